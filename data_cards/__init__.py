@@ -1,0 +1,1 @@
+"""What a set of pictures is and where it came from: scan, decode, hashes, splits, baselines."""

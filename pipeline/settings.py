@@ -1,0 +1,69 @@
+"""The settings of a build, and the part of them that decides a picture's features.
+
+`FeatureSettings` travels with the store and with every run trained on it: `pipeline build`
+and `eval predict` make features from it with the same function, so the two cannot differ.
+"""
+
+from dataclasses import asdict, dataclass, field
+
+from data_cards.errors import UsageError
+
+FITS = ("cover", "stretch", "crop")
+RESAMPLING_FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+
+# A 108-megapixel phone picture passes; decoded it takes 360 MB.
+MAX_PIXELS = 120_000_000
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """What decides the numbers of one picture's features.
+
+    Attributes
+    ----------
+    size : side of the square planes, in pixels (8 to 8192)
+    fit : "cover" (short side to `size`, then centre crop), "stretch" (both sides to `size`),
+        "crop" (centre crop of the native pixels, never resampled)
+    resample : Pillow's name of the resampling filter; not used by "crop"
+    """
+
+    size: int = 1024
+    fit: str = "cover"
+    resample: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 8192:
+            raise UsageError(f"size {self.size}: expected 8 to 8192 pixels")
+        _one_of("fit", self.fit, FITS)
+        _one_of("resample", self.resample, RESAMPLING_FILTERS)
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """Everything that decides the bytes of a store, besides the pictures themselves."""
+
+    features: FeatureSettings = field(default_factory=FeatureSettings)
+    variants: str = "train"
+    seed: int = 0
+    val_fraction: float = 0.15
+    max_pixels: int = MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.val_fraction < 1:
+            raise UsageError(f"validation fraction {self.val_fraction}: expected 0 or more, below 1")
+        if self.max_pixels < 1:
+            raise UsageError(f"max pixels {self.max_pixels}: expected at least 1")
+
+    def as_json(self) -> dict:
+        """Plain values for the store's attributes."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict) -> "BuildSettings":
+        """The inverse of `as_json`."""
+        return cls(**{**values, "features": FeatureSettings(**values["features"])})
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{name} {value!r}: expected one of {', '.join(allowed)}")

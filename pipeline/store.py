@@ -1,0 +1,149 @@
+"""The feature store: its format, and opening one to read.
+
+One Zarr v3 group. `features` is uint8 (N, 9, H, W), one row a sample (a picture's variant);
+beside it one array a column (`COLUMNS`), each of length N, and `statistics/mean` and
+`statistics/std`, float32 (9, H, W), in levels, of the training rows. Attributes hold the
+format version, the settings, their fingerprint, the class names and `complete`.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import zarr
+
+from data_cards.errors import StoreError, UserError
+from pipeline.settings import BuildSettings
+
+FORMAT_VERSION = 1
+
+CLASS_NAMES = ("real", "fake")  # a label is an index into this: 0 real, 1 fake
+SPLITS = ("train", "val", "test")
+PLANES = (
+    "magnitude_r", "magnitude_g", "magnitude_b",
+    "phase_r", "phase_g", "phase_b",
+    "dct_r", "dct_g", "dct_b",
+)  # fmt: skip
+KINDS = ("magnitude", "phase", "dct")  # three planes each, in this order
+
+# Per-sample columns: Zarr data type and what the values mean.
+COLUMNS = {
+    "label": ("uint8", "index into the attribute class_names: 0 real, 1 fake"),
+    "split": ("string", "train, val or test"),
+    "source": ("string", "the collection or generator that the picture came from"),
+    "root": ("uint16", "index into the attribute roots: the folder that `image` is relative to"),
+    "image": ("string", "the picture file, relative to its root, with forward slashes"),
+    "sha256": ("string", "of the picture file, hexadecimal"),
+    "picture": ("int32", "number of the picture; all variants of one picture share it"),
+    "group": ("int32", "number of the near-duplicate group; never on two sides of a drawn split"),
+    "variant": ("string", "name of the variant, such as clean or jpeg-1"),
+    "parameters": ("string", "the variant's drawn parameters, as JSON"),
+    "jpeg_quality": ("int16", "JPEG quality drawn for the variant; -1 where none was"),
+    "format": ("string", "format of the picture file, such as JPEG or PNG"),
+    "width": ("int32", "of the picture file as stored, in pixels"),
+    "height": ("int32", "of the picture file as stored, in pixels"),
+    "bytes": ("int64", "size of the picture file"),
+    "file_quality": ("int16", "JPEG quality estimated from the file's tables; -1 for other formats"),
+    "scale": ("float32", "resampling factor of the short side; above 1 it was upsampled"),
+}
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """A complete feature store, open for reading.
+
+    Attributes
+    ----------
+    path : the store's folder
+    features : zarr array, uint8, (N, 9, H, W)
+    settings : what it was built with
+    fingerprint : sha256 over settings, format version and input hashes, hexadecimal
+    attributes : all attributes of the group
+    """
+
+    path: Path
+    group: zarr.Group
+    features: zarr.Array
+    settings: BuildSettings
+    fingerprint: str
+    attributes: dict
+
+    def __len__(self) -> int:
+        return self.features.shape[0]
+
+    @cached_property
+    def columns(self) -> dict[str, np.ndarray]:
+        """Every per-sample column, each of length N; texts as arrays of str objects."""
+        return {
+            name: self.group[name][:].astype(object if kind == "string" else kind)
+            for name, (kind, _) in COLUMNS.items()
+        }
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """float32 (9, H, W), in levels 0..255: mean of the training rows."""
+        return self.group["statistics/mean"][:]
+
+    @cached_property
+    def std(self) -> np.ndarray:
+        """float32 (9, H, W), in levels: standard deviation of the training rows; may hold zeros."""
+        return self.group["statistics/std"][:]
+
+    def rows(self, split: str, variant: str | None = None) -> np.ndarray:
+        """Row numbers (int64, ascending) of a split, of one variant if named."""
+        chosen = self.columns["split"] == split
+        if variant is not None:
+            chosen &= self.columns["variant"] == variant
+        return np.flatnonzero(chosen)
+
+
+def partial_path(path: Path) -> Path:
+    """Where a store is built until it is complete and takes its own name."""
+    return path.with_name(path.name + ".partial")
+
+
+def open_store(path: str | Path) -> FeatureStore:
+    """Open a complete store of this format version.
+
+    Raises
+    ------
+    UserError : nothing is there
+    StoreError : something is there that is no store, incomplete, or of another version
+    """
+    path = Path(path)
+    if not path.exists():
+        if partial_path(path).exists():
+            raise StoreError(f"{path}: the build is not finished; run the same `pipeline build` again to go on")
+        raise UserError(f"{path}: no such feature store; make one with `pipeline build --src FOLDER --out {path}`")
+    try:
+        group = zarr.open_group(path, mode="r")
+        attributes = dict(group.attrs)
+    except Exception as error:  # zarr raises many kinds for a folder that is no store
+        raise StoreError(f"{path}: not a feature store ({_first_line(error)}); "
+                         "expected a folder that `pipeline build` wrote") from error
+    version = attributes.get("format_version")
+    if version != FORMAT_VERSION:
+        found = "no format version" if version is None else f"format version {version}"
+        raise StoreError(f"{path}: has {found}, this program reads {FORMAT_VERSION}; build it again")
+    if not attributes.get("complete"):
+        raise StoreError(f"{path}: the store is incomplete; run the same `pipeline build` again to finish it")
+    try:
+        store = FeatureStore(
+            path=path,
+            group=group,
+            features=group["features"],
+            settings=BuildSettings.from_json(attributes["settings"]),
+            fingerprint=attributes["fingerprint"],
+            attributes=attributes,
+        )
+        wrong = [name for name in COLUMNS if len(store.columns[name]) != len(store)]
+    except Exception as error:
+        raise StoreError(f"{path}: the store is damaged ({_first_line(error)}); build it again") from error
+    if wrong:
+        raise StoreError(f"{path}: the store is damaged (length of {', '.join(wrong)}); build it again")
+    return store
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,1 @@
+"""Feature store to trained run: batches, normalising, network, loop, run folder."""
