@@ -3,7 +3,8 @@
 One Zarr v3 group. `features` is uint8 (N, 9, H, W), one row a sample (a picture's variant);
 beside it one array a column (`COLUMNS`), each of length N, and `statistics/mean` and
 `statistics/std`, float32 (9, H, W), in levels, of the training rows. Attributes hold the
-format version, the settings, their fingerprint, the class names and `complete`.
+format version, the settings, their fingerprint, the class names and `complete`; `checksums` holds
+the sha256 of every shard's file.
 """
 
 from dataclasses import dataclass

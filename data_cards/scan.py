@@ -1,0 +1,160 @@
+"""A set of pictures: every file found, its facts, its near-duplicate group and its split.
+
+The result does not depend on the order of the file system nor on the number of threads.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from data_cards.console import progress
+from data_cards.errors import PictureError, UserError
+from data_cards.facts import PictureFacts, read_facts
+from data_cards.hashes import group_near_duplicates
+from data_cards.layout import PictureFile, find_pictures
+from data_cards.splits import draw_validation
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A usable picture of a set: where it is, what it is, its near-duplicate group."""
+
+    file: PictureFile
+    facts: PictureFacts
+    group: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """A picture file that cannot be used, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class PictureSet:
+    """All that a scan found. `pictures` are in order of root and path."""
+
+    pictures: list[Picture]
+    set_aside: list[SetAside]
+
+
+def scan_sources(
+    sources: Iterable[str],
+    *,
+    max_pixels: int,
+    val_fraction: float,
+    seed: int,
+    threads: int = 0,
+) -> PictureSet:
+    """Find, read, group and split the pictures of one or several `--src`.
+
+    Parameters
+    ----------
+    sources : folders, or `[SPLIT/]CLASS=FOLDER`
+    max_pixels : larger pictures are set aside
+    val_fraction : share of the training pictures drawn for validation where no source brings one
+    seed : of that draw
+    threads : that read files; 0 takes one a core
+
+    Raises
+    ------
+    UserError : a folder is missing, empty or not understood; no usable picture; one class only
+    """
+    files = _drop_repeated(file for source in sources for file in find_pictures(source))
+    found, set_aside = [], []
+    read = _read_all(files, max_pixels, threads or os.cpu_count() or 1)
+    for file, facts in progress(read, what="scan", unit="pictures", total=len(files)):
+        if isinstance(facts, PictureError):
+            set_aside.append(SetAside(str(file.path), str(facts)))
+        else:
+            found.append((file, facts))
+    _check_classes(found, set_aside)
+    groups = group_near_duplicates([facts.phash for _, facts in found])
+    pictures = [Picture(file, facts, int(group)) for (file, facts), group in zip(found, groups, strict=True)]
+    if val_fraction > 0 and not any(picture.file.split == "val" for picture in pictures):
+        pictures = _draw_split(pictures, val_fraction, seed)
+    return PictureSet(pictures, set_aside)
+
+
+def find_leaks(pictures: list[Picture]) -> list[list[Picture]]:
+    """Near-duplicate groups that stand in more than one split."""
+    groups: dict[int, list[Picture]] = {}
+    for picture in pictures:
+        groups.setdefault(picture.group, []).append(picture)
+    return [members for members in groups.values() if len({one.file.split for one in members}) > 1]
+
+
+def _drop_repeated(files: Iterable[PictureFile]) -> list[PictureFile]:
+    """Each file once, though folders given twice may hold it twice; two different classes are an error."""
+    seen: dict[str, PictureFile] = {}
+    for file in files:
+        path = os.path.realpath(file.path)
+        before = seen.setdefault(path, file)
+        if (before.label, before.split) != (file.label, file.split):
+            raise UserError(
+                f"{path}: found twice, as {before.split}/{before.label} and as {file.split}/{file.label}; "
+                "give each folder to one --src only"
+            )
+    return sorted(seen.values(), key=lambda file: (file.root, file.image))
+
+
+def _read_all(files: list[PictureFile], max_pixels: int, threads: int) -> Iterator[tuple]:
+    # Threads are enough: decoding and hashing let go of Python's lock. A window bounds what waits.
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque = deque()
+        rest = iter(files)
+        for file in islice(rest, 4 * threads):
+            waiting.append((file, pool.submit(_read_one, file, max_pixels)))
+        while waiting:
+            file, future = waiting.popleft()
+            for following in islice(rest, 1):
+                waiting.append((following, pool.submit(_read_one, following, max_pixels)))
+            yield file, future.result()
+
+
+def _read_one(file: PictureFile, max_pixels: int) -> PictureFacts | PictureError:
+    try:
+        return read_facts(file.path, max_pixels)
+    except PictureError as error:
+        return error
+
+
+def _check_classes(found: list, set_aside: list[SetAside]) -> None:
+    classes = {file.label for file, _ in found}
+    if not classes:
+        first = set_aside[0]
+        raise UserError(f"no usable picture among {len(set_aside)} files; the first: {first.path}: {first.reason}")
+    if len(classes) == 1:
+        (only,) = classes
+        other = "fake" if only == "real" else "real"
+        raise UserError(
+            f"all {len(found)} pictures are {only}; two classes are needed. Add the other: --src {other}=FOLDER"
+        )
+
+
+def _draw_split(pictures: list[Picture], fraction: float, seed: int) -> list[Picture]:
+    # A group with a member outside train stays where it is: its split is not ours to move.
+    fixed = {picture.group for picture in pictures if picture.file.split != "train"}
+    candidates = [
+        index
+        for index, picture in enumerate(pictures)
+        if picture.file.split == "train" and picture.group not in fixed
+    ]
+    chosen = draw_validation(
+        [pictures[index].facts.sha256 for index in candidates],
+        [pictures[index].group for index in candidates],
+        [(pictures[index].file.label, pictures[index].file.source) for index in candidates],
+        fraction,
+        seed,
+    )
+    result = list(pictures)
+    for index, to_validation in zip(candidates, chosen, strict=True):
+        if to_validation:
+            picture = pictures[index]
+            result[index] = replace(picture, file=replace(picture.file, split="val"))
+    return result

@@ -1,0 +1,51 @@
+"""Picture of any size to a square of the store's size."""
+
+import numpy as np
+from PIL import Image
+
+from data_cards.errors import PictureError
+from pipeline.settings import FeatureSettings
+
+
+def fit_picture(picture: Image.Image, settings: FeatureSettings) -> Image.Image:
+    """Fit an RGB picture to `size` x `size` pixels as the settings say.
+
+    Raises
+    ------
+    PictureError : "crop" and the picture is smaller than the crop
+    """
+    reason = explain_misfit(picture.width, picture.height, settings)
+    if reason:
+        raise PictureError(reason)
+    size = settings.size
+    if settings.fit == "crop":
+        left, top = (picture.width - size) // 2, (picture.height - size) // 2
+        return picture.crop((left, top, left + size, top + size))
+    if picture.size == (size, size):
+        return picture
+    box = (0.0, 0.0, float(picture.width), float(picture.height))
+    if settings.fit == "cover":
+        side = min(picture.size)
+        left, top = (picture.width - side) / 2, (picture.height - side) / 2
+        box = (left, top, left + side, top + side)
+    return picture.resize((size, size), Image.Resampling[settings.resample.upper()], box=box)
+
+
+def explain_misfit(width: int, height: int, settings: FeatureSettings) -> str | None:
+    """Why a picture of this size cannot be fitted; None where it can."""
+    if settings.fit == "crop" and min(width, height) < settings.size:
+        return (
+            f"{width} x {height} pixels, smaller than the crop of {settings.size}; "
+            "use a smaller --size, or --fit cover, which resamples"
+        )
+    return None
+
+
+def resampling_factor(width: int, height: int, settings: FeatureSettings) -> float:
+    """By how much the short side is resampled; above 1 the picture is upsampled."""
+    return 1.0 if settings.fit == "crop" else settings.size / min(width, height)
+
+
+def as_array(picture: Image.Image) -> np.ndarray:
+    """uint8 (H, W, 3) of an RGB picture."""
+    return np.asarray(picture, dtype=np.uint8)

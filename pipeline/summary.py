@@ -1,0 +1,135 @@
+"""Words and tables about a build and a store, for the terminal and for programs."""
+
+from collections import Counter
+
+import numpy as np
+
+from data_cards.console import table
+from pipeline.build import BuildSummary, measure_bytes
+from pipeline.store import CLASS_NAMES, SPLITS, FeatureStore
+
+
+def describe_build(summary: BuildSummary) -> str:
+    """The short table that ends a build."""
+    plan = summary.plan
+    counts = Counter((one.file.split, one.file.label, one.file.source) for one in plan.pictures)
+    rows = [[*key, counts[key]] for key in sorted(counts, key=lambda key: (SPLITS.index(key[0]), key[1:]))]
+    lines = [table(rows, ["split", "class", "source", "pictures"]), ""]
+    size = plan.settings.features.size
+    upsampled = count_upsampled(plan.columns()["scale"], plan.variants)
+    if upsampled:
+        lines.append(f"{upsampled} of {len(plan.pictures)} pictures were upsampled to {size} pixels "
+                     "(interpolated pixels carry no traces; see --size and --fit crop)")
+    if not any(one.file.split == "test" for one in plan.pictures):
+        lines.append("no test split: `eval report` will need --split val, or pictures under test/ "
+                     "(--src test/real=FOLDER --src test/fake=FOLDER)")
+    if plan.set_aside:
+        lines.append(f"{len(plan.set_aside)} files were set aside:")
+        lines += [f"  {one.path}: {one.reason}" for one in plan.set_aside]
+    lines.append(
+        f"{summary.path}: {len(plan.pictures)} pictures, {plan.rows} samples (variants: {plan.settings.variants}), "
+        f"{format_bytes(summary.bytes)}, {format_seconds(summary.seconds)}"
+    )
+    if summary.kept:
+        lines.append(f"{summary.kept} of {plan.shards} shards were already there")
+    return "\n".join(lines)
+
+
+def build_as_json(summary: BuildSummary) -> dict:
+    """The same for a program."""
+    plan = summary.plan
+    counts = Counter((one.file.split, one.file.label, one.file.source) for one in plan.pictures)
+    return {
+        "store": str(summary.path),
+        "fingerprint": plan.fingerprint,
+        "pictures": [
+            {"split": split, "class": label, "source": source, "pictures": number}
+            for (split, label, source), number in sorted(counts.items())
+        ],
+        "samples": plan.rows,
+        "upsampled": count_upsampled(plan.columns()["scale"], plan.variants),
+        "set_aside": [{"path": one.path, "reason": one.reason} for one in plan.set_aside],
+        "bytes": summary.bytes,
+        "seconds": round(summary.seconds, 2),
+        "shards_made": summary.made,
+        "shards_kept": summary.kept,
+    }
+
+
+def describe_store(store: FeatureStore) -> dict:
+    """What a store is, as plain values."""
+    columns = store.columns
+    pictures = np.unique(columns["picture"], return_index=True)[1]
+    counts = Counter(
+        (columns["split"][row], CLASS_NAMES[columns["label"][row]], columns["source"][row]) for row in pictures
+    )
+    size = measure_bytes(store.path)
+    return {
+        "store": str(store.path),
+        "complete": True,
+        "simulated": bool(store.attributes["simulated"]),
+        "format_version": store.attributes["format_version"],
+        "fingerprint": store.fingerprint,
+        "settings": store.attributes["settings"],
+        "versions": store.attributes["versions"],
+        "shape": list(store.features.shape),
+        "chunks": list(store.features.chunks),
+        "shards": list(store.features.shards),
+        "pictures": [
+            {"split": split, "class": label, "source": source, "pictures": counts[split, label, source]}
+            for split, label, source in sorted(counts, key=lambda key: (SPLITS.index(key[0]), key[1:]))
+        ],
+        "variants": dict(sorted(Counter(columns["variant"].tolist()).items())),
+        "upsampled": int((columns["scale"][pictures] > 1).sum()),
+        "set_aside": store.attributes["set_aside"],
+        "roots": store.attributes["roots"],
+        "bytes": size,
+        "bytes_per_sample": round(size / len(store)),
+    }
+
+
+def format_store(facts: dict) -> str:
+    """`describe_store`'s values as text."""
+    settings = facts["settings"]
+    features = settings["features"]
+    rows = [[one["split"], one["class"], one["source"], one["pictures"]] for one in facts["pictures"]]
+    named = [
+        ["samples", f"{facts['shape'][0]} of {' x '.join(map(str, facts['shape'][1:]))}, uint8"],
+        ["chunk, shard", f"{facts['chunks']}, {facts['shards']}"],
+        ["size on disk", f"{format_bytes(facts['bytes'])}, {format_bytes(facts['bytes_per_sample'])} a sample"],
+        ["fit", f"{features['fit']} to {features['size']} px, {features['resample']}"],
+        ["variants", f"{settings['variants']}: " + ", ".join(f"{k} ({n})" for k, n in facts["variants"].items())],
+        ["upsampled", f"{facts['upsampled']} pictures"],
+        ["set aside", f"{len(facts['set_aside'])} files"],
+        ["seed", settings["seed"]],
+        ["versions", ", ".join(f"{name} {value}" for name, value in facts["versions"].items())],
+        ["fingerprint", facts["fingerprint"]],
+        ["made from", ", ".join(facts["roots"])],
+    ]
+    head = "simulation: made-up sample pictures\n\n" if facts["simulated"] else ""
+    return (head + table(rows, ["split", "class", "source", "pictures"]) + "\n\n"
+            + "\n".join(f"{name:13} {value}" for name, value in named))
+
+
+def count_upsampled(scale: np.ndarray, variants: int) -> int:
+    """Pictures that were upsampled, from the per-sample column."""
+    return int((scale[::variants] > 1).sum())
+
+
+def format_bytes(count: float) -> str:
+    """Bytes in decimal units: 5.1 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def format_seconds(seconds: float) -> str:
+    """Seconds as 12.3 s, 4 min 05 s or 2 h 03 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"

@@ -1,0 +1,26 @@
+"""Versions of the libraries that decide the last bit of a feature, and of this program."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy
+import PIL
+import scipy
+from PIL import features
+
+
+def feature_versions() -> dict[str, str]:
+    """Libraries whose results are in the features; another version may differ in the last place."""
+    return {
+        "numpy": numpy.__version__,
+        "scipy": scipy.__version__,
+        "pillow": PIL.__version__,
+        "libjpeg": str(features.version("jpg")),
+    }
+
+
+def program_version() -> str:
+    """Version of this program; "unknown" where it runs without being installed."""
+    try:
+        return version("spectral-detector")
+    except PackageNotFoundError:
+        return "unknown"
