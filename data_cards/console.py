@@ -91,17 +91,13 @@ def print_json(value: Any) -> None:
 
 def table(rows: list[list[Any]], headers: list[str]) -> str:
     """Rows as a plain-text table; numbers to the right, texts to the left."""
-    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True,
-                    colalign=_alignment(rows, headers))
+    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=_alignment(rows, headers))
 
 
 def _alignment(rows: list[list[Any]], headers: list[str]) -> list[str] | None:
     if not rows:
         return None
-    return [
-        "right" if all(_is_number(row[column]) for row in rows) else "left"
-        for column in range(len(headers))
-    ]
+    return ["right" if all(_is_number(row[column]) for row in rows) else "left" for column in range(len(headers))]
 
 
 def _is_number(cell: Any) -> bool:

@@ -24,7 +24,7 @@ _SPLIT_WORDS = {
     "test": "test testing",
 }
 # Words that may stand beside a class's or split's name, as in `fake_images` or `0_real`.
-_FILLERS = frozenset(["image", "images", "img", "imgs", "picture", "pictures", "pics", "face", "faces", "art", "data", "dataset", "set", "by", "made"])
+_FILLERS = frozenset("image images img imgs picture pictures pics face faces art data dataset set by made".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,12 @@ class PictureFile:
 
 
 def match_class(name: str) -> str | None:
-    """"real" or "fake" for a folder's name in any of the spellings that people use, else None."""
+    """ "real" or "fake" for a folder's name in any of the spellings that people use, else None."""
     return _match(name, _CLASS_WORDS)
 
 
 def match_split(name: str) -> str | None:
-    """"train", "val" or "test" for a folder's name, else None."""
+    """ "train", "val" or "test" for a folder's name, else None."""
     return _match(name, _SPLIT_WORDS)
 
 
@@ -74,8 +74,9 @@ def _walk_layout(root: Path) -> Iterator[PictureFile]:
     top = _skip_wrappers(root)
     splits = {folder: match_split(folder.name) for folder in _folders(top)}
     if any(splits.values()):
-        _refuse_unknown(top, [folder for folder, split in splits.items() if split is None], "split",
-                        "train, val or test")
+        _refuse_unknown(
+            top, [folder for folder, split in splits.items() if split is None], "split", "train, val or test"
+        )
         for folder, split in splits.items():
             yield from _walk_classes(root, _skip_wrappers(folder), split)
     else:

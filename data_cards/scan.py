@@ -141,9 +141,7 @@ def _draw_split(pictures: list[Picture], fraction: float, seed: int) -> list[Pic
     # A group with a member outside train stays where it is: its split is not ours to move.
     fixed = {picture.group for picture in pictures if picture.file.split != "train"}
     candidates = [
-        index
-        for index, picture in enumerate(pictures)
-        if picture.file.split == "train" and picture.group not in fixed
+        index for index, picture in enumerate(pictures) if picture.file.split == "train" and picture.group not in fixed
     ]
     chosen = draw_validation(
         [pictures[index].facts.sha256 for index in candidates],

@@ -100,9 +100,7 @@ def build_store(
     todo = [shard for shard in range(plan.shards) if read_record(folder, shard) is None]
     _make_shards(plan, folder, todo, workers, scheduler)
     _complete(plan, folder, path)
-    return BuildSummary(
-        path, plan, measure_bytes(path), time.monotonic() - began, len(todo), plan.shards - len(todo)
-    )
+    return BuildSummary(path, plan, measure_bytes(path), time.monotonic() - began, len(todo), plan.shards - len(todo))
 
 
 def measure_bytes(path: Path) -> int:
@@ -136,9 +134,7 @@ def _make_shards(plan: Plan, folder: Path, todo: list[int], workers: int, schedu
             bar.update(_count_pictures(plan, [task.shard]))
     if failures:
         others = f" (and {len(failures) - 1} other shards failed)" if len(failures) > 1 else ""
-        raise UserError(
-            f"{failures[0]}{others}; everything else is kept. Mend this and run the same build again"
-        )
+        raise UserError(f"{failures[0]}{others}; everything else is kept. Mend this and run the same build again")
 
 
 def _count_pictures(plan: Plan, shards: list[int]) -> int:
@@ -174,9 +170,12 @@ def make_attributes(plan: Plan) -> dict:
 
 def _check_same_build(path: Path, plan: Plan) -> None:
     attributes = open_store(path).attributes
-    built = {"fingerprint": attributes["fingerprint"], "settings": attributes["settings"],
-             "format_version": attributes["format_version"],
-             "versions": {name: attributes["versions"].get(name) for name in plan.identity["versions"]}}
+    built = {
+        "fingerprint": attributes["fingerprint"],
+        "settings": attributes["settings"],
+        "format_version": attributes["format_version"],
+        "versions": {name: attributes["versions"].get(name) for name in plan.identity["versions"]},
+    }
     _refuse_difference(path, built, {"fingerprint": plan.fingerprint, **plan.identity}, "choose another --out")
 
 

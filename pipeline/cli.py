@@ -21,28 +21,53 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--src", "sources", multiple=True, required=True, metavar="FOLDER|CLASS=FOLDER",
-              help="Pictures as SPLIT/CLASS/[SOURCE/]... or CLASS/[SOURCE/]..., or one unlabelled folder of a "
-                   "class, such as real=my_photos or test/fake=pictures. May be repeated.")
+@click.option(
+    "--src",
+    "sources",
+    multiple=True,
+    required=True,
+    metavar="FOLDER|CLASS=FOLDER",
+    help="Pictures as SPLIT/CLASS/[SOURCE/]... or CLASS/[SOURCE/]..., or one unlabelled folder of a "
+    "class, such as real=my_photos or test/fake=pictures. May be repeated.",
+)
 @click.option("--out", type=click.Path(path_type=Path), default="features.zarr", help="The store to write.")
 @click.option("--size", type=int, default=DEFAULTS.features.size, help="Side of the square planes, in pixels.")
-@click.option("--fit", type=click.Choice(FITS), default=DEFAULTS.features.fit,
-              help="cover: short side to size, centre crop; stretch: both sides to size; "
-                   "crop: centre crop of the native pixels, never resampled.")
-@click.option("--resample", type=click.Choice(RESAMPLING_FILTERS), default=DEFAULTS.features.resample,
-              help="Resampling filter.")
-@click.option("--variants", type=click.Choice(list(RECIPES)), default=DEFAULTS.variants,
-              help="train: the picture and three JPEG draws; clean: the picture alone.")
+@click.option(
+    "--fit",
+    type=click.Choice(FITS),
+    default=DEFAULTS.features.fit,
+    help="cover: short side to size, centre crop; stretch: both sides to size; "
+    "crop: centre crop of the native pixels, never resampled.",
+)
+@click.option(
+    "--resample", type=click.Choice(RESAMPLING_FILTERS), default=DEFAULTS.features.resample, help="Resampling filter."
+)
+@click.option(
+    "--variants",
+    type=click.Choice(list(RECIPES)),
+    default=DEFAULTS.variants,
+    help="train: the picture and three JPEG draws; clean: the picture alone.",
+)
 @click.option("--seed", type=int, default=DEFAULTS.seed, help="Of the variants, the split and the order.")
-@click.option("--val-fraction", type=float, default=DEFAULTS.val_fraction,
-              help="Share of the training pictures drawn for validation where the source has none.")
+@click.option(
+    "--val-fraction",
+    type=float,
+    default=DEFAULTS.val_fraction,
+    help="Share of the training pictures drawn for validation where the source has none.",
+)
 @click.option("--max-pixels", type=int, default=DEFAULTS.max_pixels, help="Larger pictures are set aside.")
-@click.option("--workers", type=int, default=None, show_default="one a core",
-              help="Dask worker processes; 0 works in this process.")
+@click.option(
+    "--workers",
+    type=int,
+    default=None,
+    show_default="one a core",
+    help="Dask worker processes; 0 works in this process.",
+)
 @click.option("--scheduler", default=None, metavar="ADDRESS", help="A running Dask scheduler to use instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def build(sources, out, size, fit, resample, variants, seed, val_fraction, max_pixels, workers, scheduler,
-          as_json) -> None:
+def build(
+    sources, out, size, fit, resample, variants, seed, val_fraction, max_pixels, workers, scheduler, as_json
+) -> None:
     """Make a feature store from folders of pictures.
 
     A build that was stopped goes on where it was when the same command is run again.
@@ -52,9 +77,7 @@ def build(sources, out, size, fit, resample, variants, seed, val_fraction, max_p
       pipeline build --src kaggle_dir --size 1024
       pipeline build --src kaggle_dir --src real=my_photos --size 512 --out mine.zarr
     """
-    settings = BuildSettings(
-        FeatureSettings(size, fit, resample), variants, seed, val_fraction, max_pixels
-    )
+    settings = BuildSettings(FeatureSettings(size, fit, resample), variants, seed, val_fraction, max_pixels)
     summary = build_store(sources, out, settings, workers=workers, scheduler=scheduler)
     if as_json:
         print_json(build_as_json(summary))

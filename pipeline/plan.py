@@ -156,4 +156,3 @@ def plan_build(found: PictureSet, settings: BuildSettings) -> Plan:
 
     set_aside.sort(key=lambda one: one.path)
     return Plan(sorted(fitting, key=place), set_aside, settings)
-

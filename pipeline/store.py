@@ -121,8 +121,9 @@ def open_store(path: str | Path) -> FeatureStore:
         group = zarr.open_group(path, mode="r")
         attributes = dict(group.attrs)
     except Exception as error:  # zarr raises many kinds for a folder that is no store
-        raise StoreError(f"{path}: not a feature store ({_first_line(error)}); "
-                         "expected a folder that `pipeline build` wrote") from error
+        raise StoreError(
+            f"{path}: not a feature store ({_first_line(error)}); expected a folder that `pipeline build` wrote"
+        ) from error
     version = attributes.get("format_version")
     if version != FORMAT_VERSION:
         found = "no format version" if version is None else f"format version {version}"

@@ -18,11 +18,15 @@ def describe_build(summary: BuildSummary) -> str:
     size = plan.settings.features.size
     upsampled = count_upsampled(plan.columns()["scale"], plan.variants)
     if upsampled:
-        lines.append(f"{upsampled} of {len(plan.pictures)} pictures were upsampled to {size} pixels "
-                     "(interpolated pixels carry no traces; see --size and --fit crop)")
+        lines.append(
+            f"{upsampled} of {len(plan.pictures)} pictures were upsampled to {size} pixels "
+            "(interpolated pixels carry no traces; see --size and --fit crop)"
+        )
     if not any(one.file.split == "test" for one in plan.pictures):
-        lines.append("no test split: `eval report` will need --split val, or pictures under test/ "
-                     "(--src test/real=FOLDER --src test/fake=FOLDER)")
+        lines.append(
+            "no test split: `eval report` will need --split val, or pictures under test/ "
+            "(--src test/real=FOLDER --src test/fake=FOLDER)"
+        )
     if plan.set_aside:
         lines.append(f"{len(plan.set_aside)} files were set aside:")
         lines += [f"  {one.path}: {one.reason}" for one in plan.set_aside]
@@ -107,8 +111,12 @@ def format_store(facts: dict) -> str:
         ["made from", ", ".join(facts["roots"])],
     ]
     head = "simulation: made-up sample pictures\n\n" if facts["simulated"] else ""
-    return (head + table(rows, ["split", "class", "source", "pictures"]) + "\n\n"
-            + "\n".join(f"{name:13} {value}" for name, value in named))
+    return (
+        head
+        + table(rows, ["split", "class", "source", "pictures"])
+        + "\n\n"
+        + "\n".join(f"{name:13} {value}" for name, value in named)
+    )
 
 
 def count_upsampled(scale: np.ndarray, variants: int) -> int:

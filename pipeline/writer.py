@@ -77,8 +77,9 @@ def write_columns(folder: Path, columns: dict[str, np.ndarray], records: list[Sh
     for name, (kind, meaning) in COLUMNS.items():
         _write_array(group, name, columns[name], kind, ("sample",), {"description": meaning})
     checksums = np.array([list(bytes.fromhex(record.sha256)) for record in records], dtype=np.uint8)
-    _write_array(group, "checksums", checksums, "uint8", ("shard", "byte"),
-                 {"description": "sha256 of every shard's file"})
+    _write_array(
+        group, "checksums", checksums, "uint8", ("shard", "byte"), {"description": "sha256 of every shard's file"}
+    )
 
 
 def write_statistics(folder: Path, mean: np.ndarray, std: np.ndarray) -> None:
@@ -136,8 +137,9 @@ def _clear_shard(path: Path) -> None:
             leftover.unlink()
 
 
-def _write_array(group: zarr.Group, name: str, values: np.ndarray, kind: str, dimensions: tuple[str, ...],
-                 attributes: dict) -> None:
+def _write_array(
+    group: zarr.Group, name: str, values: np.ndarray, kind: str, dimensions: tuple[str, ...], attributes: dict
+) -> None:
     array = group.create_array(
         name,
         shape=values.shape,
