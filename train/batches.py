@@ -1,0 +1,101 @@
+"""Rows of a feature store as batches, read by threads several batches ahead.
+
+Threads are enough: reading and decompressing let go of Python's lock. Each row has its fixed
+place in its batch, so the result does not depend on the number of threads. An error in a
+thread comes up in the loop, at the batch that it belongs to.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from data_cards.errors import StoreError
+from pipeline.store import FeatureStore
+
+
+def read_batches(
+    store: FeatureStore,
+    batches: Sequence[np.ndarray],
+    *,
+    threads: int = 4,
+    ahead: int = 2,
+    pinned: bool = False,
+) -> Iterator[torch.Tensor]:
+    """Read batches of rows, in order.
+
+    Parameters
+    ----------
+    batches : row numbers of each batch
+    threads : that read
+    ahead : batches that are read while the caller works on one
+    pinned : put the buffers into page-locked memory, from which a GPU copies faster
+
+    Yields
+    ------
+    uint8 tensor (B, 9, H, W) on the CPU. It is a reused buffer: it holds this batch until the
+    next one is asked for.
+
+    Raises
+    ------
+    StoreError : a row cannot be read; the message names it
+    """
+    if not batches:
+        return
+    shape = (max(map(len, batches)), *store.features.shape[1:])
+    count = min(ahead + 1, len(batches))
+    buffers = [torch.empty(shape, dtype=torch.uint8, pin_memory=pinned) for _ in range(count)]
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
+
+    def start(number: int) -> list[Future]:
+        target = buffers[number % count].numpy()
+        return [
+            pool.submit(_read_row, store, int(row), target[place])
+            for place, row in enumerate(batches[number])
+        ]
+
+    try:
+        reading = deque(start(number) for number in range(count - 1))
+        for number, rows in enumerate(batches):
+            # The caller is done with the batch before this one, so its buffer is free again.
+            if number + count - 1 < len(batches):
+                reading.append(start(number + count - 1))
+            for future in reading.popleft():
+                future.result()
+            yield buffers[number % count][: len(rows)]
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def move_batches(batches: Iterator[torch.Tensor], device: torch.device) -> Iterator[torch.Tensor]:
+    """The same batches on `device`; on a CUDA device the copy runs beside the computation.
+
+    A batch is valid until the next one is asked for.
+    """
+    if device.type != "cuda":
+        for batch in batches:
+            yield batch.to(device)
+        return
+    copying, computing = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    for batch in batches:
+        with torch.cuda.stream(copying):
+            copy = batch.to(device, non_blocking=True)
+        copying.synchronize()  # then the buffer may be filled again
+        computing.wait_stream(copying)
+        copy.record_stream(computing)
+        yield copy
+
+
+def _read_row(store: FeatureStore, row: int, target: np.ndarray) -> None:
+    try:
+        # Basic indexing of one row: for Zarr much faster than a batch of rows at once.
+        target[...] = store.features[row]
+    except Exception as error:  # codecs and stores raise many kinds
+        image = store.columns["image"][row]
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StoreError(
+            f"{store.path}: row {row} ({image}) cannot be read ({reason}); "
+            "the store is damaged, build it again"
+        ) from error

@@ -1,0 +1,100 @@
+"""The `train` command: parses and prints; the work is done by `train.loop`."""
+
+from dataclasses import fields
+from shlex import quote
+
+import click
+from click.core import ParameterSource
+
+from data_cards.console import CommandGroup, print_json, table
+from train.settings import DEPTHS, DEVICES, PRECISIONS, VARIANTS_PER_EPOCH, TrainSettings
+
+_DEFAULTS = {field.name: field.default for field in fields(TrainSettings)}
+
+
+def _setting(flag: str, kind: object = None, help: str = "", metavar: str | None = None):
+    """An option for the field of `TrainSettings` of the same name, with that field's default."""
+    default = _DEFAULTS[flag.removeprefix("--").replace("-", "_")]
+    return click.option(
+        flag,
+        type=kind or type(default),
+        default=default,
+        show_default=default is not None,
+        metavar=metavar,
+        help=help,
+    )
+
+
+@click.group(cls=CommandGroup)
+def cli() -> None:
+    """Train a detector on a feature store."""
+
+
+@cli.command("run")
+@_setting("--store", str, "Feature store to train on.", "STORE")
+@_setting("--run", str, "Run folder  [default: a new one under runs/; with --resume: the newest]", "DIR")
+@click.option("--resume", is_flag=True, help="Go on with a run that was stopped, with its settings.")
+@_setting("--epochs", help="Passes over the training pictures.")
+@_setting("--batch-size", help="Samples a step.")
+@_setting("--lr", help="Peak learning rate.")
+@_setting("--weight-decay", help="Weight decay of AdamW.")
+@_setting("--warmup", help="Epochs in which the learning rate rises; at most half of the run.")
+@_setting("--dropout", help="Dropout before the last layer.")
+@_setting("--label-smoothing", help="Label smoothing of the training loss.")
+@_setting("--patience", help="Stop after so many epochs without a better validation loss; 0: never.")
+@_setting("--depth", click.Choice([str(depth) for depth in DEPTHS]), "ResNet-18, 34 or 50.")
+@_setting("--weights", str, "ImageNet weights to start from (.safetensors or .pth).", "FILE")
+@_setting("--variants-per-epoch", click.Choice(VARIANTS_PER_EPOCH), "Variants of each picture an epoch.")
+@_setting("--seed", help="Of first weights, order and dropout.")
+@_setting("--device", click.Choice(DEVICES), "Where to train.")
+@_setting("--precision", click.Choice(PRECISIONS), "auto: bf16 where the hardware is good at it.")
+@_setting("--threads", help="Threads that read the store.")
+@_setting("--save-minutes", help="Minutes between saved states within an epoch.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.pass_context
+def run_command(context: click.Context, resume: bool, as_json: bool, **values: object) -> None:
+    """Train on a feature store; writes a run folder with weights, history and curves.
+
+    Ctrl-C ends after the running step and saves; `--resume` goes on from there.
+
+    \b
+    Examples:
+      train run --store features.zarr
+      train run --epochs 10 --batch-size 16 --run runs/first
+      train run --resume --run runs/first
+    """
+    values["depth"] = int(values["depth"])
+    from train import loop  # loads PyTorch, which `--help` need not wait for
+    from train.run_folder import newest_run
+    from train.stopping import Stopped
+
+    try:
+        if resume:
+            given = {
+                name: value
+                for name, value in values.items()
+                if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+            }
+            folder = given.pop("run", None) or newest_run(usable=False)
+            summary = loop.resume(folder, given)
+        else:
+            summary = loop.train(TrainSettings(**values))
+    except Stopped as stopped:
+        click.echo(str(stopped), err=True)
+        context.exit(stopped.exit_status)
+    if as_json:
+        print_json({**vars(summary), "run": str(summary.run)})
+        return
+    rows = [
+        ["epochs", f"{summary.epochs} ({summary.ended})"],
+        ["best epoch", summary.best_epoch],
+        ["validation loss", f"{summary.val_loss:.4f}"],
+        ["validation accuracy", f"{summary.val_accuracy:.1%}"],
+    ]
+    click.echo(table(rows, ["run", str(summary.run)]))
+    click.echo(f"next: eval report --run {quote(str(summary.run))}")
+
+
+def main() -> None:
+    """Entry point of the `train` command."""
+    cli(prog_name="train")

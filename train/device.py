@@ -1,0 +1,47 @@
+"""Which device and which precision a run uses."""
+
+import torch
+
+from data_cards.errors import UsageError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device of that name; "auto" takes CUDA, else Apple's MPS, else the CPU.
+
+    Raises
+    ------
+    UsageError : the device is not there, or the name is unknown
+    """
+    there = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, usable in there.items() if usable))
+    if name not in there:
+        raise UsageError(f"device {name}: expected one of auto, {', '.join(sorted(there))}")
+    if not there[name]:
+        usable = ", ".join(kind for kind, usable in there.items() if usable)
+        raise UsageError(f"device {name}: not available to PyTorch here; take one of auto, {usable}")
+    return torch.device(name)
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """torch.bfloat16 or torch.float32; "auto" takes bf16 where the hardware multiplies in it.
+
+    That is CUDA from Ampere on, and CPUs with AMX or AVX-512 BF16. Elsewhere bf16 works, but slower.
+    """
+    if name == "auto":
+        name = "bf16" if _is_good_at_bf16(device) else "float32"
+    return {"bf16": torch.bfloat16, "float32": torch.float32}[name]
+
+
+def _is_good_at_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        # Absent from older PyTorch; then float32 is the safe choice.
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
+    return False

@@ -1,0 +1,232 @@
+"""One epoch: its steps, its validation, and what is written after it.
+
+Everything random is a pure function of the seed and the step, and all that a run goes on from is
+in its `Position`, the weights and the optimiser: the epoch may be stopped after any step.
+"""
+
+import math
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from torch.nn import functional
+
+from data_cards.console import progress
+from data_cards.errors import UserError
+from pipeline.store import FeatureStore
+from train.batches import move_batches, read_batches
+from train.curves import draw_curves
+from train.detector import Detector
+from train.optimise import learning_rate, set_learning_rate
+from train.order import draw_epoch, draw_seed, split_batches
+from train.predict import iterate_logits
+from train.rows import Rows
+from train.run_folder import BEST, CURVES, LAST, save_weights, whole_file, write_history
+from train.settings import TrainSettings
+from train.state import Position, save_state
+from train.stopping import Stopped, StopSignals
+
+# Reading a loss makes the computer wait for the GPU, so losses are read a few steps at a time.
+_STEPS_BETWEEN_READINGS = {"cpu": 1}
+_STEPS_BETWEEN_READINGS_ELSEWHERE = 20
+
+
+@dataclass
+class Training:
+    """A run in memory, ready for its next step."""
+
+    settings: TrainSettings
+    store: FeatureStore
+    rows: Rows
+    labels: np.ndarray  # int64 (N,), of every row of the store
+    device: torch.device
+    precision: torch.dtype
+    detector: Detector
+    optimiser: torch.optim.Optimizer
+    folder: Path
+    position: Position
+    stop: StopSignals
+
+
+def run_epoch(training: Training) -> None:
+    """Train what is left of the current epoch, validate, write; then the next epoch is current.
+
+    Raises
+    ------
+    UserError : the loss is not finite
+    Stopped : a stop was asked for; the state is saved
+    """
+    batches = _batches_of_epoch(training)
+    _train_epoch(training, batches)
+    _finish_epoch(training, batches)
+
+
+def _batches_of_epoch(training: Training) -> list[np.ndarray]:
+    settings, rows = training.settings, training.rows
+    order = draw_epoch(
+        rows.train, rows.train_pictures, settings.seed, training.position.epoch, settings.variants_per_epoch
+    )
+    return split_batches(order, settings.batch_size)
+
+
+def _train_epoch(training: Training, batches: list[np.ndarray]) -> None:
+    """Take the steps of the epoch that are not done yet."""
+    settings, position = training.settings, training.position
+    reading = read_batches(
+        training.store,
+        batches[position.batch :],
+        threads=settings.threads,
+        pinned=training.device.type == "cuda",
+    )
+    every = _STEPS_BETWEEN_READINGS.get(training.device.type, _STEPS_BETWEEN_READINGS_ELSEWHERE)
+    unread: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+    begun = saved = time.monotonic()
+    seconds_before = position.seconds
+    bar = progress(
+        what=f"epoch {position.epoch}/{settings.epochs}", unit="samples", total=sum(map(len, batches))
+    )
+    bar.update(position.seen)
+    training.detector.train()
+    with bar, closing(reading):
+        for levels in move_batches(reading, training.device):
+            rows = batches[position.batch]
+            step = (position.epoch - 1) * len(batches) + position.batch
+            set_learning_rate(training.optimiser, learning_rate(step, len(batches), settings))
+            loss, correct = take_step(training, levels, rows, step)
+            unread.append((position.batch, loss, correct))
+            position.batch += 1
+            position.seen += len(rows)
+            bar.update(len(rows))
+            now = time.monotonic()
+            to_save = training.stop.received is not None or now - saved > 60 * settings.save_minutes
+            if len(unread) >= every or to_save or position.batch == len(batches):
+                _read_losses(training, batches, unread)
+                bar.set_postfix(loss=f"{position.loss_sum / position.seen:.3f}", refresh=False)
+            position.seconds = seconds_before + now - begun
+            if to_save:
+                _save(training)
+                saved = now
+                done = f"after {position.batch} of {len(batches)} steps"
+                _stop_if_asked(training, f"in epoch {position.epoch}, {done}")
+
+
+def take_step(
+    training: Training, levels: torch.Tensor, rows: np.ndarray, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One step of the optimiser; returns the mean loss and the number of right answers, on the device."""
+    # Dropout is seeded by the step: a resumed run draws what an uninterrupted one would have.
+    torch.manual_seed(draw_seed(training.settings.seed, step))
+    labels = torch.from_numpy(training.labels[rows]).to(training.device)
+    with torch.autocast(
+        training.device.type, dtype=torch.bfloat16, enabled=training.precision == torch.bfloat16
+    ):
+        logits = training.detector(levels)
+    logits = logits.float()
+    loss = functional.cross_entropy(logits, labels, label_smoothing=training.settings.label_smoothing)
+    training.optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    training.optimiser.step()
+    return loss.detach(), (logits.argmax(1) == labels).sum()
+
+
+def _read_losses(
+    training: Training, batches: list[np.ndarray], unread: list[tuple[int, torch.Tensor, torch.Tensor]]
+) -> None:
+    """Add the losses of the last steps to the sums; a loss that is not finite ends the run."""
+    for number, loss, correct in unread:
+        value = loss.item()
+        if not math.isfinite(value):
+            _refuse_loss(training, value, f"step {number + 1}", f" on rows {batches[number].tolist()}")
+        training.position.loss_sum += value * len(batches[number])
+        training.position.correct += int(correct.item())
+    unread.clear()
+
+
+def _finish_epoch(training: Training, batches: list[np.ndarray]) -> None:
+    """Validate, then write everything of the epoch; the state comes last, as it says that the rest is there."""
+    settings, position, folder = training.settings, training.position, training.folder
+    begun = time.monotonic()
+    val_loss, val_accuracy = _validate(training)
+    if not math.isfinite(val_loss):
+        _refuse_loss(training, val_loss, "validation", "")
+    row = {
+        "epoch": position.epoch,
+        "learning_rate": learning_rate(position.epoch * len(batches) - 1, len(batches), settings),
+        "train_loss": position.loss_sum / position.seen,
+        "train_accuracy": position.correct / position.seen,
+        "val_loss": val_loss,
+        "val_accuracy": val_accuracy,
+        "seconds": round(position.seconds + time.monotonic() - begun, 3),
+    }
+    position.history.append(row)
+    is_best = val_loss < position.best_loss
+    if is_best:
+        position.best_epoch, position.best_loss = position.epoch, val_loss
+    if position.epoch == settings.epochs:
+        position.ended = f"all {settings.epochs} epochs done"
+    elif 0 < settings.patience <= position.epoch - position.best_epoch:
+        position.ended = f"validation loss no better for {settings.patience} epochs"
+    position.begin_next_epoch()
+    save_weights(training.detector, folder, LAST)
+    if is_best:
+        save_weights(training.detector, folder, BEST)
+    write_history(folder, position.history)
+    with whole_file(folder / CURVES) as temporary:
+        draw_curves(position.history, position.best_epoch, temporary, folder.name)
+    _save(training)
+    _report_epoch(row, settings.epochs, is_best)
+    if not position.ended:
+        _stop_if_asked(training, f"after epoch {row['epoch']}")
+
+
+def _validate(training: Training) -> tuple[float, float]:
+    """Mean loss (without smoothing) and accuracy on the validation rows."""
+    val, settings = training.rows.val, training.settings
+    parts = []
+    with (
+        closing(
+            iterate_logits(training.detector, training.store, val, settings.batch_size, settings.threads)
+        ) as scoring,
+        progress(what="validation", unit="samples", total=len(val)) as bar,
+    ):
+        for part in scoring:
+            parts.append(part)
+            bar.update(len(part))
+            if training.stop.received is not None:
+                _save(training)  # all steps of the epoch are done; resuming validates first
+                _stop_if_asked(training, f"in the validation of epoch {training.position.epoch}")
+    logits = torch.from_numpy(np.concatenate(parts))
+    labels = torch.from_numpy(training.labels[val])
+    loss = functional.cross_entropy(logits, labels).item()
+    return loss, (logits.argmax(1) == labels).double().mean().item()
+
+
+def _save(training: Training) -> None:
+    save_state(training.folder, training.position, training.detector.network, training.optimiser)
+
+
+def _stop_if_asked(training: Training, when: str) -> None:
+    if training.stop.received is not None:
+        raise Stopped(training.folder, when, training.stop.received)
+
+
+def _refuse_loss(training: Training, value: float, where: str, rows: str) -> None:
+    settings = training.settings
+    raise UserError(
+        f"{training.folder}: the loss became {value} in epoch {training.position.epoch}, {where}{rows}; "
+        f"train anew with a lower --lr (it was {settings.lr:g}) or with --precision float32"
+    )
+
+
+def _report_epoch(row: dict, epochs: int, is_best: bool) -> None:
+    click.echo(
+        f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  "
+        f"training: loss {row['train_loss']:.4f}, accuracy {row['train_accuracy']:.1%}  "
+        f"validation: loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.1%}  "
+        f"{row['seconds']:.1f} s{'  best' if is_best else ''}",
+        err=True,
+    )

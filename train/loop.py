@@ -1,0 +1,182 @@
+"""The training loop: `train` starts a run, `resume` goes on with one.
+
+Everything random is a pure function of the seed and the step: first weights, order, dropout. So
+on the CPU a run that was stopped and resumed ends with the very weights of one that was not.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from data_cards.errors import UsageError, UserError
+from pipeline.store import open_store
+from train.detector import Detector
+from train.device import pick_device, pick_precision
+from train.epoch import Training, run_epoch
+from train.optimise import make_optimiser
+from train.rows import choose_rows
+from train.run_folder import STATE, create_run, read_run
+from train.settings import TrainSettings
+from train.state import Position, load_state
+from train.stopping import Stopped, StopSignals
+from train.weights import load_imagenet_weights
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run ended.
+
+    Attributes
+    ----------
+    run : its folder
+    epochs : finished
+    best_epoch : with the lowest validation loss
+    val_loss, val_accuracy : of the best epoch, in nats and 0 to 1
+    ended : why the run ended
+    device, precision : that it was trained with last
+    """
+
+    run: Path
+    epochs: int
+    best_epoch: int
+    val_loss: float
+    val_accuracy: float
+    ended: str
+    device: str
+    precision: str
+
+
+def train(settings: TrainSettings) -> Summary:
+    """Train a new run to its end.
+
+    Raises
+    ------
+    UserError : the store, the weights or a setting cannot be used, or the loss is not finite
+    Stopped : on Ctrl-C, after the state was saved
+    """
+    with StopSignals() as stop:
+        training = _prepare(settings, stop)
+        if settings.weights is not None:
+            load_imagenet_weights(training.detector.network, settings.weights)
+        training.folder = create_run(settings, training.store)
+        return _run(training)
+
+
+def resume(run: str | Path, changes: dict | None = None) -> Summary:
+    """Go on with a run to its end.
+
+    Parameters
+    ----------
+    changes : settings given anew; those that decide the weights must be as before
+
+    Raises
+    ------
+    UsageError : other settings than the run was started with
+    UserError : the run or its store cannot be used; and as `train`
+    """
+    before = read_run(run)
+    settings = replace(before.settings, **{"store": str(before.store_path), **(changes or {})})
+    different = settings.differences(before.settings)
+    if different:
+        told = ", ".join(
+            f"{name} {getattr(settings, name)} (the run has {getattr(before.settings, name)})"
+            for name in different
+        )
+        raise UsageError(
+            f"{run}: cannot be resumed with other settings: {told}; leave them out, or begin a new run"
+        )
+    with StopSignals() as stop:
+        training = _prepare(settings, stop)
+        if training.store.fingerprint != before.store_fingerprint:
+            raise UserError(
+                f"{settings.store}: not the store that {run} was trained on (fingerprint "
+                f"{training.store.fingerprint[:12]}, the run has {before.store_fingerprint[:12]}); "
+                "give that one with --store, or begin a new run"
+            )
+        training.folder = Path(run)
+        if settings.weights is not None and not (training.folder / STATE).exists():
+            load_imagenet_weights(training.detector.network, settings.weights)
+        training.position = load_state(training.folder, training.detector.network, training.optimiser)
+        return _run(training)
+
+
+def _prepare(settings: TrainSettings, stop: StopSignals) -> Training:
+    """Check everything and make the detector, before anything is written."""
+    device = pick_device(settings.device)
+    store = open_store(settings.store)
+    rows = choose_rows(store, settings)
+    torch.manual_seed(settings.seed)  # the first weights are made on the CPU, the same for every device
+    detector = Detector(store.mean, store.std, settings.depth, settings.dropout).to(device)
+    return Training(
+        settings=settings,
+        store=store,
+        rows=rows,
+        labels=store.columns["label"].astype(np.int64),
+        device=device,
+        precision=pick_precision(settings.precision, device),
+        detector=detector,
+        optimiser=make_optimiser(detector.network, settings),
+        folder=Path(),
+        position=Position(),
+        stop=stop,
+    )
+
+
+def _run(training: Training) -> Summary:
+    position = training.position
+    _announce(training)
+    with _deterministic(training.device):
+        try:
+            while not position.ended:
+                run_epoch(training)
+        except KeyboardInterrupt as error:  # the second Ctrl-C
+            raise Stopped(training.folder, "at once; the last saved state counts") from error
+    best = position.history[position.best_epoch - 1]
+    return Summary(
+        run=training.folder,
+        epochs=len(position.history),
+        best_epoch=position.best_epoch,
+        val_loss=best["val_loss"],
+        val_accuracy=best["val_accuracy"],
+        ended=position.ended,
+        device=str(training.device),
+        precision=str(training.precision).removeprefix("torch."),
+    )
+
+
+def _announce(training: Training) -> None:
+    settings, rows = training.settings, training.rows
+    pictures = len(np.unique(rows.train_pictures))
+    precision = "bf16" if training.precision == torch.bfloat16 else "float32"
+    position = training.position
+    if position.ended:
+        click.echo(f"{training.folder}: finished already ({position.ended})", err=True)
+        return
+    onwards = "" if position.epoch == 1 and not position.batch else f"; goes on in epoch {position.epoch}"
+    click.echo(
+        f"{training.folder}: ResNet-{settings.depth} on {training.device} in {precision}; "
+        f"{pictures:,} training pictures ({len(rows.train):,} samples), "
+        f"{len(rows.val):,} validation samples{onwards}",
+        err=True,
+    )
+
+
+@contextmanager
+def _deterministic(device: torch.device) -> Iterator[None]:
+    """On the CPU only deterministic algorithms; on a GPU the fastest, found by trial."""
+    deterministic, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    filling = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(device.type == "cpu")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and we read nothing unwritten
+    torch.backends.cudnn.benchmark = device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = filling
+        torch.backends.cudnn.benchmark = benchmark

@@ -1,0 +1,38 @@
+"""The optimiser and its learning rate, a pure function of the step."""
+
+import math
+
+import torch
+from torch import nn
+
+from train.settings import TrainSettings
+
+
+def make_optimiser(network: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+    """AdamW; weight decay on kernels and matrices only, not on biases and batch norm."""
+    parameters = list(network.parameters())
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        lr=settings.lr,
+    )
+
+
+def learning_rate(step: int, steps_per_epoch: int, settings: TrainSettings) -> float:
+    """Learning rate of a step (from 0): a linear rise to the peak, then half a cosine down to 0.
+
+    The rise takes `settings.warmup` epochs, at most half of the run.
+    """
+    total = settings.epochs * steps_per_epoch
+    rise = min(round(settings.warmup * steps_per_epoch), total // 2)
+    if step < rise:
+        return settings.lr * (step + 1) / rise
+    return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / (total - rise)))
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
+    """Give all parameters this learning rate."""
+    for group in optimiser.param_groups:
+        group["lr"] = value

@@ -1,0 +1,74 @@
+"""Which rows are read in an epoch, and in which order: a pure function of (seed, epoch).
+
+Every picture gets a 64-bit key from (seed, epoch, its number); pictures are read in the order
+of their keys, and the variant is drawn from another such key. No random generator is involved,
+so the order is the same with every version of NumPy, and any epoch's order is made without
+those before it.
+"""
+
+import numpy as np
+
+from train.settings import VARIANTS_PER_EPOCH
+
+_FOR_ORDER, _FOR_VARIANT, _FOR_STEP = 1, 2, 3
+
+
+def draw_epoch(
+    rows: np.ndarray, pictures: np.ndarray, seed: int, epoch: int, variants_per_epoch: str = "1"
+) -> np.ndarray:
+    """Row numbers of one epoch, shuffled.
+
+    Parameters
+    ----------
+    rows : int (N,), row numbers of the training split, ascending
+    pictures : int (N,), number of the picture of each of them; variants of a picture share it
+    seed, epoch : 0 or more
+    variants_per_epoch : "1" draws one row of each picture, "all" takes every row
+
+    Returns
+    -------
+    int64, one entry a picture or a row
+    """
+    rows, pictures = np.asarray(rows, dtype=np.int64), np.asarray(pictures, dtype=np.int64)
+    if variants_per_epoch not in VARIANTS_PER_EPOCH:
+        raise ValueError(f"variants per epoch {variants_per_epoch!r}: expected one of {VARIANTS_PER_EPOCH}")
+    if variants_per_epoch == "all":
+        return rows[np.argsort(_draw_keys(rows, seed, epoch, _FOR_ORDER), kind="stable")]
+    by_picture = np.argsort(pictures, kind="stable")
+    numbers, starts, counts = np.unique(pictures[by_picture], return_index=True, return_counts=True)
+    # The remainder favours low variants by less than one part in 2**60.
+    drawn = _draw_keys(numbers, seed, epoch, _FOR_VARIANT) % counts.astype(np.uint64)
+    chosen = rows[by_picture][starts + drawn.astype(np.int64)]
+    return chosen[np.argsort(_draw_keys(numbers, seed, epoch, _FOR_ORDER), kind="stable")]
+
+
+def split_batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
+    """Cut an order into batches of at most `batch_size`, all of one size or one less.
+
+    A small last batch would disturb the statistics of batch normalisation, and leaving it out
+    would lose samples. A batch never has a single sample: for a batch size of 2 and an odd number
+    of samples, one batch has 3.
+    """
+    count = min(-(-len(order) // batch_size), len(order) // 2)
+    return np.array_split(order, max(count, 1))
+
+
+def draw_seed(seed: int, step: int) -> int:
+    """A 63-bit seed for the random draws of one step, such as dropout's."""
+    return int(_draw_keys(np.array([step]), seed, 0, _FOR_STEP)[0]) >> 1
+
+
+def _draw_keys(identities: np.ndarray, seed: int, epoch: int, purpose: int) -> np.ndarray:
+    """uint64 keys, one an identity, each a pure function of it and the three numbers."""
+    key = np.zeros(1, dtype=np.uint64)
+    for number in (purpose, seed, epoch):
+        key = _mix(key ^ np.uint64(number % 2**64))
+    return _mix(key ^ _mix(identities.astype(np.uint64)))
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    """The output function of SplitMix64 (Steele, Lea and Flood, 2014), a bijection of 64 bits."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

@@ -1,0 +1,90 @@
+"""Features to logits and probabilities: the one path for validation, report and verdicts.
+
+Always float32 and evaluation mode, so that a picture's score does not depend on the batch that
+it is in, up to rounding.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import numpy as np
+import torch
+
+from data_cards.console import progress as show_progress
+from pipeline.store import CLASS_NAMES, FeatureStore
+from train.batches import move_batches, read_batches
+from train.detector import Detector
+
+_FAKE = CLASS_NAMES.index("fake")
+
+
+def predict_logits(detector: Detector, levels: np.ndarray | torch.Tensor) -> np.ndarray:
+    """Logits, float64 (B, 2), of one batch of features, uint8 (B, 9, H, W)."""
+    detector.eval()
+    with torch.inference_mode():
+        logits = detector(torch.as_tensor(levels).to(detector.device))
+    return logits.float().cpu().numpy().astype(np.float64)
+
+
+def probability_fake(logits: np.ndarray) -> np.ndarray:
+    """Probability of "fake", float64 (N,), from logits (N, 2): the softmax's second column."""
+    difference = logits[:, _FAKE] - logits[:, 1 - _FAKE]
+    # Of the two forms of the logistic function the one that does not overflow.
+    small = np.exp(-np.abs(difference))
+    return np.where(difference >= 0, 1 / (1 + small), small / (1 + small))
+
+
+def predict_probabilities(
+    detector: Detector, levels: np.ndarray | torch.Tensor, batch_size: int = 32
+) -> np.ndarray:
+    """Probability of "fake", float64 (N,), of features in memory, uint8 (N, 9, H, W)."""
+    logits = [
+        predict_logits(detector, levels[start : start + batch_size])
+        for start in range(0, len(levels), batch_size)
+    ]
+    return probability_fake(np.concatenate(logits)) if logits else np.zeros(0)
+
+
+def iterate_logits(
+    detector: Detector, store: FeatureStore, rows: np.ndarray, batch_size: int = 32, threads: int = 4
+) -> Iterator[np.ndarray]:
+    """Logits of a store's rows, batch by batch: float64 (B, 2), in the order of `rows`."""
+    batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    device = detector.device
+    reading = read_batches(store, batches, threads=threads, pinned=device.type == "cuda")
+    with closing(reading):
+        for levels in move_batches(reading, device):
+            yield predict_logits(detector, levels)
+
+
+def compute_logits(
+    detector: Detector,
+    store: FeatureStore,
+    rows: np.ndarray,
+    batch_size: int = 32,
+    progress: bool = True,
+    threads: int = 4,
+) -> np.ndarray:
+    """Logits, float64 (N, 2), of a store's rows, with a progress bar on stderr if wanted."""
+    logits = []
+    with closing(iterate_logits(detector, store, rows, batch_size, threads)) as parts:
+        if not progress:
+            logits.extend(parts)
+        else:
+            with show_progress(what="scoring", unit="samples", total=len(rows)) as bar:
+                for part in parts:
+                    logits.append(part)
+                    bar.update(len(part))
+    return np.concatenate(logits) if logits else np.zeros((0, len(CLASS_NAMES)))
+
+
+def score_rows(
+    detector: Detector,
+    store: FeatureStore,
+    rows: np.ndarray,
+    batch_size: int = 32,
+    progress: bool = True,
+    threads: int = 4,
+) -> np.ndarray:
+    """Probability of "fake", float64 (N,), of a store's rows; see `compute_logits` for the logits."""
+    return probability_fake(compute_logits(detector, store, rows, batch_size, progress, threads))

@@ -1,0 +1,66 @@
+"""Which rows of a store a run trains and validates on, checked before anything is computed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_cards.errors import UsageError, UserError
+from pipeline.store import CLASS_NAMES, FeatureStore
+from train.settings import TrainSettings
+
+_CLEAN = "clean"  # the variant that is the picture itself
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a run.
+
+    Attributes
+    ----------
+    train : int64 (N,), rows to train on, ascending
+    train_pictures : int64 (N,), the picture that each of them shows
+    val : int64 (M,), rows to validate on, ascending: the clean variants if there are any
+    """
+
+    train: np.ndarray
+    train_pictures: np.ndarray
+    val: np.ndarray
+
+
+def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
+    """Pick the rows of a run and refuse a store that it cannot be trained on.
+
+    Raises
+    ------
+    UserError : no training or no validation rows, or only one class in either
+    UsageError : a batch larger than an epoch
+    """
+    train, val = store.rows("train"), store.rows("val")
+    if not len(train):
+        raise UserError(f"{store.path}: has no training rows; build it from a folder with a train split")
+    _check_classes(store, train, "training", "build it from pictures of both classes")
+    if not len(val):
+        raise UserError(
+            f"{store.path}: has no validation rows, which early stopping and the best weights are chosen by; "
+            "build it with `pipeline build --val-fraction 0.15`"
+        )
+    advice = "build it with a larger `pipeline build --val-fraction`, or with both classes in the val folder"
+    _check_classes(store, val, "validation", advice)
+    pictures = store.columns["picture"][train].astype(np.int64)
+    samples = len(train) if settings.variants_per_epoch == "all" else len(np.unique(pictures))
+    if settings.batch_size > samples:
+        raise UsageError(
+            f"batch size {settings.batch_size}: an epoch of {store.path} has only {samples} samples; "
+            f"give --batch-size {samples} or less"
+        )
+    clean = store.rows("val", _CLEAN)
+    return Rows(train, pictures, clean if len(clean) else val)
+
+
+def _check_classes(store: FeatureStore, rows: np.ndarray, what: str, advice: str) -> None:
+    labels = np.unique(store.columns["label"][rows])
+    if len(labels) < len(CLASS_NAMES):
+        raise UserError(
+            f"{store.path}: all {len(rows)} {what} rows are {CLASS_NAMES[labels[0]]}; "
+            f"two classes are needed: {advice}"
+        )

@@ -1,0 +1,285 @@
+"""The run folder: what a training run leaves, and opening it again.
+
+`settings.json` (written first), `history.csv`, `curves.png`, `last.safetensors`,
+`best.safetensors` and `state.pt`. Each file is written to a temporary name and then renamed, so
+it is either whole or not there. A run counts as usable once it has `best.safetensors`, after
+its first epoch.
+"""
+
+import csv
+import io
+import json
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from shlex import quote
+
+import numpy as np
+import torch
+import zarr
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from data_cards.errors import UsageError, UserError
+from pipeline.settings import BuildSettings
+from pipeline.store import PLANES, FeatureStore
+from train.detector import Detector
+from train.device import pick_device
+from train.settings import TrainSettings
+
+RUN_VERSION = 1
+RUNS = Path("runs")
+
+SETTINGS, HISTORY, CURVES, STATE = "settings.json", "history.csv", "curves.png", "state.pt"
+LAST, BEST = "last", "best"
+
+HISTORY_COLUMNS = (
+    "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training run on disk.
+
+    Attributes
+    ----------
+    path : its folder
+    settings : what it was trained with
+    build_settings : what its store was built with: how a picture becomes features
+    store_path, store_fingerprint : of the store that it was trained on
+    class_names : in the order of the logits
+    history : one dict an epoch, with `HISTORY_COLUMNS` as keys; losses in nats, accuracies 0 to 1
+    created : when the run was started, ISO 8601 in UTC
+    """
+
+    path: Path
+    settings: TrainSettings
+    build_settings: BuildSettings
+    store_path: Path
+    store_fingerprint: str
+    class_names: tuple[str, ...]
+    history: list[dict]
+    created: str
+
+
+def create_run(settings: TrainSettings, store: FeatureStore) -> Path:
+    """Make the folder of a new run and write its settings.
+
+    Raises
+    ------
+    UsageError : the folder asked for holds something already
+    """
+    path = _make_folder(settings, store.settings.features.size)
+    write_json(
+        path / SETTINGS,
+        {
+            "run_version": RUN_VERSION,
+            "created": datetime.now(UTC).isoformat(timespec="microseconds"),
+            "train": settings.as_json(),
+            "store": {
+                "path": str(store.path.resolve()),
+                "fingerprint": store.fingerprint,
+                "settings": store.settings.as_json(),
+            },
+            "class_names": list(store.attributes["class_names"]),
+            "versions": _versions(),
+        },
+    )
+    return path
+
+
+def newest_run(folder: Path = RUNS, usable: bool = True) -> Path:
+    """The run of a folder that was started last; `usable`: among those with a finished epoch.
+
+    Raises
+    ------
+    UserError : there is none
+    """
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        with suppress(UserError):  # no run, or a damaged one, which may not hide the others
+            found.append((read_run(path).created, path))
+    ready = [(created, path) for created, path in found if not usable or _weights(path, BEST).exists()]
+    if not ready:
+        if found:
+            raise UserError(
+                f"{folder}: no run in it has finished an epoch yet; "
+                f"go on with `train run --resume --run {quote(str(max(found)[1]))}`"
+            )
+        raise UserError(f"{folder}: no training run in it; make one with `train run`")
+    return max(ready)[1]
+
+
+def open_run(path: str | Path) -> Run:
+    """A run with at least one finished epoch.
+
+    Raises
+    ------
+    UserError : not there, not a run, or without a finished epoch
+    """
+    run = read_run(path)
+    if not _weights(run.path, BEST).exists():
+        raise UserError(
+            f"{run.path}: has no finished epoch yet; "
+            f"go on with `train run --resume --run {quote(str(run.path))}`"
+        )
+    return run
+
+
+def read_run(path: str | Path) -> Run:
+    """A run as it stands, perhaps without a finished epoch; raises `UserError` as `open_run`."""
+    path = Path(path)
+    file = path / SETTINGS
+    if not file.is_file():
+        what = "not a run folder (it has no settings.json)" if path.exists() else "no such run folder"
+        raise UserError(f"{path}: {what}; runs are made with `train run`")
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        if record["run_version"] != RUN_VERSION:
+            raise UserError(
+                f"{path}: a run of version {record['run_version']}, this program reads {RUN_VERSION}; "
+                "train it again"
+            )
+        return Run(
+            path=path,
+            settings=TrainSettings.from_json(record["train"]),
+            build_settings=BuildSettings.from_json(record["store"]["settings"]),
+            store_path=Path(record["store"]["path"]),
+            store_fingerprint=record["store"]["fingerprint"],
+            class_names=tuple(record["class_names"]),
+            history=_read_history(path / HISTORY),
+            created=record["created"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: its settings or history are damaged ({error!r}); train it again") from error
+
+
+def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector:
+    """The trained detector, in evaluation mode.
+
+    Parameters
+    ----------
+    device : as `train.device.pick_device`
+    which : "best" (lowest validation loss) or "last"
+
+    Raises
+    ------
+    UserError : the weights are missing or damaged
+    """
+    if which not in (BEST, LAST):
+        raise UsageError(f"weights {which}: expected {BEST} or {LAST}")
+    file = _weights(run.path, which)
+    size = run.build_settings.features.size
+    empty = np.zeros((len(PLANES), size, size), dtype=np.float32)
+    detector = Detector(empty, empty, run.settings.depth, run.settings.dropout)
+    try:
+        detector.load_state_dict(load_file(file))
+    except FileNotFoundError as error:
+        raise UserError(f"{file}: no such file; the run is incomplete, train it again") from error
+    except (SafetensorError, RuntimeError) as error:
+        raise UserError(f"{file}: not the weights of this run, or damaged; train it again") from error
+    return detector.to(pick_device(device)).eval()
+
+
+def save_weights(detector: Detector, folder: Path, which: str) -> None:
+    """Write the detector's weights and statistics as `last.safetensors` or `best.safetensors`."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in detector.state_dict().items()}
+    with whole_file(_weights(folder, which)) as temporary:
+        temporary.write_bytes(save(tensors))
+
+
+def write_history(folder: Path, history: list[dict]) -> None:
+    """Write the history as CSV, one row an epoch."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    with whole_file(folder / HISTORY) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+def write_json(path: Path, value: dict) -> None:
+    """Write JSON, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name to write to; the file takes its own name only if the block ends well."""
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _make_folder(settings: TrainSettings, size: int) -> Path:
+    if settings.run is not None:
+        path = Path(settings.run)
+        if (path / SETTINGS).exists():
+            raise UsageError(f"{path}: holds a run already; give --resume to go on with it, or another --run")
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path}: is a file; --run needs a folder")
+        if path.exists() and any(path.iterdir()):
+            raise UsageError(f"{path}: the folder is not empty; give another --run")
+        _make(path, exist_ok=True)
+        return path
+    number = 1 + max((_number(path) for path in RUNS.iterdir()), default=0) if RUNS.is_dir() else 1
+    while True:  # another run may take the number at the same moment
+        path = RUNS / f"{number:03}-resnet{settings.depth}-{size}px"
+        try:
+            _make(path, exist_ok=False)
+            return path
+        except FileExistsError:
+            number += 1
+
+
+def _make(path: Path, exist_ok: bool) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=exist_ok)
+    except NotADirectoryError as error:
+        raise UsageError(
+            f"{path}: cannot be made, a part of its path is a file; give another --run"
+        ) from error
+
+
+def _number(path: Path) -> int:
+    first = path.name.split("-")[0]
+    return int(first) if first.isascii() and first.isdigit() else 0
+
+
+def _weights(folder: Path, which: str) -> Path:
+    return folder / f"{which}.safetensors"
+
+
+def _read_history(file: Path) -> list[dict]:
+    if not file.exists():
+        return []
+    with open(file, newline="", encoding="utf-8") as lines:
+        return [
+            {name: int(row[name]) if name == "epoch" else float(row[name]) for name in HISTORY_COLUMNS}
+            for row in csv.DictReader(lines)
+        ]
+
+
+def _versions() -> dict[str, str]:
+    try:
+        own = version("spectral-detector")
+    except PackageNotFoundError:  # run from the source tree without being installed
+        own = "unknown"
+    return {
+        "program": own,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "zarr": zarr.__version__,
+    }

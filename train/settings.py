@@ -1,0 +1,110 @@
+"""The settings of a training run: every value that decides its weights, with its default.
+
+The command's options are made from these fields, so a default is written down once.
+"""
+
+from dataclasses import asdict, dataclass, fields
+
+from data_cards.errors import UsageError
+
+DEPTHS = (18, 34, 50)
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "float32", "bf16")
+VARIANTS_PER_EPOCH = ("1", "all")
+
+# Where and how fast a run is trained. A run may be resumed with other values of these; the store
+# may have moved, but its fingerprint must be the same.
+OF_THE_MACHINE = ("store", "run", "device", "threads", "save_minutes")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """Everything that decides the weights of a run, besides the store's content.
+
+    Attributes
+    ----------
+    store : folder of the feature store
+    run : run folder; None makes a new one under `runs/`
+    epochs : passes over the training pictures, at least 1
+    batch_size : samples a step, at least 2
+    lr : peak learning rate of AdamW, above 0
+    weight_decay : of AdamW, on kernels only (not on biases and batch norm), 0 or more
+    warmup : epochs in which the learning rate rises to its peak; may be a fraction; at most half of the run
+    dropout : share of the pooled features that is dropped before the last layer, 0 to below 1
+    label_smoothing : 0 to below 1, in the training loss only
+    patience : epochs without a better validation loss after which the run stops; 0 never stops it
+    depth : ResNet-18, 34 or 50
+    weights : file of ImageNet weights to start from (.safetensors or .pth); None starts from scratch
+    variants_per_epoch : "1" draws one variant of each picture an epoch; "all" takes every one
+    seed : of first weights, order and dropout, 0 or more
+    device : "auto" takes CUDA, else MPS, else the CPU
+    precision : "auto" takes bf16 where the hardware is good at it
+    threads : that read the store
+    save_minutes : minutes between saved states within an epoch; each epoch's end is saved anyway
+    """
+
+    store: str = "features.zarr"
+    run: str | None = None
+    epochs: int = 20
+    batch_size: int = 32
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 1.0
+    dropout: float = 0.3
+    label_smoothing: float = 0.05
+    patience: int = 6
+    depth: int = 18
+    weights: str | None = None
+    variants_per_epoch: str = "1"
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    threads: int = 4
+    save_minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        _at_least("epochs", self.epochs, 1)
+        _at_least("batch size", self.batch_size, 2, "batch normalisation needs two samples")
+        _at_least("patience", self.patience, 0)
+        _at_least("threads", self.threads, 1)
+        _at_least("seed", self.seed, 0)
+        _at_least("weight decay", self.weight_decay, 0)
+        _at_least("warmup", self.warmup, 0)
+        _at_least("save minutes", self.save_minutes, 0)
+        if not 0 < self.lr < float("inf"):
+            raise UsageError(f"learning rate {self.lr}: expected a number above 0, such as 0.001")
+        for name, share in (("dropout", self.dropout), ("label smoothing", self.label_smoothing)):
+            if not 0 <= share < 1:
+                raise UsageError(f"{name} {share}: expected 0 or more, below 1")
+        _one_of("depth", self.depth, DEPTHS)
+        _one_of("device", self.device, DEVICES)
+        _one_of("precision", self.precision, PRECISIONS)
+        _one_of("variants per epoch", self.variants_per_epoch, VARIANTS_PER_EPOCH)
+
+    def as_json(self) -> dict:
+        """Plain values, for the run folder."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict) -> "TrainSettings":
+        """The inverse of `as_json`; raises TypeError for a name that is not known."""
+        return cls(**values)
+
+    def differences(self, other: "TrainSettings") -> list[str]:
+        """Names of the fields that decide the weights and differ from `other`'s."""
+        return [
+            field.name
+            for field in fields(self)
+            if field.name not in OF_THE_MACHINE and getattr(self, field.name) != getattr(other, field.name)
+        ]
+
+
+def _at_least(name: str, value: float, least: float, why: str = "") -> None:
+    if not least <= value < float("inf"):  # refuses NaN too
+        reason = f" ({why})" if why else ""
+        raise UsageError(f"{name} {value}: expected at least {least}{reason}")
+
+
+def _one_of(name: str, value: object, allowed: tuple) -> None:
+    if value not in allowed:
+        raise UsageError(f"{name} {value}: expected one of {', '.join(map(str, allowed))}")

@@ -1,0 +1,86 @@
+"""The state that a run goes on from: written after each epoch and, at intervals, within one.
+
+PyTorch's file format, read with `weights_only=True`: tensors and plain values, never code. Order
+and dropout are pure functions of (seed, epoch, step), so no random generator's state is in it.
+The normaliser's statistics are not in it either: they are the store's.
+"""
+
+import io
+import pickle
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from data_cards.errors import UserError
+from train.run_folder import STATE, whole_file
+
+
+@dataclass
+class Position:
+    """How far a run has come.
+
+    Attributes
+    ----------
+    epoch : the epoch that is being trained, from 1
+    batch : batches of it that are done
+    loss_sum, correct, seen : over the samples of those batches
+    seconds : spent in this epoch
+    history : one dict a finished epoch
+    best_epoch, best_loss : lowest validation loss so far; 0 and infinity before the first epoch
+    ended : "" while the run goes on, else why it ended
+    """
+
+    epoch: int = 1
+    batch: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    seconds: float = 0.0
+    history: list[dict] = field(default_factory=list)
+    best_epoch: int = 0
+    best_loss: float = float("inf")
+    ended: str = ""
+
+    def begin_next_epoch(self) -> None:
+        """Count on to the next epoch, with its sums at zero."""
+        self.epoch += 1
+        self.batch, self.loss_sum, self.correct, self.seen, self.seconds = 0, 0.0, 0, 0, 0.0
+
+
+def save_state(
+    folder: Path, position: Position, network: nn.Module, optimiser: torch.optim.Optimizer
+) -> None:
+    """Write the state of a run, whole or not at all."""
+    # In memory first: PyTorch's own writer hides that a disk is full.
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "position": asdict(position),
+            "network": network.state_dict(),
+            "optimiser": optimiser.state_dict(),
+        },
+        buffer,
+    )
+    with whole_file(folder / STATE) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
+
+
+def load_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> Position:
+    """Take up a run's state; a run that has none yet begins at its first step.
+
+    Raises
+    ------
+    UserError : the state is damaged
+    """
+    path = folder / STATE
+    if not path.exists():
+        return Position()
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        return Position(**state["position"])
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: the saved state is damaged; train anew into another --run") from error

@@ -1,0 +1,85 @@
+"""ImageNet weights from a file into a network with more input channels.
+
+The file stays data: safetensors, or PyTorch's format read with `weights_only=True`.
+"""
+
+import pickle
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from data_cards.errors import UserError
+from train.network import LAYERS, ResNet
+
+_EXPECTED = "expected torchvision's ResNet weights, as .safetensors or .pth"
+
+
+def load_imagenet_weights(network: ResNet, path: str | Path) -> None:
+    """Start `network` from ImageNet weights; its last layer stays as it is.
+
+    The first convolution's kernels for R, G, B are repeated over the channels and scaled by
+    3/channels, so that its outputs keep their size.
+
+    Raises
+    ------
+    UserError : no such file, not weights, or those of another network
+    """
+    path = Path(path)
+    given = {name: value for name, value in _read(path).items() if not name.startswith("fc.")}
+    own = network.state_dict()
+    wanted = {name for name in own if not name.startswith("fc.")}
+    counters = {name for name in wanted if name.endswith("num_batches_tracked")}  # absent from old files
+    missing = sorted(wanted - counters - given.keys())
+    unknown = sorted(given.keys() - wanted)
+    if missing or unknown:
+        names = f"lacks {missing[0]}" if missing else f"has {unknown[0]}, which is not known"
+        raise UserError(f"{path}: not the weights of a ResNet-{network.depth}: {names}; {_advise(given)}")
+    kernels = given["conv1.weight"]
+    if kernels.ndim == 4 and kernels.shape[1] == 3:
+        given["conv1.weight"] = _tile(kernels, own["conv1.weight"].shape[1])
+    for name, value in given.items():
+        if value.shape != own[name].shape:
+            raise UserError(
+                f"{path}: {name} has shape {tuple(value.shape)}, expected {tuple(own[name].shape)} "
+                f"for a ResNet-{network.depth}; {_advise(given)}"
+            )
+    network.load_state_dict({**own, **given})
+
+
+def _tile(kernels: torch.Tensor, channels: int) -> torch.Tensor:
+    repeated = kernels.float().repeat(1, -(-channels // 3), 1, 1)[:, :channels]
+    return repeated * (3 / channels)
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file of weights; {_EXPECTED}")
+    try:
+        if path.suffix == ".safetensors":
+            values = load_file(path)
+        else:
+            values = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: cannot be read as weights; {_EXPECTED}") from error
+    if isinstance(values, dict) and isinstance(values.get("state_dict"), dict):
+        values = values["state_dict"]
+    if not isinstance(values, dict) or not values or not all(map(torch.is_tensor, values.values())):
+        raise UserError(f"{path}: holds no named tensors; {_EXPECTED}")
+    return dict(values)
+
+
+def _advise(given: dict[str, torch.Tensor]) -> str:
+    """Which depth the file would fit, by its number of tensors' names."""
+    names = {name for name in given if not name.endswith("num_batches_tracked")}
+    for depth in LAYERS:
+        with torch.device("meta"):  # shapes only, no memory
+            fitting = {
+                name
+                for name in ResNet(depth).state_dict()
+                if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
+            }
+        if names == fitting:
+            return f"these are a ResNet-{depth}'s: give --depth {depth}"
+    return _EXPECTED
