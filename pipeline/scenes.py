@@ -34,7 +34,8 @@ class _Canvas:
         left, right = np.searchsorted(self.x[0], (x - reach, x + reach))
         top, bottom = np.searchsorted(self.y[:, 0], (y - reach, y + reach))
         rows, columns = slice(top, bottom), slice(left, right)
-        return _Canvas(self.x[:, columns] - np.float32(x), self.y[rows] - np.float32(y), self.pixel), (rows, columns)
+        near = _Canvas(self.x[:, columns] - np.float32(x), self.y[rows] - np.float32(y), self.pixel)
+        return near, (rows, columns)
 
     def cover(self, distance: np.ndarray, softness: float = 0.0) -> np.ndarray:
         """Coverage 0..1 of a shape from signed distances (negative inside): its antialiased edge."""

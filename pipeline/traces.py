@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-# Makes of a picture (uint8, H x W x 3) from a scene (float32, 2H x 2W x 3, linear light 0..1).
+# Makes a picture (uint8, H x W x 3) from a scene (float32, 2H x 2W x 3, linear light 0..1).
 Maker = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 
 # Demosaicing kernels. Bilinear: the mean of the nearest samples of a colour.
@@ -22,15 +22,29 @@ _BILINEAR_GREEN = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]], np.float32) / 4
 _BILINEAR_RED_BLUE = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32) / 4
 # Gradient-corrected: Malvar, He and Cutler, "High-quality linear interpolation for demosaicing
 # of Bayer-patterned color images", ICASSP 2004, figure 2.
-_MHC_GREEN = np.array(
-    [[0, 0, -1, 0, 0], [0, 0, 2, 0, 0], [-1, 2, 4, 2, -1], [0, 0, 2, 0, 0], [0, 0, -1, 0, 0]], np.float32
-) / 8
-_MHC_SAME_ROW = np.array(
-    [[0, 0, 0.5, 0, 0], [0, -1, 0, -1, 0], [-1, 4, 5, 4, -1], [0, -1, 0, -1, 0], [0, 0, 0.5, 0, 0]], np.float32
-) / 8
-_MHC_OPPOSITE = np.array(
-    [[0, 0, -1.5, 0, 0], [0, 2, 0, 2, 0], [-1.5, 0, 6, 0, -1.5], [0, 2, 0, 2, 0], [0, 0, -1.5, 0, 0]], np.float32
-) / 8
+_MHC_GREEN = np.array([
+    [0, 0, -1, 0, 0],
+    [0, 0, 2, 0, 0],
+    [-1, 2, 4, 2, -1],
+    [0, 0, 2, 0, 0],
+    [0, 0, -1, 0, 0],
+], np.float32) / 8  # fmt: skip
+_MHC_SAME_ROW = np.array([
+    [0, 0, 0.5, 0, 0],
+    [0, -1, 0, -1, 0],
+    [-1, 4, 5, 4, -1],
+    [0, -1, 0, -1, 0],
+    [0, 0, 0.5, 0, 0],
+], np.float32) / 8  # fmt: skip
+_MHC_OPPOSITE = np.array([
+    [0, 0, -1.5, 0, 0],
+    [0, 2, 0, 2, 0],
+    [-1.5, 0, 6, 0, -1.5],
+    [0, 2, 0, 2, 0],
+    [0, 0, -1.5, 0, 0],
+], np.float32) / 8  # fmt: skip
+# What the sensor sees of white: less red and blue than green, so white balance amplifies their noise.
+_RAW_GAINS = np.array([0.55, 0.95, 0.65], np.float32)
 
 
 @dataclass(frozen=True)
@@ -92,10 +106,6 @@ class Camera:
         ], axis=2)
 
 
-# What the sensor sees of white: less red and blue than green, so white balance amplifies their noise.
-_RAW_GAINS = np.array([0.55, 0.95, 0.65], np.float32)
-
-
 @dataclass(frozen=True)
 class Generator:
     """An image generator's decoder: a latent picture at a quarter of the size, doubled twice.
@@ -105,7 +115,8 @@ class Generator:
     doubling : "transposed" (zeros between the samples, then a small fixed convolution whose
         weights are uneven, as a learnt transposed convolution's are) or "bicubic"
     unevenness : relative deviation of the transposed convolution's weights
-    detail : deviation of the detail that each step invents, in levels of 255
+    detail : deviation of the texture that each step invents, in levels of 255
+    sharpening : share of the fine detail that is added once more
     """
 
     doubling: str
@@ -130,11 +141,11 @@ class Generator:
         height, width, channels = picture.shape
         spread = np.zeros((2 * height, 2 * width, channels), np.float32)
         spread[::2, ::2] = picture
-        weights = np.random.default_rng(len(self.doubling))  # the network's own, the same in every picture
+        learnt = np.random.default_rng(0)  # the network's weights: the same in every picture and set
         planes = []
         for channel in range(channels):
-            kernel = _BILINEAR_RED_BLUE * (1 + self.unevenness * weights.standard_normal((3, 3)))
-            kernel *= 4 / kernel.sum()
+            kernel = _BILINEAR_RED_BLUE * (1 + self.unevenness * learnt.standard_normal((3, 3)))
+            kernel *= 4 / kernel.sum()  # keeps the mean: one sample in four is not zero
             planes.append(_filter(spread[..., channel], kernel.astype(np.float32)))
         return np.stack(planes, axis=2)
 
@@ -149,11 +160,9 @@ def _shape_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray
 
 def _double_bicubic(picture: np.ndarray) -> np.ndarray:
     height, width, channels = picture.shape
-    planes = [
-        Image.fromarray(np.ascontiguousarray(picture[..., c])).resize((2 * width, 2 * height), Image.Resampling.BICUBIC)
-        for c in range(channels)
-    ]
-    return np.stack([np.asarray(plane) for plane in planes], axis=2)
+    planes = (Image.fromarray(np.ascontiguousarray(picture[..., channel])) for channel in range(channels))
+    doubled = (plane.resize((2 * width, 2 * height), Image.Resampling.BICUBIC) for plane in planes)
+    return np.stack([np.asarray(plane) for plane in doubled], axis=2)
 
 
 def _halve(picture: np.ndarray) -> np.ndarray:
@@ -169,7 +178,7 @@ def _filter(plane: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 def _encode_srgb(linear: np.ndarray) -> np.ndarray:
     """Linear light to sRGB's curve (IEC 61966-2-1), both 0..1."""
     linear = np.clip(linear, 0, 1)
-    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055).astype(np.float32)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def _sharpen(picture: np.ndarray, amount: float) -> np.ndarray:
@@ -180,14 +189,17 @@ def _to_levels(picture: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
 
 
-# Two makers a class; their names are the sources' names.
+# Two makers a class; their names are the sources' names. Noise costs bytes, so the classes' noises are
+# balanced by trial until bytes per pixel alone told nothing (AUROC 0.51 on 600 pictures).
 MAKERS: dict[str, dict[str, Maker]] = {
     "real": {
         "camera-a": Camera(
-            red_at=(0, 0), blur=0.45, shot_noise=0.0006, read_noise=0.002, gradient_corrected=False, sharpening=0.8
+            red_at=(0, 0), blur=0.45, shot_noise=0.0006, read_noise=0.002,
+            gradient_corrected=False, sharpening=0.8,
         ),
         "camera-b": Camera(
-            red_at=(1, 0), blur=0.55, shot_noise=0.0004, read_noise=0.003, gradient_corrected=True, sharpening=0.5
+            red_at=(1, 0), blur=0.55, shot_noise=0.0004, read_noise=0.003,
+            gradient_corrected=True, sharpening=0.5,
         ),
     },
     "fake": {
