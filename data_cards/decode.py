@@ -19,11 +19,15 @@ from PIL import Image, UnidentifiedImageError
 
 from data_cards.errors import PictureError
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO")
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm "
     ".jp2 .j2k .avif .tga .ico .heic .heif".split()
 )
+
+Image.init()  # Pillow loads its less common formats only when asked
+# Pillow warns of odd EXIF blocks and of large pictures; the first do no harm, the second we check.
+warnings.filterwarnings("ignore", module="PIL")
 
 # Transposition that makes a picture upright, by EXIF orientation (Exif 2.32, tag 0x0112).
 UPRIGHT = {
@@ -48,27 +52,25 @@ def open_picture(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     PictureError : not a picture of a known format, too large, or broken; also for errors that
         come up while the caller decodes it
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd EXIF and large pictures; we check ourselves
-        try:
-            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-                width, height = picture.size
-                if width * height > max_pixels:
-                    raise PictureError(
-                        f"too large: {width} x {height} pixels, at most {max_pixels:,} are allowed (--max-pixels)"
-                    )
-                yield picture
-        except PictureError:
-            raise
-        except UnidentifiedImageError as error:
-            raise PictureError(_why_unknown(data)) from error
-        except Image.DecompressionBombError as error:
-            raise PictureError(f"too large: {error}") from error
-        except MemoryError as error:
-            raise PictureError("too large to decode in the memory at hand") from error
-        # Decoders raise many kinds for a broken file: OSError, SyntaxError, ValueError, struct.error ...
-        except Exception as error:
-            raise PictureError(f"broken or truncated: {error}") from error
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+            width, height = picture.size
+            if width * height > max_pixels:
+                raise PictureError(
+                    f"too large: {width} x {height} pixels, at most {max_pixels:,} are allowed (--max-pixels)"
+                )
+            yield picture
+    except PictureError:
+        raise
+    except UnidentifiedImageError as error:
+        raise PictureError(_why_unknown(data)) from error
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"too large: {error}") from error
+    except MemoryError as error:
+        raise PictureError("too large to decode in the memory at hand") from error
+    # Decoders raise many kinds for a broken file: OSError, SyntaxError, ValueError, struct.error ...
+    except Exception as error:
+        raise PictureError(f"broken or truncated: {error}") from error
 
 
 def decode_picture(data: bytes, max_pixels: int) -> Image.Image:

@@ -101,8 +101,8 @@ def _walk_sources(root: Path, folder: Path, split: str, label: str) -> Iterator[
     own = root.resolve().name  # the source of pictures that stand in no folder of their own
     yield from _take_all(root, folder, split, label, own, recurse=False)
     for source in _folders(folder):
-        # A folder in a class folder of the same meaning (RealArt/RealArt) is no source of its own.
-        name = own if match_class(source.name) == label else source.name
+        # A class folder once more in itself (RealArt/RealArt), as some archives unpack, is no source.
+        name = own if source.name == folder.name else source.name
         yield from _take_all(root, source, split, label, name)
 
 

@@ -30,9 +30,8 @@ from train.settings import TrainSettings
 from train.state import Position, save_state
 from train.stopping import Stopped, StopSignals
 
-# Reading a loss makes the computer wait for the GPU, so losses are read a few steps at a time.
-_STEPS_BETWEEN_READINGS = {"cpu": 1}
-_STEPS_BETWEEN_READINGS_ELSEWHERE = 20
+# Reading a loss makes the computer wait for the GPU, so there they are read a few steps at a time.
+_STEPS_BETWEEN_READINGS = 20
 
 
 @dataclass
@@ -82,7 +81,7 @@ def _train_epoch(training: Training, batches: list[np.ndarray]) -> None:
         threads=settings.threads,
         pinned=training.device.type == "cuda",
     )
-    every = _STEPS_BETWEEN_READINGS.get(training.device.type, _STEPS_BETWEEN_READINGS_ELSEWHERE)
+    every = 1 if training.device.type == "cpu" else _STEPS_BETWEEN_READINGS
     unread: list[tuple[int, torch.Tensor, torch.Tensor]] = []
     begun = saved = time.monotonic()
     seconds_before = position.seconds

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from shlex import quote
 
@@ -28,6 +27,7 @@ from safetensors.torch import load_file, save
 from data_cards.errors import UsageError, UserError
 from pipeline.settings import BuildSettings
 from pipeline.store import PLANES, FeatureStore
+from pipeline.versions import program_version
 from train.detector import Detector
 from train.device import pick_device
 from train.settings import TrainSettings
@@ -272,12 +272,8 @@ def _read_history(file: Path) -> list[dict]:
 
 
 def _versions() -> dict[str, str]:
-    try:
-        own = version("spectral-detector")
-    except PackageNotFoundError:  # run from the source tree without being installed
-        own = "unknown"
     return {
-        "program": own,
+        "program": program_version(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

@@ -7,7 +7,7 @@ from shlex import quote
 from types import FrameType
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 - it is no error
     """A run was stopped from outside and can go on.
 
     Attributes

@@ -1,0 +1,182 @@
+"""A build gives the same store however it was run, and the features that a verdict would see."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import zarr
+
+from conftest import draw_noise, make_kaggle_dir
+from data_cards.errors import StoreError, UserError
+from pipeline import plan as plan_module
+from pipeline.build import build_store
+from pipeline.features import features_of_file
+from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.store import CLASS_NAMES, COLUMNS, PLANES, open_store, partial_path
+from pipeline.variants import draw_variants
+
+SETTINGS = BuildSettings(FeatureSettings(size=16), val_fraction=0.25)
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 12)
+
+
+def test_every_row_is_what_its_columns_say(kaggle_dir, tmp_path):
+    summary = build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
+    store = open_store(summary.path)
+    assert store.features.shape == (128, 9, 16, 16)
+    assert store.features.chunks == (1, 3, 16, 16)
+    assert store.features.shards == (12, 9, 16, 16)
+    columns = store.columns
+    for row in range(len(store)):
+        path = f"{store.attributes['roots'][columns['root'][row]]}/{columns['image'][row]}"
+        assert f"/{CLASS_NAMES[columns['label'][row]]}/{columns['source'][row]}/" in path
+        assert ("/test/" in path) == (columns["split"][row] == "test")
+        if columns["variant"][row] == "clean":
+            assert (store.features[row] == features_of_file(path, store.settings.features)).all()
+        else:
+            drawn = {v.name: v for v in draw_variants("train", 0, bytes.fromhex(columns["sha256"][row]))}
+            assert json.loads(columns["parameters"][row]) == drawn[columns["variant"][row]].parameters
+            assert columns["jpeg_quality"][row] == drawn[columns["variant"][row]].jpeg_quality
+    assert set(columns["format"]) == {"JPEG", "PNG"}
+    assert set(columns["file_quality"][columns["format"] == "PNG"]) == {-1}
+
+
+def test_splits_share_no_picture_and_keep_variants_together(kaggle_dir, tmp_path):
+    # The same picture once more, re-encoded, in train.
+    draw_noise(1, 40).save(kaggle_dir / "train/real/phone/again.jpg", quality=50)
+    store = open_store(build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0).path)
+    columns = store.columns
+    assert set(columns["split"]) == {"train", "val", "test"}
+    for group in np.unique(columns["group"]):
+        assert len(set(columns["split"][columns["group"] == group])) == 1
+    again, first = (np.flatnonzero([name.endswith(end) for name in columns["image"]])
+                    for end in ("phone/again.jpg", "train/real/camera/0.jpg"))  # fmt: skip
+    assert set(columns["group"][again]) == set(columns["group"][first])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_make_the_same_bytes(kaggle_dir, tmp_path, files_of, workers):
+    build_store([str(kaggle_dir)], tmp_path / "one.zarr", SETTINGS, workers=0)
+    build_store([str(kaggle_dir)], tmp_path / "other.zarr", SETTINGS, workers=workers)
+    assert files_of(tmp_path / "one.zarr") == files_of(tmp_path / "other.zarr")
+
+
+def test_plain_zarr_reads_it(kaggle_dir, tmp_path):
+    build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
+    group = zarr.open(tmp_path / "a.zarr", mode="r")
+    assert set(COLUMNS) < set(group)
+    assert group.attrs["complete"] is True
+    assert group.attrs["planes"] == list(PLANES)
+    assert group["features"][:].any(axis=(1, 2, 3)).all()
+
+
+def test_statistics_are_those_of_the_training_rows(kaggle_dir, tmp_path):
+    store = open_store(build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0).path)
+    rows = store.features[:][store.rows("train")].astype(np.float64)
+    assert np.allclose(store.mean, rows.mean(0), atol=1e-4)
+    assert np.allclose(store.std, rows.std(0), atol=1e-3)
+
+
+def test_a_stopped_build_goes_on(kaggle_dir, tmp_path, files_of):
+    build_store([str(kaggle_dir)], tmp_path / "whole.zarr", SETTINGS, workers=0)
+    victim = kaggle_dir / "test/fake/gan/0.jpg"
+    data = victim.read_bytes()
+    out = tmp_path / "stopped.zarr"
+
+    class Stop(Exception):
+        pass
+
+    def stop(task):
+        if task.shard == 5:
+            raise Stop
+        return make_shard(task)
+
+    from pipeline import build as build_module
+
+    make_shard = build_module.make_shard
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(build_module, "make_shard", stop)
+        build_store([str(kaggle_dir)], out, SETTINGS, workers=0)
+    assert not out.exists()
+    with pytest.raises(StoreError, match="not finished"):
+        open_store(out)
+    # Torn leftovers of a kill.
+    shard = partial_path(out) / "features/c/5/0/0"
+    shard.mkdir(parents=True, exist_ok=True)
+    (shard / "0").write_bytes(b"torn")
+    (shard / "0.abc.partial").write_bytes(b"torn")
+    summary = build_store([str(kaggle_dir)], out, SETTINGS, workers=0)
+    assert (summary.kept, summary.made) == (5, summary.plan.shards - 5)
+    assert victim.read_bytes() == data
+    assert files_of(out) == files_of(tmp_path / "whole.zarr")
+
+
+def test_building_again_does_nothing_or_names_the_difference(kaggle_dir, tmp_path, files_of):
+    out = tmp_path / "a.zarr"
+    build_store([str(kaggle_dir)], out, SETTINGS, workers=0)
+    before = files_of(out)
+    assert build_store([str(kaggle_dir)], out, SETTINGS, workers=0).made == 0
+    with pytest.raises(UserError, match="seed was 0, is now 1"):
+        build_store([str(kaggle_dir)], out, BuildSettings(FeatureSettings(size=16), val_fraction=0.25, seed=1))
+    assert files_of(out) == before
+
+
+def test_bad_files_are_set_aside_and_named(kaggle_dir, tmp_path):
+    (kaggle_dir / "train/real/camera/text.jpg").write_text("no picture")
+    cut = (kaggle_dir / "train/fake/gan/0.jpg").read_bytes()[:500]
+    (kaggle_dir / "train/fake/gan/cut.jpg").write_bytes(cut)
+    summary = build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
+    reasons = {one.path.rsplit("/", 1)[1]: one.reason for one in summary.plan.set_aside}
+    assert set(reasons) == {"text.jpg", "cut.jpg"}
+    assert open_store(summary.path).attributes["set_aside"][0]["path"].endswith("cut.jpg")
+
+
+def test_crop_sets_small_pictures_aside(kaggle_dir, tmp_path):
+    for number in range(3):
+        draw_noise(100 + number, 20, 60).save(kaggle_dir / f"train/real/camera/small{number}.png")
+    settings = BuildSettings(FeatureSettings(size=24, fit="crop"), variants="clean")
+    summary = build_store([str(kaggle_dir)], tmp_path / "a.zarr", settings, workers=0)
+    assert len(summary.plan.set_aside) == 3
+    assert "20 x 60 pixels, smaller than the crop of 24" in summary.plan.set_aside[0].reason
+
+
+def test_a_picture_that_vanishes_is_named_and_the_rest_is_kept(kaggle_dir, tmp_path, monkeypatch):
+    from pipeline import build as build_module
+
+    def scan_then_lose(*args, **options):
+        found = scan(*args, **options)
+        (kaggle_dir / "train/real/camera/0.jpg").unlink()
+        return found
+
+    scan = build_module.scan_sources
+    monkeypatch.setattr(build_module, "scan_sources", scan_then_lose)
+    with pytest.raises(UserError, match=r"camera/0\.jpg: cannot be read"):
+        build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
+    assert not (tmp_path / "a.zarr").exists()
+    assert partial_path(tmp_path / "a.zarr").exists()
+
+
+def test_several_sources_and_one_class_only(tmp_path):
+    make_kaggle_dir(tmp_path / "kaggle", per_source=2)
+    own = tmp_path / "own"
+    own.mkdir()
+    draw_noise(77).save(own / "me.jpg")
+    sources = [str(tmp_path / "kaggle"), f"real={own}"]
+    store = open_store(build_store(sources, tmp_path / "a.zarr", SETTINGS, workers=0).path)
+    assert "own" in store.columns["source"]
+    with pytest.raises(UserError, match="all 1 pictures are real"):
+        build_store([f"real={own}"], tmp_path / "b.zarr", SETTINGS, workers=0)
+
+
+def test_the_place_of_the_pictures_does_not_matter_for_the_features(tmp_path):
+    make_kaggle_dir(tmp_path / "kaggle")
+    build_store([str(tmp_path / "kaggle")], tmp_path / "a.zarr", SETTINGS, workers=0)
+    shutil.move(tmp_path / "kaggle", tmp_path / "moved" / "kaggle")
+    build_store([str(tmp_path / "moved/kaggle")], tmp_path / "b.zarr", SETTINGS, workers=0)
+    one, other = open_store(tmp_path / "a.zarr"), open_store(tmp_path / "b.zarr")
+    assert one.fingerprint == other.fingerprint
+    assert (one.features[:] == other.features[:]).all()
