@@ -7,9 +7,10 @@ import click
 from data_cards.console import CommandGroup, print_json
 from pipeline.build import build_store
 from pipeline.draw import draw_samples
+from pipeline.sample import make_sample
 from pipeline.settings import FITS, RESAMPLING_FILTERS, BuildSettings, FeatureSettings
 from pipeline.store import open_store
-from pipeline.summary import build_as_json, describe_build, describe_store, format_store
+from pipeline.summary import build_as_json, describe_build, describe_store, format_bytes, format_store
 from pipeline.variants import RECIPES
 
 DEFAULTS = BuildSettings()
@@ -83,6 +84,29 @@ def build(
         print_json(build_as_json(summary))
     else:
         click.echo(describe_build(summary))
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder that does not exist yet.")
+@click.option("--train-per-source", type=int, default=75, help="Training pictures of each of the four sources.")
+@click.option("--test-per-source", type=int, default=25, help="Test pictures of each of the four sources.")
+@click.option("--size", type=int, default=128, help="Smallest short side, in pixels.")
+@click.option("--seed", type=int, default=0, help="Another seed, other pictures.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
+    """Make a simulated set: pictures of two cameras and two generators.
+
+    For trying the program out, without a download. Scores on it say nothing about real pictures.
+
+    \b
+    Example:
+      pipeline sample --out sample_set
+    """
+    made = make_sample(out, train_per_source=train_per_source, test_per_source=test_per_source, size=size, seed=seed)
+    if as_json:
+        print_json({"path": str(made.path), "simulated": True, "pictures": made.total, "bytes": made.bytes})
+    else:
+        click.echo(f"{made.path}: {made.total} simulated pictures, {format_bytes(made.bytes)}")
 
 
 @main.command()

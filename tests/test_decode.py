@@ -47,7 +47,8 @@ def test_lossless_webp_keeps_every_pixel():
     ],
 )
 def test_lossy_formats_stay_close(kind, options):
-    assert np.abs(decode(encode(NOISE, kind, **options)) - PIXELS).mean() < 12
+    smooth = draw_noise(3, 160, 128)
+    assert np.abs(decode(encode(smooth, kind, **options)) - np.asarray(smooth).astype(int)).mean() < 12
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
