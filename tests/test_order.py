@@ -1,0 +1,92 @@
+"""Order of an epoch: a pure function of the seed and the epoch, pinned by golden values."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train.order import draw_epoch, draw_seed, split_batches
+
+GOLDEN_ONE = [1, 11, 6, 3]
+GOLDEN_ALL = [8, 10, 0, 7, 3, 11, 4, 2, 5, 1, 9, 6]
+GOLDEN_SEED = 2244344572928599050
+
+
+def test_golden_order():
+    # A change here changes what every seed means: runs could no longer be repeated.
+    rows, pictures = np.arange(12), np.arange(12) // 3
+    assert draw_epoch(rows, pictures, seed=7, epoch=1).tolist() == GOLDEN_ONE
+    assert draw_epoch(rows, pictures, seed=7, epoch=1, variants_per_epoch="all").tolist() == GOLDEN_ALL
+    assert draw_seed(7, 100) == GOLDEN_SEED
+
+
+@given(
+    counts=st.lists(st.integers(1, 4), min_size=1, max_size=30),
+    seed=st.integers(0, 2**40),
+    epoch=st.integers(0, 1000),
+)
+def test_every_picture_once(counts, seed, epoch):
+    pictures = np.repeat(np.arange(len(counts)) * 5, counts)
+    rows = np.arange(len(pictures)) + 100
+    one = draw_epoch(rows, pictures, seed, epoch)
+    assert sorted(pictures[one - 100]) == sorted(set(pictures.tolist()))
+    every = draw_epoch(rows, pictures, seed, epoch, "all")
+    assert sorted(every) == rows.tolist()
+
+
+def test_variants_of_a_picture_need_not_be_neighbours():
+    rows = np.array([0, 1, 2, 3, 4, 5])
+    pictures = np.array([9, 4, 9, 4, 9, 4])
+    drawn = np.concatenate([draw_epoch(rows, pictures, 0, epoch) for epoch in range(60)])
+    assert set(drawn.tolist()) == set(rows.tolist())
+
+
+def test_epochs_and_seeds_differ():
+    rows = pictures = np.arange(50)
+    orders = [tuple(draw_epoch(rows, pictures, seed, epoch)) for seed in range(3) for epoch in range(3)]
+    assert len(set(orders)) == 9
+
+
+def test_a_picture_keeps_its_draw_when_others_leave():
+    rows, pictures = np.arange(40), np.arange(40) // 4
+    whole = draw_epoch(rows, pictures, 3, 2)
+    without = draw_epoch(rows[4:], pictures[4:], 3, 2)
+    assert without.tolist() == [row for row in whole.tolist() if row >= 4]
+
+
+def test_variants_are_drawn_evenly():
+    rows, pictures = np.arange(4000), np.arange(4000) // 4
+    drawn = np.concatenate([draw_epoch(rows, pictures, 1, epoch) for epoch in range(10)])
+    counts = np.bincount(drawn % 4, minlength=4)
+    assert abs(counts - 2500).max() < 5 * np.sqrt(10_000 * 0.25 * 0.75)  # five standard deviations
+
+
+def test_places_are_drawn_evenly():
+    rows = pictures = np.arange(500)
+    places = np.array([np.argsort(draw_epoch(rows, pictures, 0, epoch)) for epoch in range(200)])
+    mean_places = places.mean(axis=0)
+    # A uniform place has a standard deviation of 500 / sqrt(12); its mean of 200 that over sqrt(200).
+    assert abs(mean_places - 249.5).max() < 5 * 500 / np.sqrt(12 * 200)
+    neighbours = np.abs(np.diff(places, axis=1)).mean()
+    assert abs(neighbours - 500 / 3) < 5  # neighbours in the store end a third of the epoch apart
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch_size", "sizes"),
+    [
+        pytest.param(64, 32, [32, 32], id="even"),
+        pytest.param(65, 32, [22, 22, 21], id="spread"),
+        pytest.param(5, 2, [3, 2], id="never one alone"),
+        pytest.param(2, 2, [2], id="one batch"),
+        pytest.param(3, 2, [3], id="three"),
+    ],
+)
+def test_split_batches(samples, batch_size, sizes):
+    batches = split_batches(np.arange(samples), batch_size)
+    assert [len(batch) for batch in batches] == sizes
+    assert np.concatenate(batches).tolist() == list(range(samples))
+
+
+def test_unknown_number_of_variants():
+    with pytest.raises(ValueError, match="expected one of"):
+        draw_epoch(np.arange(3), np.arange(3), 0, 0, "2")

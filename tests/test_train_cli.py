@@ -1,0 +1,215 @@
+"""The `train run` command: its output, and one line for each bad input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from make_store import make_store
+
+from train.cli import cli
+from train.settings import TrainSettings
+
+SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--epochs", "1"]
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    """Call `train run` in a folder of its own, with a store of the default name."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str):
+        return CliRunner().invoke(cli, ["run", *arguments])
+
+    return run
+
+
+def assert_refused(result, status: int, *texts: str) -> None:
+    assert result.exit_code == status, result.output
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    for text in texts:
+        assert text in lines[0]
+
+
+def test_defaults_and_output(call, tmp_path):
+    make_store(tmp_path / "features.zarr")
+    result = call(*SMALL)
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["001-resnet18-32px"]
+    for text in ("best epoch", "validation loss", "validation accuracy", "next: eval report --run runs/001-resnet18-32px"):
+        assert text in result.stdout
+    assert "epoch 1/1" in result.stderr
+    # A second run gets a folder of its own; resuming takes the newest.
+    assert call(*SMALL, "--seed", "3").exit_code == 0
+    result = call("--resume", "--json")
+    assert result.exit_code == 0
+    summary = json.loads(result.stdout)
+    assert summary["run"] == "runs/002-resnet18-32px"
+    assert summary["epochs"] == summary["best_epoch"] == 1
+
+
+def test_help_has_an_example_and_every_setting(call):
+    result = call("--help")
+    assert "train run --store features.zarr" in result.stdout
+    for name, value in TrainSettings().as_json().items():
+        assert "--" + name.replace("_", "-") in result.stdout
+        assert value is None or str(value) in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["-m", "train"], ["-c", "from train.cli import main; main()"]])
+def test_as_a_module_and_as_a_command(arguments, tmp_path):
+    done = subprocess.run([sys.executable, *arguments, "run", "--store", str(tmp_path / "absent.zarr")],
+                          capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert "pipeline build" in done.stderr
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path):
+    make_store(tmp_path / "features.zarr")
+    code = """
+import os, signal, sys
+from train import epoch
+from train.cli import main
+take_step = epoch.take_step
+def take_and_interrupt(*arguments):
+    os.kill(os.getpid(), signal.SIGINT)
+    return take_step(*arguments)
+epoch.take_step = take_and_interrupt
+sys.argv = ["train", "run", "--batch-size", "8"]
+main()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
+                          env=environment)
+    assert done.returncode == 128 + signal.SIGINT, done.stderr
+    assert done.stderr.splitlines()[-1] == (
+        "stopped in epoch 1, after 1 of 3 steps; go on with `train run --resume --run runs/001-resnet18-32px`"
+    )
+    assert "Traceback" not in done.stderr
+
+
+# --- bad input
+
+
+def test_missing_store(call, tmp_path):
+    assert_refused(call(), 1, "features.zarr: no such feature store", "pipeline build")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_incomplete_store(call, tmp_path):
+    make_store(tmp_path / "features.zarr", complete=False)
+    assert_refused(call(), 3, "features.zarr: the store is incomplete", "pipeline build")
+
+
+def test_a_folder_that_is_no_store(call, tmp_path):
+    (tmp_path / "features.zarr").mkdir()
+    assert_refused(call(), 3, "features.zarr: not a feature store")
+
+
+@pytest.mark.parametrize(
+    ("pictures", "texts"),
+    [
+        pytest.param({"test": (4, 4)}, ["no training rows"], id="no train"),
+        pytest.param({"train": (4, 4)}, ["no validation rows", "--val-fraction"], id="no val"),
+        pytest.param({"train": (9, 0), "val": (2, 2)}, ["all 9 training rows are real", "two classes"], id="one class"),
+        pytest.param({"train": (4, 4), "val": (0, 3)}, ["all 3 validation rows are fake"], id="one class in val"),
+    ],
+)
+def test_stores_that_cannot_be_trained_on(call, tmp_path, pictures, texts):
+    make_store(tmp_path / "features.zarr", pictures=pictures)
+    assert_refused(call("--batch-size", "8"), 1, "features.zarr: ", *texts)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_batch_larger_than_the_split(call, tmp_path):
+    make_store(tmp_path / "features.zarr", variants=("clean", "jpeg-1"))
+    assert_refused(call("--batch-size", "25"), 2, "only 24 samples", "--batch-size 24 or less")
+    result = call(*SMALL, "--batch-size", "25", "--variants-per-epoch", "all")
+    assert result.exit_code == 0, result.output
+
+
+def test_a_run_folder_is_not_written_over(call, tmp_path):
+    make_store(tmp_path / "features.zarr")
+    assert call(*SMALL, "--run", "mine").exit_code == 0
+    before = (tmp_path / "mine" / "last.safetensors").read_bytes()
+    assert_refused(call(*SMALL, "--run", "mine"), 2, "mine: holds a run already", "--resume")
+    assert (tmp_path / "mine" / "last.safetensors").read_bytes() == before
+
+
+def test_other_places_that_cannot_be_a_run_folder(call, tmp_path):
+    make_store(tmp_path / "features.zarr")
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("x")
+    assert_refused(call(*SMALL, "--run", "file"), 2, "file: is a file")
+    assert_refused(call(*SMALL, "--run", "file/below"), 2, "file/below: cannot be made")
+    assert_refused(call(*SMALL, "--run", "full"), 2, "full: the folder is not empty")
+    (tmp_path / "runs").write_text("x")
+    assert_refused(call(*SMALL), 2, "runs/001-resnet18-32px: cannot be made")
+
+
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder that even root cannot write to")
+def test_read_only_folder(call, tmp_path):
+    make_store(tmp_path / "features.zarr")
+    assert_refused(call(*SMALL, "--run", "/sys/kernel/run"), 1, "/sys/kernel/run: ", "choose another folder")
+
+
+def test_nothing_to_resume(call, tmp_path):
+    assert_refused(call("--resume"), 1, "runs: no training run in it", "train run")
+    assert_refused(call("--resume", "--run", "absent"), 1, "absent: no such run folder")
+
+
+def test_resuming_with_other_settings(call, tmp_path):
+    make_store(tmp_path / "features.zarr")
+    assert call(*SMALL).exit_code == 0
+    assert_refused(call("--resume", "--epochs", "9"), 2, "epochs 9 (the run has 1)")
+
+
+def test_resuming_without_the_store(call, tmp_path):
+    make_store(tmp_path / "features.zarr")
+    assert call(*SMALL).exit_code == 0
+    shutil.move(tmp_path / "features.zarr", tmp_path / "moved.zarr")
+    assert_refused(call("--resume"), 1, "features.zarr: no such feature store")
+    assert call("--resume", "--store", "moved.zarr").exit_code == 0
+
+
+def test_wrong_weights_leave_no_run(call, tmp_path):
+    make_store(tmp_path / "features.zarr")
+    (tmp_path / "weights.pth").write_text("x")
+    assert_refused(call(*SMALL, "--weights", "weights.pth"), 1, "weights.pth: cannot be read as weights")
+    assert_refused(call(*SMALL, "--weights", "absent.pth"), 1, "absent.pth: no such file")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_damaged_store_names_the_row(call, tmp_path):
+    path = make_store(tmp_path / "features.zarr")
+    for shard in (path / "features" / "c").glob("*/0/0/0"):
+        shard.write_bytes(shard.read_bytes()[:-40])
+    assert_refused_after_start(call(*SMALL), 3, "features.zarr: row ", "the store is damaged")
+
+
+def assert_refused_after_start(result, status: int, *texts: str) -> None:
+    """As `assert_refused`, below the line that tells of the run's start."""
+    assert result.exit_code == status, result.output
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("error: ")
+    for text in texts:
+        assert text in last
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--epochs", "0"], ["--lr", "-1"], ["--depth", "20"], ["--batch-size", "many"], ["--dropout", "1"]],
+)
+def test_senseless_options(call, arguments):
+    assert call(*arguments).exit_code == 2

@@ -1,0 +1,179 @@
+"""A stopped run goes on as if it had never been stopped: the same weights to the last bit."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from make_store import make_store
+
+from data_cards.errors import UsageError, UserError
+from train import epoch
+from train.loop import resume, train
+from train.run_folder import open_run
+from train.settings import TrainSettings
+from train.stopping import Stopped, StopSignals
+
+EPOCHS, STEPS = 3, 3  # steps an epoch
+SMALL = {"epochs": EPOCHS, "batch_size": 8, "device": "cpu", "precision": "float32", "threads": 2}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    return make_store(
+        tmp_path_factory.mktemp("store") / "features.zarr",
+        pictures={"train": (11, 11), "val": (3, 3)},
+        variants=("clean", "jpeg-1", "jpeg-2"),
+    )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory, store) -> Path:
+    path = tmp_path_factory.mktemp("run") / "whole"
+    train(TrainSettings(store=str(store), run=str(path), **SMALL))
+    return path
+
+
+def assert_same_run(path: Path, other: Path) -> None:
+    for name in ("last.safetensors", "best.safetensors"):
+        assert (path / name).read_bytes() == (other / name).read_bytes(), name
+    histories = [[{**row, "seconds": 0} for row in open_run(run).history] for run in (path, other)]
+    assert histories[0] == histories[1]
+
+
+def stop_at_step(monkeypatch, wanted: int) -> None:
+    """Send this process a Ctrl-C in the middle of a step, counted from 0."""
+    take_step = epoch.take_step
+
+    def take_and_interrupt(training, levels, rows, step):
+        result = take_step(training, levels, rows, step)
+        if step == wanted:
+            os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(epoch, "take_step", take_and_interrupt)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        pytest.param(0, id="first step"),
+        pytest.param(STEPS + 1, id="mid-epoch"),
+        pytest.param(2 * STEPS - 1, id="last step of an epoch"),
+    ],
+)
+def test_ctrl_c_then_resume(store, uninterrupted, tmp_path, monkeypatch, step):
+    path = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        stop_at_step(patch, step)
+        with pytest.raises(Stopped, match=f"train run --resume --run {path}") as caught:
+            train(TrainSettings(store=str(store), run=str(path), **SMALL))
+    assert caught.value.exit_status == 130
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert not list(path.glob("*.partial"))
+    torch.rand(10)  # the global generator's state must not matter
+    resume(path, {"threads": 5})
+    assert_same_run(path, uninterrupted)
+
+
+def test_ctrl_c_in_validation(store, uninterrupted, tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    iterate_logits = epoch.iterate_logits
+
+    def interrupt(*arguments):
+        for part in iterate_logits(*arguments):
+            os.kill(os.getpid(), signal.SIGINT)
+            yield part
+
+    with monkeypatch.context() as patch:
+        patch.setattr(epoch, "iterate_logits", interrupt)
+        with pytest.raises(Stopped, match="in the validation of epoch 1"):
+            train(TrainSettings(store=str(store), run=str(path), **SMALL))
+    assert not (path / "history.csv").exists()
+    resume(path)
+    assert_same_run(path, uninterrupted)
+
+
+def test_killed_then_resumed(store, uninterrupted, tmp_path):
+    # The process ends without a word in the fifth step; the state of the fourth is there.
+    path = tmp_path / "run"
+    code = f"""
+import os, signal
+from train import epoch
+from train.cli import main
+take_step = epoch.take_step
+def take_and_die(training, levels, rows, step):
+    if step == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return take_step(training, levels, rows, step)
+epoch.take_step = take_and_die
+import sys
+sys.argv = ["train", "run", "--store", {str(store)!r}, "--run", {str(path)!r}, "--epochs", "{EPOCHS}",
+            "--batch-size", "8", "--device", "cpu", "--precision", "float32", "--save-minutes", "0"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                          cwd=Path(__file__).parents[1])
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    state = torch.load(path / "state.pt", weights_only=True)["position"]
+    assert (state["epoch"], state["batch"]) == (2, 1)
+    resume(path)
+    assert_same_run(path, uninterrupted)
+
+
+def test_a_run_without_a_state_begins_anew(uninterrupted, store, tmp_path):
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "settings.json").write_bytes((uninterrupted / "settings.json").read_bytes())
+    resume(path)
+    assert_same_run(path, uninterrupted)
+
+
+def test_a_finished_run_stays_as_it_is(uninterrupted):
+    before = {path.name: path.read_bytes() for path in uninterrupted.iterdir()}
+    summary = resume(uninterrupted)
+    assert summary.epochs == EPOCHS
+    assert {path.name: path.read_bytes() for path in uninterrupted.iterdir()} == before
+
+
+def test_other_settings_are_refused_by_name(uninterrupted):
+    with pytest.raises(UsageError) as caught:
+        resume(uninterrupted, {"lr": 0.5, "seed": 4, "epochs": EPOCHS, "threads": 1})
+    message = str(caught.value)
+    assert "lr 0.5 (the run has 0.001), seed 4 (the run has 0)" in message
+    assert "epochs" not in message
+    assert "threads" not in message
+
+
+def test_another_store_is_refused(uninterrupted, tmp_path):
+    other = make_store(tmp_path / "other.zarr", seed=1)
+    with pytest.raises(UserError, match=r"other\.zarr: not the store that .* was trained on"):
+        resume(uninterrupted, {"store": str(other)})
+
+
+def test_a_store_may_move(uninterrupted, store, tmp_path):
+    moved = tmp_path / "moved.zarr"
+    moved.symlink_to(store, target_is_directory=True)
+    assert resume(uninterrupted, {"store": str(moved)}).epochs == EPOCHS
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", None], ids=["empty", "text", "cut"])
+def test_a_damaged_state(uninterrupted, tmp_path, content):
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "settings.json").write_bytes((uninterrupted / "settings.json").read_bytes())
+    whole = (uninterrupted / "state.pt").read_bytes()
+    (path / "state.pt").write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(UserError, match=r"state\.pt: the saved state is damaged"):
+        resume(path)
+
+
+def test_a_second_ctrl_c_stops_at_once():
+    with pytest.raises(KeyboardInterrupt), StopSignals() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.received == signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

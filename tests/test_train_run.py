@@ -1,0 +1,257 @@
+"""A run from its first step to its folder: what it learns, writes, and gives back when opened."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from make_store import make_store
+from safetensors.torch import load_file
+
+from data_cards.errors import UsageError, UserError
+from pipeline.store import open_store
+from train import epoch
+from train.loop import train
+from train.predict import compute_logits, probability_fake, score_rows
+from train.run_folder import HISTORY_COLUMNS, load_detector, newest_run, open_run, whole_file
+from train.settings import TrainSettings
+
+SMALL = {"batch_size": 8, "device": "cpu", "precision": "float32", "threads": 2}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    return make_store(tmp_path_factory.mktemp("store") / "features.zarr", variants=("clean", "jpeg-1"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, store):
+    path = tmp_path_factory.mktemp("run") / "one"
+    train(TrainSettings(store=str(store), run=str(path), epochs=3, **SMALL))
+    return open_run(path)
+
+
+def test_it_learns(run):
+    assert run.history[-1]["val_accuracy"] > 0.9
+    assert run.history[-1]["train_loss"] < run.history[0]["train_loss"]
+
+
+def test_the_folder_holds_everything(run):
+    assert sorted(path.name for path in run.path.iterdir()) == [
+        "best.safetensors", "curves.png", "history.csv", "last.safetensors", "settings.json", "state.pt"
+    ]  # fmt: skip
+    assert (run.path / "curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_settings_and_store_are_recorded(run, store):
+    opened = open_store(store)
+    assert run.settings == TrainSettings(store=str(store), run=str(run.path), epochs=3, **SMALL)
+    assert run.build_settings == opened.settings
+    assert run.store_fingerprint == opened.fingerprint
+    assert run.store_path == store.resolve()
+    assert run.class_names == ("real", "fake")
+    record = json.loads((run.path / "settings.json").read_text())
+    assert record["versions"]["torch"] == torch.__version__
+
+
+def test_history(run):
+    with open(run.path / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == HISTORY_COLUMNS
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert run.history[2]["val_loss"] == float(rows[2]["val_loss"])
+
+
+@pytest.mark.parametrize("which", ["best", "last"])
+def test_the_saved_detector_scores_as_the_history_says(run, store, which):
+    opened = open_store(store)
+    rows = opened.rows("val", "clean")
+    detector = load_detector(run, "cpu", which)
+    assert not detector.training
+    logits = compute_logits(detector, opened, rows, batch_size=5, progress=False)
+    labels = opened.columns["label"][rows]
+    fake = probability_fake(logits)
+    loss = -np.log(np.where(labels == 1, fake, 1 - fake)).mean()
+    row = run.history[-1] if which == "last" else min(run.history, key=lambda row: row["val_loss"])
+    assert loss == pytest.approx(row["val_loss"], rel=1e-4)
+    assert ((fake > 0.5) == labels).mean() == pytest.approx(row["val_accuracy"])
+    np.testing.assert_allclose(score_rows(detector, opened, rows, progress=True), fake, atol=1e-6)
+
+
+def test_statistics_in_the_weights_are_the_stores(run, store):
+    state = load_file(run.path / "best.safetensors")
+    np.testing.assert_array_equal(state["normalise.mean"].numpy(), open_store(store).mean)
+
+
+def test_the_same_again(run, store, tmp_path):
+    settings = {"store": str(store), "epochs": 3, **SMALL}
+    train(TrainSettings(run=str(tmp_path / "again"), **{**settings, "threads": 5}))
+    train(TrainSettings(run=str(tmp_path / "seed"), seed=1, **settings))
+    for name in ("last.safetensors", "best.safetensors"):
+        original = (run.path / name).read_bytes()
+        assert (tmp_path / "again" / name).read_bytes() == original
+        assert (tmp_path / "seed" / name).read_bytes() != original
+
+
+def test_every_picture_is_trained_on_once_an_epoch(store, tmp_path, monkeypatch):
+    seen = []
+    take_step = epoch.take_step
+
+    def watch(training, levels, rows, step):
+        np.testing.assert_array_equal(levels.numpy(), training.store.features[:][rows])
+        seen.append(rows)
+        return take_step(training, levels, rows, step)
+
+    monkeypatch.setattr(epoch, "take_step", watch)
+    opened = open_store(store)
+    pictures, training_rows = opened.columns["picture"], opened.rows("train")
+    train(TrainSettings(store=str(store), run=str(tmp_path / "one"), epochs=2, **SMALL))
+    assert len(seen) == 6
+    for steps in (seen[:3], seen[3:]):
+        assert sorted(pictures[np.concatenate(steps)]) == sorted(set(pictures[training_rows]))
+    seen.clear()
+    settings = {**SMALL, "batch_size": 24}
+    train(TrainSettings(store=str(store), run=str(tmp_path / "all"), epochs=1, variants_per_epoch="all", **settings))
+    assert sorted(np.concatenate(seen)) == training_rows.tolist()
+
+
+def test_early_stopping_keeps_the_best(tmp_path):
+    store = make_store(tmp_path / "noise.zarr", signal=0)  # nothing to learn but the pictures themselves
+    summary = train(TrainSettings(store=str(store), run=str(tmp_path / "run"), epochs=30, patience=2, **SMALL))
+    history = open_run(tmp_path / "run").history
+    assert len(history) < 30
+    losses = [row["val_loss"] for row in history]
+    assert summary.best_epoch == 1 + int(np.argmin(losses)) == len(losses) - 2
+    assert summary.val_loss == min(losses)
+    assert summary.ended == "validation loss no better for 2 epochs"
+    best, last = (load_file(tmp_path / "run" / f"{name}.safetensors") for name in ("best", "last"))
+    assert not torch.equal(best["network.conv1.weight"], last["network.conv1.weight"])
+
+
+def test_bf16_trains(store, tmp_path):
+    settings = {**SMALL, "precision": "bf16"}
+    summary = train(TrainSettings(store=str(store), run=str(tmp_path / "run"), epochs=1, **settings))
+    assert summary.precision == "bfloat16"
+    weights = load_file(tmp_path / "run" / "last.safetensors")
+    assert weights["network.conv1.weight"].dtype == torch.float32
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(store, tmp_path):
+    with pytest.raises(UserError, match=r"the loss became (nan|inf) in epoch \d, step \d on rows \[.*lower --lr"):
+        train(TrainSettings(store=str(store), run=str(tmp_path / "run"), epochs=3, lr=1e30, **SMALL))
+
+
+def test_weights_file_is_the_start(store, tmp_path):
+    from safetensors.torch import save_file
+
+    from train.network import ResNet
+
+    torch.manual_seed(5)
+    weights = ResNet(18, channels=3, classes=1000).state_dict()
+    save_file(weights, tmp_path / "imagenet.safetensors")
+    settings = {**SMALL, "weights": str(tmp_path / "imagenet.safetensors")}
+    train(TrainSettings(store=str(store), run=str(tmp_path / "run"), epochs=1, lr=1e-12, **settings))
+    trained = load_file(tmp_path / "run" / "last.safetensors")["network.layer3.1.conv2.weight"]
+    torch.testing.assert_close(trained, weights["layer3.1.conv2.weight"], rtol=0, atol=1e-6)
+
+
+# --- opening
+
+
+def test_newest_run(run, tmp_path, monkeypatch):
+    folder = tmp_path / "runs"
+    for name, created in (("b", "2024-01-01T00:00:00.000000+00:00"), ("a", "2025-01-01T00:00:00.000000+00:00")):
+        copy = folder / name
+        copy.mkdir(parents=True)
+        record = json.loads((run.path / "settings.json").read_text())
+        (copy / "settings.json").write_text(json.dumps({**record, "created": created}))
+    (folder / "damaged").mkdir()
+    (folder / "damaged" / "settings.json").write_text("{")
+    with pytest.raises(UserError, match=r"no run in it has finished an epoch yet.*train run --resume --run .*/a`"):
+        newest_run(folder)
+    assert newest_run(folder, usable=False) == folder / "a"
+    (folder / "b" / "best.safetensors").write_bytes(b"")
+    assert newest_run(folder) == folder / "b"
+    (folder / "a" / "best.safetensors").write_bytes(b"")
+    assert newest_run(folder) == folder / "a"
+    monkeypatch.chdir(tmp_path)
+    assert newest_run() == Path("runs/a")
+
+
+def test_no_runs(tmp_path):
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(UserError, match="no training run in it; make one with `train run`"):
+            newest_run(folder)
+
+
+def copy_run(run, to: Path) -> Path:
+    to.mkdir()
+    for name in ("settings.json", "history.csv", "best.safetensors"):
+        (to / name).write_bytes((run.path / name).read_bytes())
+    return to
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        pytest.param(lambda path: (path / "settings.json").unlink(), "not a run folder", id="no settings"),
+        pytest.param(lambda path: (path / "settings.json").write_text("{"), "damaged", id="settings cut"),
+        pytest.param(lambda path: (path / "settings.json").write_text("[]"), "damaged", id="settings a list"),
+        pytest.param(lambda path: (path / "history.csv").write_text("epoch\nx\n"), "damaged", id="history"),
+        pytest.param(lambda path: (path / "best.safetensors").unlink(), "no finished epoch", id="no weights"),
+        pytest.param(
+            lambda path: (path / "settings.json").write_text(
+                (path / "settings.json").read_text().replace('"run_version": 1', '"run_version": 99')
+            ),
+            "a run of version 99",
+            id="version",
+        ),
+    ],
+)
+def test_unusable_runs(run, tmp_path, damage, message):
+    path = copy_run(run, tmp_path / "copy")
+    damage(path)
+    with pytest.raises(UserError, match=message) as caught:
+        open_run(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_run_that_is_not_there(tmp_path):
+    with pytest.raises(UserError, match="no such run folder; runs are made with `train run`"):
+        open_run(tmp_path / "absent")
+
+
+def test_weights_that_do_not_fit(run, tmp_path):
+    copied = open_run(copy_run(run, tmp_path / "copy"))
+    with pytest.raises(UserError, match=r"last\.safetensors: no such file"):
+        load_detector(copied, "cpu", "last")
+    with pytest.raises(UsageError, match="expected best or last"):
+        load_detector(copied, "cpu", "worst")
+    whole = (run.path / "best.safetensors").read_bytes()
+    (copied.path / "best.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"best\.safetensors: not the weights of this run, or damaged"):
+        load_detector(copied, "cpu")
+
+
+def test_files_are_whole_or_not_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("before")
+    with pytest.raises(RuntimeError), whole_file(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_training_imports_no_transform():
+    code = (
+        "import sys, train.cli, train.loop; "
+        "print(sorted({'scipy.fft', 'scipy.fftpack', 'pipeline.spectra', 'pipeline.features'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          cwd=Path(__file__).parents[1])
+    assert done.stdout.strip() == "[]"

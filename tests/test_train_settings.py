@@ -1,0 +1,99 @@
+"""Settings of a run: refused when senseless; the learning rate's course; device and precision."""
+
+import math
+
+import pytest
+import torch
+
+from data_cards.errors import UsageError
+from train.device import pick_device, pick_precision
+from train.network import ResNet
+from train.optimise import learning_rate, make_optimiser
+from train.settings import OF_THE_MACHINE, TrainSettings
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"epochs": 0}, "epochs 0: expected at least 1"),
+        ({"batch_size": 1}, "batch size 1: expected at least 2"),
+        ({"lr": 0.0}, "learning rate 0.0: expected a number above 0"),
+        ({"lr": math.nan}, "learning rate nan"),
+        ({"weight_decay": -1.0}, "weight decay -1.0"),
+        ({"warmup": math.inf}, "warmup inf"),
+        ({"dropout": 1.0}, "dropout 1.0: expected 0 or more, below 1"),
+        ({"label_smoothing": -0.1}, "label smoothing -0.1"),
+        ({"patience": -1}, "patience -1"),
+        ({"depth": 19}, "depth 19: expected one of 18, 34, 50"),
+        ({"seed": -1}, "seed -1"),
+        ({"device": "tpu"}, "device tpu: expected one of"),
+        ({"precision": "float16"}, "precision float16"),
+        ({"variants_per_epoch": "2"}, "variants per epoch 2"),
+        ({"threads": 0}, "threads 0"),
+        ({"save_minutes": math.nan}, "save minutes nan"),
+    ],
+)
+def test_senseless_values_are_refused(values, message):
+    with pytest.raises(UsageError) as caught:
+        TrainSettings(**values)
+    assert message in str(caught.value)
+    assert caught.value.exit_status == 2
+
+
+def test_settings_survive_json():
+    settings = TrainSettings(lr=0.1, run="runs/x", depth=50)
+    assert TrainSettings.from_json(settings.as_json()) == settings
+
+
+def test_differences_leave_out_the_machine():
+    before = TrainSettings()
+    other = {"store": "moved.zarr", "run": "x", "device": "cpu", "threads": 1, "save_minutes": 1.0}
+    assert set(other) == set(OF_THE_MACHINE)
+    assert TrainSettings(**other).differences(before) == []
+    assert TrainSettings(lr=0.5, seed=3).differences(before) == ["lr", "seed"]
+
+
+def test_learning_rate_rises_then_falls_to_zero():
+    settings = TrainSettings(epochs=10, warmup=2.0, lr=0.5)
+    rates = [learning_rate(step, 7, settings) for step in range(70)]
+    assert rates[0] == pytest.approx(0.5 / 14)
+    assert rates[13] == rates[14] == 0.5
+    assert rates[:14] == sorted(rates[:14])
+    assert rates[14:] == sorted(rates[14:], reverse=True)
+    assert rates[14 + 28] == pytest.approx(0.25)
+    assert 0 < rates[-1] < 0.5 * 0.01
+
+
+@pytest.mark.parametrize(("epochs", "warmup"), [(1, 0.0), (1, 1.0), (2, 50.0)])
+def test_short_runs_have_a_learning_rate(epochs, warmup):
+    settings = TrainSettings(epochs=epochs, warmup=warmup, lr=1.0)
+    rates = [learning_rate(step, 1, settings) for step in range(epochs)]
+    assert all(0 < rate <= 1 for rate in rates)
+    assert max(rates) == 1
+
+
+def test_weight_decay_spares_biases_and_batch_norm():
+    network = ResNet(18)
+    decayed, spared = make_optimiser(network, TrainSettings(weight_decay=0.1)).param_groups
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    assert "layer1.0.conv1.weight" in {names[id(p)] for p in decayed["params"]}
+    assert {"bn1.weight", "bn1.bias", "fc.bias"} <= {names[id(p)] for p in spared["params"]}
+    assert len(decayed["params"]) + len(spared["params"]) == len(names)
+
+
+def test_device_that_is_not_there():
+    absent = next(name for name, there in (("mps", torch.backends.mps.is_available()),
+                                           ("cuda", torch.cuda.is_available())) if not there)
+    with pytest.raises(UsageError, match=f"device {absent}: not available"):
+        pick_device(absent)
+    with pytest.raises(UsageError, match="device abacus: expected one of"):
+        pick_device("abacus")
+    assert pick_device("cpu") == torch.device("cpu")
+
+
+def test_precision():
+    cpu = torch.device("cpu")
+    assert pick_precision("bf16", cpu) is torch.bfloat16
+    assert pick_precision("float32", cpu) is torch.float32
+    assert pick_precision("auto", cpu) in (torch.bfloat16, torch.float32)
