@@ -18,6 +18,8 @@ are their own mirror images, where rounding could differ, so their lower half is
 import numpy as np
 from scipy import fft
 
+from pipeline.mirror import fill_mirror_images
+
 LEVELS = 256
 
 
@@ -33,13 +35,9 @@ def spectral_planes(rgb: np.ndarray) -> np.ndarray:
     float32 (9, H, W): magnitude R, G, B; phase R, G, B; DCT R, G, B
     """
     magnitude, phase, dct = _transform(rgb)
-    height, width = rgb.shape[:2]
-    planes = np.empty((9, height, width), dtype=np.float32)
-    _mirror(magnitude, planes[0:3])
-    _mirror(phase, planes[3:6], odd=True)
+    planes = _assemble(magnitude.numpy(), phase.numpy(), dct.numpy())
     # pi and -pi are the same angle; mirroring may have turned one into the other.
     planes[3:6][planes[3:6] == -np.float32(np.pi)] = np.pi
-    planes[6:9] = dct
     return planes
 
 
@@ -59,11 +57,12 @@ def quantised_planes(rgb: np.ndarray) -> np.ndarray:
     """
     height, width = rgb.shape[:2]
     magnitude, phase, dct = _transform(rgb)
-    planes = np.empty((9, height, width), dtype=np.uint8)
-    _mirror(_to_levels(magnitude, magnitude_bound(height, width)), planes[0:3])
-    _mirror(_to_circle(phase), planes[3:6], odd=True)
-    planes[6:9] = _to_levels(dct, dct_bound(height, width))
-    return planes
+    magnitude = magnitude.mul_((LEVELS - 1) / magnitude_bound(height, width)).round_().byte()
+    dct = dct.mul_((LEVELS - 1) / dct_bound(height, width)).round_().byte()
+    # Through int16, because a negative float has no defined uint8. Rounding is odd, so a mirrored
+    # bin's level is the negative modulo 256.
+    phase = phase.mul_(LEVELS / (2 * np.pi)).round_().short().byte()
+    return _assemble(magnitude.numpy(), phase.numpy(), dct.numpy())
 
 
 def magnitude_bound(height: int, width: int) -> float:
@@ -76,8 +75,12 @@ def dct_bound(height: int, width: int) -> float:
     return float(np.log1p(255.0 * np.sqrt(height * width)))
 
 
-def _transform(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Log magnitude and phase of the right half (3, H, W // 2 + 1), log DCT (3, H, W), all float32."""
+def _transform(rgb: np.ndarray) -> tuple:
+    """Log magnitude and phase of the right half (3, H, W // 2 + 1), log DCT (3, H, W), all float32 tensors."""
+    # Loading torch takes a second that commands without spectra need not pay. Its logarithm and
+    # arctangent are vectorised: these two took most of the time with NumPy's.
+    import torch
+
     channels = np.ascontiguousarray(rgb.transpose(2, 0, 1), dtype=np.float32)
     half = fft.rfft2(channels)
     height, width = rgb.shape[:2]
@@ -85,44 +88,22 @@ def _transform(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for row in {0, height // 2} if height % 2 == 0 else {0}:
         for column in {0, width // 2} if width % 2 == 0 else {0}:
             half.imag[:, row, column] = 0
-    phase = np.arctan2(half.imag, half.real)
-    magnitude = np.log1p(np.sqrt(np.square(half.real) + np.square(half.imag)))
-    dct = fft.dctn(channels, axes=(1, 2), norm="ortho", overwrite_x=True)
-    return magnitude, phase, np.log1p(np.abs(dct))
+    real = torch.from_numpy(np.ascontiguousarray(half.real))
+    imaginary = torch.from_numpy(np.ascontiguousarray(half.imag))
+    phase = torch.atan2(imaginary, real)
+    magnitude = real.square_().addcmul_(imaginary, imaginary).sqrt_().log1p_()
+    dct = torch.from_numpy(fft.dctn(channels, axes=(1, 2), norm="ortho", overwrite_x=True)).abs_().log1p_()
+    return magnitude, phase, dct
 
 
-def _to_levels(values: np.ndarray, bound: float) -> np.ndarray:
-    scaled = values * np.float32((LEVELS - 1) / bound)
-    return np.minimum(np.rint(scaled), LEVELS - 1).astype(np.uint8)
-
-
-def _to_circle(angle: np.ndarray) -> np.ndarray:
-    # rint is odd, so a mirrored bin's level is the negative modulo 256, as the packing expects.
-    return np.rint(angle * np.float32(LEVELS / (2 * np.pi))).astype(np.int16).astype(np.uint8)
-
-
-def _mirror(half: np.ndarray, out: np.ndarray, odd: bool = False) -> None:
-    """Fill whole planes (C, H, W), zero frequency in the middle, from their right half.
-
-    `odd`: the mirror image is the negative (modulo 256 for uint8), else it is the same.
-    """
-    height, width = out.shape[1:]
-    middle_row, middle_column = height // 2, width // 2
-    half = fft.fftshift(half, axes=1)
-    self_mirrored = (0, middle_column) if width % 2 == 0 else (0,)
-    for column in self_mirrored:
-        below = half[:, middle_row + 1 :, column]
-        count = below.shape[1]
-        half[:, middle_row - count : middle_row, column] = _turned(below[:, ::-1], odd)
-    out[:, :, middle_column:] = half[:, :, : width - middle_column]
-    left = half[:, :, middle_column:0:-1]  # frequencies W // 2 down to 1, in the order of columns 0..
-    if height % 2:
-        out[:, :, :middle_column] = _turned(left[:, ::-1], odd)
-    else:
-        # Row 0 is frequency -H / 2, its own mirror image.
-        out[:, 0, :middle_column] = _turned(left[:, 0], odd)
-        out[:, 1:, :middle_column] = _turned(left[:, :0:-1], odd)
-
-
-def _turned(values: np.ndarray, odd: bool) -> np.ndarray:
-    return np.negative(values) if odd else values
+def _assemble(magnitude: np.ndarray, phase: np.ndarray, dct: np.ndarray) -> np.ndarray:
+    """Whole centred planes (9, H, W) of one data type from the parts that `_transform` gives."""
+    width = dct.shape[2]
+    planes = np.empty((9, *dct.shape[1:]), dtype=dct.dtype)
+    for half, whole, odd in ((magnitude, planes[0:3], False), (phase, planes[3:6], True)):
+        half = fft.fftshift(half, axes=1)
+        whole[:, :, width // 2 :] = half[:, :, : width - width // 2]
+        whole[:, :, 0] = half[:, :, -1]  # frequency -W / 2 where the width is even; else overwritten
+        fill_mirror_images(whole, odd)
+    planes[6:9] = dct
+    return planes

@@ -1,0 +1,58 @@
+"""Mirror images in a centred spectrum: which values follow from which others.
+
+With zero frequency at row H // 2, column W // 2, frequency k of index i has -k at index
+(2 (N // 2) - i) mod N. A plane is even when its values at k and -k are equal, odd when one is
+the negative of the other (modulo 256 for uint8). The independent part is the columns right of
+the middle, and, of the columns that are their own mirror image (the middle one; with an even
+width also the first), the rows from the middle on (with an even height also the first).
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+Index = tuple
+
+
+def mirrored_parts(height: int, width: int) -> Iterator[tuple[Index, Index]]:
+    """Pairs of indices (dependent, independent), for arrays whose last two axes are rows and columns."""
+    row, column = height // 2, width // 2
+    below = (height - 1) // 2  # rows, and columns, that have a mirror image on the other side
+    right = (width - 1) // 2
+    for own in own_columns(width):
+        yield (..., slice(row - below, row), own), (..., _reversed(row + 1, row + 1 + below), own)
+    left, source = slice(column - right, column), _reversed(column + 1, column + 1 + right)
+    yield (..., slice(row - below, height), left), (..., _reversed(row - below, height), source)
+    if height % 2 == 0:
+        yield (..., 0, left), (..., 0, source)
+
+
+def own_columns(width: int) -> tuple[int, ...]:
+    """Columns that are their own mirror image."""
+    return (width // 2, 0) if width % 2 == 0 else (width // 2,)
+
+
+def fill_mirror_images(planes: np.ndarray, odd: bool) -> None:
+    """Fill the dependent part of planes (..., H, W) from the independent one, in place."""
+    for dependent, independent in mirrored_parts(*planes.shape[-2:]):
+        planes[dependent] = _turn(planes[independent], odd)
+
+
+def is_mirrored(planes: np.ndarray, odd: bool) -> bool:
+    """Whether planes (..., H, W) are even, or odd, to the last bit."""
+    bits = np.dtype(f"u{planes.itemsize}")
+    return all(
+        np.array_equal(
+            np.ascontiguousarray(planes[dependent]).view(bits),
+            np.ascontiguousarray(_turn(planes[independent], odd)).view(bits),
+        )
+        for dependent, independent in mirrored_parts(*planes.shape[-2:])
+    )
+
+
+def _turn(values: np.ndarray, odd: bool) -> np.ndarray:
+    return np.negative(values) if odd else values
+
+
+def _reversed(start: int, stop: int) -> slice:
+    return slice(stop - 1, start - 1 if start else None, -1)

@@ -1,0 +1,106 @@
+"""The packing codec loses nothing, whatever it is given, and halves what is mirrored."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zarr.codecs import ZstdCodec
+
+from pipeline.mirror import fill_mirror_images, is_mirrored
+from pipeline.packing import CODEC_NAME, EVEN, ODD, WHOLE, MirrorCodec, pack, unpack
+from pipeline.spectra import quantised_planes
+
+DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", ">f4", ">u2"]
+
+
+def random_chunk(seed, shape, dtype):
+    """Any bits at all: NaN, infinities and negative zeros among the floats."""
+    dtype = np.dtype(dtype)
+    return np.frombuffer(np.random.default_rng(seed).bytes(int(np.prod(shape)) * dtype.itemsize), dtype).reshape(shape)
+
+
+def same_bits(one, other):
+    one, other = (np.ascontiguousarray(a, dtype=a.dtype.newbyteorder("<")) for a in (one, other))
+    return one.tobytes() == other.tobytes() and one.shape == other.shape
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    leading=st.lists(st.integers(1, 3), max_size=2),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    dtype=st.sampled_from(DTYPES),
+    kind=st.sampled_from([WHOLE, EVEN, ODD]),
+)
+def test_every_chunk_comes_back(seed, leading, height, width, dtype, kind):
+    chunk = random_chunk(seed, (*leading, height, width), dtype).copy()
+    if kind != WHOLE:
+        fill_mirror_images(chunk, odd=kind == ODD)
+    packed = pack(chunk)
+    assert same_bits(unpack(packed, chunk.shape, chunk.dtype), chunk)
+    if kind != WHOLE and height * width > 4:
+        assert packed[0] != WHOLE
+        assert len(packed) < 1 + chunk.nbytes
+
+
+@settings(max_examples=100, deadline=None)
+@given(height=st.integers(2, 12), width=st.integers(2, 12), place=st.integers(0, 10**6), odd=st.booleans())
+def test_one_changed_bit_is_never_lost(height, width, place, odd):
+    chunk = random_chunk(place, (3, height, width), "u1").copy()
+    fill_mirror_images(chunk, odd)
+    chunk.reshape(-1)[place % chunk.size] ^= 1 << place % 8
+    assert same_bits(unpack(pack(chunk), chunk.shape, chunk.dtype), chunk)
+
+
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (33, 64), (64, 33), (33, 33)])
+def test_spectra_are_recognised(height, width):
+    rgb = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    planes = quantised_planes(rgb)
+    kinds = [int(pack(planes[start : start + 3])[0]) for start in (0, 3, 6)]
+    assert kinds == [EVEN, ODD, WHOLE]
+    assert len(pack(planes[:3])) < 0.53 * planes[:3].nbytes
+    assert is_mirrored(planes[:3], odd=False)
+    assert not is_mirrored(planes[6:], odd=False)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x07abc", b"\x01", b"\x00" + b"x" * 5])
+def test_damaged_bytes_are_refused(damage):
+    with pytest.raises(ValueError, match="damaged"):
+        unpack(np.frombuffer(damage, np.uint8), (1, 3, 8, 8), np.dtype("u1"))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "float32", ">i2"])
+@pytest.mark.parametrize("size", [16, 17])
+def test_plain_zarr_finds_it_by_its_entry_point(tmp_path, dtype, size):
+    data = random_chunk(1, (5, 9, size, size), dtype).copy()
+    fill_mirror_images(data[:, 0:3], odd=False)
+    fill_mirror_images(data[:, 3:6], odd=True)
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=data.shape, dtype=data.dtype, chunks=(1, 3, size, size), shards=(2, 9, size, size),
+        serializer=MirrorCodec(), compressors=ZstdCodec(level=1), filters=None,
+    )  # fmt: skip
+    array[:] = data
+    assert CODEC_NAME in (tmp_path / "a.zarr/zarr.json").read_text()
+    assert same_bits(zarr.open(tmp_path / "a.zarr", mode="r")[:], data)
+
+
+def test_without_the_package_the_error_names_it(tmp_path):
+    zarr.create_array(tmp_path / "a.zarr", shape=(2, 8, 8), dtype="u1", chunks=(1, 8, 8), serializer=MirrorCodec())
+    elsewhere = (
+        "import importlib.metadata as metadata\n"
+        "metadata.entry_points = lambda **_: metadata.EntryPoints()\n"
+        f"import zarr; zarr.open(r'{tmp_path}/a.zarr', mode='r')"
+    )
+    result = subprocess.run([sys.executable, "-c", elsewhere], capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert CODEC_NAME in result.stderr.splitlines()[-1]
+
+
+def test_text_arrays_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected whole or floating numbers"):
+        zarr.create_array(tmp_path / "a", shape=(4, 4), dtype="bool", chunks=(4, 4), serializer=MirrorCodec())
