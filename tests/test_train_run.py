@@ -87,14 +87,14 @@ def test_statistics_in_the_weights_are_the_stores(run, store):
     np.testing.assert_array_equal(state["normalise.mean"].numpy(), open_store(store).mean)
 
 
-def test_the_same_again(run, store, tmp_path):
-    settings = {"store": str(store), "epochs": 3, **SMALL}
-    train(TrainSettings(run=str(tmp_path / "again"), **{**settings, "threads": 5}))
-    train(TrainSettings(run=str(tmp_path / "seed"), seed=1, **settings))
-    for name in ("last.safetensors", "best.safetensors"):
-        original = (run.path / name).read_bytes()
-        assert (tmp_path / "again" / name).read_bytes() == original
-        assert (tmp_path / "seed" / name).read_bytes() != original
+def test_the_same_again(store, tmp_path):
+    weights = {}
+    for name, seed, threads in (("one", 0, 1), ("again", 0, 5), ("seed", 1, 1)):
+        settings = {**SMALL, "run": str(tmp_path / name), "seed": seed, "threads": threads}
+        train(TrainSettings(store=str(store), epochs=1, **settings))
+        weights[name] = (tmp_path / name / "last.safetensors").read_bytes()
+    assert weights["again"] == weights["one"]
+    assert weights["seed"] != weights["one"]
 
 
 def test_every_picture_is_trained_on_once_an_epoch(store, tmp_path, monkeypatch):
@@ -109,10 +109,9 @@ def test_every_picture_is_trained_on_once_an_epoch(store, tmp_path, monkeypatch)
     monkeypatch.setattr(epoch, "take_step", watch)
     opened = open_store(store)
     pictures, training_rows = opened.columns["picture"], opened.rows("train")
-    train(TrainSettings(store=str(store), run=str(tmp_path / "one"), epochs=2, **SMALL))
-    assert len(seen) == 6
-    for steps in (seen[:3], seen[3:]):
-        assert sorted(pictures[np.concatenate(steps)]) == sorted(set(pictures[training_rows]))
+    train(TrainSettings(store=str(store), run=str(tmp_path / "one"), epochs=1, **SMALL))
+    assert len(seen) == 3
+    assert sorted(pictures[np.concatenate(seen)]) == sorted(set(pictures[training_rows]))
     seen.clear()
     settings = {**SMALL, "batch_size": 24}
     train(TrainSettings(store=str(store), run=str(tmp_path / "all"), epochs=1, variants_per_epoch="all", **settings))
@@ -240,9 +239,14 @@ def test_weights_that_do_not_fit(run, tmp_path):
 def test_files_are_whole_or_not_there(tmp_path):
     path = tmp_path / "file"
     path.write_text("before")
-    with pytest.raises(RuntimeError), whole_file(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError
+
+    def write_and_fail():
+        with whole_file(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_and_fail()
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
 

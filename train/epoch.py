@@ -88,7 +88,8 @@ def _train_epoch(training: Training, batches: list[np.ndarray]) -> None:
     bar = progress(
         what=f"epoch {position.epoch}/{settings.epochs}", unit="samples", total=sum(map(len, batches))
     )
-    bar.update(position.seen)
+    bar.leave = False  # the epoch's line takes its place
+    bar.n = bar.initial = position.seen  # of a resumed epoch, for a true rate
     training.detector.train()
     with bar, closing(reading):
         for levels in move_batches(reading, training.device):
@@ -192,6 +193,7 @@ def _validate(training: Training) -> tuple[float, float]:
         ) as scoring,
         progress(what="validation", unit="samples", total=len(val)) as bar,
     ):
+        bar.leave = False
         for part in scoring:
             parts.append(part)
             bar.update(len(part))

@@ -4,10 +4,12 @@ Everything random is a pure function of the seed and the step: first weights, or
 on the CPU a run that was stopped and resumed ends with the very weights of one that was not.
 """
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 import click
 import numpy as np
@@ -25,6 +27,8 @@ from train.settings import TrainSettings
 from train.state import Position, load_state
 from train.stopping import Stopped, StopSignals
 from train.weights import load_imagenet_weights
+
+_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,13 @@ def _run(training: Training) -> Summary:
                 run_epoch(training)
         except KeyboardInterrupt as error:  # the second Ctrl-C
             raise Stopped(training.folder, "at once; the last saved state counts") from error
+        except OSError as error:
+            if error.errno not in _CANNOT_WRITE:
+                raise
+            raise UserError(
+                f"{training.folder}: cannot be written ({error.strerror.lower()}); mend that, "
+                f"then go on with `train run --resume --run {quote(str(training.folder))}`"
+            ) from error
     best = position.history[position.best_epoch - 1]
     return Summary(
         run=training.folder,

@@ -17,6 +17,7 @@ def make_optimiser(network: nn.Module, settings: TrainSettings) -> torch.optim.A
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ],
         lr=settings.lr,
+        fused=True,  # one pass over the weights, on every kind of device
     )
 
 
