@@ -1,0 +1,180 @@
+"""Percentile bootstrap intervals that resample pictures, not their variants.
+
+The unit drawn is the near-duplicate group, which for most pictures is the picture alone with
+all its variants: variants of one picture, or two copies of it, are no independent evidence.
+Same rows, same seed: same draws, so that two scores of the same rows can be compared pairwise.
+
+All resamples of a chunk are computed at once: scores are sorted once, and a resample is a
+number of times that each row counts (Efron and Tibshirani 1993, chapter 13).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from eval.metrics import METRICS, THRESHOLD, compute_scores, rates_from_counts
+
+RESAMPLES = 2000
+LEVEL = 0.95
+SEED = 0
+
+_CHUNK_ELEMENTS = 2_000_000  # bounds the memory: some 100 MB
+# Resamples that lack a class leave a score undefined; below this share of usable ones there is no interval.
+_LEAST_USABLE = 0.5
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A score with its interval; None where there is none, and then `reason` says why.
+
+    Attributes
+    ----------
+    value : the score on the pictures themselves
+    low, high : bounds of the interval
+    reason : why value or bounds are missing, or what to mind about them
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    reason: str | None = None
+
+    def as_json(self) -> dict:
+        """Plain values; `reason` only where there is one."""
+        plain = {"value": self.value, "low": self.low, "high": self.high}
+        return plain | ({"reason": self.reason} if self.reason else {})
+
+
+def estimate_scores(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, threshold: float = THRESHOLD
+) -> dict[str, Estimate]:
+    """Every score of `METRICS` with its interval.
+
+    Parameters
+    ----------
+    labels : int (N,), 0 real, 1 fake
+    probabilities : float (N,), probability of "fake"
+    groups : int (N,), rows that are drawn together
+    threshold : from which on a picture is called fake
+    """
+    values = compute_scores(labels, probabilities, threshold)
+    draws = score_resamples(labels, probabilities, groups, threshold)
+    return {name: make_estimate(values[name], draws[name], groups) for name in METRICS}
+
+
+def estimate_difference(
+    name: str, labels: np.ndarray, first: np.ndarray, second: np.ndarray, groups: np.ndarray
+) -> Estimate:
+    """The first score's lead over the second on the same rows, with its paired interval."""
+    one, other = (compute_scores(labels, scores)[name] for scores in (first, second))
+    draws = (
+        score_resamples(labels, first, groups, names=(name,))[name]
+        - score_resamples(labels, second, groups, names=(name,))[name]
+    )
+    return make_estimate(None if one is None or other is None else one - other, draws, groups)
+
+
+def make_estimate(value: float | None, draws: np.ndarray, groups: np.ndarray) -> Estimate:
+    """A score's value and its resampled values, NaN where undefined, as an estimate."""
+    if value is None:
+        return Estimate(None, reason="not defined: these pictures are all of one class")
+    if len(np.unique(groups)) < 2:
+        return Estimate(value, reason="no interval from one picture")
+    usable = draws[~np.isnan(draws)]
+    if len(usable) < _LEAST_USABLE * len(draws):
+        return Estimate(value, reason="no interval: most resamples of so few pictures lack a class")
+    low, high = (float(bound) for bound in np.quantile(usable, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+    if low == high:
+        return Estimate(value, low, high, "all resamples are alike, so the interval is too narrow to be believed")
+    return Estimate(value, low, high)
+
+
+def draw_counts(groups: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> Iterator[np.ndarray]:
+    """How often each row counts in each resample: int (R, N) chunks, `resamples` rows in all."""
+    number = np.unique(groups, return_inverse=True)[1]
+    units = int(number.max()) + 1
+    rng = np.random.default_rng(seed)
+    chunk = max(1, _CHUNK_ELEMENTS // len(groups))
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
+        drawn = rng.integers(units, size=(rows, units)) + np.arange(rows)[:, None] * units
+        yield np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units)[:, number]
+
+
+def score_resamples(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray,
+    threshold: float = THRESHOLD,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    names: tuple[str, ...] = tuple(METRICS),
+) -> dict[str, np.ndarray]:
+    """The named scores of every resample: float64 (resamples,), NaN where undefined."""
+    parts = [score_counts(labels, probabilities, counts, threshold) for counts in draw_counts(groups, resamples, seed)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+
+def score_counts(
+    labels: np.ndarray, probabilities: np.ndarray, counts: np.ndarray, threshold: float = THRESHOLD
+) -> dict[str, np.ndarray]:
+    """Scores where row i counts `counts[r, i]` times, for each r: float64 (R,), NaN where undefined."""
+    called, fake_called, real_called = accumulate(labels, probabilities, counts)
+    fakes, reals = fake_called[:, -1], real_called[:, -1]
+    place = int((called >= threshold).sum())  # scores are descending; the first column is "none called"
+    fake_right, real_wrong = fake_called[:, place], real_called[:, place]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scores = rates_from_counts(reals - real_wrong, real_wrong, fakes - fake_right, fake_right)
+        steps = np.diff(fake_called, axis=1)
+        # Trapezoids under the ROC curve: ties count half.
+        area = (np.diff(real_called, axis=1) * (fake_called[:, 1:] + fake_called[:, :-1])).sum(axis=1) / 2
+        scores["auroc"] = area / (fakes * reals)
+        total = np.maximum(fake_called + real_called, 1)[:, 1:]
+        precision = (steps * fake_called[:, 1:] / total).sum(axis=1) / fakes
+        # As `compute_scores`: undefined when there is nothing to tell the fakes from.
+        scores["average_precision"] = np.where(reals > 0, precision, np.nan)
+    return scores
+
+
+def accumulate(
+    labels: np.ndarray, probabilities: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fakes and reals that are called fake as the threshold falls.
+
+    Returns
+    -------
+    scores : float (K,), the distinct scores, descending
+    fakes, reals : int64 (R, K + 1), called fake above every score (none), then from each score on
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    ordered = probabilities[order]
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+    counts = counts[:, order]
+    of_fakes = counts * (labels[order] == 1)
+
+    def sum_up(part: np.ndarray) -> np.ndarray:
+        return np.pad(np.cumsum(part, axis=1, dtype=np.int64)[:, ends], ((0, 0), (1, 0)))
+
+    return ordered[ends], sum_up(of_fakes), sum_up(counts - of_fakes)
+
+
+def bound_roc(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, grid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Pointwise interval of the ROC curve: bounds of the true-positive rate at the rates of `grid`.
+
+    None where most resamples lack a class.
+    """
+    curves = []
+    for counts in draw_counts(groups):
+        _, fakes, reals = accumulate(labels, probabilities, counts)
+        for fake, real in zip(fakes, reals, strict=True):
+            if fake[-1] and real[-1]:
+                # The best that is reached at no more false positives than the grid allows.
+                place = np.searchsorted(real, grid * real[-1], side="right") - 1
+                curves.append(fake[place] / fake[-1])
+    if len(curves) < _LEAST_USABLE * RESAMPLES:
+        return None
+    low, high = np.quantile(curves, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return low, high

@@ -1,0 +1,105 @@
+"""Example pictures for the report: the worst mistakes and a seeded draw, with thumbnails.
+
+Thumbnails are made from the picture files, where they are still there and unchanged; else the
+report goes on without them.
+"""
+
+import base64
+import hashlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data_cards.decode import decode_picture
+from data_cards.errors import PictureError
+from data_cards.facts import read_file
+from data_cards.splits import draw_key
+from eval.metrics import THRESHOLD, give_verdict
+from eval.score import Scored, locate_pictures
+from pipeline.store import CLASS_NAMES, FeatureStore
+
+WORST_PER_CLASS = 6
+EXAMPLES_PER_CLASS = 8
+
+_SEED = 0
+_SIDE = 320  # twice the shown size, for dense screens
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture of the gallery.
+
+    Attributes
+    ----------
+    path : of the picture file
+    source, label : where it came from, and its class
+    verdict : "real" or "fake"
+    probability_fake : the detector's score
+    thumbnail : data URL of a small JPEG; None where the file is gone or has changed
+    """
+
+    path: str
+    source: str
+    label: str
+    verdict: str
+    probability_fake: float
+    thumbnail: str | None
+
+    @property
+    def right(self) -> bool:
+        """Whether the verdict is the truth."""
+        return self.verdict == self.label
+
+
+def pick_worst(scored: Scored, threshold: float = THRESHOLD) -> np.ndarray:
+    """Numbers of the rows with the surest wrong verdicts, at most `WORST_PER_CLASS` a class."""
+    called_fake = scored.probability_fake >= threshold
+    chosen = []
+    for label in range(len(CLASS_NAMES)):
+        wrong = np.flatnonzero((scored.labels == label) & (called_fake != label))
+        sureness = np.abs(scored.probability_fake[wrong] - label)
+        chosen.append(wrong[np.argsort(-sureness, kind="stable")][:WORST_PER_CLASS])
+    return np.concatenate(chosen)
+
+
+def pick_examples(scored: Scored, leave_out: np.ndarray) -> np.ndarray:
+    """Numbers of rows drawn by seed and the files' hashes, at most `EXAMPLES_PER_CLASS` a class."""
+    keys = np.array([draw_key(_SEED, sha256.encode(), "gallery") for sha256 in scored.columns["sha256"]], np.uint64)
+    chosen = []
+    for label in range(len(CLASS_NAMES)):
+        rows = np.setdiff1d(np.flatnonzero(scored.labels == label), leave_out)
+        chosen.append(rows[np.argsort(keys[rows], kind="stable")][:EXAMPLES_PER_CLASS])
+    return np.concatenate(chosen)
+
+
+def make_examples(scored: Scored, rows: np.ndarray, store: FeatureStore, threshold: float = THRESHOLD) -> list[Example]:
+    """The examples of the rows, in order."""
+    part = scored[rows]
+    return [
+        Example(
+            path=path,
+            source=part.columns["source"][number],
+            label=CLASS_NAMES[part.labels[number]],
+            verdict=give_verdict(part.probability_fake[number], threshold),
+            probability_fake=float(part.probability_fake[number]),
+            thumbnail=_make_thumbnail(Path(path), part.columns["sha256"][number], store.settings.max_pixels),
+        )
+        for number, path in enumerate(locate_pictures(part, store))
+    ]
+
+
+def _make_thumbnail(path: Path, sha256: str, max_pixels: int) -> str | None:
+    try:
+        data = read_file(path)
+        if hashlib.sha256(data).hexdigest() != sha256:
+            return None  # another picture has this name now
+        picture = decode_picture(data, max_pixels)
+    except PictureError:
+        return None
+    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")

@@ -1,0 +1,41 @@
+"""A report as one self-contained HTML page: nothing is loaded from elsewhere, every text is escaped."""
+
+from pathlib import Path, PurePath
+from shlex import quote
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from eval.gallery import Example
+from eval.metrics import METRICS
+from eval.plots import draw_histogram, draw_roc
+from eval.words import SCOPES, write_score, write_value
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render_report(report: dict, worst: list[Example], examples: list[Example]) -> str:
+    """The page of a report's figures (as in `report.json`) and its example pictures."""
+    run, store = report["run"]["path"], report["store"]["path"]
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["basename"] = lambda path: PurePath(path).name
+    return environment.get_template("report.html").render(
+        report=report,
+        first=report["scopes"][report["headline"]],
+        metrics=METRICS,
+        scopes=SCOPES,
+        score=write_score,
+        value=write_value,
+        # Our own drawings: their only words are our own.
+        roc=Markup(draw_roc(report["roc"])),
+        histogram=Markup(draw_histogram(report["histogram"], report["threshold"]["value"])),
+        command=f"eval report --run {quote(run)} --store {quote(store)} --split {report['split']}",
+        worst=worst,
+        examples=examples,
+    )

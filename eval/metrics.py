@@ -1,0 +1,100 @@
+"""Scores from labels and probabilities; "fake" is the positive class throughout.
+
+The threshold on the probability stands here once. `METRICS` names every score; a new one is an
+entry there, a value in `compute_scores` and, for its interval, one in `score_resamples`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score, roc_curve
+
+from pipeline.store import CLASS_NAMES
+
+# A picture is called fake from this probability on.
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a score is called and means; `percent`: shown as a share of 100."""
+
+    title: str
+    meaning: str
+    percent: bool = False
+
+
+METRICS = {
+    "auroc": Metric(
+        "AUROC",
+        "how often a generated picture gets a higher score than a photograph; 0.5 is guessing, 1 is perfect",
+    ),
+    "accuracy": Metric("Accuracy", "share of pictures whose verdict is right", percent=True),
+    "balanced_accuracy": Metric(
+        "Balanced accuracy", "mean of the two classes' accuracies; 50% is guessing", percent=True
+    ),
+    "average_precision": Metric(
+        "Average precision",
+        "precision averaged over recall; guessing gives the share of generated pictures in the set",
+    ),
+    "f1": Metric("F1", "harmonic mean of precision and recall for the class fake"),
+    "false_positive_rate": Metric(
+        "Photographs called fake", "share of the photographs that are called fake", percent=True
+    ),
+    "false_negative_rate": Metric("Fakes missed", "share of the generated pictures that are called real", percent=True),
+}
+
+
+def give_verdict(probability_fake: float, threshold: float = THRESHOLD) -> str:
+    """ "fake" from the threshold on, else "real"."""
+    return CLASS_NAMES[int(probability_fake >= threshold)]
+
+
+def compute_scores(
+    labels: np.ndarray, probabilities: np.ndarray, threshold: float = THRESHOLD
+) -> dict[str, float | None]:
+    """Every score of `METRICS`; None where it is not defined, for want of a class.
+
+    Parameters
+    ----------
+    labels : int (N,), 0 real, 1 fake
+    probabilities : float (N,), probability of "fake"
+    threshold : from which on a picture is called fake
+    """
+    counts = count_verdicts(labels, probabilities, threshold)
+    with np.errstate(invalid="ignore"):
+        scores = rates_from_counts(*(np.float64(count) for count in counts))
+    both = len(np.unique(labels)) == len(CLASS_NAMES)
+    scores["auroc"] = roc_auc_score(labels, probabilities) if both else np.nan
+    scores["average_precision"] = average_precision_score(labels, probabilities) if both else np.nan
+    return {name: None if np.isnan(scores[name]) else float(scores[name]) for name in METRICS}
+
+
+def count_verdicts(
+    labels: np.ndarray, probabilities: np.ndarray, threshold: float = THRESHOLD
+) -> tuple[int, int, int, int]:
+    """Confusion matrix as numbers: real called real, real called fake, fake called real, fake called fake."""
+    matrix = confusion_matrix(labels, probabilities >= threshold, labels=range(len(CLASS_NAMES)))
+    return tuple(int(count) for count in matrix.ravel())
+
+
+def rates_from_counts(
+    real_right: np.ndarray, real_wrong: np.ndarray, fake_wrong: np.ndarray, fake_right: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Scores that follow from the confusion matrix, for one matrix or many; NaN where 0 is divided by 0."""
+    false_positive = real_wrong / (real_right + real_wrong)
+    false_negative = fake_wrong / (fake_right + fake_wrong)
+    return {
+        "accuracy": (real_right + fake_right) / (real_right + real_wrong + fake_right + fake_wrong),
+        "balanced_accuracy": 1 - (false_positive + false_negative) / 2,
+        # Without a fake, F1 would be 0 by one false alarm and undefined without: no score of the detector.
+        "f1": np.where(np.isnan(false_negative), np.nan, 2 * fake_right / (2 * fake_right + real_wrong + fake_wrong)),
+        "false_positive_rate": false_positive,
+        "false_negative_rate": false_negative,
+    }
+
+
+def trace_roc(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """ROC curve: false-positive and true-positive rates, float64 (K,), both from 0 to 1."""
+    false_positive, true_positive, _ = roc_curve(labels, probabilities)
+    return false_positive, true_positive

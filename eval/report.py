@@ -1,0 +1,186 @@
+"""The report of a run on a split: scores with intervals, as figures, JSON and one HTML page."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_cards.errors import UsageError
+from eval.baseline import describe_shortcuts
+from eval.bootstrap import LEVEL, RESAMPLES, SEED
+from eval.breakdown import (
+    describe,
+    describe_histogram,
+    describe_quality_bands,
+    describe_roc,
+    describe_sources,
+)
+from eval.gallery import make_examples, pick_examples, pick_worst
+from eval.html import render_report
+from eval.metrics import THRESHOLD
+from eval.score import Scored, find_run, find_store, find_training_store, locate_pictures, score_split
+from eval.words import SIMULATION_NOTICE, summarise
+from pipeline.store import CLASS_NAMES, FeatureStore
+from pipeline.versions import program_version
+from train.run_folder import Run, whole_file
+
+REPORT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Report:
+    """A written report.
+
+    Attributes
+    ----------
+    figures : everything that is in `report.json`; `rows` holds each sample's own score
+    json, html : the two files
+    """
+
+    figures: dict
+    json: Path
+    html: Path
+
+
+def make_report(
+    run: str | Path | None = None,
+    store: str | Path | None = None,
+    split: str = "test",
+    out: str | Path | None = None,
+    *,
+    device: str = "auto",
+    batch_size: int = 32,
+    threads: int = 4,
+    progress: bool = True,
+) -> Report:
+    """Score a split and write `report.json` and `report.html`.
+
+    Parameters
+    ----------
+    run : run folder; None takes the newest one under `runs/`
+    store : feature store; None takes the one that the run was trained on
+    split : "train", "val" or "test"
+    out : folder for the two files; None takes the run folder
+    device : "auto", "cpu", "cuda" or "mps"
+
+    Raises
+    ------
+    UserError : no run, no store, no such split, or the run does not fit the store
+    """
+    if batch_size < 1 or threads < 1:
+        raise UsageError(f"batch size {batch_size}, threads {threads}: expected at least 1 of each")
+    opened = find_run(run)
+    tested = find_store(opened, store)
+    folder = _make_folder(opened.path if out is None else Path(out))
+    scored = score_split(
+        opened, tested, split, device=device, batch_size=batch_size, threads=threads, progress=progress
+    )
+    figures = compute_figures(scored, opened, tested, split)
+    headline = _choose_scopes(scored)[figures["headline"]]
+    worst = pick_worst(headline)
+    html = render_report(
+        figures,
+        make_examples(headline, worst, tested),
+        make_examples(headline, pick_examples(headline, leave_out=worst), tested),
+    )
+    # NaN is no JSON: a score that is not defined must have become None with a reason.
+    text = json.dumps(figures, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    report = Report(figures, folder / "report.json", folder / "report.html")
+    with whole_file(report.json) as json_file, whole_file(report.html) as html_file:
+        json_file.write_text(text, encoding="utf-8")
+        html_file.write_text(html, encoding="utf-8")
+    return report
+
+
+def compute_figures(scored: Scored, run: Run, store: FeatureStore, split: str) -> dict:
+    """All figures of a report as plain values."""
+    scopes = _choose_scopes(scored)
+    headline = next(iter(scopes))
+    training = find_training_store(run, store)
+    simulated = bool(store.attributes.get("simulated"))
+    figures = {
+        "report_version": REPORT_VERSION,
+        "program_version": program_version(),
+        "simulated": simulated,
+        "notice": SIMULATION_NOTICE if simulated else None,
+        "summary": [],
+        "warnings": _find_warnings(scored, run, store, split, training),
+        "run": {"path": str(run.path), "created": run.created, "settings": run.settings.as_json()},
+        "store": {"path": str(store.path), "fingerprint": store.fingerprint, "settings": store.settings.as_json()},
+        "split": split,
+        "threshold": {"value": THRESHOLD, "chosen": "fixed beforehand"},
+        "intervals": {
+            "level": LEVEL,
+            "method": "percentile bootstrap over pictures with all their variants; near-duplicates together",
+            "resamples": RESAMPLES,
+            "seed": SEED,
+        },
+        "headline": headline,
+        "scopes": {name: describe(part) for name, part in scopes.items()},
+        "sources": {name: describe_sources(part) for name, part in scopes.items()},
+        "quality_bands": describe_quality_bands(scored),
+        "roc": describe_roc(scopes[headline]),
+        "histogram": describe_histogram(scopes[headline]),
+        "shortcuts": describe_shortcuts(scopes[headline].first_of_each_picture(), training),
+        "rows": _list_rows(scored, store),
+    }
+    figures["summary"] = summarise(figures)
+    return figures
+
+
+def _choose_scopes(scored: Scored) -> dict[str, Scored]:
+    """The sets of rows that are scored, the headline's first: the pictures as they are, all variants."""
+    clean = scored[scored.is_clean]
+    scopes = {"clean": clean} if len(np.unique(clean.labels)) == len(CLASS_NAMES) else {}
+    return scopes if len(clean) == len(scored) else {**scopes, "all": scored}
+
+
+def _find_warnings(
+    scored: Scored, run: Run, store: FeatureStore, split: str, training: FeatureStore | None
+) -> list[str]:
+    warnings = []
+    if split == "train":
+        warnings.append("these are the pictures that the network was trained on: the scores say how well it remembers")
+    if split == "val":
+        warnings.append("the best epoch was chosen on the validation split: its scores flatter a little")
+    if training is None:
+        warnings.append(
+            f"the store has changed since {run.path} was trained, or is another: "
+            "whether the run was trained on pictures of this split cannot be checked"
+        )
+    elif training is not store:
+        seen = training.columns["sha256"][np.isin(training.columns["split"], ["train", "val"])]
+        known = len(np.unique(scored.columns["picture"][np.isin(scored.columns["sha256"], seen)]))
+        if known:
+            warnings.append(
+                f"{known} of {scored.count_pictures()} pictures were in the run's training or validation split: "
+                "the scores flatter"
+            )
+    return warnings
+
+
+def _list_rows(scored: Scored, store: FeatureStore) -> list[dict]:
+    columns = scored.columns
+    return [
+        {
+            "path": path,
+            "sha256": columns["sha256"][number],
+            "label": CLASS_NAMES[scored.labels[number]],
+            "source": columns["source"][number],
+            "picture": int(columns["picture"][number]),
+            "group": int(columns["group"][number]),
+            "variant": columns["variant"][number],
+            "quality": int(scored.seen_quality[number]) if scored.seen_quality[number] >= 0 else None,
+            "probability_fake": float(scored.probability_fake[number]),
+        }
+        for number, path in enumerate(locate_pictures(scored, store))
+    ]
+
+
+def _make_folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"{path}: is a file, or below one; --out needs a folder") from error
+    return path

@@ -1,0 +1,175 @@
+"""A run and a store to scored rows: what every figure of the report is computed from."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from data_cards.errors import UserError
+from pipeline.features import CLEAN
+from pipeline.store import CLASS_NAMES, SPLITS, FeatureStore, open_store
+from train.predict import score_rows
+from train.run_folder import Run, load_detector, newest_run, open_run
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Rows of a store with the detector's scores.
+
+    Attributes
+    ----------
+    columns : every per-sample column of the store, for these rows: each of length N
+    probability_fake : float64 (N,)
+    """
+
+    columns: dict[str, np.ndarray]
+    probability_fake: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.probability_fake)
+
+    def __getitem__(self, rows: np.ndarray) -> "Scored":
+        """Some of the rows, by mask or by number."""
+        return Scored({name: values[rows] for name, values in self.columns.items()}, self.probability_fake[rows])
+
+    @property
+    def labels(self) -> np.ndarray:
+        """uint8 (N,): 0 real, 1 fake."""
+        return self.columns["label"]
+
+    @property
+    def groups(self) -> np.ndarray:
+        """int32 (N,): near-duplicate group, the unit of the intervals."""
+        return self.columns["group"]
+
+    @property
+    def is_clean(self) -> np.ndarray:
+        """bool (N,): the picture itself, not a changed variant."""
+        return self.columns["variant"] == CLEAN.name
+
+    @cached_property
+    def seen_quality(self) -> np.ndarray:
+        """int (N,): JPEG quality of what the network saw: the variant's, else the file's; -1 for no JPEG."""
+        drawn = self.columns["jpeg_quality"]
+        return np.where(drawn >= 0, drawn, self.columns["file_quality"])
+
+    def count_pictures(self) -> int:
+        """Number of different pictures."""
+        return len(np.unique(self.columns["picture"]))
+
+    def first_of_each_picture(self) -> "Scored":
+        """One row for each picture."""
+        return self[np.unique(self.columns["picture"], return_index=True)[1]]
+
+
+def find_run(path: str | Path | None) -> Run:
+    """The run of that folder, or the newest one under `runs/`."""
+    return open_run(newest_run() if path is None else path)
+
+
+def find_store(run: Run, path: str | Path | None) -> FeatureStore:
+    """The store of that folder, or the one that the run was trained on.
+
+    Raises
+    ------
+    UserError : it is gone, or made with other feature settings than the run's
+    """
+    if path is None and not run.store_path.exists():
+        raise UserError(
+            f"{run.path}: its store {run.store_path} is not there; "
+            "if it has moved, name it with --store, else build it again"
+        )
+    store = open_store(run.store_path if path is None else path)
+    trained, found = run.build_settings.features, store.settings.features
+    if trained != found:
+        differing = [
+            f"{name} {value} instead of {getattr(trained, name)}"
+            for name, value in vars(found).items()
+            if value != getattr(trained, name)
+        ]
+        raise UserError(
+            f"{store.path}: built with {', '.join(differing)}, so {run.path} cannot judge it; "
+            "name a store built as the run's with --store, or train a run on this one"
+        )
+    return store
+
+
+def is_trained_on_simulation(run: Run) -> bool:
+    """Whether the run's store holds simulated pictures, as far as the store is still there to tell."""
+    try:
+        return bool(open_store(run.store_path).attributes.get("simulated"))
+    except UserError:
+        return False
+
+
+def find_training_store(run: Run, store: FeatureStore) -> FeatureStore | None:
+    """The store that the run was trained on, unchanged since; None where it is gone or has changed."""
+    if store.fingerprint == run.store_fingerprint:
+        return store
+    try:
+        trained = open_store(run.store_path)
+    except UserError:
+        return None
+    return trained if trained.fingerprint == run.store_fingerprint else None
+
+
+def find_rows(store: FeatureStore, split: str) -> np.ndarray:
+    """Row numbers of a split that a report can be made of.
+
+    Raises
+    ------
+    UserError : the split is empty, or has one class only
+    """
+    rows = store.rows(split)
+    if not len(rows):
+        others = [f"--split {name}" for name in SPLITS if len(store.rows(name)) and name != "train"]
+        instead = f", or take {' or '.join(others)}" if others else ""
+        raise UserError(
+            f"{store.path}: has no {split} split; put pictures under {split}/real and {split}/fake "
+            f"and build it again{instead}"
+        )
+    labels = np.unique(store.columns["label"][rows])
+    if len(labels) < len(CLASS_NAMES):
+        there = CLASS_NAMES[labels[0]]
+        missing = next(name for name in CLASS_NAMES if name != there)
+        raise UserError(
+            f"{store.path}: its {split} split is all {there}, and a report needs both classes; "
+            f"put pictures under {split}/{missing} and build it again"
+        )
+    return rows
+
+
+def score_split(
+    run: Run,
+    store: FeatureStore,
+    split: str = "test",
+    *,
+    device: str = "auto",
+    batch_size: int = 32,
+    threads: int = 4,
+    progress: bool = True,
+) -> Scored:
+    """Score every row of a split, all variants.
+
+    Raises
+    ------
+    UserError : see `find_rows`, or the weights are damaged
+    StoreError : a row cannot be read
+    """
+    rows = find_rows(store, split)
+    detector = load_detector(run, device)
+    probabilities = score_rows(detector, store, rows, batch_size, progress, threads)
+    if not np.isfinite(probabilities).all():
+        raise UserError(f"{run.path}: its network gives no finite scores; the training diverged, train it again")
+    return Scored({name: values[rows] for name, values in store.columns.items()}, probabilities)
+
+
+def locate_pictures(scored: Scored, store: FeatureStore) -> list[str]:
+    """Path of each row's picture file, where it was when the store was built."""
+    roots = store.attributes.get("roots", [])
+    return [
+        os.path.join(roots[root], image) if root < len(roots) else image
+        for root, image in zip(scored.columns["root"], scored.columns["image"], strict=True)
+    ]

@@ -1,0 +1,78 @@
+"""A report as text for the terminal."""
+
+from data_cards.console import table
+from eval.metrics import METRICS
+from eval.words import SCOPES, write_score
+
+
+def format_report(report: dict) -> str:
+    """The report's figures (as in `report.json`) as tables, the summary first."""
+    parts = [report["notice"], _headline(report), "\n".join(report["summary"]), _scores(report), _confusion(report)]
+    parts += [_sources(report), _bands(report), _shortcuts(report["shortcuts"])]
+    parts += [report["notice"]]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _headline(report: dict) -> str:
+    first = report["scopes"][report["headline"]]
+    counts = ", ".join(f"{count} {name}" for name, count in first["samples_by_class"].items())
+    return (
+        f"{report['run']['path']} on the {report['split']} split of {report['store']['path']}: "
+        f"{first['pictures']} pictures; {SCOPES[report['headline']]}: {counts}"
+    )
+
+
+def _scores(report: dict) -> str:
+    headers, rows = ["score"], [[metric.title] for metric in METRICS.values()]
+    for scope, part in report["scopes"].items():
+        headers += [SCOPES[scope], "95% interval"]
+        for row, name in zip(rows, METRICS, strict=True):
+            row += write_score(name, part["scores"][name])
+    return table(rows, headers)
+
+
+def _confusion(report: dict) -> str:
+    counts = report["scopes"][report["headline"]]["confusion"]
+    rows = [
+        [f"is {label}", counts[f"{label}_called_real"], counts[f"{label}_called_fake"]] for label in ("real", "fake")
+    ]
+    return table(rows, [SCOPES[report["headline"]], "called real", "called fake"])
+
+
+def _sources(report: dict) -> str:
+    rows = [
+        [
+            one["source"],
+            one["class"],
+            one["pictures"],
+            *write_score("accuracy", one["accuracy"]),
+            *write_score("auroc", one["auroc_against_other_class"]),
+        ]
+        for one in report["sources"][report["headline"]]
+    ]
+    headers = ["source", "class", "pictures", "accuracy", "95% interval", "AUROC*", "95% interval"]
+    return table(rows, headers) + "\n* against all pictures of the other class"
+
+
+def _bands(report: dict) -> str:
+    rows = [
+        [
+            one["quality"],
+            one["samples_by_class"]["real"],
+            one["samples_by_class"]["fake"],
+            *write_score("accuracy", one["scores"]["accuracy"]),
+            *write_score("auroc", one["scores"]["auroc"]),
+        ]
+        for one in report["quality_bands"]
+    ]
+    return table(rows, ["JPEG quality", "real", "fake", "accuracy", "95% interval", "AUROC", "95% interval"])
+
+
+def _shortcuts(baseline: dict) -> str:
+    if "reason" in baseline:
+        return f"no scores of file properties alone: {baseline['reason']}"
+    rows = [
+        [one["properties"], *write_score("auroc", one["auroc"]), *write_score("accuracy", one["accuracy"])]
+        for one in baseline["shortcuts"]
+    ]
+    return table(rows, ["file properties alone", "AUROC", "95% interval", "accuracy", "95% interval"])

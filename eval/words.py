@@ -1,0 +1,105 @@
+"""A report's figures in words that need no statistics, and how figures are written.
+
+The words never claim more than the intervals bear: "clearly" means that the whole interval is
+on one side.
+"""
+
+from eval.metrics import METRICS
+
+SIMULATION_NOTICE = "simulation: made-up sample pictures; these scores say nothing about real ones"
+SCOPES = {"clean": "pictures as they are", "all": "all variants"}
+
+# Below so many pictures of a class the summary warns of the small number.
+FEW_PICTURES = 30
+
+_GUESSING = 0.5  # AUROC of a detector that knows nothing
+
+
+def summarise(report: dict) -> list[str]:
+    """The report's message, most important sentence first, from its figures (see `report.json`)."""
+    headline = report["scopes"][report["headline"]]
+    sentences = [_tell_mistakes(headline["scores"]), _tell_ranking(headline["scores"]["auroc"])]
+    sentences += _tell_shortcuts(headline["scores"]["auroc"], report["shortcuts"])
+    fewest = min(headline["samples_by_class"].values())
+    if fewest < FEW_PICTURES:
+        sentences.append(f"Mind the small number: one class has only {_count(fewest, 'test picture')}.")
+    return sentences
+
+
+def write_value(value: float | None, percent: bool) -> str:
+    """A score: 74.2%, 0.742, or n/a where there is none."""
+    if value is None:
+        return "n/a"
+    return f"{value:.1%}" if percent else f"{value:.3f}"
+
+
+def write_interval(estimate: dict, percent: bool) -> str:
+    """An interval: 65.1 to 82.0%, 0.651 to 0.820, or nothing where there is none."""
+    if estimate["low"] is None:
+        return ""
+    if percent:
+        return f"{100 * estimate['low']:.1f} to {100 * estimate['high']:.1f}%"
+    return f"{estimate['low']:.3f} to {estimate['high']:.3f}"
+
+
+def write_score(name: str, estimate: dict) -> tuple[str, str]:
+    """A score of `METRICS` and its interval, as text."""
+    percent = METRICS[name].percent
+    return write_value(estimate["value"], percent), write_interval(estimate, percent)
+
+
+def _tell_mistakes(scores: dict) -> str:
+    alarms, misses = scores["false_positive_rate"], scores["false_negative_rate"]
+    return (
+        f"Of 100 photographs it would call {_of_hundred(alarms)} generated; "
+        f"of 100 generated pictures it would miss {_of_hundred(misses)}."
+    )
+
+
+def _tell_ranking(auroc: dict) -> str:
+    sentence = (
+        "Shown a photograph and a generated picture, it finds the generated one in "
+        f"{_of_hundred(auroc)} of 100 such pairs; guessing finds 50."
+    )
+    if auroc["low"] is None:
+        return f"{sentence} Too few pictures to say whether that is better than guessing."
+    if auroc["high"] < _GUESSING:
+        return f"{sentence} That is clearly worse than guessing: on these pictures it is misled."
+    if auroc["low"] <= _GUESSING:
+        return f"{sentence} That is not clearly better than guessing."
+    return sentence
+
+
+def _tell_shortcuts(auroc: dict, baseline: dict) -> list[str]:
+    if "reason" in baseline:
+        return [
+            f"Whether file format, size and JPEG quality alone would do as well is not known: {baseline['reason']}."
+        ]
+    alone, lead = baseline["shortcuts"][0]["auroc"], baseline["lead"]
+    sentence = (
+        "File format, size, bytes per pixel and JPEG quality alone, without a look at the picture, "
+        f"find it in {_of_hundred(alone)} of 100."
+    )
+    if lead["low"] is None:
+        return [f"{sentence} Too few pictures to compare the two."]
+    if lead["low"] > 0:
+        return [f"{sentence} The network is clearly better than that."]
+    if lead["high"] < 0:
+        return [f"{sentence} That is clearly more than the network finds."]
+    if auroc["low"] is not None and auroc["low"] > _GUESSING:
+        return [
+            f"{sentence} The network is not clearly better, so its score is no proof that it knows "
+            "generated pictures by anything else."
+        ]
+    return [f"{sentence} The network is not clearly better than that."]
+
+
+def _of_hundred(estimate: dict) -> str:
+    text = f"{100 * estimate['value']:.0f}"
+    if estimate["low"] is None or estimate["low"] == estimate["high"]:
+        return text
+    return f"{text} (95% interval {100 * estimate['low']:.0f} to {100 * estimate['high']:.0f})"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
