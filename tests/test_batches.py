@@ -48,6 +48,14 @@ def test_a_batch_stands_until_the_next_is_asked_for(store):
     reading.close()
 
 
+def test_float16_keeps_its_fractions(tmp_path):
+    store = open_store(make_store(tmp_path / "features.zarr", size=16, dtype="float16"))
+    (batch,) = read_batches(store, [np.array([5, 9])])
+    assert batch.dtype == torch.float16
+    assert (batch % 1 != 0).any()
+    np.testing.assert_array_equal(batch.numpy(), store.features[:][[5, 9]])
+
+
 def test_no_batches(store):
     assert list(read_batches(store, [])) == []
 
@@ -63,6 +71,17 @@ def test_threads_end_when_the_reader_is_closed(store):
     next(reading)
     reading.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("read")]
+
+
+@pytest.mark.parametrize("shard", [4, 5, 48])
+def test_missing_files_are_noticed(tmp_path, shard):
+    path = make_store(tmp_path / "features.zarr", size=16, shard=shard)
+    store = open_store(path)
+    assert len(next(read_batches(store, [np.array([0])]))) == 1
+    (path / "features" / "c" / "0" / "0" / "0" / "0").unlink()
+    shards = -(-48 // shard)
+    with pytest.raises(StoreError, match=f"damaged: 1 of {shards} files of its features are missing"):
+        next(read_batches(store, [np.array([0])]))
 
 
 def test_damage_names_the_row_and_the_picture(tmp_path):

@@ -5,6 +5,7 @@ place in its batch, so the result does not depend on the number of threads. An e
 thread comes up in the loop, at the batch that it belongs to.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +15,8 @@ import torch
 
 from data_cards.errors import StoreError
 from pipeline.store import FeatureStore
+
+_DTYPES = {"uint8": torch.uint8, "float16": torch.float16}  # that a store's features may have
 
 
 def read_batches(
@@ -35,18 +38,20 @@ def read_batches(
 
     Yields
     ------
-    uint8 tensor (B, 9, H, W) on the CPU. It is a reused buffer: it holds this batch until the
+    tensor (B, 9, H, W) on the CPU, of the store's data type. It is a reused buffer: it holds this batch until the
     next one is asked for.
 
     Raises
     ------
-    StoreError : a row cannot be read; the message names it
+    StoreError : files of the store are missing, or a row cannot be read; the message names it
     """
     if not batches:
         return
+    _check_all_there(store)
     shape = (max(map(len, batches)), *store.features.shape[1:])
+    dtype = _DTYPES[store.features.dtype.name]
     count = min(ahead + 1, len(batches))
-    buffers = [torch.empty(shape, dtype=torch.uint8, pin_memory=pinned) for _ in range(count)]
+    buffers = [torch.empty(shape, dtype=dtype, pin_memory=pinned) for _ in range(count)]
     pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
 
     def start(number: int) -> list[Future]:
@@ -86,6 +91,20 @@ def move_batches(batches: Iterator[torch.Tensor], device: torch.device) -> Itera
         computing.wait_stream(copying)
         copy.record_stream(computing)
         yield copy
+
+
+def _check_all_there(store: FeatureStore) -> None:
+    # Zarr reads a missing shard as zeros, without a word: training would go on with nothing.
+    features = store.features
+    shards = features.shards or features.chunks
+    chunks_a_shard = math.prod(shard // chunk for shard, chunk in zip(shards, features.chunks, strict=True))
+    wanted = math.prod(-(-side // shard) for side, shard in zip(features.shape, shards, strict=True))
+    there = features.nchunks_initialized // chunks_a_shard
+    if there < wanted:
+        raise StoreError(
+            f"{store.path}: the store is damaged: {wanted - there} of {wanted} files of its features are missing; "
+            "build it again"
+        )
 
 
 def _read_row(store: FeatureStore, row: int, target: np.ndarray) -> None:

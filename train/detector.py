@@ -9,7 +9,7 @@ from train.normalise import Normaliser
 
 
 class Detector(nn.Module):
-    """uint8 features (B, 9, H, W) to float logits (B, 2) in class order (real, fake).
+    """Features in levels, uint8 or float16 (B, 9, H, W), to float logits (B, 2) in class order (real, fake).
 
     Parameters
     ----------
