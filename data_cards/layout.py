@@ -29,7 +29,7 @@ _FILLERS = frozenset("image images img imgs picture pictures pics face faces art
 
 @dataclass(frozen=True, slots=True)
 class PictureFile:
-    """One file that has a picture's name. `image` is relative to `root`, with forward slashes."""
+    """One file that has a picture's name. `image` is relative to `root` (absolute), with forward slashes."""
 
     root: str
     image: str
@@ -64,7 +64,7 @@ def find_pictures(src: str) -> list[PictureFile]:
     label = match_class(name)
     if folder and label and (not split or match_split(split)):
         root = _existing_folder(folder)
-        pictures = list(_take_all(root, root, match_split(split) or "train", label, root.resolve().name))
+        pictures = list(_take_all(root, root, match_split(split) or "train", label, root.name))
         return _not_empty(pictures, root)
     root = _existing_folder(src)
     return _not_empty(list(_walk_layout(root)), root)
@@ -98,7 +98,7 @@ def _walk_classes(root: Path, parent: Path, split: str | None) -> Iterator[Pictu
 
 
 def _walk_sources(root: Path, folder: Path, split: str, label: str) -> Iterator[PictureFile]:
-    own = root.resolve().name  # the source of pictures that stand in no folder of their own
+    own = root.name  # the source of pictures that stand in no folder of their own
     yield from _take_all(root, folder, split, label, own, recurse=False)
     for source in _folders(folder):
         # A class folder once more in itself (RealArt/RealArt), as some archives unpack, is no source.
@@ -166,7 +166,7 @@ def _refuse_unknown(parent: Path, unknown: list[Path], what: str, expected: str)
 
 
 def _existing_folder(name: str) -> Path:
-    path = Path(name)
+    path = Path(os.path.abspath(name))
     if not path.exists():
         raise UserError(f"{name}: no such folder; --src takes a folder of pictures, or real=FOLDER, fake=FOLDER")
     if not path.is_dir():

@@ -1,4 +1,4 @@
-"""A set of pictures: every file found, its facts, its near-duplicate group and its split.
+"""A set of pictures: every file found, its facts and its near-duplicate group.
 
 The result does not depend on the order of the file system nor on the number of threads.
 """
@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 from data_cards.console import progress
@@ -15,7 +15,6 @@ from data_cards.errors import PictureError, UserError
 from data_cards.facts import PictureFacts, read_facts
 from data_cards.hashes import group_near_duplicates
 from data_cards.layout import PictureFile, find_pictures
-from data_cards.splits import draw_validation
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +46,19 @@ def scan_sources(
     sources: Iterable[str],
     *,
     max_pixels: int,
-    val_fraction: float,
-    seed: int,
     threads: int = 0,
 ) -> PictureSet:
-    """Find, read, group and split the pictures of one or several `--src`.
+    """Find, read and group the pictures of one or several `--src`; splits are those of the folders.
 
     Parameters
     ----------
     sources : folders, or `[SPLIT/]CLASS=FOLDER`
     max_pixels : larger pictures are set aside
-    val_fraction : share of the training pictures drawn for validation where no source brings one
-    seed : of that draw
     threads : that read files; 0 takes one a core
 
     Raises
     ------
-    UserError : a folder is missing, empty or not understood; no usable picture; one class only
+    UserError : a folder is missing, empty or not understood; no usable picture
     """
     files = _drop_repeated(file for source in sources for file in find_pictures(source))
     found, set_aside = [], []
@@ -73,11 +68,11 @@ def scan_sources(
             set_aside.append(SetAside(str(file.path), str(facts)))
         else:
             found.append((file, facts))
-    _check_classes(found, set_aside)
+    if not found:
+        first = set_aside[0]
+        raise UserError(f"no usable picture among {len(set_aside)} files; the first: {first.path}: {first.reason}")
     groups = group_near_duplicates([facts.phash for _, facts in found])
     pictures = [Picture(file, facts, int(group)) for (file, facts), group in zip(found, groups, strict=True)]
-    if val_fraction > 0 and not any(picture.file.split == "val" for picture in pictures):
-        pictures = _draw_split(pictures, val_fraction, seed)
     return PictureSet(pictures, set_aside)
 
 
@@ -122,37 +117,3 @@ def _read_one(file: PictureFile, max_pixels: int) -> PictureFacts | PictureError
         return read_facts(file.path, max_pixels)
     except PictureError as error:
         return error
-
-
-def _check_classes(found: list, set_aside: list[SetAside]) -> None:
-    classes = {file.label for file, _ in found}
-    if not classes:
-        first = set_aside[0]
-        raise UserError(f"no usable picture among {len(set_aside)} files; the first: {first.path}: {first.reason}")
-    if len(classes) == 1:
-        (only,) = classes
-        other = "fake" if only == "real" else "real"
-        raise UserError(
-            f"all {len(found)} pictures are {only}; two classes are needed. Add the other: --src {other}=FOLDER"
-        )
-
-
-def _draw_split(pictures: list[Picture], fraction: float, seed: int) -> list[Picture]:
-    # A group with a member outside train stays where it is: its split is not ours to move.
-    fixed = {picture.group for picture in pictures if picture.file.split != "train"}
-    candidates = [
-        index for index, picture in enumerate(pictures) if picture.file.split == "train" and picture.group not in fixed
-    ]
-    chosen = draw_validation(
-        [pictures[index].facts.sha256 for index in candidates],
-        [pictures[index].group for index in candidates],
-        [(pictures[index].file.label, pictures[index].file.source) for index in candidates],
-        fraction,
-        seed,
-    )
-    result = list(pictures)
-    for index, to_validation in zip(candidates, chosen, strict=True):
-        if to_validation:
-            picture = pictures[index]
-            result[index] = replace(picture, file=replace(picture.file, split="val"))
-    return result

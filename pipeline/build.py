@@ -1,40 +1,48 @@
 """Pictures to a complete feature store: scan, plan, shards, finish.
 
-A build works under the store's partial name. Started again after it was stopped, it makes only
-the shards that have no record, and refuses to go on with other pictures or settings.
+A build works under the store's partial name. Run again after it was stopped, or with more
+pictures, it makes only the shards that are not there; with other settings it refuses.
 """
 
-import json
-import shutil
+import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import zarr
 
 from data_cards.console import progress, warn
 from data_cards.errors import UserError
-from data_cards.scan import find_leaks, scan_sources
-from pipeline.executor import count_cores, run_tasks
+from data_cards.scan import Picture, find_leaks, scan_sources
+from pipeline.executor import ATTEMPTS, count_cores, run_tasks
+from pipeline.lock import lock_folder
 from pipeline.plan import Plan, plan_build
-from pipeline.sample import SIMULATION_MARKER
+from pipeline.provenance import ARRAY, pack_pictures, read_provenance, unpack_pictures, write_provenance
+from pipeline.sample import is_simulated
 from pipeline.settings import BuildSettings
-from pipeline.shard import make_shard, make_task
+from pipeline.shard import ShardTask, make_shard, make_task
 from pipeline.statistics import measure_statistics
-from pipeline.store import CLASS_NAMES, FORMAT_VERSION, PLANES, open_store, partial_path
+from pipeline.storage import TEMPORARY, Storage
+from pipeline.store import CLASS_NAMES, PLANES, partial_name
 from pipeline.variants import check_recipe
 from pipeline.versions import program_version
 from pipeline.writer import (
     RECORDS,
-    check_writable,
+    ShardRecord,
+    clean_up,
     create_arrays,
-    finish,
-    read_record,
+    make_record_folder,
+    read_records,
+    rename,
+    set_attributes,
+    write_checksums,
     write_columns,
-    write_json,
+    write_record,
     write_statistics,
 )
+
+_PLANNED = f"{RECORDS}/pictures.jsonl.gz"  # the pictures of the build under way; without it none was begun
+_COLUMN_BLOCK = 16_384  # pictures whose columns are made at a time
 
 
 @dataclass(frozen=True)
@@ -43,14 +51,14 @@ class BuildSummary:
 
     Attributes
     ----------
-    path : the complete store
-    plan : its pictures, those set aside, and the settings
+    path : the complete store, a folder or a URL
+    plan : its pictures, those set aside, the settings, and what is new
     bytes : size on disk
     seconds : that the build took
     made, kept : shards made now, and found finished
     """
 
-    path: Path
+    path: str
     plan: Plan
     bytes: int
     seconds: float
@@ -60,81 +68,177 @@ class BuildSummary:
 
 def build_store(
     sources: Sequence[str],
-    out: str | Path,
+    out: str,
     settings: BuildSettings,
     *,
     workers: int | None = None,
     scheduler: str | None = None,
+    max_memory: int | None = None,
 ) -> BuildSummary:
-    """Build a feature store; see `scan_sources` for what `sources` may be.
+    """Build a feature store, or add to one; see `scan_sources` for what `sources` may be.
 
     Parameters
     ----------
     sources : picture folders
-    out : the store's folder, ending in .zarr by custom; must not exist, or hold the same build
-    settings : of the build
+    out : the store's folder or URL, ending in .zarr by custom
+    settings : of the build; a store that is there must have been built with the same
     workers : Dask worker processes; 0 works in this process; None takes one a core
     scheduler : address of a running Dask scheduler
+    max_memory : of all local workers together, in bytes
 
     Raises
     ------
     UserError : something the user can mend, named
     """
     began = time.monotonic()
-    path = Path(out)
+    path = Storage(out).url
     check_recipe(settings.variants)
-    check_writable(path)
+    check_place(path)
     workers = count_cores() if workers is None else workers
-    found = scan_sources(
-        sources,
-        max_pixels=settings.max_pixels,
-        val_fraction=settings.val_fraction,
-        seed=settings.seed,
-    )
-    plan = plan_build(found, settings)
+    found = scan_sources(sources, max_pixels=settings.max_pixels)
+    storage = _locate(path)
+    base = _read_base(storage)
+    plan = plan_build(found, settings, base)
+    _refuse_other_settings(storage, plan)
     _warn_of_leaks(plan)
-    if path.exists():
-        _check_same_build(path, plan)
-        return BuildSummary(path, plan, measure_bytes(path), time.monotonic() - began, 0, plan.shards)
-    folder = _open_partial(path, plan)
-    todo = [shard for shard in range(plan.shards) if read_record(folder, shard) is None]
-    _make_shards(plan, folder, todo, workers, scheduler)
-    _complete(plan, folder, path)
-    return BuildSummary(path, plan, measure_bytes(path), time.monotonic() - began, len(todo), plan.shards - len(todo))
+    if _is_current(storage, plan):
+        return BuildSummary(path, plan, storage.bytes(), time.monotonic() - began, 0, plan.shards)
+    with lock_folder(storage):
+        storage = _open_partial(storage, path, plan, base)
+        todo = _list_missing(storage, plan)
+        _make_shards(plan, storage, todo, workers, scheduler, max_memory)
+        _complete(plan, storage, path)
+    size = Storage(path).bytes()
+    return BuildSummary(path, plan, size, time.monotonic() - began, len(todo), plan.shards - len(todo))
 
 
-def measure_bytes(path: Path) -> int:
-    """Size of all files below a folder."""
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+def check_place(path: str) -> None:
+    """Refuse a place where no store can be written; raises `UserError`."""
+    if "://" in path:
+        return
+    parent = os.path.dirname(os.path.abspath(path))
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise UserError(f"{path}: is a file; a store is a folder, choose another --out")
+    try:
+        os.makedirs(parent, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{parent}: cannot be made ({error.strerror}); choose another --out") from error
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"{parent}: no permission to write there; choose another --out")
 
 
-def _open_partial(path: Path, plan: Plan) -> Path:
-    folder = partial_path(path)
-    identity = {"fingerprint": plan.fingerprint, **plan.identity}
-    begun = folder / RECORDS / "plan.json"
-    if begun.exists():
-        _refuse_difference(folder, json.loads(begun.read_text()), identity, "delete that folder to start over")
-        return folder
-    # Without its plan a partial store was killed before its first shard.
-    shutil.rmtree(folder, ignore_errors=True)
-    create_arrays(folder, plan.rows, plan.shard_rows, plan.settings.features.size)
-    write_json(begun, identity)
-    return folder
+def _locate(path: str) -> Storage:
+    """The store under its own name, or the build under way; an empty place where there is neither."""
+    storage, partial = Storage(path), Storage(partial_name(path))
+    return storage if storage.exists() else partial
 
 
-def _make_shards(plan: Plan, folder: Path, todo: list[int], workers: int, scheduler: str | None) -> None:
-    tasks = (make_task(plan, folder, shard) for shard in todo)
+def _read_attributes(storage: Storage) -> dict:
+    try:
+        return dict(zarr.open_group(storage.url, mode="r").attrs)
+    except FileNotFoundError:
+        return {}
+
+
+def _read_base(storage: Storage) -> list[Picture]:
+    """The pictures that a store, or the build under way, already has a place for."""
+    try:
+        return unpack_pictures(storage.read(_PLANNED))
+    except FileNotFoundError:
+        pass
+    try:
+        group = zarr.open_group(storage.url, mode="r")
+    except FileNotFoundError:
+        return []
+    if ARRAY in group:
+        return read_provenance(group)
+    if group.attrs.get("complete", True):
+        raise UserError(f"{storage.url}: is a Zarr store, but none that this program built; choose another --out")
+    return []
+
+
+def _refuse_other_settings(storage: Storage, plan: Plan) -> None:
+    """Refuse to go on with other settings or libraries than a store was begun with, naming which differ."""
+    attributes = _read_attributes(storage)
+    if "settings" not in attributes:
+        return
+    before = _flatten({name: attributes.get(name) for name in plan.identity})
+    now = _flatten(plan.identity)
+    differing = [f"{name} was {before.get(name)}, is now {now[name]}" for name in now if before.get(name) != now[name]]
+    if differing:
+        raise UserError(
+            f"{storage.url}: was built with other settings: {'; '.join(differing)}. "
+            "Go back to those, or choose another --out"
+        )
+
+
+def _is_current(storage: Storage, plan: Plan) -> bool:
+    """Whether a store is complete under its own name and holds just what is planned."""
+    attributes = _read_attributes(storage)
+    wanted = make_attributes(plan)
+    return (
+        attributes.get("complete") is True
+        and all(attributes.get(name) == wanted[name] for name in wanted)
+        and not storage.exists(RECORDS)
+        and not storage.url.endswith(TEMPORARY)
+    )
+
+
+def _open_partial(storage: Storage, path: str, plan: Plan, base: list[Picture]) -> Storage:
+    """Make ready for writing shards: mark the store incomplete, under its partial name, laid out for the plan."""
+    make_record_folder(storage)
+    if _read_attributes(storage).get("complete"):
+        _restore_records(storage, replace(plan, pictures=base), plan)
+    set_attributes(storage, {**plan.identity, "complete": False})
+    partial = Storage(partial_name(path))
+    if storage.url != partial.url:
+        rename(storage.url, partial.url)
+    create_arrays(partial, plan.rows, plan.shard_rows, plan.settings)
+    partial.write(_PLANNED, pack_pictures(plan.pictures))
+    return partial
+
+
+def _restore_records(storage: Storage, old: Plan, new: Plan) -> None:
+    """Note those shards of a complete store as done that the new plan has too."""
+    checksums = zarr.open_array(f"{storage.url}/checksums", mode="r")[:]
+    for shard in range(min(old.shards, new.shards)):
+        key = old.shard_key(shard)
+        if key == new.shard_key(shard):
+            write_record(storage, ShardRecord(shard, key, checksums[shard].tobytes().hex()))
+
+
+def _list_missing(storage: Storage, plan: Plan) -> list[int]:
+    records = read_records(storage)
+    return [
+        shard for shard in range(plan.shards) if shard not in records or records[shard].key != plan.shard_key(shard)
+    ]
+
+
+def _make_shards(
+    plan: Plan, storage: Storage, todo: list[int], workers: int, scheduler: str | None, max_memory: int | None
+) -> None:
+    tasks = (make_task(plan, storage, shard) for shard in todo)
     failures = []
     with progress(what="build", unit="pictures", total=len(plan.pictures)) as bar:
         bar.update(len(plan.pictures) - _count_pictures(plan, todo))
         # More processes than shards would only start and stop.
-        for task, result in run_tasks(make_shard, tasks, workers=min(workers, len(todo)), scheduler=scheduler):
-            if isinstance(result, UserError):
-                failures.append(str(result))
+        crew = min(workers, len(todo))
+        for task, result in run_tasks(make_shard, tasks, workers=crew, scheduler=scheduler, max_memory=max_memory):
+            if isinstance(result, Exception):
+                failures.append(_describe_failure(task, result))
             bar.update(_count_pictures(plan, [task.shard]))
     if failures:
-        others = f" (and {len(failures) - 1} other shards failed)" if len(failures) > 1 else ""
-        raise UserError(f"{failures[0]}{others}; everything else is kept. Mend this and run the same build again")
+        raise UserError(
+            "\n".join(failures) + f"\n{len(failures)} of {plan.shards} shards could not be made, everything else is "
+            "kept. Mend this and run the same build again"
+        )
+
+
+def _describe_failure(task: ShardTask, error: Exception) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    names = ", ".join(path for path, *_ in task.pictures)
+    return f"shard {task.shard} failed {ATTEMPTS} times ({type(error).__name__}: {error}); its pictures: {names}"
 
 
 def _count_pictures(plan: Plan, shards: list[int]) -> int:
@@ -143,62 +247,43 @@ def _count_pictures(plan: Plan, shards: list[int]) -> int:
     return sum(starts[1::2]) - sum(starts[::2])
 
 
-def _complete(plan: Plan, folder: Path, path: Path) -> None:
-    records = [read_record(folder, shard) for shard in range(plan.shards)]
-    columns = plan.columns()
-    write_columns(folder, columns, records)
-    training = (columns["split"] == "train").nonzero()[0]
-    features = zarr.open_array(folder / "features", mode="r")
-    write_statistics(folder, *measure_statistics(features, training))
-    finish(folder, path, make_attributes(plan))
+def _complete(plan: Plan, storage: Storage, path: str) -> None:
+    count = len(plan.pictures)
+    blocks = (
+        plan.columns(first, min(first + _COLUMN_BLOCK, count))
+        for first in progress(range(0, count, _COLUMN_BLOCK), what="columns", unit="blocks")
+    )
+    write_columns(storage, plan.rows, blocks)
+    records = read_records(storage)
+    write_checksums(storage, [records[shard].sha256 for shard in range(plan.shards)])
+    group = zarr.open_group(storage.url, mode="r")
+    training = (group["split"][:] == "train").nonzero()[0]
+    write_statistics(storage, *measure_statistics(group["features"], training))
+    write_provenance(zarr.open_group(storage.url, mode="r+"), pack_pictures(plan.pictures))
+    set_attributes(storage, {**make_attributes(plan), "complete": True})
+    clean_up(storage, plan.shards)
+    if storage.url != path:
+        rename(storage.url, path)
 
 
 def make_attributes(plan: Plan) -> dict:
     """Attributes of the store's group, all but `complete`."""
     return {
-        "format_version": FORMAT_VERSION,
+        **plan.identity,
+        "program": program_version(),
         "fingerprint": plan.fingerprint,
-        "settings": plan.settings.as_json(),
-        "versions": {"program": program_version(), **plan.identity["versions"]},
         "class_names": list(CLASS_NAMES),
         "planes": list(PLANES),
         "roots": plan.roots,
         "set_aside": [{"path": one.path, "reason": one.reason} for one in plan.set_aside],
-        "simulated": any(_is_simulated(root) for root in plan.roots),
+        "simulated": any(is_simulated(root) for root in plan.roots),
     }
-
-
-def _check_same_build(path: Path, plan: Plan) -> None:
-    attributes = open_store(path).attributes
-    built = {
-        "fingerprint": attributes["fingerprint"],
-        "settings": attributes["settings"],
-        "format_version": attributes["format_version"],
-        "versions": {name: attributes["versions"].get(name) for name in plan.identity["versions"]},
-    }
-    _refuse_difference(path, built, {"fingerprint": plan.fingerprint, **plan.identity}, "choose another --out")
-
-
-def _refuse_difference(folder: Path, old: dict, new: dict, advice: str) -> None:
-    """Refuse to go on in a folder made with other settings, libraries or pictures, naming which."""
-    if old["fingerprint"] == new["fingerprint"]:
-        return
-    before, now = _flatten(old), _flatten(new)
-    differing = [name for name in now if name != "fingerprint" and before.get(name) != now[name]]
-    if differing:
-        difference = "; ".join(f"{name} was {before.get(name)}, is now {now[name]}" for name in differing)
-    else:
-        difference = "pictures were added, removed or changed"
-    raise UserError(f"{folder}: was begun differently: {difference}. Go back to that, or {advice}")
 
 
 def _flatten(values: dict) -> dict:
     flat = {}
     for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value)
-        else:
-            flat[name] = value
+        flat |= _flatten(value) if isinstance(value, dict) else {name: value}
     return flat
 
 
@@ -210,9 +295,3 @@ def _warn_of_leaks(plan: Plan) -> None:
             f"{len(leaks)} groups of near-duplicate pictures stand in more than one split, so test scores will "
             f"flatter; the first: {pair}"
         )
-
-
-def _is_simulated(root: str) -> bool:
-    # The marker stands at the sample set's top; --src may name a folder below it.
-    folder = Path(root).resolve()
-    return any((parent / SIMULATION_MARKER).exists() for parent in (folder, *folder.parents[:3]))

@@ -8,12 +8,29 @@ from data_cards.console import CommandGroup, print_json
 from pipeline.build import build_store
 from pipeline.draw import draw_samples
 from pipeline.sample import make_sample
-from pipeline.settings import FITS, RESAMPLING_FILTERS, BuildSettings, FeatureSettings
+from pipeline.settings import DTYPES, FITS, PACKINGS, RESAMPLING_FILTERS, BuildSettings, FeatureSettings
 from pipeline.store import open_store
 from pipeline.summary import build_as_json, describe_build, describe_store, format_bytes, format_store
 from pipeline.variants import RECIPES
 
 DEFAULTS = BuildSettings()
+
+
+class _Memory(click.ParamType):
+    """A number of bytes with or without a unit: 8GB, 512MiB."""
+
+    name = "size"
+
+    def convert(self, value, param, ctx):
+        from dask.utils import parse_bytes
+
+        try:
+            return value if isinstance(value, int) else parse_bytes(value)
+        except ValueError:
+            self.fail(f"{value!r} is no size; expected a number of bytes such as 8GB", param, ctx)
+
+
+MEMORY = _Memory()
 
 
 @click.group(cls=CommandGroup, context_settings={"show_default": True})
@@ -31,7 +48,7 @@ def main() -> None:
     help="Pictures as SPLIT/CLASS/[SOURCE/]... or CLASS/[SOURCE/]..., or one unlabelled folder of a "
     "class, such as real=my_photos or test/fake=pictures. May be repeated.",
 )
-@click.option("--out", type=click.Path(path_type=Path), default="features.zarr", help="The store to write.")
+@click.option("--out", default="features.zarr", help="The store to write: a folder, or s3://bucket/name.")
 @click.option("--size", type=int, default=DEFAULTS.features.size, help="Side of the square planes, in pixels.")
 @click.option(
     "--fit",
@@ -58,28 +75,58 @@ def main() -> None:
 )
 @click.option("--max-pixels", type=int, default=DEFAULTS.max_pixels, help="Larger pictures are set aside.")
 @click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    default=DEFAULTS.features.dtype,
+    help="float16 keeps levels between the 256 whole ones, at three times the disk.",
+)
+@click.option(
+    "--packing",
+    type=click.Choice(PACKINGS),
+    default=DEFAULTS.packing,
+    help="mirror: half of each DFT plane, read with this package; none: all, for any Zarr v3 reader.",
+)
+@click.option(
     "--workers",
     type=int,
     default=None,
     show_default="one a core",
     help="Dask worker processes; 0 works in this process.",
 )
+@click.option("--max-memory", type=MEMORY, default=None, help="Of all workers together, such as 8GB.")
 @click.option("--scheduler", default=None, metavar="ADDRESS", help="A running Dask scheduler to use instead.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def build(
-    sources, out, size, fit, resample, variants, seed, val_fraction, max_pixels, workers, scheduler, as_json
+    sources,
+    out,
+    size,
+    fit,
+    resample,
+    variants,
+    seed,
+    val_fraction,
+    max_pixels,
+    dtype,
+    packing,
+    workers,
+    max_memory,
+    scheduler,
+    as_json,
 ) -> None:
     """Make a feature store from folders of pictures.
 
-    A build that was stopped goes on where it was when the same command is run again.
+    A build that was stopped goes on where it was when the same command is run again; with more
+    pictures or another --src it adds those.
 
     \b
     Examples:
       pipeline build --src kaggle_dir --size 1024
       pipeline build --src kaggle_dir --src real=my_photos --size 512 --out mine.zarr
     """
-    settings = BuildSettings(FeatureSettings(size, fit, resample), variants, seed, val_fraction, max_pixels)
-    summary = build_store(sources, out, settings, workers=workers, scheduler=scheduler)
+    settings = BuildSettings(
+        FeatureSettings(size, fit, resample, dtype), variants, seed, val_fraction, max_pixels, packing
+    )
+    summary = build_store(sources, out, settings, workers=workers, scheduler=scheduler, max_memory=max_memory)
     if as_json:
         print_json(build_as_json(summary))
     else:
@@ -110,7 +157,7 @@ def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
 
 
 @main.command()
-@click.argument("store", type=click.Path(path_type=Path), default="features.zarr")
+@click.argument("store", default="features.zarr")
 @click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Draw samples' planes to this file.")
 @click.option("--row", "rows", type=int, multiple=True, help="A sample to draw; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")

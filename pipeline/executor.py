@@ -1,12 +1,19 @@
 """Running shard tasks: here in this process, or on Dask, with a bounded number in flight."""
 
+import errno
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from data_cards.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+ATTEMPTS = 3
 
 
 def count_cores() -> int:
@@ -15,56 +22,83 @@ def count_cores() -> int:
 
 
 def run_tasks(
-    function: Callable, tasks: Iterator, *, workers: int, scheduler: str | None = None
+    function: Callable,
+    tasks: Iterable,
+    *,
+    workers: int,
+    scheduler: str | None = None,
+    max_memory: int | None = None,
 ) -> Iterator[tuple[object, object]]:
-    """Run `function` on every task and yield (task, its result or the `UserError` it raised).
+    """Run `function` on every task and yield (task, its result or the error of its last attempt).
+
+    A task that fails, or whose worker dies, is tried again, `ATTEMPTS` times in all. A `UserError`
+    is not: what the user must mend does not mend itself. A full disk ends the run at once.
 
     Parameters
     ----------
-    function : called with one task
+    function : called with one task; in workers it must be importable
     tasks : consumed as workers become free, so that memory does not grow with their number
     workers : processes of a local Dask cluster; 0 runs everything in this process
     scheduler : address of a running Dask scheduler, used instead of a local cluster
-
-    Any other error than a `UserError` ends the run and is raised here.
+    max_memory : of all local workers together, in bytes; a worker above its share is started anew
     """
     if workers < 0:
         raise UsageError(f"workers {workers}: expected 0 (in this process) or more")
     if workers == 0 and scheduler is None:
         for task in tasks:
-            yield task, _call(function, task)
+            yield task, _try_here(function, task)
         return
+    with _connect(workers, scheduler, max_memory) as client:
+        yield from _run_on(client, function, iter(tasks))
+
+
+def _try_here(function: Callable, task: object) -> object:
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return function(task)
+        except Exception as error:
+            if _is_final(error, attempt):
+                return error
+    raise AssertionError("unreachable")
+
+
+def _run_on(client: "Client", function: Callable, tasks: Iterator) -> Iterator[tuple[object, object]]:
     from distributed import as_completed
 
-    with _connect(workers, scheduler) as client:
-        in_flight = 2 * max(1, sum(client.nthreads().values()))
-        waiting = {}
+    # No more than run at a time: a task that only waits on a worker that dies would count as failed.
+    in_flight = max(1, sum(client.nthreads().values()))
+    waiting: dict = {}
 
-        def submit(task: object) -> object:
-            future = client.submit(_call, function, task, pure=False)
-            waiting[future] = task
-            return future
+    def submit(task: object, attempt: int) -> "Future":
+        # Pure tasks of equal arguments would be taken for one, and a failed one for failed for ever.
+        future = client.submit(function, task, pure=False)
+        waiting[future] = (task, attempt)
+        return future
 
-        completed = as_completed([submit(task) for task in islice(tasks, in_flight)], loop=client.loop)
-        for future in completed:
-            task = waiting.pop(future)
-            result = future.result()
-            future.release()
-            for following in islice(tasks, 1):
-                completed.add(submit(following))
-            yield task, result
+    completed = as_completed([submit(task, 1) for task in islice(tasks, in_flight)], loop=client.loop)
+    for future in completed:
+        task, attempt = waiting.pop(future)
+        result = future.result() if future.status == "finished" else future.exception()
+        future.release()
+        if isinstance(result, Exception) and not _is_final(result, attempt):
+            completed.add(submit(task, attempt + 1))
+            continue
+        for following in islice(tasks, 1):
+            completed.add(submit(following, 1))
+        yield task, result
 
 
-def _call(function: Callable, task: object) -> object:
-    try:
-        return function(task)
-    except UserError as error:
-        return error
+def _is_final(error: Exception, attempt: int) -> bool:
+    """Whether to give a task up; raises the error when the whole run must end."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        raise error
+    return isinstance(error, UserError) or attempt >= ATTEMPTS
 
 
 @contextmanager
-def _connect(workers: int, scheduler: str | None) -> Iterator:
+def _connect(workers: int, scheduler: str | None, max_memory: int | None) -> Iterator["Client"]:
     # Imported here: loading Dask takes a second that a build in this process need not pay.
+    import dask
     from distributed import Client, LocalCluster
 
     if scheduler is not None:
@@ -73,15 +107,22 @@ def _connect(workers: int, scheduler: str | None) -> Iterator:
         except (OSError, ValueError) as error:
             raise UserError(f"{scheduler}: no Dask scheduler answers there; start one with `dask scheduler`") from error
         with client:
+            try:
+                client.wait_for_workers(1, timeout=60)
+            except TimeoutError as error:
+                raise UserError(f"{scheduler}: the scheduler has no workers; start some with `dask worker`") from error
             yield client
         return
     with (
+        # Trying again is up to us.
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
+            memory_limit=max_memory // workers if max_memory else "auto",
             dashboard_address=None,
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

@@ -15,17 +15,17 @@ from pipeline.variants import Variant, apply_variant
 CLEAN = Variant("clean")
 
 
-def features_of_picture(fitted: Image.Image, variant: Variant) -> np.ndarray:
-    """Features, uint8 (9, size, size), of one variant of a fitted RGB picture."""
-    return quantised_planes(as_array(apply_variant(fitted, variant)))
+def features_of_picture(fitted: Image.Image, variant: Variant, settings: FeatureSettings) -> np.ndarray:
+    """Features (9, size, size) of one variant of a fitted RGB picture."""
+    return quantised_planes(as_array(apply_variant(fitted, variant)), settings.dtype)
 
 
 def features_of_file(path: str | Path, settings: FeatureSettings, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Features of a picture file as it is: uint8 (9, size, size), the same as its row in a store.
+    """Features of a picture file as it is: (9, size, size), the same as its row in a store.
 
     Raises
     ------
     PictureError : the file cannot be read or used; the message is the reason
     """
     picture = decode_picture(read_file(Path(path)), max_pixels)
-    return features_of_picture(fit_picture(picture, settings), CLEAN)
+    return features_of_picture(fit_picture(picture, settings), CLEAN, settings)

@@ -31,7 +31,7 @@ WHOLE, EVEN, ODD = 0, 1, 2
 def pack(chunk: np.ndarray) -> np.ndarray:
     """Encode a chunk (..., H, W) of a signed, unsigned or floating type: uint8 (bytes,)."""
     chunk = np.ascontiguousarray(chunk, dtype=chunk.dtype.newbyteorder("<"))
-    height, width = chunk.shape[-2:]
+    width = chunk.shape[-1]
     for kind in (EVEN, ODD):
         if is_mirrored(chunk, odd=kind == ODD):
             right = chunk[..., width // 2 + 1 :]

@@ -1,12 +1,12 @@
 """The plan of a build: which sample stands in which row, and which rows make a shard.
 
-A pure function of the pictures and the settings. Pictures are ordered by split and then by a
+A pure function of the pictures and the settings. New pictures are ordered by split and then by a
 seeded hash, so that reading shards one after the other already mixes classes and sources.
 """
 
 import hashlib
 import json
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,10 +14,10 @@ import numpy as np
 
 from data_cards.errors import UserError
 from data_cards.scan import Picture, PictureSet, SetAside
-from data_cards.splits import draw_key
 from pipeline.fit import explain_misfit, resampling_factor
+from pipeline.grow import Growth, grow_pictures
 from pipeline.settings import BuildSettings
-from pipeline.store import CLASS_NAMES, COLUMNS, FORMAT_VERSION, PLANES, SPLITS
+from pipeline.store import CLASS_NAMES, COLUMNS, FORMAT_VERSION, PLANES
 from pipeline.variants import count_variants, draw_variants
 from pipeline.versions import feature_versions
 
@@ -35,11 +35,13 @@ class Plan:
     pictures : usable pictures, in the order of their rows
     set_aside : picture files that cannot be used, with reasons
     settings : of the build
+    growth : what the build adds to a store that was there
     """
 
     pictures: list[Picture]
     set_aside: list[SetAside]
     settings: BuildSettings
+    growth: Growth
 
     @cached_property
     def variants(self) -> int:
@@ -53,8 +55,8 @@ class Plan:
     @cached_property
     def shard_rows(self) -> int:
         """Rows a shard: at most about 64 MiB of features, whole pictures where they fit."""
-        rows = SHARD_BYTES // (len(PLANES) * self.settings.features.size**2)
-        rows = min(max(rows, 1), MAX_SHARD_ROWS)
+        sample = len(PLANES) * self.settings.features.size**2 * np.dtype(self.settings.features.dtype).itemsize
+        rows = min(max(SHARD_BYTES // sample, 1), MAX_SHARD_ROWS)
         return rows - rows % self.variants if rows >= self.variants else rows
 
     @property
@@ -63,20 +65,10 @@ class Plan:
 
     @cached_property
     def roots(self) -> list[str]:
-        """Absolute paths of the source folders that `image` is relative to."""
-        return sorted({os.path.abspath(picture.file.root) for picture in self.pictures})
+        """The source folders that `image` is relative to."""
+        return sorted({picture.file.root for picture in self.pictures})
 
     @cached_property
-    def fingerprint(self) -> str:
-        """sha256, hexadecimal, over format, settings, versions, and every picture's hash, label and split."""
-        digest = hashlib.sha256(json.dumps(self.identity, sort_keys=True).encode())
-        for picture in self.pictures:
-            file = picture.file
-            digest.update(picture.facts.sha256)
-            digest.update(f"{file.label}/{file.split}/{file.source}/{file.image}\n".encode())
-        return digest.hexdigest()
-
-    @property
     def identity(self) -> dict:
         """What must be equal for two builds' shards to be interchangeable, besides the pictures."""
         return {
@@ -85,35 +77,62 @@ class Plan:
             "versions": feature_versions(),
         }
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256, hexadecimal, over format, settings, versions, and every picture's hash, label and split."""
+        digest = hashlib.sha256(self._identity_bytes)
+        for picture in self.pictures:
+            file = picture.file
+            digest.update(picture.facts.sha256)
+            digest.update(f"{file.label}/{file.split}/{file.source}/{file.image}\n".encode())
+        return digest.hexdigest()
+
+    @cached_property
+    def _identity_bytes(self) -> bytes:
+        return json.dumps(self.identity, sort_keys=True).encode()
+
     def shard_range(self, shard: int) -> tuple[int, int]:
         """First row of a shard and the row behind its last."""
         start = shard * self.shard_rows
         return start, min(start + self.shard_rows, self.rows)
 
-    def columns(self) -> dict[str, np.ndarray]:
-        """The per-sample columns of the store, each of length `rows`."""
+    def shard_pictures(self, shard: int) -> list[tuple[Picture, int, int]]:
+        """Pictures with rows in a shard, and which of their variants (first, behind last) those are."""
+        start, stop = self.shard_range(shard)
+        return [
+            (self.pictures[number], max(start - first, 0), min(stop - first, self.variants))
+            for number in range(start // self.variants, -(-stop // self.variants))
+            for first in (number * self.variants,)
+        ]
+
+    def shard_key(self, shard: int) -> str:
+        """sha256, hexadecimal, of what decides a shard's bytes: equal keys, equal shards."""
+        digest = hashlib.sha256(self._identity_bytes)
+        for picture, first, last in self.shard_pictures(shard):
+            digest.update(picture.facts.sha256 + bytes([first, last]))
+        return digest.hexdigest()
+
+    def columns(self, first: int, last: int) -> dict[str, np.ndarray]:
+        """The per-sample columns of the rows of pictures `first` up to, not including, `last`."""
         root_number = {root: number for number, root in enumerate(self.roots)}
-        features = self.settings.features
-        # A group is numbered by its place in the plan, which no thread or file system decides.
-        group_number: dict[int, int] = {}
         values: dict[str, list] = {name: [] for name in COLUMNS}
-        for number, picture in enumerate(self.pictures):
-            file, facts = picture.file, picture.facts
+        for number in range(first, last):
+            file, facts = self.pictures[number].file, self.pictures[number].facts
             of_picture = {
                 "label": CLASS_NAMES.index(file.label),
                 "split": file.split,
                 "source": file.source,
-                "root": root_number[os.path.abspath(file.root)],
+                "root": root_number[file.root],
                 "image": file.image,
                 "sha256": facts.sha256.hex(),
                 "picture": number,
-                "group": group_number.setdefault(picture.group, len(group_number)),
+                "group": self.pictures[number].group,
                 "format": facts.format,
                 "width": facts.width,
                 "height": facts.height,
                 "bytes": facts.bytes,
                 "file_quality": facts.quality,
-                "scale": resampling_factor(facts.width, facts.height, features),
+                "scale": resampling_factor(facts.width, facts.height, self.settings.features),
             }
             for variant in draw_variants(self.settings.variants, self.settings.seed, facts.sha256):
                 of_sample = {
@@ -128,9 +147,16 @@ class Plan:
             for name, (kind, _) in COLUMNS.items()
         }
 
+    def count_upsampled(self) -> int:
+        """Pictures that the fit makes larger."""
+        features = self.settings.features
+        return sum(
+            resampling_factor(picture.facts.width, picture.facts.height, features) > 1 for picture in self.pictures
+        )
 
-def plan_build(found: PictureSet, settings: BuildSettings) -> Plan:
-    """Plan a build of the scanned pictures.
+
+def plan_build(found: PictureSet, settings: BuildSettings, base: Sequence[Picture] = ()) -> Plan:
+    """Plan a build of the scanned pictures, added to those of a store (`base`) if there is one.
 
     Raises
     ------
@@ -143,16 +169,13 @@ def plan_build(found: PictureSet, settings: BuildSettings) -> Plan:
             set_aside.append(SetAside(str(picture.file.path), reason))
         else:
             fitting.append(picture)
-    missing = set(CLASS_NAMES) - {picture.file.label for picture in fitting}
+    growth = grow_pictures(base, fitting, settings)
+    missing = set(CLASS_NAMES) - {picture.file.label for picture in growth.pictures}
     if missing:
+        why = f"; the last: {set_aside[-1].path}: {set_aside[-1].reason}" if set_aside else ""
         raise UserError(
-            f"no {' and no '.join(sorted(missing))} picture fits the settings ({len(set_aside)} set aside); "
-            f"the last: {set_aside[-1].path}: {set_aside[-1].reason}"
+            f"no picture of class {' and '.join(sorted(missing))} ({len(set_aside)} set aside){why}; "
+            f"two classes are needed: --src {min(missing)}=FOLDER adds one"
         )
-
-    def place(picture: Picture) -> tuple:
-        key = draw_key(settings.seed, picture.facts.sha256, "order")
-        return SPLITS.index(picture.file.split), key, picture.file.root, picture.file.image
-
     set_aside.sort(key=lambda one: one.path)
-    return Plan(sorted(fitting, key=place), set_aside, settings)
+    return Plan(growth.pictures, set_aside, settings, growth)

@@ -127,9 +127,7 @@ def _draw_file_facts(seed: int, split: str, number: int, size: int) -> tuple[int
     return height, width, int(rng.choice(JPEG_QUALITIES)), SUBSAMPLINGS[rng.integers(2)]
 
 
-def _write_set(
-    folder: Path, out: Path, counts: dict[str, int], size: int, seed: int, watch: Callable
-) -> SampleSummary:
+def _write_set(folder: Path, out: Path, counts: dict[str, int], size: int, seed: int, watch: Callable) -> SampleSummary:
     sources = [(split, label, source) for split in counts for label in MAKERS for source in MAKERS[label]]
     for split, label, source in sources:
         source_folder = folder / split / label / source
@@ -145,8 +143,15 @@ def _write_set(
     # Threads are enough: most of the work is NumPy's and SciPy's, which let go of Python's lock.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         written = sum(watch(pool.map(write, jobs), len(jobs)))
-    marker = {"simulated": True, "made_by": "pipeline sample", "seed": seed, "size": size,
-              "train_per_source": counts["train"], "test_per_source": counts["test"], "note": _NOTE}
+    marker = {
+        "simulated": True,
+        "made_by": "pipeline sample",
+        "seed": seed,
+        "size": size,
+        "train_per_source": counts["train"],
+        "test_per_source": counts["test"],
+        "note": _NOTE,
+    }
     text = json.dumps(marker, indent=2) + "\n"
     (folder / SIMULATION_MARKER).write_text(text, encoding="utf-8")
     return SampleSummary(out, {source: counts[source[0]] for source in sources}, written)

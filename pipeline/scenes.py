@@ -114,7 +114,7 @@ def _draw_background(rng: np.random.Generator, canvas: _Canvas, textures: list[n
         tile = rng.uniform(2, 6)
         waves = np.sin(tile * canvas.x / depth) * np.sin(tile * 0.6 / depth)
         # Far tiles are finer than a pixel: let them fade to the mean instead of aliasing.
-        waves *= np.clip(depth ** 2 / (8 * tile * canvas.pixel), 0, 1)
+        waves *= np.clip(depth**2 / (8 * tile * canvas.pixel), 0, 1)
         ground = _mix(colours[2], colours[3], 0.5 + 0.5 * np.tanh(4 * waves))
     else:
         ground = _mix(colours[2], colours[3], np.clip(depth, 0, 1))

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from data_cards.errors import UsageError
 
 FITS = ("cover", "stretch", "crop")
+DTYPES = ("uint8", "float16")
+PACKINGS = ("mirror", "none")
 RESAMPLING_FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
 # A 108-megapixel phone picture passes; decoded it takes 360 MB.
@@ -25,34 +27,50 @@ class FeatureSettings:
     fit : "cover" (short side to `size`, then centre crop), "stretch" (both sides to `size`),
         "crop" (centre crop of the native pixels, never resampled)
     resample : Pillow's name of the resampling filter; not used by "crop"
+    dtype : "uint8", or "float16" for levels between the 256 whole ones
     """
 
     size: int = 1024
     fit: str = "cover"
     resample: str = "bicubic"
+    dtype: str = "uint8"
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 8192:
             raise UsageError(f"size {self.size}: expected 8 to 8192 pixels")
         _one_of("fit", self.fit, FITS)
         _one_of("resample", self.resample, RESAMPLING_FILTERS)
+        _one_of("dtype", self.dtype, DTYPES)
 
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """Everything that decides the bytes of a store, besides the pictures themselves."""
+    """Everything that decides the bytes of a store, besides the pictures themselves.
+
+    Attributes
+    ----------
+    features : what decides one picture's features
+    variants : name of a recipe of `pipeline.variants`
+    seed : of the variants, the drawn split and the order
+    val_fraction : share of the training pictures drawn for validation where none is given
+    max_pixels : larger pictures are set aside
+    packing : "mirror" stores the independent half of a mirrored plane (readers need this package),
+        "none" stores all, for any Zarr v3 reader
+    """
 
     features: FeatureSettings = field(default_factory=FeatureSettings)
     variants: str = "train"
     seed: int = 0
     val_fraction: float = 0.15
     max_pixels: int = MAX_PIXELS
+    packing: str = "mirror"
 
     def __post_init__(self) -> None:
         if not 0 <= self.val_fraction < 1:
             raise UsageError(f"validation fraction {self.val_fraction}: expected 0 or more, below 1")
         if self.max_pixels < 1:
             raise UsageError(f"max pixels {self.max_pixels}: expected at least 1")
+        _one_of("packing", self.packing, PACKINGS)
 
     def as_json(self) -> dict:
         """Plain values for the store's attributes."""

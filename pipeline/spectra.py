@@ -41,28 +41,33 @@ def spectral_planes(rgb: np.ndarray) -> np.ndarray:
     return planes
 
 
-def quantised_planes(rgb: np.ndarray) -> np.ndarray:
+def quantised_planes(rgb: np.ndarray, dtype: str = "uint8") -> np.ndarray:
     """Planes of a picture on their fixed scales, as the store holds them.
 
     Magnitude and DCT: level 0..255 is linear from 0 to the plane's bound. Phase: level k is the
-    angle 2 pi k / 256, so that 128 is pi and mirroring negates modulo 256.
+    angle 2 pi k / 256; as uint8 it is taken modulo 256, so that 128 is pi and mirroring negates
+    modulo 256; as float16 it goes from -128 to 128.
 
     Parameters
     ----------
     rgb : uint8 (H, W, 3)
+    dtype : "uint8", levels rounded to whole ones, or "float16"
 
     Returns
     -------
-    uint8 (9, H, W), channels as `spectral_planes`
+    (9, H, W) of that type, channels as `spectral_planes`
     """
     height, width = rgb.shape[:2]
     magnitude, phase, dct = _transform(rgb)
-    magnitude = magnitude.mul_((LEVELS - 1) / magnitude_bound(height, width)).round_().byte()
-    dct = dct.mul_((LEVELS - 1) / dct_bound(height, width)).round_().byte()
+    magnitude.mul_((LEVELS - 1) / magnitude_bound(height, width))
+    dct.mul_((LEVELS - 1) / dct_bound(height, width))
+    phase.mul_(LEVELS / (2 * np.pi))
+    if dtype == "float16":
+        return _assemble(magnitude.half().numpy(), phase.half().numpy(), dct.half().numpy())
     # Through int16, because a negative float has no defined uint8. Rounding is odd, so a mirrored
     # bin's level is the negative modulo 256.
-    phase = phase.mul_(LEVELS / (2 * np.pi)).round_().short().byte()
-    return _assemble(magnitude.numpy(), phase.numpy(), dct.numpy())
+    steps = phase.round_().short().byte()
+    return _assemble(magnitude.round_().byte().numpy(), steps.numpy(), dct.round_().byte().numpy())
 
 
 def magnitude_bound(height: int, width: int) -> float:

@@ -1,6 +1,6 @@
 """Mean and standard deviation of the training rows, per plane and frequency.
 
-Sums of levels are whole numbers, so the result does not depend on the order of summing.
+Sums of whole levels are exact; those of float16 levels are taken in double precision, row by row.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ def measure_statistics(features: zarr.Array, rows: np.ndarray) -> tuple[np.ndarr
 
     Parameters
     ----------
-    features : uint8 (N, 9, H, W)
+    features : (N, 9, H, W)
     rows : row numbers of the training split, ascending; may be empty
 
     Returns
@@ -28,10 +28,12 @@ def measure_statistics(features: zarr.Array, rows: np.ndarray) -> tuple[np.ndarr
     chosen = rows[:MAX_ROWS]
     if len(chosen) == 0:
         return np.zeros(shape, np.float32), np.ones(shape, np.float32)
-    total = np.zeros(shape, dtype=np.uint32)
-    squares = np.zeros(shape, dtype=np.uint32)  # 2048 * 255^2 fits
+    # 2048 * 255^2 fits 32 bits.
+    exact = np.uint32 if features.dtype == np.uint8 else np.float64
+    total = np.zeros(shape, dtype=exact)
+    squares = np.zeros(shape, dtype=exact)
     for row in chosen:
-        levels = features[int(row)].astype(np.uint32)
+        levels = features[int(row)].astype(exact)
         total += levels
         squares += levels * levels
     mean = total / len(chosen)

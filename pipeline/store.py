@@ -1,12 +1,13 @@
 """The feature store: its format, and opening one to read.
 
-One Zarr v3 group. `features` is uint8 (N, 9, H, W), one row a sample (a picture's variant);
-beside it one array a column (`COLUMNS`), each of length N, and `statistics/mean` and
+One Zarr v3 group. `features` is uint8 or float16 (N, 9, H, W), in levels, one row a sample (a
+picture's variant); beside it one array a column (`COLUMNS`), each of length N, and `statistics/mean` and
 `statistics/std`, float32 (9, H, W), in levels, of the training rows. Attributes hold the
 format version, the settings, their fingerprint, the class names and `complete`; `checksums` holds
 the sha256 of every shard's file.
 """
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ import zarr
 
 from data_cards.errors import StoreError, UserError
 from pipeline.settings import BuildSettings
+from pipeline.storage import Storage
 
 FORMAT_VERSION = 1
 
@@ -57,7 +59,8 @@ class FeatureStore:
     Attributes
     ----------
     path : the store's folder
-    features : zarr array, uint8, (N, 9, H, W)
+    group : zarr group of everything
+    features : zarr array, uint8 or float16, (N, 9, H, W), in levels
     settings : what it was built with
     fingerprint : sha256 over settings, format version and input hashes, hexadecimal
     attributes : all attributes of the group
@@ -99,22 +102,24 @@ class FeatureStore:
         return np.flatnonzero(chosen)
 
 
-def partial_path(path: Path) -> Path:
-    """Where a store is built until it is complete and takes its own name."""
-    return path.with_name(path.name + ".partial")
+def partial_name(path: str | os.PathLike) -> str:
+    """Where a store is built until it is complete: another name locally, its own in object storage."""
+    name = os.fspath(path).rstrip("/")
+    return name if "://" in name else name + ".partial"
 
 
-def open_store(path: str | Path) -> FeatureStore:
-    """Open a complete store of this format version.
+def open_store(path: str | os.PathLike) -> FeatureStore:
+    """Open a complete store of this format version, in a local folder or object storage (s3://...).
 
     Raises
     ------
     UserError : nothing is there
     StoreError : something is there that is no store, incomplete, or of another version
     """
-    path = Path(path)
-    if not path.exists():
-        if partial_path(path).exists():
+    storage = Storage(path)
+    path = storage.url
+    if not storage.exists():
+        if Storage(partial_name(path)).exists():
             raise StoreError(f"{path}: the build is not finished; run the same `pipeline build` again to go on")
         raise UserError(f"{path}: no such feature store; make one with `pipeline build --src FOLDER --out {path}`")
     try:
@@ -125,14 +130,14 @@ def open_store(path: str | Path) -> FeatureStore:
             f"{path}: not a feature store ({_first_line(error)}); expected a folder that `pipeline build` wrote"
         ) from error
     version = attributes.get("format_version")
-    if version != FORMAT_VERSION:
+    if version != FORMAT_VERSION and attributes.get("complete") is not False:
         found = "no format version" if version is None else f"format version {version}"
         raise StoreError(f"{path}: has {found}, this program reads {FORMAT_VERSION}; build it again")
     if not attributes.get("complete"):
         raise StoreError(f"{path}: the store is incomplete; run the same `pipeline build` again to finish it")
     try:
         store = FeatureStore(
-            path=path,
+            path=Path(path),
             group=group,
             features=group["features"],
             settings=BuildSettings.from_json(attributes["settings"]),

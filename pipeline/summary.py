@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 
 from data_cards.console import table
-from pipeline.build import BuildSummary, measure_bytes
+from pipeline.build import BuildSummary
+from pipeline.storage import Storage
 from pipeline.store import CLASS_NAMES, SPLITS, FeatureStore
 
 
@@ -16,7 +17,7 @@ def describe_build(summary: BuildSummary) -> str:
     rows = [[*key, counts[key]] for key in sorted(counts, key=lambda key: (SPLITS.index(key[0]), key[1:]))]
     lines = [table(rows, ["split", "class", "source", "pictures"]), ""]
     size = plan.settings.features.size
-    upsampled = count_upsampled(plan.columns()["scale"], plan.variants)
+    upsampled = plan.count_upsampled()
     if upsampled:
         lines.append(
             f"{upsampled} of {len(plan.pictures)} pictures were upsampled to {size} pixels "
@@ -34,8 +35,12 @@ def describe_build(summary: BuildSummary) -> str:
         f"{summary.path}: {len(plan.pictures)} pictures, {plan.rows} samples (variants: {plan.settings.variants}), "
         f"{format_bytes(summary.bytes)}, {format_seconds(summary.seconds)}"
     )
+    growth = plan.growth
+    if growth.removed:
+        lines.append(f"{len(growth.removed)} pictures of the store were gone or changed and were taken out:")
+        lines += [f"  {path}" for path in growth.removed]
     if summary.kept:
-        lines.append(f"{summary.kept} of {plan.shards} shards were already there")
+        lines.append(f"{summary.kept} of {plan.shards} shards were already there, {growth.added} pictures are new")
     return "\n".join(lines)
 
 
@@ -51,10 +56,12 @@ def build_as_json(summary: BuildSummary) -> dict:
             for (split, label, source), number in sorted(counts.items())
         ],
         "samples": plan.rows,
-        "upsampled": count_upsampled(plan.columns()["scale"], plan.variants),
+        "upsampled": plan.count_upsampled(),
         "set_aside": [{"path": one.path, "reason": one.reason} for one in plan.set_aside],
         "bytes": summary.bytes,
         "seconds": round(summary.seconds, 2),
+        "added": plan.growth.added,
+        "removed": plan.growth.removed,
         "shards_made": summary.made,
         "shards_kept": summary.kept,
     }
@@ -67,7 +74,7 @@ def describe_store(store: FeatureStore) -> dict:
     counts = Counter(
         (columns["split"][row], CLASS_NAMES[columns["label"][row]], columns["source"][row]) for row in pictures
     )
-    size = measure_bytes(store.path)
+    size = Storage(store.path).bytes()
     return {
         "store": str(store.path),
         "complete": True,
@@ -75,7 +82,8 @@ def describe_store(store: FeatureStore) -> dict:
         "format_version": store.attributes["format_version"],
         "fingerprint": store.fingerprint,
         "settings": store.attributes["settings"],
-        "versions": store.attributes["versions"],
+        "versions": {"program": store.attributes["program"], **store.attributes["versions"]},
+        "dtype": str(store.features.dtype),
         "shape": list(store.features.shape),
         "chunks": list(store.features.chunks),
         "shards": list(store.features.shards),
@@ -98,7 +106,7 @@ def format_store(facts: dict) -> str:
     features = settings["features"]
     rows = [[one["split"], one["class"], one["source"], one["pictures"]] for one in facts["pictures"]]
     named = [
-        ["samples", f"{facts['shape'][0]} of {' x '.join(map(str, facts['shape'][1:]))}, uint8"],
+        ["samples", f"{facts['shape'][0]} of {' x '.join(map(str, facts['shape'][1:]))}, {facts['dtype']}"],
         ["chunk, shard", f"{facts['chunks']}, {facts['shards']}"],
         ["size on disk", f"{format_bytes(facts['bytes'])}, {format_bytes(facts['bytes_per_sample'])} a sample"],
         ["fit", f"{features['fit']} to {features['size']} px, {features['resample']}"],
@@ -117,11 +125,6 @@ def format_store(facts: dict) -> str:
         + "\n\n"
         + "\n".join(f"{name:13} {value}" for name, value in named)
     )
-
-
-def count_upsampled(scale: np.ndarray, variants: int) -> int:
-    """Pictures that were upsampled, from the per-sample column."""
-    return int((scale[::variants] > 1).sum())
 
 
 def format_bytes(count: float) -> str:

@@ -99,11 +99,14 @@ class Camera:
         opposite = _filter(raw, _MHC_OPPOSITE)
         beside_red = np.where(red_rows > 0, same_row, same_column)
         beside_blue = np.where(red_rows > 0, same_column, same_row)
-        return np.stack([
-            red * raw + green * beside_red + blue * opposite,
-            green * raw + (1 - green) * _filter(raw, _MHC_GREEN),
-            blue * raw + green * beside_blue + red * opposite,
-        ], axis=2)
+        return np.stack(
+            [
+                red * raw + green * beside_red + blue * opposite,
+                green * raw + (1 - green) * _filter(raw, _MHC_GREEN),
+                blue * raw + green * beside_blue + red * opposite,
+            ],
+            axis=2,
+        )
 
 
 @dataclass(frozen=True)
@@ -194,12 +197,20 @@ def _to_levels(picture: np.ndarray) -> np.ndarray:
 MAKERS: dict[str, dict[str, Maker]] = {
     "real": {
         "camera-a": Camera(
-            red_at=(0, 0), blur=0.45, shot_noise=0.0006, read_noise=0.002,
-            gradient_corrected=False, sharpening=0.8,
+            red_at=(0, 0),
+            blur=0.45,
+            shot_noise=0.0006,
+            read_noise=0.002,
+            gradient_corrected=False,
+            sharpening=0.8,
         ),
         "camera-b": Camera(
-            red_at=(1, 0), blur=0.55, shot_noise=0.0004, read_noise=0.003,
-            gradient_corrected=True, sharpening=0.5,
+            red_at=(1, 0),
+            blur=0.55,
+            shot_noise=0.0004,
+            read_noise=0.003,
+            gradient_corrected=True,
+            sharpening=0.5,
         ),
     },
     "fake": {

@@ -1,154 +1,179 @@
-"""Writing a store: its arrays, one shard at a time, and the finish.
+"""Writing a store: its arrays, one shard at a time, the columns, and the finish.
 
-A store is made under its partial name and takes its own name when it is complete. A shard is
-done when its record is there; the record is written last, to a temporary name, then renamed.
-No two writers meet, because a shard belongs to one task, which always writes it whole.
+A store is made under its partial name and takes its own name when it is complete; in object
+storage, which cannot rename, it stands under its own name with `complete` false. A shard is done
+when its record is there; the record is written last. No two writers meet, because a shard belongs
+to one task, which always writes it whole.
 """
 
 import hashlib
 import json
 import os
-import shutil
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from data_cards.errors import UserError
+from pipeline.packing import MirrorCodec
+from pipeline.settings import BuildSettings
+from pipeline.storage import TEMPORARY, Storage
 from pipeline.store import COLUMNS, KINDS, PLANES
 
-RECORDS = "build"  # folder inside the partial store; gone when the store is complete
+RECORDS = "build"  # folder inside a store that is being built; gone when it is complete
+_DONE = f"{RECORDS}/done"
+_COLUMN_CHUNK = 65_536
 _ALL_CHUNKS = {"write_empty_chunks": True}
+# A worker is one process of many; Zarr's own threads would only fight over the cores.
+_ONE_THREAD = {"threading.max_workers": 1, "async.concurrency": 1}
 
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What is known of a finished shard: its rows, its file's size and sha256."""
+    """What is known of a finished shard: key of its content and sha256 of its file, hexadecimal."""
 
     shard: int
-    start: int
-    stop: int
-    bytes: int
+    key: str
     sha256: str
 
 
-def create_arrays(folder: Path, rows: int, shard_rows: int, size: int) -> None:
-    """Lay out an empty store: group and features array. Does nothing to chunks already there."""
-    group = zarr.create_group(folder, overwrite=False)
+def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildSettings) -> None:
+    """Lay out a store for so many rows, new or grown; the shards that are there stay."""
+    size = settings.features.size
+    group = zarr.open_group(storage.url, mode="a")
+    if "features" in group:
+        group["features"].resize((rows, len(PLANES), size, size))
+        return
     group.create_array(
         "features",
         shape=(rows, len(PLANES), size, size),
-        dtype="uint8",
+        dtype=settings.features.dtype,
         chunks=(1, len(PLANES) // len(KINDS), size, size),
         shards=(shard_rows, len(PLANES), size, size),
         filters=None,
-        compressors=ZstdCodec(level=1),
+        serializer=MirrorCodec() if settings.packing == "mirror" else "auto",
+        # The checksum is verified whenever a chunk is decoded, by every reader.
+        compressors=ZstdCodec(level=1, checksum=True),
         fill_value=0,
         dimension_names=("sample", "plane", "row", "column"),
         config=_ALL_CHUNKS,
     )
 
 
-def write_shard(folder: Path, shard: int, start: int, samples: np.ndarray) -> ShardRecord:
-    """Write rows `start` onwards, uint8 (rows, 9, H, W), as one whole shard, then its record."""
-    path = shard_path(folder, shard)
-    _clear_shard(path)
-    features = zarr.open_array(folder / "features", mode="r+", config=_ALL_CHUNKS)
-    features[start : start + len(samples)] = samples
-    data = path.read_bytes()
-    record = ShardRecord(shard, start, start + len(samples), len(data), hashlib.sha256(data).hexdigest())
-    write_json(record_path(folder, shard), asdict(record))
+def write_shard(storage: Storage, shard: int, key: str, start: int, samples: np.ndarray) -> ShardRecord:
+    """Write rows `start` onwards, (rows, 9, H, W), as one whole shard, then its record."""
+    # Zarr reads a ragged last shard before it writes it, so a torn one must go first.
+    storage.remove(shard_folder(shard))
+    with zarr.config.set(_ONE_THREAD):
+        features = zarr.open_array(f"{storage.url}/features", mode="r+", config=_ALL_CHUNKS)
+        features[start : start + len(samples)] = samples
+    data = storage.read(shard_file(shard))
+    record = ShardRecord(shard, key, hashlib.sha256(data).hexdigest())
+    write_record(storage, record)
     return record
 
 
-def read_record(folder: Path, shard: int) -> ShardRecord | None:
-    """The record of a finished shard; None while it is not finished."""
-    try:
-        return ShardRecord(**json.loads(record_path(folder, shard).read_text()))
-    except FileNotFoundError:
-        return None
+def write_record(storage: Storage, record: ShardRecord) -> None:
+    """Note that a shard is done."""
+    storage.write(_record_name(record.shard), json.dumps(asdict(record), sort_keys=True).encode())
 
 
-def write_columns(folder: Path, columns: dict[str, np.ndarray], records: list[ShardRecord]) -> None:
-    """Write the per-sample columns and, per shard, the checksums."""
-    group = zarr.open_group(folder, mode="r+")
-    for name, (kind, meaning) in COLUMNS.items():
-        _write_array(group, name, columns[name], kind, ("sample",), {"description": meaning})
-    checksums = np.array([list(bytes.fromhex(record.sha256)) for record in records], dtype=np.uint8)
-    _write_array(
-        group, "checksums", checksums, "uint8", ("shard", "byte"), {"description": "sha256 of every shard's file"}
-    )
+def read_records(storage: Storage) -> dict[int, ShardRecord]:
+    """The records of all finished shards, by shard."""
+    records = (ShardRecord(**json.loads(storage.read(name))) for name in storage.names(_DONE) if name.endswith(".json"))
+    return {record.shard: record for record in records}
 
 
-def write_statistics(folder: Path, mean: np.ndarray, std: np.ndarray) -> None:
+def make_record_folder(storage: Storage) -> None:
+    """Make the folder that records go into."""
+    storage.make_folder(_DONE)
+
+
+def write_columns(storage: Storage, rows: int, blocks: Iterable[dict[str, np.ndarray]]) -> None:
+    """Write the per-sample columns, given block by block, so that memory does not grow with their length."""
+    group = zarr.open_group(storage.url, mode="r+")
+    arrays = {
+        name: _create_column(group, name, (rows,), kind, ("sample",), meaning)
+        for name, (kind, meaning) in COLUMNS.items()
+    }
+    start = 0
+    for block in blocks:
+        stop = start + len(next(iter(block.values())))
+        for name, values in block.items():
+            arrays[name][start:stop] = values
+        start = stop
+
+
+def write_checksums(storage: Storage, checksums: list[str]) -> None:
+    """Write the checksums (sha256, hexadecimal) of all shards as an array, uint8 (shards, 32)."""
+    group = zarr.open_group(storage.url, mode="r+")
+    shape = (len(checksums), 32)
+    array = _create_column(group, "checksums", shape, "uint8", ("shard", "byte"), "sha256 of every shard's file")
+    array[:] = np.frombuffer(bytes.fromhex("".join(checksums)), dtype=np.uint8).reshape(shape)
+
+
+def write_statistics(storage: Storage, mean: np.ndarray, std: np.ndarray) -> None:
     """Write mean and standard deviation, float32 (9, H, W), in levels."""
-    group = zarr.open_group(folder, mode="r+").require_group("statistics")
+    group = zarr.open_group(storage.url, mode="r+").require_group("statistics")
     for name, values in (("mean", mean), ("std", std)):
-        _write_array(group, name, values, "float32", ("plane", "row", "column"), {})
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            dtype="float32",
+            chunks=values.shape,
+            compressors=ZstdCodec(level=1, checksum=True),
+            dimension_names=("plane", "row", "column"),
+            overwrite=True,
+            config=_ALL_CHUNKS,
+        )
+        array[...] = values
 
 
-def finish(folder: Path, path: Path, attributes: dict) -> None:
-    """Set the attributes, `complete` among them, and give the store its own name."""
-    group = zarr.open_group(folder, mode="r+")
-    group.attrs.update({**attributes, "complete": True})
-    shutil.rmtree(folder / RECORDS)
-    for leftover in folder.rglob("*.partial"):  # of writes that a kill cut off
-        leftover.unlink()
-    os.rename(folder, path)
+def set_attributes(storage: Storage, attributes: dict) -> None:
+    """Set attributes of the store's group, made if need be, all at once."""
+    zarr.open_group(storage.url, mode="a").attrs.update(attributes)
 
 
-def shard_path(folder: Path, shard: int) -> Path:
+def clean_up(storage: Storage, shards: int) -> None:
+    """Remove what a finished build leaves: records, shards behind the last, files that a kill cut off."""
+    for name in list(storage.names()):
+        surplus = name.startswith("features/c/") and int(name.split("/")[2]) >= shards
+        if surplus or name.endswith(TEMPORARY):
+            storage.remove(shard_folder(int(name.split("/")[2])) if surplus else name)
+    storage.remove(RECORDS)
+
+
+def rename(old: str, new: str) -> None:
+    """Give a local store another name."""
+    os.rename(old, new)
+
+
+def shard_folder(shard: int) -> str:
+    """The folder of a shard of `features`."""
+    return f"features/c/{shard}"
+
+
+def shard_file(shard: int) -> str:
     """The file of a shard of `features`."""
-    return folder / "features" / "c" / str(shard) / "0" / "0" / "0"
+    return f"{shard_folder(shard)}/0/0/0"
 
 
-def record_path(folder: Path, shard: int) -> Path:
-    """The record of a shard."""
-    return folder / RECORDS / "done" / f"{shard:08}.json"
+def _record_name(shard: int) -> str:
+    return f"{_DONE}/{shard:08}.json"
 
 
-def write_json(path: Path, value: dict) -> None:
-    """Write JSON so that the file is either whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True))
-    os.replace(temporary, path)
-
-
-def check_writable(path: Path) -> None:
-    """Refuse a place where no store can be written; raises `UserError`."""
-    parent = path.parent
-    if parent.exists() and not parent.is_dir():
-        raise UserError(f"{parent}: is a file; --out needs a folder to write into")
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{parent}: cannot be made ({error.strerror}); choose another --out") from error
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise UserError(f"{parent}: no permission to write there; choose another --out")
-
-
-def _clear_shard(path: Path) -> None:
-    # Zarr reads a ragged last shard before it writes it, so a torn one must go first.
-    if path.parent.exists():
-        for leftover in path.parent.iterdir():
-            leftover.unlink()
-
-
-def _write_array(
-    group: zarr.Group, name: str, values: np.ndarray, kind: str, dimensions: tuple[str, ...], attributes: dict
-) -> None:
-    array = group.create_array(
+def _create_column(
+    group: zarr.Group, name: str, shape: tuple[int, ...], kind: str, dimensions: tuple[str, ...], meaning: str
+) -> zarr.Array:
+    return group.create_array(
         name,
-        shape=values.shape,
+        shape=shape,
         dtype=kind,
-        chunks=values.shape,
-        compressors=ZstdCodec(level=3),
+        chunks=(_COLUMN_CHUNK, *shape[1:]),
+        compressors=ZstdCodec(level=3, checksum=True),
         dimension_names=dimensions,
-        attributes=attributes,
+        attributes={"description": meaning},
         overwrite=True,
         config=_ALL_CHUNKS,
     )
-    array[...] = values

@@ -1,0 +1,71 @@
+"""The pictures of a store, in the order of its rows: where each came from and what it is.
+
+Gzipped JSON lines. A complete store holds them as its array `provenance`, a build under way as a
+file. From them a store grows, and damaged shards are made again.
+"""
+
+import gzip
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import zarr
+
+from data_cards.facts import PictureFacts
+from data_cards.layout import PictureFile
+from data_cards.scan import Picture
+
+ARRAY = "provenance"
+_CHUNK = 16 * 2**20
+
+
+def pack_pictures(pictures: Iterable[Picture]) -> bytes:
+    """The pictures as gzipped JSON lines; the same pictures give the same bytes."""
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=0) as lines:
+        for picture in pictures:
+            lines.write(json.dumps(_to_json(picture), ensure_ascii=False).encode() + b"\n")
+    return packed.getvalue()
+
+
+def unpack_pictures(data: bytes) -> list[Picture]:
+    """The inverse of `pack_pictures`."""
+    with gzip.open(io.BytesIO(data)) as lines:
+        return [_from_json(json.loads(line)) for line in lines]
+
+
+def write_provenance(group: zarr.Group, data: bytes) -> None:
+    """Write `pack_pictures`'s bytes as an array of the store."""
+    array = group.create_array(
+        ARRAY,
+        shape=(len(data),),
+        dtype="uint8",
+        chunks=(_CHUNK,),
+        compressors=None,
+        dimension_names=("byte",),
+        attributes={"description": "the pictures, in the order of their rows, as gzipped JSON lines"},
+        overwrite=True,
+    )
+    array[:] = np.frombuffer(data, dtype=np.uint8)
+
+
+def read_provenance(group: zarr.Group) -> list[Picture]:
+    """The pictures of a complete store."""
+    return unpack_pictures(group[ARRAY][:].tobytes())
+
+
+def _to_json(value: Any) -> Any:
+    if is_dataclass(value):
+        return {field.name: _to_json(getattr(value, field.name)) for field in fields(value)}
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _from_json(values: dict) -> Picture:
+    facts = {
+        field.name: bytes.fromhex(values["facts"][field.name]) if field.type is bytes else values["facts"][field.name]
+        for field in fields(PictureFacts)
+    }
+    return Picture(PictureFile(**values["file"]), PictureFacts(**facts), values["group"])

@@ -1,0 +1,70 @@
+"""Where a store's files are: a local folder, or a prefix in object storage such as s3://bucket/name.
+
+A file is either whole or not there: locally it is written under a temporary name and renamed,
+object storage shows an object only when all of it has arrived.
+"""
+
+import os
+from collections.abc import Iterator
+
+import fsspec
+
+from data_cards.errors import UserError
+
+TEMPORARY = ".partial"
+
+
+class Storage:
+    """Files below one folder or URL, by names relative to it, with forward slashes."""
+
+    def __init__(self, url: str | os.PathLike):
+        self.url = os.fspath(url).rstrip("/")
+        self.is_local = "://" not in self.url
+        try:
+            self._files, self._root = fsspec.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise UserError(f"{self.url}: {error}; for s3:// install the extra: pip install '.[s3]'") from error
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes; raises `FileNotFoundError`."""
+        return self._files.cat_file(self.path(name))
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, whole or not at all. Locally its folder must exist."""
+        if self.is_local:
+            temporary = self.path(name) + TEMPORARY
+            with open(temporary, "wb") as file:
+                file.write(data)
+            os.replace(temporary, self.path(name))
+        else:
+            self._files.pipe_file(self.path(name), data)
+
+    def exists(self, name: str = "") -> bool:
+        """Whether a file, or anything below a folder, is there."""
+        return self._files.exists(self.path(name))
+
+    def names(self, folder: str = "") -> Iterator[str]:
+        """Names of all files below a folder, sorted."""
+        self._files.invalidate_cache()
+        for path in sorted(self._files.find(self.path(folder))):
+            yield path.removeprefix(self._root).lstrip("/")
+
+    def bytes(self, folder: str = "") -> int:
+        """Size of all files below a folder."""
+        self._files.invalidate_cache()
+        return sum(self._files.du(self.path(folder), total=False).values())
+
+    def make_folder(self, name: str) -> None:
+        """Make a folder and those above it; object storage needs none."""
+        if self.is_local:
+            os.makedirs(self.path(name), exist_ok=True)
+
+    def remove(self, name: str = "") -> None:
+        """Remove a file, or a folder with all below it, if it is there."""
+        self._files.invalidate_cache()
+        if self._files.exists(self.path(name)):
+            self._files.rm(self.path(name), recursive=True)
+
+    def path(self, name: str = "") -> str:
+        """The file system's own path of a name."""
+        return f"{self._root}/{name}" if name else self._root
