@@ -149,11 +149,13 @@ def _read_base(storage: Storage) -> list[Picture]:
     try:
         group = zarr.open_group(storage.url, mode="r")
     except FileNotFoundError:
-        return []
+        group = {}
     if ARRAY in group:
         return read_provenance(group)
-    if group.attrs.get("complete", True):
-        raise UserError(f"{storage.url}: is a Zarr store, but none that this program built; choose another --out")
+    # A build that was killed at its very start left a group without pictures, under the partial name.
+    begun = storage.url.endswith(TEMPORARY) or (group and group.attrs.get("complete") is False)
+    if not begun and any(storage.names()):
+        raise UserError(f"{storage.url}: is there, but no store that this program built; choose another --out")
     return []
 
 

@@ -49,6 +49,15 @@ class Storage:
         for path in sorted(self._files.find(self.path(folder))):
             yield path.removeprefix(self._root).lstrip("/")
 
+    def folders(self, folder: str) -> list[str]:
+        """Names, relative to it, of what stands directly in a folder, sorted; none where it is not there."""
+        self._files.invalidate_cache()
+        try:
+            found = self._files.ls(self.path(folder), detail=False)
+        except FileNotFoundError:
+            return []
+        return sorted(path.rstrip("/").rsplit("/", 1)[1] for path in found)
+
     def bytes(self, folder: str = "") -> int:
         """Size of all files below a folder."""
         self._files.invalidate_cache()

@@ -137,10 +137,12 @@ def set_attributes(storage: Storage, attributes: dict) -> None:
 
 def clean_up(storage: Storage, shards: int) -> None:
     """Remove what a finished build leaves: records, shards behind the last, files that a kill cut off."""
+    for folder in storage.folders("features/c"):
+        if int(folder) >= shards:
+            storage.remove(shard_folder(int(folder)))
     for name in list(storage.names()):
-        surplus = name.startswith("features/c/") and int(name.split("/")[2]) >= shards
-        if surplus or name.endswith(TEMPORARY):
-            storage.remove(shard_folder(int(name.split("/")[2])) if surplus else name)
+        if name.endswith(TEMPORARY):
+            storage.remove(name)
     storage.remove(RECORDS)
 
 

@@ -1,0 +1,198 @@
+"""A store grows by what is new, and by nothing else."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from conftest import draw_noise, make_kaggle_dir
+from PIL import Image
+
+from data_cards.errors import UserError
+from pipeline import plan as plan_module
+from pipeline.build import build_store
+from pipeline.features import features_of_file
+from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.store import open_store
+
+SETTINGS = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 6)
+
+
+@pytest.fixture
+def build(kaggle_dir, tmp_path):
+    def run(*sources, out="a.zarr"):
+        return build_store([str(one) for one in sources or (kaggle_dir,)], tmp_path / out, SETTINGS, workers=0)
+
+    return run
+
+
+def rows_by_picture(path):
+    """(image, sha256) -> (row, split, features) of every row."""
+    store = open_store(path)
+    columns = store.columns
+    features = store.features[:]
+    return {
+        (columns["image"][row], columns["sha256"][row]): (row, columns["split"][row], features[row])
+        for row in range(len(store))
+    }
+
+
+def check_features(path):
+    """Every clean row is what its file gives."""
+    store = open_store(path)
+    columns = store.columns
+    for row in range(len(store)):
+        file = f"{store.attributes['roots'][columns['root'][row]]}/{columns['image'][row]}"
+        assert (store.features[row] == features_of_file(file, store.settings.features)).all()
+
+
+def test_nothing_changed_nothing_done(build, files_of):
+    first = build()
+    before = files_of(Path(first.path))
+    again = build()
+    assert (again.made, again.plan.growth.added) == (0, 0)
+    assert files_of(Path(again.path)) == before
+
+
+def test_new_pictures_come_behind_and_old_rows_stay(build, kaggle_dir):
+    before = rows_by_picture(build().path)
+    for number in range(5):
+        draw_noise(500 + number).save(kaggle_dir / f"train/fake/gan/new{number}.png")
+    summary = build()
+    after = rows_by_picture(summary.path)
+    assert summary.plan.growth.added == 5
+    assert summary.made == 2  # 32 rows in shards of 6: the ragged last one and one more
+    assert len(after) == len(before) + 5
+    for key, (row, split, features) in before.items():
+        assert after[key][:2] == (row, split)
+        assert (after[key][2] == features).all()
+    check_features(summary.path)
+    store = open_store(summary.path)
+    training = store.features[:][store.rows("train")].astype(np.float64)
+    assert np.allclose(store.mean, training.mean(0), atol=1e-4)
+
+
+def test_another_source_adds_its_pictures_alone(build, tmp_path):
+    before = rows_by_picture(build().path)
+    own = tmp_path / "own"
+    own.mkdir()
+    for number in range(8):
+        draw_noise(700 + number).save(own / f"{number}.jpg")
+    summary = build(f"real={own}")
+    after = rows_by_picture(summary.path)
+    assert len(after) == len(before) + 8
+    assert {key: value[:2] for key, value in after.items() if key in before} == {
+        key: value[:2] for key, value in before.items()
+    }
+    new = [value[1] for key, value in after.items() if key not in before]
+    assert sorted(new) == ["train"] * 6 + ["val"] * 2
+    assert set(open_store(summary.path).columns["source"]) >= {"own", "camera"}
+    check_features(summary.path)
+
+
+def test_removed_and_changed_pictures_are_found(build, kaggle_dir):
+    build()
+    (kaggle_dir / "train/real/camera/0.jpg").unlink()
+    draw_noise(900).save(kaggle_dir / "train/real/phone/1.png")
+    summary = build()
+    assert {path[-12:] for path in summary.plan.growth.removed} == {"camera/0.jpg", "/phone/1.png"}
+    assert summary.plan.growth.added == 1
+    assert len(open_store(summary.path)) == 31
+    check_features(summary.path)
+
+
+def test_a_moved_picture_keeps_its_row(build, kaggle_dir):
+    before = {sha: value for (_, sha), value in rows_by_picture(build().path).items()}
+    shutil.move(kaggle_dir / "train/real/camera/0.jpg", kaggle_dir / "train/real/camera/renamed.jpg")
+    summary = build()
+    assert (summary.made, summary.plan.growth.added, summary.plan.growth.removed) == (0, 0, [])
+    after = rows_by_picture(summary.path)
+    assert {sha: value[:2] for (_, sha), value in after.items()} == {sha: value[:2] for sha, value in before.items()}
+    assert any(image.endswith("renamed.jpg") for image, _ in after)
+    check_features(summary.path)
+
+
+def test_fewer_pictures_leave_no_shard_behind(build, kaggle_dir, tmp_path):
+    build()
+    shutil.rmtree(kaggle_dir / "test")
+    summary = build()
+    assert summary.plan.shards == 3
+    assert len(list((tmp_path / "a.zarr/features/c").iterdir())) == 3
+    check_features(summary.path)
+
+
+def test_a_near_duplicate_joins_its_group_s_split(build, kaggle_dir):
+    store = open_store(build().path)
+    columns = store.columns
+    row = store.rows("val")[0]
+    file = kaggle_dir / columns["image"][row]
+    with Image.open(file) as picture:
+        picture.convert("RGB").save(file.with_name("copy.jpg"), quality=60)
+    grown = open_store(build().path).columns
+    copy = [name.endswith("copy.jpg") for name in grown["image"]].index(True)
+    assert grown["split"][copy] == "val"
+    assert grown["group"][copy] == grown["group"][row]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (BuildSettings(FeatureSettings(size=24), "clean", 0, 0.25), "size was 16, is now 24"),
+        (BuildSettings(FeatureSettings(size=16, fit="crop"), "clean", 0, 0.25), "fit was cover, is now crop"),
+        (BuildSettings(FeatureSettings(size=16), "clean", 3, 0.25), "seed was 0, is now 3"),
+        (BuildSettings(FeatureSettings(size=16), "clean", 0, 0.25, packing="none"), "packing was mirror, is now none"),
+    ],
+)
+def test_other_settings_are_refused_by_name(build, kaggle_dir, tmp_path, other, message):
+    build()
+    with pytest.raises(UserError, match=message):
+        build_store([str(kaggle_dir)], tmp_path / "a.zarr", other, workers=0)
+    open_store(tmp_path / "a.zarr")
+
+
+def test_a_folder_that_is_no_store_of_ours_is_left_alone(build, tmp_path):
+    zarr.create_group(tmp_path / "a.zarr")
+    with pytest.raises(UserError, match="no store that this program built"):
+        build()
+    (tmp_path / "b.zarr").mkdir()
+    (tmp_path / "b.zarr" / "diary.txt").write_text("mine")
+    with pytest.raises(UserError, match="no store that this program built"):
+        build(out="b.zarr")
+    assert (tmp_path / "b.zarr" / "diary.txt").read_text() == "mine"
+
+
+def test_the_grown_store_holds_what_a_fresh_one_would(build, kaggle_dir, tmp_path):
+    """Rows stand in another order, but every sample is the same."""
+    shutil.move(kaggle_dir / "train/fake/gan", tmp_path / "gan")
+    build()
+    shutil.move(tmp_path / "gan", kaggle_dir / "train/fake/gan")
+    grown, fresh = rows_by_picture(build().path), rows_by_picture(build(out="fresh.zarr").path)
+    assert grown.keys() == fresh.keys()
+    assert all((grown[key][2] == fresh[key][2]).all() for key in grown)
+
+
+def test_more_pictures_while_a_build_is_under_way(kaggle_dir, tmp_path, build):
+    from pipeline import build as build_module
+
+    make_shard = build_module.make_shard
+
+    def stop(task):
+        if task.shard == 3:
+            raise KeyboardInterrupt
+        return make_shard(task)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build_module, "make_shard", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build()
+    make_kaggle_dir(tmp_path / "more", per_source=2)
+    draw_noise(950).save(kaggle_dir / "train/real/camera/new.png")
+    summary = build()
+    assert summary.kept == 3
+    check_features(summary.path)
