@@ -250,22 +250,27 @@ def _count_pictures(plan: Plan, shards: list[int]) -> int:
 
 
 def _complete(plan: Plan, storage: Storage, path: str) -> None:
+    records = read_records(storage)
+    write_tables(plan, storage, [records[shard].sha256 for shard in range(plan.shards)])
+    set_attributes(storage, {**make_attributes(plan), "complete": True})
+    clean_up(storage, plan.shards)
+    if storage.url != path:
+        rename(storage.url, path)
+
+
+def write_tables(plan: Plan, storage: Storage, checksums: list[str]) -> None:
+    """Write all of a store but its features: columns, checksums, statistics, provenance."""
     count = len(plan.pictures)
     blocks = (
         plan.columns(first, min(first + _COLUMN_BLOCK, count))
         for first in progress(range(0, count, _COLUMN_BLOCK), what="columns", unit="blocks")
     )
     write_columns(storage, plan.rows, blocks)
-    records = read_records(storage)
-    write_checksums(storage, [records[shard].sha256 for shard in range(plan.shards)])
-    group = zarr.open_group(storage.url, mode="r")
+    write_checksums(storage, checksums)
+    group = zarr.open_group(storage.url, mode="r+")
     training = (group["split"][:] == "train").nonzero()[0]
     write_statistics(storage, *measure_statistics(group["features"], training))
-    write_provenance(zarr.open_group(storage.url, mode="r+"), pack_pictures(plan.pictures))
-    set_attributes(storage, {**make_attributes(plan), "complete": True})
-    clean_up(storage, plan.shards)
-    if storage.url != path:
-        rename(storage.url, path)
+    write_provenance(group, pack_pictures(plan.pictures))
 
 
 def make_attributes(plan: Plan) -> dict:

@@ -5,13 +5,23 @@ from pathlib import Path
 import click
 
 from data_cards.console import CommandGroup, print_json
+from data_cards.errors import StoreError
 from pipeline.build import build_store
 from pipeline.draw import draw_samples
 from pipeline.sample import make_sample
 from pipeline.settings import DTYPES, FITS, PACKINGS, RESAMPLING_FILTERS, BuildSettings, FeatureSettings
 from pipeline.store import open_store
-from pipeline.summary import build_as_json, describe_build, describe_store, format_bytes, format_store
+from pipeline.summary import (
+    build_as_json,
+    describe_build,
+    describe_store,
+    describe_verification,
+    format_bytes,
+    format_store,
+    verification_as_json,
+)
 from pipeline.variants import RECIPES
+from pipeline.verify import repair_store, verify_store
 
 DEFAULTS = BuildSettings()
 
@@ -178,3 +188,27 @@ def inspect(store, png, rows, as_json) -> None:
     if png:
         drawn = draw_samples(opened, list(rows) or None, png)
         click.echo(f"drew rows {', '.join(map(str, drawn))} to {png}", err=True)
+
+
+@main.command()
+@click.argument("store", default="features.zarr")
+@click.option("--repair", is_flag=True, help="Make bad shards again from the pictures they came from.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def verify(store, repair, as_json) -> None:
+    """Check every shard of a store against its checksum. Exit status 3 when something is damaged.
+
+    \b
+    Examples:
+      pipeline verify features.zarr
+      pipeline verify features.zarr --repair
+    """
+    found = verify_store(store)
+    problems = repair_store(found) if repair else []
+    left = verify_store(store) if repair and not found.sound else found
+    if as_json:
+        print_json(verification_as_json(found, left, problems))
+    else:
+        click.echo(describe_verification(found, left, problems))
+    if not left.sound:
+        advice = "what is left needs its source pictures as they were" if repair else "--repair makes bad shards again"
+        raise StoreError(f"{store}: is damaged; {advice}")

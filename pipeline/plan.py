@@ -35,13 +35,13 @@ class Plan:
     pictures : usable pictures, in the order of their rows
     set_aside : picture files that cannot be used, with reasons
     settings : of the build
-    growth : what the build adds to a store that was there
+    growth : what the build adds to a store that was there; None for the plan of a finished build
     """
 
     pictures: list[Picture]
     set_aside: list[SetAside]
     settings: BuildSettings
-    growth: Growth
+    growth: Growth | None = None
 
     @cached_property
     def variants(self) -> int:

@@ -8,6 +8,7 @@ from data_cards.console import table
 from pipeline.build import BuildSummary
 from pipeline.storage import Storage
 from pipeline.store import CLASS_NAMES, SPLITS, FeatureStore
+from pipeline.verify import Verification
 
 
 def describe_build(summary: BuildSummary) -> str:
@@ -125,6 +126,42 @@ def format_store(facts: dict) -> str:
         + "\n\n"
         + "\n".join(f"{name:13} {value}" for name, value in named)
     )
+
+
+def describe_verification(found: Verification, left: Verification, problems: list[str]) -> str:
+    """What a check found, and what a repair left."""
+    lines = []
+    for bad in found.bad:
+        lines.append(f"shard {bad.shard}: {bad.reason}")
+        lines += [f"  {found.describe_row(row)}" for row in bad.rows]
+    lines += [f"{name}: cannot be read" for name in found.damage]
+    repaired = len(found.bad) - len(left.bad)
+    if repaired:
+        lines.append(f"{repaired} shards made again")
+    lines += problems
+    if left.sound:
+        lines.append(f"{left.store.path}: sound, {left.shards} shards")
+    return "\n".join(lines)
+
+
+def verification_as_json(found: Verification, left: Verification, problems: list[str]) -> dict:
+    """The same for a program."""
+    return {
+        "store": str(found.store.path),
+        "sound": left.sound,
+        "shards": found.shards,
+        "bad_shards": [
+            {
+                "shard": bad.shard,
+                "reason": bad.reason,
+                "samples": [found.describe_row(row) for row in bad.rows],
+                "repaired": bad.shard not in {one.shard for one in left.bad},
+            }
+            for bad in found.bad
+        ],
+        "damaged_arrays": list(found.damage),
+        "problems": problems,
+    }
 
 
 def format_bytes(count: float) -> str:

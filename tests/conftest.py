@@ -28,9 +28,9 @@ def kaggle_dir(tmp_path: Path) -> Path:
     return make_kaggle_dir(tmp_path / "kaggle")
 
 
-def make_kaggle_dir(root: Path, per_source: int = 4) -> Path:
+def make_kaggle_dir(root: Path, per_source: int = 4, first_seed: int = 0) -> Path:
     """Write a small set: `per_source` pictures for each split, class and source."""
-    seed = 0
+    seed = first_seed
     for split in ("train", "test"):
         for label, sources in (("real", ("camera", "phone")), ("fake", ("gan", "diffusion"))):
             for source in sources:

@@ -1,0 +1,146 @@
+"""Builds that are killed at seeded random moments end in the same bytes as one that never was."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import make_kaggle_dir
+
+from data_cards.errors import StoreError
+from pipeline.store import open_store
+
+OPTIONS = ["--size", "64", "--val-fraction", "0.2", "--json"]
+
+
+def start_build(source: Path, out: Path, *options: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "build", "--src", str(source), "--out", str(out), *OPTIONS, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A group of its own, so that nothing of a killed build outlives it unseen.
+        start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
+def finish(process: subprocess.Popen) -> dict:
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return json.loads(output)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    """192 pictures, 768 samples in 4 shards."""
+    return make_kaggle_dir(tmp_path_factory.mktemp("set") / "kaggle", per_source=24)
+
+
+@pytest.fixture(scope="module")
+def whole(source, tmp_path_factory) -> tuple[Path, float]:
+    """A store that was never killed, and the seconds that it took."""
+    out = tmp_path_factory.mktemp("whole") / "features.zarr"
+    began = time.monotonic()
+    finish(start_build(source, out, "--workers", "0"))
+    return out, time.monotonic() - began
+
+
+def kill_until_done(source, out, seconds, kills, seed, *options):
+    """Kill builds after random times until so many were killed; returns the summary of the one left to finish."""
+    moments = random.Random(seed)
+    killed = 0
+    while killed < kills:
+        process = start_build(source, out, *options)
+        try:
+            process.wait(timeout=moments.uniform(0.3, 1.0) * seconds)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            killed += 1
+        process.communicate()
+        if out.exists():
+            # Whatever stands under the final name is whole, or says that it is not.
+            try:
+                open_store(out)
+            except StoreError as error:
+                assert "incomplete" in str(error)  # noqa: PT017
+            else:
+                os.rename(out, out.with_name(f"done-{killed}.zarr"))
+    return finish(start_build(source, out, *options))
+
+
+@pytest.mark.parametrize(
+    ("workers", "kills", "seed"),
+    [
+        pytest.param("0", 2, 0, id="one-process-quick"),
+        pytest.param("0", 12, 1, id="one-process", marks=pytest.mark.slow),
+        pytest.param("2", 10, 2, id="two-workers", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_builds_end_in_the_same_bytes(source, whole, tmp_path, files_of, workers, kills, seed):
+    out = tmp_path / "features.zarr"
+    kill_until_done(source, out, whole[1], kills, seed, "--workers", workers)
+    assert files_of(out) == files_of(whole[0])
+    for done in tmp_path.glob("done-*.zarr"):
+        assert files_of(done) == files_of(whole[0])
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.slow
+def test_killed_growth_ends_in_the_same_bytes(tmp_path, files_of):
+    """A store that grows is killed as it grows; what it held is never lost."""
+    source = make_kaggle_dir(tmp_path / "kaggle", per_source=12)
+    outs = [tmp_path / "never.zarr", tmp_path / "killed.zarr"]
+    for out in outs:
+        finish(start_build(source, out, "--workers", "0"))
+    make_kaggle_dir(tmp_path / "more", per_source=8, first_seed=1000)
+    began = time.monotonic()
+    finish(start_build(tmp_path / "more", outs[0], "--workers", "0"))
+    seconds = time.monotonic() - began
+    moments = random.Random(3)
+    killed = 0
+    while killed < 8:
+        process = start_build(tmp_path / "more", outs[1], "--workers", "0")
+        try:
+            process.wait(timeout=moments.uniform(0.3, 0.95) * seconds)
+            process.communicate()
+            break  # it was quicker than the killer
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.communicate()
+            killed += 1
+    finish(start_build(tmp_path / "more", outs[1], "--workers", "0"))
+    assert killed >= 3
+    assert files_of(outs[1]) == files_of(outs[0])
+
+
+def test_only_the_shards_in_flight_are_made_again(source, whole, tmp_path, files_of):
+    out = tmp_path / "features.zarr"
+    process = start_build(source, out, "--workers", "0")
+    done = Path(f"{out}.partial/build/done")
+    while len(list(done.glob("*.json"))) < 2 and process.poll() is None:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    recorded = len(list(done.glob("*.json")))
+    assert recorded >= 2
+    summary = finish(start_build(source, out, "--workers", "0"))
+    assert summary["shards_kept"] == recorded
+    assert files_of(out) == files_of(whole[0])
+
+
+def test_two_builds_in_one_place_do_not_meet(source, tmp_path):
+    out = tmp_path / "features.zarr"
+    first = start_build(source, out, "--workers", "0")
+    while not Path(f"{out}.partial/build/done").exists() and first.poll() is None:
+        time.sleep(0.02)
+    second = start_build(source, out, "--workers", "0")
+    _, errors = second.communicate(timeout=300)
+    assert second.returncode == 1
+    assert "another build is writing there" in errors
+    finish(first)
