@@ -55,13 +55,13 @@ class FileProperties:
         )
 
     def as_inputs(self, names: tuple[str, ...]) -> np.ndarray:
-        """Object array (N, len(names)); a missing JPEG quality is NaN."""
+        """The named inputs of a classifier: object array (N, len(names))."""
         values = {
             "format": self.format,
             "width": self.width.astype(np.float64),
             "height": self.height.astype(np.float64),
             "bytes_per_pixel": self.bytes / (self.width.astype(np.float64) * self.height),
-            "quality": np.where(self.quality < 0, np.nan, self.quality.astype(np.float64)),
+            "quality": self.quality.astype(np.float64),  # -1 lies apart from all qualities: a tree can split it off
         }
         return np.stack([values[name].astype(object) for name in names], axis=1)
 

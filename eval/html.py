@@ -9,7 +9,7 @@ from markupsafe import Markup
 from eval.gallery import Example
 from eval.metrics import METRICS
 from eval.plots import draw_histogram, draw_roc
-from eval.words import SCOPES, write_score, write_value
+from eval.words import INTERVAL_NOTE, SCOPES, write_score, write_value
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -30,6 +30,7 @@ def render_report(report: dict, worst: list[Example], examples: list[Example]) -
         first=report["scopes"][report["headline"]],
         metrics=METRICS,
         scopes=SCOPES,
+        interval_note=INTERVAL_NOTE,
         score=write_score,
         value=write_value,
         # Our own drawings: their only words are our own.

@@ -7,6 +7,10 @@ on one side.
 from eval.metrics import METRICS
 
 SIMULATION_NOTICE = "simulation: made-up sample pictures; these scores say nothing about real ones"
+INTERVAL_NOTE = (
+    "“all alike” stands where every resample gives the same score, “none” where too few pictures "
+    "leave most resamples without a class: then there is no saying how sure the score is"
+)
 SCOPES = {"clean": "pictures as they are", "all": "all variants"}
 
 # Below so many pictures of a class the summary warns of the small number.
@@ -34,9 +38,13 @@ def write_value(value: float | None, percent: bool) -> str:
 
 
 def write_interval(estimate: dict, percent: bool) -> str:
-    """An interval: 65.1 to 82.0%, 0.651 to 0.820, or nothing where there is none."""
-    if estimate["low"] is None:
+    """An interval: 65.1 to 82.0%, 0.651 to 0.820; "none" or "all alike" where it says nothing."""
+    if estimate["value"] is None:
         return ""
+    if estimate["low"] is None:
+        return "none"
+    if estimate["low"] == estimate["high"]:
+        return "all alike"
     if percent:
         return f"{100 * estimate['low']:.1f} to {100 * estimate['high']:.1f}%"
     return f"{estimate['low']:.3f} to {estimate['high']:.3f}"
@@ -85,7 +93,10 @@ def _tell_shortcuts(auroc: dict, baseline: dict) -> list[str]:
     if lead["low"] > 0:
         return [f"{sentence} The network is clearly better than that."]
     if lead["high"] < 0:
-        return [f"{sentence} That is clearly more than the network finds."]
+        return [
+            f"{sentence} That is clearly more than the network finds: "
+            "how these pictures were collected gives them away."
+        ]
     if auroc["low"] is not None and auroc["low"] > _GUESSING:
         return [
             f"{sentence} The network is not clearly better, so its score is no proof that it knows "

@@ -1,0 +1,19 @@
+"""Run folders for tests, made by the real functions, with random weights in place of a training."""
+
+from pathlib import Path
+
+import torch
+
+from pipeline.store import FeatureStore, open_store
+from train.detector import Detector
+from train.run_folder import create_run, save_weights
+from train.settings import TrainSettings
+
+
+def make_run(path: Path, store: FeatureStore | Path, seed: int = 0) -> Path:
+    """Write the folder of a run on that store: settings and best weights, as after its first epoch."""
+    store = store if isinstance(store, FeatureStore) else open_store(store)
+    torch.manual_seed(seed)
+    folder = create_run(TrainSettings(store=str(store.path), run=str(path)), store)
+    save_weights(Detector(store.mean, store.std), folder, "best")
+    return folder

@@ -1,0 +1,178 @@
+"""Scores and their intervals, held against scikit-learn."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from eval.bootstrap import (
+    RESAMPLES,
+    bound_roc,
+    draw_counts,
+    estimate_difference,
+    estimate_scores,
+    score_counts,
+    score_resamples,
+)
+from eval.metrics import METRICS, THRESHOLD, compute_scores, count_verdicts, give_verdict, trace_roc
+
+
+def score_with_sklearn(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    called = probabilities >= THRESHOLD
+    recall = sk.recall_score(labels, called, zero_division=0)
+    return {
+        "auroc": sk.roc_auc_score(labels, probabilities),
+        "accuracy": sk.accuracy_score(labels, called),
+        "balanced_accuracy": sk.balanced_accuracy_score(labels, called),
+        "average_precision": sk.average_precision_score(labels, probabilities),
+        "f1": sk.f1_score(labels, called, zero_division=0),
+        "false_positive_rate": 1 - sk.recall_score(1 - labels, ~called, zero_division=0),
+        "false_negative_rate": 1 - recall,
+    }
+
+
+@st.composite
+def scored_rows(draw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels of both classes, scores with ties, the threshold itself among them, and counts."""
+    number = draw(st.integers(2, 30))
+    labels = draw(st.lists(st.integers(0, 1), min_size=number, max_size=number))
+    labels[:2] = [0, 1]
+    levels = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.6, 0.75, 1.0])
+    scores = draw(st.lists(levels, min_size=number, max_size=number))
+    counts = draw(st.lists(st.integers(0, 3), min_size=number, max_size=number))
+    counts[:2] = [max(count, 1) for count in counts[:2]]
+    return np.array(labels), np.array(scores), np.array(counts)
+
+
+@settings(deadline=None, max_examples=50)
+@given(scored_rows())
+def test_scores_are_those_of_scikit_learn(drawn):
+    labels, scores, _ = drawn
+    assert compute_scores(labels, scores) == pytest.approx(score_with_sklearn(labels, scores))
+
+
+@settings(deadline=None, max_examples=50)
+@given(scored_rows())
+def test_a_resample_scores_as_its_rows_repeated(drawn):
+    labels, scores, counts = drawn
+    both = np.stack([np.ones_like(counts), counts])
+    found = score_counts(labels, scores, both)
+    assert set(found) == set(METRICS)
+    for number, repeats in enumerate(both):
+        expected = score_with_sklearn(np.repeat(labels, repeats), np.repeat(scores, repeats))
+        assert {name: values[number] for name, values in found.items()} == pytest.approx(expected)
+
+
+def test_verdict_from_the_threshold_on():
+    assert [give_verdict(score) for score in (0, np.nextafter(THRESHOLD, 0), THRESHOLD, 1)] == [
+        "real",
+        "real",
+        "fake",
+        "fake",
+    ]
+    assert count_verdicts(np.array([0, 0, 1, 1, 1]), np.array([0.1, 0.5, 0.4, 0.5, 0.9])) == (1, 1, 1, 2)
+
+
+def test_what_one_class_leaves_undefined():
+    scores = compute_scores(np.zeros(3, int), np.array([0.2, 0.6, 0.1]))
+    assert scores["accuracy"] == pytest.approx(2 / 3)
+    assert scores["false_positive_rate"] == pytest.approx(1 / 3)
+    undefined = {"auroc", "average_precision", "balanced_accuracy", "f1", "false_negative_rate"}
+    assert {name for name, value in scores.items() if value is None} == undefined
+    scores = compute_scores(np.ones(2, int), np.array([0.2, 0.6]))
+    assert scores["auroc"] is scores["average_precision"] is scores["false_positive_rate"] is None
+    assert scores["f1"] == pytest.approx(2 / 3)
+
+
+def test_groups_are_drawn_together_and_by_seed():
+    groups = np.array([7, 7, 3, 9, 9, 9])
+    counts = np.concatenate(list(draw_counts(groups, resamples=500, seed=1)))
+    assert counts.shape == (500, 6)
+    assert (counts[:, 0] == counts[:, 1]).all()
+    assert (counts[:, 3] == counts[:, 5]).all()
+    assert (counts[:, [0, 2, 3]].sum(axis=1) == 3).all()
+    assert counts.mean(axis=0) == pytest.approx(np.ones(6), abs=0.12)
+    assert (np.concatenate(list(draw_counts(groups, 500, 1))) == counts).all()
+    assert (np.concatenate(list(draw_counts(groups, 500, 2))) != counts).any()
+
+
+def draw_rows(pictures: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(pictures) % 2
+    return labels, np.clip(rng.normal(0.45 + 0.1 * labels, 0.2), 0, 1), np.arange(pictures)
+
+
+def test_variants_of_a_picture_do_not_narrow_the_interval():
+    labels, scores, groups = draw_rows(60)
+    once = estimate_scores(labels, scores, groups)
+    repeated = [np.repeat(values, 4) for values in (labels, scores, groups)]
+    four_times = estimate_scores(*repeated)
+    assert {name: (one.low, one.high) for name, one in four_times.items()} == {
+        name: pytest.approx((one.low, one.high)) for name, one in once.items()
+    }
+    # Had each variant been taken for a picture of its own, the interval were half as wide.
+    alone = estimate_scores(*repeated[:2], np.arange(240))
+    for name in METRICS:
+        assert alone[name].high - alone[name].low < 0.7 * (once[name].high - once[name].low)
+
+
+def test_interval_of_a_share_is_near_its_known_width():
+    labels, scores, groups = draw_rows(1000)
+    accuracy = estimate_scores(labels, scores, groups)["accuracy"]
+    half = 1.96 * np.sqrt(accuracy.value * (1 - accuracy.value) / 1000)
+    assert (accuracy.low, accuracy.high) == pytest.approx((accuracy.value - half, accuracy.value + half), abs=0.005)
+
+
+def test_no_score_without_its_class_and_never_nan():
+    rng = np.random.default_rng(0)
+    cases = {
+        "one class": (np.zeros(6, int), rng.random(6), np.arange(6)),
+        "one picture": (np.ones(4, int), rng.random(4), np.zeros(4, int)),
+        "both classes in one group": (np.array([0, 1]), np.array([0.2, 0.7]), np.zeros(2, int)),
+        "one of each": (np.array([0, 1]), np.array([0.2, 0.7]), np.arange(2)),
+        "perfect": (np.array([0, 1] * 5), np.array([0.0, 1.0] * 5), np.arange(10)),
+        "constant": (np.array([0, 1] * 5), np.full(10, 0.5), np.arange(10)),
+    }
+    for labels, scores, groups in cases.values():
+        for estimate in estimate_scores(labels, scores, groups).values():
+            plain = json.loads(json.dumps(estimate.as_json(), allow_nan=False))
+            if None in (plain["value"], plain["low"], plain["high"]) or plain["low"] == plain["high"]:
+                assert plain["reason"]
+            else:
+                assert "reason" not in plain
+    assert "one class" in estimate_scores(*cases["one class"])["auroc"].reason
+    assert "one picture" in estimate_scores(*cases["one picture"])["accuracy"].reason
+    assert "all resamples are alike" in estimate_scores(*cases["perfect"])["auroc"].reason
+
+
+def test_difference_is_paired():
+    labels, scores, groups = draw_rows(200)
+    nothing = estimate_difference("auroc", labels, scores, scores.copy(), groups)
+    assert (nothing.value, nothing.low, nothing.high) == (0, 0, 0)
+    # Almost the same scores: apart each interval is wide, the paired one of the difference is not.
+    nearly = scores + 0.01 * np.random.default_rng(1).normal(size=200)
+    lead = estimate_difference("auroc", labels, scores, nearly, groups)
+    alone = estimate_scores(labels, scores, groups)["auroc"]
+    assert lead.high - lead.low < 0.2 * (alone.high - alone.low)
+
+
+def test_roc_lies_within_its_band_and_fits_its_area():
+    labels, scores, groups = draw_rows(200)
+    false_positive, true_positive = trace_roc(labels, scores)
+    area = np.trapezoid(true_positive, false_positive)
+    assert area == pytest.approx(compute_scores(labels, scores)["auroc"])
+    grid = np.linspace(0, 1, 21)
+    low, high = bound_roc(labels, scores, groups, grid)
+    place = np.searchsorted(false_positive, grid, side="right") - 1
+    assert ((low <= true_positive[place]) & (true_positive[place] <= high)).all()
+    assert bound_roc(np.zeros(3, int), np.arange(3.0), np.arange(3), grid) is None
+
+
+def test_resamples_of_many_rows_come_in_chunks():
+    labels, scores, groups = draw_rows(3000)
+    draws = score_resamples(labels, scores, groups, resamples=RESAMPLES, names=("auroc",))["auroc"]
+    assert draws.shape == (RESAMPLES,)
+    assert np.median(draws) == pytest.approx(compute_scores(labels, scores)["auroc"], abs=0.005)

@@ -1,0 +1,334 @@
+"""The report: its figures recomputed from the rows, its words, and its page."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import zarr
+from make_run import make_run
+from make_store import make_store
+from sklearn import metrics as sk
+from test_metrics import score_with_sklearn
+
+from data_cards.errors import UsageError, UserError
+from eval.metrics import METRICS
+from eval.report import make_report
+from eval.words import SIMULATION_NOTICE, summarise
+from pipeline.store import open_store
+
+QUIET = {"device": "cpu", "progress": False}
+
+
+def report_on(folder, *, store_changes=None, attributes=None, **options):
+    """The report of an untrained run on a small store, whose columns may be changed first."""
+    store = make_store(folder / "features.zarr", **options)
+    change_store(store, store_changes, attributes)
+    return make_report(make_run(folder / "run", store), **QUIET)
+
+
+def change_store(store, columns=None, attributes=None) -> None:
+    group = zarr.open_group(store, mode="r+")
+    for name, change in (columns or {}).items():
+        group[name][:] = change(group[name][:])
+    group.attrs.update(attributes or {})
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A store of three variants with a run and its report."""
+    folder = tmp_path_factory.mktemp("report")
+    report_on(folder, variants=("clean", "jpeg-1", "jpeg-2"), pictures={"train": (12, 12), "test": (9, 7)})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def figures(folder) -> dict:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} in report.json")
+
+    return json.loads((folder / "run" / "report.json").read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+@pytest.fixture(scope="module")
+def page(folder) -> str:
+    return (folder / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def labels_and_scores(rows: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    return np.array([row["label"] == "fake" for row in rows]), np.array([row["probability_fake"] for row in rows])
+
+
+# --- figures
+
+
+def test_scores_can_be_recomputed_from_the_rows(figures):
+    rows = {"clean": [row for row in figures["rows"] if row["variant"] == "clean"], "all": figures["rows"]}
+    assert list(figures["scopes"]) == list(rows)
+    assert (len(rows["clean"]), len(rows["all"])) == (16, 48)
+    for scope, part in figures["scopes"].items():
+        labels, scores = labels_and_scores(rows[scope])
+        expected = score_with_sklearn(labels, scores)
+        assert {name: one["value"] for name, one in part["scores"].items()} == pytest.approx(expected)
+        matrix = sk.confusion_matrix(labels, scores >= figures["threshold"]["value"])
+        assert list(part["confusion"].values()) == matrix.ravel().tolist()
+        assert part["samples"] == len(rows[scope])
+        assert part["pictures"] == 16
+
+
+def test_every_score_has_an_interval_around_it_or_a_reason(figures):
+    estimates = [one for part in figures["scopes"].values() for one in part["scores"].values()]
+    estimates += [one for sources in figures["sources"].values() for one in (s["accuracy"] for s in sources)]
+    estimates += [one for band in figures["quality_bands"] for one in band["scores"].values()]
+    assert len(estimates) > 30
+    for one in estimates:
+        if one["value"] is None or one["low"] is None:
+            assert one["reason"]
+        else:
+            assert one["low"] <= one["value"] <= one["high"]
+
+
+def test_rows_name_their_pictures(figures, folder):
+    columns = open_store(folder / "features.zarr").columns
+    test = np.flatnonzero(columns["split"] == "test")
+    assert [row["sha256"] for row in figures["rows"]] == columns["sha256"][test].tolist()
+    assert [row["variant"] for row in figures["rows"]] == columns["variant"][test].tolist()
+    assert {row["quality"] for row in figures["rows"] if row["variant"] == "clean"} == {90}
+    assert {row["quality"] for row in figures["rows"] if row["variant"] != "clean"} == {75}
+
+
+def test_sources_and_bands_are_parts_of_the_whole(figures):
+    rows = [row for row in figures["rows"] if row["variant"] == "clean"]
+    for source in figures["sources"]["clean"]:
+        own = [row for row in rows if (row["label"], row["source"]) == (source["class"], source["source"])]
+        others = [row for row in rows if row["label"] != source["class"]]
+        assert source["pictures"] == len(own)
+        wrong = np.mean([(row["probability_fake"] >= 0.5) != (row["label"] == "fake") for row in own])
+        assert source["accuracy"]["value"] == pytest.approx(1 - wrong)
+        auroc = sk.roc_auc_score(*labels_and_scores(own + others))
+        assert source["auroc_against_other_class"]["value"] == pytest.approx(auroc)
+    assert {(one["class"], one["source"]) for one in figures["sources"]["clean"]} == {
+        (label, f"source-{number}") for label in ("real", "fake") for number in (0, 1)
+    }
+    assert [(one["quality"], one["samples"]) for one in figures["quality_bands"]] == [
+        ("70 to 84", 32),
+        ("85 to 94", 16),
+    ]
+    for band, quality in zip(figures["quality_bands"], (75, 90), strict=True):
+        expected = score_with_sklearn(*labels_and_scores([r for r in figures["rows"] if r["quality"] == quality]))
+        assert {name: one["value"] for name, one in band["scores"].items()} == pytest.approx(expected)
+
+
+def test_the_same_again_is_the_same(folder, figures, page, tmp_path):
+    again = make_report(folder / "run", out=tmp_path / "new" / "folder", batch_size=32, **QUIET)
+    assert json.loads(again.json.read_text(encoding="utf-8")) == figures
+    assert again.html.read_text(encoding="utf-8") == page
+    assert sorted(path.name for path in again.json.parent.iterdir()) == ["report.html", "report.json"]
+
+
+def test_a_simulation_is_called_one_everywhere(tmp_path):
+    report = report_on(tmp_path, attributes={"simulated": True})
+    assert report.figures["simulated"] is True
+    assert report.figures["notice"] == SIMULATION_NOTICE
+    assert SIMULATION_NOTICE in report.html.read_text(encoding="utf-8")
+
+
+def test_real_pictures_are_not(figures, page):
+    assert figures["simulated"] is False
+    assert figures["notice"] is None
+    assert "simulation" not in page
+
+
+@pytest.mark.parametrize(
+    ("options", "scopes"),
+    [
+        pytest.param({"pictures": {"train": (4, 4), "test": (3, 2)}}, ["clean"], id="five pictures"),
+        pytest.param({"pictures": {"train": (4, 4), "test": (1, 1)}}, ["clean"], id="one of each class"),
+        pytest.param({"variants": ("jpeg-1", "jpeg-2")}, ["all"], id="no picture as it is"),
+        pytest.param(
+            {"store_changes": {name: lambda old: np.full_like(old, -1) for name in ("file_quality", "jpeg_quality")}},
+            ["clean"],
+            id="no JPEG",
+        ),
+        pytest.param({"store_changes": {"source": lambda old: np.full_like(old, "one")}}, ["clean"], id="one source"),
+        pytest.param({"store_changes": {"group": lambda old: np.zeros_like(old)}}, ["clean"], id="one group"),
+        pytest.param({"pictures": {"test": (4, 4)}}, ["clean"], id="no training pictures"),
+        pytest.param({"pictures": {"train": (0, 5), "test": (4, 4)}}, ["clean"], id="one class in training"),
+        pytest.param({"attributes": {"roots": ["/nowhere"]}}, ["clean"], id="pictures gone"),
+    ],
+)
+def test_odd_stores(tmp_path, options, scopes):
+    report = report_on(tmp_path, **options)
+    assert list(report.figures["scopes"]) == scopes
+    assert report.figures["summary"]
+    assert all("None" not in sentence and "nan" not in sentence for sentence in report.figures["summary"])
+    assert "</html>" in report.html.read_text(encoding="utf-8")
+    json.loads(report.json.read_text(encoding="utf-8"))
+
+
+# --- which run, which store
+
+
+def test_a_changed_store_is_warned_of(tmp_path):
+    run = make_run(tmp_path / "run", make_store(tmp_path / "features.zarr"))
+    assert make_report(run, **QUIET).figures["warnings"] == []
+    change_store(tmp_path / "features.zarr", attributes={"fingerprint": "f" * 64})
+    report = make_report(run, **QUIET)
+    assert "the store has changed" in report.figures["warnings"][0]
+    assert "not at hand, or has changed" in report.figures["shortcuts"]["reason"]
+
+
+def test_training_pictures_in_another_store_are_found(tmp_path):
+    run = make_run(tmp_path / "run", make_store(tmp_path / "features.zarr"))
+    other = make_store(tmp_path / "other.zarr", seed=1, pictures={"test": (3, 3)})
+    hashes = open_store(tmp_path / "features.zarr").columns["sha256"]
+    change_store(other, {"sha256": lambda old: np.append(hashes[:2], old[2:])})
+    report = make_report(run, other, **QUIET)
+    assert any("6 pictures were in the run's training" in text for text in report.figures["warnings"])
+    assert report.figures["shortcuts"]["training_pictures"] == 24
+    # A store of other pictures, with the run's own still at hand: nothing to warn of.
+    change_store(other, {"sha256": lambda old: [f"{number:064x}" for number in range(1000, 1000 + len(old))]})
+    assert make_report(run, other, **QUIET).figures["warnings"] == []
+
+
+def test_other_splits_are_warned_of(tmp_path):
+    run = make_run(tmp_path / "run", make_store(tmp_path / "features.zarr"))
+    assert "best epoch was chosen" in make_report(run, split="val", **QUIET).figures["warnings"][0]
+    assert "trained on" in make_report(run, split="train", **QUIET).figures["warnings"][0]
+
+
+def test_refused(tmp_path):
+    store = make_store(tmp_path / "features.zarr")
+    run = make_run(tmp_path / "run", store)
+
+    def refuse(words: str, *arguments, kind=UserError, **options) -> None:
+        with pytest.raises(kind, match=words):
+            make_report(*arguments, **options, **QUIET)
+        assert not list(tmp_path.rglob("report*"))
+
+    other = make_store(tmp_path / "small.zarr", size=16)
+    refuse(r"small.zarr: built with size 16 instead of 32, so .*run cannot judge it", run, other)
+    one_class = make_store(tmp_path / "one.zarr", pictures={"train": (3, 3), "test": (4, 0)})
+    refuse(r"one.zarr: its test split is all real.*test/fake", run, one_class)
+    no_test = make_store(tmp_path / "no_test.zarr", pictures={"train": (3, 3), "val": (2, 2)})
+    refuse(r"no_test.zarr: has no test split.*test/real and test/fake.*--split val", run, no_test)
+    (tmp_path / "file").touch()
+    refuse("file: is a file", run, out=tmp_path / "file", kind=UsageError)
+    refuse("is a file", run, out=tmp_path / "file" / "below", kind=UsageError)
+    refuse("batch size 0", run, batch_size=0, kind=UsageError)
+    store.rename(tmp_path / "moved.zarr")
+    refuse(r"run: its store .*features.zarr is not there.*--store", run)
+    assert make_report(run, tmp_path / "moved.zarr", **QUIET).figures["warnings"] == []
+
+
+# --- words
+
+
+def estimate(value: float, low: float | None, high: float | None) -> dict:
+    return {"value": value, "low": low, "high": high}
+
+
+def words(auroc: dict, alone: dict, lead: dict, pictures: int = 100) -> str:
+    scores = {
+        "auroc": auroc,
+        "false_positive_rate": estimate(0.07, 0.03, 0.12),
+        "false_negative_rate": estimate(0.12, 0.05, 0.2),
+    }
+    return " ".join(
+        summarise(
+            {
+                "headline": "clean",
+                "scopes": {"clean": {"scores": scores, "samples_by_class": {"real": pictures, "fake": 100}}},
+                "shortcuts": {"shortcuts": [{"auroc": alone}], "lead": lead},
+            }
+        )
+    )
+
+
+def test_the_summary_counts_in_hundreds():
+    text = words(estimate(0.9, 0.85, 0.95), estimate(0.6, 0.5, 0.7), estimate(0.3, 0.2, 0.4))
+    assert text.startswith(
+        "Of 100 photographs it would call 7 (95% interval 3 to 12) generated; "
+        "of 100 generated pictures it would miss 12 (95% interval 5 to 20)."
+    )
+    assert "in 90 (95% interval 85 to 95) of 100 such pairs" in text
+    assert "The network is clearly better than that." in text
+    assert "not clearly" not in text
+    assert "small number" not in text
+    assert "one class has only 29 test pictures" in words(
+        estimate(0.9, 0.8, 1), estimate(0.6, 0.5, 0.7), estimate(0.3, 0.2, 0.4), pictures=29
+    )
+
+
+@pytest.mark.parametrize(
+    ("auroc", "lead", "expected"),
+    [
+        pytest.param((0.55, 0.45, 0.65), (0.1, -0.1, 0.2), "not clearly better than guessing", id="chance"),
+        pytest.param((0.3, 0.2, 0.4), (-0.3, -0.4, -0.2), "clearly worse than guessing", id="misled"),
+        pytest.param((0.8, 0.7, 0.9), (0.05, -0.05, 0.1), "its score is no proof", id="as the shortcuts"),
+        pytest.param((0.8, 0.7, 0.9), (-0.1, -0.2, -0.05), "clearly more than the network finds", id="below them"),
+        pytest.param((1.0, None, None), (0.1, None, None), "Too few pictures to say", id="no interval"),
+    ],
+)
+def test_the_summary_says_when_a_score_proves_nothing(auroc, lead, expected):
+    assert expected in words(estimate(*auroc), estimate(0.7, 0.6, 0.8), estimate(*lead))
+
+
+# --- page
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, and the text."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_shows_the_figures_and_loads_nothing(page, figures):
+    parsed = Page(page)
+    auroc = figures["scopes"]["clean"]["scores"]["auroc"]
+    for text in (f"{auroc['value']:.3f}", f"{auroc['low']:.3f} to {auroc['high']:.3f}", *figures["summary"]):
+        assert text in parsed.text
+    for metric in METRICS.values():
+        assert metric.title in parsed.text
+    assert [tag for tag, _ in parsed.tags].count("svg") == 2
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in parsed.tags}
+    for _, attributes in parsed.tags:
+        for name in ("src", "href", "xlink:href"):
+            assert re.match(r"data:image/jpeg;base64,|#|$", attributes.get(name, ""))
+    assert "http" not in page.replace("http-equiv", "")
+    assert "@import" not in page
+    assert all(address.startswith("#") for address in re.findall(r"url\(([^)]*)\)", page))
+
+
+def test_no_plot_colour_is_left_out_of_dark_mode(page):
+    drawings = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
+    assert "var(--fake)" in drawings
+    assert "var(--ink)" in drawings
+    assert not re.findall(r"(?:fill|stroke): #\w+", drawings)
+
+
+def test_names_of_files_and_sources_are_escaped(tmp_path):
+    attack = '"><img src=x onerror=alert(1)>{{ 7 * 7 }}</style><script>alert(2)</script>'
+
+    def rename(old):
+        return np.array([f"{attack}{number}.jpg" for number in range(len(old))], dtype=object)
+
+    report = report_on(
+        tmp_path,
+        store_changes={"image": rename, "source": lambda old: np.full_like(old, attack)},
+        attributes={"roots": ["/<b>root</b>"] * 2},
+    )
+    parsed = Page(report.html.read_text(encoding="utf-8"))
+    assert not {"script", "img"} & {tag for tag, _ in parsed.tags}
+    assert all("onerror" not in attributes for _, attributes in parsed.tags)
+    assert attack in parsed.text
