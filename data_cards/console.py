@@ -65,6 +65,11 @@ class Command(click.Command):
             return super().invoke(ctx)
 
 
+def note(message: str) -> None:
+    """Write one line of news to stderr, clear of any progress bar."""
+    tqdm.write(message, file=sys.stderr)
+
+
 def warn(message: str) -> None:
     """Write one warning line to stderr, clear of any progress bar."""
     tqdm.write(f"warning: {message}", file=sys.stderr)

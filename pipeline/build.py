@@ -8,12 +8,14 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import zarr
 
-from data_cards.console import progress, warn
+from data_cards.console import note, progress, warn
 from data_cards.errors import UserError
 from data_cards.scan import Picture, find_leaks, scan_sources
+from pipeline.estimate import Estimate, estimate_build, refuse_if_too_large
 from pipeline.executor import ATTEMPTS, count_cores, run_tasks
 from pipeline.lock import lock_folder
 from pipeline.plan import Plan, plan_build
@@ -53,6 +55,7 @@ class BuildSummary:
     ----------
     path : the complete store, a folder or a URL
     plan : its pictures, those set aside, the settings, and what is new
+    estimate : of what was to be made; None where nothing was
     bytes : size on disk
     seconds : that the build took
     made, kept : shards made now, and found finished
@@ -60,6 +63,7 @@ class BuildSummary:
 
     path: str
     plan: Plan
+    estimate: Estimate | None
     bytes: int
     seconds: float
     made: int
@@ -74,6 +78,7 @@ def build_store(
     workers: int | None = None,
     scheduler: str | None = None,
     max_memory: int | None = None,
+    dry_run: bool = False,
 ) -> BuildSummary:
     """Build a feature store, or add to one; see `scan_sources` for what `sources` may be.
 
@@ -85,6 +90,7 @@ def build_store(
     workers : Dask worker processes; 0 works in this process; None takes one a core
     scheduler : address of a running Dask scheduler
     max_memory : of all local workers together, in bytes
+    dry_run : stop after the estimate; nothing is written
 
     Raises
     ------
@@ -102,27 +108,32 @@ def build_store(
     _refuse_other_settings(storage, plan)
     _warn_of_leaks(plan)
     if _is_current(storage, plan):
-        return BuildSummary(path, plan, storage.bytes(), time.monotonic() - began, 0, plan.shards)
+        return BuildSummary(path, plan, None, storage.bytes(), time.monotonic() - began, 0, plan.shards)
+    estimate = estimate_build(plan, storage, _foresee_missing(storage, plan, base), workers)
+    if dry_run:
+        return BuildSummary(path, plan, estimate, 0, time.monotonic() - began, 0, 0)
+    note(estimate.describe())
+    refuse_if_too_large(estimate, path)
     with lock_folder(storage):
         storage = _open_partial(storage, path, plan, base)
         todo = _list_missing(storage, plan)
         _make_shards(plan, storage, todo, workers, scheduler, max_memory)
         _complete(plan, storage, path)
     size = Storage(path).bytes()
-    return BuildSummary(path, plan, size, time.monotonic() - began, len(todo), plan.shards - len(todo))
+    return BuildSummary(path, plan, estimate, size, time.monotonic() - began, len(todo), plan.shards - len(todo))
 
 
 def check_place(path: str) -> None:
     """Refuse a place where no store can be written; raises `UserError`."""
     if "://" in path:
         return
-    parent = os.path.dirname(os.path.abspath(path))
     if os.path.exists(path) and not os.path.isdir(path):
         raise UserError(f"{path}: is a file; a store is a folder, choose another --out")
-    try:
-        os.makedirs(parent, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{parent}: cannot be made ({error.strerror}); choose another --out") from error
+    parent = Path(path).absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise UserError(f"{parent}: is a file; --out needs a folder to write into")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise UserError(f"{parent}: no permission to write there; choose another --out")
 
@@ -207,6 +218,18 @@ def _restore_records(storage: Storage, old: Plan, new: Plan) -> None:
         key = old.shard_key(shard)
         if key == new.shard_key(shard):
             write_record(storage, ShardRecord(shard, key, checksums[shard].tobytes().hex()))
+
+
+def _foresee_missing(storage: Storage, plan: Plan, base: list[Picture]) -> list[int]:
+    """Shards that will have to be made, without touching anything."""
+    if _read_attributes(storage).get("complete"):
+        old = replace(plan, pictures=base)
+        return [
+            shard
+            for shard in range(plan.shards)
+            if shard >= old.shards or old.shard_key(shard) != plan.shard_key(shard)
+        ]
+    return _list_missing(storage, plan)
 
 
 def _list_missing(storage: Storage, plan: Plan) -> list[int]:

@@ -6,6 +6,7 @@ import click
 
 from data_cards.console import CommandGroup, print_json
 from data_cards.errors import StoreError
+from pipeline.amounts import format_bytes
 from pipeline.build import build_store
 from pipeline.draw import draw_samples
 from pipeline.sample import make_sample
@@ -16,7 +17,6 @@ from pipeline.summary import (
     describe_build,
     describe_store,
     describe_verification,
-    format_bytes,
     format_store,
     verification_as_json,
 )
@@ -105,6 +105,7 @@ def main() -> None:
 )
 @click.option("--max-memory", type=MEMORY, default=None, help="Of all workers together, such as 8GB.")
 @click.option("--scheduler", default=None, metavar="ADDRESS", help="A running Dask scheduler to use instead.")
+@click.option("--dry-run", is_flag=True, help="Only say what the build would cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def build(
     sources,
@@ -121,6 +122,7 @@ def build(
     workers,
     max_memory,
     scheduler,
+    dry_run,
     as_json,
 ) -> None:
     """Make a feature store from folders of pictures.
@@ -136,9 +138,13 @@ def build(
     settings = BuildSettings(
         FeatureSettings(size, fit, resample, dtype), variants, seed, val_fraction, max_pixels, packing
     )
-    summary = build_store(sources, out, settings, workers=workers, scheduler=scheduler, max_memory=max_memory)
+    summary = build_store(
+        sources, out, settings, workers=workers, scheduler=scheduler, max_memory=max_memory, dry_run=dry_run
+    )
     if as_json:
         print_json(build_as_json(summary))
+    elif dry_run:
+        click.echo(summary.estimate.describe() if summary.estimate else "nothing to do: the store is up to date")
     else:
         click.echo(describe_build(summary))
 

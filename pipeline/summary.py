@@ -1,10 +1,12 @@
 """Words and tables about a build and a store, for the terminal and for programs."""
 
 from collections import Counter
+from dataclasses import asdict
 
 import numpy as np
 
 from data_cards.console import table
+from pipeline.amounts import format_bytes, format_seconds
 from pipeline.build import BuildSummary
 from pipeline.storage import Storage
 from pipeline.store import CLASS_NAMES, SPLITS, FeatureStore
@@ -59,6 +61,7 @@ def build_as_json(summary: BuildSummary) -> dict:
         "samples": plan.rows,
         "upsampled": plan.count_upsampled(),
         "set_aside": [{"path": one.path, "reason": one.reason} for one in plan.set_aside],
+        "estimate": asdict(summary.estimate) if summary.estimate else None,
         "bytes": summary.bytes,
         "seconds": round(summary.seconds, 2),
         "added": plan.growth.added,
@@ -162,22 +165,3 @@ def verification_as_json(found: Verification, left: Verification, problems: list
         "damaged_arrays": list(found.damage),
         "problems": problems,
     }
-
-
-def format_bytes(count: float) -> str:
-    """Bytes in decimal units: 5.1 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
-def format_seconds(seconds: float) -> str:
-    """Seconds as 12.3 s, 4 min 05 s or 2 h 03 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02} s"
-    return f"{minutes // 60} h {minutes % 60:02} min"

@@ -1,0 +1,105 @@
+"""What a build will cost, measured on a few of its pictures before the work starts."""
+
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numcodecs.zstd import Zstd
+
+from data_cards.decode import decode_picture
+from data_cards.errors import PictureError, UserError
+from data_cards.facts import read_file
+from data_cards.scan import Picture
+from pipeline.amounts import format_bytes, format_seconds
+from pipeline.features import features_of_picture
+from pipeline.fit import fit_picture
+from pipeline.packing import pack
+from pipeline.plan import Plan
+from pipeline.storage import Storage
+from pipeline.store import KINDS
+from pipeline.variants import draw_variants
+
+_SECONDS = 2.0  # spent on measuring, about
+_PICTURES = 8
+_SPARE = 1.05  # of the disk: columns, statistics, and what the samples measured may miss
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the shards that are to be made will take.
+
+    Attributes
+    ----------
+    samples : number of samples to make
+    bytes : of disk, about
+    seconds : on so many workers, about; without reading pictures over a network and the like
+    free : bytes free on the disk; None where that cannot be known
+    """
+
+    samples: int
+    bytes: int
+    seconds: float
+    free: int | None
+
+    @property
+    def fits(self) -> bool:
+        return self.free is None or self.bytes <= self.free
+
+    def describe(self) -> str:
+        """The estimate in a line."""
+        disk = f" ({format_bytes(self.free)} are free)" if self.free is not None else ""
+        time = format_seconds(self.seconds)
+        return f"{self.samples} samples to make: about {format_bytes(self.bytes)} of disk{disk}, about {time}"
+
+
+def estimate_build(plan: Plan, storage: Storage, todo: list[int], workers: int) -> Estimate:
+    """Measure a few of the pictures, spread over the plan, and scale up to the shards to be made."""
+    rows = sum(stop - start for start, stop in map(plan.shard_range, todo))
+    free = shutil.disk_usage(_existing_parent(storage)).free if storage.is_local else None
+    if rows == 0:
+        return Estimate(0, 0, 0.0, free)
+    numbers = np.unique(np.linspace(0, len(plan.pictures) - 1, _PICTURES).astype(int))
+    size, seconds = _measure(plan, [plan.pictures[number] for number in numbers])
+    return Estimate(rows, round(rows * size * _SPARE), rows * seconds / max(workers, 1), free)
+
+
+def refuse_if_too_large(estimate: Estimate, path: str) -> None:
+    """Raise `UserError` with advice when the disk cannot hold the build."""
+    if not estimate.fits:
+        raise UserError(
+            f"{path}: the build needs about {format_bytes(estimate.bytes)}, {format_bytes(estimate.free)} are free. "
+            "Free some space, choose another --out, or make less: a smaller --size, --variants clean, or a subset "
+            "of the pictures"
+        )
+
+
+def _measure(plan: Plan, pictures: Iterable[Picture]) -> tuple[float, float]:
+    """Mean bytes and seconds of a sample."""
+    settings = plan.settings
+    codec = Zstd(level=1)
+    sizes, spent, began = [], [], time.monotonic()
+    for picture in pictures:
+        start = time.monotonic()
+        try:
+            decoded = decode_picture(read_file(picture.file.path), settings.max_pixels)
+        except PictureError:
+            continue  # the build itself will name it
+        fitted = fit_picture(decoded, settings.features)
+        for variant in draw_variants(settings.variants, settings.seed, picture.facts.sha256):
+            planes = features_of_picture(fitted, variant, settings.features)
+            kinds = np.split(planes, len(KINDS))
+            packed = [pack(kind) if settings.packing == "mirror" else kind for kind in kinds]
+            sizes.append(sum(len(codec.encode(np.ascontiguousarray(kind))) for kind in packed))
+        spent.append((time.monotonic() - start) / plan.variants)
+        if time.monotonic() - began > _SECONDS:
+            break
+    # The first picture pays for loading libraries.
+    return float(np.mean(sizes or [0])), float(np.median(spent or [0]))
+
+
+def _existing_parent(storage: Storage) -> Path:
+    path = Path(storage.path()).absolute()
+    return next(parent for parent in (path, *path.parents) if parent.exists())

@@ -1,0 +1,49 @@
+"""A build says what it will cost, and does not begin what the disk cannot hold."""
+
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline import estimate as estimate_module
+from pipeline.build import build_store
+from pipeline.cli import main
+from pipeline.settings import BuildSettings, FeatureSettings
+
+SETTINGS = BuildSettings(FeatureSettings(size=64))
+
+
+def test_the_estimate_is_near_the_truth(kaggle_dir, tmp_path):
+    out = tmp_path / "a.zarr"
+    foreseen = build_store([str(kaggle_dir)], out, SETTINGS, workers=0, dry_run=True).estimate
+    assert not list(tmp_path.glob("a.zarr*"))
+    summary = build_store([str(kaggle_dir)], out, SETTINGS, workers=0)
+    features = sum(file.stat().st_size for file in (out / "features").rglob("*") if file.is_file())
+    assert foreseen.samples == summary.plan.rows
+    assert 0.9 < foreseen.bytes / features < 1.2
+    assert foreseen.free > 0
+    again = build_store([str(kaggle_dir)], out, SETTINGS, workers=0, dry_run=True)
+    assert again.estimate is None
+
+
+def test_a_disk_too_small_is_refused_with_advice(kaggle_dir, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(estimate_module.shutil, "disk_usage", lambda _: usage)
+    result = CliRunner().invoke(
+        main, ["build", "--src", str(kaggle_dir), "--out", str(tmp_path / "a.zarr"), "--size", "64", "--workers", "0"]
+    )
+    assert result.exit_code == 1
+    for advice in ("1.0 kB are free", "--size", "--variants clean", "subset"):
+        assert advice in result.stderr
+    assert not list(tmp_path.glob("a.zarr*"))
+
+
+@pytest.mark.parametrize("arguments", [["--dry-run"], ["--dry-run", "--json"]])
+def test_dry_run_only_says(kaggle_dir, tmp_path, arguments):
+    out = tmp_path / "deep/down/a.zarr"
+    result = CliRunner().invoke(
+        main, ["build", "--src", str(kaggle_dir), "--out", str(out), "--size", "32", "--workers", "0", *arguments]
+    )
+    assert result.exit_code == 0, result.stderr
+    assert "128" in result.stdout
+    assert not (tmp_path / "deep").exists()
