@@ -91,7 +91,7 @@ def make_estimate(value: float | None, draws: np.ndarray, groups: np.ndarray) ->
 
 
 def draw_counts(groups: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> Iterator[np.ndarray]:
-    """How often each row counts in each resample: int (R, N) chunks, `resamples` rows in all."""
+    """How often each row counts in each resample: int32 (R, N) chunks, `resamples` rows in all."""
     number = np.unique(groups, return_inverse=True)[1]
     units = int(number.max()) + 1
     rng = np.random.default_rng(seed)
@@ -99,7 +99,8 @@ def draw_counts(groups: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED
     for start in range(0, resamples, chunk):
         rows = min(chunk, resamples - start)
         drawn = rng.integers(units, size=(rows, units)) + np.arange(rows)[:, None] * units
-        yield np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units)[:, number]
+        counts = np.bincount(drawn.ravel(), minlength=rows * units).astype(np.int32)
+        yield counts.reshape(rows, units)[:, number]
 
 
 def score_resamples(
@@ -128,10 +129,11 @@ def score_counts(
         scores = rates_from_counts(reals - real_wrong, real_wrong, fakes - fake_right, fake_right)
         steps = np.diff(fake_called, axis=1)
         # Trapezoids under the ROC curve: ties count half.
-        area = (np.diff(real_called, axis=1) * (fake_called[:, 1:] + fake_called[:, :-1])).sum(axis=1) / 2
-        scores["auroc"] = area / (fakes * reals)
+        heights = fake_called[:, 1:] + fake_called[:, :-1]
+        area = np.einsum("rk,rk->r", np.diff(real_called, axis=1), heights, dtype=np.float64) / 2
+        scores["auroc"] = area / (fakes.astype(np.float64) * reals)
         total = np.maximum(fake_called + real_called, 1)[:, 1:]
-        precision = (steps * fake_called[:, 1:] / total).sum(axis=1) / fakes
+        precision = np.einsum("rk,rk->r", steps, fake_called[:, 1:] / total) / fakes
         # As `compute_scores`: undefined when there is nothing to tell the fakes from.
         scores["average_precision"] = np.where(reals > 0, precision, np.nan)
     return scores
@@ -145,7 +147,7 @@ def accumulate(
     Returns
     -------
     scores : float (K,), the distinct scores, descending
-    fakes, reals : int64 (R, K + 1), called fake above every score (none), then from each score on
+    fakes, reals : int32 (R, K + 1), called fake above every score (none), then from each score on
     """
     order = np.argsort(-probabilities, kind="stable")
     ordered = probabilities[order]
@@ -154,7 +156,9 @@ def accumulate(
     of_fakes = counts * (labels[order] == 1)
 
     def sum_up(part: np.ndarray) -> np.ndarray:
-        return np.pad(np.cumsum(part, axis=1, dtype=np.int64)[:, ends], ((0, 0), (1, 0)))
+        sums = np.zeros((len(part), len(ends) + 1), dtype=np.int32)
+        sums[:, 1:] = np.cumsum(part, axis=1, dtype=np.int32)[:, ends]
+        return sums
 
     return ordered[ends], sum_up(of_fakes), sum_up(counts - of_fakes)
 

@@ -1,0 +1,184 @@
+"""`eval predict`: the build's features to the last bit, verdicts, and files that cannot be judged."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from click.testing import CliRunner
+from conftest import make_kaggle_dir
+from make_run import make_run
+from PIL import Image
+
+from data_cards.errors import UsageError
+from eval.cli import cli, predict
+from eval.predict import expand_path, predict_files
+from eval.report import make_report
+from eval.words import SIMULATION_NOTICE
+from pipeline.build import build_store
+from pipeline.features import features_of_file
+from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.store import open_store
+from train.run_folder import open_run
+
+SETTINGS = BuildSettings(FeatureSettings(size=32))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Pictures of both kinds of file, their store, a run on it and its report."""
+    folder = tmp_path_factory.mktemp("predict")
+    make_kaggle_dir(folder / "pictures", per_source=3)
+    build_store([str(folder / "pictures")], str(folder / "features.zarr"), SETTINGS, workers=0)
+    make_run(folder / "runs" / "001", folder / "features.zarr")
+    make_report(folder / "runs" / "001", device="cpu", progress=False)
+    return folder
+
+
+@pytest.fixture
+def call(folder, monkeypatch):
+    """Call `eval predict` in that folder."""
+    monkeypatch.chdir(folder)
+    return lambda *arguments: CliRunner().invoke(cli, ["predict", "--device", "cpu", *arguments])
+
+
+def test_features_are_those_of_the_build_to_the_last_bit(folder):
+    store = open_store(folder / "features.zarr")
+    run = open_run(folder / "runs" / "001")
+    clean = np.flatnonzero(store.columns["variant"] == "clean")
+    assert len(clean) == 24
+    for row in clean:
+        file = folder / "pictures" / store.columns["image"][row]
+        features = features_of_file(file, run.build_settings.features, run.build_settings.max_pixels)
+        assert features.dtype == store.features.dtype
+        assert (features == store.features[row]).all()
+
+
+def test_scores_are_those_of_the_report(folder):
+    rows = json.loads((folder / "runs" / "001" / "report.json").read_text(encoding="utf-8"))["rows"]
+    rows = [row for row in rows if row["variant"] == "clean"]
+    assert len(rows) == 12
+    verdicts = predict_files(
+        open_run(folder / "runs" / "001"), [row["path"] for row in rows], device="cpu", batch_size=5, progress=False
+    )
+    for verdict, row in zip(verdicts, rows, strict=True):
+        assert verdict.path == row["path"]
+        # The same features; rounding may differ with the batch that a picture stands in.
+        assert verdict.probability_fake == pytest.approx(row["probability_fake"], abs=1e-5)
+        assert verdict.verdict == ("fake" if row["probability_fake"] >= 0.5 else "real")
+
+
+def test_the_report_shows_the_pictures(folder):
+    page = (folder / "runs" / "001" / "report.html").read_text(encoding="utf-8")
+    assert page.count('src="data:image/jpeg;base64,') == page.count('class="shot') >= 12
+    assert "picture not" not in page
+
+
+def test_a_changed_picture_is_not_shown_for_another(folder, tmp_path):
+    file = next((folder / "pictures" / "test" / "real" / "phone").iterdir())
+    before = file.read_bytes()
+    try:
+        Image.new("RGB", (40, 40)).save(file, "PNG")
+        report = make_report(folder / "runs" / "001", out=tmp_path, device="cpu", progress=False)
+        assert "picture not" in report.html.read_text(encoding="utf-8")
+    finally:
+        file.write_bytes(before)
+
+
+def test_table_and_json(call):
+    names = ["pictures/test/real/phone/0.jpg", "pictures/test/fake/gan/1.png"]
+    result = call(*names)
+    assert result.exit_code == 0, result.output
+    assert "probability fake" in result.stdout
+    lines = result.stdout.splitlines()[2:]
+    assert [line.split()[0] for line in lines] == names
+    assert {line.split()[1] for line in lines} <= {"real", "fake"}
+    found = json.loads(call(*names, "--json", "--run", "runs/001").stdout)
+    assert [sorted(one) for one in found] == [["path", "probability_fake", "verdict"]] * 2
+    assert [one["path"] for one in found] == names
+    assert [f"{one['probability_fake']:.3f}" for one in found] == [line.split()[2] for line in lines]
+
+
+def test_order_batches_and_repeats_change_nothing(folder):
+    run = open_run(folder / "runs" / "001")
+    files = expand_path(folder / "pictures" / "test")
+    options = {"device": "cpu", "progress": False}
+    once = {one.path: one for one in predict_files(run, files, batch_size=1, **options)}
+    again = predict_files(run, [*reversed(files), files[0]], batch_size=7, **options)
+    assert [one.path for one in again] == [*reversed(files), files[0]]
+    for one in again:
+        assert one.probability_fake == pytest.approx(once[one.path].probability_fake, abs=1e-6)
+    with pytest.raises(UsageError, match="batch size 0"):
+        predict_files(run, files, batch_size=0, **options)
+
+
+def test_a_folder_stands_for_its_pictures(folder, tmp_path):
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "b").mkdir()
+    for name in ("c.PNG", "b/a.jpg", "a.webp", "notes.txt", ".hidden/x.png", ".x.png"):
+        (tmp_path / name).touch()
+    assert expand_path(tmp_path) == [str(tmp_path / name) for name in ("a.webp", "b/a.jpg", "c.PNG")]
+    assert expand_path(tmp_path / "notes.txt") == [str(tmp_path / "notes.txt")]
+    assert expand_path(tmp_path / "absent") == [str(tmp_path / "absent")]
+
+
+def test_what_cannot_be_judged_is_named_and_the_rest_judged(call, folder, tmp_path):
+    (tmp_path / "text.jpg").write_text("no picture")
+    whole = (folder / "pictures" / "test" / "real" / "phone" / "0.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "none").mkdir()
+    bad = [str(tmp_path / name) for name in ("text.jpg", "cut.jpg", "absent.jpg", "none")]
+    good = "pictures/test/real/phone/0.jpg"
+    result = call(*bad[:2], good, *bad[2:])
+    assert result.exit_code == 1
+    assert [line.split()[0] for line in result.stdout.splitlines()[2:]] == [good]
+    lines = result.stderr.splitlines()
+    assert len(lines) == 4
+    for line, name, reason in zip(lines, bad, ("not a picture", "truncated", "No such file", "folder"), strict=True):
+        assert line.startswith(f"error: {name}: ")
+        assert reason in line
+    result = call("--json", *bad, good)
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    assert [sorted(one) for one in found] == [["error", "path"]] * 4 + [["path", "probability_fake", "verdict"]]
+    assert [one["path"] for one in found] == [*bad, good]
+
+
+def test_nothing_but_broken_files(call, tmp_path):
+    (tmp_path / "text.jpg").write_text("no picture")
+    result = call(str(tmp_path / "text.jpg"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert json.loads(call("--json", str(tmp_path / "text.jpg")).stdout)[0]["error"]
+
+
+def test_simulation_is_said(call, folder):
+    group = zarr.open_group(folder / "features.zarr")
+    group.attrs.update({"simulated": True})
+    try:
+        result = call("pictures/test/real/phone/0.jpg", "--json")
+        assert SIMULATION_NOTICE in result.stderr
+        assert len(json.loads(result.stdout)) == 1
+    finally:
+        group.attrs.update({"simulated": False})
+    assert SIMULATION_NOTICE not in call("pictures/test/real/phone/0.jpg").stderr
+
+
+def test_verdicts_need_no_store(call, folder):
+    store = folder / "features.zarr"
+    store.rename(folder / "away.zarr")
+    try:
+        assert call("pictures/test/real/phone/0.jpg").exit_code == 0
+    finally:
+        (folder / "away.zarr").rename(store)
+
+
+def test_wrong_calls(call, tmp_path, monkeypatch):
+    assert call().exit_code == 2
+    result = call("x.jpg", "--run", "absent")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "error: absent: no such run folder; runs are made with `train run`\n"
+    # Under its own name, where there is no run at all.
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(predict, ["x.jpg"])
+    assert (result.exit_code, result.stderr) == (1, "error: runs: no training run in it; make one with `train run`\n")

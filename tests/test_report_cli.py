@@ -1,0 +1,171 @@
+"""`eval report` as it is typed: shells, options, output, and one line for each bad input."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import zarr
+from click.testing import CliRunner
+from make_run import make_run
+from make_store import make_store
+
+from eval.cli import cli, predict, report
+from eval.words import SIMULATION_NOTICE
+
+SCRIPTS = Path(sys.executable).parent
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    """Call `eval report` in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str):
+        return CliRunner().invoke(cli, ["report", "--device", "cpu", *arguments])
+
+    return run
+
+
+@pytest.fixture
+def run_folder(tmp_path) -> Path:
+    """A run on a store in the folder that commands are called in."""
+    return make_run(tmp_path / "runs" / "001", make_store(tmp_path / "features.zarr", variants=("clean", "jpeg-1")))
+
+
+def test_tables_summary_and_files(call, run_folder):
+    result = call()
+    assert result.exit_code == 0, result.output
+    for text in (
+        "Of 100 photographs it would call",
+        "pictures as they are",
+        "all variants",
+        "AUROC",
+        "Balanced accuracy",
+        "called fake",
+        "source-1",
+        "70 to 84",
+        "JPEG quality",
+        "report: runs/001/report.html",
+    ):
+        assert text in result.stdout
+    assert result.stderr == ""
+    assert (run_folder / "report.html").is_file()
+
+
+def test_json_is_that_of_the_file_without_the_rows(call, run_folder, tmp_path):
+    result = call("--json", "--out", "elsewhere")
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    written = json.loads((tmp_path / "elsewhere" / "report.json").read_text(encoding="utf-8"))
+    assert printed.pop("files") == {"json": "elsewhere/report.json", "html": "elsewhere/report.html"}
+    assert len(written.pop("rows")) == 24
+    assert printed == written
+    assert not (run_folder / "report.json").exists()
+
+
+def test_simulation_is_said_and_warnings_go_to_stderr(call, run_folder, tmp_path):
+    zarr.open_group(tmp_path / "features.zarr").attrs.update({"simulated": True})
+    result = call("--split", "val")
+    assert result.stdout.startswith(SIMULATION_NOTICE)
+    assert result.stderr.startswith("warning: the best epoch was chosen")
+
+
+def test_help_has_examples():
+    for command, example in ((report, "eval report --run"), (predict, "eval predict holiday.jpg")):
+        assert example in CliRunner().invoke(command, ["--help"]).stdout
+    text = CliRunner().invoke(cli, ["--help"]).stdout
+    assert "report" in text
+    assert "predict" in text
+    assert sorted(cli.commands) == ["predict", "report"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+@pytest.mark.skipif(not (SCRIPTS / "report").exists(), reason="the commands are not installed beside this Python")
+def test_as_typed_in_a_shell(shell, tmp_path):
+    environment = {**os.environ, "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
+    for line, name in (("eval report --help", "report"), ("eval predict --help", "predict")):
+        done = subprocess.run([shell, "-c", line], capture_output=True, text=True, env=environment, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"Usage: {name} ")
+    done = subprocess.run([shell, "-c", "eval report"], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "error: runs: no training run in it; make one with `train run`\n"
+
+
+def test_as_a_module(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-m", "eval", "report"], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: runs: no training run in it; make one with `train run`\n"
+
+
+# --- bad input
+
+
+def assert_refused(result, status: int, *texts: str) -> None:
+    assert result.exit_code == status, result.output
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("error: ")
+    for text in texts:
+        assert text in lines[0]
+
+
+def test_no_run(call):
+    assert_refused(call(), 1, "runs: no training run")
+    assert_refused(call("--run", "absent"), 1, "absent: no such run folder")
+
+
+def test_run_without_its_store(call, run_folder, tmp_path):
+    (tmp_path / "features.zarr").rename(tmp_path / "moved.zarr")
+    assert_refused(call(), 1, "runs/001: its store", "features.zarr is not there", "--store")
+    assert_refused(call("--store", "absent.zarr"), 1, "absent.zarr: no such feature store")
+    assert call("--store", "moved.zarr").exit_code == 0
+
+
+def test_incomplete_store_and_store_of_another_version(call, run_folder, tmp_path):
+    group = zarr.open_group(tmp_path / "features.zarr")
+    group.attrs.update({"format_version": 99})
+    assert_refused(call(), 3, "format version 99")
+    group.attrs.update({"format_version": 1, "complete": False})
+    assert_refused(call(), 3, "incomplete")
+
+
+def test_store_cut_short(call, run_folder, tmp_path):
+    shards = sorted((tmp_path / "features.zarr" / "features").rglob("c/*/*/*/*"))
+    for shard in shards:
+        shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    assert_refused(call(), 3, "features.zarr: row")
+    assert not (run_folder / "report.json").exists()
+
+
+def test_damaged_weights(call, run_folder):
+    (run_folder / "best.safetensors").write_bytes(b"no weights")
+    assert_refused(call(), 1, "best.safetensors: not the weights of this run")
+
+
+def test_no_test_split(call, tmp_path):
+    make_run(tmp_path / "runs" / "001", make_store(tmp_path / "f.zarr", pictures={"train": (3, 3), "val": (2, 2)}))
+    assert_refused(call(), 1, "f.zarr: has no test split", "test/real", "--split val")
+    assert call("--split", "val").exit_code == 0
+
+
+def test_wrong_call(call, run_folder):
+    assert call("--split", "everything").exit_code == 2
+    assert_refused(call("--out", "features.zarr/zarr.json"), 2, "zarr.json: is a file")
+
+
+def test_a_folder_that_cannot_be_written(call, run_folder, tmp_path, monkeypatch):
+    # Root may write everywhere, so the system's refusal is put in its place.
+    def refuse(*arguments, **options):
+        raise PermissionError(13, "Permission denied", str(run_folder / "report.json"))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    assert_refused(call(), 1, "report.json: no permission")
+    assert not list(run_folder.glob("report*"))
