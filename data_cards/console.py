@@ -43,6 +43,8 @@ def _as_one_line() -> Iterator[None]:
         yield
     except UserError as error:
         raise Failing(str(error), error.exit_status) from error
+    except KeyboardInterrupt as error:
+        raise Failing("stopped; run the same command again to go on", 130) from error
     except OSError as error:
         if error.errno not in _OS_ADVICE:
             raise

@@ -16,10 +16,10 @@ from data_cards.console import note, progress, warn
 from data_cards.errors import UserError
 from data_cards.scan import Picture, find_leaks, scan_sources
 from pipeline.estimate import Estimate, estimate_build, refuse_if_too_large
-from pipeline.executor import ATTEMPTS, count_cores, run_tasks
+from pipeline.executor import ATTEMPTS, check_workers, count_cores, run_tasks
 from pipeline.lock import lock_folder
 from pipeline.plan import Plan, plan_build
-from pipeline.provenance import ARRAY, pack_pictures, read_provenance, unpack_pictures, write_provenance
+from pipeline.provenance import ARRAY, PLANNED, pack_pictures, read_provenance, unpack_pictures, write_provenance
 from pipeline.sample import is_simulated
 from pipeline.settings import BuildSettings
 from pipeline.shard import ShardTask, make_shard, make_task
@@ -43,7 +43,6 @@ from pipeline.writer import (
     write_statistics,
 )
 
-_PLANNED = f"{RECORDS}/pictures.jsonl.gz"  # the pictures of the build under way; without it none was begun
 _COLUMN_BLOCK = 16_384  # pictures whose columns are made at a time
 
 
@@ -100,7 +99,7 @@ def build_store(
     path = Storage(out).url
     check_recipe(settings.variants)
     check_place(path)
-    workers = count_cores() if workers is None else workers
+    workers = count_cores() if workers is None else check_workers(workers)
     found = scan_sources(sources, max_pixels=settings.max_pixels)
     storage = _locate(path)
     base = _read_base(storage)
@@ -154,7 +153,7 @@ def _read_attributes(storage: Storage) -> dict:
 def _read_base(storage: Storage) -> list[Picture]:
     """The pictures that a store, or the build under way, already has a place for."""
     try:
-        return unpack_pictures(storage.read(_PLANNED))
+        return unpack_pictures(storage.read(PLANNED))
     except FileNotFoundError:
         pass
     try:
@@ -207,7 +206,7 @@ def _open_partial(storage: Storage, path: str, plan: Plan, base: list[Picture]) 
     if storage.url != partial.url:
         rename(storage.url, partial.url)
     create_arrays(partial, plan.rows, plan.shard_rows, plan.settings)
-    partial.write(_PLANNED, pack_pictures(plan.pictures))
+    partial.write(PLANNED, pack_pictures(plan.pictures))
     return partial
 
 

@@ -5,19 +5,18 @@ from pathlib import Path
 import click
 
 from data_cards.console import CommandGroup, print_json
-from data_cards.errors import StoreError
+from data_cards.errors import StoreError, UserError
 from pipeline.amounts import format_bytes
 from pipeline.build import build_store
 from pipeline.draw import draw_samples
+from pipeline.inspection import describe_progress, describe_store, format_progress, format_store
 from pipeline.sample import make_sample
 from pipeline.settings import DTYPES, FITS, PACKINGS, RESAMPLING_FILTERS, BuildSettings, FeatureSettings
 from pipeline.store import open_store
 from pipeline.summary import (
     build_as_json,
     describe_build,
-    describe_store,
     describe_verification,
-    format_store,
     verification_as_json,
 )
 from pipeline.variants import RECIPES
@@ -178,19 +177,26 @@ def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
 @click.option("--row", "rows", type=int, multiple=True, help="A sample to draw; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def inspect(store, png, rows, as_json) -> None:
-    """Show what a feature store is.
+    """Show what a feature store is, or how far the build of one has come.
 
     \b
     Examples:
       pipeline inspect features.zarr
       pipeline inspect features.zarr --png planes.png --row 0 --row 17
     """
-    opened = open_store(store)
+    try:
+        opened = open_store(store)
+    except StoreError:
+        try:
+            progress = describe_progress(store)
+        except UserError:
+            progress = None
+        if progress is None:
+            raise
+        print_json(progress) if as_json else click.echo(format_progress(progress))
+        return
     facts = describe_store(opened)
-    if as_json:
-        print_json(facts)
-    else:
-        click.echo(format_store(facts))
+    print_json(facts) if as_json else click.echo(format_store(facts))
     if png:
         drawn = draw_samples(opened, list(rows) or None, png)
         click.echo(f"drew rows {', '.join(map(str, drawn))} to {png}", err=True)

@@ -28,6 +28,13 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def check_workers(workers: int) -> int:
+    """The number of workers; raises `UsageError` where it is none."""
+    if workers < 0:
+        raise UsageError(f"workers {workers}: expected 0 (in this process) or more")
+    return workers
+
+
 def run_tasks(
     function: Callable,
     tasks: Iterable,
@@ -49,8 +56,6 @@ def run_tasks(
     scheduler : address of a running Dask scheduler, used instead of a local cluster
     max_memory : of all local workers together, in bytes; a worker above its share is started anew
     """
-    if workers < 0:
-        raise UsageError(f"workers {workers}: expected 0 (in this process) or more")
     if workers == 0 and scheduler is None:
         for task in tasks:
             yield task, _try_here(function, task)

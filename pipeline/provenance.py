@@ -19,6 +19,7 @@ from data_cards.layout import PictureFile
 from data_cards.scan import Picture
 
 ARRAY = "provenance"
+PLANNED = "build/pictures.jsonl.gz"  # of the build under way; without it none was begun
 _CHUNK = 16 * 2**20
 
 

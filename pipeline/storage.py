@@ -29,6 +29,10 @@ class Storage:
         """A file's bytes; raises `FileNotFoundError`."""
         return self._files.cat_file(self.path(name))
 
+    def read_end(self, name: str, count: int) -> bytes:
+        """The last bytes of a file."""
+        return self._files.cat_file(self.path(name), start=-count)
+
     def write(self, name: str, data: bytes) -> None:
         """Write a file, whole or not at all. Locally its folder must exist."""
         if self.is_local:

@@ -1,15 +1,12 @@
-"""Words and tables about a build and a store, for the terminal and for programs."""
+"""Words and tables about a build and a verification, for the terminal and for programs."""
 
 from collections import Counter
 from dataclasses import asdict
 
-import numpy as np
-
 from data_cards.console import table
 from pipeline.amounts import format_bytes, format_seconds
 from pipeline.build import BuildSummary
-from pipeline.storage import Storage
-from pipeline.store import CLASS_NAMES, SPLITS, FeatureStore
+from pipeline.store import SPLITS
 from pipeline.verify import Verification
 
 
@@ -69,66 +66,6 @@ def build_as_json(summary: BuildSummary) -> dict:
         "shards_made": summary.made,
         "shards_kept": summary.kept,
     }
-
-
-def describe_store(store: FeatureStore) -> dict:
-    """What a store is, as plain values."""
-    columns = store.columns
-    pictures = np.unique(columns["picture"], return_index=True)[1]
-    counts = Counter(
-        (columns["split"][row], CLASS_NAMES[columns["label"][row]], columns["source"][row]) for row in pictures
-    )
-    size = Storage(store.path).bytes()
-    return {
-        "store": str(store.path),
-        "complete": True,
-        "simulated": bool(store.attributes["simulated"]),
-        "format_version": store.attributes["format_version"],
-        "fingerprint": store.fingerprint,
-        "settings": store.attributes["settings"],
-        "versions": {"program": store.attributes["program"], **store.attributes["versions"]},
-        "dtype": str(store.features.dtype),
-        "shape": list(store.features.shape),
-        "chunks": list(store.features.chunks),
-        "shards": list(store.features.shards),
-        "pictures": [
-            {"split": split, "class": label, "source": source, "pictures": counts[split, label, source]}
-            for split, label, source in sorted(counts, key=lambda key: (SPLITS.index(key[0]), key[1:]))
-        ],
-        "variants": dict(sorted(Counter(columns["variant"].tolist()).items())),
-        "upsampled": int((columns["scale"][pictures] > 1).sum()),
-        "set_aside": store.attributes["set_aside"],
-        "roots": store.attributes["roots"],
-        "bytes": size,
-        "bytes_per_sample": round(size / len(store)),
-    }
-
-
-def format_store(facts: dict) -> str:
-    """`describe_store`'s values as text."""
-    settings = facts["settings"]
-    features = settings["features"]
-    rows = [[one["split"], one["class"], one["source"], one["pictures"]] for one in facts["pictures"]]
-    named = [
-        ["samples", f"{facts['shape'][0]} of {' x '.join(map(str, facts['shape'][1:]))}, {facts['dtype']}"],
-        ["chunk, shard", f"{facts['chunks']}, {facts['shards']}"],
-        ["size on disk", f"{format_bytes(facts['bytes'])}, {format_bytes(facts['bytes_per_sample'])} a sample"],
-        ["fit", f"{features['fit']} to {features['size']} px, {features['resample']}"],
-        ["variants", f"{settings['variants']}: " + ", ".join(f"{k} ({n})" for k, n in facts["variants"].items())],
-        ["upsampled", f"{facts['upsampled']} pictures"],
-        ["set aside", f"{len(facts['set_aside'])} files"],
-        ["seed", settings["seed"]],
-        ["versions", ", ".join(f"{name} {value}" for name, value in facts["versions"].items())],
-        ["fingerprint", facts["fingerprint"]],
-        ["made from", ", ".join(facts["roots"])],
-    ]
-    head = "simulation: made-up sample pictures\n\n" if facts["simulated"] else ""
-    return (
-        head
-        + table(rows, ["split", "class", "source", "pictures"])
-        + "\n\n"
-        + "\n".join(f"{name:13} {value}" for name, value in named)
-    )
 
 
 def describe_verification(found: Verification, left: Verification, problems: list[str]) -> str:

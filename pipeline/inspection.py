@@ -1,0 +1,154 @@
+"""What a store is, or how far the build of one has come, as plain values and as text."""
+
+from collections import Counter
+
+import numpy as np
+import zarr
+
+from data_cards.console import table
+from data_cards.errors import UserError
+from pipeline.amounts import format_bytes
+from pipeline.plan import Plan
+from pipeline.provenance import PLANNED, unpack_pictures
+from pipeline.settings import BuildSettings
+from pipeline.storage import Storage
+from pipeline.store import CLASS_NAMES, KINDS, PLANES, SPLITS, FeatureStore, partial_name
+from pipeline.writer import read_records, shard_file
+
+_INDICES_READ = 8  # shards whose index is read for the compression
+
+
+def describe_store(store: FeatureStore) -> dict:
+    """What a store is, as plain values."""
+    columns = store.columns
+    pictures = np.unique(columns["picture"], return_index=True)[1]
+    counts = Counter(
+        (columns["split"][row], CLASS_NAMES[columns["label"][row]], columns["source"][row]) for row in pictures
+    )
+    size = Storage(store.path).bytes()
+    return {
+        "store": str(store.path),
+        "complete": True,
+        "simulated": bool(store.attributes["simulated"]),
+        "format_version": store.attributes["format_version"],
+        "fingerprint": store.fingerprint,
+        "settings": store.attributes["settings"],
+        "versions": {"program": store.attributes["program"], **store.attributes["versions"]},
+        "dtype": str(store.features.dtype),
+        "shape": list(store.features.shape),
+        "chunks": list(store.features.chunks),
+        "shards": list(store.features.shards),
+        "pictures": [
+            {"split": split, "class": label, "source": source, "pictures": counts[split, label, source]}
+            for split, label, source in sorted(counts, key=lambda key: (SPLITS.index(key[0]), key[1:]))
+        ],
+        "variants": dict(sorted(Counter(columns["variant"].tolist()).items())),
+        "upsampled": int((columns["scale"][pictures] > 1).sum()),
+        "set_aside": store.attributes["set_aside"],
+        "roots": store.attributes["roots"],
+        "bytes": size,
+        "bytes_per_sample": round(size / len(store)),
+        "compression": {kind: round(share, 3) for kind, share in measure_compression(store).items()},
+    }
+
+
+def measure_compression(store: FeatureStore) -> dict[str, float]:
+    """Stored size over raw size for each kind of plane, over a few shards."""
+    storage = Storage(store.path)
+    rows, _, height, width = store.features.shards
+    count = -(-len(store) // rows)
+    sizes = np.zeros(len(KINDS))
+    samples = 0
+    for shard in np.unique(np.linspace(0, count - 1, _INDICES_READ).astype(int)):
+        stored = read_chunk_sizes(storage, int(shard), rows)
+        samples += np.count_nonzero(stored[:, 0])
+        sizes += stored.sum(axis=0)
+    raw = samples * height * width * (len(PLANES) // len(KINDS)) * store.features.dtype.itemsize
+    return dict(zip(KINDS, (sizes / raw).tolist(), strict=True))
+
+
+def read_chunk_sizes(storage: Storage, shard: int, rows: int) -> np.ndarray:
+    """Stored bytes of every chunk of a shard, int64 (rows, kinds); 0 for rows behind the last.
+
+    The index ends the file: an offset and a size of 8 bytes for each chunk, then 4 bytes of
+    checksum (Zarr v3, codec sharding_indexed).
+    """
+    length = rows * len(KINDS) * 16
+    tail = storage.read_end(shard_file(shard), length + 4)[:length]
+    sizes = np.frombuffer(tail, dtype="<u8").reshape(rows, len(KINDS), 2)[..., 1]
+    return np.where(sizes == np.iinfo(np.uint64).max, 0, sizes).astype(np.int64)
+
+
+def describe_progress(path: str) -> dict:
+    """How far the build under way is whose store will be `path`; None where there is none.
+
+    Raises
+    ------
+    UserError : no build is under way there
+    """
+    storage = Storage(partial_name(path))
+    try:
+        group = zarr.open_group(storage.url, mode="r")
+        settings = BuildSettings.from_json(group.attrs["settings"])
+        plan = Plan(unpack_pictures(storage.read(PLANNED)), [], settings)
+    except (FileNotFoundError, KeyError) as error:
+        raise UserError(f"{path}: no feature store, and no build under way there") from error
+    done = {shard for shard, record in read_records(storage).items() if record.key == plan.shard_key(shard)}
+    missing = [shard for shard in range(plan.shards) if shard not in done]
+    return {
+        "store": path,
+        "complete": False,
+        "settings": settings.as_json(),
+        "fingerprint": plan.fingerprint,
+        "versions": dict(group.attrs["versions"]),
+        "pictures": len(plan.pictures),
+        "samples": plan.rows,
+        "shards": plan.shards,
+        "shards_done": len(done),
+        "shards_missing": missing,
+        "bytes": storage.bytes(),
+    }
+
+
+def format_progress(facts: dict) -> str:
+    """`describe_progress`'s values as text."""
+    missing = facts["shards_missing"]
+    named = ", ".join(map(str, missing[:20])) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
+    return (
+        f"{facts['store']}: the build is not finished; {facts['shards_done']} of {facts['shards']} shards are done, "
+        f"{format_bytes(facts['bytes'])}\n"
+        f"{facts['pictures']} pictures, {facts['samples']} samples, fingerprint {facts['fingerprint']}\n"
+        f"missing shards: {named or 'none'}\n"
+        "`pipeline build` with the same settings goes on"
+    )
+
+
+def format_store(facts: dict) -> str:
+    """`describe_store`'s values as text."""
+    settings = facts["settings"]
+    features = settings["features"]
+    rows = [[one["split"], one["class"], one["source"], one["pictures"]] for one in facts["pictures"]]
+    named = [
+        ["samples", f"{facts['shape'][0]} of {' x '.join(map(str, facts['shape'][1:]))}, {facts['dtype']}"],
+        ["chunk, shard", f"{facts['chunks']}, {facts['shards']}"],
+        ["size on disk", f"{format_bytes(facts['bytes'])}, {format_bytes(facts['bytes_per_sample'])} a sample"],
+        [
+            "compression",
+            ", ".join(f"{kind} {share:.2f}" for kind, share in facts["compression"].items()) + " of the raw size",
+        ],
+        ["fit", f"{features['fit']} to {features['size']} px, {features['resample']}"],
+        ["variants", f"{settings['variants']}: " + ", ".join(f"{k} ({n})" for k, n in facts["variants"].items())],
+        ["upsampled", f"{facts['upsampled']} pictures"],
+        ["set aside", f"{len(facts['set_aside'])} files"],
+        ["seed", settings["seed"]],
+        ["versions", ", ".join(f"{name} {value}" for name, value in facts["versions"].items())],
+        ["fingerprint", facts["fingerprint"]],
+        ["made from", ", ".join(facts["roots"])],
+    ]
+    head = "simulation: made-up sample pictures\n\n" if facts["simulated"] else ""
+    return (
+        head
+        + table(rows, ["split", "class", "source", "pictures"])
+        + "\n\n"
+        + "\n".join(f"{name:13} {value}" for name, value in named)
+    )

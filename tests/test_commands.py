@@ -1,0 +1,163 @@
+"""The `pipeline` commands as a user types them: output, exit statuses, errors of one line."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+import zarr
+from click.testing import CliRunner
+
+from pipeline import plan as plan_module
+from pipeline.cli import main
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(one) for one in arguments])
+
+
+def build(source, out, *arguments):
+    return run("build", "--src", source, "--out", out, "--size", 16, "--workers", 0, *arguments)
+
+
+@pytest.fixture
+def store(kaggle_dir, tmp_path):
+    assert build(kaggle_dir, tmp_path / "a.zarr", "--variants", "clean").exit_code == 0
+    return tmp_path / "a.zarr"
+
+
+def one_line(result, status, *words):
+    """One line on stderr that starts with error and holds the words; no traceback."""
+    assert result.exit_code == status, result.output
+    lines = [line for line in result.stderr.splitlines() if line]
+    assert lines[-1].startswith("error: ")
+    assert sum(line.startswith("error") for line in lines) == 1
+    for word in words:
+        assert word in lines[-1]
+    assert "Traceback" not in result.output
+
+
+def test_build_ends_with_a_table(kaggle_dir, tmp_path):
+    (kaggle_dir / "train/real/camera/broken.jpg").write_bytes(b"no picture")
+    result = build(kaggle_dir, tmp_path / "a.zarr", "--size", 64)
+    assert result.exit_code == 0, result.output
+    for words in ("test     fake     diffusion", "1 files were set aside", "broken.jpg: not a picture",
+                  "32 of 32 pictures were upsampled", "32 pictures, 128 samples"):  # fmt: skip
+        assert words in result.stdout
+    assert "about" in result.stderr
+
+
+def test_build_as_json_and_again(kaggle_dir, tmp_path):
+    result = build(kaggle_dir, tmp_path / "a.zarr", "--json")
+    facts = json.loads(result.stdout)
+    assert (facts["samples"], facts["shards_made"], facts["added"]) == (128, 1, 32)
+    facts = json.loads(build(kaggle_dir, tmp_path / "a.zarr", "--json").stdout)
+    assert (facts["shards_made"], facts["shards_kept"], facts["added"]) == (0, 1, 0)
+
+
+def test_build_without_a_test_split_says_so(kaggle_dir, tmp_path):
+    result = build(kaggle_dir / "train", tmp_path / "a.zarr")
+    assert "no test split" in result.stdout
+
+
+def test_inspect(store, tmp_path):
+    text = run("inspect", store).stdout
+    for words in ("32 of 9 x 16 x 16, uint8", "magnitude 0.", "cover to 16 px", "fingerprint"):
+        assert words in text
+    facts = json.loads(run("inspect", store, "--json").stdout)
+    assert facts["shape"] == [32, 9, 16, 16]
+    assert set(facts["compression"]) == {"magnitude", "phase", "dct"}
+    picture = tmp_path / "planes.png"
+    assert run("inspect", store, "--png", picture, "--row", 3, "--row", 0).exit_code == 0
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    one_line(run("inspect", store, "--png", picture, "--row", 32), 2, "row 32", "0 to 31")
+
+
+def test_inspect_while_a_build_is_under_way(kaggle_dir, tmp_path, monkeypatch):
+    from pipeline import build as build_module
+
+    monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 16)
+    make_shard = build_module.make_shard
+
+    def stop(task):
+        if task.shard == 2:
+            raise KeyboardInterrupt
+        return make_shard(task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build_module, "make_shard", stop)
+        assert build(kaggle_dir, tmp_path / "a.zarr").exit_code == 130
+    facts = json.loads(run("inspect", tmp_path / "a.zarr", "--json").stdout)
+    assert (facts["complete"], facts["shards_done"], facts["shards_missing"]) == (False, 2, [2, 3, 4, 5, 6, 7])
+    assert "2 of 8 shards are done" in run("inspect", tmp_path / "a.zarr").stdout
+    one_line(run("verify", tmp_path / "a.zarr"), 3, "not finished", "pipeline build")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        pytest.param(["--src", "missing"], 1, ["missing", "no such folder"], id="missing-folder"),
+        pytest.param(["--src", "empty"], 1, ["empty", "expected class folders"], id="empty-folder"),
+        pytest.param(["--src", "real=kaggle/train/real"], 1, ["fake", "--src fake=FOLDER"], id="one-class"),
+        pytest.param(["--src", "kaggle", "--size", "4"], 2, ["size 4", "8 to 8192"], id="size"),
+        pytest.param(["--src", "kaggle", "--val-fraction", "1"], 2, ["fraction 1.0"], id="fraction"),
+        pytest.param(["--src", "kaggle", "--workers", "-1"], 2, ["workers -1"], id="workers"),
+        pytest.param(["--src", "kaggle", "--out", "file/x.zarr"], 1, ["file", "is a file"], id="out-in-file"),
+        pytest.param(["--src", "kaggle", "--out", "file"], 1, ["file", "is a file"], id="out-is-file"),
+        pytest.param(["--src", "kaggle", "--fit", "crop", "--size", "64"], 1, ["smaller than the crop"], id="crop"),
+        pytest.param(["--src", "kaggle", "--out", "gopher://x/y"], 1, ["gopher"], id="unknown-protocol"),
+    ],
+)
+def test_bad_input_to_build(kaggle_dir, tmp_path, monkeypatch, arguments, status, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("x")
+    one_line(run("build", "--workers", 0, *arguments), status, *words)
+    assert not list(tmp_path.glob("*.zarr*"))
+
+
+def test_an_unknown_choice_is_a_wrong_call(kaggle_dir):
+    result = run("build", "--src", kaggle_dir, "--fit", "squeeze")
+    assert result.exit_code == 2
+    assert "cover" in result.stderr
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder(kaggle_dir, tmp_path):
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    one_line(build(kaggle_dir, folder / "a.zarr"), 1, "no permission", "--out")
+
+
+def test_stores_that_cannot_be_read(store, tmp_path):
+    one_line(run("inspect", tmp_path / "none.zarr"), 1, "no such feature store", "pipeline build")
+    (tmp_path / "odd").mkdir()
+    one_line(run("inspect", tmp_path / "odd"), 3, "not a feature store")
+    group = zarr.open_group(store)
+    group.attrs["format_version"] = 99
+    one_line(run("inspect", store), 3, "format version 99", "reads 1")
+    group.attrs.update({"format_version": 1, "complete": False})
+    one_line(run("inspect", store), 3, "incomplete")
+    group.attrs["complete"] = True
+    (store / "label/c/0").write_bytes(b"x")
+    one_line(run("inspect", store), 3, "damaged")
+
+
+def test_help_has_examples():
+    for command in ("build", "inspect", "sample", "verify"):
+        assert f"pipeline {command}" in run(command, "--help").stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_the_installed_command_and_the_module(shell, kaggle_dir, tmp_path):
+    path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
+    for number, command in enumerate(("pipeline", f"{sys.executable} -m pipeline")):
+        line = f"{command} build --src kaggle --size 16 --out {number}.zarr --workers 0"
+        result = subprocess.run(
+            [shell, "-c", line], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
+        assert (tmp_path / f"{number}.zarr").is_dir()
