@@ -22,7 +22,7 @@ from eval.score import Scored, locate_pictures
 from pipeline.store import CLASS_NAMES, FeatureStore
 
 WORST_PER_CLASS = 6
-EXAMPLES_PER_CLASS = 8
+EXAMPLES_PER_CLASS = 6
 
 _SEED = 0
 _SIDE = 320  # twice the shown size, for dense screens

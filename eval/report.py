@@ -19,7 +19,15 @@ from eval.breakdown import (
 from eval.gallery import make_examples, pick_examples, pick_worst
 from eval.html import render_report
 from eval.metrics import THRESHOLD
-from eval.score import Scored, find_run, find_store, find_training_store, locate_pictures, score_split
+from eval.score import (
+    Scored,
+    find_rows,
+    find_run,
+    find_store,
+    find_training_store,
+    locate_pictures,
+    score_samples,
+)
 from eval.words import SIMULATION_NOTICE, summarise
 from pipeline.store import CLASS_NAMES, FeatureStore
 from pipeline.versions import program_version
@@ -72,9 +80,10 @@ def make_report(
         raise UsageError(f"batch size {batch_size}, threads {threads}: expected at least 1 of each")
     opened = find_run(run)
     tested = find_store(opened, store)
+    rows = find_rows(tested, split)
     folder = _make_folder(opened.path if out is None else Path(out))
-    scored = score_split(
-        opened, tested, split, device=device, batch_size=batch_size, threads=threads, progress=progress
+    scored = score_samples(
+        opened, tested, rows, device=device, batch_size=batch_size, threads=threads, progress=progress
     )
     figures = compute_figures(scored, opened, tested, split)
     headline = _choose_scopes(scored)[figures["headline"]]
@@ -88,8 +97,8 @@ def make_report(
     text = json.dumps(figures, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     report = Report(figures, folder / "report.json", folder / "report.html")
     with whole_file(report.json) as json_file, whole_file(report.html) as html_file:
-        json_file.write_text(text, encoding="utf-8")
-        html_file.write_text(html, encoding="utf-8")
+        json_file.write_text(text, encoding="utf-8", errors="replace")
+        html_file.write_text(html, encoding="utf-8", errors="replace")
     return report
 
 

@@ -141,24 +141,23 @@ def find_rows(store: FeatureStore, split: str) -> np.ndarray:
     return rows
 
 
-def score_split(
+def score_samples(
     run: Run,
     store: FeatureStore,
-    split: str = "test",
+    rows: np.ndarray,
     *,
     device: str = "auto",
     batch_size: int = 32,
     threads: int = 4,
     progress: bool = True,
 ) -> Scored:
-    """Score every row of a split, all variants.
+    """Score rows of a store, such as those of `find_rows`.
 
     Raises
     ------
-    UserError : see `find_rows`, or the weights are damaged
+    UserError : the weights are damaged, or give no finite scores
     StoreError : a row cannot be read
     """
-    rows = find_rows(store, split)
     detector = load_detector(run, device)
     probabilities = score_rows(detector, store, rows, batch_size, progress, threads)
     if not np.isfinite(probabilities).all():
