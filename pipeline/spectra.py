@@ -15,10 +15,17 @@ is computed; the other is its mirror image to the last bit. The columns of frequ
 are their own mirror images, where rounding could differ, so their lower half is mirrored too.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy import fft
 
 from pipeline.mirror import fill_mirror_images
+
+if TYPE_CHECKING:
+    import torch
 
 LEVELS = 256
 
@@ -34,8 +41,7 @@ def spectral_planes(rgb: np.ndarray) -> np.ndarray:
     -------
     float32 (9, H, W): magnitude R, G, B; phase R, G, B; DCT R, G, B
     """
-    magnitude, phase, dct = _transform(rgb)
-    planes = _assemble(magnitude.numpy(), phase.numpy(), dct.numpy())
+    planes = _transform(rgb, np.float32, (1.0, 1.0, 1.0))
     # pi and -pi are the same angle; mirroring may have turned one into the other.
     planes[3:6][planes[3:6] == -np.float32(np.pi)] = np.pi
     return planes
@@ -58,16 +64,12 @@ def quantised_planes(rgb: np.ndarray, dtype: str = "uint8") -> np.ndarray:
     (9, H, W) of that type, channels as `spectral_planes`
     """
     height, width = rgb.shape[:2]
-    magnitude, phase, dct = _transform(rgb)
-    magnitude.mul_((LEVELS - 1) / magnitude_bound(height, width))
-    dct.mul_((LEVELS - 1) / dct_bound(height, width))
-    phase.mul_(LEVELS / (2 * np.pi))
-    if dtype == "float16":
-        return _assemble(magnitude.half().numpy(), phase.half().numpy(), dct.half().numpy())
-    # Through int16, because a negative float has no defined uint8. Rounding is odd, so a mirrored
-    # bin's level is the negative modulo 256.
-    steps = phase.round_().short().byte()
-    return _assemble(magnitude.round_().byte().numpy(), steps.numpy(), dct.round_().byte().numpy())
+    scales = (
+        (LEVELS - 1) / magnitude_bound(height, width),
+        LEVELS / (2 * np.pi),
+        (LEVELS - 1) / dct_bound(height, width),
+    )
+    return _transform(rgb, np.dtype(dtype), scales)
 
 
 def magnitude_bound(height: int, width: int) -> float:
@@ -80,12 +82,8 @@ def dct_bound(height: int, width: int) -> float:
     return float(np.log1p(255.0 * np.sqrt(height * width)))
 
 
-def _transform(rgb: np.ndarray) -> tuple:
-    """Log magnitude and phase of the right half (3, H, W // 2 + 1), log DCT (3, H, W), all float32 tensors."""
-    # Loading torch takes a second that commands without spectra need not pay. Its logarithm and
-    # arctangent are vectorised: these two took most of the time with NumPy's.
-    import torch
-
+def _transform(rgb: np.ndarray, dtype: np.dtype, scales: tuple[float, float, float]) -> np.ndarray:
+    """Planes (9, H, W) times a scale a kind; rounded to whole levels modulo 256 where `dtype` is uint8."""
     channels = np.ascontiguousarray(rgb.transpose(2, 0, 1), dtype=np.float32)
     half = fft.rfft2(channels)
     height, width = rgb.shape[:2]
@@ -93,22 +91,71 @@ def _transform(rgb: np.ndarray) -> tuple:
     for row in {0, height // 2} if height % 2 == 0 else {0}:
         for column in {0, width // 2} if width % 2 == 0 else {0}:
             half.imag[:, row, column] = 0
-    real = torch.from_numpy(np.ascontiguousarray(half.real))
-    imaginary = torch.from_numpy(np.ascontiguousarray(half.imag))
-    phase = torch.atan2(imaginary, real)
-    magnitude = real.square_().addcmul_(imaginary, imaginary).sqrt_().log1p_()
-    dct = torch.from_numpy(fft.dctn(channels, axes=(1, 2), norm="ortho", overwrite_x=True)).abs_().log1p_()
-    return magnitude, phase, dct
-
-
-def _assemble(magnitude: np.ndarray, phase: np.ndarray, dct: np.ndarray) -> np.ndarray:
-    """Whole centred planes (9, H, W) of one data type from the parts that `_transform` gives."""
-    width = dct.shape[2]
-    planes = np.empty((9, *dct.shape[1:]), dtype=dct.dtype)
-    for half, whole, odd in ((magnitude, planes[0:3], False), (phase, planes[3:6], True)):
-        half = fft.fftshift(half, axes=1)
-        whole[:, :, width // 2 :] = half[:, :, : width - width // 2]
-        whole[:, :, 0] = half[:, :, -1]  # frequency -W / 2 where the width is even; else overwritten
+    with _one_thread():
+        magnitude, phase = _to_polar(half, dtype, scales[0], scales[1])
+    planes = np.empty((9, height, width), dtype=dtype)
+    for part, whole, odd in ((magnitude, planes[0:3], False), (phase, planes[3:6], True)):
+        part = fft.fftshift(part, axes=1)
+        whole[:, :, width // 2 :] = part[:, :, : width - width // 2]
+        whole[:, :, 0] = part[:, :, -1]  # frequency -W / 2 where the width is even; else overwritten
         fill_mirror_images(whole, odd)
-    planes[6:9] = dct
+    coefficients = fft.dctn(channels, axes=(1, 2), norm="ortho", overwrite_x=True)
+    with _one_thread():
+        _to_log(coefficients, scales[2], planes[6:9])
     return planes
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keep torch to the calling thread: pictures are what is worked on in parallel."""
+    # Loading torch takes a second that commands without spectra need not pay.
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+# Values worked on at a time, so that they stay in the processor's second-level cache from step to step.
+_BLOCK = 65_536
+
+
+def _to_polar(
+    spectrum: np.ndarray, dtype: np.dtype, magnitude_scale: float, phase_scale: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log magnitude and phase of a complex64 spectrum, scaled, each of `dtype` and of its shape."""
+    # Torch's logarithm and arctangent are vectorised; with NumPy's these two took most of the time.
+    import torch
+
+    values = torch.view_as_real(torch.from_numpy(spectrum).reshape(-1))
+    magnitude, phase = np.empty(spectrum.shape, dtype=dtype), np.empty(spectrum.shape, dtype=dtype)
+    outputs = torch.from_numpy(magnitude).reshape(-1), torch.from_numpy(phase).reshape(-1)
+    for start in range(0, len(values), _BLOCK):
+        stop = min(start + _BLOCK, len(values))
+        real, imaginary = values[start:stop, 0].contiguous(), values[start:stop, 1].contiguous()
+        angle = torch.atan2(imaginary, real).mul_(phase_scale)
+        power = real.square_().addcmul_(imaginary, imaginary)
+        _store(power.sqrt_().log1p_().mul_(magnitude_scale), outputs[0][start:stop])
+        _store(angle, outputs[1][start:stop])
+    return magnitude, phase
+
+
+def _to_log(coefficients: np.ndarray, scale: float, out: np.ndarray) -> None:
+    """Scaled log magnitude of float32 coefficients into `out`, contiguous and of the same shape."""
+    import torch
+
+    values, outputs = torch.from_numpy(coefficients).reshape(-1), torch.from_numpy(out).reshape(-1)
+    for start in range(0, len(values), _BLOCK):
+        stop = min(start + _BLOCK, len(values))
+        _store(values[start:stop].abs_().log1p_().mul_(scale), outputs[start:stop])
+
+
+def _store(values: "torch.Tensor", out: "torch.Tensor") -> None:
+    if not out.is_floating_point():
+        # Through int16, because a negative float has no defined uint8. Rounding is odd, so the level
+        # of a mirrored bin is the negative modulo 256.
+        values = values.round_().short()
+    out.copy_(values)
