@@ -9,6 +9,7 @@ import numpy as np
 
 from data_cards.errors import UserError
 from pipeline.features import CLEAN
+from pipeline.storage import Storage
 from pipeline.store import CLASS_NAMES, SPLITS, FeatureStore, open_store
 from train.predict import score_rows
 from train.run_folder import Run, load_detector, newest_run, open_run
@@ -76,7 +77,7 @@ def find_store(run: Run, path: str | Path | None) -> FeatureStore:
     ------
     UserError : it is gone, or made with other feature settings than the run's
     """
-    if path is None and not run.store_path.exists():
+    if path is None and not Storage(run.store_path).exists():
         raise UserError(
             f"{run.path}: its store {run.store_path} is not there; "
             "if it has moved, name it with --store, else build it again"

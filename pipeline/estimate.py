@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,12 +76,12 @@ def refuse_if_too_large(estimate: Estimate, path: str) -> None:
         )
 
 
-def _measure(plan: Plan, pictures: Iterable[Picture]) -> tuple[float, float]:
+def _measure(plan: Plan, pictures: Sequence[Picture]) -> tuple[float, float]:
     """Mean bytes and seconds of a sample."""
     settings = plan.settings
     codec = Zstd(level=1)
-    sizes, spent, began = [], [], time.monotonic()
-    for picture in pictures:
+    sizes, spent, began = [], [], None
+    for picture in [*pictures[:1], *pictures]:
         start = time.monotonic()
         try:
             decoded = decode_picture(read_file(picture.file.path), settings.max_pixels)
@@ -93,10 +93,13 @@ def _measure(plan: Plan, pictures: Iterable[Picture]) -> tuple[float, float]:
             kinds = np.split(planes, len(KINDS))
             packed = [pack(kind) if settings.packing == "mirror" else kind for kind in kinds]
             sizes.append(sum(len(codec.encode(np.ascontiguousarray(kind))) for kind in packed))
+        if began is None:
+            # The first picture pays for loading libraries, so its time does not count.
+            began = time.monotonic()
+            continue
         spent.append((time.monotonic() - start) / plan.variants)
         if time.monotonic() - began > _SECONDS:
             break
-    # The first picture pays for loading libraries.
     return float(np.mean(sizes or [0])), float(np.median(spent or [0]))
 
 

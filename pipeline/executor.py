@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 ATTEMPTS = 3
+_ANSWER = 10.0  # seconds to wait for a scheduler to answer
 _WORKERS = {
     "distributed.scheduler.allowed-failures": 0,  # trying again is up to us
     # Dask has workers give every freed array back to the system at once. Ours are a few megabytes
@@ -115,7 +116,7 @@ def _connect(workers: int, scheduler: str | None, max_memory: int | None) -> Ite
 
     if scheduler is not None:
         try:
-            client = Client(scheduler, timeout="20s", set_as_default=False)
+            client = Client(scheduler, timeout=_ANSWER, set_as_default=False)
         except (OSError, ValueError) as error:
             raise UserError(f"{scheduler}: no Dask scheduler answers there; start one with `dask scheduler`") from error
         with client:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import zarr
+from zarr.codecs import ZstdCodec
 
 from data_cards.facts import PictureFacts
 from data_cards.layout import PictureFile
@@ -45,7 +46,8 @@ def write_provenance(group: zarr.Group, data: bytes) -> None:
         shape=(len(data),),
         dtype="uint8",
         chunks=(_CHUNK,),
-        compressors=None,
+        # For its checksum, and because Zarr fills up the last chunk.
+        compressors=ZstdCodec(level=1, checksum=True),
         dimension_names=("byte",),
         attributes={"description": "the pictures, in the order of their rows, as gzipped JSON lines"},
         overwrite=True,

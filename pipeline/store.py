@@ -10,7 +10,6 @@ the sha256 of every shard's file.
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import zarr
@@ -58,7 +57,7 @@ class FeatureStore:
 
     Attributes
     ----------
-    path : the store's folder
+    path : the store's folder, absolute, or its URL
     group : zarr group of everything
     features : zarr array, uint8 or float16, (N, 9, H, W), in levels
     settings : what it was built with
@@ -66,7 +65,7 @@ class FeatureStore:
     attributes : all attributes of the group
     """
 
-    path: Path
+    path: str
     group: zarr.Group
     features: zarr.Array
     settings: BuildSettings
@@ -137,7 +136,7 @@ def open_store(path: str | os.PathLike) -> FeatureStore:
         raise StoreError(f"{path}: the store is incomplete; run the same `pipeline build` again to finish it")
     try:
         store = FeatureStore(
-            path=Path(path),
+            path=os.path.abspath(path) if storage.is_local else path,
             group=group,
             features=group["features"],
             settings=BuildSettings.from_json(attributes["settings"]),

@@ -25,7 +25,7 @@ BATCHES = [np.array(rows) for rows in ([3, 90, 4], [0, 1], [95], [7, 7, 7], [50,
 @pytest.mark.parametrize("threads", [1, 3, 8])
 @pytest.mark.parametrize("ahead", [0, 1, 2, 20])
 def test_batches_are_the_rows_of_plain_zarr(store, threads, ahead):
-    plain = zarr.open_array(store.path / "features", mode="r")[:]
+    plain = zarr.open_array(f"{store.path}/features", mode="r")[:]
     got = [batch.clone() for batch in read_batches(store, BATCHES, threads=threads, ahead=ahead)]
     assert [batch.shape[0] for batch in got] == [len(rows) for rows in BATCHES]
     for batch, rows in zip(got, BATCHES, strict=True):
@@ -40,7 +40,7 @@ def test_buffers_are_reused(store):
 
 
 def test_a_batch_stands_until_the_next_is_asked_for(store):
-    plain = zarr.open_array(store.path / "features", mode="r")[:]
+    plain = zarr.open_array(f"{store.path}/features", mode="r")[:]
     reading = read_batches(store, BATCHES, threads=4, ahead=3)
     first = next(reading)
     list(store.features[:10])  # time for the threads to run ahead

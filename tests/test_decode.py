@@ -4,9 +4,9 @@ import io
 
 import numpy as np
 import pytest
+from conftest import draw_noise
 from PIL import Image, PngImagePlugin
 
-from conftest import draw_noise
 from data_cards.decode import decode_picture
 from data_cards.errors import PictureError
 from data_cards.facts import read_facts

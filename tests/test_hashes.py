@@ -4,9 +4,9 @@ import io
 
 import numpy as np
 import pytest
+from conftest import draw_noise
 from PIL import Image
 
-from conftest import draw_noise
 from data_cards.facts import read_facts
 from data_cards.hashes import MAX_DISTANCE, group_near_duplicates, hash_thumbnail
 

@@ -29,8 +29,16 @@ def test_same_size_as_torchvisions(depth):
 
 def test_torchvisions_names():
     names = set(ResNet(18).state_dict())
-    assert {"conv1.weight", "bn1.running_mean", "layer1.0.conv1.weight", "layer2.0.downsample.0.weight",
-            "layer2.0.downsample.1.num_batches_tracked", "layer4.1.bn2.bias", "fc.weight", "fc.bias"} <= names
+    assert {
+        "conv1.weight",
+        "bn1.running_mean",
+        "layer1.0.conv1.weight",
+        "layer2.0.downsample.0.weight",
+        "layer2.0.downsample.1.num_batches_tracked",
+        "layer4.1.bn2.bias",
+        "fc.weight",
+        "fc.bias",
+    } <= names
     assert "layer1.0.downsample.0.weight" not in names
     assert "layer1.0.downsample.0.weight" in ResNet(50).state_dict()
     assert ResNet(50).layer2[0].conv2.stride == (2, 2)  # "v1.5"

@@ -176,7 +176,8 @@ def test_scene_is_linear_light_and_a_function_of_its_seed():
     one, again, other = (draw_scene(np.random.default_rng(seed), 96, 128) for seed in (5, 5, 6))
     assert one.shape == (96, 128, 3)
     assert one.dtype == np.float32
-    assert one.min() >= 0 and one.max() <= 1
+    assert one.min() >= 0
+    assert one.max() <= 1
     assert np.array_equal(one, again)
     assert np.abs(one - other).mean() > 0.01
 
@@ -191,8 +192,7 @@ def test_many_scenes_are_finite_and_not_blank():
 @pytest.mark.parametrize("red_at", [(0, 0), (0, 1), (1, 0), (1, 1)])
 @pytest.mark.parametrize("gradient_corrected", [False, True])
 def test_camera_without_noise_keeps_a_flat_colour(red_at, gradient_corrected):
-    camera = Camera(red_at, blur=0.5, shot_noise=0, read_noise=0, gradient_corrected=gradient_corrected,
-                    sharpening=0.5)
+    camera = Camera(red_at, blur=0.5, shot_noise=0, read_noise=0, gradient_corrected=gradient_corrected, sharpening=0.5)
     scene = np.broadcast_to(np.array([0.6, 0.2, 0.05], np.float32), (32, 48, 3))
     levels = camera(np.random.default_rng(0), scene)
     assert levels.shape == (16, 24, 3)
@@ -206,11 +206,14 @@ def test_camera_noise_is_strongest_where_the_mosaic_was_sampled():
     assert red[::2, ::2].std() > 1.2 * red[1::2, 1::2].std()  # interpolated: a mean of four samples
 
 
-@pytest.mark.parametrize(("label", "source", "has_peak"), [
-    ("real", "camera-a", False),
-    ("real", "camera-b", False),
-    ("fake", "generator-a", True),
-])
+@pytest.mark.parametrize(
+    ("label", "source", "has_peak"),
+    [
+        ("real", "camera-a", False),
+        ("real", "camera-b", False),
+        ("fake", "generator-a", True),
+    ],
+)
 def test_only_transposed_convolution_leaves_a_checkerboard(label, source, has_peak):
     levels = MAKERS[label][source](np.random.default_rng(0), np.full((256, 256, 3), 0.2, np.float32))
     spectrum = np.abs(np.fft.fft2(levels.astype(float), axes=(0, 1)))
@@ -249,11 +252,14 @@ def test_interrupted_run_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    pytest.param({"train_per_source": 0}, "train pictures per source 0", id="no-pictures"),
-    pytest.param({"size": 100}, "size 100: expected a multiple of 8", id="odd-size"),
-    pytest.param({"size": 16}, "size 16", id="tiny"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param({"train_per_source": 0}, "train pictures per source 0", id="no-pictures"),
+        pytest.param({"size": 100}, "size 100: expected a multiple of 8", id="odd-size"),
+        pytest.param({"size": 16}, "size 16", id="tiny"),
+    ],
+)
 def test_bad_arguments_are_named(tmp_path, arguments, message):
     with pytest.raises(UsageError, match=message):
         make_sample(tmp_path / "set", **arguments)

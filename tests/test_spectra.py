@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from conftest import draw_noise
 from PIL import Image
 
-from conftest import draw_noise
 from pipeline.fit import as_array, fit_picture
 from pipeline.settings import FeatureSettings
 from pipeline.spectra import dct_bound, magnitude_bound, quantised_planes, spectral_planes

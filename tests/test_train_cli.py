@@ -65,8 +65,12 @@ def test_help_has_an_example_and_every_setting(call):
 
 
 def test_as_a_module(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "train", "run", "--store", str(tmp_path / "absent.zarr")],
-                          capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-m", "train", "run", "--store", str(tmp_path / "absent.zarr")],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert "pipeline build" in done.stderr
@@ -87,8 +91,7 @@ sys.argv = ["train", "run", "--batch-size", "8"]
 main()
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
-                          env=environment)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 128 + signal.SIGINT, done.stderr
     assert done.stderr.splitlines()[-1] == (
         "stopped in epoch 1, after 1 of 3 steps; go on with `train run --resume --run runs/001-resnet18-32px`"

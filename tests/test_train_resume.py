@@ -115,8 +115,7 @@ sys.argv = ["train", "run", "--store", {str(store)!r}, "--run", {str(path)!r}, "
             "--batch-size", "8", "--device", "cpu", "--precision", "float32", "--save-minutes", "0"]
 main()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
-                          cwd=Path(__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.returncode == -signal.SIGKILL, done.stderr
     state = torch.load(path / "state.pt", weights_only=True)["position"]
     assert (state["epoch"], state["batch"]) == (2, 1)

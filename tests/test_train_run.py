@@ -52,7 +52,7 @@ def test_settings_and_store_are_recorded(run, store):
     assert run.settings == TrainSettings(store=str(store), run=str(run.path), epochs=3, **SMALL)
     assert run.build_settings == opened.settings
     assert run.store_fingerprint == opened.fingerprint
-    assert run.store_path == store.resolve()
+    assert run.store_path == str(store.resolve())
     assert run.class_names == ("real", "fake")
     record = json.loads((run.path / "settings.json").read_text())
     assert record["versions"]["torch"] == torch.__version__
@@ -256,6 +256,7 @@ def test_training_imports_no_transform():
         "import sys, train.cli, train.loop; "
         "print(sorted({'scipy.fft', 'scipy.fftpack', 'pipeline.spectra', 'pipeline.features'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                          cwd=Path(__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
+    )
     assert done.stdout.strip() == "[]"

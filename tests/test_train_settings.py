@@ -83,8 +83,11 @@ def test_weight_decay_spares_biases_and_batch_norm():
 
 
 def test_device_that_is_not_there():
-    absent = next(name for name, there in (("mps", torch.backends.mps.is_available()),
-                                           ("cuda", torch.cuda.is_available())) if not there)
+    absent = next(
+        name
+        for name, there in (("mps", torch.backends.mps.is_available()), ("cuda", torch.cuda.is_available()))
+        if not there
+    )
     with pytest.raises(UsageError, match=f"device {absent}: not available"):
         pick_device(absent)
     with pytest.raises(UsageError, match="device abacus: expected one of"):

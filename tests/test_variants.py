@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-
 from conftest import draw_noise
+
 from data_cards.errors import UsageError
 from pipeline.variants import Variant, apply_variant, count_variants, draw_variants
 

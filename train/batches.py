@@ -56,10 +56,7 @@ def read_batches(
 
     def start(number: int) -> list[Future]:
         target = buffers[number % count].numpy()
-        return [
-            pool.submit(_read_row, store, int(row), target[place])
-            for place, row in enumerate(batches[number])
-        ]
+        return [pool.submit(_read_row, store, int(row), target[place]) for place, row in enumerate(batches[number])]
 
     try:
         reading = deque(start(number) for number in range(count - 1))
@@ -115,6 +112,5 @@ def _read_row(store: FeatureStore, row: int, target: np.ndarray) -> None:
         image = store.columns["image"][row]
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise StoreError(
-            f"{store.path}: row {row} ({image}) cannot be read ({reason}); "
-            "the store is damaged, build it again"
+            f"{store.path}: row {row} ({image}) cannot be read ({reason}); the store is damaged, build it again"
         ) from error

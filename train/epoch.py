@@ -85,9 +85,7 @@ def _train_epoch(training: Training, batches: list[np.ndarray]) -> None:
     unread: list[tuple[int, torch.Tensor, torch.Tensor]] = []
     begun = saved = time.monotonic()
     seconds_before = position.seconds
-    bar = progress(
-        what=f"epoch {position.epoch}/{settings.epochs}", unit="samples", total=sum(map(len, batches))
-    )
+    bar = progress(what=f"epoch {position.epoch}/{settings.epochs}", unit="samples", total=sum(map(len, batches)))
     bar.leave = False  # the epoch's line takes its place
     bar.n = bar.initial = position.seen  # of a resumed epoch, for a true rate
     training.detector.train()
@@ -121,9 +119,7 @@ def take_step(
     # Dropout is seeded by the step: a resumed run draws what an uninterrupted one would have.
     torch.manual_seed(draw_seed(training.settings.seed, step))
     labels = torch.from_numpy(training.labels[rows]).to(training.device)
-    with torch.autocast(
-        training.device.type, dtype=torch.bfloat16, enabled=training.precision == torch.bfloat16
-    ):
+    with torch.autocast(training.device.type, dtype=torch.bfloat16, enabled=training.precision == torch.bfloat16):
         logits = training.detector(levels)
     logits = logits.float()
     loss = functional.cross_entropy(logits, labels, label_smoothing=training.settings.label_smoothing)

@@ -84,16 +84,13 @@ def resume(run: str | Path, changes: dict | None = None) -> Summary:
     UserError : the run or its store cannot be used; and as `train`
     """
     before = read_run(run)
-    settings = replace(before.settings, **{"store": str(before.store_path), **(changes or {})})
+    settings = replace(before.settings, **{"store": before.store_path, **(changes or {})})
     different = settings.differences(before.settings)
     if different:
         told = ", ".join(
-            f"{name} {getattr(settings, name)} (the run has {getattr(before.settings, name)})"
-            for name in different
+            f"{name} {getattr(settings, name)} (the run has {getattr(before.settings, name)})" for name in different
         )
-        raise UsageError(
-            f"{run}: cannot be resumed with other settings: {told}; leave them out, or begin a new run"
-        )
+        raise UsageError(f"{run}: cannot be resumed with other settings: {told}; leave them out, or begin a new run")
     with StopSignals() as stop:
         training = _prepare(settings, stop)
         if training.store.fingerprint != before.store_fingerprint:

@@ -34,13 +34,10 @@ def probability_fake(logits: np.ndarray) -> np.ndarray:
     return np.where(difference >= 0, 1 / (1 + small), small / (1 + small))
 
 
-def predict_probabilities(
-    detector: Detector, levels: np.ndarray | torch.Tensor, batch_size: int = 32
-) -> np.ndarray:
+def predict_probabilities(detector: Detector, levels: np.ndarray | torch.Tensor, batch_size: int = 32) -> np.ndarray:
     """Probability of "fake", float64 (N,), of features in memory, uint8 (N, 9, H, W)."""
     logits = [
-        predict_logits(detector, levels[start : start + batch_size])
-        for start in range(0, len(levels), batch_size)
+        predict_logits(detector, levels[start : start + batch_size]) for start in range(0, len(levels), batch_size)
     ]
     return probability_fake(np.concatenate(logits)) if logits else np.zeros(0)
 

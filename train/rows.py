@@ -61,6 +61,5 @@ def _check_classes(store: FeatureStore, rows: np.ndarray, what: str, advice: str
     labels = np.unique(store.columns["label"][rows])
     if len(labels) < len(CLASS_NAMES):
         raise UserError(
-            f"{store.path}: all {len(rows)} {what} rows are {CLASS_NAMES[labels[0]]}; "
-            f"two classes are needed: {advice}"
+            f"{store.path}: all {len(rows)} {what} rows are {CLASS_NAMES[labels[0]]}; two classes are needed: {advice}"
         )

@@ -61,7 +61,7 @@ class Run:
     path: Path
     settings: TrainSettings
     build_settings: BuildSettings
-    store_path: Path
+    store_path: str
     store_fingerprint: str
     class_names: tuple[str, ...]
     history: list[dict]
@@ -83,7 +83,7 @@ def create_run(settings: TrainSettings, store: FeatureStore) -> Path:
             "created": datetime.now(UTC).isoformat(timespec="microseconds"),
             "train": settings.as_json(),
             "store": {
-                "path": str(store.path.resolve()),
+                "path": store.path,
                 "fingerprint": store.fingerprint,
                 "settings": store.settings.as_json(),
             },
@@ -126,8 +126,7 @@ def open_run(path: str | Path) -> Run:
     run = read_run(path)
     if not _weights(run.path, BEST).exists():
         raise UserError(
-            f"{run.path}: has no finished epoch yet; "
-            f"go on with `train run --resume --run {quote(str(run.path))}`"
+            f"{run.path}: has no finished epoch yet; go on with `train run --resume --run {quote(str(run.path))}`"
         )
     return run
 
@@ -143,14 +142,13 @@ def read_run(path: str | Path) -> Run:
         record = json.loads(file.read_text(encoding="utf-8"))
         if record["run_version"] != RUN_VERSION:
             raise UserError(
-                f"{path}: a run of version {record['run_version']}, this program reads {RUN_VERSION}; "
-                "train it again"
+                f"{path}: a run of version {record['run_version']}, this program reads {RUN_VERSION}; train it again"
             )
         return Run(
             path=path,
             settings=TrainSettings.from_json(record["train"]),
             build_settings=BuildSettings.from_json(record["store"]["settings"]),
-            store_path=Path(record["store"]["path"]),
+            store_path=record["store"]["path"],
             store_fingerprint=record["store"]["fingerprint"],
             class_names=tuple(record["class_names"]),
             history=_read_history(path / HISTORY),
@@ -247,9 +245,7 @@ def _make(path: Path, exist_ok: bool) -> None:
     try:
         path.mkdir(parents=True, exist_ok=exist_ok)
     except NotADirectoryError as error:
-        raise UsageError(
-            f"{path}: cannot be made, a part of its path is a file; give another --run"
-        ) from error
+        raise UsageError(f"{path}: cannot be made, a part of its path is a file; give another --run") from error
 
 
 def _number(path: Path) -> int:

@@ -49,9 +49,7 @@ class Position:
         self.batch, self.loss_sum, self.correct, self.seen, self.seconds = 0, 0.0, 0, 0, 0.0
 
 
-def save_state(
-    folder: Path, position: Position, network: nn.Module, optimiser: torch.optim.Optimizer
-) -> None:
+def save_state(folder: Path, position: Position, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
     """Write the state of a run, whole or not at all."""
     # In memory first: PyTorch's own writer hides that a disk is full.
     buffer = io.BytesIO()
