@@ -6,10 +6,10 @@ from eval.words import SCOPES, write_score
 
 
 def format_report(report: dict) -> str:
-    """The report's figures (as in `report.json`) as tables, the summary first."""
-    parts = [report["notice"], _headline(report), "\n".join(report["summary"]), _scores(report), _confusion(report)]
+    """The report's figures (as in `report.json`) as tables, then the summary, where a terminal stops."""
+    parts = [report["notice"], _headline(report), _scores(report), _confusion(report)]
     parts += [_sources(report), _bands(report), _shortcuts(report["shortcuts"])]
-    parts += [report["notice"]]
+    parts += [report["notice"], "\n".join(report["summary"])]
     return "\n\n".join(part for part in parts if part)
 
 
