@@ -28,7 +28,7 @@ def draw_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list
     for row in rows:
         if not 0 <= row < len(store):
             raise UsageError(f"row {row}: the store has rows 0 to {len(store) - 1}")
-    figure = Figure(figsize=(1.9 * len(PLANES), 2.35 * len(rows) + 0.3), layout="constrained")
+    figure = Figure(figsize=(1.9 * len(PLANES), 1.95 * len(rows) + 0.3), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), len(PLANES), squeeze=False)
     for line, row in zip(axes, rows, strict=True):

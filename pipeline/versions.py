@@ -14,7 +14,9 @@ def feature_versions() -> dict[str, str]:
         "numpy": numpy.__version__,
         "scipy": scipy.__version__,
         "pillow": PIL.__version__,
-        "libjpeg": str(features.version("jpg")),
+        "libjpeg": str(features.version("libjpeg_turbo") or features.version("jpg")),
+        # From the package's metadata: loading PyTorch takes seconds. What it was built for does not count.
+        "torch": version("torch").partition("+")[0],
     }
 
 
