@@ -11,9 +11,10 @@ MAX_ROWS = 2048
 
 
 def measure_statistics(features: zarr.Array, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Statistics over the first `MAX_ROWS` of the given rows.
+    """Statistics over the given rows, or over `MAX_ROWS` of them, evenly spaced.
 
-    Rows stand in seeded random order in a store, so the first ones are a fair sample.
+    Rows stand in seeded random order in a store, and added ones behind the old, so these are a
+    fair sample of a store that has grown too.
 
     Parameters
     ----------
@@ -25,8 +26,9 @@ def measure_statistics(features: zarr.Array, rows: np.ndarray) -> tuple[np.ndarr
     mean, std : float32 (9, H, W), in levels 0..255; 0 and 1 where there are no rows
     """
     shape = features.shape[1:]
-    chosen = rows[:MAX_ROWS]
-    if len(chosen) == 0:
+    count = min(len(rows), MAX_ROWS)
+    chosen = rows[np.arange(count) * len(rows) // max(count, 1)]
+    if count == 0:
         return np.zeros(shape, np.float32), np.ones(shape, np.float32)
     # 2048 * 255^2 fits 32 bits.
     exact = np.uint32 if features.dtype == np.uint8 else np.float64
@@ -36,6 +38,6 @@ def measure_statistics(features: zarr.Array, rows: np.ndarray) -> tuple[np.ndarr
         levels = features[int(row)].astype(exact)
         total += levels
         squares += levels * levels
-    mean = total / len(chosen)
-    variance = np.maximum(squares / len(chosen) - mean**2, 0)
+    mean = total / count
+    variance = np.maximum(squares / count - mean**2, 0)
     return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)

@@ -14,6 +14,7 @@ from pipeline import plan as plan_module
 from pipeline.build import build_store
 from pipeline.features import features_of_file
 from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.statistics import MAX_ROWS, measure_statistics
 from pipeline.store import CLASS_NAMES, COLUMNS, PLANES, open_store, partial_name
 from pipeline.variants import draw_variants
 
@@ -179,3 +180,12 @@ def test_the_place_of_the_pictures_does_not_matter_for_the_features(tmp_path):
     one, other = open_store(tmp_path / "a.zarr"), open_store(tmp_path / "b.zarr")
     assert one.fingerprint == other.fingerprint
     assert (one.features[:] == other.features[:]).all()
+
+
+def test_statistics_of_many_rows_take_some_of_all_parts():
+    levels = np.arange(5000, dtype=np.uint8).reshape(5000, 1, 1, 1)
+    rows = np.arange(1, 5000, 2)
+    mean, std = measure_statistics(levels, rows)
+    chosen = levels[rows[np.arange(MAX_ROWS) * 2500 // MAX_ROWS]].astype(np.float64)
+    assert mean == pytest.approx(chosen.mean(), rel=1e-6)
+    assert std == pytest.approx(chosen.std(), rel=1e-6)
