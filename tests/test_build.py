@@ -14,7 +14,7 @@ from pipeline import plan as plan_module
 from pipeline.build import build_store
 from pipeline.features import features_of_file
 from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.statistics import MAX_ROWS, measure_statistics
+from pipeline.statistics import MAX_LEVELS, MAX_ROWS, choose_rows
 from pipeline.store import CLASS_NAMES, COLUMNS, PLANES, open_store, partial_name
 from pipeline.variants import draw_variants
 
@@ -183,9 +183,11 @@ def test_the_place_of_the_pictures_does_not_matter_for_the_features(tmp_path):
 
 
 def test_statistics_of_many_rows_take_some_of_all_parts():
-    levels = np.arange(5000, dtype=np.uint8).reshape(5000, 1, 1, 1)
-    rows = np.arange(1, 5000, 2)
-    mean, std = measure_statistics(levels, rows)
-    chosen = levels[rows[np.arange(MAX_ROWS) * 2500 // MAX_ROWS]].astype(np.float64)
-    assert mean == pytest.approx(chosen.mean(), rel=1e-6)
-    assert std == pytest.approx(chosen.std(), rel=1e-6)
+    assert choose_rows(np.arange(7), 100).tolist() == [0, 1, 2, 3, 4, 5, 6]
+    rows = choose_rows(np.arange(1, 5000, 2), 100)
+    assert len(rows) == MAX_ROWS
+    assert rows[0] == 1
+    assert rows[-1] >= 4993
+    assert set(np.diff(rows)) == {2, 4}
+    assert choose_rows(np.arange(1000), MAX_LEVELS // 4).tolist() == [0, 250, 500, 750]
+    assert len(choose_rows(np.arange(0), 100)) == 0
