@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from data_cards.errors import UserError
-from pipeline.features import CLEAN
 from pipeline.storage import Storage
 from pipeline.store import CLASS_NAMES, SPLITS, FeatureStore, open_store
+from pipeline.variants import CLEAN
 from train.predict import score_rows
 from train.run_folder import Run, load_detector, newest_run, open_run
 

@@ -14,8 +14,7 @@ from data_cards.errors import PictureError, UserError
 from data_cards.facts import read_file
 from data_cards.scan import Picture
 from pipeline.amounts import format_bytes, format_seconds
-from pipeline.features import features_of_picture
-from pipeline.fit import fit_picture
+from pipeline.features import features_of_variants
 from pipeline.packing import pack
 from pipeline.plan import Plan
 from pipeline.storage import Storage
@@ -87,9 +86,8 @@ def _measure(plan: Plan, pictures: Sequence[Picture]) -> tuple[float, float]:
             decoded = decode_picture(read_file(picture.file.path), settings.max_pixels)
         except PictureError:
             continue  # the build itself will name it
-        fitted = fit_picture(decoded, settings.features)
-        for variant in draw_variants(settings.variants, settings.seed, picture.facts.sha256):
-            planes = features_of_picture(fitted, variant, settings.features)
+        variants = draw_variants(settings.variants, settings.seed, picture.facts.sha256)
+        for planes in features_of_variants(decoded, variants, settings.features):
             kinds = np.split(planes, len(KINDS))
             packed = [pack(kind) if settings.packing == "mirror" else kind for kind in kinds]
             sizes.append(sum(len(codec.encode(np.ascontiguousarray(kind))) for kind in packed))

@@ -1,5 +1,6 @@
 """The one path from a picture to its features, for the build and for a verdict alike."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,17 +8,30 @@ from PIL import Image
 
 from data_cards.decode import decode_picture
 from data_cards.facts import read_file
-from pipeline.fit import as_array, fit_picture
+from pipeline.degrade import apply_steps
+from pipeline.fit import as_array, enlarge_to_fit, fit_picture
 from pipeline.settings import MAX_PIXELS, FeatureSettings
 from pipeline.spectra import quantised_planes
-from pipeline.variants import Variant, apply_variant
-
-CLEAN = Variant("clean")
+from pipeline.variants import CLEAN, Variant
 
 
-def features_of_picture(fitted: Image.Image, variant: Variant, settings: FeatureSettings) -> np.ndarray:
-    """Features (9, size, size) of one variant of a fitted RGB picture."""
-    return quantised_planes(as_array(apply_variant(fitted, variant)), settings.dtype)
+def features_of_variants(
+    picture: Image.Image, variants: Iterable[Variant], settings: FeatureSettings
+) -> Iterator[np.ndarray]:
+    """Features (9, size, size) of each variant of an RGB picture; the picture itself is fitted once.
+
+    Raises
+    ------
+    PictureError : the picture cannot be fitted
+    """
+    fitted = fit_picture(picture, settings)
+    for variant in variants:
+        if variant.before_fit:
+            # A change may leave too little for a crop of native pixels; every variant has its row all the same.
+            changed = fit_picture(enlarge_to_fit(apply_steps(picture, variant.steps), settings), settings)
+        else:
+            changed = apply_steps(fitted, variant.steps)
+        yield quantised_planes(as_array(changed), settings.dtype)
 
 
 def features_of_file(path: str | Path, settings: FeatureSettings, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -28,4 +42,4 @@ def features_of_file(path: str | Path, settings: FeatureSettings, max_pixels: in
     PictureError : the file cannot be read or used; the message is the reason
     """
     picture = decode_picture(read_file(Path(path)), max_pixels)
-    return features_of_picture(fit_picture(picture, settings), CLEAN, settings)
+    return next(features_of_variants(picture, (CLEAN,), settings))

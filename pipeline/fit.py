@@ -31,6 +31,15 @@ def fit_picture(picture: Image.Image, settings: FeatureSettings) -> Image.Image:
     return picture.resize((size, size), Image.Resampling[settings.resample.upper()], box=box)
 
 
+def enlarge_to_fit(picture: Image.Image, settings: FeatureSettings) -> Image.Image:
+    """The picture, enlarged where it is too small to be fitted."""
+    if explain_misfit(picture.width, picture.height, settings) is None:
+        return picture
+    factor = settings.size / min(picture.size)
+    size = tuple(max(round(side * factor), settings.size) for side in picture.size)
+    return picture.resize(size, Image.Resampling[settings.resample.upper()])
+
+
 def explain_misfit(width: int, height: int, settings: FeatureSettings) -> str | None:
     """Why a picture of this size cannot be fitted; None where it can."""
     if settings.fit == "crop" and min(width, height) < settings.size:

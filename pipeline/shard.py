@@ -9,8 +9,7 @@ import numpy as np
 from data_cards.decode import decode_picture
 from data_cards.errors import PictureError, UserError
 from data_cards.facts import read_file
-from pipeline.features import features_of_picture
-from pipeline.fit import fit_picture
+from pipeline.features import features_of_variants
 from pipeline.plan import Plan
 from pipeline.settings import BuildSettings
 from pipeline.storage import Storage
@@ -67,10 +66,11 @@ def make_shard(task: ShardTask) -> ShardRecord:
             data = read_file(Path(path))
             if hashlib.sha256(data).digest() != sha256:
                 raise PictureError("has changed since the scan; run the build again")
-            fitted = fit_picture(decode_picture(data, task.settings.max_pixels), features)
+            picture = decode_picture(data, task.settings.max_pixels)
+            variants = draw_variants(task.settings.variants, task.settings.seed, sha256)[first:last]
+            for planes in features_of_variants(picture, variants, features):
+                samples[row] = planes
+                row += 1
         except PictureError as error:
             raise UserError(f"{path}: {error}") from error
-        for variant in draw_variants(task.settings.variants, task.settings.seed, sha256)[first:last]:
-            samples[row] = features_of_picture(fitted, variant, features)
-            row += 1
     return write_shard(Storage(task.url), task.shard, task.key, task.start, samples)

@@ -1,16 +1,13 @@
 """Variants of a picture: named recipes, drawn from (seed, sha256 of the file, number).
 
 So a picture's variants are the same whatever the order, the number of workers, or which other
-pictures are in the set. A new recipe is a new entry in `RECIPES`; a new kind of change a new
-branch in `apply_variant`.
+pictures are in the set. A new recipe is a new entry in `RECIPES`; a new kind of change a new step
+in `pipeline.degrade`.
 """
 
-import io
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
-
-from PIL import Image
+from dataclasses import dataclass
 
 from data_cards.errors import UsageError
 from data_cards.splits import draw_key
@@ -23,19 +20,31 @@ JPEG_DRAWS = 3
 
 @dataclass(frozen=True)
 class Variant:
-    """One variant: its name within the recipe and its drawn parameters (empty: left as it is)."""
+    """One variant of a picture.
+
+    Attributes
+    ----------
+    name : within the recipe
+    steps : what is done, as `pipeline.degrade.apply_steps` takes it; none leaves it as it is
+    before_fit : whether it is done to the picture as it was decoded, as what happens on the web
+        is; else to the fitted one
+    """
 
     name: str
-    parameters: dict = field(default_factory=dict)
+    steps: tuple[dict, ...] = ()
+    before_fit: bool = False
 
     @property
     def jpeg_quality(self) -> int:
-        """The JPEG quality drawn; -1 where none was."""
-        return self.parameters.get("quality", -1)
+        """The quality of the last JPEG step; -1 where there is none."""
+        return next((step["quality"] for step in reversed(self.steps) if step["do"] == "jpeg"), -1)
 
     def parameters_as_json(self) -> str:
-        """The drawn parameters as JSON with sorted keys."""
-        return json.dumps(self.parameters, sort_keys=True)
+        """What was done, with the drawn parameters, as JSON."""
+        return json.dumps({"steps": self.steps, "before_fit": self.before_fit}, sort_keys=True)
+
+
+CLEAN = Variant("clean")
 
 
 def draw_variants(recipe: str, seed: int, sha256: bytes) -> tuple[Variant, ...]:
@@ -55,32 +64,53 @@ def check_recipe(recipe: str) -> str:
     return recipe
 
 
-def apply_variant(picture: Image.Image, variant: Variant) -> Image.Image:
-    """The picture (RGB, already fitted) changed as the variant says."""
-    if not variant.parameters:
-        return picture
-    return _reencode_jpeg(picture, **variant.parameters)
-
-
-def _reencode_jpeg(picture: Image.Image, quality: int, subsampling: str) -> Image.Image:
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=quality, subsampling=subsampling)
-    return Image.open(buffer, formats=("JPEG",)).convert("RGB")
-
-
 def _draw_clean(seed: int, sha256: bytes) -> tuple[Variant, ...]:
-    return (Variant("clean"),)
+    return (CLEAN,)
 
 
 def _draw_train(seed: int, sha256: bytes) -> tuple[Variant, ...]:
-    draws = [Variant("clean")]
+    draws = [CLEAN]
     for number in range(1, JPEG_DRAWS + 1):
         key = draw_key(seed, sha256, f"variant-{number}")
         # Two independent draws from one 64-bit number; the remainder's bias is below 1e-17.
         subsampling, rest = key % len(SUBSAMPLINGS), key // len(SUBSAMPLINGS)
         quality = JPEG_QUALITIES[rest % len(JPEG_QUALITIES)]
-        draws.append(Variant(f"jpeg-{number}", {"quality": quality, "subsampling": SUBSAMPLINGS[subsampling]}))
+        draws.append(Variant(f"jpeg-{number}", (_jpeg(quality, SUBSAMPLINGS[subsampling]),)))
     return tuple(draws)
 
 
-RECIPES: dict[str, Callable[[int, bytes], tuple[Variant, ...]]] = {"train": _draw_train, "clean": _draw_clean}
+def _draw_stress(seed: int, sha256: bytes) -> tuple[Variant, ...]:
+    """A fixed grid of what is done to pictures; only the noise is drawn."""
+    web = [{"do": "limit", "longest": 768, "filter": "lanczos"}, _jpeg(60)]
+    hard = [{"do": "limit", "longest": 512, "filter": "lanczos"}, _jpeg(40)]
+    screenshot = [{"do": "scale", "factor": 0.7, "filter": "bilinear"}, {"do": "crop", "share": 0.96}, _jpeg(80)]
+    chains = {
+        **{f"jpeg-{quality}": [_jpeg(quality)] for quality in (95, 90, 75, 60, 45, 30)},
+        **{f"webp-{quality}": [{"do": "webp", "quality": quality}] for quality in (80, 50)},
+        "double-jpeg": [_jpeg(60), _jpeg(90)],
+        **{
+            f"scale-{factor:g}": [{"do": "scale-and-back", "factor": factor, "filter": "bicubic"}]
+            for factor in (0.75, 0.5, 0.25, 2)
+        },
+        **{f"blur-{sigma}": [{"do": "blur", "sigma": sigma}] for sigma in (1, 2)},
+        **{
+            f"noise-{sigma}": [{"do": "noise", "sigma": sigma, "seed": draw_key(seed, sha256, f"noise-{sigma}")}]
+            for sigma in (2, 5)
+        },
+        **{f"crop-{share:g}": [{"do": "crop", "share": share}] for share in (0.75, 0.5)},
+        "screenshot": screenshot,
+        "web": web,
+        "hard": hard,
+    }
+    return (CLEAN, *(Variant(name, tuple(steps), before_fit=True) for name, steps in chains.items()))
+
+
+def _jpeg(quality: int, subsampling: str = "4:2:0") -> dict:
+    return {"do": "jpeg", "quality": quality, "subsampling": subsampling}
+
+
+RECIPES: dict[str, Callable[[int, bytes], tuple[Variant, ...]]] = {
+    "train": _draw_train,
+    "clean": _draw_clean,
+    "stress": _draw_stress,
+}

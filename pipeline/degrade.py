@@ -1,0 +1,88 @@
+"""What happens to pictures on their way: codecs, scaling, blur, noise, crops, one function each.
+
+A step is a plain dict, `{"do": "jpeg", "quality": 60, "subsampling": "4:2:0"}`, so that a store's
+columns can say what was done. Every step takes an RGB picture and gives one, and the same step gives
+the same pixels.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+
+def apply_steps(picture: Image.Image, steps: Sequence[dict]) -> Image.Image:
+    """The RGB picture after the steps, in order."""
+    for step in steps:
+        arguments = {name: value for name, value in step.items() if name != "do"}
+        picture = STEPS[step["do"]](picture, **arguments)
+    return picture
+
+
+def save_jpeg(picture: Image.Image, quality: int, subsampling: str) -> Image.Image:
+    """Saved as JPEG, quality 1 to 95 by libjpeg's scale, subsampling such as "4:2:0"."""
+    return _save(picture, "JPEG", quality=quality, subsampling=subsampling)
+
+
+def save_webp(picture: Image.Image, quality: int) -> Image.Image:
+    """Saved as lossy WebP, quality 0 to 100."""
+    return _save(picture, "WEBP", quality=quality)
+
+
+def scale(picture: Image.Image, factor: float, filter: str) -> Image.Image:
+    """Both sides resampled by a factor, to whole pixels, at least one; `filter` by Pillow's name."""
+    return _resize(picture, (picture.width * factor, picture.height * factor), filter)
+
+
+def scale_and_back(picture: Image.Image, factor: float, filter: str) -> Image.Image:
+    """Resampled by a factor and then to its own size again."""
+    return _resize(scale(picture, factor, filter), picture.size, filter)
+
+
+def limit(picture: Image.Image, longest: int, filter: str) -> Image.Image:
+    """Made smaller, where it is larger, until its long side has so many pixels."""
+    factor = longest / max(picture.size)
+    return scale(picture, factor, filter) if factor < 1 else picture
+
+
+def blur(picture: Image.Image, sigma: float) -> Image.Image:
+    """Gaussian blur with a standard deviation in pixels."""
+    return picture.filter(ImageFilter.GaussianBlur(sigma))
+
+
+def add_noise(picture: Image.Image, sigma: float, seed: int) -> Image.Image:
+    """Independent Gaussian noise with a standard deviation in levels of 255, rounded and clipped."""
+    levels = np.asarray(picture, dtype=np.float32)
+    noise = np.random.default_rng(seed).standard_normal(levels.shape, dtype=np.float32)
+    return Image.fromarray(np.clip(np.rint(levels + sigma * noise), 0, 255).astype(np.uint8))
+
+
+def crop_middle(picture: Image.Image, share: float) -> Image.Image:
+    """The middle, with that share of both sides, at least one pixel."""
+    width, height = (max(round(side * share), 1) for side in picture.size)
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))
+
+
+STEPS: dict[str, Callable[..., Image.Image]] = {
+    "jpeg": save_jpeg,
+    "webp": save_webp,
+    "scale": scale,
+    "scale-and-back": scale_and_back,
+    "limit": limit,
+    "blur": blur,
+    "noise": add_noise,
+    "crop": crop_middle,
+}
+
+
+def _save(picture: Image.Image, form: str, **options: object) -> Image.Image:
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return Image.open(buffer, formats=(form,)).convert("RGB")
+
+
+def _resize(picture: Image.Image, size: tuple[float, float], filter: str) -> Image.Image:
+    width, height = (max(round(side), 1) for side in size)
+    return picture.resize((width, height), Image.Resampling[filter.upper()])
