@@ -78,7 +78,7 @@ def test_sizes_after_a_condition():
     picture = draw_noise(1, 400, 1000)
     sizes = {name: change(picture, name).size for name in ("crop-0.75", "crop-0.5", "web", "hard")}
     assert sizes == {"crop-0.75": (300, 750), "crop-0.5": (200, 500), "web": (307, 768), "hard": (205, 512)}
-    assert change(draw_noise(1, 30, 40), "web").size == (40, 30)
+    assert change(draw_noise(1, 40, 30), "web").size == (40, 30)
 
 
 def test_noise_has_its_strength_and_is_drawn_for_the_picture():
