@@ -8,8 +8,8 @@ from markupsafe import Markup
 
 from eval.gallery import Example
 from eval.metrics import METRICS
-from eval.plots import draw_histogram, draw_roc
-from eval.words import INTERVAL_NOTE, SCOPES, write_score, write_value
+from eval.plots import draw_conditions, draw_histogram, draw_roc
+from eval.words import INTERVAL_NOTE, SCOPES, write_score, write_share, write_value
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -33,9 +33,11 @@ def render_report(report: dict, worst: list[Example], examples: list[Example]) -
         interval_note=INTERVAL_NOTE,
         score=write_score,
         value=write_value,
+        share=write_share,
         # Our own drawings: their only words are our own.
         roc=Markup(draw_roc(report["roc"])),
         histogram=Markup(draw_histogram(report["histogram"], report["threshold"]["value"])),
+        curves=Markup(draw_conditions(report["conditions"])),
         command=f"eval report --run {quote(run)} --store {quote(store)} --split {report['split']}",
         worst=worst,
         examples=examples,

@@ -72,6 +72,45 @@ def draw_histogram(histogram: dict, threshold: float) -> str:
         return _as_svg(figure, "Scores of both classes")
 
 
+def draw_conditions(conditions: list[dict]) -> str:
+    """Scores against strength, a panel for each kind of change, as SVG; empty without conditions.
+
+    `conditions` as `eval.conditions.describe_conditions` returns them; each curve begins at the clean picture.
+    """
+    families = dict.fromkeys(one["family"] for one in conditions if one["strength"] is not None)
+    if not families:
+        return ""
+    curves = {
+        "AUROC": (lambda scores: scores["auroc"], _INK, "-"),
+        "photographs called fake": (lambda scores: scores["false_positive_rate"], _REAL, "--"),
+        "generated called real": (lambda scores: scores["false_negative_rate"], _FAKE, ":"),
+    }
+    clean = next(one for one in conditions if one["strength"] is None)
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": "conditions"}):
+        figure = Figure(figsize=(10.5, 2.7 * -(-len(families) // 3) + 0.4), layout="constrained")
+        FigureCanvasSVG(figure)
+        panels = figure.subplots(-(-len(families) // 3), 3, squeeze=False, sharey=True).ravel()
+        for axes, family in zip(panels, families, strict=False):
+            points = [clean, *(one for one in conditions if one["family"] == family)]
+            ticks = ["clean", *(f"{one['strength']:g}" for one in points[1:])]
+            for name, (pick, colour, line) in curves.items():
+                estimates = [pick(one["scores"]) for one in points]
+                values = [_number(estimate["value"]) for estimate in estimates]
+                axes.plot(values, color=colour, ls=line, lw=2, marker="o", ms=4, label=name)
+                low, high = ([_number(one[bound]) for one in estimates] for bound in ("low", "high"))
+                axes.fill_between(range(len(points)), low, high, color=colour, alpha=0.12, lw=0)
+            axes.set(title=family, ylim=(-0.02, 1.02), xticks=range(len(points)), xticklabels=ticks)
+            axes.grid(axis="y", alpha=0.6, lw=0.6)
+        for axes in panels[len(families) :]:
+            axes.set_axis_off()
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+        return _as_svg(figure, "Scores against the strength of each change")
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
 def _new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)

@@ -16,6 +16,8 @@ from eval.breakdown import (
     describe_roc,
     describe_sources,
 )
+from eval.conditions import RECIPE as STRESS
+from eval.conditions import describe_conditions
 from eval.gallery import make_examples, pick_examples, pick_worst
 from eval.html import render_report
 from eval.metrics import THRESHOLD
@@ -129,6 +131,7 @@ def compute_figures(scored: Scored, run: Run, store: FeatureStore, split: str) -
         "scopes": {name: describe(part) for name, part in scopes.items()},
         "sources": {name: describe_sources(part) for name, part in scopes.items()},
         "quality_bands": describe_quality_bands(scored),
+        "conditions": describe_conditions(scored) if store.settings.variants == STRESS else [],
         "roc": describe_roc(scopes[headline]),
         "histogram": describe_histogram(scopes[headline]),
         "shortcuts": describe_shortcuts(scopes[headline].first_of_each_picture(), training),

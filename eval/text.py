@@ -2,13 +2,13 @@
 
 from data_cards.console import table
 from eval.metrics import METRICS
-from eval.words import SCOPES, write_score
+from eval.words import SCOPES, write_score, write_share
 
 
 def format_report(report: dict) -> str:
     """The report's figures (as in `report.json`) as tables, then the summary, where a terminal stops."""
     parts = [report["notice"], _headline(report), _scores(report), _confusion(report)]
-    parts += [_sources(report), _bands(report), _shortcuts(report["shortcuts"])]
+    parts += [_sources(report), _bands(report), _conditions(report), _shortcuts(report["shortcuts"])]
     parts += [report["notice"], "\n".join(report["summary"])]
     return "\n\n".join(part for part in parts if part)
 
@@ -66,6 +66,24 @@ def _bands(report: dict) -> str:
         for one in report["quality_bands"]
     ]
     return table(rows, ["JPEG quality", "real", "fake", "accuracy", "95% interval", "AUROC", "95% interval"])
+
+
+def _conditions(report: dict) -> str:
+    if not report["conditions"]:
+        return ""
+    rows = [
+        [
+            one["condition"],
+            *write_score("auroc", one["scores"]["auroc"]),
+            *write_score("false_positive_rate", one["scores"]["false_positive_rate"]),
+            *write_score("false_negative_rate", one["scores"]["false_negative_rate"]),
+            *(write_share(one["flip_rate"]) if one["flip_rate"] else ("", "")),
+        ]
+        for one in report["conditions"]
+    ]
+    columns = ["AUROC", METRICS["false_positive_rate"].title, METRICS["false_negative_rate"].title, "verdicts changed"]
+    headers = ["condition"] + [text for column in columns for text in (column, "95% interval")]
+    return table(rows, headers)
 
 
 def _shortcuts(baseline: dict) -> str:

@@ -16,6 +16,8 @@ SCOPES = {"clean": "pictures as they are", "all": "all variants"}
 # Below so many pictures of a class the summary warns of the small number.
 FEW_PICTURES = 30
 
+# From this share of wrong verdicts on a class on, the detector calls everything by the other class's name.
+_BLIND = 0.9
 _GUESSING = 0.5  # AUROC of a detector that knows nothing
 
 
@@ -24,6 +26,7 @@ def summarise(report: dict) -> list[str]:
     headline = report["scopes"][report["headline"]]
     sentences = [_tell_mistakes(headline["scores"]), _tell_ranking(headline["scores"]["auroc"])]
     sentences += _tell_shortcuts(headline["scores"]["auroc"], report["shortcuts"])
+    sentences += _tell_conditions(report["conditions"])
     fewest = min(headline["samples_by_class"].values())
     if fewest < FEW_PICTURES:
         sentences.append(f"Mind the small number: one class has only {_count(fewest, 'test picture')}.")
@@ -54,6 +57,11 @@ def write_score(name: str, estimate: dict) -> tuple[str, str]:
     """A score of `METRICS` and its interval, as text."""
     percent = METRICS[name].percent
     return write_value(estimate["value"], percent), write_interval(estimate, percent)
+
+
+def write_share(estimate: dict) -> tuple[str, str]:
+    """A share of pictures and its interval, in per cent."""
+    return write_value(estimate["value"], True), write_interval(estimate, True)
 
 
 def _tell_mistakes(scores: dict) -> str:
@@ -103,6 +111,28 @@ def _tell_shortcuts(auroc: dict, baseline: dict) -> list[str]:
             "generated pictures by anything else."
         ]
     return [f"{sentence} The network is not clearly better than that."]
+
+
+def _tell_conditions(conditions: list[dict]) -> list[str]:
+    """The conditions under which verdicts change most, and those that turn everything into one class."""
+    changed = [one for one in conditions if one["flip_rate"]]
+    if not changed:
+        return []
+    worst = max(changed, key=lambda one: one["flip_rate"]["value"])
+    sentences = [
+        f"What is done to a picture changes verdicts: most of all {worst['condition']}, which changes "
+        f"{_of_hundred(worst['flip_rate'])} of 100."
+    ]
+    for rate, words in (("false_positive_rate", "generated"), ("false_negative_rate", "photographs")):
+        blind = [
+            one["condition"]
+            for one in changed
+            if one["scores"][rate]["value"] is not None and one["scores"][rate]["value"] >= _BLIND
+        ]
+        if blind:
+            whole = "photographs" if words == "generated" else "generated pictures"
+            sentences.append(f"After {', '.join(blind)} it calls nearly all {whole} {words}: there it knows nothing.")
+    return sentences
 
 
 def _of_hundred(estimate: dict) -> str:

@@ -73,7 +73,7 @@ def main() -> None:
     "--variants",
     type=click.Choice(list(RECIPES)),
     default=DEFAULTS.variants,
-    help="train: the picture and three JPEG draws; clean: the picture alone.",
+    help="train: the picture and three JPEG draws; clean: the picture alone; stress: test pictures in 22 conditions.",
 )
 @click.option("--seed", type=int, default=DEFAULTS.seed, help="Of the variants, the split and the order.")
 @click.option(

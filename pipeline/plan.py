@@ -18,7 +18,7 @@ from pipeline.fit import explain_misfit, resampling_factor
 from pipeline.grow import Growth, grow_pictures
 from pipeline.settings import BuildSettings
 from pipeline.store import CLASS_NAMES, COLUMNS, FORMAT_VERSION, PLANES
-from pipeline.variants import count_variants, draw_variants
+from pipeline.variants import TEST_RECIPES, count_variants, draw_variants
 from pipeline.versions import feature_versions
 
 SHARD_BYTES = 64 * 2**20  # of features before compression
@@ -169,6 +169,8 @@ def plan_build(found: PictureSet, settings: BuildSettings, base: Sequence[Pictur
             set_aside.append(SetAside(str(picture.file.path), reason))
         else:
             fitting.append(picture)
+    if settings.variants in TEST_RECIPES:
+        fitting = [picture for picture in fitting if picture.file.split == "test"] or fitting
     growth = grow_pictures(base, fitting, settings)
     missing = set(CLASS_NAMES) - {picture.file.label for picture in growth.pictures}
     if missing:

@@ -114,3 +114,5 @@ RECIPES: dict[str, Callable[[int, bytes], tuple[Variant, ...]]] = {
     "clean": _draw_clean,
     "stress": _draw_stress,
 }
+# Made of test pictures alone, where there are some: nobody trains on them.
+TEST_RECIPES = ("stress",)

@@ -239,6 +239,7 @@ def words(auroc: dict, alone: dict, lead: dict, pictures: int = 100) -> str:
         summarise(
             {
                 "headline": "clean",
+                "conditions": [],
                 "scopes": {"clean": {"scores": scores, "samples_by_class": {"real": pictures, "fake": 100}}},
                 "shortcuts": {"shortcuts": [{"auroc": alone}], "lead": lead},
             }

@@ -1,0 +1,67 @@
+"""The stress test: how the same pictures score under each condition of a stress store.
+
+A condition is a variant of the `stress` recipe. Families of one kind of change, such as JPEG, are
+ordered by strength, so that they make curves.
+"""
+
+import numpy as np
+
+from eval.bootstrap import Estimate, draw_counts, estimate_scores, make_estimate
+from eval.metrics import THRESHOLD
+from eval.score import Scored
+from pipeline.variants import CLEAN
+
+RECIPE = "stress"
+# What is shown of each condition.
+SCORES = ("auroc", "accuracy", "false_positive_rate", "false_negative_rate")
+
+
+def describe_conditions(scored: Scored, threshold: float = THRESHOLD) -> list[dict]:
+    """Scores of every condition, in the recipe's order, and how often it changes a verdict.
+
+    Parameters
+    ----------
+    scored : rows of a stress store, every picture in every condition
+    threshold : from which on a picture is called fake
+
+    Returns
+    -------
+    For each condition its name, `family` and `strength` (None for those alone in their kind), the
+    scores, and `flip_rate`: the share of pictures whose verdict differs from the clean picture's.
+    """
+    names = list(dict.fromkeys(scored.columns["variant"].tolist()))
+    clean = _by_picture(scored[scored.is_clean])
+    conditions = []
+    for name in names:
+        part = _by_picture(scored[scored.columns["variant"] == name])
+        estimates = estimate_scores(part.labels, part.probability_fake, part.groups, threshold)
+        flips = (part.probability_fake >= threshold) != (clean.probability_fake >= threshold)
+        family, strength = _split_name(name)
+        conditions.append(
+            {
+                "condition": name,
+                "family": family,
+                "strength": strength,
+                "samples": len(part),
+                "scores": {score: estimates[score].as_json() for score in SCORES},
+                "flip_rate": None if name == CLEAN.name else _estimate_share(flips, part.groups).as_json(),
+            }
+        )
+    return conditions
+
+
+def _by_picture(scored: Scored) -> Scored:
+    return scored[np.argsort(scored.columns["picture"], kind="stable")]
+
+
+def _split_name(name: str) -> tuple[str, float | None]:
+    family, _, strength = name.rpartition("-")
+    try:
+        return (family, float(strength)) if family else (name, None)
+    except ValueError:
+        return name, None
+
+
+def _estimate_share(happened: np.ndarray, groups: np.ndarray) -> Estimate:
+    draws = np.concatenate([counts @ happened / counts.sum(axis=1) for counts in draw_counts(groups)])
+    return make_estimate(float(happened.mean()), draws, groups)
