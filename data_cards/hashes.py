@@ -21,6 +21,7 @@ _THUMBNAIL = 64
 _SIDE = 16
 # Frequencies weaker than this (grey levels times thumbnail side) carry rounding noise, not content.
 _FAINT = 0.5
+_PAIRS_AT_A_TIME = 1_000_000  # bounds the memory: some 100 MB
 
 
 def hash_thumbnail(grey: Image.Image) -> bytes:
@@ -54,17 +55,22 @@ def group_near_duplicates(hashes: list[bytes]) -> np.ndarray:
 
 def _find_close_pairs(hashes: np.ndarray) -> np.ndarray:
     """Pairs (P, 2) of rows at most `MAX_DISTANCE` bits apart; a pair may come up more than once."""
+    words = hashes.view(np.uint64)
     blocks = hashes.view(np.uint16)  # 16 blocks of 16 bits
     assert blocks.shape[1] == MAX_DISTANCE + 1
     found = [np.zeros((0, 2), dtype=np.int64)]
     for block in blocks.T:
         order = np.argsort(block, kind="stable")
-        starts = np.flatnonzero(np.diff(block[order], prepend=-1))
-        for bucket in np.split(order, starts[1:]):
-            for position in range(len(bucket) - 1):
-                one, others = bucket[position], bucket[position + 1 :]
-                distance = np.bitwise_count(hashes[others] ^ hashes[one]).sum(axis=1)
-                close = others[distance <= MAX_DISTANCE]
-                if len(close):
-                    found.append(np.stack([np.full(len(close), one), close], axis=1))
+        ordered = block[order]
+        # Of a run of equal blocks every member meets the one `step` places behind it, for each step in turn.
+        first = np.arange(len(order) - 1)
+        for step in range(1, len(order)):
+            first = first[first + step < len(order)]
+            first = first[ordered[first] == ordered[first + step]]
+            if not len(first):
+                break
+            for part in np.array_split(first, -(-len(first) // _PAIRS_AT_A_TIME)):
+                one, other = order[part], order[part + step]
+                close = np.bitwise_count(words[one] ^ words[other]).sum(axis=1) <= MAX_DISTANCE
+                found.append(np.stack([one[close], other[close]], axis=1))
     return np.concatenate(found)
