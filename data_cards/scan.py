@@ -76,14 +76,6 @@ def scan_sources(
     return PictureSet(pictures, set_aside)
 
 
-def find_leaks(pictures: list[Picture]) -> list[list[Picture]]:
-    """Near-duplicate groups that stand in more than one split."""
-    groups: dict[int, list[Picture]] = {}
-    for picture in pictures:
-        groups.setdefault(picture.group, []).append(picture)
-    return [members for members in groups.values() if len({one.file.split for one in members}) > 1]
-
-
 def _drop_repeated(files: Iterable[PictureFile]) -> list[PictureFile]:
     """Each file once, though folders given twice may hold it twice; two different classes are an error."""
     seen: dict[str, PictureFile] = {}

@@ -20,6 +20,7 @@ from eval.conditions import RECIPE as STRESS
 from eval.conditions import describe_conditions
 from eval.gallery import make_examples, pick_examples, pick_worst
 from eval.html import render_report
+from eval.leaked import find_leaked
 from eval.metrics import THRESHOLD
 from eval.score import (
     Scored,
@@ -110,13 +111,15 @@ def compute_figures(scored: Scored, run: Run, store: FeatureStore, split: str) -
     headline = next(iter(scopes))
     training = find_training_store(run, store)
     simulated = bool(store.attributes.get("simulated"))
+    leaked = find_leaked(scored, store, training, split)
+    unleaked = _leave_out(scored, leaked, headline)
     figures = {
         "report_version": REPORT_VERSION,
         "program_version": program_version(),
         "simulated": simulated,
         "notice": SIMULATION_NOTICE if simulated else None,
         "summary": [],
-        "warnings": _find_warnings(scored, run, store, split, training),
+        "warnings": _find_warnings(scored, run, store, split, training, leaked),
         "run": {"path": str(run.path), "created": run.created, "settings": run.settings.as_json()},
         "store": {"path": str(store.path), "fingerprint": store.fingerprint, "settings": store.settings.as_json()},
         "split": split,
@@ -128,7 +131,7 @@ def compute_figures(scored: Scored, run: Run, store: FeatureStore, split: str) -
             "seed": SEED,
         },
         "headline": headline,
-        "scopes": {name: describe(part) for name, part in scopes.items()},
+        "scopes": {name: describe(part) for name, part in (scopes | unleaked).items()},
         "sources": {name: describe_sources(part) for name, part in scopes.items()},
         "quality_bands": describe_quality_bands(scored),
         "conditions": describe_conditions(scored) if store.settings.variants == STRESS else [],
@@ -148,8 +151,16 @@ def _choose_scopes(scored: Scored) -> dict[str, Scored]:
     return scopes if len(clean) == len(scored) else {**scopes, "all": scored}
 
 
+def _leave_out(scored: Scored, leaked: np.ndarray, headline: str) -> dict[str, Scored]:
+    """The headline's rows without leaked pictures, where there are leaked ones and both classes are left."""
+    kept = scored[~leaked]
+    kept = kept[kept.is_clean] if headline == "clean" else kept
+    both = len(np.unique(kept.labels)) == len(CLASS_NAMES)
+    return {"unleaked": kept} if leaked.any() and both else {}
+
+
 def _find_warnings(
-    scored: Scored, run: Run, store: FeatureStore, split: str, training: FeatureStore | None
+    scored: Scored, run: Run, store: FeatureStore, split: str, training: FeatureStore | None, leaked: np.ndarray
 ) -> list[str]:
     warnings = []
     if split == "train":
@@ -161,14 +172,12 @@ def _find_warnings(
             f"the store has changed since {run.path} was trained, or is another: "
             "whether the run was trained on pictures of this split cannot be checked"
         )
-    elif training is not store:
-        seen = training.columns["sha256"][np.isin(training.columns["split"], ["train", "val"])]
-        known = len(np.unique(scored.columns["picture"][np.isin(scored.columns["sha256"], seen)]))
-        if known:
-            warnings.append(
-                f"{known} of {scored.count_pictures()} pictures were in the run's training or validation split: "
-                "the scores flatter"
-            )
+    if leaked.any():
+        warnings.append(
+            f"{len(np.unique(scored.columns['picture'][leaked]))} of {scored.count_pictures()} pictures were in the "
+            "run's training or validation split, as themselves or as near-duplicates: the scores flatter; "
+            "those without leaked pictures do not"
+        )
     return warnings
 
 

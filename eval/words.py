@@ -11,7 +11,7 @@ INTERVAL_NOTE = (
     "“all alike” stands where every resample gives the same score, “none” where too few pictures "
     "leave most resamples without a class: then there is no saying how sure the score is"
 )
-SCOPES = {"clean": "pictures as they are", "all": "all variants"}
+SCOPES = {"clean": "pictures as they are", "all": "all variants", "unleaked": "without leaked pictures"}
 
 # Below so many pictures of a class the summary warns of the small number.
 FEW_PICTURES = 30

@@ -14,7 +14,8 @@ import zarr
 
 from data_cards.console import note, progress, warn
 from data_cards.errors import UserError
-from data_cards.scan import Picture, find_leaks, scan_sources
+from data_cards.leaks import find_leaks
+from data_cards.scan import Picture, scan_sources
 from pipeline.estimate import Estimate, estimate_build, refuse_if_too_large
 from pipeline.executor import ATTEMPTS, check_workers, count_cores, run_tasks
 from pipeline.lock import lock_folder
@@ -78,6 +79,7 @@ def build_store(
     scheduler: str | None = None,
     max_memory: int | None = None,
     dry_run: bool = False,
+    allow_leakage: bool = False,
 ) -> BuildSummary:
     """Build a feature store, or add to one; see `scan_sources` for what `sources` may be.
 
@@ -90,6 +92,7 @@ def build_store(
     scheduler : address of a running Dask scheduler
     max_memory : of all local workers together, in bytes
     dry_run : stop after the estimate; nothing is written
+    allow_leakage : build though near-duplicates stand in more than one split
 
     Raises
     ------
@@ -105,7 +108,7 @@ def build_store(
     base = _read_base(storage)
     plan = plan_build(found, settings, base)
     _refuse_other_settings(storage, plan)
-    _warn_of_leaks(plan)
+    _check_leaks(plan, allow_leakage)
     if _is_current(storage, plan):
         return BuildSummary(path, plan, None, storage.bytes(), time.monotonic() - began, 0, plan.shards)
     estimate = estimate_build(plan, storage, _foresee_missing(storage, plan, base), workers)
@@ -316,11 +319,27 @@ def _flatten(values: dict) -> dict:
     return flat
 
 
-def _warn_of_leaks(plan: Plan) -> None:
+def _check_leaks(plan: Plan, allow: bool) -> None:
+    """Refuse, or warn of, splits given by folders that share pictures; warn of pictures in both classes."""
     leaks = find_leaks(plan.pictures)
-    if leaks:
-        pair = " and ".join(str(picture.file.path) for picture in leaks[0][:2])
-        warn(
-            f"{len(leaks)} groups of near-duplicate pictures stand in more than one split, so test scores will "
-            f"flatter; the first: {pair}"
-        )
+    for groups, where in ((leaks.across_splits, "in more than one split"), (leaks.across_classes, "in both classes")):
+        if not groups:
+            continue
+        one = groups[0]
+        # The two that show it.
+        other = next(each for each in one if _sides(each, where) != _sides(one[0], where))
+        pair = f"the first: {one[0].file.path} and {other.file.path}"
+        stand = "group of near-duplicate pictures stands" if len(groups) == 1 else "groups of near-duplicates stand"
+        if where == "in both classes":
+            warn(f"{len(groups)} {stand} {where}, so a label is wrong, or tells nothing; {pair}")
+        elif allow:
+            warn(f"{len(groups)} {stand} {where}, so test scores will flatter; {pair}")
+        else:
+            raise UserError(
+                f"{len(groups)} {stand} {where}, so test scores would flatter; {pair}. `pipeline audit` lists and "
+                "draws them; take one side out, or build all the same with --allow-leakage"
+            )
+
+
+def _sides(picture: Picture, where: str) -> str:
+    return picture.file.label if where == "in both classes" else picture.file.split

@@ -105,6 +105,9 @@ def main() -> None:
 @click.option("--max-memory", type=MEMORY, default=None, help="Of all workers together, such as 8GB.")
 @click.option("--scheduler", default=None, metavar="ADDRESS", help="A running Dask scheduler to use instead.")
 @click.option("--dry-run", is_flag=True, help="Only say what the build would cost.")
+@click.option(
+    "--allow-leakage", is_flag=True, help="Build though near-duplicate pictures stand in more than one split."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def build(
     sources,
@@ -122,6 +125,7 @@ def build(
     max_memory,
     scheduler,
     dry_run,
+    allow_leakage,
     as_json,
 ) -> None:
     """Make a feature store from folders of pictures.
@@ -138,7 +142,14 @@ def build(
         FeatureSettings(size, fit, resample, dtype), variants, seed, val_fraction, max_pixels, packing
     )
     summary = build_store(
-        sources, out, settings, workers=workers, scheduler=scheduler, max_memory=max_memory, dry_run=dry_run
+        sources,
+        out,
+        settings,
+        workers=workers,
+        scheduler=scheduler,
+        max_memory=max_memory,
+        dry_run=dry_run,
+        allow_leakage=allow_leakage,
     )
     if as_json:
         print_json(build_as_json(summary))

@@ -1,0 +1,38 @@
+"""Scored pictures that the run has seen, or has a near-duplicate of, among those it was trained on."""
+
+import numpy as np
+
+from data_cards.hashes import group_near_duplicates
+from eval.score import Scored
+from pipeline.provenance import ARRAY, read_provenance
+from pipeline.store import FeatureStore
+
+
+def find_leaked(scored: Scored, store: FeatureStore, training: FeatureStore | None, split: str) -> np.ndarray:
+    """Which rows show a picture that stands, as itself or a near-duplicate, in the run's other splits.
+
+    Parameters
+    ----------
+    scored : rows of `store`
+    store, training : the store that is scored, and the one that the run was trained on; None where
+        that is not at hand, and then nothing counts as leaked
+    split : of the scored rows; what is scored on the training split itself counts as nothing leaked
+
+    Returns
+    -------
+    bool (N,)
+    """
+    seen_splits = [name for name in ("train", "val") if name != split or training is not store]
+    if training is None or (training is store and split == "train"):
+        return np.zeros(len(scored), dtype=bool)
+    seen = np.isin(training.columns["split"], seen_splits)
+    if training is store:
+        return np.isin(scored.groups, np.unique(training.columns["group"][seen]))
+    leaked = np.isin(scored.columns["sha256"], training.columns["sha256"][seen])
+    if ARRAY in store.group and ARRAY in training.group:
+        known = [one.facts.phash for one in read_provenance(training.group) if one.file.split in seen_splits]
+        tested = [one.facts.phash for one in read_provenance(store.group)]
+        groups = group_near_duplicates(known + tested)
+        # A group's number is its first member's: below the number of known pictures it holds one of them.
+        leaked |= groups[len(known) :][scored.columns["picture"]] < len(known)
+    return leaked
