@@ -13,7 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.metrics import METRICS, THRESHOLD, compute_scores, rates_from_counts
+from eval.metrics import (
+    METRICS,
+    THRESHOLD,
+    compute_scores,
+    rates_from_counts,
+    rates_from_curve,
+    scores_from_probabilities,
+)
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -134,6 +141,9 @@ def score_counts(
         scores["auroc"] = area / (fakes.astype(np.float64) * reals)
         total = np.maximum(fake_called + real_called, 1)[:, 1:]
         precision = np.einsum("rk,rk->r", steps, fake_called[:, 1:] / total) / fakes
+        curves = rates_from_curve(real_called / reals[:, None], fake_called / fakes[:, None])
+        scores |= {name: np.where(fakes * reals > 0, values, np.nan) for name, values in curves.items()}
+        scores |= scores_from_probabilities(labels, probabilities, counts)
         # As `compute_scores`: undefined when there is nothing to tell the fakes from.
         scores["average_precision"] = np.where(reals > 0, precision, np.nan)
     return scores

@@ -42,7 +42,26 @@ METRICS = {
         "Photographs called fake", "share of the photographs that are called fake", percent=True
     ),
     "false_negative_rate": Metric("Fakes missed", "share of the generated pictures that are called real", percent=True),
+    "tpr_at_1_percent": Metric(
+        "Fakes found at 1% false alarms",
+        "share of the generated pictures found by the best threshold that calls at most 1% of the photographs fake",
+        percent=True,
+    ),
+    "tpr_at_5_percent": Metric("Fakes found at 5% false alarms", "the same at 5%", percent=True),
+    "equal_error_rate": Metric(
+        "Equal error rate", "share of mistakes where both kinds are as frequent; 50% is guessing", percent=True
+    ),
+    "brier": Metric("Brier score", "mean squared error of the probability; 0 is perfect, 0.25 is always saying 0.5"),
+    "log_loss": Metric("Log loss", "mean negative log-likelihood; 0 is perfect, 0.693 is always saying 0.5"),
+    "calibration_error": Metric(
+        "Calibration error",
+        "mean gap between the probability said and the share of fakes found at it, in ten bins",
+    ),
 }
+FALSE_ALARMS = {"tpr_at_1_percent": 0.01, "tpr_at_5_percent": 0.05}
+CALIBRATION_BINS = 10
+
+_SUREST = 1e-7  # probabilities are taken no nearer to 0 or 1 by the log loss
 
 
 def give_verdict(probability_fake: float, threshold: float = THRESHOLD) -> str:
@@ -67,6 +86,14 @@ def compute_scores(
     both = len(np.unique(labels)) == len(CLASS_NAMES)
     scores["auroc"] = roc_auc_score(labels, probabilities) if both else np.nan
     scores["average_precision"] = average_precision_score(labels, probabilities) if both else np.nan
+    if both:
+        false_positive, true_positive = trace_roc(labels, probabilities)
+        found = rates_from_curve(false_positive[None], true_positive[None])
+        scores |= {name: values[0] for name, values in found.items()}
+    else:
+        scores |= dict.fromkeys([*FALSE_ALARMS, "equal_error_rate"], np.nan)
+    found = scores_from_probabilities(labels, probabilities, np.ones((1, len(labels))))
+    scores |= {name: values[0] for name, values in found.items()}
     return {name: None if np.isnan(scores[name]) else float(scores[name]) for name in METRICS}
 
 
@@ -94,7 +121,47 @@ def rates_from_counts(
     }
 
 
+def rates_from_curve(false_positive: np.ndarray, true_positive: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores that follow from ROC curves, float (R, K) each from 0 to 1; NaN where the curve is undefined.
+
+    The equal error rate is taken where the straight line between two points crosses.
+    """
+    rows = np.arange(len(false_positive))
+    scores = {}
+    for name, most in FALSE_ALARMS.items():
+        place = (false_positive <= most + 1e-12).sum(axis=1) - 1
+        scores[name] = true_positive[rows, place]
+    excess = false_positive + true_positive - 1  # false positives over misses; rises from -1 to 1
+    before = np.clip((excess <= 0).sum(axis=1) - 1, 0, excess.shape[1] - 2)
+    start, end = excess[rows, before], excess[rows, before + 1]
+    share = np.where(end > start, -start / np.where(end > start, end - start, 1), 0)
+    low, high = false_positive[rows, before], false_positive[rows, before + 1]
+    scores["equal_error_rate"] = low + share * (high - low)
+    return scores
+
+
+def scores_from_probabilities(
+    labels: np.ndarray, probabilities: np.ndarray, counts: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Scores of the probabilities themselves where row i counts `counts[r, i]` times, for each r."""
+    total = counts.sum(axis=1)
+    errors = labels - probabilities
+    said = np.clip(np.where(labels == 1, probabilities, 1 - probabilities), _SUREST, 1 - _SUREST)
+    gaps = np.zeros((len(labels), CALIBRATION_BINS))
+    gaps[np.arange(len(labels)), calibration_bin(probabilities)] = errors
+    return {
+        "brier": counts @ errors**2 / total,
+        "log_loss": counts @ -np.log(said) / total,
+        "calibration_error": np.abs(counts @ gaps).sum(axis=1) / total,
+    }
+
+
+def calibration_bin(probabilities: np.ndarray) -> np.ndarray:
+    """Which of the bins of equal width each probability falls into."""
+    return np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+
+
 def trace_roc(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """ROC curve: false-positive and true-positive rates, float64 (K,), both from 0 to 1."""
-    false_positive, true_positive, _ = roc_curve(labels, probabilities)
+    false_positive, true_positive, _ = roc_curve(labels, probabilities, drop_intermediate=False)
     return false_positive, true_positive

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 from sklearn import metrics as sk
 
 from eval.bootstrap import (
@@ -22,6 +23,7 @@ from eval.metrics import METRICS, THRESHOLD, compute_scores, count_verdicts, giv
 
 def score_with_sklearn(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     called = probabilities >= THRESHOLD
+    false_positive, true_positive, _ = sk.roc_curve(labels, probabilities, drop_intermediate=False)
     recall = sk.recall_score(labels, called, zero_division=0)
     return {
         "auroc": sk.roc_auc_score(labels, probabilities),
@@ -31,7 +33,28 @@ def score_with_sklearn(labels: np.ndarray, probabilities: np.ndarray) -> dict[st
         "f1": sk.f1_score(labels, called, zero_division=0),
         "false_positive_rate": 1 - sk.recall_score(1 - labels, ~called, zero_division=0),
         "false_negative_rate": 1 - recall,
+        "tpr_at_1_percent": true_positive[false_positive <= 0.01 + 1e-12].max(),
+        "tpr_at_5_percent": true_positive[false_positive <= 0.05 + 1e-12].max(),
+        "equal_error_rate": brentq(
+            lambda rate: rate + np.interp(rate, *steep(false_positive, true_positive)) - 1, 0, 1
+        ),
+        "brier": sk.brier_score_loss(labels, probabilities),
+        "log_loss": sk.log_loss(labels, np.clip(probabilities, 1e-7, 1 - 1e-7)),
+        "calibration_error": calibration_error(labels, probabilities),
     }
+
+
+def steep(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The curve with its upright parts leaning a little, so that it is a function."""
+    return x + np.arange(len(x)) * 1e-12, y
+
+
+def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    bins = np.digitize(probabilities, np.arange(1, 10) / 10)
+    return sum(
+        (bins == number).mean() * abs(labels[bins == number].mean() - probabilities[bins == number].mean())
+        for number in np.unique(bins)
+    )
 
 
 @st.composite
@@ -51,7 +74,7 @@ def scored_rows(draw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @given(scored_rows())
 def test_scores_are_those_of_scikit_learn(drawn):
     labels, scores, _ = drawn
-    assert compute_scores(labels, scores) == pytest.approx(score_with_sklearn(labels, scores))
+    assert compute_scores(labels, scores) == pytest.approx(score_with_sklearn(labels, scores), abs=1e-9)
 
 
 @settings(deadline=None, max_examples=50)
@@ -63,7 +86,7 @@ def test_a_resample_scores_as_its_rows_repeated(drawn):
     assert set(found) == set(METRICS)
     for number, repeats in enumerate(both):
         expected = score_with_sklearn(np.repeat(labels, repeats), np.repeat(scores, repeats))
-        assert {name: values[number] for name, values in found.items()} == pytest.approx(expected)
+        assert {name: values[number] for name, values in found.items()} == pytest.approx(expected, abs=1e-9)
 
 
 def test_verdict_from_the_threshold_on():
@@ -81,6 +104,7 @@ def test_what_one_class_leaves_undefined():
     assert scores["accuracy"] == pytest.approx(2 / 3)
     assert scores["false_positive_rate"] == pytest.approx(1 / 3)
     undefined = {"auroc", "average_precision", "balanced_accuracy", "f1", "false_negative_rate"}
+    undefined |= {"tpr_at_1_percent", "tpr_at_5_percent", "equal_error_rate"}
     assert {name for name, value in scores.items() if value is None} == undefined
     scores = compute_scores(np.ones(2, int), np.array([0.2, 0.6]))
     assert scores["auroc"] is scores["average_precision"] is scores["false_positive_rate"] is None

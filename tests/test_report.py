@@ -70,7 +70,7 @@ def test_scores_can_be_recomputed_from_the_rows(figures):
     for scope, part in figures["scopes"].items():
         labels, scores = labels_and_scores(rows[scope])
         expected = score_with_sklearn(labels, scores)
-        assert {name: one["value"] for name, one in part["scores"].items()} == pytest.approx(expected)
+        assert {name: one["value"] for name, one in part["scores"].items()} == pytest.approx(expected, abs=1e-9)
         matrix = sk.confusion_matrix(labels, scores >= figures["threshold"]["value"])
         assert list(part["confusion"].values()) == matrix.ravel().tolist()
         assert part["samples"] == len(rows[scope])
@@ -117,7 +117,7 @@ def test_sources_and_bands_are_parts_of_the_whole(figures):
     ]
     for band, quality in zip(figures["quality_bands"], (75, 90), strict=True):
         expected = score_with_sklearn(*labels_and_scores([r for r in figures["rows"] if r["quality"] == quality]))
-        assert {name: one["value"] for name, one in band["scores"].items()} == pytest.approx(expected)
+        assert {name: one["value"] for name, one in band["scores"].items()} == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_same_again_is_the_same(folder, figures, page, tmp_path):
