@@ -40,6 +40,7 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _ORIENTATION = 0x0112
+_MAKE, _MODEL, _EXIF_BLOCK = 0x010F, 0x0110, 0x8769
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
@@ -54,11 +55,7 @@ def open_picture(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            width, height = picture.size
-            if width * height > max_pixels:
-                raise PictureError(
-                    f"too large: {width} x {height} pixels, at most {max_pixels:,} are allowed (--max-pixels)"
-                )
+            check_pixels(*picture.size, max_pixels)
             yield picture
     except PictureError:
         raise
@@ -71,6 +68,12 @@ def open_picture(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     # Decoders raise many kinds for a broken file: OSError, SyntaxError, ValueError, struct.error ...
     except Exception as error:
         raise PictureError(f"broken or truncated: {error}") from error
+
+
+def check_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Raise `PictureError` where a picture has more pixels than are allowed."""
+    if width * height > max_pixels:
+        raise PictureError(f"too large: {width} x {height} pixels, at most {max_pixels:,} are allowed (--max-pixels)")
 
 
 def decode_picture(data: bytes, max_pixels: int) -> Image.Image:
@@ -93,6 +96,18 @@ def read_orientation(picture: Image.Image) -> int:
         return int(picture.getexif().get(_ORIENTATION, 1))
     except Exception:  # a broken EXIF block does not spoil the picture
         return 1
+
+
+def read_exif_presence(picture: Image.Image) -> tuple[bool, bool]:
+    """Whether there is EXIF data, and whether it names a camera's make or model. Positions are never read."""
+    try:
+        exif = picture.getexif()
+        # A TIFF's own tags come as EXIF data too; what a camera adds stands in a block of its own.
+        present = _EXIF_BLOCK in exif if picture.format == "TIFF" else len(exif) > 0
+        camera = bool(exif.get(_MAKE) or exif.get(_MODEL))
+        return present or camera, camera
+    except Exception:  # a broken EXIF block is one
+        return True, False
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

@@ -8,10 +8,11 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_cards.decode import UPRIGHT, open_picture, read_orientation, to_rgb
+from data_cards.decode import UPRIGHT, open_picture, read_exif_presence, read_orientation, to_rgb
 from data_cards.errors import PictureError
 from data_cards.hashes import hash_thumbnail
-from data_cards.jpeg import estimate_quality
+from data_cards.jpeg import describe_encoding, estimate_quality
+from data_cards.profile import make_thumbnail, measure_profile
 
 # Large enough that the reduced decoding hardly changes the perceptual hash.
 _DRAFT = (256, 256)
@@ -29,6 +30,13 @@ class PictureFacts:
     width, height : in pixels, upright
     quality : JPEG quality estimated from the tables, 1 to 100; -1 for other formats
     phash : perceptual hash, 32 bytes
+    mode : Pillow's name of the stored pixels' kind, such as RGB, L or RGBA
+    tables : names the JPEG quantisation tables, 8 hexadecimal digits of their hash; "" for other formats
+    subsampling : of a JPEG's colours, such as 4:2:0; "" for other formats
+    exif : whether there is EXIF data
+    camera : whether that names a camera's make or model; no other value of it is read
+    thumbnail : uint8 (8, 8, 3), upright; empty where facts come from an older version's store
+    profile : radial profile of the low frequencies, see `data_cards.profile`; empty likewise
     """
 
     sha256: bytes
@@ -38,6 +46,13 @@ class PictureFacts:
     height: int
     quality: int
     phash: bytes
+    mode: str = ""
+    tables: str = ""
+    subsampling: str = ""
+    exif: bool = False
+    camera: bool = False
+    thumbnail: bytes = b""
+    profile: bytes = b""
 
 
 def read_file(path: Path) -> bytes:
@@ -51,24 +66,40 @@ def read_file(path: Path) -> bytes:
 def read_facts(path: Path, max_pixels: int) -> PictureFacts:
     """Facts of a picture file; raises `PictureError` when it is none, broken or too large."""
     data = read_file(path)
+    return measure_facts(data, hashlib.sha256(data).digest(), max_pixels)
+
+
+def measure_facts(data: bytes, sha256: bytes, max_pixels: int) -> PictureFacts:
+    """Facts of a picture file's bytes, of which the hash is known; raises as `read_facts`."""
     with open_picture(data, max_pixels) as picture:
         width, height = picture.size
         quality = estimate_quality(picture)
+        tables, subsampling = describe_encoding(picture)
         orientation = read_orientation(picture)
+        exif, camera = read_exif_presence(picture)
+        mode = picture.mode
         if min(width, height) < 1:
             raise PictureError("has no pixels")
         picture.draft("RGB", _DRAFT)  # does nothing for formats other than JPEG
-        grey = to_rgb(picture).convert("L")
+        rgb = to_rgb(picture)
         if orientation in UPRIGHT:
-            grey = grey.transpose(UPRIGHT[orientation])
+            rgb = rgb.transpose(UPRIGHT[orientation])
+        grey = rgb.convert("L")
         if orientation >= 5:
             width, height = height, width
         return PictureFacts(
-            sha256=hashlib.sha256(data).digest(),
+            sha256=sha256,
             bytes=len(data),
             format="JPEG" if picture.format == "MPO" else picture.format,
             width=width,
             height=height,
             quality=quality,
             phash=hash_thumbnail(grey),
+            mode=mode,
+            tables=tables,
+            subsampling=subsampling,
+            exif=exif,
+            camera=camera,
+            thumbnail=make_thumbnail(rgb),
+            profile=measure_profile(grey),
         )

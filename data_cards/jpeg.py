@@ -6,10 +6,11 @@ luminance table is nearest. For encoders with tables of their own the result is 
 equivalent, not an exact figure.
 """
 
+import hashlib
 from functools import cache
 
 import numpy as np
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from data_cards.errors import PictureError
 
@@ -21,6 +22,7 @@ _LUMINANCE = np.array([
     49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
 ])  # fmt: skip
 NO_QUALITY = -1
+_SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 
 
 @cache
@@ -42,3 +44,15 @@ def estimate_quality(picture: Image.Image) -> int:
     # Sorted, because a table's values may come in zigzag or in row order.
     distance = np.abs(np.sort(_scaled_tables(), axis=1) - np.sort(table)).sum(axis=1)
     return int(distance.argmin()) + 1
+
+
+def describe_encoding(picture: Image.Image) -> tuple[str, str]:
+    """A short name of an open JPEG's quantisation tables, and its subsampling; "" twice for other formats."""
+    tables = getattr(picture, "quantization", None)
+    if not tables:
+        return "", ""
+    values = ";".join(",".join(map(str, tables[number])) for number in sorted(tables))
+    name = hashlib.sha256(values.encode()).hexdigest()[:8]
+    if len(picture.layer) == 1:
+        return name, "none (grey)"
+    return name, _SUBSAMPLINGS.get(JpegImagePlugin.get_sampling(picture), "another")

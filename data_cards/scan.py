@@ -3,16 +3,21 @@
 The result does not depend on the order of the file system nor on the number of threads.
 """
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
+from data_cards.cache import ScanCache, find_cache_folder
 from data_cards.console import progress
+from data_cards.decode import check_pixels
 from data_cards.errors import PictureError, UserError
-from data_cards.facts import PictureFacts, read_facts
+from data_cards.facts import PictureFacts, measure_facts, read_file
 from data_cards.hashes import group_near_duplicates
 from data_cards.layout import PictureFile, find_pictures
 
@@ -47,6 +52,7 @@ def scan_sources(
     *,
     max_pixels: int,
     threads: int = 0,
+    cache: bool = True,
 ) -> PictureSet:
     """Find, read and group the pictures of one or several `--src`; splits are those of the folders.
 
@@ -55,6 +61,7 @@ def scan_sources(
     sources : folders, or `[SPLIT/]CLASS=FOLDER`
     max_pixels : larger pictures are set aside
     threads : that read files; 0 takes one a core
+    cache : remember what files are in the user's cache folder (`data_cards.cache`), and look there first
 
     Raises
     ------
@@ -62,12 +69,13 @@ def scan_sources(
     """
     files = _drop_repeated(file for source in sources for file in find_pictures(source))
     found, set_aside = [], []
-    read = _read_all(files, max_pixels, threads or os.cpu_count() or 1)
-    for file, facts in progress(read, what="scan", unit="pictures", total=len(files)):
-        if isinstance(facts, PictureError):
-            set_aside.append(SetAside(str(file.path), str(facts)))
-        else:
-            found.append((file, facts))
+    with closing(ScanCache(find_cache_folder() if cache else None)) as remembered:
+        read = _read_all(files, max_pixels, threads or count_cores(), remembered)
+        for file, facts in progress(read, what="scan", unit="pictures", total=len(files)):
+            if isinstance(facts, PictureError):
+                set_aside.append(SetAside(str(file.path), str(facts)))
+            else:
+                found.append((file, facts))
     if not found:
         first = set_aside[0]
         raise UserError(f"no usable picture among {len(set_aside)} files; the first: {first.path}: {first.reason}")
@@ -90,22 +98,44 @@ def _drop_repeated(files: Iterable[PictureFile]) -> list[PictureFile]:
     return sorted(seen.values(), key=lambda file: (file.root, file.image))
 
 
-def _read_all(files: list[PictureFile], max_pixels: int, threads: int) -> Iterator[tuple]:
+def count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _read_all(files: list[PictureFile], max_pixels: int, threads: int, cache: ScanCache) -> Iterator[tuple]:
     # Threads are enough: decoding and hashing let go of Python's lock. A window bounds what waits.
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque = deque()
         rest = iter(files)
         for file in islice(rest, 4 * threads):
-            waiting.append((file, pool.submit(_read_one, file, max_pixels)))
+            waiting.append((file, pool.submit(_read_one, file, max_pixels, cache)))
         while waiting:
             file, future = waiting.popleft()
             for following in islice(rest, 1):
-                waiting.append((following, pool.submit(_read_one, following, max_pixels)))
+                waiting.append((following, pool.submit(_read_one, following, max_pixels, cache)))
             yield file, future.result()
 
 
-def _read_one(file: PictureFile, max_pixels: int) -> PictureFacts | PictureError:
+def _read_one(file: PictureFile, max_pixels: int, cache: ScanCache) -> PictureFacts | PictureError:
+    facts = cache.find(file.path)
     try:
-        return read_facts(file.path, max_pixels)
+        if facts is None:
+            facts = _read_anew(file.path, max_pixels, cache)
+        # One that is remembered may have been read under another limit.
+        check_pixels(facts.width, facts.height, max_pixels)
+        return facts
     except PictureError as error:
         return error
+
+
+def _read_anew(path: Path, max_pixels: int, cache: ScanCache) -> PictureFacts:
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise PictureError(f"cannot be read: {error.strerror or error}") from error
+    data = read_file(path)
+    sha256 = hashlib.sha256(data).digest()
+    facts = cache.find_hash(sha256) or measure_facts(data, sha256, max_pixels)
+    cache.add(path, status, facts)
+    return facts

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from data_cards.audit import FAIL, WARN
 from data_cards.console import CommandGroup, print_json
 from data_cards.errors import StoreError, UserError
 from pipeline.amounts import format_bytes
@@ -40,6 +41,10 @@ class _Memory(click.ParamType):
 
 
 MEMORY = _Memory()
+
+_cache = click.option(
+    "--cache/--no-cache", default=True, help="Remember what files are, so that the next scan need not read them."
+)
 
 
 @click.group(cls=CommandGroup, context_settings={"show_default": True})
@@ -108,6 +113,7 @@ def main() -> None:
 @click.option(
     "--allow-leakage", is_flag=True, help="Build though near-duplicate pictures stand in more than one split."
 )
+@_cache
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def build(
     sources,
@@ -126,6 +132,7 @@ def build(
     scheduler,
     dry_run,
     allow_leakage,
+    cache,
     as_json,
 ) -> None:
     """Make a feature store from folders of pictures.
@@ -150,6 +157,7 @@ def build(
         max_memory=max_memory,
         dry_run=dry_run,
         allow_leakage=allow_leakage,
+        cache=cache,
     )
     if as_json:
         print_json(build_as_json(summary))
@@ -180,6 +188,54 @@ def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
         print_json({"path": str(made.path), "simulated": True, "pictures": made.total, "bytes": made.bytes})
     else:
         click.echo(f"{made.path}: {made.total} simulated pictures, {format_bytes(made.bytes)}")
+
+
+@main.command()
+@click.option(
+    "--src", "sources", multiple=True, metavar="FOLDER|CLASS=FOLDER", help="Pictures, as for build. May be repeated."
+)
+@click.option("--store", help="A feature store instead: the pictures that it was made from.")
+@click.option("--where", multiple=True, metavar="CONDITION", help="Only such pictures: width>=512, source=coco,ffhq.")
+@click.option("--warn", type=float, default=WARN, help="AUROC from which on a family of properties is a warning.")
+@click.option("--fail", type=float, default=FAIL, help="AUROC above which it fails.")
+@click.option("--strict", is_flag=True, help="Exit status 1 when it fails, or near-duplicates stand across sides.")
+@click.option(
+    "--contact-sheet",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw near-duplicates across splits and classes to this PNG.",
+)
+@click.option("--max-pixels", type=int, default=DEFAULTS.max_pixels, help="Larger pictures are set aside.")
+@_cache
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.pass_context
+def audit(context, sources, store, where, warn, fail, strict, contact_sheet, max_pixels, cache, as_json) -> None:
+    """Tell how well trivial properties alone tell the classes apart, and which pictures stand on two sides.
+
+    Classifiers see file facts, an 8 x 8 thumbnail, or the spectrum's lowest frequencies, and are
+    scored on pictures (and sources) that they were not fitted on. 0.5 is guessing; the nearer to 1,
+    the less a detector trained on this set needs to know of generators.
+
+    \b
+    Examples:
+      pipeline audit --src kaggle_dir
+      pipeline audit --store features.zarr --strict --json
+      pipeline audit --src kaggle_dir --contact-sheet duplicates.png
+    """
+    from data_cards.audit import Limits
+    from pipeline.auditing import audit_set
+
+    result = audit_set(
+        sources,
+        store,
+        limits=Limits(warn, fail),
+        where=where,
+        contact_sheet=contact_sheet,
+        max_pixels=max_pixels,
+        cache=cache,
+    )
+    print_json(result.as_json()) if as_json else click.echo(result.describe())
+    if strict and not result.passes:
+        context.exit(1)
 
 
 @main.command()

@@ -70,5 +70,6 @@ def _from_json(values: dict) -> Picture:
     facts = {
         field.name: bytes.fromhex(values["facts"][field.name]) if field.type is bytes else values["facts"][field.name]
         for field in fields(PictureFacts)
+        if field.name in values["facts"]  # a store of an older version lacks those of later ones
     }
     return Picture(PictureFile(**values["file"]), PictureFacts(**facts), values["group"])

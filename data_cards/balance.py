@@ -1,0 +1,157 @@
+"""Picking pictures so that both classes match in what is named: size, format, quality and the like.
+
+Coarsened exact matching (Iacus, King and Porro 2012): pictures are sorted into bins of the named
+properties within each split, and of every bin as many of one class as of the other are kept. The
+bins are made finer until the matched classes cannot be told apart by these properties, as long as
+pictures are left.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_cards.errors import UsageError, UserError
+from data_cards.held_out import fold_by_group, measure_auroc, score_held_out
+from data_cards.scan import Picture
+from data_cards.splits import draw_key
+
+PROPERTIES = ("size", "format", "quality", "exif", "colour")
+_FINENESS = (1, 2, 4, 8)
+_GOOD = 0.55  # AUROC of the named properties below which bins are fine enough
+_FEWEST = 10  # pictures of each class that finer bins must leave to be taken
+
+
+@dataclass(frozen=True)
+class Match:
+    """The pictures that are kept, in their order, and what that cost.
+
+    Attributes
+    ----------
+    pictures : as many of each class in every bin
+    dropped : number of pictures left out
+    remaining : AUROC with which the named properties still tell the kept classes apart; None where too few are left
+    """
+
+    pictures: list[Picture]
+    dropped: int
+    remaining: float | None
+
+
+def check_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of properties to balance; raises `UsageError` for others."""
+    unknown = [name for name in names if name not in PROPERTIES]
+    if unknown or not names:
+        raise UsageError(f"balance {','.join(unknown) or 'nothing'}: expected one or more of {', '.join(PROPERTIES)}")
+    return tuple(name for name in PROPERTIES if name in names)
+
+
+def match_pictures(pictures: Sequence[Picture], names: Sequence[str], seed: int = 0) -> Match:
+    """Pick pictures so that the classes match in the named properties; a pure function of set, names and seed.
+
+    Raises
+    ------
+    UsageError : an unknown property
+    UserError : the classes have nothing in common in these properties
+    """
+    names = check_names(names)
+    best = None
+    for fineness in _FINENESS:
+        kept = _keep_equal(pictures, names, fineness, seed)
+        if min(_count(kept)) < (_FEWEST if best else 1):
+            break
+        remaining = _measure(kept, names)
+        if best is None or (remaining is not None and (best.remaining is None or remaining < best.remaining)):
+            best = Match(kept, len(pictures) - len(kept), remaining)
+        if remaining is not None and remaining < _GOOD:
+            break
+    if best is None:
+        raise UserError(
+            f"the classes have nothing in common in {' and '.join(names)}: no picture of one matches any of the other; "
+            "balance fewer properties, or add pictures"
+        )
+    return best
+
+
+def _keep_equal(pictures: Sequence[Picture], names: Sequence[str], fineness: int, seed: int) -> list[Picture]:
+    bins: dict[tuple, dict[str, list[int]]] = defaultdict(lambda: {"real": [], "fake": []})
+    for number, picture in enumerate(pictures):
+        bins[(picture.file.split, *_place(picture, names, fineness))][picture.file.label].append(number)
+    kept: list[int] = []
+    for members in bins.values():
+        count = min(map(len, members.values()))
+        for numbers in members.values():
+            kept += _draw(pictures, numbers, count, seed)
+    return [pictures[number] for number in sorted(kept)]
+
+
+def _draw(pictures: Sequence[Picture], numbers: list[int], count: int, seed: int) -> list[int]:
+    """So many of a bin, taken from its sources in turn, so that no source goes that need not."""
+    by_source = defaultdict(list)
+    for number in numbers:
+        by_source[pictures[number].file.source].append(number)
+    queue = []
+    for source, own in by_source.items():
+        own.sort(key=lambda one: (draw_key(seed, pictures[one].facts.sha256, "balance"), pictures[one].file.image))
+        queue += [(turn, draw_key(seed, source.encode(), "turn"), number) for turn, number in enumerate(own)]
+    return [number for _, _, number in sorted(queue)[:count]]
+
+
+def _place(picture: Picture, names: Sequence[str], fineness: int) -> list:
+    facts = picture.facts
+    place: list = []
+    for name in names:
+        if name == "format":
+            place.append(facts.format)
+        elif name == "exif":
+            place.append(facts.exif)
+        elif name == "quality":
+            place.append(facts.quality if facts.quality < 0 else facts.quality * fineness // 8)
+        else:
+            place += [int(np.floor(value * fineness)) for value in _measures(picture, name)]
+    return place
+
+
+def _measures(picture: Picture, name: str) -> list[float]:
+    """A property's numbers in units of a coarse bin's width."""
+    facts = picture.facts
+    if name == "size":
+        # Half an octave, rounded to the middle, so that 512 and 500 share a bin.
+        return [2 * np.log2(side) + 0.5 for side in (facts.width, facts.height)]
+    if not facts.thumbnail:
+        raise UserError("the store was built before stores kept what colours need; build it again")
+    mean = np.frombuffer(facts.thumbnail, np.uint8).reshape(-1, 3).mean(axis=0)
+    grey = mean.mean()
+    return [grey / 64, (mean[0] - grey) / 16 + 0.5, (mean[2] - grey) / 16 + 0.5]
+
+
+def _measure(pictures: Sequence[Picture], names: Sequence[str]) -> float | None:
+    """AUROC with which the named properties alone tell the classes apart, on held-out pictures."""
+    if min(_count(pictures)) < _FEWEST:
+        return None
+    formats = sorted({picture.facts.format for picture in pictures})
+    rows = []
+    for picture in pictures:
+        row: list[float] = []
+        for name in names:
+            if name == "format":
+                row.append(formats.index(picture.facts.format))
+            elif name == "exif":
+                row.append(picture.facts.exif)
+            elif name == "quality":
+                row.append(picture.facts.quality)
+            else:
+                row += _measures(picture, name)
+        rows.append(row)
+    labels = np.array([picture.file.label == "fake" for picture in pictures], dtype=int)
+    groups = np.array([picture.group for picture in pictures])
+    inputs = np.array(rows, dtype=float)
+    folds = fold_by_group(labels, groups)
+    scores = score_held_out(inputs, [False] * inputs.shape[1], labels, folds, trees=True)
+    return measure_auroc(labels, scores, folds, groups).value
+
+
+def _count(pictures: Sequence[Picture]) -> tuple[int, int]:
+    fakes = sum(picture.file.label == "fake" for picture in pictures)
+    return len(pictures) - fakes, fakes

@@ -1,0 +1,144 @@
+"""What a scan remembers of picture files, so that the next one need not read them again.
+
+One SQLite file in the user's cache folder. A file is known by its path, size and time of change;
+one that has moved, or was only touched, by the hash of its bytes, and is then hashed but not
+decoded. What a file that changed a moment ago held is not remembered: a second change within the
+clock's step would go unseen. A cache that is damaged or cannot be written is done without.
+"""
+
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from threading import Lock
+
+from data_cards.facts import PictureFacts
+
+VERSION = 1  # raised when facts change their meaning; older ones are then forgotten
+ENVIRONMENT = "SPECTRAL_DETECTOR_CACHE"
+_FRESH = 2 * 10**9  # nanoseconds
+_BATCH = 500
+_BYTES = [field.name for field in fields(PictureFacts) if field.type is bytes]
+
+
+def find_cache_folder() -> Path:
+    """The user's cache folder of this program, by the environment or the system's custom."""
+    if os.environ.get(ENVIRONMENT):
+        return Path(os.environ[ENVIRONMENT])
+    base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    return Path(base) / "spectral-detector"
+
+
+class ScanCache:
+    """Facts by file and by hash; several threads may use it."""
+
+    def __init__(self, folder: Path | None):
+        """`folder` None remembers nothing."""
+        self._database = None if folder is None else _open(folder)
+        self._new: list[tuple] = []
+        self._lock = Lock()
+
+    def find(self, path: Path) -> PictureFacts | None:
+        """Facts of a file that has not changed since they were read."""
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        return self._look_up(
+            "select facts.facts from files join facts using (sha256) where path = ? and size = ? and time = ?",
+            (os.fspath(path), status.st_size, status.st_mtime_ns),
+        )
+
+    def find_hash(self, sha256: bytes) -> PictureFacts | None:
+        """Facts of a file with these bytes, wherever it lay."""
+        return self._look_up("select facts from facts where sha256 = ?", (sha256,))
+
+    def add(self, path: Path, status: os.stat_result, facts: PictureFacts) -> None:
+        """Remember a file's facts; `status` as it was before the file was read."""
+        if self._database is None or time.time_ns() - status.st_mtime_ns < _FRESH:
+            return
+        with self._lock:
+            self._new.append((os.fspath(path), status.st_size, status.st_mtime_ns, facts))
+            if len(self._new) >= _BATCH:
+                self._flush()
+
+    def close(self) -> None:
+        """Write what is new, and close the file."""
+        with self._lock:
+            self._flush()
+            if self._database is not None:
+                self._database.close()
+                self._database = None
+
+    def _look_up(self, question: str, values: tuple) -> PictureFacts | None:
+        with self._lock:
+            if self._database is None:
+                return None
+            try:
+                row = self._database.execute(question, values).fetchone()
+            except sqlite3.Error:
+                return None
+        try:
+            return _unpack(row[0]) if row else None
+        except (ValueError, KeyError, TypeError):  # damaged: read the file instead
+            return None
+
+    def _flush(self) -> None:
+        if self._database is None:
+            return
+        try:
+            with self._database:
+                self._database.executemany(
+                    "insert or replace into facts values (?, ?)", [(one[3].sha256, _pack(one[3])) for one in self._new]
+                )
+                self._database.executemany(
+                    "insert or replace into files values (?, ?, ?, ?)", [(*one[:3], one[3].sha256) for one in self._new]
+                )
+        except sqlite3.Error:
+            # A full disk or another's lock: nothing that a scan should fail of.
+            self._database.close()
+            self._database = None
+        self._new = []
+
+
+def _open(folder: Path) -> sqlite3.Connection | None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"scan-{VERSION}.sqlite"
+        try:
+            return _connect(path)
+        except sqlite3.DatabaseError:
+            path.unlink()
+            return _connect(path)
+    except (OSError, sqlite3.Error):
+        return None
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=10, check_same_thread=False)
+    try:
+        database.execute("pragma journal_mode = wal")
+        database.execute("create table if not exists facts (sha256 blob primary key, facts text)")
+        database.execute("create table if not exists files (path text primary key, size int, time int, sha256 blob)")
+        database.execute("select count(*) from files where path = ''").fetchone()
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def _pack(facts: PictureFacts) -> str:
+    values = {name: getattr(facts, name) for name in _names()}
+    return json.dumps({name: value.hex() if name in _BYTES else value for name, value in values.items()})
+
+
+def _unpack(text: str) -> PictureFacts:
+    values = json.loads(text)
+    return PictureFacts(**{name: bytes.fromhex(values[name]) if name in _BYTES else values[name] for name in _names()})
+
+
+def _names() -> Sequence[str]:
+    return [field.name for field in fields(PictureFacts)]

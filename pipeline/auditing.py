@@ -1,0 +1,100 @@
+"""`pipeline audit`: a folder's or a store's pictures to an audit, its advice and its leaks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_cards.advice import Advice, advise, describe_advice
+from data_cards.audit import FAILED, Audit, Limits, audit_pictures, describe_audit
+from data_cards.errors import UsageError, UserError
+from data_cards.leaks import Leaks, describe_leaks, draw_contact_sheet, find_leaks
+from data_cards.scan import Picture, scan_sources
+from data_cards.selection import keep_where
+from pipeline.provenance import ARRAY, read_provenance
+from pipeline.settings import MAX_PIXELS
+from pipeline.store import open_store
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """All that `pipeline audit` tells; `sheet` is the contact sheet, where one was drawn."""
+
+    audit: Audit
+    advice: list[Advice]
+    leaks: Leaks
+    sheet: Path | None
+
+    @property
+    def passes(self) -> bool:
+        """Whether nothing fails and nothing stands across splits or classes."""
+        return self.audit.verdict != FAILED and not self.leaks.worst
+
+    def as_json(self) -> dict:
+        return {
+            "audit": self.audit.as_json(),
+            "advice": [one.as_json() for one in self.advice],
+            "near_duplicates": self.leaks.as_json(),
+            "contact_sheet": str(self.sheet) if self.sheet else None,
+            "passes": self.passes,
+        }
+
+    def describe(self) -> str:
+        parts = [describe_audit(self.audit)]
+        if self.advice:
+            parts.append("\n".join(["what to do, and the AUROC after it:", *map(_indent, self.advice)]))
+        lines = describe_leaks(self.leaks)
+        if self.sheet:
+            lines.append(f"contact sheet: {self.sheet}")
+        return "\n\n".join([*parts, "\n".join(lines)])
+
+
+def audit_set(
+    sources: Sequence[str] = (),
+    store: str | None = None,
+    *,
+    limits: Limits | None = None,
+    where: Sequence[str] = (),
+    contact_sheet: Path | None = None,
+    max_pixels: int = MAX_PIXELS,
+    cache: bool = True,
+) -> AuditResult:
+    """Audit the pictures of folders, or of a complete store.
+
+    Parameters
+    ----------
+    sources : picture folders, as for a build
+    store : a feature store instead; its pictures need not be there
+    limits : of the verdicts
+    where : conditions that pictures must meet
+    contact_sheet : a PNG of near-duplicates across splits or classes; not written where there are none
+
+    Raises
+    ------
+    UsageError : neither or both of folders and store
+    UserError : no usable picture, or a store of a version that did not keep what is needed
+    """
+    if bool(sources) == bool(store):
+        raise UsageError("give pictures with --src, or a feature store with --store")
+    found = read_store_pictures(store) if store else scan_sources(sources, max_pixels=max_pixels, cache=cache).pictures
+    pictures = keep_where(found, where)
+    if not pictures:
+        raise UserError(f"no picture of {len(found)} meets {' and '.join(where)}")
+    audit = audit_pictures(pictures, limits)
+    leaks = find_leaks(pictures)
+    drawn = None
+    if contact_sheet and leaks.worst:
+        draw_contact_sheet(leaks.worst, contact_sheet, max_pixels)
+        drawn = contact_sheet
+    return AuditResult(audit, advise(pictures, audit, sources or ("DIR",)), leaks, drawn)
+
+
+def read_store_pictures(path: str) -> list[Picture]:
+    """The pictures that a complete store was made from."""
+    store = open_store(path)
+    if ARRAY not in store.group:
+        raise UserError(f"{path}: has no record of its pictures; build it again")
+    return read_provenance(store.group)
+
+
+def _indent(one: Advice) -> str:
+    return f"  {describe_advice(one)}"

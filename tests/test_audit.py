@@ -1,0 +1,181 @@
+"""The shortcut audit finds and names what is planted in the simulated set, and is quiet where nothing is."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from data_cards.audit import Limits, audit_from_json, audit_pictures, describe_audit, describe_briefly
+from data_cards.errors import UsageError
+from data_cards.held_out import fold_by_group, fold_by_source, measure_auroc
+from data_cards.scan import scan_sources
+from pipeline.cli import main
+from pipeline.sample import make_sample
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    """A simulated set of 200 pictures, in which the classes differ by traces alone."""
+    folder = tmp_path_factory.mktemp("audit") / "sample"
+    make_sample(folder, train_per_source=40, test_per_source=10, size=64)
+    return folder
+
+
+def plant(sample, folder, label, change):
+    """The set once more, with every picture of a class changed by `change(picture, path without suffix)`."""
+    shutil.copytree(sample, folder)
+    for path in sorted(folder.glob(f"*/{label}/*/*.jpg")):
+        with Image.open(path) as picture:
+            picture.load()
+        path.unlink()
+        change(picture, path.with_suffix(""))
+    return folder
+
+
+def save_as_png(picture, path):
+    picture.save(f"{path}.png")
+
+
+def save_at(quality):
+    return lambda picture, path: picture.save(f"{path}.jpg", quality=quality)
+
+
+def warm(picture, path):
+    pixels = np.asarray(picture).astype(int) + np.array([12, 0, -12])
+    Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(f"{path}.jpg", quality=90)
+
+
+def audit(*arguments):
+    return CliRunner().invoke(main, ["audit", *map(str, arguments)])
+
+
+def pictures_of(folder):
+    return scan_sources([str(folder)], max_pixels=10**8).pictures
+
+
+def test_quiet_where_nothing_is_planted(sample):
+    result = audit("--src", sample, "--strict")
+    assert result.exit_code == 0, result.output
+    found = audit_pictures(pictures_of(sample))
+    assert found.verdict == "fine"
+    assert found.pictures == (100, 100)
+    assert all(one.pictures_held_out.value < 0.6 for one in found.findings)
+    assert "what to do" not in result.stdout
+    assert "most telling" not in describe_briefly(found)
+
+
+def test_fakes_saved_as_png(sample, tmp_path):
+    folder = plant(sample, tmp_path / "png", "fake", save_as_png)
+    result = audit("--src", folder, "--strict", "--json")
+    assert result.exit_code == 1
+    found = json.loads(result.stdout)
+    first = found["audit"]["findings"][0]
+    assert (first["family"], first["verdict"], first["auroc"]["value"]) == ("file facts", "fail", 1.0)
+    assert first["telling"][0]["words"] == "all fakes are PNG, no real pictures are"
+    assert [one["verdict"] for one in found["audit"]["findings"][1:]] == ["fine", "fine"]
+    balance, _, anew = found["advice"]
+    assert balance["after"] is None
+    assert "nothing in common" in balance["note"]
+    assert anew["after"] < 0.6  # sizes are alike
+
+
+def test_jpeg_95_against_75(sample, tmp_path):
+    folder = plant(plant(sample, tmp_path / "one", "fake", save_at(95)), tmp_path / "two", "real", save_at(75))
+    found = audit_pictures(pictures_of(folder))
+    first = found.findings[0]
+    assert (found.verdict, first.verdict) == ("fail", "fail")
+    assert first.telling[0].words == "all fakes have a JPEG quality of 95 or more, no real pictures have"
+    assert "JPEG quality" in describe_briefly(found)
+    assert [one.verdict for one in found.findings[1:]] == ["fine", "fine"]
+
+
+def test_colour_cast(sample, tmp_path):
+    found = audit_pictures(pictures_of(plant(sample, tmp_path / "warm", "fake", warm)))
+    thumbnail = found.findings[1]
+    assert thumbnail.verdict in ("warn", "fail")
+    assert thumbnail.auroc.low > 0.6
+    assert any("cast" in one.name for one in thumbnail.telling)
+    assert found.findings[2].verdict == "fine"
+
+
+def test_duplicates_across_splits(sample, tmp_path):
+    folder = tmp_path / "set"
+    shutil.copytree(sample, folder)
+    planted = []
+    for number, quality in enumerate((90, 60, 40)):
+        source = folder / f"train/fake/generator-a/{number:05}.jpg"
+        planted.append(folder / f"test/fake/generator-b/planted{number}.jpg")
+        with Image.open(source) as picture:
+            picture.resize((picture.width * 3 // 4, picture.height * 3 // 4)).save(planted[-1], quality=quality)
+    result = audit("--src", folder, "--strict", "--contact-sheet", tmp_path / "sheet.png")
+    assert result.exit_code == 1
+    assert "3 groups stand across splits" in result.stdout
+    for path in planted:
+        assert str(path) in result.stdout
+    assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")
+    assert "across splits" not in audit("--src", folder, "--where", "split=train").stdout
+
+
+def test_store_gives_the_same_audit_without_its_pictures(sample, tmp_path):
+    folder = tmp_path / "set"
+    shutil.copytree(sample, folder)
+    store = tmp_path / "a.zarr"
+    build = ["build", "--src", str(folder), "--out", str(store), "--size", "8", "--workers", "0", "--variants", "clean"]
+    made = CliRunner().invoke(main, build)
+    assert made.exit_code == 0, made.output
+    expected = json.loads(audit("--src", folder, "--json").stdout)
+    shutil.rmtree(folder)
+    found = json.loads(audit("--store", store, "--json").stdout)
+    assert found["audit"]["findings"] == expected["audit"]["findings"]
+
+
+def test_limits_are_settable_and_checked(sample):
+    pictures = pictures_of(sample)
+    assert audit_pictures(pictures, Limits(0.5, 0.5)).verdict == "fail"
+    assert Limits().judge(0.599) == "fine"
+    assert [Limits().judge(value) for value in (0.6, 0.75, 0.751)] == ["warn", "warn", "fail"]
+    with pytest.raises(UsageError, match="limits"):
+        Limits(0.8, 0.7)
+    assert audit("--src", "x", "--warn", "2").exit_code == 2
+    assert audit().exit_code == 2
+    assert audit("--src", "x", "--store", "y").exit_code == 2
+
+
+def test_json_and_back(sample):
+    found = audit_pictures(pictures_of(sample))
+    assert audit_from_json(json.loads(json.dumps(found.as_json()))) == found
+
+
+def test_too_few_pictures(kaggle_dir):
+    found = audit_pictures(pictures_of(kaggle_dir))
+    assert found.verdict == "unknown"
+    assert "too few pictures: 16 real and 16 fake" in describe_audit(found)
+
+
+def test_auroc_equals_the_plain_one_and_its_interval_covers():
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(0)
+    covered = 0
+    for _ in range(100):
+        labels = np.arange(120) % 2
+        scores = np.round(rng.normal(labels * 0.7), 1)  # with ties
+        found = measure_auroc(labels, scores, np.zeros(120), np.arange(120))
+        assert found.value == pytest.approx(roc_auc_score(labels, scores), abs=1e-4)
+        covered += found.low <= 0.6897 <= found.high  # of normals 0.7 apart: Phi(0.7 / sqrt 2)
+    assert covered > 88
+
+
+def test_folds_keep_groups_and_sources_together():
+    rng = np.random.default_rng(1)
+    labels, groups = np.arange(200) % 2, np.arange(200) // 3
+    folds = fold_by_group(labels, groups)
+    assert all(len(set(folds[groups == group])) == 1 for group in groups)
+    sources = np.array([f"{label}-{rng.integers(4)}" for label in labels])
+    folds = fold_by_source(labels, sources)
+    assert all(len(set(folds[sources == source])) == 1 for source in sources)
+    assert all(len(set(labels[folds == fold])) == 2 for fold in set(folds))
+    assert fold_by_source(labels, ["one"] * 200) is None
