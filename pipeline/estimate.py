@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numcodecs.zstd import Zstd
 
 from data_cards.decode import decode_picture
 from data_cards.errors import PictureError, UserError
@@ -15,10 +14,9 @@ from data_cards.facts import read_file
 from data_cards.scan import Picture
 from pipeline.amounts import format_bytes, format_seconds
 from pipeline.features import features_of_variants
-from pipeline.packing import pack
 from pipeline.plan import Plan
+from pipeline.sharding import encode_sample
 from pipeline.storage import Storage
-from pipeline.store import KINDS
 from pipeline.variants import draw_variants
 
 _SECONDS = 2.0  # spent on measuring, about
@@ -78,7 +76,6 @@ def refuse_if_too_large(estimate: Estimate, path: str) -> None:
 def _measure(plan: Plan, pictures: Sequence[Picture]) -> tuple[float, float]:
     """Mean bytes and seconds of a sample."""
     settings = plan.settings
-    codec = Zstd(level=1)
     sizes, spent, began = [], [], None
     for picture in [*pictures[:1], *pictures]:
         start = time.monotonic()
@@ -88,9 +85,7 @@ def _measure(plan: Plan, pictures: Sequence[Picture]) -> tuple[float, float]:
             continue  # the build itself will name it
         variants = draw_variants(settings.variants, settings.seed, picture.facts.sha256)
         for planes in features_of_variants(decoded, variants, settings.features):
-            kinds = np.split(planes, len(KINDS))
-            packed = [pack(kind) if settings.packing == "mirror" else kind for kind in kinds]
-            sizes.append(sum(len(codec.encode(np.ascontiguousarray(kind))) for kind in packed))
+            sizes.append(sum(len(chunk) for chunk in encode_sample(planes, settings.packing)))
         if began is None:
             # The first picture pays for loading libraries, so its time does not count.
             began = time.monotonic()

@@ -4,16 +4,15 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from data_cards.decode import decode_picture
 from data_cards.errors import PictureError, UserError
 from data_cards.facts import read_file
 from pipeline.features import features_of_variants
 from pipeline.plan import Plan
 from pipeline.settings import BuildSettings
+from pipeline.sharding import encode_sample, join_shard
 from pipeline.storage import Storage
-from pipeline.store import PLANES
+from pipeline.store import KINDS
 from pipeline.variants import draw_variants
 from pipeline.writer import ShardRecord, write_shard
 
@@ -25,7 +24,7 @@ class ShardTask:
     Attributes
     ----------
     url : the store's place while it is built
-    shard, start, stop : number of the shard, its first row, the row behind its last
+    shard, rows : number of the shard, and the rows of a whole one
     key : of the shard's content, for its record
     pictures : for each picture with rows in the shard its path, its sha256 and which of its
         variants (first, behind last) the shard holds
@@ -34,8 +33,7 @@ class ShardTask:
 
     url: str
     shard: int
-    start: int
-    stop: int
+    rows: int
     key: str
     pictures: tuple[tuple[str, bytes, int, int], ...]
     settings: BuildSettings
@@ -47,7 +45,7 @@ def make_task(plan: Plan, storage: Storage, shard: int) -> ShardTask:
         (str(picture.file.path), picture.facts.sha256, first, last)
         for picture, first, last in plan.shard_pictures(shard)
     )
-    return ShardTask(storage.url, shard, *plan.shard_range(shard), plan.shard_key(shard), pictures, plan.settings)
+    return ShardTask(storage.url, shard, plan.shard_rows, plan.shard_key(shard), pictures, plan.settings)
 
 
 def make_shard(task: ShardTask) -> ShardRecord:
@@ -57,20 +55,16 @@ def make_shard(task: ShardTask) -> ShardRecord:
     ------
     UserError : a picture cannot be read, or has changed since the scan
     """
-    features = task.settings.features
-    shape = (task.stop - task.start, len(PLANES), features.size, features.size)
-    samples = np.empty(shape, dtype=features.dtype)
-    row = 0
+    settings, chunks = task.settings, []
     for path, sha256, first, last in task.pictures:
         try:
             data = read_file(Path(path))
             if hashlib.sha256(data).digest() != sha256:
                 raise PictureError("has changed since the scan; run the build again")
-            picture = decode_picture(data, task.settings.max_pixels)
-            variants = draw_variants(task.settings.variants, task.settings.seed, sha256)[first:last]
-            for planes in features_of_variants(picture, variants, features):
-                samples[row] = planes
-                row += 1
+            picture = decode_picture(data, settings.max_pixels)
+            variants = draw_variants(settings.variants, settings.seed, sha256)[first:last]
+            for planes in features_of_variants(picture, variants, settings.features):
+                chunks += encode_sample(planes, settings.packing)
         except PictureError as error:
             raise UserError(f"{path}: {error}") from error
-    return write_shard(Storage(task.url), task.shard, task.key, task.start, samples)
+    return write_shard(Storage(task.url), task.shard, task.key, join_shard(chunks, task.rows * len(KINDS)))

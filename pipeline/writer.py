@@ -16,8 +16,8 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from pipeline.packing import MirrorCodec
 from pipeline.settings import BuildSettings
+from pipeline.sharding import chunk_codecs
 from pipeline.storage import TEMPORARY, Storage
 from pipeline.store import COLUMNS, KINDS, PLANES
 
@@ -25,8 +25,6 @@ RECORDS = "build"  # folder inside a store that is being built; gone when it is 
 _DONE = f"{RECORDS}/done"
 _COLUMN_CHUNK = 65_536
 _ALL_CHUNKS = {"write_empty_chunks": True}
-# A worker is one process of many; Zarr's own threads would only fight over the cores.
-_ONE_THREAD = {"threading.max_workers": 1, "async.concurrency": 1}
 
 
 @dataclass(frozen=True)
@@ -45,6 +43,7 @@ def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildS
     if "features" in group:
         group["features"].resize((rows, len(PLANES), size, size))
         return
+    serializer, compressor = chunk_codecs(settings.packing)
     group.create_array(
         "features",
         shape=(rows, len(PLANES), size, size),
@@ -52,23 +51,18 @@ def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildS
         chunks=(1, len(PLANES) // len(KINDS), size, size),
         shards=(shard_rows, len(PLANES), size, size),
         filters=None,
-        serializer=MirrorCodec() if settings.packing == "mirror" else "auto",
-        # The checksum is verified whenever a chunk is decoded, by every reader.
-        compressors=ZstdCodec(level=1, checksum=True),
+        serializer=serializer,
+        compressors=compressor,
         fill_value=0,
         dimension_names=("sample", "plane", "row", "column"),
         config=_ALL_CHUNKS,
     )
 
 
-def write_shard(storage: Storage, shard: int, key: str, start: int, samples: np.ndarray) -> ShardRecord:
-    """Write rows `start` onwards, (rows, 9, H, W), as one whole shard, then its record."""
-    # Zarr reads a ragged last shard before it writes it, so a torn one must go first.
-    storage.remove(shard_folder(shard))
-    with zarr.config.set(_ONE_THREAD):
-        features = zarr.open_array(f"{storage.url}/features", mode="r+", config=_ALL_CHUNKS)
-        features[start : start + len(samples)] = samples
-    data = storage.read(shard_file(shard))
+def write_shard(storage: Storage, shard: int, key: str, data: bytes) -> ShardRecord:
+    """Write a shard's file, then its record."""
+    storage.make_folder(shard_folder(shard) + "/0/0")
+    storage.write(shard_file(shard), data)
     record = ShardRecord(shard, key, hashlib.sha256(data).hexdigest())
     write_record(storage, record)
     return record

@@ -70,7 +70,7 @@ def kill_until_done(source, out, seconds, kills, seed, *options):
             except StoreError as error:
                 assert "incomplete" in str(error)  # noqa: PT017
             else:
-                os.rename(out, out.with_name(f"done-{killed}.zarr"))
+                os.rename(out, out.with_name(f"done-{process.pid}.zarr"))
     return finish(start_build(source, out, *options))
 
 

@@ -1,0 +1,51 @@
+"""A shard's bytes as Zarr's sharding codec lays them out: chunks one after the other, then their index.
+
+Made here because Zarr's own writer, adding chunk after chunk, copies the whole shard each time,
+which took longer than the spectra. Zarr reads them back in the tests, and anybody's Zarr may.
+
+Format: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
+"""
+
+from collections.abc import Sequence
+
+import google_crc32c
+import numpy as np
+from numcodecs.zstd import Zstd
+from zarr.abc.codec import ArrayBytesCodec, BytesBytesCodec
+from zarr.codecs import BytesCodec, ZstdCodec
+
+from pipeline.packing import MirrorCodec, pack
+from pipeline.store import KINDS
+
+# Higher levels take longer and save nothing. The checksum is verified by every reader that decodes a chunk.
+_ZSTD = {"level": 1, "checksum": True}
+_ABSENT = 2**64 - 1  # offset and length of a chunk that is not there
+
+
+def chunk_codecs(packing: str) -> tuple[ArrayBytesCodec, BytesBytesCodec]:
+    """The codecs of a chunk, for Zarr's metadata: to bytes, and the compressor."""
+    return MirrorCodec() if packing == "mirror" else BytesCodec(endian="little"), ZstdCodec(**_ZSTD)
+
+
+def encode_sample(planes: np.ndarray, packing: str) -> list[bytes]:
+    """The chunks of one sample (9, H, W), one a kind of plane, as those codecs encode them."""
+    planes = planes.astype(planes.dtype.newbyteorder("<"), copy=False)
+    kinds = np.split(planes, len(KINDS))
+    encode = Zstd(**_ZSTD).encode
+    return [encode(pack(kind) if packing == "mirror" else np.ascontiguousarray(kind)) for kind in kinds]
+
+
+def join_shard(chunks: Sequence[bytes], capacity: int) -> bytes:
+    """A shard of the chunks, in the order of their place.
+
+    Parameters
+    ----------
+    chunks : encoded, from the shard's first on
+    capacity : chunks of a whole shard; those behind the last are marked as not there
+    """
+    lengths = np.array([len(chunk) for chunk in chunks], dtype="<u8")
+    index = np.full((capacity, 2), _ABSENT, dtype="<u8")
+    index[: len(chunks), 0] = np.cumsum(lengths) - lengths
+    index[: len(chunks), 1] = lengths
+    checksum = google_crc32c.value(index.tobytes()).to_bytes(4, "little")
+    return b"".join([*chunks, index.tobytes(), checksum])
