@@ -80,6 +80,7 @@ def build_store(
     max_memory: int | None = None,
     dry_run: bool = False,
     allow_leakage: bool = False,
+    cache: bool = True,
 ) -> BuildSummary:
     """Build a feature store, or add to one; see `scan_sources` for what `sources` may be.
 
@@ -93,6 +94,7 @@ def build_store(
     max_memory : of all local workers together, in bytes
     dry_run : stop after the estimate; nothing is written
     allow_leakage : build though near-duplicates stand in more than one split
+    cache : as for `scan_sources`
 
     Raises
     ------
@@ -103,7 +105,7 @@ def build_store(
     check_recipe(settings.variants)
     check_place(path)
     workers = count_cores() if workers is None else check_workers(workers)
-    found = scan_sources(sources, max_pixels=settings.max_pixels)
+    found = scan_sources(sources, max_pixels=settings.max_pixels, cache=cache)
     storage = _locate(path)
     base = _read_base(storage)
     plan = plan_build(found, settings, base)
