@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from data_cards.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client, Future, LocalCluster
 
 ATTEMPTS = 3
 _ANSWER = 10.0  # seconds to wait for a scheduler to answer
@@ -111,8 +111,7 @@ def _is_final(error: Exception, attempt: int) -> bool:
 @contextmanager
 def _connect(workers: int, scheduler: str | None, max_memory: int | None) -> Iterator["Client"]:
     # Imported here: loading Dask takes a second that a build in this process need not pay.
-    import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
     if scheduler is not None:
         try:
@@ -126,6 +125,22 @@ def _connect(workers: int, scheduler: str | None, max_memory: int | None) -> Ite
                 raise UserError(f"{scheduler}: the scheduler has no workers; start some with `dask worker`") from error
             yield client
         return
+    with start_cluster(workers, max_memory) as cluster, Client(cluster, set_as_default=False) as client:
+        yield client
+
+
+@contextmanager
+def start_cluster(workers: int, max_memory: int | None = None) -> Iterator["LocalCluster"]:
+    """A Dask cluster of worker processes on this machine, one thread each, told what a build needs.
+
+    Parameters
+    ----------
+    workers : processes
+    max_memory : of all together, in bytes
+    """
+    import dask
+    from distributed import LocalCluster
+
     with (
         dask.config.set(_WORKERS),
         LocalCluster(
@@ -137,6 +152,5 @@ def _connect(workers: int, scheduler: str | None, max_memory: int | None) -> Ite
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         ) as cluster,
-        Client(cluster, set_as_default=False) as client,
     ):
-        yield client
+        yield cluster

@@ -1,0 +1,164 @@
+"""How near a build is to the limit of the hardware, and how far from the plain way.
+
+    python benchmarks/build.py --src PICTURES [--src PICTURES ...]
+
+Three tables, each from one run, trials interleaved, medians with the least and the most:
+
+- the build's samples a second against its floor: the same decode, fit, JPEG, FFT, DCT, quantise,
+  pack and compress kernels called alone, one after the other, in this process. In this process and on two
+  Dask workers; starting processes and scanning are not counted, reading, hashing and writing are
+- the spectral step alone against the plain way: complex FFT in double precision, full planes,
+  each stretched to its own minimum..maximum
+- bytes a sample against arrays saved with NumPy
+
+Let the machine do nothing else meanwhile.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a figure a core
+
+import click
+import numpy as np
+from scipy import fft
+from tabulate import tabulate
+
+from data_cards.decode import decode_picture
+from data_cards.facts import read_file
+from data_cards.scan import scan_sources
+from pipeline.degrade import apply_steps
+from pipeline.executor import run_tasks, start_cluster
+from pipeline.fit import as_array, fit_picture
+from pipeline.plan import Plan, plan_build
+from pipeline.settings import MAX_PIXELS, BuildSettings, FeatureSettings
+from pipeline.shard import ShardTask, make_shard, make_task
+from pipeline.sharding import encode_sample
+from pipeline.spectra import quantised_planes
+from pipeline.storage import Storage
+from pipeline.variants import draw_variants
+from pipeline.writer import create_arrays, make_record_folder
+
+
+@click.command()
+@click.option("--src", "sources", multiple=True, required=True, help="Picture folder, as for `pipeline build`.")
+@click.option("--sizes", default="256,512,1024", show_default=True, help="Sides of the planes, in pixels.")
+@click.option("--samples", default=64, show_default=True, help="Samples a trial, at 1024 px; more of smaller ones.")
+@click.option("--trials", default=7, show_default=True, help="Of which the median is shown.")
+def main(sources: tuple[str, ...], sizes: str, samples: int, trials: int) -> None:
+    """Measure the build."""
+    found = scan_sources(sources, max_pixels=MAX_PIXELS)
+    speeds, steps, bytes_ = [], [], []
+    for size in (int(text) for text in sizes.split(",")):
+        plan = plan_build(found, BuildSettings(FeatureSettings(size=size)))
+        with tempfile.TemporaryDirectory() as folder:
+            tasks = _draw_tasks(plan, Storage(f"{folder}/store"), samples * max(1, (1024 // size) ** 2 // 2))
+            speeds += _measure_build(plan, tasks, trials)
+            stored = sum(path.stat().st_size for path in Path(folder).rglob("features/c/**/*") if path.is_file())
+            bytes_.append(_compare_bytes(size, stored / _count_rows(tasks)))
+        steps.append(_measure_spectra(plan, tasks[0].pictures[0][0], trials))
+    print(tabulate(speeds, ["size", "way", "samples/s", "least", "most", "share of the floor"], floatfmt=".3g"), "\n")
+    print(tabulate(steps, ["size", "spectral step, ms", "the plain way, ms", "times as fast"], floatfmt=".3g"), "\n")
+    headers = ["size", "bytes a sample", "float16 .npy", "float32 .npy", "float64 .npy", "float32 / stored"]
+    print(tabulate(bytes_, headers, floatfmt=(".0f", ".0f", ".0f", ".0f", ".0f", ".1f")))
+
+
+def _draw_tasks(plan: Plan, storage: Storage, samples: int) -> list[ShardTask]:
+    """Shards with about so many samples, spread over the set, and at least four, so that two workers share them."""
+    make_record_folder(storage)
+    create_arrays(storage, plan.rows, plan.shard_rows, plan.settings)
+    count = min(max(samples // plan.shard_rows, 4), plan.shards)
+    return [make_task(plan, storage, number * plan.shards // count) for number in range(count)]
+
+
+def _measure_build(plan: Plan, tasks: Sequence[ShardTask], trials: int) -> list[list]:
+    rows = _count_rows(tasks)
+    size = plan.settings.features.size
+    with start_cluster(2) as cluster:
+
+        def run(**where: object) -> None:
+            for _, result in run_tasks(make_shard, tasks, **where):
+                if isinstance(result, Exception):
+                    raise result
+
+        seconds = _time(
+            {
+                "floor": lambda: _run_kernels(tasks),
+                "0 workers": lambda: run(workers=0),
+                "2 workers": lambda: run(workers=2, scheduler=cluster.scheduler_address),
+            },
+            trials,
+        )
+    table = []
+    for way, times in seconds.items():
+        # Each trial against the floor beside it: a noisy machine is noisy for both.
+        cores = 2 if way == "2 workers" else 1
+        shares = [floor / spent / cores for floor, spent in zip(seconds["floor"], times, strict=True)]
+        rates = [rows / spent for spent in times]
+        table.append([size, way, np.median(rates), min(rates), max(rates), np.median(shares)])
+    return table
+
+
+def _count_rows(tasks: Sequence[ShardTask]) -> int:
+    return sum(last - first for task in tasks for *_, first, last in task.pictures)
+
+
+def _run_kernels(tasks: Sequence[ShardTask]) -> None:
+    for task in tasks:
+        settings = task.settings
+        for path, sha256, first, last in task.pictures:
+            fitted = fit_picture(decode_picture(read_file(Path(path)), settings.max_pixels), settings.features)
+            for variant in draw_variants(settings.variants, settings.seed, sha256)[first:last]:
+                planes = quantised_planes(as_array(apply_steps(fitted, variant.steps)), settings.features.dtype)
+                encode_sample(planes, settings.packing)
+
+
+def _measure_spectra(plan: Plan, path: str, trials: int) -> list:
+    features = plan.settings.features
+    rgb = as_array(fit_picture(decode_picture(read_file(Path(path)), MAX_PIXELS), features))
+    times = _time({"ours": lambda: quantised_planes(rgb), "plain": lambda: plain_planes(rgb)}, trials)
+    ours, plain = (1000 * float(np.median(times[way])) for way in ("ours", "plain"))
+    return [features.size, ours, plain, float(np.median(np.divide(times["plain"], times["ours"])))]
+
+
+def plain_planes(rgb: np.ndarray) -> np.ndarray:
+    """Nine planes the plain way: uint8 (9, H, W), each stretched to its own minimum..maximum."""
+    planes = []
+    pictures = [rgb[..., colour].astype(np.float64) for colour in range(3)]
+    spectra = [np.fft.fftshift(np.fft.fft2(picture)) for picture in pictures]
+    planes += [np.log1p(np.abs(spectrum)) for spectrum in spectra]
+    planes += [np.angle(spectrum) for spectrum in spectra]
+    planes += [np.log1p(np.abs(_dct(picture))) for picture in pictures]
+    return np.stack([((plane - plane.min()) / np.ptp(plane) * 255).astype(np.uint8) for plane in planes])
+
+
+def _dct(picture: np.ndarray) -> np.ndarray:
+    try:
+        import cv2  # as the plain way does, where it is installed
+    except ImportError:
+        return fft.dctn(picture, norm="ortho")
+    return cv2.dct(picture)
+
+
+def _compare_bytes(size: int, stored: float) -> list:
+    values = 9 * size * size
+    return [size, stored, 2 * values, 4 * values, 8 * values, 4 * values / stored]
+
+
+def _time(ways: dict[str, Callable[[], object]], trials: int) -> dict[str, list[float]]:
+    """Seconds of every way in every trial, one way after the other; the first trial warms up and is left out."""
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    for trial in range(trials + 1):
+        for way, run in ways.items():
+            start = time.perf_counter()
+            run()
+            if trial:
+                seconds[way].append(time.perf_counter() - start)
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

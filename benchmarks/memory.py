@@ -1,0 +1,101 @@
+"""Peak memory of the process that schedules a build, for plans of more and more pictures.
+
+    python benchmarks/memory.py
+
+Made-up pictures go through the real grouping, splitting, planning, scheduling on two Dask workers, columns
+and provenance. Only the shards' work, the scan and the statistics are left out: the shard task does nothing, in
+this measurement alone. Each count is measured in a process of its own.
+"""
+
+import hashlib
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+
+import click
+from tabulate import tabulate
+
+from data_cards.facts import PictureFacts
+from data_cards.layout import PictureFile
+from data_cards.scan import Picture, PictureSet
+from pipeline.build import write_tables
+from pipeline.executor import run_tasks
+from pipeline.plan import plan_build
+from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.shard import make_task
+from pipeline.storage import Storage
+from pipeline.writer import create_arrays, make_record_folder
+
+COUNTS = "10000,100000,1000000"
+
+
+@click.command()
+@click.option("--counts", default=COUNTS, show_default=True, help="Numbers of pictures.")
+@click.option("--one", type=int, hidden=True)
+def main(counts: str, one: int | None) -> None:
+    """Measure the scheduling process's memory."""
+    if one is not None:
+        print(json.dumps(measure(one)))
+        return
+    rows = []
+    for count in (int(text) for text in counts.split(",")):
+        output = subprocess.run(
+            [sys.executable, __file__, "--one", str(count)], check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+        found = json.loads(output)
+        rows.append([count, found["start"], found["planned"], found["peak"], found["seconds"]])
+        print(
+            tabulate(rows, ["pictures", "at the start, MB", "planned, MB", "peak, MB", "seconds"], floatfmt=".0f"), "\n"
+        )
+
+
+def measure(count: int) -> dict:
+    """Megabytes at the start, after planning, and at the peak; seconds."""
+    began, start = time.perf_counter(), peak_megabytes()
+    plan = plan_build(PictureSet(list(make_pictures(count)), []), BuildSettings(FeatureSettings(size=256)))
+    planned = peak_megabytes()
+    with tempfile.TemporaryDirectory() as folder:
+        storage = Storage(f"{folder}/store")
+        make_record_folder(storage)
+        create_arrays(storage, plan.rows, plan.shard_rows, plan.settings)
+        for _ in run_tasks(do_nothing, (make_task(plan, storage, shard) for shard in range(plan.shards)), workers=2):
+            pass
+        write_tables(plan, storage, ["00" * 32] * plan.shards)
+    return {"start": start, "planned": planned, "peak": peak_megabytes(), "seconds": time.perf_counter() - began}
+
+
+def do_nothing(task: object) -> None:
+    """In place of the spectra."""
+
+
+def make_pictures(count: int) -> Iterator[Picture]:
+    """Made-up pictures with facts like a real set's."""
+    for number in range(count):
+        digest = hashlib.sha256(str(number).encode()).digest()
+        label = "real" if number % 2 else "fake"
+        split = "test" if number % 10 == 0 else "train"
+        source = sys.intern(f"source-{number % 8}")
+        file = PictureFile("/data/pictures", f"{split}/{label}/{source}/{digest.hex()[:16]}.jpg", split, label, source)
+        facts = PictureFacts(
+            sha256=digest,
+            bytes=200_000 + number,
+            format="JPEG",
+            width=1000 + number % 3000,
+            height=1000 + number % 2000,
+            quality=60 + number % 40,
+            phash=hashlib.sha256(digest).digest(),
+        )
+        yield Picture(file, facts, number)
+
+
+def peak_megabytes() -> float:
+    """Most memory that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+if __name__ == "__main__":
+    main()
