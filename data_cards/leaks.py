@@ -149,6 +149,7 @@ def _fit(pen: ImageDraw.ImageDraw, words: str) -> str:
 def _name(picture: Picture) -> dict:
     return {
         "path": str(picture.file.path),
+        "image": picture.file.image,
         "split": picture.file.split,
         "class": picture.file.label,
         "sha256": picture.facts.sha256.hex(),

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import zarr
 
+from data_cards.audit import FAILED, WARNING, Audit, audit_pictures, describe_briefly
 from data_cards.console import note, progress, warn
 from data_cards.errors import UserError
 from data_cards.leaks import find_leaks
 from data_cards.scan import Picture, scan_sources
+from pipeline.card import make_build_card, read_card, write_card
 from pipeline.estimate import Estimate, estimate_build, refuse_if_too_large
 from pipeline.executor import ATTEMPTS, check_workers, count_cores, run_tasks
 from pipeline.lock import lock_folder
@@ -59,6 +61,7 @@ class BuildSummary:
     bytes : size on disk
     seconds : that the build took
     made, kept : shards made now, and found finished
+    audit : how well trivial properties alone tell the classes apart
     """
 
     path: str
@@ -68,6 +71,7 @@ class BuildSummary:
     seconds: float
     made: int
     kept: int
+    audit: Audit
 
 
 def build_store(
@@ -111,20 +115,24 @@ def build_store(
     plan = plan_build(found, settings, base)
     _refuse_other_settings(storage, plan)
     _check_leaks(plan, allow_leakage)
+    # Before hours of work: a set that gives its classes away is better mended first.
+    audit = audit_pictures(plan.pictures)
     if _is_current(storage, plan):
-        return BuildSummary(path, plan, None, storage.bytes(), time.monotonic() - began, 0, plan.shards)
+        return BuildSummary(path, plan, None, storage.bytes(), time.monotonic() - began, 0, plan.shards, audit)
     estimate = estimate_build(plan, storage, _foresee_missing(storage, plan, base), workers)
     if dry_run:
-        return BuildSummary(path, plan, estimate, 0, time.monotonic() - began, 0, 0)
+        return BuildSummary(path, plan, estimate, 0, time.monotonic() - began, 0, 0, audit)
     note(estimate.describe())
+    if audit.verdict in (WARNING, FAILED):
+        warn(describe_briefly(audit))
     refuse_if_too_large(estimate, path)
     with lock_folder(storage):
         storage = _open_partial(storage, path, plan, base)
         todo = _list_missing(storage, plan)
         _make_shards(plan, storage, todo, workers, scheduler, max_memory)
-        _complete(plan, storage, path)
-    size = Storage(path).bytes()
-    return BuildSummary(path, plan, estimate, size, time.monotonic() - began, len(todo), plan.shards - len(todo))
+        _complete(plan, storage, path, audit)
+    size, seconds = Storage(path).bytes(), time.monotonic() - began
+    return BuildSummary(path, plan, estimate, size, seconds, len(todo), plan.shards - len(todo), audit)
 
 
 def check_place(path: str) -> None:
@@ -276,17 +284,17 @@ def _count_pictures(plan: Plan, shards: list[int]) -> int:
     return sum(starts[1::2]) - sum(starts[::2])
 
 
-def _complete(plan: Plan, storage: Storage, path: str) -> None:
+def _complete(plan: Plan, storage: Storage, path: str, audit: Audit) -> None:
     records = read_records(storage)
-    write_tables(plan, storage, [records[shard].sha256 for shard in range(plan.shards)])
+    write_tables(plan, storage, [records[shard].sha256 for shard in range(plan.shards)], audit)
     set_attributes(storage, {**make_attributes(plan), "complete": True})
     clean_up(storage, plan.shards)
     if storage.url != path:
         rename(storage.url, path)
 
 
-def write_tables(plan: Plan, storage: Storage, checksums: list[str]) -> None:
-    """Write all of a store but its features: columns, checksums, statistics, provenance."""
+def write_tables(plan: Plan, storage: Storage, checksums: list[str], audit: Audit | None = None) -> None:
+    """Write all of a store but its features: columns, checksums, statistics, provenance, data card."""
     count = len(plan.pictures)
     blocks = (
         plan.columns(first, min(first + _COLUMN_BLOCK, count))
@@ -298,6 +306,7 @@ def write_tables(plan: Plan, storage: Storage, checksums: list[str]) -> None:
     training = (group["split"][:] == "train").nonzero()[0]
     write_statistics(storage, *measure_statistics(group["features"], training))
     write_provenance(group, pack_pictures(plan.pictures))
+    write_card(group, make_build_card(plan, audit, before=read_card(group)))
 
 
 def make_attributes(plan: Plan) -> dict:

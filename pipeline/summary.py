@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import asdict
 
+from data_cards.audit import describe_briefly
 from data_cards.console import table
 from pipeline.amounts import format_bytes, format_seconds
 from pipeline.build import BuildSummary
@@ -39,6 +40,7 @@ def describe_build(summary: BuildSummary) -> str:
     if growth.removed:
         lines.append(f"{len(growth.removed)} pictures of the store were gone or changed and were taken out:")
         lines += [f"  {path}" for path in growth.removed]
+    lines.insert(lines.index("") + 1, describe_briefly(summary.audit))
     if summary.kept:
         lines.append(f"{summary.kept} of {plan.shards} shards were already there, {growth.added} pictures are new")
     return "\n".join(lines)
@@ -59,6 +61,7 @@ def build_as_json(summary: BuildSummary) -> dict:
         "upsampled": plan.count_upsampled(),
         "set_aside": [{"path": one.path, "reason": one.reason} for one in plan.set_aside],
         "estimate": asdict(summary.estimate) if summary.estimate else None,
+        "audit": summary.audit.as_json(),
         "bytes": summary.bytes,
         "seconds": round(summary.seconds, 2),
         "added": plan.growth.added,

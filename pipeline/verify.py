@@ -8,6 +8,7 @@ import zarr
 
 from data_cards.console import progress
 from data_cards.errors import StoreError
+from data_cards.scan import SetAside
 from pipeline.build import write_tables
 from pipeline.executor import run_tasks
 from pipeline.lock import lock_folder
@@ -121,7 +122,8 @@ def repair_store(verification: Verification) -> list[str]:
 
 def recall_plan(store: FeatureStore) -> Plan:
     """The plan that a complete store was built by, from its recorded provenance."""
-    return Plan(read_provenance(store.group), [], store.settings)
+    set_aside = [SetAside(**one) for one in store.attributes.get("set_aside", [])]
+    return Plan(read_provenance(store.group), set_aside, store.settings)
 
 
 def _check_file(storage: Storage, shard: int, sha256: bytes) -> str | None:

@@ -1,0 +1,53 @@
+"""A data card as one self-contained HTML page with plots: nothing is loaded, every text is escaped."""
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from data_cards.card import CLASSES, MEASURES
+from data_cards.markdown import MISSING
+from data_cards.properties import FAMILIES
+from data_cards.provenance import FIELDS
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+def render_page(card: dict) -> str:
+    """The page of a card (see `data_cards.card`)."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("card.html").render(
+        card=card,
+        classes=CLASSES,
+        measures=MEASURES,
+        families=FAMILIES,
+        fields=FIELDS,
+        missing=MISSING,
+        plots={name: _lay_out(histogram) for name, histogram in card["histograms"].items()},
+    )
+
+
+def _lay_out(histogram: dict) -> dict:
+    """Bars of both classes as shares of their class, in a drawing of 320 x 120."""
+    bins = len(histogram["edges"]) - 1
+    shares = {label: [count / max(sum(histogram[label]), 1) for count in histogram[label]] for label in CLASSES}
+    top = max(max(own) for own in shares.values()) or 1
+    width = 320 / bins
+    bars = [
+        {
+            "label": label,
+            "x": round(number * width + place * width / 2, 2),
+            "width": round(width / 2 - 0.5, 2),
+            "height": round(110 * share / top, 2),
+            "y": round(120 - 110 * share / top, 2),
+        }
+        for place, label in enumerate(CLASSES)
+        for number, share in enumerate(shares[label])
+        if share
+    ]
+    return {"bars": bars, "least": histogram["edges"][0], "most": histogram["edges"][-1]}

@@ -1,0 +1,193 @@
+"""The data card: in every store, as Markdown, valid Croissant and a page; escaped, comparable, without positions."""
+
+import json
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+from click.testing import CliRunner
+from conftest import draw_noise, make_kaggle_dir
+from PIL import Image
+
+from data_cards.card import CLASSES
+from data_cards.errors import UserError
+from data_cards.facts import read_facts
+from data_cards.provenance import read_sources
+from data_cards.scan import scan_sources
+from pipeline.card import read_card
+from pipeline.cli import main
+from pipeline.sample import make_sample
+from pipeline.store import open_store
+
+EVIL = "<script>alert(1)</script>|**x**[y](http://z)"
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(one) for one in arguments])
+
+
+@pytest.fixture(scope="module")
+def set_folder(tmp_path_factory):
+    root = make_kaggle_dir(tmp_path_factory.mktemp("card") / "set")
+    (root / "train/real/camera/source.toml").write_text(
+        f'name = "A camera"\ncamera = "X100"\nurl = "https://example.org"\nlicense = "CC0-1.0"\ndate = 2024-05-01\n'
+        f"consent = '{EVIL}'\n"
+    )
+    (root / "train/fake/source.json").write_text(json.dumps({"gan": {"generator": "GAN 2"}, "licence": "MIT"}))
+    (root / "train/real/camera/broken.jpg").write_bytes(b"nothing")
+    return root
+
+
+@pytest.fixture(scope="module")
+def files(set_folder):
+    """The card's files of the folder."""
+    out = set_folder.parent / "out"
+    result = run("card", set_folder, "--out", out)
+    assert result.exit_code == 0, result.output
+    return out
+
+
+def test_provenance_is_what_stands_beside_the_source_and_missing_is_missing(files):
+    card = json.loads((files / "card.json").read_text())
+    said = {one["source"]: one["provenance"] for one in card["sources"]}
+    assert said["camera"]["licence"] == "CC0-1.0"
+    assert said["camera"]["date"] == "2024-05-01"
+    assert said["gan"]["generator"] == "GAN 2"
+    assert said["diffusion"]["licence"] == "MIT"
+    assert said["phone"] == dict.fromkeys(said["phone"])
+    text = (files / "README.md").read_text()
+    assert "| real | phone | 8 | not stated |" in text
+    assert "broken.jpg: not a picture" in text.replace("\\", "")
+    assert card["set_aside"][0]["file"] == "train/real/camera/broken.jpg"
+
+
+def test_counts_and_spans(files):
+    card = json.loads((files / "card.json").read_text())
+    assert card["splits"] == {"train": {"real": 8, "fake": 8}, "test": {"real": 8, "fake": 8}}
+    assert card["classes"]["real"]["formats"] == {"JPEG": 8, "PNG": 8}
+    assert card["classes"]["real"]["width"] == {"least": 36.0, "median": 40.0, "most": 44.0}
+    assert sum(sum(one[label]) for one in [card["histograms"]["width"]] for label in CLASSES) == 32
+
+
+def test_markdown_begins_with_a_hugging_face_header(files):
+    import yaml
+
+    text = (files / "README.md").read_text()
+    header = yaml.safe_load(text.split("---\n")[1])
+    assert header["pretty_name"] == "set"
+    assert header["license"] == "other"
+    assert header["size_categories"] == ["n<1K"]
+    assert "<script>" not in text
+
+
+@pytest.mark.filterwarnings("ignore")  # mlcroissant's own
+def test_croissant_is_valid_and_its_manifest_can_be_read(files):
+    mlcroissant = pytest.importorskip("mlcroissant")
+    path = files / "croissant.json"
+    # What `mlcroissant validate` does; a file that is not valid raises.
+    assert not mlcroissant.Dataset(jsonld=path).metadata.ctx.issues.errors
+    values = json.loads(path.read_text())
+    assert values["rai:dataLimitations"]
+    assert values["rai:dataBiases"]
+    assert any(EVIL in one for one in values["rai:personalSensitiveInformation"])
+    rows = list(mlcroissant.Dataset(jsonld=path).records("pictures"))
+    assert len(rows) == 32
+    assert {row["pictures/class"] for row in rows} == {b"real", b"fake"}
+
+
+def test_page_is_whole_escaped_and_loads_nothing(files):
+    page = (files / "card.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    seen = set()
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            seen.update({tag} | {name for name, _ in attributes if name in ("src", "href", "onload")})
+
+    Reader().feed(page)
+    assert {"svg", "figure", "table"} <= seen
+    assert not {"src", "href", "onload", "link", "img"} & seen
+    for words in (
+        "prefers-color-scheme: dark",
+        "width=device-width",
+        "not stated",
+        "bytes a pixel",
+        "max-width: 40rem",
+    ):
+        assert words in page
+
+
+def test_every_store_carries_its_card_and_with_the_selection(set_folder, tmp_path):
+    assert run("subset", "--src", set_folder, "--fraction", 0.5, "--seed", 3, "--out", tmp_path / "half").exit_code == 0
+    made = run("build", "--src", tmp_path / "half", "--out", tmp_path / "a.zarr", "--size", 8, "--workers", 0)
+    assert made.exit_code == 0, made.output
+    assert "shortcut audit: too few pictures" in made.stdout
+    carried = read_card(open_store(tmp_path / "a.zarr").group)
+    assert carried["selections"][0]["fraction"] == 0.5
+    assert carried["selections"][0]["seed"] == 3
+    assert carried["variants"]["names"] == ["clean", "jpeg-1", "jpeg-2", "jpeg-3"]
+    shutil.rmtree(tmp_path / "half")
+    result = run("card", tmp_path / "a.zarr", "--out", tmp_path / "card", "--json")
+    assert json.loads(result.stdout) == {"name": "a.zarr", **carried}
+    assert len((tmp_path / "card/manifest.csv").read_text().splitlines()) == carried["pictures"] + 1
+
+
+def test_same_set_same_card_wherever_it_lies(set_folder, tmp_path):
+    shutil.copytree(set_folder, tmp_path / "set")
+    run("card", set_folder, "--out", tmp_path / "one")
+    run("card", tmp_path / "set", "--out", tmp_path / "other")
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "other" / file.name).read_bytes()
+    assert str(tmp_path) not in (tmp_path / "one/card.json").read_text()
+
+
+def test_cards_are_compared(set_folder, files, tmp_path):
+    shutil.copytree(set_folder, tmp_path / "set")
+    (tmp_path / "set/train/real/phone/0.jpg").unlink()
+    shutil.rmtree(tmp_path / "set/test/fake/gan")
+    found = {
+        one["what"]: one for one in json.loads(run("card", "--diff", set_folder, tmp_path / "set", "--json").stdout)
+    }
+    assert (found["pictures"]["first"], found["pictures"]["second"]) == (32, 27)
+    assert found["sources > fake/gan > splits > test"]["second"] is None
+    assert "the cards say the same" in run("card", "--diff", set_folder, files / "card.json").stdout
+    assert "sources > real/phone > pictures" in run("card", "--diff", files / "card.json", tmp_path / "set").stdout
+    assert run("card", "--diff", set_folder).exit_code == 2
+    assert run("card", set_folder, set_folder).exit_code == 2
+
+
+def test_positions_in_exif_are_never_kept(tmp_path):
+    exif = Image.Exif()
+    exif[0x010F] = "Maker"
+    exif.get_ifd(0x8825)[2] = (48.0, 51.0, 30.12345)
+    draw_noise(1).save(tmp_path / "a.jpg", exif=exif)
+    draw_noise(2).save(tmp_path / "b.jpg")
+    facts = read_facts(tmp_path / "a.jpg", 10**8)
+    assert (facts.exif, facts.camera) == (True, True)
+    assert "12345" not in repr(facts)
+    assert "Maker" not in repr(facts)
+    assert (read_facts(tmp_path / "b.jpg", 10**8).exif) is False
+
+
+@pytest.mark.parametrize(("name", "text"), [("source.toml", "name = "), ("source.json", "[1]"), ("source.json", "{")])
+def test_broken_provenance_is_one_line(kaggle_dir, name, text):
+    (kaggle_dir / "train/real" / name).write_text(text)
+    with pytest.raises(UserError, match=name):
+        read_sources(scan_sources([str(kaggle_dir)], max_pixels=10**8).pictures)
+
+
+def test_no_card_is_one_line(tmp_path):
+    (tmp_path / "card.json").write_text("{}")
+    result = run("card", "--diff", tmp_path / "card.json", tmp_path / "card.json")
+    assert result.exit_code == 1
+    assert "is no data card" in result.stderr
+
+
+def test_card_of_simulated_pictures_says_so(tmp_path):
+    make_sample(tmp_path / "set", train_per_source=1, test_per_source=1, size=32)
+    run("card", tmp_path / "set", "--out", tmp_path / "card")
+    assert "Simulation" in (tmp_path / "card/card.html").read_text()
+    assert "simulation" in (tmp_path / "card/README.md").read_text()
+    card = json.loads((tmp_path / "card/card.json").read_text())
+    assert card["sources"][0]["provenance"]["generator"].startswith("simulated")

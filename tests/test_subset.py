@@ -1,0 +1,178 @@
+"""Subsets are drawn by seed, alike from all sources, and are byte for byte what they were."""
+
+import hashlib
+import json
+from collections import Counter
+
+import pytest
+from click.testing import CliRunner
+from conftest import draw_noise, make_kaggle_dir
+
+from data_cards.audit import audit_pictures
+from data_cards.balance import match_pictures
+from data_cards.errors import UsageError, UserError
+from data_cards.scan import scan_sources
+from data_cards.selection import keep_where
+from data_cards.subset import Selection, draw_subset
+from pipeline.cli import main
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """A set of 10 pictures of each split, class and source."""
+    root = make_kaggle_dir(tmp_path_factory.mktemp("subset") / "set", per_source=10)
+    (root / "train/real/camera/source.toml").write_text('name = "A camera"\nlicence = "CC0"\n')
+    return root
+
+
+@pytest.fixture(scope="module")
+def pictures(many):
+    return scan_sources([str(many)], max_pixels=10**8).pictures
+
+
+def subset(*arguments):
+    return CliRunner().invoke(main, ["subset", *map(str, arguments)])
+
+
+def hashes(folder):
+    return {
+        file.relative_to(folder).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in folder.rglob("*")
+        if file.suffix in (".jpg", ".png") and file.is_file()
+    }
+
+
+def test_a_share_of_every_source_byte_for_byte(many, tmp_path):
+    result = subset("--src", many, "--fraction", 0.3, "--seed", 7, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    before, after = hashes(many), hashes(tmp_path / "out")
+    assert after.items() <= before.items()
+    assert set(Counter(name.rpartition("/")[0] for name in after).values()) == {3}
+    assert len(after) == 24
+    card = json.loads((tmp_path / "out/card.json").read_text())
+    assert card["selections"][0]["fraction"] == 0.3
+    assert card["selections"][0]["seed"] == 7
+    assert card["pictures"] == 24
+    assert {
+        line.split(",")[0]: line.split(",")[4] for line in (tmp_path / "out/manifest.csv").read_text().splitlines()[1:]
+    } == after
+
+
+def test_links_hold_the_same_pictures(many, tmp_path):
+    subset("--src", many, "--fraction", 0.3, "--out", tmp_path / "copies")
+    subset("--src", many, "--fraction", 0.3, "--out", tmp_path / "links", "--links")
+    assert hashes(tmp_path / "links") == hashes(tmp_path / "copies")
+    assert all(file.is_symlink() for file in (tmp_path / "links").rglob("*.jpg"))
+    assert not any(file.is_symlink() for file in (tmp_path / "copies").rglob("*.jpg"))
+
+
+def test_seed_decides_and_a_smaller_share_is_part_of_a_larger(pictures):
+    def draw(fraction, seed):
+        return {one.file.image for one in draw_subset(pictures, Selection(fraction=fraction, seed=seed)).pictures}
+
+    assert draw(0.2, 1) == draw(0.2, 1) != draw(0.2, 2)
+    assert draw(0.2, 1) < draw(0.5, 1)
+    shuffled = draw_subset(pictures[::-1], Selection(fraction=0.2, seed=1)).pictures
+    assert {one.file.image for one in shuffled} == draw(0.2, 1)
+
+
+def test_share_is_right_in_all_though_sources_are_small(pictures):
+    drawn = draw_subset(pictures, Selection(fraction=0.15)).pictures
+    assert set(Counter((one.file.split, one.file.label) for one in drawn).values()) == {3}  # of 2 sources of 10
+
+
+def test_most_of_a_source_and_conditions(pictures):
+    drawn = draw_subset(pictures, Selection(where=("split=train", "format=png"), max_per_source=2))
+    assert len(drawn.pictures) == 8
+    assert {(one.file.split, one.facts.format) for one in drawn.pictures} == {("train", "PNG")}
+    assert [count for _, count in drawn.steps] == [160 // 2, 20, 8]
+
+
+@pytest.mark.parametrize(
+    ("condition", "test"),
+    [
+        ("width>=44", lambda one: one.facts.width >= 44),
+        ("source=camera,gan", lambda one: one.file.source in ("camera", "gan")),
+        ("class != real", lambda one: one.file.label != "real"),
+        ("quality<0", lambda one: one.facts.quality < 0),
+        ("exif=yes", lambda one: False),
+    ],
+)
+def test_conditions(pictures, condition, test):
+    assert keep_where(pictures, [condition]) == [one for one in pictures if test(one)]
+
+
+@pytest.mark.parametrize("condition", ["width", "colour=red", "width=wide", "source>camera", "width>1,2", "path=1"])
+def test_conditions_that_make_no_sense(pictures, condition):
+    with pytest.raises(UsageError, match="--where"):
+        keep_where(pictures, [condition])
+
+
+def test_balance_makes_the_classes_match(tmp_path):
+    # Fakes are large and saved at 75 for the most part, real pictures small and at 95; a third is the other way.
+    for label, usual in (("real", 0), ("fake", 1)):
+        (tmp_path / "set" / label / f"{label}-source").mkdir(parents=True)
+        for number in range(60):
+            kind = usual if number % 3 else 1 - usual
+            picture = draw_noise(1000 * usual + number, width=64 + 64 * kind, height=64)
+            picture.save(tmp_path / "set" / label / f"{label}-source/{number}.jpg", quality=(95, 75)[kind])
+    pictures = scan_sources([str(tmp_path / "set")], max_pixels=10**8).pictures
+    assert audit_pictures(pictures).findings[0].auroc.value > 0.6
+    match = match_pictures(pictures, ["size", "format", "quality"])
+    assert (len(match.pictures), match.dropped) == (80, 40)
+    counts = Counter((one.file.label, one.facts.width, one.facts.quality) for one in match.pictures)
+    assert set(counts.values()) == {20}
+    assert match.remaining < 0.6
+    result = subset("--src", tmp_path / "set", "--balance", "size,format,quality", "--out", tmp_path / "out")
+    assert "80 of 120 pictures, 40 left out" in result.stdout
+    assert len(hashes(tmp_path / "out")) == 80
+
+
+def test_balance_of_classes_with_nothing_in_common(tmp_path):
+    for label, suffix in (("real", "jpg"), ("fake", "png")):
+        (tmp_path / label).mkdir()
+        for number in range(3):
+            draw_noise(number + 10 * (label == "fake")).save(tmp_path / label / f"{number}.{suffix}")
+    pictures = scan_sources([str(tmp_path)], max_pixels=10**8).pictures
+    with pytest.raises(UserError, match="nothing in common in format"):
+        match_pictures(pictures, ["format"])
+    with pytest.raises(UsageError, match="balance shape"):
+        match_pictures(pictures, ["shape"])
+
+
+def test_mistakes_are_one_line_and_leave_nothing(many, tmp_path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").touch()
+    for arguments, status, words in (
+        (("--out", tmp_path / "full"), 1, "is not empty"),
+        (("--out", tmp_path / "a", "--fraction", 0), 2, "fraction 0"),
+        (("--out", tmp_path / "a", "--where", "width>9999"), 1, "no picture is left"),
+        (("--out", tmp_path / "a", "--balance", "shape"), 2, "shape"),
+        (("--out", tmp_path / "a", "--max-per-source", 0), 2, "max per source"),
+    ):
+        result = subset("--src", many, *arguments)
+        assert result.exit_code == status, result.output
+        assert words in result.stderr.splitlines()[-1]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
+
+
+def test_what_is_said_of_a_source_goes_along_and_a_subset_of_a_subset_tells_both(many, tmp_path):
+    subset("--src", many, "--fraction", 0.5, "--seed", 1, "--out", tmp_path / "one")
+    subset("--src", tmp_path / "one", "--max-per-source", 2, "--out", tmp_path / "two")
+    card = json.loads((tmp_path / "two/card.json").read_text())
+    assert [one["fraction"] for one in card["selections"]] == [0.5, 1.0]
+    assert card["selections"][1]["max_per_source"] == 2
+    camera = next(one for one in card["sources"] if one["source"] == "camera")
+    assert camera["provenance"]["licence"] == "CC0"
+
+
+def test_pictures_of_the_same_name_from_two_folders_both_go_in(tmp_path):
+    for seed, root in enumerate(("a", "b")):
+        for label in ("real", "fake"):
+            (tmp_path / root / label / "source").mkdir(parents=True)
+            draw_noise(seed + 10 * (label == "fake")).save(tmp_path / root / label / "source/0.png")
+    result = subset("--src", tmp_path / "a", "--src", tmp_path / "b", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert sorted(hashes(tmp_path / "out").values()) == sorted(
+        [*hashes(tmp_path / "a").values(), *hashes(tmp_path / "b").values()]
+    )
