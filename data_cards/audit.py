@@ -177,22 +177,3 @@ def describe_briefly(audit: Audit) -> str:
     if audit.verdict != FINE and worst.telling:
         text += f"\n  most telling: {worst.telling[0].words}; `pipeline audit` says what to do"
     return text
-
-
-def audit_from_json(values: dict) -> Audit:
-    """The inverse of `Audit.as_json`."""
-
-    def auroc(one: dict | None) -> Auroc | None:
-        return Auroc(**one) if one else None
-
-    findings = tuple(
-        Finding(
-            family=one["family"],
-            pictures_held_out=auroc(one["pictures_held_out"]),
-            sources_held_out=auroc(one["sources_held_out"]),
-            verdict=one["verdict"],
-            telling=tuple(Telling(**telling) for telling in one["telling"]),
-        )
-        for one in values["findings"]
-    )
-    return Audit(values["verdict"], findings, tuple(values["pictures"]), Limits(**values["limits"]), values["reason"])

@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 import numpy as np
 
-from data_cards.audit import FINE, UNKNOWN, Audit
+from data_cards.audit import FINE, UNKNOWN, Audit, describe_briefly
 from data_cards.hashes import BITS, MAX_DISTANCE
 from data_cards.leaks import find_leaks
 from data_cards.provenance import FIELDS
@@ -91,7 +91,7 @@ def make_card(
         "variants": dict(variants) if variants else None,
         "settings": dict(settings) if settings else None,
         "versions": dict(versions or {}),
-        "audit": audit.as_json(),
+        "audit": {**audit.as_json(), "words": describe_briefly(audit)},
     }
     return {**card, "limits": _find_limits(card)}
 

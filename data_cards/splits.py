@@ -9,6 +9,8 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
+import numpy as np
+
 
 def draw_key(seed: int, identity: bytes, purpose: str) -> int:
     """A 64-bit number, uniform, from a seed, an identity and what it is for."""
@@ -22,7 +24,7 @@ def draw_validation(
     strata: Sequence[tuple[str, str]],
     fraction: float,
     seed: int,
-) -> list[bool]:
+) -> np.ndarray:
     """Choose the validation pictures among training pictures.
 
     Parameters
@@ -35,31 +37,33 @@ def draw_validation(
 
     Returns
     -------
-    True for each picture that goes to validation. A class of at least two groups gets at least
+    bool (N,), true for each picture that goes to validation. A class of at least two groups gets at least
     one there where the fraction is above 0, and never all.
     """
-    members = defaultdict(list)
-    for index, group in enumerate(groups):
-        members[group].append(index)
+    # Arrays, not lists of lists: a plan of a million pictures must fit beside them.
+    names = np.array(identities, dtype=bytes)
+    order = np.lexsort((names, groups))
+    ordered = np.asarray(groups)[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(order)])
+    first = order[starts]  # of each group, the member whose identity comes first
+    keys = np.fromiter((draw_key(seed, identities[member], "validation") for member in first), np.uint64, len(first))
     by_stratum = defaultdict(list)
-    for indices in members.values():
-        first = min(indices, key=lambda index: identities[index])
-        key = draw_key(seed, identities[first], "validation")
-        by_stratum[strata[first]].append((key, identities[first], indices))
-    chosen: list[int] = []
+    for number, member in enumerate(first):
+        by_stratum[strata[member]].append(number)
     by_class = defaultdict(list)
     for stratum in sorted(by_stratum):
-        drawn = sorted(by_stratum[stratum])
+        members = np.array(by_stratum[stratum])
+        drawn = members[np.lexsort((names[first[members]], keys[members]))]
         share = min(round(fraction * len(drawn)), len(drawn) - 1)
         by_class[stratum[0]].append((share, drawn))
+    chosen = np.zeros(len(first), dtype=bool)
     for shares in by_class.values():
         if fraction > 0 and not any(share for share, _ in shares):
             total = sum(len(drawn) for _, drawn in shares)
             position = max(range(len(shares)), key=lambda index: len(shares[index][1]))
             shares[position] = (int(total > 1), shares[position][1])
         for share, drawn in shares:
-            chosen += [index for _, _, indices in drawn[:share] for index in indices]
-    result = [False] * len(groups)
-    for index in chosen:
-        result[index] = True
+            chosen[drawn[:share]] = True
+    result = np.zeros(len(order), dtype=bool)
+    result[order] = np.repeat(chosen, np.diff(np.r_[starts, len(order)]))
     return result

@@ -138,6 +138,7 @@ def compute_figures(scored: Scored, run: Run, store: FeatureStore, split: str) -
         "roc": describe_roc(scopes[headline]),
         "histogram": describe_histogram(scopes[headline]),
         "shortcuts": describe_shortcuts(scopes[headline].first_of_each_picture(), training),
+        "audit": training.card["audit"] if training is not None and training.card else None,
         "rows": _list_rows(scored, store),
     }
     figures["summary"] = summarise(figures)

@@ -9,6 +9,7 @@ def format_report(report: dict) -> str:
     """The report's figures (as in `report.json`) as tables, then the summary, where a terminal stops."""
     parts = [report["notice"], _headline(report), _scores(report), _confusion(report)]
     parts += [_sources(report), _bands(report), _conditions(report), _shortcuts(report["shortcuts"])]
+    parts.append(f"the training set's {report['audit']['words']}" if report["audit"] else None)
     parts += [report["notice"], "\n".join(report["summary"])]
     return "\n\n".join(part for part in parts if part)
 

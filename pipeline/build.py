@@ -4,6 +4,7 @@ A build works under the store's partial name. Run again after it was stopped, or
 pictures, it makes only the shards that are not there; with other settings it refuses.
 """
 
+import json
 import os
 import time
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from data_cards.console import note, progress, warn
 from data_cards.errors import UserError
 from data_cards.leaks import find_leaks
 from data_cards.scan import Picture, scan_sources
-from pipeline.card import make_build_card, read_card, write_card
+from pipeline.card import make_build_card, write_card
 from pipeline.estimate import Estimate, estimate_build, refuse_if_too_large
 from pipeline.executor import ATTEMPTS, check_workers, count_cores, run_tasks
 from pipeline.lock import lock_folder
@@ -28,7 +29,7 @@ from pipeline.settings import BuildSettings
 from pipeline.shard import ShardTask, make_shard, make_task
 from pipeline.statistics import measure_statistics
 from pipeline.storage import TEMPORARY, Storage
-from pipeline.store import CLASS_NAMES, PLANES, partial_name
+from pipeline.store import CARD, CLASS_NAMES, PLANES, partial_name
 from pipeline.variants import check_recipe
 from pipeline.versions import program_version
 from pipeline.writer import (
@@ -306,7 +307,8 @@ def write_tables(plan: Plan, storage: Storage, checksums: list[str], audit: Audi
     training = (group["split"][:] == "train").nonzero()[0]
     write_statistics(storage, *measure_statistics(group["features"], training))
     write_provenance(group, pack_pictures(plan.pictures))
-    write_card(group, make_build_card(plan, audit, before=read_card(group)))
+    before = json.loads(group[CARD][:].tobytes()) if CARD in group else None
+    write_card(group, make_build_card(plan, audit, before))
 
 
 def make_attributes(plan: Plan) -> dict:

@@ -15,7 +15,7 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from data_cards.audit import Audit, audit_from_json, audit_pictures
+from data_cards.audit import Audit, audit_pictures
 from data_cards.card import CARD_VERSION, make_card
 from data_cards.croissant import COLUMNS, MANIFEST, make_croissant
 from data_cards.errors import UserError
@@ -29,11 +29,10 @@ from pipeline.provenance import read_provenance
 from pipeline.sample import is_simulated
 from pipeline.settings import MAX_PIXELS
 from pipeline.storage import Storage
-from pipeline.store import FeatureStore, open_store
+from pipeline.store import CARD, open_store
 from pipeline.variants import draw_variants
 from pipeline.versions import feature_versions, program_version
 
-ARRAY = "card"
 CARD_FILE, MARKDOWN_FILE, CROISSANT_FILE, PAGE_FILE = "card.json", "README.md", "croissant.json", "card.html"
 _MOST_BYTES = 50_000_000
 
@@ -68,7 +67,7 @@ def write_card(group: zarr.Group, card: dict) -> None:
     """Write a card as an array of a store."""
     data = np.frombuffer(json.dumps(card, ensure_ascii=False).encode(), dtype=np.uint8)
     array = group.create_array(
-        ARRAY,
+        CARD,
         shape=data.shape,
         dtype="uint8",
         chunks=data.shape,
@@ -78,17 +77,6 @@ def write_card(group: zarr.Group, card: dict) -> None:
         overwrite=True,
     )
     array[:] = data
-
-
-def read_card(group: zarr.Group) -> dict | None:
-    """The card that a store carries; None for a store of an older version."""
-    return json.loads(group[ARRAY][:].tobytes()) if ARRAY in group else None
-
-
-def read_audit(store: FeatureStore) -> Audit | None:
-    """The audit in a store's card; None where it carries none."""
-    card = read_card(store.group)
-    return audit_from_json(card["audit"]) if card else None
 
 
 def find_card(place: str, *, max_pixels: int = MAX_PIXELS, cache: bool = True) -> tuple[dict, list[Picture]]:
@@ -104,7 +92,7 @@ def find_card(place: str, *, max_pixels: int = MAX_PIXELS, cache: bool = True) -
     if Storage(place).exists("zarr.json"):
         store = open_store(place)
         pictures = read_provenance(store.group) if PICTURES in store.group else []
-        card = read_card(store.group)
+        card = store.card
         if card is None:
             raise UserError(f"{place}: was built before stores carried a card; build it again")
         return {"name": _name(place), **card}, pictures

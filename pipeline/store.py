@@ -7,6 +7,7 @@ format version, the settings, their fingerprint, the class names and `complete`;
 the sha256 of every shard's file.
 """
 
+import json
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ FORMAT_VERSION = 1
 
 CLASS_NAMES = ("real", "fake")  # a label is an index into this: 0 real, 1 fake
 SPLITS = ("train", "val", "test")
+CARD = "card"  # array of the data card, JSON as bytes
 PLANES = (
     "magnitude_r", "magnitude_g", "magnitude_b",
     "phase_r", "phase_g", "phase_b",
@@ -92,6 +94,11 @@ class FeatureStore:
     def std(self) -> np.ndarray:
         """float32 (9, H, W), in levels: standard deviation of the training rows; may hold zeros."""
         return self.group["statistics/std"][:]
+
+    @cached_property
+    def card(self) -> dict | None:
+        """The data card of the pictures (`data_cards.card`); None for a store of an older version."""
+        return json.loads(self.group[CARD][:].tobytes()) if CARD in self.group else None
 
     def rows(self, split: str, variant: str | None = None) -> np.ndarray:
         """Row numbers (int64, ascending) of a split, of one variant if named."""

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from data_cards.audit import Limits, audit_from_json, audit_pictures, describe_audit, describe_briefly
+from data_cards.audit import Limits, audit_pictures, describe_audit, describe_briefly
 from data_cards.errors import UsageError
 from data_cards.held_out import fold_by_group, fold_by_source, measure_auroc
 from data_cards.scan import scan_sources
@@ -142,11 +142,6 @@ def test_limits_are_settable_and_checked(sample):
     assert audit("--src", "x", "--warn", "2").exit_code == 2
     assert audit().exit_code == 2
     assert audit("--src", "x", "--store", "y").exit_code == 2
-
-
-def test_json_and_back(sample):
-    found = audit_pictures(pictures_of(sample))
-    assert audit_from_json(json.loads(json.dumps(found.as_json()))) == found
 
 
 def test_too_few_pictures(kaggle_dir):

@@ -14,7 +14,6 @@ from data_cards.errors import UserError
 from data_cards.facts import read_facts
 from data_cards.provenance import read_sources
 from data_cards.scan import scan_sources
-from pipeline.card import read_card
 from pipeline.cli import main
 from pipeline.sample import make_sample
 from pipeline.store import open_store
@@ -123,7 +122,7 @@ def test_every_store_carries_its_card_and_with_the_selection(set_folder, tmp_pat
     made = run("build", "--src", tmp_path / "half", "--out", tmp_path / "a.zarr", "--size", 8, "--workers", 0)
     assert made.exit_code == 0, made.output
     assert "shortcut audit: too few pictures" in made.stdout
-    carried = read_card(open_store(tmp_path / "a.zarr").group)
+    carried = open_store(tmp_path / "a.zarr").card
     assert carried["selections"][0]["fraction"] == 0.5
     assert carried["selections"][0]["seed"] == 3
     assert carried["variants"]["names"] == ["clean", "jpeg-1", "jpeg-2", "jpeg-3"]
@@ -191,3 +190,50 @@ def test_card_of_simulated_pictures_says_so(tmp_path):
     assert "simulation" in (tmp_path / "card/README.md").read_text()
     card = json.loads((tmp_path / "card/card.json").read_text())
     assert card["sources"][0]["provenance"]["generator"].startswith("simulated")
+
+
+def test_build_training_and_report_show_the_audit(tmp_path):
+    import zarr
+    from make_run import make_run
+    from make_store import make_store
+
+    from data_cards.audit import audit_pictures
+    from eval.report import make_report
+    from eval.text import format_report
+    from pipeline.card import write_card
+    from train.cli import cli
+
+    for label, suffix in (("real", "jpg"), ("fake", "png")):
+        (tmp_path / "set" / label / label).mkdir(parents=True)
+        for number in range(24):
+            draw_noise(number + 100 * (label == "fake")).save(tmp_path / "set" / label / label / f"{number}.{suffix}")
+    words = "all fakes are PNG, no real pictures are"
+    made = run(
+        "build",
+        "--src",
+        tmp_path / "set",
+        "--out",
+        tmp_path / "a.zarr",
+        "--size",
+        8,
+        "--workers",
+        0,
+        "--variants",
+        "clean",
+    )
+    assert words in made.stdout
+    assert "warning: shortcut audit: fail" in made.stderr
+    card = open_store(tmp_path / "a.zarr").card
+    pictures = scan_sources([str(tmp_path / "set")], max_pixels=10**8).pictures
+    assert card["audit"].items() >= json.loads(json.dumps(audit_pictures(pictures).as_json())).items()
+
+    store = make_store(tmp_path / "b.zarr")
+    write_card(zarr.open_group(store, mode="r+"), card)
+    options = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--epochs", "1"]
+    trained = CliRunner().invoke(cli, ["run", "--store", str(store), "--run", str(tmp_path / "trained"), *options])
+    assert trained.exit_code == 0, trained.output
+    assert words in trained.stderr
+    report = make_report(make_run(tmp_path / "run", store), device="cpu", progress=False)
+    assert report.figures["audit"]["verdict"] == "fail"
+    assert words in format_report(report.figures)
+    assert words in report.html.read_text()

@@ -172,6 +172,8 @@ def _announce(training: Training) -> None:
         f"{len(rows.val):,} validation samples{onwards}",
         err=True,
     )
+    if training.store.card is not None:
+        click.echo(training.store.card["audit"]["words"], err=True)
 
 
 @contextmanager
