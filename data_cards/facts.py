@@ -5,6 +5,7 @@ finds truncated files before a build has fixed its number of rows.
 """
 
 import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def measure_facts(data: bytes, sha256: bytes, max_pixels: int) -> PictureFacts:
             quality=quality,
             phash=hash_thumbnail(grey),
             mode=mode,
-            tables=tables,
+            tables=sys.intern(tables),
             subsampling=subsampling,
             exif=exif,
             camera=camera,

@@ -8,6 +8,9 @@ named this time keeps its pictures as they are.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
+
+import numpy as np
 
 from data_cards.hashes import group_near_duplicates
 from data_cards.scan import Picture
@@ -35,25 +38,37 @@ class Growth:
 def grow_pictures(base: Sequence[Picture], found: Sequence[Picture], settings: BuildSettings) -> Growth:
     """Merge the pictures of a store (`base`, none for a new one) with those of a scan."""
     kept, removed, new = _match(base, found)
-    groups = group_near_duplicates([picture.facts.phash for picture in [*kept, *new]])
-    everything = [replace(picture, group=int(group)) for picture, group in zip([*kept, *new], groups, strict=True)]
-    kept, new = everything[: len(kept)], _split_new(everything[: len(kept)], everything[len(kept) :], settings)
-
-    def place(picture: Picture) -> tuple:
-        key = draw_key(settings.seed, picture.facts.sha256, "order")
-        return SPLITS.index(picture.file.split), key, picture.file.root, picture.file.image
-
-    # Numbered by first appearance, so that the numbers do not depend on how a store came to be.
-    numbers: dict[int, int] = {}
-    pictures = [
-        replace(picture, group=numbers.setdefault(picture.group, len(numbers)))
-        for picture in [*kept, *sorted(new, key=place)]
-    ]
+    groups = group_near_duplicates([picture.facts.phash for picture in chain(kept, new)])
+    splits = _draw_splits(kept, new, groups, settings)
+    order = _shuffle(new, splits, settings.seed)
+    rows = np.concatenate([np.arange(len(kept)), len(kept) + order])
+    numbers = _number_by_appearance(groups[rows])
+    pictures = []
+    for row, number in zip(rows.tolist(), numbers.tolist(), strict=True):
+        picture = kept[row] if row < len(kept) else new[row - len(kept)]
+        split = picture.file.split if row < len(kept) else splits[row - len(kept)]
+        file = picture.file if picture.file.split == split else replace(picture.file, split=split)
+        pictures.append(Picture(file, picture.facts, number))
     return Growth(pictures, len(new), removed)
+
+
+def _shuffle(new: Sequence[Picture], splits: Sequence[str], seed: int) -> np.ndarray:
+    """The order of new pictures: by split, then drawn; equal files in the order of the scan."""
+    keys = (draw_key(seed, picture.facts.sha256, "order") for picture in new)
+    numbers = np.fromiter((SPLITS.index(split) for split in splits), np.uint8, len(new))
+    return np.lexsort((np.fromiter(keys, np.uint64, len(new)), numbers))
+
+
+def _number_by_appearance(groups: np.ndarray) -> np.ndarray:
+    """Groups numbered from 0 as they come up, so that numbers do not depend on how a store came to be."""
+    _, first, member = np.unique(groups, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[member]
 
 
 def _match(base: Sequence[Picture], found: Sequence[Picture]) -> tuple[list[Picture], list[str], list[Picture]]:
     """Pictures kept (where they are now), paths of those removed, and pictures that are new."""
+    if not base:
+        return [], [], list(found)
     roots = {picture.file.root for picture in found}
     by_place = {(picture.file.root, picture.file.image): index for index, picture in enumerate(found)}
     by_hash = defaultdict(list)
@@ -86,27 +101,38 @@ def _identity(picture: Picture) -> tuple:
     return picture.facts.sha256, picture.file.label, picture.file.source, picture.file.split == "test"
 
 
-def _split_new(kept: list[Picture], new: list[Picture], settings: BuildSettings) -> list[Picture]:
-    """Splits of new pictures: near-duplicates join the store's, of the others some are drawn for validation."""
+def _draw_splits(
+    kept: Sequence[Picture], new: Sequence[Picture], groups: np.ndarray, settings: BuildSettings
+) -> list[str]:
+    """Splits of new pictures: near-duplicates join the store's, of the others some are drawn for validation.
+
+    `groups` are those of the kept pictures, then of the new ones.
+    """
+    of_new = groups[len(kept) :]
     fixed: dict[int, str] = {}
-    for picture in [*kept, *(one for one in new if one.file.split != "train")]:
+    standing = chain(
+        zip(groups.tolist(), kept, strict=False),
+        ((int(group), one) for group, one in zip(of_new, new, strict=True) if one.file.split != "train"),
+    )
+    for group, picture in standing:
         # Where a group is in train and elsewhere, train keeps it out of validation.
-        if fixed.get(picture.group) != "train":
-            fixed[picture.group] = picture.file.split
-    free = [index for index, one in enumerate(new) if one.file.split == "train" and one.group not in fixed]
+        if fixed.get(group) != "train":
+            fixed[group] = picture.file.split
+    free = [index for index, one in enumerate(new) if one.file.split == "train" and int(of_new[index]) not in fixed]
     draws = settings.val_fraction > 0 and not any(one.file.split == "val" for one in new)
+    strata: dict[tuple[str, str], tuple[str, str]] = {}  # one tuple for all pictures of a stratum
     chosen = draw_validation(
         [new[index].facts.sha256 for index in free],
-        [new[index].group for index in free],
-        [(new[index].file.label, new[index].file.source) for index in free],
+        of_new[free],
+        [strata.setdefault(of, of) for of in ((new[index].file.label, new[index].file.source) for index in free)],
         settings.val_fraction if draws else 0,
         settings.seed,
     )
-    to_validation = {index for index, drawn in zip(free, chosen, strict=True) if drawn}
-    for index, one in enumerate(new):
-        if one.file.split == "train" and fixed.get(one.group) == "val":
-            to_validation.add(index)
-    return [
-        replace(one, file=replace(one.file, split="val")) if index in to_validation else one
-        for index, one in enumerate(new)
+    splits = [
+        "val" if one.file.split == "train" and fixed.get(int(group)) == "val" else one.file.split
+        for group, one in zip(of_new, new, strict=True)
     ]
+    for index, drawn in zip(free, chosen, strict=True):
+        if drawn:
+            splits[index] = "val"
+    return splits

@@ -7,6 +7,7 @@ file. From them a store grows, and damaged shards are made again.
 import gzip
 import io
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -68,8 +69,16 @@ def _to_json(value: Any) -> Any:
 
 def _from_json(values: dict) -> Picture:
     facts = {
-        field.name: bytes.fromhex(values["facts"][field.name]) if field.type is bytes else values["facts"][field.name]
+        field.name: bytes.fromhex(values["facts"][field.name])
+        if field.type is bytes
+        else _share(values["facts"][field.name])
         for field in fields(PictureFacts)
         if field.name in values["facts"]  # a store of an older version lacks those of later ones
     }
-    return Picture(PictureFile(**values["file"]), PictureFacts(**facts), values["group"])
+    file = {name: value if name == "image" else _share(value) for name, value in values["file"].items()}
+    return Picture(PictureFile(**file), PictureFacts(**facts), values["group"])
+
+
+def _share(value: Any) -> Any:
+    """The value; of a text the one copy that all pictures share, or a million would each keep their own."""
+    return sys.intern(value) if isinstance(value, str) else value

@@ -42,7 +42,7 @@ def test_small_classes_get_one_and_keep_one():
     strata = [("real", "x"), ("real", "x"), ("fake", "y")]
     chosen = draw_validation(identities, [0, 1, 2], strata, 0.1, seed=0)
     assert sum(chosen[:2]) == 1
-    assert chosen[2] is False
+    assert not chosen[2]
     assert not any(draw_validation(identities, [0, 1, 2], strata, 0.0, seed=0))
 
 
