@@ -100,10 +100,6 @@ def audit_pictures(pictures: Sequence[Picture], limits: Limits | None = None, wi
     limits : of the verdicts
     without : names of file facts that are left out, as if they were alike for all; the other families
         are then left out too
-
-    Raises
-    ------
-    UserError : the pictures come from a store of a version that did not keep what an audit needs
     """
     limits = limits or Limits()
     chosen = _choose(pictures)
@@ -112,6 +108,8 @@ def audit_pictures(pictures: Sequence[Picture], limits: Limits | None = None, wi
     if min(counts) < FEWEST:
         reason = f"too few pictures: {counts[0]} real and {counts[1]} fake, at least {FEWEST} of each are needed"
         return Audit(UNKNOWN, (), counts, limits, reason)
+    if not all(picture.facts.thumbnail and picture.facts.profile for picture in chosen):
+        return Audit(UNKNOWN, (), counts, limits, "the store is of a version that did not keep what is needed")
     # Numbered anew, by first appearance: a store numbers them otherwise than a scan.
     numbers: dict[int, int] = {}
     groups = np.array([numbers.setdefault(picture.group, len(numbers)) for picture in chosen])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data_cards.decode import UPRIGHT, open_picture, read_exif_presence, read_orientation, to_rgb
 from data_cards.errors import PictureError
-from data_cards.hashes import hash_thumbnail
+from data_cards.hashes import hash_thumbnail, shrink
 from data_cards.jpeg import describe_encoding, estimate_quality
 from data_cards.profile import make_thumbnail, measure_profile
 
@@ -85,7 +85,7 @@ def measure_facts(data: bytes, sha256: bytes, max_pixels: int) -> PictureFacts:
         rgb = to_rgb(picture)
         if orientation in UPRIGHT:
             rgb = rgb.transpose(UPRIGHT[orientation])
-        grey = rgb.convert("L")
+        grey = shrink(rgb.convert("L"))
         if orientation >= 5:
             width, height = height, width
         return PictureFacts(

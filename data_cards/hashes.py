@@ -24,10 +24,15 @@ _FAINT = 0.5
 _PAIRS_AT_A_TIME = 1_000_000  # bounds the memory: some 100 MB
 
 
+def shrink(grey: Image.Image) -> Image.Image:
+    """A grey picture at 64 x 64, itself where it is so already."""
+    size = (_THUMBNAIL, _THUMBNAIL)
+    return grey if grey.size == size else grey.resize(size, Image.Resampling.BILINEAR)
+
+
 def hash_thumbnail(grey: Image.Image) -> bytes:
     """Perceptual hash (32 bytes) of an upright grey picture ("L"), of any size."""
-    thumbnail = grey.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BILINEAR)
-    spectrum = dctn(np.asarray(thumbnail, dtype=np.float32), norm="ortho")[:_SIDE, :_SIDE]
+    spectrum = dctn(np.asarray(shrink(grey), dtype=np.float32), norm="ortho")[:_SIDE, :_SIDE]
     signs = spectrum > _FAINT
     signs[0, 0] = False  # the mean says nothing about content
     return np.packbits(signs).tobytes()

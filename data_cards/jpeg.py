@@ -27,10 +27,10 @@ _SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 
 @cache
 def _scaled_tables() -> np.ndarray:
-    """int (100, 64): the luminance table at qualities 1 to 100, as the IJG library scales it."""
+    """int (100, 64): the luminance table at qualities 1 to 100, as the IJG library scales it, each sorted."""
     quality = np.arange(1, 101)[:, None]
     percent = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)
-    return np.clip((_LUMINANCE * percent + 50) // 100, 1, 255)
+    return np.sort(np.clip((_LUMINANCE * percent + 50) // 100, 1, 255), axis=1)
 
 
 def estimate_quality(picture: Image.Image) -> int:
@@ -42,7 +42,7 @@ def estimate_quality(picture: Image.Image) -> int:
     if table.shape != (64,):
         raise PictureError(f"broken JPEG: a quantisation table of {table.size} values, expected 64")
     # Sorted, because a table's values may come in zigzag or in row order.
-    distance = np.abs(np.sort(_scaled_tables(), axis=1) - np.sort(table)).sum(axis=1)
+    distance = np.abs(_scaled_tables() - np.sort(table)).sum(axis=1)
     return int(distance.argmin()) + 1
 
 

@@ -7,6 +7,8 @@ below them, so classes that differ in it differ in content, focus or contrast, a
 import numpy as np
 from PIL import Image
 
+from data_cards.hashes import shrink
+
 FREQUENCIES = 16  # cycles a side; the thumbnail resolves 32, but its resampling dims the upper half
 THUMBNAIL = 8
 _SIDE = 64
@@ -19,7 +21,7 @@ _FLOOR = 1.0  # squared grey levels: what a flat picture has instead of minus in
 
 def measure_profile(grey: Image.Image) -> bytes:
     """Radial profile of a grey picture: float16 (16,), log10 of mean power at 1 to 16 cycles a side."""
-    thumbnail = np.asarray(grey.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), dtype=np.float64)
+    thumbnail = np.asarray(shrink(grey), dtype=np.float64)
     power = np.abs(np.fft.fft2((thumbnail - thumbnail.mean()) * _WINDOW)) ** 2
     total = np.bincount(_RADIUS.ravel(), power.ravel())[1 : FREQUENCIES + 1]
     count = np.bincount(_RADIUS.ravel())[1 : FREQUENCIES + 1]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_cards.errors import UserError
 from data_cards.profile import FREQUENCIES, THUMBNAIL
 from data_cards.scan import Picture
 
@@ -134,17 +133,10 @@ def _number_categories(words: np.ndarray) -> np.ndarray:
 
 
 def _read_thumbnails(pictures: Sequence[Picture]) -> np.ndarray:
-    _refuse_unknown(pictures)
     data = b"".join(picture.facts.thumbnail for picture in pictures)
     return np.frombuffer(data, np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL, 3).astype(np.float64)
 
 
 def _read_profiles(pictures: Sequence[Picture]) -> np.ndarray:
-    _refuse_unknown(pictures)
     data = b"".join(picture.facts.profile for picture in pictures)
     return np.frombuffer(data, "<f2").reshape(-1, FREQUENCIES).astype(np.float64)
-
-
-def _refuse_unknown(pictures: Sequence[Picture]) -> None:
-    if not all(picture.facts.thumbnail and picture.facts.profile for picture in pictures):
-        raise UserError("the store was built before stores kept what an audit needs; build it again, or audit --src")

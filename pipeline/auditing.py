@@ -71,7 +71,7 @@ def audit_set(
     Raises
     ------
     UsageError : neither or both of folders and store
-    UserError : no usable picture, or a store of a version that did not keep what is needed
+    UserError : no usable picture
     """
     if bool(sources) == bool(store):
         raise UsageError("give pictures with --src, or a feature store with --store")

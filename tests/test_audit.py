@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -174,3 +175,10 @@ def test_folds_keep_groups_and_sources_together():
     assert all(len(set(folds[sources == source])) == 1 for source in sources)
     assert all(len(set(labels[folds == fold])) == 2 for fold in set(folds))
     assert fold_by_source(labels, ["one"] * 200) is None
+
+
+def test_a_store_of_an_older_version_is_not_audited(sample):
+    old = [replace(one, facts=replace(one.facts, thumbnail=b"", profile=b"")) for one in pictures_of(sample)]
+    found = audit_pictures(old)
+    assert found.verdict == "unknown"
+    assert "of a version" in found.reason
