@@ -19,6 +19,8 @@ from data_cards.telling import Telling, find_most_telling
 
 WARN, FAIL = 0.6, 0.75
 FINE, WARNING, FAILED, UNKNOWN = "fine", "warn", "fail", "unknown"
+_ORDER = (FINE, WARNING, FAILED)
+_GUESSING = 0.5
 FEWEST = 20  # pictures of each class
 MOST = 20_000  # pictures that are looked at; a larger set is drawn from
 _TOLD = 3  # properties that are told of a family
@@ -38,8 +40,11 @@ class Limits:
                 f"limits {self.warn} and {self.fail}: expected 0.5 to 1, the warning's not above the failure's"
             )
 
-    def judge(self, auroc: float) -> str:
-        return FINE if auroc < self.warn else WARNING if auroc <= self.fail else FAILED
+    def judge(self, auroc: Auroc) -> str:
+        """ "fine", "warn" or "fail"; fine too where so few pictures leave guessing (0.5) within the interval."""
+        if auroc.value < self.warn or auroc.low <= _GUESSING:
+            return FINE
+        return WARNING if auroc.value <= self.fail else FAILED
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Finding:
     family : of `FAMILIES`
     pictures_held_out : AUROC on held-out pictures
     sources_held_out : AUROC on held-out sources; None where a class has fewer than three
-    verdict : "fine", "warn" or "fail", by the higher of the two
+    verdict : "fine", "warn" or "fail", the worse of the two's
     telling : the most telling single properties
     """
 
@@ -128,11 +133,10 @@ def audit_pictures(pictures: Sequence[Picture], limits: Limits | None = None, wi
         if by_source is not None:
             scores = score_held_out(inputs, is_category, labels, by_source, trees)
             other = measure_auroc(labels, scores, by_source, sources)
-        verdict = limits.judge(max(one.value for one in (own, other) if one))
+        verdict = max((limits.judge(one) for one in (own, other) if one), key=_ORDER.index)
         telling = tuple(one for one in find_most_telling(properties, labels)[:_TOLD] if one.difference > _NOISE)
         findings.append(Finding(family, own, other, verdict, telling))
-    order = (FINE, WARNING, FAILED)
-    worst = max((one.verdict for one in findings), key=order.index)
+    worst = max((one.verdict for one in findings), key=_ORDER.index)
     return Audit(worst, tuple(findings), counts, limits)
 
 

@@ -24,10 +24,11 @@ from pipeline.settings import MAX_PIXELS
 
 @dataclass(frozen=True)
 class SubsetSummary:
-    """What `make_subset` wrote: the folder, what was drawn, and audits before and after."""
+    """What `make_subset` wrote: folder, what was drawn, which SPLIT/CLASS/SOURCE are gone, audits before and after."""
 
     path: Path
     drawn: Drawn
+    gone: list[str]
     before: Audit
     after: Audit
 
@@ -36,6 +37,7 @@ class SubsetSummary:
             "path": str(self.path),
             "pictures": len(self.drawn.pictures),
             "steps": [{"step": name, "pictures": count} for name, count in self.drawn.steps],
+            "gone": self.gone,
             "balanced_auroc": self.drawn.remaining,
             "audit_before": self.before.as_json(),
             "audit": self.after.as_json(),
@@ -83,7 +85,8 @@ def make_subset(
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return SubsetSummary(out, drawn, audit_pictures(found.pictures), audit)
+    gone = sorted(_list_sources(found.pictures) - _list_sources(drawn.pictures))
+    return SubsetSummary(out, drawn, gone, audit_pictures(found.pictures), audit)
 
 
 def describe_subset(summary: SubsetSummary) -> str:
@@ -99,6 +102,7 @@ def describe_subset(summary: SubsetSummary) -> str:
         lines.append(f"{one.family}: AUROC {one.auroc.value:.3f} before, {other.auroc.value:.3f} in the subset")
     if summary.after.reason:
         lines.append(f"shortcut audit of the subset: {summary.after.reason}")
+    lines += [f"nothing is left of {place}" for place in summary.gone]
     lines.append(f"{summary.path}: {count} of {found} pictures, {found - count} left out; its card: {CARD_FILE}")
     return "\n".join(lines)
 
@@ -124,6 +128,10 @@ def _write(folder: Path, pictures: Sequence[Picture], links: bool) -> list[str]:
                 raise UserError(f"{source}: has changed since the scan; run the same command again, with --no-cache")
         _take_along(picture, folder, Path(*place.parts[:3]))
     return places
+
+
+def _list_sources(pictures: Sequence[Picture]) -> set[str]:
+    return {f"{one.file.split}/{one.file.label}/{one.file.source}" for one in pictures}
 
 
 def _place(picture: Picture) -> Path:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from data_cards.audit import Limits, audit_pictures, describe_audit, describe_briefly
 from data_cards.errors import UsageError
-from data_cards.held_out import fold_by_group, fold_by_source, measure_auroc
+from data_cards.held_out import Auroc, fold_by_group, fold_by_source, measure_auroc
 from data_cards.scan import scan_sources
 from pipeline.cli import main
 from pipeline.sample import make_sample
@@ -133,11 +133,11 @@ def test_store_gives_the_same_audit_without_its_pictures(sample, tmp_path):
     assert found["audit"]["findings"] == expected["audit"]["findings"]
 
 
-def test_limits_are_settable_and_checked(sample):
-    pictures = pictures_of(sample)
-    assert audit_pictures(pictures, Limits(0.5, 0.5)).verdict == "fail"
-    assert Limits().judge(0.599) == "fine"
-    assert [Limits().judge(value) for value in (0.6, 0.75, 0.751)] == ["warn", "warn", "fail"]
+def test_limits_are_settable_and_checked():
+    values = (0.599, 0.6, 0.75, 0.751)
+    assert [Limits().judge(Auroc(one, 0.51, 1)) for one in values] == ["fine", "warn", "warn", "fail"]
+    assert Limits().judge(Auroc(0.8, 0.5, 1)) == "fine"  # may be guessing
+    assert Limits(0.7, 0.7).judge(Auroc(0.69, 0.6, 1)) == "fine"
     with pytest.raises(UsageError, match="limits"):
         Limits(0.8, 0.7)
     assert audit("--src", "x", "--warn", "2").exit_code == 2

@@ -125,6 +125,7 @@ def test_balance_makes_the_classes_match(tmp_path):
     assert match.remaining < 0.6
     result = subset("--src", tmp_path / "set", "--balance", "size,format,quality", "--out", tmp_path / "out")
     assert "80 of 120 pictures, 40 left out" in result.stdout
+    assert "nothing is left of" not in result.stdout
     assert len(hashes(tmp_path / "out")) == 80
 
 
@@ -176,3 +177,10 @@ def test_pictures_of_the_same_name_from_two_folders_both_go_in(tmp_path):
     assert sorted(hashes(tmp_path / "out").values()) == sorted(
         [*hashes(tmp_path / "a").values(), *hashes(tmp_path / "b").values()]
     )
+
+
+def test_what_is_gone_altogether_is_said(many, tmp_path):
+    result = subset("--src", many, "--where", "split=train", "--where", "source!=gan", "--out", tmp_path / "out")
+    for place in ("test/real/camera", "test/fake/diffusion", "train/fake/gan"):
+        assert f"nothing is left of {place}" in result.stdout
+    assert "nothing is left of train/real" not in result.stdout
