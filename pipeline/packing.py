@@ -39,8 +39,8 @@ def pack(chunk: np.ndarray) -> np.ndarray:
     return _with_header(WHOLE, [chunk])
 
 
-def unpack(data: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Decode `pack`'s uint8 (bytes,) to a chunk; raises `ValueError` for bytes that are none."""
+def unpack(data: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, out: np.ndarray | None = None) -> np.ndarray:
+    """Decode `pack`'s uint8 (bytes,) to a chunk, into `out` if given; raises `ValueError` for bytes that are none."""
     kind, values = int(data[0]) if len(data) else None, data[1:]
     dtype = np.dtype(dtype).newbyteorder("<")
     *leading, height, width = shape
@@ -52,9 +52,12 @@ def unpack(data: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> np.ndar
     if expected is None or len(values) != expected * dtype.itemsize:
         raise ValueError(f"packed chunk of {len(data)} bytes, kind {kind}: damaged, or not of shape {shape} {dtype}")
     values = values.view(dtype)
-    if kind == WHOLE:
+    if kind == WHOLE and out is None:
         return values.reshape(shape)
-    chunk = np.empty(shape, dtype=dtype)
+    chunk = np.empty(shape, dtype=dtype) if out is None else out
+    if kind == WHOLE:
+        chunk[...] = values.reshape(shape)
+        return chunk
     taken = planes * height * right
     chunk[..., width // 2 + 1 :] = values[:taken].reshape(*leading, height, right)
     for column in own:

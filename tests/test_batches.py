@@ -1,6 +1,7 @@
 """Batches of a store's rows: the same whatever the number of threads, and errors that surface."""
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ import zarr
 from make_store import make_store
 
 from data_cards.errors import StoreError
-from pipeline.store import open_store
+from pipeline.mirror import fill_mirror_images
+from pipeline.sharding import chunk_codecs
+from pipeline.store import KINDS, open_store
 from train.batches import move_batches, read_batches
+from train.shards import open_shards
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +75,105 @@ def test_threads_end_when_the_reader_is_closed(store):
     next(reading)
     reading.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("read")]
+
+
+# --- layouts: every way a store may be laid out gives what plain Zarr gives, to the last bit
+
+
+def write_features(store, path, *, packing="none", dtype="uint8", size=16, shard=4, rows=11, sharded=True):
+    """A store beside `store` whose features are mirrored (magnitude), odd (phase) and neither (DCT)."""
+    rng = np.random.default_rng(size)
+    samples = rng.integers(0, 256, (rows, 9, size, size)).astype(dtype)
+    fill_mirror_images(samples[:, :3], odd=False)
+    fill_mirror_images(samples[:, 3:6], odd=True)
+    if size % 2 == 0:  # an odd plane is zero where k and -k are one frequency
+        for row, column in ((0, 0), (0, size // 2), (size // 2, 0)):
+            samples[:, 3:6, row, column] = 0
+    samples[:, 3:6, size // 2, size // 2] = 0
+    serializer, compressor = chunk_codecs(packing)
+    features = zarr.create_array(
+        path / "features",
+        shape=samples.shape,
+        dtype=dtype,
+        chunks=(1, 3, size, size),
+        shards=(shard, 9, size, size) if sharded else None,
+        serializer=serializer,
+        compressors=compressor,
+        config={"write_empty_chunks": True},
+    )
+    features[...] = samples
+    return replace(store, path=str(path), features=features), samples
+
+
+@pytest.mark.parametrize("packing", ["none", "mirror"])
+@pytest.mark.parametrize("dtype", ["uint8", "float16"])
+@pytest.mark.parametrize("size", [16, 17])
+@pytest.mark.parametrize("shard", [1, 4, 64])
+def test_all_layouts_are_read_as_plain_zarr_reads_them(store, tmp_path, packing, dtype, size, shard):
+    built, samples = write_features(store, tmp_path, packing=packing, dtype=dtype, size=size, shard=shard)
+    assert open_shards(built) is not None
+    rows = [np.array([10, 0, 3]), np.array([7, 7])]
+    for batch, wanted in zip(read_batches(built, rows, threads=2), rows, strict=True):
+        assert batch.numpy().tobytes() == samples[wanted].tobytes() == built.features[:][wanted].tobytes()
+
+
+def test_other_layouts_go_through_zarr(store, tmp_path):
+    built, samples = write_features(store, tmp_path, sharded=False)
+    assert open_shards(built) is None
+    (batch,) = read_batches(built, [np.array([2, 9])], kinds=["dct", "magnitude"])
+    np.testing.assert_array_equal(batch.numpy(), samples[[2, 9]][:, [6, 7, 8, 0, 1, 2]])
+
+
+@pytest.mark.parametrize("kinds", [["magnitude"], ["phase", "dct"], ["dct", "magnitude"]])
+def test_only_the_kinds_asked_for_are_read(store, tmp_path, kinds):
+    built, samples = write_features(store, tmp_path, packing="mirror")
+    planes = [plane for kind in kinds for plane in range(3 * KINDS.index(kind), 3 * KINDS.index(kind) + 3)]
+    # Chunks of the kinds that are not asked for are made unreadable: nothing may miss them.
+    shard = tmp_path / "features" / "c" / "0" / "0" / "0" / "0"
+    index = np.frombuffer(shard.read_bytes()[-4 - 16 * 12 : -4], "<u8").reshape(4, 3, 2)
+    data = bytearray(shard.read_bytes())
+    for unwanted in set(range(3)) - {KINDS.index(kind) for kind in kinds}:
+        for offset, length in index[:, unwanted].tolist():
+            data[offset : offset + length] = bytes(length)
+    shard.write_bytes(data)
+    (batch,) = read_batches(built, [np.array([3, 1])], kinds=kinds)
+    np.testing.assert_array_equal(batch.numpy(), samples[[3, 1]][:, planes])
+
+
+# --- damage
+
+
+@pytest.mark.parametrize("packing", ["none", "mirror"])
+def test_one_wrong_bit_is_noticed_by_the_checksum(store, tmp_path, packing):
+    built, _ = write_features(store, tmp_path, packing=packing)
+    shard = tmp_path / "features" / "c" / "0" / "0" / "0" / "0"
+    data = bytearray(shard.read_bytes())
+    index = np.frombuffer(bytes(data[-4 - 16 * 12 : -4]), "<u8").reshape(4, 3, 2)
+    data[int(index[2, 0].sum()) - 20] ^= 1  # in the random values of row 2's first chunk, which zstd stores as they are
+    shard.write_bytes(data)
+    assert len(next(read_batches(built, [np.array([0, 1, 3])]))) == 3
+    with pytest.raises(StoreError, match=r"row 2 .* cannot be read \(.*checksum"):
+        next(read_batches(built, [np.array([0, 2])]))
+
+
+def test_a_wrong_index_is_noticed(store, tmp_path):
+    built, _ = write_features(store, tmp_path)
+    shard = tmp_path / "features" / "c" / "0" / "0" / "0" / "0"
+    data = bytearray(shard.read_bytes())
+    data[-20] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(StoreError, match="checksum of the shard's index"):
+        next(read_batches(built, [np.array([0])]))
+
+
+def test_a_shard_that_changes_under_the_reader_is_noticed(store, tmp_path):
+    built, _ = write_features(store, tmp_path)
+    reading = read_batches(built, [np.array([0]), np.array([1])], ahead=0)
+    next(reading)
+    shard = tmp_path / "features" / "c" / "0" / "0" / "0" / "0"
+    shard.write_bytes(shard.read_bytes() + b"x")
+    with pytest.raises(StoreError, match="was changed while it was being read"):
+        next(reading)
 
 
 @pytest.mark.parametrize("shard", [4, 5, 48])

@@ -2,21 +2,25 @@
 
 Threads are enough: reading and decompressing let go of Python's lock. Each row has its fixed
 place in its batch, so the result does not depend on the number of threads. An error in a
-thread comes up in the loop, at the batch that it belongs to.
+thread comes up in the loop, at the batch that it belongs to. Local stores are read by
+`train.shards`, all others through Zarr.
 """
 
 import math
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
 
 from data_cards.errors import StoreError
-from pipeline.store import FeatureStore
+from pipeline.store import KINDS, FeatureStore
+from train.shards import open_shards
 
 _DTYPES = {"uint8": torch.uint8, "float16": torch.float16}  # that a store's features may have
+
+_ReadRow = Callable[[int, np.ndarray], None]  # reads a row into a target (planes, H, W)
 
 
 def read_batches(
@@ -26,6 +30,7 @@ def read_batches(
     threads: int = 4,
     ahead: int = 2,
     pinned: bool = False,
+    kinds: Sequence[str] = KINDS,
 ) -> Iterator[torch.Tensor]:
     """Read batches of rows, in order.
 
@@ -35,11 +40,12 @@ def read_batches(
     threads : that read
     ahead : batches that are read while the caller works on one
     pinned : put the buffers into page-locked memory, from which a GPU copies faster
+    kinds : of planes that are read, in this order; the others' bytes stay on the disk
 
     Yields
     ------
-    tensor (B, 9, H, W) on the CPU, of the store's data type. It is a reused buffer: it holds this batch until the
-    next one is asked for.
+    tensor (B, 3 * kinds, H, W) on the CPU, of the store's data type. It is a reused buffer: it holds this batch
+    until the next one is asked for.
 
     Raises
     ------
@@ -47,8 +53,8 @@ def read_batches(
     """
     if not batches:
         return
-    _check_all_there(store)
-    shape = (max(map(len, batches)), *store.features.shape[1:])
+    read_row = _choose_reader(store, [KINDS.index(kind) for kind in kinds])
+    shape = (max(map(len, batches)), 3 * len(kinds), *store.features.shape[2:])
     dtype = _DTYPES[store.features.dtype.name]
     count = min(ahead + 1, len(batches))
     buffers = [torch.empty(shape, dtype=dtype, pin_memory=pinned) for _ in range(count)]
@@ -56,7 +62,10 @@ def read_batches(
 
     def start(number: int) -> list[Future]:
         target = buffers[number % count].numpy()
-        return [pool.submit(_read_row, store, int(row), target[place]) for place, row in enumerate(batches[number])]
+        return [
+            pool.submit(_name_errors, read_row, store, int(row), target[place])
+            for place, row in enumerate(batches[number])
+        ]
 
     try:
         reading = deque(start(number) for number in range(count - 1))
@@ -104,10 +113,28 @@ def _check_all_there(store: FeatureStore) -> None:
         )
 
 
-def _read_row(store: FeatureStore, row: int, target: np.ndarray) -> None:
-    try:
+def _choose_reader(store: FeatureStore, kinds: list[int]) -> _ReadRow:
+    shards = open_shards(store)
+    if shards is not None:
+        shards.check_all_there()
+        return lambda row, target: shards.read(row, kinds, target)
+    _check_all_there(store)
+    whole = kinds == list(range(len(KINDS)))
+
+    def read(row: int, target: np.ndarray) -> None:
         # Basic indexing of one row: for Zarr much faster than a batch of rows at once.
-        target[...] = store.features[row]
+        if whole:
+            target[...] = store.features[row]
+        else:
+            for place, kind in enumerate(kinds):
+                target[3 * place : 3 * place + 3] = store.features[row, 3 * kind : 3 * kind + 3]
+
+    return read
+
+
+def _name_errors(read_row: _ReadRow, store: FeatureStore, row: int, target: np.ndarray) -> None:
+    try:
+        read_row(row, target)
     except Exception as error:  # codecs and stores raise many kinds
         image = store.columns["image"][row]
         reason = (str(error).splitlines() or [type(error).__name__])[0]
