@@ -31,6 +31,7 @@ def read_batches(
     ahead: int = 2,
     pinned: bool = False,
     kinds: Sequence[str] = KINDS,
+    skipped: set[int] | None = None,
 ) -> Iterator[torch.Tensor]:
     """Read batches of rows, in order.
 
@@ -41,6 +42,7 @@ def read_batches(
     ahead : batches that are read while the caller works on one
     pinned : put the buffers into page-locked memory, from which a GPU copies faster
     kinds : of planes that are read, in this order; the others' bytes stay on the disk
+    skipped : takes up the rows that cannot be read, whose places then hold nothing of meaning; None: they end it
 
     Yields
     ------
@@ -74,7 +76,12 @@ def read_batches(
             if number + count - 1 < len(batches):
                 reading.append(start(number + count - 1))
             for future in reading.popleft():
-                future.result()
+                try:
+                    future.result()
+                except _BadRowError as bad:
+                    if skipped is None:
+                        raise
+                    skipped.add(bad.row)
             yield buffers[number % count][: len(rows)]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -113,6 +120,14 @@ def _check_all_there(store: FeatureStore) -> None:
         )
 
 
+class _BadRowError(StoreError):
+    """A row that cannot be read."""
+
+    def __init__(self, message: str, row: int):
+        super().__init__(message)
+        self.row = row
+
+
 def _choose_reader(store: FeatureStore, kinds: list[int]) -> _ReadRow:
     shards = open_shards(store)
     if shards is not None:
@@ -138,6 +153,7 @@ def _name_errors(read_row: _ReadRow, store: FeatureStore, row: int, target: np.n
     except Exception as error:  # codecs and stores raise many kinds
         image = store.columns["image"][row]
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StoreError(
-            f"{store.path}: row {row} ({image}) cannot be read ({reason}); the store is damaged, build it again"
+        raise _BadRowError(
+            f"{store.path}: row {row} ({image}) cannot be read ({reason}); the store is damaged, build it again",
+            row,
         ) from error

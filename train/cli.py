@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 from data_cards.console import CommandGroup, print_json, table
-from train.settings import DEPTHS, DEVICES, PRECISIONS, VARIANTS_PER_EPOCH, TrainSettings
+from train.settings import DEPTHS, DEVICES, ON_BAD_SAMPLE, PRECISIONS, VARIANTS_PER_EPOCH, TrainSettings
 
 _DEFAULTS = {field.name: field.default for field in fields(TrainSettings)}
 
@@ -34,6 +34,13 @@ def cli() -> None:
 @_setting("--store", str, "Feature store to train on.", "STORE")
 @_setting("--run", str, "Run folder  [default: a new one under runs/; with --resume: the newest]", "DIR")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped, with its settings.")
+@_setting("--channels", help="Kinds of planes to train on; the others are not read.", metavar="KINDS")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    help="Only rows with that source, variant or format; VALUE,VALUE for either; may be repeated.",
+)
 @_setting("--epochs", help="Passes over the training pictures.")
 @_setting("--batch-size", help="Samples a step.")
 @_setting("--lr", help="Peak learning rate.")
@@ -49,6 +56,7 @@ def cli() -> None:
 @_setting("--device", click.Choice(DEVICES), "Where to train.")
 @_setting("--precision", click.Choice(PRECISIONS), "auto: bf16 where the hardware is good at it.")
 @_setting("--threads", help="Threads that read the store.")
+@_setting("--on-bad-sample", click.Choice(ON_BAD_SAMPLE), "End at a sample that cannot be read, or leave it out.")
 @_setting("--save-minutes", help="Minutes between saved states within an epoch.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_context
@@ -60,6 +68,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
     \b
     Examples:
       train run --store features.zarr
+      train run --channels magnitude,dct --where variant=clean
       train run --epochs 10 --batch-size 16 --run runs/first
       train run --resume --run runs/first
     """
@@ -86,6 +95,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
         print_json({**vars(summary), "run": str(summary.run)})
         return
     rows = [
+        *([["samples skipped", summary.skipped]] if summary.skipped else []),
         ["epochs", f"{summary.epochs} ({summary.ended})"],
         ["best epoch", summary.best_epoch],
         ["validation loss", f"{summary.val_loss:.4f}"],

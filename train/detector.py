@@ -1,19 +1,25 @@
 """The whole detector as one module: normaliser and network, levels in, logits out."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import nn
 
+from pipeline.store import KINDS
 from train.network import ResNet
 from train.normalise import Normaliser
 
 
 class Detector(nn.Module):
-    """Features in levels, uint8 or float16 (B, 9, H, W), to float logits (B, 2) in class order (real, fake).
+    """Features in levels, uint8 or float16 (B, C, H, W), to float logits (B, 2) in class order (real, fake).
+
+    C is 9, or fewer planes where it is fed only some kinds of them.
 
     Parameters
     ----------
     mean, std : float32 (9, H, W), the store's statistics, in levels
+    kinds : of planes that it is fed, in the store's order
     depth : of the ResNet: 18, 34 or 50
     dropout : before the last layer, while training
     """
@@ -24,10 +30,13 @@ class Detector(nn.Module):
         std: np.ndarray | torch.Tensor,
         depth: int = 18,
         dropout: float = 0.0,
+        kinds: Sequence[str] = KINDS,
     ):
         super().__init__()
-        self.normalise = Normaliser(mean, std)
-        self.network = ResNet(depth, channels=len(mean), classes=2, dropout=dropout)
+        self.kinds = tuple(kinds)
+        self.planes = [3 * KINDS.index(kind) + colour for kind in kinds for colour in range(3)]
+        self.normalise = Normaliser(mean[self.planes], std[self.planes])
+        self.network = ResNet(depth, channels=len(self.planes), classes=2, dropout=dropout)
         self.to(memory_format=torch.channels_last)
 
     @property

@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 
 from data_cards.console import progress
-from data_cards.errors import UserError
+from data_cards.errors import StoreError, UserError
 from pipeline.store import FeatureStore
 from train.batches import move_batches, read_batches
 from train.curves import draw_curves
@@ -75,11 +75,14 @@ def _batches_of_epoch(training: Training) -> list[np.ndarray]:
 def _train_epoch(training: Training, batches: list[np.ndarray]) -> None:
     """Take the steps of the epoch that are not done yet."""
     settings, position = training.settings, training.position
+    skipped = set(position.skipped) if settings.on_bad_sample == "skip" else None
     reading = read_batches(
         training.store,
         batches[position.batch :],
         threads=settings.threads,
         pinned=training.device.type == "cuda",
+        kinds=settings.kinds,
+        skipped=skipped,
     )
     every = 1 if training.device.type == "cpu" else _STEPS_BETWEEN_READINGS
     unread: list[tuple[int, torch.Tensor, torch.Tensor]] = []
@@ -92,24 +95,46 @@ def _train_epoch(training: Training, batches: list[np.ndarray]) -> None:
     with bar, closing(reading):
         for levels in move_batches(reading, training.device):
             rows = batches[position.batch]
+            levels, rows = _leave_out(training, levels, rows, skipped)
+            batches[position.batch] = rows
             step = (position.epoch - 1) * len(batches) + position.batch
             set_learning_rate(training.optimiser, learning_rate(step, len(batches), settings))
-            loss, correct = take_step(training, levels, rows, step)
-            unread.append((position.batch, loss, correct))
+            if len(rows) > 1:  # batch normalisation needs two
+                loss, correct = take_step(training, levels, rows, step)
+                unread.append((position.batch, loss, correct))
+                position.seen += len(rows)
             position.batch += 1
-            position.seen += len(rows)
             bar.update(len(rows))
             now = time.monotonic()
             to_save = training.stop.received is not None or now - saved > 60 * settings.save_minutes
             if len(unread) >= every or to_save or position.batch == len(batches):
                 _read_losses(training, batches, unread)
-                bar.set_postfix(loss=f"{position.loss_sum / position.seen:.3f}", refresh=False)
+                bar.set_postfix(loss=f"{position.loss_sum / max(position.seen, 1):.3f}", refresh=False)
             position.seconds = seconds_before + now - begun
             if to_save:
                 _save(training)
                 saved = now
                 done = f"after {position.batch} of {len(batches)} steps"
                 _stop_if_asked(training, f"in epoch {position.epoch}, {done}")
+
+
+def _leave_out(
+    training: Training, levels: torch.Tensor, rows: np.ndarray, skipped: set[int] | None
+) -> tuple[torch.Tensor, np.ndarray]:
+    """The batch without its unreadable rows; each of them is noted and told of once."""
+    if not skipped:
+        return levels, rows
+    kept = ~np.isin(rows, sorted(skipped))
+    _note_skipped(training, rows[~kept])
+    return (levels, rows) if kept.all() else (levels[torch.from_numpy(kept).to(levels.device)], rows[kept])
+
+
+def _note_skipped(training: Training, rows: np.ndarray) -> None:
+    new = sorted(set(rows.tolist()) - set(training.position.skipped))
+    for row in new:
+        image = training.store.columns["image"][row]
+        click.echo(f"{training.store.path}: row {row} ({image}) cannot be read: skipped", err=True)
+    training.position.skipped = sorted([*training.position.skipped, *new])
 
 
 def take_step(
@@ -146,6 +171,8 @@ def _finish_epoch(training: Training, batches: list[np.ndarray]) -> None:
     """Validate, then write everything of the epoch; the state comes last, as it says that the rest is there."""
     settings, position, folder = training.settings, training.position, training.folder
     begun = time.monotonic()
+    if not position.seen:
+        raise StoreError(f"{training.store.path}: none of its training samples can be read; build it again")
     val_loss, val_accuracy = _validate(training)
     if not math.isfinite(val_loss):
         _refuse_loss(training, val_loss, "validation", "")
@@ -182,10 +209,11 @@ def _finish_epoch(training: Training, batches: list[np.ndarray]) -> None:
 def _validate(training: Training) -> tuple[float, float]:
     """Mean loss (without smoothing) and accuracy on the validation rows."""
     val, settings = training.rows.val, training.settings
+    skipped = set() if settings.on_bad_sample == "skip" else None
     parts = []
     with (
         closing(
-            iterate_logits(training.detector, training.store, val, settings.batch_size, settings.threads)
+            iterate_logits(training.detector, training.store, val, settings.batch_size, settings.threads, skipped)
         ) as scoring,
         progress(what="validation", unit="samples", total=len(val)) as bar,
     ):
@@ -196,8 +224,12 @@ def _validate(training: Training) -> tuple[float, float]:
             if training.stop.received is not None:
                 _save(training)  # all steps of the epoch are done; resuming validates first
                 _stop_if_asked(training, f"in the validation of epoch {training.position.epoch}")
-    logits = torch.from_numpy(np.concatenate(parts))
-    labels = torch.from_numpy(training.labels[val])
+    kept = ~np.isin(val, sorted(skipped or ()))
+    _note_skipped(training, val[~kept])
+    if not kept.any():
+        raise StoreError(f"{training.store.path}: none of its validation samples can be read; build it again")
+    logits = torch.from_numpy(np.concatenate(parts)[kept])
+    labels = torch.from_numpy(training.labels[val[kept]])
     loss = functional.cross_entropy(logits, labels).item()
     return loss, (logits.argmax(1) == labels).double().mean().item()
 

@@ -41,6 +41,7 @@ class Summary:
     epochs : finished
     best_epoch : with the lowest validation loss
     val_loss, val_accuracy : of the best epoch, in nats and 0 to 1
+    skipped : samples that could not be read and were left out
     ended : why the run ended
     device, precision : that it was trained with last
     """
@@ -50,6 +51,7 @@ class Summary:
     best_epoch: int
     val_loss: float
     val_accuracy: float
+    skipped: int
     ended: str
     device: str
     precision: str
@@ -112,7 +114,7 @@ def _prepare(settings: TrainSettings, stop: StopSignals) -> Training:
     store = open_store(settings.store)
     rows = choose_rows(store, settings)
     torch.manual_seed(settings.seed)  # the first weights are made on the CPU, the same for every device
-    detector = Detector(store.mean, store.std, settings.depth, settings.dropout).to(device)
+    detector = Detector(store.mean, store.std, settings.depth, settings.dropout, settings.kinds).to(device)
     return Training(
         settings=settings,
         store=store,
@@ -151,6 +153,7 @@ def _run(training: Training) -> Summary:
         best_epoch=position.best_epoch,
         val_loss=best["val_loss"],
         val_accuracy=best["val_accuracy"],
+        skipped=len(position.skipped),
         ended=position.ended,
         device=str(training.device),
         precision=str(training.precision).removeprefix("torch."),

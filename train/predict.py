@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from data_cards.console import progress as show_progress
-from pipeline.store import CLASS_NAMES, FeatureStore
+from pipeline.store import CLASS_NAMES, PLANES, FeatureStore
 from train.batches import move_batches, read_batches
 from train.detector import Detector
 
@@ -19,8 +19,10 @@ _FAKE = CLASS_NAMES.index("fake")
 
 
 def predict_logits(detector: Detector, levels: np.ndarray | torch.Tensor) -> np.ndarray:
-    """Logits, float64 (B, 2), of one batch of features, uint8 (B, 9, H, W)."""
+    """Logits, float64 (B, 2), of one batch of features, uint8 (B, 9, H, W), or of the detector's planes alone."""
     detector.eval()
+    if levels.shape[1] == len(PLANES) > len(detector.planes):
+        levels = levels[:, detector.planes]
     with torch.inference_mode():
         logits = detector(torch.as_tensor(levels).to(detector.device))
     return logits.float().cpu().numpy().astype(np.float64)
@@ -43,12 +45,22 @@ def predict_probabilities(detector: Detector, levels: np.ndarray | torch.Tensor,
 
 
 def iterate_logits(
-    detector: Detector, store: FeatureStore, rows: np.ndarray, batch_size: int = 32, threads: int = 4
+    detector: Detector,
+    store: FeatureStore,
+    rows: np.ndarray,
+    batch_size: int = 32,
+    threads: int = 4,
+    skipped: set[int] | None = None,
 ) -> Iterator[np.ndarray]:
-    """Logits of a store's rows, batch by batch: float64 (B, 2), in the order of `rows`."""
+    """Logits of a store's rows, batch by batch: float64 (B, 2), in the order of `rows`.
+
+    Of rows that `skipped` names after the batch (see `read_batches`) they mean nothing.
+    """
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     device = detector.device
-    reading = read_batches(store, batches, threads=threads, pinned=device.type == "cuda")
+    reading = read_batches(
+        store, batches, threads=threads, pinned=device.type == "cuda", kinds=detector.kinds, skipped=skipped
+    )
     with closing(reading):
         for levels in move_batches(reading, device):
             yield predict_logits(detector, levels)

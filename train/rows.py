@@ -35,7 +35,11 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
     UserError : no training or no validation rows, or only one class in either
     UsageError : a batch larger than an epoch
     """
-    train, val = store.rows("train"), store.rows("val")
+    chosen = _choose(store, settings.where)
+    train, val = (rows[chosen[rows]] for rows in (store.rows("train"), store.rows("val")))
+    told = f", where {' and '.join(settings.where)}" if settings.where else ""
+    if told and not (len(train) and len(val)):
+        raise UserError(f"{store.path}: has {len(train)} training and {len(val)} validation rows{told}; choose others")
     if not len(train):
         raise UserError(f"{store.path}: has no training rows; build it from a folder with a train split")
     _check_classes(store, train, "training", "build it from pictures of both classes")
@@ -53,8 +57,22 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
             f"batch size {settings.batch_size}: an epoch of {store.path} has only {samples} samples; "
             f"give --batch-size {samples} or less"
         )
-    clean = store.rows("val", _CLEAN)
+    clean = val[store.columns["variant"][val] == _CLEAN]
     return Rows(train, pictures, clean if len(clean) else val)
+
+
+def _choose(store: FeatureStore, where: tuple[str, ...]) -> np.ndarray:
+    """bool (N,): rows that meet all conditions; a value that the store does not have is refused."""
+    chosen = np.ones(len(store), dtype=bool)
+    for condition in where:
+        column, _, values = condition.partition("=")
+        there, wanted = store.columns[column], values.split(",")
+        absent = sorted(set(wanted) - set(there))
+        if absent:
+            found = ", ".join(sorted(set(there))[:20])
+            raise UserError(f"{store.path}: has no {column} {absent[0]} (--where); it has {found}")
+        chosen &= np.isin(there, np.array(wanted, dtype=object))
+    return chosen
 
 
 def _check_classes(store: FeatureStore, rows: np.ndarray, what: str, advice: str) -> None:

@@ -175,7 +175,7 @@ def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector
     file = _weights(run.path, which)
     size = run.build_settings.features.size
     empty = np.zeros((len(PLANES), size, size), dtype=np.float32)
-    detector = Detector(empty, empty, run.settings.depth, run.settings.dropout)
+    detector = Detector(empty, empty, run.settings.depth, run.settings.dropout, run.settings.kinds)
     try:
         detector.load_state_dict(load_file(file))
     except FileNotFoundError as error:

@@ -6,15 +6,18 @@ The command's options are made from these fields, so a default is written down o
 from dataclasses import asdict, dataclass, fields
 
 from data_cards.errors import UsageError
+from pipeline.store import KINDS
 
 DEPTHS = (18, 34, 50)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bf16")
 VARIANTS_PER_EPOCH = ("1", "all")
+ON_BAD_SAMPLE = ("stop", "skip")
+CHOOSABLE = ("source", "variant", "format")  # columns of the store that `where` may name
 
 # Where and how fast a run is trained. A run may be resumed with other values of these; the store
-# may have moved, but its fingerprint must be the same.
-OF_THE_MACHINE = ("store", "run", "device", "threads", "save_minutes")
+# may have moved, but its fingerprint must be the same; damage to it may have been found meanwhile.
+OF_THE_MACHINE = ("store", "run", "device", "threads", "save_minutes", "on_bad_sample")
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class TrainSettings:
     ----------
     store : folder of the feature store
     run : run folder; None makes a new one under `runs/`
+    channels : kinds of planes that the network is fed, separated by commas; the others are not read
+    where : "column=value" or "column=value,value": only such rows are trained and validated on; all of them must hold
     epochs : passes over the training pictures, at least 1
     batch_size : samples a step, at least 2
     lr : peak learning rate of AdamW, above 0
@@ -40,11 +45,14 @@ class TrainSettings:
     device : "auto" takes CUDA, else MPS, else the CPU
     precision : "auto" takes bf16 where the hardware is good at it
     threads : that read the store
+    on_bad_sample : "stop" ends the run at a sample that cannot be read; "skip" leaves it out and counts it
     save_minutes : minutes between saved states within an epoch; each epoch's end is saved anyway
     """
 
     store: str = "features.zarr"
     run: str | None = None
+    channels: str = ",".join(KINDS)
+    where: tuple[str, ...] = ()
     epochs: int = 20
     batch_size: int = 32
     lr: float = 1e-3
@@ -60,6 +68,7 @@ class TrainSettings:
     device: str = "auto"
     precision: str = "auto"
     threads: int = 4
+    on_bad_sample: str = "stop"
     save_minutes: float = 10.0
 
     def __post_init__(self) -> None:
@@ -76,10 +85,22 @@ class TrainSettings:
         for name, share in (("dropout", self.dropout), ("label smoothing", self.label_smoothing)):
             if not 0 <= share < 1:
                 raise UsageError(f"{name} {share}: expected 0 or more, below 1")
+        for kind in self.channels.split(","):
+            _one_of("channels", kind, KINDS)
+        for condition in self.where:
+            column, equals, value = condition.partition("=")
+            if not (equals and value and column in CHOOSABLE):
+                raise UsageError(f"where {condition}: expected COLUMN=VALUE, a column of {', '.join(CHOOSABLE)}")
+        _one_of("on bad sample", self.on_bad_sample, ON_BAD_SAMPLE)
         _one_of("depth", self.depth, DEPTHS)
         _one_of("device", self.device, DEVICES)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("variants per epoch", self.variants_per_epoch, VARIANTS_PER_EPOCH)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of planes of `channels`, in the store's order."""
+        return tuple(kind for kind in KINDS if kind in self.channels.split(","))
 
     def as_json(self) -> dict:
         """Plain values, for the run folder."""
@@ -88,7 +109,7 @@ class TrainSettings:
     @classmethod
     def from_json(cls, values: dict) -> "TrainSettings":
         """The inverse of `as_json`; raises TypeError for a name that is not known."""
-        return cls(**values)
+        return cls(**{**values, "where": tuple(values.get("where", ()))})
 
     def differences(self, other: "TrainSettings") -> list[str]:
         """Names of the fields that decide the weights and differ from `other`'s."""

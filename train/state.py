@@ -29,6 +29,7 @@ class Position:
     seconds : spent in this epoch
     history : one dict a finished epoch
     best_epoch, best_loss : lowest validation loss so far; 0 and infinity before the first epoch
+    skipped : rows that could not be read so far, ascending
     ended : "" while the run goes on, else why it ended
     """
 
@@ -41,6 +42,7 @@ class Position:
     history: list[dict] = field(default_factory=list)
     best_epoch: int = 0
     best_loss: float = float("inf")
+    skipped: list[int] = field(default_factory=list)
     ended: str = ""
 
     def begin_next_epoch(self) -> None:

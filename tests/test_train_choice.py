@@ -1,0 +1,108 @@
+"""What a run is fed: kinds of planes, chosen rows, and samples that cannot be read."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from make_store import make_store
+
+from data_cards.errors import UserError
+from pipeline.store import open_store
+from train.cli import cli
+from train.predict import predict_probabilities, score_rows
+from train.rows import choose_rows
+from train.run_folder import load_detector, open_run
+from train.settings import TrainSettings
+
+SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--epochs", "1", "--threads", "2"]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> Path:
+    return make_store(tmp_path_factory.mktemp("choice") / "features.zarr", variants=("clean", "jpeg-1"))
+
+
+def call(store: Path, run: Path, *arguments: str):
+    return CliRunner().invoke(cli, ["run", "--store", str(store), "--run", str(run), *SMALL, *arguments])
+
+
+def test_a_run_on_some_kinds_of_planes(path, tmp_path):
+    result = call(path, tmp_path / "run", "--channels", "dct,magnitude")
+    assert result.exit_code == 0, result.output
+    detector = load_detector(open_run(tmp_path / "run"), "cpu")
+    assert detector.kinds == ("magnitude", "dct")
+    assert detector.network.conv1.weight.shape[1] == 6
+    store, rows = open_store(path), np.arange(5)
+    scores = score_rows(detector, store, rows, progress=False)
+    levels = store.features[:5]
+    np.testing.assert_allclose(predict_probabilities(detector, levels), scores, atol=1e-6)
+    levels[:, 3:6] = 0  # the phase, which it does not look at
+    np.testing.assert_allclose(predict_probabilities(detector, levels), scores, atol=1e-6)
+    levels[:, 6:] = 0
+    assert not np.allclose(predict_probabilities(detector, levels), scores, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("where", "sources", "variants"),
+    [
+        pytest.param(("source=source-1",), {"source-1"}, {"clean", "jpeg-1"}, id="source"),
+        pytest.param(("variant=jpeg-1",), {"source-0", "source-1"}, {"jpeg-1"}, id="variant"),
+        pytest.param(("source=source-0", "variant=clean"), {"source-0"}, {"clean"}, id="both"),
+        pytest.param(("source=source-0,source-1",), {"source-0", "source-1"}, {"clean", "jpeg-1"}, id="either"),
+    ],
+)
+def test_rows_are_chosen(path, where, sources, variants):
+    store = open_store(path)
+    rows = choose_rows(store, TrainSettings(store=str(path), where=where, batch_size=2))
+    assert set(store.columns["source"][rows.train]) == sources
+    assert set(store.columns["variant"][rows.train]) == variants
+    assert set(store.columns["source"][rows.val]) == sources
+    assert set(store.columns["variant"][rows.val]) == ({"clean"} if "clean" in variants else variants)
+
+
+def test_choices_that_cannot_be(path, tmp_path):
+    store = open_store(path)
+    with pytest.raises(UserError, match=r"has no source lsun .--where.; it has source-0, source-1"):
+        choose_rows(store, TrainSettings(where=("source=lsun",)))
+    for arguments in (["--where", "colour=red"], ["--where", "source="], ["--channels", "magnitude,red"]):
+        result = call(path, tmp_path / "run", *arguments)
+        assert result.exit_code == 2
+        assert "expected" in result.stderr
+
+
+def damage(path: Path, rows: range) -> None:
+    """Overwrite the first chunk of some rows; the shards hold 8."""
+    for row in rows:
+        shard = path / "features" / "c" / str(row // 8) / "0" / "0" / "0"
+        data = bytearray(shard.read_bytes())
+        index = np.frombuffer(bytes(data[-4 - 16 * 24 : -4]), "<u8").reshape(8, 3, 2)
+        offset, length = index[row % 8, 0].tolist()
+        data[offset : offset + length] = bytes(length)
+        shard.write_bytes(data)
+
+
+def test_a_bad_sample_ends_the_run_or_is_skipped_and_counted(tmp_path):
+    path = make_store(tmp_path / "features.zarr")
+    splits = open_store(path).columns["split"]
+    bad = [int(np.flatnonzero(splits == split)[1]) for split in ("train", "val")]
+    damage(path, bad)
+    result = call(path, tmp_path / "stopped")
+    assert result.exit_code == 3
+    assert f"features.zarr: row {bad[0]} (train/real/source-1/001.jpg) cannot be read" in result.stderr
+    # The same run goes on without it.
+    arguments = ["run", "--resume", "--run", str(tmp_path / "stopped"), "--on-bad-sample", "skip", "--json"]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["skipped"] == 2
+    for row in bad:
+        assert result.stderr.count(f"row {row} (") == 1
+
+
+def test_a_split_that_is_all_bad_ends_the_run(tmp_path):
+    path = make_store(tmp_path / "features.zarr")
+    damage(path, np.flatnonzero(open_store(path).columns["split"] == "train").tolist())
+    result = call(path, tmp_path / "run", "--on-bad-sample", "skip")
+    assert result.exit_code == 3
+    assert "none of its training samples can be read" in result.stderr
