@@ -47,7 +47,14 @@ def test_settings_survive_json():
 
 def test_differences_leave_out_the_machine():
     before = TrainSettings()
-    other = {"store": "moved.zarr", "run": "x", "device": "cpu", "threads": 1, "save_minutes": 1.0, "on_bad_sample": "skip"}
+    other = {
+        "store": "moved.zarr",
+        "run": "x",
+        "device": "cpu",
+        "threads": 1,
+        "save_minutes": 1.0,
+        "on_bad_sample": "skip",
+    }
     assert set(other) == set(OF_THE_MACHINE)
     assert TrainSettings(**other).differences(before) == []
     assert TrainSettings(lr=0.5, seed=3).differences(before) == ["lr", "seed"]
