@@ -66,13 +66,13 @@ def stop_at_step(monkeypatch, wanted: int) -> None:
     ],
 )
 def test_ctrl_c_then_resume(store, uninterrupted, tmp_path, monkeypatch, step):
-    path = tmp_path / "run"
+    path, before = tmp_path / "run", signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         stop_at_step(patch, step)
         with pytest.raises(Stopped, match=f"train run --resume --run {path}") as caught:
             train(TrainSettings(store=str(store), run=str(path), **SMALL))
     assert caught.value.exit_status == 130
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     assert not list(path.glob("*.partial"))
     torch.rand(10)  # the global generator's state must not matter
     resume(path, {"threads": 5})
@@ -171,9 +171,10 @@ def test_a_damaged_state(uninterrupted, tmp_path, content):
 
 
 def test_a_second_ctrl_c_stops_at_once():
+    before = signal.getsignal(signal.SIGINT)
     with StopSignals() as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.received == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
