@@ -108,7 +108,7 @@ def build_store(
     began = time.monotonic()
     path = Storage(out).url
     check_recipe(settings.variants)
-    check_place(path)
+    check_place(path, dry_run=dry_run)
     workers = count_cores() if workers is None else check_workers(workers)
     found = scan_sources(sources, max_pixels=settings.max_pixels, cache=cache)
     storage = _locate(path)
@@ -136,9 +136,11 @@ def build_store(
     return BuildSummary(path, plan, estimate, size, seconds, len(todo), plan.shards - len(todo), audit)
 
 
-def check_place(path: str) -> None:
-    """Refuse a place where no store can be written; raises `UserError`."""
+def check_place(path: str, *, dry_run: bool = False) -> None:
+    """Refuse a place where no store can be written, before any work; raises `UserError`."""
     if "://" in path:
+        if not dry_run:
+            Storage(path).check_writable()
         return
     if os.path.exists(path) and not os.path.isdir(path):
         raise UserError(f"{path}: is a file; a store is a folder, choose another --out")

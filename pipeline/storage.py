@@ -44,8 +44,26 @@ class Storage:
             self._files.pipe_file(self.path(name), data)
 
     def exists(self, name: str = "") -> bool:
-        """Whether a file, or anything below a folder, is there."""
-        return self._files.exists(self.path(name))
+        """Whether a file, or anything below a folder, is there; raises `UserError` where it cannot be reached."""
+        self._files.invalidate_cache()
+        try:
+            return self._files.exists(self.path(name))
+        except Exception as error:  # of many kinds, the storage's own
+            if self.is_local:
+                raise
+            raise self._explain("reached", error) from error
+
+    def check_writable(self) -> None:
+        """Raise `UserError` where object storage takes no object: no server, no bucket, no right.
+
+        Tried with an object beside the store, because no other right or call tells for certain.
+        """
+        beside = self._root + TEMPORARY
+        try:
+            self._files.pipe_file(beside, b"may be removed")
+            self._files.rm_file(beside)
+        except Exception as error:
+            raise self._explain("written", error) from error
 
     def names(self, folder: str = "") -> Iterator[str]:
         """Names of all files below a folder, sorted."""
@@ -81,3 +99,9 @@ class Storage:
     def path(self, name: str = "") -> str:
         """The file system's own path of a name."""
         return f"{self._root}/{name}" if name else self._root
+
+    def _explain(self, what: str, error: Exception) -> UserError:
+        why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        return UserError(
+            f"{self.url}: cannot be {what} ({why}); check the bucket's name, the address and the credentials"
+        )

@@ -1,0 +1,183 @@
+"""Stores in object storage: the same bytes as on disk, on a real S3 server process on loopback."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+from click.testing import CliRunner
+from conftest import make_kaggle_dir
+from make_run import make_run
+
+from data_cards.errors import StoreError, UserError
+from pipeline.build import build_store
+from pipeline.cli import main
+from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.storage import Storage
+from pipeline.store import open_store
+from pipeline.verify import repair_store, verify_store
+from pipeline.writer import shard_file
+from train.predict import score_rows
+from train.run_folder import load_detector, open_run
+
+s3fs = pytest.importorskip("s3fs")
+SETTINGS = BuildSettings(FeatureSettings(size=16), val_fraction=0.25)
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Runs moto's server; the environment then leads to it."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "someone")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        s3fs.S3FileSystem.clear_instance_cache()
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                assert process.poll() is None
+                time.sleep(0.1)
+        s3fs.S3FileSystem().mkdir("bucket")
+        yield
+    process.kill()
+    process.wait()
+
+
+def objects_of(url: str) -> dict[str, bytes]:
+    storage = Storage(url)
+    return {name: storage.read(name) for name in storage.names()}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    return make_kaggle_dir(tmp_path_factory.mktemp("set") / "kaggle", per_source=3)
+
+
+@pytest.fixture(scope="module")
+def url(server, source) -> str:
+    """A store in the bucket."""
+    return build_store([str(source)], "s3://bucket/a.zarr", SETTINGS, workers=0).path
+
+
+def test_the_same_bytes_as_on_disk(url, source, tmp_path, files_of):
+    build_store([str(source)], tmp_path / "a.zarr", SETTINGS, workers=0)
+    assert objects_of(url) == files_of(tmp_path / "a.zarr")
+
+
+def test_a_run_reads_it(url, tmp_path):
+    store = open_store(url)
+    run = open_run(make_run(tmp_path / "run", store))
+    assert run.store_path == url
+    assert len(score_rows(load_detector(run, "cpu"), store, store.rows("test"))) == len(store.rows("test"))
+
+
+@pytest.mark.slow
+def test_it_grows(server, source, tmp_path, files_of):
+    more = make_kaggle_dir(tmp_path / "more", per_source=2, first_seed=1000)
+    for out in ("s3://bucket/grown.zarr", str(tmp_path / "grown.zarr")):
+        build_store([str(source)], out, SETTINGS, workers=0)
+        assert build_store([str(source), str(more)], out, SETTINGS, workers=0).plan.growth.added == 16
+        assert build_store([str(source), str(more)], out, SETTINGS, workers=0).made == 0
+    assert objects_of("s3://bucket/grown.zarr") == files_of(tmp_path / "grown.zarr")
+
+
+def test_a_flipped_bit_is_found_and_mended(url):
+    storage = Storage(url)
+    whole = storage.read(shard_file(0))
+    storage.write(shard_file(0), whole[:1000] + bytes([whole[1000] ^ 4]) + whole[1001:])
+    found = verify_store(url)
+    assert [bad.shard for bad in found.bad] == [0]
+    assert repair_store(found) == []
+    assert storage.read(shard_file(0)) == whole
+
+
+@pytest.mark.slow
+def test_an_unfinished_store_is_refused(server, source):
+    from pipeline import build as build_module
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build_module, "write_tables", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            build_store([str(source)], "s3://bucket/half.zarr", SETTINGS, workers=0)
+    with pytest.raises(StoreError, match="incomplete"):
+        open_store("s3://bucket/half.zarr")
+    assert build_store([str(source)], "s3://bucket/half.zarr", SETTINGS, workers=0).made == 0
+    open_store("s3://bucket/half.zarr")
+
+
+def one_line(result, *words):
+    """One line on stderr, no traceback, status 1."""
+    assert result.exit_code == 1, result.output
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: s3://")
+    for word in words:
+        assert word in line
+
+
+def test_no_such_bucket_and_no_such_store(server, source):
+    with pytest.raises(UserError, match="no such feature store"):
+        open_store("s3://bucket/nothing.zarr")
+    failed = CliRunner().invoke(main, ["build", "--src", str(source), "--out", "s3://nowhere/a.zarr", "--workers", "0"])
+    one_line(failed, "s3://nowhere/a.zarr: cannot be written", "bucket does not exist")
+
+
+def test_wrong_credentials(server, source):
+    """The server checks signatures while this test runs."""
+
+    def check_from(requests: str) -> None:
+        url = f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/reset-auth"
+        urlopen(Request(url, data=requests.encode(), headers={"Content-Type": "text/plain"})).close()
+
+    check_from("0")
+    try:
+        one_line(CliRunner().invoke(main, ["inspect", "s3://bucket/a.zarr"]), "cannot be reached", "credentials")
+        build = ["build", "--src", str(source), "--out", "s3://bucket/b.zarr", "--workers", "0"]
+        one_line(CliRunner().invoke(main, build), "cannot be written", "credentials")
+    finally:
+        check_from("inf")
+
+
+@pytest.mark.slow
+def test_no_server():
+    command = [sys.executable, "-m", "pipeline", "inspect", "s3://bucket/a.zarr"]
+    environment = {**os.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+    environment |= {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "secret"}
+    failed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: s3://bucket/a.zarr: cannot be reached (")
+    assert len(failed.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_killed_builds_end_in_the_same_objects(server, tmp_path, files_of):
+    source = make_kaggle_dir(tmp_path / "kaggle", per_source=24)
+    settings = BuildSettings(FeatureSettings(size=64))
+    build_store([str(source)], tmp_path / "a.zarr", settings, workers=0)
+    command = [
+        sys.executable, "-m", "pipeline", "build", "--src", str(source), "--out", "s3://bucket/killed.zarr",
+        "--size", "64", "--workers", "2",
+    ]  # fmt: skip
+    for done in range(1, 4):
+        build = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        while len(Storage("s3://bucket/killed.zarr").folders("build/done")) < done and build.poll() is None:
+            time.sleep(0.05)
+        os.killpg(build.pid, signal.SIGKILL)
+        build.wait()
+    subprocess.run(command, check=True, capture_output=True)
+    assert objects_of("s3://bucket/killed.zarr") == files_of(tmp_path / "a.zarr")
