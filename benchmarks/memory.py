@@ -88,6 +88,11 @@ def make_pictures(count: int) -> Iterator[Picture]:
             height=1000 + number % 2000,
             quality=60 + number % 40,
             phash=hashlib.sha256(digest).digest(),
+            mode="RGB",
+            tables=sys.intern(f"{number % 40:08x}"),
+            subsampling="4:2:0",
+            thumbnail=digest * 6,
+            profile=hashlib.sha256(digest[::-1]).digest(),
         )
         yield Picture(file, facts, number)
 

@@ -110,10 +110,10 @@ def build_store(
     check_recipe(settings.variants)
     check_place(path, dry_run=dry_run)
     workers = count_cores() if workers is None else check_workers(workers)
-    found = scan_sources(sources, max_pixels=settings.max_pixels, cache=cache)
     storage = _locate(path)
     base = _read_base(storage)
-    plan = plan_build(found, settings, base)
+    # What was found is not kept beside the plan: of a million pictures that takes memory.
+    plan = plan_build(scan_sources(sources, max_pixels=settings.max_pixels, cache=cache), settings, base)
     _refuse_other_settings(storage, plan)
     _check_leaks(plan, allow_leakage)
     # Before hours of work: a set that gives its classes away is better mended first.
