@@ -74,12 +74,12 @@ def kill_until_done(source, out, seconds, kills, seed, *options):
     return finish(start_build(source, out, *options))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("workers", "kills", "seed"),
     [
-        pytest.param("0", 2, 0, id="one-process-quick"),
-        pytest.param("0", 12, 1, id="one-process", marks=pytest.mark.slow),
-        pytest.param("2", 10, 2, id="two-workers", marks=pytest.mark.slow),
+        pytest.param("0", 12, 1, id="one-process"),
+        pytest.param("2", 10, 2, id="two-workers"),
     ],
 )
 def test_killed_builds_end_in_the_same_bytes(source, whole, tmp_path, files_of, workers, kills, seed):
