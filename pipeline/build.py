@@ -190,7 +190,9 @@ def _refuse_other_settings(storage: Storage, plan: Plan) -> None:
     attributes = _read_attributes(storage)
     if "settings" not in attributes:
         return
-    before = _flatten({name: attributes.get(name) for name in plan.identity})
+    # A store of an older version lacks later settings; it was built as their defaults say.
+    before = _flatten({"settings": BuildSettings().as_json()})
+    before |= _flatten({name: attributes.get(name) for name in plan.identity})
     now = _flatten(plan.identity)
     differing = [f"{name} was {before.get(name)}, is now {now[name]}" for name in now if before.get(name) != now[name]]
     if differing:

@@ -12,7 +12,7 @@ from pipeline.cli_cards import audit, cache_option, card, subset
 from pipeline.draw import draw_samples
 from pipeline.inspection import describe_progress, describe_store, format_progress, format_store
 from pipeline.sample import make_sample
-from pipeline.settings import DTYPES, FITS, PACKINGS, RESAMPLING_FILTERS, BuildSettings, FeatureSettings
+from pipeline.settings import DTYPES, FITS, JPEG_SCALES, PACKINGS, RESAMPLING_FILTERS, BuildSettings, FeatureSettings
 from pipeline.store import open_store
 from pipeline.summary import (
     build_as_json,
@@ -95,6 +95,12 @@ for _command in (audit, subset, card):
     help="float16 keeps levels between the 256 whole ones, at three times the disk.",
 )
 @click.option(
+    "--jpeg-scale",
+    type=click.Choice(JPEG_SCALES),
+    default=DEFAULTS.features.jpeg_scale,
+    help="reduced: decode JPEGs of four times --size and more at a half to an eighth; faster, other pixels.",
+)
+@click.option(
     "--packing",
     type=click.Choice(PACKINGS),
     default=DEFAULTS.packing,
@@ -126,6 +132,7 @@ def build(
     val_fraction,
     max_pixels,
     dtype,
+    jpeg_scale,
     packing,
     workers,
     max_memory,
@@ -146,7 +153,7 @@ def build(
       pipeline build --src kaggle_dir --src real=my_photos --size 512 --out mine.zarr
     """
     settings = BuildSettings(
-        FeatureSettings(size, fit, resample, dtype), variants, seed, val_fraction, max_pixels, packing
+        FeatureSettings(size, fit, resample, dtype, jpeg_scale), variants, seed, val_fraction, max_pixels, packing
     )
     summary = build_store(
         sources,

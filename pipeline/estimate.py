@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_cards.decode import decode_picture
 from data_cards.errors import PictureError, UserError
 from data_cards.facts import read_file
 from data_cards.scan import Picture
 from pipeline.amounts import format_bytes, format_seconds
-from pipeline.features import features_of_variants
+from pipeline.features import decode_for_features, features_of_variants
 from pipeline.plan import Plan
 from pipeline.sharding import encode_sample
 from pipeline.storage import Storage
@@ -80,7 +79,7 @@ def _measure(plan: Plan, pictures: Sequence[Picture]) -> tuple[float, float]:
     for picture in [*pictures[:1], *pictures]:
         start = time.monotonic()
         try:
-            decoded = decode_picture(read_file(picture.file.path), settings.max_pixels)
+            decoded = decode_for_features(read_file(picture.file.path), settings.features, settings.max_pixels)
         except PictureError:
             continue  # the build itself will name it
         variants = draw_variants(settings.variants, settings.seed, picture.facts.sha256)

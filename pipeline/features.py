@@ -15,6 +15,11 @@ from pipeline.spectra import quantised_planes
 from pipeline.variants import CLEAN, Variant
 
 
+def decode_for_features(data: bytes, settings: FeatureSettings, max_pixels: int) -> Image.Image:
+    """Decode a picture file's bytes as the settings say; raises as `decode_picture`."""
+    return decode_picture(data, max_pixels, settings.least_side)
+
+
 def features_of_variants(
     picture: Image.Image, variants: Iterable[Variant], settings: FeatureSettings
 ) -> Iterator[np.ndarray]:
@@ -41,5 +46,5 @@ def features_of_file(path: str | Path, settings: FeatureSettings, max_pixels: in
     ------
     PictureError : the file cannot be read or used; the message is the reason
     """
-    picture = decode_picture(read_file(Path(path)), max_pixels)
+    picture = decode_for_features(read_file(Path(path)), settings, max_pixels)
     return next(features_of_variants(picture, (CLEAN,), settings))

@@ -136,7 +136,11 @@ def format_store(facts: dict) -> str:
             "compression",
             ", ".join(f"{kind} {share:.2f}" for kind, share in facts["compression"].items()) + " of the raw size",
         ],
-        ["fit", f"{features['fit']} to {features['size']} px, {features['resample']}"],
+        [
+            "fit",
+            f"{features['fit']} to {features['size']} px, {features['resample']}"
+            + (", large JPEGs decoded at reduced scale" if features.get("jpeg_scale") == "reduced" else ""),
+        ],
         ["variants", f"{settings['variants']}: " + ", ".join(f"{k} ({n})" for k, n in facts["variants"].items())],
         ["upsampled", f"{facts['upsampled']} pictures"],
         ["set aside", f"{len(facts['set_aside'])} files"],

@@ -7,10 +7,12 @@ and `eval predict` make features from it with the same function, so the two cann
 from dataclasses import asdict, dataclass, field
 
 from data_cards.errors import UsageError
+from pipeline.variants import TEST_RECIPES
 
 FITS = ("cover", "stretch", "crop")
 DTYPES = ("uint8", "float16")
 PACKINGS = ("mirror", "none")
+JPEG_SCALES = ("full", "reduced")
 RESAMPLING_FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
 # A 108-megapixel phone picture passes; decoded it takes 360 MB.
@@ -28,12 +30,15 @@ class FeatureSettings:
         "crop" (centre crop of the native pixels, never resampled)
     resample : Pillow's name of the resampling filter; not used by "crop"
     dtype : "uint8", or "float16" for levels between the 256 whole ones
+    jpeg_scale : "full", or "reduced": JPEG pictures with a short side of at least four times `size` are decoded at a
+        half, a quarter or an eighth (from fewer DCT coefficients), never below twice `size`. Faster; other pixels
     """
 
     size: int = 1024
     fit: str = "cover"
     resample: str = "bicubic"
     dtype: str = "uint8"
+    jpeg_scale: str = "full"
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 8192:
@@ -41,6 +46,14 @@ class FeatureSettings:
         _one_of("fit", self.fit, FITS)
         _one_of("resample", self.resample, RESAMPLING_FILTERS)
         _one_of("dtype", self.dtype, DTYPES)
+        _one_of("jpeg scale", self.jpeg_scale, JPEG_SCALES)
+        if self.jpeg_scale == "reduced" and self.fit == "crop":
+            raise UsageError("jpeg scale 'reduced': --fit crop takes native pixels; leave out one of the two")
+
+    @property
+    def least_side(self) -> int | None:
+        """Short side that decoding at reduced scale must leave; None where pictures are decoded in full."""
+        return 2 * self.size if self.jpeg_scale == "reduced" else None
 
 
 @dataclass(frozen=True)
@@ -71,6 +84,10 @@ class BuildSettings:
         if self.max_pixels < 1:
             raise UsageError(f"max pixels {self.max_pixels}: expected at least 1")
         _one_of("packing", self.packing, PACKINGS)
+        if self.features.jpeg_scale == "reduced" and self.variants in TEST_RECIPES:
+            raise UsageError(
+                f"jpeg scale 'reduced': the variants {self.variants!r} change native pixels; leave out one of the two"
+            )
 
     def as_json(self) -> dict:
         """Plain values for the store's attributes."""

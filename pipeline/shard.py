@@ -4,10 +4,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_cards.decode import decode_picture
 from data_cards.errors import PictureError, UserError
 from data_cards.facts import read_file
-from pipeline.features import features_of_variants
+from pipeline.features import decode_for_features, features_of_variants
 from pipeline.plan import Plan
 from pipeline.settings import BuildSettings
 from pipeline.sharding import encode_sample, join_shard
@@ -61,7 +60,7 @@ def make_shard(task: ShardTask) -> ShardRecord:
             data = read_file(Path(path))
             if hashlib.sha256(data).digest() != sha256:
                 raise PictureError("has changed since the scan; run the build again")
-            picture = decode_picture(data, settings.max_pixels)
+            picture = decode_for_features(data, settings.features, settings.max_pixels)
             variants = draw_variants(settings.variants, settings.seed, sha256)[first:last]
             for planes in features_of_variants(picture, variants, settings.features):
                 chunks += encode_sample(planes, settings.packing)
