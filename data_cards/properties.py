@@ -16,9 +16,10 @@ FILE, THUMB, PROFILE = "file facts", "thumbnail", "low frequencies"
 FAMILIES = {
     FILE: "format, size, bytes per pixel, JPEG tables and subsampling, EXIF presence",
     THUMB: "an 8 x 8 thumbnail and the mean colour",
-    PROFILE: f"the radial profile, cut at {FREQUENCIES} cycles a side",
+    PROFILE: f"the radial profile, cut at {FREQUENCIES} cycles a side or below",
 }
 _MOST_CATEGORIES = 40  # rarer JPEG tables count as one: the trees take no more than some hundred
+_LEAST_REACH = 4  # cycles a side; fewer would say nothing
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,17 @@ def list_thumbnail(pictures: Sequence[Picture]) -> list[Property]:
 
 
 def list_profile(pictures: Sequence[Picture]) -> list[Property]:
-    """The radial profile at each low frequency."""
+    """The radial profile at each frequency that is low for these pictures.
+
+    That is an eighth of the highest frequency that the smaller of them hold: enlarging a picture twofold, as
+    many generators do on their way, dims the upper half, and a little of what lies far below it.
+    """
+    sides = [min(picture.facts.width, picture.facts.height) for picture in pictures]
+    reach = int(np.clip(np.quantile(sides, 0.05) / 16, _LEAST_REACH, FREQUENCIES))
     profile = _read_profiles(pictures)
     return [
         Property(f"power at {cycle + 1} cycles", profile[:, cycle], f"have a log10 power at {cycle + 1} cycles of {{}}")
-        for cycle in range(FREQUENCIES)
+        for cycle in range(reach)
     ]
 
 

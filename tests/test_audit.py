@@ -12,6 +12,7 @@ from PIL import Image
 from data_cards.audit import Limits, audit_pictures, describe_audit, describe_briefly
 from data_cards.errors import UsageError
 from data_cards.held_out import Auroc, fold_by_group, fold_by_source, measure_auroc
+from data_cards.properties import list_properties
 from data_cards.scan import scan_sources
 from pipeline.cli import main
 from pipeline.sample import make_sample
@@ -66,6 +67,13 @@ def test_quiet_where_nothing_is_planted(sample):
     assert all(one.pictures_held_out.value < 0.6 for one in found.findings)
     assert "what to do" not in result.stdout
     assert "most telling" not in describe_briefly(found)
+
+
+def test_the_profile_stays_below_the_traces_of_small_pictures(sample):
+    pictures = pictures_of(sample)
+    assert len(list_properties(pictures, "low frequencies")) == 4
+    large = [replace(one, facts=replace(one.facts, width=400, height=300)) for one in pictures]
+    assert len(list_properties(large, "low frequencies")) == 16
 
 
 def test_fakes_saved_as_png(sample, tmp_path):
