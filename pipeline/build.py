@@ -5,17 +5,15 @@ pictures, it makes only the shards that are not there; with other settings it re
 """
 
 import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import zarr
 
 from data_cards.audit import FAILED, WARNING, Audit, audit_pictures, describe_briefly
 from data_cards.console import note, progress, warn
-from data_cards.errors import UserError
+from data_cards.errors import UsageError, UserError
 from data_cards.leaks import find_leaks
 from data_cards.scan import Picture, scan_sources
 from pipeline.card import make_build_card, write_card
@@ -23,10 +21,19 @@ from pipeline.estimate import Estimate, estimate_build, refuse_if_too_large
 from pipeline.executor import ATTEMPTS, check_workers, count_cores, run_tasks
 from pipeline.lock import lock_folder
 from pipeline.plan import Plan, plan_build
-from pipeline.provenance import ARRAY, PLANNED, pack_pictures, read_provenance, unpack_pictures, write_provenance
+from pipeline.provenance import PLANNED, pack_pictures, write_provenance
 from pipeline.sample import is_simulated
 from pipeline.settings import BuildSettings
 from pipeline.shard import ShardTask, make_shard, make_task
+from pipeline.standing import (
+    check_place,
+    locate,
+    read_attributes,
+    read_base,
+    read_state,
+    refuse_if_changed,
+    refuse_other_settings,
+)
 from pipeline.statistics import measure_statistics
 from pipeline.storage import TEMPORARY, Storage
 from pipeline.store import CARD, CLASS_NAMES, PLANES, partial_name
@@ -109,12 +116,14 @@ def build_store(
     path = Storage(out).url
     check_recipe(settings.variants)
     check_place(path, dry_run=dry_run)
+    _check_workforce(workers, scheduler, max_memory)
     workers = count_cores() if workers is None else check_workers(workers)
-    storage = _locate(path)
-    base = _read_base(storage)
+    storage = locate(path)
+    state = read_state(storage)
+    base = read_base(storage)
     # What was found is not kept beside the plan: of a million pictures that takes memory.
     plan = plan_build(scan_sources(sources, max_pixels=settings.max_pixels, cache=cache), settings, base)
-    _refuse_other_settings(storage, plan)
+    refuse_other_settings(storage, plan)
     _check_leaks(plan, allow_leakage)
     # Before hours of work: a set that gives its classes away is better mended first.
     audit = audit_pictures(plan.pictures)
@@ -128,6 +137,7 @@ def build_store(
         warn(describe_briefly(audit))
     refuse_if_too_large(estimate, path)
     with lock_folder(storage):
+        refuse_if_changed(storage, path, state)
         storage = _open_partial(storage, path, plan, base)
         todo = _list_missing(storage, plan)
         _make_shards(plan, storage, todo, workers, scheduler, max_memory)
@@ -136,75 +146,18 @@ def build_store(
     return BuildSummary(path, plan, estimate, size, seconds, len(todo), plan.shards - len(todo), audit)
 
 
-def check_place(path: str, *, dry_run: bool = False) -> None:
-    """Refuse a place where no store can be written, before any work; raises `UserError`."""
-    if "://" in path:
-        if not dry_run:
-            Storage(path).check_writable()
-        return
-    if os.path.exists(path) and not os.path.isdir(path):
-        raise UserError(f"{path}: is a file; a store is a folder, choose another --out")
-    parent = Path(path).absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir():
-        raise UserError(f"{parent}: is a file; --out needs a folder to write into")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise UserError(f"{parent}: no permission to write there; choose another --out")
-
-
-def _locate(path: str) -> Storage:
-    """The store under its own name, or the build under way; an empty place where there is neither."""
-    storage, partial = Storage(path), Storage(partial_name(path))
-    return storage if storage.exists() else partial
-
-
-def _read_attributes(storage: Storage) -> dict:
-    try:
-        return dict(zarr.open_group(storage.url, mode="r").attrs)
-    except FileNotFoundError:
-        return {}
-
-
-def _read_base(storage: Storage) -> list[Picture]:
-    """The pictures that a store, or the build under way, already has a place for."""
-    try:
-        return unpack_pictures(storage.read(PLANNED))
-    except FileNotFoundError:
-        pass
-    try:
-        group = zarr.open_group(storage.url, mode="r")
-    except FileNotFoundError:
-        group = {}
-    if ARRAY in group:
-        return read_provenance(group)
-    # A build that was killed at its very start left a group without pictures, under the partial name.
-    begun = storage.url.endswith(TEMPORARY) or (group and group.attrs.get("complete") is False)
-    if not begun and any(storage.names()):
-        raise UserError(f"{storage.url}: is there, but no store that this program built; choose another --out")
-    return []
-
-
-def _refuse_other_settings(storage: Storage, plan: Plan) -> None:
-    """Refuse to go on with other settings or libraries than a store was begun with, naming which differ."""
-    attributes = _read_attributes(storage)
-    if "settings" not in attributes:
-        return
-    # A store of an older version lacks later settings; it was built as their defaults say.
-    before = _flatten({"settings": BuildSettings().as_json()})
-    before |= _flatten({name: attributes.get(name) for name in plan.identity})
-    now = _flatten(plan.identity)
-    differing = [f"{name} was {before.get(name)}, is now {now[name]}" for name in now if before.get(name) != now[name]]
-    if differing:
-        raise UserError(
-            f"{storage.url}: was built with other settings: {'; '.join(differing)}. "
-            "Go back to those, or choose another --out"
-        )
+def _check_workforce(workers: int | None, scheduler: str | None, max_memory: int | None) -> None:
+    """Refuse options that would have no effect together."""
+    if scheduler is not None and workers is not None:
+        raise UsageError("--workers and --scheduler: a running cluster has its own workers; leave out one of the two")
+    if max_memory is not None and (scheduler is not None or workers == 0):
+        advice = "`dask worker --memory-limit` bounds a cluster's" if scheduler else "--workers 0 has none"
+        raise UsageError(f"--max-memory bounds the workers that a build starts; {advice}")
 
 
 def _is_current(storage: Storage, plan: Plan) -> bool:
     """Whether a store is complete under its own name and holds just what is planned."""
-    attributes = _read_attributes(storage)
+    attributes = read_attributes(storage)
     wanted = make_attributes(plan)
     return (
         attributes.get("complete") is True
@@ -217,7 +170,7 @@ def _is_current(storage: Storage, plan: Plan) -> bool:
 def _open_partial(storage: Storage, path: str, plan: Plan, base: list[Picture]) -> Storage:
     """Make ready for writing shards: mark the store incomplete, under its partial name, laid out for the plan."""
     make_record_folder(storage)
-    if _read_attributes(storage).get("complete"):
+    if read_attributes(storage).get("complete"):
         _restore_records(storage, replace(plan, pictures=base), plan)
     set_attributes(storage, {**plan.identity, "complete": False})
     partial = Storage(partial_name(path))
@@ -239,7 +192,7 @@ def _restore_records(storage: Storage, old: Plan, new: Plan) -> None:
 
 def _foresee_missing(storage: Storage, plan: Plan, base: list[Picture]) -> list[int]:
     """Shards that will have to be made, without touching anything."""
-    if _read_attributes(storage).get("complete"):
+    if read_attributes(storage).get("complete"):
         old = replace(plan, pictures=base)
         return [
             shard
@@ -327,13 +280,6 @@ def make_attributes(plan: Plan) -> dict:
         "set_aside": [{"path": one.path, "reason": one.reason} for one in plan.set_aside],
         "simulated": any(is_simulated(root) for root in plan.roots),
     }
-
-
-def _flatten(values: dict) -> dict:
-    flat = {}
-    for name, value in values.items():
-        flat |= _flatten(value) if isinstance(value, dict) else {name: value}
-    return flat
 
 
 def _check_leaks(plan: Plan, allow: bool) -> None:

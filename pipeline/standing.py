@@ -1,0 +1,114 @@
+"""What stands where a store is to be built, and whether a build may go on there."""
+
+import hashlib
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import zarr
+
+from data_cards.errors import UserError
+from data_cards.scan import Picture
+from pipeline.plan import Plan
+from pipeline.provenance import ARRAY, PLANNED, read_provenance, unpack_pictures
+from pipeline.settings import BuildSettings
+from pipeline.storage import TEMPORARY, Storage
+from pipeline.store import partial_name
+
+
+def check_place(path: str, *, dry_run: bool = False) -> None:
+    """Refuse a place where no store can be written, before any work; raises `UserError`."""
+    if "://" in path:
+        if not dry_run:
+            Storage(path).check_writable()
+        return
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise UserError(f"{path}: is a file; a store is a folder, choose another --out")
+    parent = Path(path).absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise UserError(f"{parent}: is a file; --out needs a folder to write into")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"{parent}: no permission to write there; choose another --out")
+
+
+def locate(path: str) -> Storage:
+    """The store under its own name, or the build under way; an empty place where there is neither."""
+    storage, partial = Storage(path), Storage(partial_name(path))
+    return storage if storage.exists() else partial
+
+
+def read_attributes(storage: Storage) -> dict:
+    """Attributes of the store or build there; none where nothing is."""
+    try:
+        return dict(zarr.open_group(storage.url, mode="r").attrs)
+    except FileNotFoundError:
+        return {}
+
+
+def read_state(storage: Storage) -> str:
+    """A digest that changes whenever a build goes on to another step there."""
+    digest = hashlib.sha256()
+    for name in ("zarr.json", PLANNED):
+        with suppress(FileNotFoundError):
+            digest.update(storage.read(name))
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def refuse_if_changed(storage: Storage, path: str, state: str) -> None:
+    """Refuse a plan made while another build changed the store: it would take out what that one added."""
+    if locate(path).url == storage.url and read_state(storage) == state:
+        if storage.url == path and storage.is_local and Storage(partial_name(path)).exists():
+            raise UserError(
+                f"{partial_name(path)}: an unfinished build is in the way; remove it, or the store beside it"
+            )
+        return
+    if storage.is_local:
+        with suppress(OSError):
+            os.rmdir(storage.path())  # made for the lock, where the other build has moved the store
+    raise UserError(f"{path}: another build changed it while this one looked at the pictures; run this again")
+
+
+def read_base(storage: Storage) -> list[Picture]:
+    """The pictures that a store, or the build under way, already has a place for."""
+    try:
+        return unpack_pictures(storage.read(PLANNED))
+    except FileNotFoundError:
+        pass
+    try:
+        group = zarr.open_group(storage.url, mode="r")
+    except FileNotFoundError:
+        group = {}
+    if ARRAY in group:
+        return read_provenance(group)
+    # A build that was killed at its very start left a group without pictures, under the partial name.
+    begun = storage.url.endswith(TEMPORARY) or (group and group.attrs.get("complete") is False)
+    if not begun and any(storage.names()):
+        raise UserError(f"{storage.url}: is there, but no store that this program built; choose another --out")
+    return []
+
+
+def refuse_other_settings(storage: Storage, plan: Plan) -> None:
+    """Refuse to go on with other settings or libraries than a store was begun with, naming which differ."""
+    attributes = read_attributes(storage)
+    if "settings" not in attributes:
+        return
+    # A store of an older version lacks later settings; it was built as their defaults say.
+    before = _flatten({"settings": BuildSettings().as_json()})
+    before |= _flatten({name: attributes.get(name) for name in plan.identity})
+    now = _flatten(plan.identity)
+    differing = [f"{name} was {before.get(name)}, is now {now[name]}" for name in now if before.get(name) != now[name]]
+    if differing:
+        raise UserError(
+            f"{storage.url}: was built with other settings: {'; '.join(differing)}. "
+            "Go back to those, or choose another --out"
+        )
+
+
+def _flatten(values: dict) -> dict:
+    flat = {}
+    for name, value in values.items():
+        flat |= _flatten(value) if isinstance(value, dict) else {name: value}
+    return flat
