@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 3
 _ANSWER = 10.0  # seconds to wait for a scheduler to answer
+_GONE = "the Dask scheduler is gone; what was finished is kept, run the same build again to go on"
 _WORKERS = {
     "distributed.scheduler.allowed-failures": 0,  # trying again is up to us
     # Dask has workers give every freed array back to the system at once. Ours are a few megabytes
@@ -76,29 +77,54 @@ def _try_here(function: Callable, task: object) -> object:
 
 
 def _run_on(client: "Client", function: Callable, tasks: Iterator) -> Iterator[tuple[object, object]]:
-    from distributed import as_completed
-
     # No more than run at a time: a task that only waits on a worker that dies would count as failed.
     in_flight = max(1, sum(client.nthreads().values()))
     waiting: dict = {}
 
-    def submit(task: object, attempt: int) -> "Future":
+    def submit(task: object, attempt: int) -> None:
         # Pure tasks of equal arguments would be taken for one, and a failed one for failed for ever.
-        future = client.submit(function, task, pure=False)
-        waiting[future] = (task, attempt)
-        return future
+        waiting[client.submit(function, task, pure=False)] = (task, attempt)
 
-    completed = as_completed([submit(task, 1) for task in islice(tasks, in_flight)], loop=client.loop)
-    for future in completed:
-        task, attempt = waiting.pop(future)
-        result = future.result() if future.status == "finished" else future.exception()
-        future.release()
-        if isinstance(result, Exception) and not _is_final(result, attempt):
-            completed.add(submit(task, attempt + 1))
-            continue
-        for following in islice(tasks, 1):
-            completed.add(submit(following, 1))
-        yield task, result
+    for task in islice(tasks, in_flight):
+        submit(task, 1)
+    while waiting:
+        for future in _wait_for_some(client, list(waiting)):
+            task, attempt = waiting.pop(future)
+            result = _take_result(future)
+            future.release()
+            if isinstance(result, Exception) and not _is_final(result, attempt):
+                submit(task, attempt + 1)
+                continue
+            for following in islice(tasks, 1):
+                submit(following, 1)
+            yield task, result
+
+
+def _wait_for_some(client: "Client", futures: list["Future"]) -> Iterable["Future"]:
+    """Those that have ended, at least one; raises `UserError` when the scheduler is gone."""
+    from distributed import CancelledError, wait
+
+    while client.status not in ("closing", "closed"):
+        try:
+            with client.as_current():
+                return wait(futures, timeout=_ANSWER, return_when="FIRST_COMPLETED").done
+        except TimeoutError:
+            continue  # Dask itself would wait for ever on a scheduler that died
+        except CancelledError:
+            break
+    raise UserError(_GONE)
+
+
+def _take_result(future: "Future") -> object:
+    """What an ended task returned, or its error; raises `UserError` when the scheduler is gone."""
+    from distributed import CancelledError
+
+    if future.status == "error":
+        return future.exception()
+    try:
+        return future.result()
+    except (OSError, CancelledError) as error:  # not the task's own, but the connection's
+        raise UserError(_GONE) from error
 
 
 def _is_final(error: Exception, attempt: int) -> bool:
@@ -114,6 +140,8 @@ def _connect(workers: int, scheduler: str | None, max_memory: int | None) -> Ite
     from distributed import Client
 
     if scheduler is not None:
+        for name in ("distributed.client", "distributed.utils"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # a lost scheduler is told in a line of ours
         try:
             client = Client(scheduler, timeout=_ANSWER, set_as_default=False)
         except (OSError, ValueError) as error:

@@ -143,7 +143,7 @@ def test_a_failing_shard_is_reported_with_its_pictures(kaggle_dir, tmp_path, mon
 
 @pytest.fixture
 def cluster():
-    """A scheduler and two workers of one thread, real processes; yields the address and the workers."""
+    """A scheduler and two workers of one thread, real processes; yields the address, the workers and the scheduler."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
     def start(*arguments):
@@ -160,7 +160,7 @@ def cluster():
         start("distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard", "--no-nanny")
         for _ in range(2)
     ]
-    yield address, workers
+    yield address, workers, scheduler
     for process in [*workers, scheduler]:
         process.kill()
         process.communicate()
@@ -168,7 +168,7 @@ def cluster():
 
 @pytest.mark.slow
 def test_a_cluster_with_a_killed_worker_makes_the_same_bytes(cluster, tmp_path, files_of):
-    address, workers = cluster
+    address, workers, _ = cluster
     source = make_kaggle_dir(tmp_path / "kaggle", per_source=48)
     settings = BuildSettings(FeatureSettings(size=64))
     build_store([str(source)], tmp_path / "here.zarr", settings, workers=0)
@@ -186,6 +186,25 @@ def test_a_cluster_with_a_killed_worker_makes_the_same_bytes(cluster, tmp_path, 
     assert not psutil.pid_exists(workers[0].pid) or workers[0].poll() is not None
     assert files_of(tmp_path / "there.zarr") == files_of(tmp_path / "here.zarr")
     open_store(tmp_path / "there.zarr")
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_dies_ends_the_build_in_a_line(cluster, tmp_path):
+    address, _, scheduler = cluster
+    source = make_kaggle_dir(tmp_path / "kaggle", per_source=64)
+    command = [
+        sys.executable, "-m", "pipeline", "build", "--src", str(source), "--out", str(tmp_path / "a.zarr"),
+        "--size", "64", "--scheduler", address,
+    ]  # fmt: skip
+    build = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    records = tmp_path / "a.zarr.partial/build/done"
+    while not list(records.glob("*.json")) and build.poll() is None:
+        time.sleep(0.01)
+    scheduler.kill()
+    _, errors = build.communicate(timeout=120)
+    assert build.returncode == 1, errors
+    assert errors.splitlines()[-1].startswith("error: the Dask scheduler is gone; what was finished is kept")
+    assert "Traceback" not in errors
 
 
 def test_no_scheduler_at_an_address(kaggle_dir, tmp_path, monkeypatch):
