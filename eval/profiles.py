@@ -1,0 +1,159 @@
+"""How strong each frequency is in photographs and in generated pictures on average, for comparing a picture with.
+
+Taken from a bounded number of the run's own validation pictures (training ones where it has none), never from
+the tested ones. Kept in the run folder as `profiles.json`, so that a verdict needs no store.
+"""
+
+import json
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data_cards.errors import UserError
+from data_cards.splits import draw_key
+from eval.frequencies import HIGHEST, frequencies_of
+from pipeline.spectra import LEVELS, magnitude_bound
+from pipeline.store import CLASS_NAMES, FeatureStore, open_store
+from pipeline.variants import CLEAN
+from train.run_folder import Run, write_json
+
+PROFILES = "profiles.json"
+PICTURES_PER_CLASS = 200
+MOST_BINS = 96
+
+_VERSION = 1
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class ClassProfiles:
+    """Mean radial spectra of both classes.
+
+    Attributes
+    ----------
+    frequencies : float64 (P,), middles of the bins, in cycles per pixel
+    mean, deviation : by class name, float64 (P,): of ln(1 + |F|) over the class's pictures
+    pictures : by class name, how many they are
+    split : that they are from
+    """
+
+    frequencies: np.ndarray
+    mean: dict[str, np.ndarray]
+    deviation: dict[str, np.ndarray]
+    pictures: dict[str, int]
+    split: str
+
+    def as_json(self) -> dict:
+        """Plain values, lists for arrays."""
+        return {
+            "frequencies": self.frequencies.tolist(),
+            "mean": {name: values.tolist() for name, values in self.mean.items()},
+            "deviation": {name: values.tolist() for name, values in self.deviation.items()},
+            "pictures": self.pictures,
+            "split": self.split,
+        }
+
+
+def radial_profile(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean strength of each frequency over directions and colours.
+
+    Parameters
+    ----------
+    levels : uint8 or float16 (9, H, W), features of a picture; the magnitude planes are read
+
+    Returns
+    -------
+    frequencies : float64 (P,), middles of the bins, in cycles per pixel
+    profile : float64 (P,), mean of ln(1 + |F|) in each bin, zero frequency left out
+    """
+    height, width = levels.shape[1:]
+    bins = min(MOST_BINS, max(2, math.floor(HIGHEST * min(height, width))))
+    radius = frequencies_of("magnitude", height, width).ravel()
+    number = np.minimum((radius * (bins / HIGHEST)).astype(int), bins - 1)
+    number[radius == 0] = bins  # the mean brightness says nothing of texture
+    magnitude = levels[:3].astype(np.float64).mean(axis=0).ravel() * (magnitude_bound(height, width) / (LEVELS - 1))
+    counts = np.bincount(number, minlength=bins + 1)[:bins]
+    sums = np.bincount(number, magnitude, minlength=bins + 1)[:bins]
+    there = counts > 0  # a small picture may have no bin of some frequency
+    return ((np.arange(bins) + 0.5) * (HIGHEST / bins))[there], sums[there] / counts[there]
+
+
+def class_profiles(store: FeatureStore, per_class: int = PICTURES_PER_CLASS) -> ClassProfiles | None:
+    """Profiles of both classes from a store's validation pictures, else training ones; None where neither
+    has both classes.
+
+    Parameters
+    ----------
+    per_class : at most so many clean pictures of a class, drawn by seed and the files' hashes
+    """
+    split = next((split for split in ("val", "train") if _has_both(store, split)), None)
+    if split is None:
+        return None
+    mean, deviation, pictures, frequencies = {}, {}, {}, np.zeros(0)
+    for label, name in enumerate(CLASS_NAMES):
+        rows = store.rows(split, CLEAN.name)
+        rows = rows[store.columns["label"][rows] == label]
+        keys = [draw_key(_SEED, store.columns["sha256"][row].encode(), "profiles") for row in rows]
+        chosen = sorted(rows[np.argsort(np.array(keys, np.uint64), kind="stable")[:per_class]])
+        found = [radial_profile(store.features[int(row), :3]) for row in chosen]
+        frequencies = found[0][0]
+        profiles = np.stack([profile for _, profile in found])
+        mean[name], deviation[name], pictures[name] = profiles.mean(axis=0), profiles.std(axis=0), len(chosen)
+    return ClassProfiles(frequencies, mean, deviation, pictures, split)
+
+
+def find_profiles(run: Run, store: FeatureStore | None = None) -> ClassProfiles | None:
+    """The profiles of a run: from its folder, else from its store, which are then kept in the folder.
+
+    Parameters
+    ----------
+    store : that the run was trained on, where it is open already; None opens it
+
+    Returns
+    -------
+    None where the folder has none and the store is gone, or has changed since the training.
+
+    Raises
+    ------
+    UserError : the file in the run folder is damaged
+    """
+    file = run.path / PROFILES
+    if file.is_file():
+        return _read(file)
+    if store is None:
+        try:
+            store = open_store(run.store_path)
+        except UserError:
+            return None
+    if store.fingerprint != run.store_fingerprint:
+        return None
+    profiles = class_profiles(store)
+    if profiles is not None:
+        with suppress(OSError):  # a run folder that cannot be written to: they are computed anew next time
+            write_json(file, {"version": _VERSION, **profiles.as_json()})
+    return profiles
+
+
+def _has_both(store: FeatureStore, split: str) -> bool:
+    return len(np.unique(store.columns["label"][store.rows(split, CLEAN.name)])) == len(CLASS_NAMES)
+
+
+def _read(file: Path) -> ClassProfiles:
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        frequencies = np.array(record["frequencies"], dtype=np.float64)
+        both = [
+            {name: np.array(record[which][name], dtype=np.float64) for name in CLASS_NAMES}
+            for which in ("mean", "deviation")
+        ]
+        curves = [values for one in both for values in one.values()]
+        right = all(values.shape == frequencies.shape == (len(frequencies),) for values in curves)
+        if record["version"] != _VERSION or not right or not all(np.isfinite(values).all() for values in curves):
+            raise ValueError("its numbers do not fit together")
+        pictures = {name: int(record["pictures"][name]) for name in CLASS_NAMES}
+        return ClassProfiles(frequencies, *both, pictures, str(record["split"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: damaged ({error!r}); delete it, and it is made anew from the store") from error
