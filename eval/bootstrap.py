@@ -8,7 +8,7 @@ All resamples of a chunk are computed at once: scores are sorted once, and a res
 number of times that each row counts (Efron and Tibshirani 1993, chapter 13).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,10 @@ import numpy as np
 from eval.metrics import (
     METRICS,
     THRESHOLD,
+    accumulate_surest,
     compute_scores,
     rates_from_counts,
+    rates_from_coverage,
     rates_from_curve,
     scores_from_probabilities,
 )
@@ -71,15 +73,34 @@ def estimate_scores(
 
 
 def estimate_difference(
-    name: str, labels: np.ndarray, first: np.ndarray, second: np.ndarray, groups: np.ndarray
+    name: str,
+    labels: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    groups: np.ndarray,
+    thresholds: tuple[float, float] = (THRESHOLD, THRESHOLD),
 ) -> Estimate:
-    """The first score's lead over the second on the same rows, with its paired interval."""
-    one, other = (compute_scores(labels, scores)[name] for scores in (first, second))
-    draws = (
-        score_resamples(labels, first, groups, names=(name,))[name]
-        - score_resamples(labels, second, groups, names=(name,))[name]
-    )
-    return make_estimate(None if one is None or other is None else one - other, draws, groups)
+    """How much more the first probabilities score than the second on the same rows, with its paired interval."""
+    return estimate_differences((name,), labels, first, second, groups, thresholds)[name]
+
+
+def estimate_differences(
+    names: Iterable[str],
+    labels: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    groups: np.ndarray,
+    thresholds: tuple[float, float] = (THRESHOLD, THRESHOLD),
+) -> dict[str, Estimate]:
+    """The same for several scores: both sides of every resample are scored on the same draw of groups."""
+    names, differences = tuple(names), {}
+    sides = list(zip((first, second), thresholds, strict=True))
+    one, other = (compute_scores(labels, scores, threshold) for scores, threshold in sides)
+    draws = [score_resamples(labels, scores, groups, threshold, names=names) for scores, threshold in sides]
+    for name in names:
+        value = None if one[name] is None or other[name] is None else one[name] - other[name]
+        differences[name] = make_estimate(value, draws[0][name] - draws[1][name], groups)
+    return differences
 
 
 def make_estimate(value: float | None, draws: np.ndarray, groups: np.ndarray) -> Estimate:
@@ -144,6 +165,7 @@ def score_counts(
         curves = rates_from_curve(real_called / reals[:, None], fake_called / fakes[:, None])
         scores |= {name: np.where(fakes * reals > 0, values, np.nan) for name, values in curves.items()}
         scores |= scores_from_probabilities(labels, probabilities, counts)
+        scores |= rates_from_coverage(*accumulate_surest(labels, probabilities, counts, threshold))
         # As `compute_scores`: undefined when there is nothing to tell the fakes from.
         scores["average_precision"] = np.where(reals > 0, precision, np.nan)
     return scores

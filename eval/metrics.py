@@ -7,6 +7,7 @@ entry there, a value in `compute_scores` and, for its interval, one in `score_re
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import logit
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score, roc_curve
 
 from pipeline.store import CLASS_NAMES
@@ -57,11 +58,23 @@ METRICS = {
         "Calibration error",
         "mean gap between the probability said and the share of fakes found at it, in ten bins",
     ),
+    "risk_coverage_area": Metric(
+        "Risk-coverage area",
+        "share of mistakes among the surest pictures, averaged over how many of them are judged; 0 is perfect",
+        percent=True,
+    ),
+    "risk_at_80_percent": Metric(
+        "Mistakes on the surest 80%", "share of mistakes where the least sure fifth is not judged", percent=True
+    ),
 }
 FALSE_ALARMS = {"tpr_at_1_percent": 0.01, "tpr_at_5_percent": 0.05}
 CALIBRATION_BINS = 10
 
+COVERAGE = 0.8  # of the metric that stands for the curve
+
 _SUREST = 1e-7  # probabilities are taken no nearer to 0 or 1 by the log loss
+_NEAREST = 1e-12  # likewise by the sureness
+_DECIMALS = 9  # of the sureness, so that the same distance on both sides of the threshold is a tie
 
 
 def give_verdict(probability_fake: float, threshold: float = THRESHOLD) -> str:
@@ -94,6 +107,8 @@ def compute_scores(
         scores |= dict.fromkeys([*FALSE_ALARMS, "equal_error_rate"], np.nan)
     found = scores_from_probabilities(labels, probabilities, np.ones((1, len(labels))))
     scores |= {name: values[0] for name, values in found.items()}
+    covered, wrong = accumulate_surest(labels, probabilities, np.ones((1, len(labels)), int), threshold)
+    scores |= {name: values[0] for name, values in rates_from_coverage(covered, wrong).items()}
     return {name: None if np.isnan(scores[name]) else float(scores[name]) for name in METRICS}
 
 
@@ -153,6 +168,44 @@ def scores_from_probabilities(
         "brier": counts @ errors**2 / total,
         "log_loss": counts @ -np.log(said) / total,
         "calibration_error": np.abs(counts @ gaps).sum(axis=1) / total,
+    }
+
+
+def measure_sureness(probabilities: np.ndarray, threshold: float) -> np.ndarray:
+    """How far each probability is from the threshold, in log-odds: float64 (N,), at least 0."""
+    log_odds = logit(np.clip(probabilities, _NEAREST, 1 - _NEAREST))
+    return np.abs(log_odds - logit(np.clip(threshold, _NEAREST, 1 - _NEAREST))).round(_DECIMALS)
+
+
+def accumulate_surest(
+    labels: np.ndarray, probabilities: np.ndarray, counts: np.ndarray, threshold: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures judged, and mistakes among them, as less and less sure ones are judged.
+
+    Row i counts `counts[r, i]` times. Equally sure pictures are judged together.
+
+    Returns
+    -------
+    covered, wrong : int (R, K), at each of the K distinct degrees of sureness, descending
+    """
+    sureness = measure_sureness(probabilities, threshold)
+    order = np.argsort(-sureness, kind="stable")
+    ordered = sureness[order]
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+    counts = counts[:, order]
+    mistaken = ((probabilities >= threshold) != (labels == 1))[order]
+    return np.cumsum(counts, axis=1)[:, ends], np.cumsum(counts * mistaken, axis=1)[:, ends]
+
+
+def rates_from_coverage(covered: np.ndarray, wrong: np.ndarray) -> dict[str, np.ndarray]:
+    """Scores that follow from the two arrays of `accumulate_surest`, for each of their rows."""
+    total = covered[:, -1:]
+    risk = wrong / np.maximum(covered, 1)
+    place = (covered < COVERAGE * total - 1e-9).sum(axis=1)
+    return {
+        # Geifman and El-Yaniv 2017: the risk at every picture's own coverage, averaged.
+        "risk_coverage_area": (np.diff(covered, axis=1, prepend=0) * risk).sum(axis=1) / total[:, 0],
+        "risk_at_80_percent": risk[np.arange(len(risk)), place],
     }
 
 

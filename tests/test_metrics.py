@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
+from scipy.special import logit
 from sklearn import metrics as sk
 
 from eval.bootstrap import (
@@ -21,8 +22,8 @@ from eval.bootstrap import (
 from eval.metrics import METRICS, THRESHOLD, compute_scores, count_verdicts, give_verdict, trace_roc
 
 
-def score_with_sklearn(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    called = probabilities >= THRESHOLD
+def score_with_sklearn(labels: np.ndarray, probabilities: np.ndarray, threshold: float = THRESHOLD) -> dict[str, float]:
+    called = probabilities >= threshold
     false_positive, true_positive, _ = sk.roc_curve(labels, probabilities, drop_intermediate=False)
     recall = sk.recall_score(labels, called, zero_division=0)
     return {
@@ -41,6 +42,7 @@ def score_with_sklearn(labels: np.ndarray, probabilities: np.ndarray) -> dict[st
         "brier": sk.brier_score_loss(labels, probabilities),
         "log_loss": sk.log_loss(labels, np.clip(probabilities, 1e-7, 1 - 1e-7)),
         "calibration_error": calibration_error(labels, probabilities),
+        **risks(labels, probabilities, threshold),
     }
 
 
@@ -57,6 +59,16 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     )
 
 
+def risks(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, float]:
+    """Shares of mistakes among the pictures at least as sure as each one, by the accuracy of those."""
+    sureness = np.round(np.abs(logit(np.clip(probabilities, 1e-12, 1 - 1e-12)) - logit(threshold)), 9)
+    own = [
+        1 - sk.accuracy_score(labels[sureness >= one], probabilities[sureness >= one] >= threshold) for one in sureness
+    ]
+    kept = max(one for one in sureness if (sureness >= one).mean() >= 0.8 - 1e-9)
+    return {"risk_coverage_area": np.mean(own), "risk_at_80_percent": own[sureness.tolist().index(kept)]}
+
+
 @st.composite
 def scored_rows(draw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Labels of both classes, scores with ties, the threshold itself among them, and counts."""
@@ -71,10 +83,11 @@ def scored_rows(draw) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @settings(deadline=None, max_examples=50)
-@given(scored_rows())
-def test_scores_are_those_of_scikit_learn(drawn):
+@given(scored_rows(), st.sampled_from([0.05, 0.25, 0.5, 0.93]))
+def test_scores_are_those_of_scikit_learn(drawn, threshold):
     labels, scores, _ = drawn
-    assert compute_scores(labels, scores) == pytest.approx(score_with_sklearn(labels, scores), abs=1e-9)
+    expected = score_with_sklearn(labels, scores, threshold)
+    assert compute_scores(labels, scores, threshold) == pytest.approx(expected, abs=1e-9)
 
 
 @settings(deadline=None, max_examples=50)
