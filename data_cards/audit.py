@@ -13,6 +13,7 @@ import numpy as np
 from data_cards.console import table
 from data_cards.errors import UsageError
 from data_cards.held_out import FEWEST_SOURCES, Auroc, fold_by_group, fold_by_source, measure_auroc, score_held_out
+from data_cards.looks import MOST
 from data_cards.properties import FAMILIES, FILE, list_properties, make_inputs
 from data_cards.scan import Picture
 from data_cards.telling import Telling, find_most_telling
@@ -22,7 +23,6 @@ FINE, WARNING, FAILED, UNKNOWN = "fine", "warn", "fail", "unknown"
 _ORDER = (FINE, WARNING, FAILED)
 _GUESSING = 0.5
 FEWEST = 20  # pictures of each class
-MOST = 20_000  # pictures that are looked at; a larger set is drawn from
 _TOLD = 3  # properties that are told of a family
 _NOISE = 0.02  # of the classes' shares: not worth telling
 
@@ -113,7 +113,7 @@ def audit_pictures(pictures: Sequence[Picture], limits: Limits | None = None, wi
     if min(counts) < FEWEST:
         reason = f"too few pictures: {counts[0]} real and {counts[1]} fake, at least {FEWEST} of each are needed"
         return Audit(UNKNOWN, (), counts, limits, reason)
-    if not all(picture.facts.thumbnail and picture.facts.profile for picture in chosen):
+    if not all(picture.facts.thumbnail for picture in chosen):
         return Audit(UNKNOWN, (), counts, limits, "the store is of a version that did not keep what is needed")
     # Numbered anew, by first appearance: a store numbers them otherwise than a scan.
     numbers: dict[int, int] = {}
@@ -142,7 +142,8 @@ def audit_pictures(pictures: Sequence[Picture], limits: Limits | None = None, wi
 
 def _choose(pictures: Sequence[Picture]) -> list[Picture]:
     """All pictures in an order that does not depend on where they lie; of very many those of the lowest hashes."""
-    ordered = sorted(pictures, key=lambda one: (one.facts.sha256, one.file.label, one.file.split, one.file.source))
+    seen = [one for one in pictures if one.facts.thumbnail] or pictures
+    ordered = sorted(seen, key=lambda one: (one.facts.sha256, one.file.label, one.file.split, one.file.source))
     chosen = []
     for label in ("real", "fake"):
         chosen += [one for one in ordered if one.file.label == label][: MOST // 2]

@@ -36,7 +36,8 @@ class PictureFacts:
     subsampling : of a JPEG's colours, such as 4:2:0; "" for other formats
     exif : whether there is EXIF data
     camera : whether that names a camera's make or model; no other value of it is read
-    thumbnail : uint8 (8, 8, 3), upright; empty where facts come from an older version's store
+    thumbnail : uint8 (8, 8, 3), upright; empty where facts come from an older version's store, and for most
+        pictures of a very large set (`data_cards.looks`)
     profile : radial profile of the low frequencies, see `data_cards.profile`; empty likewise
     """
 

@@ -20,6 +20,7 @@ from data_cards.errors import PictureError, UserError
 from data_cards.facts import PictureFacts, measure_facts, read_file
 from data_cards.hashes import group_near_duplicates
 from data_cards.layout import PictureFile, find_pictures
+from data_cards.looks import MOST, drop_looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ def scan_sources(
     max_pixels: int,
     threads: int = 0,
     cache: bool = True,
+    all_looks: bool = False,
 ) -> PictureSet:
     """Find, read and group the pictures of one or several `--src`; splits are those of the folders.
 
@@ -62,26 +64,38 @@ def scan_sources(
     max_pixels : larger pictures are set aside
     threads : that read files; 0 takes one a core
     cache : remember what files are in the user's cache folder (`data_cards.cache`), and look there first
+    all_looks : keep every picture's thumbnail and profile, not only as many as an audit looks at
 
     Raises
     ------
     UserError : a folder is missing, empty or not understood; no usable picture
     """
     files = _drop_repeated(file for source in sources for file in find_pictures(source))
-    found, set_aside = [], []
     with closing(ScanCache(find_cache_folder() if cache else None)) as remembered:
         read = _read_all(files, max_pixels, threads or count_cores(), remembered)
-        for file, facts in progress(read, what="scan", unit="pictures", total=len(files)):
-            if isinstance(facts, PictureError):
-                set_aside.append(SetAside(str(file.path), str(facts)))
-            else:
-                found.append((file, facts))
+        return collect_pictures(progress(read, what="scan", unit="pictures", total=len(files)), all_looks)
+
+
+def collect_pictures(
+    read: Iterable[tuple[PictureFile, PictureFacts | PictureError]], all_looks: bool = False
+) -> PictureSet:
+    """The set of what was read of files, with its near-duplicate groups; see `scan_sources`."""
+    files: list[PictureFile] = []
+    found: list[PictureFacts] = []
+    set_aside = []
+    for file, facts in read:
+        if isinstance(facts, PictureError):
+            set_aside.append(SetAside(str(file.path), str(facts)))
+            continue
+        files.append(file)
+        found.append(facts)
+        if len(found) % MOST == 0 and not all_looks:
+            drop_looks(found, [one.label for one in files])
     if not found:
         first = set_aside[0]
         raise UserError(f"no usable picture among {len(set_aside)} files; the first: {first.path}: {first.reason}")
-    groups = group_near_duplicates([facts.phash for _, facts in found])
-    pictures = [Picture(file, facts, int(group)) for (file, facts), group in zip(found, groups, strict=True)]
-    return PictureSet(pictures, set_aside)
+    groups = group_near_duplicates([facts.phash for facts in found])
+    return PictureSet(list(map(Picture, files, found, groups.tolist())), set_aside)
 
 
 def _drop_repeated(files: Iterable[PictureFile]) -> list[PictureFile]:

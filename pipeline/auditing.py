@@ -75,7 +75,10 @@ def audit_set(
     """
     if bool(sources) == bool(store):
         raise UsageError("give pictures with --src, or a feature store with --store")
-    found = read_store_pictures(store) if store else scan_sources(sources, max_pixels=max_pixels, cache=cache).pictures
+    if store:
+        found = read_store_pictures(store)
+    else:
+        found = scan_sources(sources, max_pixels=max_pixels, cache=cache, all_looks=True).pictures
     pictures = keep_where(found, where)
     if not pictures:
         raise UserError(f"no picture of {len(found)} meets {' and '.join(where)}")

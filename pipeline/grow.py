@@ -13,6 +13,7 @@ from itertools import chain
 import numpy as np
 
 from data_cards.hashes import group_near_duplicates
+from data_cards.looks import drop_looks
 from data_cards.scan import Picture
 from data_cards.splits import draw_key, draw_validation
 from pipeline.settings import BuildSettings
@@ -43,13 +44,14 @@ def grow_pictures(base: Sequence[Picture], found: Sequence[Picture], settings: B
     order = _shuffle(new, splits, settings.seed)
     rows = np.concatenate([np.arange(len(kept)), len(kept) + order])
     numbers = _number_by_appearance(groups[rows])
-    pictures = []
-    for row, number in zip(rows.tolist(), numbers.tolist(), strict=True):
+    files, facts = [], []
+    for row in rows.tolist():
         picture = kept[row] if row < len(kept) else new[row - len(kept)]
         split = picture.file.split if row < len(kept) else splits[row - len(kept)]
-        file = picture.file if picture.file.split == split else replace(picture.file, split=split)
-        pictures.append(Picture(file, picture.facts, number))
-    return Growth(pictures, len(new), removed)
+        files.append(picture.file if picture.file.split == split else replace(picture.file, split=split))
+        facts.append(picture.facts)
+    drop_looks(facts, [file.label for file in files])
+    return Growth(list(map(Picture, files, facts, numbers.tolist())), len(new), removed)
 
 
 def _shuffle(new: Sequence[Picture], splits: Sequence[str], seed: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """One shard's samples: the task that a worker runs. It may run twice and gives the same bytes."""
 
 import hashlib
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pipeline.sharding import encode_sample, join_shard
 from pipeline.storage import Storage
 from pipeline.store import KINDS
 from pipeline.variants import draw_variants
+from pipeline.versions import feature_versions
 from pipeline.writer import ShardRecord, write_shard
 
 
@@ -28,6 +30,7 @@ class ShardTask:
     pictures : for each picture with rows in the shard its path, its sha256 and which of its
         variants (first, behind last) the shard holds
     settings : of the build
+    versions : of the libraries that the plan was made with
     """
 
     url: str
@@ -36,6 +39,7 @@ class ShardTask:
     key: str
     pictures: tuple[tuple[str, bytes, int, int], ...]
     settings: BuildSettings
+    versions: dict[str, str]
 
 
 def make_task(plan: Plan, storage: Storage, shard: int) -> ShardTask:
@@ -44,7 +48,9 @@ def make_task(plan: Plan, storage: Storage, shard: int) -> ShardTask:
         (str(picture.file.path), picture.facts.sha256, first, last)
         for picture, first, last in plan.shard_pictures(shard)
     )
-    return ShardTask(storage.url, shard, plan.shard_rows, plan.shard_key(shard), pictures, plan.settings)
+    return ShardTask(
+        storage.url, shard, plan.shard_rows, plan.shard_key(shard), pictures, plan.settings, plan.identity["versions"]
+    )
 
 
 def make_shard(task: ShardTask) -> ShardRecord:
@@ -52,8 +58,9 @@ def make_shard(task: ShardTask) -> ShardRecord:
 
     Raises
     ------
-    UserError : a picture cannot be read, or has changed since the scan
+    UserError : a picture cannot be read, or has changed since the scan; this worker has other libraries
     """
+    _check_versions(task)
     settings, chunks = task.settings, []
     for path, sha256, first, last in task.pictures:
         try:
@@ -67,3 +74,13 @@ def make_shard(task: ShardTask) -> ShardRecord:
         except PictureError as error:
             raise UserError(f"{path}: {error}") from error
     return write_shard(Storage(task.url), task.shard, task.key, join_shard(chunks, task.rows * len(KINDS)))
+
+
+def _check_versions(task: ShardTask) -> None:
+    """Refuse to mix features that may differ in the last place; a worker of a cluster may have other libraries."""
+    here = feature_versions()
+    differing = [f"{name} {here[name]}, not {wanted}" for name, wanted in task.versions.items() if here[name] != wanted]
+    if differing:
+        raise UserError(
+            f"worker on {platform.node()} has {', '.join(differing)}; install the same versions there (constraints.txt)"
+        )

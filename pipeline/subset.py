@@ -69,7 +69,7 @@ def make_subset(
     out = Path(os.path.abspath(out))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: {'is not empty' if out.is_dir() else 'is a file'}; name a new folder with --out")
-    found = scan_sources(sources, max_pixels=max_pixels, cache=cache)
+    found = scan_sources(sources, max_pixels=max_pixels, cache=cache, all_looks=True)
     drawn = draw_subset(found.pictures, selection)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -141,6 +141,14 @@ def test_a_failing_shard_is_reported_with_its_pictures(kaggle_dir, tmp_path, mon
     assert (summary.made, summary.kept) == (1, 7)
 
 
+def test_a_worker_with_other_libraries_is_refused(kaggle_dir, tmp_path, monkeypatch):
+    """The worker is this process; the plan was made elsewhere."""
+    versions = {**plan_module.feature_versions(), "scipy": "0.1"}
+    monkeypatch.setattr(plan_module, "feature_versions", lambda: versions)
+    with pytest.raises(UserError, match=r"worker on .* has scipy .*, not 0\.1; install the same versions"):
+        build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
+
+
 @pytest.fixture
 def cluster():
     """A scheduler and two workers of one thread, real processes; yields the address, the workers and the scheduler."""
