@@ -6,7 +6,9 @@ Three tables, each from one run, trials interleaved, medians with the least and 
 
 - the build's samples a second against its floor: the same decode, fit, JPEG, FFT, DCT, quantise,
   pack and compress kernels called alone, one after the other, in this process. In this process and on two
-  Dask workers; starting processes and scanning are not counted, reading, hashing and writing are
+  Dask workers; starting processes and scanning are not counted, reading, hashing and writing are. Two
+  processes that run the kernels alone show what two cores share (memory, cache), and writing the same
+  bytes alone what the disk takes; both are limits of the machine
 - the spectral step alone against the plain way: complex FFT in double precision, full planes,
   each stretched to its own minimum..maximum
 - bytes a sample against arrays saved with NumPy
@@ -18,6 +20,8 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a figure a core
@@ -41,7 +45,7 @@ from pipeline.sharding import encode_sample
 from pipeline.spectra import quantised_planes
 from pipeline.storage import Storage
 from pipeline.variants import draw_variants
-from pipeline.writer import create_arrays, make_record_folder
+from pipeline.writer import create_arrays, make_record_folder, shard_file
 
 
 @click.command()
@@ -68,17 +72,17 @@ def main(sources: tuple[str, ...], sizes: str, samples: int, trials: int) -> Non
 
 
 def _draw_tasks(plan: Plan, storage: Storage, samples: int) -> list[ShardTask]:
-    """Shards with about so many samples, spread over the set, and at least four, so that two workers share them."""
+    """Shards with about so many samples, spread over the set, and at least eight, for two workers to share."""
     make_record_folder(storage)
     create_arrays(storage, plan.rows, plan.shard_rows, plan.settings)
-    count = min(max(samples // plan.shard_rows, 4), plan.shards)
+    count = min(max(samples // plan.shard_rows, 8), plan.shards)
     return [make_task(plan, storage, number * plan.shards // count) for number in range(count)]
 
 
 def _measure_build(plan: Plan, tasks: Sequence[ShardTask], trials: int) -> list[list]:
     rows = _count_rows(tasks)
     size = plan.settings.features.size
-    with start_cluster(2) as cluster:
+    with start_cluster(2) as cluster, ProcessPoolExecutor(2, get_context("spawn")) as pair:
 
         def run(**where: object) -> None:
             for _, result in run_tasks(make_shard, tasks, **where):
@@ -89,18 +93,26 @@ def _measure_build(plan: Plan, tasks: Sequence[ShardTask], trials: int) -> list[
             {
                 "floor": lambda: _run_kernels(tasks),
                 "0 workers": lambda: run(workers=0),
+                "floor in 2 processes": lambda: list(pair.map(_run_kernels, ([task] for task in tasks))),
                 "2 workers": lambda: run(workers=2, scheduler=cluster.scheduler_address),
+                "only writing": lambda: _write_again(tasks),
             },
             trials,
         )
     table = []
     for way, times in seconds.items():
         # Each trial against the floor beside it: a noisy machine is noisy for both.
-        cores = 2 if way == "2 workers" else 1
+        cores = 2 if "2" in way else 1
         shares = [floor / spent / cores for floor, spent in zip(seconds["floor"], times, strict=True)]
         rates = [rows / spent for spent in times]
         table.append([size, way, np.median(rates), min(rates), max(rates), np.median(shares)])
     return table
+
+
+def _write_again(tasks: Sequence[ShardTask]) -> None:
+    for task in tasks:
+        storage = Storage(task.url)
+        storage.write(shard_file(task.shard), storage.read(shard_file(task.shard)))
 
 
 def _count_rows(tasks: Sequence[ShardTask]) -> int:

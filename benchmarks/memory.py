@@ -2,9 +2,9 @@
 
     python benchmarks/memory.py
 
-Made-up pictures go through the real grouping, splitting, planning, scheduling on two Dask workers, columns
-and provenance. Only the shards' work, the scan and the statistics are left out: the shard task does nothing, in
-this measurement alone. Each count is measured in a process of its own.
+Made-up files' facts go through the real collecting, grouping, splitting, planning, scheduling on two Dask
+workers, columns and provenance. Only reading files, the shards' work and the statistics are left
+out: the shard task does nothing, in this measurement alone. Each count is measured in a process of its own.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from tabulate import tabulate
 
 from data_cards.facts import PictureFacts
 from data_cards.layout import PictureFile
-from data_cards.scan import Picture, PictureSet
+from data_cards.scan import collect_pictures
 from pipeline.build import write_tables
 from pipeline.executor import run_tasks
 from pipeline.plan import plan_build
@@ -57,7 +57,7 @@ def main(counts: str, one: int | None) -> None:
 def measure(count: int) -> dict:
     """Megabytes at the start, after planning, and at the peak; seconds."""
     began, start = time.perf_counter(), peak_megabytes()
-    plan = plan_build(PictureSet(list(make_pictures(count)), []), BuildSettings(FeatureSettings(size=256)))
+    plan = plan_build(collect_pictures(make_pictures(count)), BuildSettings(FeatureSettings(size=256)))
     planned = peak_megabytes()
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(f"{folder}/store")
@@ -73,8 +73,8 @@ def do_nothing(task: object) -> None:
     """In place of the spectra."""
 
 
-def make_pictures(count: int) -> Iterator[Picture]:
-    """Made-up pictures with facts like a real set's."""
+def make_pictures(count: int) -> Iterator[tuple[PictureFile, PictureFacts]]:
+    """Made-up files with facts like a real set's."""
     for number in range(count):
         digest = hashlib.sha256(str(number).encode()).digest()
         label = "real" if number % 2 else "fake"
@@ -95,7 +95,7 @@ def make_pictures(count: int) -> Iterator[Picture]:
             thumbnail=digest * 6,
             profile=np.frombuffer(digest[:16], np.uint8).astype("<f2").tobytes(),
         )
-        yield Picture(file, facts, number)
+        yield file, facts
 
 
 def peak_megabytes() -> float:
