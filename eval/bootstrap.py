@@ -30,7 +30,7 @@ SEED = 0
 
 _CHUNK_ELEMENTS = 2_000_000  # bounds the memory: some 100 MB
 # Resamples that lack a class leave a score undefined; below this share of usable ones there is no interval.
-_LEAST_USABLE = 0.5
+LEAST_USABLE = 0.5
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,7 @@ def estimate_differences(
     second: np.ndarray,
     groups: np.ndarray,
     thresholds: tuple[float, float] = (THRESHOLD, THRESHOLD),
+    level: float = LEVEL,
 ) -> dict[str, Estimate]:
     """The same for several scores: both sides of every resample are scored on the same draw of groups."""
     names, differences = tuple(names), {}
@@ -99,20 +100,28 @@ def estimate_differences(
     draws = [score_resamples(labels, scores, groups, threshold, names=names) for scores, threshold in sides]
     for name in names:
         value = None if one[name] is None or other[name] is None else one[name] - other[name]
-        differences[name] = make_estimate(value, draws[0][name] - draws[1][name], groups)
+        differences[name] = make_estimate(value, draws[0][name] - draws[1][name], groups, level)
     return differences
 
 
-def make_estimate(value: float | None, draws: np.ndarray, groups: np.ndarray) -> Estimate:
+def estimate_mean(values: np.ndarray, groups: np.ndarray) -> Estimate:
+    """The mean of a number a row, such as the share of True, with its interval; none of no rows."""
+    if not len(values):
+        return Estimate(None, reason="not defined: no pictures")
+    draws = np.concatenate([counts @ values / counts.sum(axis=1) for counts in draw_counts(groups)])
+    return make_estimate(float(np.mean(values)), draws, groups)
+
+
+def make_estimate(value: float | None, draws: np.ndarray, groups: np.ndarray, level: float = LEVEL) -> Estimate:
     """A score's value and its resampled values, NaN where undefined, as an estimate."""
     if value is None:
         return Estimate(None, reason="not defined: these pictures are all of one class")
     if len(np.unique(groups)) < 2:
         return Estimate(value, reason="no interval from one picture")
     usable = draws[~np.isnan(draws)]
-    if len(usable) < _LEAST_USABLE * len(draws):
+    if len(usable) < LEAST_USABLE * len(draws):
         return Estimate(value, reason="no interval: most resamples of so few pictures lack a class")
-    low, high = (float(bound) for bound in np.quantile(usable, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]))
+    low, high = (float(bound) for bound in np.quantile(usable, [(1 - level) / 2, (1 + level) / 2]))
     if low == high:
         return Estimate(value, low, high, "all resamples are alike, so the interval is too narrow to be believed")
     return Estimate(value, low, high)
@@ -210,7 +219,7 @@ def bound_roc(
                 # The best that is reached at no more false positives than the grid allows.
                 place = np.searchsorted(real, grid * real[-1], side="right") - 1
                 curves.append(fake[place] / fake[-1])
-    if len(curves) < _LEAST_USABLE * RESAMPLES:
+    if len(curves) < LEAST_USABLE * RESAMPLES:
         return None
     low, high = np.quantile(curves, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return low, high

@@ -6,8 +6,8 @@ ordered by strength, so that they make curves.
 
 import numpy as np
 
-from eval.bootstrap import Estimate, draw_counts, estimate_scores, make_estimate
-from eval.metrics import THRESHOLD
+from eval.bootstrap import estimate_mean
+from eval.breakdown import estimate_all
 from eval.score import Scored
 from pipeline.variants import CLEAN
 
@@ -16,13 +16,12 @@ RECIPE = "stress"
 SCORES = ("auroc", "accuracy", "false_positive_rate", "false_negative_rate")
 
 
-def describe_conditions(scored: Scored, threshold: float = THRESHOLD) -> list[dict]:
+def describe_conditions(scored: Scored) -> list[dict]:
     """Scores of every condition, in the recipe's order, and how often it changes a verdict.
 
     Parameters
     ----------
     scored : rows of a stress store, every picture in every condition
-    threshold : from which on a picture is called fake
 
     Returns
     -------
@@ -34,8 +33,8 @@ def describe_conditions(scored: Scored, threshold: float = THRESHOLD) -> list[di
     conditions = []
     for name in names:
         part = _by_picture(scored[scored.columns["variant"] == name])
-        estimates = estimate_scores(part.labels, part.probability_fake, part.groups, threshold)
-        flips = (part.probability_fake >= threshold) != (clean.probability_fake >= threshold)
+        estimates = estimate_all(part)
+        flips = (part.probability_fake >= scored.threshold) != (clean.probability_fake >= scored.threshold)
         family, strength = _split_name(name)
         conditions.append(
             {
@@ -44,7 +43,7 @@ def describe_conditions(scored: Scored, threshold: float = THRESHOLD) -> list[di
                 "strength": strength,
                 "samples": len(part),
                 "scores": {score: estimates[score].as_json() for score in SCORES},
-                "flip_rate": None if name == CLEAN.name else _estimate_share(flips, part.groups).as_json(),
+                "flip_rate": None if name == CLEAN.name else estimate_mean(flips, part.groups).as_json(),
             }
         )
     return conditions
@@ -60,8 +59,3 @@ def _split_name(name: str) -> tuple[str, float | None]:
         return (family, float(strength)) if family else (name, None)
     except ValueError:
         return name, None
-
-
-def _estimate_share(happened: np.ndarray, groups: np.ndarray) -> Estimate:
-    draws = np.concatenate([counts @ happened / counts.sum(axis=1) for counts in draw_counts(groups)])
-    return make_estimate(float(happened.mean()), draws, groups)

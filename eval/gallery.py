@@ -17,7 +17,7 @@ from data_cards.decode import decode_picture
 from data_cards.errors import PictureError
 from data_cards.facts import read_file
 from data_cards.splits import draw_key
-from eval.metrics import THRESHOLD, give_verdict
+from eval.metrics import give_verdict
 from eval.score import Scored, locate_pictures
 from pipeline.store import CLASS_NAMES, FeatureStore
 
@@ -54,9 +54,9 @@ class Example:
         return self.verdict == self.label
 
 
-def pick_worst(scored: Scored, threshold: float = THRESHOLD) -> np.ndarray:
+def pick_worst(scored: Scored) -> np.ndarray:
     """Numbers of the rows with the surest wrong verdicts, at most `WORST_PER_CLASS` a class."""
-    called_fake = scored.probability_fake >= threshold
+    called_fake = scored.probability_fake >= scored.threshold
     chosen = []
     for label in range(len(CLASS_NAMES)):
         wrong = np.flatnonzero((scored.labels == label) & (called_fake != label))
@@ -75,7 +75,7 @@ def pick_examples(scored: Scored, leave_out: np.ndarray) -> np.ndarray:
     return np.concatenate(chosen)
 
 
-def make_examples(scored: Scored, rows: np.ndarray, store: FeatureStore, threshold: float = THRESHOLD) -> list[Example]:
+def make_examples(scored: Scored, rows: np.ndarray, store: FeatureStore) -> list[Example]:
     """The examples of the rows, in order."""
     part = scored[rows]
     return [
@@ -83,7 +83,7 @@ def make_examples(scored: Scored, rows: np.ndarray, store: FeatureStore, thresho
             path=path,
             source=part.columns["source"][number],
             label=CLASS_NAMES[part.labels[number]],
-            verdict=give_verdict(part.probability_fake[number], threshold),
+            verdict=give_verdict(part.probability_fake[number], part.threshold),
             probability_fake=float(part.probability_fake[number]),
             thumbnail=_make_thumbnail(Path(path), part.columns["sha256"][number], store.settings.max_pixels),
         )

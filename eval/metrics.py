@@ -218,3 +218,9 @@ def trace_roc(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray
     """ROC curve: false-positive and true-positive rates, float64 (K,), both from 0 to 1."""
     false_positive, true_positive, _ = roc_curve(labels, probabilities, drop_intermediate=False)
     return false_positive, true_positive
+
+
+def trace_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The ROC curve's rates at every threshold that is a score, descending: three float64 (K,)."""
+    false_positive, true_positive, thresholds = roc_curve(labels, probabilities, drop_intermediate=False)
+    return false_positive[1:], true_positive[1:], thresholds[1:]  # the first, above every score, is infinite

@@ -12,6 +12,7 @@ from eval.bootstrap import LEVEL, RESAMPLES, SEED
 from eval.breakdown import (
     describe,
     describe_histogram,
+    describe_over_sources,
     describe_quality_bands,
     describe_roc,
     describe_sources,
@@ -21,7 +22,7 @@ from eval.conditions import describe_conditions
 from eval.gallery import make_examples, pick_examples, pick_worst
 from eval.html import render_report
 from eval.leaked import find_leaked
-from eval.metrics import THRESHOLD
+from eval.reliability import describe_abstention, describe_coverage, describe_reliability
 from eval.score import (
     Scored,
     find_rows,
@@ -31,12 +32,13 @@ from eval.score import (
     locate_pictures,
     score_samples,
 )
+from eval.thresholds import describe_threshold
 from eval.words import SIMULATION_NOTICE, summarise
 from pipeline.store import CLASS_NAMES, FeatureStore
 from pipeline.versions import program_version
-from train.run_folder import Run, whole_file
+from train.run_folder import Run, load_detector, whole_file
 
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -85,9 +87,8 @@ def make_report(
     tested = find_store(opened, store)
     rows = find_rows(tested, split)
     folder = _make_folder(opened.path if out is None else Path(out))
-    scored = score_samples(
-        opened, tested, rows, device=device, batch_size=batch_size, threads=threads, progress=progress
-    )
+    detector = load_detector(opened, device)
+    scored = score_samples(opened, detector, tested, rows, batch_size=batch_size, threads=threads, progress=progress)
     figures = compute_figures(scored, opened, tested, split)
     headline = _choose_scopes(scored)[figures["headline"]]
     worst = pick_worst(headline)
@@ -123,7 +124,7 @@ def compute_figures(scored: Scored, run: Run, store: FeatureStore, split: str) -
         "run": {"path": str(run.path), "created": run.created, "settings": run.settings.as_json()},
         "store": {"path": str(store.path), "fingerprint": store.fingerprint, "settings": store.settings.as_json()},
         "split": split,
-        "threshold": {"value": THRESHOLD, "chosen": "fixed beforehand"},
+        "threshold": describe_threshold(scopes[headline]),
         "intervals": {
             "level": LEVEL,
             "method": "percentile bootstrap over pictures with all their variants; near-duplicates together",
@@ -133,10 +134,14 @@ def compute_figures(scored: Scored, run: Run, store: FeatureStore, split: str) -
         "headline": headline,
         "scopes": {name: describe(part) for name, part in (scopes | unleaked).items()},
         "sources": {name: describe_sources(part) for name, part in scopes.items()},
+        "over_sources": describe_over_sources(scopes[headline]),
         "quality_bands": describe_quality_bands(scored),
         "conditions": describe_conditions(scored) if store.settings.variants == STRESS else [],
         "roc": describe_roc(scopes[headline]),
         "histogram": describe_histogram(scopes[headline]),
+        "reliability": describe_reliability(scopes[headline]),
+        "coverage": describe_coverage(scopes[headline]),
+        "abstention": describe_abstention(scopes[headline]),
         "shortcuts": describe_shortcuts(scopes[headline].first_of_each_picture(), training),
         "audit": training.card["audit"] if training is not None and training.card else None,
         "rows": _list_rows(scored, store),
@@ -194,7 +199,9 @@ def _list_rows(scored: Scored, store: FeatureStore) -> list[dict]:
             "group": int(columns["group"][number]),
             "variant": columns["variant"][number],
             "quality": int(scored.seen_quality[number]) if scored.seen_quality[number] >= 0 else None,
+            "logits": scored.logits[number].tolist(),
             "probability_fake": float(scored.probability_fake[number]),
+            "verdict": scored.calibration.verdict(scored.probability_fake[number]),
         }
         for number, path in enumerate(locate_pictures(scored, store))
     ]

@@ -11,8 +11,25 @@ from data_cards.errors import UserError
 from pipeline.storage import Storage
 from pipeline.store import CLASS_NAMES, SPLITS, FeatureStore, open_store
 from pipeline.variants import CLEAN
-from train.predict import score_rows
-from train.run_folder import Run, load_detector, newest_run, open_run
+from train.detector import Detector
+from train.predict import compute_logits
+from train.run_folder import Run, newest_run, open_run
+
+
+@dataclass(frozen=True)
+class Calibration:  # of runs that carry none
+    temperature: float = 1.0
+    threshold: float = 0.5
+    low: float = 0.5
+    high: float = 0.5
+
+    def probability(self, logits):
+        from train.predict import probability_fake
+
+        return probability_fake(logits / self.temperature)
+
+    def verdict(self, p):
+        return "fake" if p >= self.high else "real"
 
 
 @dataclass(frozen=True)
@@ -22,18 +39,31 @@ class Scored:
     Attributes
     ----------
     columns : every per-sample column of the store, for these rows: each of length N
-    probability_fake : float64 (N,)
+    logits : float64 (N, 2), in class order (real, fake), as the network gives them
+    calibration : the run's, chosen on its validation pictures: what turns logits into verdicts
     """
 
     columns: dict[str, np.ndarray]
-    probability_fake: np.ndarray
+    logits: np.ndarray
+    calibration: Calibration
 
     def __len__(self) -> int:
-        return len(self.probability_fake)
+        return len(self.logits)
 
     def __getitem__(self, rows: np.ndarray) -> "Scored":
         """Some of the rows, by mask or by number."""
-        return Scored({name: values[rows] for name, values in self.columns.items()}, self.probability_fake[rows])
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return Scored(columns, self.logits[rows], self.calibration)
+
+    @cached_property
+    def probability_fake(self) -> np.ndarray:
+        """float64 (N,): calibrated probability of "fake"."""
+        return self.calibration.probability(self.logits)
+
+    @property
+    def threshold(self) -> float:
+        """The probability from which on a picture is called fake."""
+        return self.calibration.threshold
 
     @property
     def labels(self) -> np.ndarray:
@@ -144,26 +174,29 @@ def find_rows(store: FeatureStore, split: str) -> np.ndarray:
 
 def score_samples(
     run: Run,
+    detector: Detector,
     store: FeatureStore,
     rows: np.ndarray,
     *,
-    device: str = "auto",
     batch_size: int = 32,
     threads: int = 4,
     progress: bool = True,
 ) -> Scored:
-    """Score rows of a store, such as those of `find_rows`.
+    """Score rows of a store, such as those of `find_rows`, with a run's detector.
 
     Raises
     ------
-    UserError : the weights are damaged, or give no finite scores
+    UserError : the weights give no finite scores
     StoreError : a row cannot be read
     """
-    detector = load_detector(run, device)
-    probabilities = score_rows(detector, store, rows, batch_size, progress, threads)
-    if not np.isfinite(probabilities).all():
+    logits = compute_logits(detector, store, rows, batch_size, progress, threads)
+    if not np.isfinite(logits).all():
         raise UserError(f"{run.path}: its network gives no finite scores; the training diverged, train it again")
-    return Scored({name: values[rows] for name, values in store.columns.items()}, probabilities)
+    return Scored(
+        {name: values[rows] for name, values in store.columns.items()},
+        logits,
+        getattr(detector, "calibration", Calibration()),
+    )
 
 
 def locate_pictures(scored: Scored, store: FeatureStore) -> list[str]:
