@@ -36,7 +36,7 @@ from data_cards.facts import read_file
 from data_cards.scan import scan_sources
 from pipeline.degrade import apply_steps
 from pipeline.executor import run_tasks, start_cluster
-from pipeline.features import decode_for_features
+from pipeline.features import decode_for_features, estimate_planes
 from pipeline.fit import as_array, fit_picture
 from pipeline.plan import Plan, plan_build
 from pipeline.settings import MAX_PIXELS, BuildSettings, FeatureSettings
@@ -127,7 +127,7 @@ def _run_kernels(tasks: Sequence[ShardTask]) -> None:
                 decode_for_features(read_file(Path(path)), settings.features, settings.max_pixels), settings.features
             )
             for variant in draw_variants(settings.variants, settings.seed, sha256)[first:last]:
-                planes = quantised_planes(as_array(apply_steps(fitted, variant.steps)), settings.features.dtype)
+                planes = estimate_planes(as_array(apply_steps(fitted, variant.steps)), settings.features)
                 encode_sample(planes, settings.packing)
 
 

@@ -19,6 +19,7 @@ from data_cards.scan import Picture, scan_sources
 from pipeline.card import make_build_card, write_card
 from pipeline.estimate import Estimate, estimate_build, refuse_if_too_large
 from pipeline.executor import ATTEMPTS, check_workers, count_cores, run_tasks
+from pipeline.features import name_planes
 from pipeline.lock import lock_folder
 from pipeline.plan import Plan, plan_build
 from pipeline.provenance import PLANNED, pack_pictures, write_provenance
@@ -36,7 +37,7 @@ from pipeline.standing import (
 )
 from pipeline.statistics import measure_statistics
 from pipeline.storage import TEMPORARY, Storage
-from pipeline.store import CARD, CLASS_NAMES, PLANES, partial_name
+from pipeline.store import CARD, CLASS_NAMES, partial_name
 from pipeline.variants import check_recipe
 from pipeline.versions import program_version
 from pipeline.writer import (
@@ -275,7 +276,7 @@ def make_attributes(plan: Plan) -> dict:
         "program": program_version(),
         "fingerprint": plan.fingerprint,
         "class_names": list(CLASS_NAMES),
-        "planes": list(PLANES),
+        "planes": list(name_planes(plan.settings.features)),
         "roots": plan.roots,
         "set_aside": [{"path": one.path, "reason": one.reason} for one in plan.set_aside],
         "simulated": any(is_simulated(root) for root in plan.roots),

@@ -12,7 +12,18 @@ from pipeline.cli_cards import audit, cache_option, card, subset
 from pipeline.draw import draw_samples
 from pipeline.inspection import describe_progress, describe_store, format_progress, format_store
 from pipeline.sample import make_sample
-from pipeline.settings import DTYPES, FITS, JPEG_SCALES, PACKINGS, RESAMPLING_FILTERS, BuildSettings, FeatureSettings
+from pipeline.settings import (
+    COLOUR_AXES,
+    DTYPES,
+    ESTIMATORS,
+    FITS,
+    JPEG_SCALES,
+    PACKINGS,
+    PATCHES,
+    RESAMPLING_FILTERS,
+    BuildSettings,
+    FeatureSettings,
+)
 from pipeline.store import open_store
 from pipeline.summary import (
     build_as_json,
@@ -63,7 +74,9 @@ for _command in (audit, subset, card):
     "class, such as real=my_photos or test/fake=pictures. May be repeated.",
 )
 @click.option("--out", default="features.zarr", help="The store to write: a folder, or s3://bucket/name.")
-@click.option("--size", type=int, default=DEFAULTS.features.size, help="Side of the square planes, in pixels.")
+@click.option(
+    "--size", type=int, default=DEFAULTS.features.size, help="Side of the square that a picture is fitted to."
+)
 @click.option(
     "--fit",
     type=click.Choice(FITS),
@@ -101,6 +114,24 @@ for _command in (audit, subset, card):
     help="reduced: decode JPEGs of four times --size and more at a half to an eighth; faster, other pixels.",
 )
 @click.option(
+    "--estimator",
+    type=click.Choice(ESTIMATORS),
+    default=DEFAULTS.features.estimator,
+    help="periodogram: planes of the whole square; averaged: mean over its patches, steadier and far smaller.",
+)
+@click.option(
+    "--patch",
+    type=click.Choice([str(patch) for patch in PATCHES]),
+    default=None,
+    help="Side of those patches, and of averaged planes  [default: 32]",
+)
+@click.option(
+    "--colour-axis",
+    type=click.Choice(COLOUR_AXES),
+    default=DEFAULTS.features.colour_axis,
+    help="joint: the transforms run across the colours too.",
+)
+@click.option(
     "--packing",
     type=click.Choice(PACKINGS),
     default=DEFAULTS.packing,
@@ -133,6 +164,9 @@ def build(
     max_pixels,
     dtype,
     jpeg_scale,
+    estimator,
+    patch,
+    colour_axis,
     packing,
     workers,
     max_memory,
@@ -151,10 +185,11 @@ def build(
     Examples:
       pipeline build --src kaggle_dir --size 1024
       pipeline build --src kaggle_dir --src real=my_photos --size 512 --out mine.zarr
+      pipeline build --src kaggle_dir --estimator averaged --patch 32 --fit crop
     """
-    settings = BuildSettings(
-        FeatureSettings(size, fit, resample, dtype, jpeg_scale), variants, seed, val_fraction, max_pixels, packing
-    )
+    patch = None if patch is None else int(patch)
+    features = FeatureSettings(size, fit, resample, dtype, jpeg_scale, estimator, patch, colour_axis)
+    settings = BuildSettings(features, variants, seed, val_fraction, max_pixels, packing)
     summary = build_store(
         sources,
         out,

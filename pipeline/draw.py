@@ -31,15 +31,16 @@ def draw_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list
     figure = Figure(figsize=(1.9 * len(PLANES), 1.95 * len(rows) + 0.3), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(rows), len(PLANES), squeeze=False)
+    names = store.attributes["planes"]
     for line, row in zip(axes, rows, strict=True):
         for number, (axis, levels) in enumerate(zip(line, store.features[row], strict=True)):
             # Phase goes round a circle, so its colours must too.
-            colours = "twilight" if PLANES[number].startswith("phase") else "magma"
+            colours = "twilight" if names[number].startswith("phase") else "magma"
             axis.imshow(_shrink(levels), cmap=colours, vmin=0, vmax=255, interpolation="nearest")
             axis.set_xticks([])
             axis.set_yticks([])
             if line[0] is axes[0, 0]:
-                axis.set_title(PLANES[number].replace("_", " ").replace("dct", "DCT"), fontsize=9)
+                axis.set_title(names[number].replace("_", " ").replace("dct", "DCT"), fontsize=9)
         columns = store.columns
         line[0].set_ylabel(
             f"row {row}: {CLASS_NAMES[columns['label'][row]]}\n{columns['source'][row]}\n{columns['variant'][row]}",

@@ -8,6 +8,7 @@ from PIL import Image
 
 from data_cards.decode import decode_picture
 from data_cards.facts import read_file
+from pipeline.averaged import averaged_planes
 from pipeline.degrade import apply_steps
 from pipeline.fit import as_array, enlarge_to_fit, fit_picture
 from pipeline.settings import MAX_PIXELS, FeatureSettings
@@ -23,7 +24,7 @@ def decode_for_features(data: bytes, settings: FeatureSettings, max_pixels: int)
 def features_of_variants(
     picture: Image.Image, variants: Iterable[Variant], settings: FeatureSettings
 ) -> Iterator[np.ndarray]:
-    """Features (9, size, size) of each variant of an RGB picture; the picture itself is fitted once.
+    """Features (9, side, side) of each variant of an RGB picture; the picture itself is fitted once.
 
     Raises
     ------
@@ -36,11 +37,29 @@ def features_of_variants(
             changed = fit_picture(enlarge_to_fit(apply_steps(picture, variant.steps), settings), settings)
         else:
             changed = apply_steps(fitted, variant.steps)
-        yield quantised_planes(as_array(changed), settings.dtype)
+        yield estimate_planes(as_array(changed), settings)
+
+
+def estimate_planes(rgb: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+    """Planes (9, side, side) of a fitted picture, uint8 (H, W, 3), by the settings' estimator."""
+    joint = settings.colour_axis == "joint"
+    if settings.patch is not None:
+        return averaged_planes(rgb, settings.patch, settings.dtype, joint)
+    return quantised_planes(rgb, settings.dtype, joint)
+
+
+def name_planes(settings: FeatureSettings) -> tuple[str, ...]:
+    """What the nine planes are, such as magnitude_r."""
+    joint = settings.colour_axis == "joint"
+    axis = ("sum", "turn", "turn_back") if joint else ("r", "g", "b")
+    pairs = ("sum_turn", "turns", "turn_back_sum") if joint else ("rg", "gb", "br")
+    middle = [f"phase_{one}" for one in axis] if settings.patch is None else [f"coherency_{one}" for one in pairs]
+    cosine = ("sum", "red_blue", "green") if joint else axis
+    return (*(f"magnitude_{one}" for one in axis), *middle, *(f"dct_{one}" for one in cosine))
 
 
 def features_of_file(path: str | Path, settings: FeatureSettings, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Features of a picture file as it is: (9, size, size), the same as its row in a store.
+    """Features of a picture file as it is: (9, side, side), the same as its row in a store.
 
     Raises
     ------

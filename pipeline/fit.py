@@ -1,4 +1,4 @@
-"""Picture of any size to a square of the store's size."""
+"""Picture of any size to a square of the store's size; for averaged planes also to what there is of it."""
 
 import numpy as np
 from PIL import Image
@@ -10,6 +10,8 @@ from pipeline.settings import FeatureSettings
 def fit_picture(picture: Image.Image, settings: FeatureSettings) -> Image.Image:
     """Fit an RGB picture to `size` x `size` pixels as the settings say.
 
+    A crop for averaged planes is as large as the picture where that is smaller.
+
     Raises
     ------
     PictureError : "crop" and the picture is smaller than the crop
@@ -19,8 +21,9 @@ def fit_picture(picture: Image.Image, settings: FeatureSettings) -> Image.Image:
         raise PictureError(reason)
     size = settings.size
     if settings.fit == "crop":
-        left, top = (picture.width - size) // 2, (picture.height - size) // 2
-        return picture.crop((left, top, left + size, top + size))
+        width, height = min(picture.width, size), min(picture.height, size)
+        left, top = (picture.width - width) // 2, (picture.height - height) // 2
+        return picture.crop((left, top, left + width, top + height))
     if picture.size == (size, size):
         return picture
     box = (0.0, 0.0, float(picture.width), float(picture.height))
@@ -35,17 +38,19 @@ def enlarge_to_fit(picture: Image.Image, settings: FeatureSettings) -> Image.Ima
     """The picture, enlarged where it is too small to be fitted."""
     if explain_misfit(picture.width, picture.height, settings) is None:
         return picture
-    factor = settings.size / min(picture.size)
-    size = tuple(max(round(side * factor), settings.size) for side in picture.size)
+    least = settings.side
+    factor = least / min(picture.size)
+    size = tuple(max(round(side * factor), least) for side in picture.size)
     return picture.resize(size, Image.Resampling[settings.resample.upper()])
 
 
 def explain_misfit(width: int, height: int, settings: FeatureSettings) -> str | None:
     """Why a picture of this size cannot be fitted; None where it can."""
-    if settings.fit == "crop" and min(width, height) < settings.size:
+    if settings.fit == "crop" and min(width, height) < settings.side:
+        what, option = ("crop", "--size") if settings.patch is None else ("patch", "--patch")
         return (
-            f"{width} x {height} pixels, smaller than the crop of {settings.size}; "
-            "use a smaller --size, or --fit cover, which resamples"
+            f"{width} x {height} pixels, smaller than the {what} of {settings.side}; "
+            f"use a smaller {option}, or --fit cover, which resamples"
         )
     return None
 

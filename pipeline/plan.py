@@ -55,7 +55,7 @@ class Plan:
     @cached_property
     def shard_rows(self) -> int:
         """Rows a shard: at most about 64 MiB of features, whole pictures where they fit."""
-        sample = len(PLANES) * self.settings.features.size**2 * np.dtype(self.settings.features.dtype).itemsize
+        sample = len(PLANES) * self.settings.features.side**2 * np.dtype(self.settings.features.dtype).itemsize
         rows = min(max(SHARD_BYTES // sample, 1), MAX_SHARD_ROWS)
         return rows - rows % self.variants if rows >= self.variants else rows
 

@@ -13,6 +13,9 @@ FITS = ("cover", "stretch", "crop")
 DTYPES = ("uint8", "float16")
 PACKINGS = ("mirror", "none")
 JPEG_SCALES = ("full", "reduced")
+ESTIMATORS = ("periodogram", "averaged")
+PATCHES = (32, 64, 128)
+COLOUR_AXES = ("separate", "joint")
 RESAMPLING_FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
 # A 108-megapixel phone picture passes; decoded it takes 360 MB.
@@ -25,13 +28,16 @@ class FeatureSettings:
 
     Attributes
     ----------
-    size : side of the square planes, in pixels (8 to 8192)
+    size : side of the square that a picture is fitted to, in pixels (8 to 8192)
     fit : "cover" (short side to `size`, then centre crop), "stretch" (both sides to `size`),
-        "crop" (centre crop of the native pixels, never resampled)
+        "crop" (centre crop of the native pixels, never resampled; for averaged planes of what there is of it)
     resample : Pillow's name of the resampling filter; not used by "crop"
     dtype : "uint8", or "float16" for levels between the 256 whole ones
     jpeg_scale : "full", or "reduced": JPEG pictures with a short side of at least four times `size` are decoded at a
         half, a quarter or an eighth (from fewer DCT coefficients), never below twice `size`. Faster; other pixels
+    estimator : "periodogram", the planes of the whole square, or "averaged" over its patches (`pipeline.averaged`)
+    patch : side of those patches; None for periodograms, else 32, 64 or 128, and 32 where it is not given
+    colour_axis : "separate" planes of each colour, or "joint", transformed across the colours too
     """
 
     size: int = 1024
@@ -39,6 +45,9 @@ class FeatureSettings:
     resample: str = "bicubic"
     dtype: str = "uint8"
     jpeg_scale: str = "full"
+    estimator: str = "periodogram"
+    patch: int | None = None
+    colour_axis: str = "separate"
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 8192:
@@ -47,8 +56,22 @@ class FeatureSettings:
         _one_of("resample", self.resample, RESAMPLING_FILTERS)
         _one_of("dtype", self.dtype, DTYPES)
         _one_of("jpeg scale", self.jpeg_scale, JPEG_SCALES)
+        _one_of("estimator", self.estimator, ESTIMATORS)
+        _one_of("colour axis", self.colour_axis, COLOUR_AXES)
+        if self.estimator == "averaged":
+            object.__setattr__(self, "patch", PATCHES[0] if self.patch is None else self.patch)
+            _one_of("patch", self.patch, PATCHES)
+            if self.size < self.patch:
+                raise UsageError(f"size {self.size}: smaller than a patch of {self.patch}; give a larger --size")
+        elif self.patch is not None:
+            raise UsageError(f"patch {self.patch}: only --estimator averaged has patches; leave out one of the two")
         if self.jpeg_scale == "reduced" and self.fit == "crop":
             raise UsageError("jpeg scale 'reduced': --fit crop takes native pixels; leave out one of the two")
+
+    @property
+    def side(self) -> int:
+        """Side of the square planes, in bins."""
+        return self.size if self.patch is None else self.patch
 
     @property
     def least_side(self) -> int | None:
@@ -99,6 +122,6 @@ class BuildSettings:
         return cls(**{**values, "features": FeatureSettings(**values["features"])})
 
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def _one_of(name: str, value: object, allowed: tuple) -> None:
     if value not in allowed:
-        raise UsageError(f"{name} {value!r}: expected one of {', '.join(allowed)}")
+        raise UsageError(f"{name} {value!r}: expected one of {', '.join(map(str, allowed))}")

@@ -13,6 +13,9 @@ bounds that no picture can exceed, so that a level means the same in every pictu
 A real picture's DFT has F(-k) = conj(F(k)). Only the half with non-negative horizontal frequency
 is computed; the other is its mirror image to the last bit. The columns of frequency 0 and W / 2
 are their own mirror images, where rounding could differ, so their lower half is mirrored too.
+
+Across the colours too (`pipeline.colour`), f is no colour but their sum or a complex difference: all
+of its spectrum is computed, and the bounds are 3 and sqrt(3) times as high inside the logarithm.
 """
 
 from collections.abc import Iterator
@@ -22,6 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import fft
 
+from pipeline.colour import dct_over_colours, dft_over_colours
 from pipeline.mirror import fill_mirror_images
 
 if TYPE_CHECKING:
@@ -47,7 +51,7 @@ def spectral_planes(rgb: np.ndarray) -> np.ndarray:
     return planes
 
 
-def quantised_planes(rgb: np.ndarray, dtype: str = "uint8") -> np.ndarray:
+def quantised_planes(rgb: np.ndarray, dtype: str = "uint8", joint: bool = False) -> np.ndarray:
     """Planes of a picture on their fixed scales, as the store holds them.
 
     Magnitude and DCT: level 0..255 is linear from 0 to the plane's bound. Phase: level k is the
@@ -58,28 +62,30 @@ def quantised_planes(rgb: np.ndarray, dtype: str = "uint8") -> np.ndarray:
     ----------
     rgb : uint8 (H, W, 3)
     dtype : "uint8", levels rounded to whole ones, or "float16"
+    joint : transform across the colours too
 
     Returns
     -------
     (9, H, W) of that type, channels as `spectral_planes`
     """
     height, width = rgb.shape[:2]
+    colours = 3 if joint else 1
     scales = (
-        (LEVELS - 1) / magnitude_bound(height, width),
+        (LEVELS - 1) / magnitude_bound(height, width, colours),
         LEVELS / (2 * np.pi),
-        (LEVELS - 1) / dct_bound(height, width),
+        (LEVELS - 1) / dct_bound(height, width, colours),
     )
-    return _transform(rgb, np.dtype(dtype), scales)
+    return (_transform_jointly if joint else _transform)(rgb, np.dtype(dtype), scales)
 
 
-def magnitude_bound(height: int, width: int) -> float:
+def magnitude_bound(height: int, width: int, colours: int = 1) -> float:
     """The largest possible log magnitude, that of a white picture's mean."""
-    return float(np.log1p(255.0 * height * width))
+    return float(np.log1p(255.0 * height * width * colours))
 
 
-def dct_bound(height: int, width: int) -> float:
+def dct_bound(height: int, width: int, colours: int = 1) -> float:
     """The largest possible log DCT coefficient, that of a white picture's mean."""
-    return float(np.log1p(255.0 * np.sqrt(height * width)))
+    return float(np.log1p(255.0 * np.sqrt(height * width * colours)))
 
 
 def _transform(rgb: np.ndarray, dtype: np.dtype, scales: tuple[float, float, float]) -> np.ndarray:
@@ -102,6 +108,18 @@ def _transform(rgb: np.ndarray, dtype: np.dtype, scales: tuple[float, float, flo
     coefficients = fft.dctn(channels, axes=(1, 2), norm="ortho", overwrite_x=True)
     with _one_thread():
         _to_log(coefficients, scales[2], planes[6:9])
+    return planes
+
+
+def _transform_jointly(rgb: np.ndarray, dtype: np.dtype, scales: tuple[float, float, float]) -> np.ndarray:
+    """As `_transform`, with the transforms over the colours too."""
+    channels = np.ascontiguousarray(rgb.transpose(2, 0, 1), dtype=np.float32)
+    spectrum = fft.fftshift(fft.fft2(dft_over_colours(channels)), axes=(1, 2))
+    planes = np.empty((9, *rgb.shape[:2]), dtype=dtype)
+    with _one_thread():
+        planes[0:3], planes[3:6] = _to_polar(np.ascontiguousarray(spectrum), dtype, scales[0], scales[1])
+        coefficients = fft.dctn(dct_over_colours(channels), axes=(1, 2), norm="ortho")
+        _to_log(np.ascontiguousarray(coefficients), scales[2], planes[6:9])
     return planes
 
 

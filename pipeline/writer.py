@@ -38,7 +38,7 @@ class ShardRecord:
 
 def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildSettings) -> None:
     """Lay out a store for so many rows, new or grown; the shards that are there stay."""
-    size = settings.features.size
+    size = settings.features.side
     group = zarr.open_group(storage.url, mode="a")
     if "features" in group:
         group["features"].resize((rows, len(PLANES), size, size))
