@@ -75,7 +75,7 @@ def create_run(settings: TrainSettings, store: FeatureStore) -> Path:
     ------
     UsageError : the folder asked for holds something already
     """
-    path = _make_folder(settings, store.settings.features.size)
+    path = _make_folder(settings, store.settings.features.side)
     write_json(
         path / SETTINGS,
         {
@@ -173,7 +173,7 @@ def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector
     if which not in (BEST, LAST):
         raise UsageError(f"weights {which}: expected {BEST} or {LAST}")
     file = _weights(run.path, which)
-    size = run.build_settings.features.size
+    size = run.build_settings.features.side
     empty = np.zeros((len(PLANES), size, size), dtype=np.float32)
     detector = Detector(empty, empty, run.settings.depth, run.settings.dropout, run.settings.kinds)
     try:
