@@ -96,11 +96,13 @@ def estimate_differences(
     """The same for several scores: both sides of every resample are scored on the same draw of groups."""
     names, differences = tuple(names), {}
     sides = list(zip((first, second), thresholds, strict=True))
-    one, other = (compute_scores(labels, scores, threshold) for scores, threshold in sides)
+    once = np.ones((1, len(labels)), dtype=np.int32)
+    found = [score_counts(labels, scores, once, threshold) for scores, threshold in sides]
     draws = [score_resamples(labels, scores, groups, threshold, names=names) for scores, threshold in sides]
     for name in names:
-        value = None if one[name] is None or other[name] is None else one[name] - other[name]
-        differences[name] = make_estimate(value, draws[0][name] - draws[1][name], groups, level)
+        value = float(found[0][name][0] - found[1][name][0])
+        difference = draws[0][name] - draws[1][name]
+        differences[name] = make_estimate(None if np.isnan(value) else value, difference, groups, level)
     return differences
 
 

@@ -27,8 +27,22 @@ def cli() -> None:
 @_device
 @click.option("--batch-size", type=int, default=32, show_default=True, help="Samples scored at a time.")
 @click.option("--threads", type=int, default=4, show_default=True, help="Threads that read the store.")
+@click.option(
+    "--swap-pictures",
+    type=int,
+    default=200,
+    show_default=True,
+    help="At most so many pictures for the JPEG-swap test, in which both classes are saved alike; 0 leaves it out.",
+)
+@click.option(
+    "--explain-pictures",
+    type=int,
+    default=40,
+    show_default=True,
+    help="On at most so many it is measured which frequencies decide, the slowest part; 0 leaves it out.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print all scores as JSON (each sample's own: see report.json).")
-def report(run, store, split, out, device, batch_size, threads, as_json) -> None:
+def report(run, store, split, out, device, batch_size, threads, swap_pictures, explain_pictures, as_json) -> None:
     """Score a run on pictures that it was not trained on.
 
     Prints tables and writes report.json (every score, each picture's too) and report.html.
@@ -42,7 +56,17 @@ def report(run, store, split, out, device, batch_size, threads, as_json) -> None
     from eval.report import make_report  # loads PyTorch, which `--help` need not wait for
     from eval.text import format_report
 
-    made = make_report(run, store, split, out, device=device, batch_size=batch_size, threads=threads)
+    made = make_report(
+        run,
+        store,
+        split,
+        out,
+        device=device,
+        batch_size=batch_size,
+        threads=threads,
+        swap_pictures=swap_pictures,
+        explain_pictures=explain_pictures,
+    )
     for warning in made.figures["warnings"]:
         warn(warning)
     if as_json:

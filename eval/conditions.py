@@ -4,7 +4,6 @@ A condition is a variant of the `stress` recipe. Families of one kind of change,
 ordered by strength, so that they make curves.
 """
 
-import numpy as np
 
 from eval.bootstrap import estimate_mean
 from eval.breakdown import estimate_all
@@ -29,10 +28,10 @@ def describe_conditions(scored: Scored) -> list[dict]:
     scores, and `flip_rate`: the share of pictures whose verdict differs from the clean picture's.
     """
     names = list(dict.fromkeys(scored.columns["variant"].tolist()))
-    clean = _by_picture(scored[scored.is_clean])
+    clean = scored[scored.is_clean].by_picture()
     conditions = []
     for name in names:
-        part = _by_picture(scored[scored.columns["variant"] == name])
+        part = scored[scored.columns["variant"] == name].by_picture()
         estimates = estimate_all(part)
         flips = (part.probability_fake >= scored.threshold) != (clean.probability_fake >= scored.threshold)
         family, strength = _split_name(name)
@@ -47,10 +46,6 @@ def describe_conditions(scored: Scored) -> list[dict]:
             }
         )
     return conditions
-
-
-def _by_picture(scored: Scored) -> Scored:
-    return scored[np.argsort(scored.columns["picture"], kind="stable")]
 
 
 def _split_name(name: str) -> tuple[str, float | None]:

@@ -5,7 +5,6 @@ report goes on without them.
 """
 
 import base64
-import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +14,14 @@ from PIL import Image
 
 from data_cards.decode import decode_picture
 from data_cards.errors import PictureError
-from data_cards.facts import read_file
-from data_cards.splits import draw_key
 from eval.metrics import give_verdict
+from eval.originals import read_original, shuffle_by_class
 from eval.score import Scored, locate_pictures
 from pipeline.store import CLASS_NAMES, FeatureStore
 
 WORST_PER_CLASS = 6
 EXAMPLES_PER_CLASS = 6
 
-_SEED = 0
 _SIDE = 320  # twice the shown size, for dense screens
 
 
@@ -67,12 +64,8 @@ def pick_worst(scored: Scored) -> np.ndarray:
 
 def pick_examples(scored: Scored, leave_out: np.ndarray) -> np.ndarray:
     """Numbers of rows drawn by seed and the files' hashes, at most `EXAMPLES_PER_CLASS` a class."""
-    keys = np.array([draw_key(_SEED, sha256.encode(), "gallery") for sha256 in scored.columns["sha256"]], np.uint64)
-    chosen = []
-    for label in range(len(CLASS_NAMES)):
-        rows = np.setdiff1d(np.flatnonzero(scored.labels == label), leave_out)
-        chosen.append(rows[np.argsort(keys[rows], kind="stable")][:EXAMPLES_PER_CLASS])
-    return np.concatenate(chosen)
+    orders = shuffle_by_class(scored, "gallery")
+    return np.concatenate([order[~np.isin(order, leave_out)][:EXAMPLES_PER_CLASS] for order in orders])
 
 
 def make_examples(scored: Scored, rows: np.ndarray, store: FeatureStore) -> list[Example]:
@@ -92,12 +85,12 @@ def make_examples(scored: Scored, rows: np.ndarray, store: FeatureStore) -> list
 
 
 def _make_thumbnail(path: Path, sha256: str, max_pixels: int) -> str | None:
+    data = read_original(path, sha256)
     try:
-        data = read_file(path)
-        if hashlib.sha256(data).hexdigest() != sha256:
-            return None  # another picture has this name now
-        picture = decode_picture(data, max_pixels)
+        picture = None if data is None else decode_picture(data, max_pixels)
     except PictureError:
+        return None
+    if picture is None:
         return None
     picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     file = io.BytesIO()

@@ -90,6 +90,10 @@ class Scored:
         """Number of different pictures."""
         return len(np.unique(self.columns["picture"]))
 
+    def by_picture(self) -> "Scored":
+        """The same rows in the order of their pictures' numbers."""
+        return self[np.argsort(self.columns["picture"], kind="stable")]
+
     def first_of_each_picture(self) -> "Scored":
         """One row for each picture."""
         return self[np.unique(self.columns["picture"], return_index=True)[1]]

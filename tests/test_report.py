@@ -18,7 +18,7 @@ from eval.report import make_report
 from eval.words import SIMULATION_NOTICE, summarise
 from pipeline.store import open_store
 
-QUIET = {"device": "cpu", "progress": False}
+QUIET = {"device": "cpu", "progress": False, "explain_pictures": 0}  # that takes longest, and has its own test
 
 
 def report_on(folder, *, store_changes=None, attributes=None, **options):

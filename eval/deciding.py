@@ -1,0 +1,90 @@
+"""Which frequencies and planes decide on a whole set: what becomes of the scores without each of them.
+
+On a bounded number of pictures, drawn by seed, since each is scored once for every part taken away.
+"""
+
+import numpy as np
+from scipy.special import expit
+
+from data_cards.console import progress as show_progress
+from eval.bootstrap import estimate_differences, estimate_mean
+from eval.explain import BAND_EDGES, occlude
+from eval.originals import shuffle_by_class
+from eval.score import Scored
+from pipeline.store import CLASS_NAMES, FeatureStore
+from train.detector import Detector
+
+PICTURES = 40
+
+
+def describe_deciding(
+    scored: Scored,
+    rows: np.ndarray,
+    store: FeatureStore,
+    detector: Detector,
+    pictures: int = PICTURES,
+    progress: bool = True,
+) -> dict:
+    """What taking away each band of frequencies, and each kind of planes, does to the scores.
+
+    Parameters
+    ----------
+    scored : the headline's rows
+    rows : int (N,), their numbers in `store`
+    pictures : at most so many, half of them of each class; 0 leaves it out
+
+    Returns
+    -------
+    `bands` and `kinds`: for each part `auroc_drop`, how much lower the AUROC is without it, and `log_odds_change`
+    by class, how much the log-odds of "fake" lose without it, on average; with intervals. `rows` holds the log-odds
+    of each picture, whole and without each part. Or `reason` why there is none.
+    """
+    if pictures == 0:
+        return {"reason": "left out on demand"}
+    chosen = np.concatenate([order[: max(1, pictures // 2)] for order in shuffle_by_class(scored, "deciding")])
+    part = scored[chosen]
+    whole, without = [], []
+    with show_progress(what="explaining", unit="pictures", total=len(chosen)) as bar:
+        bar.disable = bar.disable or not progress
+        for row in rows[chosen]:
+            as_it_is, bands, kinds = occlude(detector, store.features[int(row)])
+            whole.append(as_it_is)
+            without.append(np.concatenate([bands, kinds]))
+            bar.update()
+    return _describe(part, np.array(whole), np.stack(without), detector.kinds)
+
+
+def _describe(part: Scored, whole: np.ndarray, without: np.ndarray, kinds: tuple[str, ...]) -> dict:
+    bands = len(BAND_EDGES) - 1
+    parts = [
+        {
+            "auroc_drop": estimate_differences(
+                ("auroc",), part.labels, expit(whole), expit(without[:, number]), part.groups
+            )["auroc"].as_json(),
+            "log_odds_change": {
+                name: estimate_mean(
+                    (whole - without[:, number])[part.labels == label], part.groups[part.labels == label]
+                ).as_json()
+                for label, name in enumerate(CLASS_NAMES)
+            },
+        }
+        for number in range(without.shape[1])
+    ]
+    return {
+        "samples_by_class": {name: int((part.labels == label).sum()) for label, name in enumerate(CLASS_NAMES)},
+        "bands": [
+            {"low": float(low), "high": float(high), **one}
+            for low, high, one in zip(BAND_EDGES[:-1], BAND_EDGES[1:], parts[:bands], strict=True)
+        ],
+        "kinds": [{"kind": kind, **one} for kind, one in zip(kinds, parts[bands:], strict=True)],
+        "rows": [
+            {
+                "sha256": part.columns["sha256"][number],
+                "label": CLASS_NAMES[part.labels[number]],
+                "log_odds": float(whole[number]),
+                "without_band": without[number, :bands].tolist(),
+                "without_kind": dict(zip(kinds, without[number, bands:].tolist(), strict=True)),
+            }
+            for number in range(len(part))
+        ],
+    }

@@ -1,0 +1,156 @@
+"""The figures of a report, from scored rows to the plain values that stand in `report.json`."""
+
+import numpy as np
+
+from eval import deciding, swap
+from eval.baseline import describe_shortcuts
+from eval.bootstrap import LEVEL, RESAMPLES, SEED
+from eval.breakdown import (
+    describe,
+    describe_histogram,
+    describe_over_sources,
+    describe_quality_bands,
+    describe_roc,
+    describe_sources,
+)
+from eval.conditions import RECIPE as STRESS
+from eval.conditions import describe_conditions
+from eval.leaked import find_leaked
+from eval.profiles import find_profiles
+from eval.reliability import describe_abstention, describe_coverage, describe_reliability
+from eval.score import Scored, find_rows, find_training_store, locate_pictures
+from eval.thresholds import describe_threshold
+from eval.words import SIMULATION_NOTICE, summarise
+from pipeline.store import CLASS_NAMES, FeatureStore
+from pipeline.versions import program_version
+from train.detector import Detector
+from train.run_folder import Run
+
+REPORT_VERSION = 2
+
+
+def compute_figures(
+    run: Run,
+    detector: Detector,
+    store: FeatureStore,
+    split: str,
+    scored: Scored,
+    *,
+    swap_pictures: int = swap.PICTURES,
+    explain_pictures: int = deciding.PICTURES,
+    progress: bool = True,
+) -> dict:
+    """All figures of a report as plain values.
+
+    Parameters
+    ----------
+    scored : the split's rows, in the order of `find_rows`
+    swap_pictures, explain_pictures : at most so many for the JPEG-swap test and for what decided; 0 leaves it out
+    """
+    scopes = choose_scopes(scored)
+    headline = next(iter(scopes))
+    rows = find_rows(store, split)
+    rows = rows[scored.is_clean] if headline == "clean" else rows
+    training = find_training_store(run, store)
+    simulated = bool(store.attributes.get("simulated"))
+    leaked = find_leaked(scored, store, training, split)
+    unleaked = _leave_out(scored, leaked, headline)
+    figures = {
+        "report_version": REPORT_VERSION,
+        "program_version": program_version(),
+        "simulated": simulated,
+        "notice": SIMULATION_NOTICE if simulated else None,
+        "summary": [],
+        "warnings": _find_warnings(scored, run, store, split, training, leaked),
+        "run": {"path": str(run.path), "created": run.created, "settings": run.settings.as_json()},
+        "store": {"path": str(store.path), "fingerprint": store.fingerprint, "settings": store.settings.as_json()},
+        "split": split,
+        "threshold": describe_threshold(scopes[headline]),
+        "intervals": {
+            "level": LEVEL,
+            "method": "percentile bootstrap over pictures with all their variants; near-duplicates together",
+            "resamples": RESAMPLES,
+            "seed": SEED,
+        },
+        "headline": headline,
+        "scopes": {name: describe(part) for name, part in (scopes | unleaked).items()},
+        "sources": {name: describe_sources(part) for name, part in scopes.items()},
+        "over_sources": describe_over_sources(scopes[headline]),
+        "quality_bands": describe_quality_bands(scored),
+        "conditions": describe_conditions(scored) if store.settings.variants == STRESS else [],
+        "roc": describe_roc(scopes[headline]),
+        "histogram": describe_histogram(scopes[headline]),
+        "reliability": describe_reliability(scopes[headline]),
+        "coverage": describe_coverage(scopes[headline]),
+        "abstention": describe_abstention(scopes[headline]),
+        "shortcuts": describe_shortcuts(scopes[headline].first_of_each_picture(), training),
+        "audit": training.card["audit"] if training is not None and training.card else None,
+        "swap": swap.describe_swap(scored, store, detector, swap_pictures, progress),
+        "deciding": deciding.describe_deciding(scopes[headline], rows, store, detector, explain_pictures, progress),
+        "profiles": _describe_profiles(run, training),
+        "rows": _list_rows(scored, store),
+    }
+    figures["summary"] = summarise(figures)
+    return figures
+
+
+def choose_scopes(scored: Scored) -> dict[str, Scored]:
+    """The sets of rows that are scored, the headline's first: the pictures as they are, all variants."""
+    clean = scored[scored.is_clean]
+    scopes = {"clean": clean} if len(np.unique(clean.labels)) == len(CLASS_NAMES) else {}
+    return scopes if len(clean) == len(scored) else {**scopes, "all": scored}
+
+
+def _leave_out(scored: Scored, leaked: np.ndarray, headline: str) -> dict[str, Scored]:
+    """The headline's rows without leaked pictures, where there are leaked ones and both classes are left."""
+    kept = scored[~leaked]
+    kept = kept[kept.is_clean] if headline == "clean" else kept
+    both = len(np.unique(kept.labels)) == len(CLASS_NAMES)
+    return {"unleaked": kept} if leaked.any() and both else {}
+
+
+def _find_warnings(
+    scored: Scored, run: Run, store: FeatureStore, split: str, training: FeatureStore | None, leaked: np.ndarray
+) -> list[str]:
+    warnings = []
+    if split == "train":
+        warnings.append("these are the pictures that the network was trained on: the scores say how well it remembers")
+    if split == "val":
+        warnings.append("the best epoch was chosen on the validation split: its scores flatter a little")
+    if training is None:
+        warnings.append(
+            f"the store has changed since {run.path} was trained, or is another: "
+            "whether the run was trained on pictures of this split cannot be checked"
+        )
+    if leaked.any():
+        warnings.append(
+            f"{len(np.unique(scored.columns['picture'][leaked]))} of {scored.count_pictures()} pictures were in the "
+            "run's training or validation split, as themselves or as near-duplicates: the scores flatter; "
+            "those without leaked pictures do not"
+        )
+    return warnings
+
+
+def _describe_profiles(run: Run, training: FeatureStore | None) -> dict:
+    profiles = find_profiles(run, training)
+    return {"reason": "the run's own pictures are not at hand"} if profiles is None else profiles.as_json()
+
+
+def _list_rows(scored: Scored, store: FeatureStore) -> list[dict]:
+    columns = scored.columns
+    return [
+        {
+            "path": path,
+            "sha256": columns["sha256"][number],
+            "label": CLASS_NAMES[scored.labels[number]],
+            "source": columns["source"][number],
+            "picture": int(columns["picture"][number]),
+            "group": int(columns["group"][number]),
+            "variant": columns["variant"][number],
+            "quality": int(scored.seen_quality[number]) if scored.seen_quality[number] >= 0 else None,
+            "logits": scored.logits[number].tolist(),
+            "probability_fake": float(scored.probability_fake[number]),
+            "verdict": scored.calibration.verdict(scored.probability_fake[number]),
+        }
+        for number, path in enumerate(locate_pictures(scored, store))
+    ]

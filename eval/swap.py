@@ -1,0 +1,154 @@
+"""The JPEG-swap test: what is left of the score once both classes have been saved alike.
+
+Photographs are often JPEG files and generated pictures PNG files, or of another quality; a detector may
+judge by that alone. Every picture is saved as JPEG once more, with a quality and a subsampling that are drawn
+without a look at its class, and goes through the build's own path of features. What the score loses
+was no evidence of a generator that survives being saved.
+"""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+
+from data_cards.console import progress as show_progress
+from data_cards.errors import PictureError
+from data_cards.splits import draw_key
+from eval.bootstrap import estimate_differences
+from eval.breakdown import estimate_all
+from eval.conditions import RECIPE as STRESS
+from eval.originals import read_original, shuffle_by_class
+from eval.score import Scored, locate_pictures
+from pipeline.features import decode_for_features, features_of_variants
+from pipeline.store import CLASS_NAMES, FeatureStore
+from pipeline.variants import SUBSAMPLINGS, Variant
+from train.detector import Detector
+from train.predict import predict_logits
+
+PICTURES = 200
+QUALITIES = range(60, 96)
+SCORES = ("auroc", "accuracy", "balanced_accuracy", "false_positive_rate", "false_negative_rate")
+CONDITION = "jpeg-75"  # of a stress store, in which every picture is saved so already
+
+_SEED = 0
+_BATCH = 16
+
+
+def describe_swap(
+    scored: Scored, store: FeatureStore, detector: Detector, pictures: int = PICTURES, progress: bool = True
+) -> dict:
+    """Scores of the same pictures as they are and saved alike, and what is lost, with paired intervals.
+
+    Parameters
+    ----------
+    scored : all rows of the split
+    pictures : at most so many, half of them of each class, drawn by seed; 0 leaves the test out
+
+    Returns
+    -------
+    `how`, `samples_by_class`, `scores` with `as_they_are`, `saved_alike` and `drop` of each, and `rows`; or
+    `reason` why there is no such test.
+    """
+    if pictures == 0:
+        return {"reason": "left out on demand"}
+    if not scored.is_clean.any():
+        return {"reason": "the store holds no picture as it is"}
+    clean = scored[scored.is_clean].by_picture()
+    if store.settings.variants == STRESS and CONDITION in scored.columns["variant"]:
+        how = f"JPEG 75, 4:2:0: the stress condition {CONDITION}"
+        before, steps = clean, [{"quality": 75, "subsampling": "4:2:0"}] * len(clean)
+        after = scored[scored.columns["variant"] == CONDITION].by_picture()
+    else:
+        how = (
+            f"JPEG quality {QUALITIES[0]} to {QUALITIES[-1]}, {' or '.join(SUBSAMPLINGS)}, "
+            "drawn for each picture without regard to its class"
+        )
+        before, after, steps = _save_alike(clean, store, detector, pictures, progress)
+    counts = {name: int((before.labels == label).sum()) for label, name in enumerate(CLASS_NAMES)}
+    if min(counts.values()) < 2:
+        return {"reason": "the picture files are not at hand, or have changed since the store was built"}
+    drops = estimate_differences(
+        SCORES, before.labels, before.probability_fake, after.probability_fake, before.groups, (scored.threshold,) * 2
+    )
+    estimates = [estimate_all(one) for one in (before, after)]
+    return {
+        "how": how,
+        "samples_by_class": counts,
+        "scores": {
+            name: {
+                "as_they_are": estimates[0][name].as_json(),
+                "saved_alike": estimates[1][name].as_json(),
+                "drop": drops[name].as_json(),
+            }
+            for name in SCORES
+        },
+        "rows": [
+            {
+                "sha256": after.columns["sha256"][number],
+                "label": CLASS_NAMES[after.labels[number]],
+                **steps[number],
+                "logits": after.logits[number].tolist(),
+                "probability_fake": float(after.probability_fake[number]),
+            }
+            for number in range(len(after))
+        ],
+    }
+
+
+def draw_saving(sha256: str) -> Variant:
+    """How a picture is saved: drawn from its file's hash alone, and done before it is fitted."""
+    key = draw_key(_SEED, sha256.encode(), "jpeg-swap")
+    quality, rest = QUALITIES[key % len(QUALITIES)], key // len(QUALITIES)
+    step = {"do": "jpeg", "quality": quality, "subsampling": SUBSAMPLINGS[rest % len(SUBSAMPLINGS)]}
+    return Variant("swap", (step,), before_fit=True)
+
+
+def _save_alike(
+    clean: Scored, store: FeatureStore, detector: Detector, pictures: int, progress: bool
+) -> tuple[Scored, Scored, list[dict]]:
+    """The drawn pictures as scored and as scored once saved alike, and how each was saved."""
+    # At reduced scale only JPEG files would be decoded so, which again tells how they were saved.
+    features = replace(store.settings.features, jpeg_scale="full")
+    paths = locate_pictures(clean, store)
+
+    def make_levels(row: int) -> np.ndarray | None:
+        sha256 = clean.columns["sha256"][row]
+        data = read_original(paths[row], sha256)
+        if data is None:
+            return None
+        try:
+            picture = decode_for_features(data, features, store.settings.max_pixels)
+            return next(features_of_variants(picture, (draw_saving(sha256),), features))
+        except PictureError:
+            return None
+
+    chosen, logits = [], []
+    with show_progress(what="saving alike", unit="pictures", total=min(pictures, len(clean))) as bar:
+        bar.disable = bar.disable or not progress
+        for order in shuffle_by_class(clean, "jpeg-swap"):
+            for rows, levels in _make_batches(order, make_levels, pictures // 2):
+                chosen += rows
+                logits.append(predict_logits(detector, np.stack(levels)))
+                bar.update(len(rows))
+    before = clean[np.array(chosen, dtype=int)]
+    found = np.concatenate(logits) if logits else np.zeros((0, len(CLASS_NAMES)))
+    steps = [draw_saving(sha256).steps[0] for sha256 in before.columns["sha256"]]
+    kept = [{name: step[name] for name in ("quality", "subsampling")} for step in steps]
+    return before, Scored(before.columns, found, before.calibration), kept
+
+
+def _make_batches(order: np.ndarray, make_levels, most: int) -> Iterator[tuple[list[int], list[np.ndarray]]]:
+    """Rows whose picture is at hand, with their features, until there are `most`."""
+    left = most
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(order), _BATCH):
+            rows = order[start : start + _BATCH].tolist()
+            levels = pool.map(make_levels, rows)
+            found = [(row, one) for row, one in zip(rows, levels, strict=True) if one is not None][:left]
+            left -= len(found)
+            if found:
+                yield [row for row, _ in found], [one for _, one in found]
+            if not left:
+                return
