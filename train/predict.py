@@ -13,9 +13,8 @@ import torch
 from data_cards.console import progress as show_progress
 from pipeline.store import CLASS_NAMES, PLANES, FeatureStore
 from train.batches import move_batches, read_batches
+from train.calibrate import probability_fake
 from train.detector import Detector
-
-_FAKE = CLASS_NAMES.index("fake")
 
 
 def predict_logits(detector: Detector, levels: np.ndarray | torch.Tensor) -> np.ndarray:
@@ -26,14 +25,6 @@ def predict_logits(detector: Detector, levels: np.ndarray | torch.Tensor) -> np.
     with torch.inference_mode():
         logits = detector(torch.as_tensor(levels).to(detector.device))
     return logits.float().cpu().numpy().astype(np.float64)
-
-
-def probability_fake(logits: np.ndarray) -> np.ndarray:
-    """Probability of "fake", float64 (N,), from logits (N, 2): the softmax's second column."""
-    difference = logits[:, _FAKE] - logits[:, 1 - _FAKE]
-    # Of the two forms of the logistic function the one that does not overflow.
-    small = np.exp(-np.abs(difference))
-    return np.where(difference >= 0, 1 / (1 + small), small / (1 + small))
 
 
 def predict_probabilities(detector: Detector, levels: np.ndarray | torch.Tensor, batch_size: int = 32) -> np.ndarray:

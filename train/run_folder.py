@@ -32,7 +32,7 @@ from train.detector import Detector
 from train.device import pick_device
 from train.settings import TrainSettings
 
-RUN_VERSION = 1
+RUN_VERSION = 2
 RUNS = Path("runs")
 
 SETTINGS, HISTORY, CURVES, STATE = "settings.json", "history.csv", "curves.png", "state.pt"
@@ -180,7 +180,7 @@ def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector
         detector.load_state_dict(load_file(file))
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file; the run is incomplete, train it again") from error
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError, ValueError) as error:
         raise UserError(f"{file}: not the weights of this run, or damaged; train it again") from error
     return detector.to(pick_device(device)).eval()
 

@@ -1,0 +1,100 @@
+"""Calibration: known answers, and its way through the files of a run."""
+
+import numpy as np
+import pytest
+import torch
+
+from train.calibrate import Calibration, fit_calibration, probability_fake
+from train.detector import Detector
+
+
+def logits_of(log_odds) -> np.ndarray:
+    log_odds = np.asarray(log_odds, dtype=np.float64)
+    return np.stack([-log_odds / 2, log_odds / 2], axis=1)
+
+
+def loss_of(logits: np.ndarray, labels: np.ndarray, temperature: float) -> float:
+    fake = probability_fake(logits / temperature)
+    return -np.log(np.where(labels == 1, fake, 1 - fake)).mean()
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
+def test_the_temperature_undoes_a_factor(factor):
+    # At each log-odds z just the share sigmoid(z) of 1000 pictures is fake: calibrated as it stands.
+    odds = np.log([1 / 4, 2 / 3, 3 / 2, 4])
+    labels = np.concatenate([np.arange(1000) < 1000 * share for share in (0.2, 0.4, 0.6, 0.8)]).astype(int)
+    logits = logits_of(np.repeat(odds, 1000) * factor)
+    found = fit_calibration(logits, labels)
+    assert found.temperature == pytest.approx(factor, rel=1e-6)
+    np.testing.assert_allclose(np.unique(found.probability(logits)), [0.2, 0.4, 0.6, 0.8], rtol=1e-6)
+    assert loss_of(logits, labels, found.temperature) < loss_of(logits, labels, found.temperature * 1.05)
+    assert loss_of(logits, labels, found.temperature) < loss_of(logits, labels, found.temperature / 1.05)
+
+
+def test_without_a_mistake_scores_stay_as_sure_as_they_are():
+    found = fit_calibration(logits_of([-3, -1, 2, 5]), np.array([0, 0, 1, 1]))
+    assert found == Calibration(1.0, 0.5, 0.5, 0.5)
+    assert [found.verdict(p) for p in (0.1, 0.4999, 0.5, 0.9)] == ["real", "real", "fake", "fake"]
+
+
+def test_scores_that_mean_nothing_are_pulled_to_a_half():
+    found = fit_calibration(logits_of([5, 5, -5, -5]), np.array([0, 0, 1, 1]))
+    assert found.temperature == 20
+    # Nothing may be said surely: even the highest score is a photograph's.
+    assert [found.verdict(p) for p in found.probability(logits_of([-5, 0, 5]))] == ["unsure"] * 3
+
+
+def test_the_threshold_maximises_balanced_accuracy():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], (300, 60))  # unbalanced, and all of it shifted towards "fake"
+    logits = logits_of(rng.normal(np.where(labels == 1, 3.0, 1.0), 1.0))
+    found = fit_calibration(logits, labels)
+    p = found.probability(logits)
+
+    def balanced(threshold: float) -> float:
+        return ((p[labels == 0] < threshold).mean() + (p[labels == 1] >= threshold).mean()) / 2
+
+    best = max(balanced(threshold) for threshold in [0.5, *p, *np.nextafter(p, 2)])
+    assert balanced(found.threshold) == pytest.approx(best)
+    assert balanced(found.threshold) > balanced(0.5) + 0.05
+
+
+def test_the_band_of_unsure():
+    rng = np.random.default_rng(1)
+    labels = np.repeat([0, 1], 200)
+    logits = logits_of(rng.normal(np.where(labels == 1, 1.0, -1.0), 1.5))
+    found = fit_calibration(logits, labels)
+    p = found.probability(logits)
+    real, fake = p[labels == 0], p[labels == 1]
+    assert (real >= found.high).mean() <= 0.05 < (real >= np.nextafter(found.high, 0)).mean()
+    assert (fake <= found.low).mean() <= 0.05 < (fake <= np.nextafter(found.low, 1)).mean()
+    assert found.low < found.threshold < found.high
+    words = [found.verdict(one) for one in (found.low, np.nextafter(found.low, 1), found.threshold, found.high)]
+    assert words == ["real", "unsure", "unsure", "fake"]
+
+
+def test_word_and_threshold_never_disagree():
+    # 100 photographs, of which 6 at 0.9; fakes: 80 far above and 20 below all. The best threshold is high.
+    odds = np.concatenate([np.full(94, 0.0), np.full(6, 2.0), np.full(80, 4.0), np.full(20, -4.0)])
+    labels = np.repeat([0, 1], 100)
+    for sign, classes in ((1, labels), (-1, 1 - labels)):
+        found = fit_calibration(logits_of(sign * odds), classes)
+        assert found.low <= found.threshold <= found.high
+
+
+@pytest.mark.parametrize("values", [(0.0, 0.5, 0.5, 0.5), (1.0, 0.2, 0.3, 0.5), (1.0, 0.5, 0.5, float("nan"))])
+def test_a_calibration_that_cannot_be(values):
+    with pytest.raises(ValueError, match="cannot be"):
+        Calibration(*values)
+
+
+def test_it_travels_with_the_weights():
+    mean = np.zeros((9, 16, 16), np.float32)
+    detector, other = Detector(mean, mean), Detector(mean, mean)
+    assert detector.calibration == Calibration()
+    detector.calibration = Calibration(1 / 3, 0.6, 0.1, np.nextafter(0.9, 1))
+    other.load_state_dict(detector.state_dict())
+    assert other.calibration == detector.calibration
+    for damaged in (torch.zeros(4), torch.ones(3), torch.tensor([float("nan")] * 4)):
+        with pytest.raises(ValueError, match=r"cannot be|of shape"):
+            other.load_state_dict({**detector.state_dict(), "_extra_state": damaged})

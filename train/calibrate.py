@@ -1,0 +1,117 @@
+"""Logits to a probability that means what it says, and to a word: chosen on validation pictures alone.
+
+The temperature is that of Guo et al., "On calibration of modern neural networks", 2017. Between
+`low` and `high` the detector says "unsure": outside of them at most 5 % of the validation pictures
+of the other class stand.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.store import CLASS_NAMES
+
+WRONG_SHARE = 0.05  # of a class's validation pictures that the sure words of the other class may cover
+_FAKE = CLASS_NAMES.index("fake")
+_BOUNDS = (0.05, 20.0)  # of the temperature
+
+
+def probability_fake(logits: np.ndarray) -> np.ndarray:
+    """Probability of "fake", float64 (N,), from logits (N, 2): the softmax's second column."""
+    return _sigmoid(_log_odds(logits))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How a detector's logits are read; the defaults are those of a detector that was never calibrated.
+
+    Attributes
+    ----------
+    temperature : that logits are divided by, above 0
+    threshold : calibrated probability from which on a picture is rather fake than real
+    low, high : up to `low` the verdict is "real", from `high` on "fake"; low <= threshold <= high
+    """
+
+    temperature: float = 1.0
+    threshold: float = 0.5
+    low: float = 0.5
+    high: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not (0 < self.temperature < np.inf and self.low <= self.threshold <= self.high):
+            raise ValueError(f"{self} cannot be: expected temperature > 0 and low <= threshold <= high")
+
+    def probability(self, logits: np.ndarray) -> np.ndarray:
+        """Calibrated probability of "fake", float64 (N,), of logits (N, 2)."""
+        return probability_fake(np.asarray(logits, dtype=np.float64) / self.temperature)
+
+    def verdict(self, p: float) -> str:
+        """ "real", "fake" or "unsure", of a calibrated probability."""
+        if p >= self.high:
+            return "fake"
+        return "real" if p <= self.low else "unsure"
+
+
+def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> Calibration:
+    """Choose temperature, threshold and the band of "unsure".
+
+    The temperature minimises the negative log-likelihood; without a single mistake that has no
+    minimum (ever lower with ever surer scores), so the scores stay as sure as the network's. The
+    threshold maximises balanced accuracy, of equally good ones the nearest to 0.5. `high` is the
+    lowest probability with at most 5 % of the photographs at or above it, `low` the highest with at
+    most 5 % of the fakes at or below it. Where they cross nothing is unsure; where the threshold
+    stands outside, they are widened to it, so that the word and the threshold never disagree.
+
+    Parameters
+    ----------
+    logits : float64 (N, 2), finite, of validation rows
+    labels : int (N,), 0 real and 1 fake, both of them there
+    """
+    labels = np.asarray(labels)
+    temperature = _fit_temperature(_log_odds(logits), labels)
+    probabilities = probability_fake(logits / temperature)
+    real, fake = np.sort(probabilities[labels != _FAKE]), np.sort(probabilities[labels == _FAKE])
+    threshold = _choose_threshold(real, fake)
+    high = float(np.nextafter(real[len(real) - 1 - int(WRONG_SHARE * len(real))], 2))
+    low = float(np.nextafter(fake[int(WRONG_SHARE * len(fake))], -1))
+    if low >= high:
+        low = high = threshold
+    return Calibration(temperature, threshold, min(low, threshold), max(high, threshold))
+
+
+def _fit_temperature(log_odds: np.ndarray, labels: np.ndarray) -> float:
+    from scipy.optimize import brentq  # takes a while to load, which `--help` need not wait for
+
+    margins = np.where(labels == _FAKE, log_odds, -log_odds)
+    if margins.min() > 0:
+        return 1.0
+
+    def slope(log_temperature: float) -> float:  # of the likelihood by 1 / temperature; rises with the temperature
+        return float(np.mean(margins * _sigmoid(-margins / np.exp(log_temperature))))
+
+    lowest, highest = np.log(_BOUNDS)
+    if slope(lowest) >= 0:
+        return _BOUNDS[0]
+    if slope(highest) <= 0:
+        return _BOUNDS[1]
+    return float(np.exp(brentq(slope, lowest, highest)))
+
+
+def _choose_threshold(real: np.ndarray, fake: np.ndarray) -> float:
+    """Of sorted probabilities; half-way between two neighbours, or 0.5 itself."""
+    values = np.unique(np.concatenate([real, fake]))
+    candidates = np.concatenate([[0.5], (values[1:] + values[:-1]) / 2])
+    # Twice the balanced accuracy: photographs below the threshold, and fakes from it on.
+    right = np.searchsorted(real, candidates) / len(real) + 1 - np.searchsorted(fake, candidates) / len(fake)
+    best = candidates[right >= right.max() - 1e-12]
+    return float(best[np.argmin(np.abs(best - 0.5))])
+
+
+def _log_odds(logits: np.ndarray) -> np.ndarray:
+    return logits[:, _FAKE] - logits[:, 1 - _FAKE]
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    # Of the two forms of the logistic function the one that does not overflow.
+    small = np.exp(-np.abs(values))
+    return np.where(values >= 0, 1 / (1 + small), small / (1 + small))
