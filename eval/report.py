@@ -10,7 +10,8 @@ from eval.figures import choose_scopes, compute_figures
 from eval.gallery import make_examples, pick_examples, pick_worst
 from eval.html import render_report
 from eval.score import find_rows, find_run, find_store, score_samples
-from train.run_folder import load_detector, whole_file
+from train.files import whole_file
+from train.run_folder import load_detector
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 
 from pipeline.store import FeatureStore, open_store
+from train.checkpoint import save_weights
 from train.detector import Detector
-from train.run_folder import create_run, save_weights
+from train.run_folder import create_run
 from train.settings import TrainSettings
 
 

@@ -15,9 +15,11 @@ from safetensors.torch import load_file
 from data_cards.errors import UsageError, UserError
 from pipeline.store import open_store
 from train import epoch
+from train.files import whole_file
+from train.history import HISTORY_COLUMNS
 from train.loop import train
 from train.predict import compute_logits, probability_fake, score_rows
-from train.run_folder import HISTORY_COLUMNS, load_detector, newest_run, open_run, whole_file
+from train.run_folder import load_detector, newest_run, open_run
 from train.settings import TrainSettings
 
 SMALL = {"batch_size": 8, "device": "cpu", "precision": "float32", "threads": 2}

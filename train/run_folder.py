@@ -1,18 +1,13 @@
 """The run folder: what a training run leaves, and opening it again.
 
-`settings.json` (written first), `history.csv`, `curves.png`, `last.safetensors`,
-`best.safetensors` and `state.pt`. Each file is written to a temporary name and then renamed, so
-it is either whole or not there. A run counts as usable once it has `best.safetensors`, after
-its first epoch.
+`settings.json` (written first), `history.csv`, `curves.png`, `last.safetensors`, `best.safetensors`
+and `state.pt`, each of them whole or not there (`train.files`). A run counts as usable once it has
+`best.safetensors`, after its first epoch.
 """
 
-import csv
-import io
 import json
-import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,26 +16,27 @@ from shlex import quote
 import numpy as np
 import torch
 import zarr
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 
 from data_cards.errors import UsageError, UserError
 from pipeline.settings import BuildSettings
 from pipeline.store import PLANES, FeatureStore
 from pipeline.versions import program_version
+from train.checkpoint import BEST as BEST
+from train.checkpoint import LAST as LAST
+from train.checkpoint import load_weights, weights_file
+from train.checkpoint import save_weights as save_weights
 from train.detector import Detector
 from train.device import pick_device
+from train.files import whole_file as whole_file
+from train.files import write_json
+from train.history import read_history
+from train.history import write_history as write_history
 from train.settings import TrainSettings
 
 RUN_VERSION = 2
 RUNS = Path("runs")
 
-SETTINGS, HISTORY, CURVES, STATE = "settings.json", "history.csv", "curves.png", "state.pt"
-LAST, BEST = "last", "best"
-
-HISTORY_COLUMNS = (
-    "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"
-)  # fmt: skip
+SETTINGS, CURVES, STATE = "settings.json", "curves.png", "state.pt"
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,7 @@ def newest_run(folder: Path = RUNS, usable: bool = True) -> Path:
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         with suppress(UserError):  # no run, or a damaged one, which may not hide the others
             found.append((read_run(path).created, path))
-    ready = [(created, path) for created, path in found if not usable or _weights(path, BEST).exists()]
+    ready = [(created, path) for created, path in found if not usable or weights_file(path, BEST).exists()]
     if not ready:
         if found:
             raise UserError(
@@ -124,7 +120,7 @@ def open_run(path: str | Path) -> Run:
     UserError : not there, not a run, or without a finished epoch
     """
     run = read_run(path)
-    if not _weights(run.path, BEST).exists():
+    if not weights_file(run.path, BEST).exists():
         raise UserError(
             f"{run.path}: has no finished epoch yet; go on with `train run --resume --run {quote(str(run.path))}`"
         )
@@ -151,7 +147,7 @@ def read_run(path: str | Path) -> Run:
             store_path=record["store"]["path"],
             store_fingerprint=record["store"]["fingerprint"],
             class_names=tuple(record["class_names"]),
-            history=_read_history(path / HISTORY),
+            history=read_history(path),
             created=record["created"],
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -172,52 +168,11 @@ def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector
     """
     if which not in (BEST, LAST):
         raise UsageError(f"weights {which}: expected {BEST} or {LAST}")
-    file = _weights(run.path, which)
-    size = run.build_settings.features.side
-    empty = np.zeros((len(PLANES), size, size), dtype=np.float32)
+    side = run.build_settings.features.side
+    empty = np.zeros((len(PLANES), side, side), dtype=np.float32)
     detector = Detector(empty, empty, run.settings.depth, run.settings.dropout, run.settings.kinds)
-    try:
-        detector.load_state_dict(load_file(file))
-    except FileNotFoundError as error:
-        raise UserError(f"{file}: no such file; the run is incomplete, train it again") from error
-    except (SafetensorError, RuntimeError, ValueError) as error:
-        raise UserError(f"{file}: not the weights of this run, or damaged; train it again") from error
+    load_weights(detector, run.path, which)
     return detector.to(pick_device(device)).eval()
-
-
-def save_weights(detector: Detector, folder: Path, which: str) -> None:
-    """Write the detector's weights and statistics as `last.safetensors` or `best.safetensors`."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in detector.state_dict().items()}
-    with whole_file(_weights(folder, which)) as temporary:
-        temporary.write_bytes(save(tensors))
-
-
-def write_history(folder: Path, history: list[dict]) -> None:
-    """Write the history as CSV, one row an epoch."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    with whole_file(folder / HISTORY) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
-
-
-def write_json(path: Path, value: dict) -> None:
-    """Write JSON, whole or not at all."""
-    with whole_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary name to write to; the file takes its own name only if the block ends well."""
-    temporary = path.with_name(path.name + ".partial")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _make_folder(settings: TrainSettings, size: int) -> Path:
@@ -251,20 +206,6 @@ def _make(path: Path, exist_ok: bool) -> None:
 def _number(path: Path) -> int:
     first = path.name.split("-")[0]
     return int(first) if first.isascii() and first.isdigit() else 0
-
-
-def _weights(folder: Path, which: str) -> Path:
-    return folder / f"{which}.safetensors"
-
-
-def _read_history(file: Path) -> list[dict]:
-    if not file.exists():
-        return []
-    with open(file, newline="", encoding="utf-8") as lines:
-        return [
-            {name: int(row[name]) if name == "epoch" else float(row[name]) for name in HISTORY_COLUMNS}
-            for row in csv.DictReader(lines)
-        ]
 
 
 def _versions() -> dict[str, str]:

@@ -1,0 +1,39 @@
+"""What each epoch of a run came to, as CSV in its folder."""
+
+import csv
+import io
+from pathlib import Path
+
+from train.files import whole_file
+
+HISTORY = "history.csv"
+HISTORY_COLUMNS = (
+    "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"
+)  # fmt: skip
+
+
+def write_history(folder: Path, history: list[dict]) -> None:
+    """Write the history as CSV, one row an epoch."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    with whole_file(folder / HISTORY) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")
+
+
+def read_history(folder: Path) -> list[dict]:
+    """One dict an epoch, with `HISTORY_COLUMNS` as keys; empty before the first epoch's end.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError : the file is damaged
+    """
+    file = folder / HISTORY
+    if not file.exists():
+        return []
+    with open(file, newline="", encoding="utf-8") as lines:
+        return [
+            {name: int(row[name]) if name == "epoch" else float(row[name]) for name in HISTORY_COLUMNS}
+            for row in csv.DictReader(lines)
+        ]
