@@ -1,26 +1,11 @@
-"""Spatial frequency of every bin of the planes, one scale for DFT and DCT: cycles per pixel of the fitted picture.
-
-A frequency is the distance from zero frequency, sqrt(fx^2 + fy^2): 0.5 is the finest pattern along a
-row or a column (Nyquist), and only the planes' corners lie above it, up to sqrt(0.5). The DFT planes have
-zero frequency in the middle; bin k of an N-point DCT-II has k / (2 N) cycles per pixel and stands from the
-corner on.
-"""
+"""Bands of spatial frequency, on the scale of `pipeline.frequencies`."""
 
 import numpy as np
 
+from pipeline.frequencies import HIGHEST as HIGHEST
+from pipeline.frequencies import NYQUIST as NYQUIST
+from pipeline.frequencies import frequencies_of
 from pipeline.store import KINDS
-
-HIGHEST = float(np.sqrt(0.5))
-NYQUIST = 0.5
-
-
-def frequencies_of(kind: str, height: int, width: int) -> np.ndarray:
-    """Frequency of every bin of a plane of that kind, float64 (H, W), in cycles per pixel."""
-    if kind == "dct":
-        down, across = np.arange(height) / (2 * height), np.arange(width) / (2 * width)
-    else:
-        down, across = ((np.arange(side) - side // 2) / side for side in (height, width))
-    return np.hypot(down[:, None], across[None, :])
 
 
 def find_bands(edges: np.ndarray, height: int, width: int) -> np.ndarray:
