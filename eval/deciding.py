@@ -11,7 +11,8 @@ from eval.bootstrap import estimate_differences, estimate_mean
 from eval.explain import BAND_EDGES, occlude
 from eval.originals import shuffle_by_class
 from eval.score import Scored
-from pipeline.store import CLASS_NAMES, FeatureStore
+from pipeline.features import name_planes
+from pipeline.store import CLASS_NAMES, KINDS, FeatureStore
 from train.detector import Detector
 
 PICTURES = 40
@@ -51,10 +52,12 @@ def describe_deciding(
             whole.append(as_it_is)
             without.append(np.concatenate([bands, kinds]))
             bar.update()
-    return _describe(part, np.array(whole), np.stack(without), detector.kinds)
+    named = name_planes(store.settings.features)
+    titles = {kind: named[3 * KINDS.index(kind)].split("_")[0] for kind in detector.kinds}
+    return _describe(part, np.array(whole), np.stack(without), titles)
 
 
-def _describe(part: Scored, whole: np.ndarray, without: np.ndarray, kinds: tuple[str, ...]) -> dict:
+def _describe(part: Scored, whole: np.ndarray, without: np.ndarray, kinds: dict[str, str]) -> dict:
     bands = len(BAND_EDGES) - 1
     parts = [
         {
@@ -76,7 +79,10 @@ def _describe(part: Scored, whole: np.ndarray, without: np.ndarray, kinds: tuple
             {"low": float(low), "high": float(high), **one}
             for low, high, one in zip(BAND_EDGES[:-1], BAND_EDGES[1:], parts[:bands], strict=True)
         ],
-        "kinds": [{"kind": kind, **one} for kind, one in zip(kinds, parts[bands:], strict=True)],
+        "kinds": [
+            {"kind": kind, "title": title, **one}
+            for (kind, title), one in zip(kinds.items(), parts[bands:], strict=True)
+        ],
         "rows": [
             {
                 "sha256": part.columns["sha256"][number],

@@ -39,7 +39,7 @@ class Explanation:
     bands : float64 (K,), what the log-odds lose without each band; above 0: it spoke for "fake"
     kinds : the same for each kind of planes that the detector is fed, by name
     frequencies : float64 (P,), middles of the bins of `profile`, in cycles per pixel
-    profile : float64 (P,), mean of the magnitude planes, ln(1 + |F|), at each of them
+    profile : float64 (P,), strength of each, as `eval.profiles.radial_profile` gives it
     """
 
     log_odds: float
@@ -99,7 +99,7 @@ def occlude(detector: Detector, levels: np.ndarray) -> tuple[float, np.ndarray, 
         values = detector.normalise(batch)
         logits = [detector.network(part) for part in _take_away(values, detector.kinds)]
     log_odds = np.concatenate([(one[:, 1] - one[:, 0]).double().cpu().numpy() for one in logits])
-    log_odds = log_odds / _temperature(detector)
+    log_odds = log_odds / detector.calibration.temperature
     count = len(BAND_EDGES) - 1
     return float(log_odds[0]), log_odds[1 : 1 + count], log_odds[1 + count :]
 
@@ -122,8 +122,3 @@ def _take_away(values: torch.Tensor, kinds: tuple[str, ...]) -> Iterator[torch.T
 def _bands_of(height: int, width: int, kinds: tuple[str, ...]) -> torch.Tensor:
     planes = [3 * KINDS.index(kind) + colour for kind in kinds for colour in range(3)]
     return torch.from_numpy(find_bands(BAND_EDGES, height, width)[planes])
-
-
-def _temperature(detector: Detector) -> float:
-    calibration = getattr(detector, "calibration", None)
-    return 1.0 if calibration is None else calibration.temperature

@@ -1,4 +1,4 @@
-"""The report's plots as SVG that stands in HTML and takes the page's colours, light or dark.
+"""The plots of reports as SVG that stands in HTML and takes the page's colours, light or dark.
 
 Drawn with matplotlib in marker colours; those are then replaced by the style sheet's variables.
 """
@@ -14,36 +14,36 @@ from matplotlib.figure import Figure
 from pipeline.store import CLASS_NAMES
 
 # Colours that nothing else draws in, by the variable of the style sheet that takes their place.
-_INK, _FAINT, _REAL, _FAKE = "#010203", "#040506", "#070809", "#0a0b0c"
-_VARIABLES = {_INK: "--ink", _FAINT: "--line", _REAL: "--real", _FAKE: "--fake"}
-_COLOURS = dict(zip(CLASS_NAMES, (_REAL, _FAKE), strict=True))
+INK, FAINT, REAL, FAKE = "#010203", "#040506", "#070809", "#0a0b0c"
+_VARIABLES = {INK: "--ink", FAINT: "--line", REAL: "--real", FAKE: "--fake"}
+COLOURS = dict(zip(CLASS_NAMES, (REAL, FAKE), strict=True))
 
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and styled
     "font.size": 11,
-    "axes.edgecolor": _FAINT,
-    "axes.labelcolor": _INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "text.color": _INK,
-    "grid.color": _FAINT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "text.color": INK,
+    "grid.color": FAINT,
     "legend.frameon": False,
 }
 
 
 def draw_roc(roc: dict) -> str:
     """The ROC curve with its band, as SVG; `roc` as `eval.breakdown.describe_roc` returns it."""
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": "roc"}):
-        figure, axes = _new_figure(4.4, 4.2)
+    with mpl.rc_context({**STYLE, "svg.hashsalt": "roc"}):
+        figure, axes = new_figure(4.4, 4.2)
         band = roc["interval"]
         if band:
             axes.fill_between(
-                band["false_positive_rate"], band["low"], band["high"], step="post", color=_FAKE, alpha=0.18, lw=0
+                band["false_positive_rate"], band["low"], band["high"], step="post", color=FAKE, alpha=0.18, lw=0
             )
-        axes.plot([0, 1], [0, 1], color=_FAINT, lw=1.2, ls="--")
-        axes.plot(roc["false_positive_rate"], roc["true_positive_rate"], color=_FAKE, lw=2)
+        axes.plot([0, 1], [0, 1], color=FAINT, lw=1.2, ls="--")
+        axes.plot(roc["false_positive_rate"], roc["true_positive_rate"], color=FAKE, lw=2)
         axes.set(
             xlim=(-0.01, 1.01),
             ylim=(-0.01, 1.02),
@@ -52,24 +52,64 @@ def draw_roc(roc: dict) -> str:
             ylabel="share of generated pictures found",
         )
         axes.grid(alpha=0.6, lw=0.6)
-        return _as_svg(figure, "ROC curve")
+        return as_svg(figure, "ROC curve")
 
 
 def draw_histogram(histogram: dict, threshold: float) -> str:
     """Scores of each class as SVG; `histogram` as `eval.breakdown.describe_histogram` returns it."""
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": "histogram"}):
-        figure, axes = _new_figure(4.8, 4.2)
+    with mpl.rc_context({**STYLE, "svg.hashsalt": "histogram"}):
+        figure, axes = new_figure(4.8, 4.2)
         edges = histogram["edges"]
         for name, words in zip(CLASS_NAMES, ("photographs", "generated"), strict=True):
             total = max(sum(histogram[name]), 1)
             shares = [100 * count / total for count in histogram[name]]
-            axes.stairs(shares, edges, fill=True, color=_COLOURS[name], alpha=0.35)
-            axes.stairs(shares, edges, color=_COLOURS[name], lw=1.6, label=words)
-        axes.axvline(threshold, color=_INK, lw=1, ls=":")
+            axes.stairs(shares, edges, fill=True, color=COLOURS[name], alpha=0.35)
+            axes.stairs(shares, edges, color=COLOURS[name], lw=1.6, label=words)
+        axes.axvline(threshold, color=INK, lw=1, ls=":")
         axes.set(xlim=(0, 1), xlabel="score: probability of being generated", ylabel="% of the class")
         axes.grid(axis="y", alpha=0.6, lw=0.6)
         axes.legend(loc="upper center", ncols=2, bbox_to_anchor=(0.5, 1.13))
-        return _as_svg(figure, "Scores of both classes")
+        return as_svg(figure, "Scores of both classes")
+
+
+def draw_reliability(bins: list[dict]) -> str:
+    """The reliability diagram as SVG; `bins` as `eval.reliability.describe_reliability` returns them."""
+    with mpl.rc_context({**STYLE, "svg.hashsalt": "reliability"}):
+        figure, axes = new_figure(4.4, 4.2)
+        axes.plot([0, 1], [0, 1], color=FAINT, lw=1.2, ls="--")
+        said = [one["mean_probability"] for one in bins]
+        shares = [one["share_fake"] for one in bins]
+        for at, share in zip(said, shares, strict=True):
+            if share["low"] is not None:
+                axes.plot([at, at], [share["low"], share["high"]], color=INK, lw=1.4, alpha=0.6)
+        most = max(one["samples"] for one in bins)
+        sizes = [30 + 170 * one["samples"] / most for one in bins]
+        axes.scatter(said, [share["value"] for share in shares], s=sizes, color=FAKE, zorder=3)
+        axes.set(
+            xlim=(-0.03, 1.03),
+            ylim=(-0.03, 1.03),
+            aspect="equal",
+            xlabel="probability of being generated, as said",
+            ylabel="share that is generated",
+        )
+        axes.grid(alpha=0.6, lw=0.6)
+        return as_svg(figure, "Reliability diagram")
+
+
+def draw_coverage(coverage: dict) -> str:
+    """Mistakes against coverage as SVG; `coverage` as `eval.reliability.describe_coverage` returns it."""
+    with mpl.rc_context({**STYLE, "svg.hashsalt": "coverage"}):
+        figure, axes = new_figure(4.8, 4.2)
+        band = coverage["interval"]
+        if band:
+            low, high = ([100 * value for value in band[bound]] for bound in ("low", "high"))
+            axes.fill_between([100 * value for value in band["coverage"]], low, high, color=FAKE, alpha=0.18, lw=0)
+        judged, mistakes = ([100 * value for value in coverage[name]] for name in ("coverage", "risk"))
+        axes.plot(judged, mistakes, color=FAKE, lw=2, drawstyle="steps-post")
+        axes.set(xlim=(0, 101), xlabel="% of the pictures judged, surest first", ylabel="% of those judged wrongly")
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.6, lw=0.6)
+        return as_svg(figure, "Mistakes against the share of pictures judged")
 
 
 def draw_conditions(conditions: list[dict]) -> str:
@@ -81,12 +121,12 @@ def draw_conditions(conditions: list[dict]) -> str:
     if not families:
         return ""
     curves = {
-        "AUROC": (lambda scores: scores["auroc"], _INK, "-"),
-        "photographs called fake": (lambda scores: scores["false_positive_rate"], _REAL, "--"),
-        "generated called real": (lambda scores: scores["false_negative_rate"], _FAKE, ":"),
+        "AUROC": (lambda scores: scores["auroc"], INK, "-"),
+        "photographs called fake": (lambda scores: scores["false_positive_rate"], REAL, "--"),
+        "generated called real": (lambda scores: scores["false_negative_rate"], FAKE, ":"),
     }
     clean = next(one for one in conditions if one["strength"] is None)
-    with mpl.rc_context({**_STYLE, "svg.hashsalt": "conditions"}):
+    with mpl.rc_context({**STYLE, "svg.hashsalt": "conditions"}):
         figure = Figure(figsize=(10.5, 2.7 * -(-len(families) // 3) + 0.4), layout="constrained")
         FigureCanvasSVG(figure)
         panels = figure.subplots(-(-len(families) // 3), 3, squeeze=False, sharey=True).ravel()
@@ -95,29 +135,29 @@ def draw_conditions(conditions: list[dict]) -> str:
             ticks = ["clean", *(f"{one['strength']:g}" for one in points[1:])]
             for name, (pick, colour, line) in curves.items():
                 estimates = [pick(one["scores"]) for one in points]
-                values = [_number(estimate["value"]) for estimate in estimates]
+                values = [as_number(estimate["value"]) for estimate in estimates]
                 axes.plot(values, color=colour, ls=line, lw=2, marker="o", ms=4, label=name)
-                low, high = ([_number(one[bound]) for one in estimates] for bound in ("low", "high"))
+                low, high = ([as_number(one[bound]) for one in estimates] for bound in ("low", "high"))
                 axes.fill_between(range(len(points)), low, high, color=colour, alpha=0.12, lw=0)
             axes.set(title=family, ylim=(-0.02, 1.02), xticks=range(len(points)), xticklabels=ticks)
             axes.grid(axis="y", alpha=0.6, lw=0.6)
         for axes in panels[len(families) :]:
             axes.set_axis_off()
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-        return _as_svg(figure, "Scores against the strength of each change")
+        return as_svg(figure, "Scores against the strength of each change")
 
 
-def _number(value: float | None) -> float:
+def as_number(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def _new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasSVG(figure)
     return figure, figure.subplots()
 
 
-def _as_svg(figure: Figure, title: str) -> str:
+def as_svg(figure: Figure, title: str) -> str:
     file = io.StringIO()
     # Without metadata the bytes do not depend on the time, and no address stands in them.
     figure.savefig(

@@ -15,10 +15,11 @@ import numpy as np
 from data_cards.errors import UserError
 from data_cards.splits import draw_key
 from eval.frequencies import HIGHEST, frequencies_of
-from pipeline.spectra import LEVELS, magnitude_bound
+from pipeline.spectra import LEVELS
 from pipeline.store import CLASS_NAMES, FeatureStore, open_store
 from pipeline.variants import CLEAN
-from train.run_folder import Run, write_json
+from train.files import write_json
+from train.run_folder import Run
 
 PROFILES = "profiles.json"
 PICTURES_PER_CLASS = 200
@@ -35,7 +36,7 @@ class ClassProfiles:
     Attributes
     ----------
     frequencies : float64 (P,), middles of the bins, in cycles per pixel
-    mean, deviation : by class name, float64 (P,): of ln(1 + |F|) over the class's pictures
+    mean, deviation : by class name, float64 (P,): of `radial_profile` over the class's pictures
     pictures : by class name, how many they are
     split : that they are from
     """
@@ -67,14 +68,14 @@ def radial_profile(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     frequencies : float64 (P,), middles of the bins, in cycles per pixel
-    profile : float64 (P,), mean of ln(1 + |F|) in each bin, zero frequency left out
+    profile : float64 (P,), mean in each bin, zero frequency left out; logarithmic, from 0 to 1, the most there can be
     """
     height, width = levels.shape[1:]
     bins = min(MOST_BINS, max(2, math.floor(HIGHEST * min(height, width))))
     radius = frequencies_of("magnitude", height, width).ravel()
     number = np.minimum((radius * (bins / HIGHEST)).astype(int), bins - 1)
     number[radius == 0] = bins  # the mean brightness says nothing of texture
-    magnitude = levels[:3].astype(np.float64).mean(axis=0).ravel() * (magnitude_bound(height, width) / (LEVELS - 1))
+    magnitude = levels[:3].astype(np.float64).mean(axis=0).ravel() / (LEVELS - 1)
     counts = np.bincount(number, minlength=bins + 1)[:bins]
     sums = np.bincount(number, magnitude, minlength=bins + 1)[:bins]
     there = counts > 0  # a small picture may have no bin of some frequency

@@ -11,25 +11,10 @@ from data_cards.errors import UserError
 from pipeline.storage import Storage
 from pipeline.store import CLASS_NAMES, SPLITS, FeatureStore, open_store
 from pipeline.variants import CLEAN
+from train.calibrate import Calibration
 from train.detector import Detector
 from train.predict import compute_logits
 from train.run_folder import Run, newest_run, open_run
-
-
-@dataclass(frozen=True)
-class Calibration:  # of runs that carry none
-    temperature: float = 1.0
-    threshold: float = 0.5
-    low: float = 0.5
-    high: float = 0.5
-
-    def probability(self, logits):
-        from train.predict import probability_fake
-
-        return probability_fake(logits / self.temperature)
-
-    def verdict(self, p):
-        return "fake" if p >= self.high else "real"
 
 
 @dataclass(frozen=True)
@@ -199,7 +184,7 @@ def score_samples(
     return Scored(
         {name: values[rows] for name, values in store.columns.items()},
         logits,
-        getattr(detector, "calibration", Calibration()),
+        detector.calibration,
     )
 
 
