@@ -4,7 +4,6 @@ A condition is a variant of the `stress` recipe. Families of one kind of change,
 ordered by strength, so that they make curves.
 """
 
-
 from eval.bootstrap import estimate_mean
 from eval.breakdown import estimate_all
 from eval.score import Scored

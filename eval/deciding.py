@@ -53,7 +53,7 @@ def describe_deciding(
             without.append(np.concatenate([bands, kinds]))
             bar.update()
     named = name_planes(store.settings.features)
-    titles = {kind: named[3 * KINDS.index(kind)].split("_")[0] for kind in detector.kinds}
+    titles = {kind: named[3 * KINDS.index(kind)].split("_")[0].replace("dct", "DCT") for kind in detector.kinds}
     return _describe(part, np.array(whole), np.stack(without), titles)
 
 

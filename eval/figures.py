@@ -84,6 +84,7 @@ def compute_figures(
         "coverage": describe_coverage(scopes[headline]),
         "abstention": describe_abstention(scopes[headline]),
         "shortcuts": describe_shortcuts(scopes[headline].first_of_each_picture(), training),
+        "card": _shorten_card(store.card),
         "audit": training.card["audit"] if training is not None and training.card else None,
         "swap": swap.describe_swap(scored, store, detector, swap_pictures, progress),
         "deciding": deciding.describe_deciding(scopes[headline], rows, store, detector, explain_pictures, progress),
@@ -129,6 +130,15 @@ def _find_warnings(
             "those without leaked pictures do not"
         )
     return warnings
+
+
+def _shorten_card(card: dict | None) -> dict | None:
+    """What of a store's data card stands in a report; None for a store without one."""
+    if card is None:
+        return None
+    kept = ("source", "class", "splits", "pictures", "formats", "width", "height", "quality", "provenance")
+    sources = [{name: one.get(name) for name in kept} for one in card["sources"]]
+    return {name: card[name] for name in ("pictures", "splits", "split_rule", "limits")} | {"sources": sources}
 
 
 def _describe_profiles(run: Run, training: FeatureStore | None) -> dict:

@@ -8,15 +8,15 @@ from markupsafe import Markup
 
 from eval.gallery import Example
 from eval.metrics import METRICS
-from eval.plots import draw_conditions, draw_histogram, draw_roc
-from eval.words import INTERVAL_NOTE, SCOPES, write_score, write_share, write_value
+from eval.plots import draw_conditions, draw_coverage, draw_histogram, draw_reliability, draw_roc
+from eval.plots_frequency import draw_deciding, draw_profiles
+from eval.words import INTERVAL_NOTE, SCOPES, write_score, write_share, write_span, write_value
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_report(report: dict, worst: list[Example], examples: list[Example]) -> str:
-    """The page of a report's figures (as in `report.json`) and its example pictures."""
-    run, store = report["run"]["path"], report["store"]["path"]
+def make_environment() -> Environment:
+    """Templates of this folder, with every text escaped and what all pages write figures with."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -25,20 +25,38 @@ def render_report(report: dict, worst: list[Example], examples: list[Example]) -
         lstrip_blocks=True,
     )
     environment.filters["basename"] = lambda path: PurePath(path).name
-    return environment.get_template("report.html").render(
-        report=report,
-        first=report["scopes"][report["headline"]],
-        metrics=METRICS,
-        scopes=SCOPES,
-        interval_note=INTERVAL_NOTE,
-        score=write_score,
-        value=write_value,
-        share=write_share,
-        # Our own drawings: their only words are our own.
-        roc=Markup(draw_roc(report["roc"])),
-        histogram=Markup(draw_histogram(report["histogram"], report["threshold"]["value"])),
-        curves=Markup(draw_conditions(report["conditions"])),
-        command=f"eval report --run {quote(run)} --store {quote(store)} --split {report['split']}",
-        worst=worst,
-        examples=examples,
+    environment.globals |= {
+        "metrics": METRICS,
+        "scopes": SCOPES,
+        "interval_note": INTERVAL_NOTE,
+        "score": write_score,
+        "value": write_value,
+        "share": write_share,
+        "span": write_span,
+    }
+    return environment
+
+
+def render_report(report: dict, worst: list[Example], examples: list[Example]) -> str:
+    """The page of a report's figures (as in `report.json`) and its example pictures."""
+    run, store = report["run"]["path"], report["store"]["path"]
+    return (
+        make_environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            first=report["scopes"][report["headline"]],
+            card=report["card"],
+            # Our own drawings: their only words are our own.
+            roc=Markup(draw_roc(report["roc"])),
+            histogram=Markup(draw_histogram(report["histogram"], report["threshold"]["value"])),
+            reliability=Markup(draw_reliability(report["reliability"])),
+            coverage=Markup(draw_coverage(report["coverage"])),
+            deciding=Markup("" if "reason" in report["deciding"] else draw_deciding(report["deciding"])),
+            profiles=Markup("" if "reason" in report["profiles"] else draw_profiles(report["profiles"])),
+            curves=Markup(draw_conditions(report["conditions"])),
+            command=f"eval report --run {quote(run)} --store {quote(store)} --split {report['split']}",
+            worst=worst,
+            examples=examples,
+        )
     )

@@ -8,7 +8,8 @@ from eval.words import SCOPES, write_score, write_share
 def format_report(report: dict) -> str:
     """The report's figures (as in `report.json`) as tables, then the summary, where a terminal stops."""
     parts = [report["notice"], _headline(report), _scores(report), _confusion(report)]
-    parts += [_sources(report), _bands(report), _conditions(report), _shortcuts(report["shortcuts"])]
+    parts += [_threshold(report), _sources(report), _bands(report), _conditions(report)]
+    parts += [_shortcuts(report["shortcuts"]), _swap(report["swap"]), _deciding(report["deciding"])]
     parts.append(f"the training set's {report['audit']['words']}" if report["audit"] else None)
     parts += [report["notice"], "\n".join(report["summary"])]
     return "\n\n".join(part for part in parts if part)
@@ -38,6 +39,17 @@ def _confusion(report: dict) -> str:
         [f"is {label}", counts[f"{label}_called_real"], counts[f"{label}_called_fake"]] for label in ("real", "fake")
     ]
     return table(rows, [SCOPES[report["headline"]], "called real", "called fake"])
+
+
+def _threshold(report: dict) -> str:
+    threshold, oracle = report["threshold"], report["threshold"]["oracle"]
+    balanced = report["scopes"][report["headline"]]["scores"]["balanced_accuracy"]["value"]
+    return (
+        f"called fake from probability {threshold['value']:.3f} on, chosen {threshold['chosen']}: balanced accuracy "
+        f"{balanced:.1%}\nunsure between {threshold['low']:.3f} and {threshold['high']:.3f}; the best threshold for "
+        f"these very pictures, {oracle['threshold']:.3f}, which nobody could have known, would have reached "
+        f"{oracle['balanced_accuracy']:.1%}"
+    )
 
 
 def _sources(report: dict) -> str:
@@ -95,3 +107,31 @@ def _shortcuts(baseline: dict) -> str:
         for one in baseline["shortcuts"]
     ]
     return table(rows, ["file properties alone", "AUROC", "95% interval", "accuracy", "95% interval"])
+
+
+def _swap(swap: dict) -> str:
+    if "reason" in swap:
+        return f"no JPEG-swap test: {swap['reason']}"
+    rows = []
+    for name, one in swap["scores"].items():
+        cells = [text for state in ("as_they_are", "saved_alike", "drop") for text in write_score(name, one[state])]
+        rows.append([METRICS[name].title, *cells])
+    counts = ", ".join(f"{count} {name}" for name, count in swap["samples_by_class"].items())
+    headers = ["JPEG-swap test"]
+    headers += [text for state in ("as they are", "saved alike", "drop") for text in (state, "95% interval")]
+    return table(rows, headers) + f"\n{counts}; {swap['how']}"
+
+
+def _deciding(deciding: dict) -> str:
+    if "reason" in deciding:
+        return f"which frequencies decide: {deciding['reason']}"
+    parts = [(f"{one['low']:.3f} to {one['high']:.3f} cycles/pixel", one) for one in deciding["bands"]]
+    parts += [(f"{one['title']} planes", one) for one in deciding["kinds"]]
+    rows = [
+        [name, *write_score("auroc", one["auroc_drop"])]
+        + [f"{one['log_odds_change'][label]['value']:+.2f}" for label in ("real", "fake")]
+        for name, one in parts
+    ]
+    counts = ", ".join(f"{count} {name}" for name, count in deciding["samples_by_class"].items())
+    headers = ["without", "AUROC lost", "95% interval", "log-odds lost, real", "fake"]
+    return table(rows, headers) + f"\n{counts}"

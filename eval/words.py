@@ -18,6 +18,8 @@ FEW_PICTURES = 30
 
 # From this share of wrong verdicts on a class on, the detector calls everything by the other class's name.
 _BLIND = 0.9
+# Upper bounds of the frequencies, in cycles per pixel, that a newcomer would call so.
+_BANDS = ((0.1, "coarse patterns"), (0.3, "middling patterns"), (1.0, "fine patterns"))
 _GUESSING = 0.5  # AUROC of a detector that knows nothing
 
 
@@ -26,7 +28,11 @@ def summarise(report: dict) -> list[str]:
     headline = report["scopes"][report["headline"]]
     sentences = [_tell_mistakes(headline["scores"]), _tell_ranking(headline["scores"]["auroc"])]
     sentences += _tell_shortcuts(headline["scores"]["auroc"], report["shortcuts"])
+    sentences += _tell_swap(report["swap"])
+    sentences += _tell_sources(report["sources"][report["headline"]])
     sentences += _tell_conditions(report["conditions"])
+    sentences += _tell_abstention(report["abstention"])
+    sentences += _tell_deciding(report["deciding"], headline["scores"]["auroc"])
     fewest = min(headline["samples_by_class"].values())
     if fewest < FEW_PICTURES:
         sentences.append(f"Mind the small number: one class has only {_count(fewest, 'test picture')}.")
@@ -62,6 +68,11 @@ def write_score(name: str, estimate: dict) -> tuple[str, str]:
 def write_share(estimate: dict) -> tuple[str, str]:
     """A share of pictures and its interval, in per cent."""
     return write_value(estimate["value"], True), write_interval(estimate, True)
+
+
+def write_span(span: dict | None) -> str:
+    """Least, median and most of a data card's property: 256 · 500 · 964; "none" where there is none."""
+    return " · ".join(f"{span[name]:g}" for name in ("least", "median", "most")) if span else "none"
 
 
 def _tell_mistakes(scores: dict) -> str:
@@ -133,6 +144,83 @@ def _tell_conditions(conditions: list[dict]) -> list[str]:
             whole = "photographs" if words == "generated" else "generated pictures"
             sentences.append(f"After {', '.join(blind)} it calls nearly all {whole} {words}: there it knows nothing.")
     return sentences
+
+
+def _tell_swap(swap: dict) -> list[str]:
+    if "reason" in swap:
+        return []
+    auroc = swap["scores"]["auroc"]
+    before, after, drop = auroc["as_they_are"], auroc["saved_alike"], auroc["drop"]
+    if before["low"] is not None and before["low"] <= _GUESSING:
+        return []  # there was nothing to lose
+    sentence = (
+        "Once both classes are saved alike as JPEG, so that the file no longer tells how it was kept, it finds the "
+        f"generated one in {_of_hundred(after)} of 100 pairs; before, in {100 * before['value']:.0f}."
+    )
+    if drop["low"] is None:
+        return [f"{sentence} Too few pictures to say whether that is less."]
+    if drop["low"] > 0:
+        return [f"{sentence} What is lost was no evidence of a generator that lasts."]
+    return [f"{sentence} No clear loss."]
+
+
+def _tell_sources(sources: list[dict]) -> list[str]:
+    """The generator that is found least and the photographs that raise most alarms, where there are several."""
+    sentences = []
+    for label, words in (
+        ("fake", "Of its generators it finds {source} least: {count} of 100."),
+        ("real", "Of the photographs those of {source} raise most false alarms: {count} of 100."),
+    ):
+        own = [one for one in sources if one["class"] == label]
+        if len(own) < 2:
+            continue
+        worst = min(own, key=lambda one: one["accuracy"]["value"])
+        if worst["accuracy"]["value"] < 1:
+            share = worst["accuracy"] if label == "fake" else _turn_round(worst["accuracy"])
+            sentences.append(words.format(source=worst["source"], count=_of_hundred(share)))
+    return sentences
+
+
+def _turn_round(share: dict) -> dict:
+    """One less a share, with its bounds."""
+    low, high = share["low"], share["high"]
+    return {
+        "value": 1 - share["value"],
+        "low": None if high is None else 1 - high,
+        "high": None if low is None else 1 - low,
+    }
+
+
+def _tell_abstention(abstention: dict) -> list[str]:
+    unsure, mistakes = abstention["unsure"], abstention["mistakes_when_judged"]
+    if not unsure["value"]:
+        return []
+    sentence = f"It says “unsure” of {_of_hundred(unsure)} of 100 pictures"
+    if mistakes["value"] is None:
+        return [f"{sentence}, which is all of them."]
+    return [f"{sentence}; of those that it does judge {_of_hundred(mistakes)} of 100 are wrong."]
+
+
+def _tell_deciding(deciding: dict, auroc: dict) -> list[str]:
+    if "reason" in deciding or (auroc["low"] is not None and auroc["low"] <= _GUESSING):
+        return []
+    most = max(deciding["bands"], key=lambda band: band["auroc_drop"]["value"])
+    drop = most["auroc_drop"]
+    if drop["low"] is None or drop["low"] <= 0:
+        return ["No single band of frequencies decides: without any one of them it does about as well."]
+    return [
+        f"It goes most by {name_band(most['low'], most['high'])}: without them it finds the generated one in "
+        f"{100 * drop['value']:.0f} fewer of 100 pairs (95% interval {100 * drop['low']:.0f} to "
+        f"{100 * drop['high']:.0f})."
+    ]
+
+
+def name_band(low: float, high: float) -> str:
+    """A band of frequencies in words, with the wavelengths that it stands for, in pixels of the fitted picture."""
+    middle = (low + high) / 2
+    kind = next(words for most, words in _BANDS if middle < most)
+    lengths = f"{1 / high:.1f} pixels and more" if low == 0 else f"{1 / high:.1f} to {1 / low:.1f} pixels"
+    return f"{kind} (waves of {lengths})"
 
 
 def _of_hundred(estimate: dict) -> str:

@@ -21,11 +21,11 @@ from pipeline.store import open_store
 QUIET = {"device": "cpu", "progress": False, "explain_pictures": 0}  # that takes longest, and has its own test
 
 
-def report_on(folder, *, store_changes=None, attributes=None, **options):
+def report_on(folder, *, store_changes=None, attributes=None, settings=None, **options):
     """The report of an untrained run on a small store, whose columns may be changed first."""
     store = make_store(folder / "features.zarr", **options)
     change_store(store, store_changes, attributes)
-    return make_report(make_run(folder / "run", store), **QUIET)
+    return make_report(make_run(folder / "run", store), **(QUIET | (settings or {})))
 
 
 def change_store(store, columns=None, attributes=None) -> None:
@@ -39,7 +39,12 @@ def change_store(store, columns=None, attributes=None) -> None:
 def folder(tmp_path_factory):
     """A store of three variants with a run and its report."""
     folder = tmp_path_factory.mktemp("report")
-    report_on(folder, variants=("clean", "jpeg-1", "jpeg-2"), pictures={"train": (12, 12), "test": (9, 7)})
+    report_on(
+        folder,
+        variants=("clean", "jpeg-1", "jpeg-2"),
+        pictures={"train": (12, 12), "test": (9, 7)},
+        settings={"explain_pictures": 4},
+    )
     return folder
 
 
@@ -121,7 +126,8 @@ def test_sources_and_bands_are_parts_of_the_whole(figures):
 
 
 def test_the_same_again_is_the_same(folder, figures, page, tmp_path):
-    again = make_report(folder / "run", out=tmp_path / "new" / "folder", batch_size=32, **QUIET)
+    settings = QUIET | {"explain_pictures": 4, "batch_size": 32}
+    again = make_report(folder / "run", out=tmp_path / "new" / "folder", **settings)
     assert json.loads(again.json.read_text(encoding="utf-8")) == figures
     assert again.html.read_text(encoding="utf-8") == page
     assert sorted(path.name for path in again.json.parent.iterdir()) == ["report.html", "report.json"]
@@ -229,7 +235,7 @@ def estimate(value: float, low: float | None, high: float | None) -> dict:
     return {"value": value, "low": low, "high": high}
 
 
-def words(auroc: dict, alone: dict, lead: dict, pictures: int = 100) -> str:
+def words(auroc: dict, alone: dict, lead: dict, pictures: int = 100, **parts) -> str:
     scores = {
         "auroc": auroc,
         "false_positive_rate": estimate(0.07, 0.03, 0.12),
@@ -240,6 +246,11 @@ def words(auroc: dict, alone: dict, lead: dict, pictures: int = 100) -> str:
             {
                 "headline": "clean",
                 "conditions": [],
+                "swap": {"reason": "none"},
+                "sources": {"clean": []},
+                "abstention": {"unsure": estimate(0, 0, 0), "mistakes_when_judged": estimate(0, 0, 0)},
+                "deciding": {"reason": "none"},
+                **parts,
                 "scopes": {"clean": {"scores": scores, "samples_by_class": {"real": pictures, "fake": 100}}},
                 "shortcuts": {"shortcuts": [{"auroc": alone}], "lead": lead},
             }
@@ -276,6 +287,56 @@ def test_the_summary_says_when_a_score_proves_nothing(auroc, lead, expected):
     assert expected in words(estimate(*auroc), estimate(0.7, 0.6, 0.8), estimate(*lead))
 
 
+def good_words(**parts) -> str:
+    return words(estimate(0.9, 0.85, 0.95), estimate(0.6, 0.5, 0.7), estimate(0.3, 0.2, 0.4), **parts)
+
+
+@pytest.mark.parametrize(
+    ("before", "drop", "expected"),
+    [
+        pytest.param((0.9, 0.85, 0.95), (0.2, 0.1, 0.3), "What is lost was no evidence", id="lost"),
+        pytest.param((0.9, 0.85, 0.95), (0.2, -0.1, 0.3), "No clear loss", id="kept"),
+        pytest.param((0.9, 0.85, 0.95), (0.2, None, None), "Too few pictures to say whether that is less", id="few"),
+        pytest.param((0.5, 0.4, 0.6), (0.2, 0.1, 0.3), None, id="nothing to lose"),
+    ],
+)
+def test_the_summary_tells_what_saving_alike_takes(before, drop, expected):
+    auroc = {"as_they_are": estimate(*before), "saved_alike": estimate(0.7, 0.6, 0.8), "drop": estimate(*drop)}
+    text = good_words(swap={"scores": {"auroc": auroc}})
+    if expected is None:
+        assert "saved alike" not in text
+    else:
+        assert f"in 70 (95% interval 60 to 80) of 100 pairs; before, in 90. {expected}" in text
+
+
+def test_the_summary_names_the_worst_generator_and_the_worst_photographs():
+    sources = [
+        {"source": name, "class": label, "accuracy": estimate(value, value - 0.1, value + 0.1)}
+        for name, label, value in (
+            ("gan", "fake", 0.8),
+            ("sd", "fake", 0.4),
+            ("film", "real", 0.6),
+            ("phone", "real", 0.9),
+        )
+    ]
+    text = good_words(sources={"clean": sources})
+    assert "finds sd least: 40 (95% interval 30 to 50) of 100." in text
+    assert "those of film raise most false alarms: 40 (95% interval 30 to 50) of 100." in text
+    assert "least" not in good_words(sources={"clean": [sources[0], sources[2]]})
+
+
+def test_the_summary_tells_what_it_is_unsure_of_and_what_decides():
+    text = good_words(
+        abstention={"unsure": estimate(0.2, 0.1, 0.3), "mistakes_when_judged": estimate(0.05, 0.01, 0.1)},
+        deciding={"bands": [{"low": 0.4, "high": 0.5, "auroc_drop": estimate(0.2, 0.1, 0.3)}]},
+    )
+    assert "“unsure” of 20 (95% interval 10 to 30) of 100 pictures; of those that it does judge 5 (95%" in text
+    assert "goes most by fine patterns (waves of 2.0 to 2.5 pixels): without them it finds" in text
+    assert "20 fewer of 100 pairs (95% interval 10 to 30)" in text
+    text = good_words(deciding={"bands": [{"low": 0.4, "high": 0.5, "auroc_drop": estimate(0.2, -0.1, 0.3)}]})
+    assert "No single band of frequencies decides" in text
+
+
 # --- page
 
 
@@ -301,7 +362,7 @@ def test_the_page_shows_the_figures_and_loads_nothing(page, figures):
         assert text in parsed.text
     for metric in METRICS.values():
         assert metric.title in parsed.text
-    assert [tag for tag, _ in parsed.tags].count("svg") == 2
+    assert [tag for tag, _ in parsed.tags].count("svg") == 6
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in parsed.tags}
     for _, attributes in parsed.tags:
         for name in ("src", "href", "xlink:href"):
