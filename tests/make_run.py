@@ -15,6 +15,6 @@ def make_run(path: Path, store: FeatureStore | Path, seed: int = 0) -> Path:
     """Write the folder of a run on that store: settings and best weights, as after its first epoch."""
     store = store if isinstance(store, FeatureStore) else open_store(store)
     torch.manual_seed(seed)
-    folder = create_run(TrainSettings(store=store.path, run=str(path)), store)
-    save_weights(Detector(store.mean, store.std), folder, "best")
+    folder = create_run(TrainSettings(store=store.path, run=str(path), stem="strided"), store)
+    save_weights(Detector(store.mean, store.std, stem="strided"), folder, "best")
     return folder

@@ -5,15 +5,17 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from data_cards.errors import UserError
-from train.detector import Detector
-from train.network import ResNet
-from train.normalise import LEAST_DEVIATION, Normaliser
+from data_cards.errors import UsageError, UserError
+from pipeline.settings import FeatureSettings
+from train.detector import Detector, build_detector
+from train.network import LAYERS, ResNet, choose_stem
+from train.normalise import LEAST_DEVIATION, Normaliser, choose_statistics
 from train.predict import predict_logits, predict_probabilities, probability_fake
+from train.settings import NETWORKS, TrainSettings
 from train.weights import load_imagenet_weights
 
 # Of torchvision's resnet18, resnet34 and resnet50 with 1000 classes, as its documentation gives them.
-TORCHVISION_PARAMETERS = {18: 11_689_512, 34: 21_797_672, 50: 25_557_032}
+TORCHVISION_PARAMETERS = {"resnet18": 11_689_512, "resnet34": 21_797_672, "resnet50": 25_557_032}
 
 
 @pytest.fixture(autouse=True)
@@ -21,14 +23,47 @@ def _seeded():
     torch.manual_seed(0)
 
 
-@pytest.mark.parametrize("depth", [18, 34, 50])
-def test_same_size_as_torchvisions(depth):
-    network = ResNet(depth, channels=3, classes=1000)
-    assert sum(parameter.numel() for parameter in network.parameters()) == TORCHVISION_PARAMETERS[depth]
+def count_parameters(network) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("name", TORCHVISION_PARAMETERS)
+def test_same_size_as_torchvisions(name):
+    assert count_parameters(ResNet(name, channels=3, classes=1000)) == TORCHVISION_PARAMETERS[name]
+
+
+def test_the_small_network_is_small():
+    assert 250_000 < count_parameters(ResNet("small", channels=9)) < 350_000
+
+
+def test_a_plain_stem_keeps_the_planes_sides():
+    x, shapes = torch.randn(2, 9, 32, 32), []
+    for name in ("small", "resnet18"):
+        for stem in ("plain", "strided"):
+            network = ResNet(name, stem=stem)
+            network.layer1.register_forward_pre_hook(lambda _, given: shapes.append(given[0].shape[2:]))
+            assert network(x).shape == (2, 2)
+    assert shapes == [(32, 32), (8, 8)] * 2
+
+
+def test_auto_takes_the_stem_by_the_planes_side():
+    assert [choose_stem("auto", side) for side in (32, 64, 65, 512)] == ["plain", "plain", "strided", "strided"]
+    assert choose_stem("strided", 32) == "strided"
+    assert choose_stem("plain", 512) == "plain"
+    assert set(LAYERS) == set(NETWORKS)
+
+
+@pytest.mark.parametrize(
+    ("settings", "side", "kernel"),
+    [({}, 32, 3), ({}, 128, 7), ({"stem": "strided"}, 32, 7), ({"stem": "plain"}, 128, 3), ({"weights": "x"}, 32, 7)],
+)
+def test_the_stem_of_a_run(settings, side, kernel):
+    detector = build_detector(TrainSettings(**settings), FeatureSettings(size=side))
+    assert detector.network.conv1.kernel_size == (kernel, kernel)
 
 
 def test_torchvisions_names():
-    names = set(ResNet(18).state_dict())
+    names = set(ResNet("resnet18").state_dict())
     assert {
         "conv1.weight",
         "bn1.running_mean",
@@ -40,19 +75,19 @@ def test_torchvisions_names():
         "fc.bias",
     } <= names
     assert "layer1.0.downsample.0.weight" not in names
-    assert "layer1.0.downsample.0.weight" in ResNet(50).state_dict()
-    assert ResNet(50).layer2[0].conv2.stride == (2, 2)  # "v1.5"
+    assert "layer1.0.downsample.0.weight" in ResNet("resnet50").state_dict()
+    assert ResNet("resnet50").layer2[0].conv2.stride == (2, 2)  # "v1.5"
 
 
-@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "small"])
 @pytest.mark.parametrize("size", [8, 33, 64])
-def test_shapes(depth, size):
-    network = ResNet(depth, channels=9).eval()
+def test_shapes(name, size):
+    network = ResNet(name, channels=9).eval()
     assert network(torch.randn(2, 9, size, size)).shape == (2, 2)
 
 
 def test_dropout_is_active_only_in_training():
-    network = ResNet(18, dropout=0.5)
+    network = ResNet("resnet18", dropout=0.5)
     x = torch.randn(4, 9, 32, 32)
     network.eval()
     assert torch.equal(network(x), network(x))
@@ -80,6 +115,46 @@ def test_frequencies_that_never_change_stay_small():
     mean, std = np.full((9, 4, 4), 10, np.float32), np.zeros((9, 4, 4), np.float32)
     got = Normaliser(mean, std)(torch.full((1, 9, 4, 4), 12, dtype=torch.uint8))
     assert torch.equal(got, torch.full((1, 9, 4, 4), 2 / LEAST_DEVIATION))
+
+
+def test_normalising_by_plane():
+    rng = np.random.default_rng(0)
+    levels = rng.normal(rng.uniform(50, 200, (9, 8, 8)), 5, (4000, 9, 8, 8))
+    mean, std = choose_statistics(
+        levels.mean(axis=0).astype(np.float32), levels.std(axis=0).astype(np.float32), "channel"
+    )
+    assert mean.shape == std.shape == (9, 8, 8)
+    np.testing.assert_allclose(mean[:, 3, 5], levels.mean(axis=(0, 2, 3)), rtol=1e-4)
+    np.testing.assert_allclose(std[:, 1, 0], levels.std(axis=(0, 2, 3)), rtol=1e-4)
+
+
+def test_no_normalising_maps_the_levels_range():
+    mean, std = choose_statistics(np.full((9, 2, 2), 77, np.float32), np.full((9, 2, 2), 5, np.float32), "none")
+    got = Normaliser(mean, std)(torch.tensor([0, 128, 255], dtype=torch.uint8)[:, None, None, None].expand(3, 9, 2, 2))
+    np.testing.assert_allclose(got[:, 4, 1, 1], [-1, 0, 127 / 128])
+
+
+@pytest.mark.parametrize(("dtype", "angles"), [("uint8", [0, 64, 128, 224]), ("float16", [-128.0, 64.0, 127.5, -0.25])])
+def test_phase_as_cosine_and_sine(dtype, angles):
+    blank = np.zeros((9, 8, 8), np.float32)
+    detector = Detector(blank, blank + 10, "small", kinds=("phase", "dct"), phase="cos-sin")
+    assert detector.inputs == ("phase",) * 6 + ("dct",) * 3
+    levels = np.zeros((4, 6, 8, 8), dtype)
+    levels[:, :3] = np.array(angles, dtype)[:, None, None, None]
+    levels[:, 3:] = 20
+    values = detector.normalise(torch.from_numpy(levels)).numpy()
+    turn = np.array(angles, np.float64)[:, None, None, None] * 2 * np.pi / 256
+    np.testing.assert_allclose(values[:, :3], np.broadcast_to(2**0.5 * np.cos(turn), (4, 3, 8, 8)), atol=1e-5)
+    np.testing.assert_allclose(values[:, 3:6], np.broadcast_to(2**0.5 * np.sin(turn), (4, 3, 8, 8)), atol=1e-5)
+    np.testing.assert_allclose(values[:, 6:], 2)
+    assert detector(torch.from_numpy(levels)).shape == (4, 2)
+
+
+def test_averaged_features_have_no_angles():
+    features = FeatureSettings(size=64, estimator="averaged")
+    with pytest.raises(UsageError, match="phase cos-sin: averaged features hold no angles; give --phase raw"):
+        build_detector(TrainSettings(phase="cos-sin"), features)
+    assert build_detector(TrainSettings(), features).normalise.mean.shape == (9, 32, 32)
 
 
 def test_statistics_travel_with_the_weights():
@@ -141,8 +216,8 @@ def test_no_features_give_no_scores(detector):
 # --- ImageNet weights
 
 
-def imagenet_like(depth=18):
-    return {name: value.clone() for name, value in ResNet(depth, channels=3, classes=1000).state_dict().items()}
+def imagenet_like(name="resnet18"):
+    return {name: value.clone() for name, value in ResNet(name, channels=3, classes=1000).state_dict().items()}
 
 
 def save(weights, path):
@@ -157,7 +232,7 @@ def save(weights, path):
 def test_weights_keep_the_output_for_a_grey_input(tmp_path, name):
     weights = imagenet_like()
     path = save(weights, tmp_path / name)
-    network, original = ResNet(18, channels=9), ResNet(18, channels=3, classes=1000)
+    network, original = ResNet("resnet18", channels=9), ResNet("resnet18", channels=3, classes=1000)
     fresh = network.fc.weight.clone()
     load_imagenet_weights(network, path)
     original.load_state_dict(weights)
@@ -169,9 +244,15 @@ def test_weights_keep_the_output_for_a_grey_input(tmp_path, name):
     assert torch.equal(network.fc.weight, fresh)
 
 
+def test_weights_do_not_fit_a_plain_stem(tmp_path):
+    path = save(imagenet_like(), tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=r"conv1.weight has shape \(64, 9, 7, 7\), .*give --stem strided"):
+        load_imagenet_weights(ResNet("resnet18", stem="plain"), path)
+
+
 def test_weights_of_old_files_without_counters(tmp_path):
     weights = {name: v for name, v in imagenet_like().items() if not name.endswith("num_batches_tracked")}
-    load_imagenet_weights(ResNet(18), save(weights, tmp_path / "old.pth"))
+    load_imagenet_weights(ResNet("resnet18"), save(weights, tmp_path / "old.pth"))
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +261,7 @@ def wrong_files(tmp_path_factory):
     (folder / "text.pth").write_text("hello")
     (folder / "text.safetensors").write_text("hello")
     (folder / "empty.pth").write_bytes(b"")
-    save(imagenet_like(34), folder / "deeper.pth")
+    save(imagenet_like("resnet34"), folder / "deeper.pth")
     save({"a": torch.zeros(2)}, folder / "other.safetensors")
     torch.save([1, 2], folder / "list.pth")
     torch.save({"model": Normaliser(np.zeros(1), np.ones(1))}, folder / "module.pth")  # would need to run code
@@ -199,13 +280,13 @@ def wrong_files(tmp_path_factory):
         ("empty.pth", "cannot be read as weights"),
         ("module.pth", "cannot be read as weights"),
         ("list.pth", "holds no named tensors"),
-        ("other.safetensors", "not the weights of a ResNet-18"),
-        ("deeper.pth", "give --depth 34"),
+        ("other.safetensors", "not the weights of a resnet18"),
+        ("deeper.pth", "give --network resnet34"),
         ("narrow.safetensors", r"conv1.weight has shape \(64, 1, 7, 7\)"),
     ],
 )
 def test_wrong_weights(wrong_files, name, message):
-    network = ResNet(18)
+    network = ResNet("resnet18")
     before = {key: value.clone() for key, value in network.state_dict().items()}
     with pytest.raises(UserError, match=message) as caught:
         load_imagenet_weights(network, wrong_files / name)

@@ -16,7 +16,8 @@ from train.rows import choose_rows
 from train.run_folder import load_detector, open_run
 from train.settings import TrainSettings
 
-SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--epochs", "1", "--threads", "2"]
+SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--epochs", "1", "--threads", "2",
+         "--network", "small"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

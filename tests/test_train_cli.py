@@ -15,7 +15,7 @@ from make_store import make_store
 from train.cli import cli
 from train.settings import TrainSettings
 
-SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--epochs", "1"]
+SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--epochs", "1", "--network", "small"]
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_defaults_and_output(call, tmp_path):
     make_store(tmp_path / "features.zarr")
     result = call(*SMALL)
     assert result.exit_code == 0, result.output
-    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["001-resnet18-32px"]
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["001-small-32px"]
     for text in ("best epoch", "validation loss", "validation accuracy", "next: eval report --run runs/001-"):
         assert text in result.stdout
     assert "epoch 1/1" in result.stderr
@@ -52,7 +52,7 @@ def test_defaults_and_output(call, tmp_path):
     result = call("--resume", "--json")
     assert result.exit_code == 0
     summary = json.loads(result.stdout)
-    assert summary["run"] == "runs/002-resnet18-32px"
+    assert summary["run"] == "runs/002-small-32px"
     assert summary["epochs"] == summary["best_epoch"] == 1
 
 
@@ -87,14 +87,14 @@ def take_and_interrupt(*arguments):
     os.kill(os.getpid(), signal.SIGINT)
     return take_step(*arguments)
 epoch.take_step = take_and_interrupt
-sys.argv = ["train", "run", "--batch-size", "8"]
+sys.argv = ["train", "run", "--batch-size", "8", "--network", "small"]
 main()
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 128 + signal.SIGINT, done.stderr
     assert done.stderr.splitlines()[-1] == (
-        "stopped in epoch 1, after 1 of 3 steps; go on with `train run --resume --run runs/001-resnet18-32px`"
+        "stopped in epoch 1, after 1 of 3 steps; go on with `train run --resume --run runs/001-small-32px`"
     )
     assert "Traceback" not in done.stderr
 
@@ -166,7 +166,7 @@ def test_other_places_that_cannot_be_a_run_folder(call, tmp_path):
     assert_refused(call(*SMALL, "--run", "file/below"), 2, "file/below: cannot be made")
     assert_refused(call(*SMALL, "--run", "full"), 2, "full: the folder is not empty")
     (tmp_path / "runs").write_text("x")
-    assert_refused(call(*SMALL), 2, "runs/001-resnet18-32px: cannot be made")
+    assert_refused(call(*SMALL), 2, "runs/001-small-32px: cannot be made")
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder that even root cannot write to")
@@ -210,8 +210,10 @@ def test_full_disk(call, tmp_path, monkeypatch):
 def test_wrong_weights_leave_no_run(call, tmp_path):
     make_store(tmp_path / "features.zarr")
     (tmp_path / "weights.pth").write_text("x")
-    assert_refused(call(*SMALL, "--weights", "weights.pth"), 1, "weights.pth: cannot be read as weights")
-    assert_refused(call(*SMALL, "--weights", "absent.pth"), 1, "absent.pth: no such file")
+    assert_refused(
+        call(*SMALL, "--network", "resnet18", "--weights", "weights.pth"), 1, "weights.pth: cannot be read as weights"
+    )
+    assert_refused(call(*SMALL, "--network", "resnet18", "--weights", "absent.pth"), 1, "absent.pth: no such file")
     assert not (tmp_path / "runs").exists()
 
 
@@ -234,7 +236,7 @@ def assert_refused_after_start(result, status: int, *texts: str) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--epochs", "0"], ["--lr", "-1"], ["--depth", "20"], ["--batch-size", "many"], ["--dropout", "1"]],
+    [["--epochs", "0"], ["--lr", "-1"], ["--network", "vgg"], ["--batch-size", "many"], ["--dropout", "1"]],
 )
 def test_senseless_options(call, arguments):
     assert call(*arguments).exit_code == 2

@@ -18,7 +18,7 @@ from train.settings import TrainSettings
 from train.stopping import Stopped, StopSignals
 
 EPOCHS, STEPS = 2, 3  # steps an epoch
-SMALL = {"epochs": EPOCHS, "batch_size": 8, "device": "cpu", "precision": "float32", "threads": 2}
+SMALL = {"epochs": EPOCHS, "batch_size": 8, "device": "cpu", "precision": "float32", "threads": 2, "network": "small"}
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,8 @@ def take_and_die(training, levels, rows, step):
 epoch.take_step = take_and_die
 import sys
 sys.argv = ["train", "run", "--store", {str(store)!r}, "--run", {str(path)!r}, "--epochs", "{EPOCHS}",
-            "--batch-size", "8", "--device", "cpu", "--precision", "float32", "--save-minutes", "0"]
+            "--batch-size", "8", "--device", "cpu", "--precision", "float32", "--network", "small",
+            "--save-minutes", "0"]
 main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])

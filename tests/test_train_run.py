@@ -22,7 +22,8 @@ from train.predict import compute_logits, probability_fake, score_rows
 from train.run_folder import load_detector, newest_run, open_run
 from train.settings import TrainSettings
 
-SMALL = {"batch_size": 8, "device": "cpu", "precision": "float32", "threads": 2}
+SMALL = {"batch_size": 8, "device": "cpu", "precision": "float32", "threads": 2, "network": "small"}
+EPOCHS = 8
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def store(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, store):
     path = tmp_path_factory.mktemp("run") / "one"
-    train(TrainSettings(store=str(store), run=str(path), epochs=3, **SMALL))
+    train(TrainSettings(store=str(store), run=str(path), epochs=EPOCHS, **SMALL))
     return open_run(path)
 
 
@@ -51,7 +52,7 @@ def test_the_folder_holds_everything(run):
 
 def test_settings_and_store_are_recorded(run, store):
     opened = open_store(store)
-    assert run.settings == TrainSettings(store=str(store), run=str(run.path), epochs=3, **SMALL)
+    assert run.settings == TrainSettings(store=str(store), run=str(run.path), epochs=EPOCHS, **SMALL)
     assert run.build_settings == opened.settings
     assert run.store_fingerprint == opened.fingerprint
     assert run.store_path == str(store.resolve())
@@ -64,7 +65,7 @@ def test_history(run):
     with open(run.path / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == HISTORY_COLUMNS
-    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert [row["epoch"] for row in rows] == [str(number) for number in range(1, EPOCHS + 1)]
     assert run.history[2]["val_loss"] == float(rows[2]["val_loss"])
 
 
@@ -152,9 +153,9 @@ def test_weights_file_is_the_start(store, tmp_path):
     from train.network import ResNet
 
     torch.manual_seed(5)
-    weights = ResNet(18, channels=3, classes=1000).state_dict()
+    weights = ResNet("resnet18", channels=3, classes=1000).state_dict()
     save_file(weights, tmp_path / "imagenet.safetensors")
-    settings = {**SMALL, "weights": str(tmp_path / "imagenet.safetensors")}
+    settings = {**SMALL, "network": "resnet18", "weights": str(tmp_path / "imagenet.safetensors")}
     train(TrainSettings(store=str(store), run=str(tmp_path / "run"), epochs=1, lr=1e-12, **settings))
     trained = load_file(tmp_path / "run" / "last.safetensors")["network.layer3.1.conv2.weight"]
     torch.testing.assert_close(trained, weights["layer3.1.conv2.weight"], rtol=0, atol=1e-6)

@@ -24,7 +24,18 @@ from train.settings import OF_THE_MACHINE, TrainSettings
         ({"dropout": 1.0}, "dropout 1.0: expected 0 or more, below 1"),
         ({"label_smoothing": -0.1}, "label smoothing -0.1"),
         ({"patience": -1}, "patience -1"),
-        ({"depth": 19}, "depth 19: expected one of 18, 34, 50"),
+        ({"network": "vgg"}, "network vgg: expected one of resnet18, resnet34, resnet50, small"),
+        ({"stem": "deep"}, "stem deep: expected one of auto, strided, plain"),
+        ({"normalise": "batch"}, "normalise batch: expected one of frequency, channel, none"),
+        ({"phase": "polar"}, "phase polar: expected one of raw, cos-sin"),
+        ({"ema": 1.0}, "ema 1.0: expected 0 or more, below 1"),
+        ({"mixup": -0.1}, "mixup -0.1: expected at least 0"),
+        ({"band_masking": 1.0}, "band masking 1.0: expected 0 or more, below 1"),
+        ({"kind_dropout": math.nan}, "kind dropout nan: expected 0 or more, below 1"),
+        ({"kind_dropout": 0.1, "channels": "dct"}, "kind dropout 0.1: only dct is fed; give two kinds or leave it out"),
+        ({"flips": 1.5}, "flips 1.5: expected 0 to 1"),
+        ({"phase": "cos-sin", "channels": "magnitude,dct"}, "phase cos-sin: the planes fed are magnitude,dct"),
+        ({"weights": "a.pth", "network": "small"}, "weights: there are none for the small network"),
         ({"seed": -1}, "seed -1"),
         ({"device": "tpu"}, "device tpu: expected one of"),
         ({"precision": "float16"}, "precision float16"),
@@ -41,7 +52,7 @@ def test_senseless_values_are_refused(values, message):
 
 
 def test_settings_survive_json():
-    settings = TrainSettings(lr=0.1, run="runs/x", depth=50)
+    settings = TrainSettings(lr=0.1, run="runs/x", network="resnet50", flips=0.5)
     assert TrainSettings.from_json(settings.as_json()) == settings
 
 
@@ -80,7 +91,7 @@ def test_short_runs_have_a_learning_rate(epochs, warmup):
 
 
 def test_weight_decay_spares_biases_and_batch_norm():
-    network = ResNet(18)
+    network = ResNet("resnet18")
     decayed, spared = make_optimiser(network, TrainSettings(weight_decay=0.1)).param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
     names = {id(parameter): name for name, parameter in network.named_parameters()}

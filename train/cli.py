@@ -7,7 +7,8 @@ import click
 from click.core import ParameterSource
 
 from data_cards.console import CommandGroup, print_json, table
-from train.settings import DEPTHS, DEVICES, ON_BAD_SAMPLE, PRECISIONS, VARIANTS_PER_EPOCH, TrainSettings
+from train import settings as allowed
+from train.settings import TrainSettings
 
 _DEFAULTS = {field.name: field.default for field in fields(TrainSettings)}
 
@@ -49,14 +50,24 @@ def cli() -> None:
 @_setting("--dropout", help="Dropout before the last layer.")
 @_setting("--label-smoothing", help="Label smoothing of the training loss.")
 @_setting("--patience", help="Stop after so many epochs without a better validation loss; 0: never.")
-@_setting("--depth", click.Choice([str(depth) for depth in DEPTHS]), "ResNet-18, 34 or 50.")
+@_setting("--ema", help="Decay of the running average of the weights, such as 0.999; 0: none.", metavar="DECAY")
+@_setting("--mixup", help="Alpha of the Beta distribution that samples are mixed by; 0: none.", metavar="ALPHA")
+@_setting("--band-masking", help="Hide a band of frequencies up to this share of all; 0: none.", metavar="SHARE")
+@_setting("--kind-dropout", help="Probability of each kind of planes to be hidden.", metavar="P")
+@_setting("--flips", help="Share of samples that are mirrored left to right.", metavar="SHARE")
+@_setting("--normalise", click.Choice(allowed.NORMALISE), "By the statistics of each frequency, each plane, or none.")
+@_setting("--phase", click.Choice(allowed.PHASES), "Phase as it is stored, or as its cosine and sine.")
+@_setting("--network", click.Choice(allowed.NETWORKS), "A ResNet, or a small network with 0.3 million parameters.")
+@_setting("--stem", click.Choice(allowed.STEMS), "auto: plain, which keeps small planes' sides, up to 64 bins.")
 @_setting("--weights", str, "ImageNet weights to start from (.safetensors or .pth).", "FILE")
-@_setting("--variants-per-epoch", click.Choice(VARIANTS_PER_EPOCH), "Variants of each picture an epoch.")
+@_setting("--variants-per-epoch", click.Choice(allowed.VARIANTS_PER_EPOCH), "Variants of each picture an epoch.")
 @_setting("--seed", help="Of first weights, order and dropout.")
-@_setting("--device", click.Choice(DEVICES), "Where to train.")
-@_setting("--precision", click.Choice(PRECISIONS), "auto: bf16 where the hardware is good at it.")
+@_setting("--device", click.Choice(allowed.DEVICES), "Where to train.")
+@_setting("--precision", click.Choice(allowed.PRECISIONS), "auto: bf16 where the hardware is good at it.")
 @_setting("--threads", help="Threads that read the store.")
-@_setting("--on-bad-sample", click.Choice(ON_BAD_SAMPLE), "End at a sample that cannot be read, or leave it out.")
+@_setting(
+    "--on-bad-sample", click.Choice(allowed.ON_BAD_SAMPLE), "End at a sample that cannot be read, or leave it out."
+)
 @_setting("--save-minutes", help="Minutes between saved states within an epoch.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_context
@@ -72,7 +83,6 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
       train run --epochs 10 --batch-size 16 --run runs/first
       train run --resume --run runs/first
     """
-    values["depth"] = int(values["depth"])
     from train import loop  # loads PyTorch, which `--help` need not wait for
     from train.run_folder import newest_run
     from train.stopping import Stopped

@@ -7,10 +7,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.store import KINDS
+from data_cards.errors import UsageError
+from pipeline.settings import FeatureSettings
+from pipeline.store import KINDS, PLANES
 from train.calibrate import Calibration
-from train.network import ResNet
-from train.normalise import Normaliser
+from train.network import ResNet, choose_stem
+from train.normalise import Normaliser, choose_statistics
+from train.settings import TrainSettings
 
 
 class Detector(nn.Module):
@@ -21,12 +24,16 @@ class Detector(nn.Module):
     Parameters
     ----------
     mean, std : float32 (9, H, W), the store's statistics, in levels
-    kinds : of planes that it is fed, in the store's order
-    depth : of the ResNet: 18, 34 or 50
+    network : name of the network, see `train.network.LAYERS`
     dropout : before the last layer, while training
+    kinds : of planes that it is fed, in the store's order
+    stem : "auto", "strided" or "plain"
+    phase : "raw" levels, or "cos-sin" of them, which are two planes for one
 
     Attributes
     ----------
+    planes : numbers of the store's planes that it is fed
+    inputs : kind of each plane that the normaliser gives the network, in their order
     calibration : how its logits are read; saved with the weights
     """
 
@@ -34,15 +41,22 @@ class Detector(nn.Module):
         self,
         mean: np.ndarray | torch.Tensor,
         std: np.ndarray | torch.Tensor,
-        depth: int = 18,
+        network: str = "resnet18",
         dropout: float = 0.0,
         kinds: Sequence[str] = KINDS,
+        stem: str = "auto",
+        phase: str = "raw",
     ):
         super().__init__()
         self.kinds = tuple(kinds)
         self.planes = [3 * KINDS.index(kind) + colour for kind in kinds for colour in range(3)]
-        self.normalise = Normaliser(mean[self.planes], std[self.planes])
-        self.network = ResNet(depth, channels=len(self.planes), classes=2, dropout=dropout)
+        waves = phase == "cos-sin" and "phase" in kinds
+        self.inputs = tuple(kind for kind in kinds for _ in range(6 if waves and kind == "phase" else 3))
+        first = 3 * self.kinds.index("phase") if waves else 0
+        self.normalise = Normaliser(mean[self.planes], std[self.planes], (first, first + 2) if waves else None)
+        self.network = ResNet(
+            network, channels=len(self.inputs), classes=2, dropout=dropout, stem=choose_stem(stem, mean.shape[-1])
+        )
         self.calibration = Calibration()
         self.to(memory_format=torch.channels_last)
 
@@ -63,3 +77,30 @@ class Detector(nn.Module):
 
     def forward(self, levels: torch.Tensor) -> torch.Tensor:
         return self.network(self.normalise(levels))
+
+
+def build_detector(
+    settings: TrainSettings,
+    features: FeatureSettings,
+    mean: np.ndarray | None = None,
+    std: np.ndarray | None = None,
+) -> Detector:
+    """The detector of a run with first weights, on the CPU.
+
+    Parameters
+    ----------
+    features : what its store was built with
+    mean, std : float32 (9, H, W), the store's statistics, in levels; None where saved ones will take their place
+
+    Raises
+    ------
+    UsageError : a setting that these features cannot have
+    """
+    if settings.phase == "cos-sin" and features.estimator == "averaged":
+        raise UsageError("phase cos-sin: averaged features hold no angles; give --phase raw")
+    if mean is None or std is None:
+        mean = std = np.zeros((len(PLANES), features.side, features.side), dtype=np.float32)
+    # ImageNet's weights are those of the strided stem.
+    stem = "strided" if settings.stem == "auto" and settings.weights is not None else settings.stem
+    mean, std = choose_statistics(mean, std, settings.normalise)
+    return Detector(mean, std, settings.network, settings.dropout, settings.kinds, stem, settings.phase)

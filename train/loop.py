@@ -17,7 +17,7 @@ import torch
 
 from data_cards.errors import UsageError, UserError
 from pipeline.store import open_store
-from train.detector import Detector
+from train.detector import build_detector
 from train.device import pick_device, pick_precision
 from train.epoch import Training, run_epoch
 from train.optimise import make_optimiser
@@ -114,7 +114,7 @@ def _prepare(settings: TrainSettings, stop: StopSignals) -> Training:
     store = open_store(settings.store)
     rows = choose_rows(store, settings)
     torch.manual_seed(settings.seed)  # the first weights are made on the CPU, the same for every device
-    detector = Detector(store.mean, store.std, settings.depth, settings.dropout, settings.kinds).to(device)
+    detector = build_detector(settings, store.settings.features, store.mean, store.std).to(device)
     return Training(
         settings=settings,
         store=store,
@@ -170,7 +170,7 @@ def _announce(training: Training) -> None:
         return
     onwards = "" if position.epoch == 1 and not position.batch else f"; goes on in epoch {position.epoch}"
     click.echo(
-        f"{training.folder}: ResNet-{settings.depth} on {training.device} in {precision}; "
+        f"{training.folder}: {settings.network} on {training.device} in {precision}; "
         f"{pictures:,} training pictures ({len(rows.train):,} samples), "
         f"{len(rows.val):,} validation samples{onwards}",
         err=True,

@@ -1,7 +1,8 @@
-"""ResNet-18, 34 and 50 for any number of input channels, with torchvision's parameter names.
+"""ResNets for any number of input channels, with torchvision's parameter names, and one for small planes.
 
 He et al., "Deep residual learning for image recognition", 2015; the stride of a bottleneck
-stands in its 3x3 convolution, as in torchvision ("ResNet v1.5"), whose weights so fit.
+stands in its 3x3 convolution, as in torchvision ("ResNet v1.5"), whose weights so fit. The plain
+stem is theirs for CIFAR's 32 x 32 pixels: no resolution is lost before the first layer.
 """
 
 import torch
@@ -57,12 +58,21 @@ class Bottleneck(nn.Module):
         return self.relu(x + shortcut)
 
 
-# Depth: kind of block, and how many in each of the four layers.
+# Name: kind of block, channels of the first layer (each further one has twice as many), and blocks in each layer.
 LAYERS = {
-    18: (BasicBlock, (2, 2, 2, 2)),
-    34: (BasicBlock, (3, 4, 6, 3)),
-    50: (Bottleneck, (3, 4, 6, 3)),
+    "resnet18": (BasicBlock, 64, (2, 2, 2, 2)),
+    "resnet34": (BasicBlock, 64, (3, 4, 6, 3)),
+    "resnet50": (Bottleneck, 64, (3, 4, 6, 3)),
+    "small": (BasicBlock, 32, (1, 1, 1)),
 }
+PLAIN_UP_TO = 64  # side of the planes, in bins, from which on "auto" takes the strided stem
+
+
+def choose_stem(stem: str, side: int) -> str:
+    """The stem that "auto" stands for with planes of that side: "plain" for small ones, else "strided"."""
+    if stem != "auto":
+        return stem
+    return "plain" if side <= PLAIN_UP_TO else "strided"
 
 
 class ResNet(nn.Module):
@@ -70,25 +80,35 @@ class ResNet(nn.Module):
 
     Parameters
     ----------
-    depth : 18, 34 or 50
+    name : one of `LAYERS`
     channels : of the input
     classes : number of outputs
     dropout : share of the pooled features dropped before the last layer while training
+    stem : "strided" quarters the sides before the first layer (7x7 convolution and pooling, both of stride 2);
+        "plain" keeps them (3x3 convolution), for small planes
     """
 
-    def __init__(self, depth: int = 18, channels: int = 9, classes: int = 2, dropout: float = 0.0):
+    def __init__(
+        self,
+        name: str = "resnet18",
+        channels: int = 9,
+        classes: int = 2,
+        dropout: float = 0.0,
+        stem: str = "strided",
+    ):
         super().__init__()
-        block, counts = LAYERS[depth]
-        self.depth = depth
-        self.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(64)
+        block, first, counts = LAYERS[name]
+        self.name = name
+        strided = stem == "strided"
+        self.conv1 = _convolve(channels, first, 7, stride=2) if strided else _convolve(channels, first, 3)
+        self.bn1 = nn.BatchNorm2d(first)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        inputs = 64
-        for number, count in enumerate(counts, start=1):
-            width = 64 * 2 ** (number - 1)
-            layer = _make_layer(block, inputs, width, count, stride=1 if number == 1 else 2)
-            self.add_module(f"layer{number}", layer)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if strided else nn.Identity()
+        inputs = first
+        self.layers = [f"layer{number}" for number in range(1, len(counts) + 1)]
+        for number, (layer, count) in enumerate(zip(self.layers, counts, strict=True)):
+            width = first * 2**number
+            self.add_module(layer, _make_layer(block, inputs, width, count, stride=2 if number else 1))
             inputs = width * block.expansion
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(dropout)
@@ -99,7 +119,8 @@ class ResNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        for layer in self.layers:
+            x = getattr(self, layer)(x)
         return self.fc(self.dropout(self.avgpool(x).flatten(1)))
 
 

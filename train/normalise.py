@@ -3,6 +3,8 @@
 The statistics are buffers, so they are saved with the weights: a run needs no store to predict.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
@@ -12,16 +14,45 @@ from torch import nn
 LEAST_DEVIATION = 1.0
 
 
+def choose_statistics(mean: np.ndarray, std: np.ndarray, normalise: str) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation to normalise by, both float32 (C, H, W), from those of every frequency.
+
+    Parameters
+    ----------
+    mean, std : float32 (C, H, W), in levels
+    normalise : "frequency", as they are; "channel", one mean and deviation over all of a plane's values, by the
+        law of total variance; "none", the levels' range 0..256 as -1..1 whatever the store holds
+    """
+    if normalise == "frequency":
+        return mean, std
+    if normalise == "none":
+        return np.full_like(mean, 128), np.full_like(std, 128)
+    whole = mean.mean(axis=(1, 2), dtype=np.float64, keepdims=True)
+    variance = (std.astype(np.float64) ** 2 + (mean - whole) ** 2).mean(axis=(1, 2), keepdims=True)
+    return tuple(np.broadcast_to(values, mean.shape).astype(np.float32) for values in (whole, np.sqrt(variance)))
+
+
 class Normaliser(nn.Module):
     """(levels - mean) / deviation: uint8 or float16 (B, C, H, W) to float32 of the same shape.
+
+    Angles may take two planes each instead, sqrt(2) times the cosine and sine: no jump between pi and -pi,
+    and deviation 1 where all angles are as likely.
 
     Parameters
     ----------
     mean, std : float32 (C, H, W), in levels 0..255; deviations below one level count as one
+    angles : first and last of the planes that are cosine and sine of angles (level k is 2 pi k / 256) instead; the
+        cosines stand in these planes' place, with the sines behind them
     """
 
-    def __init__(self, mean: np.ndarray | torch.Tensor, std: np.ndarray | torch.Tensor):
+    def __init__(
+        self,
+        mean: np.ndarray | torch.Tensor,
+        std: np.ndarray | torch.Tensor,
+        angles: tuple[int, int] | None = None,
+    ):
         super().__init__()
+        self.angles = angles
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).clone())
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).clone())
 
@@ -32,4 +63,9 @@ class Normaliser(nn.Module):
                 f"(batch, {', '.join(map(str, self.mean.shape))}) as this detector was trained on"
             )
         values = (levels.float() - self.mean) / self.std.clamp_min(LEAST_DEVIATION)
+        if self.angles is not None:
+            first, last = self.angles
+            angle = levels[:, first : last + 1].float() * (2 * math.pi / 256)
+            waves = [math.sqrt(2) * angle.cos(), math.sqrt(2) * angle.sin()]
+            values = torch.cat([values[:, :first], *waves, values[:, last + 1 :]], dim=1)
         return values.contiguous(memory_format=torch.channels_last)

@@ -19,13 +19,13 @@ import zarr
 
 from data_cards.errors import UsageError, UserError
 from pipeline.settings import BuildSettings
-from pipeline.store import PLANES, FeatureStore
+from pipeline.store import FeatureStore
 from pipeline.versions import program_version
 from train.checkpoint import BEST as BEST
 from train.checkpoint import LAST as LAST
 from train.checkpoint import load_weights, weights_file
 from train.checkpoint import save_weights as save_weights
-from train.detector import Detector
+from train.detector import Detector, build_detector
 from train.device import pick_device
 from train.files import whole_file as whole_file
 from train.files import write_json
@@ -168,14 +168,12 @@ def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector
     """
     if which not in (BEST, LAST):
         raise UsageError(f"weights {which}: expected {BEST} or {LAST}")
-    side = run.build_settings.features.side
-    empty = np.zeros((len(PLANES), side, side), dtype=np.float32)
-    detector = Detector(empty, empty, run.settings.depth, run.settings.dropout, run.settings.kinds)
+    detector = build_detector(run.settings, run.build_settings.features)
     load_weights(detector, run.path, which)
     return detector.to(pick_device(device)).eval()
 
 
-def _make_folder(settings: TrainSettings, size: int) -> Path:
+def _make_folder(settings: TrainSettings, side: int) -> Path:
     if settings.run is not None:
         path = Path(settings.run)
         if (path / SETTINGS).exists():
@@ -188,7 +186,7 @@ def _make_folder(settings: TrainSettings, size: int) -> Path:
         return path
     number = 1 + max((_number(path) for path in RUNS.iterdir()), default=0) if RUNS.is_dir() else 1
     while True:  # another run may take the number at the same moment
-        path = RUNS / f"{number:03}-resnet{settings.depth}-{size}px"
+        path = RUNS / f"{number:03}-{settings.network}-{side}px"
         try:
             _make(path, exist_ok=False)
             return path

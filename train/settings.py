@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass, fields
 from data_cards.errors import UsageError
 from pipeline.store import KINDS
 
-DEPTHS = (18, 34, 50)
+NETWORKS = ("resnet18", "resnet34", "resnet50", "small")
+STEMS = ("auto", "strided", "plain")
+NORMALISE = ("frequency", "channel", "none")
+PHASES = ("raw", "cos-sin")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bf16")
 VARIANTS_PER_EPOCH = ("1", "all")
@@ -38,7 +41,15 @@ class TrainSettings:
     dropout : share of the pooled features that is dropped before the last layer, 0 to below 1
     label_smoothing : 0 to below 1, in the training loss only
     patience : epochs without a better validation loss after which the run stops; 0 never stops it
-    depth : ResNet-18, 34 or 50
+    ema : decay of the running average of the weights, which validates and is kept; 0 takes the weights themselves
+    mixup : alpha of the Beta distribution that shares of mixed samples are drawn from; 0 mixes none
+    band_masking : widest band of radial frequency that is hidden, as a share of all frequencies; 0 hides none
+    kind_dropout : probability of each kind of planes to be hidden from a sample, never all of them
+    flips : share of samples whose planes become those of the mirrored picture
+    normalise : mean and deviation of each "frequency", of each "channel", or "none"
+    phase : "raw" levels, or "cos-sin" of the angle
+    network : "resnet18", "resnet34", "resnet50", or "small" with 0.3 million parameters
+    stem : "strided", "plain" for small planes, or "auto" by the planes' side
     weights : file of ImageNet weights to start from (.safetensors or .pth); None starts from scratch
     variants_per_epoch : "1" draws one variant of each picture an epoch; "all" takes every one
     seed : of first weights, order and dropout, 0 or more
@@ -61,7 +72,15 @@ class TrainSettings:
     dropout: float = 0.3
     label_smoothing: float = 0.05
     patience: int = 6
-    depth: int = 18
+    ema: float = 0.0
+    mixup: float = 0.0
+    band_masking: float = 0.0
+    kind_dropout: float = 0.0
+    flips: float = 0.0
+    normalise: str = "frequency"
+    phase: str = "raw"
+    network: str = "resnet18"
+    stem: str = "auto"
     weights: str | None = None
     variants_per_epoch: str = "1"
     seed: int = 0
@@ -82,9 +101,12 @@ class TrainSettings:
         _at_least("save minutes", self.save_minutes, 0)
         if not 0 < self.lr < float("inf"):
             raise UsageError(f"learning rate {self.lr}: expected a number above 0, such as 0.001")
-        for name, share in (("dropout", self.dropout), ("label smoothing", self.label_smoothing)):
-            if not 0 <= share < 1:
-                raise UsageError(f"{name} {share}: expected 0 or more, below 1")
+        for name in ("dropout", "label_smoothing", "ema", "band_masking", "kind_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name.replace('_', ' ')} {getattr(self, name)}: expected 0 or more, below 1")
+        if not 0 <= self.flips <= 1:
+            raise UsageError(f"flips {self.flips}: expected 0 to 1")
+        _at_least("mixup", self.mixup, 0)
         for kind in self.channels.split(","):
             _one_of("channels", kind, KINDS)
         for condition in self.where:
@@ -92,7 +114,18 @@ class TrainSettings:
             if not (equals and value and column in CHOOSABLE):
                 raise UsageError(f"where {condition}: expected COLUMN=VALUE, a column of {', '.join(CHOOSABLE)}")
         _one_of("on bad sample", self.on_bad_sample, ON_BAD_SAMPLE)
-        _one_of("depth", self.depth, DEPTHS)
+        for name, allowed in (("network", NETWORKS), ("stem", STEMS), ("normalise", NORMALISE), ("phase", PHASES)):
+            _one_of(name, getattr(self, name), allowed)
+        if self.kind_dropout and len(self.kinds) == 1:
+            raise UsageError(
+                f"kind dropout {self.kind_dropout}: only {self.channels} is fed; give two kinds or leave it out"
+            )
+        if self.phase == "cos-sin" and "phase" not in self.kinds:
+            raise UsageError(f"phase cos-sin: the planes fed are {self.channels}; add phase or leave it out")
+        if self.weights is not None and self.network == "small":
+            raise UsageError(
+                "weights: there are none for the small network; give a ResNet with --network or leave it out"
+            )
         _one_of("device", self.device, DEVICES)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("variants per epoch", self.variants_per_epoch, VARIANTS_PER_EPOCH)

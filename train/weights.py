@@ -35,15 +35,17 @@ def load_imagenet_weights(network: ResNet, path: str | Path) -> None:
     unknown = sorted(given.keys() - wanted)
     if missing or unknown:
         names = f"lacks {missing[0]}" if missing else f"has {unknown[0]}, which is not known"
-        raise UserError(f"{path}: not the weights of a ResNet-{network.depth}: {names}; {_advise(given)}")
+        raise UserError(f"{path}: not the weights of a {network.name}: {names}; {_advise(given)}")
     kernels = given["conv1.weight"]
     if kernels.ndim == 4 and kernels.shape[1] == 3:
         given["conv1.weight"] = _tile(kernels, own["conv1.weight"].shape[1])
     for name, value in given.items():
         if value.shape != own[name].shape:
+            other_stem = value.shape[2:] != own[name].shape[2:] and name == "conv1.weight"
+            advice = "give --stem strided" if other_stem else _advise(given)
             raise UserError(
                 f"{path}: {name} has shape {tuple(value.shape)}, expected {tuple(own[name].shape)} "
-                f"for a ResNet-{network.depth}; {_advise(given)}"
+                f"for this {network.name}; {advice}"
             )
     network.load_state_dict({**own, **given})
 
@@ -71,15 +73,15 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _advise(given: dict[str, torch.Tensor]) -> str:
-    """Which depth the file would fit, by its number of tensors' names."""
+    """Which network the file would fit, by its tensors' names."""
     names = {name for name in given if not name.endswith("num_batches_tracked")}
-    for depth in LAYERS:
+    for network in LAYERS:
         with torch.device("meta"):  # shapes only, no memory
             fitting = {
                 name
-                for name in ResNet(depth).state_dict()
+                for name in ResNet(network).state_dict()
                 if not name.startswith("fc.") and not name.endswith("num_batches_tracked")
             }
         if names == fitting:
-            return f"these are a ResNet-{depth}'s: give --depth {depth}"
+            return f"these are a {network}'s: give --network {network}"
     return _EXPECTED
