@@ -164,3 +164,10 @@ def _list_rows(scored: Scored, store: FeatureStore) -> list[dict]:
         }
         for number, path in enumerate(locate_pictures(scored, store))
     ]
+
+
+def leave_out_rows(figures: object) -> object:
+    """The figures without the lists of each picture's own scores, which are long."""
+    if isinstance(figures, dict):
+        return {name: leave_out_rows(value) for name, value in figures.items() if name != "rows"}
+    return [leave_out_rows(value) for value in figures] if isinstance(figures, list) else figures

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from eval.gallery import Example
 from eval.metrics import METRICS
-from eval.plots import draw_conditions, draw_coverage, draw_histogram, draw_reliability, draw_roc
+from eval.plots import draw_conditions, draw_coverage, draw_histogram, draw_reliability, draw_roc, draw_runs
 from eval.plots_frequency import draw_deciding, draw_profiles
 from eval.words import INTERVAL_NOTE, SCOPES, write_score, write_share, write_span, write_value
 
@@ -58,5 +58,23 @@ def render_report(report: dict, worst: list[Example], examples: list[Example]) -
             command=f"eval report --run {quote(run)} --store {quote(store)} --split {report['split']}",
             worst=worst,
             examples=examples,
+        )
+    )
+
+
+def render_comparison(comparison: dict) -> str:
+    """The page of a comparison's figures (as in `comparison.json`)."""
+    runs = comparison["runs"]
+    stores = {run["store"]["path"] for run in runs}
+    named = f" --store {quote(*stores)}" if len(stores) == 1 else ""
+    return (
+        make_environment()
+        .get_template("comparison.html")
+        .render(
+            report=comparison,
+            plot=Markup(draw_runs([run["scores"]["auroc"] for run in runs], [run["name"] for run in runs])),
+            command="eval report "
+            + " ".join(f"--run {quote(run['path'])}" for run in runs)
+            + f"{named} --split {comparison['split']}",
         )
     )

@@ -112,6 +112,21 @@ def draw_coverage(coverage: dict) -> str:
         return as_svg(figure, "Mistakes against the share of pictures judged")
 
 
+def draw_runs(estimates: list[dict], names: list[str]) -> str:
+    """The AUROC of each run with its interval as SVG, the runs by number, since names may be long or hold anything."""
+    with mpl.rc_context({**STYLE, "svg.hashsalt": "runs"}):
+        figure, axes = new_figure(5.2, 0.6 + 0.42 * len(names))
+        for place, one in enumerate(estimates):
+            if one["low"] is not None:
+                axes.plot([one["low"], one["high"]], [place, place], color=INK, lw=1.6)
+            axes.plot([as_number(one["value"])], [place], color=FAKE, marker="o", ms=8)
+        axes.axvline(0.5, color=FAINT, lw=1.2, ls="--")
+        axes.set(xlabel="AUROC", yticks=range(len(names)), yticklabels=[f"{n + 1}." for n in range(len(names))])
+        axes.invert_yaxis()
+        axes.grid(axis="x", alpha=0.6, lw=0.6)
+        return as_svg(figure, "AUROC of each run")
+
+
 def draw_conditions(conditions: list[dict]) -> str:
     """Scores against strength, a panel for each kind of change, as SVG; empty without conditions.
 

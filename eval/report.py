@@ -67,7 +67,7 @@ def make_report(
     opened = find_run(run)
     tested = find_store(opened, store)
     rows = find_rows(tested, split)
-    folder = _make_folder(opened.path if out is None else Path(out))
+    folder = make_folder(opened.path if out is None else Path(out))
     detector = load_detector(opened, device)
     scored = score_samples(opened, detector, tested, rows, batch_size=batch_size, threads=threads, progress=progress)
     figures = compute_figures(
@@ -96,7 +96,8 @@ def make_report(
     return report
 
 
-def _make_folder(path: Path) -> Path:
+def make_folder(path: Path) -> Path:
+    """The folder for a report, made where it is not there."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:

@@ -15,6 +15,35 @@ def format_report(report: dict) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def format_comparison(comparison: dict) -> str:
+    """A comparison's figures (as in `comparison.json`) as tables, then the summary."""
+    runs = comparison["runs"]
+    counts = ", ".join(f"{count} {name}" for name, count in comparison["samples_by_class"].items())
+    scores = []
+    for name, metric in METRICS.items():
+        scores.append([metric.title, *(text for run in runs for text in write_score(name, run["scores"][name]))])
+    parts = [
+        comparison["notice"],
+        f"{comparison['split']} split, pictures that all runs can be scored on: {counts}",
+        table(scores, ["score"] + [text for run in runs for text in (run["name"], "95% interval")]),
+    ]
+    for one in comparison["differences"]:
+        rows = [
+            [
+                metric.title,
+                *write_score(name, one["scores"][name]),
+                "yes" if one["scores"][name]["real"] else "not clear",
+            ]
+            for name, metric in METRICS.items()
+        ]
+        interval = f"{100 * comparison['intervals']['level_of_differences']:.3g}% interval"
+        parts.append(table(rows, [f"{one['first']} less {one['second']}", "difference", interval, "real?"]))
+    for run in runs:
+        parts += [f"{run['name']}:", _shortcuts(run["shortcuts"]), _swap(run["swap"])]
+    parts += [comparison["notice"], "\n".join(comparison["summary"])]
+    return "\n\n".join(part for part in parts if part)
+
+
 def _headline(report: dict) -> str:
     first = report["scopes"][report["headline"]]
     counts = ", ".join(f"{count} {name}" for name, count in first["samples_by_class"].items())

@@ -62,6 +62,7 @@ def test_json_is_that_of_the_file_without_the_rows(call, run_folder, tmp_path):
     written = json.loads((tmp_path / "elsewhere" / "report.json").read_text(encoding="utf-8"))
     assert printed.pop("files") == {"json": "elsewhere/report.json", "html": "elsewhere/report.html"}
     assert len(written.pop("rows")) == 24
+    assert len(written["deciding"].pop("rows")) == 12
     assert printed == written
     assert not (run_folder / "report.json").exists()
 

@@ -1,0 +1,183 @@
+"""Runs side by side: which pictures are compared, what counts as a real difference, and the page."""
+
+import json
+
+import numpy as np
+import pytest
+import zarr
+from click.testing import CliRunner
+from make_run import make_run
+from make_store import make_store
+from test_metrics import score_with_sklearn
+
+from data_cards.errors import UsageError, UserError
+from eval.cli import cli
+from eval.compare import compare_runs
+from eval.metrics import METRICS
+from eval.words_compare import summarise_comparison
+from pipeline.store import open_store
+
+QUIET = {"device": "cpu", "progress": False}
+
+
+def change(store, **columns) -> None:
+    group = zarr.open_group(store, mode="r+")
+    for name, edit in columns.items():
+        group[name][:] = edit(group[name][:])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three runs on one store, and the comparison of them."""
+    folder = tmp_path_factory.mktemp("compare")
+    store = make_store(
+        folder / "a.zarr", variants=("clean", "jpeg-1"), pictures={"train": (8, 8), "test": (20, 16)}, size=16
+    )
+    for seed, name in enumerate("abc"):
+        make_run(folder / name, store, seed=seed)
+    compare_runs([folder / name for name in "abc"], **QUIET)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def figures(folder) -> dict:
+    return json.loads((folder / "a" / "comparison.json").read_text(encoding="utf-8"))
+
+
+def test_every_run_is_scored_on_the_same_pictures(figures, folder):
+    assert [run["name"] for run in figures["runs"]] == ["a", "b", "c"]
+    assert figures["samples_by_class"] == {"real": 20, "fake": 16}
+    labels = np.array([row["label"] == "fake" for row in figures["rows"]])
+    for run in figures["runs"]:
+        scores = np.array([row["runs"][run["name"]]["probability_fake"] for row in figures["rows"]])
+        expected = score_with_sklearn(labels, scores, run["threshold"]["value"])
+        assert {name: one["value"] for name, one in run["scores"].items()} == pytest.approx(expected, abs=1e-9)
+        assert run["shortcuts"]["shortcuts"]
+        assert "not at hand" in run["swap"]["reason"]
+
+
+def test_differences_are_those_of_the_scores_with_wider_intervals_for_more_pairs(figures, folder, tmp_path):
+    scores = {run["name"]: run["scores"] for run in figures["runs"]}
+    assert [(one["first"], one["second"]) for one in figures["differences"]] == [("a", "b"), ("a", "c"), ("b", "c")]
+    for one in figures["differences"]:
+        for name in METRICS:
+            lead = scores[one["first"]][name]["value"] - scores[one["second"]][name]["value"]
+            assert one["scores"][name]["value"] == pytest.approx(lead, abs=1e-9)
+    assert figures["intervals"]["level_of_differences"] == pytest.approx(1 - 0.05 / 3)
+    pair = compare_runs([folder / "a", folder / "b"], out=tmp_path, **QUIET).figures
+    alone, among = pair["differences"][0]["scores"]["auroc"], figures["differences"][0]["scores"]["auroc"]
+    assert alone["value"] == among["value"]
+    assert among["low"] < alone["low"] < alone["high"] < among["high"]
+
+
+def test_the_same_weights_do_not_differ(folder, tmp_path):
+    make_run(tmp_path / "twin", folder / "a.zarr", seed=0)
+    found = compare_runs([folder / "a", tmp_path / "twin"], out=tmp_path, **QUIET).figures
+    assert all(one["value"] == 0 and not one["real"] for one in found["differences"][0]["scores"].values())
+    assert "not clear" in found["summary"][0]
+
+
+def test_pictures_of_one_store_only_and_pictures_trained_on_are_left_out(folder, tmp_path):
+    own = open_store(folder / "a.zarr")
+    tests = own.rows("test", "clean")
+    hashes = own.columns["sha256"]
+    other = make_store(tmp_path / "other.zarr", seed=9, pictures={"train": (4, 4), "test": (12, 10)}, size=16)
+    rows = open_store(other).rows("test")
+
+    def edit(old):
+        # Test pictures of the first store, but for the first of each class.
+        old = np.array([f"f{value[1:]}" for value in old], dtype=object)
+        labels = open_store(other).columns["label"]
+        for label in (0, 1):
+            mine = [row for row in tests if own.columns["label"][row] == label]
+            theirs = [row for row in rows if labels[row] == label]
+            for place, row in enumerate(theirs[1:]):
+                old[row] = hashes[mine[place]]
+        return old
+
+    change(other, sha256=edit)
+    # A test picture is a near-duplicate of one that the second run is trained on.
+    leaked = int(next(row for row in rows[1:] if open_store(other).columns["label"][row] == 0))
+    change(other, group=lambda old: np.where(np.arange(len(old)) == leaked, old[0], old))
+    make_run(tmp_path / "second", other, seed=5)
+    found = compare_runs([folder / "a", tmp_path / "second"], out=tmp_path, **QUIET).figures
+    assert found["samples_by_class"] == {"real": 10, "fake": 9}
+    assert found["left_out"] == {"not_in_all_stores": 36 + 22 - 2 * 20, "trained_on": 1}
+    assert any("1 pictures, or near-duplicates of them, were in a run's training" in one for one in found["warnings"])
+    labels = own.columns["label"][[list(hashes).index(row["sha256"]) for row in found["rows"]]]
+    assert [row["label"] == "fake" for row in found["rows"]] == labels.astype(bool).tolist()
+
+
+def test_refused(folder, tmp_path):
+    def refuse(words: str, runs, kind=UserError, **options) -> None:
+        with pytest.raises(kind, match=words):
+            compare_runs(runs, out=tmp_path / "none", **(QUIET | options))
+        assert not (tmp_path / "none").exists()
+
+    refuse("expected at least two", [folder / "a"], kind=UsageError)
+    refuse("a: named twice", [folder / "a", folder / "a"], kind=UsageError)
+    refuse(
+        "split train: runs are compared on pictures that none",
+        [folder / "a", folder / "b"],
+        split="train",
+        kind=UsageError,
+    )
+    other = make_store(tmp_path / "other.zarr", seed=3, size=16)
+    change(other, sha256=lambda old: [f"e{value[1:]}" for value in old])
+    make_run(tmp_path / "second", other)
+    refuse("test splits have no picture in common", [folder / "a", tmp_path / "second"])
+    change(other, sha256=lambda old: [f"0{value[1:]}" for value in old], label=lambda old: 1 - old)
+    refuse("not so in .*other.zarr", [folder / "a", tmp_path / "second"])
+    only = make_store(tmp_path / "only.zarr", variants=("jpeg-1",), size=16)
+    make_run(tmp_path / "third", only)
+    refuse("only.zarr: holds no picture as it is", [folder / "a", tmp_path / "third"])
+
+
+def test_one_store_for_all_and_a_run_whose_own_is_gone(folder, tmp_path):
+    moved = make_store(tmp_path / "gone.zarr", seed=4, size=16)
+    make_run(tmp_path / "second", moved)
+    moved.rename(tmp_path / "moved.zarr")
+    found = compare_runs([folder / "a", tmp_path / "second"], folder / "a.zarr", out=tmp_path, **QUIET).figures
+    assert found["pictures"] == 36
+    assert any("the store that second was trained on is gone" in one for one in found["warnings"])
+    assert "none of them was trained" not in (tmp_path / "comparison.html").read_text()
+
+
+def test_page_and_terminal_say_the_same(folder, figures):
+    page = (folder / "a" / "comparison.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    result = CliRunner().invoke(
+        cli, ["report", "--device", "cpu", *(text for name in "abc" for text in ("--run", str(folder / name)))]
+    )
+    assert result.exit_code == 0, result.output
+    for sentence in figures["summary"]:
+        assert sentence in result.stdout
+        assert sentence in page
+    assert "a less b" in result.stdout
+    refused = CliRunner().invoke(
+        cli, ["report", "--run", str(folder / "a"), "--run", str(folder / "b"), "--explain-pictures", "3"]
+    )
+    assert refused.exit_code == 2
+    assert refused.stderr == (
+        "error: --explain-pictures: what decides is measured for one run at a time; leave it out\n"
+    )
+
+
+def summary(value: float, low: float, high: float) -> list[str]:
+    real = low > 0 or high < 0
+    scores = {name: {"value": 0, "low": -0.1, "high": 0.1, "real": False} for name in METRICS}
+    scores["auroc"] = {"value": value, "low": low, "high": high, "real": real}
+    scores["brier"] = {"value": -0.05, "low": -0.08, "high": -0.02, "real": True}
+    samples = {"real": 50, "fake": 50}
+    return summarise_comparison(
+        {"differences": [{"first": "new", "second": "old", "scores": scores}], "samples_by_class": samples}
+    )
+
+
+def test_words_name_the_better_run_only_where_it_is_clear():
+    clear = summary(0.05, 0.01, 0.09)
+    assert clear[0].startswith("new tells generated pictures better than old")
+    assert "finds +5.0 more than old (interval +1.0 to +9.0). That difference is real." in clear[0]
+    assert clear[1] == "Also real, new against old: Brier score -0.050 (-0.080 to -0.020)."
+    assert summary(-0.05, -0.09, -0.01)[0].startswith("old tells generated pictures better than new")
+    assert summary(0.05, -0.01, 0.11)[0].startswith("Whether new or old tells generated pictures better is not clear")
