@@ -1,21 +1,29 @@
-"""Verdicts on picture files: the same features as the build's, the run's best network."""
+"""Verdicts on files, many or few: the same features as the build's, the run's best network.
+
+Files are read, decoded and made into features by threads, several batches ahead of the network, and
+verdicts come out one by one in the order of the files: neither waits for the other, and memory holds
+a bounded number of features however many files there are.
+"""
 
 import os
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from data_cards.console import progress as show_progress
-from data_cards.decode import SUFFIXES
 from data_cards.errors import PictureError, UsageError
-from eval.metrics import THRESHOLD, give_verdict
-from pipeline.features import features_of_file
-from train.predict import predict_probabilities
+from eval.inputs import Input, find_inputs, read_bounded
+from eval.judge import CHECKS, MOST_CROPS, Judgement, Looks, decide, look_at, score_levels
+from pipeline.features import decode_for_features
+from pipeline.settings import BuildSettings, FeatureSettings
+from train.detector import Detector
 from train.run_folder import Run, load_detector
+
+_BYTES_AHEAD = 1 << 30  # of features that wait for the network
 
 
 @dataclass(frozen=True)
@@ -25,92 +33,159 @@ class Verdict:
     Attributes
     ----------
     path : as it was given, or found in a folder that was given
-    verdict : "real" or "fake"; None where the file cannot be judged
-    probability_fake : the detector's score, 0 to 1; None likewise
+    judgement : None where the file cannot be judged
     error : why it cannot be judged, else None
     """
 
     path: str
-    verdict: str | None = None
-    probability_fake: float | None = None
+    judgement: Judgement | None = None
     error: str | None = None
 
+    @property
+    def verdict(self) -> str | None:
+        """ "real", "fake" or "unsure"; None where the file cannot be judged."""
+        return None if self.judgement is None else self.judgement.verdict
+
+    @property
+    def probability_fake(self) -> float | None:
+        """The calibrated probability; None where the file cannot be judged."""
+        return None if self.judgement is None else self.judgement.probability_fake
+
     def as_json(self) -> dict:
-        """Plain values: either verdict and score, or the error."""
-        if self.error is not None:
+        """Plain values: either what is said of it, or the error."""
+        if self.judgement is None:
             return {"path": self.path, "error": self.error}
-        return {"path": self.path, "verdict": self.verdict, "probability_fake": self.probability_fake}
+        said = self.judgement
+        return {
+            "path": self.path,
+            "verdict": said.verdict,
+            "probability_fake": said.probability_fake,
+            "why": said.why,
+            "crops": said.crops,
+            "checks": said.checks,
+        }
 
 
-def predict_files(
-    run: Run,
-    paths: Sequence[str | Path],
-    *,
-    device: str = "auto",
-    batch_size: int = 16,
-    threshold: float = THRESHOLD,
-    progress: bool = True,
-) -> list[Verdict]:
-    """Judge picture files, and those in folders, in the order given.
+@dataclass(frozen=True)
+class _Prepared:
+    """A file on its way to the network: its features, or why there are none."""
+
+    path: str
+    looks: tuple[Looks, ...] = ()
+    error: str | None = None
+
+
+def predict_files(run: Run, paths: Iterable[str | Path], *, progress: bool = True, **options: object) -> list[Verdict]:
+    """Judge files, and those in folders or matched by globs, in the order given.
 
     Parameters
     ----------
     run : whose best weights and feature settings are used
-    paths : files; a folder stands for every picture below it, sorted
-    device : "auto", "cpu", "cuda" or "mps"
-    batch_size : pictures in memory at a time
-    threshold : from which on a picture is called fake
+    paths : as `eval.inputs.find_inputs` takes them
+    progress : show a bar on stderr
+    options : as `iterate_verdicts` takes them
+    """
+    return list(iterate_verdicts(run, find_inputs(paths), progress=progress, **options))
 
-    Returns
-    -------
-    One verdict a file; what cannot be judged has its `error` set.
+
+def iterate_verdicts(
+    run: Run,
+    inputs: Sequence[Input],
+    *,
+    device: str = "auto",
+    batch_size: int = 16,
+    quick: bool = False,
+    threads: int | None = None,
+    progress: bool = False,
+) -> Iterator[Verdict]:
+    """Judge files one after the other; what cannot be judged has its `error` set.
+
+    Parameters
+    ----------
+    device : "auto", "cpu", "cuda" or "mps"
+    batch_size : samples that the network scores at a time
+    quick : leave out `eval.judge.CHECKS`, which make three further sets of features of each picture
+    threads : that make features; None: as many as there are processors
+
+    Raises
+    ------
+    UserError : the weights are missing or damaged, or give no finite scores
     """
     if batch_size < 1:
         raise UsageError(f"batch size {batch_size}: expected at least 1")
     detector = load_detector(run, device)
-    settings = run.build_settings
+    threads = threads or os.cpu_count() or 1
+    checks = () if quick else CHECKS
+    ahead = _count_ahead(run.build_settings.features, threads, batch_size, 1 + len(checks))
 
-    def read(path: str) -> np.ndarray | PictureError:
+    def prepare(one: Input) -> _Prepared:
+        if one.error is not None:
+            return _Prepared(one.path, error=one.error)
         try:
-            if Path(path).is_dir():
-                raise PictureError("a folder without a picture in it")
-            return features_of_file(path, settings.features, settings.max_pixels)
+            return _prepare_picture(one.path, run.build_settings, checks)
         except PictureError as error:
-            return error
+            return _Prepared(one.path, error=str(error))
 
-    files = [file for path in paths for file in expand_path(path)]
-    verdicts = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool, _bar(len(files), progress) as bar:
-        for start in range(0, len(files), batch_size):
-            batch = files[start : start + batch_size]
-            found = list(pool.map(read, batch))
-            usable = [features for features in found if not isinstance(features, PictureError)]
-            scores = iter(predict_probabilities(detector, np.stack(usable), batch_size) if usable else ())
-            for path, features in zip(batch, found, strict=True):
-                if isinstance(features, PictureError):
-                    verdicts.append(Verdict(path, error=str(features)))
-                else:
-                    score = float(next(scores))
-                    verdicts.append(Verdict(path, give_verdict(score, threshold), score))
-            bar.update(len(batch))
-    return verdicts
+    with show_progress(what="judging", unit="files", total=len(inputs)) as bar:
+        bar.disable = bar.disable or not progress or len(inputs) < 2
+        prepared = _map_ahead(prepare, inputs, threads, ahead)
+        for one, logits in _score(detector, prepared, batch_size):
+            yield _conclude(one, logits, detector)
+            bar.update()
 
 
-def expand_path(path: str | Path) -> list[str]:
-    """The path itself; for a folder the pictures below it, sorted, or the folder where there are none."""
-    if not os.path.isdir(path):
-        return [str(path)]
-    found = sorted(
-        str(file)
-        for file in Path(path).rglob("*")
-        if file.suffix.lower() in SUFFIXES
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(path).parts)
-    )
-    return found or [str(path)]
+def _prepare_picture(path: str, settings: BuildSettings, checks: Sequence) -> _Prepared:
+    picture = decode_for_features(read_bounded(path), settings.features, settings.max_pixels)
+    return _Prepared(path, (look_at(picture, settings.features, checks),))
 
 
-def _bar(total: int, progress: bool) -> tqdm:
-    bar = show_progress(what="judging", unit="pictures", total=total)
-    bar.disable = bar.disable or not progress or total < 2
-    return bar
+def _count_ahead(settings: FeatureSettings, threads: int, batch_size: int, looks: int) -> int:
+    """How many files are prepared ahead: enough for the network's next batches, bounded in bytes."""
+    crops = MOST_CROPS if settings.fit == "crop" else 1
+    bytes_each = looks * crops * 9 * settings.side**2 * np.dtype(settings.dtype).itemsize
+    return max(2, min(threads + 2 * batch_size, _BYTES_AHEAD // bytes_each))
+
+
+def _map_ahead(function, items: Iterable, threads: int, ahead: int) -> Iterator:
+    """Results in the order of the items; at most `ahead` of them are under way or wait."""
+    waiting: deque[Future] = deque()
+    pool = ThreadPoolExecutor(min(threads, ahead))
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _score(
+    detector: Detector, prepared: Iterable[_Prepared], batch_size: int
+) -> Iterator[tuple[_Prepared, list[np.ndarray]]]:
+    """Each file with the logits of each of its looks; samples of several files share the network's batches."""
+    group, samples = [], 0
+    for one in prepared:
+        group.append(one)
+        samples += sum(len(looks.levels) for looks in one.looks)
+        if max(samples, len(group)) >= batch_size:
+            yield from _score_group(detector, group, batch_size)
+            group, samples = [], 0
+    yield from _score_group(detector, group, batch_size)
+
+
+def _score_group(
+    detector: Detector, group: list[_Prepared], batch_size: int
+) -> Iterator[tuple[_Prepared, list[np.ndarray]]]:
+    levels = [looks.levels for file in group for looks in file.looks]
+    logits = score_levels(detector, np.concatenate(levels), batch_size) if levels else np.zeros((0, 2))
+    parts = iter(np.split(logits, np.cumsum([len(one) for one in levels])[:-1])) if levels else iter(())
+    for file in group:
+        yield file, [next(parts) for _ in file.looks]
+
+
+def _conclude(one: _Prepared, logits: list[np.ndarray], detector: Detector) -> Verdict:
+    if one.error is not None:
+        return Verdict(one.path, error=one.error)
+    return Verdict(one.path, decide(logits[0], one.looks[0], detector.calibration))

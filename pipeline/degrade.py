@@ -65,6 +65,11 @@ def crop_middle(picture: Image.Image, share: float) -> Image.Image:
     return picture.crop((left, top, left + width, top + height))
 
 
+def crop_corner(picture: Image.Image, share: float) -> Image.Image:
+    """The upper left corner, with that share of both sides, at least one pixel."""
+    return picture.crop((0, 0, *(max(round(side * share), 1) for side in picture.size)))
+
+
 STEPS: dict[str, Callable[..., Image.Image]] = {
     "jpeg": save_jpeg,
     "webp": save_webp,
@@ -74,6 +79,7 @@ STEPS: dict[str, Callable[..., Image.Image]] = {
     "blur": blur,
     "noise": add_noise,
     "crop": crop_middle,
+    "crop-corner": crop_corner,
 }
 
 

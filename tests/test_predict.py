@@ -13,7 +13,8 @@ from PIL import Image
 
 from data_cards.errors import UsageError
 from eval.cli import cli, predict
-from eval.predict import expand_path, predict_files
+from eval.inputs import find_inputs, list_folder
+from eval.predict import predict_files
 from eval.report import make_report
 from eval.words import SIMULATION_NOTICE
 from pipeline.build import build_store
@@ -22,6 +23,7 @@ from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.store import open_store
 from train.run_folder import open_run
 
+KEYS = ["checks", "crops", "path", "probability_fake", "verdict", "why"]
 SETTINGS = BuildSettings(FeatureSettings(size=32))
 
 
@@ -66,7 +68,7 @@ def test_scores_are_those_of_the_report(folder):
         assert verdict.path == row["path"]
         # The same features; rounding may differ with the batch that a picture stands in.
         assert verdict.probability_fake == pytest.approx(row["probability_fake"], abs=1e-5)
-        assert verdict.verdict == ("fake" if row["probability_fake"] >= 0.5 else "real")
+        assert (verdict.probability_fake >= 0.5) == (row["probability_fake"] >= 0.5)
 
 
 def test_the_report_shows_the_pictures(folder):
@@ -93,16 +95,16 @@ def test_table_and_json(call):
     assert "probability fake" in result.stdout
     lines = result.stdout.splitlines()[2:]
     assert [line.split()[0] for line in lines] == names
-    assert {line.split()[1] for line in lines} <= {"real", "fake"}
+    assert {line.split()[1] for line in lines} <= {"real", "fake", "unsure"}
     found = json.loads(call(*names, "--json", "--run", "runs/001").stdout)
-    assert [sorted(one) for one in found] == [["path", "probability_fake", "verdict"]] * 2
+    assert [sorted(one) for one in found] == [KEYS] * 2
     assert [one["path"] for one in found] == names
     assert [f"{one['probability_fake']:.3f}" for one in found] == [line.split()[2] for line in lines]
 
 
 def test_order_batches_and_repeats_change_nothing(folder):
     run = open_run(folder / "runs" / "001")
-    files = expand_path(folder / "pictures" / "test")
+    files = list_folder(folder / "pictures" / "test")
     options = {"device": "cpu", "progress": False}
     once = {one.path: one for one in predict_files(run, files, batch_size=1, **options)}
     again = predict_files(run, [*reversed(files), files[0]], batch_size=7, **options)
@@ -118,9 +120,9 @@ def test_a_folder_stands_for_its_pictures(folder, tmp_path):
     (tmp_path / "b").mkdir()
     for name in ("c.PNG", "b/a.jpg", "a.webp", "notes.txt", ".hidden/x.png", ".x.png"):
         (tmp_path / name).touch()
-    assert expand_path(tmp_path) == [str(tmp_path / name) for name in ("a.webp", "b/a.jpg", "c.PNG")]
-    assert expand_path(tmp_path / "notes.txt") == [str(tmp_path / "notes.txt")]
-    assert expand_path(tmp_path / "absent") == [str(tmp_path / "absent")]
+    assert list_folder(tmp_path) == [str(tmp_path / name) for name in ("a.webp", "b/a.jpg", "c.PNG")]
+    names = [str(tmp_path), str(tmp_path / "notes.txt"), str(tmp_path / "absent")]
+    assert [one.path for one in find_inputs(names)] == [*list_folder(tmp_path), *names[1:]]
 
 
 def test_what_cannot_be_judged_is_named_and_the_rest_judged(call, folder, tmp_path):
@@ -141,7 +143,7 @@ def test_what_cannot_be_judged_is_named_and_the_rest_judged(call, folder, tmp_pa
     result = call("--json", *bad, good)
     assert result.exit_code == 1
     found = json.loads(result.stdout)
-    assert [sorted(one) for one in found] == [["error", "path"]] * 4 + [["path", "probability_fake", "verdict"]]
+    assert [sorted(one) for one in found] == [["error", "path"]] * 4 + [KEYS]
     assert [one["path"] for one in found] == [*bad, good]
 
 

@@ -1,0 +1,133 @@
+"""One picture to a word: looks at several crops, and whether the word outlives what the web does to pictures.
+
+A picture is looked at once, or, where features are those of a crop of native pixels and the picture
+holds at least two crops each way, on five fixed crops: the middle and the middles of the quarters.
+The logits of the crops are averaged, which averages the log-odds.
+
+The word is the calibration's, "unsure" within its band. It is "unsure" too where one of `CHECKS`,
+done to the picture as it was decoded, moves it to the other side of the threshold. All go the
+one way of features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image
+
+from data_cards.errors import UserError
+from pipeline.degrade import apply_steps
+from pipeline.features import features_of_variants
+from pipeline.fit import explain_misfit
+from pipeline.settings import FeatureSettings
+from pipeline.variants import CLEAN, Variant
+from train.calibrate import Calibration
+from train.detector import Detector
+from train.predict import predict_logits
+
+# Nothing in them is drawn, so a picture meets the same ones each time.
+CHECKS = (
+    Variant("JPEG 90", ({"do": "jpeg", "quality": 90, "subsampling": "4:2:0"},), before_fit=True),
+    Variant("JPEG 75", ({"do": "jpeg", "quality": 75, "subsampling": "4:2:0"},), before_fit=True),
+    # Off the middle: the middle of a cropped picture is the same pixels where features are those of a crop.
+    Variant("crop 0.9", ({"do": "crop-corner", "share": 0.9},), before_fit=True),
+)
+MOST_CROPS = 5
+
+_JPEG_SIDE = 65_500  # libjpeg writes no longer one
+
+
+@dataclass(frozen=True)
+class Looks:
+    """Features of all that is looked at for one picture.
+
+    Attributes
+    ----------
+    levels : (N, 9, H, W), uint8 or float16: the picture's own crops, then those of each check
+    crops : how many of them are of the picture as it is, and of each check
+    checks : names of those done, in order; left out is one that would need the picture enlarged, and JPEG where
+        a side is longer than that format allows
+    """
+
+    levels: np.ndarray
+    crops: tuple[int, ...]
+    checks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What is said of one picture.
+
+    Attributes
+    ----------
+    verdict : "real", "fake" or "unsure"
+    probability_fake : calibrated, 0 to 1
+    why : why it is unsure; None where it is not
+    crops : number of crops that it was judged on
+    checks : the same probability after each check, by its name
+    """
+
+    verdict: str
+    probability_fake: float
+    why: str | None
+    crops: int = 1
+    checks: dict[str, float] = field(default_factory=dict)
+
+
+def score_levels(detector: Detector, levels: np.ndarray, batch_size: int = 16) -> np.ndarray:
+    """Logits, float64 (N, 2), of features (N, 9, H, W); raises `UserError` where they are not finite."""
+    batches = [levels[start : start + batch_size] for start in range(0, len(levels), batch_size)]
+    logits = np.concatenate([predict_logits(detector, batch) for batch in batches])
+    if not np.isfinite(logits).all():
+        raise UserError("the run's network gives no finite scores; the training diverged, train it again")
+    return logits
+
+
+def look_at(picture: Image.Image, settings: FeatureSettings, checks: Sequence[Variant] = CHECKS) -> Looks:
+    """Features of an RGB picture's crops, as it is and after each check.
+
+    Raises
+    ------
+    PictureError : it is too small for the settings
+    """
+    found, names = [_look(picture, settings)], []
+    for check in checks:
+        if check.jpeg_quality >= 0 and max(picture.size) > _JPEG_SIDE:
+            continue
+        changed = apply_steps(picture, check.steps)
+        if explain_misfit(changed.width, changed.height, settings) is None:
+            found.append(_look(changed, settings))
+            names.append(check.name)
+    crops = tuple(len(one) for one in found)
+    return Looks(np.stack([levels for one in found for levels in one]), crops, tuple(names))
+
+
+def decide(logits: np.ndarray, looks: Looks, calibration: Calibration) -> Judgement:
+    """The word from the logits, float64 (N, 2), of everything that was looked at."""
+    starts = np.cumsum((0, *looks.crops[:-1]))
+    means = np.add.reduceat(logits, starts) / np.array(looks.crops)[:, None]
+    own, *changed = (float(one) for one in calibration.probability(means))
+    checks = dict(zip(looks.checks, changed, strict=True))
+    verdict, why = calibration.verdict(own), None
+    if verdict == "unsure":
+        why = "in the band"
+    else:
+        flips = [name for name, p in checks.items() if (p >= calibration.threshold) != (own >= calibration.threshold)]
+        if flips:
+            verdict, why = "unsure", f"flips under {', '.join(flips)}"
+    return Judgement(verdict, own, why, looks.crops[0], checks)
+
+
+def _look(picture: Image.Image, settings: FeatureSettings) -> list[np.ndarray]:
+    return [next(features_of_variants(crop, (CLEAN,), settings)) for crop in cut_crops(picture, settings)]
+
+
+def cut_crops(picture: Image.Image, settings: FeatureSettings) -> list[Image.Image]:
+    """The parts of a picture that are judged, middle first; the picture itself where there is only one."""
+    size = settings.size
+    if settings.fit != "crop" or min(picture.size) < 2 * size:
+        return [picture]
+    middles = [(picture.width / 2, picture.height / 2)]
+    middles += [(picture.width * x / 4, picture.height * y / 4) for y in (1, 3) for x in (1, 3)]
+    corners = [(int(x - size / 2), int(y - size / 2)) for x, y in middles]
+    return [picture.crop((left, top, left + size, top + size)) for left, top in corners]

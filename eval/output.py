@@ -1,0 +1,75 @@
+"""Verdicts to stdout, as a table, JSON or CSV; files that cannot be judged to stderr too.
+
+JSON and CSV are written as the verdicts come. Names of files are strangers' texts: the table, CSV and
+messages show them without control characters, JSON keeps them exactly, as escapes where they are not ASCII.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Iterable, Iterator
+
+import click
+
+from data_cards.console import note, table
+from eval.predict import Verdict
+from eval.shown import show_text
+
+CSV_COLUMNS = ("path", "verdict", "probability_fake", "why", "crops", "error")
+
+
+def write_table(verdicts: Iterable[Verdict]) -> int:
+    """A table of what could be judged, with the columns that say something; returns the number of failures."""
+    failures = _Failures()
+    rows = [
+        [
+            show_text(one.path),
+            said.verdict,
+            f"{said.probability_fake:.3f}",
+            said.why or "",
+            "" if said.crops == 1 else str(said.crops),
+        ]
+        for one in failures.tell(verdicts)
+        if (said := one.judgement) is not None
+    ]
+    headers = ["picture", "verdict", "probability fake", "why unsure", "crops"]
+    kept = [number for number in range(len(headers)) if any(row[number] for row in rows)]
+    if rows:
+        click.echo(table([[row[number] for number in kept] for row in rows], [headers[number] for number in kept]))
+    return failures.count
+
+
+def write_json(verdicts: Iterable[Verdict]) -> int:
+    """A JSON list of `Verdict.as_json`, an object a line; returns the number of failures."""
+    failures = _Failures()
+    before = "[\n"
+    for one in failures.tell(verdicts):
+        click.echo(before + json.dumps(one.as_json()), nl=False)
+        before = ",\n"
+    click.echo("[]" if before == "[\n" else "\n]")
+    return failures.count
+
+
+def write_csv(verdicts: Iterable[Verdict]) -> int:
+    """A line of `CSV_COLUMNS` a file, and one with their names; returns the number of failures."""
+    failures = _Failures()
+    writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for one in failures.tell(verdicts):
+        values = one.as_json()
+        writer.writerow({name: show_text(value) if isinstance(value, str) else value for name, value in values.items()})
+    return failures.count
+
+
+class _Failures:
+    """Passes verdicts on, and names each that is none on stderr."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def tell(self, verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
+        for one in verdicts:
+            if one.error is not None:
+                self.count += 1
+                note(f"error: {show_text(one.path)}: {show_text(one.error)}")
+            yield one
