@@ -79,6 +79,19 @@ def test_ctrl_c_then_resume(store, uninterrupted, tmp_path, monkeypatch, step):
     assert_same_run(path, uninterrupted)
 
 
+def test_the_whole_recipe_goes_on_as_if_never_stopped(store, uninterrupted, tmp_path, monkeypatch):
+    recipe = {"ema": 0.6, "mixup": 0.3, "band_masking": 0.3, "kind_dropout": 0.2, "flips": 0.5, "phase": "cos-sin"}
+    settings = {**SMALL, **recipe, "normalise": "channel"}
+    train(TrainSettings(store=str(store), run=str(tmp_path / "whole"), **settings))
+    with monkeypatch.context() as patch:
+        stop_at_step(patch, STEPS + 1)
+        with pytest.raises(Stopped):
+            train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **settings))
+    resume(tmp_path / "run", {"threads": 1})
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    assert open_run(tmp_path / "run").settings.mixup == 0.3
+
+
 def test_ctrl_c_in_validation(store, uninterrupted, tmp_path, monkeypatch):
     path = tmp_path / "run"
     iterate_logits = epoch.iterate_logits
@@ -133,10 +146,10 @@ def test_a_run_without_a_state_begins_anew(uninterrupted, store, tmp_path):
 
 
 def test_a_finished_run_stays_as_it_is(uninterrupted):
-    before = {path.name: path.read_bytes() for path in uninterrupted.iterdir()}
+    before = {path: path.read_bytes() for path in uninterrupted.rglob("*") if path.is_file()}
     summary = resume(uninterrupted)
     assert summary.epochs == EPOCHS
-    assert {path.name: path.read_bytes() for path in uninterrupted.iterdir()} == before
+    assert {path: path.read_bytes() for path in uninterrupted.rglob("*") if path.is_file()} == before
 
 
 def test_other_settings_are_refused_by_name(uninterrupted):

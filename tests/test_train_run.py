@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,15 @@ from make_store import make_store
 from safetensors.torch import load_file
 
 from data_cards.errors import UsageError, UserError
-from pipeline.store import open_store
+from pipeline.store import CLASS_NAMES, open_store
 from train import epoch
+from train.best import read_best
+from train.calibrate import fit_calibration
 from train.files import whole_file
 from train.history import HISTORY_COLUMNS
 from train.loop import train
 from train.predict import compute_logits, probability_fake, score_rows
+from train.provenance import find_commit
 from train.run_folder import load_detector, newest_run, open_run
 from train.settings import TrainSettings
 
@@ -44,9 +48,9 @@ def test_it_learns(run):
 
 
 def test_the_folder_holds_everything(run):
-    assert sorted(path.name for path in run.path.iterdir()) == [
-        "best.safetensors", "curves.png", "history.csv", "last.safetensors", "settings.json", "state.pt"
-    ]  # fmt: skip
+    assert {path.name for path in run.path.iterdir()} - {"events"} == {
+        "best.json", "best.safetensors", "curves.png", "history.csv", "last.safetensors", "settings.json", "state.pt"
+    }  # fmt: skip
     assert (run.path / "curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
@@ -59,6 +63,8 @@ def test_settings_and_store_are_recorded(run, store):
     assert run.class_names == ("real", "fake")
     record = json.loads((run.path / "settings.json").read_text())
     assert record["versions"]["torch"] == torch.__version__
+    assert set(record["versions"]) >= {"program", "python", "platform", "numpy", "zarr"}
+    assert record["git"] == find_commit(Path())
 
 
 def test_history(run):
@@ -83,6 +89,24 @@ def test_the_saved_detector_scores_as_the_history_says(run, store, which):
     assert loss == pytest.approx(row["val_loss"], rel=1e-4)
     assert ((fake > 0.5) == labels).mean() == pytest.approx(row["val_accuracy"])
     np.testing.assert_allclose(score_rows(detector, opened, rows, progress=True), fake, atol=1e-6)
+
+
+def test_calibration_is_that_of_the_validation_rows(run, store):
+    opened = open_store(store)
+    rows = opened.rows("val", "clean")
+    labels = opened.columns["label"][rows]
+    for which in ("best", "last"):
+        detector = load_detector(run, "cpu", which)
+        logits = compute_logits(detector, opened, rows, progress=False)
+        wanted = astuple(fit_calibration(logits, labels))
+        np.testing.assert_allclose(astuple(detector.calibration), wanted, rtol=1e-3)
+    best = read_best(run.path)
+    assert best.calibration == load_detector(run, "cpu").calibration
+    assert best.epoch == 1 + int(np.argmin([row["val_loss"] for row in run.history]))
+    probabilities = best.calibration.probability(compute_logits(load_detector(run, "cpu"), opened, rows, 32, False))
+    for label, true in enumerate(CLASS_NAMES):
+        fake = int((probabilities[labels == label] >= best.calibration.threshold).sum())
+        assert best.confusion[true] == {"real": int((labels == label).sum()) - fake, "fake": fake}
 
 
 def test_statistics_in_the_weights_are_the_stores(run, store):

@@ -5,13 +5,16 @@ TensorFlow's ExponentialMovingAverage, and keeps the first, random weights out o
 """
 
 import copy
+from typing import TypeVar
 
 import torch
 from torch import nn
 
+Network = TypeVar("Network", bound=nn.Module)
 
-def copy_for_average(network: nn.Module) -> nn.Module:
-    """A network to hold the average, as yet the same weights; it is never trained itself."""
+
+def copy_for_average(network: Network) -> Network:
+    """A copy to hold the average, as yet the same weights; it is never trained itself."""
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 

@@ -1,6 +1,6 @@
 """The `train` command: parses and prints; the work is done by `train.loop`."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from shlex import quote
 
 import click
@@ -102,7 +102,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
         click.echo(str(stopped), err=True)
         context.exit(stopped.exit_status)
     if as_json:
-        print_json({**vars(summary), "run": str(summary.run)})
+        print_json({**vars(summary), "run": str(summary.run), "calibration": asdict(summary.calibration)})
         return
     rows = [
         *([["samples skipped", summary.skipped]] if summary.skipped else []),
@@ -110,9 +110,17 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
         ["best epoch", summary.best_epoch],
         ["validation loss", f"{summary.val_loss:.4f}"],
         ["validation accuracy", f"{summary.val_accuracy:.1%}"],
+        ["temperature", f"{summary.calibration.temperature:.3f}"],
+        ["threshold", f"{summary.calibration.threshold:.3f} ({_describe_unsure(summary.calibration)})"],
     ]
     click.echo(table(rows, ["run", str(summary.run)]))
     click.echo(f"next: eval report --run {quote(str(summary.run))}")
+
+
+def _describe_unsure(calibration) -> str:
+    if calibration.low == calibration.high:
+        return "nothing is unsure"
+    return f"unsure between {calibration.low:.3f} and {calibration.high:.3f}"
 
 
 def main() -> None:

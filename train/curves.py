@@ -1,45 +1,69 @@
-"""Loss and accuracy of a run's epochs as a picture."""
+"""Loss and accuracy of a run's epochs, and the confusion of its best one, as a picture."""
 
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from train.best import Best
+
 _TRAIN, _VALIDATION = "#888888", "#1f6fb4"
 
 
-def draw_curves(history: list[dict], best_epoch: int, path: Path, title: str) -> None:
+def draw_curves(history: list[dict], best: Best, path: Path, title: str) -> None:
     """Draw a run's history as PNG.
 
     Parameters
     ----------
-    history : one dict an epoch, as `train.run_folder` keeps it
-    best_epoch : is marked
+    history : one dict an epoch, as `train.history` keeps it
+    best : the epoch that is marked, and its confusion
     path : of the PNG; its folder exists
     """
     # A figure of its own, without pyplot: no global state, no display.
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
     FigureCanvasAgg(figure)
-    epochs = [row["epoch"] for row in history]
-    for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        train, val = ([row[f"{split}_{what}"] for row in history] for split in ("train", "val"))
-        axes.plot(epochs, train, "o-", color=_TRAIN, markersize=3, label="training")
-        axes.plot(epochs, val, "o-", color=_VALIDATION, markersize=3, label="validation")
-        best = f"best: epoch {best_epoch}"
-        axes.axvline(best_epoch, color=_VALIDATION, linestyle=":", linewidth=1, label=best)
-        axes.set_xlabel("epoch")
-        axes.set_title(what)
-        axes.set_xlim(0.5, max(epochs[-1], 2) + 0.5)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        if what == "loss":
-            axes.set_ylim(bottom=0)
-        else:
-            axes.set_ylim(min(0.45, *train, *val) - 0.02, 1.02)
-            axes.axhline(0.5, color="black", linewidth=0.6, alpha=0.4)
-            axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axes.legend(frameon=False, fontsize=8)
+    *curves, last = figure.subplots(1, 3, width_ratios=(3, 3, 2))
+    for axes, what in zip(curves, ("loss", "accuracy"), strict=True):
+        _draw_curve(axes, history, best.epoch, what)
+    _draw_confusion(last, best)
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, format="png", dpi=120, metadata={"Software": None})
+
+
+def _draw_curve(axes: Axes, history: list[dict], best_epoch: int, what: str) -> None:
+    epochs = [row["epoch"] for row in history]
+    train, val = ([row[f"{split}_{what}"] for row in history] for split in ("train", "val"))
+    axes.plot(epochs, train, "o-", color=_TRAIN, markersize=3, label="training")
+    axes.plot(epochs, val, "o-", color=_VALIDATION, markersize=3, label="validation")
+    axes.axvline(best_epoch, color=_VALIDATION, linestyle=":", linewidth=1, label=f"best: epoch {best_epoch}")
+    axes.set_xlabel("epoch")
+    axes.set_title(what)
+    axes.set_xlim(0.5, max(epochs[-1], 2) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    if what == "loss":
+        axes.set_ylim(bottom=0)
+    else:
+        axes.set_ylim(min(0.45, *train, *val) - 0.02, 1.02)
+        axes.axhline(0.5, color="black", linewidth=0.6, alpha=0.4)
+        axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _draw_confusion(axes: Axes, best: Best) -> None:
+    """Counts of the validation rows; the colour is the share of the true class."""
+    names = list(best.confusion)
+    shares = [[count / max(sum(row.values()), 1) for count in row.values()] for row in best.confusion.values()]
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for true, row in enumerate(best.confusion.values()):
+        for called, count in enumerate(row.values()):
+            colour = "white" if shares[true][called] > 0.5 else "black"
+            axes.text(called, true, f"{count:,}", ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("called")
+    axes.set_ylabel("is")
+    axes.set_title(f"validation, epoch {best.epoch}")

@@ -13,19 +13,26 @@ from pathlib import Path
 import click
 import numpy as np
 import torch
-from torch.nn import functional
 
 from data_cards.console import progress
 from data_cards.errors import StoreError, UserError
 from pipeline.store import FeatureStore
+from train.augment import Augmenter
+from train.average import update_average
 from train.batches import move_batches, read_batches
+from train.best import judge_best, measure_logits, read_best, write_best
+from train.calibrate import fit_calibration
+from train.checkpoint import BEST, LAST, save_weights
 from train.curves import draw_curves
 from train.detector import Detector
+from train.events import write_events
+from train.files import whole_file
+from train.history import write_history
 from train.optimise import learning_rate, set_learning_rate
 from train.order import draw_epoch, draw_seed, split_batches
 from train.predict import iterate_logits
 from train.rows import Rows
-from train.run_folder import BEST, CURVES, LAST, save_weights, whole_file, write_history
+from train.run_folder import CURVES
 from train.settings import TrainSettings
 from train.state import Position, save_state
 from train.stopping import Stopped, StopSignals
@@ -44,7 +51,9 @@ class Training:
     labels: np.ndarray  # int64 (N,), of every row of the store
     device: torch.device
     precision: torch.dtype
-    detector: Detector
+    detector: Detector  # that is trained
+    judged: Detector  # that is validated and kept: with averaged weights, or the very same
+    augmenter: Augmenter
     optimiser: torch.optim.Optimizer
     folder: Path
     position: Position
@@ -144,13 +153,18 @@ def take_step(
     # Dropout is seeded by the step: a resumed run draws what an uninterrupted one would have.
     torch.manual_seed(draw_seed(training.settings.seed, step))
     labels = torch.from_numpy(training.labels[rows]).to(training.device)
+    draws = training.augmenter.draw(step, len(rows))
+    values = training.detector.normalise(training.augmenter.change_levels(levels, draws))
+    values = training.augmenter.change_values(values, draws)
     with torch.autocast(training.device.type, dtype=torch.bfloat16, enabled=training.precision == torch.bfloat16):
-        logits = training.detector(levels)
+        logits = training.detector.network(values)
     logits = logits.float()
-    loss = functional.cross_entropy(logits, labels, label_smoothing=training.settings.label_smoothing)
+    loss = training.augmenter.loss(logits, labels, draws)
     training.optimiser.zero_grad(set_to_none=True)
     loss.backward()
     training.optimiser.step()
+    if training.judged is not training.detector:
+        update_average(training.judged.network, training.detector.network, training.settings.ema, step)
     return loss.detach(), (logits.argmax(1) == labels).sum()
 
 
@@ -173,7 +187,8 @@ def _finish_epoch(training: Training, batches: list[np.ndarray]) -> None:
     begun = time.monotonic()
     if not position.seen:
         raise StoreError(f"{training.store.path}: none of its training samples can be read; build it again")
-    val_loss, val_accuracy = _validate(training)
+    logits, labels = _validate(training)
+    val_loss, val_accuracy = measure_logits(logits, labels)
     if not math.isfinite(val_loss):
         _refuse_loss(training, val_loss, "validation", "")
     row = {
@@ -186,6 +201,7 @@ def _finish_epoch(training: Training, batches: list[np.ndarray]) -> None:
         "seconds": round(position.seconds + time.monotonic() - begun, 3),
     }
     position.history.append(row)
+    training.judged.calibration = fit_calibration(logits, labels)
     is_best = val_loss < position.best_loss
     if is_best:
         position.best_epoch, position.best_loss = position.epoch, val_loss
@@ -194,26 +210,28 @@ def _finish_epoch(training: Training, batches: list[np.ndarray]) -> None:
     elif 0 < settings.patience <= position.epoch - position.best_epoch:
         position.ended = f"validation loss no better for {settings.patience} epochs"
     position.begin_next_epoch()
-    save_weights(training.detector, folder, LAST)
+    save_weights(training.judged, folder, LAST)
     if is_best:
-        save_weights(training.detector, folder, BEST)
+        save_weights(training.judged, folder, BEST)
+        write_best(folder, judge_best(row, logits, labels, training.judged.calibration))
     write_history(folder, position.history)
+    write_events(folder, row)
     with whole_file(folder / CURVES) as temporary:
-        draw_curves(position.history, position.best_epoch, temporary, folder.name)
+        draw_curves(position.history, read_best(folder), temporary, folder.name)
     _save(training)
     _report_epoch(row, settings.epochs, is_best)
     if not position.ended:
         _stop_if_asked(training, f"after epoch {row['epoch']}")
 
 
-def _validate(training: Training) -> tuple[float, float]:
-    """Mean loss (without smoothing) and accuracy on the validation rows."""
+def _validate(training: Training) -> tuple[np.ndarray, np.ndarray]:
+    """Logits, float64 (N, 2), and labels of the validation rows."""
     val, settings = training.rows.val, training.settings
     skipped = set() if settings.on_bad_sample == "skip" else None
     parts = []
     with (
         closing(
-            iterate_logits(training.detector, training.store, val, settings.batch_size, settings.threads, skipped)
+            iterate_logits(training.judged, training.store, val, settings.batch_size, settings.threads, skipped)
         ) as scoring,
         progress(what="validation", unit="samples", total=len(val)) as bar,
     ):
@@ -228,14 +246,12 @@ def _validate(training: Training) -> tuple[float, float]:
     _note_skipped(training, val[~kept])
     if not kept.any():
         raise StoreError(f"{training.store.path}: none of its validation samples can be read; build it again")
-    logits = torch.from_numpy(np.concatenate(parts)[kept])
-    labels = torch.from_numpy(training.labels[val[kept]])
-    loss = functional.cross_entropy(logits, labels).item()
-    return loss, (logits.argmax(1) == labels).double().mean().item()
+    return np.concatenate(parts)[kept], training.labels[val[kept]]
 
 
 def _save(training: Training) -> None:
-    save_state(training.folder, training.position, training.detector.network, training.optimiser)
+    average = None if training.judged is training.detector else training.judged.network
+    save_state(training.folder, training.position, training.detector.network, training.optimiser, average)
 
 
 def _stop_if_asked(training: Training, when: str) -> None:

@@ -17,9 +17,14 @@ import torch
 
 from data_cards.errors import UsageError, UserError
 from pipeline.store import open_store
+from train.augment import Augmenter
+from train.average import copy_for_average
+from train.best import read_best
+from train.calibrate import Calibration
 from train.detector import build_detector
 from train.device import pick_device, pick_precision
 from train.epoch import Training, run_epoch
+from train.events import can_write_events
 from train.optimise import make_optimiser
 from train.rows import choose_rows
 from train.run_folder import STATE, create_run, read_run
@@ -41,6 +46,7 @@ class Summary:
     epochs : finished
     best_epoch : with the lowest validation loss
     val_loss, val_accuracy : of the best epoch, in nats and 0 to 1
+    calibration : how its logits are read
     skipped : samples that could not be read and were left out
     ended : why the run ended
     device, precision : that it was trained with last
@@ -51,6 +57,7 @@ class Summary:
     best_epoch: int
     val_loss: float
     val_accuracy: float
+    calibration: Calibration
     skipped: int
     ended: str
     device: str
@@ -67,8 +74,7 @@ def train(settings: TrainSettings) -> Summary:
     """
     with StopSignals() as stop:
         training = _prepare(settings, stop)
-        if settings.weights is not None:
-            load_imagenet_weights(training.detector.network, settings.weights)
+        _load_first_weights(training)
         training.folder = create_run(settings, training.store)
         return _run(training)
 
@@ -102,9 +108,10 @@ def resume(run: str | Path, changes: dict | None = None) -> Summary:
                 "give that one with --store, or begin a new run"
             )
         training.folder = Path(run)
-        if settings.weights is not None and not (training.folder / STATE).exists():
-            load_imagenet_weights(training.detector.network, settings.weights)
-        training.position = load_state(training.folder, training.detector.network, training.optimiser)
+        if not (training.folder / STATE).exists():
+            _load_first_weights(training)
+        average = training.judged.network if settings.ema else None
+        training.position = load_state(training.folder, training.detector.network, training.optimiser, average)
         return _run(training)
 
 
@@ -123,11 +130,22 @@ def _prepare(settings: TrainSettings, stop: StopSignals) -> Training:
         device=device,
         precision=pick_precision(settings.precision, device),
         detector=detector,
+        judged=copy_for_average(detector) if settings.ema else detector,
+        augmenter=Augmenter(settings, store.settings.features, detector),
         optimiser=make_optimiser(detector.network, settings),
         folder=Path(),
         position=Position(),
         stop=stop,
     )
+
+
+def _load_first_weights(training: Training) -> None:
+    """Start from the file of weights that the settings name, if they do."""
+    if training.settings.weights is None:
+        return
+    network = training.detector.network
+    load_imagenet_weights(network, training.settings.weights)
+    training.judged.network.load_state_dict(network.state_dict())
 
 
 def _run(training: Training) -> Summary:
@@ -146,13 +164,14 @@ def _run(training: Training) -> Summary:
                 f"{training.folder}: cannot be written ({error.strerror.lower()}); mend that, "
                 f"then go on with `train run --resume --run {quote(str(training.folder))}`"
             ) from error
-    best = position.history[position.best_epoch - 1]
+    best = read_best(training.folder)
     return Summary(
         run=training.folder,
         epochs=len(position.history),
-        best_epoch=position.best_epoch,
-        val_loss=best["val_loss"],
-        val_accuracy=best["val_accuracy"],
+        best_epoch=best.epoch,
+        val_loss=best.val_loss,
+        val_accuracy=best.val_accuracy,
+        calibration=best.calibration,
         skipped=len(position.skipped),
         ended=position.ended,
         device=str(training.device),
@@ -175,6 +194,8 @@ def _announce(training: Training) -> None:
         f"{len(rows.val):,} validation samples{onwards}",
         err=True,
     )
+    if not can_write_events():
+        click.echo("no TensorBoard events: they need `pip install 'spectral-detector[tensorboard]'`", err=True)
     if training.store.card is not None:
         click.echo(training.store.card["audit"]["words"], err=True)
 

@@ -1,42 +1,33 @@
 """The run folder: what a training run leaves, and opening it again.
 
-`settings.json` (written first), `history.csv`, `curves.png`, `last.safetensors`, `best.safetensors`
-and `state.pt`, each of them whole or not there (`train.files`). A run counts as usable once it has
-`best.safetensors`, after its first epoch.
+`settings.json` (written first, with versions, git commit and the store's fingerprint), `data_card.json`
+(the store's), `history.csv`, `events` (`train.events`), `curves.png`, `best.json` (`train.best`),
+`last.safetensors`, `best.safetensors` and `state.pt`, each of them whole or not there (`train.files`).
+A run counts as usable once it has `best.safetensors`, after its first epoch.
 """
 
 import json
-import platform
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
 
-import numpy as np
-import torch
-import zarr
-
 from data_cards.errors import UsageError, UserError
 from pipeline.settings import BuildSettings
 from pipeline.store import FeatureStore
-from pipeline.versions import program_version
-from train.checkpoint import BEST as BEST
-from train.checkpoint import LAST as LAST
-from train.checkpoint import load_weights, weights_file
-from train.checkpoint import save_weights as save_weights
+from train.checkpoint import BEST, LAST, load_weights, weights_file
 from train.detector import Detector, build_detector
 from train.device import pick_device
-from train.files import whole_file as whole_file
 from train.files import write_json
 from train.history import read_history
-from train.history import write_history as write_history
+from train.provenance import find_commit, list_versions
 from train.settings import TrainSettings
 
 RUN_VERSION = 2
 RUNS = Path("runs")
 
-SETTINGS, CURVES, STATE = "settings.json", "curves.png", "state.pt"
+SETTINGS, DATA_CARD, CURVES, STATE = "settings.json", "data_card.json", "curves.png", "state.pt"
 
 
 @dataclass(frozen=True)
@@ -84,9 +75,12 @@ def create_run(settings: TrainSettings, store: FeatureStore) -> Path:
                 "settings": store.settings.as_json(),
             },
             "class_names": list(store.attributes["class_names"]),
-            "versions": _versions(),
+            "versions": list_versions(),
+            "git": find_commit(Path()),
         },
     )
+    if store.card is not None:
+        write_json(path / DATA_CARD, store.card)
     return path
 
 
@@ -204,13 +198,3 @@ def _make(path: Path, exist_ok: bool) -> None:
 def _number(path: Path) -> int:
     first = path.name.split("-")[0]
     return int(first) if first.isascii() and first.isdigit() else 0
-
-
-def _versions() -> dict[str, str]:
-    return {
-        "program": program_version(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "zarr": zarr.__version__,
-    }

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from data_cards.errors import UserError
-from train.run_folder import STATE, whole_file
+from train.files import whole_file
+from train.run_folder import STATE
 
 
 @dataclass
@@ -51,8 +52,14 @@ class Position:
         self.batch, self.loss_sum, self.correct, self.seen, self.seconds = 0, 0.0, 0, 0, 0.0
 
 
-def save_state(folder: Path, position: Position, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Write the state of a run, whole or not at all."""
+def save_state(
+    folder: Path,
+    position: Position,
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    average: nn.Module | None = None,
+) -> None:
+    """Write the state of a run, whole or not at all; `average` holds averaged weights, where the run has them."""
     # In memory first: PyTorch's own writer hides that a disk is full.
     buffer = io.BytesIO()
     torch.save(
@@ -60,6 +67,7 @@ def save_state(folder: Path, position: Position, network: nn.Module, optimiser: 
             "position": asdict(position),
             "network": network.state_dict(),
             "optimiser": optimiser.state_dict(),
+            "average": None if average is None else average.state_dict(),
         },
         buffer,
     )
@@ -67,7 +75,9 @@ def save_state(folder: Path, position: Position, network: nn.Module, optimiser: 
         temporary.write_bytes(buffer.getbuffer())
 
 
-def load_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> Position:
+def load_state(
+    folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer, average: nn.Module | None = None
+) -> Position:
     """Take up a run's state; a run that has none yet begins at its first step.
 
     Raises
@@ -81,6 +91,8 @@ def load_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimize
         state = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
+        if average is not None:
+            average.load_state_dict(state["average"])
         return Position(**state["position"])
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: the saved state is damaged; train anew into another --run") from error

@@ -1,0 +1,96 @@
+"""Every part of the recipe reaches the weights of a run, and its command."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from make_store import make_store
+from safetensors.torch import load_file
+
+from pipeline.store import open_store
+from train import epoch
+from train.cli import cli
+from train.loop import train
+from train.predict import compute_logits
+from train.run_folder import load_detector, open_run
+from train.settings import TrainSettings
+
+ARGUMENTS = ["--epochs", "1", "--batch-size", "8", "--device", "cpu", "--precision", "float32", "--network", "small"]
+SMALL = {"batch_size": 8, "device": "cpu", "precision": "float32", "network": "small"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    return make_store(tmp_path_factory.mktemp("recipe") / "features.zarr")
+
+
+@pytest.fixture(scope="module")
+def plain(store) -> dict:
+    return run(store, store.parent / "plain")
+
+
+def run(store: Path, folder: Path, *arguments: str) -> dict:
+    result = CliRunner().invoke(cli, ["run", *ARGUMENTS, "--store", str(store), "--run", str(folder), *arguments])
+    assert result.exit_code == 0, result.output
+    return load_file(folder / "last.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("ema", "0.9"),
+        ("mixup", "0.4"),
+        ("band-masking", "0.3"),
+        ("kind-dropout", "0.3"),
+        ("flips", "0.5"),
+        ("normalise", "channel"),
+        ("normalise", "none"),
+        ("phase", "cos-sin"),
+        ("stem", "strided"),
+        ("network", "resnet18"),
+        ("dropout", "0"),
+        ("label-smoothing", "0.3"),
+        ("weight-decay", "0.9"),
+    ],
+)
+def test_an_option_reaches_the_weights_and_the_record(store, plain, tmp_path, option, value):
+    weights = run(store, tmp_path / "run", f"--{option}", value)
+    name = "network.layer1.0.conv1.weight"
+    assert weights[name].shape != plain[name].shape or not torch.equal(weights[name], plain[name])
+    opened = open_run(tmp_path / "run")
+    assert str(getattr(opened.settings, option.replace("-", "_"))).removesuffix(".0") == value
+    if option in ("normalise", "phase", "stem"):  # opened again, it judges as it did
+        rows = open_store(store).rows("val")
+        logits = compute_logits(load_detector(opened, "cpu"), open_store(store), rows, progress=False)
+        right = (logits.argmax(axis=1) == open_store(store).columns["label"][rows]).mean()
+        assert right == opened.history[-1]["val_accuracy"]
+
+
+def test_averaged_weights_are_kept_and_validated(store, tmp_path, monkeypatch):
+    after = []
+    take_step = epoch.take_step
+
+    def watch(training, *arguments):
+        result = take_step(training, *arguments)
+        after.append({name: value.clone() for name, value in training.detector.network.state_dict().items()})
+        return result
+
+    monkeypatch.setattr(epoch, "take_step", watch)
+    torch.manual_seed(0)
+    train(TrainSettings(store=str(store), run=str(tmp_path / "run"), epochs=2, ema=0.3, **SMALL))
+    saved = load_file(tmp_path / "run" / "last.safetensors")
+    for name in ("conv1.weight", "fc.bias", "bn1.running_var"):
+        average = None
+        for step, weights in enumerate(after):
+            kept = min(0.3, (1 + step) / (10 + step))
+            # The first weights, of which the average keeps 0.1 * 2/11 * 3/12 ..., are too far back to count.
+            average = weights[name] if average is None else kept * average + (1 - kept) * weights[name]
+        torch.testing.assert_close(saved[f"network.{name}"], average, rtol=1e-3, atol=1e-4)
+        assert not torch.equal(saved[f"network.{name}"], after[-1][name])
+    opened, rows = open_run(tmp_path / "run"), open_store(store).rows("val")
+    logits = compute_logits(load_detector(opened, "cpu", "last"), open_store(store), rows, progress=False)
+    labels = open_store(store).columns["label"][rows].astype(int)
+    loss = np.mean(np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(rows)), labels])
+    assert loss == pytest.approx(opened.history[-1]["val_loss"], rel=1e-4)

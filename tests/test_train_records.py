@@ -1,0 +1,104 @@
+"""What a run tells of itself: where it came from, its best epoch, its events."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from make_store import make_store
+
+from data_cards.errors import UserError
+from pipeline.store import open_store
+from train.best import Best, count_confusion, read_best, write_best
+from train.calibrate import Calibration
+from train.curves import draw_curves
+from train.events import EVENTS, can_write_events, write_events
+from train.provenance import find_commit
+from train.run_folder import create_run
+from train.settings import TrainSettings
+
+ROW = {"epoch": 3, "learning_rate": 0.5, "train_loss": 0.25, "val_loss": 0.75, "val_accuracy": 1.0, "seconds": 2.0}
+
+
+def git(folder: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+    command = ["git", "-C", str(folder), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_the_git_commit(tmp_path):
+    assert find_commit(tmp_path) is None  # no repository
+    git(tmp_path, "init", "-q")
+    assert find_commit(tmp_path) is None  # without a commit
+    (tmp_path / "file").write_text("one")
+    git(tmp_path, "add", "file")
+    git(tmp_path, "commit", "-qm", "first")
+    (tmp_path / "beside").write_text("not tracked")
+    assert find_commit(tmp_path) == {"commit": git(tmp_path, "rev-parse", "HEAD"), "dirty": False}
+    (tmp_path / "file").write_text("two")
+    assert find_commit(tmp_path)["dirty"] is True
+    assert find_commit(tmp_path / "absent") is None
+
+
+def test_without_git_a_run_is_made_all_the_same(tmp_path, monkeypatch):
+    store = open_store(make_store(tmp_path / "features.zarr"))
+    monkeypatch.setenv("PATH", "")
+    folder = create_run(TrainSettings(run=str(tmp_path / "run")), store)
+    assert json.loads((folder / "settings.json").read_text())["git"] is None
+
+
+def test_the_data_card_is_copied(tmp_path):
+    store = open_store(make_store(tmp_path / "features.zarr"))
+    assert not (create_run(TrainSettings(run=str(tmp_path / "without")), store) / "data_card.json").exists()
+    store.__dict__["card"] = {"name": "cats"}  # as read from a store that has one
+    folder = create_run(TrainSettings(run=str(tmp_path / "with")), store)
+    assert json.loads((folder / "data_card.json").read_text()) == {"name": "cats"}
+
+
+def test_confusion_counts_by_the_threshold():
+    calibration = Calibration(2.0, 0.75, 0.5, 0.9)  # a probability of 0.75 is log-odds of 2 ln 3 before calibration
+    odds = np.array([-1, 2.1, 2.3, 2.1, 2.3, 9])
+    logits = np.stack([0 * odds, odds], axis=1)
+    confusion = count_confusion(logits, np.array([0, 0, 0, 1, 1, 1]), calibration)
+    assert confusion == {"real": {"real": 2, "fake": 1}, "fake": {"real": 1, "fake": 2}}
+
+
+def test_the_best_epochs_record(tmp_path):
+    best = Best(2, 0.5, 0.75, {"real": {"real": 9, "fake": 1}, "fake": {"real": 0, "fake": 4}}, Calibration(1.5))
+    write_best(tmp_path, best)
+    assert read_best(tmp_path) == best
+    draw_curves([{**ROW, "epoch": 1, "train_accuracy": 0.5}], best, tmp_path / "curves.png", "a run")
+    assert (tmp_path / "curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    for text in ("{", "{}", "[]", '{"epoch": 1}'):
+        (tmp_path / "best.json").write_text(text)
+        with pytest.raises(UserError, match=r"best\.json: damaged"):
+            read_best(tmp_path)
+    (tmp_path / "best.json").unlink()
+    with pytest.raises(UserError, match=r"best\.json: no such file"):
+        read_best(tmp_path)
+
+
+def test_events(tmp_path):
+    pytest.importorskip("tensorboardX")
+    from tensorboardX.proto.event_pb2 import Event
+
+    write_events(tmp_path, ROW)
+    write_events(tmp_path, {**ROW, "epoch": 4})
+    found = {}
+    for file in sorted((tmp_path / EVENTS).iterdir()):
+        data, place = file.read_bytes(), 0
+        while place < len(data):  # length, its checksum, the event, its checksum
+            length = int.from_bytes(data[place : place + 8], "little")
+            event = Event.FromString(data[place + 12 : place + 12 + length])
+            found |= {(value.tag, event.step): value.simple_value for value in event.summary.value}
+            place += 16 + length
+    wanted = {"learning_rate": 0.5, "loss/train": 0.25, "loss/val": 0.75, "accuracy/val": 1.0, "seconds": 2.0}
+    assert found == {(tag, step): value for tag, value in wanted.items() for step in (3, 4)}
+
+
+def test_without_the_library_no_events_are_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("train.events.find_spec", lambda name: None)
+    assert not can_write_events()
+    write_events(tmp_path, ROW)
+    assert list(tmp_path.iterdir()) == []

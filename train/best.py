@@ -1,0 +1,78 @@
+"""What the best epoch came to on the validation rows: confusion and calibration, as JSON in the run folder."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from data_cards.errors import UserError
+from pipeline.store import CLASS_NAMES
+from train.calibrate import Calibration
+from train.files import write_json
+
+BEST_RECORD = "best.json"
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best epoch of a run so far.
+
+    Attributes
+    ----------
+    epoch : its number, from 1
+    val_loss, val_accuracy : as in the history, in nats and 0 to 1; the accuracy is that of uncalibrated scores at 0.5
+    confusion : by true class, how many validation rows were called by each class's name at the calibrated threshold
+    calibration : chosen on the same rows
+    """
+
+    epoch: int
+    val_loss: float
+    val_accuracy: float
+    confusion: dict[str, dict[str, int]]
+    calibration: Calibration
+
+
+def count_confusion(logits: np.ndarray, labels: np.ndarray, calibration: Calibration) -> dict[str, dict[str, int]]:
+    """Rows by true class and by the class whose name they get at the calibration's threshold."""
+    called = (calibration.probability(logits) >= calibration.threshold).astype(int)
+    return {
+        true: {name: int(np.sum((labels == label) & (called == other))) for other, name in enumerate(CLASS_NAMES)}
+        for label, true in enumerate(CLASS_NAMES)
+    }
+
+
+def measure_logits(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Mean cross-entropy in nats, without smoothing, and accuracy, of uncalibrated logits (N, 2)."""
+    loss = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)).item()
+    return loss, float((logits.argmax(axis=1) == labels).mean())
+
+
+def judge_best(row: dict, logits: np.ndarray, labels: np.ndarray, calibration: Calibration) -> Best:
+    """The best epoch's record, of its row of the history and its validation."""
+    confusion = count_confusion(logits, labels, calibration)
+    return Best(row["epoch"], row["val_loss"], row["val_accuracy"], confusion, calibration)
+
+
+def write_best(folder: Path, best: Best) -> None:
+    """Write it as `best.json`."""
+    write_json(folder / BEST_RECORD, asdict(best))
+
+
+def read_best(folder: Path) -> Best:
+    """Read it again.
+
+    Raises
+    ------
+    UserError : missing or damaged
+    """
+    file = folder / BEST_RECORD
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        return Best(**{**record, "calibration": Calibration(**record["calibration"])})
+    except FileNotFoundError as error:
+        raise UserError(f"{file}: no such file; the run is incomplete, train it again") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{file}: damaged ({error!r}); train it again") from error

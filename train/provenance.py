@@ -1,0 +1,42 @@
+"""What a run was made with: versions, machine, and the git commit of the folder that it was started in."""
+
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pipeline.versions import program_version
+
+_LIBRARIES = ("torch", "numpy", "scipy", "zarr", "numcodecs", "safetensors")
+_PATIENCE = 5  # seconds that git may take
+
+
+def list_versions() -> dict[str, str]:
+    """Versions of this program, of Python and of the libraries that a run's numbers depend on."""
+    found = {"program": program_version(), "python": platform.python_version(), "platform": platform.platform()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # runs from a place where it was not installed by its name
+            found[name] = "unknown"
+    return found
+
+
+def find_commit(folder: Path) -> dict[str, object] | None:
+    """The git commit of a folder, and whether tracked files differ from it; None where there is no repository.
+
+    Whatever is wrong with git or the repository is no reason to refuse a run: then it is None too.
+    """
+    # No lock: another git may be at work in the repository.
+    start = ["git", "--no-optional-locks", "-C", str(folder)]
+    try:
+        commit = _ask([*start, "rev-parse", "--verify", "HEAD"])
+        changed = _ask([*start, "status", "--porcelain", "--untracked-files=no"])
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    return {"commit": commit, "dirty": bool(changed)}
+
+
+def _ask(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, check=True, timeout=_PATIENCE, stdin=subprocess.DEVNULL)
+    return done.stdout.decode("utf-8").strip()
