@@ -97,18 +97,18 @@ def occlude(detector: Detector, levels: np.ndarray) -> tuple[float, np.ndarray, 
     with torch.inference_mode():
         batch = torch.as_tensor(levels[detector.planes])[None].to(detector.device)
         values = detector.normalise(batch)
-        logits = [detector.network(part) for part in _take_away(values, detector.kinds)]
+        logits = [detector.network(part) for part in _take_away(values, detector.kinds, detector.inputs)]
     log_odds = np.concatenate([(one[:, 1] - one[:, 0]).double().cpu().numpy() for one in logits])
     log_odds = log_odds / detector.calibration.temperature
     count = len(BAND_EDGES) - 1
     return float(log_odds[0]), log_odds[1 : 1 + count], log_odds[1 + count :]
 
 
-def _take_away(values: torch.Tensor, kinds: tuple[str, ...]) -> Iterator[torch.Tensor]:
+def _take_away(values: torch.Tensor, kinds: tuple[str, ...], inputs: tuple[str, ...]) -> Iterator[torch.Tensor]:
     """The normalised sample (1, C, H, W) as it is and with one part after the other at zero, in batches."""
     height, width = values.shape[2:]
-    band_of = _bands_of(height, width, kinds).to(values.device)
-    kind_of = torch.arange(values.shape[1], device=values.device)[:, None, None] // 3
+    band_of = _bands_of(height, width, inputs).to(values.device)
+    kind_of = torch.tensor([kinds.index(kind) for kind in inputs], device=values.device)[:, None, None]
     masks = [lambda: torch.ones_like(values, dtype=torch.bool)[0]]
     masks += [lambda band=band: band_of != band for band in range(len(BAND_EDGES) - 1)]
     masks += [lambda number=number: (kind_of != number).expand(values.shape[1:]) for number in range(len(kinds))]
@@ -119,6 +119,6 @@ def _take_away(values: torch.Tensor, kinds: tuple[str, ...]) -> Iterator[torch.T
 
 
 @lru_cache(maxsize=4)
-def _bands_of(height: int, width: int, kinds: tuple[str, ...]) -> torch.Tensor:
-    planes = [3 * KINDS.index(kind) + colour for kind in kinds for colour in range(3)]
+def _bands_of(height: int, width: int, inputs: tuple[str, ...]) -> torch.Tensor:
+    planes = [3 * KINDS.index(kind) for kind in inputs]  # all planes of a kind have the same bands
     return torch.from_numpy(find_bands(BAND_EDGES, height, width)[planes])

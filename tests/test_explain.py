@@ -66,6 +66,18 @@ def test_batches_do_not_change_an_explanation(levels, monkeypatch):
     assert np.abs(whole.bands).max() > 0
 
 
+def test_phase_as_cosine_and_sine_is_taken_away_whole(levels):
+    torch.manual_seed(0)
+    detector = Detector(np.full((9, SIZE, SIZE), 100), np.full((9, SIZE, SIZE), 20), "small", phase="cos-sin").eval()
+    found = explain_levels(detector, levels)
+    values = detector.normalise(torch.as_tensor(levels)[None])
+    without = values.clone()
+    without[:, 3:9] = 0
+    odds = [(logits[0, 1] - logits[0, 0]).item() for logits in (detector.network(values), detector.network(without))]
+    assert found.kinds["phase"] == pytest.approx(odds[0] - odds[1], abs=1e-5)
+    assert list(found.kinds) == ["magnitude", "phase", "dct"]
+
+
 @pytest.mark.parametrize("size", [(32, 32), (15, 20)])
 def test_a_wave_stands_at_its_frequency_in_every_kind_of_planes(size):
     height, width = size
