@@ -33,7 +33,8 @@ class Example:
     ----------
     path : of the picture file
     source, label : where it came from, and its class
-    verdict : "real" or "fake"
+    verdict : "real" or "fake", by the threshold
+    unsure : whether the score is in the abstention band, so that the word said would be "unsure"
     probability_fake : the detector's score
     thumbnail : data URL of a small JPEG; None where the file is gone or has changed
     """
@@ -42,6 +43,7 @@ class Example:
     source: str
     label: str
     verdict: str
+    unsure: bool
     probability_fake: float
     thumbnail: str | None
 
@@ -77,6 +79,7 @@ def make_examples(scored: Scored, rows: np.ndarray, store: FeatureStore) -> list
             source=part.columns["source"][number],
             label=CLASS_NAMES[part.labels[number]],
             verdict=give_verdict(part.probability_fake[number], part.threshold),
+            unsure=part.calibration.verdict(part.probability_fake[number]) == "unsure",
             probability_fake=float(part.probability_fake[number]),
             thumbnail=_make_thumbnail(Path(path), part.columns["sha256"][number], store.settings.max_pixels),
         )

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from eval.gallery import Example
 from eval.metrics import METRICS
 from eval.plots import draw_conditions, draw_coverage, draw_histogram, draw_reliability, draw_roc, draw_runs
-from eval.plots_frequency import draw_deciding, draw_profiles
+from eval.plots_frequency import draw_changes, draw_drops, draw_profiles
 from eval.words import INTERVAL_NOTE, SCOPES, write_score, write_share, write_span, write_value
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -52,7 +52,8 @@ def render_report(report: dict, worst: list[Example], examples: list[Example]) -
             histogram=Markup(draw_histogram(report["histogram"], report["threshold"]["value"])),
             reliability=Markup(draw_reliability(report["reliability"])),
             coverage=Markup(draw_coverage(report["coverage"])),
-            deciding=Markup("" if "reason" in report["deciding"] else draw_deciding(report["deciding"])),
+            drops=Markup("" if "reason" in report["deciding"] else draw_drops(report["deciding"])),
+            changes=Markup("" if "reason" in report["deciding"] else draw_changes(report["deciding"])),
             profiles=Markup("" if "reason" in report["profiles"] else draw_profiles(report["profiles"])),
             curves=Markup(draw_conditions(report["conditions"])),
             command=f"eval report --run {quote(run)} --store {quote(store)} --split {report['split']}",

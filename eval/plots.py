@@ -115,14 +115,14 @@ def draw_coverage(coverage: dict) -> str:
 def draw_runs(estimates: list[dict], names: list[str]) -> str:
     """The AUROC of each run with its interval as SVG, the runs by number, since names may be long or hold anything."""
     with mpl.rc_context({**STYLE, "svg.hashsalt": "runs"}):
-        figure, axes = new_figure(5.2, 0.6 + 0.42 * len(names))
+        figure, axes = new_figure(5.2, 0.7 + 0.45 * len(names))
         for place, one in enumerate(estimates):
             if one["low"] is not None:
                 axes.plot([one["low"], one["high"]], [place, place], color=INK, lw=1.6)
             axes.plot([as_number(one["value"])], [place], color=FAKE, marker="o", ms=8)
         axes.axvline(0.5, color=FAINT, lw=1.2, ls="--")
         axes.set(xlabel="AUROC", yticks=range(len(names)), yticklabels=[f"{n + 1}." for n in range(len(names))])
-        axes.invert_yaxis()
+        axes.set_ylim(len(names) - 0.4, -0.6)  # the first at the top
         axes.grid(axis="x", alpha=0.6, lw=0.6)
         return as_svg(figure, "AUROC of each run")
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from eval.frequencies import HIGHEST
 from eval.plots import COLOURS, FAINT, INK, STYLE, as_number, as_svg, new_figure
@@ -14,23 +13,27 @@ _FREQUENCY = "frequency, cycles per pixel: coarse to fine"
 _WORDS = dict(zip(CLASS_NAMES, ("photographs", "generated"), strict=True))
 
 
-def draw_deciding(deciding: dict) -> str:
-    """What taking away each band changes, as SVG; `deciding` as `eval.deciding.describe_deciding` returns it."""
-    bands = deciding["bands"]
-    edges = [bands[0]["low"], *(band["high"] for band in bands)]
-    with mpl.rc_context({**STYLE, "svg.hashsalt": "deciding"}):
-        figure = Figure(figsize=(10.5, 3.9), layout="constrained")
-        drops, changes = figure.subplots(1, 2)
-        _draw_steps(drops, edges, [band["auroc_drop"] for band in bands], INK, None)
-        drops.set(ylabel="AUROC lost without it", title="how much it matters")
+def draw_drops(deciding: dict) -> str:
+    """AUROC lost without each band, as SVG; `deciding` as `eval.deciding.describe_deciding` returns it."""
+    with mpl.rc_context({**STYLE, "svg.hashsalt": "drops"}):
+        figure, axes = new_figure(5.2, 3.9)
+        _draw_steps(axes, _edges(deciding), [band["auroc_drop"] for band in deciding["bands"]], INK, None)
+        axes.set(ylabel="AUROC lost without it")
+        _finish(axes)
+        return as_svg(figure, "How much each band of frequencies matters")
+
+
+def draw_changes(deciding: dict) -> str:
+    """How much the log-odds of "fake" lose without each band, by class, as SVG; `deciding` likewise."""
+    with mpl.rc_context({**STYLE, "svg.hashsalt": "changes"}):
+        figure, axes = new_figure(5.2, 3.9)
         for name in CLASS_NAMES:
-            estimates = [band["log_odds_change"][name] for band in bands]
-            _draw_steps(changes, edges, estimates, COLOURS[name], _WORDS[name])
-        changes.set(ylabel="log-odds of “generated” lost without it", title="which way it speaks")
-        changes.legend(loc="best")
-        for axes in (drops, changes):
-            _finish(axes)
-        return as_svg(figure, "What each band of frequencies decides")
+            estimates = [band["log_odds_change"][name] for band in deciding["bands"]]
+            _draw_steps(axes, _edges(deciding), estimates, COLOURS[name], _WORDS[name])
+        axes.set(ylabel="log-odds lost without it")
+        axes.legend(loc="best")
+        _finish(axes)
+        return as_svg(figure, "Which way each band of frequencies speaks")
 
 
 def draw_profiles(profiles: dict, picture: Sequence[float] | None = None, title: str = "Mean spectra") -> str:
@@ -56,6 +59,10 @@ def draw_profiles(profiles: dict, picture: Sequence[float] | None = None, title:
         axes.legend(loc="upper right")
         axes.grid(alpha=0.6, lw=0.6)
         return as_svg(figure, title)
+
+
+def _edges(deciding: dict) -> list[float]:
+    return [deciding["bands"][0]["low"], *(band["high"] for band in deciding["bands"])]
 
 
 def _draw_steps(axes: Axes, edges: list[float], estimates: list[dict], colour: str, label: str | None) -> None:

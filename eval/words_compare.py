@@ -11,7 +11,8 @@ def summarise_comparison(comparison: dict) -> list[str]:
         real = [name for name in METRICS if name != "auroc" and one["scores"][name]["real"]]
         if real:
             listed = ", ".join(f"{METRICS[name].title} {_write_change(name, one['scores'][name])}" for name in real)
-            sentences.append(f"Also real, {one['first']} against {one['second']}: {listed}.")
+            also = " too" if one["scores"]["auroc"]["real"] else ""
+            sentences.append(f"Real{also}, {one['first']} less {one['second']}: {listed}.")
         else:
             sentences.append(f"No other difference between {one['first']} and {one['second']} is clear.")
     if len(comparison["differences"]) > 1:
@@ -29,17 +30,21 @@ def _tell_difference(one: dict) -> str:
     first, second, lead = one["first"], one["second"], one["scores"]["auroc"]
     if lead["low"] is None:
         return f"Too few pictures to say which of {first} and {second} tells generated pictures better."
-    interval = f"{100 * lead['low']:+.1f} to {100 * lead['high']:+.1f}"
+    interval = f"{_count(lead['low'])} to {_count(lead['high'])}"
     if not lead["real"]:
         return (
             f"Whether {first} or {second} tells generated pictures better is not clear: of 100 pairs of a photograph "
-            f"and a generated picture {first} finds {100 * lead['value']:+.1f} more (interval {interval})."
+            f"and a generated picture {first} finds {_count(lead['value'])} (interval {interval})."
         )
     better, worse = (first, second) if lead["value"] > 0 else (second, first)
     return (
         f"{better} tells generated pictures better than {worse}: of 100 pairs of a photograph and a generated picture "
-        f"{first} finds {100 * lead['value']:+.1f} more than {second} (interval {interval}). That difference is real."
+        f"{first} finds {_count(lead['value'])} (interval {interval}). That difference is real."
     )
+
+
+def _count(lead: float) -> str:
+    return f"{abs(100 * lead):.1f} {'more' if lead >= 0 else 'fewer'}"
 
 
 def _write_change(name: str, change: dict) -> str:

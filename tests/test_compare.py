@@ -177,7 +177,10 @@ def summary(value: float, low: float, high: float) -> list[str]:
 def test_words_name_the_better_run_only_where_it_is_clear():
     clear = summary(0.05, 0.01, 0.09)
     assert clear[0].startswith("new tells generated pictures better than old")
-    assert "finds +5.0 more than old (interval +1.0 to +9.0). That difference is real." in clear[0]
-    assert clear[1] == "Also real, new against old: Brier score -0.050 (-0.080 to -0.020)."
+    assert "new finds 5.0 more (interval 1.0 more to 9.0 more). That difference is real." in clear[0]
+    assert clear[1] == "Real too, new less old: Brier score -0.050 (-0.080 to -0.020)."
     assert summary(-0.05, -0.09, -0.01)[0].startswith("old tells generated pictures better than new")
-    assert summary(0.05, -0.01, 0.11)[0].startswith("Whether new or old tells generated pictures better is not clear")
+    unclear = summary(0.05, -0.01, 0.11)
+    assert unclear[0].startswith("Whether new or old tells generated pictures better is not clear")
+    assert "(interval 1.0 fewer to 11.0 more)" in unclear[0]
+    assert unclear[1].startswith("Real, new less old:")

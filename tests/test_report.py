@@ -362,7 +362,7 @@ def test_the_page_shows_the_figures_and_loads_nothing(page, figures):
         assert text in parsed.text
     for metric in METRICS.values():
         assert metric.title in parsed.text
-    assert [tag for tag, _ in parsed.tags].count("svg") == 6
+    assert [tag for tag, _ in parsed.tags].count("svg") == 7
     assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in parsed.tags}
     for _, attributes in parsed.tags:
         for name in ("src", "href", "xlink:href"):
