@@ -1,8 +1,9 @@
 """Which frequencies and which planes decided: what becomes of the score when a part is taken away.
 
-A part is a band of frequencies in all planes, or all planes of one kind. It is replaced by the training
-pictures' mean, which is zero behind the detector's normaliser, and what the log-odds lose by that is
-what the part spoke for: above 0 for "fake", below 0 for "real" (occlusion; Zeiler and Fergus 2014).
+A part is a band of frequencies in all planes, or all planes of one kind. It is replaced by zero behind the
+detector's normaliser, what the network takes for average: where it normalises by frequency, the training
+pictures' mean. What the log-odds lose by that is what the part spoke for: above 0 for "fake", below 0 for
+"real" (occlusion; Zeiler and Fergus 2014).
 Parts work together, so their changes need not sum up to the log-odds.
 """
 
@@ -120,5 +121,5 @@ def _take_away(values: torch.Tensor, kinds: tuple[str, ...], inputs: tuple[str, 
 
 @lru_cache(maxsize=4)
 def _bands_of(height: int, width: int, inputs: tuple[str, ...]) -> torch.Tensor:
-    planes = [3 * KINDS.index(kind) for kind in inputs]  # all planes of a kind have the same bands
-    return torch.from_numpy(find_bands(BAND_EDGES, height, width)[planes])
+    bands = {kind: find_bands(BAND_EDGES, kind, height, width) for kind in KINDS}
+    return torch.from_numpy(np.stack([bands[kind] for kind in inputs]))

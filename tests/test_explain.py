@@ -11,7 +11,7 @@ from eval.explain import BAND_EDGES, explain_levels
 from eval.frequencies import find_bands, frequencies_of
 from eval.profiles import PROFILES, class_profiles, find_profiles, radial_profile
 from pipeline.spectra import quantised_planes, spectral_planes
-from pipeline.store import open_store
+from pipeline.store import KINDS, open_store
 from train.detector import Detector
 from train.run_folder import open_run
 
@@ -23,7 +23,7 @@ class OneBin(torch.nn.Module):
 
     def __init__(self, plane: int, band: int):
         super().__init__()
-        self.plane, self.chosen = plane, torch.from_numpy(find_bands(BAND_EDGES, SIZE, SIZE)[plane] == band)
+        self.plane, self.chosen = plane, torch.from_numpy(find_bands(BAND_EDGES, KINDS[plane // 3], SIZE, SIZE) == band)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         fake = values[:, self.plane, self.chosen].sum(dim=1)
@@ -76,6 +76,16 @@ def test_phase_as_cosine_and_sine_is_taken_away_whole(levels):
     odds = [(logits[0, 1] - logits[0, 0]).item() for logits in (detector.network(values), detector.network(without))]
     assert found.kinds["phase"] == pytest.approx(odds[0] - odds[1], abs=1e-5)
     assert list(found.kinds) == ["magnitude", "phase", "dct"]
+
+
+def test_phase_as_cosine_and_sine_is_one_kind(levels):
+    detector = Detector(np.full((9, SIZE, SIZE), 100), np.full((9, SIZE, SIZE), 20), phase="cos-sin")
+    detector.network = OneBin(4, 4)  # a cosine; the sines, behind the cosines, sum up to 0 over a whole band
+    detector.network.chosen = torch.from_numpy(find_bands(BAND_EDGES, "phase", SIZE, SIZE) == 4)
+    found = explain_levels(detector, levels)
+    assert found.log_odds != 0
+    assert found.bands[4] == pytest.approx(found.log_odds, abs=1e-4)
+    assert found.kinds == pytest.approx({"magnitude": 0, "phase": found.log_odds, "dct": 0}, abs=1e-4)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (15, 20)])
