@@ -15,7 +15,7 @@ from data_cards.console import note, table
 from eval.predict import Verdict
 from eval.shown import show_text
 
-CSV_COLUMNS = ("path", "verdict", "probability_fake", "why", "crops", "error")
+CSV_COLUMNS = ("path", "verdict", "probability_fake", "why", "crops", "declared_not_verified", "error")
 
 
 def write_table(verdicts: Iterable[Verdict]) -> int:
@@ -28,11 +28,12 @@ def write_table(verdicts: Iterable[Verdict]) -> int:
             f"{said.probability_fake:.3f}",
             said.why or "",
             "" if said.crops == 1 else str(said.crops),
+            _name(one),
         ]
         for one in failures.tell(verdicts)
         if (said := one.judgement) is not None
     ]
-    headers = ["picture", "verdict", "probability fake", "why unsure", "crops"]
+    headers = ["picture", "verdict", "probability fake", "why unsure", "crops", "declared, not verified"]
     kept = [number for number in range(len(headers)) if any(row[number] for row in rows)]
     if rows:
         click.echo(table([[row[number] for number in kept] for row in rows], [headers[number] for number in kept]))
@@ -56,9 +57,13 @@ def write_csv(verdicts: Iterable[Verdict]) -> int:
     writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for one in failures.tell(verdicts):
-        values = one.as_json()
+        values = one.as_json() | {"declared_not_verified": _name(one)}
         writer.writerow({name: show_text(value) if isinstance(value, str) else value for name, value in values.items()})
     return failures.count
+
+
+def _name(one: Verdict) -> str:
+    return "; ".join(dict.fromkeys(declaration.what for declaration in one.declared))
 
 
 class _Failures:

@@ -16,6 +16,7 @@ import numpy as np
 
 from data_cards.console import progress as show_progress
 from data_cards.errors import PictureError, UsageError
+from eval.declared import Declaration, read_declared
 from eval.inputs import Input, find_inputs, read_bounded
 from eval.judge import CHECKS, MOST_CROPS, Judgement, Looks, decide, look_at, score_levels
 from pipeline.features import decode_for_features
@@ -34,11 +35,13 @@ class Verdict:
     ----------
     path : as it was given, or found in a folder that was given
     judgement : None where the file cannot be judged
+    declared : what the file says of itself: not verified, and no part of the judgement
     error : why it cannot be judged, else None
     """
 
     path: str
     judgement: Judgement | None = None
+    declared: tuple[Declaration, ...] = ()
     error: str | None = None
 
     @property
@@ -63,6 +66,7 @@ class Verdict:
             "why": said.why,
             "crops": said.crops,
             "checks": said.checks,
+            "declared_not_verified": [one.as_json() for one in self.declared],
         }
 
 
@@ -72,6 +76,7 @@ class _Prepared:
 
     path: str
     looks: tuple[Looks, ...] = ()
+    declared: tuple[Declaration, ...] = ()
     error: str | None = None
 
 
@@ -135,8 +140,9 @@ def iterate_verdicts(
 
 
 def _prepare_picture(path: str, settings: BuildSettings, checks: Sequence) -> _Prepared:
-    picture = decode_for_features(read_bounded(path), settings.features, settings.max_pixels)
-    return _Prepared(path, (look_at(picture, settings.features, checks),))
+    data = read_bounded(path)
+    picture = decode_for_features(data, settings.features, settings.max_pixels)
+    return _Prepared(path, (look_at(picture, settings.features, checks),), read_declared(data))
 
 
 def _count_ahead(settings: FeatureSettings, threads: int, batch_size: int, looks: int) -> int:
@@ -188,4 +194,4 @@ def _score_group(
 def _conclude(one: _Prepared, logits: list[np.ndarray], detector: Detector) -> Verdict:
     if one.error is not None:
         return Verdict(one.path, error=one.error)
-    return Verdict(one.path, decide(logits[0], one.looks[0], detector.calibration))
+    return Verdict(one.path, decide(logits[0], one.looks[0], detector.calibration), one.declared)

@@ -1,0 +1,172 @@
+"""What files declare of themselves: every container, strangers' texts made harmless, broken and huge metadata."""
+
+import io
+import struct
+import zlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+
+from eval.declared import MOST_SHOWN, read_declared
+from eval.segments import MOST_BYTES, read_segments
+
+URI = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description Iptc4xmpExt:DigitalSourceType="{}"/></rdf:RDF></x:xmpmeta>'
+)
+MANIFEST = (
+    struct.pack(">I4s", 60, b"jumb") + struct.pack(">I4s", 30, b"jumd") + b"c2pa\0\x11\0\x10\x80\0\0\xaa\x03c2pa\0"
+)
+PARAMETERS = "a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512"
+PICTURE = Image.linear_gradient("L").convert("RGB").resize((24, 16))
+
+
+def save(form: str, **options) -> bytes:
+    file = io.BytesIO()
+    PICTURE.save(file, form, **options)
+    return file.getvalue()
+
+
+def save_png(**texts: str) -> bytes:
+    info = PngImagePlugin.PngInfo()
+    for name, text in texts.items():
+        info.add_text(name, text, zip=len(text) > 1000)
+    return save("PNG", pnginfo=info)
+
+
+def with_png_chunk(kind: bytes, data: bytes) -> bytes:
+    png = save("PNG")
+    chunk = struct.pack(">I4s", len(data), kind) + data + struct.pack(">I", zlib.crc32(kind + data))
+    return png[:33] + chunk + png[33:]
+
+
+def with_jpeg_segments(*segments: tuple[int, bytes]) -> bytes:
+    jpeg = save("JPEG")
+    return (
+        jpeg[:2]
+        + b"".join(bytes((0xFF, code)) + struct.pack(">H", len(data) + 2) + data for code, data in segments)
+        + jpeg[2:]
+    )
+
+
+def with_webp_chunk(kind: bytes, data: bytes) -> bytes:
+    webp = save("WEBP") + struct.pack("<4sI", kind, len(data)) + data + b"\0" * (len(data) % 2)
+    return webp[:4] + struct.pack("<I", len(webp) - 8) + webp[8:]
+
+
+def with_box(kind: bytes, data: bytes, form: str = "AVIF") -> bytes:
+    return save(form) + struct.pack(">I4s", 8 + len(data), kind) + data
+
+
+def in_app11(manifest: bytes) -> bytes:
+    """Over two packets, cut within the words that are looked for."""
+    middle = manifest.find(b"trained") + 3 if b"trained" in manifest else 30
+    parts = manifest[:middle], manifest[middle:]
+    return with_jpeg_segments(*((0xEB, b"JP\0\1" + struct.pack(">I", 1 + at) + part) for at, part in enumerate(parts)))
+
+
+def exif(**tags: str) -> bytes:
+    block = Image.Exif()
+    if "Software" in tags:
+        block[0x0131] = tags["Software"]
+    if "UserComment" in tags:
+        block.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + tags["UserComment"].encode("utf-16-be")
+    return block.tobytes()
+
+
+C2PA_UUID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
+MADE = MANIFEST + b"qdigitalSourceTypexF" + f"{URI}trainedAlgorithmicMedia".encode()
+CAMERA, GENERATOR = "cameras and editors", "content credentials (C2PA) of a generator"
+TRAINED = XMP.format(f"{URI}trainedAlgorithmicMedia")
+COMPOSITE = XMP.format(f"{URI}compositeWithTrainedAlgorithmicMedia")
+
+DECLARING = {
+    "c2pa jpeg": (in_app11(MANIFEST), CAMERA, ""),
+    "c2pa jpeg generator": (in_app11(MADE), GENERATOR, "trainedAlgorithmicMedia"),
+    "c2pa png": (with_png_chunk(b"caBX", MANIFEST), CAMERA, ""),
+    "c2pa png generator": (with_png_chunk(b"caBX", MADE), GENERATOR, "trainedAlgorithmicMedia"),
+    "c2pa webp": (with_webp_chunk(b"C2PA", MADE), GENERATOR, "trainedAlgorithmicMedia"),
+    "c2pa avif": (with_box(b"uuid", C2PA_UUID + b"\0\0\0\0manifest\0" + MADE), GENERATOR, "trainedAlgorithmicMedia"),
+    "c2pa jpeg 2000": (with_box(b"jumb", MANIFEST[8:], "JPEG2000"), CAMERA, ""),
+    "iptc jpeg": (save("JPEG", xmp=TRAINED.encode()), "(IPTC)", "trainedAlgorithmicMedia"),
+    "iptc composite": (save("JPEG", xmp=COMPOSITE.encode()), "(IPTC)", "compositeWithTrainedAlgorithmicMedia"),
+    "iptc png": (save_png(**{"XML:com.adobe.xmp": TRAINED}), "(IPTC)", "trainedAlgorithmicMedia"),
+    "iptc webp": (save("WEBP", xmp=TRAINED.encode()), "(IPTC)", "trainedAlgorithmicMedia"),
+    "iptc avif": (save("AVIF", xmp=TRAINED.encode()), "(IPTC)", "trainedAlgorithmicMedia"),
+    "iptc tiff": (save("TIFF", tiffinfo={700: TRAINED.encode()}), "(IPTC)", "trainedAlgorithmicMedia"),
+    "stable diffusion": (save_png(parameters=PARAMETERS), "Stable Diffusion parameters", "Steps: 20"),
+    "stable diffusion, packed": (save_png(parameters=PARAMETERS * 20), "Stable Diffusion parameters", "a cat"),
+    "comfyui": (save_png(prompt='{"3": {"class_type": "KSampler"}}'), "ComfyUI workflow", "KSampler"),
+    "comfyui workflow": (save_png(workflow='{"nodes": []}'), "ComfyUI workflow", "nodes"),
+    "png software": (save_png(Software="NovelAI"), "a generator's name", "NovelAI"),
+    "exif software": (save("JPEG", exif=exif(Software="Midjourney v6")), "a generator's name", "Midjourney v6"),
+    "exif comment": (save("JPEG", exif=exif(UserComment=PARAMETERS)), "Stable Diffusion parameters", "Steps: 20"),
+    "exif webp": (save("WEBP", exif=exif(Software="ComfyUI")), "a generator's name", "ComfyUI"),
+    "exif png": (save("PNG", exif=exif(Software="Adobe Firefly")), "a generator's name", "Adobe Firefly"),
+}
+
+
+@pytest.mark.parametrize("name", DECLARING)
+def test_declared(name):
+    data, what, value = DECLARING[name]
+    (found,) = read_declared(data)
+    assert what in found.what
+    assert value in found.value.replace("\\x0a", "\n")
+    assert found.where
+    Image.open(io.BytesIO(data)).load()  # a picture all the same
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(save(form) for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000")),
+        save("JPEG", exif=exif(Software="GIMP 2.10", UserComment="Steps to the sea")),
+        save_png(parameters="length 3 m, width 2 m", prompt="What is this?", Software="Sorabji 2"),
+        save("JPEG", xmp=XMP.format(f"{URI}digitalCapture").encode()),
+        with_jpeg_segments((0xEB, b"JP\0\1\0\0\0\1" + struct.pack(">I4s", 12, b"jumb") + b"JPEG 360")),
+        # The words among the pixels, or behind them, are no metadata.
+        save("JPEG") + MADE,
+        Image.frombytes("RGB", (len(MADE) // 3, 1), MADE[: len(MADE) // 3 * 3]).tobytes(),
+        b"",
+        b"text",
+    ],
+)
+def test_nothing_declared(data):
+    assert read_declared(data) == ()
+
+
+def test_texts_are_shown_without_control_characters_and_cut():
+    (found,) = read_declared(save_png(parameters="Steps: 1 \x1b[31m\x07\u202e" + "x" * 5000))
+    assert found.value.startswith(r"Steps: 1 \x1b[31m\x07")
+    assert all(one.isprintable() for one in found.value)
+    assert len(found.value) < MOST_SHOWN + 40
+    (found,) = read_declared(with_png_chunk(b"tEXt", b"invokeai\x1b]0;x\0{}"))
+    assert "\x1b" not in found.where
+
+
+def test_packed_text_is_unpacked_up_to_a_bound():
+    bomb = with_png_chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"seed " * (8 << 20)))
+    (segment,) = read_segments(io.BytesIO(bomb))
+    assert len(segment.data) <= MOST_BYTES
+    assert len(read_declared(bomb)) == 1
+
+
+def test_texts_made_to_be_slow_are_not():
+    # Backtracking over these would take hours.
+    read_declared(with_png_chunk(b"tEXt", b"parameters\0" + b"Steps: 1 " * 400_000))
+    read_declared(save("JPEG", exif=exif(UserComment="Steps: 1 " * 3000)))
+    read_declared(with_png_chunk(b"caBX", b"c2pa" + b"digitalSourceType " * 20_000))
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_broken_files_end_quietly(data):
+    whole = data.draw(st.sampled_from([one for one, _, _ in DECLARING.values()]))
+    broken = bytearray(whole[: data.draw(st.integers(0, len(whole)))])
+    for _ in range(data.draw(st.integers(0, 4))):
+        if broken:
+            broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
+    read_declared(bytes(broken))

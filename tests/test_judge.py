@@ -1,0 +1,283 @@
+"""The word: the band, checks that flip it, several crops; and the files that were asked for."""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import draw_noise
+from make_run import make_run
+from make_store import make_store
+from PIL import Image
+
+import eval.predict
+from data_cards.errors import PictureError, UserError
+from eval.cli import cli
+from eval.inputs import MAX_BYTES, find_inputs, read_bounded
+from eval.judge import CHECKS, Looks, cut_crops, decide, look_at, score_levels
+from eval.predict import predict_files
+from eval.shown import show_text
+from pipeline.degrade import apply_steps
+from pipeline.features import features_of_variants
+from pipeline.settings import FeatureSettings
+from pipeline.variants import CLEAN
+from train.calibrate import Calibration
+from train.checkpoint import BEST, save_weights
+from train.run_folder import load_detector, open_run
+
+COVER = FeatureSettings(size=32)
+CROP = FeatureSettings(size=32, fit="crop")
+BAND = Calibration(threshold=0.5, low=0.3, high=0.7)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("judge")
+    return open_run(make_run(folder / "runs" / "001", make_store(folder / "features.zarr")))
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    for name in ("b.png", "a.jpg", "in/c.png", "in/.hidden.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        draw_noise(len(name)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no picture")
+    return tmp_path
+
+
+def logits_of(*probabilities: float) -> np.ndarray:
+    return np.array([[0.0, np.log(p / (1 - p))] for p in probabilities])
+
+
+def looks(crops: tuple[int, ...] = (1,), checks: tuple[str, ...] = ()) -> Looks:
+    return Looks(np.zeros((sum(crops), 9, 1, 1), np.uint8), crops, checks)
+
+
+# --- the word
+
+
+@pytest.mark.parametrize(
+    ("probability", "word", "why"), [(0.9, "fake", None), (0.1, "real", None), (0.6, "unsure", "in the band")]
+)
+def test_the_word_is_the_calibrations(probability, word, why):
+    said = decide(logits_of(probability), looks(), BAND)
+    assert (said.verdict, said.why, said.crops, said.checks) == (word, why, 1, {})
+    assert said.probability_fake == pytest.approx(probability)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "word", "why"),
+    [
+        ((0.9, 0.8, 0.2, 0.9), "unsure", "flips under JPEG 75"),
+        ((0.1, 0.6, 0.9, 0.2), "unsure", "flips under JPEG 90, JPEG 75"),
+        # On the same side still, if less surely.
+        ((0.9, 0.55, 0.6, 0.9), "fake", None),
+        ((0.1, 0.45, 0.4, 0.1), "real", None),
+        ((0.6, 0.1, 0.1, 0.1), "unsure", "in the band"),
+    ],
+)
+def test_checks_that_flip_the_word(probabilities, word, why):
+    names = tuple(check.name for check in CHECKS)
+    said = decide(logits_of(*probabilities), looks((1, 1, 1, 1), names), BAND)
+    assert (said.verdict, said.why) == (word, why)
+    assert said.checks == pytest.approx(dict(zip(names, probabilities[1:], strict=True)))
+
+
+def test_crops_average_log_odds_and_the_temperature_counts():
+    said = decide(logits_of(0.9, 0.9, 0.5, 0.2, 0.2), looks((2, 3), ("JPEG 90",)), BAND)
+    assert said.probability_fake == pytest.approx(0.9)
+    assert said.crops == 2
+    assert said.checks["JPEG 90"] == pytest.approx(1 / (1 + np.exp(2 * np.log(4) / 3)))
+    said = decide(logits_of(0.9), looks(), Calibration(temperature=2.0))
+    assert said.probability_fake == pytest.approx(0.75)
+
+
+def test_what_is_looked_at_goes_the_one_way_of_features():
+    picture = draw_noise(1, 60, 50)
+    found = look_at(picture, COVER)
+    assert (found.crops, found.checks) == ((1, 1, 1, 1), ("JPEG 90", "JPEG 75", "crop 0.9"))
+    for levels, variant in zip(found.levels, (CLEAN, *CHECKS), strict=True):
+        np.testing.assert_array_equal(levels, next(features_of_variants(picture, (variant,), COVER)))
+    assert len({levels.tobytes() for levels in found.levels}) == 4
+
+
+@pytest.mark.parametrize(("size", "count"), [((64, 64), 5), ((100, 65), 5), ((63, 200), 1), ((32, 32), 1)])
+def test_several_crops_where_the_picture_holds_them(size, count):
+    picture = draw_noise(2, *size)
+    crops = cut_crops(picture, CROP)
+    assert len(crops) == count
+    assert len({crop.tobytes() for crop in crops}) == count
+    middle = next(features_of_variants(picture, (CLEAN,), CROP))
+    found = look_at(picture, CROP, ())
+    np.testing.assert_array_equal(found.levels[0], middle)
+    assert found.crops == (count,)
+    assert len(cut_crops(picture, COVER)) == 1
+
+
+def test_the_crop_check_changes_a_crop_too_and_never_enlarges():
+    found = look_at(draw_noise(3, 48, 48), CROP)
+    assert found.checks == ("JPEG 90", "JPEG 75", "crop 0.9")
+    assert (found.levels[0] != found.levels[3]).any()
+    assert look_at(draw_noise(3, 33, 48), CROP).checks == ("JPEG 90", "JPEG 75")
+    corner = apply_steps(Image.linear_gradient("L").convert("RGB"), CHECKS[2].steps)
+    assert corner.size == (230, 230)
+    assert corner.getpixel((0, 0)) == (0, 0, 0)
+
+
+def test_a_side_too_long_for_jpeg_is_judged_without(run):
+    long = Image.new("RGB", (65_501, 32))
+    assert look_at(long, FeatureSettings(size=32, fit="stretch")).checks == ("crop 0.9",)
+
+
+def test_scores_that_are_no_numbers_end_it(run):
+    detector = load_detector(run, "cpu")
+    with pytest.raises(UserError, match="no finite scores"):
+        score_levels(detector, np.full((1, 9, 32, 32), np.nan, np.float16))
+
+
+# --- the files
+
+
+def test_folders_globs_and_lists_in_order(pictures, monkeypatch):
+    monkeypatch.chdir(pictures)
+    stdin = io.BytesIO(b"b.png\r\n\nin\nabsent*.png\n")
+    found = find_inputs(["in", "*.png", "-", "**/c.*", "absent*.png", "none.jpg"], stdin)
+    assert [one.path for one in found] == [
+        *("in/c.png", "b.png"), *("b.png", "in/c.png", "absent*.png"), "in/c.png", "absent*.png", "none.jpg"
+    ]  # fmt: skip
+    # On a list a name is a name.
+    assert [one.error for one in found] == [None] * 6 + ["matches no file", None]
+    assert [one.path for one in find_inputs(["-"])] == ["-"]
+    Path("odd[1].png").touch()
+    assert [one.error for one in find_inputs(["odd[1].png"])] == [None]
+
+
+def test_names_that_are_no_text(tmp_path):
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
+    assert [one.path for one in find_inputs(["-"], io.BytesIO(os.fsencode(name) + b"\n"))] == [name]
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "/dev/stdin", ".", "absent.png", "a\0b"])
+def test_only_ordinary_files_are_read(path):
+    with pytest.raises(PictureError):
+        read_bounded(path)
+
+
+def test_a_file_beyond_the_bound_is_not_read(tmp_path):
+    with open(tmp_path / "large.png", "wb") as file:
+        file.truncate(MAX_BYTES + 1)  # a hole: it takes no room
+    with pytest.raises(PictureError, match="too large"):
+        read_bounded(str(tmp_path / "large.png"))
+
+
+def test_few_files_are_held_at_a_time(run, pictures, monkeypatch):
+    alive, most = [0], [0]
+
+    def look(picture, settings, checks):
+        alive[0] += 1
+        most[0] = max(most[0], alive[0])
+        return look_at(picture, settings, checks)
+
+    monkeypatch.setattr(eval.predict, "look_at", look)
+    files = [str(pictures / "b.png")] * 40
+    seen = 0
+    for _ in eval.predict.iterate_verdicts(run, find_inputs(files), device="cpu", batch_size=2, threads=2, quick=True):
+        seen += 1
+        alive[0] -= 1
+    assert seen == 40
+    assert most[0] <= 2 + 2 * 2 + 1 + 2  # ahead, the one that is taken, and the network's batch
+
+
+def test_quick_leaves_the_checks_out(run, pictures):
+    options = {"device": "cpu", "progress": False}
+    (whole,) = predict_files(run, [pictures / "b.png"], **options)
+    (quick,) = predict_files(run, [pictures / "b.png"], quick=True, **options)
+    assert quick.judgement.checks == {}
+    assert list(whole.judgement.checks) == [check.name for check in CHECKS]
+    assert quick.probability_fake == pytest.approx(whole.probability_fake, abs=1e-5)
+
+
+# --- the command
+
+
+def call(*arguments: str, **options):
+    return CliRunner().invoke(cli, ["predict", "--device", "cpu", *arguments], **options)
+
+
+@pytest.fixture
+def band(run):
+    """The run's band of unsure set to everything."""
+    detector = load_detector(run, "cpu")
+    before = detector.calibration
+    detector.calibration = Calibration(threshold=0.5, low=0.0, high=1.0)
+    save_weights(detector, run.path, BEST)
+    yield
+    detector.calibration = before
+    save_weights(detector, run.path, BEST)
+
+
+def test_why_it_is_unsure_is_said(run, pictures, band):
+    name = str(pictures / "b.png")
+    table = call("--run", str(run.path), name).stdout
+    assert table.splitlines()[0].split("  ")[-1].strip() == "why unsure"
+    assert "in the band" in table.splitlines()[2]
+    assert json.loads(call("--run", str(run.path), name, "--json").stdout)[0]["why"] == "in the band"
+
+
+def test_csv_list_on_stdin_and_failures(run, pictures):
+    names = [str(pictures / "b.png"), str(pictures / "notes.txt"), str(pictures / "a.jpg")]
+    result = call("--run", str(run.path), "-", str(pictures / "x*"), "--csv", input="\n".join(names))
+    assert result.exit_code == 1
+    rows = list(csv.DictReader(io.StringIO(result.stdout)))
+    assert [row["path"] for row in rows] == [*names, str(pictures / "x*")]
+    assert [row["verdict"] in ("real", "fake", "unsure") for row in rows] == [True, False, True, False]
+    assert rows[1]["error"].startswith("not a picture")
+    assert rows[3]["error"] == "matches no file"
+    assert [row["crops"] for row in rows] == ["1", "", "1", ""]
+    lines = result.stderr.splitlines()
+    assert lines[0].startswith(f"error: {names[1]}: not a picture")
+    assert lines[1] == f"error: {pictures / 'x*'}: matches no file"
+    assert call("--csv", "--json", names[0], "--run", str(run.path)).exit_code == 2
+
+
+def test_declared_stands_beside_the_score(run, tmp_path):
+    plain, declaring = tmp_path / "plain.png", tmp_path / "declaring.png"
+    draw_noise(1).save(plain)
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("parameters", "Steps: 20, Sampler: Euler\x1b[2J")
+    draw_noise(1).save(declaring, pnginfo=info)
+    arguments = ("--run", str(run.path), str(plain), str(declaring))
+    result = call(*arguments)
+    assert "declared, not verified" in result.stdout.splitlines()[0]
+    assert result.stdout.splitlines()[3].endswith("Stable Diffusion parameters")
+    assert "\x1b" not in result.output
+    one, other = json.loads(call(*arguments, "--json").stdout)
+    assert one["declared_not_verified"] == []
+    assert other["declared_not_verified"][0]["what"] == "Stable Diffusion parameters"
+    assert one["probability_fake"] == pytest.approx(other["probability_fake"], abs=1e-6)
+    assert "Stable Diffusion" in call(*arguments, "--csv").stdout
+
+
+@pytest.mark.parametrize("form", ["--json", "--csv", "--device=cpu"])
+def test_names_never_reach_the_terminal_as_they_are(run, tmp_path, form):
+    name = tmp_path / os.fsdecode(b"\x1b]0;x\x07\xff\xc2\x9b\xe2\x80\xae.png")
+    draw_noise(1).save(name)
+    result = call("--run", str(run.path), str(name), str(tmp_path / "\x1b[31m.jpg"), form)
+    assert result.exit_code == 1
+    for text in (result.stdout, result.stderr):
+        assert all(one.isprintable() or one == "\n" for one in text)
+    if form == "--json":
+        assert json.loads(result.stdout)[0]["path"] == str(name)
+    elif form == "--csv":
+        assert r"\x1b]0;x\x07\udcff\x9b\u202e.png" in result.stdout
+
+
+def test_escapes():
+    assert show_text("a\nü\x1b\u202e\U000e0001", 3) == "a\\x0aü…"
+    assert show_text("\u202e\U000e0001\udcff") == "\\u202e\\U000e0001\\udcff"
