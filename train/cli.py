@@ -117,6 +117,73 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
     click.echo(f"next: eval report --run {quote(str(summary.run))}")
 
 
+@cli.command("list")
+@click.argument("runs", default="runs", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print a list of objects, one a run.")
+def list_command(runs: str, as_json: bool) -> None:
+    """Compare the runs in the folder RUNS, `runs` if it is not given.
+
+    The AUROC on the test pictures, with its 95 % interval, is that of the last `eval report` in the run's folder.
+
+    \b
+    Examples:
+      train list
+      train list elsewhere/runs --json
+    """
+    from train.listing import list_runs  # loads PyTorch, which `--help` need not wait for
+
+    listed = list_runs(runs)
+    if as_json:
+        print_json([one.as_json() for one in listed])
+        return
+    rows = [
+        [
+            str(one.run),
+            (one.created or "")[:16].replace("T", " "),
+            one.network or "",
+            one.side or "",
+            "" if one.epochs is None else one.epochs,
+            "" if one.val_loss is None else f"{one.val_loss:.4f}",
+            "" if one.val_accuracy is None else f"{one.val_accuracy:.1%}",
+            "{:.3f} ({:.3f} to {:.3f})".format(*one.test_auroc) if one.test_auroc else "",
+            one.state,
+        ]
+        for one in listed
+    ]
+    headers = ["run", "created (UTC)", "network", "side", "epochs", "val. loss", "accuracy", "test AUROC", "state"]
+    click.echo(table(rows, headers))
+    for one in listed:
+        if one.problem is not None:
+            click.echo(one.problem, err=True)
+
+
+@cli.command("export")
+@click.option("--run", metavar="DIR", help="Run folder  [default: the newest under runs/]")
+@click.option("--onnx", "file", metavar="FILE", required=True, help="The file to write, such as detector.onnx.")
+@click.option("--json", "as_json", is_flag=True, help="Print file, bytes and difference as JSON.")
+def export_command(run: str | None, file: str, as_json: bool) -> None:
+    """Write a run's best network as ONNX: features in, calibrated probabilities of "fake" out.
+
+    The features are levels as a feature store holds them, any number of samples at once. The file is checked with
+    onnxruntime against PyTorch before it takes its name. Needs the extra "onnx".
+
+    \b
+    Example:
+      train export --run runs/001-resnet18-512px --onnx detector.onnx
+    """
+    from train.export import export_onnx  # loads PyTorch, which `--help` need not wait for
+    from train.run_folder import newest_run
+
+    exported = export_onnx(newest_run() if run is None else run, file)
+    if as_json:
+        print_json({**vars(exported), "file": str(exported.file)})
+        return
+    click.echo(
+        f"{exported.file}: {exported.bytes / 1e6:.1f} MB; "
+        f"probabilities differ by at most {exported.difference:.1g} from PyTorch's"
+    )
+
+
 def _describe_unsure(calibration) -> str:
     if calibration.low == calibration.high:
         return "nothing is unsure"

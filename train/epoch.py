@@ -27,7 +27,7 @@ from train.curves import draw_curves
 from train.detector import Detector
 from train.events import write_events
 from train.files import whole_file
-from train.history import write_history
+from train.history import tell_end, write_history
 from train.optimise import learning_rate, set_learning_rate
 from train.order import draw_epoch, draw_seed, split_batches
 from train.predict import iterate_logits
@@ -205,10 +205,7 @@ def _finish_epoch(training: Training, batches: list[np.ndarray]) -> None:
     is_best = val_loss < position.best_loss
     if is_best:
         position.best_epoch, position.best_loss = position.epoch, val_loss
-    if position.epoch == settings.epochs:
-        position.ended = f"all {settings.epochs} epochs done"
-    elif 0 < settings.patience <= position.epoch - position.best_epoch:
-        position.ended = f"validation loss no better for {settings.patience} epochs"
+    position.ended = tell_end(position.epoch, position.best_epoch, settings)
     position.begin_next_epoch()
     save_weights(training.judged, folder, LAST)
     if is_best:

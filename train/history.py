@@ -5,11 +5,21 @@ import io
 from pathlib import Path
 
 from train.files import whole_file
+from train.settings import TrainSettings
 
 HISTORY = "history.csv"
 HISTORY_COLUMNS = (
     "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"
 )  # fmt: skip
+
+
+def tell_end(epochs: int, best_epoch: int, settings: TrainSettings) -> str:
+    """Why a run has ended after so many epochs; "" while it goes on."""
+    if epochs >= settings.epochs:
+        return f"all {settings.epochs} epochs done"
+    if 0 < settings.patience <= epochs - best_epoch:
+        return f"validation loss no better for {settings.patience} epochs"
+    return ""
 
 
 def write_history(folder: Path, history: list[dict]) -> None:

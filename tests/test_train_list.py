@@ -1,0 +1,171 @@
+"""`train list` and `train export`: runs compared, and a network for other programs."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from make_store import make_store
+
+from data_cards.errors import UserError
+from pipeline.store import open_store
+from train.cli import cli
+from train.history import tell_end
+from train.listing import list_runs
+from train.loop import train
+from train.predict import compute_logits
+from train.run_folder import load_detector, open_run
+from train.settings import TrainSettings
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("list")
+    store = make_store(folder / "features.zarr")
+    for name, settings in (("first", {"phase": "cos-sin"}), ("second", {"channels": "magnitude,dct"})):
+        train(
+            TrainSettings(
+                store=str(store),
+                run=str(folder / "runs" / name),
+                epochs=2,
+                batch_size=8,
+                network="small",
+                device="cpu",
+                precision="float32",
+                **settings,
+            )
+        )
+    return folder / "runs"
+
+
+def call(*arguments: str):
+    return CliRunner().invoke(cli, list(arguments))
+
+
+def test_runs_are_listed_from_the_oldest(runs):
+    result = call("list", str(runs))
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert lines[2].startswith(str(runs / "first"))
+    assert lines[3].startswith(str(runs / "second"))
+    best = min(open_run(runs / "first").history, key=lambda row: row["val_loss"])
+    for text in ("small", "32", f"{best['val_loss']:.4f}", f"{best['val_accuracy']:.1%}", "finished"):
+        assert text in lines[2]
+
+
+def test_list_as_json(runs):
+    listed = json.loads(call("list", str(runs), "--json").stdout)
+    assert [Path(one["run"]).name for one in listed] == ["first", "second"]
+    history = open_run(runs / "second").history
+    best = min(history, key=lambda row: row["val_loss"])
+    assert listed[1] | {"created": ""} == {
+        "run": str(runs / "second"),
+        "state": "finished",
+        "problem": None,
+        "created": "",
+        "network": "small",
+        "side": 32,
+        "epochs": 2,
+        "best_epoch": best["epoch"],
+        "val_loss": best["val_loss"],
+        "val_accuracy": best["val_accuracy"],
+        "test_auroc": None,
+    }
+
+
+def test_states_and_reports(runs, tmp_path):
+    for name in ("whole", "cut", "old", "begun", "lost"):
+        shutil.copytree(runs / "first", tmp_path / name)
+    (tmp_path / "no run").mkdir()
+    created = open_run(runs / "first").created
+    report = {
+        "split": "test",
+        "run": {"created": created},
+        "headline": "clean",
+        "scopes": {"clean": {"scores": {"auroc": {"value": 0.75, "low": 0.5, "high": 1.0}}}},
+    }
+    (tmp_path / "whole" / "report.json").write_text(json.dumps(report))
+    (tmp_path / "cut" / "report.json").write_text(json.dumps({**report, "split": "val"}))
+    (tmp_path / "old" / "settings.json").write_text("{")
+    (tmp_path / "begun" / "report.json").write_text(json.dumps({**report, "run": {"created": "another"}}))
+    history = (tmp_path / "cut" / "history.csv").read_text().splitlines()
+    (tmp_path / "cut" / "history.csv").write_text("\n".join(history[:2]) + "\n")
+    (tmp_path / "begun" / "history.csv").unlink()
+    (tmp_path / "lost" / "best.safetensors").unlink()
+    found = {one.run.name: one for one in list_runs(tmp_path)}
+    states = {name: one.state for name, one in found.items()}
+    assert states == {
+        "whole": "finished", "cut": "unfinished", "old": "unusable", "begun": "unfinished", "lost": "unusable"
+    }  # fmt: skip
+    assert found["whole"].test_auroc == (0.75, 0.5, 1.0)
+    assert found["cut"].test_auroc is None
+    assert found["begun"].test_auroc is None
+    result = call("list", str(tmp_path))
+    assert "0.750 (0.500 to 1.000)" in result.stdout
+    assert "old: its settings or history are damaged" in result.stderr
+    assert "best.safetensors: no such file" in result.stderr
+
+
+def test_nothing_to_list(tmp_path):
+    for folder, text in ((tmp_path, "no training run in it"), (tmp_path / "absent", "no such folder")):
+        with pytest.raises(UserError, match=text):
+            list_runs(folder)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "best", "ended"),
+    [(20, 20, "all 20 epochs done"), (19, 16, ""), (9, 5, "validation loss no better for 4 epochs"), (9, 6, "")],
+)
+def test_the_end_of_a_run(epochs, best, ended):
+    assert tell_end(epochs, best, TrainSettings(epochs=20, patience=4)) == ended
+    assert tell_end(9, 1, TrainSettings(epochs=20, patience=0)) == ""
+
+
+# --- ONNX
+
+
+@pytest.mark.parametrize("name", ["first", pytest.param("second", marks=pytest.mark.slow)])
+def test_an_exported_network_gives_calibrated_probabilities(runs, tmp_path, name):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    result = call("export", "--run", str(runs / name), "--onnx", str(tmp_path / "network.onnx"), "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["difference"] < 1e-4
+    assert [path.name for path in tmp_path.iterdir()] == ["network.onnx"]
+    session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"))
+    run, store = open_run(runs / name), open_store(runs.parent / "features.zarr")
+    detector = load_detector(run, "cpu")
+    wanted = detector.calibration.probability(compute_logits(detector, store, np.arange(7), progress=False))
+    for count in (1, 7):
+        found = session.run(None, {"levels": store.features[:count]})[0]
+        np.testing.assert_allclose(found, wanted[:count], atol=1e-5)
+    properties = session.get_modelmeta().custom_metadata_map
+    assert json.loads(properties["calibration"])["temperature"] == detector.calibration.temperature
+    assert json.loads(properties["features"])["size"] == 32
+
+
+def test_places_that_cannot_be_exported_to(runs, tmp_path):
+    for file in (tmp_path, tmp_path / "absent" / "x.onnx"):
+        result = call("export", "--run", str(runs / "first"), "--onnx", str(file))
+        assert result.exit_code == 2
+        assert "expected the name of a file" in result.stderr
+
+
+def test_without_the_libraries(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("train.export.find_spec", lambda name: None if name == "onnxruntime" else name)
+    result = call("export", "--run", str(runs / "first"), "--onnx", str(tmp_path / "x.onnx"))
+    assert result.exit_code == 1
+    assert "ONNX needs onnxruntime: install them with pip install 'spectral-detector[onnx]'" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_network_that_differs_is_not_written(runs, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr("train.export.TOLERANCE", -1.0)
+    result = call("export", "--run", str(runs / "first"), "--onnx", str(tmp_path / "x.onnx"))
+    assert result.exit_code == 1
+    assert "from PyTorch's; not written" in result.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,101 @@
+"""The runs of a folder side by side: what each was made with, and what it came to."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_cards.errors import UserError
+from train.checkpoint import BEST, weights_file
+from train.history import tell_end
+from train.run_folder import RUNS, SETTINGS, read_run
+
+REPORT = "report.json"  # of `eval report`
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One run in the list; what is not known is None.
+
+    Attributes
+    ----------
+    run : its folder
+    state : "finished", "unfinished" (still training, or stopped), or "unusable"
+    problem : why it is unusable
+    created : ISO 8601 in UTC
+    network : its name
+    side : of the planes, in bins
+    epochs : finished
+    best_epoch : of the lowest validation loss
+    val_loss, val_accuracy : of that epoch, in nats and 0 to 1
+    test_auroc : value, low and high end of its interval, where `eval report` has been there with the test pictures
+    """
+
+    run: Path
+    state: str
+    problem: str | None = None
+    created: str | None = None
+    network: str | None = None
+    side: int | None = None
+    epochs: int | None = None
+    best_epoch: int | None = None
+    val_loss: float | None = None
+    val_accuracy: float | None = None
+    test_auroc: tuple[float, float, float] | None = None
+
+    def as_json(self) -> dict:
+        """Plain values."""
+        return {**vars(self), "run": str(self.run)}
+
+
+def list_runs(folder: str | Path = RUNS) -> list[Listed]:
+    """All runs in a folder, the oldest first and unusable ones last.
+
+    Raises
+    ------
+    UserError : no such folder, or no run in it
+    """
+    folder = Path(folder)
+    runs = [path for path in folder.iterdir() if (path / SETTINGS).is_file()] if folder.is_dir() else []
+    if not runs:
+        what = "no training run in it" if folder.is_dir() else "no such folder"
+        raise UserError(f"{folder}: {what}; make one with `train run`, or name the folder that holds run folders")
+    listed = [_look_at(path) for path in runs]
+    return sorted(listed, key=lambda one: (one.created is None, one.created or "", str(one.run)))
+
+
+def _look_at(path: Path) -> Listed:
+    try:
+        run = read_run(path)
+    except UserError as error:
+        return Listed(path, "unusable", str(error))
+    known = {
+        "created": run.created,
+        "network": run.settings.network,
+        "side": run.build_settings.features.side,
+        "epochs": len(run.history),
+    }
+    if not run.history:
+        return Listed(path, "unfinished", **known)
+    best = min(run.history, key=lambda row: row["val_loss"])
+    known |= {
+        "best_epoch": best["epoch"],
+        "val_loss": best["val_loss"],
+        "val_accuracy": best["val_accuracy"],
+        "test_auroc": _read_auroc(path, run.created),
+    }
+    if not weights_file(path, BEST).is_file():
+        return Listed(path, "unusable", f"{weights_file(path, BEST)}: no such file; train it again", **known)
+    ended = tell_end(len(run.history), best["epoch"], run.settings)
+    return Listed(path, "finished" if ended else "unfinished", **known)
+
+
+def _read_auroc(path: Path, created: str) -> tuple[float, float, float] | None:
+    """Of the test pictures, if the report is of this run; a damaged report is none."""
+    try:
+        report = json.loads((path / REPORT).read_text(encoding="utf-8"))
+        if report["split"] != "test" or report["run"]["created"] != created:
+            return None
+        score = report["scopes"][report["headline"]]["scores"]["auroc"]
+        return tuple(float(score[name]) for name in ("value", "low", "high"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
