@@ -25,6 +25,7 @@ from train.predict import compute_logits, probability_fake, score_rows
 from train.provenance import find_commit
 from train.run_folder import load_detector, newest_run, open_run
 from train.settings import TrainSettings
+from train.trouble import tell_of_memory
 
 SMALL = {"batch_size": 8, "device": "cpu", "precision": "float32", "threads": 2, "network": "small"}
 EPOCHS = 8
@@ -167,8 +168,72 @@ def test_bf16_trains(store, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(store, tmp_path):
-    with pytest.raises(UserError, match=r"the loss became (nan|inf) in epoch \d, step \d on rows \[.*lower --lr"):
+    message = (
+        r"the loss became (nan|inf) in epoch \d, step \d on row \d+ \(train/\w+/source-\d/\d+\.jpg\), .*lower --lr"
+    )
+    with pytest.raises(UserError, match=message):
         train(TrainSettings(store=str(store), run=str(tmp_path / "run"), epochs=3, lr=1e30, **SMALL))
+
+
+def test_a_bad_loss_names_the_pictures_of_its_step(store, tmp_path, monkeypatch):
+    seen = []
+    take_step = epoch.take_step
+
+    def spoil(training, levels, rows, step):
+        seen.append(rows)
+        loss, correct = take_step(training, levels, rows, step)
+        return (loss * float("nan") if step == 1 else loss), correct
+
+    monkeypatch.setattr(epoch, "take_step", spoil)
+    with pytest.raises(UserError, match="the loss became nan in epoch 1, step 2 on row ") as caught:
+        train(TrainSettings(store=str(store), run=str(tmp_path / "run"), epochs=1, **SMALL))
+    images = open_store(store).columns["image"]
+    for row in seen[1]:
+        assert f"row {row} ({images[row]})" in str(caught.value)
+    assert str(caught.value).count("row ") == len(seen[1])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] data. DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+)
+def test_too_little_memory_says_what_to_lower(store, tmp_path, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(epoch, "take_step", fail)
+    settings = {**SMALL, "network": "resnet18"}
+    with pytest.raises(UserError, match=r"the memory of cpu does not suffice; begin a new run with a lower") as caught:
+        train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **settings))
+    for text in (
+        "--batch-size (it was 8)",
+        "--channels (they were magnitude,phase,dct)",
+        "--network (it was resnet18)",
+    ):
+        assert text in str(caught.value)
+
+
+def test_other_errors_stay_what_they_are(store, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(epoch, "take_step", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **SMALL))
+
+
+def test_on_a_gpu_bf16_is_named_too(tmp_path):
+    for precision, told in ((torch.float32, True), (torch.bfloat16, False)):
+        with (
+            pytest.raises(UserError, match="the memory of cuda does not suffice") as caught,
+            tell_of_memory(tmp_path, TrainSettings(), torch.device("cuda"), precision),
+        ):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        assert ("--precision bf16" in str(caught.value)) == told
 
 
 def test_weights_file_is_the_start(store, tmp_path):

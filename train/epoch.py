@@ -36,6 +36,7 @@ from train.run_folder import CURVES
 from train.settings import TrainSettings
 from train.state import Position, save_state
 from train.stopping import Stopped, StopSignals
+from train.trouble import describe_bad_loss
 
 # Reading a loss makes the computer wait for the GPU, so there they are read a few steps at a time.
 _STEPS_BETWEEN_READINGS = 20
@@ -175,7 +176,7 @@ def _read_losses(
     for number, loss, correct in unread:
         value = loss.item()
         if not math.isfinite(value):
-            _refuse_loss(training, value, f"step {number + 1}", f" on rows {batches[number].tolist()}")
+            raise _describe_loss(training, value, f"step {number + 1}", batches[number])
         training.position.loss_sum += value * len(batches[number])
         training.position.correct += int(correct.item())
     unread.clear()
@@ -190,7 +191,7 @@ def _finish_epoch(training: Training, batches: list[np.ndarray]) -> None:
     logits, labels = _validate(training)
     val_loss, val_accuracy = measure_logits(logits, labels)
     if not math.isfinite(val_loss):
-        _refuse_loss(training, val_loss, "validation", "")
+        raise _describe_loss(training, val_loss, "validation", np.array([], dtype=np.int64))
     row = {
         "epoch": position.epoch,
         "learning_rate": learning_rate(position.epoch * len(batches) - 1, len(batches), settings),
@@ -256,12 +257,9 @@ def _stop_if_asked(training: Training, when: str) -> None:
         raise Stopped(training.folder, when, training.stop.received)
 
 
-def _refuse_loss(training: Training, value: float, where: str, rows: str) -> None:
-    settings = training.settings
-    raise UserError(
-        f"{training.folder}: the loss became {value} in epoch {training.position.epoch}, {where}{rows}; "
-        f"train anew with a lower --lr (it was {settings.lr:g}) or with --precision float32"
-    )
+def _describe_loss(training: Training, value: float, where: str, rows: np.ndarray) -> UserError:
+    where = f"epoch {training.position.epoch}, {where}"
+    return describe_bad_loss(training.folder, training.settings, value, where, training.store, rows)
 
 
 def _report_epoch(row: dict, epochs: int, is_best: bool) -> None:

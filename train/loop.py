@@ -31,6 +31,7 @@ from train.run_folder import STATE, create_run, read_run
 from train.settings import TrainSettings
 from train.state import Position, load_state
 from train.stopping import Stopped, StopSignals
+from train.trouble import tell_of_memory
 from train.weights import load_imagenet_weights
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -153,8 +154,9 @@ def _run(training: Training) -> Summary:
     _announce(training)
     with _deterministic(training.device):
         try:
-            while not position.ended:
-                run_epoch(training)
+            with tell_of_memory(training.folder, training.settings, training.device, training.precision):
+                while not position.ended:
+                    run_epoch(training)
         except KeyboardInterrupt as error:  # the second Ctrl-C
             raise Stopped(training.folder, "at once; the last saved state counts") from error
         except OSError as error:

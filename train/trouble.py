@@ -1,0 +1,63 @@
+"""What can go wrong in the midst of a run, told in one line: a loss that is no number, and memory that is too small."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data_cards.errors import UserError
+from pipeline.store import FeatureStore
+from train.settings import TrainSettings
+
+_MOST_NAMED = 32  # pictures in a message
+
+
+def describe_bad_loss(
+    folder: Path, settings: TrainSettings, value: float, where: str, store: FeatureStore, rows: np.ndarray
+) -> UserError:
+    """The error for a loss that is not finite.
+
+    Parameters
+    ----------
+    folder : of the run
+    value : the loss
+    where : it came up, such as "epoch 2, step 7"
+    rows : of the batch; none for a validation
+    """
+    names = [f"row {row} ({store.columns['image'][row]})" for row in rows[:_MOST_NAMED]]
+    more = f" and {len(rows) - _MOST_NAMED} more" if len(rows) > _MOST_NAMED else ""
+    samples = f" on {', '.join(names)}{more}" if names else ""
+    return UserError(
+        f"{folder}: the loss became {value} in {where}{samples}; "
+        f"train anew with a lower --lr (it was {settings.lr:g}) or with --precision float32"
+    )
+
+
+@contextmanager
+def tell_of_memory(
+    folder: Path, settings: TrainSettings, device: torch.device, precision: torch.dtype
+) -> Iterator[None]:
+    """Within it, memory that does not suffice is a user's error that says what to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # PyTorch's own kind is a RuntimeError, and only CUDA has it
+        if not _is_about_memory(error):
+            raise
+        what = [f"a lower --batch-size (it was {settings.batch_size})"]
+        if precision == torch.float32 and device.type == "cuda":
+            what.append("--precision bf16")
+        if len(settings.kinds) > 1:
+            what.append(f"fewer planes with --channels (they were {settings.channels})")
+        if settings.network != "small":
+            what.append(f"a smaller --network (it was {settings.network})")
+        raise UserError(
+            f"{folder}: the memory of {device} does not suffice; begin a new run with {', or '.join(what)}"
+        ) from error
+
+
+def _is_about_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return any(text in str(error) for text in ("out of memory", "DefaultCPUAllocator"))
