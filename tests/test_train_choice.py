@@ -107,3 +107,12 @@ def test_a_split_that_is_all_bad_ends_the_run(tmp_path):
     result = call(path, tmp_path / "run", "--on-bad-sample", "skip")
     assert result.exit_code == 3
     assert "none of its training samples can be read" in result.stderr
+
+
+def test_a_class_that_cannot_be_validated_ends_the_run(tmp_path):
+    path = make_store(tmp_path / "features.zarr")
+    columns = open_store(path).columns
+    damage(path, np.flatnonzero((columns["split"] == "val") & (columns["label"] == 1)).tolist())
+    result = call(path, tmp_path / "run", "--on-bad-sample", "skip")
+    assert result.exit_code == 3
+    assert "no fake validation sample can be read" in result.stderr

@@ -61,7 +61,7 @@ def cli() -> None:
 @_setting("--stem", click.Choice(allowed.STEMS), "auto: plain, which keeps small planes' sides, up to 64 bins.")
 @_setting("--weights", str, "ImageNet weights to start from (.safetensors or .pth).", "FILE")
 @_setting("--variants-per-epoch", click.Choice(allowed.VARIANTS_PER_EPOCH), "Variants of each picture an epoch.")
-@_setting("--seed", help="Of first weights, order and dropout.")
+@_setting("--seed", help="Of first weights, order and all that is drawn.")
 @_setting("--device", click.Choice(allowed.DEVICES), "Where to train.")
 @_setting("--precision", click.Choice(allowed.PRECISIONS), "auto: bf16 where the hardware is good at it.")
 @_setting("--threads", help="Threads that read the store.")

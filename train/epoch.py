@@ -16,7 +16,7 @@ import torch
 
 from data_cards.console import progress
 from data_cards.errors import StoreError, UserError
-from pipeline.store import FeatureStore
+from pipeline.store import CLASS_NAMES, FeatureStore
 from train.augment import Augmenter
 from train.average import update_average
 from train.batches import move_batches, read_batches
@@ -242,9 +242,11 @@ def _validate(training: Training) -> tuple[np.ndarray, np.ndarray]:
                 _stop_if_asked(training, f"in the validation of epoch {training.position.epoch}")
     kept = ~np.isin(val, sorted(skipped or ()))
     _note_skipped(training, val[~kept])
-    if not kept.any():
-        raise StoreError(f"{training.store.path}: none of its validation samples can be read; build it again")
-    return np.concatenate(parts)[kept], training.labels[val[kept]]
+    labels = training.labels[val[kept]]
+    for label, name in enumerate(CLASS_NAMES):
+        if label not in labels:
+            raise StoreError(f"{training.store.path}: no {name} validation sample can be read; build it again")
+    return np.concatenate(parts)[kept], labels
 
 
 def _save(training: Training) -> None:

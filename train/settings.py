@@ -52,7 +52,7 @@ class TrainSettings:
     stem : "strided", "plain" for small planes, or "auto" by the planes' side
     weights : file of ImageNet weights to start from (.safetensors or .pth); None starts from scratch
     variants_per_epoch : "1" draws one variant of each picture an epoch; "all" takes every one
-    seed : of first weights, order and dropout, 0 or more
+    seed : of first weights, order and all that is drawn, 0 or more
     device : "auto" takes CUDA, else MPS, else the CPU
     precision : "auto" takes bf16 where the hardware is good at it
     threads : that read the store
