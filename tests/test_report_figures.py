@@ -145,6 +145,13 @@ def test_intervals_over_sources_are_those_of_drawn_sources(figures, clean):
     assert (accuracy["low"], accuracy["high"]) == pytest.approx(np.quantile(accuracies, [0.025, 0.975]), abs=0.02)
 
 
+def test_what_decides_is_measured_on_calibrated_log_odds(figures, clean):
+    own = {row["sha256"]: row["probability_fake"] for row in clean}
+    assert len(figures["deciding"]["rows"]) == 40
+    for row in figures["deciding"]["rows"]:
+        assert row["log_odds"] == pytest.approx(logit(own[row["sha256"]]), abs=1e-4)
+
+
 def test_every_generator_has_its_own_figures(figures, clean):
     for one in figures["sources"]["clean"]:
         own = [row for row in clean if (row["label"], row["source"]) == (one["class"], one["source"])]
