@@ -26,16 +26,22 @@ device_option = click.option(
     is_flag=True,
     help="Do not try whether the word outlives JPEG 90, JPEG 75 and a crop: four times as fast, less often unsure.",
 )
+@click.option(
+    "--frames", type=int, default=8, show_default=True, help="Frames of a clip that are judged, evenly over its length."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects, one a file; names are kept exactly.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a line a file, as comma-separated values.")
 @click.pass_context
-def predict(context, pictures, run, device, batch_size, quick, as_json, as_csv) -> None:
+def predict(context, pictures, run, device, batch_size, quick, frames, as_json, as_csv) -> None:
     """Say of each PICTURE whether it looks real or generated.
 
-    A PICTURE is a file, a folder, which stands for all pictures in it, a glob in quotes, or - for
-    a list of paths on standard input. The word is real, fake or unsure; the score is the
-    detector's calibrated probability that the picture is generated; how far to trust it, `eval
-    report` tells. A file that cannot be judged is named, and the exit status is then 1.
+    A PICTURE is a file, a folder, which stands for all pictures and clips in it, a glob in quotes,
+    or - for a list of paths on standard input. Of a clip (MP4, MOV, MKV, WebM, AVI ...) some
+    frames are judged, each alone and all together; that needs the extra `video`.
+
+    The word is real, fake or unsure; the score is the detector's calibrated probability that the
+    picture is generated; how far to trust it, `eval report` tells. A file that cannot be judged
+    is named, and the exit status is then 1.
 
     \b
     Examples:
@@ -53,7 +59,8 @@ def predict(context, pictures, run, device, batch_size, quick, as_json, as_csv) 
         raise UsageError("--json and --csv: give one of the two")
     opened = find_run(run)
     inputs = find_inputs(pictures, sys.stdin.buffer)
-    verdicts = iterate_verdicts(opened, inputs, device=device, batch_size=batch_size, quick=quick, progress=True)
+    options = {"device": device, "batch_size": batch_size, "quick": quick, "frames": frames}
+    verdicts = iterate_verdicts(opened, inputs, progress=True, **options)
     write = write_json if as_json else write_csv if as_csv else write_table
     failed = write(verdicts)
     if is_trained_on_simulation(opened):

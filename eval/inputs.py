@@ -30,11 +30,6 @@ class Input:
     path: str
     error: str | None = None
 
-    @property
-    def is_video(self) -> bool:
-        """Whether its name is that of a clip."""
-        return Path(self.path).suffix.lower() in VIDEO_SUFFIXES
-
 
 def find_inputs(arguments: Iterable[str | Path], stdin: BinaryIO | None = None) -> list[Input]:
     """Every file that the arguments stand for, in their order; what stands for none is there with an error.
@@ -72,20 +67,28 @@ def list_folder(folder: str | Path, suffixes: frozenset[str] = SUFFIXES | VIDEO_
     )
 
 
-def read_bounded(path: str) -> bytes:
-    """An ordinary file's bytes, at most `MAX_BYTES`; raises `PictureError` where it cannot be read."""
+def open_ordinary(path: str) -> BinaryIO:
+    """An ordinary file, opened to read; raises `PictureError` where it is none, or cannot be read."""
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):
+        if not stat.S_ISREG(os.stat(path).st_mode):
             raise PictureError("not an ordinary file")
-        if status.st_size > MAX_BYTES:
-            raise PictureError(f"too large: {status.st_size:,} bytes, at most {MAX_BYTES:,} are read")
-        with open(path, "rb") as file:
-            return file.read(MAX_BYTES)
+        return open(path, "rb")
     except OSError as error:
         raise PictureError(f"cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # a NUL in the name
         raise PictureError(f"cannot be read: {error}") from error
+
+
+def read_bounded(file: BinaryIO) -> bytes:
+    """All bytes of an open file; raises `PictureError` where they are more than `MAX_BYTES`."""
+    size = file.seek(0, os.SEEK_END)
+    if size > MAX_BYTES:
+        raise PictureError(f"too large: {size:,} bytes, at most {MAX_BYTES:,} are read")
+    file.seek(0)
+    try:
+        return file.read(MAX_BYTES)
+    except OSError as error:
+        raise PictureError(f"cannot be read: {error.strerror or error}") from error
 
 
 def _expand(path: str) -> Iterator[Input]:

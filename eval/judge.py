@@ -62,6 +62,7 @@ class Judgement:
     ----------
     verdict : "real", "fake" or "unsure"
     probability_fake : calibrated, 0 to 1
+    log_odds : of that probability, ln(p / (1 - p)), also where p rounds to 0 or 1
     why : why it is unsure; None where it is not
     crops : number of crops that it was judged on
     checks : the same probability after each check, by its name
@@ -69,7 +70,8 @@ class Judgement:
 
     verdict: str
     probability_fake: float
-    why: str | None
+    log_odds: float
+    why: str | None = None
     crops: int = 1
     checks: dict[str, float] = field(default_factory=dict)
 
@@ -115,7 +117,24 @@ def decide(logits: np.ndarray, looks: Looks, calibration: Calibration) -> Judgem
         flips = [name for name, p in checks.items() if (p >= calibration.threshold) != (own >= calibration.threshold)]
         if flips:
             verdict, why = "unsure", f"flips under {', '.join(flips)}"
-    return Judgement(verdict, own, why, looks.crops[0], checks)
+    log_odds = float(means[0, 1] - means[0, 0]) / calibration.temperature
+    return Judgement(verdict, own, log_odds, why, looks.crops[0], checks)
+
+
+def decide_clip(frames: Sequence[Judgement], calibration: Calibration) -> Judgement:
+    """The word of a clip: its frames' log-odds averaged; unsure too where frames contradict each other.
+
+    They do where more than a quarter of them are surely called the opposite.
+    """
+    log_odds = float(np.mean([one.log_odds for one in frames]))
+    own = float(calibration.probability(np.array([[0.0, log_odds * calibration.temperature]]))[0])
+    verdict, why = calibration.verdict(own), None
+    opposite = {"real": "fake", "fake": "real"}.get(verdict)
+    if verdict == "unsure":
+        why = "in the band"
+    elif sum(one.verdict == opposite for one in frames) > len(frames) / 4:
+        verdict, why = "unsure", "frames contradict each other"
+    return Judgement(verdict, own, log_odds, why, frames[0].crops)
 
 
 def _look(picture: Image.Image, settings: FeatureSettings) -> list[np.ndarray]:

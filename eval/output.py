@@ -12,27 +12,21 @@ from collections.abc import Iterable, Iterator
 import click
 
 from data_cards.console import note, table
+from eval.judge import Judgement
 from eval.predict import Verdict
 from eval.shown import show_text
 
-CSV_COLUMNS = ("path", "verdict", "probability_fake", "why", "crops", "declared_not_verified", "error")
+CSV_COLUMNS = ("path", "second", "verdict", "probability_fake", "why", "crops", "declared_not_verified", "error")
 
 
 def write_table(verdicts: Iterable[Verdict]) -> int:
     """A table of what could be judged, with the columns that say something; returns the number of failures."""
     failures = _Failures()
-    rows = [
-        [
-            show_text(one.path),
-            said.verdict,
-            f"{said.probability_fake:.3f}",
-            said.why or "",
-            "" if said.crops == 1 else str(said.crops),
-            _name(one),
-        ]
-        for one in failures.tell(verdicts)
-        if (said := one.judgement) is not None
-    ]
+    rows = []
+    for one in failures.tell(verdicts):
+        if one.judgement is not None:
+            rows.append([show_text(one.path), *_write(one.judgement), _name(one)])
+            rows += [[f"· {frame.second:.2f} s", *_write(frame.judgement), ""] for frame in one.frames]
     headers = ["picture", "verdict", "probability fake", "why unsure", "crops", "declared, not verified"]
     kept = [number for number in range(len(headers)) if any(row[number] for row in rows)]
     if rows:
@@ -52,14 +46,22 @@ def write_json(verdicts: Iterable[Verdict]) -> int:
 
 
 def write_csv(verdicts: Iterable[Verdict]) -> int:
-    """A line of `CSV_COLUMNS` a file, and one with their names; returns the number of failures."""
+    """Lines of `CSV_COLUMNS`: their names, one a file, and one more for each frame of a clip; returns the number of
+    failures."""
     failures = _Failures()
     writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for one in failures.tell(verdicts):
         values = one.as_json() | {"declared_not_verified": _name(one)}
         writer.writerow({name: show_text(value) if isinstance(value, str) else value for name, value in values.items()})
+        for frame in values.get("frames", ()):
+            writer.writerow({"path": show_text(one.path), **frame})
     return failures.count
+
+
+def _write(said: Judgement) -> list[str]:
+    crops = "" if said.crops == 1 else str(said.crops)
+    return [said.verdict, f"{said.probability_fake:.3f}", said.why or "", crops]
 
 
 def _name(one: Verdict) -> str:

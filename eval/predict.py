@@ -16,15 +16,26 @@ import numpy as np
 
 from data_cards.console import progress as show_progress
 from data_cards.errors import PictureError, UsageError
-from eval.declared import Declaration, read_declared
-from eval.inputs import Input, find_inputs, read_bounded
-from eval.judge import CHECKS, MOST_CROPS, Judgement, Looks, decide, look_at, score_levels
+from eval.declared import Declaration, read_declared, read_declared_file
+from eval.inputs import VIDEO_SUFFIXES, Input, find_inputs, open_ordinary, read_bounded
+from eval.judge import CHECKS, MOST_CROPS, Judgement, Looks, decide, decide_clip, look_at, score_levels
+from eval.video import MOST_FRAMES, find_container, read_frames
 from pipeline.features import decode_for_features
 from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.variants import Variant
 from train.detector import Detector
 from train.run_folder import Run, load_detector
 
+FRAMES = 8
 _BYTES_AHEAD = 1 << 30  # of features that wait for the network
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame of a clip: the second that it is shown at, and what is said of it."""
+
+    second: float
+    judgement: Judgement
 
 
 @dataclass(frozen=True)
@@ -36,12 +47,14 @@ class Verdict:
     path : as it was given, or found in a folder that was given
     judgement : None where the file cannot be judged
     declared : what the file says of itself: not verified, and no part of the judgement
+    frames : of a clip, in order; a picture has none
     error : why it cannot be judged, else None
     """
 
     path: str
     judgement: Judgement | None = None
     declared: tuple[Declaration, ...] = ()
+    frames: tuple[Frame, ...] = ()
     error: str | None = None
 
     @property
@@ -59,6 +72,10 @@ class Verdict:
         if self.judgement is None:
             return {"path": self.path, "error": self.error}
         said = self.judgement
+        frames = [
+            {"second": one.second, "verdict": one.judgement.verdict, "probability_fake": one.judgement.probability_fake}
+            for one in self.frames
+        ]
         return {
             "path": self.path,
             "verdict": said.verdict,
@@ -67,6 +84,7 @@ class Verdict:
             "crops": said.crops,
             "checks": said.checks,
             "declared_not_verified": [one.as_json() for one in self.declared],
+            **({"frames": frames} if frames else {}),
         }
 
 
@@ -77,6 +95,7 @@ class _Prepared:
     path: str
     looks: tuple[Looks, ...] = ()
     declared: tuple[Declaration, ...] = ()
+    seconds: tuple[float, ...] = ()
     error: str | None = None
 
 
@@ -100,6 +119,7 @@ def iterate_verdicts(
     device: str = "auto",
     batch_size: int = 16,
     quick: bool = False,
+    frames: int = FRAMES,
     threads: int | None = None,
     progress: bool = False,
 ) -> Iterator[Verdict]:
@@ -110,6 +130,7 @@ def iterate_verdicts(
     device : "auto", "cpu", "cuda" or "mps"
     batch_size : samples that the network scores at a time
     quick : leave out `eval.judge.CHECKS`, which make three further sets of features of each picture
+    frames : of a clip that are judged, evenly over its length
     threads : that make features; None: as many as there are processors
 
     Raises
@@ -118,16 +139,20 @@ def iterate_verdicts(
     """
     if batch_size < 1:
         raise UsageError(f"batch size {batch_size}: expected at least 1")
+    if not 1 <= frames <= MOST_FRAMES:
+        raise UsageError(f"frames {frames}: expected 1 to {MOST_FRAMES}")
     detector = load_detector(run, device)
     threads = threads or os.cpu_count() or 1
     checks = () if quick else CHECKS
-    ahead = _count_ahead(run.build_settings.features, threads, batch_size, 1 + len(checks))
+    clips = any(Path(one.path).suffix.lower() in VIDEO_SUFFIXES for one in inputs)
+    looks = max(1 + len(checks), frames if clips else 0)
+    ahead = _count_ahead(run.build_settings.features, threads, batch_size, looks)
 
     def prepare(one: Input) -> _Prepared:
         if one.error is not None:
             return _Prepared(one.path, error=one.error)
         try:
-            return _prepare_picture(one.path, run.build_settings, checks)
+            return _prepare_file(one.path, run.build_settings, checks, frames)
         except PictureError as error:
             return _Prepared(one.path, error=str(error))
 
@@ -139,10 +164,21 @@ def iterate_verdicts(
             bar.update()
 
 
-def _prepare_picture(path: str, settings: BuildSettings, checks: Sequence) -> _Prepared:
-    data = read_bounded(path)
-    picture = decode_for_features(data, settings.features, settings.max_pixels)
-    return _Prepared(path, (look_at(picture, settings.features, checks),), read_declared(data))
+def _prepare_file(path: str, settings: BuildSettings, checks: Sequence[Variant], frames: int) -> _Prepared:
+    with open_ordinary(path) as file:
+        if find_container(file.read(512)) is None:
+            data = read_bounded(file)
+            picture = decode_for_features(data, settings.features, settings.max_pixels)
+            return _Prepared(path, (look_at(picture, settings.features, checks),), read_declared(data))
+        file.seek(0)
+        declared = read_declared_file(file)
+        file.seek(0)
+        # A clip's frames check each other already, and each check would cost as much again.
+        looks = {
+            second: look_at(picture, settings.features, ())
+            for second, picture in read_frames(file, frames, settings.max_pixels)
+        }
+        return _Prepared(path, tuple(looks.values()), declared, tuple(looks))
 
 
 def _count_ahead(settings: FeatureSettings, threads: int, batch_size: int, looks: int) -> int:
@@ -194,4 +230,8 @@ def _score_group(
 def _conclude(one: _Prepared, logits: list[np.ndarray], detector: Detector) -> Verdict:
     if one.error is not None:
         return Verdict(one.path, error=one.error)
-    return Verdict(one.path, decide(logits[0], one.looks[0], detector.calibration), one.declared)
+    said = [decide(part, looks, detector.calibration) for part, looks in zip(logits, one.looks, strict=True)]
+    if not one.seconds:
+        return Verdict(one.path, said[0], one.declared)
+    frames = tuple(Frame(second, judgement) for second, judgement in zip(one.seconds, said, strict=True))
+    return Verdict(one.path, decide_clip(said, detector.calibration), one.declared, frames)

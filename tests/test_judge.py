@@ -17,7 +17,7 @@ from PIL import Image
 import eval.predict
 from data_cards.errors import PictureError, UserError
 from eval.cli import cli
-from eval.inputs import MAX_BYTES, find_inputs, read_bounded
+from eval.inputs import MAX_BYTES, find_inputs, open_ordinary, read_bounded
 from eval.judge import CHECKS, Looks, cut_crops, decide, look_at, score_levels
 from eval.predict import predict_files
 from eval.shown import show_text
@@ -164,14 +164,14 @@ def test_names_that_are_no_text(tmp_path):
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/stdin", ".", "absent.png", "a\0b"])
 def test_only_ordinary_files_are_read(path):
     with pytest.raises(PictureError):
-        read_bounded(path)
+        open_ordinary(path)
 
 
 def test_a_file_beyond_the_bound_is_not_read(tmp_path):
     with open(tmp_path / "large.png", "wb") as file:
         file.truncate(MAX_BYTES + 1)  # a hole: it takes no room
-    with pytest.raises(PictureError, match="too large"):
-        read_bounded(str(tmp_path / "large.png"))
+    with open_ordinary(str(tmp_path / "large.png")) as file, pytest.raises(PictureError, match="too large"):
+        read_bounded(file)
 
 
 def test_few_files_are_held_at_a_time(run, pictures, monkeypatch):
