@@ -109,7 +109,7 @@ def main(src, pictures, measured, threads, cache) -> None:
         ]
         print(tabulate(rows, headers=["scan", "pictures", "seconds", "pictures a second", "peak MB"]))
     found = scan_sources([src], max_pixels=MAX_PIXELS)
-    hashes = np.frombuffer(b"".join(one.facts.phash for one in found.pictures), np.uint8).reshape(-1, BITS // 8)
+    hashes = found.pictures.phashes
     print()
     searches = [time_search(hashes, count) for count in (10_000, 60_000, 240_000)]
     print(tabulate(searches, headers=["near-duplicate search, pictures", "seconds", "groups"], disable_numparse=True))

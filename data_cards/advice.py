@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from data_cards.audit import FINE, Audit, Limits, audit_pictures
 from data_cards.balance import match_pictures
 from data_cards.errors import UserError
+from data_cards.pictures import Picture
 from data_cards.properties import FILE
-from data_cards.scan import Picture
 
 SIZE_FACTS = ("width", "height", "aspect")
 SAVING_FACTS = (

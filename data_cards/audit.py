@@ -14,8 +14,8 @@ from data_cards.console import table
 from data_cards.errors import UsageError
 from data_cards.held_out import FEWEST_SOURCES, Auroc, fold_by_group, fold_by_source, measure_auroc, score_held_out
 from data_cards.looks import MOST
+from data_cards.pictures import Picture
 from data_cards.properties import FAMILIES, FILE, list_properties, make_inputs
-from data_cards.scan import Picture
 from data_cards.telling import Telling, find_most_telling
 
 WARN, FAIL = 0.6, 0.75

@@ -14,7 +14,7 @@ import numpy as np
 
 from data_cards.errors import UsageError, UserError
 from data_cards.held_out import fold_by_group, measure_auroc, score_held_out
-from data_cards.scan import Picture
+from data_cards.pictures import Picture
 from data_cards.splits import draw_key
 
 PROPERTIES = ("size", "format", "quality", "exif", "colour")
@@ -120,9 +120,7 @@ def _measures(picture: Picture, name: str) -> list[float]:
         # Half an octave, rounded to the middle, so that 512 and 500 share a bin.
         return [2 * np.log2(side) + 0.5 for side in (facts.width, facts.height)]
     if not facts.thumbnail:
-        raise UserError(
-            "this store does not keep the colours of all its pictures; give their folders with --src"
-        )
+        raise UserError("this store does not keep the colours of all its pictures; give their folders with --src")
     mean = np.frombuffer(facts.thumbnail, np.uint8).reshape(-1, 3).mean(axis=0)
     grey = mean.mean()
     return [grey / 64, (mean[0] - grey) / 16 + 0.5, (mean[2] - grey) / 16 + 0.5]

@@ -15,8 +15,9 @@ import numpy as np
 from data_cards.audit import FINE, UNKNOWN, Audit, describe_briefly
 from data_cards.hashes import BITS, MAX_DISTANCE
 from data_cards.leaks import find_leaks
+from data_cards.pictures import Picture
 from data_cards.provenance import FIELDS
-from data_cards.scan import Picture, SetAside
+from data_cards.scan import SetAside
 
 CARD_VERSION = 1
 CLASSES = ("real", "fake")

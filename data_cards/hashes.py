@@ -38,8 +38,8 @@ def hash_thumbnail(grey: Image.Image) -> bytes:
     return np.packbits(signs).tobytes()
 
 
-def group_near_duplicates(hashes: list[bytes]) -> np.ndarray:
-    """Number the groups of near-duplicates: int64 (N,), a group's number is its first member's index.
+def group_near_duplicates(hashes: np.ndarray) -> np.ndarray:
+    """Number the groups of near-duplicates of hashes, uint8 (N, 32): int64 (N,), a group is its first member's index.
 
     Pictures belong together when a chain of pairs, each at most `MAX_DISTANCE` bits apart,
     links them.
@@ -47,9 +47,8 @@ def group_near_duplicates(hashes: list[bytes]) -> np.ndarray:
     count = len(hashes)
     if count == 0:
         return np.zeros(0, dtype=np.int64)
-    packed = np.frombuffer(b"".join(hashes), dtype=np.uint8).reshape(count, BITS // 8)
     # Equal hashes first: thousands of equal pictures must not make quadratically many pairs.
-    unique, inverse = np.unique(packed, axis=0, return_inverse=True)
+    unique, inverse = np.unique(hashes, axis=0, return_inverse=True)
     pairs = _find_close_pairs(unique)
     links = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(len(unique),) * 2)
     _, component = connected_components(links, directed=False)

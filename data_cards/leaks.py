@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
 from data_cards.decode import decode_picture
 from data_cards.errors import PictureError, UserError
 from data_cards.facts import read_file
-from data_cards.scan import Picture
+from data_cards.pictures import Picture
 
 SHEET_GROUPS = 40  # drawn on a contact sheet at most
 _PER_GROUP = 6
@@ -60,13 +61,15 @@ class Leaks:
 
 def find_leaks(pictures: Sequence[Picture]) -> Leaks:
     """Sort the near-duplicate groups of a set by which sides they stand on."""
+    numbers = np.fromiter((picture.group for picture in pictures), np.int64, len(pictures))
+    found, count = np.unique(numbers, return_counts=True)
+    # Only of those that are repeated are the pictures held: of a million that would take a gigabyte.
     groups: dict[int, list[Picture]] = {}
-    for picture in pictures:
-        groups.setdefault(picture.group, []).append(picture)
+    for index in np.flatnonzero(np.isin(numbers, found[count > 1])).tolist():
+        groups.setdefault(int(numbers[index]), []).append(pictures[index])
     repeated = [
         sorted(members, key=lambda one: (one.file.split, one.file.label, one.file.root, one.file.image))
         for members in groups.values()
-        if len(members) > 1
     ]
     repeated.sort(key=lambda members: (members[0].file.root, members[0].file.image))
     return Leaks(

@@ -6,21 +6,21 @@ same wherever they lie and in whatever order they are found.
 """
 
 import heapq
-from collections.abc import Sequence
-from dataclasses import replace
 
-from data_cards.facts import PictureFacts
+from data_cards.pictures import PictureTable
 
 MOST = 20_000  # pictures that keep it, half of them of each class
 
 
-def drop_looks(facts: list[PictureFacts], labels: Sequence[str], most: int = MOST) -> None:
-    """Take thumbnail and profile from the facts of all but `most` pictures, in place; `labels` are their classes."""
-    for label in ("real", "fake"):
-        having = [number for number, one in enumerate(facts) if one.thumbnail and labels[number] == label]
-        if len(having) <= most // 2:
-            continue
-        highest = heapq.nsmallest(most // 2, (facts[number].sha256 for number in having))[-1]
-        for number in having:
-            if facts[number].sha256 > highest:
-                facts[number] = replace(facts[number], thumbnail=b"", profile=b"")
+def drop_looks(pictures: PictureTable, most: int = MOST) -> None:
+    """Take thumbnail and profile from all but `most` pictures, in place."""
+    having: dict[str, list[tuple[bytes, int]]] = {"real": [], "fake": []}
+    for number in pictures.looks():
+        picture = pictures[number]
+        having[picture.file.label].append((picture.facts.sha256, number))
+    for own in having.values():
+        if len(own) > most // 2:
+            highest = heapq.nsmallest(most // 2, own)[-1][0]
+            for sha256, number in own:
+                if sha256 > highest:
+                    pictures.drop_look(number)

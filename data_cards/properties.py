@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_cards.pictures import Picture
 from data_cards.profile import FREQUENCIES, THUMBNAIL
-from data_cards.scan import Picture
 
 FILE, THUMB, PROFILE = "file facts", "thumbnail", "low frequencies"
 FAMILIES = {

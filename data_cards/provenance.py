@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from data_cards.errors import UserError
-from data_cards.scan import Picture
+from data_cards.pictures import Picture
 
 NAMES = ("source.toml", "source.json")
 FIELDS = ("name", "generator", "camera", "url", "licence", "date", "consent", "note")

@@ -21,15 +21,7 @@ from data_cards.facts import PictureFacts, measure_facts, read_file
 from data_cards.hashes import group_near_duplicates
 from data_cards.layout import PictureFile, find_pictures
 from data_cards.looks import MOST, drop_looks
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A usable picture of a set: where it is, what it is, its near-duplicate group."""
-
-    file: PictureFile
-    facts: PictureFacts
-    group: int
+from data_cards.pictures import PictureTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +36,7 @@ class SetAside:
 class PictureSet:
     """All that a scan found. `pictures` are in order of root and path."""
 
-    pictures: list[Picture]
+    pictures: PictureTable
     set_aside: list[SetAside]
 
 
@@ -80,22 +72,19 @@ def collect_pictures(
     read: Iterable[tuple[PictureFile, PictureFacts | PictureError]], all_looks: bool = False
 ) -> PictureSet:
     """The set of what was read of files, with its near-duplicate groups; see `scan_sources`."""
-    files: list[PictureFile] = []
-    found: list[PictureFacts] = []
-    set_aside = []
+    pictures, set_aside = PictureTable(), []
     for file, facts in read:
         if isinstance(facts, PictureError):
             set_aside.append(SetAside(str(file.path), str(facts)))
             continue
-        files.append(file)
-        found.append(facts)
-        if len(found) % MOST == 0 and not all_looks:
-            drop_looks(found, [one.label for one in files])
-    if not found:
+        pictures.add(file, facts)
+        if len(pictures) % MOST == 0 and not all_looks:
+            drop_looks(pictures)
+    if not pictures:
         first = set_aside[0]
         raise UserError(f"no usable picture among {len(set_aside)} files; the first: {first.path}: {first.reason}")
-    groups = group_near_duplicates([facts.phash for facts in found])
-    return PictureSet(list(map(Picture, files, found, groups.tolist())), set_aside)
+    pictures.set_groups(group_near_duplicates(pictures.phashes))
+    return PictureSet(pictures, set_aside)
 
 
 def _drop_repeated(files: Iterable[PictureFile]) -> list[PictureFile]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from operator import ge, gt, le, lt
 
 from data_cards.errors import UsageError
-from data_cards.scan import Picture
+from data_cards.pictures import Picture
 
 _TEXTS: dict[str, Callable[[Picture], str]] = {
     "split": lambda one: one.file.split,

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 from data_cards.balance import check_names, match_pictures
 from data_cards.errors import UsageError, UserError
-from data_cards.scan import Picture
+from data_cards.pictures import Picture
 from data_cards.selection import keep_where
 from data_cards.splits import draw_key
 

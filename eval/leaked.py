@@ -30,9 +30,10 @@ def find_leaked(scored: Scored, store: FeatureStore, training: FeatureStore | No
         return np.isin(scored.groups, np.unique(training.columns["group"][seen]))
     leaked = np.isin(scored.columns["sha256"], training.columns["sha256"][seen])
     if ARRAY in store.group and ARRAY in training.group:
-        known = [one.facts.phash for one in read_provenance(training.group) if one.file.split in seen_splits]
-        tested = [one.facts.phash for one in read_provenance(store.group)]
-        groups = group_near_duplicates(known + tested)
+        before, pictures = read_provenance(training.group), read_provenance(store.group)
+        known = before.phashes[[one.file.split in seen_splits for one in before]]
+        tested = pictures.phashes
+        groups = group_near_duplicates(np.concatenate([known, tested]))
         # A group's number is its first member's: below the number of known pictures it holds one of them.
         leaked |= groups[len(known) :][scored.columns["picture"]] < len(known)
     return leaked

@@ -8,7 +8,8 @@ from data_cards.advice import Advice, advise, describe_advice
 from data_cards.audit import FAILED, Audit, Limits, audit_pictures, describe_audit
 from data_cards.errors import UsageError, UserError
 from data_cards.leaks import Leaks, describe_leaks, draw_contact_sheet, find_leaks
-from data_cards.scan import Picture, scan_sources
+from data_cards.pictures import Picture
+from data_cards.scan import scan_sources
 from data_cards.selection import keep_where
 from pipeline.provenance import ARRAY, read_provenance
 from pipeline.settings import MAX_PIXELS

@@ -9,13 +9,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import zarr
 
 from data_cards.audit import FAILED, WARNING, Audit, audit_pictures, describe_briefly
 from data_cards.console import note, progress, warn
 from data_cards.errors import UsageError, UserError
 from data_cards.leaks import find_leaks
-from data_cards.scan import Picture, scan_sources
+from data_cards.pictures import Picture, PictureTable
+from data_cards.scan import scan_sources
 from pipeline.card import make_build_card, write_card
 from pipeline.estimate import Estimate, estimate_build, refuse_if_too_large
 from pipeline.executor import ATTEMPTS, check_workers, count_cores, run_tasks
@@ -168,7 +170,7 @@ def _is_current(storage: Storage, plan: Plan) -> bool:
     )
 
 
-def _open_partial(storage: Storage, path: str, plan: Plan, base: list[Picture]) -> Storage:
+def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -> Storage:
     """Make ready for writing shards: mark the store incomplete, under its partial name, laid out for the plan."""
     make_record_folder(storage)
     if read_attributes(storage).get("complete"):
@@ -191,7 +193,7 @@ def _restore_records(storage: Storage, old: Plan, new: Plan) -> None:
             write_record(storage, ShardRecord(shard, key, checksums[shard].tobytes().hex()))
 
 
-def _foresee_missing(storage: Storage, plan: Plan, base: list[Picture]) -> list[int]:
+def _foresee_missing(storage: Storage, plan: Plan, base: PictureTable) -> list[int]:
     """Shards that will have to be made, without touching anything."""
     if read_attributes(storage).get("complete"):
         old = replace(plan, pictures=base)
@@ -262,7 +264,9 @@ def write_tables(plan: Plan, storage: Storage, checksums: list[str], audit: Audi
     write_columns(storage, plan.rows, blocks)
     write_checksums(storage, checksums)
     group = zarr.open_group(storage.url, mode="r+")
-    training = (group["split"][:] == "train").nonzero()[0]
+    # Of the plan, not of the column: four million texts would be read.
+    is_training = np.fromiter((picture.file.split == "train" for picture in plan.pictures), bool, count)
+    training = np.repeat(is_training, plan.variants).nonzero()[0]
     write_statistics(storage, *measure_statistics(group["features"], training))
     write_provenance(group, pack_pictures(plan.pictures))
     before = json.loads(group[CARD][:].tobytes()) if CARD in group else None

@@ -21,8 +21,9 @@ from data_cards.croissant import COLUMNS, MANIFEST, make_croissant
 from data_cards.errors import UserError
 from data_cards.markdown import write_markdown
 from data_cards.page import render_page
+from data_cards.pictures import Picture
 from data_cards.provenance import read_sources
-from data_cards.scan import Picture, SetAside, scan_sources
+from data_cards.scan import SetAside, scan_sources
 from pipeline.plan import Plan
 from pipeline.provenance import ARRAY as PICTURES
 from pipeline.provenance import read_provenance

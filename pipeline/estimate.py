@@ -10,7 +10,7 @@ import numpy as np
 
 from data_cards.errors import PictureError, UserError
 from data_cards.facts import read_file
-from data_cards.scan import Picture
+from data_cards.pictures import Picture
 from pipeline.amounts import format_bytes, format_seconds
 from pipeline.features import decode_for_features, features_of_variants
 from pipeline.plan import Plan

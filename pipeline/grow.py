@@ -8,13 +8,13 @@ named this time keeps its pictures as they are.
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 
 import numpy as np
 
 from data_cards.hashes import group_near_duplicates
+from data_cards.layout import PictureFile
 from data_cards.looks import drop_looks
-from data_cards.scan import Picture
+from data_cards.pictures import Picture, PictureTable
 from data_cards.splits import draw_key, draw_validation
 from pipeline.settings import BuildSettings
 from pipeline.store import SPLITS
@@ -31,34 +31,31 @@ class Growth:
     removed : paths of pictures that are gone from their folder, or changed there
     """
 
-    pictures: list[Picture]
+    pictures: PictureTable
     added: int
     removed: list[str]
 
 
-def grow_pictures(base: Sequence[Picture], found: Sequence[Picture], settings: BuildSettings) -> Growth:
-    """Merge the pictures of a store (`base`, none for a new one) with those of a scan."""
-    kept, removed, new = _match(base, found)
-    groups = group_near_duplicates([picture.facts.phash for picture in chain(kept, new)])
-    splits = _draw_splits(kept, new, groups, settings)
-    order = _shuffle(new, splits, settings.seed)
-    rows = np.concatenate([np.arange(len(kept)), len(kept) + order])
-    numbers = _number_by_appearance(groups[rows])
-    files, facts = [], []
-    for row in rows.tolist():
-        picture = kept[row] if row < len(kept) else new[row - len(kept)]
-        split = picture.file.split if row < len(kept) else splits[row - len(kept)]
-        files.append(picture.file if picture.file.split == split else replace(picture.file, split=split))
-        facts.append(picture.facts)
-    drop_looks(facts, [file.label for file in files])
-    return Growth(list(map(Picture, files, facts, numbers.tolist())), len(new), removed)
+def grow_pictures(base: PictureTable, found: PictureTable, usable: Sequence[int], settings: BuildSettings) -> Growth:
+    """Merge the pictures of a store (`base`, empty for a new one) with those of a scan that are usable, by number."""
+    pictures, removed = _match(base, found, usable)
+    kept = len(base) - len(removed)
+    groups = group_near_duplicates(pictures.phashes)
+    splits = _draw_splits(pictures, kept, groups, settings)
+    rows = np.concatenate([np.arange(kept), kept + _shuffle(pictures, kept, splits, settings.seed)])
+    grown = pictures.take(rows.tolist())
+    grown.set_splits([splits[row] for row in rows.tolist()])
+    grown.set_groups(_number_by_appearance(groups[rows]))
+    drop_looks(grown)
+    return Growth(grown, len(pictures) - kept, removed)
 
 
-def _shuffle(new: Sequence[Picture], splits: Sequence[str], seed: int) -> np.ndarray:
-    """The order of new pictures: by split, then drawn; equal files in the order of the scan."""
-    keys = (draw_key(seed, picture.facts.sha256, "order") for picture in new)
-    numbers = np.fromiter((SPLITS.index(split) for split in splits), np.uint8, len(new))
-    return np.lexsort((np.fromiter(keys, np.uint64, len(new)), numbers))
+def _shuffle(pictures: PictureTable, kept: int, splits: Sequence[str], seed: int) -> np.ndarray:
+    """The order of the pictures behind `kept`: by split, then drawn; equal files in the order of the scan."""
+    new = range(kept, len(pictures))
+    keys = np.fromiter((draw_key(seed, pictures[number].facts.sha256, "order") for number in new), np.uint64, len(new))
+    numbers = np.fromiter((SPLITS.index(split) for split in splits[kept:]), np.uint8, len(new))
+    return np.lexsort((keys, numbers))
 
 
 def _number_by_appearance(groups: np.ndarray) -> np.ndarray:
@@ -67,35 +64,44 @@ def _number_by_appearance(groups: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(first))[member]
 
 
-def _match(base: Sequence[Picture], found: Sequence[Picture]) -> tuple[list[Picture], list[str], list[Picture]]:
-    """Pictures kept (where they are now), paths of those removed, and pictures that are new."""
+def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> tuple[PictureTable, list[str]]:
+    """The pictures kept (where they are now) and behind them those that are new; paths of those removed."""
     if not base:
-        return [], [], list(found)
-    roots = {picture.file.root for picture in found}
-    by_place = {(picture.file.root, picture.file.image): index for index, picture in enumerate(found)}
-    by_hash = defaultdict(list)
-    for index, picture in enumerate(found):
-        by_hash[_identity(picture)].append(index)
+        return found if len(usable) == len(found) else found.take(usable), []
+    roots = {found[number].file.root for number in usable}
+    by_place, by_hash = {}, defaultdict(list)
+    for number in usable:
+        picture = found[number]
+        by_place[(picture.file.root, picture.file.image)] = number
+        by_hash[_identity(picture)].append(number)
     taken: set[int] = set()
-    kept: list[Picture | None] = []
+    moved: list[int] = []  # those of the store that are not at their old place
     # Those at their old place first, so that a copy elsewhere does not take it.
-    for old in base:
-        index = by_place.get((old.file.root, old.file.image))
-        stays = index is not None and _identity(found[index]) == _identity(old)
-        if stays:
-            taken.add(index)
-        kept.append(old if stays or old.file.root not in roots else None)
-    removed = []
     for position, old in enumerate(base):
-        if kept[position] is None:
-            moved = next((index for index in by_hash[_identity(old)] if index not in taken), None)
-            if moved is None:
-                removed.append(str(old.file.path))
-            else:
-                taken.add(moved)
-                kept[position] = replace(old, file=replace(found[moved].file, split=old.file.split))
-    new = [picture for index, picture in enumerate(found) if index not in taken]
-    return [picture for picture in kept if picture is not None], removed, new
+        number = by_place.get((old.file.root, old.file.image))
+        if number is not None and _identity(found[number]) == _identity(old):
+            taken.add(number)
+        elif old.file.root in roots:
+            moved.append(position)
+    places: dict[int, PictureFile | None] = {}
+    for position in moved:
+        old = base[position]
+        number = next((one for one in by_hash[_identity(old)] if one not in taken), None)
+        places[position] = None
+        if number is not None:
+            taken.add(number)
+            places[position] = replace(found[number].file, split=old.file.split)
+    pictures, removed = PictureTable(), []
+    for position, old in enumerate(base):
+        file = places.get(position, old.file)
+        if file is None:
+            removed.append(str(old.file.path))
+        else:
+            pictures.add(file, old.facts)
+    for number in usable:
+        if number not in taken:
+            pictures.add(found[number].file, found[number].facts)
+    return pictures, removed
 
 
 def _identity(picture: Picture) -> tuple:
@@ -103,38 +109,31 @@ def _identity(picture: Picture) -> tuple:
     return picture.facts.sha256, picture.file.label, picture.file.source, picture.file.split == "test"
 
 
-def _draw_splits(
-    kept: Sequence[Picture], new: Sequence[Picture], groups: np.ndarray, settings: BuildSettings
-) -> list[str]:
-    """Splits of new pictures: near-duplicates join the store's, of the others some are drawn for validation.
+def _draw_splits(pictures: PictureTable, kept: int, groups: np.ndarray, settings: BuildSettings) -> list[str]:
+    """Every picture's split: those of the store keep theirs, new near-duplicates of them join them.
 
-    `groups` are those of the kept pictures, then of the new ones.
+    Of the other new training pictures, behind the first `kept`, some are drawn for validation.
     """
-    of_new = groups[len(kept) :]
+    splits, numbers = [picture.file.split for picture in pictures], groups.tolist()
     fixed: dict[int, str] = {}
-    standing = chain(
-        zip(groups.tolist(), kept, strict=False),
-        ((int(group), one) for group, one in zip(of_new, new, strict=True) if one.file.split != "train"),
-    )
-    for group, picture in standing:
+    for position, group in enumerate(numbers):
         # Where a group is in train and elsewhere, train keeps it out of validation.
-        if fixed.get(group) != "train":
-            fixed[group] = picture.file.split
-    free = [index for index, one in enumerate(new) if one.file.split == "train" and int(of_new[index]) not in fixed]
-    draws = settings.val_fraction > 0 and not any(one.file.split == "val" for one in new)
+        if (position < kept or splits[position] != "train") and fixed.get(group) != "train":
+            fixed[group] = splits[position]
+    new = range(kept, len(splits))
+    free = [position for position in new if splits[position] == "train" and numbers[position] not in fixed]
+    draws = settings.val_fraction > 0 and "val" not in splits[kept:]
     strata: dict[tuple[str, str], tuple[str, str]] = {}  # one tuple for all pictures of a stratum
     chosen = draw_validation(
-        [new[index].facts.sha256 for index in free],
-        of_new[free],
-        [strata.setdefault(of, of) for of in ((new[index].file.label, new[index].file.source) for index in free)],
+        [pictures[position].facts.sha256 for position in free],
+        groups[free],
+        [strata.setdefault(of, of) for of in ((pictures[one].file.label, pictures[one].file.source) for one in free)],
         settings.val_fraction if draws else 0,
         settings.seed,
     )
-    splits = [
-        "val" if one.file.split == "train" and fixed.get(int(group)) == "val" else one.file.split
-        for group, one in zip(of_new, new, strict=True)
-    ]
-    for index, drawn in zip(free, chosen, strict=True):
-        if drawn:
-            splits[index] = "val"
+    for position in new:
+        if splits[position] == "train" and fixed.get(numbers[position]) == "val":
+            splits[position] = "val"
+    for position in np.asarray(free, dtype=int)[chosen].tolist():
+        splits[position] = "val"
     return splits

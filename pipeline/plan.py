@@ -6,14 +6,14 @@ seeded hash, so that reading shards one after the other already mixes classes an
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from data_cards.errors import UserError
-from data_cards.scan import Picture, PictureSet, SetAside
+from data_cards.pictures import Picture, PictureTable
+from data_cards.scan import PictureSet, SetAside
 from pipeline.fit import explain_misfit, resampling_factor
 from pipeline.grow import Growth, grow_pictures
 from pipeline.settings import BuildSettings
@@ -38,7 +38,7 @@ class Plan:
     growth : what the build adds to a store that was there; None for the plan of a finished build
     """
 
-    pictures: list[Picture]
+    pictures: PictureTable
     set_aside: list[SetAside]
     settings: BuildSettings
     growth: Growth | None = None
@@ -155,23 +155,25 @@ class Plan:
         )
 
 
-def plan_build(found: PictureSet, settings: BuildSettings, base: Sequence[Picture] = ()) -> Plan:
+def plan_build(found: PictureSet, settings: BuildSettings, base: PictureTable | None = None) -> Plan:
     """Plan a build of the scanned pictures, added to those of a store (`base`) if there is one.
 
     Raises
     ------
     UserError : no picture of a class is left that fits the settings
     """
-    fitting, set_aside = [], list(found.set_aside)
-    for picture in found.pictures:
+    fitting, set_aside, of_test = [], list(found.set_aside), []
+    for number, picture in enumerate(found.pictures):
         reason = explain_misfit(picture.facts.width, picture.facts.height, settings.features)
         if reason:
             set_aside.append(SetAside(str(picture.file.path), reason))
-        else:
-            fitting.append(picture)
+            continue
+        fitting.append(number)
+        if picture.file.split == "test":
+            of_test.append(number)
     if settings.variants in TEST_RECIPES:
-        fitting = [picture for picture in fitting if picture.file.split == "test"] or fitting
-    growth = grow_pictures(base, fitting, settings)
+        fitting = of_test or fitting
+    growth = grow_pictures(base or PictureTable(), found.pictures, fitting, settings)
     missing = set(CLASS_NAMES) - {picture.file.label for picture in growth.pictures}
     if missing:
         why = f"; the last: {set_aside[-1].path}: {set_aside[-1].reason}" if set_aside else ""

@@ -7,7 +7,6 @@ file. From them a store grows, and damaged shards are made again.
 import gzip
 import io
 import json
-import sys
 from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -18,7 +17,7 @@ from zarr.codecs import ZstdCodec
 
 from data_cards.facts import PictureFacts
 from data_cards.layout import PictureFile
-from data_cards.scan import Picture
+from data_cards.pictures import Picture, PictureTable
 
 ARRAY = "provenance"
 PLANNED = "build/pictures.jsonl.gz"  # of the build under way; without it none was begun
@@ -34,10 +33,10 @@ def pack_pictures(pictures: Iterable[Picture]) -> bytes:
     return packed.getvalue()
 
 
-def unpack_pictures(data: bytes) -> list[Picture]:
+def unpack_pictures(data: bytes) -> PictureTable:
     """The inverse of `pack_pictures`."""
     with gzip.open(io.BytesIO(data)) as lines:
-        return [_from_json(json.loads(line)) for line in lines]
+        return PictureTable(_from_json(json.loads(line)) for line in lines)
 
 
 def write_provenance(group: zarr.Group, data: bytes) -> None:
@@ -56,7 +55,7 @@ def write_provenance(group: zarr.Group, data: bytes) -> None:
     array[:] = np.frombuffer(data, dtype=np.uint8)
 
 
-def read_provenance(group: zarr.Group) -> list[Picture]:
+def read_provenance(group: zarr.Group) -> PictureTable:
     """The pictures of a complete store."""
     return unpack_pictures(group[ARRAY][:].tobytes())
 
@@ -69,16 +68,8 @@ def _to_json(value: Any) -> Any:
 
 def _from_json(values: dict) -> Picture:
     facts = {
-        field.name: bytes.fromhex(values["facts"][field.name])
-        if field.type is bytes
-        else _share(values["facts"][field.name])
+        field.name: bytes.fromhex(values["facts"][field.name]) if field.type is bytes else values["facts"][field.name]
         for field in fields(PictureFacts)
         if field.name in values["facts"]  # a store of an older version lacks those of later ones
     }
-    file = {name: value if name == "image" else _share(value) for name, value in values["file"].items()}
-    return Picture(PictureFile(**file), PictureFacts(**facts), values["group"])
-
-
-def _share(value: Any) -> Any:
-    """The value; of a text the one copy that all pictures share, or a million would each keep their own."""
-    return sys.intern(value) if isinstance(value, str) else value
+    return Picture(PictureFile(**values["file"]), PictureFacts(**facts), values["group"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import zarr
 
 from data_cards.errors import UserError
-from data_cards.scan import Picture
+from data_cards.pictures import PictureTable
 from pipeline.plan import Plan
 from pipeline.provenance import ARRAY, PLANNED, read_provenance, unpack_pictures
 from pipeline.settings import BuildSettings
@@ -71,7 +71,7 @@ def refuse_if_changed(storage: Storage, path: str, state: str) -> None:
     raise UserError(f"{path}: another build changed it while this one looked at the pictures; run this again")
 
 
-def read_base(storage: Storage) -> list[Picture]:
+def read_base(storage: Storage) -> PictureTable:
     """The pictures that a store, or the build under way, already has a place for."""
     try:
         return unpack_pictures(storage.read(PLANNED))
@@ -87,7 +87,7 @@ def read_base(storage: Storage) -> list[Picture]:
     begun = storage.url.endswith(TEMPORARY) or (group and group.attrs.get("complete") is False)
     if not begun and any(storage.names()):
         raise UserError(f"{storage.url}: is there, but no store that this program built; choose another --out")
-    return []
+    return PictureTable()
 
 
 def refuse_other_settings(storage: Storage, plan: Plan) -> None:

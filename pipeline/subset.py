@@ -14,8 +14,9 @@ from pathlib import Path
 from data_cards.audit import Audit, audit_pictures
 from data_cards.console import progress
 from data_cards.errors import UserError
+from data_cards.pictures import Picture
 from data_cards.provenance import find_source_file
-from data_cards.scan import Picture, scan_sources
+from data_cards.scan import scan_sources
 from data_cards.subset import Drawn, Selection, draw_subset
 from pipeline.card import CARD_FILE, write_set_card
 from pipeline.sample import SIMULATION_MARKER

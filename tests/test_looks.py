@@ -8,6 +8,7 @@ from data_cards import looks as looks_module
 from data_cards import scan as scan_module
 from data_cards.audit import audit_pictures
 from data_cards.looks import drop_looks
+from data_cards.pictures import PictureTable
 from data_cards.scan import scan_sources
 from pipeline import grow as grow_module
 from pipeline.plan import plan_build
@@ -26,10 +27,15 @@ def hashes_of(facts):
     return {one.sha256 for one in facts if one.thumbnail and one.profile}
 
 
+def drop(pictures, most):
+    """The facts of those pictures after all but `most` have lost their looks."""
+    table = PictureTable(pictures)
+    drop_looks(table, most)
+    return [one.facts for one in table]
+
+
 def test_each_class_keeps_its_lowest_hashes(pictures):
-    facts, labels = [one.facts for one in pictures], [one.file.label for one in pictures]
-    before = list(facts)
-    drop_looks(facts, labels, most=20)
+    before, facts = [one.facts for one in pictures], drop(pictures, 20)
     kept = hashes_of(facts)
     for label in ("real", "fake"):
         own = sorted(one.facts.sha256 for one in pictures if one.file.label == label)
@@ -40,22 +46,18 @@ def test_each_class_keeps_its_lowest_hashes(pictures):
 
 
 def test_the_order_and_the_parts_do_not_matter(pictures):
-    facts, labels = [one.facts for one in pictures], [one.file.label for one in pictures]
-    at_once = list(facts)
-    drop_looks(at_once, labels, most=20)
-    facts.reverse()
-    labels.reverse()
-    first = facts[:60]
-    drop_looks(first, labels[:60], most=20)
-    in_parts = first + facts[60:]
-    drop_looks(in_parts, labels, most=20)
-    assert hashes_of(in_parts) == hashes_of(at_once)
+    in_parts = PictureTable()
+    for number, picture in enumerate(reversed(list(pictures))):
+        in_parts.add(picture.file, picture.facts)
+        if number % 60 == 0:
+            drop_looks(in_parts, 20)
+    drop_looks(in_parts, 20)
+    assert hashes_of([one.facts for one in in_parts]) == hashes_of(drop(pictures, 20))
 
 
 def test_an_audit_looks_at_those_that_kept_theirs(pictures):
-    facts, labels = [one.facts for one in pictures], [one.file.label for one in pictures]
-    drop_looks(facts, labels, most=60)
-    thinned = [replace(picture, facts=one) for picture, one in zip(pictures, facts, strict=True)]
+    thinned = PictureTable(pictures)
+    drop_looks(thinned, 60)
     found = audit_pictures(thinned)
     assert found.pictures == (30, 30)
     assert found == audit_pictures([one for one in thinned if one.facts.thumbnail])
@@ -64,8 +66,8 @@ def test_an_audit_looks_at_those_that_kept_theirs(pictures):
 def test_scan_and_plan_keep_no_more(kaggle_dir, monkeypatch):
     """With the bound made small: scan, plan, and a plan that adds to another."""
 
-    def drop_most(facts, labels):
-        drop_looks(facts, labels, most=8)
+    def drop_most(pictures):
+        drop_looks(pictures, most=8)
 
     monkeypatch.setattr(scan_module, "MOST", 5)  # how often the scan drops
     monkeypatch.setattr(scan_module, "drop_looks", drop_most)
@@ -80,3 +82,23 @@ def test_scan_and_plan_keep_no_more(kaggle_dir, monkeypatch):
     everything = scan_sources([str(kaggle_dir)], max_pixels=10**8, all_looks=True)
     assert len(hashes_of([one.facts for one in everything.pictures])) == 32
     assert plan_build(everything, settings, plan.pictures).pictures == plan.pictures
+
+
+def test_a_table_gives_back_what_was_put_in(pictures):
+    odd = replace(
+        pictures[0],
+        file=replace(pictures[0].file, image="odd/\udcff name \U0001f5bc.jpg", split="val"),
+        facts=replace(pictures[0].facts, bytes=2**40, width=2**30, quality=-1, exif=True, camera=True, thumbnail=b""),
+        group=2**33,
+    )
+    table = PictureTable([*pictures, odd])
+    assert list(table) == [*pictures, odd]
+    assert (table[-1], table[len(pictures)], table[3:5]) == (odd, odd, [pictures[3], pictures[4]])
+    assert table.take([len(pictures), 0]) == [odd, pictures[0]]
+    assert table.phashes.tolist() == [list(one.facts.phash) for one in table]
+    table.set_groups(range(len(table)))
+    table.set_splits(["test"] * len(table))
+    assert [(one.group, one.file.split) for one in table] == [(number, "test") for number in range(len(table))]
+    with pytest.raises(IndexError):
+        table[len(table)]
+    assert PictureTable([odd]) != PictureTable(pictures[:1])

@@ -1,0 +1,143 @@
+"""A picture of a set, and many of them held column by column.
+
+As objects a million pictures with their facts take a gigabyte; in columns some 150 MB. A table
+makes a picture when it is asked for one.
+"""
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_cards.facts import PictureFacts
+from data_cards.layout import PictureFile
+
+_HASH = 32  # bytes of sha256 and of phash
+_FILE_WORDS = ("root", "split", "label", "source")
+_FACT_WORDS = ("format", "mode", "tables", "subsampling")
+_NUMBERS = {"bytes": "q", "width": "i", "height": "i", "quality": "h", "exif": "b", "camera": "b", "group": "q"}
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A usable picture of a set: where it is, what it is, its near-duplicate group."""
+
+    file: PictureFile
+    facts: PictureFacts
+    group: int
+
+
+class PictureTable(Sequence[Picture]):
+    """Pictures in the order in which they were added."""
+
+    def __init__(self, pictures: Iterable[Picture] = ()):
+        self._hashes = bytearray()  # sha256 and phash of each
+        self._images = bytearray()  # their names, one behind the other
+        self._ends = array("q")  # of each name
+        self._numbers = {name: array(kind) for name, kind in _NUMBERS.items()}
+        self._words = {name: array("i") for name in (*_FILE_WORDS, *_FACT_WORDS)}
+        self._vocabulary: dict[str, int] = {}
+        self._spelled: list[str] = []
+        self._looks: dict[int, tuple[bytes, bytes]] = {}
+        for picture in pictures:
+            self.add(picture.file, picture.facts, picture.group)
+
+    def add(self, file: PictureFile, facts: PictureFacts, group: int = -1) -> None:
+        """Add a picture at the end."""
+        if facts.thumbnail or facts.profile:
+            self._looks[len(self)] = facts.thumbnail, facts.profile
+        self._hashes += facts.sha256 + facts.phash
+        self._images += file.image.encode("utf-8", "surrogatepass")
+        self._ends.append(len(self._images))
+        for name, column in self._numbers.items():
+            column.append(group if name == "group" else getattr(facts, name))
+        for names, holder in ((_FILE_WORDS, file), (_FACT_WORDS, facts)):
+            for name in names:
+                self._words[name].append(self._number(getattr(holder, name)))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self._make(number) for number in range(*index.indices(len(self)))]
+        number = index + len(self) if index < 0 else index
+        if not 0 <= number < len(self):
+            raise IndexError(f"picture {index} of {len(self)}")
+        return self._make(number)
+
+    def __iter__(self) -> Iterator[Picture]:
+        return map(self._make, range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and len(self) == len(other) and all(map(Picture.__eq__, self, other))
+
+    __hash__ = None
+
+    @property
+    def groups(self) -> np.ndarray:
+        """Near-duplicate groups, int64 (N,)."""
+        return np.array(self._numbers["group"], dtype=np.int64)
+
+    @property
+    def phashes(self) -> np.ndarray:
+        """Perceptual hashes, uint8 (N, 32)."""
+        return np.frombuffer(bytes(self._hashes), np.uint8).reshape(-1, 2 * _HASH)[:, _HASH:]
+
+    def set_groups(self, groups: np.ndarray) -> None:
+        """Set every picture's near-duplicate group, int (N,)."""
+        self._numbers["group"] = array("q", np.asarray(groups, dtype=np.int64).tobytes())
+
+    def set_splits(self, splits: Sequence[str]) -> None:
+        """Set every picture's split."""
+        self._words["split"] = array("i", [self._number(split) for split in splits])
+
+    def take(self, numbers: Iterable[int]) -> "PictureTable":
+        """A table of the pictures with these numbers, in that order."""
+        return PictureTable(map(self._make, numbers))
+
+    def looks(self) -> list[int]:
+        """Numbers of the pictures that have a thumbnail and a profile."""
+        return list(self._looks)
+
+    def drop_look(self, number: int) -> None:
+        """Take thumbnail and profile from a picture."""
+        del self._looks[number]
+
+    def _number(self, word: str) -> int:
+        number = self._vocabulary.setdefault(word, len(self._spelled))
+        if number == len(self._spelled):
+            self._spelled.append(word)
+        return number
+
+    def _make(self, number: int) -> Picture:
+        start = self._ends[number - 1] if number else 0
+        image = self._images[start : self._ends[number]].decode("utf-8", "surrogatepass")
+        spell, words, numbers = self._spelled, self._words, self._numbers
+        thumbnail, profile = self._looks.get(number, (b"", b""))
+        place = 2 * _HASH * number
+        file = PictureFile(
+            spell[words["root"][number]],
+            image,
+            spell[words["split"][number]],
+            spell[words["label"][number]],
+            spell[words["source"][number]],
+        )
+        facts = PictureFacts(
+            sha256=bytes(self._hashes[place : place + _HASH]),
+            bytes=numbers["bytes"][number],
+            format=spell[words["format"][number]],
+            width=numbers["width"][number],
+            height=numbers["height"][number],
+            quality=numbers["quality"][number],
+            phash=bytes(self._hashes[place + _HASH : place + 2 * _HASH]),
+            mode=spell[words["mode"][number]],
+            tables=spell[words["tables"][number]],
+            subsampling=spell[words["subsampling"][number]],
+            exif=bool(numbers["exif"][number]),
+            camera=bool(numbers["camera"][number]),
+            thumbnail=thumbnail,
+            profile=profile,
+        )
+        return Picture(file, facts, numbers["group"][number])
