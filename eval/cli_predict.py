@@ -4,7 +4,7 @@ import sys
 
 import click
 
-from data_cards.console import Command
+from data_cards.console import Command, note
 from data_cards.errors import UsageError
 from train.settings import DEVICES
 
@@ -29,10 +29,11 @@ device_option = click.option(
 @click.option(
     "--frames", type=int, default=8, show_default=True, help="Frames of a clip that are judged, evenly over its length."
 )
+@click.option("--explain", metavar="FILE.png", help="Draw what decided into that file; for one picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects, one a file; names are kept exactly.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a line a file, as comma-separated values.")
 @click.pass_context
-def predict(context, pictures, run, device, batch_size, quick, frames, as_json, as_csv) -> None:
+def predict(context, pictures, run, device, batch_size, quick, frames, explain, as_json, as_csv) -> None:
     """Say of each PICTURE whether it looks real or generated.
 
     A PICTURE is a file, a folder, which stands for all pictures and clips in it, a glob in quotes,
@@ -45,7 +46,7 @@ def predict(context, pictures, run, device, batch_size, quick, frames, as_json, 
 
     \b
     Examples:
-      eval predict holiday.jpg
+      eval predict holiday.jpg --explain why.png
       eval predict downloads/ "scans/**/*.png" --json
       find . -name "*.jpg" | eval predict - --csv > verdicts.csv
     """
@@ -53,16 +54,24 @@ def predict(context, pictures, run, device, batch_size, quick, frames, as_json, 
     from eval.output import write_csv, write_json, write_table
     from eval.predict import iterate_verdicts
     from eval.score import find_run, is_trained_on_simulation
+    from eval.shown import show_text
     from eval.words import SIMULATION_NOTICE
 
     if as_json and as_csv:
         raise UsageError("--json and --csv: give one of the two")
     opened = find_run(run)
     inputs = find_inputs(pictures, sys.stdin.buffer)
+    if explain is not None:
+        from eval.explain_file import check_explained, explain_file  # loads matplotlib
+
+        explained = check_explained(inputs, explain)
     options = {"device": device, "batch_size": batch_size, "quick": quick, "frames": frames}
     verdicts = iterate_verdicts(opened, inputs, progress=True, **options)
     write = write_json if as_json else write_csv if as_csv else write_table
     failed = write(verdicts)
+    if explain is not None and not failed:
+        explain_file(opened, explained, explain, device)
+        note(f"explained: {show_text(explain)}")
     if is_trained_on_simulation(opened):
         click.echo(SIMULATION_NOTICE, err=True)
     if failed:

@@ -1,0 +1,69 @@
+"""One picture in full: verdict, what its file declares, its spectrum, and which frequencies and planes decided."""
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+from eval.declared import Declaration, read_declared
+from eval.explain import Explanation, explain_levels
+from eval.judge import CHECKS, Judgement, decide, look_at, score_levels
+from eval.profiles import ClassProfiles, find_profiles
+from eval.score import is_trained_on_simulation
+from pipeline.features import decode_for_features
+from train.calibrate import Calibration
+from train.run_folder import Run, load_detector
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What there is to say of one picture.
+
+    Attributes
+    ----------
+    judgement : the same as `eval predict` gives it
+    declared : what the file says of itself, not verified
+    explanation : what decided; of a picture judged on several crops, on the middle one
+    picture : upright RGB
+    """
+
+    judgement: Judgement
+    declared: tuple[Declaration, ...]
+    explanation: Explanation
+    picture: Image.Image
+
+
+class Examiner:
+    """A run's detector, ready for one picture after the other.
+
+    Attributes
+    ----------
+    run : the run
+    calibration : how its scores are read
+    profiles : mean spectra of both classes; None where they are not to be had
+    simulated : whether it was trained on simulated pictures
+    """
+
+    def __init__(self, run: Run, device: str = "auto"):
+        self.run = run
+        self._detector = load_detector(run, device)
+        self.profiles: ClassProfiles | None = find_profiles(run)
+        self.simulated = is_trained_on_simulation(run)
+
+    @property
+    def calibration(self) -> Calibration:
+        """How the detector's scores are read."""
+        return self._detector.calibration
+
+    def examine(self, data: bytes) -> Examined:
+        """Examine a picture file's bytes.
+
+        Raises
+        ------
+        PictureError : it cannot be read or used; the message is the reason
+        UserError : the network gives no finite scores
+        """
+        settings = self.run.build_settings
+        picture = decode_for_features(data, settings.features, settings.max_pixels)
+        looks = look_at(picture, settings.features, CHECKS)
+        judgement = decide(score_levels(self._detector, looks.levels), looks, self.calibration)
+        return Examined(judgement, read_declared(data), explain_levels(self._detector, looks.levels[0]), picture)

@@ -1,0 +1,68 @@
+"""`eval predict --explain`: what decided one picture's verdict, drawn into a PNG file."""
+
+import os
+from pathlib import Path
+
+from PIL import Image
+
+from data_cards.errors import PictureError, UsageError, UserError
+from eval.examine import Examiner
+from eval.inputs import Input, open_ordinary, read_bounded
+from eval.plots_picture import MARK, draw_examined
+from eval.shown import show_text
+from eval.video import find_container
+from eval.words import SIMULATION_NOTICE
+from train.files import whole_file
+from train.run_folder import Run
+
+
+def check_explained(inputs: list[Input], out: str | Path) -> str:
+    """The one picture that is to be explained.
+
+    Raises
+    ------
+    UsageError : it is not one, or `out` is no name for the drawing
+    """
+    if len(inputs) != 1:
+        raise UsageError(f"--explain: explains one picture, and {len(inputs)} were given")
+    out = Path(out)
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"{show_text(str(out))}: --explain writes a PNG; give a name that ends in .png")
+    if out.exists() and not _is_ours(out):
+        raise UsageError(
+            f"{show_text(str(out))}: is there already and was not made by --explain; give another name, or delete it"
+        )
+    return inputs[0].path
+
+
+def explain_file(run: Run, path: str, out: str | Path, device: str = "auto") -> None:
+    """Examine a picture and write the drawing.
+
+    Raises
+    ------
+    UserError : it cannot be examined, or `out` cannot be written
+    """
+    try:
+        with open_ordinary(path) as file:
+            if find_container(file.read(512)) is not None:
+                raise PictureError("a clip; --explain explains pictures, save one of its frames as PNG")
+            data = read_bounded(file)
+        examiner = Examiner(run, device)
+        examined = examiner.examine(data)
+    except PictureError as error:
+        raise UserError(f"{show_text(path)}: {show_text(str(error))}") from error
+    notice = SIMULATION_NOTICE if examiner.simulated else None
+    drawing = draw_examined(os.path.basename(path), examined, examiner.calibration, examiner.profiles, notice)
+    try:
+        with whole_file(Path(out)) as file:
+            file.write_bytes(drawing)
+    except FileNotFoundError as error:
+        raise UserError(f"{show_text(str(out))}: its folder is not there; make it, or give another name") from error
+
+
+def _is_ours(file: Path) -> bool:
+    try:
+        with Image.open(file, formats=("PNG",)) as picture:
+            return picture.info.get("Software") == MARK
+    except Exception:  # whatever it is, it is not ours
+        return False

@@ -1,0 +1,146 @@
+"""One picture examined, as one PNG: verdict on its scale, spectrum beside both classes', what decided."""
+
+import io
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from eval.examine import Examined
+from eval.frequencies import HIGHEST
+from eval.profiles import ClassProfiles
+from eval.shown import show_text
+from eval.verdict_words import KIND_WORDS, TITLES, tell_deciding, tell_verdict
+from train.calibrate import Calibration
+
+MARK = "spectral-detector, eval predict --explain"  # in the PNG, so that only such a file is written over
+
+_INK, _SOFT, _LINE = "#1d2327", "#59636b", "#d9d8d2"
+_REAL, _FAKE = "#1f6f8b", "#c2571a"
+_SIDE = 700  # of the shown picture, in pixels
+_STYLE = {
+    "font.size": 11,
+    "axes.edgecolor": _LINE,
+    "axes.labelcolor": _SOFT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "xtick.color": _SOFT,
+    "ytick.color": _SOFT,
+    "text.color": _INK,
+    "text.parse_math": False,  # names of files are no formulas
+    "legend.frameon": False,
+}
+
+
+def draw_examined(
+    name: str, examined: Examined, calibration: Calibration, profiles: ClassProfiles | None, notice: str | None = None
+) -> bytes:
+    """The picture as the bytes of a PNG.
+
+    Parameters
+    ----------
+    name : of the file
+    notice : stands above all
+    """
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(11, 9.2), layout="constrained", facecolor="white")
+        FigureCanvasAgg(figure)
+        grid = figure.add_gridspec(3, 2, height_ratios=(1.25, 0.28, 1.15), hspace=0.08, wspace=0.06)
+        shown, words = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
+        scale, spectrum, bands = (
+            figure.add_subplot(grid[1, :]), figure.add_subplot(grid[2, 0]), figure.add_subplot(grid[2, 1])
+        )  # fmt: skip
+        small = examined.picture.copy()
+        small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+        shown.imshow(np.asarray(small))
+        shown.set_axis_off()
+        shown.set_title(_shorten(show_text(name)))
+        _write_words(words, examined, calibration, notice)
+        _draw_scale(scale, examined, calibration)
+        _draw_spectrum(spectrum, examined, profiles)
+        _draw_bands(bands, examined)
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=110, metadata={"Software": MARK})
+        return file.getvalue()
+
+
+def _shorten(name: str, most: int = 60) -> str:
+    return name if len(name) <= most else f"…{name[1 - most :]}"
+
+
+def _write_words(axes: Axes, examined: Examined, calibration: Calibration, notice: str | None) -> None:
+    axes.set_axis_off()
+    said = examined.judgement
+    colour = {"real": _REAL, "fake": _FAKE}.get(said.verdict, _INK)
+    axes.text(0, 1, TITLES[said.verdict], size=22, weight="bold", color=colour, va="top")
+    lines = [f"probability of being generated: {said.probability_fake:.1%}", tell_verdict(said, calibration)]
+    if said.crops > 1:
+        lines.append(f"Judged on {said.crops} crops; what decided is shown for the middle one.")
+    lines += tell_deciding(examined.explanation)
+    if examined.declared:
+        lines.append("Declared, not verified: " + "; ".join(dict.fromkeys(one.what for one in examined.declared)))
+    if notice:
+        lines.insert(0, notice)
+    axes.text(0, 0.84, "\n\n".join(_wrap(line) for line in lines), va="top", linespacing=1.35)
+
+
+def _wrap(text: str, width: int = 62) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, width))
+
+
+def _draw_scale(axes: Axes, examined: Examined, calibration: Calibration) -> None:
+    low, high, p = calibration.low, calibration.high, examined.judgement.probability_fake
+    for start, end, colour in ((0, low, _REAL), (low, high, _LINE), (high, 1, _FAKE)):
+        axes.axvspan(start, end, color=colour, alpha=0.75 if colour == _LINE else 0.28, lw=0)
+    for start, end, text in ((0, low, "photograph"), (low, high, "unsure"), (high, 1, "generated")):
+        if end - start > 0.09:
+            axes.text((start + end) / 2, 0.5, text, ha="center", va="center", color=_SOFT)
+    for one in examined.judgement.checks.values():
+        axes.plot([one], [0.5], marker="|", ms=20, mew=1.6, color=_SOFT, clip_on=False)
+    axes.plot([p], [1.08], marker="v", ms=13, color=_INK, clip_on=False)
+    axes.set(xlim=(0, 1), ylim=(0, 1), yticks=[])
+    axes.set_xlabel(
+        "probability of being generated; the triangle is this picture"
+        + (", the strokes are the same after JPEG or a crop" if examined.judgement.checks else "")
+    )
+    axes.spines["left"].set_visible(False)
+
+
+def _draw_spectrum(axes: Axes, examined: Examined, profiles: ClassProfiles | None) -> None:
+    if profiles is not None:
+        for name, colour, label in (("real", _REAL, "photographs"), ("fake", _FAKE, "generated")):
+            mean, width = profiles.mean[name], profiles.deviation[name]
+            axes.fill_between(profiles.frequencies, mean - width, mean + width, color=colour, alpha=0.14, lw=0)
+            axes.plot(profiles.frequencies, mean, color=colour, lw=1.8, label=label)
+    axes.plot(examined.explanation.frequencies, examined.explanation.profile, color=_INK, lw=2, label="this picture")
+    axes.set(
+        xlim=(0, HIGHEST), title="Spectrum", ylabel="strength, logarithmic", xlabel="coarse to fine, cycles per pixel"
+    )
+    if profiles is None:
+        axes.set_title("Spectrum (the classes' own are not at hand)")
+    axes.legend(loc="upper right")
+    axes.grid(color=_LINE, alpha=0.6, lw=0.6)
+
+
+def _draw_bands(axes: Axes, examined: Examined) -> None:
+    explanation = examined.explanation
+    widths, middles = np.diff(explanation.edges), (explanation.edges[1:] + explanation.edges[:-1]) / 2
+    axes.bar(middles, explanation.bands, widths * 0.86, color=_colours(explanation.bands))
+    axes.axhline(0, color=_SOFT, lw=1)
+    axes.set(xlim=(0, HIGHEST), title="What decided", xlabel="coarse to fine, cycles per pixel")
+    axes.set_ylabel("for a photograph  ←  log-odds  →  for generated")
+    axes.grid(axis="y", color=_LINE, alpha=0.6, lw=0.6)
+    kinds = "   ".join(f"{KIND_WORDS.get(name, name)} {value:+.2f}" for name, value in explanation.kinds.items())
+    axes.text(0, -0.24, kinds, transform=axes.transAxes, size=9.5, color=_SOFT)
+
+
+def _colours(values: Sequence[float]) -> list[str]:
+    return [_FAKE if value > 0 else _REAL for value in values]

@@ -1,0 +1,56 @@
+"""A verdict in words that need no statistics. They claim no more than the validation pictures bear."""
+
+import numpy as np
+
+from eval.explain import Explanation
+from eval.judge import Judgement
+from eval.words import name_band
+from train.calibrate import WRONG_SHARE, Calibration
+
+TITLES = {"real": "Looks like a photograph", "fake": "Looks generated", "unsure": "Unsure"}
+KIND_WORDS = {"magnitude": "strength of patterns", "phase": "place of patterns", "dct": "patterns by cosine"}
+CAUTION = (
+    "A verdict is no proof. It holds for pictures like those that the detector was trained and tested on; "
+    "how often it is wrong there, its report tells."
+)
+DECLARED_NOTE = (
+    "Declared, not verified: anybody can write or remove this. It has no part in the score; "
+    "signatures were not checked."
+)
+
+_LITTLE = 0.05  # share of the log-odds that a part must hold to be worth a word
+
+
+def tell_verdict(judgement: Judgement, calibration: Calibration) -> str:
+    """Why the word is what it is, in one or two sentences."""
+    if judgement.verdict == "unsure":
+        if judgement.why == "in the band":
+            return "Its score lies where photographs and generated pictures were mixed up in the trial."
+        if judgement.why and judgement.why.startswith("flips"):
+            names = judgement.why.removeprefix("flips under ")
+            side = "generated" if judgement.probability_fake >= calibration.threshold else "photograph"
+            return f"As it is, it looks rather like a {side}".replace("a generated", "a generated picture") + (
+                f", but after {names} the same picture falls on the other side. So little may not decide."
+            )
+        return "Its frames contradict each other."
+    if calibration.low == calibration.high:
+        return "In the trial the detector mixed up so few pictures that it has no range of doubt."
+    other = "photographs" if judgement.verdict == "fake" else "generated pictures"
+    return f"In the trial at most {100 * WRONG_SHARE:.0f} of 100 {other} had such a score."
+
+
+def tell_deciding(explanation: Explanation) -> list[str]:
+    """Which band spoke most for each side, and which planes counted most; empty where nothing did."""
+    sentences = []
+    edges = explanation.edges
+    least = _LITTLE * max(abs(explanation.log_odds), np.abs(explanation.bands).max(), 1e-6)
+    for sign, words in ((1, "generated"), (-1, "a photograph")):
+        number = int(np.argmax(sign * explanation.bands))
+        if sign * explanation.bands[number] > least:
+            sentences.append(f"Most for “{words}” spoke {name_band(edges[number], edges[number + 1])}.")
+    kinds = {name: value for name, value in explanation.kinds.items() if abs(value) > least}
+    if len(explanation.kinds) > 1 and kinds:
+        most = max(kinds, key=lambda name: abs(kinds[name]))
+        side = "generated" if kinds[most] > 0 else "a photograph"
+        sentences.append(f"Of the kinds of planes the {KIND_WORDS.get(most, most)} counted most, for “{side}”.")
+    return sentences
