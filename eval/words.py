@@ -72,7 +72,9 @@ def write_share(estimate: dict) -> tuple[str, str]:
 
 def write_span(span: dict | None) -> str:
     """Least, median and most of a data card's property: 256 · 500 · 964; "none" where there is none."""
-    return " · ".join(f"{span[name]:g}" for name in ("least", "median", "most")) if span else "none"
+    if span is None or span["median"] is None:
+        return "none"
+    return " · ".join(f"{span[name]:g}" for name in ("least", "median", "most"))
 
 
 def _tell_mistakes(scores: dict) -> str:
