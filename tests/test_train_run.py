@@ -236,7 +236,8 @@ def test_on_a_gpu_bf16_is_named_too(tmp_path):
         assert ("--precision bf16" in str(caught.value)) == told
 
 
-def test_weights_file_is_the_start(store, tmp_path):
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_weights_file_is_the_start(store, tmp_path, ema):
     from safetensors.torch import save_file
 
     from train.network import ResNet
@@ -244,7 +245,7 @@ def test_weights_file_is_the_start(store, tmp_path):
     torch.manual_seed(5)
     weights = ResNet("resnet18", channels=3, classes=1000).state_dict()
     save_file(weights, tmp_path / "imagenet.safetensors")
-    settings = {**SMALL, "network": "resnet18", "weights": str(tmp_path / "imagenet.safetensors")}
+    settings = {**SMALL, "network": "resnet18", "weights": str(tmp_path / "imagenet.safetensors"), "ema": ema}
     train(TrainSettings(store=str(store), run=str(tmp_path / "run"), epochs=1, lr=1e-12, **settings))
     trained = load_file(tmp_path / "run" / "last.safetensors")["network.layer3.1.conv2.weight"]
     torch.testing.assert_close(trained, weights["layer3.1.conv2.weight"], rtol=0, atol=1e-6)
