@@ -1,13 +1,13 @@
-"""`eval`, `report` and `predict`: run to answers. Parses and prints; the work is in the functions.
+"""`eval`, `report`, `predict` and `page`: run to answers. Parses and prints; the work is in the functions.
 
-A shell's builtin `eval` runs the rest of its line as a command, so `report` and `predict` are
+A shell's builtin `eval` runs the rest of its line as a command, so `report`, `predict` and `page` are
 commands of their own too, and `eval report` typed in a shell does what it says.
 """
 
 import click
 
 from data_cards.console import Command, CommandGroup, print_json, warn
-from eval.cli_predict import device_option, predict, run_option
+from eval.cli_predict import device_option, page, predict, run_option
 from pipeline.store import SPLITS
 
 
@@ -75,6 +75,7 @@ def report(run, store, split, out, device, batch_size, threads, swap_pictures, e
 
 
 cli.add_command(predict)
+cli.add_command(page)
 
 
 def main() -> None:
@@ -90,3 +91,8 @@ def report_main() -> None:
 def predict_main() -> None:
     """Entry point of `predict`, the same as `eval predict`."""
     predict(prog_name="predict")
+
+
+def page_main() -> None:
+    """Entry point of `page`, the same as `eval page`."""
+    page(prog_name="page")

@@ -1,10 +1,10 @@
-"""`predict`: verdicts on files. Parses and prints; the work is in the functions."""
+"""`predict` and `page`: verdicts on files, in the terminal and in the browser. Only parses and prints."""
 
 import sys
 
 import click
 
-from data_cards.console import Command, note
+from data_cards.console import Command, note, warn
 from data_cards.errors import UsageError
 from train.settings import DEVICES
 
@@ -76,3 +76,30 @@ def predict(context, pictures, run, device, batch_size, quick, frames, explain, 
         click.echo(SIMULATION_NOTICE, err=True)
     if failed:
         context.exit(1)
+
+
+@click.command(cls=Command)
+@run_option
+@device_option
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen at; others let other computers in."
+)
+@click.option("--port", type=int, default=8123, show_default=True, help="Port to listen at; 0 takes a free one.")
+@click.option("--open/--no-open", "open_browser", default=True, show_default=True, help="Open the page in the browser.")
+def page(run, device, host, port, open_browser) -> None:
+    """Open a page in the browser: drop pictures on it, and see what `predict` says of them and why.
+
+    It runs on this computer alone, sends nothing anywhere, and keeps no picture. Needs the extra
+    `page`. Ctrl-C ends it.
+
+    \b
+    Examples:
+      eval page
+      eval page --run runs/001-resnet18-512px --port 9000 --no-open
+    """
+    from eval.page.serve import serve_page
+    from eval.score import find_run
+
+    serve_page(
+        find_run(run), host=host, port=port, device=device, open_browser=open_browser, tell=click.echo, warn=warn
+    )

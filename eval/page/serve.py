@@ -1,0 +1,104 @@
+"""`eval page`: the page on a port of this computer, until Ctrl-C."""
+
+import errno
+import ipaddress
+import socket
+import threading
+import webbrowser
+from collections.abc import Callable
+
+from data_cards.errors import UsageError, UserError
+from train.run_folder import Run
+
+MISSING = "the page needs Starlette and uvicorn: pip install 'spectral-detector[page]'"
+HOST, PORT = "127.0.0.1", 8123
+
+
+def serve_page(
+    run: Run,
+    *,
+    host: str = HOST,
+    port: int = PORT,
+    device: str = "auto",
+    open_browser: bool = False,
+    tell: Callable[[str], None] = print,
+    warn: Callable[[str], None] = print,
+) -> None:
+    """Serve the page until it is interrupted.
+
+    Parameters
+    ----------
+    host : address to listen at; another than a loopback one lets other computers in, and a warning says so
+    port : 0 takes a free one
+    open_browser : show the page in the browser
+    tell, warn : are given the page's address, and the warning
+
+    Raises
+    ------
+    UserError : the extra is missing, the port is taken, or the run cannot be used
+    """
+    try:
+        import uvicorn
+
+        from eval.page.app import make_application
+    except ImportError as error:
+        if error.name is None or error.name.split(".")[0] not in ("starlette", "uvicorn"):
+            raise
+        raise UserError(MISSING) from error
+    from eval.examine import Examiner
+
+    with _listen(host, port) as listener:
+        address, open_to_others = _address_of(listener), not _is_loopback(listener)
+        application = make_application(Examiner(run, device), open_to_others)
+        if open_to_others:
+            warn(f"every computer that reaches {host} can use this page; it asks for no password")
+        tell(f"page: {address} (Ctrl-C ends it)")
+        if open_browser:
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        server = uvicorn.Server(
+            uvicorn.Config(
+                application, log_level="error", access_log=False, server_header=False, date_header=False,
+                lifespan="off", ws="none", timeout_graceful_shutdown=1, limit_concurrency=64,
+            )
+        )  # fmt: skip
+        try:
+            server.run(sockets=[listener])
+        except KeyboardInterrupt:
+            return
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65535:
+        raise UsageError(f"port {port}: expected 0 to 65535")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, UnicodeError) as error:
+        raise UserError(f"host {host}: no address of this computer ({error}); leave --host out") from error
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        if isinstance(error, PermissionError):
+            raise UserError(f"port {port}: not allowed; give one from 1024 on with --port") from error
+        if error.errno == errno.EADDRINUSE:
+            raise UserError(
+                f"port {port}: taken by another program; give another --port, 0 takes a free one"
+            ) from error
+        raise UserError(f"host {host}: no address of this computer ({error.strerror}); leave --host out") from error
+    return listener
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    return ipaddress.ip_address(listener.getsockname()[0].split("%")[0]).is_loopback
+
+
+def _address_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    if ipaddress.ip_address(host.split("%")[0]).is_unspecified:
+        host = "localhost"
+    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"

@@ -1,0 +1,250 @@
+// Sends pictures to /judge, one after the other, and shows the answers. Every text from outside is set as text.
+"use strict";
+
+const byId = (id) => document.getElementById(id);
+const percent = (p) => `${(100 * p).toFixed(1)}%`;
+let about = null;
+
+function make(tag, options = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(options)) {
+    if (name === "class") element.className = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null));
+  return element;
+}
+
+function draw(tag, options, ...children) {
+  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  for (const [name, value] of Object.entries(options)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+// --- what one answer looks like
+
+function showScale(answer) {
+  const { low, high } = about;
+  const scale = make("div", {
+    class: "scale",
+    role: "img",
+    "aria-label": `Probability of being generated ${percent(answer.probability_fake)}; ` +
+      (low < high ? `unsure between ${percent(low)} and ${percent(high)}` : `the words part at ${percent(high)}`),
+  });
+  for (const [name, width, words] of [["r", low, "photograph"], ["u", high - low, "unsure"], ["f", 1 - high, "generated"]]) {
+    const part = make("span", { class: name }, width > 0.14 ? words : "");
+    part.style.width = `${100 * width}%`;
+    scale.append(part);
+  }
+  for (const p of Object.values(answer.checks)) {
+    const stroke = make("i");
+    stroke.style.left = `${100 * p}%`;
+    scale.append(stroke);
+  }
+  const pointer = make("b");
+  pointer.style.left = `${100 * answer.probability_fake}%`;
+  scale.append(pointer);
+  return scale;
+}
+
+function showChecks(answer) {
+  const checks = Object.entries(answer.checks).map(([name, p]) => `after ${name} ${percent(p)}`);
+  const crops = answer.crops > 1 ? ` Judged on ${answer.crops} crops.` : "";
+  if (!checks.length && !crops) return null;
+  const text = checks.length ? `The same picture ${checks.join(", ")} (the short strokes).` : "";
+  return make("p", { class: "soft" }, `${text}${crops}`.trim());
+}
+
+function showDeclared(answer) {
+  if (!answer.declared.length) return null;
+  const items = answer.declared.map((one) =>
+    make("li", {}, `${one.what}, in ${one.where}`, one.value ? make("span", { class: "value soft" }, `: ${one.value}`) : null));
+  return make("div", { class: "declared" },
+    make("h3", {}, "The file says of itself"), make("ul", {}, ...items), make("p", { class: "soft" }, about.declared_note));
+}
+
+const WIDTH = 440, HEIGHT = 250, LEFT = 40, RIGHT = 8, TOP = 26, BOTTOM = 40;
+
+function startPlot(label, highest, low, high) {
+  const x = (value) => LEFT + (value / highest) * (WIDTH - LEFT - RIGHT);
+  const y = (value) => HEIGHT - BOTTOM - ((value - low) / (high - low)) * (HEIGHT - TOP - BOTTOM);
+  const svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": label });
+  for (const value of [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7].filter((one) => one <= highest)) {
+    svg.append(draw("line", { class: "axis", x1: x(value), x2: x(value), y1: TOP, y2: HEIGHT - BOTTOM }));
+    if (Math.round(value * 10) % 2 === 0 || value === 0.5)
+      svg.append(draw("text", { x: x(value), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, String(value)));
+  }
+  const words = "coarse to fine, cycles per pixel";
+  svg.append(draw("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, words));
+  return { svg, x, y };
+}
+
+function addTicks(plot, low, high) {
+  const step = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50].find((one) => (high - low) / one <= 5) ?? 100;
+  const digits = step < 0.1 ? 2 : step < 1 ? 1 : 0;
+  for (let value = Math.ceil(low / step) * step; value <= high + 1e-9; value += step)
+    plot.svg.append(draw("text", { x: LEFT - 5, y: plot.y(value) + 4, "text-anchor": "end" }, value.toFixed(digits)));
+}
+
+function drawSpectrum(answer) {
+  const { frequencies, profile } = answer.explanation;
+  const highest = answer.explanation.band_edges.at(-1);
+  const classes = about.profiles === null ? [] : [["r", "real", "photographs"], ["f", "fake", "generated"]];
+  const edges = classes.flatMap(([, name]) => about.profiles.mean[name].flatMap((mean, at) => {
+    const width = about.profiles.deviation[name][at];
+    return [mean - width, mean + width];
+  }));
+  const low = Math.min(...profile, ...edges), high = Math.max(...profile, ...edges);
+  const plot = startPlot("Spectrum of this picture beside the mean spectra of both classes", highest, low, high);
+  addTicks(plot, low, high);
+  const line = (at, values) => values.map((value, number) => `${plot.x(at[number]).toFixed(1)},${plot.y(value).toFixed(1)}`);
+  for (const [short, name] of classes) {
+    const mean = about.profiles.mean[name], width = about.profiles.deviation[name], at = about.profiles.frequencies;
+    const upper = line(at, mean.map((value, number) => value + width[number]));
+    const lower = line(at, mean.map((value, number) => value - width[number])).reverse();
+    plot.svg.append(draw("polygon", { class: `spread ${short}`, points: [...upper, ...lower].join(" ") }));
+    plot.svg.append(draw("polyline", { class: `curve ${short}`, points: line(at, mean).join(" ") }));
+  }
+  plot.svg.append(draw("polyline", { class: "curve own", points: line(frequencies, profile).join(" ") }));
+  let at = LEFT;
+  for (const [short, words] of [["own", "this picture"], ...classes.map(([one, , words]) => [one, words])]) {
+    plot.svg.append(draw("rect", { class: `key-${short}`, x: at, y: 8, width: 14, height: 4 }));
+    plot.svg.append(draw("text", { x: at + 19, y: 15 }, words));
+    at += 19 + 7.6 * words.length + 14;
+  }
+  return make("figure", {}, make("h3", {}, "Spectrum"), plot.svg);
+}
+
+function drawBands(answer) {
+  const { band_edges: edges, bands } = answer.explanation;
+  const low = Math.min(0, ...bands), high = Math.max(0, ...bands, low + 1e-3);
+  const plot = startPlot("How much each band of frequencies spoke for generated, or for a photograph", edges.at(-1), low, high);
+  addTicks(plot, low, high);
+  bands.forEach((value, number) => {
+    const left = plot.x(edges[number]) + 1, right = plot.x(edges[number + 1]) - 1;
+    const top = plot.y(Math.max(value, 0)), height = Math.abs(plot.y(value) - plot.y(0));
+    plot.svg.append(draw("rect", { class: `bar ${value > 0 ? "f" : "r"}`, x: left, y: top, width: right - left, height }));
+  });
+  plot.svg.append(draw("line", { class: "zero", x1: LEFT, x2: WIDTH - RIGHT, y1: plot.y(0), y2: plot.y(0) }));
+  let at = LEFT;
+  for (const [short, words] of [["f", "for “generated”"], ["r", "for “photograph”"]]) {
+    plot.svg.append(draw("rect", { class: `key-${short}`, x: at, y: 6, width: 10, height: 10 }));
+    plot.svg.append(draw("text", { x: at + 15, y: 15 }, words));
+    at += 150;
+  }
+  return make("figure", {}, make("h3", {}, "What decided, in log-odds"), plot.svg);
+}
+
+function showDeciding(answer) {
+  const kinds = Object.entries(answer.explanation.kinds).map(([name, value]) => `${name} ${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
+  return make("div", {}, ...answer.deciding.map((text) => make("p", {}, text)),
+    make("p", { class: "soft" }, `Log-odds by kind of planes, above 0 for “generated”: ${kinds.join(", ")}.`));
+}
+
+function showName(name, answer) {
+  const size = answer ? ` · ${answer.width} × ${answer.height} pixels` : "";
+  return make("p", { class: "name" }, make("bdi", {}, name), size);
+}
+
+function showAnswer(card, name, answer) {
+  card.className = answer.verdict;
+  const words = make("div", {},
+    showName(name, answer),
+    make("h2", {}, answer.title),
+    make("p", {}, answer.words),
+    showScale(answer),
+    make("div", { class: "ends" }, make("span", {}, "0%"), make("strong", {}, `generated: ${percent(answer.probability_fake)}`), make("span", {}, "100%")),
+    showChecks(answer),
+    showDeclared(answer));
+  card.replaceChildren(
+    make("div", { class: "head" }, make("img", { src: answer.thumbnail, alt: "" }), words),
+    make("div", { class: "plots" }, drawSpectrum(answer), drawBands(answer)),
+    showDeciding(answer));
+}
+
+function showFailure(card, name, reason) {
+  card.className = "failed";
+  card.replaceChildren(showName(name), make("h2", {}, "Cannot be judged"), make("p", { class: "value" }, reason));
+}
+
+// --- sending
+
+const queue = [];
+let busy = false;
+
+function add(files) {
+  if (!files.length) return;
+  const cards = files.map((file) => make("article", {}, showName(file.name || "pasted picture"), make("p", {}, "waiting …")));
+  byId("results").prepend(...cards);
+  files.forEach((file, number) => queue.push([file, cards[number]]));
+  work();
+}
+
+async function work() {
+  if (busy) return;
+  busy = true;
+  let judged = 0, failed = 0;
+  while (queue.length) {
+    const [file, card] = queue.shift();
+    const name = file.name || "pasted picture";
+    byId("status").textContent = `Judging ${name}${queue.length ? `, ${queue.length} more to come` : ""} …`;
+    card.setAttribute("aria-busy", "true");
+    try {
+      showAnswer(card, name, await send(file));
+      judged += 1;
+    } catch (error) {
+      showFailure(card, name, error.message);
+      failed += 1;
+    }
+    card.removeAttribute("aria-busy");
+  }
+  busy = false;
+  byId("status").textContent = [judged ? `${judged} judged` : "", failed ? `${failed} cannot be judged` : ""].filter(Boolean).join(", ") + ".";
+}
+
+async function send(file) {
+  if (about === null) await learn();
+  if (file.size > about.most_bytes) throw new Error(`too large: at most ${about.most_bytes / 2 ** 20} MB are taken`);
+  let response, answer;
+  try {
+    response = await fetch("/judge", { method: "POST", body: file, headers: { "content-type": "application/octet-stream" } });
+    answer = await response.json();
+  } catch {
+    throw new Error("no answer; is `eval page` still running?");
+  }
+  if (!response.ok) throw new Error(answer.error);
+  return answer;
+}
+
+async function learn() {
+  try {
+    about = await (await fetch("/about")).json();
+  } catch {
+    throw new Error("no answer; is `eval page` still running?");
+  }
+  byId("notice").hidden = about.notice === null;
+  byId("notice").textContent = about.notice ?? "";
+  byId("caution").textContent = about.caution;
+  byId("run").textContent = `Detector: ${about.run}`;
+}
+
+byId("choose").addEventListener("click", () => byId("files").click());
+byId("files").addEventListener("change", (event) => {
+  add([...event.target.files]);
+  event.target.value = "";
+});
+addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("over");
+});
+addEventListener("dragleave", (event) => {
+  if (event.relatedTarget === null) document.body.classList.remove("over");
+});
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("over");
+  add([...event.dataTransfer.files]);
+});
+addEventListener("paste", (event) => add([...event.clipboardData.files]));
+learn().catch((error) => { byId("status").textContent = error.message; });
