@@ -91,7 +91,8 @@ for _command in (audit, subset, card):
     "--variants",
     type=click.Choice(list(RECIPES)),
     default=DEFAULTS.variants,
-    help="train: the picture and three JPEG draws; clean: the picture alone; stress: test pictures in 22 conditions.",
+    help="train: the picture and three JPEG draws; web: and four draws of scaling down and JPEG; clean: the picture "
+    "alone; stress, conditions: test pictures in 23 conditions, or in three of them.",
 )
 @click.option("--seed", type=int, default=DEFAULTS.seed, help="Of the variants, the split and the order.")
 @click.option(

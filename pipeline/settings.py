@@ -7,7 +7,7 @@ and `eval predict` make features from it with the same function, so the two cann
 from dataclasses import asdict, dataclass, field
 
 from data_cards.errors import UsageError
-from pipeline.variants import TEST_RECIPES
+from pipeline.variants import changes_before_fit
 
 FITS = ("cover", "stretch", "crop")
 DTYPES = ("uint8", "float16")
@@ -107,7 +107,7 @@ class BuildSettings:
         if self.max_pixels < 1:
             raise UsageError(f"max pixels {self.max_pixels}: expected at least 1")
         _one_of("packing", self.packing, PACKINGS)
-        if self.features.jpeg_scale == "reduced" and self.variants in TEST_RECIPES:
+        if self.features.jpeg_scale == "reduced" and changes_before_fit(self.variants):
             raise UsageError(
                 f"jpeg scale 'reduced': the variants {self.variants!r} change native pixels; leave out one of the two"
             )

@@ -16,6 +16,10 @@ from data_cards.splits import draw_key
 JPEG_QUALITIES = range(30, 96)
 SUBSAMPLINGS = ("4:4:4", "4:2:0")
 JPEG_DRAWS = 3
+# The web recipe's: pictures are scaled down on their way, then saved.
+WEB_SHARES = range(50, 101)  # of each side, in per cent
+WEB_QUALITIES = range(50, 99)
+WEB_DRAWS = 4
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,11 @@ def count_variants(recipe: str) -> int:
     return len(draw_variants(recipe, 0, b""))
 
 
+def changes_before_fit(recipe: str) -> bool:
+    """Whether a recipe does anything to pictures as they were decoded."""
+    return any(variant.before_fit for variant in draw_variants(recipe, 0, b""))
+
+
 def check_recipe(recipe: str) -> str:
     """The recipe's name; raises `UsageError` for an unknown one."""
     if recipe not in RECIPES:
@@ -77,6 +86,23 @@ def _draw_train(seed: int, sha256: bytes) -> tuple[Variant, ...]:
         quality = JPEG_QUALITIES[rest % len(JPEG_QUALITIES)]
         draws.append(Variant(f"jpeg-{number}", (_jpeg(quality, SUBSAMPLINGS[subsampling]),)))
     return tuple(draws)
+
+
+def _draw_web(seed: int, sha256: bytes) -> tuple[Variant, ...]:
+    """The picture, and what is left of it after being scaled down and saved as JPEG, in other ways each time."""
+    draws = [CLEAN]
+    for number in range(1, WEB_DRAWS + 1):
+        key = draw_key(seed, sha256, f"web-{number}")
+        subsampling, key = key % len(SUBSAMPLINGS), key // len(SUBSAMPLINGS)
+        quality, key = WEB_QUALITIES[key % len(WEB_QUALITIES)], key // len(WEB_QUALITIES)
+        scale = {"do": "scale", "factor": WEB_SHARES[key % len(WEB_SHARES)] / 100, "filter": "bicubic"}
+        draws.append(Variant(f"web-{number}", (scale, _jpeg(quality, SUBSAMPLINGS[subsampling])), before_fit=True))
+    return tuple(draws)
+
+
+def _draw_conditions(seed: int, sha256: bytes) -> tuple[Variant, ...]:
+    """The picture as it is; saved as JPEG, all alike; and after the web's chain. A short `stress`."""
+    return tuple(one for one in _draw_stress(seed, sha256) if one.name in ("clean", "jpeg-75", "web"))
 
 
 def _draw_stress(seed: int, sha256: bytes) -> tuple[Variant, ...]:
@@ -111,8 +137,10 @@ def _jpeg(quality: int, subsampling: str = "4:2:0") -> dict:
 
 RECIPES: dict[str, Callable[[int, bytes], tuple[Variant, ...]]] = {
     "train": _draw_train,
+    "web": _draw_web,
     "clean": _draw_clean,
+    "conditions": _draw_conditions,
     "stress": _draw_stress,
 }
 # Made of test pictures alone, where there are some: nobody trains on them.
-TEST_RECIPES = ("stress",)
+TEST_RECIPES = ("stress", "conditions")

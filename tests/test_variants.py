@@ -25,6 +25,24 @@ def test_train_recipe_is_the_picture_and_three_jpeg_draws():
     assert 0.45 < np.mean(subsampled) < 0.55
 
 
+def test_web_recipe_is_the_picture_and_four_times_scaled_down_and_saved():
+    drawn = [draw_variants("web", 0, b"%d" % number) for number in range(300)]
+    assert count_variants("web") == 5
+    assert all(variants[0] == CLEAN for variants in drawn)
+    steps = [one.steps for variants in drawn for one in variants[1:]]
+    factors, qualities = ([one[place][name] for one in steps] for place, name in ((0, "factor"), (1, "quality")))
+    assert (min(factors), max(factors)) == (0.5, 1.0)
+    assert (min(qualities), max(qualities)) == (50, 98)
+    assert abs(np.corrcoef(factors, qualities)[0, 1]) < 0.1
+    assert {one[1]["subsampling"] for one in steps} == {"4:4:4", "4:2:0"}
+
+
+def test_conditions_are_three_of_the_stress_recipe():
+    stress = draw_variants("stress", 0, b"picture")
+    assert [one.name for one in draw_variants("conditions", 0, b"picture")] == ["clean", "jpeg-75", "web"]
+    assert all(one in stress for one in draw_variants("conditions", 0, b"picture"))
+
+
 def test_golden_draws():
     """Pins the draws from version to version: stores built today must resume tomorrow."""
     clean, *drawn = [json.loads(one.parameters_as_json()) for one in draw_variants("train", 7, b"picture")]
