@@ -25,7 +25,7 @@ def tell_verdict(judgement: Judgement, calibration: Calibration) -> str:
     """Why the word is what it is, in one or two sentences."""
     if judgement.verdict == "unsure":
         if judgement.why == "in the band":
-            return "Its score lies where photographs and generated pictures were mixed up in the trial."
+            return "Its score lies where the detector mixed up both kinds of pictures when it was tried out."
         if judgement.why and judgement.why.startswith("flips"):
             names = judgement.why.removeprefix("flips under ")
             side = "generated" if judgement.probability_fake >= calibration.threshold else "photograph"
@@ -34,9 +34,9 @@ def tell_verdict(judgement: Judgement, calibration: Calibration) -> str:
             )
         return "Its frames contradict each other."
     if calibration.low == calibration.high:
-        return "In the trial the detector mixed up so few pictures that it has no range of doubt."
+        return "When it was tried out the detector mixed up so few pictures that it has no range of doubt."
     other = "photographs" if judgement.verdict == "fake" else "generated pictures"
-    return f"In the trial at most {100 * WRONG_SHARE:.0f} of 100 {other} had such a score."
+    return f"When it was tried out at most {100 * WRONG_SHARE:.0f} of 100 {other} had such a score."
 
 
 def tell_deciding(explanation: Explanation) -> list[str]:

@@ -80,15 +80,17 @@ def test_help_has_examples():
     text = CliRunner().invoke(cli, ["--help"]).stdout
     assert "report" in text
     assert "predict" in text
-    assert sorted(cli.commands) == ["predict", "report"]
+    assert sorted(cli.commands) == ["page", "predict", "report"]
 
 
 @pytest.mark.parametrize("shell", ["bash", "sh"])
 @pytest.mark.skipif(not (SCRIPTS / "report").exists(), reason="the commands are not installed beside this Python")
 def test_as_typed_in_a_shell(shell, tmp_path):
     environment = {**os.environ, "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
-    for line, name in (("eval report --help", "report"), ("eval predict --help", "predict")):
-        done = subprocess.run([shell, "-c", line], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    for name in ("report", "predict", "page"):
+        done = subprocess.run(
+            [shell, "-c", f"eval {name} --help"], capture_output=True, text=True, env=environment, cwd=tmp_path
+        )
         assert done.returncode == 0, done.stderr
         assert done.stdout.startswith(f"Usage: {name} ")
     done = subprocess.run([shell, "-c", "eval report"], capture_output=True, text=True, env=environment, cwd=tmp_path)

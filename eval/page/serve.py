@@ -6,6 +6,7 @@ import socket
 import threading
 import webbrowser
 from collections.abc import Callable
+from contextlib import suppress
 
 from data_cards.errors import UsageError, UserError
 from train.run_folder import Run
@@ -47,24 +48,21 @@ def serve_page(
         raise UserError(MISSING) from error
     from eval.examine import Examiner
 
-    with _listen(host, port) as listener:
+    with _listen(host, port) as listener, suppress(KeyboardInterrupt):
         address, open_to_others = _address_of(listener), not _is_loopback(listener)
         application = make_application(Examiner(run, device), open_to_others)
-        if open_to_others:
-            warn(f"every computer that reaches {host} can use this page; it asks for no password")
-        tell(f"page: {address} (Ctrl-C ends it)")
-        if open_browser:
-            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         server = uvicorn.Server(
             uvicorn.Config(
                 application, log_level="error", access_log=False, server_header=False, date_header=False,
                 lifespan="off", ws="none", timeout_graceful_shutdown=1, limit_concurrency=64,
             )
         )  # fmt: skip
-        try:
-            server.run(sockets=[listener])
-        except KeyboardInterrupt:
-            return
+        if open_to_others:
+            warn(f"every computer that reaches {host} can use this page; it asks for no password")
+        tell(f"page: {address} (Ctrl-C ends it)")
+        if open_browser:
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+        server.run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:

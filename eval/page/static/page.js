@@ -52,7 +52,7 @@ function showChecks(answer) {
   const checks = Object.entries(answer.checks).map(([name, p]) => `after ${name} ${percent(p)}`);
   const crops = answer.crops > 1 ? ` Judged on ${answer.crops} crops.` : "";
   if (!checks.length && !crops) return null;
-  const text = checks.length ? `The same picture ${checks.join(", ")} (the short strokes).` : "";
+  const text = checks.length ? `The same picture ${checks.join(", ")} (the strokes below the scale).` : "";
   return make("p", { class: "soft" }, `${text}${crops}`.trim());
 }
 
@@ -113,7 +113,7 @@ function drawSpectrum(answer) {
     plot.svg.append(draw("text", { x: at + 19, y: 15 }, words));
     at += 19 + 7.6 * words.length + 14;
   }
-  return make("figure", {}, make("h3", {}, "Spectrum"), plot.svg);
+  return make("figure", {}, make("h3", {}, "Spectrum: how strong each pattern is"), plot.svg);
 }
 
 function drawBands(answer) {

@@ -1,0 +1,361 @@
+"""`eval page`: what it answers, whom it refuses, bounds on uploads; and the page itself in a real browser."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from conftest import draw_noise
+from make_run import make_run
+from make_store import make_store
+from PIL import Image, PngImagePlugin
+
+from data_cards.errors import UsageError, UserError
+from eval.cli import cli
+from eval.examine import Examiner
+from eval.predict import predict_files
+from train.run_folder import open_run
+
+pytest.importorskip("starlette", reason="the page needs Starlette, the extra `page`")
+uvicorn = pytest.importorskip("uvicorn", reason="the page needs uvicorn, the extra `page`")
+httpx = pytest.importorskip("httpx", reason="no httpx to ask the page with")
+
+import eval.page.app  # noqa: E402
+from eval.page.app import make_application  # noqa: E402
+from eval.page.guard import is_own_host  # noqa: E402
+from eval.page.serve import MISSING, _listen, serve_page  # noqa: E402
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    return open_run(make_run(folder / "runs" / "001", make_store(folder / "features.zarr")))
+
+
+@pytest.fixture(scope="module")
+def examiner(run):
+    return Examiner(run, "cpu")
+
+
+@pytest.fixture(scope="module")
+def address(examiner):
+    """The page on a port of this computer, served by a thread."""
+    with _listen("127.0.0.1", 0) as listener:
+        config = uvicorn.Config(make_application(examiner), log_level="error", lifespan="off", ws="none")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        server.should_exit = True
+        thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def client(address):
+    with httpx.Client(base_url=address, timeout=120) as client:
+        yield client
+
+
+def encode(picture: Image.Image, form: str = "PNG", **options) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, form, **options)
+    return file.getvalue()
+
+
+PICTURE = draw_noise(1, 60, 50)
+
+
+# --- answers
+
+
+def test_the_answer_is_that_of_predict(client, run, tmp_path):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("parameters", "Steps: 20, Sampler: <script>alert(1)</script>\x1b")
+    data = encode(PICTURE, pnginfo=info)
+    (tmp_path / "a.png").write_bytes(data)
+    (verdict,) = predict_files(run, [tmp_path / "a.png"], device="cpu", progress=False)
+    response = client.post("/judge", content=data)
+    assert response.status_code == 200
+    answer = response.json()
+    assert answer["verdict"] == verdict.verdict
+    assert answer["probability_fake"] == pytest.approx(verdict.probability_fake, abs=1e-5)
+    assert answer["checks"] == pytest.approx(verdict.judgement.checks, abs=1e-5)
+    assert answer["declared"] == [one.as_json() for one in verdict.declared]
+    assert "\x1b" not in answer["declared"][0]["value"]
+    assert (answer["width"], answer["height"]) == (60, 50)
+    assert answer["thumbnail"].startswith("data:image/jpeg;base64,")
+    assert len(answer["explanation"]["bands"]) == len(answer["explanation"]["band_edges"]) - 1
+    assert len(client.get("/about").json()["profiles"]["mean"]["real"]) == len(answer["explanation"]["profile"])
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "text"),
+    [
+        (b"no picture", 422, "not a picture in a known format"),
+        (b"", 422, "the file is empty"),
+        (encode(PICTURE)[:300], 422, "broken or truncated"),
+        (encode(Image.new("1", (15_000, 15_000))), 422, "too large: "),
+        (b"\0\0\0\x18ftypisom" + b"\0" * 600, 422, "a clip"),
+    ],
+)
+def test_what_cannot_be_judged_is_said(client, data, status, text):
+    response = client.post("/judge", content=data)
+    assert response.status_code == status
+    assert text in response.json()["error"]
+
+
+def test_uploads_are_bounded_in_bytes(client, monkeypatch):
+    monkeypatch.setattr(eval.page.app, "MAX_UPLOAD", 1000)
+    told = client.post("/judge", content=b"x" * 1001)
+    assert (told.status_code, told.json()["error"][:9]) == (413, "too large")
+    untold = client.post("/judge", content=(b"x" * 100 for _ in range(100)))  # in chunks, its length not told
+    assert untold.status_code == 413
+
+
+def test_nothing_is_written_to_disk(client, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    opened = []
+    real_open = open
+
+    def watch(file, mode="r", *arguments, **options):
+        if any(letter in mode for letter in "wax+"):
+            opened.append(file)
+        return real_open(file, mode, *arguments, **options)
+
+    monkeypatch.setattr("builtins.open", watch)
+    assert client.post("/judge", content=encode(PICTURE)).status_code == 200
+    assert opened == []
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- strangers
+
+
+@pytest.mark.parametrize("path", ["/", "/page.js", "/page.css", "/about"])
+def test_headers_and_nothing_from_elsewhere(client, path):
+    response = client.get(path)
+    assert response.status_code == 200
+    policy = response.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+    assert "unsafe" not in policy
+    assert response.headers["x-content-type-options"] == "nosniff"
+    for address in ("http://", "https://", "//cdn"):
+        assert address not in response.text.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_pages_that_are_not_there(client):
+    for path in ("/absent", "/../app.py", "/static/page.js", "/..%2fapp.py"):
+        response = client.get(path)
+        assert response.status_code == 404
+        assert "content-security-policy" in response.headers
+    assert client.get("/judge").status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("host", "closed", "opened"),
+    [
+        ("127.0.0.1:8123", True, True),
+        ("localhost:8123", True, True),
+        ("LOCALHOST", True, True),
+        ("[::1]:8123", True, True),
+        ("127.0.0.9", True, True),
+        ("192.168.1.5:8123", False, True),
+        (socket.gethostname(), socket.gethostname() == "localhost", True),
+        ("evil.example:8123", False, False),
+        ("localhost.evil.example", False, False),
+        ("127.0.0.1.evil.example", False, False),
+        ("", False, False),
+        ("[::1", False, False),
+        ("user@evil.example", False, False),
+    ],
+)
+def test_own_hosts(host, closed, opened):
+    assert is_own_host(host, False) is closed
+    assert is_own_host(host, True) is opened
+
+
+def test_foreign_names_and_sites_are_refused(client, address):
+    data, own = encode(PICTURE), address.rstrip("/")
+    for path in ("/", "/about", "/page.js"):
+        assert client.get(path, headers={"host": "evil.example:8123"}).status_code == 403
+    for headers in (
+        {"host": "evil.example"},
+        {"origin": "http://evil.example"},
+        {"origin": "null"},
+        {"origin": own.replace("http:", "https:")},
+        {"origin": "http://127.0.0.1:1"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site"},
+    ):
+        response = client.post("/judge", content=data, headers=headers)
+        assert response.status_code == 403, headers
+        assert "refused" in response.json()["error"]
+    headers = {"origin": own, "sec-fetch-site": "same-origin"}
+    assert client.post("/judge", content=data, headers=headers).status_code == 200
+
+
+# --- the command
+
+
+def test_wrong_calls(run, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port}: taken by another program; give another --port"):
+            serve_page(run, port=port)
+        result = CliRunner().invoke(cli, ["page", "--run", str(run.path), "--port", str(port), "--no-open"])
+        assert (result.exit_code, result.stderr[:6]) == (1, "error:")
+    with pytest.raises(UsageError, match="port 99999: expected 0 to 65535"):
+        serve_page(run, port=99999)
+    with pytest.raises(UserError, match=r"host 192\.0\.2\.1: no address of this computer"):
+        serve_page(run, host="192.0.2.1", port=0)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(UserError, match="the page needs Starlette and uvicorn"):
+        serve_page(run)
+    assert "[page]" in MISSING
+
+
+@pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_other_computers_only_when_asked_and_with_a_warning(run, monkeypatch, host, warned):
+    served = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: served.append((self.config.app, sockets[0])))
+    told, warnings = [], []
+    serve_page(run, host=host, port=0, device="cpu", tell=told.append, warn=warnings.append)
+    ((application, _),) = served
+    assert application.open_to_others is warned
+    assert len(warnings) == warned
+    assert told[0].startswith("page: http://127.0.0.1:" if not warned else "page: http://localhost:")
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_quietly(run):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eval", "page", "--run", str(run.path), "--port", "0", "--no-open", "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": "1"},
+    )
+    try:
+        assert process.stdout.readline().startswith("page: http://127.0.0.1:")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out, err) == (0, "", "")
+
+
+# --- in a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright to drive a browser with")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this computer")
+    with playwright.sync_playwright() as play:
+        try:
+            browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        except playwright.Error as error:
+            pytest.skip(f"Chromium does not start here: {str(error).splitlines()[0]}")
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser, address):
+    """A fresh page; a script error, or anything loaded from elsewhere, fails the test."""
+    context = browser.new_context(viewport={"width": 375, "height": 700})
+    page = context.new_page()
+    errors, asked = [], []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    yield page
+    assert errors == []
+    assert [url for url in asked if not url.startswith((address, "data:"))] == []
+    context.close()
+
+
+DROP = """(files) => {
+  const transfer = new DataTransfer();
+  for (const [name, type, bytes] of files) transfer.items.add(new File([new Uint8Array(bytes)], name, { type }));
+  const event = %s;
+  document.body.dispatchEvent(event);
+}"""
+DROPPED = DROP % 'new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true })'
+PASTED = DROP % 'new ClipboardEvent("paste", { clipboardData: transfer, bubbles: true })'
+JPEG = list(encode(PICTURE, "JPEG", quality=90))
+
+
+def test_dropped_pictures_and_a_text(page):
+    name = "<img src=x onerror=alert(1)>.jpg"
+    page.evaluate(DROPPED, [[name, "image/jpeg", JPEG], ["notes.txt", "text/plain", list(b"no picture")]])
+    page.get_by_text("1 judged, 1 cannot be judged.").wait_for()
+    cards = page.locator("article")
+    assert cards.count() == 2
+    first = cards.nth(0)
+    assert first.locator("h2").inner_text() in ("Looks like a photograph", "Looks generated", "Unsure")
+    assert name in first.inner_text()
+    assert first.locator(".scale").get_attribute("aria-label").startswith("Probability of being generated")
+    assert first.locator("svg").count() == 2
+    assert first.locator("img").count() == 1
+    assert first.locator("img").evaluate("image => image.naturalWidth") == 60
+    assert first.locator("polyline").count() == 3
+    assert first.locator("rect.bar").count() == 13
+    failed = cards.nth(1)
+    assert "Cannot be judged" in failed.inner_text()
+    assert "not a picture in a known format" in failed.inner_text()
+    # Nothing is wider than a phone's screen.
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+def test_pasted_chosen_and_by_keyboard(page, tmp_path):
+    page.evaluate(PASTED, [["image.png", "image/png", list(encode(PICTURE))]])
+    page.get_by_text("1 judged.").wait_for()
+    (tmp_path / "a.jpg").write_bytes(bytes(JPEG))
+    (tmp_path / "b.webp").write_bytes(encode(PICTURE, "WEBP"))
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "choose"
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Enter")
+    assert chooser.value.is_multiple()
+    chooser.value.set_files([tmp_path / "a.jpg", tmp_path / "b.webp"])
+    page.get_by_text("2 judged.").wait_for()
+    # The newest stand first, those of one go in their order.
+    assert [one.split(" ")[0] for one in page.locator(".name").all_inner_texts()] == ["a.jpg", "b.webp", "image.png"]
+
+
+def test_a_server_that_is_gone_is_said(page, address):
+    page.route("**/judge", lambda route: route.abort())
+    page.evaluate(DROPPED, [["a.jpg", "image/jpeg", JPEG]])
+    page.get_by_text("no answer; is `eval page` still running?").wait_for()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_can_be_read_in_light_and_dark(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    ink, paper = page.evaluate(
+        "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+    )
+    brightness = [sum(map(int, colour[4:-1].split(","))) for colour in (ink, paper)]
+    assert (brightness[0] > brightness[1]) == (scheme == "dark")
+    assert abs(brightness[0] - brightness[1]) > 400
+
+
+def test_the_words_in_the_command_help():
+    text = CliRunner().invoke(cli, ["page", "--help"]).stdout
+    assert "eval page --run" in text
+    assert json.dumps(sorted(cli.commands)) == '["page", "predict", "report"]'
