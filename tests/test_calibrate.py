@@ -34,6 +34,7 @@ def test_the_temperature_undoes_a_factor(factor):
 def test_without_a_mistake_scores_stay_as_sure_as_they_are():
     found = fit_calibration(logits_of([-3, -1, 2, 5]), np.array([0, 0, 1, 1]))
     assert found == Calibration(1.0, 0.5, 0.5, 0.5)
+    assert found.describe_band() == "nothing is unsure"
     assert [found.verdict(p) for p in (0.1, 0.4999, 0.5, 0.9)] == ["real", "real", "fake", "fake"]
 
 
@@ -71,6 +72,7 @@ def test_the_band_of_unsure():
     assert found.low < found.threshold < found.high
     words = [found.verdict(one) for one in (found.low, np.nextafter(found.low, 1), found.threshold, found.high)]
     assert words == ["real", "unsure", "unsure", "fake"]
+    assert found.describe_band() == f"unsure between {found.low:.3f} and {found.high:.3f}"
 
 
 def test_word_and_threshold_never_disagree():

@@ -111,6 +111,7 @@ class Augmenter:
         if draws.shares is not None:
             shares = self._move(draws.shares)[:, None, None, None]
             values = torch.lerp(values[self._partners(draws)], values, shares)
+            values = values.contiguous(memory_format=torch.channels_last)  # indexing may have lost it
         return values
 
     def loss(self, logits: torch.Tensor, labels: torch.Tensor, draws: Draws) -> torch.Tensor:

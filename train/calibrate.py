@@ -51,6 +51,10 @@ class Calibration:
             return "fake"
         return "real" if p <= self.low else "unsure"
 
+    def describe_band(self) -> str:
+        """Between which probabilities the verdict is "unsure", in words."""
+        return "nothing is unsure" if self.low == self.high else f"unsure between {self.low:.3f} and {self.high:.3f}"
+
 
 def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     """Choose temperature, threshold and the band of "unsure".

@@ -111,7 +111,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
         ["validation loss", f"{summary.val_loss:.4f}"],
         ["validation accuracy", f"{summary.val_accuracy:.1%}"],
         ["temperature", f"{summary.calibration.temperature:.3f}"],
-        ["threshold", f"{summary.calibration.threshold:.3f} ({_describe_unsure(summary.calibration)})"],
+        ["threshold", f"{summary.calibration.threshold:.3f} ({summary.calibration.describe_band()})"],
     ]
     click.echo(table(rows, ["run", str(summary.run)]))
     click.echo(f"next: eval report --run {quote(str(summary.run))}")
@@ -150,7 +150,7 @@ def list_command(runs: str, as_json: bool) -> None:
         ]
         for one in listed
     ]
-    headers = ["run", "created (UTC)", "network", "side", "epochs", "val. loss", "accuracy", "test AUROC", "state"]
+    headers = ["run", "created (UTC)", "network", "side", "epochs", "val. loss", "val. accuracy", "test AUROC", "state"]
     click.echo(table(rows, headers))
     for one in listed:
         if one.problem is not None:
@@ -182,12 +182,6 @@ def export_command(run: str | None, file: str, as_json: bool) -> None:
         f"{exported.file}: {exported.bytes / 1e6:.1f} MB; "
         f"probabilities differ by at most {exported.difference:.1g} from PyTorch's"
     )
-
-
-def _describe_unsure(calibration) -> str:
-    if calibration.low == calibration.high:
-        return "nothing is unsure"
-    return f"unsure between {calibration.low:.3f} and {calibration.high:.3f}"
 
 
 def main() -> None:

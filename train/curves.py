@@ -66,4 +66,4 @@ def _draw_confusion(axes: Axes, best: Best) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("called")
     axes.set_ylabel("is")
-    axes.set_title(f"validation, epoch {best.epoch}")
+    axes.set_title(f"validation, epoch {best.epoch}, threshold {best.calibration.threshold:.2f}", fontsize=10)
