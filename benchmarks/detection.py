@@ -1,0 +1,134 @@
+"""Which recipe tells generated pictures of sources that it never saw?
+
+    python benchmarks/detection.py --src photos --out study
+    python benchmarks/detection.py --src photos --out study --only averaged-web --seeds 1
+
+Recipes x folds x seeds from `detection.toml`: each fold leaves out one generator and one photo
+collection, trains on all others and scores the two, as they are, both saved alike as JPEG, and after
+the web's chain. Every run appends a line to `runs.jsonl`; started again, the study goes on with
+those that are missing. `python benchmarks/detection_table.py study` makes the table and the plot.
+"""
+
+import hashlib
+import json
+import tempfile
+import time
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import numpy as np
+from detection_classical import score_classical
+
+from eval.metrics import compute_scores
+from pipeline.build import build_store
+from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.store import FeatureStore, open_store
+from train.calibrate import Calibration
+from train.loop import train
+from train.predict import compute_logits
+from train.run_folder import load_detector, open_run
+from train.settings import TrainSettings
+
+CONDITIONS = ("clean", "jpeg-75", "web")
+_FEATURES = ("size", "fit", "resample", "dtype", "estimator", "patch", "colour_axis")
+
+
+@click.command()
+@click.option("--src", required=True, type=click.Path(path_type=Path), help="Pictures as SPLIT/CLASS/SOURCE/...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Stores and results.")
+@click.option("--settings", default=Path(__file__).with_suffix(".toml"), type=click.Path(path_type=Path))
+@click.option("--only", multiple=True, help="These recipes alone.")
+@click.option("--seeds", type=int, default=None, help="So many of the seeds.")
+@click.option("--folds", type=int, default=None, help="So many of the folds.")
+def main(src: Path, out: Path, settings: Path, only: tuple[str, ...], seeds: int | None, folds: int | None) -> None:
+    """Run what is missing of the study."""
+    study = tomllib.loads(settings.read_text())
+    out.mkdir(parents=True, exist_ok=True)
+    done = {(one["recipe"], one["key"], one["fold"], one["seed"]) for one in read_runs(out)}
+    # Seed by seed: after the first there is something of every recipe.
+    for seed in study["seeds"][:seeds]:
+        for recipe in study["recipe"]:
+            if only and recipe["name"] not in only:
+                continue
+            for fold, held_out in enumerate(study["folds"][:folds]):
+                key = hashlib.sha256(json.dumps([recipe, held_out], sort_keys=True).encode()).hexdigest()[:12]
+                if (recipe["name"], key, fold, seed) in done or ("classical" in recipe and seed != study["seeds"][0]):
+                    continue
+                store, conditions = _make_stores(src, out, recipe["build"])
+                run = {"recipe": recipe["name"], "key": key, "fold": fold, "held_out": held_out, "seed": seed}
+                run |= _run(recipe, store, conditions, held_out, seed)
+                with open(out / "runs.jsonl", "a", encoding="utf-8") as lines:
+                    lines.write(json.dumps(run) + "\n")
+                told = "  ".join(f"{name} {value:.3f}" for name, value in run["auroc"].items())
+                click.echo(f"{recipe['name']}, without {' and '.join(held_out)}, seed {seed}: {told}", err=True)
+
+
+def read_runs(out: Path) -> list[dict]:
+    """The runs of a study so far."""
+    file = out / "runs.jsonl"
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+
+
+def _make_stores(src: Path, out: Path, build: dict) -> tuple[FeatureStore, FeatureStore]:
+    """The store to train on, and one with the conditions of all pictures; built once for equal settings."""
+    features = FeatureSettings(**{name: value for name, value in build.items() if name in _FEATURES})
+    # All sources alike: the folds decide which are held out.
+    sources = [f"train/{folder.name}={folder}" for folder in sorted(src.glob("*/*")) if folder.is_dir()]
+    stores = []
+    for variants in (build.get("variants", "train"), "conditions"):
+        settings = BuildSettings(features, variants=variants)
+        name = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()[:12]
+        path = out / f"{variants}-{name}.zarr"
+        if not path.exists():
+            build_store(sources, str(path), settings, allow_leakage=True)
+        stores.append(open_store(path))
+    return stores[0], stores[1]
+
+
+def _run(recipe: dict, store: FeatureStore, conditions: FeatureStore, held_out: list[str], seed: int) -> dict:
+    """Train without the held-out sources and score them."""
+    began = time.monotonic()
+    columns = conditions.columns
+    rows = {
+        name: np.flatnonzero((columns["variant"] == name) & np.isin(columns["source"], held_out)) for name in CONDITIONS
+    }
+    labels = columns["label"][rows["clean"]].astype(int)
+    if "classical" in recipe:
+        scores = score_classical(recipe["classical"], store, conditions, rows, held_out)
+        calibration = Calibration()
+    else:
+        logits, calibration = _train(recipe["train"], store, conditions, rows, held_out, seed)
+        scores = {name: calibration.probability(values) for name, values in logits.items()}
+    spent = time.monotonic() - began
+    found = {name: compute_scores(labels, values, 0.5) for name, values in scores.items()}
+    return {
+        "auroc": {name: float(one["auroc"]) for name, one in found.items()},
+        "calibration_error": {name: float(one["calibration_error"]) for name, one in found.items()},
+        "temperature": calibration.temperature,
+        "seconds": spent,
+        "bytes_a_sample": _count_bytes(store) / len(store),
+        "labels": labels.tolist(),
+        "scores": {name: np.round(values, 6).tolist() for name, values in scores.items()},
+    }
+
+
+def _train(
+    settings: dict, store: FeatureStore, conditions: FeatureStore, rows: dict, held_out: list[str], seed: int
+) -> tuple[dict[str, np.ndarray], Calibration]:
+    others = sorted(set(store.columns["source"]) - set(held_out))
+    with tempfile.TemporaryDirectory() as folder:
+        of_fold = {"store": store.path, "run": f"{folder}/run", "seed": seed, "where": ("source=" + ",".join(others),)}
+        made = train(TrainSettings(**{**settings, **of_fold}))
+        detector = load_detector(open_run(made.run))
+        logits = {name: compute_logits(detector, conditions, rows[name], progress=False) for name in CONDITIONS}
+        return logits, detector.calibration
+
+
+def _count_bytes(store: FeatureStore) -> int:
+    return sum(path.stat().st_size for path in Path(store.path, "features").rglob("*") if path.is_file())
+
+
+if __name__ == "__main__":
+    main()
