@@ -42,6 +42,9 @@ def cli() -> None:
     metavar="COLUMN=VALUE",
     help="Only rows with that source, variant or format; VALUE,VALUE for either; may be repeated.",
 )
+@click.option("--hold-out", multiple=True, metavar="SOURCE", help="Leave a source out of training; may be repeated.")
+@_setting("--balance", click.Choice(allowed.BALANCES), "Take classes, or also their sources, equally often.")
+@_setting("--shuffle-window", help="Shards that are mixed at a time, for slow disks; 0 mixes all.", metavar="N")
 @_setting("--epochs", help="Passes over the training pictures.")
 @_setting("--batch-size", help="Samples a step.")
 @_setting("--lr", help="Peak learning rate.")
@@ -80,6 +83,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
     Examples:
       train run --store features.zarr
       train run --channels magnitude,dct --where variant=clean
+      train run --hold-out midjourney --balance source
       train run --epochs 10 --batch-size 16 --run runs/first
       train run --resume --run runs/first
     """

@@ -4,17 +4,31 @@ Every picture gets a 64-bit key from (seed, epoch, its number); pictures are rea
 of their keys, and the variant is drawn from another such key. No random generator is involved,
 so the order is the same with every version of NumPy, and any epoch's order is made without
 those before it.
+
+With a window the keys of shards come first: so many shards, drawn anew each epoch, are mixed at a
+time, and a disk reads them one after the other. A store's rows stand in random order themselves,
+so a window holds a fair sample of it.
 """
+
+from collections.abc import Iterator
 
 import numpy as np
 
 from train.settings import VARIANTS_PER_EPOCH
 
-_FOR_ORDER, _FOR_VARIANT, _FOR_STEP = 1, 2, 3
+_FOR_ORDER, _FOR_VARIANT, _FOR_STEP, _FOR_SHARD = 1, 2, 3, 4
+_ROUND = 2**40  # apart from all rows and pictures: what is taken once more gets other keys
 
 
 def draw_epoch(
-    rows: np.ndarray, pictures: np.ndarray, seed: int, epoch: int, variants_per_epoch: str = "1"
+    rows: np.ndarray,
+    pictures: np.ndarray,
+    seed: int,
+    epoch: int,
+    variants_per_epoch: str = "1",
+    strata: np.ndarray | None = None,
+    shard_rows: int = 1,
+    window: int = 0,
 ) -> np.ndarray:
     """Row numbers of one epoch, shuffled.
 
@@ -24,6 +38,10 @@ def draw_epoch(
     pictures : int (N,), number of the picture of each of them; variants of a picture share it
     seed, epoch : 0 or more
     variants_per_epoch : "1" draws one row of each picture, "all" takes every row
+    strata : int (N, levels), of each row, such as class and source; of the first level all values are taken
+        equally often, within each of the second, and so on. An epoch stays as long; None takes all once
+    shard_rows : rows of a shard of the store
+    window : shards that are mixed at a time; 0 mixes all
 
     Returns
     -------
@@ -33,13 +51,62 @@ def draw_epoch(
     if variants_per_epoch not in VARIANTS_PER_EPOCH:
         raise ValueError(f"variants per epoch {variants_per_epoch!r}: expected one of {VARIANTS_PER_EPOCH}")
     if variants_per_epoch == "all":
-        return rows[np.argsort(_draw_keys(rows, seed, epoch, _FOR_ORDER), kind="stable")]
-    by_picture = np.argsort(pictures, kind="stable")
-    numbers, starts, counts = np.unique(pictures[by_picture], return_index=True, return_counts=True)
-    # The remainder favours low variants by less than one part in 2**60.
-    drawn = _draw_keys(numbers, seed, epoch, _FOR_VARIANT) % counts.astype(np.uint64)
-    chosen = rows[by_picture][starts + drawn.astype(np.int64)]
-    return chosen[np.argsort(_draw_keys(numbers, seed, epoch, _FOR_ORDER), kind="stable")]
+        places, rounds = _take(rows, strata, seed, epoch)
+        chosen, identities = rows[places], rows[places] + _ROUND * rounds
+    else:
+        by_picture = np.argsort(pictures, kind="stable")
+        numbers, starts, counts = np.unique(pictures[by_picture], return_index=True, return_counts=True)
+        places, rounds = _take(numbers, None if strata is None else strata[by_picture][starts], seed, epoch)
+        identities = numbers[places] + _ROUND * rounds
+        # The remainder favours low variants by less than one part in 2**60.
+        drawn = _draw_keys(identities, seed, epoch, _FOR_VARIANT) % counts[places].astype(np.uint64)
+        chosen = rows[by_picture][starts[places] + drawn.astype(np.int64)]
+    keys = _draw_keys(identities, seed, epoch, _FOR_ORDER)
+    if window == 0:
+        return chosen[np.argsort(keys, kind="stable")]
+    shards, of_row = np.unique(chosen // shard_rows, return_inverse=True)
+    turns = np.argsort(np.argsort(_draw_keys(shards, seed, epoch, _FOR_SHARD), kind="stable"))
+    return chosen[np.lexsort((keys, turns[of_row] // window))]
+
+
+def measure_mixing(order: np.ndarray) -> float:
+    """How well an order is mixed: 1 for a full permutation, near 0 for rows read one after the other.
+
+    The mean distance in the store of rows that follow each other, over that of two rows drawn at random.
+    """
+    if len(order) < 2:
+        return 1.0
+    ascending = np.sort(order).astype(np.float64)
+    count = len(order)
+    # Of all pairs, from the sorted rows: each is the larger one of some pairs and the smaller one of others.
+    mean = 2 * (ascending * (2 * np.arange(count) - count + 1)).sum() / (count * (count - 1))
+    return float(np.abs(np.diff(order)).mean() / mean) if mean else 1.0
+
+
+def _take(identities: np.ndarray, strata: np.ndarray | None, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places in `identities` that an epoch takes, and which time each is taken, from 0."""
+    everything = np.arange(len(identities))
+    if strata is None:
+        return everything, np.zeros(len(identities), dtype=np.int64)
+    places, rounds = [], []
+    for members, quota in _share_out(everything, strata, len(identities)):
+        whole, rest = divmod(quota, len(members))
+        keys = _draw_keys(identities[members] + _ROUND * whole, seed, epoch, _FOR_ORDER)
+        places += [np.tile(members, whole), members[np.argsort(keys, kind="stable")[:rest]]]
+        rounds += [np.repeat(np.arange(whole), len(members)), np.full(rest, whole)]
+    return np.concatenate(places), np.concatenate(rounds).astype(np.int64)
+
+
+def _share_out(members: np.ndarray, strata: np.ndarray, total: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Part a total equally among the values of the first level, each part among those of the next, and so on."""
+    if strata.shape[1] == 0:
+        yield members, total
+        return
+    values = np.unique(strata[members, 0])
+    for turn, value in enumerate(values):
+        part = total // len(values) + (turn < total % len(values))
+        own = members[strata[members, 0] == value]
+        yield from _share_out(own, strata[:, 1:], part)
 
 
 def split_batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:

@@ -20,11 +20,14 @@ class Rows:
     train : int64 (N,), rows to train on, ascending
     train_pictures : int64 (N,), the picture that each of them shows
     val : int64 (M,), rows to validate on, ascending: the clean variants if there are any
+    strata : int64 (N, levels), class and source of the training rows as numbers, as far as they are balanced;
+        None where they are not
     """
 
     train: np.ndarray
     train_pictures: np.ndarray
     val: np.ndarray
+    strata: np.ndarray | None = None
 
 
 def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
@@ -35,9 +38,10 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
     UserError : no training or no validation rows, or only one class in either
     UsageError : a batch larger than an epoch
     """
-    chosen = _choose(store, settings.where)
+    chosen = _choose(store, settings.where) & _not_held_out(store, settings.hold_out)
     train, val = (rows[chosen[rows]] for rows in (store.rows("train"), store.rows("val")))
     told = f", where {' and '.join(settings.where)}" if settings.where else ""
+    told += f", without {' and '.join(settings.hold_out)}" if settings.hold_out else ""
     if told and not (len(train) and len(val)):
         raise UserError(f"{store.path}: has {len(train)} training and {len(val)} validation rows{told}; choose others")
     if not len(train):
@@ -58,7 +62,25 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
             f"give --batch-size {samples} or less"
         )
     clean = val[store.columns["variant"][val] == _CLEAN]
-    return Rows(train, pictures, clean if len(clean) else val)
+    return Rows(train, pictures, clean if len(clean) else val, _number_strata(store, train, settings.balance))
+
+
+def _number_strata(store: FeatureStore, rows: np.ndarray, balance: str) -> np.ndarray | None:
+    if balance == "none":
+        return None
+    levels = [store.columns["label"][rows].astype(np.int64)]
+    if balance == "source":
+        levels.append(np.unique(store.columns["source"][rows].astype(str), return_inverse=True)[1])
+    return np.stack(levels, axis=1)
+
+
+def _not_held_out(store: FeatureStore, sources: tuple[str, ...]) -> np.ndarray:
+    there = store.columns["source"]
+    absent = sorted(set(sources) - set(there))
+    if absent:
+        found = ", ".join(sorted(set(there))[:20])
+        raise UserError(f"{store.path}: has no source {absent[0]} (--hold-out); it has {found}")
+    return ~np.isin(there, np.array(sources, dtype=object))
 
 
 def _choose(store: FeatureStore, where: tuple[str, ...]) -> np.ndarray:

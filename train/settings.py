@@ -16,6 +16,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bf16")
 VARIANTS_PER_EPOCH = ("1", "all")
 ON_BAD_SAMPLE = ("stop", "skip")
+BALANCES = ("none", "class", "source")
 CHOOSABLE = ("source", "variant", "format")  # columns of the store that `where` may name
 
 # Where and how fast a run is trained. A run may be resumed with other values of these; the store
@@ -33,6 +34,10 @@ class TrainSettings:
     run : run folder; None makes a new one under `runs/`
     channels : kinds of planes that the network is fed, separated by commas; the others are not read
     where : "column=value" or "column=value,value": only such rows are trained and validated on; all of them must hold
+    hold_out : sources that are neither trained nor validated on
+    balance : "class" takes both classes equally often an epoch, "source" also the sources of each; "none" every
+        picture once
+    shuffle_window : shards of the store that are mixed at a time; 0 mixes all
     epochs : passes over the training pictures, at least 1
     batch_size : samples a step, at least 2
     lr : peak learning rate of AdamW, above 0
@@ -64,6 +69,9 @@ class TrainSettings:
     run: str | None = None
     channels: str = ",".join(KINDS)
     where: tuple[str, ...] = ()
+    hold_out: tuple[str, ...] = ()
+    balance: str = "none"
+    shuffle_window: int = 0
     epochs: int = 20
     batch_size: int = 32
     lr: float = 1e-3
@@ -94,6 +102,8 @@ class TrainSettings:
         _at_least("epochs", self.epochs, 1)
         _at_least("batch size", self.batch_size, 2, "batch normalisation needs two samples")
         _at_least("patience", self.patience, 0)
+        _at_least("shuffle window", self.shuffle_window, 0)
+        _one_of("balance", self.balance, BALANCES)
         _at_least("threads", self.threads, 1)
         _at_least("seed", self.seed, 0)
         _at_least("weight decay", self.weight_decay, 0)
@@ -142,7 +152,8 @@ class TrainSettings:
     @classmethod
     def from_json(cls, values: dict) -> "TrainSettings":
         """The inverse of `as_json`; raises TypeError for a name that is not known."""
-        return cls(**{**values, "where": tuple(values.get("where", ()))})
+        lists = {name: tuple(values.get(name, ())) for name in ("where", "hold_out")}
+        return cls(**{**values, **lists})
 
     def differences(self, other: "TrainSettings") -> list[str]:
         """Names of the fields that decide the weights and differ from `other`'s."""
