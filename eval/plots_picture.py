@@ -21,6 +21,14 @@ MARK = "spectral-detector, eval predict --explain"  # in the PNG, so that only s
 
 _INK, _SOFT, _LINE = "#1d2327", "#59636b", "#d9d8d2"
 _REAL, _FAKE = "#1f6f8b", "#c2571a"
+# Of picture, words, scale, spectrum and bands: left, bottom, width and height, in shares of the drawing.
+_PLACES = (
+    (0.04, 0.50, 0.42, 0.46),
+    (0.51, 0.50, 0.46, 0.46),
+    (0.04, 0.40, 0.92, 0.04),
+    (0.08, 0.10, 0.39, 0.22),
+    (0.56, 0.10, 0.40, 0.22),
+)
 _SIDE = 700  # of the shown picture, in pixels
 _STYLE = {
     "font.size": 11,
@@ -49,17 +57,14 @@ def draw_examined(
     notice : stands above all
     """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(11, 9.2), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(11, 10.6), facecolor="white")
         FigureCanvasAgg(figure)
-        grid = figure.add_gridspec(3, 2, height_ratios=(1.25, 0.28, 1.15), hspace=0.08, wspace=0.06)
-        shown, words = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])
-        scale, spectrum, bands = (
-            figure.add_subplot(grid[1, :]), figure.add_subplot(grid[2, 0]), figure.add_subplot(grid[2, 1])
-        )  # fmt: skip
+        shown, words, scale, spectrum, bands = (figure.add_axes(place) for place in _PLACES)
         small = examined.picture.copy()
         small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
         shown.imshow(np.asarray(small))
         shown.set_axis_off()
+        shown.set_anchor("NW")
         shown.set_title(_shorten(show_text(name)))
         _write_words(words, examined, calibration, notice)
         _draw_scale(scale, examined, calibration)
@@ -70,7 +75,7 @@ def draw_examined(
         return file.getvalue()
 
 
-def _shorten(name: str, most: int = 60) -> str:
+def _shorten(name: str, most: int = 46) -> str:
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
@@ -87,7 +92,7 @@ def _write_words(axes: Axes, examined: Examined, calibration: Calibration, notic
         lines.append("Declared, not verified: " + "; ".join(dict.fromkeys(one.what for one in examined.declared)))
     if notice:
         lines.insert(0, notice)
-    axes.text(0, 0.84, "\n\n".join(_wrap(line) for line in lines), va="top", linespacing=1.35)
+    axes.text(0, 0.88, "\n\n".join(_wrap(line) for line in lines), va="top", linespacing=1.25, size=10.5)
 
 
 def _wrap(text: str, width: int = 62) -> str:
@@ -104,7 +109,7 @@ def _draw_scale(axes: Axes, examined: Examined, calibration: Calibration) -> Non
         if end - start > 0.09:
             axes.text((start + end) / 2, 0.5, text, ha="center", va="center", color=_SOFT)
     for one in examined.judgement.checks.values():
-        axes.plot([one], [0.5], marker="|", ms=20, mew=1.6, color=_SOFT, clip_on=False)
+        axes.plot([one], [0.0], marker="|", ms=9, mew=1.6, color=_SOFT, clip_on=False)
     axes.plot([p], [1.08], marker="v", ms=13, color=_INK, clip_on=False)
     axes.set(xlim=(0, 1), ylim=(0, 1), yticks=[])
     axes.set_xlabel(
@@ -135,11 +140,11 @@ def _draw_bands(axes: Axes, examined: Examined) -> None:
     widths, middles = np.diff(explanation.edges), (explanation.edges[1:] + explanation.edges[:-1]) / 2
     axes.bar(middles, explanation.bands, widths * 0.86, color=_colours(explanation.bands))
     axes.axhline(0, color=_SOFT, lw=1)
-    axes.set(xlim=(0, HIGHEST), title="What decided", xlabel="coarse to fine, cycles per pixel")
-    axes.set_ylabel("for a photograph  ←  log-odds  →  for generated")
+    axes.set(xlim=(0, HIGHEST), xlabel="coarse to fine, cycles per pixel", ylabel="log-odds")
+    axes.set_title("What decided: up “generated”, down “photograph”")
     axes.grid(axis="y", color=_LINE, alpha=0.6, lw=0.6)
-    kinds = "   ".join(f"{KIND_WORDS.get(name, name)} {value:+.2f}" for name, value in explanation.kinds.items())
-    axes.text(0, -0.24, kinds, transform=axes.transAxes, size=9.5, color=_SOFT)
+    kinds = ", ".join(f"{KIND_WORDS.get(name, name)} {value:+.2f}" for name, value in explanation.kinds.items())
+    axes.figure.text(0.04, 0.02, f"By kind of planes: {kinds}.", size=10, color=_SOFT)
 
 
 def _colours(values: Sequence[float]) -> list[str]:
