@@ -80,13 +80,13 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path):
     make_store(tmp_path / "features.zarr")
     code = """
 import os, signal, sys
-from train import epoch
+from train import steps
 from train.cli import main
-take_step = epoch.take_step
+take_step = steps.take_step
 def take_and_interrupt(*arguments):
     os.kill(os.getpid(), signal.SIGINT)
     return take_step(*arguments)
-epoch.take_step = take_and_interrupt
+steps.take_step = take_and_interrupt
 sys.argv = ["train", "run", "--batch-size", "8", "--network", "small"]
 main()
 """

@@ -10,7 +10,7 @@ from make_store import make_store
 from safetensors.torch import load_file
 
 from pipeline.store import open_store
-from train import epoch
+from train import steps
 from train.cli import cli
 from train.loop import train
 from train.predict import compute_logits
@@ -70,14 +70,14 @@ def test_an_option_reaches_the_weights_and_the_record(store, plain, tmp_path, op
 
 def test_averaged_weights_are_kept_and_validated(store, tmp_path, monkeypatch):
     after = []
-    take_step = epoch.take_step
+    take_step = steps.take_step
 
     def watch(training, *arguments):
         result = take_step(training, *arguments)
         after.append({name: value.clone() for name, value in training.detector.network.state_dict().items()})
         return result
 
-    monkeypatch.setattr(epoch, "take_step", watch)
+    monkeypatch.setattr(steps, "take_step", watch)
     torch.manual_seed(0)
     train(TrainSettings(store=str(store), run=str(tmp_path / "run"), epochs=2, ema=0.3, lr=0.03, **SMALL))
     saved = load_file(tmp_path / "run" / "last.safetensors")

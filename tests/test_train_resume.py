@@ -11,7 +11,7 @@ import torch
 from make_store import make_store
 
 from data_cards.errors import UsageError, UserError
-from train import epoch
+from train import epoch, steps
 from train.loop import resume, train
 from train.run_folder import open_run
 from train.settings import TrainSettings
@@ -46,7 +46,7 @@ def assert_same_run(path: Path, other: Path) -> None:
 
 def stop_at_step(monkeypatch, wanted: int) -> None:
     """Send this process a Ctrl-C in the middle of a step, counted from 0."""
-    take_step = epoch.take_step
+    take_step = steps.take_step
 
     def take_and_interrupt(training, levels, rows, step):
         result = take_step(training, levels, rows, step)
@@ -54,7 +54,7 @@ def stop_at_step(monkeypatch, wanted: int) -> None:
             os.kill(os.getpid(), signal.SIGINT)
         return result
 
-    monkeypatch.setattr(epoch, "take_step", take_and_interrupt)
+    monkeypatch.setattr(steps, "take_step", take_and_interrupt)
 
 
 @pytest.mark.parametrize(
@@ -115,14 +115,14 @@ def test_killed_then_resumed(store, uninterrupted, tmp_path):
     path = tmp_path / "run"
     code = f"""
 import os, signal
-from train import epoch
+from train import steps
 from train.cli import main
-take_step = epoch.take_step
+take_step = steps.take_step
 def take_and_die(training, levels, rows, step):
     if step == 4:
         os.kill(os.getpid(), signal.SIGKILL)
     return take_step(training, levels, rows, step)
-epoch.take_step = take_and_die
+steps.take_step = take_and_die
 import sys
 sys.argv = ["train", "run", "--store", {str(store)!r}, "--run", {str(path)!r}, "--epochs", "{EPOCHS}",
             "--batch-size", "8", "--device", "cpu", "--precision", "float32", "--network", "small",

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from data_cards.errors import UsageError, UserError
 from pipeline.store import CLASS_NAMES, open_store
-from train import epoch
+from train import steps
 from train.best import read_best
 from train.calibrate import fit_calibration
 from train.files import whole_file
@@ -127,14 +127,14 @@ def test_the_same_again(store, tmp_path):
 
 def test_every_picture_is_trained_on_once_an_epoch(store, tmp_path, monkeypatch):
     seen = []
-    take_step = epoch.take_step
+    take_step = steps.take_step
 
     def watch(training, levels, rows, step):
         np.testing.assert_array_equal(levels.numpy(), training.store.features[:][rows])
         seen.append(rows)
         return take_step(training, levels, rows, step)
 
-    monkeypatch.setattr(epoch, "take_step", watch)
+    monkeypatch.setattr(steps, "take_step", watch)
     opened = open_store(store)
     pictures, training_rows = opened.columns["picture"], opened.rows("train")
     train(TrainSettings(store=str(store), run=str(tmp_path / "one"), epochs=1, **SMALL))
@@ -177,14 +177,14 @@ def test_a_loss_that_is_not_finite_ends_the_run(store, tmp_path):
 
 def test_a_bad_loss_names_the_pictures_of_its_step(store, tmp_path, monkeypatch):
     seen = []
-    take_step = epoch.take_step
+    take_step = steps.take_step
 
     def spoil(training, levels, rows, step):
         seen.append(rows)
         loss, correct = take_step(training, levels, rows, step)
         return (loss * float("nan") if step == 1 else loss), correct
 
-    monkeypatch.setattr(epoch, "take_step", spoil)
+    monkeypatch.setattr(steps, "take_step", spoil)
     with pytest.raises(UserError, match="the loss became nan in epoch 1, step 2 on row ") as caught:
         train(TrainSettings(store=str(store), run=str(tmp_path / "run"), epochs=1, **SMALL))
     images = open_store(store).columns["image"]
@@ -205,7 +205,7 @@ def test_too_little_memory_says_what_to_lower(store, tmp_path, monkeypatch, erro
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(epoch, "take_step", fail)
+    monkeypatch.setattr(steps, "take_step", fail)
     settings = {**SMALL, "network": "resnet18"}
     with pytest.raises(UserError, match=r"the memory of cpu does not suffice; begin a new run with a lower") as caught:
         train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **settings))
@@ -221,7 +221,7 @@ def test_other_errors_stay_what_they_are(store, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(epoch, "take_step", fail)
+    monkeypatch.setattr(steps, "take_step", fail)
     with pytest.raises(RuntimeError, match="a bug"):
         train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **SMALL))
 

@@ -23,7 +23,7 @@ from train.best import read_best
 from train.calibrate import Calibration
 from train.detector import build_detector
 from train.device import pick_device, pick_precision
-from train.epoch import Training, run_epoch
+from train.epoch import run_epoch
 from train.events import can_write_events
 from train.optimise import make_optimiser
 from train.rows import choose_rows
@@ -31,6 +31,7 @@ from train.run_folder import STATE, create_run, read_run
 from train.settings import TrainSettings
 from train.state import Position, load_state
 from train.stopping import Stopped, StopSignals
+from train.training import Training
 from train.trouble import tell_of_memory
 from train.weights import load_imagenet_weights
 

@@ -1,0 +1,133 @@
+"""The steps of an epoch: batches in, weights changed.
+
+Everything random is a pure function of the seed and the step, and all that a run goes on from is
+in its `Position`, the weights and the optimiser: the epoch may be stopped after any step.
+"""
+
+import math
+import time
+from contextlib import closing
+
+import click
+import numpy as np
+import torch
+
+from data_cards.console import progress
+from train.average import update_average
+from train.batches import move_batches, read_batches
+from train.optimise import learning_rate, set_learning_rate
+from train.order import draw_epoch, draw_seed, measure_mixing, split_batches
+from train.training import Training, describe_loss, note_skipped, save, stop_if_asked
+
+# Reading a loss makes the computer wait for the GPU, so there they are read a few steps at a time.
+_STEPS_BETWEEN_READINGS = 20
+
+
+def draw_batches(training: Training) -> list[np.ndarray]:
+    """Rows of every step of the current epoch."""
+    settings, rows = training.settings, training.rows
+    order = draw_epoch(
+        rows.train,
+        rows.train_pictures,
+        settings.seed,
+        training.position.epoch,
+        settings.variants_per_epoch,
+        rows.strata,
+        (training.store.features.shards or training.store.features.chunks)[0],
+        settings.shuffle_window,
+    )
+    if settings.shuffle_window and training.position.epoch == 1:
+        click.echo(f"order: {measure_mixing(order):.2f} as well mixed as a full permutation", err=True)
+    return split_batches(order, settings.batch_size)
+
+
+def train_epoch(training: Training, batches: list[np.ndarray]) -> None:
+    """Take the steps of the epoch that are not done yet."""
+    settings, position = training.settings, training.position
+    skipped = set(position.skipped) if settings.on_bad_sample == "skip" else None
+    reading = read_batches(
+        training.store,
+        batches[position.batch :],
+        threads=settings.threads,
+        pinned=training.device.type == "cuda",
+        kinds=settings.kinds,
+        skipped=skipped,
+    )
+    every = 1 if training.device.type == "cpu" else _STEPS_BETWEEN_READINGS
+    unread: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+    begun = saved = time.monotonic()
+    seconds_before = position.seconds
+    bar = progress(what=f"epoch {position.epoch}/{settings.epochs}", unit="samples", total=sum(map(len, batches)))
+    bar.leave = False  # the epoch's line takes its place
+    bar.n = bar.initial = position.seen  # of a resumed epoch, for a true rate
+    training.detector.train()
+    with bar, closing(reading):
+        for levels in move_batches(reading, training.device):
+            rows = batches[position.batch]
+            levels, rows = _leave_out(training, levels, rows, skipped)
+            batches[position.batch] = rows
+            step = (position.epoch - 1) * len(batches) + position.batch
+            set_learning_rate(training.optimiser, learning_rate(step, len(batches), settings))
+            if len(rows) > 1:  # batch normalisation needs two
+                loss, correct = take_step(training, levels, rows, step)
+                unread.append((position.batch, loss, correct))
+                position.seen += len(rows)
+            position.batch += 1
+            bar.update(len(rows))
+            now = time.monotonic()
+            to_save = training.stop.received is not None or now - saved > 60 * settings.save_minutes
+            if len(unread) >= every or to_save or position.batch == len(batches):
+                _read_losses(training, batches, unread)
+                bar.set_postfix(loss=f"{position.loss_sum / max(position.seen, 1):.3f}", refresh=False)
+            position.seconds = seconds_before + now - begun
+            if to_save:
+                save(training)
+                saved = now
+                done = f"after {position.batch} of {len(batches)} steps"
+                stop_if_asked(training, f"in epoch {position.epoch}, {done}")
+
+
+def _leave_out(
+    training: Training, levels: torch.Tensor, rows: np.ndarray, skipped: set[int] | None
+) -> tuple[torch.Tensor, np.ndarray]:
+    """The batch without its unreadable rows; each of them is noted and told of once."""
+    if not skipped:
+        return levels, rows
+    kept = ~np.isin(rows, sorted(skipped))
+    note_skipped(training, rows[~kept])
+    return (levels, rows) if kept.all() else (levels[torch.from_numpy(kept).to(levels.device)], rows[kept])
+
+
+def take_step(
+    training: Training, levels: torch.Tensor, rows: np.ndarray, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """One step of the optimiser; returns the mean loss and the number of right answers, on the device."""
+    # Dropout is seeded by the step: a resumed run draws what an uninterrupted one would have.
+    torch.manual_seed(draw_seed(training.settings.seed, step))
+    labels = torch.from_numpy(training.labels[rows]).to(training.device)
+    draws = training.augmenter.draw(step, len(rows))
+    values = training.detector.normalise(training.augmenter.change_levels(levels, draws))
+    values = training.augmenter.change_values(values, draws)
+    with torch.autocast(training.device.type, dtype=torch.bfloat16, enabled=training.precision == torch.bfloat16):
+        logits = training.detector.network(values)
+    logits = logits.float()
+    loss = training.augmenter.loss(logits, labels, draws)
+    training.optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    training.optimiser.step()
+    if training.judged is not training.detector:
+        update_average(training.judged.network, training.detector.network, training.settings.ema, step)
+    return loss.detach(), (logits.argmax(1) == labels).sum()
+
+
+def _read_losses(
+    training: Training, batches: list[np.ndarray], unread: list[tuple[int, torch.Tensor, torch.Tensor]]
+) -> None:
+    """Add the losses of the last steps to the sums; a loss that is not finite ends the run."""
+    for number, loss, correct in unread:
+        value = loss.item()
+        if not math.isfinite(value):
+            raise describe_loss(training, value, f"step {number + 1}", batches[number])
+        training.position.loss_sum += value * len(batches[number])
+        training.position.correct += int(correct.item())
+    unread.clear()

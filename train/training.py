@@ -1,0 +1,64 @@
+"""A run in memory, and what both its steps and its validation do: save, stop, tell of trouble."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from data_cards.errors import UserError
+from pipeline.store import FeatureStore
+from train.augment import Augmenter
+from train.detector import Detector
+from train.rows import Rows
+from train.settings import TrainSettings
+from train.state import Position, save_state
+from train.stopping import Stopped, StopSignals
+from train.trouble import describe_bad_loss
+
+
+@dataclass
+class Training:
+    """A run in memory, ready for its next step."""
+
+    settings: TrainSettings
+    store: FeatureStore
+    rows: Rows
+    labels: np.ndarray  # int64 (N,), of every row of the store
+    device: torch.device
+    precision: torch.dtype
+    detector: Detector  # that is trained
+    judged: Detector  # that is validated and kept: with averaged weights, or the very same
+    augmenter: Augmenter
+    optimiser: torch.optim.Optimizer
+    folder: Path
+    position: Position
+    stop: StopSignals
+
+
+def save(training: Training) -> None:
+    """Write the state that the run goes on from."""
+    average = None if training.judged is training.detector else training.judged.network
+    save_state(training.folder, training.position, training.detector.network, training.optimiser, average)
+
+
+def stop_if_asked(training: Training, when: str) -> None:
+    """Raise `Stopped` if a signal asked for it; the state must be saved."""
+    if training.stop.received is not None:
+        raise Stopped(training.folder, when, training.stop.received)
+
+
+def note_skipped(training: Training, rows: np.ndarray) -> None:
+    """Note rows that cannot be read, and tell of each once."""
+    new = sorted(set(rows.tolist()) - set(training.position.skipped))
+    for row in new:
+        image = training.store.columns["image"][row]
+        click.echo(f"{training.store.path}: row {row} ({image}) cannot be read: skipped", err=True)
+    training.position.skipped = sorted([*training.position.skipped, *new])
+
+
+def describe_loss(training: Training, value: float, where: str, rows: np.ndarray) -> UserError:
+    """The error for a loss that is not finite; `rows` are those of the batch, none for a validation."""
+    where = f"epoch {training.position.epoch}, {where}"
+    return describe_bad_loss(training.folder, training.settings, value, where, training.store, rows)
