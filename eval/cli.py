@@ -7,7 +7,8 @@ commands of their own too, and `eval report` typed in a shell does what it says.
 import click
 
 from data_cards.console import Command, CommandGroup, print_json, warn
-from eval.cli_predict import device_option, page, predict, run_option
+from data_cards.errors import UsageError
+from eval.cli_predict import device_option, page, predict
 from pipeline.store import SPLITS
 
 
@@ -17,10 +18,18 @@ def cli() -> None:
 
 
 @cli.command(cls=Command)
-@run_option
+@click.option(
+    "--run",
+    "runs",
+    metavar="DIR",
+    multiple=True,
+    help="Run folder; given more than once, these runs are compared  [default: the newest under runs/]",
+)
 @click.option("--store", metavar="STORE", help="Feature store  [default: the one that the run was trained on]")
 @click.option("--split", type=click.Choice(SPLITS), default="test", show_default=True, help="Which pictures to score.")
-@click.option("--out", metavar="DIR", help="Where report.json and report.html go  [default: the run folder]")
+@click.option(
+    "--out", metavar="DIR", help="Where report.json and report.html go  [default: the run folder, of several the first]"
+)
 @device_option
 @click.option("--batch-size", type=int, default=32, show_default=True, help="Samples scored at a time.")
 @click.option("--threads", type=int, default=4, show_default=True, help="Threads that read the store.")
@@ -34,43 +43,45 @@ def cli() -> None:
 @click.option(
     "--explain-pictures",
     type=int,
-    default=40,
-    show_default=True,
-    help="On at most so many it is measured which frequencies decide, the slowest part; 0 leaves it out.",
+    help="On at most so many it is measured which frequencies decide, the slowest part; of one run only; 0 leaves "
+    "it out.  [default: 40]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all scores as JSON (each sample's own: see report.json).")
-def report(run, store, split, out, device, batch_size, threads, swap_pictures, explain_pictures, as_json) -> None:
+def report(runs, store, split, out, device, batch_size, threads, swap_pictures, explain_pictures, as_json) -> None:
     """Score a run on pictures that it was not trained on.
 
     Prints tables and writes report.json (every score, each picture's too) and report.html.
+    Several runs are compared on the pictures that all of them can be scored on and none was trained
+    on, and it is said which differences are real (comparison.json, comparison.html).
 
     \b
     Examples:
       eval report
       eval report --run runs/001-resnet18-512px --out first_report
+      eval report --run runs/001-resnet18-512px --run runs/002-resnet18-512px
       eval report --store other_pictures.zarr --json
     """
-    from eval.report import make_report  # loads PyTorch, which `--help` need not wait for
-    from eval.text import format_report
+    from eval import deciding  # loads PyTorch, which `--help` need not wait for
+    from eval.compare import compare_runs
+    from eval.figures import leave_out_rows
+    from eval.report import make_report
+    from eval.text import format_comparison, format_report
 
-    made = make_report(
-        run,
-        store,
-        split,
-        out,
-        device=device,
-        batch_size=batch_size,
-        threads=threads,
-        swap_pictures=swap_pictures,
-        explain_pictures=explain_pictures,
-    )
+    options = {"device": device, "batch_size": batch_size, "threads": threads, "swap_pictures": swap_pictures}
+    if len(runs) > 1:
+        if explain_pictures is not None:
+            raise UsageError("--explain-pictures: what decides is measured for one run at a time; leave it out")
+        made, write = compare_runs(runs, store, split, out, **options), format_comparison
+    else:
+        explained = deciding.PICTURES if explain_pictures is None else explain_pictures
+        made = make_report(runs[0] if runs else None, store, split, out, explain_pictures=explained, **options)
+        write = format_report
     for warning in made.figures["warnings"]:
         warn(warning)
     if as_json:
-        files = {"json": str(made.json), "html": str(made.html)}
-        print_json({name: value for name, value in made.figures.items() if name != "rows"} | {"files": files})
+        print_json(leave_out_rows(made.figures) | {"files": {"json": str(made.json), "html": str(made.html)}})
     else:
-        click.echo(format_report(made.figures))
+        click.echo(write(made.figures))
         click.echo(f"\nreport: {made.html} (each picture's score: {made.json})")
 
 
