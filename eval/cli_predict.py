@@ -47,7 +47,7 @@ def predict(context, pictures, run, device, batch_size, quick, frames, explain, 
     \b
     Examples:
       eval predict holiday.jpg --explain why.png
-      eval predict downloads/ "scans/**/*.png" --json
+      predict downloads/ "scans/**/*.png" --json
       find . -name "*.jpg" | eval predict - --csv > verdicts.csv
     """
     from eval.inputs import find_inputs

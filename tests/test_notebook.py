@@ -1,0 +1,58 @@
+"""The quickstart notebook: holds no outputs, names only what there is, and runs from install to report."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+nbformat = pytest.importorskip("nbformat", reason="notebooks need nbformat")
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "quickstart.ipynb"
+
+
+@pytest.fixture
+def notebook():
+    return nbformat.read(NOTEBOOK, as_version=4)
+
+
+def test_no_outputs_are_stored(notebook):
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+
+
+def test_it_says_where_the_kaggle_set_goes(notebook):
+    words = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert "KAGGLE_DIR" in words
+    assert "train/real" in words
+    assert "Colab" in words
+
+
+def test_it_is_python(notebook):
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            ast.parse("\n".join(line for line in cell.source.splitlines() if not line.lstrip().startswith("%")) + "\n")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_it_runs(notebook, tmp_path, monkeypatch):
+    pytest.importorskip("ipykernel", reason="running a notebook needs ipykernel")
+    client = pytest.importorskip("nbclient", reason="running a notebook needs nbclient")
+    small = {"SIZE = 96": "SIZE = 32", "EPOCHS = 5": "EPOCHS = 1"}
+    small["make_sample(pictures)"] = "make_sample(pictures, train_per_source=12, test_per_source=4, size=64)"
+    for cell in notebook.cells:
+        for old in [one for one in small if one in cell.source]:
+            cell.source = cell.source.replace(old, small.pop(old))
+    assert small == {}
+    monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1]))
+    client.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = "\n".join(str(cell.get("outputs")) for cell in notebook.cells)
+    assert "64 simulated pictures" in shown
+    assert "srcdoc" in shown
+    assert "image/png" in shown
+    run = tmp_path / "quickstart" / "runs" / "001"
+    for name in ("best.safetensors", "report.html", "report.json"):
+        assert (run / name).is_file()
+    assert (tmp_path / "quickstart" / "why.png").is_file()
