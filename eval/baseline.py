@@ -4,17 +4,19 @@ import numpy as np
 
 from data_cards.shortcuts import ALL, FileProperties, score_shortcuts
 from eval.bootstrap import estimate_difference, estimate_scores
-from eval.score import Scored
+from eval.score import Scored, is_held_out
 from pipeline.store import CLASS_NAMES, FeatureStore
+from train.run_folder import Run
 
 SCORES = ("auroc", "accuracy", "balanced_accuracy")
 
 
-def describe_shortcuts(pictures: Scored, training: FeatureStore | None) -> dict:
+def describe_shortcuts(run: Run, pictures: Scored, training: FeatureStore | None) -> dict:
     """Scores of classifiers that see file properties only, as they stand in `report.json`.
 
     Parameters
     ----------
+    run : whose training pictures it is fitted on, like the network
     pictures : one row a picture, with the network's scores
     training : the store that the run was trained on; None where it is not at hand
 
@@ -26,6 +28,7 @@ def describe_shortcuts(pictures: Scored, training: FeatureStore | None) -> dict:
     if training is None:
         return {"reason": "the store that the run was trained on is not at hand, or has changed"}
     rows = training.rows("train")
+    rows = rows[~is_held_out(run, training)[rows]]
     rows = rows[np.unique(training.columns["picture"][rows], return_index=True)[1]]
     labels = training.columns["label"][rows]
     if len(np.unique(labels)) < len(CLASS_NAMES):

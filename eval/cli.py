@@ -26,7 +26,13 @@ def cli() -> None:
     help="Run folder; given more than once, these runs are compared  [default: the newest under runs/]",
 )
 @click.option("--store", metavar="STORE", help="Feature store  [default: the one that the run was trained on]")
-@click.option("--split", type=click.Choice(SPLITS), default="test", show_default=True, help="Which pictures to score.")
+@click.option(
+    "--split",
+    type=click.Choice([*SPLITS, "held-out"]),
+    default="test",
+    show_default=True,
+    help="Which pictures to score; held-out: those of the sources that the run left out.",
+)
 @click.option(
     "--out", metavar="DIR", help="Where report.json and report.html go  [default: the run folder, of several the first]"
 )

@@ -45,7 +45,7 @@ def find_common_rows(
     if split == "train":
         raise UsageError("split train: runs are compared on pictures that none was trained on; take test or val")
     training = [find_training_store(run, store) for run, store in zip(runs, stores, strict=True)]
-    found = [_first_rows(store, split) for store in stores]
+    found = [_first_rows(run, store, split) for run, store in zip(runs, stores, strict=True)]
     _check_classes(names, stores, found)
     shared = [sha256 for sha256 in found[0] if all(sha256 in one for one in found)]
     if not shared:
@@ -55,11 +55,11 @@ def find_common_rows(
         )
     rows = [np.array([one[sha256] for sha256 in shared]) for one in found]
     leaked = np.zeros(len(shared), dtype=bool)
-    for store, trained, own in zip(stores, training, rows, strict=True):
+    for run, store, trained, own in zip(runs, stores, training, rows, strict=True):
         scored = Scored(
             {name: values[own] for name, values in store.columns.items()}, np.zeros((len(own), 2)), Calibration()
         )
-        leaked |= find_leaked(scored, store, trained, split)
+        leaked |= find_leaked(run, scored, store, trained, split)
     rows = [own[~leaked] for own in rows]
     classes = np.unique(stores[0].columns["label"][rows[0]])
     if len(classes) < len(CLASS_NAMES):
@@ -73,9 +73,9 @@ def find_common_rows(
     )
 
 
-def _first_rows(store: FeatureStore, split: str) -> dict[str, int]:
+def _first_rows(run: Run, store: FeatureStore, split: str) -> dict[str, int]:
     """The first row of each picture as it is, by the hash of its file."""
-    rows = find_rows(store, split)
+    rows = find_rows(run, store, split)
     rows = rows[store.columns["variant"][rows] == "clean"]
     if not len(rows):
         raise UserError(f"{store.path}: holds no picture as it is, only changed ones; runs are compared on the former")

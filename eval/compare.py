@@ -127,7 +127,7 @@ def compute_comparison(sides: Sequence[Side], common: CommonRows, split: str) ->
                 },
                 "threshold": describe_threshold(side.scored),
                 **describe(side.scored),
-                "shortcuts": describe_shortcuts(side.scored, side.training),
+                "shortcuts": describe_shortcuts(side.run, side.scored, side.training),
                 "swap": side.swap,
             }
             for side in sides

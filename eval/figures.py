@@ -49,11 +49,11 @@ def compute_figures(
     """
     scopes = choose_scopes(scored)
     headline = next(iter(scopes))
-    rows = find_rows(store, split)
+    rows = find_rows(run, store, split)
     rows = rows[scored.is_clean] if headline == "clean" else rows
     training = find_training_store(run, store)
     simulated = bool(store.attributes.get("simulated"))
-    leaked = find_leaked(scored, store, training, split)
+    leaked = find_leaked(run, scored, store, training, split)
     unleaked = _leave_out(scored, leaked, headline)
     figures = {
         "report_version": REPORT_VERSION,
@@ -83,7 +83,7 @@ def compute_figures(
         "reliability": describe_reliability(scopes[headline]),
         "coverage": describe_coverage(scopes[headline]),
         "abstention": describe_abstention(scopes[headline]),
-        "shortcuts": describe_shortcuts(scopes[headline].first_of_each_picture(), training),
+        "shortcuts": describe_shortcuts(run, scopes[headline].first_of_each_picture(), training),
         "card": _shorten_card(store.card),
         "audit": training.card["audit"] if training is not None and training.card else None,
         "swap": swap.describe_swap(scored, store, detector, swap_pictures, progress),

@@ -3,16 +3,18 @@
 import numpy as np
 
 from data_cards.hashes import group_near_duplicates
-from eval.score import Scored
+from eval.score import Scored, is_held_out
 from pipeline.provenance import ARRAY, read_provenance
 from pipeline.store import FeatureStore
+from train.run_folder import Run
 
 
-def find_leaked(scored: Scored, store: FeatureStore, training: FeatureStore | None, split: str) -> np.ndarray:
+def find_leaked(run: Run, scored: Scored, store: FeatureStore, training: FeatureStore | None, split: str) -> np.ndarray:
     """Which rows show a picture that stands, as itself or a near-duplicate, in the run's other splits.
 
     Parameters
     ----------
+    run : that scored them; the sources that it left out it has not seen
     scored : rows of `store`
     store, training : the store that is scored, and the one that the run was trained on; None where
         that is not at hand, and then nothing counts as leaked
@@ -25,13 +27,14 @@ def find_leaked(scored: Scored, store: FeatureStore, training: FeatureStore | No
     seen_splits = [name for name in ("train", "val") if name != split or training is not store]
     if training is None or (training is store and split == "train"):
         return np.zeros(len(scored), dtype=bool)
-    seen = np.isin(training.columns["split"], seen_splits)
+    seen = np.isin(training.columns["split"], seen_splits) & ~is_held_out(run, training)
     if training is store:
         return np.isin(scored.groups, np.unique(training.columns["group"][seen]))
     leaked = np.isin(scored.columns["sha256"], training.columns["sha256"][seen])
     if ARRAY in store.group and ARRAY in training.group:
         before, pictures = read_provenance(training.group), read_provenance(store.group)
-        known = before.phashes[[one.file.split in seen_splits for one in before]]
+        left_out = run.settings.hold_out
+        known = before.phashes[[one.file.split in seen_splits and one.file.source not in left_out for one in before]]
         tested = pictures.phashes
         groups = group_near_duplicates(np.concatenate([known, tested]))
         # A group's number is its first member's: below the number of known pictures it holds one of them.

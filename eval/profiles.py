@@ -126,7 +126,7 @@ def find_profiles(run: Run, store: FeatureStore | None = None) -> ClassProfiles 
         return _read(file)
     if store is None:
         try:
-            store = open_store(run.store_path)
+            store = open_stores(run.store_paths)
         except UserError:
             return None
     if store.fingerprint != run.store_fingerprint:

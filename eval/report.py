@@ -48,7 +48,7 @@ def make_report(
     ----------
     run : run folder; None takes the newest one under `runs/`
     store : feature store; None takes the one that the run was trained on
-    split : "train", "val" or "test"
+    split : "train", "val", "test", or "held-out" for the sources that the run left out
     out : folder for the two files; None takes the run folder
     device : "auto", "cpu", "cuda" or "mps"
     swap_pictures : at most so many are saved alike for the JPEG-swap test; 0 leaves it out
@@ -66,7 +66,7 @@ def make_report(
         )
     opened = find_run(run)
     tested = find_store(opened, store)
-    rows = find_rows(tested, split)
+    rows = find_rows(opened, tested, split)
     folder = make_folder(opened.path if out is None else Path(out))
     detector = load_detector(opened, device)
     scored = score_samples(opened, detector, tested, rows, batch_size=batch_size, threads=threads, progress=progress)

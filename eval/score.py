@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data_cards.errors import UserError
+from pipeline.joined import open_stores
 from pipeline.storage import Storage
 from pipeline.store import CLASS_NAMES, SPLITS, FeatureStore, open_store
 from pipeline.variants import CLEAN
@@ -15,6 +16,8 @@ from train.calibrate import Calibration
 from train.detector import Detector
 from train.predict import compute_logits
 from train.run_folder import Run, newest_run, open_run
+
+HELD_OUT = "held-out"  # in place of a split: the sources that a run left out
 
 
 @dataclass(frozen=True)
@@ -90,18 +93,19 @@ def find_run(path: str | Path | None) -> Run:
 
 
 def find_store(run: Run, path: str | Path | None) -> FeatureStore:
-    """The store of that folder, or the one that the run was trained on.
+    """The store of that folder, or the one that the run was trained on: several as one, if it was on several.
 
     Raises
     ------
     UserError : it is gone, or made with other feature settings than the run's
     """
-    if path is None and not Storage(run.store_path).exists():
-        raise UserError(
-            f"{run.path}: its store {run.store_path} is not there; "
-            "if it has moved, name it with --store, else build it again"
-        )
-    store = open_store(run.store_path if path is None else path)
+    for absent in run.store_paths if path is None else ():
+        if not Storage(absent).exists():
+            raise UserError(
+                f"{run.path}: its store {absent} is not there; "
+                "if it has moved, name it with --store, else build it again"
+            )
+    store = open_stores(run.store_paths) if path is None else open_store(path)
     trained, found = run.build_settings.features, store.settings.features
     if trained != found:
         differing = [
@@ -119,7 +123,7 @@ def find_store(run: Run, path: str | Path | None) -> FeatureStore:
 def is_trained_on_simulation(run: Run) -> bool:
     """Whether the run's store holds simulated pictures, as far as the store is still there to tell."""
     try:
-        return bool(open_store(run.store_path).attributes.get("simulated"))
+        return bool(open_stores(run.store_paths).attributes.get("simulated"))
     except UserError:
         return False
 
@@ -129,20 +133,29 @@ def find_training_store(run: Run, store: FeatureStore) -> FeatureStore | None:
     if store.fingerprint == run.store_fingerprint:
         return store
     try:
-        trained = open_store(run.store_path)
+        trained = open_stores(run.store_paths)
     except UserError:
         return None
     return trained if trained.fingerprint == run.store_fingerprint else None
 
 
-def find_rows(store: FeatureStore, split: str) -> np.ndarray:
-    """Row numbers of a split that a report can be made of.
+def find_rows(run: Run, store: FeatureStore, split: str) -> np.ndarray:
+    """Row numbers of a split that a report can be made of; "held-out" are those of the sources that the run left out.
 
     Raises
     ------
     UserError : the split is empty, or has one class only
     """
-    rows = store.rows(split)
+    if split == HELD_OUT:
+        if not run.settings.hold_out:
+            raise UserError(f"{run.path}: left no source out; train one with `train run --hold-out SOURCE`")
+        rows = np.flatnonzero(is_held_out(run, store))
+    else:
+        rows = store.rows(split)
+    if not len(rows) and split == HELD_OUT:
+        raise UserError(
+            f"{store.path}: has no picture of {' and '.join(run.settings.hold_out)}, which the run left out"
+        )
     if not len(rows):
         others = [f"--split {name}" for name in SPLITS if len(store.rows(name)) and name != "train"]
         instead = f", or take {' or '.join(others)}" if others else ""
@@ -154,11 +167,21 @@ def find_rows(store: FeatureStore, split: str) -> np.ndarray:
     if len(labels) < len(CLASS_NAMES):
         there = CLASS_NAMES[labels[0]]
         missing = next(name for name in CLASS_NAMES if name != there)
+        if split == HELD_OUT:
+            raise UserError(
+                f"{run.path}: the sources that it left out are all {there}, and a report needs both classes; "
+                f"train one that leaves a source of {missing} pictures out too"
+            )
         raise UserError(
             f"{store.path}: its {split} split is all {there}, and a report needs both classes; "
             f"put pictures under {split}/{missing} and build it again"
         )
     return rows
+
+
+def is_held_out(run: Run, store: FeatureStore) -> np.ndarray:
+    """bool (N,): rows of the sources that the run left out of its training."""
+    return np.isin(store.columns["source"], np.array(run.settings.hold_out, dtype=object))
 
 
 def score_samples(

@@ -9,6 +9,8 @@ from click.testing import CliRunner
 from make_store import make_store
 
 from data_cards.errors import UserError
+from eval.report import make_report
+from eval.score import find_rows
 from pipeline.store import open_store
 from train.cli import cli
 from train.predict import predict_probabilities, score_rows
@@ -116,3 +118,34 @@ def test_a_class_that_cannot_be_validated_ends_the_run(tmp_path):
     result = call(path, tmp_path / "run", "--on-bad-sample", "skip")
     assert result.exit_code == 3
     assert "no fake validation sample can be read" in result.stderr
+
+
+def test_a_held_out_source_is_not_trained_on_and_is_scored(tmp_path):
+    path = make_store(tmp_path / "features.zarr", variants=("clean", "jpeg-1"))
+    result = call(path, tmp_path / "run", "--hold-out", "source-1", "--balance", "source", "--shuffle-window", "2")
+    assert result.exit_code == 0, result.output
+    assert "as well mixed as a full permutation" in result.stderr
+    store, run = open_store(path), open_run(tmp_path / "run")
+    assert run.settings.hold_out == ("source-1",)
+    rows = choose_rows(store, run.settings)
+    assert set(store.columns["source"][[*rows.train, *rows.val]]) == {"source-0"}
+    held_out = find_rows(run, store, "held-out")
+    assert held_out.tolist() == np.flatnonzero(store.columns["source"] == "source-1").tolist()
+    report = make_report(tmp_path / "run", split="held-out", device="cpu", progress=False, explain_pictures=0)
+    figures = report.figures
+    # The store is its own training store, yet nothing of the source counts as seen.
+    assert not any("flatter" in warning for warning in figures["warnings"])
+    assert {row["source"] for row in figures["rows"]} == {"source-1"}
+    assert figures["shortcuts"]["training_pictures"] == len(np.unique(rows.train_pictures))
+
+
+def test_sources_that_cannot_be_held_out(path, tmp_path):
+    result = call(path, tmp_path / "none", "--hold-out", "lsun")
+    assert result.exit_code == 1
+    assert "has no source lsun (--hold-out); it has source-0, source-1" in result.stderr
+    result = call(path, tmp_path / "all", "--hold-out", "source-0", "--hold-out", "source-1")
+    assert result.exit_code == 1
+    assert "without source-0 and source-1" in result.stderr
+    assert call(path, tmp_path / "run").exit_code == 0
+    with pytest.raises(UserError, match="left no source out"):
+        find_rows(open_run(tmp_path / "run"), open_store(path), "held-out")
