@@ -31,11 +31,14 @@ def find_leaked(run: Run, scored: Scored, store: FeatureStore, training: Feature
     if training is store:
         return np.isin(scored.groups, np.unique(training.columns["group"][seen]))
     leaked = np.isin(scored.columns["sha256"], training.columns["sha256"][seen])
-    if ARRAY in store.group and ARRAY in training.group:
-        before, pictures = read_provenance(training.group), read_provenance(store.group)
-        left_out = run.settings.hold_out
-        known = before.phashes[[one.file.split in seen_splits and one.file.source not in left_out for one in before]]
-        tested = pictures.phashes
+    if all(ARRAY in part.group for part in (*store.parts, *training.parts)):
+        left_out, known = run.settings.hold_out, []
+        for part in training.parts:
+            before = read_provenance(part.group)
+            seen = [one.file.split in seen_splits and one.file.source not in left_out for one in before]
+            known.append(before.phashes[seen])
+        known = np.concatenate(known)
+        tested = np.concatenate([read_provenance(part.group).phashes for part in store.parts])
         groups = group_near_duplicates(np.concatenate([known, tested]))
         # A group's number is its first member's: below the number of known pictures it holds one of them.
         leaked |= groups[len(known) :][scored.columns["picture"]] < len(known)

@@ -15,8 +15,9 @@ import numpy as np
 from data_cards.errors import UserError
 from data_cards.splits import draw_key
 from eval.frequencies import HIGHEST, frequencies_of
+from pipeline.joined import open_stores
 from pipeline.spectra import LEVELS
-from pipeline.store import CLASS_NAMES, FeatureStore, open_store
+from pipeline.store import CLASS_NAMES, FeatureStore
 from pipeline.variants import CLEAN
 from train.files import write_json
 from train.run_folder import Run

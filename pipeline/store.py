@@ -100,6 +100,15 @@ class FeatureStore:
         """The data card of the pictures (`data_cards.card`); None for a store of an older version."""
         return json.loads(self.group[CARD][:].tobytes()) if CARD in self.group else None
 
+    @property
+    def parts(self) -> tuple["FeatureStore", ...]:
+        """The stores that it is joined of (`pipeline.joined`); itself alone."""
+        return (self,)
+
+    def locate(self, row: int) -> tuple["FeatureStore", int]:
+        """The store that a row is in, and its number there."""
+        return self, row
+
     def rows(self, split: str, variant: str | None = None) -> np.ndarray:
         """Row numbers (int64, ascending) of a split, of one variant if named."""
         chosen = self.columns["split"] == split

@@ -22,6 +22,7 @@ def make_store(
     dtype: str = "uint8",
     complete: bool = True,
     fingerprint: str | None = None,
+    first: int = 0,
 ) -> Path:
     """Write a store of noise in which fakes are brighter by `signal` levels in one corner of each plane.
 
@@ -31,6 +32,7 @@ def make_store(
     variants : rows of every picture
     shard : rows a shard
     dtype : of the features; float16 has fractions of levels
+    first : number that the pictures' hashes are counted from
     """
     pictures = pictures or {"train": (12, 12), "val": (6, 6), "test": (6, 6)}
     rng = np.random.default_rng(seed)
@@ -52,7 +54,7 @@ def make_store(
         "split": [split for split, _, _, _ in rows],
         "source": [image.split("/")[2] for _, _, image, _ in rows],
         "image": [image for _, _, image, _ in rows],
-        "sha256": [f"{images.index(image):064x}" for _, _, image, _ in rows],
+        "sha256": [f"{first + images.index(image):064x}" for _, _, image, _ in rows],
         "picture": [images.index(image) for _, _, image, _ in rows],
         "group": [images.index(image) for _, _, image, _ in rows],
         "variant": [variant for _, _, _, variant in rows],

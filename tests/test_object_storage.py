@@ -83,7 +83,7 @@ def test_the_same_bytes_as_on_disk(url, source, tmp_path, files_of):
 def test_a_run_reads_it(url, tmp_path):
     store = open_store(url)
     run = open_run(make_run(tmp_path / "run", store))
-    assert run.store_path == url
+    assert run.store_paths == (url,)
     assert len(score_rows(load_detector(run, "cpu"), store, store.rows("test"))) == len(store.rows("test"))
 
 

@@ -60,7 +60,7 @@ def test_settings_and_store_are_recorded(run, store):
     assert run.settings == TrainSettings(store=str(store), run=str(run.path), epochs=EPOCHS, **SMALL)
     assert run.build_settings == opened.settings
     assert run.store_fingerprint == opened.fingerprint
-    assert run.store_path == str(store.resolve())
+    assert run.store_paths == (str(store.resolve()),)
     assert run.class_names == ("real", "fake")
     record = json.loads((run.path / "settings.json").read_text())
     assert record["versions"]["torch"] == torch.__version__

@@ -59,7 +59,7 @@ def test_settings_survive_json():
 def test_differences_leave_out_the_machine():
     before = TrainSettings()
     other = {
-        "store": "moved.zarr",
+        "store": ("moved.zarr",),
         "run": "x",
         "device": "cpu",
         "threads": 1,

@@ -55,7 +55,8 @@ def read_batches(
     """
     if not batches:
         return
-    read_row = _choose_reader(store, [KINDS.index(kind) for kind in kinds])
+    wanted = [KINDS.index(kind) for kind in kinds]
+    readers = {part.path: _choose_reader(part, wanted) for part in store.parts}
     shape = (max(map(len, batches)), 3 * len(kinds), *store.features.shape[2:])
     dtype = _DTYPES[store.features.dtype.name]
     count = min(ahead + 1, len(batches))
@@ -65,8 +66,7 @@ def read_batches(
     def start(number: int) -> list[Future]:
         target = buffers[number % count].numpy()
         return [
-            pool.submit(_name_errors, read_row, store, int(row), target[place])
-            for place, row in enumerate(batches[number])
+            pool.submit(_read_row, readers, store, int(row), target[place]) for place, row in enumerate(batches[number])
         ]
 
     try:
@@ -147,13 +147,14 @@ def _choose_reader(store: FeatureStore, kinds: list[int]) -> _ReadRow:
     return read
 
 
-def _name_errors(read_row: _ReadRow, store: FeatureStore, row: int, target: np.ndarray) -> None:
+def _read_row(readers: dict[str, _ReadRow], store: FeatureStore, row: int, target: np.ndarray) -> None:
+    part, own = store.locate(row)
     try:
-        read_row(row, target)
+        readers[part.path](own, target)
     except Exception as error:  # codecs and stores raise many kinds
-        image = store.columns["image"][row]
+        image = part.columns["image"][own]
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise _BadRowError(
-            f"{store.path}: row {row} ({image}) cannot be read ({reason}); the store is damaged, build it again",
+            f"{part.path}: row {own} ({image}) cannot be read ({reason}); the store is damaged, build it again",
             row,
         ) from error

@@ -32,7 +32,14 @@ def cli() -> None:
 
 
 @cli.command("run")
-@_setting("--store", str, "Feature store to train on.", "STORE")
+@click.option(
+    "--store",
+    multiple=True,
+    default=_DEFAULTS["store"],
+    show_default=True,
+    metavar="STORE",
+    help="Feature store to train on; may be repeated for several as one.",
+)
 @_setting("--run", str, "Run folder  [default: a new one under runs/; with --resume: the newest]", "DIR")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped, with its settings.")
 @_setting("--channels", help="Kinds of planes to train on; the others are not read.", metavar="KINDS")
@@ -83,6 +90,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
     Examples:
       train run --store features.zarr
       train run --channels magnitude,dct --where variant=clean
+      train run --store photos.zarr --store fakes.zarr
       train run --hold-out midjourney --balance source
       train run --epochs 10 --batch-size 16 --run runs/first
       train run --resume --run runs/first

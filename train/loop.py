@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from data_cards.errors import UsageError, UserError
-from pipeline.store import open_store
+from pipeline.joined import LEFT_OUT, open_stores
 from train.augment import Augmenter
 from train.average import copy_for_average
 from train.best import read_best
@@ -94,7 +94,7 @@ def resume(run: str | Path, changes: dict | None = None) -> Summary:
     UserError : the run or its store cannot be used; and as `train`
     """
     before = read_run(run)
-    settings = replace(before.settings, **{"store": before.store_path, **(changes or {})})
+    settings = replace(before.settings, **{"store": before.store_paths, **(changes or {})})
     different = settings.differences(before.settings)
     if different:
         told = ", ".join(
@@ -105,7 +105,7 @@ def resume(run: str | Path, changes: dict | None = None) -> Summary:
         training = _prepare(settings, stop)
         if training.store.fingerprint != before.store_fingerprint:
             raise UserError(
-                f"{settings.store}: not the store that {run} was trained on (fingerprint "
+                f"{training.store.path}: not the store that {run} was trained on (fingerprint "
                 f"{training.store.fingerprint[:12]}, the run has {before.store_fingerprint[:12]}); "
                 "give that one with --store, or begin a new run"
             )
@@ -120,7 +120,7 @@ def resume(run: str | Path, changes: dict | None = None) -> Summary:
 def _prepare(settings: TrainSettings, stop: StopSignals) -> Training:
     """Check everything and make the detector, before anything is written."""
     device = pick_device(settings.device)
-    store = open_store(settings.store)
+    store = open_stores(settings.store)
     rows = choose_rows(store, settings)
     torch.manual_seed(settings.seed)  # the first weights are made on the CPU, the same for every device
     detector = build_detector(settings, store.settings.features, store.mean, store.std).to(device)
@@ -199,8 +199,15 @@ def _announce(training: Training) -> None:
     )
     if not can_write_events():
         click.echo("no TensorBoard events: they need `pip install 'spectral-detector[tensorboard]'`", err=True)
-    if training.store.card is not None:
-        click.echo(training.store.card["audit"]["words"], err=True)
+    for part in training.store.parts:
+        if part.card is not None:
+            click.echo(part.card["audit"]["words"], err=True)
+    left_out = int((training.store.columns["split"] == LEFT_OUT).sum())
+    if left_out:
+        click.echo(
+            f"{left_out:,} samples are left out: near-duplicates of validation or test pictures of another store",
+            err=True,
+        )
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """The run folder: what a training run leaves, and opening it again.
 
-`settings.json` (written first, with versions, git commit and the store's fingerprint), `data_card.json`
-(the store's), `history.csv`, `events` (`train.events`), `curves.png`, `best.json` (`train.best`),
-`last.safetensors`, `best.safetensors` and `state.pt`, each of them whole or not there (`train.files`).
+`settings.json` (written first, with versions, git commit and the stores' fingerprints), `data_card.json`
+(the store's; of further ones `data_card_2.json` and so on), `history.csv`, `events` (`train.events`),
+`curves.png`, `best.json` (`train.best`), `last.safetensors`, `best.safetensors` and `state.pt`, each of
+them whole or not there (`train.files`).
 A run counts as usable once it has `best.safetensors`, after its first epoch.
 """
 
@@ -24,7 +25,7 @@ from train.history import read_history
 from train.provenance import find_commit, list_versions
 from train.settings import TrainSettings
 
-RUN_VERSION = 2
+RUN_VERSION = 3
 RUNS = Path("runs")
 
 SETTINGS, DATA_CARD, CURVES, STATE = "settings.json", "data_card.json", "curves.png", "state.pt"
@@ -39,7 +40,8 @@ class Run:
     path : its folder
     settings : what it was trained with
     build_settings : what its store was built with: how a picture becomes features
-    store_path, store_fingerprint : of the store that it was trained on
+    store_paths : of the stores that it was trained on
+    store_fingerprint : of the store, or of all of them as one
     class_names : in the order of the logits
     history : one dict an epoch, with `HISTORY_COLUMNS` as keys; losses in nats, accuracies 0 to 1
     created : when the run was started, ISO 8601 in UTC
@@ -48,7 +50,7 @@ class Run:
     path: Path
     settings: TrainSettings
     build_settings: BuildSettings
-    store_path: str
+    store_paths: tuple[str, ...]
     store_fingerprint: str
     class_names: tuple[str, ...]
     history: list[dict]
@@ -70,7 +72,8 @@ def create_run(settings: TrainSettings, store: FeatureStore) -> Path:
             "created": datetime.now(UTC).isoformat(timespec="microseconds"),
             "train": settings.as_json(),
             "store": {
-                "path": store.path,
+                "paths": [part.path for part in store.parts],
+                "fingerprints": [part.fingerprint for part in store.parts],
                 "fingerprint": store.fingerprint,
                 "settings": store.settings.as_json(),
             },
@@ -79,8 +82,9 @@ def create_run(settings: TrainSettings, store: FeatureStore) -> Path:
             "git": find_commit(Path()),
         },
     )
-    if store.card is not None:
-        write_json(path / DATA_CARD, store.card)
+    for number, part in enumerate(store.parts, start=1):
+        if part.card is not None:
+            write_json(path / (DATA_CARD if number == 1 else f"data_card_{number}.json"), part.card)
     return path
 
 
@@ -138,7 +142,7 @@ def read_run(path: str | Path) -> Run:
             path=path,
             settings=TrainSettings.from_json(record["train"]),
             build_settings=BuildSettings.from_json(record["store"]["settings"]),
-            store_path=record["store"]["path"],
+            store_paths=tuple(record["store"]["paths"]),
             store_fingerprint=record["store"]["fingerprint"],
             class_names=tuple(record["class_names"]),
             history=read_history(path),

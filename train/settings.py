@@ -30,7 +30,7 @@ class TrainSettings:
 
     Attributes
     ----------
-    store : folder of the feature store
+    store : folders of the feature stores, whose rows are trained on as one set; a single one may be a plain string
     run : run folder; None makes a new one under `runs/`
     channels : kinds of planes that the network is fed, separated by commas; the others are not read
     where : "column=value" or "column=value,value": only such rows are trained and validated on; all of them must hold
@@ -65,7 +65,7 @@ class TrainSettings:
     save_minutes : minutes between saved states within an epoch; each epoch's end is saved anyway
     """
 
-    store: str = "features.zarr"
+    store: tuple[str, ...] = ("features.zarr",)
     run: str | None = None
     channels: str = ",".join(KINDS)
     where: tuple[str, ...] = ()
@@ -99,6 +99,7 @@ class TrainSettings:
     save_minutes: float = 10.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "store", (self.store,) if isinstance(self.store, str) else tuple(self.store))
         _at_least("epochs", self.epochs, 1)
         _at_least("batch size", self.batch_size, 2, "batch normalisation needs two samples")
         _at_least("patience", self.patience, 0)

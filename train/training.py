@@ -53,8 +53,8 @@ def note_skipped(training: Training, rows: np.ndarray) -> None:
     """Note rows that cannot be read, and tell of each once."""
     new = sorted(set(rows.tolist()) - set(training.position.skipped))
     for row in new:
-        image = training.store.columns["image"][row]
-        click.echo(f"{training.store.path}: row {row} ({image}) cannot be read: skipped", err=True)
+        part, own = training.store.locate(row)
+        click.echo(f"{part.path}: row {own} ({part.columns['image'][own]}) cannot be read: skipped", err=True)
     training.position.skipped = sorted([*training.position.skipped, *new])
 
 
