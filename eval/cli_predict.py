@@ -66,7 +66,8 @@ def predict(context, pictures, run, device, batch_size, quick, frames, explain, 
 
         explained = check_explained(inputs, explain)
     options = {"device": device, "batch_size": batch_size, "quick": quick, "frames": frames}
-    verdicts = iterate_verdicts(opened, inputs, progress=True, **options)
+    streams = as_json or as_csv  # would come between a bar's lines
+    verdicts = iterate_verdicts(opened, inputs, progress=not (streams and sys.stdout.isatty()), **options)
     write = write_json if as_json else write_csv if as_csv else write_table
     failed = write(verdicts)
     if explain is not None and not failed:

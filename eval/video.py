@@ -35,7 +35,7 @@ def find_container(start: bytes) -> str | None:
         return None if start[4:8] == b"ftyp" and start[8:12] in _STILL_BRANDS else "mov"
     if start[:4] == b"RIFF" and start[8:12] == b"AVI ":
         return "avi"
-    if start[:1] == b"\x47" and start[188:189] == b"\x47":
+    if start[0:1] == start[188:189] == start[376:377] == b"\x47" and not start.startswith(b"GIF8"):
         return "mpegts"
     starts = {
         b"\x1a\x45\xdf\xa3": "matroska",

@@ -1,5 +1,6 @@
 """`eval page`: what it answers, whom it refuses, bounds on uploads; and the page itself in a real browser."""
 
+import asyncio
 import io
 import json
 import os
@@ -22,6 +23,7 @@ from data_cards.errors import UsageError, UserError
 from eval.cli import cli
 from eval.examine import Examiner
 from eval.predict import predict_files
+from eval.words import SIMULATION_NOTICE
 from train.run_folder import open_run
 
 pytest.importorskip("starlette", reason="the page needs Starlette, the extra `page`")
@@ -122,6 +124,26 @@ def test_uploads_are_bounded_in_bytes(client, monkeypatch):
     assert (told.status_code, told.json()["error"][:9]) == (413, "too large")
     untold = client.post("/judge", content=(b"x" * 100 for _ in range(100)))  # in chunks, its length not told
     assert untold.status_code == 413
+
+
+def test_a_picture_that_does_not_arrive_is_given_up(client, address, monkeypatch):
+    monkeypatch.setattr(eval.page.app, "PATIENCE", 0.2)
+    host, port = address.removeprefix("http://").rstrip("/").split(":")
+    with socket.create_connection((host, int(port)), timeout=60) as slow:
+        slow.sendall(f"POST /judge HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 1000\r\n\r\nabc".encode())
+        assert b" 408 " in slow.recv(1000).splitlines()[0]
+
+
+def test_pictures_that_wait_are_bounded_in_number(examiner, monkeypatch):
+    monkeypatch.setattr(eval.page.app, "MOST_WAITING", 0)
+
+    async def ask():
+        transport = httpx.ASGITransport(make_application(examiner))
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return await client.post("/judge", content=encode(PICTURE))
+
+    response = asyncio.run(ask())
+    assert (response.status_code, response.json()["error"][:8]) == (503, "too many")
 
 
 def test_nothing_is_written_to_disk(client, tmp_path, monkeypatch):
@@ -278,6 +300,7 @@ def page(browser, address):
     """A fresh page; a script error, or anything loaded from elsewhere, fails the test."""
     context = browser.new_context(viewport={"width": 375, "height": 700})
     page = context.new_page()
+    page.set_default_timeout(120_000)  # many tests may run beside this one
     errors, asked = [], []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if "Content Security" in message.text else None)
@@ -336,6 +359,12 @@ def test_pasted_chosen_and_by_keyboard(page, tmp_path):
     page.get_by_text("2 judged.").wait_for()
     # The newest stand first, those of one go in their order.
     assert [one.split(" ")[0] for one in page.locator(".name").all_inner_texts()] == ["a.jpg", "b.webp", "image.png"]
+
+
+def test_simulation_is_said(page, examiner, monkeypatch):
+    monkeypatch.setattr(examiner, "simulated", True)
+    page.reload()
+    page.get_by_text(SIMULATION_NOTICE).wait_for()
 
 
 def test_a_server_that_is_gone_is_said(page, address):

@@ -162,6 +162,7 @@ def test_pictures_are_no_clips():
         draw_noise(1).save(file, form)
         assert find_container(file.getvalue()[:512]) is None, form
     assert find_container(b"") is None
+    assert find_container((b"GIF89a" + b"\x47" * 506)[:512]) is None
 
 
 # --- the verdict
@@ -224,6 +225,15 @@ def test_the_command(run, clips):
     assert [line.split()[0] for line in lines[2:]] == [str(clips / "clip.mp4"), *"···", str(clips / "picture.png")]
     lines = call("--csv", "--frames", "3").stdout.splitlines()
     assert [line.split(",")[1] for line in lines[1:]] == ["", "0.32", "1.0", "1.64", "", ""]
+
+
+def test_what_a_clip_declares(run, tmp_path):
+    manifest = bytes.fromhex("d8fec3d61b0e483c92975828877ec481") + b"c2pa digitalSourceType /trainedAlgorithmicMedia"
+    box = struct.pack(">I4s", 8 + len(manifest), b"uuid") + manifest
+    (tmp_path / "clip.mp4").write_bytes(make_clip(frames=5) + box)
+    (found,) = predict_files(run, [tmp_path / "clip.mp4"], device="cpu", progress=False)
+    assert found.error is None
+    assert [one.what for one in found.declared] == ["content credentials (C2PA) of a generator"]
 
 
 def test_frames_out_of_bounds(run):
