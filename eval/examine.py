@@ -24,12 +24,14 @@ class Examined:
     declared : what the file says of itself, not verified
     explanation : what decided; of a picture judged on several crops, on the middle one
     picture : upright RGB
+    estimator : of the run's features
     """
 
     judgement: Judgement
     declared: tuple[Declaration, ...]
     explanation: Explanation
     picture: Image.Image
+    estimator: str
 
 
 class Examiner:
@@ -66,4 +68,5 @@ class Examiner:
         picture = decode_for_features(data, settings.features, settings.max_pixels)
         looks = look_at(picture, settings.features, CHECKS)
         judgement = decide(score_levels(self._detector, looks.levels), looks, self.calibration)
-        return Examined(judgement, read_declared(data), explain_levels(self._detector, looks.levels[0]), picture)
+        explanation = explain_levels(self._detector, looks.levels[0])
+        return Examined(judgement, read_declared(data), explanation, picture, settings.features.estimator)

@@ -14,7 +14,7 @@ from eval.examine import Examined
 from eval.frequencies import HIGHEST
 from eval.profiles import ClassProfiles
 from eval.shown import show_text
-from eval.verdict_words import KIND_WORDS, TITLES, tell_deciding, tell_verdict
+from eval.verdict_words import TITLES, name_kind, tell_deciding, tell_verdict
 from train.calibrate import Calibration
 
 MARK = "spectral-detector, eval predict --explain"  # in the PNG, so that only such a file is written over
@@ -87,7 +87,7 @@ def _write_words(axes: Axes, examined: Examined, calibration: Calibration, notic
     lines = [f"probability of being generated: {said.probability_fake:.1%}", tell_verdict(said, calibration)]
     if said.crops > 1:
         lines.append(f"Judged on {said.crops} crops; what decided is shown for the middle one.")
-    lines += tell_deciding(examined.explanation)
+    lines += tell_deciding(examined.explanation, examined.estimator)
     if examined.declared:
         lines.append("Declared, not verified: " + "; ".join(dict.fromkeys(one.what for one in examined.declared)))
     if notice:
@@ -143,7 +143,9 @@ def _draw_bands(axes: Axes, examined: Examined) -> None:
     axes.set(xlim=(0, HIGHEST), xlabel="coarse to fine, cycles per pixel", ylabel="log-odds")
     axes.set_title("What decided: up “generated”, down “photograph”")
     axes.grid(axis="y", color=_LINE, alpha=0.6, lw=0.6)
-    kinds = ", ".join(f"{KIND_WORDS.get(name, name)} {value:+.2f}" for name, value in explanation.kinds.items())
+    kinds = ", ".join(
+        f"{name_kind(name, examined.estimator)} {value:+.2f}" for name, value in explanation.kinds.items()
+    )
     axes.figure.text(0.04, 0.02, f"By kind of planes: {kinds}.", size=10, color=_SOFT)
 
 

@@ -8,7 +8,7 @@ from eval.words import name_band
 from train.calibrate import WRONG_SHARE, Calibration
 
 TITLES = {"real": "Looks like a photograph", "fake": "Looks generated", "unsure": "Unsure"}
-KIND_WORDS = {"magnitude": "strength of patterns", "phase": "place of patterns", "dct": "patterns by cosine"}
+_KIND_WORDS = {"magnitude": "strength of patterns", "phase": "place of patterns", "dct": "patterns by cosine"}
 CAUTION = (
     "A verdict is no proof. It holds for pictures like those that the detector was trained and tested on; "
     "how often it is wrong there, its report tells."
@@ -39,7 +39,14 @@ def tell_verdict(judgement: Judgement, calibration: Calibration) -> str:
     return f"When it was tried out at most {100 * WRONG_SHARE:.0f} of 100 {other} had such a score."
 
 
-def tell_deciding(explanation: Explanation) -> list[str]:
+def name_kind(kind: str, estimator: str) -> str:
+    """A kind of planes in words; `estimator` is that of the run's features."""
+    if kind == "phase" and estimator == "averaged":
+        return "agreement of the colours"  # coherency stands in the place of phase
+    return _KIND_WORDS.get(kind, kind)
+
+
+def tell_deciding(explanation: Explanation, estimator: str) -> list[str]:
     """Which band spoke most for each side, and which planes counted most; empty where nothing did."""
     sentences = []
     edges = explanation.edges
@@ -52,5 +59,5 @@ def tell_deciding(explanation: Explanation) -> list[str]:
     if len(explanation.kinds) > 1 and kinds:
         most = max(kinds, key=lambda name: abs(kinds[name]))
         side = "generated" if kinds[most] > 0 else "a photograph"
-        sentences.append(f"Of the kinds of planes the {KIND_WORDS.get(most, most)} counted most, for “{side}”.")
+        sentences.append(f"Of the kinds of planes the {name_kind(most, estimator)} counted most, for “{side}”.")
     return sentences

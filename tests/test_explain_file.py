@@ -105,10 +105,11 @@ def test_words_of_what_decided():
 
     edges = np.array([0, 0.25, 0.5, 0.71])
     found = Explanation(1.0, edges, np.array([-0.5, 2.0, 0.01]), {"phase": 1.0, "dct": -0.1}, edges[1:], edges[1:])
-    first, second, third = tell_deciding(found)
+    first, second, third = tell_deciding(found, "periodogram")
     assert "“generated”" in first
     assert "2.0 to 4.0 pixels" in first
     assert "“a photograph”" in second
     assert "place of patterns" in third
     nothing = Explanation(0.0, edges, np.zeros(3), {"phase": 0.0, "dct": 0.0}, edges[1:], edges[1:])
-    assert tell_deciding(nothing) == []
+    assert tell_deciding(nothing, "periodogram") == []
+    assert "agreement of the colours" in tell_deciding(found, "averaged")[2]

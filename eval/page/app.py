@@ -20,7 +20,7 @@ from data_cards.errors import PictureError, UserError
 from eval.examine import Examined, Examiner
 from eval.page.guard import Guard
 from eval.shown import show_text
-from eval.verdict_words import CAUTION, DECLARED_NOTE, KIND_WORDS, TITLES, tell_deciding, tell_verdict
+from eval.verdict_words import CAUTION, DECLARED_NOTE, TITLES, name_kind, tell_deciding, tell_verdict
 from eval.video import find_container
 from eval.words import SIMULATION_NOTICE
 
@@ -109,9 +109,9 @@ def _judge(examiner: Examiner, data: bytes) -> dict:
         "crops": said.crops,
         "checks": said.checks,
         "declared": [one.as_json() for one in examined.declared],
-        "deciding": tell_deciding(explanation),
+        "deciding": tell_deciding(explanation, examined.estimator),
         "explanation": explanation.as_json()
-        | {"kinds": {KIND_WORDS.get(name, name): value for name, value in explanation.kinds.items()}},
+        | {"kinds": {name_kind(name, examined.estimator): value for name, value in explanation.kinds.items()}},
         "width": examined.picture.width,
         "height": examined.picture.height,
         "thumbnail": _make_thumbnail(examined),

@@ -229,7 +229,6 @@ async function learn() {
   byId("run").textContent = `Detector: ${about.run}`;
 }
 
-byId("choose").addEventListener("click", () => byId("files").click());
 byId("files").addEventListener("change", (event) => {
   add([...event.target.files]);
   event.target.value = "";
