@@ -297,7 +297,7 @@ def copy_run(run, to: Path) -> Path:
         pytest.param(lambda path: (path / "best.safetensors").unlink(), "no finished epoch", id="no weights"),
         pytest.param(
             lambda path: (path / "settings.json").write_text(
-                (path / "settings.json").read_text().replace('"run_version": 2', '"run_version": 99')
+                (path / "settings.json").read_text().replace('"run_version": 3', '"run_version": 99')
             ),
             "a run of version 99",
             id="version",

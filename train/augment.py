@@ -18,6 +18,7 @@ from train.detector import Detector
 from train.flip import Flip
 from train.order import draw_seed
 from train.settings import TrainSettings
+from train.team import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class Augmenter:
                 for kind in detector.kinds
             }
 
-    def draw(self, step: int, count: int) -> Draws:
-        """What happens to the `count` samples of a step.
+    def draw(self, step: int, count: int, team: Team = ALONE) -> Draws:
+        """What happens to the samples of this process's part of a step's batch, which has `count` in all.
 
         A band's width is uniform from 0 to the setting's share of all frequencies, and so is its place (SpecAugment,
         Park et al., 2019). Shares of mixing are those of mixup (Zhang et al., 2018), one a sample.
@@ -85,8 +86,11 @@ class Augmenter:
             hidden[np.arange(count), chances.argmax(axis=1)] = False
             drawn["hidden"] = hidden
         if settings.mixup:
-            drawn["partners"] = mixing.permutation(count)
             drawn["shares"] = mixing.beta(settings.mixup, settings.mixup, count)
+        part = team.place(count)
+        drawn = {name: values[part] for name, values in drawn.items()}
+        if settings.mixup:  # with samples that this process has
+            drawn["partners"] = mixing.spawn(team.size)[team.rank].permutation(part.stop - part.start)
         return Draws(**drawn)
 
     def change_levels(self, levels: torch.Tensor, draws: Draws) -> torch.Tensor:

@@ -98,6 +98,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
     from train import loop  # loads PyTorch, which `--help` need not wait for
     from train.run_folder import newest_run
     from train.stopping import Stopped
+    from train.team import is_leading
 
     try:
         if resume:
@@ -113,6 +114,8 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
     except Stopped as stopped:
         click.echo(str(stopped), err=True)
         context.exit(stopped.exit_status)
+    if not is_leading():
+        return
     if as_json:
         print_json({**vars(summary), "run": str(summary.run), "calibration": asdict(summary.calibration)})
         return

@@ -21,7 +21,7 @@ from train.optimise import learning_rate
 from train.predict import iterate_logits
 from train.run_folder import CURVES
 from train.steps import draw_batches, train_epoch
-from train.training import Training, describe_loss, note_skipped, save, stop_if_asked
+from train.training import Training, describe_loss, describe_stop, is_to_stop, note_skipped, save
 
 
 def run_epoch(training: Training) -> None:
@@ -34,35 +34,46 @@ def run_epoch(training: Training) -> None:
     """
     batches = draw_batches(training)
     train_epoch(training, batches)
-    _finish_epoch(training, batches)
-
-
-def _finish_epoch(training: Training, batches: list[np.ndarray]) -> None:
-    """Validate, then write everything of the epoch; the state comes last, as it says that the rest is there."""
-    settings, position, folder = training.settings, training.position, training.folder
     begun = time.monotonic()
-    if not position.seen:
+    if not training.position.seen:
         raise StoreError(f"{training.store.path}: none of its training samples can be read; build it again")
     logits, labels = _validate(training)
+    row = _judge_epoch(training, batches, logits, labels)
+    row["seconds"] = round(training.position.seconds + time.monotonic() - begun, 3)
+    to_stop = is_to_stop(training)
+    _finish_epoch(training, row, logits, labels)
+    if to_stop and not training.position.ended:
+        raise describe_stop(training, f"after epoch {row['epoch']}")
+
+
+def _judge_epoch(training: Training, batches: list[np.ndarray], logits: np.ndarray, labels: np.ndarray) -> dict:
+    """The epoch's row of the history, but for its seconds."""
+    position, steps = training.position, len(batches)
     val_loss, val_accuracy = measure_logits(logits, labels)
     if not math.isfinite(val_loss):
         raise describe_loss(training, val_loss, "validation", np.array([], dtype=np.int64))
-    row = {
+    return {
         "epoch": position.epoch,
-        "learning_rate": learning_rate(position.epoch * len(batches) - 1, len(batches), settings),
+        "learning_rate": learning_rate(position.epoch * steps - 1, steps, training.settings),
         "train_loss": position.loss_sum / position.seen,
         "train_accuracy": position.correct / position.seen,
         "val_loss": val_loss,
         "val_accuracy": val_accuracy,
-        "seconds": round(position.seconds + time.monotonic() - begun, 3),
     }
+
+
+def _finish_epoch(training: Training, row: dict, logits: np.ndarray, labels: np.ndarray) -> None:
+    """Take up the epoch and write it; the state comes last, as it says that the rest is there."""
+    settings, position, folder = training.settings, training.position, training.folder
     position.history.append(row)
     training.judged.calibration = fit_calibration(logits, labels)
-    is_best = val_loss < position.best_loss
+    is_best = row["val_loss"] < position.best_loss
     if is_best:
-        position.best_epoch, position.best_loss = position.epoch, val_loss
+        position.best_epoch, position.best_loss = position.epoch, row["val_loss"]
     position.ended = tell_end(position.epoch, position.best_epoch, settings)
     position.begin_next_epoch()
+    if not training.team.leads:
+        return
     save_weights(training.judged, folder, LAST)
     if is_best:
         save_weights(training.judged, folder, BEST)
@@ -73,15 +84,14 @@ def _finish_epoch(training: Training, batches: list[np.ndarray]) -> None:
         draw_curves(position.history, read_best(folder), temporary, folder.name)
     save(training)
     _report_epoch(row, settings.epochs, is_best)
-    if not position.ended:
-        stop_if_asked(training, f"after epoch {row['epoch']}")
 
 
 def _validate(training: Training) -> tuple[np.ndarray, np.ndarray]:
-    """Logits, float64 (N, 2), and labels of the validation rows."""
-    val, settings = training.rows.val, training.settings
+    """Logits, float64 (N, 2), and labels of the validation rows; each process of the team scores its part of them."""
+    settings, team = training.settings, training.team
+    val = team.part(training.rows.val)
     skipped = set() if settings.on_bad_sample == "skip" else None
-    parts = []
+    parts = [np.zeros((0, len(CLASS_NAMES)))]
     with (
         closing(
             iterate_logits(training.judged, training.store, val, settings.batch_size, settings.threads, skipped)
@@ -92,16 +102,18 @@ def _validate(training: Training) -> tuple[np.ndarray, np.ndarray]:
         for part in scoring:
             parts.append(part)
             bar.update(len(part))
-            if training.stop.received is not None:
+            if team.size == 1 and training.stop.received is not None:
                 save(training)  # all steps of the epoch are done; resuming validates first
-                stop_if_asked(training, f"in the validation of epoch {training.position.epoch}")
+                raise describe_stop(training, f"in the validation of epoch {training.position.epoch}")
     kept = ~np.isin(val, sorted(skipped or ()))
     note_skipped(training, val[~kept])
-    labels = training.labels[val[kept]]
+    scored = team.gather((np.concatenate(parts)[kept], val[kept]))
+    logits, rows = (np.concatenate(values) for values in zip(*scored, strict=True))
+    labels = training.labels[rows]
     for label, name in enumerate(CLASS_NAMES):
         if label not in labels:
             raise StoreError(f"{training.store.path}: no {name} validation sample can be read; build it again")
-    return np.concatenate(parts)[kept], labels
+    return logits, labels
 
 
 def _report_epoch(row: dict, epochs: int, is_best: bool) -> None:

@@ -31,6 +31,7 @@ from train.run_folder import STATE, create_run, read_run
 from train.settings import TrainSettings
 from train.state import Position, load_state
 from train.stopping import Stopped, StopSignals
+from train.team import Team, check_settings, join_team, tell_of_lost_process
 from train.training import Training
 from train.trouble import tell_of_memory
 from train.weights import load_imagenet_weights
@@ -51,7 +52,7 @@ class Summary:
     calibration : how its logits are read
     skipped : samples that could not be read and were left out
     ended : why the run ended
-    device, precision : that it was trained with last
+    device, processes, precision : that it was trained with last
     """
 
     run: Path
@@ -63,6 +64,7 @@ class Summary:
     skipped: int
     ended: str
     device: str
+    processes: int
     precision: str
 
 
@@ -74,10 +76,15 @@ def train(settings: TrainSettings) -> Summary:
     UserError : the store, the weights or a setting cannot be used, or the loss is not finite
     Stopped : on Ctrl-C, after the state was saved
     """
-    with StopSignals() as stop:
-        training = _prepare(settings, stop)
-        _load_first_weights(training)
-        training.folder = create_run(settings, training.store)
+    with join_team(settings.device) as team, StopSignals(team.size > 1) as stop:
+
+        def begin() -> Training:
+            training = _prepare(settings, stop, team)
+            _load_first_weights(training)
+            return training
+
+        training = team.agree(begin)
+        training.folder = team.lead(lambda: create_run(settings, training.store, team.size))
         return _run(training)
 
 
@@ -93,6 +100,12 @@ def resume(run: str | Path, changes: dict | None = None) -> Summary:
     UsageError : other settings than the run was started with
     UserError : the run or its store cannot be used; and as `train`
     """
+    device = (changes or {}).get("device") or read_run(run).settings.device
+    with join_team(device) as team, StopSignals(team.size > 1) as stop:
+        return _run(team.agree(lambda: _take_up(run, changes, stop, team)))
+
+
+def _take_up(run: str | Path, changes: dict | None, stop: StopSignals, team: Team) -> Training:
     before = read_run(run)
     settings = replace(before.settings, **{"store": before.store_paths, **(changes or {})})
     different = settings.differences(before.settings)
@@ -101,37 +114,42 @@ def resume(run: str | Path, changes: dict | None = None) -> Summary:
             f"{name} {getattr(settings, name)} (the run has {getattr(before.settings, name)})" for name in different
         )
         raise UsageError(f"{run}: cannot be resumed with other settings: {told}; leave them out, or begin a new run")
-    with StopSignals() as stop:
-        training = _prepare(settings, stop)
-        if training.store.fingerprint != before.store_fingerprint:
-            raise UserError(
-                f"{training.store.path}: not the store that {run} was trained on (fingerprint "
-                f"{training.store.fingerprint[:12]}, the run has {before.store_fingerprint[:12]}); "
-                "give that one with --store, or begin a new run"
-            )
-        training.folder = Path(run)
-        if not (training.folder / STATE).exists():
-            _load_first_weights(training)
-        average = training.judged.network if settings.ema else None
-        training.position = load_state(training.folder, training.detector.network, training.optimiser, average)
-        return _run(training)
+    training = _prepare(settings, stop, team)
+    if training.store.fingerprint != before.store_fingerprint:
+        raise UserError(
+            f"{training.store.path}: not the store that {run} was trained on (fingerprint "
+            f"{training.store.fingerprint[:12]}, the run has {before.store_fingerprint[:12]}); "
+            "give that one with --store, or begin a new run"
+        )
+    training.folder = Path(run)
+    if not (training.folder / STATE).exists():
+        _load_first_weights(training)
+    average = training.judged.network if settings.ema else None
+    training.position = load_state(training.folder, training.detector.network, training.optimiser, average)
+    return training
 
 
-def _prepare(settings: TrainSettings, stop: StopSignals) -> Training:
+def _prepare(settings: TrainSettings, stop: StopSignals, team: Team) -> Training:
     """Check everything and make the detector, before anything is written."""
     device = pick_device(settings.device)
+    if device.type == "cuda":
+        device = torch.device("cuda", torch.cuda.current_device())
+    check_settings(settings, team)
     store = open_stores(settings.store)
     rows = choose_rows(store, settings)
     torch.manual_seed(settings.seed)  # the first weights are made on the CPU, the same for every device
     detector = build_detector(settings, store.settings.features, store.mean, store.std).to(device)
+    network = team.wrap(detector.network)
     return Training(
         settings=settings,
         store=store,
         rows=rows,
         labels=store.columns["label"].astype(np.int64),
         device=device,
+        team=team,
         precision=pick_precision(settings.precision, device),
         detector=detector,
+        network=network,
         judged=copy_for_average(detector) if settings.ema else detector,
         augmenter=Augmenter(settings, store.settings.features, detector),
         optimiser=make_optimiser(detector.network, settings),
@@ -155,7 +173,10 @@ def _run(training: Training) -> Summary:
     _announce(training)
     with _deterministic(training.device):
         try:
-            with tell_of_memory(training.folder, training.settings, training.device, training.precision):
+            with (
+                tell_of_memory(training.folder, training.settings, training.device, training.precision),
+                tell_of_lost_process(training.team),
+            ):
                 while not position.ended:
                     run_epoch(training)
         except KeyboardInterrupt as error:  # the second Ctrl-C
@@ -167,7 +188,7 @@ def _run(training: Training) -> Summary:
                 f"{training.folder}: cannot be written ({error.strerror.lower()}); mend that, "
                 f"then go on with `train run --resume --run {quote(str(training.folder))}`"
             ) from error
-    best = read_best(training.folder)
+    best = training.team.lead(lambda: read_best(training.folder))
     return Summary(
         run=training.folder,
         epochs=len(position.history),
@@ -177,7 +198,8 @@ def _run(training: Training) -> Summary:
         calibration=best.calibration,
         skipped=len(position.skipped),
         ended=position.ended,
-        device=str(training.device),
+        device=training.device.type,
+        processes=training.team.size,
         precision=str(training.precision).removeprefix("torch."),
     )
 
@@ -190,9 +212,10 @@ def _announce(training: Training) -> None:
     if position.ended:
         click.echo(f"{training.folder}: finished already ({position.ended})", err=True)
         return
+    processes = f" ({training.team.size} processes)" if training.team.size > 1 else ""
     onwards = "" if position.epoch == 1 and not position.batch else f"; goes on in epoch {position.epoch}"
     click.echo(
-        f"{training.folder}: {settings.network} on {training.device} in {precision}; "
+        f"{training.folder}: {settings.network} on {training.device.type}{processes} in {precision}; "
         f"{pictures:,} training pictures ({len(rows.train):,} samples), "
         f"{len(rows.val):,} validation samples{onwards}",
         err=True,

@@ -57,8 +57,8 @@ class Run:
     created: str
 
 
-def create_run(settings: TrainSettings, store: FeatureStore) -> Path:
-    """Make the folder of a new run and write its settings.
+def create_run(settings: TrainSettings, store: FeatureStore, processes: int = 1) -> Path:
+    """Make the folder of a new run and write its settings; `processes` is how many train it.
 
     Raises
     ------
@@ -78,6 +78,7 @@ def create_run(settings: TrainSettings, store: FeatureStore) -> Path:
                 "settings": store.settings.as_json(),
             },
             "class_names": list(store.attributes["class_names"]),
+            "processes": processes,
             "versions": list_versions(),
             "git": find_commit(Path()),
         },

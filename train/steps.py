@@ -17,7 +17,8 @@ from train.average import update_average
 from train.batches import move_batches, read_batches
 from train.optimise import learning_rate, set_learning_rate
 from train.order import draw_epoch, draw_seed, measure_mixing, split_batches
-from train.training import Training, describe_loss, note_skipped, save, stop_if_asked
+from train.team import set_batch
+from train.training import Training, describe_loss, describe_stop, note_skipped, save
 
 # Reading a loss makes the computer wait for the GPU, so there they are read a few steps at a time.
 _STEPS_BETWEEN_READINGS = 20
@@ -47,14 +48,15 @@ def train_epoch(training: Training, batches: list[np.ndarray]) -> None:
     skipped = set(position.skipped) if settings.on_bad_sample == "skip" else None
     reading = read_batches(
         training.store,
-        batches[position.batch :],
+        [training.team.part(rows) for rows in batches[position.batch :]],
         threads=settings.threads,
         pinned=training.device.type == "cuda",
         kinds=settings.kinds,
         skipped=skipped,
     )
+    alone = training.team.size == 1
     every = 1 if training.device.type == "cpu" else _STEPS_BETWEEN_READINGS
-    unread: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+    unread: list[tuple[int, torch.Tensor]] = []
     begun = saved = time.monotonic()
     seconds_before = position.seconds
     bar = progress(what=f"epoch {position.epoch}/{settings.epochs}", unit="samples", total=sum(map(len, batches)))
@@ -64,27 +66,30 @@ def train_epoch(training: Training, batches: list[np.ndarray]) -> None:
     with bar, closing(reading):
         for levels in move_batches(reading, training.device):
             rows = batches[position.batch]
-            levels, rows = _leave_out(training, levels, rows, skipped)
-            batches[position.batch] = rows
+            if alone:  # the others would have to hear of it
+                levels, rows = _leave_out(training, levels, rows, skipped)
+                batches[position.batch] = rows
             step = (position.epoch - 1) * len(batches) + position.batch
             set_learning_rate(training.optimiser, learning_rate(step, len(batches), settings))
             if len(rows) > 1:  # batch normalisation needs two
-                loss, correct = take_step(training, levels, rows, step)
-                unread.append((position.batch, loss, correct))
+                unread.append((position.batch, take_step(training, levels, rows, step)))
                 position.seen += len(rows)
             position.batch += 1
             bar.update(len(rows))
             now = time.monotonic()
-            to_save = training.stop.received is not None or now - saved > 60 * settings.save_minutes
-            if len(unread) >= every or to_save or position.batch == len(batches):
-                _read_losses(training, batches, unread)
-                bar.set_postfix(loss=f"{position.loss_sum / max(position.seen, 1):.3f}", refresh=False)
             position.seconds = seconds_before + now - begun
-            if to_save:
-                save(training)
-                saved = now
-                done = f"after {position.batch} of {len(batches)} steps"
-                stop_if_asked(training, f"in epoch {position.epoch}, {done}")
+            to_save = now - saved > 60 * settings.save_minutes
+            to_stop = alone and training.stop.received is not None
+            # The processes of a team read their sums, and so hear of a stop, after the same steps.
+            if len(unread) >= every or position.batch == len(batches) or (alone and (to_save or to_stop)):
+                to_stop |= _read_sums(training, batches, unread)
+                bar.set_postfix(loss=f"{position.loss_sum / max(position.seen, 1):.3f}", refresh=False)
+                if to_save or to_stop:
+                    save(training)
+                    saved = now
+                if to_stop:
+                    done = f"after {position.batch} of {len(batches)} steps"
+                    raise describe_stop(training, f"in epoch {position.epoch}, {done}")
 
 
 def _leave_out(
@@ -98,36 +103,54 @@ def _leave_out(
     return (levels, rows) if kept.all() else (levels[torch.from_numpy(kept).to(levels.device)], rows[kept])
 
 
-def take_step(
-    training: Training, levels: torch.Tensor, rows: np.ndarray, step: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """One step of the optimiser; returns the mean loss and the number of right answers, on the device."""
+def take_step(training: Training, levels: torch.Tensor, rows: np.ndarray, step: int) -> torch.Tensor:
+    """One step of the optimiser.
+
+    Parameters
+    ----------
+    levels : of this process's part of the batch
+    rows : of the whole batch
+
+    Returns
+    -------
+    float (3,), on the device: mean loss, number of right answers, and how many processes were asked to stop
+    """
     # Dropout is seeded by the step: a resumed run draws what an uninterrupted one would have.
     torch.manual_seed(draw_seed(training.settings.seed, step))
-    labels = torch.from_numpy(training.labels[rows]).to(training.device)
-    draws = training.augmenter.draw(step, len(rows))
+    team = training.team
+    labels = torch.from_numpy(training.labels[team.part(rows)]).to(training.device)
+    draws = training.augmenter.draw(step, len(rows), team)
+    set_batch(training.detector.network, len(rows))
     values = training.detector.normalise(training.augmenter.change_levels(levels, draws))
     values = training.augmenter.change_values(values, draws)
     with torch.autocast(training.device.type, dtype=torch.bfloat16, enabled=training.precision == torch.bfloat16):
-        logits = training.detector.network(values)
+        logits = training.network(values)
     logits = logits.float()
     loss = training.augmenter.loss(logits, labels, draws)
     training.optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    # The team takes the mean of the parts' gradients, so each counts by its samples.
+    (loss * (len(labels) * team.size / len(rows))).backward()
     training.optimiser.step()
     if training.judged is not training.detector:
         update_average(training.judged.network, training.detector.network, training.settings.ema, step)
-    return loss.detach(), (logits.argmax(1) == labels).sum()
+    stop = torch.full_like(loss, training.stop.received is not None)
+    return team.add(torch.stack([loss.detach() * (len(labels) / len(rows)), (logits.argmax(1) == labels).sum(), stop]))
 
 
-def _read_losses(
-    training: Training, batches: list[np.ndarray], unread: list[tuple[int, torch.Tensor, torch.Tensor]]
-) -> None:
-    """Add the losses of the last steps to the sums; a loss that is not finite ends the run."""
-    for number, loss, correct in unread:
-        value = loss.item()
-        if not math.isfinite(value):
-            raise describe_loss(training, value, f"step {number + 1}", batches[number])
-        training.position.loss_sum += value * len(batches[number])
-        training.position.correct += int(correct.item())
+def _read_sums(training: Training, batches: list[np.ndarray], unread: list[tuple[int, torch.Tensor]]) -> bool:
+    """Add the losses of the last steps to the sums; a loss that is not finite ends the run.
+
+    Returns
+    -------
+    whether a process of the team was asked to stop
+    """
+    to_stop = False
+    for number, sums in unread:
+        loss, correct, stop = sums.tolist()
+        if not math.isfinite(loss):
+            raise describe_loss(training, loss, f"step {number + 1}", batches[number])
+        training.position.loss_sum += loss * len(batches[number])
+        training.position.correct += round(correct)
+        to_stop |= stop > 0
     unread.clear()
+    return to_stop

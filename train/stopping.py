@@ -23,10 +23,14 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 class StopSignals:
     """While entered, the first Ctrl-C (or SIGTERM) only sets `received`; a second one stops at once.
 
+    With `repeated`, further ones change nothing: torchrun passes on what the terminal has sent to all, and ends
+    processes that take too long.
+
     Outside the main thread, where Python takes no handlers, signals are left as they are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, repeated: bool = False) -> None:
+        self._repeated = repeated
         self.received: int | None = None
         self._before: dict[int, object] = {}
 
@@ -41,6 +45,7 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        if self.received is None:
+            self.received = number
+        elif not self._repeated:
             raise KeyboardInterrupt
-        self.received = number

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from signal import SIGTERM
 
 import click
 import numpy as np
 import torch
+from torch import nn
 
-from data_cards.errors import UserError
 from pipeline.store import FeatureStore
 from train.augment import Augmenter
 from train.detector import Detector
@@ -15,6 +16,7 @@ from train.rows import Rows
 from train.settings import TrainSettings
 from train.state import Position, save_state
 from train.stopping import Stopped, StopSignals
+from train.team import Team
 from train.trouble import describe_bad_loss
 
 
@@ -28,7 +30,9 @@ class Training:
     labels: np.ndarray  # int64 (N,), of every row of the store
     device: torch.device
     precision: torch.dtype
+    team: Team
     detector: Detector  # that is trained
+    network: nn.Module  # its network, as it is called in a step: wrapped where the team is of several processes
     judged: Detector  # that is validated and kept: with averaged weights, or the very same
     augmenter: Augmenter
     optimiser: torch.optim.Optimizer
@@ -39,14 +43,20 @@ class Training:
 
 def save(training: Training) -> None:
     """Write the state that the run goes on from."""
+    if not training.team.leads:
+        return
     average = None if training.judged is training.detector else training.judged.network
     save_state(training.folder, training.position, training.detector.network, training.optimiser, average)
 
 
-def stop_if_asked(training: Training, when: str) -> None:
-    """Raise `Stopped` if a signal asked for it; the state must be saved."""
-    if training.stop.received is not None:
-        raise Stopped(training.folder, when, training.stop.received)
+def is_to_stop(training: Training) -> bool:
+    """Whether a process of the team was asked to stop."""
+    return any(signal is not None for signal in training.team.gather(training.stop.received))
+
+
+def describe_stop(training: Training, when: str) -> BaseException:
+    """What ends a run that was asked to stop; the state must be saved."""
+    return training.team.tell(Stopped(training.folder, when, training.stop.received or SIGTERM))
 
 
 def note_skipped(training: Training, rows: np.ndarray) -> None:
@@ -58,7 +68,8 @@ def note_skipped(training: Training, rows: np.ndarray) -> None:
     training.position.skipped = sorted([*training.position.skipped, *new])
 
 
-def describe_loss(training: Training, value: float, where: str, rows: np.ndarray) -> UserError:
+def describe_loss(training: Training, value: float, where: str, rows: np.ndarray) -> BaseException:
     """The error for a loss that is not finite; `rows` are those of the batch, none for a validation."""
     where = f"epoch {training.position.epoch}, {where}"
-    return describe_bad_loss(training.folder, training.settings, value, where, training.store, rows)
+    error = describe_bad_loss(training.folder, training.settings, value, where, training.store, rows)
+    return training.team.tell(error)
