@@ -50,7 +50,7 @@ function showScale(answer) {
 
 function showChecks(answer) {
   const checks = Object.entries(answer.checks).map(([name, p]) => `after ${name} ${percent(p)}`);
-  const crops = answer.crops > 1 ? ` Judged on ${answer.crops} crops.` : "";
+  const crops = answer.crops > 1 ? ` Judged on ${answer.crops} crops; what decided is shown for the middle one.` : "";
   if (!checks.length && !crops) return null;
   const text = checks.length ? `The same picture ${checks.join(", ")} (the strokes below the scale).` : "";
   return make("p", { class: "soft" }, `${text}${crops}`.trim());
