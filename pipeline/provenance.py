@@ -52,7 +52,8 @@ def write_provenance(group: zarr.Group, data: bytes) -> None:
         attributes={"description": "the pictures, in the order of their rows, as gzipped JSON lines"},
         overwrite=True,
     )
-    array[:] = np.frombuffer(data, dtype=np.uint8)
+    for start in range(0, len(data), _CHUNK):  # all at once, Zarr would hold them all twice
+        array[start : start + _CHUNK] = np.frombuffer(data[start : start + _CHUNK], dtype=np.uint8)
 
 
 def read_provenance(group: zarr.Group) -> PictureTable:
