@@ -19,7 +19,6 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from data_cards.errors import UserError
-from data_cards.hashes import group_near_duplicates
 from pipeline.provenance import ARRAY, read_provenance
 from pipeline.store import CLASS_NAMES, COLUMNS, FeatureStore, open_store
 
@@ -166,6 +165,8 @@ def _number_groups(parts: Sequence[FeatureStore], pictures: np.ndarray) -> np.nd
     _, first, same = np.unique(pictures, return_index=True, return_inverse=True)
     pairs = [np.stack([groups, groups[first[same]]])]
     if all(ARRAY in part.group for part in parts):
+        from data_cards.hashes import group_near_duplicates  # loads transforms, which training has no other use for
+
         tables = [read_provenance(part.group) for part in parts]
         alike = group_near_duplicates(np.concatenate([table.phashes for table in tables]))
         # The group of each picture in these tables, -1 where it has no row.
