@@ -19,7 +19,6 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from data_cards.errors import UserError
-from pipeline.provenance import ARRAY, read_provenance
 from pipeline.store import CLASS_NAMES, COLUMNS, FeatureStore, open_store
 
 LEFT_OUT = "left out"  # the split of rows that are near-duplicates of another store's held-out pictures
@@ -161,12 +160,14 @@ def _number_pictures(parts: Sequence[FeatureStore], sha256: np.ndarray, of_store
 
 def _number_groups(parts: Sequence[FeatureStore], pictures: np.ndarray) -> np.ndarray:
     """int64 (N,): numbers of the groups; two groups with a picture, or a near-duplicate, in common are one."""
+    # Here, because they load transforms, which a run on one store has no use for.
+    from data_cards.hashes import group_near_duplicates
+    from pipeline.provenance import ARRAY, read_provenance
+
     groups = _number_on([part.columns["group"] for part in parts])
     _, first, same = np.unique(pictures, return_index=True, return_inverse=True)
     pairs = [np.stack([groups, groups[first[same]]])]
     if all(ARRAY in part.group for part in parts):
-        from data_cards.hashes import group_near_duplicates  # loads transforms, which training has no other use for
-
         tables = [read_provenance(part.group) for part in parts]
         alike = group_near_duplicates(np.concatenate([table.phashes for table in tables]))
         # The group of each picture in these tables, -1 where it has no row.
