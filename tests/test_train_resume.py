@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from make_store import make_store
@@ -135,6 +136,37 @@ main()
     assert (state["epoch"], state["batch"]) == (2, 1)
     resume(path)
     assert_same_run(path, uninterrupted)
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_at_any_moment(store, tmp_path):
+    # Whatever the process is at when it dies: reading, a step, validating, drawing, or writing any of its files.
+    settings = {**SMALL, "epochs": 4, "patience": 0}
+    train(TrainSettings(store=str(store), run=str(tmp_path / "whole"), **settings))
+    begin = ["--store", str(store), "--epochs", "4", "--patience", "0", "--batch-size", "8", "--device", "cpu",
+             "--precision", "float32", "--network", "small"]  # fmt: skip
+    command = [sys.executable, "-m", "train", "run", "--run", str(tmp_path / "run"), "--save-minutes", "0"]
+    rng, moments = np.random.default_rng(5), set()
+    for _ in range(40):
+        arguments = ["--resume"] if (tmp_path / "run" / "settings.json").exists() else begin
+        process = subprocess.Popen(
+            [*command, *arguments, "--threads", str(rng.integers(1, 6))],
+            stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=Path(__file__).parents[1],
+        )  # fmt: skip
+        line = process.stderr.readline()
+        assert "small on cpu" in line or "finished already" in line, line
+        try:
+            told = process.communicate(timeout=rng.uniform(0.3, 2.5))[1]
+            assert process.returncode == 0, told
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        if (tmp_path / "run" / "state.pt").exists():
+            state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)["position"]
+            moments.add((state["epoch"], state["batch"]))
+    assert len(moments) >= 3, "it was killed too seldom to prove a thing"
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
 def test_a_run_without_a_state_begins_anew(uninterrupted, store, tmp_path):

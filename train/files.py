@@ -9,10 +9,12 @@ from pathlib import Path
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary name to write to; the file takes its own name only if the block ends well."""
+    """A temporary name to write to; the file takes its own name only if the block ends well, and is on the disk."""
     temporary = path.with_name(path.name + ".partial")
     try:
         yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())  # else a power failure may leave the name with nothing in it
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
