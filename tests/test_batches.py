@@ -14,6 +14,7 @@ from pipeline.mirror import fill_mirror_images
 from pipeline.sharding import chunk_codecs
 from pipeline.store import KINDS, open_store
 from train.batches import move_batches, read_batches
+from train.packed import PackedBatch
 from train.shards import open_shards
 
 
@@ -198,3 +199,52 @@ def test_damage_names_the_row_and_the_picture(tmp_path):
     assert len(next(reading)) == 2
     with pytest.raises(StoreError, match=r"features\.zarr: row 4 \(train/real/source-0/004\.jpg\) cannot be read"):
         next(reading)
+
+
+# --- packed batches: half the bytes to the device, the same levels there
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float16"])
+@pytest.mark.parametrize("size", [16, 17])
+@pytest.mark.parametrize("kinds", [KINDS, ("dct", "phase")])
+def test_packed_batches_hold_half_and_give_the_same_levels(store, tmp_path, dtype, size, kinds):
+    built, _ = write_features(store, tmp_path, packing="mirror", dtype=dtype, size=size, rows=14)
+    rows = [np.array([10, 0, 3]), np.array([7, 7])]
+    plain = [batch.clone() for batch in read_batches(built, rows, kinds=kinds)]
+    for batch, wanted in zip(read_batches(built, rows, threads=2, packed=True, kinds=kinds), plain, strict=True):
+        assert isinstance(batch, PackedBatch)
+        held = sum(values.nbytes for values in batch.values)
+        assert held < (0.72 if len(kinds) == 3 else 0.8) * wanted.nbytes  # two of three, one of two kinds are halves
+        levels = batch.to(torch.device("cpu"))
+        assert levels.dtype == wanted.dtype
+        assert levels.numpy().tobytes() == wanted.numpy().tobytes()
+
+
+def test_packed_batches_take_chunks_that_are_not_as_the_others(store, tmp_path):
+    built, samples = write_features(store, tmp_path, packing="mirror", rows=14)
+    samples[9, :3, 2, 3] += 1  # no mirror image any more
+    samples[10, 3:6] = 0  # both even and odd
+    samples[11, 6:] = 7  # mirrored, which other DCT planes are not
+    built.features[...] = samples
+    rows = [np.arange(8), np.array([9, 10, 11, 8]), np.array([0, 1, 2, 3]), np.array([11])]
+    reading = read_batches(built, rows, packed=True, ahead=0)  # one buffer, used again
+    for batch, wanted in zip(reading, rows, strict=True):
+        assert batch.to(torch.device("cpu")).numpy().tobytes() == samples[wanted].tobytes()
+
+
+def test_a_store_that_is_not_packed_is_read_as_it_is(store):
+    (batch,) = read_batches(store, [np.array([5, 9])], packed=True)
+    np.testing.assert_array_equal(batch.numpy(), store.features[:][[5, 9]])
+
+
+def test_damage_to_a_packed_chunk_is_skipped(store, tmp_path):
+    built, samples = write_features(store, tmp_path, packing="mirror")
+    shard = tmp_path / "features" / "c" / "0" / "0" / "0" / "0"
+    data = bytearray(shard.read_bytes())
+    index = np.frombuffer(bytes(data[-4 - 16 * 12 : -4]), "<u8").reshape(4, 3, 2)
+    data[int(index[2, 0].sum()) - 20] ^= 1
+    shard.write_bytes(data)
+    skipped = set()
+    first, _ = read_batches(built, [np.array([2, 1]), np.array([3])], packed=True, skipped=skipped, ahead=5)
+    assert skipped == {2}
+    assert first.to(torch.device("cpu"))[1].numpy().tobytes() == samples[1].tobytes()

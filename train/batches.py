@@ -8,19 +8,20 @@ thread comes up in the loop, at the batch that it belongs to. Local stores are r
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import torch
 
 from data_cards.errors import StoreError
+from pipeline.packing import WHOLE
 from pipeline.store import KINDS, FeatureStore
+from train.packed import PackedBatch, make_packed_batch
 from train.shards import open_shards
 
+_LOOKED_AT = 8  # rows that tell which kinds of planes are mirrored
 _DTYPES = {"uint8": torch.uint8, "float16": torch.float16}  # that a store's features may have
-
-_ReadRow = Callable[[int, np.ndarray], None]  # reads a row into a target (planes, H, W)
 
 
 def read_batches(
@@ -30,9 +31,10 @@ def read_batches(
     threads: int = 4,
     ahead: int = 2,
     pinned: bool = False,
+    packed: bool = False,
     kinds: Sequence[str] = KINDS,
     skipped: set[int] | None = None,
-) -> Iterator[torch.Tensor]:
+) -> Iterator[torch.Tensor | PackedBatch]:
     """Read batches of rows, in order.
 
     Parameters
@@ -41,13 +43,14 @@ def read_batches(
     threads : that read
     ahead : batches that are read while the caller works on one
     pinned : put the buffers into page-locked memory, from which a GPU copies faster
+    packed : leave mirrored planes packed, where the store holds them so; `PackedBatch.to` gives the levels
     kinds : of planes that are read, in this order; the others' bytes stay on the disk
     skipped : takes up the rows that cannot be read, whose places then hold nothing of meaning; None: they end it
 
     Yields
     ------
-    tensor (B, 3 * kinds, H, W) on the CPU, of the store's data type. It is a reused buffer: it holds this batch
-    until the next one is asked for.
+    tensor (B, 3 * kinds, H, W) on the CPU, of the store's data type, or a `PackedBatch` of it. It is a reused
+    buffer: it holds this batch until the next one is asked for.
 
     Raises
     ------
@@ -55,19 +58,19 @@ def read_batches(
     """
     if not batches:
         return
-    wanted = [KINDS.index(kind) for kind in kinds]
-    readers = {part.path: _choose_reader(part, wanted) for part in store.parts}
-    shape = (max(map(len, batches)), 3 * len(kinds), *store.features.shape[2:])
-    dtype = _DTYPES[store.features.dtype.name]
+    reader = _Reader(store, [KINDS.index(kind) for kind in kinds])
+    size = max(map(len, batches))
     count = min(ahead + 1, len(batches))
-    buffers = [torch.empty(shape, dtype=dtype, pin_memory=pinned) for _ in range(count)]
+    if packed and reader.is_packed:
+        mirrored = reader.find_mirrored(batches[0])
+        buffers = [reader.make_packed(size, mirrored, pinned) for _ in range(count)]
+    else:
+        buffers = [reader.make_plain(size, pinned) for _ in range(count)]
     pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
 
     def start(number: int) -> list[Future]:
-        target = buffers[number % count].numpy()
-        return [
-            pool.submit(_read_row, readers, store, int(row), target[place]) for place, row in enumerate(batches[number])
-        ]
+        buffer = buffers[number % count]
+        return [pool.submit(reader.read, int(row), buffer, place) for place, row in enumerate(batches[number])]
 
     try:
         reading = deque(start(number) for number in range(count - 1))
@@ -82,12 +85,13 @@ def read_batches(
                     if skipped is None:
                         raise
                     skipped.add(bad.row)
-            yield buffers[number % count][: len(rows)]
+            buffer = buffers[number % count]
+            yield buffer.first(len(rows)) if isinstance(buffer, PackedBatch) else buffer[: len(rows)]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def move_batches(batches: Iterator[torch.Tensor], device: torch.device) -> Iterator[torch.Tensor]:
+def move_batches(batches: Iterator[torch.Tensor | PackedBatch], device: torch.device) -> Iterator[torch.Tensor]:
     """The same batches on `device`; on a CUDA device the copy runs beside the computation.
 
     A batch is valid until the next one is asked for.
@@ -128,33 +132,77 @@ class _BadRowError(StoreError):
         self.row = row
 
 
-def _choose_reader(store: FeatureStore, kinds: list[int]) -> _ReadRow:
-    shards = open_shards(store)
-    if shards is not None:
-        shards.check_all_there()
-        return lambda row, target: shards.read(row, kinds, target)
-    _check_all_there(store)
-    whole = kinds == list(range(len(KINDS)))
+class _Reader:
+    """Reads rows of a store, or of several as one; threads may share it.
 
-    def read(row: int, target: np.ndarray) -> None:
-        # Basic indexing of one row: for Zarr much faster than a batch of rows at once.
-        if whole:
-            target[...] = store.features[row]
+    Parameters
+    ----------
+    kinds : numbers of the kinds of planes that are read
+    """
+
+    def __init__(self, store: FeatureStore, kinds: list[int]):
+        self._store = store
+        self._kinds = kinds
+        self._shards = {part.path: open_shards(part) for part in store.parts}
+        for part in store.parts:
+            shards = self._shards[part.path]
+            shards.check_all_there() if shards is not None else _check_all_there(part)
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether all of the store holds the halves of mirrored planes, and they can be read as they are."""
+        return all(shards is not None and shards.packed for shards in self._shards.values())
+
+    def find_mirrored(self, rows: np.ndarray) -> list[bool]:
+        """Which kinds are mirrored, as a few rows tell; where they cannot be read, none."""
+        try:
+            chunks = [list(self._read_packed(int(row))) for row in rows[:_LOOKED_AT]]
+        except Exception:  # told of when the row's turn comes
+            return [False] * len(self._kinds)
+        return [all(chunk[0] != WHOLE for chunk in of_kind) for of_kind in zip(*chunks, strict=True)]
+
+    def make_plain(self, count: int, pinned: bool) -> torch.Tensor:
+        """A buffer for so many rows."""
+        shape = (count, 3 * len(self._kinds), *self._store.features.shape[2:])
+        return torch.empty(shape, dtype=self._dtype, pin_memory=pinned)
+
+    def make_packed(self, count: int, mirrored: list[bool], pinned: bool) -> PackedBatch:
+        """A buffer for so many rows as they are packed."""
+        return make_packed_batch(count, (3, *self._store.features.shape[2:]), self._dtype, mirrored, pinned)
+
+    def read(self, row: int, buffer: torch.Tensor | PackedBatch, place: int) -> None:
+        """Read a row into its place; raises `_BadRowError`."""
+        try:
+            if isinstance(buffer, PackedBatch):
+                for kind, chunk in enumerate(self._read_packed(row)):
+                    buffer.put(place, kind, chunk)
+            else:
+                self._read_plain(row, buffer[place].numpy())
+        except Exception as error:  # codecs and stores raise many kinds
+            part, own = self._store.locate(row)
+            image = part.columns["image"][own]
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise _BadRowError(
+                f"{part.path}: row {own} ({image}) cannot be read ({reason}); the store is damaged, build it again",
+                row,
+            ) from error
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return _DTYPES[self._store.features.dtype.name]
+
+    def _read_packed(self, row: int) -> Iterator[np.ndarray]:
+        part, own = self._store.locate(row)
+        return self._shards[part.path].read_packed(own, self._kinds)
+
+    def _read_plain(self, row: int, target: np.ndarray) -> None:
+        part, own = self._store.locate(row)
+        shards = self._shards[part.path]
+        if shards is not None:
+            shards.read(own, self._kinds, target)
+        elif self._kinds == list(range(len(KINDS))):
+            # Basic indexing of one row: for Zarr much faster than a batch of rows at once.
+            target[...] = part.features[own]
         else:
-            for place, kind in enumerate(kinds):
-                target[3 * place : 3 * place + 3] = store.features[row, 3 * kind : 3 * kind + 3]
-
-    return read
-
-
-def _read_row(readers: dict[str, _ReadRow], store: FeatureStore, row: int, target: np.ndarray) -> None:
-    part, own = store.locate(row)
-    try:
-        readers[part.path](own, target)
-    except Exception as error:  # codecs and stores raise many kinds
-        image = part.columns["image"][own]
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise _BadRowError(
-            f"{part.path}: row {own} ({image}) cannot be read ({reason}); the store is damaged, build it again",
-            row,
-        ) from error
+            for place, kind in enumerate(self._kinds):
+                target[3 * place : 3 * place + 3] = part.features[own, 3 * kind : 3 * kind + 3]

@@ -49,8 +49,9 @@ def iterate_logits(
     """
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     device = detector.device
+    on_gpu = device.type == "cuda"
     reading = read_batches(
-        store, batches, threads=threads, pinned=device.type == "cuda", kinds=detector.kinds, skipped=skipped
+        store, batches, threads=threads, pinned=on_gpu, packed=on_gpu, kinds=detector.kinds, skipped=skipped
     )
     with closing(reading):
         for levels in move_batches(reading, device):

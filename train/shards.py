@@ -8,10 +8,11 @@ writes are read so; `open_shards` says None for others, and for stores that are 
 Format: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
 """
 
+import math
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import google_crc32c
@@ -38,12 +39,12 @@ class _Shard:
 
 
 class Shards:
-    """The shard files of a store's features; threads may share it."""
+    """The shard files of a store's features; threads may share it. `packed`: whether halves are stored."""
 
     def __init__(self, store: FeatureStore, packed: bool):
         features = store.features
         self._path = store.path
-        self._packed = packed
+        self.packed = packed
         self._dtype = features.dtype
         self._rows_a_shard = features.shards[0]
         self._chunk = features.chunks[1:]
@@ -67,13 +68,26 @@ class Shards:
         ------
         ValueError, OSError, RuntimeError : the file is damaged or gone, or was changed since its index was read
         """
+        for number, data in enumerate(self._read_chunks(row, kinds)):
+            first = _PLANES_A_KIND * number
+            self._decode(data, target[first : first + _PLANES_A_KIND])
+
+    def read_packed(self, row: int, kinds: Sequence[int]) -> Iterator[np.ndarray]:
+        """Kinds of planes of a row as `pipeline.packing.pack` made them, uint8 (bytes,); raises as `read`."""
+        whole = math.prod(self._chunk) * self._dtype.itemsize
+        for data in self._read_chunks(row, kinds):
+            if not 1 < _decoded_size(data) <= whole + 1:  # before memory is asked for
+                raise ValueError(f"a chunk of {_decoded_size(data)} bytes, expected at most {whole + 1}")
+            yield np.frombuffer(self._decoder().decode(data), dtype=np.uint8)
+
+    def _read_chunks(self, row: int, kinds: Sequence[int]) -> Iterator[bytes]:
         shard, place = divmod(row, self._rows_a_shard)
         descriptor = os.open(self._file(shard), os.O_RDONLY)
         try:
             known = self._open(shard, descriptor)
-            for chunk, first in zip(kinds, range(0, len(target), _PLANES_A_KIND), strict=True):
+            for chunk in kinds:
                 offset, length = map(int, known.index[place, chunk])
-                self._decode(_read(descriptor, offset, length), target[first : first + _PLANES_A_KIND])
+                yield _read(descriptor, offset, length)
         finally:
             os.close(descriptor)
 
@@ -97,7 +111,7 @@ class Shards:
 
     def _decode(self, data: bytes, target: np.ndarray) -> None:
         size = _decoded_size(data)  # before memory is asked for
-        if self._packed and size <= target.nbytes + 1:
+        if self.packed and size <= target.nbytes + 1:
             unpack(np.frombuffer(self._decoder().decode(data), dtype=np.uint8), self._chunk, self._dtype, out=target)
         elif size == target.nbytes:
             self._decoder().decode(data, target)

@@ -51,6 +51,7 @@ def train_epoch(training: Training, batches: list[np.ndarray]) -> None:
         [training.team.part(rows) for rows in batches[position.batch :]],
         threads=settings.threads,
         pinned=training.device.type == "cuda",
+        packed=training.device.type == "cuda",
         kinds=settings.kinds,
         skipped=skipped,
     )
