@@ -12,6 +12,7 @@ from data_cards.errors import UserError
 from eval.report import make_report
 from eval.score import find_rows
 from pipeline.store import open_store
+from train import steps
 from train.cli import cli
 from train.predict import predict_probabilities, score_rows
 from train.rows import choose_rows
@@ -149,3 +150,20 @@ def test_sources_that_cannot_be_held_out(path, tmp_path):
     assert call(path, tmp_path / "run").exit_code == 0
     with pytest.raises(UserError, match="left no source out"):
         find_rows(open_run(tmp_path / "run"), open_store(path), "held-out")
+
+
+@pytest.mark.parametrize("file", ["zarr.json", "features/c/1/0/0/0"])
+def test_a_store_that_changes_under_the_run_is_noticed(tmp_path, monkeypatch, file):
+    path = make_store(tmp_path / "features.zarr")
+    take_step = steps.take_step
+
+    def take_and_touch(training, levels, rows, step):
+        (path / file).write_bytes((path / file).read_bytes() + b" ")
+        return take_step(training, levels, rows, step)
+
+    monkeypatch.setattr(steps, "take_step", take_and_touch)
+    result = call(path, tmp_path / "run")
+    assert result.exit_code == 3
+    assert "features.zarr" in result.stderr
+    assert "changed while" in result.stderr
+    assert not (tmp_path / "run" / "best.safetensors").exists()

@@ -41,7 +41,7 @@ def uninterrupted(tmp_path_factory, store) -> Path:
 def assert_same_run(path: Path, other: Path) -> None:
     for name in ("last.safetensors", "best.safetensors"):
         assert (path / name).read_bytes() == (other / name).read_bytes(), name
-    histories = [[{**row, "seconds": 0} for row in open_run(run).history] for run in (path, other)]
+    histories = [[{**row, "seconds": 0, "waited": 0} for row in open_run(run).history] for run in (path, other)]
     assert histories[0] == histories[1]
 
 

@@ -122,6 +122,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
     rows = [
         *([["samples skipped", summary.skipped]] if summary.skipped else []),
         ["epochs", f"{summary.epochs} ({summary.ended})"],
+        ["waited for data", f"{summary.waited:.1%} of the time"],
         ["best epoch", summary.best_epoch],
         ["validation loss", f"{summary.val_loss:.4f}"],
         ["validation accuracy", f"{summary.val_accuracy:.1%}"],

@@ -1,4 +1,7 @@
-"""What each epoch of a run came to, as CSV in its folder."""
+"""What each epoch of a run came to, as CSV in its folder.
+
+Losses in nats, accuracies 0 to 1; `waited` is the share of `seconds` in which steps waited for data.
+"""
 
 import csv
 import io
@@ -9,7 +12,7 @@ from train.settings import TrainSettings
 
 HISTORY = "history.csv"
 HISTORY_COLUMNS = (
-    "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds"
+    "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds", "waited"
 )  # fmt: skip
 
 
@@ -20,6 +23,12 @@ def tell_end(epochs: int, best_epoch: int, settings: TrainSettings) -> str:
     if 0 < settings.patience <= epochs - best_epoch:
         return f"validation loss no better for {settings.patience} epochs"
     return ""
+
+
+def share_waited(history: list[dict]) -> float:
+    """Share of a run's time in which its steps waited for data, 0 to 1."""
+    seconds = sum(row["seconds"] for row in history)
+    return sum(row["seconds"] * row["waited"] for row in history) / seconds if seconds else 0.0
 
 
 def write_history(folder: Path, history: list[dict]) -> None:

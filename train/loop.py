@@ -25,6 +25,7 @@ from train.detector import build_detector
 from train.device import pick_device, pick_precision
 from train.epoch import run_epoch
 from train.events import can_write_events
+from train.history import share_waited
 from train.optimise import make_optimiser
 from train.rows import choose_rows
 from train.run_folder import STATE, create_run, read_run
@@ -34,6 +35,7 @@ from train.stopping import Stopped, StopSignals
 from train.team import Team, check_settings, join_team, tell_of_lost_process
 from train.training import Training
 from train.trouble import tell_of_memory
+from train.watch import StoreWatch
 from train.weights import load_imagenet_weights
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
@@ -52,6 +54,7 @@ class Summary:
     calibration : how its logits are read
     skipped : samples that could not be read and were left out
     ended : why the run ended
+    waited : share of the time in which steps waited for data, 0 to 1
     device, processes, precision : that it was trained with last
     """
 
@@ -63,6 +66,7 @@ class Summary:
     calibration: Calibration
     skipped: int
     ended: str
+    waited: float
     device: str
     processes: int
     precision: str
@@ -143,6 +147,7 @@ def _prepare(settings: TrainSettings, stop: StopSignals, team: Team) -> Training
     return Training(
         settings=settings,
         store=store,
+        watch=StoreWatch(store),
         rows=rows,
         labels=store.columns["label"].astype(np.int64),
         device=device,
@@ -198,6 +203,7 @@ def _run(training: Training) -> Summary:
         calibration=best.calibration,
         skipped=len(position.skipped),
         ended=position.ended,
+        waited=share_waited(position.history),
         device=training.device.type,
         processes=training.team.size,
         precision=str(training.precision).removeprefix("torch."),

@@ -27,7 +27,7 @@ class Position:
     epoch : the epoch that is being trained, from 1
     batch : batches of it that are done
     loss_sum, correct, seen : over the samples of those batches
-    seconds : spent in this epoch
+    seconds, waited : spent in this epoch, and of these waiting for data
     history : one dict a finished epoch
     best_epoch, best_loss : lowest validation loss so far; 0 and infinity before the first epoch
     skipped : rows that could not be read so far, ascending
@@ -40,6 +40,7 @@ class Position:
     correct: int = 0
     seen: int = 0
     seconds: float = 0.0
+    waited: float = 0.0
     history: list[dict] = field(default_factory=list)
     best_epoch: int = 0
     best_loss: float = float("inf")
@@ -49,7 +50,7 @@ class Position:
     def begin_next_epoch(self) -> None:
         """Count on to the next epoch, with its sums at zero."""
         self.epoch += 1
-        self.batch, self.loss_sum, self.correct, self.seen, self.seconds = 0, 0.0, 0, 0, 0.0
+        self.batch, self.loss_sum, self.correct, self.seen, self.seconds, self.waited = 0, 0.0, 0, 0, 0.0, 0.0
 
 
 def save_state(

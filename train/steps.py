@@ -6,6 +6,7 @@ in its `Position`, the weights and the optimiser: the epoch may be stopped after
 
 import math
 import time
+from collections.abc import Iterator
 from contextlib import closing
 
 import click
@@ -17,6 +18,7 @@ from train.average import update_average
 from train.batches import move_batches, read_batches
 from train.optimise import learning_rate, set_learning_rate
 from train.order import draw_epoch, draw_seed, measure_mixing, split_batches
+from train.state import Position
 from train.team import set_batch
 from train.training import Training, describe_loss, describe_stop, note_skipped, save
 
@@ -65,7 +67,7 @@ def train_epoch(training: Training, batches: list[np.ndarray]) -> None:
     bar.n = bar.initial = position.seen  # of a resumed epoch, for a true rate
     training.detector.train()
     with bar, closing(reading):
-        for levels in move_batches(reading, training.device):
+        for levels in _time_waiting(position, move_batches(reading, training.device)):
             rows = batches[position.batch]
             if alone:  # the others would have to hear of it
                 levels, rows = _leave_out(training, levels, rows, skipped)
@@ -91,6 +93,20 @@ def train_epoch(training: Training, batches: list[np.ndarray]) -> None:
                 if to_stop:
                     done = f"after {position.batch} of {len(batches)} steps"
                     raise describe_stop(training, f"in epoch {position.epoch}, {done}")
+
+
+def _time_waiting(position: Position, batches: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """The same batches; the time that they are waited for is added up.
+
+    A GPU that still has steps to compute meanwhile does not wait itself, so for it this is the most.
+    """
+    while True:
+        begun = time.monotonic()
+        batch = next(batches, None)
+        position.waited += time.monotonic() - begun
+        if batch is None:
+            return
+        yield batch
 
 
 def _leave_out(

@@ -18,6 +18,7 @@ from train.state import Position, save_state
 from train.stopping import Stopped, StopSignals
 from train.team import Team
 from train.trouble import describe_bad_loss
+from train.watch import StoreWatch
 
 
 @dataclass
@@ -26,6 +27,7 @@ class Training:
 
     settings: TrainSettings
     store: FeatureStore
+    watch: StoreWatch
     rows: Rows
     labels: np.ndarray  # int64 (N,), of every row of the store
     device: torch.device
