@@ -280,6 +280,13 @@ def test_no_runs(tmp_path):
             newest_run(folder)
 
 
+def test_a_run_of_an_older_version_is_named(tmp_path):
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "settings.json").write_text('{"run_version": 1}')
+    with pytest.raises(UserError, match=r"old: a run of version 1, this program reads .*; train it again"):
+        newest_run(tmp_path)
+
+
 def copy_run(run, to: Path) -> Path:
     to.mkdir()
     for name in ("settings.json", "history.csv", "best.safetensors"):

@@ -8,7 +8,6 @@ A run counts as usable once it has `best.safetensors`, after its first epoch.
 """
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,10 +95,12 @@ def newest_run(folder: Path = RUNS, usable: bool = True) -> Path:
     ------
     UserError : there is none
     """
-    found = []
+    found, unreadable = [], None
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        with suppress(UserError):  # no run, or a damaged one, which may not hide the others
+        try:
             found.append((read_run(path).created, path))
+        except UserError as error:  # no run, or a damaged or older one, which may not hide the others
+            unreadable = error if (path / SETTINGS).exists() else unreadable
     ready = [(created, path) for created, path in found if not usable or weights_file(path, BEST).exists()]
     if not ready:
         if found:
@@ -107,7 +108,7 @@ def newest_run(folder: Path = RUNS, usable: bool = True) -> Path:
                 f"{folder}: no run in it has finished an epoch yet; "
                 f"go on with `train run --resume --run {quote(str(max(found)[1]))}`"
             )
-        raise UserError(f"{folder}: no training run in it; make one with `train run`")
+        raise unreadable or UserError(f"{folder}: no training run in it; make one with `train run`")
     return max(ready)[1]
 
 
