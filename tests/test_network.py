@@ -134,6 +134,15 @@ def test_no_normalising_maps_the_levels_range():
     np.testing.assert_allclose(got[:, 4, 1, 1], [-1, 0, 127 / 128])
 
 
+def test_each_sample_by_its_own_range():
+    levels = torch.full((2, 9, 8, 8), 15, dtype=torch.uint8)
+    levels[0, :, 0, 0], levels[0, :, 0, 1], levels[0, :, 0, 2] = 10, 20, 30
+    detector = build_detector(TrainSettings(normalise="sample"), FeatureSettings(size=8))
+    values = detector.normalise(levels).numpy()
+    np.testing.assert_allclose(values[0, 4, 0, :4], [-1, 0, 1, -0.5])
+    np.testing.assert_allclose(values[1], -1)  # a plane without any range is not torn apart
+
+
 @pytest.mark.parametrize(("dtype", "angles"), [("uint8", [0, 64, 128, 224]), ("float16", [-128.0, 64.0, 127.5, -0.25])])
 def test_phase_as_cosine_and_sine(dtype, angles):
     blank = np.zeros((9, 8, 8), np.float32)

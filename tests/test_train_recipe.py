@@ -47,6 +47,7 @@ def run(store: Path, folder: Path, *arguments: str) -> dict:
         ("flips", "0.5"),
         ("normalise", "channel"),
         ("normalise", "none"),
+        ("normalise", "sample"),
         ("phase", "cos-sin"),
         ("stem", "strided"),
         ("network", "resnet18"),

@@ -65,7 +65,11 @@ def cli() -> None:
 @_setting("--band-masking", help="Hide a band of frequencies up to this share of all; 0: none.", metavar="SHARE")
 @_setting("--kind-dropout", help="Probability of each kind of planes to be hidden.", metavar="P")
 @_setting("--flips", help="Share of samples that are mirrored left to right.", metavar="SHARE")
-@_setting("--normalise", click.Choice(allowed.NORMALISE), "By the statistics of each frequency, each plane, or none.")
+@_setting(
+    "--normalise",
+    click.Choice(allowed.NORMALISE),
+    "Statistics of each frequency, of each plane, each sample's own range, or none.",
+)
 @_setting("--phase", click.Choice(allowed.PHASES), "Phase as it is stored, or as its cosine and sine.")
 @_setting("--network", click.Choice(allowed.NETWORKS), "A ResNet, or a small network with 0.3 million parameters.")
 @_setting("--stem", click.Choice(allowed.STEMS), "auto: plain, which keeps small planes' sides, up to 64 bins.")

@@ -29,6 +29,7 @@ class Detector(nn.Module):
     kinds : of planes that it is fed, in the store's order
     stem : "auto", "strided" or "plain"
     phase : "raw" levels, or "cos-sin" of them, which are two planes for one
+    own_range : stretch each plane of each sample to its own range
 
     Attributes
     ----------
@@ -46,6 +47,7 @@ class Detector(nn.Module):
         kinds: Sequence[str] = KINDS,
         stem: str = "auto",
         phase: str = "raw",
+        own_range: bool = False,
     ):
         super().__init__()
         self.kinds = tuple(kinds)
@@ -53,7 +55,8 @@ class Detector(nn.Module):
         waves = phase == "cos-sin" and "phase" in kinds
         self.inputs = tuple(kind for kind in kinds for _ in range(6 if waves and kind == "phase" else 3))
         first = 3 * self.kinds.index("phase") if waves else 0
-        self.normalise = Normaliser(mean[self.planes], std[self.planes], (first, first + 2) if waves else None)
+        angles = (first, first + 2) if waves else None
+        self.normalise = Normaliser(mean[self.planes], std[self.planes], angles, own_range)
         self.network = ResNet(
             network, channels=len(self.inputs), classes=2, dropout=dropout, stem=choose_stem(stem, mean.shape[-1])
         )
@@ -103,4 +106,5 @@ def build_detector(
     # ImageNet's weights are those of the strided stem.
     stem = "strided" if settings.stem == "auto" and settings.weights is not None else settings.stem
     mean, std = choose_statistics(mean, std, settings.normalise)
-    return Detector(mean, std, settings.network, settings.dropout, settings.kinds, stem, settings.phase)
+    own_range = settings.normalise == "sample"
+    return Detector(mean, std, settings.network, settings.dropout, settings.kinds, stem, settings.phase, own_range)

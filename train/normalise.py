@@ -21,11 +21,12 @@ def choose_statistics(mean: np.ndarray, std: np.ndarray, normalise: str) -> tupl
     ----------
     mean, std : float32 (C, H, W), in levels
     normalise : "frequency", as they are; "channel", one mean and deviation over all of a plane's values, by the
-        law of total variance; "none", the levels' range 0..256 as -1..1 whatever the store holds
+        law of total variance; "none", the levels' range 0..256 as -1..1 whatever the store holds; "sample", as
+        none: the normaliser takes each sample's own range
     """
     if normalise == "frequency":
         return mean, std
-    if normalise == "none":
+    if normalise in ("none", "sample"):
         return np.full_like(mean, 128), np.full_like(std, 128)
     whole = mean.mean(axis=(1, 2), dtype=np.float64, keepdims=True)
     variance = (std.astype(np.float64) ** 2 + (mean - whole) ** 2).mean(axis=(1, 2), keepdims=True)
@@ -41,6 +42,7 @@ class Normaliser(nn.Module):
     Parameters
     ----------
     mean, std : float32 (C, H, W), in levels 0..255; deviations below one level count as one
+    own_range : stretch each plane of each sample to its own range, least to greatest value as -1..1, instead
     angles : first and last of the planes that are cosine and sine of angles (level k is 2 pi k / 256) instead; the
         cosines stand in these planes' place, with the sines behind them
     """
@@ -50,9 +52,11 @@ class Normaliser(nn.Module):
         mean: np.ndarray | torch.Tensor,
         std: np.ndarray | torch.Tensor,
         angles: tuple[int, int] | None = None,
+        own_range: bool = False,
     ):
         super().__init__()
         self.angles = angles
+        self.own_range = own_range
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).clone())
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).clone())
 
@@ -62,7 +66,12 @@ class Normaliser(nn.Module):
                 f"features are {levels.dtype} {tuple(levels.shape)}, expected torch.uint8 or torch.float16 "
                 f"(batch, {', '.join(map(str, self.mean.shape))}) as this detector was trained on"
             )
-        values = (levels.float() - self.mean) / self.std.clamp_min(LEAST_DEVIATION)
+        values = levels.float()
+        if self.own_range:
+            least, greatest = values.amin(dim=(2, 3), keepdim=True), values.amax(dim=(2, 3), keepdim=True)
+            values = 2 * (values - least) / (greatest - least).clamp_min(LEAST_DEVIATION) - 1
+        else:
+            values = (values - self.mean) / self.std.clamp_min(LEAST_DEVIATION)
         if self.angles is not None:
             first, last = self.angles
             angle = levels[:, first : last + 1].float() * (2 * math.pi / 256)

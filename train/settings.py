@@ -10,7 +10,7 @@ from pipeline.store import KINDS
 
 NETWORKS = ("resnet18", "resnet34", "resnet50", "small")
 STEMS = ("auto", "strided", "plain")
-NORMALISE = ("frequency", "channel", "none")
+NORMALISE = ("frequency", "channel", "sample", "none")
 PHASES = ("raw", "cos-sin")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bf16")
@@ -51,7 +51,8 @@ class TrainSettings:
     band_masking : widest band of radial frequency that is hidden, as a share of all frequencies; 0 hides none
     kind_dropout : probability of each kind of planes to be hidden from a sample, never all of them
     flips : share of samples whose planes become those of the mirrored picture
-    normalise : mean and deviation of each "frequency", of each "channel", or "none"
+    normalise : by mean and deviation of each "frequency" or of each "channel", by the own range of each "sample", or
+        "none"
     phase : "raw" levels, or "cos-sin" of the angle
     network : "resnet18", "resnet34", "resnet50", or "small" with 0.3 million parameters
     stem : "strided", "plain" for small planes, or "auto" by the planes' side
