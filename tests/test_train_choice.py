@@ -152,6 +152,28 @@ def test_sources_that_cannot_be_held_out(path, tmp_path):
         find_rows(open_run(tmp_path / "run"), open_store(path), "held-out")
 
 
+def test_validating_on_a_source_that_is_not_trained_on(tmp_path):
+    store = open_store(make_store(tmp_path / "features.zarr", variants=("clean", "jpeg-1")))
+    columns = store.columns
+    twin = int(np.flatnonzero((columns["split"] == "train") & (columns["source"] == "source-0"))[0])
+    of_source = columns["source"] == "source-1"
+    columns["group"][twin] = columns["group"][np.flatnonzero(of_source & (columns["split"] == "train"))[0]]
+    rows = choose_rows(store, TrainSettings(validate_on=("source-1",), batch_size=2))
+    learned = (columns["split"] == "train") & ~of_source
+    assert rows.train.tolist() == [row for row in np.flatnonzero(learned) if row != twin]  # nor a near-duplicate
+    known = (columns["split"] != "test") & of_source & (columns["variant"] == "clean")
+    assert rows.val.tolist() == np.flatnonzero(known).tolist()
+
+
+def test_sources_that_cannot_be_validated_on(path, tmp_path):
+    result = call(path, tmp_path / "run", "--validate-on", "lsun")
+    assert result.exit_code == 1
+    assert "has no source lsun (--validate-on); it has source-0, source-1" in result.stderr
+    result = call(path, tmp_path / "run", "--validate-on", "source-0", "--hold-out", "source-0")
+    assert result.exit_code == 2
+    assert "source-0: either left out (--hold-out) or validated on (--validate-on), not both" in result.stderr
+
+
 @pytest.mark.parametrize("file", ["zarr.json", "features/c/1/0/0/0"])
 def test_a_store_that_changes_under_the_run_is_noticed(tmp_path, monkeypatch, file):
     path = make_store(tmp_path / "features.zarr")

@@ -50,6 +50,9 @@ def cli() -> None:
     help="Only rows with that source, variant or format; VALUE,VALUE for either; may be repeated.",
 )
 @click.option("--hold-out", multiple=True, metavar="SOURCE", help="Leave a source out of training; may be repeated.")
+@click.option(
+    "--validate-on", multiple=True, metavar="SOURCE", help="Validate on a source, not trained on; may be repeated."
+)
 @_setting("--balance", click.Choice(allowed.BALANCES), "Take classes, or also their sources, equally often.")
 @_setting("--shuffle-window", help="Shards that are mixed at a time, for slow disks; 0 mixes all.", metavar="N")
 @_setting("--epochs", help="Passes over the training pictures.")
@@ -96,6 +99,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
       train run --channels magnitude,dct --where variant=clean
       train run --store photos.zarr --store fakes.zarr
       train run --hold-out midjourney --balance source
+      train run --validate-on stylegan --validate-on coco
       train run --epochs 10 --batch-size 16 --run runs/first
       train run --resume --run runs/first
     """

@@ -38,10 +38,13 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
     UserError : no training or no validation rows, or only one class in either
     UsageError : a batch larger than an epoch
     """
-    chosen = _choose(store, settings.where) & _not_held_out(store, settings.hold_out)
+    chosen = _choose(store, settings.where) & ~_of_sources(store, settings.hold_out, "--hold-out")
     train, val = (rows[chosen[rows]] for rows in (store.rows("train"), store.rows("val")))
+    if settings.validate_on:
+        train, val = _swap_validation(store, settings.validate_on, train, val)
     told = f", where {' and '.join(settings.where)}" if settings.where else ""
     told += f", without {' and '.join(settings.hold_out)}" if settings.hold_out else ""
+    told += f", validated on {' and '.join(settings.validate_on)}" if settings.validate_on else ""
     if told and not (len(train) and len(val)):
         raise UserError(f"{store.path}: has {len(train)} training and {len(val)} validation rows{told}; choose others")
     if not len(train):
@@ -53,6 +56,8 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
             "build it with `pipeline build --val-fraction 0.15`"
         )
     advice = "build it with a larger `pipeline build --val-fraction`, or with both classes in the val folder"
+    if settings.validate_on:
+        advice = "give --validate-on a source of each class"
     _check_classes(store, val, "validation", advice)
     pictures = store.columns["picture"][train].astype(np.int64)
     samples = len(train) if settings.variants_per_epoch == "all" else len(np.unique(pictures))
@@ -74,13 +79,25 @@ def _number_strata(store: FeatureStore, rows: np.ndarray, balance: str) -> np.nd
     return np.stack(levels, axis=1)
 
 
-def _not_held_out(store: FeatureStore, sources: tuple[str, ...]) -> np.ndarray:
+def _swap_validation(
+    store: FeatureStore, sources: tuple[str, ...], train: np.ndarray, val: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Training rows without these sources and without near-duplicates of theirs, and all rows of them."""
+    rows = np.sort(np.concatenate([train, val]))
+    of_them = _of_sources(store, sources, "--validate-on")
+    groups = store.columns["group"]
+    val = rows[of_them[rows]]
+    return train[~of_them[train] & ~np.isin(groups[train], groups[val])], val
+
+
+def _of_sources(store: FeatureStore, sources: tuple[str, ...], option: str) -> np.ndarray:
+    """bool (N,): rows of these sources; one that the store does not have is refused."""
     there = store.columns["source"]
     absent = sorted(set(sources) - set(there))
     if absent:
         found = ", ".join(sorted(set(there))[:20])
-        raise UserError(f"{store.path}: has no source {absent[0]} (--hold-out); it has {found}")
-    return ~np.isin(there, np.array(sources, dtype=object))
+        raise UserError(f"{store.path}: has no source {absent[0]} ({option}); it has {found}")
+    return np.isin(there, np.array(sources, dtype=object))
 
 
 def _choose(store: FeatureStore, where: tuple[str, ...]) -> np.ndarray:

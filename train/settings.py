@@ -35,6 +35,7 @@ class TrainSettings:
     channels : kinds of planes that the network is fed, separated by commas; the others are not read
     where : "column=value" or "column=value,value": only such rows are trained and validated on; all of them must hold
     hold_out : sources that are neither trained nor validated on
+    validate_on : sources that are validated on in place of the store's validation rows, and not trained on
     balance : "class" takes both classes equally often an epoch, "source" also the sources of each; "none" every
         picture once
     shuffle_window : shards of the store that are mixed at a time; 0 mixes all
@@ -71,6 +72,7 @@ class TrainSettings:
     channels: str = ",".join(KINDS)
     where: tuple[str, ...] = ()
     hold_out: tuple[str, ...] = ()
+    validate_on: tuple[str, ...] = ()
     balance: str = "none"
     shuffle_window: int = 0
     epochs: int = 20
@@ -121,6 +123,8 @@ class TrainSettings:
         _at_least("mixup", self.mixup, 0)
         for kind in self.channels.split(","):
             _one_of("channels", kind, KINDS)
+        for source in set(self.hold_out) & set(self.validate_on):
+            raise UsageError(f"{source}: either left out (--hold-out) or validated on (--validate-on), not both")
         for condition in self.where:
             column, equals, value = condition.partition("=")
             if not (equals and value and column in CHOOSABLE):
@@ -154,7 +158,7 @@ class TrainSettings:
     @classmethod
     def from_json(cls, values: dict) -> "TrainSettings":
         """The inverse of `as_json`; raises TypeError for a name that is not known."""
-        lists = {name: tuple(values.get(name, ())) for name in ("where", "hold_out")}
+        lists = {name: tuple(values.get(name, ())) for name in ("where", "hold_out", "validate_on")}
         return cls(**{**values, **lists})
 
     def differences(self, other: "TrainSettings") -> list[str]:
