@@ -1,8 +1,12 @@
 """Reading speed of the trainer's reader beside others, on one store, and the share of the limit that it reaches.
 
     python benchmarks/stream.py --size 512 --rows 96
+    python benchmarks/stream.py --size 512 --rows 96 --cold --window 4
 
 The limit is bare: pread and decode of the same bytes, on all cores, into buffers that are there.
+Two rows are of a second store, packed as `pipeline build` packs it: decoded and mirrored as on the CPU,
+and left packed as for a GPU. With --cold also `dd` reads the shards' files; its speed is given in the
+decoded bytes that they hold, so that all rows compare.
 Rounds of all readers alternate, so that a busy minute hits them all; medians and the spread of the
 rounds are printed, in MB/s of decoded features. Readers that are not installed are left out with a line.
 Levels are drawn so that zstd makes of them about what it makes of real spectra.
@@ -12,35 +16,40 @@ import argparse
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 import zarr
 from numcodecs.zstd import Zstd
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
 from make_store import make_store  # noqa: E402
 
+from pipeline.mirror import fill_mirror_images  # noqa: E402
 from pipeline.sharding import chunk_codecs  # noqa: E402
 from pipeline.store import FeatureStore, open_store  # noqa: E402
 from train.batches import read_batches  # noqa: E402
+from train.order import draw_epoch  # noqa: E402
 
 THREADS = os.cpu_count() or 1
 
 
-def make_features(folder: Path, size: int, rows: int, shard: int) -> FeatureStore:
-    """A store of so many rows whose features compress to about 0.75, as real ones do; without packing."""
+def make_features(folder: Path, size: int, rows: int, shard: int, packing: str = "none") -> FeatureStore:
+    """A store of so many rows whose features compress to about 0.75, as real ones do; mirrored where it is packed."""
     half = max(rows // 4, 2)
     pictures = {"train": (rows // 2 - half // 2, rows // 2 - half // 2), "val": (half // 2, half // 2)}
-    path = make_store(folder / "features.zarr", pictures=pictures, size=8, shard=shard)
+    path = make_store(folder / f"{packing}.zarr", pictures=pictures, size=8, shard=shard)
     shutil.rmtree(path / "features")
     rng = np.random.default_rng(0)
-    serializer, compressor = chunk_codecs("none")
+    serializer, compressor = chunk_codecs(packing)
     count = len(open_columns(path))
     features = zarr.create_array(
         path / "features",
@@ -54,7 +63,12 @@ def make_features(folder: Path, size: int, rows: int, shard: int) -> FeatureStor
     )
     for start in range(0, count, shard):
         stop = min(start + shard, count)
-        features[start:stop] = np.clip(rng.normal(128, 14, (stop - start, 9, size, size)), 0, 255).astype(np.uint8)
+        levels = np.clip(rng.normal(128, 14, (stop - start, 9, size, size)), 0, 255).astype(np.uint8)
+        if packing == "mirror":
+            fill_mirror_images(levels[:, :3], odd=False)
+            levels[:, 3:6, [0, 0, size // 2, size // 2], [0, size // 2, 0, size // 2]] = 0
+            fill_mirror_images(levels[:, 3:6], odd=True)
+        features[start:stop] = levels
     return open_store(path)
 
 
@@ -63,12 +77,22 @@ def open_columns(path: Path) -> np.ndarray:
     return zarr.open_array(path / "label", mode="r")[:]
 
 
-def make_readers(store: FeatureStore, batches: list[np.ndarray]) -> dict[str, Callable[[], None]]:
+def make_readers(
+    store: FeatureStore, packed: FeatureStore, batches: list[np.ndarray], folder: Path
+) -> dict[str, Callable[[], None]]:
     """Each reads all batches once."""
     features = store.features
 
     def ours() -> None:
         for _ in read_batches(store, batches, threads=THREADS):
+            pass
+
+    def ours_mirrored() -> None:
+        for _ in read_batches(packed, batches, threads=THREADS):
+            pass
+
+    def ours_packed() -> None:
+        for _ in read_batches(packed, batches, threads=THREADS, packed=True):
             pass
 
     def one_at_a_time() -> None:
@@ -83,9 +107,14 @@ def make_readers(store: FeatureStore, batches: list[np.ndarray]) -> dict[str, Ca
     readers = {
         "limit": make_limit(store, batches),
         "this reader": ours,
+        "packed, mirrored": ours_mirrored,
+        "packed, as it is": ours_packed,
         "zarr, one a time": one_at_a_time,
         "zarr, batches": in_batches,
     }
+    litdata = make_litdata(store, batches, folder / "litdata")
+    if litdata is not None:
+        readers["litdata, zstd"] = litdata
     try:
         import tensorstore
     except ImportError:
@@ -128,14 +157,64 @@ def make_limit(store: FeatureStore, batches: list[np.ndarray]) -> Callable[[], N
     return limit
 
 
-def drop_cache(store: FeatureStore) -> None:
-    """Ask the system to forget the store's files; it does so for pages that are written out."""
-    for file in (Path(store.path) / "features" / "c").rglob("0"):
-        if file.is_file():
-            descriptor = os.open(file, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(descriptor)
+def make_litdata(store: FeatureStore, batches: list[np.ndarray], folder: Path) -> Callable[[], None] | None:
+    """litdata with zstd, its workers started before; None, with a line, where it is not there."""
+    try:
+        import litdata
+        import zstd  # noqa: F401 - litdata's codec
+    except ImportError:
+        # Its package asks for torchvision and the newest PyTorch, so it is no dependency, not even for development.
+        print("litdata or zstd is not installed: left out (`pip install --no-deps litdata` and `pip install zstd`)")
+        return None
+    shape = store.features.shape[1:]
+    fetch = partial(_fetch_bytes, store.path)
+    count = len(np.concatenate(batches))
+    litdata.optimize(
+        fetch, list(range(count)), str(folder), chunk_bytes="64MB", compression="zstd", num_workers=1, verbose=False
+    )
+    loader = litdata.StreamingDataLoader(
+        litdata.StreamingDataset(str(folder), shuffle=True),
+        batch_size=len(batches[0]),
+        num_workers=THREADS,
+        collate_fn=partial(_stack_bytes, shape),
+        persistent_workers=True,
+    )
+
+    def with_litdata() -> None:
+        for _ in loader:
+            pass
+
+    return with_litdata
+
+
+def _fetch_bytes(path: str, row: int) -> bytes:
+    return open_store(path).features[row].tobytes()
+
+
+def _stack_bytes(shape: tuple[int, ...], items: list[bytes]) -> torch.Tensor:
+    stacked = torch.empty((len(items), *shape), dtype=torch.uint8)
+    for place, item in zip(stacked.numpy(), items, strict=True):
+        place[...] = np.frombuffer(item, dtype=np.uint8).reshape(shape)
+    return stacked
+
+
+def read_with_dd(store: FeatureStore) -> None:
+    """Read all shards' files with `dd`."""
+    for file in _shard_files(store):
+        subprocess.run(["dd", f"if={file}", "of=/dev/null", "bs=4M"], check=True, stderr=subprocess.DEVNULL)
+
+
+def _shard_files(store: FeatureStore) -> list[Path]:
+    return sorted(file for file in (Path(store.path) / "features" / "c").rglob("0") if file.is_file())
+
+
+def drop_cache(folder: Path) -> None:
+    """Ask the system to forget all files of a folder; it does so for pages that are written out."""
+    for file in (file for file in folder.rglob("*") if file.is_file()):
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
 
 
 def main() -> None:
@@ -146,17 +225,22 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="samples a batch")
     parser.add_argument("--rounds", type=int, default=5, help="times that each reader reads all")
     parser.add_argument("--cold", action="store_true", help="with the file cache emptied before every round")
+    parser.add_argument("--window", type=int, default=0, help="shards that are mixed at a time; 0 mixes all")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = make_features(Path(folder), arguments.size, arguments.rows, arguments.shard)
-        order = np.random.default_rng(0).permutation(len(store))
+        packed = make_features(Path(folder), arguments.size, arguments.rows, arguments.shard, "mirror")
+        rows = np.arange(len(store))
+        order = draw_epoch(rows, rows, 0, 1, shard_rows=arguments.shard, window=arguments.window)
         batches = [order[start : start + arguments.batch] for start in range(0, len(order), arguments.batch)]
-        readers = make_readers(store, batches)
+        readers = make_readers(store, packed, batches, Path(folder))
+        if arguments.cold:
+            readers["dd"] = partial(read_with_dd, store)
         speeds: dict[str, list[float]] = {name: [] for name in readers}
         for number in range(arguments.rounds + 1):
             for name, read in readers.items():
                 if arguments.cold:
-                    drop_cache(store)
+                    drop_cache(Path(folder))
                 begun = time.perf_counter()
                 read()
                 samples = sum(map(len, batches[:1] if name == "zarr, batches" else batches))
