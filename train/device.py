@@ -1,4 +1,7 @@
-"""Which device and which precision a run uses."""
+"""Which device, which precision and which algorithms a run uses."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -45,3 +48,19 @@ def _is_good_at_bf16(device: torch.device) -> bool:
         capabilities = getattr(torch.cpu, "get_capabilities", dict)()
         return any(capabilities.get(name, False) for name in ("amx_bf16", "avx512_bf16"))
     return False
+
+
+@contextmanager
+def choose_algorithms(device: torch.device) -> Iterator[None]:
+    """On the CPU only deterministic algorithms; on a GPU the fastest, found by trial."""
+    deterministic, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    filling = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(device.type == "cpu")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and we read nothing unwritten
+    torch.backends.cudnn.benchmark = device.type == "cuda"
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+        torch.utils.deterministic.fill_uninitialized_memory = filling
+        torch.backends.cudnn.benchmark = benchmark

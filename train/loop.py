@@ -5,8 +5,6 @@ on the CPU a run that was stopped and resumed ends with the very weights of one 
 """
 
 import errno
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
@@ -22,7 +20,7 @@ from train.average import copy_for_average
 from train.best import read_best
 from train.calibrate import Calibration
 from train.detector import build_detector
-from train.device import pick_device, pick_precision
+from train.device import choose_algorithms, pick_device, pick_precision
 from train.epoch import run_epoch
 from train.events import can_write_events
 from train.history import share_waited
@@ -83,7 +81,7 @@ def train(settings: TrainSettings) -> Summary:
     with join_team(settings.device) as team, StopSignals(team.size > 1) as stop:
 
         def begin() -> Training:
-            training = _prepare(settings, stop, team)
+            training = prepare(settings, stop, team)
             _load_first_weights(training)
             return training
 
@@ -118,7 +116,7 @@ def _take_up(run: str | Path, changes: dict | None, stop: StopSignals, team: Tea
             f"{name} {getattr(settings, name)} (the run has {getattr(before.settings, name)})" for name in different
         )
         raise UsageError(f"{run}: cannot be resumed with other settings: {told}; leave them out, or begin a new run")
-    training = _prepare(settings, stop, team)
+    training = prepare(settings, stop, team)
     if training.store.fingerprint != before.store_fingerprint:
         raise UserError(
             f"{training.store.path}: not the store that {run} was trained on (fingerprint "
@@ -133,7 +131,7 @@ def _take_up(run: str | Path, changes: dict | None, stop: StopSignals, team: Tea
     return training
 
 
-def _prepare(settings: TrainSettings, stop: StopSignals, team: Team) -> Training:
+def prepare(settings: TrainSettings, stop: StopSignals, team: Team) -> Training:
     """Check everything and make the detector, before anything is written."""
     device = pick_device(settings.device)
     if device.type == "cuda":
@@ -176,7 +174,7 @@ def _load_first_weights(training: Training) -> None:
 def _run(training: Training) -> Summary:
     position = training.position
     _announce(training)
-    with _deterministic(training.device):
+    with choose_algorithms(training.device):
         try:
             with (
                 tell_of_memory(training.folder, training.settings, training.device, training.precision),
@@ -237,19 +235,3 @@ def _announce(training: Training) -> None:
             f"{left_out:,} samples are left out: near-duplicates of validation or test pictures of another store",
             err=True,
         )
-
-
-@contextmanager
-def _deterministic(device: torch.device) -> Iterator[None]:
-    """On the CPU only deterministic algorithms; on a GPU the fastest, found by trial."""
-    deterministic, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
-    filling = torch.utils.deterministic.fill_uninitialized_memory
-    torch.use_deterministic_algorithms(device.type == "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and we read nothing unwritten
-    torch.backends.cudnn.benchmark = device.type == "cuda"
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(deterministic)
-        torch.utils.deterministic.fill_uninitialized_memory = filling
-        torch.backends.cudnn.benchmark = benchmark
