@@ -11,6 +11,7 @@ those that are missing. `python benchmarks/detection_table.py study` makes the t
 
 import hashlib
 import json
+import sys
 import tempfile
 import time
 import tomllib
@@ -21,6 +22,7 @@ import click
 import numpy as np
 from detection_classical import score_classical
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is another file
 from eval.metrics import compute_scores
 from pipeline.build import build_store
 from pipeline.settings import BuildSettings, FeatureSettings
