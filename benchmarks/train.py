@@ -1,0 +1,224 @@
+"""What a training step gets of its speed limit, and what a store saves against features made in the loop.
+
+    python benchmarks/train.py --src PICTURES
+    python benchmarks/train.py --src PICTURES --sizes 64 --pictures 48 --network small
+    python benchmarks/train.py --src PICTURES --pictures 1024 --samples 2048 --batch-size 64   (on a GPU)
+
+Of a drawn subset of the pictures a store is built, timed; then, in rounds one after the other, so that a busy
+minute hits all of them, the same network takes the same steps
+
+- on one batch that lies in the device's memory: the ceiling
+- on batches from the store, through the trainer's own loop, which also tells how long it waited for data
+- on features that PyTorch's DataLoader has worker processes make from the picture files: decode, fit, JPEG, FFT
+  and DCT by this project's functions, a core's work a process
+- on a CUDA device also on pixels that the workers only decode, fit and JPEG, with FFT and DCT on the device
+
+Medians, with the least and the most of the rounds; shares are those of the ceiling beside it in the round.
+The build's seconds are all of them: scanning, starting workers, statistics. An epoch is one variant of each
+training picture. Let the machine do nothing else meanwhile.
+"""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is this file
+
+import click
+import numpy as np
+import torch
+from tabulate import tabulate
+from torch.utils.data import DataLoader, Dataset
+
+from data_cards.facts import read_file
+from data_cards.scan import scan_sources
+from data_cards.subset import Selection
+from pipeline.build import build_store
+from pipeline.degrade import apply_steps
+from pipeline.features import decode_for_features, features_of_variants
+from pipeline.fit import as_array, fit_picture
+from pipeline.settings import MAX_PIXELS, BuildSettings, FeatureSettings
+from pipeline.spectra import LEVELS, dct_bound, magnitude_bound
+from pipeline.store import FeatureStore
+from pipeline.subset import make_subset
+from pipeline.variants import draw_variants
+from train import settings as allowed
+from train.batches import move_batches, read_batches
+from train.device import choose_algorithms
+from train.loop import prepare
+from train.settings import TrainSettings
+from train.state import Position
+from train.steps import draw_batches, take_step, train_epoch
+from train.stopping import StopSignals
+from train.team import ALONE
+from train.training import Training
+
+
+@click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
+@click.option("--src", "sources", multiple=True, required=True, help="Picture folder, as for `pipeline build`.")
+@click.option("--sizes", default="256,512,1024", show_default=True, help="Sides of the planes, in pixels.")
+@click.option("--pictures", default=96, show_default=True, help="In the store, about; of all sources alike.")
+@click.option("--samples", default=16, show_default=True, help="A round at 1024 px; more of smaller ones.")
+@click.option("--rounds", default=3, show_default=True, help="Of which the median is shown; one before warms up.")
+@click.option("--batch-size", default=8, show_default=True, help="Samples a step.")
+@click.option("--network", default="resnet18", show_default=True, type=click.Choice(allowed.NETWORKS))
+@click.option("--device", default="auto", show_default=True, type=click.Choice(allowed.DEVICES))
+@click.option("--threads", default=TrainSettings.threads, show_default=True, help="That read the store.")
+@click.option("--workers", default=os.cpu_count() or 1, show_default=True, help="Processes that make features.")
+def main(sources: tuple[str, ...], sizes: str, pictures: int, samples: int, rounds: int, workers: int, **settings):
+    """Measure the training step."""
+    speeds, payback = [], []
+    for size in (int(text) for text in sizes.split(",")):
+        with tempfile.TemporaryDirectory() as folder:
+            drawn = _draw_pictures(sources, pictures, f"{folder}/pictures")
+            built = build_store([drawn], f"{folder}/features.zarr", BuildSettings(FeatureSettings(size=size)))
+            given = TrainSettings(store=built.path, save_minutes=1e6, **settings)
+            training = prepare(given, StopSignals(), ALONE)
+            count = samples * max(1, 1024 // size)
+            with choose_algorithms(training.device):
+                seconds, waited = _measure(training, _draw_steps(training, count), rounds, workers)
+        count = sum(map(len, _draw_steps(training, count)))
+        speeds += _describe_speeds(training, count, seconds, waited)
+        payback.append(_describe_payback(training, count, seconds, built.seconds))
+    device = torch.cuda.get_device_name() if training.device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
+    precision = str(training.precision).removeprefix("torch.")
+    print(f"{given.network} on {device} in {precision}, batches of {given.batch_size}, {workers} workers\n")
+    headers = ["size", "way", "samples/s", "least", "most", "share of the ceiling", "waited for data"]
+    print(tabulate(speeds, headers, floatfmt=(".0f", "", ".3g", ".3g", ".3g", ".3f", ".2%"), missingval=""), "\n")
+    headers = ["size", "pictures", "build, s", "epoch, s", "in the loop, s", "ratio", "build pays after epochs"]
+    print(tabulate(payback, headers, floatfmt=("", "", ".1f", ".1f", ".1f", ".2f", ".1f")))
+
+
+def _draw_pictures(sources: Iterable[str], count: int, folder: str) -> str:
+    """A folder with links to about so many training pictures, as many of each source of each class."""
+    found = scan_sources(list(sources), max_pixels=MAX_PIXELS).pictures
+    parts = {(one.file.label, one.file.source) for one in found if one.file.split == "train"}
+    selection = Selection(where=("split=train",), max_per_source=max(count // max(len(parts), 1), 2))
+    return str(make_subset(list(sources), folder, selection, links=True).path)
+
+
+def _draw_steps(training: Training, samples: int) -> list[np.ndarray]:
+    """Rows of so many samples' steps, all full, from as many epochs as it takes."""
+    order = []
+    training.position = Position()
+    while sum(map(len, order)) < samples:
+        order += draw_batches(training)
+        training.position.epoch += 1
+    size = training.settings.batch_size
+    order = np.concatenate(order)[: max(samples // size, 2) * size]
+    return [order[start : start + size] for start in range(0, len(order) // size * size, size)]
+
+
+def _measure(training: Training, steps: list[np.ndarray], rounds: int, workers: int) -> tuple[dict, list[float]]:
+    """Seconds of each way in each round, and of the store's way the share that it waited."""
+    store, device = training.store, training.device
+    first = next(move_batches(read_batches(store, steps[:1]), device)).clone()
+    load = partial(_load, training, steps, workers)
+    ways: dict[str, Callable[[], Iterator[torch.Tensor]]] = {
+        "one batch in memory": lambda: iter([first] * len(steps)),
+        "in the loop": load(_InTheLoop(store)),
+    }
+    if device.type == "cuda":
+        pixels = load(_InTheLoop(store, pixels=True))
+        ways["pixels, FFT on the GPU"] = lambda: map(transform_pixels, pixels())
+    seconds: dict[str, list[float]] = {name: [] for name in ("one batch in memory", "from the store", *ways)}
+    waited = []
+    for number in range(rounds + 1):
+        for name in seconds:
+            begun = time.perf_counter()
+            if name == "from the store":
+                training.position = Position()
+                train_epoch(training, list(steps))
+            else:
+                for step, (rows, levels) in enumerate(zip(steps, ways[name](), strict=True)):
+                    rows = steps[0] if levels is first else rows
+                    take_step(training, levels, rows, step)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if number:  # the first round warms up
+                seconds[name].append(time.perf_counter() - begun)
+                if name == "from the store":
+                    waited.append(training.position.waited / seconds[name][-1])
+    return seconds, waited
+
+
+def _load(training: Training, steps: list[np.ndarray], workers: int, data: Dataset) -> Callable[[], Iterator]:
+    """What gives the steps' batches, on the device, from worker processes that stay."""
+    loader = DataLoader(
+        data,
+        batch_sampler=[rows.tolist() for rows in steps],
+        num_workers=workers,
+        persistent_workers=True,
+        pin_memory=training.device.type == "cuda",
+    )
+    return lambda: move_batches(iter(loader), training.device)
+
+
+class _InTheLoop(Dataset):
+    """Rows of a store made from the pictures anew: their features, or with `pixels` only what is transformed."""
+
+    def __init__(self, store: FeatureStore, pixels: bool = False):
+        columns, roots = store.columns, store.attributes["roots"]
+        self._settings, self._pixels = store.settings, pixels
+        self._paths = [Path(roots[root], image) for root, image in zip(columns["root"], columns["image"], strict=True)]
+        self._hashes, self._variants = columns["sha256"], columns["variant"]
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        """uint8 (9, side, side), or of pixels (side, side, 3)."""
+        settings = self._settings
+        picture = decode_for_features(read_file(self._paths[row]), settings.features, settings.max_pixels)
+        variants = draw_variants(settings.variants, settings.seed, bytes.fromhex(self._hashes[row]))
+        variant = next(one for one in variants if one.name == self._variants[row])
+        if self._pixels:  # none of the recipe's variants changes a picture before it is fitted
+            fitted = apply_steps(fit_picture(picture, settings.features), variant.steps)
+            return torch.from_numpy(np.array(as_array(fitted)))
+        return torch.from_numpy(next(features_of_variants(picture, (variant,), settings.features)))
+
+
+def transform_pixels(pixels: torch.Tensor) -> torch.Tensor:
+    """Features of fitted pictures, uint8 (B, H, W, 3), on their device: uint8 (B, 9, H, W), as the store's but for
+    single levels that round otherwise."""
+    channels = pixels.permute(0, 3, 1, 2).float()
+    height, width = channels.shape[2:]
+    spectrum = torch.fft.fftshift(torch.fft.fft2(channels), dim=(2, 3))
+    magnitude = spectrum.abs().log1p() * ((LEVELS - 1) / magnitude_bound(height, width))
+    phase = spectrum.angle() * (LEVELS / (2 * torch.pi))
+    cosine = _dct(_dct(channels).transpose(2, 3)).transpose(2, 3)
+    cosine = cosine.abs().log1p() * ((LEVELS - 1) / dct_bound(height, width))
+    # Through int16, because a negative float has no defined uint8.
+    return torch.cat([magnitude, phase, cosine], dim=1).round().short().to(torch.uint8)
+
+
+def _dct(values: torch.Tensor) -> torch.Tensor:
+    """Orthonormal DCT-II along the last axis by a complex FFT of as many values (Makhoul, 1980)."""
+    count = values.shape[-1]
+    turns = torch.exp(-0.5j * torch.pi * torch.arange(count, device=values.device) / count) * (2 / count) ** 0.5
+    turns[0] *= 0.5**0.5
+    return (torch.fft.fft(torch.cat([values[..., ::2], values[..., 1::2].flip(-1)], dim=-1)) * turns).real
+
+
+def _describe_speeds(training: Training, count: int, seconds: dict, waited: list[float]) -> list[list]:
+    table = []
+    for name, times in seconds.items():
+        rates = [count / spent for spent in times]
+        share = np.median(np.divide(seconds["one batch in memory"], times))
+        told = f"{np.median(waited):.2%}" if name == "from the store" else None
+        table.append(
+            [training.store.settings.features.size, name, np.median(rates), min(rates), max(rates), share, told]
+        )
+    return table
+
+
+def _describe_payback(training: Training, count: int, seconds: dict, build: float) -> list:
+    pictures = len(np.unique(training.rows.train_pictures))
+    ours, rival = (float(np.median(seconds[name])) * pictures / count for name in ("from the store", "in the loop"))
+    epochs = build / (rival - ours) if rival > ours else None
+    return [training.store.settings.features.size, pictures, build, ours, rival, rival / ours, epochs]
+
+
+if __name__ == "__main__":
+    main()

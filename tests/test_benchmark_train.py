@@ -1,0 +1,43 @@
+"""The training benchmark: its rival on the device makes the store's features, and all of it runs."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from pipeline.sample import make_sample
+from pipeline.spectra import quantised_planes
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    file = Path(__file__).parents[1] / "benchmarks" / "train.py"
+    spec = importlib.util.spec_from_file_location("benchmark_train", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (33, 48)])
+def test_transform_on_the_device_gives_the_features(benchmark, shape):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), dtype=np.uint8)
+    wanted = np.stack([quantised_planes(one) for one in pixels])
+    found = benchmark.transform_pixels(torch.from_numpy(pixels)).numpy()
+    difference = (found.astype(int) - wanted + 128) % 256 - 128
+    assert found.dtype == np.uint8
+    assert np.abs(difference).max() <= 1
+    assert np.mean(difference != 0) < 1e-3
+
+
+@pytest.mark.slow
+def test_all_of_it_runs(benchmark, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_sample(tmp_path / "pictures", train_per_source=8, test_per_source=2, size=64)
+    options = "--sizes 32 --pictures 16 --samples 1 --rounds 1 --batch-size 4 --network small --workers 1 --device cpu"
+    result = CliRunner().invoke(benchmark.main, ["--src", str(tmp_path / "pictures"), *options.split()])
+    assert result.exit_code == 0, result.output
+    for way in ("one batch in memory", "from the store", "in the loop", "build pays after epochs"):
+        assert way in result.output
