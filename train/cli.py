@@ -125,12 +125,15 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
     if not is_leading():
         return
     if as_json:
-        print_json({**vars(summary), "run": str(summary.run), "calibration": asdict(summary.calibration)})
+        payback = summary.payback and {**asdict(summary.payback), "epochs": summary.payback.epochs}
+        calibration = asdict(summary.calibration)
+        print_json({**vars(summary), "run": str(summary.run), "calibration": calibration, "payback": payback})
         return
     rows = [
         *([["samples skipped", summary.skipped]] if summary.skipped else []),
         ["epochs", f"{summary.epochs} ({summary.ended})"],
         ["waited for data", f"{summary.waited:.1%} of the time"],
+        *([["store paid for itself", summary.payback.describe()]] if summary.payback else []),
         ["best epoch", summary.best_epoch],
         ["validation loss", f"{summary.val_loss:.4f}"],
         ["validation accuracy", f"{summary.val_accuracy:.1%}"],

@@ -25,10 +25,12 @@ from train.epoch import run_epoch
 from train.events import can_write_events
 from train.history import share_waited
 from train.optimise import make_optimiser
+from train.payback import Payback, measure_payback
 from train.rows import choose_rows
 from train.run_folder import STATE, create_run, read_run
 from train.settings import TrainSettings
 from train.state import Position, load_state
+from train.steps import draw_batches
 from train.stopping import Stopped, StopSignals
 from train.team import Team, check_settings, join_team, tell_of_lost_process
 from train.training import Training
@@ -53,6 +55,7 @@ class Summary:
     skipped : samples that could not be read and were left out
     ended : why the run ended
     waited : share of the time in which steps waited for data, 0 to 1
+    payback : what the store saves against features made in the loop; None where its pictures cannot be found
     device, processes, precision : that it was trained with last
     """
 
@@ -65,6 +68,7 @@ class Summary:
     skipped: int
     ended: str
     waited: float
+    payback: Payback | None
     device: str
     processes: int
     precision: str
@@ -202,10 +206,19 @@ def _run(training: Training) -> Summary:
         skipped=len(position.skipped),
         ended=position.ended,
         waited=share_waited(position.history),
+        payback=_measure_payback(training),
         device=training.device.type,
         processes=training.team.size,
         precision=str(training.precision).removeprefix("torch."),
     )
+
+
+def _measure_payback(training: Training) -> Payback | None:
+    if not training.team.leads:
+        return None
+    samples = sum(map(len, draw_batches(training))) + len(training.rows.val)
+    seconds = float(np.mean([row["seconds"] for row in training.position.history]))
+    return measure_payback(training.store, samples, training.device.type, seconds)
 
 
 def _announce(training: Training) -> None:
