@@ -28,6 +28,7 @@ from pipeline.build import build_store
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.store import FeatureStore, open_store
 from train.calibrate import Calibration
+from train.checkpoint import BEST
 from train.loop import train
 from train.predict import compute_logits
 from train.run_folder import load_detector, open_run
@@ -46,7 +47,7 @@ _FEATURES = ("size", "fit", "resample", "dtype", "estimator", "patch", "colour_a
 @click.option("--folds", type=int, default=None, help="So many of the folds.")
 def main(src: Path, out: Path, settings: Path, only: tuple[str, ...], seeds: int | None, folds: int | None) -> None:
     """Run what is missing of the study."""
-    study = tomllib.loads(settings.read_text())
+    study = read_study(settings)
     out.mkdir(parents=True, exist_ok=True)
     done = {(one["recipe"], one["key"], one["fold"], one["seed"]) for one in read_runs(out)}
     # Seed by seed: after the first there is something of every recipe.
@@ -73,11 +74,22 @@ def read_runs(out: Path) -> list[dict]:
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
 
 
+def read_study(settings: Path) -> dict:
+    """Folds, seeds and recipes of a file, each recipe with what it takes over from the one that it is like."""
+    study = tomllib.loads(settings.read_text(encoding="utf-8"))
+    recipes = {}
+    for recipe in study["recipe"]:
+        base = recipes[recipe["like"]] if "like" in recipe else {}
+        merged = {part: base.get(part, {}) | recipe.get(part, {}) for part in ("build", "train")}
+        recipes[recipe["name"]] = {**recipe, **merged}
+    return {**study, "recipe": list(recipes.values())}
+
+
 def _make_stores(src: Path, out: Path, build: dict) -> tuple[FeatureStore, FeatureStore]:
     """The store to train on, and one with the conditions of all pictures; built once for equal settings."""
     features = FeatureSettings(**{name: value for name, value in build.items() if name in _FEATURES})
     # All sources alike: the folds decide which are held out.
-    sources = [f"train/{folder.name}={folder}" for folder in sorted(src.glob("*/*")) if folder.is_dir()]
+    sources = [f"train/{folder.parent.name}={folder}" for folder in sorted(src.glob("*/*/*")) if folder.is_dir()]
     stores = []
     for variants in (build.get("variants", "train"), "conditions"):
         settings = BuildSettings(features, variants=variants)
@@ -101,7 +113,7 @@ def _run(recipe: dict, store: FeatureStore, conditions: FeatureStore, held_out: 
         scores = score_classical(recipe["classical"], store, conditions, rows, held_out)
         calibration = Calibration()
     else:
-        logits, calibration = _train(recipe["train"], store, conditions, rows, held_out, seed)
+        logits, calibration = _train(recipe, store, conditions, rows, held_out, seed)
         scores = {name: calibration.probability(values) for name, values in logits.items()}
     spent = time.monotonic() - began
     found = {name: compute_scores(labels, values, 0.5) for name, values in scores.items()}
@@ -117,15 +129,25 @@ def _run(recipe: dict, store: FeatureStore, conditions: FeatureStore, held_out: 
 
 
 def _train(
-    settings: dict, store: FeatureStore, conditions: FeatureStore, rows: dict, held_out: list[str], seed: int
+    recipe: dict, store: FeatureStore, conditions: FeatureStore, rows: dict, held_out: list[str], seed: int
 ) -> tuple[dict[str, np.ndarray], Calibration]:
-    others = sorted(set(store.columns["source"]) - set(held_out))
     with tempfile.TemporaryDirectory() as folder:
-        of_fold = {"store": store.path, "run": f"{folder}/run", "seed": seed, "where": ("source=" + ",".join(others),)}
-        made = train(TrainSettings(**{**settings, **of_fold}))
-        detector = load_detector(open_run(made.run))
+        of_fold = {"store": store.path, "run": f"{folder}/run", "seed": seed, "hold_out": tuple(held_out)}
+        if recipe.get("validate_on_others"):
+            of_fold["validate_on"] = _draw_others(store, held_out, seed)
+        made = train(TrainSettings(**{**recipe["train"], **of_fold}))
+        detector = load_detector(open_run(made.run), which=recipe.get("weights", BEST))
         logits = {name: compute_logits(detector, conditions, rows[name], progress=False) for name in CONDITIONS}
         return logits, detector.calibration
+
+
+def _draw_others(store: FeatureStore, held_out: list[str], seed: int) -> tuple[str, ...]:
+    """One source of each class that is not held out, another one for each seed."""
+    drawn = []
+    for label in (0, 1):
+        there = sorted(set(store.columns["source"][store.columns["label"] == label]) - set(held_out))
+        drawn.append(there[seed % len(there)])
+    return tuple(drawn)
 
 
 def _count_bytes(store: FeatureStore) -> int:

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from data_cards.errors import UsageError, UserError
 from pipeline.settings import FeatureSettings
 from train.detector import Detector, build_detector
-from train.network import LAYERS, ResNet, choose_stem
+from train.network import LAYERS, LINEAR, ResNet, choose_stem
 from train.normalise import LEAST_DEVIATION, Normaliser, choose_statistics
 from train.predict import predict_logits, predict_probabilities, probability_fake
 from train.settings import NETWORKS, TrainSettings
@@ -50,7 +50,7 @@ def test_auto_takes_the_stem_by_the_planes_side():
     assert [choose_stem("auto", side) for side in (32, 64, 65, 512)] == ["plain", "plain", "strided", "strided"]
     assert choose_stem("strided", 32) == "strided"
     assert choose_stem("plain", 512) == "plain"
-    assert set(LAYERS) == set(NETWORKS)
+    assert {"auto", LINEAR, *LAYERS} == set(NETWORKS)
 
 
 @pytest.mark.parametrize(
@@ -132,6 +132,29 @@ def test_no_normalising_maps_the_levels_range():
     mean, std = choose_statistics(np.full((9, 2, 2), 77, np.float32), np.full((9, 2, 2), 5, np.float32), "none")
     got = Normaliser(mean, std)(torch.tensor([0, 128, 255], dtype=torch.uint8)[:, None, None, None].expand(3, 9, 2, 2))
     np.testing.assert_allclose(got[:, 4, 1, 1], [-1, 0, 127 / 128])
+
+
+def test_the_linear_network_has_a_weight_for_every_frequency():
+    detector = Detector(np.zeros((9, 8, 8), np.float32), np.ones((9, 8, 8), np.float32), "linear")
+    levels = torch.randint(0, 5, (3, 9, 8, 8), dtype=torch.uint8)
+    assert torch.equal(detector(levels), torch.zeros(3, 2))  # no frequency counts before training
+    with torch.no_grad():
+        detector.network.fc.weight[1, 2 * 64 + 3 * 8 + 5] = 2.0  # the plane of blue's magnitude, row 3, column 5
+    assert torch.equal(detector.eval()(levels)[:, 1], 2.0 * levels[:, 2, 3, 5])
+
+
+@pytest.mark.parametrize(
+    ("estimator", "settings", "network"),
+    [
+        pytest.param("averaged", {}, "linear", id="averaged planes"),
+        pytest.param("periodogram", {}, "resnet18", id="one transform"),
+        pytest.param("averaged", {"weights": "w.pth"}, "resnet18", id="weights, which only ResNets have"),
+        pytest.param("averaged", {"network": "small"}, "small", id="as asked for"),
+    ],
+)
+def test_the_network_follows_the_features(estimator, settings, network):
+    features = FeatureSettings(size=64, estimator=estimator)
+    assert TrainSettings(**settings).for_features(features).network == network
 
 
 def test_each_sample_by_its_own_range():

@@ -54,7 +54,7 @@ def read_batches(
 
     Raises
     ------
-    StoreError : files of the store are missing, or a row cannot be read; the message names it
+    StoreError : a file of the store is missing or was changed meanwhile, or a row cannot be read; the message names it
     """
     if not batches:
         return
@@ -171,17 +171,20 @@ class _Reader:
         return make_packed_batch(count, (3, *self._store.features.shape[2:]), self._dtype, mirrored, pinned)
 
     def read(self, row: int, buffer: torch.Tensor | PackedBatch, place: int) -> None:
-        """Read a row into its place; raises `_BadRowError`."""
+        """Read a row into its place; raises `_BadRowError`, or `StoreError` where the store was changed meanwhile."""
         try:
             if isinstance(buffer, PackedBatch):
                 for kind, chunk in enumerate(self._read_packed(row)):
                     buffer.put(place, kind, chunk)
             else:
                 self._read_plain(row, buffer[place].numpy())
+        except StoreError:
+            raise
         except Exception as error:  # codecs and stores raise many kinds
             part, own = self._store.locate(row)
             image = part.columns["image"][own]
             reason = (str(error).splitlines() or [type(error).__name__])[0]
+            reason = reason.replace("b'", "").rstrip("'")  # numcodecs puts bytes into its messages
             raise _BadRowError(
                 f"{part.path}: row {own} ({image}) cannot be read ({reason}); the store is damaged, build it again",
                 row,

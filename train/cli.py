@@ -60,7 +60,7 @@ def cli() -> None:
 @_setting("--lr", help="Peak learning rate.")
 @_setting("--weight-decay", help="Weight decay of AdamW.")
 @_setting("--warmup", help="Epochs in which the learning rate rises; at most half of the run.")
-@_setting("--dropout", help="Dropout before the last layer.")
+@_setting("--dropout", help="Dropout of what the last layer is fed.")
 @_setting("--label-smoothing", help="Label smoothing of the training loss.")
 @_setting("--patience", help="Stop after so many epochs without a better validation loss; 0: never.")
 @_setting("--ema", help="Decay of the running average of the weights, such as 0.999; 0: none.", metavar="DECAY")
@@ -74,7 +74,7 @@ def cli() -> None:
     "Statistics of each frequency, of each plane, each sample's own range, or none.",
 )
 @_setting("--phase", click.Choice(allowed.PHASES), "Phase as it is stored, or as its cosine and sine.")
-@_setting("--network", click.Choice(allowed.NETWORKS), "A ResNet, or a small network with 0.3 million parameters.")
+@_setting("--network", click.Choice(allowed.NETWORKS), "auto: linear for averaged planes, else resnet18.")
 @_setting("--stem", click.Choice(allowed.STEMS), "auto: plain, which keeps small planes' sides, up to 64 bins.")
 @_setting("--weights", str, "ImageNet weights to start from (.safetensors or .pth).", "FILE")
 @_setting("--variants-per-epoch", click.Choice(allowed.VARIANTS_PER_EPOCH), "Variants of each picture an epoch.")

@@ -11,7 +11,7 @@ from data_cards.errors import UsageError
 from pipeline.settings import FeatureSettings
 from pipeline.store import KINDS, PLANES
 from train.calibrate import Calibration
-from train.network import ResNet, choose_stem
+from train.network import make_network
 from train.normalise import Normaliser, choose_statistics
 from train.settings import TrainSettings
 
@@ -24,7 +24,7 @@ class Detector(nn.Module):
     Parameters
     ----------
     mean, std : float32 (9, H, W), the store's statistics, in levels
-    network : name of the network, see `train.network.LAYERS`
+    network : name of the network, one of `train.settings.NETWORKS` but auto
     dropout : before the last layer, while training
     kinds : of planes that it is fed, in the store's order
     stem : "auto", "strided" or "plain"
@@ -57,9 +57,7 @@ class Detector(nn.Module):
         first = 3 * self.kinds.index("phase") if waves else 0
         angles = (first, first + 2) if waves else None
         self.normalise = Normaliser(mean[self.planes], std[self.planes], angles, own_range)
-        self.network = ResNet(
-            network, channels=len(self.inputs), classes=2, dropout=dropout, stem=choose_stem(stem, mean.shape[-1])
-        )
+        self.network = make_network(network, len(self.inputs), mean.shape[-1], 2, dropout, stem)
         self.calibration = Calibration()
         self.to(memory_format=torch.channels_last)
 
@@ -99,6 +97,7 @@ def build_detector(
     ------
     UsageError : a setting that these features cannot have
     """
+    settings = settings.for_features(features)
     if settings.phase == "cos-sin" and features.estimator == "averaged":
         raise UsageError("phase cos-sin: averaged features hold no angles; give --phase raw")
     if mean is None or std is None:

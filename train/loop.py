@@ -90,7 +90,7 @@ def train(settings: TrainSettings) -> Summary:
             return training
 
         training = team.agree(begin)
-        training.folder = team.lead(lambda: create_run(settings, training.store, team.size))
+        training.folder = team.lead(lambda: create_run(training.settings, training.store, team.size))
         return _run(training)
 
 
@@ -114,6 +114,7 @@ def resume(run: str | Path, changes: dict | None = None) -> Summary:
 def _take_up(run: str | Path, changes: dict | None, stop: StopSignals, team: Team) -> Training:
     before = read_run(run)
     settings = replace(before.settings, **{"store": before.store_paths, **(changes or {})})
+    settings = settings.for_features(before.build_settings.features)
     different = settings.differences(before.settings)
     if different:
         told = ", ".join(
@@ -142,6 +143,7 @@ def prepare(settings: TrainSettings, stop: StopSignals, team: Team) -> Training:
         device = torch.device("cuda", torch.cuda.current_device())
     check_settings(settings, team)
     store = open_stores(settings.store)
+    settings = settings.for_features(store.settings.features)
     rows = choose_rows(store, settings)
     torch.manual_seed(settings.seed)  # the first weights are made on the CPU, the same for every device
     detector = build_detector(settings, store.settings.features, store.mean, store.std).to(device)

@@ -1,4 +1,4 @@
-"""ResNets for any number of input channels, with torchvision's parameter names, and one for small planes.
+"""ResNets for any number of input channels, with torchvision's parameter names, and two networks for small planes.
 
 He et al., "Deep residual learning for image recognition", 2015; the stride of a bottleneck
 stands in its 3x3 convolution, as in torchvision ("ResNet v1.5"), whose weights so fit. The plain
@@ -65,6 +65,7 @@ LAYERS = {
     "resnet50": (Bottleneck, 64, (3, 4, 6, 3)),
     "small": (BasicBlock, 32, (1, 1, 1)),
 }
+LINEAR = "linear"
 PLAIN_UP_TO = 64  # side of the planes, in bins, from which on "auto" takes the strided stem
 
 
@@ -73,6 +74,36 @@ def choose_stem(stem: str, side: int) -> str:
     if stem != "auto":
         return stem
     return "plain" if side <= PLAIN_UP_TO else "strided"
+
+
+def make_network(name: str, channels: int, side: int, classes: int, dropout: float, stem: str) -> nn.Module:
+    """The network of that name, one of `LAYERS` or "linear", for planes of that side; the rest as `ResNet`."""
+    if name == LINEAR:
+        return LinearNetwork(channels * side**2, classes, dropout)
+    return ResNet(name, channels, classes, dropout, choose_stem(stem, side))
+
+
+class LinearNetwork(nn.Module):
+    """A weight for every frequency of every plane: (B, channels, H, W) float to (B, classes) logits.
+
+    Convolutions and pooling look for the same pattern at all frequencies, yet it is the frequency that tells
+    planes of few bins apart.
+
+    Parameters
+    ----------
+    inputs : values of all planes
+    dropout : share of them that is dropped while training
+    """
+
+    def __init__(self, inputs: int, classes: int = 2, dropout: float = 0.0):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(inputs, classes)
+        nn.init.zeros_(self.fc.weight)
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.dropout(x.flatten(1)))
 
 
 class ResNet(nn.Module):

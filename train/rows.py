@@ -49,7 +49,8 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
         raise UserError(f"{store.path}: has {len(train)} training and {len(val)} validation rows{told}; choose others")
     if not len(train):
         raise UserError(f"{store.path}: has no training rows; build it from a folder with a train split")
-    _check_classes(store, train, "training", "build it from pictures of both classes")
+    advice = "choose others" if told else "build it from pictures of both classes"
+    _check_classes(store, train, f"training rows{told}", advice)
     if not len(val):
         raise UserError(
             f"{store.path}: has no validation rows, which early stopping and the best weights are chosen by; "
@@ -58,7 +59,9 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
     advice = "build it with a larger `pipeline build --val-fraction`, or with both classes in the val folder"
     if settings.validate_on:
         advice = "give --validate-on a source of each class"
-    _check_classes(store, val, "validation", advice)
+    elif told:
+        advice = "choose others, or validate on sources of both classes with --validate-on"
+    _check_classes(store, val, f"validation rows{told}", advice)
     pictures = store.columns["picture"][train].astype(np.int64)
     samples = len(train) if settings.variants_per_epoch == "all" else len(np.unique(pictures))
     if settings.batch_size > samples:
@@ -118,5 +121,5 @@ def _check_classes(store: FeatureStore, rows: np.ndarray, what: str, advice: str
     labels = np.unique(store.columns["label"][rows])
     if len(labels) < len(CLASS_NAMES):
         raise UserError(
-            f"{store.path}: all {len(rows)} {what} rows are {CLASS_NAMES[labels[0]]}; two classes are needed: {advice}"
+            f"{store.path}: all {len(rows)} {what} are {CLASS_NAMES[labels[0]]}; two classes are needed: {advice}"
         )

@@ -3,12 +3,14 @@
 The command's options are made from these fields, so a default is written down once.
 """
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 from data_cards.errors import UsageError
+from pipeline.settings import FeatureSettings
 from pipeline.store import KINDS
 
-NETWORKS = ("resnet18", "resnet34", "resnet50", "small")
+NETWORKS = ("auto", "resnet18", "resnet34", "resnet50", "small", "linear")
+_WITHOUT_WEIGHTS = ("small", "linear")
 STEMS = ("auto", "strided", "plain")
 NORMALISE = ("frequency", "channel", "sample", "none")
 PHASES = ("raw", "cos-sin")
@@ -44,7 +46,7 @@ class TrainSettings:
     lr : peak learning rate of AdamW, above 0
     weight_decay : of AdamW, on kernels only (not on biases and batch norm), 0 or more
     warmup : epochs in which the learning rate rises to its peak; may be a fraction; at most half of the run
-    dropout : share of the pooled features that is dropped before the last layer, 0 to below 1
+    dropout : share of what the last layer is fed that is dropped, 0 to below 1
     label_smoothing : 0 to below 1, in the training loss only
     patience : epochs without a better validation loss after which the run stops; 0 never stops it
     ema : decay of the running average of the weights, which validates and is kept; 0 takes the weights themselves
@@ -55,7 +57,8 @@ class TrainSettings:
     normalise : by mean and deviation of each "frequency" or of each "channel", by the own range of each "sample", or
         "none"
     phase : "raw" levels, or "cos-sin" of the angle
-    network : "resnet18", "resnet34", "resnet50", or "small" with 0.3 million parameters
+    network : "resnet18", "resnet34", "resnet50", "small" with 0.3 million parameters, "linear" with one weight a value,
+        or "auto": linear for averaged planes, else resnet18
     stem : "strided", "plain" for small planes, or "auto" by the planes' side
     weights : file of ImageNet weights to start from (.safetensors or .pth); None starts from scratch
     variants_per_epoch : "1" draws one variant of each picture an epoch; "all" takes every one
@@ -90,7 +93,7 @@ class TrainSettings:
     flips: float = 0.0
     normalise: str = "frequency"
     phase: str = "raw"
-    network: str = "resnet18"
+    network: str = "auto"
     stem: str = "auto"
     weights: str | None = None
     variants_per_epoch: str = "1"
@@ -138,9 +141,9 @@ class TrainSettings:
             )
         if self.phase == "cos-sin" and "phase" not in self.kinds:
             raise UsageError(f"phase cos-sin: the planes fed are {self.channels}; add phase or leave it out")
-        if self.weights is not None and self.network == "small":
+        if self.weights is not None and self.network in _WITHOUT_WEIGHTS:
             raise UsageError(
-                "weights: there are none for the small network; give a ResNet with --network or leave it out"
+                f"weights: there are none for the {self.network} network; give a ResNet with --network or leave it out"
             )
         _one_of("device", self.device, DEVICES)
         _one_of("precision", self.precision, PRECISIONS)
@@ -150,6 +153,13 @@ class TrainSettings:
     def kinds(self) -> tuple[str, ...]:
         """The kinds of planes of `channels`, in the store's order."""
         return tuple(kind for kind in KINDS if kind in self.channels.split(","))
+
+    def for_features(self, features: FeatureSettings) -> "TrainSettings":
+        """The same with the network that "auto" stands for."""
+        if self.network != "auto":
+            return self
+        linear = features.estimator == "averaged" and self.weights is None
+        return replace(self, network="linear" if linear else "resnet18")
 
     def as_json(self) -> dict:
         """Plain values, for the run folder."""

@@ -66,7 +66,8 @@ class Shards:
 
         Raises
         ------
-        ValueError, OSError, RuntimeError : the file is damaged or gone, or was changed since its index was read
+        ValueError, OSError, RuntimeError : the file is damaged or gone
+        StoreError : it was changed since its index was read
         """
         for number, data in enumerate(self._read_chunks(row, kinds)):
             first = _PLANES_A_KIND * number
@@ -99,7 +100,10 @@ class Shards:
             # Two threads may both read it: they find the same.
             known = self._known[shard] = _Shard(self._read_index(descriptor, status.st_size), stamp)
         if known.stamp != stamp:
-            raise ValueError("the file was changed while it was being read from")
+            raise StoreError(
+                f"{self._file(shard)}: was changed while it was being read; bring it back as it was and go on, "
+                "or begin anew"
+            )
         return known
 
     def _read_index(self, descriptor: int, size: int) -> np.ndarray:

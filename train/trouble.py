@@ -29,9 +29,10 @@ def describe_bad_loss(
     names = [f"row {row} ({store.columns['image'][row]})" for row in rows[:_MOST_NAMED]]
     more = f" and {len(rows) - _MOST_NAMED} more" if len(rows) > _MOST_NAMED else ""
     samples = f" on {', '.join(names)}{more}" if names else ""
+    other = "" if settings.precision == "float32" else " or with --precision float32"
     return UserError(
         f"{folder}: the loss became {value} in {where}{samples}; "
-        f"train anew with a lower --lr (it was {settings.lr:g}) or with --precision float32"
+        f"train anew with a lower --lr (it was {settings.lr:g}){other}"
     )
 
 
