@@ -167,13 +167,14 @@ def test_a_wrong_index_is_noticed(store, tmp_path):
         next(read_batches(built, [np.array([0])]))
 
 
-def test_a_shard_that_changes_under_the_reader_is_noticed(store, tmp_path):
+@pytest.mark.parametrize("skipped", [None, set()])  # it is no bad sample, which might be skipped
+def test_a_shard_that_changes_under_the_reader_is_noticed(store, tmp_path, skipped):
     built, _ = write_features(store, tmp_path)
-    reading = read_batches(built, [np.array([0]), np.array([1])], ahead=0)
+    reading = read_batches(built, [np.array([0]), np.array([1])], ahead=0, skipped=skipped)
     next(reading)
     shard = tmp_path / "features" / "c" / "0" / "0" / "0" / "0"
     shard.write_bytes(shard.read_bytes() + b"x")
-    with pytest.raises(StoreError, match="was changed while it was being read"):
+    with pytest.raises(StoreError, match="c/0/0/0/0: was changed while it was being read"):
         next(reading)
 
 

@@ -70,6 +70,9 @@ def test_choices_that_cannot_be(path, tmp_path):
     store = open_store(path)
     with pytest.raises(UserError, match=r"has no source lsun .--where.; it has source-0, source-1"):
         choose_rows(store, TrainSettings(where=("source=lsun",)))
+    store.columns["label"][:] = 0
+    with pytest.raises(UserError, match=r"rows, where source=source-1 and variant=clean are real; .*: choose others"):
+        choose_rows(store, TrainSettings(where=("source=source-1", "variant=clean")))
     for arguments in (["--where", "colour=red"], ["--where", "source="], ["--channels", "magnitude,red"]):
         result = call(path, tmp_path / "run", *arguments)
         assert result.exit_code == 2
