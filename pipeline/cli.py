@@ -20,9 +20,10 @@ from pipeline.settings import (
     JPEG_SCALES,
     PACKINGS,
     PATCHES,
+    RECOMMENDED,
     RESAMPLING_FILTERS,
     BuildSettings,
-    FeatureSettings,
+    recommend_settings,
 )
 from pipeline.store import open_store
 from pipeline.summary import (
@@ -75,14 +76,18 @@ for _command in (audit, subset, card):
 )
 @click.option("--out", default="features.zarr", help="The store to write: a folder, or s3://bucket/name.")
 @click.option(
-    "--size", type=int, default=DEFAULTS.features.size, help="Side of the square that a picture is fitted to."
+    "--size",
+    type=int,
+    default=None,
+    help="Side of the square that a picture is fitted to. Alone it asks for planes of that side: --estimator "
+    f"periodogram.  [default: {RECOMMENDED['size']}; periodogram: {DEFAULTS.features.size}]",
 )
 @click.option(
     "--fit",
     type=click.Choice(FITS),
-    default=DEFAULTS.features.fit,
-    help="cover: short side to size, centre crop; stretch: both sides to size; "
-    "crop: centre crop of the native pixels, never resampled.",
+    default=None,
+    help="cover: short side to size, centre crop; stretch: both sides to size; crop: centre crop of the native pixels, "
+    f"never resampled.  [default: {RECOMMENDED['fit']}; periodogram: {DEFAULTS.features.fit}]",
 )
 @click.option(
     "--resample", type=click.Choice(RESAMPLING_FILTERS), default=DEFAULTS.features.resample, help="Resampling filter."
@@ -90,9 +95,10 @@ for _command in (audit, subset, card):
 @click.option(
     "--variants",
     type=click.Choice(list(RECIPES)),
-    default=DEFAULTS.variants,
+    default=None,
     help="train: the picture and three JPEG draws; web: and four draws of scaling down and JPEG; clean: the picture "
-    "alone; stress, conditions: test pictures in 23 conditions, or in three of them.",
+    "alone; stress, conditions: test pictures in 23 conditions, or in three of them.  "
+    f"[default: {RECOMMENDED['variants']}; periodogram: {DEFAULTS.variants}]",
 )
 @click.option("--seed", type=int, default=DEFAULTS.seed, help="Of the variants, the split and the order.")
 @click.option(
@@ -117,8 +123,9 @@ for _command in (audit, subset, card):
 @click.option(
     "--estimator",
     type=click.Choice(ESTIMATORS),
-    default=DEFAULTS.features.estimator,
-    help="periodogram: planes of the whole square; averaged: mean over its patches, steadier and far smaller.",
+    default=None,
+    help="averaged: planes of small patches, their mean over the square: steadier and far smaller; periodogram: planes "
+    f"of the whole square.  [default: {RECOMMENDED['estimator']}; with --size alone: {DEFAULTS.features.estimator}]",
 )
 @click.option(
     "--patch",
@@ -184,13 +191,25 @@ def build(
 
     \b
     Examples:
-      pipeline build --src kaggle_dir --size 1024
-      pipeline build --src kaggle_dir --src real=my_photos --size 512 --out mine.zarr
-      pipeline build --src kaggle_dir --estimator averaged --patch 32 --fit crop
+      pipeline build --src kaggle_dir
+      pipeline build --src kaggle_dir --src real=my_photos --out mine.zarr
+      pipeline build --src kaggle_dir --size 1024 --out large.zarr
     """
-    patch = None if patch is None else int(patch)
-    features = FeatureSettings(size, fit, resample, dtype, jpeg_scale, estimator, patch, colour_axis)
-    settings = BuildSettings(features, variants, seed, val_fraction, max_pixels, packing)
+    settings = recommend_settings(
+        size=size,
+        fit=fit,
+        resample=resample,
+        dtype=dtype,
+        jpeg_scale=jpeg_scale,
+        estimator=estimator,
+        patch=None if patch is None else int(patch),
+        colour_axis=colour_axis,
+        variants=variants,
+        seed=seed,
+        val_fraction=val_fraction,
+        max_pixels=max_pixels,
+        packing=packing,
+    )
     summary = build_store(
         sources,
         out,

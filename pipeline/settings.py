@@ -4,7 +4,7 @@
 and `eval predict` make features from it with the same function, so the two cannot differ.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 
 from data_cards.errors import UsageError
 from pipeline.variants import changes_before_fit
@@ -20,6 +20,9 @@ RESAMPLING_FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lancz
 
 # A 108-megapixel phone picture passes; decoded it takes 360 MB.
 MAX_PIXELS = 120_000_000
+
+# With averaged planes, where nothing else is asked for.
+RECOMMENDED = {"estimator": "averaged", "size": 512, "fit": "crop", "variants": "web"}
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,27 @@ class BuildSettings:
     def from_json(cls, values: dict) -> "BuildSettings":
         """The inverse of `as_json`."""
         return cls(**{**values, "features": FeatureSettings(**values["features"])})
+
+
+def recommend_settings(**given: object) -> BuildSettings:
+    """A build's settings by what was asked for, the rest as the evidence recommends (docs/evidence.md).
+
+    Averaged planes of native pixels, unless planes of a size are asked for: those are periodograms.
+
+    Parameters
+    ----------
+    given : fields of `FeatureSettings` and `BuildSettings`; None where nothing was asked for
+
+    Raises
+    ------
+    UsageError : a value that cannot be
+    """
+    asked = {name: value for name, value in given.items() if value is not None}
+    averaged = asked.get("estimator", "periodogram" if "size" in asked and "patch" not in asked else "averaged")
+    values = {**(RECOMMENDED if averaged == "averaged" else {}), **asked}
+    of_features = {field.name for field in fields(FeatureSettings)}
+    features = FeatureSettings(**{name: value for name, value in values.items() if name in of_features})
+    return BuildSettings(features, **{name: value for name, value in values.items() if name not in of_features})
 
 
 def _one_of(name: str, value: object, allowed: tuple) -> None:

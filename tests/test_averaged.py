@@ -12,7 +12,7 @@ from pipeline.cli import main
 from pipeline.features import features_of_file, name_planes
 from pipeline.fit import fit_picture
 from pipeline.packing import EVEN, pack
-from pipeline.settings import FeatureSettings
+from pipeline.settings import FeatureSettings, recommend_settings
 from pipeline.spectra import quantised_planes
 from pipeline.store import open_store
 
@@ -151,3 +151,21 @@ def test_a_store_of_averaged_planes(kaggle_dir, tmp_path):
     result = CliRunner().invoke(main, ["inspect", str(out), "--png", str(drawn)])
     assert result.exit_code == 0, result.output
     assert drawn.stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        pytest.param({}, ("averaged", 512, "crop", "web", 32), id="nothing"),
+        pytest.param({"size": 1024}, ("periodogram", 1024, "cover", "train", None), id="planes of a size"),
+        pytest.param({"estimator": "periodogram"}, ("periodogram", 1024, "cover", "train", None), id="one transform"),
+        pytest.param({"size": 256, "patch": 64}, ("averaged", 256, "crop", "web", 64), id="patches of a square"),
+        pytest.param({"estimator": "averaged", "fit": "cover"}, ("averaged", 512, "cover", "web", 32), id="a fit"),
+        pytest.param({"size": 96, "fit": "crop"}, ("periodogram", 96, "crop", "train", None), id="a size and a fit"),
+    ],
+)
+def test_what_is_not_asked_for_is_as_recommended(asked, expected):
+    made = recommend_settings(**asked, seed=7, dtype=None)
+    features = made.features
+    assert (features.estimator, features.size, features.fit, made.variants, features.patch) == expected
+    assert made.seed == 7
