@@ -17,7 +17,7 @@ import torch
 from data_cards.errors import StoreError
 from pipeline.packing import WHOLE
 from pipeline.store import KINDS, FeatureStore
-from train.packed import PackedBatch, make_packed_batch
+from train.packed import PackedBatch, make_buffer, make_packed_batch
 from train.shards import open_shards
 
 _LOOKED_AT = 8  # rows that tell which kinds of planes are mirrored
@@ -164,7 +164,7 @@ class _Reader:
     def make_plain(self, count: int, pinned: bool) -> torch.Tensor:
         """A buffer for so many rows."""
         shape = (count, 3 * len(self._kinds), *self._store.features.shape[2:])
-        return torch.empty(shape, dtype=self._dtype, pin_memory=pinned)
+        return make_buffer(shape, self._dtype, pinned)
 
     def make_packed(self, count: int, mirrored: list[bool], pinned: bool) -> PackedBatch:
         """A buffer for so many rows as they are packed."""

@@ -74,8 +74,16 @@ def make_packed_batch(
 ) -> PackedBatch:
     """A buffer for so many rows; `mirrored` says of which kinds the halves are enough."""
     half, whole = _half_length(shape), int(np.prod(shape))
-    values = [torch.empty((count, half if one else whole), dtype=dtype, pin_memory=pinned) for one in mirrored]
+    values = [make_buffer((count, half if one else whole), dtype, pinned) for one in mirrored]
     return PackedBatch(values, torch.zeros((count, len(values)), dtype=torch.bool), shape)
+
+
+def make_buffer(shape: tuple[int, ...], dtype: torch.dtype, pinned: bool) -> torch.Tensor:
+    """Room on the CPU that is filled again and again; `pinned` where a GPU copies from it."""
+    if pinned:
+        return torch.empty(shape, dtype=dtype, pin_memory=True)
+    # NumPy asks Linux for large pages: filled for the first time, a buffer of PyTorch's own takes twice as long.
+    return torch.from_numpy(np.empty(shape, dtype=torch.empty(0, dtype=dtype).numpy().dtype))
 
 
 def _half_length(shape: tuple[int, int, int]) -> int:
