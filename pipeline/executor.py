@@ -22,6 +22,8 @@ _WORKERS = {
     # each and many a second, and fetching fresh pages for them took a third of the time.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**28,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**28,
+    # These hold for the main arena alone; a worker's tasks run in a thread, which else had its own.
+    "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
 }
 
 

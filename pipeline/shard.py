@@ -10,7 +10,7 @@ from data_cards.facts import read_file
 from pipeline.features import decode_for_features, features_of_variants
 from pipeline.plan import Plan
 from pipeline.settings import BuildSettings
-from pipeline.sharding import encode_sample, join_shard
+from pipeline.sharding import encode_sample, lay_out_shard
 from pipeline.storage import Storage
 from pipeline.store import KINDS
 from pipeline.variants import draw_variants
@@ -73,7 +73,7 @@ def make_shard(task: ShardTask) -> ShardRecord:
                 chunks += encode_sample(planes, settings.packing)
         except PictureError as error:
             raise UserError(f"{path}: {error}") from error
-    return write_shard(Storage(task.url), task.shard, task.key, join_shard(chunks, task.rows * len(KINDS)))
+    return write_shard(Storage(task.url), task.shard, task.key, lay_out_shard(chunks, task.rows * len(KINDS)))
 
 
 def _check_versions(task: ShardTask) -> None:

@@ -35,8 +35,10 @@ def encode_sample(planes: np.ndarray, packing: str) -> list[bytes]:
     return [encode(pack(kind) if packing == "mirror" else np.ascontiguousarray(kind)) for kind in kinds]
 
 
-def join_shard(chunks: Sequence[bytes], capacity: int) -> bytes:
-    """A shard of the chunks, in the order of their place.
+def lay_out_shard(chunks: Sequence[bytes], capacity: int) -> list[bytes]:
+    """The parts of a shard: its chunks, in the order of their place, the index and its checksum.
+
+    Not joined: fresh memory for a copy of all of it, shard after shard, took a tenth of the time.
 
     Parameters
     ----------
@@ -48,4 +50,4 @@ def join_shard(chunks: Sequence[bytes], capacity: int) -> bytes:
     index[: len(chunks), 0] = np.cumsum(lengths) - lengths
     index[: len(chunks), 1] = lengths
     checksum = google_crc32c.value(index.tobytes()).to_bytes(4, "little")
-    return b"".join([*chunks, index.tobytes(), checksum])
+    return [*chunks, index.tobytes(), checksum]

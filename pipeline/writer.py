@@ -9,7 +9,7 @@ to one task, which always writes it whole.
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -59,11 +59,14 @@ def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildS
     )
 
 
-def write_shard(storage: Storage, shard: int, key: str, data: bytes) -> ShardRecord:
-    """Write a shard's file, then its record."""
+def write_shard(storage: Storage, shard: int, key: str, parts: Sequence[bytes]) -> ShardRecord:
+    """Write a shard's file of its parts, then its record."""
     storage.make_folder(shard_folder(shard) + "/0/0")
-    storage.write(shard_file(shard), data)
-    record = ShardRecord(shard, key, hashlib.sha256(data).hexdigest())
+    storage.write(shard_file(shard), *parts)
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    record = ShardRecord(shard, key, digest.hexdigest())
     write_record(storage, record)
     return record
 

@@ -7,7 +7,7 @@ import tensorstore
 import zarr
 
 from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.sharding import encode_sample, join_shard
+from pipeline.sharding import encode_sample, lay_out_shard
 from pipeline.storage import Storage
 from pipeline.writer import create_arrays, write_shard
 
@@ -23,7 +23,7 @@ def write_store(path, packing: str, dtype: str, size: int) -> np.ndarray:
     samples = np.random.default_rng(0).integers(0, 256, (ROWS, 9, size, size)).astype(dtype)
     for shard, start in enumerate(range(0, ROWS, SHARD)):
         chunks = [chunk for planes in samples[start : start + SHARD] for chunk in encode_sample(planes, packing)]
-        write_shard(storage, shard, "key", join_shard(chunks, SHARD * 3))
+        write_shard(storage, shard, "key", lay_out_shard(chunks, SHARD * 3))
     return samples
 
 
