@@ -72,10 +72,11 @@ def main(sources: tuple[str, ...], sizes: str, samples: int, trials: int) -> Non
 
 
 def _draw_tasks(plan: Plan, storage: Storage, samples: int) -> list[ShardTask]:
-    """Shards with about so many samples, spread over the set, and at least eight, for two workers to share."""
+    """Shards with about so many samples, spread over the set, and at least 16: a shard more or less
+    at the end, for one of two workers, is no part of a long build."""
     make_record_folder(storage)
     create_arrays(storage, plan.rows, plan.shard_rows, plan.settings)
-    count = min(max(samples // plan.shard_rows, 8), plan.shards)
+    count = min(max(samples // plan.shard_rows, 16), plan.shards)
     return [make_task(plan, storage, number * plan.shards // count) for number in range(count)]
 
 
