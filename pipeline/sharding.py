@@ -38,7 +38,7 @@ def encode_sample(planes: np.ndarray, packing: str) -> list[bytes]:
 def lay_out_shard(chunks: Sequence[bytes], capacity: int) -> list[bytes]:
     """The parts of a shard: its chunks, in the order of their place, the index and its checksum.
 
-    Not joined: fresh memory for a copy of all of it, shard after shard, took a tenth of the time.
+    Not joined: that would be fresh memory for a copy of all of it, shard after shard.
 
     Parameters
     ----------

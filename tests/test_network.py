@@ -154,7 +154,10 @@ def test_the_linear_network_has_a_weight_for_every_frequency():
 )
 def test_the_network_follows_the_features(estimator, settings, network):
     features = FeatureSettings(size=64, estimator=estimator)
-    assert TrainSettings(**settings).for_features(features).network == network
+    chosen = TrainSettings(**settings).for_features(features)
+    assert chosen.network == network
+    assert chosen.lr == (1e-4 if network == "linear" else 1e-3)
+    assert TrainSettings(**settings, lr=0.5).for_features(features).lr == 0.5
 
 
 def test_each_sample_by_its_own_range():

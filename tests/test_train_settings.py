@@ -92,7 +92,7 @@ def test_short_runs_have_a_learning_rate(epochs, warmup):
 
 def test_weight_decay_spares_biases_and_batch_norm():
     network = ResNet("resnet18")
-    decayed, spared = make_optimiser(network, TrainSettings(weight_decay=0.1)).param_groups
+    decayed, spared = make_optimiser(network, TrainSettings(weight_decay=0.1, lr=0.1)).param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     assert "layer1.0.conv1.weight" in {names[id(p)] for p in decayed["params"]}

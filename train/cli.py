@@ -57,7 +57,7 @@ def cli() -> None:
 @_setting("--shuffle-window", help="Shards that are mixed at a time, for slow disks; 0 mixes all.", metavar="N")
 @_setting("--epochs", help="Passes over the training pictures.")
 @_setting("--batch-size", help="Samples a step.")
-@_setting("--lr", help="Peak learning rate.")
+@_setting("--lr", float, "Peak learning rate  [default: 0.001; linear: 0.0001]")
 @_setting("--weight-decay", help="Weight decay of AdamW.")
 @_setting("--warmup", help="Epochs in which the learning rate rises; at most half of the run.")
 @_setting("--dropout", help="Dropout of what the last layer is fed.")

@@ -43,7 +43,8 @@ class TrainSettings:
     shuffle_window : shards of the store that are mixed at a time; 0 mixes all
     epochs : passes over the training pictures, at least 1
     batch_size : samples a step, at least 2
-    lr : peak learning rate of AdamW, above 0
+    lr : peak learning rate of AdamW, above 0; None: 0.0001 for the linear network, whose values all push one way, 0.001
+        for the others
     weight_decay : of AdamW, on kernels only (not on biases and batch norm), 0 or more
     warmup : epochs in which the learning rate rises to its peak; may be a fraction; at most half of the run
     dropout : share of what the last layer is fed that is dropped, 0 to below 1
@@ -80,7 +81,7 @@ class TrainSettings:
     shuffle_window: int = 0
     epochs: int = 20
     batch_size: int = 32
-    lr: float = 1e-3
+    lr: float | None = None
     weight_decay: float = 0.05
     warmup: float = 1.0
     dropout: float = 0.3
@@ -116,7 +117,7 @@ class TrainSettings:
         _at_least("weight decay", self.weight_decay, 0)
         _at_least("warmup", self.warmup, 0)
         _at_least("save minutes", self.save_minutes, 0)
-        if not 0 < self.lr < float("inf"):
+        if self.lr is not None and not 0 < self.lr < float("inf"):
             raise UsageError(f"learning rate {self.lr}: expected a number above 0, such as 0.001")
         for name in ("dropout", "label_smoothing", "ema", "band_masking", "kind_dropout"):
             if not 0 <= getattr(self, name) < 1:
@@ -155,11 +156,13 @@ class TrainSettings:
         return tuple(kind for kind in KINDS if kind in self.channels.split(","))
 
     def for_features(self, features: FeatureSettings) -> "TrainSettings":
-        """The same with the network that "auto" stands for."""
-        if self.network != "auto":
-            return self
-        linear = features.estimator == "averaged" and self.weights is None
-        return replace(self, network="linear" if linear else "resnet18")
+        """The same with the network that "auto" stands for, and its learning rate."""
+        network = self.network
+        if network == "auto":
+            linear = features.estimator == "averaged" and self.weights is None
+            network = "linear" if linear else "resnet18"
+        lr = self.lr if self.lr is not None else 1e-4 if network == "linear" else 1e-3
+        return replace(self, network=network, lr=lr)
 
     def as_json(self) -> dict:
         """Plain values, for the run folder."""
