@@ -19,11 +19,11 @@ demo: setup
 	rm -rf demo
 	mkdir demo
 	cd demo && pipeline sample --out pictures
-	cd demo && pipeline build --src pictures --size 96 --fit crop
-	cd demo && train run --store features.zarr --epochs 5
+	cd demo && pipeline build --src pictures
+	cd demo && train run --store features.zarr
 	cd demo && eval predict pictures/test/fake/generator-a/00000.*
 	cd demo && eval report
-	@echo "Open demo/runs/001-resnet18-96px/report.html in a browser: it says the above, with pictures."
+	@echo "Open demo/runs/001-linear-32px/report.html in a browser: it says the above, with pictures."
 
 # All but the slow tests, which kill builds and runs many times: for those see test-all.
 test test-all: export OMP_NUM_THREADS := 1
