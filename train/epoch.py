@@ -33,17 +33,16 @@ def run_epoch(training: Training) -> None:
     Stopped : a stop was asked for; the state is saved
     """
     batches = draw_batches(training)
-    training.watch.check()
-    train_epoch(training, batches)
-    training.watch.check()
+    with training.watch.checking():
+        train_epoch(training, batches)
     begun = time.monotonic()
     if not training.position.seen:
         raise StoreError(f"{training.store.path}: none of its training samples can be read; build it again")
-    logits, labels = _validate(training)
+    with training.watch.checking():
+        logits, labels = _validate(training)
     row = _judge_epoch(training, batches, logits, labels)
     row["seconds"] = round(training.position.seconds + time.monotonic() - begun, 3)
     row["waited"] = round(training.position.waited / max(row["seconds"], 1e-3), 4)
-    training.watch.check()
     to_stop = is_to_stop(training)
     _finish_epoch(training, row, logits, labels)
     if to_stop and not training.position.ended:

@@ -1,6 +1,8 @@
 """Notices that a store changes under a running training: another build, a copy over it, a lost file."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from data_cards.errors import StoreError
 from pipeline.storage import Storage
@@ -12,6 +14,17 @@ class StoreWatch:
 
     def __init__(self, store: FeatureStore):
         self._seen = {part.path: _look_at(part.path) for part in store.parts}
+
+    @contextmanager
+    def checking(self) -> Iterator[None]:
+        """Check before the work and after it; a sample that it could not read may be one that was changed meanwhile."""
+        self.check()
+        try:
+            yield
+        except StoreError:
+            self.check()
+            raise
+        self.check()
 
     def check(self) -> None:
         """Raise `StoreError` if a file has changed, come or gone since."""
