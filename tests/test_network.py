@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from data_cards.errors import UsageError, UserError
 from pipeline.settings import FeatureSettings
 from train.detector import Detector, build_detector
-from train.network import LAYERS, LINEAR, ResNet, choose_stem
+from train.network import LAYERS, LINEAR, RADIAL, ResNet, choose_stem
 from train.normalise import LEAST_DEVIATION, Normaliser, choose_statistics
 from train.predict import predict_logits, predict_probabilities, probability_fake
 from train.settings import NETWORKS, TrainSettings
@@ -50,7 +50,7 @@ def test_auto_takes_the_stem_by_the_planes_side():
     assert [choose_stem("auto", side) for side in (32, 64, 65, 512)] == ["plain", "plain", "strided", "strided"]
     assert choose_stem("strided", 32) == "strided"
     assert choose_stem("plain", 512) == "plain"
-    assert {"auto", LINEAR, *LAYERS} == set(NETWORKS)
+    assert {"auto", LINEAR, RADIAL, *LAYERS} == set(NETWORKS)
 
 
 @pytest.mark.parametrize(
@@ -141,6 +141,26 @@ def test_the_linear_network_has_a_weight_for_every_frequency():
     with torch.no_grad():
         detector.network.fc.weight[1, 2 * 64 + 3 * 8 + 5] = 2.0  # the plane of blue's magnitude, row 3, column 5
     assert torch.equal(detector.eval()(levels)[:, 1], 2.0 * levels[:, 2, 3, 5])
+
+
+def test_the_radial_network_sees_the_mean_of_every_ring():
+    blank = np.zeros((9, 8, 8), np.float32)
+    network = Detector(blank, blank + 1, "radial").network.eval()
+    plane = torch.arange(64.0).reshape(8, 8)
+    with torch.no_grad():
+        network.norm.eps = 0.0
+        network.fc.weight[1, 6 * 2 + 3] = 1.0  # ring 3 of the third magnitude plane
+        network.fc.weight[0, 6 * 8 + 1] = 1.0  # ring 1 of the third DCT plane
+    logits = network(plane.expand(1, 9, 8, 8))[0].detach()
+    centred, corner = np.hypot(*np.mgrid[-4:4, -4:4]), np.hypot(*np.mgrid[:8, :8]) / 2
+    for number, radius, ring in ((1, centred, 3), (0, corner, 1)):
+        expected = plane.numpy()[np.round(radius) == ring].mean()
+        assert logits[number] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_radial_network_is_for_small_planes():
+    with pytest.raises(UsageError, match="planes of 256 bins, expected at most 128"):
+        build_detector(TrainSettings(network="radial"), FeatureSettings(size=256))
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from train.settings import OF_THE_MACHINE, TrainSettings
         ({"dropout": 1.0}, "dropout 1.0: expected 0 or more, below 1"),
         ({"label_smoothing": -0.1}, "label smoothing -0.1"),
         ({"patience": -1}, "patience -1"),
-        ({"network": "vgg"}, "network vgg: expected one of auto, resnet18, resnet34, resnet50, small, linear"),
+        ({"network": "vgg"}, "network vgg: expected one of auto, resnet18, resnet34, resnet50, small, linear, radial"),
         ({"stem": "deep"}, "stem deep: expected one of auto, strided, plain"),
         ({"normalise": "batch"}, "normalise batch: expected one of frequency, channel, sample, none"),
         ({"phase": "polar"}, "phase polar: expected one of raw, cos-sin"),

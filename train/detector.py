@@ -11,7 +11,7 @@ from data_cards.errors import UsageError
 from pipeline.settings import FeatureSettings
 from pipeline.store import KINDS, PLANES
 from train.calibrate import Calibration
-from train.network import make_network
+from train.network import RADIAL, RADIAL_UP_TO, make_network
 from train.normalise import Normaliser, choose_statistics
 from train.settings import TrainSettings
 
@@ -57,7 +57,7 @@ class Detector(nn.Module):
         first = 3 * self.kinds.index("phase") if waves else 0
         angles = (first, first + 2) if waves else None
         self.normalise = Normaliser(mean[self.planes], std[self.planes], angles, own_range)
-        self.network = make_network(network, len(self.inputs), mean.shape[-1], 2, dropout, stem)
+        self.network = make_network(network, self.inputs, mean.shape[-1], 2, dropout, stem)
         self.calibration = Calibration()
         self.to(memory_format=torch.channels_last)
 
@@ -100,6 +100,11 @@ def build_detector(
     settings = settings.for_features(features)
     if settings.phase == "cos-sin" and features.estimator == "averaged":
         raise UsageError("phase cos-sin: averaged features hold no angles; give --phase raw")
+    if settings.network == RADIAL and features.side > RADIAL_UP_TO:
+        raise UsageError(
+            f"network radial: planes of {features.side} bins, expected at most {RADIAL_UP_TO}; "
+            "take averaged planes (pipeline build --estimator averaged) or another --network"
+        )
     if mean is None or std is None:
         mean = std = np.zeros((len(PLANES), features.side, features.side), dtype=np.float32)
     # ImageNet's weights are those of the strided stem.

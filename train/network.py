@@ -1,12 +1,16 @@
-"""ResNets for any number of input channels, with torchvision's parameter names, and two networks for small planes.
+"""ResNets for any number of input channels, with torchvision's parameter names, and three networks for small planes.
 
 He et al., "Deep residual learning for image recognition", 2015; the stride of a bottleneck
 stands in its 3x3 convolution, as in torchvision ("ResNet v1.5"), whose weights so fit. The plain
 stem is theirs for CIFAR's 32 x 32 pixels: no resolution is lost before the first layer.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
+
+from pipeline.frequencies import frequencies_of
 
 
 def _convolve(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -66,6 +70,8 @@ LAYERS = {
     "small": (BasicBlock, 32, (1, 1, 1)),
 }
 LINEAR = "linear"
+RADIAL = "radial"
+RADIAL_UP_TO = 128  # side of the planes: beyond, the table of rings takes gigabytes
 PLAIN_UP_TO = 64  # side of the planes, in bins, from which on "auto" takes the strided stem
 
 
@@ -76,11 +82,20 @@ def choose_stem(stem: str, side: int) -> str:
     return "plain" if side <= PLAIN_UP_TO else "strided"
 
 
-def make_network(name: str, channels: int, side: int, classes: int, dropout: float, stem: str) -> nn.Module:
-    """The network of that name, one of `LAYERS` or "linear", for planes of that side; the rest as `ResNet`."""
+def make_network(name: str, inputs: Sequence[str], side: int, classes: int, dropout: float, stem: str) -> nn.Module:
+    """The network of that name, one of `LAYERS`, "linear" or "radial".
+
+    Parameters
+    ----------
+    inputs : kind of each plane
+    side : of the planes
+    classes, dropout, stem : as for `ResNet`
+    """
     if name == LINEAR:
-        return LinearNetwork(channels * side**2, classes, dropout)
-    return ResNet(name, channels, classes, dropout, choose_stem(stem, side))
+        return LinearNetwork(len(inputs) * side**2, classes, dropout)
+    if name == RADIAL:
+        return RadialNetwork(inputs, side, classes, dropout)
+    return ResNet(name, len(inputs), classes, dropout, choose_stem(stem, side))
 
 
 class LinearNetwork(nn.Module):
@@ -104,6 +119,45 @@ class LinearNetwork(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.fc(self.dropout(x.flatten(1)))
+
+
+class RadialNetwork(nn.Module):
+    """A weight for every radius of every plane: (B, channels, N, N) float to (B, classes) logits.
+
+    A plane's radial profile is the mean over all directions of a frequency (after Durall et al., "Watch your
+    up-convolution", 2020), in rings as wide as a row of the plane; the corners beyond Nyquist's frequency
+    are one ring. There are far fewer weights to learn by heart than in `LinearNetwork`.
+
+    Parameters
+    ----------
+    inputs : kind of each plane, which says where its zero frequency stands
+    side : N
+    dropout : share of the profiles' values that is dropped while training
+    """
+
+    def __init__(self, inputs: Sequence[str], side: int, classes: int = 2, dropout: float = 0.0):
+        super().__init__()
+        shares = [_ring_shares(kind, side) for kind in inputs]
+        self.register_buffer("shares", torch.stack(shares), persistent=False)
+        values = len(inputs) * self.shares.shape[2]
+        self.norm = nn.BatchNorm1d(values, affine=False)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(values, classes)
+        nn.init.zeros_(self.fc.weight)
+        nn.init.zeros_(self.fc.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # A product: sums scattered to their rings would come out differently from run to run on some devices.
+        profiles = torch.einsum("bcv,cvr->bcr", x.flatten(2), self.shares)
+        return self.fc(self.dropout(self.norm(profiles.flatten(1))))
+
+
+def _ring_shares(kind: str, side: int) -> torch.Tensor:
+    """What each value of a plane adds to the mean of each ring, float32 (side * side, rings)."""
+    radius = torch.from_numpy(frequencies_of(kind, side, side)) * side
+    ring = radius.round().long().clamp_max(side // 2 + 1).flatten()
+    members = nn.functional.one_hot(ring).float()
+    return members / members.sum(dim=0)
 
 
 class ResNet(nn.Module):

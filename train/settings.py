@@ -9,8 +9,8 @@ from data_cards.errors import UsageError
 from pipeline.settings import FeatureSettings
 from pipeline.store import KINDS
 
-NETWORKS = ("auto", "resnet18", "resnet34", "resnet50", "small", "linear")
-_WITHOUT_WEIGHTS = ("small", "linear")
+NETWORKS = ("auto", "resnet18", "resnet34", "resnet50", "small", "linear", "radial")
+_WITHOUT_WEIGHTS = ("small", "linear", "radial")
 STEMS = ("auto", "strided", "plain")
 NORMALISE = ("frequency", "channel", "sample", "none")
 PHASES = ("raw", "cos-sin")
@@ -59,7 +59,7 @@ class TrainSettings:
         "none"
     phase : "raw" levels, or "cos-sin" of the angle
     network : "resnet18", "resnet34", "resnet50", "small" with 0.3 million parameters, "linear" with one weight a value,
-        or "auto": linear for averaged planes, else resnet18
+        "radial" with one weight a radius of each plane, or "auto": linear for averaged planes, else resnet18
     stem : "strided", "plain" for small planes, or "auto" by the planes' side
     weights : file of ImageNet weights to start from (.safetensors or .pth); None starts from scratch
     variants_per_epoch : "1" draws one variant of each picture an epoch; "all" takes every one
