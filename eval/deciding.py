@@ -12,7 +12,8 @@ from eval.explain import BAND_EDGES, occlude
 from eval.originals import shuffle_by_class
 from eval.score import Scored
 from pipeline.features import name_planes
-from pipeline.store import CLASS_NAMES, KINDS, FeatureStore
+from pipeline.settings import KINDS, PLANES_A_KIND
+from pipeline.store import CLASS_NAMES, FeatureStore
 from train.detector import Detector
 
 PICTURES = 40
@@ -53,8 +54,15 @@ def describe_deciding(
             without.append(np.concatenate([bands, kinds]))
             bar.update()
     named = name_planes(store.settings.features)
-    titles = {kind: named[3 * KINDS.index(kind)].split("_")[0].replace("dct", "DCT") for kind in detector.kinds}
+    firsts = {kind: named[PLANES_A_KIND * KINDS.index(kind)] for kind in detector.kinds}
+    titles = {kind: _write_title(first) for kind, first in firsts.items()}
     return _describe(part, np.array(whole), np.stack(without), titles)
+
+
+def _write_title(plane: str) -> str:
+    """A kind's title by the name of its first plane."""
+    kind = plane.removeprefix("overview_").split("_")[0].replace("dct", "DCT")
+    return f"{kind} of the overview" if plane.startswith("overview_") else kind
 
 
 def _describe(part: Scored, whole: np.ndarray, without: np.ndarray, kinds: dict[str, str]) -> dict:

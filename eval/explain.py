@@ -1,6 +1,7 @@
 """Which frequencies and which planes decided: what becomes of the score when a part is taken away.
 
-A part is a band of frequencies in all planes, or all planes of one kind. It is replaced by zero behind the
+A part is a band of frequencies in all planes but those of an overview, where a pattern's frequency is another
+than in the picture's own pixels; or all planes of one kind. It is replaced by zero behind the
 detector's normaliser, what the network takes for average: where it normalises by frequency, the training
 pictures' mean. What the log-odds lose by that is what the part spoke for: above 0 for "fake", below 0 for
 "real" (occlusion; Zeiler and Fergus 2014).
@@ -16,7 +17,7 @@ import torch
 
 from eval.frequencies import HIGHEST, NYQUIST, find_bands
 from eval.profiles import ClassProfiles, class_profiles, find_profiles, radial_profile
-from pipeline.store import KINDS
+from pipeline.settings import is_of_overview
 from train.detector import Detector
 
 __all__ = [
@@ -67,7 +68,7 @@ def explain_levels(detector: Detector, levels: np.ndarray) -> Explanation:
 
     Parameters
     ----------
-    levels : features of the picture, uint8 or float16 (9, H, W), as `pipeline.features` makes them
+    levels : features of the picture, uint8 or float16 (planes, H, W), as `pipeline.features` makes them
     """
     whole, bands, kinds = occlude(detector, levels)
     frequencies, profile = radial_profile(levels)
@@ -86,7 +87,7 @@ def occlude(detector: Detector, levels: np.ndarray) -> tuple[float, np.ndarray, 
 
     Parameters
     ----------
-    levels : uint8 or float16 (9, H, W)
+    levels : uint8 or float16 (planes, H, W)
 
     Returns
     -------
@@ -121,5 +122,8 @@ def _take_away(values: torch.Tensor, kinds: tuple[str, ...], inputs: tuple[str, 
 
 @lru_cache(maxsize=4)
 def _bands_of(height: int, width: int, inputs: tuple[str, ...]) -> torch.Tensor:
-    bands = {kind: find_bands(BAND_EDGES, kind, height, width) for kind in KINDS}
+    bands = {
+        kind: np.full((height, width), -1) if is_of_overview(kind) else find_bands(BAND_EDGES, kind, height, width)
+        for kind in set(inputs)
+    }
     return torch.from_numpy(np.stack([bands[kind] for kind in inputs]))

@@ -17,10 +17,10 @@ from PIL import Image
 
 from data_cards.errors import UserError
 from pipeline.degrade import apply_steps
-from pipeline.features import features_of_variants
-from pipeline.fit import explain_misfit
+from pipeline.features import features_of_square
+from pipeline.fit import explain_misfit, fit_picture, squeeze_picture
 from pipeline.settings import FeatureSettings
-from pipeline.variants import CLEAN, Variant
+from pipeline.variants import Variant
 from train.calibrate import Calibration
 from train.detector import Detector
 from train.predict import predict_logits
@@ -43,7 +43,7 @@ class Looks:
 
     Attributes
     ----------
-    levels : (N, 9, H, W), uint8 or float16: the picture's own crops, then those of each check
+    levels : (N, planes, H, W), uint8 or float16: the picture's own crops, then those of each check
     crops : how many of them are of the picture as it is, and of each check
     checks : names of those done, in order; left out is one that would need the picture enlarged, and JPEG where
         a side is longer than that format allows
@@ -77,7 +77,7 @@ class Judgement:
 
 
 def score_levels(detector: Detector, levels: np.ndarray, batch_size: int = 16) -> np.ndarray:
-    """Logits, float64 (N, 2), of features (N, 9, H, W); raises `UserError` where they are not finite."""
+    """Logits, float64 (N, 2), of features (N, planes, H, W); raises `UserError` where they are not finite."""
     batches = [levels[start : start + batch_size] for start in range(0, len(levels), batch_size)]
     logits = np.concatenate([predict_logits(detector, batch) for batch in batches])
     if not np.isfinite(logits).all():
@@ -138,7 +138,10 @@ def decide_clip(frames: Sequence[Judgement], calibration: Calibration) -> Judgem
 
 
 def _look(picture: Image.Image, settings: FeatureSettings) -> list[np.ndarray]:
-    return [next(features_of_variants(crop, (CLEAN,), settings)) for crop in cut_crops(picture, settings)]
+    overview = squeeze_picture(picture, settings)
+    return [
+        features_of_square(fit_picture(crop, settings), overview, settings) for crop in cut_crops(picture, settings)
+    ]
 
 
 def cut_crops(picture: Image.Image, settings: FeatureSettings) -> list[Image.Image]:

@@ -184,7 +184,7 @@ def _prepare_file(path: str, settings: BuildSettings, checks: Sequence[Variant],
 def _count_ahead(settings: FeatureSettings, threads: int, batch_size: int, looks: int) -> int:
     """How many files are prepared ahead: enough for the network's next batches, bounded in bytes."""
     crops = MOST_CROPS if settings.fit == "crop" else 1
-    bytes_each = looks * crops * 9 * settings.side**2 * np.dtype(settings.dtype).itemsize
+    bytes_each = looks * crops * settings.planes * settings.side**2 * np.dtype(settings.dtype).itemsize
     return max(2, min(threads + 2 * batch_size, _BYTES_AHEAD // bytes_each))
 
 

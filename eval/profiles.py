@@ -64,7 +64,7 @@ def radial_profile(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Parameters
     ----------
-    levels : uint8 or float16 (9, H, W), features of a picture; the magnitude planes are read
+    levels : uint8 or float16 (planes, H, W), features of a picture; the magnitude planes are read
 
     Returns
     -------

@@ -5,6 +5,7 @@ import numpy as np
 from eval.explain import Explanation
 from eval.judge import Judgement
 from eval.words import name_band
+from pipeline.settings import is_of_overview, kind_of_planes
 from train.calibrate import WRONG_SHARE, Calibration
 
 TITLES = {"real": "Looks like a photograph", "fake": "Looks generated", "unsure": "Unsure"}
@@ -41,9 +42,10 @@ def tell_verdict(judgement: Judgement, calibration: Calibration) -> str:
 
 def name_kind(kind: str, estimator: str) -> str:
     """A kind of planes in words; `estimator` is that of the run's features."""
-    if kind == "phase" and estimator == "averaged":
-        return "agreement of the colours"  # coherency stands in the place of phase
-    return _KIND_WORDS.get(kind, kind)
+    what = kind_of_planes(kind)
+    # Coherency stands in the place of phase.
+    words = "agreement of the colours" if what == "phase" and estimator == "averaged" else _KIND_WORDS[what]
+    return f"{words} in the overview" if is_of_overview(kind) else words
 
 
 def tell_deciding(explanation: Explanation, estimator: str) -> list[str]:

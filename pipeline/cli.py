@@ -21,6 +21,7 @@ from pipeline.settings import (
     PACKINGS,
     PATCHES,
     RECOMMENDED,
+    RECOMMENDED_OVERVIEW,
     RESAMPLING_FILTERS,
     BuildSettings,
     recommend_settings,
@@ -140,6 +141,13 @@ for _command in (audit, subset, card):
     help="joint: the transforms run across the colours too.",
 )
 @click.option(
+    "--overview",
+    type=click.IntRange(min=0),
+    default=None,
+    help="Side that the whole picture is squeezed to for nine more averaged planes of it; 0 for none.  [default: "
+    f"{RECOMMENDED_OVERVIEW} where none of --estimator, --patch and --size is given, else 0]",
+)
+@click.option(
     "--packing",
     type=click.Choice(PACKINGS),
     default=DEFAULTS.packing,
@@ -175,6 +183,7 @@ def build(
     estimator,
     patch,
     colour_axis,
+    overview,
     packing,
     workers,
     max_memory,
@@ -204,6 +213,7 @@ def build(
         estimator=estimator,
         patch=None if patch is None else int(patch),
         colour_axis=colour_axis,
+        overview=overview,
         variants=variants,
         seed=seed,
         val_fraction=val_fraction,

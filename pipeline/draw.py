@@ -8,11 +8,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from data_cards.errors import UsageError
-from pipeline.store import CLASS_NAMES, PLANES, FeatureStore
+from pipeline.store import CLASS_NAMES, FeatureStore
 
 
 def draw_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list[int]:
-    """Draw the nine planes of samples, one line of pictures a sample, to a PNG file.
+    """Draw the planes of samples, one line of pictures a sample, to a PNG file.
 
     Parameters
     ----------
@@ -28,10 +28,10 @@ def draw_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list
     for row in rows:
         if not 0 <= row < len(store):
             raise UsageError(f"row {row}: the store has rows 0 to {len(store) - 1}")
-    figure = Figure(figsize=(1.9 * len(PLANES), 1.95 * len(rows) + 0.3), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(len(rows), len(PLANES), squeeze=False)
     names = store.attributes["planes"]
+    figure = Figure(figsize=(1.9 * len(names), 1.95 * len(rows) + 0.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(rows), len(names), squeeze=False)
     for line, row in zip(axes, rows, strict=True):
         for number, (axis, levels) in enumerate(zip(line, store.features[row], strict=True)):
             # Phase goes round a circle, so its colours must too.

@@ -10,7 +10,7 @@ from data_cards.decode import decode_picture
 from data_cards.facts import read_file
 from pipeline.averaged import averaged_planes
 from pipeline.degrade import apply_steps
-from pipeline.fit import as_array, enlarge_to_fit, fit_picture
+from pipeline.fit import as_array, enlarge_to_fit, fit_picture, squeeze_picture
 from pipeline.settings import MAX_PIXELS, FeatureSettings
 from pipeline.spectra import quantised_planes
 from pipeline.variants import CLEAN, Variant
@@ -24,24 +24,33 @@ def decode_for_features(data: bytes, settings: FeatureSettings, max_pixels: int)
 def features_of_variants(
     picture: Image.Image, variants: Iterable[Variant], settings: FeatureSettings
 ) -> Iterator[np.ndarray]:
-    """Features (9, side, side) of each variant of an RGB picture; the picture itself is fitted once.
+    """Features (planes, side, side) of each variant of an RGB picture; the picture itself is fitted once.
 
     Raises
     ------
     PictureError : the picture cannot be fitted
     """
-    fitted = fit_picture(picture, settings)
+    fitted, overview = fit_picture(picture, settings), squeeze_picture(picture, settings)
     for variant in variants:
         if variant.before_fit:
+            changed = apply_steps(picture, variant.steps)
             # A change may leave too little for a crop of native pixels; every variant has its row all the same.
-            changed = fit_picture(enlarge_to_fit(apply_steps(picture, variant.steps), settings), settings)
+            square = fit_picture(enlarge_to_fit(changed, settings), settings)
+            yield features_of_square(square, squeeze_picture(changed, settings), settings)
         else:
-            changed = apply_steps(fitted, variant.steps)
-        yield estimate_planes(as_array(changed), settings)
+            yield features_of_square(
+                apply_steps(fitted, variant.steps), overview and apply_steps(overview, variant.steps), settings
+            )
+
+
+def features_of_square(square: Image.Image, overview: Image.Image | None, settings: FeatureSettings) -> np.ndarray:
+    """Features (planes, side, side) of a fitted picture, and of the squeezed whole where there is to be one."""
+    planes = estimate_planes(as_array(square), settings)
+    return planes if overview is None else np.concatenate([planes, estimate_planes(as_array(overview), settings)])
 
 
 def estimate_planes(rgb: np.ndarray, settings: FeatureSettings) -> np.ndarray:
-    """Planes (9, side, side) of a fitted picture, uint8 (H, W, 3), by the settings' estimator."""
+    """Planes (9, side, side) of a fitted or squeezed picture, uint8 (H, W, 3), by the settings' estimator."""
     joint = settings.colour_axis == "joint"
     if settings.patch is not None:
         return averaged_planes(rgb, settings.patch, settings.dtype, joint)
@@ -49,17 +58,18 @@ def estimate_planes(rgb: np.ndarray, settings: FeatureSettings) -> np.ndarray:
 
 
 def name_planes(settings: FeatureSettings) -> tuple[str, ...]:
-    """What the nine planes are, such as magnitude_r."""
+    """What each of the planes is, such as magnitude_r or overview_magnitude_r."""
     joint = settings.colour_axis == "joint"
     axis = ("sum", "turn", "turn_back") if joint else ("r", "g", "b")
     pairs = ("sum_turn", "turns", "turn_back_sum") if joint else ("rg", "gb", "br")
     middle = [f"phase_{one}" for one in axis] if settings.patch is None else [f"coherency_{one}" for one in pairs]
     cosine = ("sum", "red_blue", "green") if joint else axis
-    return (*(f"magnitude_{one}" for one in axis), *middle, *(f"dct_{one}" for one in cosine))
+    nine = (*(f"magnitude_{one}" for one in axis), *middle, *(f"dct_{one}" for one in cosine))
+    return nine if settings.overview is None else (*nine, *(f"overview_{name}" for name in nine))
 
 
 def features_of_file(path: str | Path, settings: FeatureSettings, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Features of a picture file as it is: (9, side, side), the same as its row in a store.
+    """Features of a picture file as it is: (planes, side, side), the same as its row in a store.
 
     Raises
     ------

@@ -34,6 +34,13 @@ def fit_picture(picture: Image.Image, settings: FeatureSettings) -> Image.Image:
     return picture.resize((size, size), Image.Resampling[settings.resample.upper()], box=box)
 
 
+def squeeze_picture(picture: Image.Image, settings: FeatureSettings) -> Image.Image | None:
+    """The whole picture on a square of the settings' overview; None where there is to be none."""
+    if settings.overview is None:
+        return None
+    return picture.resize((settings.overview,) * 2, Image.Resampling[settings.resample.upper()])
+
+
 def enlarge_to_fit(picture: Image.Image, settings: FeatureSettings) -> Image.Image:
     """The picture, enlarged where it is too small to be fitted."""
     if explain_misfit(picture.width, picture.height, settings) is None:

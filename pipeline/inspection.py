@@ -10,9 +10,9 @@ from data_cards.errors import UserError
 from pipeline.amounts import format_bytes
 from pipeline.plan import Plan
 from pipeline.provenance import PLANNED, unpack_pictures
-from pipeline.settings import BuildSettings
+from pipeline.settings import PLANES_A_KIND, BuildSettings
 from pipeline.storage import Storage
-from pipeline.store import CLASS_NAMES, KINDS, PLANES, SPLITS, FeatureStore, partial_name
+from pipeline.store import CLASS_NAMES, SPLITS, FeatureStore, partial_name
 from pipeline.writer import read_records, shard_file
 
 _INDICES_READ = 8  # shards whose index is read for the compression
@@ -57,25 +57,26 @@ def measure_compression(store: FeatureStore) -> dict[str, float]:
     storage = Storage(store.path)
     rows, _, height, width = store.features.shards
     count = -(-len(store) // rows)
-    sizes = np.zeros(len(KINDS))
+    kinds = store.settings.features.kinds
+    sizes = np.zeros(len(kinds))
     samples = 0
     for shard in np.unique(np.linspace(0, count - 1, _INDICES_READ).astype(int)):
-        stored = read_chunk_sizes(storage, int(shard), rows)
+        stored = read_chunk_sizes(storage, int(shard), rows, len(kinds))
         samples += np.count_nonzero(stored[:, 0])
         sizes += stored.sum(axis=0)
-    raw = samples * height * width * (len(PLANES) // len(KINDS)) * store.features.dtype.itemsize
-    return dict(zip(KINDS, (sizes / raw).tolist(), strict=True))
+    raw = samples * height * width * PLANES_A_KIND * store.features.dtype.itemsize
+    return dict(zip(kinds, (sizes / raw).tolist(), strict=True))
 
 
-def read_chunk_sizes(storage: Storage, shard: int, rows: int) -> np.ndarray:
+def read_chunk_sizes(storage: Storage, shard: int, rows: int, kinds: int) -> np.ndarray:
     """Stored bytes of every chunk of a shard, int64 (rows, kinds); 0 for rows behind the last.
 
     The index ends the file: an offset and a size of 8 bytes for each chunk, then 4 bytes of
     checksum (Zarr v3, codec sharding_indexed).
     """
-    length = rows * len(KINDS) * 16
+    length = rows * kinds * 16
     tail = storage.read_end(shard_file(shard), length + 4)[:length]
-    sizes = np.frombuffer(tail, dtype="<u8").reshape(rows, len(KINDS), 2)[..., 1]
+    sizes = np.frombuffer(tail, dtype="<u8").reshape(rows, kinds, 2)[..., 1]
     return np.where(sizes == np.iinfo(np.uint64).max, 0, sizes).astype(np.int64)
 
 

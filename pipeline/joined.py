@@ -25,7 +25,7 @@ LEFT_OUT = "left out"  # the split of rows that are near-duplicates of another s
 
 
 class JoinedFeatures:
-    """Features of several stores: (N, 9, H, W), read one row at a time.
+    """Features of several stores: (N, planes, H, W), read one row at a time.
 
     Attributes
     ----------
@@ -99,12 +99,12 @@ class JoinedStore(FeatureStore):
 
     @property
     def mean(self) -> np.ndarray:
-        """float32 (9, H, W), in levels: mean of the training rows, of each store as its statistics tell it."""
+        """float32 (planes, H, W), in levels: mean of the training rows, of each store as its statistics tell it."""
         return self._statistics[0]
 
     @property
     def std(self) -> np.ndarray:
-        """float32 (9, H, W), in levels: their standard deviation, by the law of total variance."""
+        """float32 (planes, H, W), in levels: their standard deviation, by the law of total variance."""
         return self._statistics[1]
 
 

@@ -17,7 +17,7 @@ from data_cards.scan import PictureSet, SetAside
 from pipeline.fit import explain_misfit, resampling_factor
 from pipeline.grow import Growth, grow_pictures
 from pipeline.settings import BuildSettings
-from pipeline.store import CLASS_NAMES, COLUMNS, FORMAT_VERSION, PLANES
+from pipeline.store import CLASS_NAMES, COLUMNS, FORMAT_VERSION
 from pipeline.variants import TEST_RECIPES, count_variants, draw_variants
 from pipeline.versions import feature_versions
 
@@ -55,7 +55,8 @@ class Plan:
     @cached_property
     def shard_rows(self) -> int:
         """Rows a shard: at most about 64 MiB of features, whole pictures where they fit."""
-        sample = len(PLANES) * self.settings.features.side**2 * np.dtype(self.settings.features.dtype).itemsize
+        features = self.settings.features
+        sample = features.planes * features.side**2 * np.dtype(features.dtype).itemsize
         rows = min(max(SHARD_BYTES // sample, 1), MAX_SHARD_ROWS)
         return rows - rows % self.variants if rows >= self.variants else rows
 

@@ -16,13 +16,33 @@ JPEG_SCALES = ("full", "reduced")
 ESTIMATORS = ("periodogram", "averaged")
 PATCHES = (32, 64, 128)
 COLOUR_AXES = ("separate", "joint")
+
+PLANES_A_KIND = 3  # one a colour
+_OVERVIEW = "overview-"
+_OF_SQUARE = ("magnitude", "phase", "dct")
+# Every kind of planes that a store can have, in their order; those of the overview may be missing.
+KINDS = (*_OF_SQUARE, *(_OVERVIEW + kind for kind in _OF_SQUARE))
+
 RESAMPLING_FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 
 # A 108-megapixel phone picture passes; decoded it takes 360 MB.
 MAX_PIXELS = 120_000_000
 
+
+def kind_of_planes(kind: str) -> str:
+    """What planes of that kind are, wherever they are from: "magnitude", "phase" or "dct"."""
+    return kind.removeprefix(_OVERVIEW)
+
+
+def is_of_overview(kind: str) -> bool:
+    """Whether planes of that kind are those of the overview."""
+    return kind.startswith(_OVERVIEW)
+
+
 # With averaged planes, where nothing else is asked for.
 RECOMMENDED = {"estimator": "averaged", "size": 512, "fit": "crop", "variants": "web"}
+# And where nothing is said of the planes at all.
+RECOMMENDED_OVERVIEW = 128
 
 
 @dataclass(frozen=True)
@@ -41,6 +61,8 @@ class FeatureSettings:
     estimator : "periodogram", the planes of the whole square, or "averaged" over its patches (`pipeline.averaged`)
     patch : side of those patches; None for periodograms, else 32, 64 or 128, and 32 where it is not given
     colour_axis : "separate" planes of each colour, or "joint", transformed across the colours too
+    overview : side that the whole picture is squeezed to, in pixels, for nine more averaged planes of it beside those
+        of the square; None for none
     """
 
     size: int = 1024
@@ -51,6 +73,7 @@ class FeatureSettings:
     estimator: str = "periodogram"
     patch: int | None = None
     colour_axis: str = "separate"
+    overview: int | None = None
 
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 8192:
@@ -68,6 +91,11 @@ class FeatureSettings:
                 raise UsageError(f"size {self.size}: smaller than a patch of {self.patch}; give a larger --size")
         elif self.patch is not None:
             raise UsageError(f"patch {self.patch}: only --estimator averaged has patches; leave out one of the two")
+        if self.overview is not None:
+            if self.patch is None:
+                raise UsageError(f"overview {self.overview}: only with --estimator averaged; leave out one of the two")
+            if not self.patch <= self.overview <= 8192:
+                raise UsageError(f"overview {self.overview}: expected {self.patch} (a patch) to 8192 pixels")
         if self.jpeg_scale == "reduced" and self.fit == "crop":
             raise UsageError("jpeg scale 'reduced': --fit crop takes native pixels; leave out one of the two")
 
@@ -77,9 +105,19 @@ class FeatureSettings:
         return self.size if self.patch is None else self.patch
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of planes, three planes each, in their order."""
+        return KINDS[: len(_OF_SQUARE)] if self.overview is None else KINDS
+
+    @property
+    def planes(self) -> int:
+        """How many planes there are: 9, or 18 with an overview."""
+        return PLANES_A_KIND * len(self.kinds)
+
+    @property
     def least_side(self) -> int | None:
         """Short side that decoding at reduced scale must leave; None where pictures are decoded in full."""
-        return 2 * self.size if self.jpeg_scale == "reduced" else None
+        return 2 * max(self.size, self.overview or 0) if self.jpeg_scale == "reduced" else None
 
 
 @dataclass(frozen=True)
@@ -128,11 +166,12 @@ class BuildSettings:
 def recommend_settings(**given: object) -> BuildSettings:
     """A build's settings by what was asked for, the rest as the evidence recommends (docs/evidence.md).
 
-    Averaged planes of native pixels, unless planes of a size are asked for: those are periodograms.
+    Averaged planes of native pixels and of an overview, unless planes of a size are asked for: those are periodograms.
 
     Parameters
     ----------
-    given : fields of `FeatureSettings` and `BuildSettings`; None where nothing was asked for
+    given : fields of `FeatureSettings` and `BuildSettings`; None where nothing was asked for, and an overview of 0
+        for none
 
     Raises
     ------
@@ -141,6 +180,9 @@ def recommend_settings(**given: object) -> BuildSettings:
     asked = {name: value for name, value in given.items() if value is not None}
     averaged = asked.get("estimator", "periodogram" if "size" in asked and "patch" not in asked else "averaged")
     values = {**(RECOMMENDED if averaged == "averaged" else {}), **asked}
+    if not asked.keys() & {"estimator", "patch", "size"}:  # who asks for averaged planes gets the nine of them
+        values.setdefault("overview", RECOMMENDED_OVERVIEW)
+    values["overview"] = values.get("overview") or None
     of_features = {field.name for field in fields(FeatureSettings)}
     features = FeatureSettings(**{name: value for name, value in values.items() if name in of_features})
     return BuildSettings(features, **{name: value for name, value in values.items() if name not in of_features})

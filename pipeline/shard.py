@@ -12,7 +12,6 @@ from pipeline.plan import Plan
 from pipeline.settings import BuildSettings
 from pipeline.sharding import encode_sample, lay_out_shard
 from pipeline.storage import Storage
-from pipeline.store import KINDS
 from pipeline.variants import draw_variants
 from pipeline.versions import feature_versions
 from pipeline.writer import ShardRecord, write_shard
@@ -73,7 +72,8 @@ def make_shard(task: ShardTask) -> ShardRecord:
                 chunks += encode_sample(planes, settings.packing)
         except PictureError as error:
             raise UserError(f"{path}: {error}") from error
-    return write_shard(Storage(task.url), task.shard, task.key, lay_out_shard(chunks, task.rows * len(KINDS)))
+    parts = lay_out_shard(chunks, task.rows * len(settings.features.kinds))
+    return write_shard(Storage(task.url), task.shard, task.key, parts)
 
 
 def _check_versions(task: ShardTask) -> None:

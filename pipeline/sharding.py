@@ -15,7 +15,7 @@ from zarr.abc.codec import ArrayBytesCodec, BytesBytesCodec
 from zarr.codecs import BytesCodec, ZstdCodec
 
 from pipeline.packing import MirrorCodec, pack
-from pipeline.store import KINDS
+from pipeline.settings import PLANES_A_KIND
 
 # Higher levels take longer and save nothing. The checksum is verified by every reader that decodes a chunk.
 _ZSTD = {"level": 1, "checksum": True}
@@ -28,9 +28,9 @@ def chunk_codecs(packing: str) -> tuple[ArrayBytesCodec, BytesBytesCodec]:
 
 
 def encode_sample(planes: np.ndarray, packing: str) -> list[bytes]:
-    """The chunks of one sample (9, H, W), one a kind of plane, as those codecs encode them."""
+    """The chunks of one sample (planes, H, W), one a kind of plane, as those codecs encode them."""
     planes = planes.astype(planes.dtype.newbyteorder("<"), copy=False)
-    kinds = np.split(planes, len(KINDS))
+    kinds = np.split(planes, len(planes) // PLANES_A_KIND)
     encode = Zstd(**_ZSTD).encode
     return [encode(pack(kind) if packing == "mirror" else np.ascontiguousarray(kind)) for kind in kinds]
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import zarr
 
-from pipeline.store import KINDS, PLANES
+from pipeline.settings import PLANES_A_KIND
 
 # Enough for 2 % on a standard deviation. A pass over a large store would take hours for a third digit.
 MAX_ROWS = 2048
@@ -32,19 +32,18 @@ def measure_statistics(features: zarr.Array, rows: np.ndarray) -> tuple[np.ndarr
 
     Parameters
     ----------
-    features : (N, 9, H, W)
+    features : (N, planes, H, W)
     rows : row numbers of the training split, ascending; may be empty
 
     Returns
     -------
-    mean, std : float32 (9, H, W), in levels 0..255; 0 and 1 where there are no rows
+    mean, std : float32 (planes, H, W), in levels 0..255; 0 and 1 where there are no rows
     """
     shape = features.shape[1:]
     chosen = choose_rows(rows, int(np.prod(shape)))
     if len(chosen) == 0:
         return np.zeros(shape, np.float32), np.ones(shape, np.float32)
-    planes = len(PLANES) // len(KINDS)
-    parts = [slice(first, first + planes) for first in range(0, len(PLANES), planes)]
+    parts = [slice(first, first + PLANES_A_KIND) for first in range(0, shape[0], PLANES_A_KIND)]
     with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as threads:
         mean, std = zip(*threads.map(lambda part: _measure(features, chosen, part), parts), strict=True)
     return np.concatenate(mean), np.concatenate(std)

@@ -1,8 +1,8 @@
 """The feature store: its format, and opening one to read.
 
-One Zarr v3 group. `features` is uint8 or float16 (N, 9, H, W), in levels, one row a sample (a
+One Zarr v3 group. `features` is uint8 or float16 (N, planes, H, W), in levels, one row a sample (a
 picture's variant); beside it one array a column (`COLUMNS`), each of length N, and `statistics/mean` and
-`statistics/std`, float32 (9, H, W), in levels, of the training rows. Attributes hold the
+`statistics/std`, float32 (planes, H, W), in levels, of the training rows. Attributes hold the
 format version, the settings, their fingerprint, the class names and `complete`; `checksums` holds
 the sha256 of every shard's file.
 """
@@ -24,12 +24,6 @@ FORMAT_VERSION = 1
 CLASS_NAMES = ("real", "fake")  # a label is an index into this: 0 real, 1 fake
 SPLITS = ("train", "val", "test")
 CARD = "card"  # array of the data card, JSON as bytes
-PLANES = (
-    "magnitude_r", "magnitude_g", "magnitude_b",
-    "phase_r", "phase_g", "phase_b",
-    "dct_r", "dct_g", "dct_b",
-)  # fmt: skip
-KINDS = ("magnitude", "phase", "dct")  # three planes each, in this order
 
 # Per-sample columns: Zarr data type and what the values mean.
 COLUMNS = {
@@ -61,7 +55,7 @@ class FeatureStore:
     ----------
     path : the store's folder, absolute, or its URL
     group : zarr group of everything
-    features : zarr array, uint8 or float16, (N, 9, H, W), in levels
+    features : zarr array, uint8 or float16, (N, planes, H, W), in levels
     settings : what it was built with
     fingerprint : sha256 over settings, format version and input hashes, hexadecimal
     attributes : all attributes of the group
@@ -87,12 +81,12 @@ class FeatureStore:
 
     @cached_property
     def mean(self) -> np.ndarray:
-        """float32 (9, H, W), in levels 0..255: mean of the training rows."""
+        """float32 (planes, H, W), in levels 0..255: mean of the training rows."""
         return self.group["statistics/mean"][:]
 
     @cached_property
     def std(self) -> np.ndarray:
-        """float32 (9, H, W), in levels: standard deviation of the training rows; may hold zeros."""
+        """float32 (planes, H, W), in levels: standard deviation of the training rows; may hold zeros."""
         return self.group["statistics/std"][:]
 
     @cached_property

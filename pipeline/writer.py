@@ -16,10 +16,10 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from pipeline.settings import BuildSettings
+from pipeline.settings import PLANES_A_KIND, BuildSettings
 from pipeline.sharding import chunk_codecs
 from pipeline.storage import TEMPORARY, Storage
-from pipeline.store import COLUMNS, KINDS, PLANES
+from pipeline.store import COLUMNS
 
 RECORDS = "build"  # folder inside a store that is being built; gone when it is complete
 _DONE = f"{RECORDS}/done"
@@ -38,18 +38,18 @@ class ShardRecord:
 
 def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildSettings) -> None:
     """Lay out a store for so many rows, new or grown; the shards that are there stay."""
-    size = settings.features.side
+    planes, size = settings.features.planes, settings.features.side
     group = zarr.open_group(storage.url, mode="a")
     if "features" in group:
-        group["features"].resize((rows, len(PLANES), size, size))
+        group["features"].resize((rows, planes, size, size))
         return
     serializer, compressor = chunk_codecs(settings.packing)
     group.create_array(
         "features",
-        shape=(rows, len(PLANES), size, size),
+        shape=(rows, planes, size, size),
         dtype=settings.features.dtype,
-        chunks=(1, len(PLANES) // len(KINDS), size, size),
-        shards=(shard_rows, len(PLANES), size, size),
+        chunks=(1, PLANES_A_KIND, size, size),
+        shards=(shard_rows, planes, size, size),
         filters=None,
         serializer=serializer,
         compressors=compressor,
@@ -111,7 +111,7 @@ def write_checksums(storage: Storage, checksums: list[str]) -> None:
 
 
 def write_statistics(storage: Storage, mean: np.ndarray, std: np.ndarray) -> None:
-    """Write mean and standard deviation, float32 (9, H, W), in levels."""
+    """Write mean and standard deviation, float32 (planes, H, W), in levels."""
     group = zarr.open_group(storage.url, mode="r+").require_group("statistics")
     for name, values in (("mean", mean), ("std", std)):
         array = group.create_array(

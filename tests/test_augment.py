@@ -9,12 +9,13 @@ from pipeline.averaged import averaged_planes
 from pipeline.frequencies import HIGHEST, frequencies_of
 from pipeline.settings import FeatureSettings
 from pipeline.spectra import quantised_planes
-from pipeline.store import KINDS
 from train.augment import Augmenter, Draws
 from train.average import copy_for_average, update_average
 from train.detector import Detector
 from train.flip import Flip
 from train.settings import TrainSettings
+
+KINDS = FeatureSettings().kinds
 
 SIDE = 32
 CPU = torch.device("cpu")

@@ -1,5 +1,8 @@
 """Averaged planes against the plain definition, and the transforms across the colours."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -7,14 +10,23 @@ from PIL import Image
 from scipy import fft
 
 from data_cards.errors import PictureError, UsageError
+from eval.predict import predict_files
 from pipeline.averaged import HIGHEST, averaged_planes
 from pipeline.cli import main
-from pipeline.features import features_of_file, name_planes
+from pipeline.features import features_of_file, features_of_variants, name_planes
 from pipeline.fit import fit_picture
 from pipeline.packing import EVEN, pack
-from pipeline.settings import FeatureSettings, recommend_settings
+from pipeline.settings import KINDS, FeatureSettings, recommend_settings
 from pipeline.spectra import quantised_planes
 from pipeline.store import open_store
+from pipeline.variants import CLEAN, Variant
+from train.batches import read_batches
+from train.loop import train
+from train.run_folder import open_run, read_run
+from train.settings import TrainSettings
+
+_JPEG = {"do": "jpeg", "quality": 60, "subsampling": "4:2:0"}
+JPEG_BEFORE, JPEG_AFTER = (Variant(name, (_JPEG,), before_fit=name == "before") for name in ("before", "after"))
 
 
 @pytest.fixture
@@ -118,6 +130,8 @@ def test_a_crop_takes_what_there_is_of_a_picture():
     ("values", "told"),
     [
         ({"patch": 32}, "only --estimator averaged has patches"),
+        ({"overview": 128}, "overview 128: only with --estimator averaged"),
+        ({"estimator": "averaged", "patch": 64, "overview": 50}, "overview 50: expected 64"),
         ({"estimator": "averaged", "patch": 48}, "expected one of 32, 64, 128"),
         ({"estimator": "averaged", "patch": 64, "size": 50}, "smaller than a patch"),
         ({"estimator": "welch"}, "expected one of periodogram, averaged"),
@@ -133,6 +147,21 @@ def test_names_of_planes():
     assert name_planes(FeatureSettings())[3:7] == ("phase_r", "phase_g", "phase_b", "dct_r")
     assert name_planes(FeatureSettings(estimator="averaged"))[3] == "coherency_rg"
     assert name_planes(FeatureSettings(colour_axis="joint"))[0] == "magnitude_sum"
+    names = name_planes(FeatureSettings(estimator="averaged", overview=128))
+    assert (len(names), names[12]) == (18, "overview_coherency_rg")
+
+
+@pytest.mark.parametrize("variant", [CLEAN, JPEG_BEFORE, JPEG_AFTER], ids=lambda variant: variant.name)
+def test_an_overview_adds_the_planes_of_the_whole_picture(rgb, variant):
+    """They are what a store of the squeezed picture holds, and the first nine are as they would be without them."""
+    picture = Image.fromarray(rgb)
+    native = FeatureSettings(size=64, fit="crop", estimator="averaged")
+    whole = FeatureSettings(size=48, fit="stretch", estimator="averaged")
+    both = replace(native, overview=48)
+    (found,) = features_of_variants(picture, [variant], both)
+    assert found.shape == (18, 32, 32)
+    for settings, part in ((native, found[:9]), (whole, found[9:])):
+        assert np.array_equal(next(features_of_variants(picture, [variant], settings)), part)
 
 
 def test_a_store_of_averaged_planes(kaggle_dir, tmp_path):
@@ -169,3 +198,39 @@ def test_what_is_not_asked_for_is_as_recommended(asked, expected):
     features = made.features
     assert (features.estimator, features.size, features.fit, made.variants, features.patch) == expected
     assert made.seed == 7
+    assert features.overview == (None if asked else 128)
+
+
+def test_an_overview_can_be_left_out_and_asked_for():
+    assert recommend_settings(overview=0).features.overview is None
+    assert recommend_settings(overview=64).features.overview == 64
+    assert recommend_settings(estimator="averaged", overview=64).features.overview == 64
+
+
+def test_a_store_with_an_overview(kaggle_dir, tmp_path):
+    """From the pictures to a verdict: both parts are packed, read, trained on, shown and exported alike."""
+    out, drawn = tmp_path / "a.zarr", tmp_path / "planes.png"
+    command = ["build", "--src", kaggle_dir, "--out", out, "--workers", 0, "--variants", "clean", "--overview", 48]
+    result = CliRunner().invoke(main, [*map(str, command), "--val-fraction", "0.3"])
+    assert result.exit_code == 0, result.output
+    store = open_store(out)
+    assert store.features.shape[1:] == (18, 32, 32)
+    row = int(store.rows("test", "clean")[0])
+    path = f"{store.attributes['roots'][0]}/{store.columns['image'][row]}"
+    levels = features_of_file(path, store.settings.features)
+    assert np.array_equal(levels, store.features[row])
+    wanted = ("phase", "overview-magnitude")
+    batch = next(read_batches(store, [np.array([row])], kinds=wanted))
+    assert np.array_equal(batch[0].numpy(), levels[[3, 4, 5, 9, 10, 11]])
+    result = CliRunner().invoke(main, ["inspect", str(out), "--png", str(drawn), "--json"])
+    assert result.exit_code == 0, result.output
+    compression = json.loads(result.stdout)["compression"]
+    assert list(compression) == list(KINDS)
+    assert compression["overview-magnitude"] < 0.6  # one half alone
+    run = train(TrainSettings(store=str(out), run=str(tmp_path / "run"), epochs=1, batch_size=4, device="cpu")).run
+    assert read_run(run).settings.kinds == KINDS
+    verdict, again = predict_files(open_run(run), [path, path], progress=False, quick=True)
+    assert 0 < verdict.probability_fake < 1
+    assert verdict.probability_fake == again.probability_fake
+    with pytest.raises(UsageError, match=r"the store has no overview-dct, only magnitude, phase, dct"):
+        TrainSettings(channels="dct,overview-dct").for_features(FeatureSettings())

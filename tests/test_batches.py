@@ -11,11 +11,14 @@ from make_store import make_store
 
 from data_cards.errors import StoreError
 from pipeline.mirror import fill_mirror_images
+from pipeline.settings import FeatureSettings
 from pipeline.sharding import chunk_codecs
-from pipeline.store import KINDS, open_store
+from pipeline.store import open_store
 from train.batches import move_batches, read_batches
 from train.packed import PackedBatch
 from train.shards import open_shards
+
+KINDS = FeatureSettings().kinds
 
 
 @pytest.fixture(scope="module")

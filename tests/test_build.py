@@ -14,7 +14,7 @@ from pipeline.build import build_store
 from pipeline.features import features_of_file
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.statistics import MAX_LEVELS, MAX_ROWS, choose_rows
-from pipeline.store import CLASS_NAMES, COLUMNS, PLANES, open_store, partial_name
+from pipeline.store import CLASS_NAMES, COLUMNS, open_store, partial_name
 from pipeline.variants import draw_variants
 
 SETTINGS = BuildSettings(FeatureSettings(size=16), val_fraction=0.25)
@@ -71,7 +71,8 @@ def test_plain_zarr_reads_it(kaggle_dir, tmp_path):
     group = zarr.open(tmp_path / "a.zarr", mode="r")
     assert set(COLUMNS) < set(group)
     assert group.attrs["complete"] is True
-    assert group.attrs["planes"] == list(PLANES)
+    kinds = ("magnitude", "phase", "dct")
+    assert group.attrs["planes"] == [f"{kind}_{colour}" for kind in kinds for colour in "rgb"]
     assert group["features"][:].any(axis=(1, 2, 3)).all()
 
 

@@ -10,8 +10,9 @@ from data_cards.errors import UserError
 from eval.explain import BAND_EDGES, explain_levels
 from eval.frequencies import find_bands, frequencies_of
 from eval.profiles import PROFILES, class_profiles, find_profiles, radial_profile
+from pipeline.settings import KINDS as ALL_KINDS
 from pipeline.spectra import quantised_planes, spectral_planes
-from pipeline.store import KINDS, open_store
+from pipeline.store import open_store
 from train.detector import Detector
 from train.run_folder import open_run
 
@@ -23,7 +24,10 @@ class OneBin(torch.nn.Module):
 
     def __init__(self, plane: int, band: int):
         super().__init__()
-        self.plane, self.chosen = plane, torch.from_numpy(find_bands(BAND_EDGES, KINDS[plane // 3], SIZE, SIZE) == band)
+        self.plane, self.chosen = (
+            plane,
+            torch.from_numpy(find_bands(BAND_EDGES, ALL_KINDS[plane // 3], SIZE, SIZE) == band),
+        )
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         fake = values[:, self.plane, self.chosen].sum(dim=1)
@@ -53,6 +57,18 @@ def test_only_the_deciding_band_and_kind_change_the_score(levels, plane, kind, b
     assert found.kinds == pytest.approx(
         {name: found.log_odds if name == kind else 0 for name in ("magnitude", "phase", "dct")}, abs=1e-4
     )
+
+
+def test_an_overview_is_explained_by_its_kinds_alone():
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 256, (18, SIZE, SIZE), dtype=np.uint8)
+    torch.manual_seed(0)
+    detector = Detector(np.full((18, SIZE, SIZE), 100), np.full((18, SIZE, SIZE), 20), "small", kinds=ALL_KINDS)
+    detector.network = OneBin(10, 3)  # of the overview's magnitude
+    found = explain_levels(detector, levels)
+    assert found.kinds["overview-magnitude"] == pytest.approx(found.log_odds, abs=1e-4)
+    assert found.log_odds != 0
+    np.testing.assert_allclose(found.bands, 0, atol=1e-4)
 
 
 def test_batches_do_not_change_an_explanation(levels, monkeypatch):

@@ -21,6 +21,7 @@ from eval.inputs import MAX_BYTES, find_inputs, open_ordinary, read_bounded
 from eval.judge import CHECKS, Looks, cut_crops, decide, look_at, score_levels
 from eval.predict import predict_files
 from eval.shown import show_text
+from pipeline.averaged import averaged_planes
 from pipeline.degrade import apply_steps
 from pipeline.features import features_of_variants
 from pipeline.settings import FeatureSettings
@@ -116,6 +117,17 @@ def test_several_crops_where_the_picture_holds_them(size, count):
     np.testing.assert_array_equal(found.levels[0], middle)
     assert found.crops == (count,)
     assert len(cut_crops(picture, COVER)) == 1
+
+
+def test_crops_share_the_overview_of_the_whole_picture():
+    picture = draw_noise(5, 90, 70)
+    settings = FeatureSettings(size=32, fit="crop", estimator="averaged", overview=40)
+    found = look_at(picture, settings, CHECKS[:1]).levels
+    assert len(found) == 10
+    whole = averaged_planes(np.asarray(picture.resize((40, 40), Image.Resampling.BICUBIC)), 32)
+    assert all(np.array_equal(one[9:], whole) for one in found[:5])
+    assert not np.array_equal(found[5, 9:], whole)  # of the picture saved as JPEG
+    assert not np.array_equal(found[0, :9], found[1, :9])
 
 
 def test_the_crop_check_changes_a_crop_too_and_never_enlarges():

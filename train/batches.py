@@ -16,7 +16,8 @@ import torch
 
 from data_cards.errors import StoreError
 from pipeline.packing import WHOLE
-from pipeline.store import KINDS, FeatureStore
+from pipeline.settings import KINDS
+from pipeline.store import FeatureStore
 from train.packed import PackedBatch, make_buffer, make_packed_batch
 from train.shards import open_shards
 
@@ -32,7 +33,7 @@ def read_batches(
     ahead: int = 2,
     pinned: bool = False,
     packed: bool = False,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] | None = None,
     skipped: set[int] | None = None,
 ) -> Iterator[torch.Tensor | PackedBatch]:
     """Read batches of rows, in order.
@@ -44,7 +45,7 @@ def read_batches(
     ahead : batches that are read while the caller works on one
     pinned : put the buffers into page-locked memory, from which a GPU copies faster
     packed : leave mirrored planes packed, where the store holds them so; `PackedBatch.to` gives the levels
-    kinds : of planes that are read, in this order; the others' bytes stay on the disk
+    kinds : of planes that are read, in this order; the others' bytes stay on the disk; None reads all
     skipped : takes up the rows that cannot be read, whose places then hold nothing of meaning; None: they end it
 
     Yields
@@ -58,7 +59,7 @@ def read_batches(
     """
     if not batches:
         return
-    reader = _Reader(store, [KINDS.index(kind) for kind in kinds])
+    reader = _Reader(store, [KINDS.index(kind) for kind in kinds or store.settings.features.kinds])
     size = max(map(len, batches))
     count = min(ahead + 1, len(batches))
     if packed and reader.is_packed:
@@ -203,7 +204,7 @@ class _Reader:
         shards = self._shards[part.path]
         if shards is not None:
             shards.read(own, self._kinds, target)
-        elif self._kinds == list(range(len(KINDS))):
+        elif self._kinds == list(range(len(self._store.settings.features.kinds))):
             # Basic indexing of one row: for Zarr much faster than a batch of rows at once.
             target[...] = part.features[own]
         else:

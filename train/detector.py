@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from data_cards.errors import UsageError
-from pipeline.settings import FeatureSettings
-from pipeline.store import KINDS, PLANES
+from pipeline.settings import KINDS, PLANES_A_KIND, FeatureSettings
 from train.calibrate import Calibration
 from train.network import RADIAL, RADIAL_UP_TO, make_network
 from train.normalise import Normaliser, choose_statistics
@@ -19,11 +18,11 @@ from train.settings import TrainSettings
 class Detector(nn.Module):
     """Features in levels, uint8 or float16 (B, C, H, W), to float logits (B, 2) in class order (real, fake).
 
-    C is 9, or fewer planes where it is fed only some kinds of them.
+    C is the number of the store's planes, or fewer where it is fed only some kinds of them.
 
     Parameters
     ----------
-    mean, std : float32 (9, H, W), the store's statistics, in levels
+    mean, std : float32 (planes, H, W), the store's statistics, in levels
     network : name of the network, one of `train.settings.NETWORKS` but auto
     dropout : before the last layer, while training
     kinds : of planes that it is fed, in the store's order
@@ -44,14 +43,14 @@ class Detector(nn.Module):
         std: np.ndarray | torch.Tensor,
         network: str = "resnet18",
         dropout: float = 0.0,
-        kinds: Sequence[str] = KINDS,
+        kinds: Sequence[str] = FeatureSettings().kinds,
         stem: str = "auto",
         phase: str = "raw",
         own_range: bool = False,
     ):
         super().__init__()
         self.kinds = tuple(kinds)
-        self.planes = [3 * KINDS.index(kind) + colour for kind in kinds for colour in range(3)]
+        self.planes = [PLANES_A_KIND * KINDS.index(kind) + colour for kind in kinds for colour in range(PLANES_A_KIND)]
         waves = phase == "cos-sin" and "phase" in kinds
         self.inputs = tuple(kind for kind in kinds for _ in range(6 if waves and kind == "phase" else 3))
         first = 3 * self.kinds.index("phase") if waves else 0
@@ -91,7 +90,7 @@ def build_detector(
     Parameters
     ----------
     features : what its store was built with
-    mean, std : float32 (9, H, W), the store's statistics, in levels; None where saved ones will take their place
+    mean, std : float32 (planes, H, W), the store's statistics, in levels; None where saved ones will take their place
 
     Raises
     ------
@@ -106,7 +105,7 @@ def build_detector(
             "take averaged planes (pipeline build --estimator averaged) or another --network"
         )
     if mean is None or std is None:
-        mean = std = np.zeros((len(PLANES), features.side, features.side), dtype=np.float32)
+        mean = std = np.zeros((features.planes, features.side, features.side), dtype=np.float32)
     # ImageNet's weights are those of the strided stem.
     stem = "strided" if settings.stem == "auto" and settings.weights is not None else settings.stem
     mean, std = choose_statistics(mean, std, settings.normalise)

@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from data_cards.errors import UsageError, UserError
-from pipeline.store import CLASS_NAMES, PLANES
+from pipeline.features import name_planes
+from pipeline.store import CLASS_NAMES
 from train.checkpoint import BEST
 from train.detector import Detector
 from train.files import whole_file
@@ -48,7 +49,7 @@ class Exported:
 
 
 class _Judge(nn.Module):
-    """All planes of the store (B, 9, H, W) to calibrated probabilities of "fake", float32 (B,)."""
+    """All planes of the store (B, planes, H, W) to calibrated probabilities of "fake", float32 (B,)."""
 
     def __init__(self, detector: Detector):
         super().__init__()
@@ -92,12 +93,12 @@ def _draw_samples(run: Run) -> np.ndarray:
     """Levels to try the network on: any picture's planes have the same shape, type and range."""
     features = run.build_settings.features
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (3, len(PLANES), features.side, features.side)).astype(features.dtype)
+    return rng.integers(0, 256, (3, features.planes, features.side, features.side)).astype(features.dtype)
 
 
 def _describe(run: Run, detector: Detector) -> dict[str, str]:
     return {
-        "input": "levels as a feature store holds them, planes " + ", ".join(PLANES),
+        "input": "levels as a feature store holds them, planes " + ", ".join(name_planes(run.build_settings.features)),
         "output": 'calibrated probability of "fake"',
         "calibration": json.dumps(asdict(detector.calibration)),
         "features": json.dumps(asdict(run.build_settings.features)),

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 
 import torch
 
+from pipeline.settings import kind_of_planes
+
 _CIRCLE = 256  # levels
 
 
@@ -33,7 +35,7 @@ class Flip:
     def __init__(self, kinds: Sequence[str], side: int, estimator: str, device: torch.device):
         middle = side // 2
         columns = torch.arange(side, device=device)
-        self._kinds = tuple(kinds)
+        self._kinds = tuple(map(kind_of_planes, kinds))
         self._mirrored = (2 * middle - columns) % side
         self._turn = None if estimator == "averaged" else (columns - middle) * (_CIRCLE / side)
 

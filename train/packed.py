@@ -14,8 +14,6 @@ import torch
 
 from pipeline.packing import ODD, pack, unpack
 
-_PLANES_A_KIND = 3
-
 
 @dataclass
 class PackedBatch:

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 
 from data_cards.console import progress as show_progress
-from pipeline.store import CLASS_NAMES, PLANES, FeatureStore
+from pipeline.store import CLASS_NAMES, FeatureStore
 from train.batches import move_batches, read_batches
 from train.calibrate import probability_fake
 from train.detector import Detector
 
 
 def predict_logits(detector: Detector, levels: np.ndarray | torch.Tensor) -> np.ndarray:
-    """Logits, float64 (B, 2), of one batch of features, uint8 (B, 9, H, W), or of the detector's planes alone."""
+    """Logits, float64 (B, 2), of one batch of features, uint8 (B, planes, H, W), or of the detector's planes alone."""
     detector.eval()
-    if levels.shape[1] == len(PLANES) > len(detector.planes):
+    if levels.shape[1] > len(detector.planes):
         levels = levels[:, detector.planes]
     with torch.inference_mode():
         logits = detector(torch.as_tensor(levels).to(detector.device))
@@ -28,7 +28,7 @@ def predict_logits(detector: Detector, levels: np.ndarray | torch.Tensor) -> np.
 
 
 def predict_probabilities(detector: Detector, levels: np.ndarray | torch.Tensor, batch_size: int = 32) -> np.ndarray:
-    """Probability of "fake", float64 (N,), of features in memory, uint8 (N, 9, H, W)."""
+    """Probability of "fake", float64 (N,), of features in memory, uint8 (N, planes, H, W)."""
     logits = [
         predict_logits(detector, levels[start : start + batch_size]) for start in range(0, len(levels), batch_size)
     ]

@@ -6,8 +6,7 @@ The command's options are made from these fields, so a default is written down o
 from dataclasses import asdict, dataclass, fields, replace
 
 from data_cards.errors import UsageError
-from pipeline.settings import FeatureSettings
-from pipeline.store import KINDS
+from pipeline.settings import KINDS, FeatureSettings
 
 NETWORKS = ("auto", "resnet18", "resnet34", "resnet50", "small", "linear", "radial")
 _WITHOUT_WEIGHTS = ("small", "linear", "radial")
@@ -19,6 +18,7 @@ PRECISIONS = ("auto", "float32", "bf16")
 VARIANTS_PER_EPOCH = ("1", "all")
 ON_BAD_SAMPLE = ("stop", "skip")
 BALANCES = ("none", "class", "source")
+ALL = "all"
 CHOOSABLE = ("source", "variant", "format")  # columns of the store that `where` may name
 
 # Where and how fast a run is trained. A run may be resumed with other values of these; the store
@@ -34,7 +34,8 @@ class TrainSettings:
     ----------
     store : folders of the feature stores, whose rows are trained on as one set; a single one may be a plain string
     run : run folder; None makes a new one under `runs/`
-    channels : kinds of planes that the network is fed, separated by commas; the others are not read
+    channels : kinds of planes that the network is fed, separated by commas, or "all" that the store has; the others
+        are not read
     where : "column=value" or "column=value,value": only such rows are trained and validated on; all of them must hold
     hold_out : sources that are neither trained nor validated on
     validate_on : sources that are validated on in place of the store's validation rows, and not trained on
@@ -73,7 +74,7 @@ class TrainSettings:
 
     store: tuple[str, ...] = ("features.zarr",)
     run: str | None = None
-    channels: str = ",".join(KINDS)
+    channels: str = ALL
     where: tuple[str, ...] = ()
     hold_out: tuple[str, ...] = ()
     validate_on: tuple[str, ...] = ()
@@ -126,7 +127,7 @@ class TrainSettings:
             raise UsageError(f"flips {self.flips}: expected 0 to 1")
         _at_least("mixup", self.mixup, 0)
         for kind in self.channels.split(","):
-            _one_of("channels", kind, KINDS)
+            _one_of("channels", kind, KINDS if "," in self.channels else (ALL, *KINDS))
         for source in set(self.hold_out) & set(self.validate_on):
             raise UsageError(f"{source}: either left out (--hold-out) or validated on (--validate-on), not both")
         for condition in self.where:
@@ -152,17 +153,29 @@ class TrainSettings:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of planes of `channels`, in the store's order."""
-        return tuple(kind for kind in KINDS if kind in self.channels.split(","))
+        """The kinds of planes of `channels`, in the store's order; all that there can be where it names none."""
+        return KINDS if self.channels == ALL else tuple(kind for kind in KINDS if kind in self.channels.split(","))
 
     def for_features(self, features: FeatureSettings) -> "TrainSettings":
-        """The same with the network that "auto" stands for, and its learning rate."""
+        """The same with what "all" and "auto" stand for, and the network's learning rate.
+
+        Raises
+        ------
+        UsageError : kinds of planes that are not there
+        """
+        missing = set(self.kinds) - set(features.kinds)
+        if missing and self.channels != ALL:
+            raise UsageError(
+                f"channels {self.channels}: the store has no {', '.join(sorted(missing))}, "
+                f"only {', '.join(features.kinds)}"
+            )
+        kinds = [kind for kind in self.kinds if kind in features.kinds]
         network = self.network
         if network == "auto":
             linear = features.estimator == "averaged" and self.weights is None
             network = "linear" if linear else "resnet18"
         lr = self.lr if self.lr is not None else 1e-4 if network == "linear" else 1e-3
-        return replace(self, network=network, lr=lr)
+        return replace(self, network=network, lr=lr, channels=",".join(kinds))
 
     def as_json(self) -> dict:
         """Plain values, for the run folder."""

@@ -23,11 +23,11 @@ from zarr.codecs.sharding import ShardingCodecIndexLocation
 
 from data_cards.errors import StoreError
 from pipeline.packing import MirrorCodec, unpack
-from pipeline.store import KINDS, FeatureStore
+from pipeline.settings import PLANES_A_KIND
+from pipeline.store import FeatureStore
 
 _CHECKSUM = 4  # bytes behind an index
 _ABSENT = 2**64 - 1  # offset and length of a chunk that is not there
-_PLANES_A_KIND = 3
 
 Stamp = tuple[int, int, int]  # of a file: inode, size, time of change
 
@@ -48,6 +48,7 @@ class Shards:
         self._dtype = features.dtype
         self._rows_a_shard = features.shards[0]
         self._chunk = features.chunks[1:]
+        self._kinds = features.shape[1] // PLANES_A_KIND
         self._count = -(-features.shape[0] // self._rows_a_shard)
         self._known: dict[int, _Shard] = {}
         self._of_thread = threading.local()
@@ -62,7 +63,7 @@ class Shards:
             )
 
     def read(self, row: int, kinds: Sequence[int], target: np.ndarray) -> None:
-        """Read kinds of planes (indices into `KINDS`) of a row into `target` (3 * kinds, H, W), C-contiguous.
+        """Read kinds of planes (indices into the store's) of a row into `target` (3 * kinds, H, W), C-contiguous.
 
         Raises
         ------
@@ -70,8 +71,8 @@ class Shards:
         StoreError : it was changed since its index was read
         """
         for number, data in enumerate(self._read_chunks(row, kinds)):
-            first = _PLANES_A_KIND * number
-            self._decode(data, target[first : first + _PLANES_A_KIND])
+            first = PLANES_A_KIND * number
+            self._decode(data, target[first : first + PLANES_A_KIND])
 
     def read_packed(self, row: int, kinds: Sequence[int]) -> Iterator[np.ndarray]:
         """Kinds of planes of a row as `pipeline.packing.pack` made them, uint8 (bytes,); raises as `read`."""
@@ -107,11 +108,11 @@ class Shards:
         return known
 
     def _read_index(self, descriptor: int, size: int) -> np.ndarray:
-        length = 16 * self._rows_a_shard * len(KINDS)
+        length = 16 * self._rows_a_shard * self._kinds
         data = _read(descriptor, size - length - _CHECKSUM, length + _CHECKSUM)
         if google_crc32c.value(data[:length]).to_bytes(_CHECKSUM, "little") != data[length:]:
             raise ValueError("checksum of the shard's index does not match")
-        return np.frombuffer(data[:length], dtype="<u8").reshape(-1, len(KINDS), 2)
+        return np.frombuffer(data[:length], dtype="<u8").reshape(-1, self._kinds, 2)
 
     def _decode(self, data: bytes, target: np.ndarray) -> None:
         size = _decoded_size(data)  # before memory is asked for
@@ -140,7 +141,7 @@ def open_shards(store: FeatureStore) -> Shards | None:
     sides = features.shape[1:]
     expected = (
         len(features.metadata.codecs) == 1
-        and features.chunks == (1, _PLANES_A_KIND, *sides[1:])
+        and features.chunks == (1, PLANES_A_KIND, *sides[1:])
         and features.shards[1:] == sides
         and features.metadata.chunk_key_encoding.encode_chunk_key((0, 0)) == "c/0/0"
         and sharding.index_location == ShardingCodecIndexLocation.end
