@@ -166,10 +166,10 @@ def test_the_radial_network_is_for_small_planes():
 @pytest.mark.parametrize(
     ("estimator", "settings", "network"),
     [
-        pytest.param("averaged", {}, "linear", id="averaged planes"),
+        pytest.param("averaged", {}, "radial", id="averaged planes"),
         pytest.param("periodogram", {}, "resnet18", id="one transform"),
         pytest.param("averaged", {"weights": "w.pth"}, "resnet18", id="weights, which only ResNets have"),
-        pytest.param("averaged", {"network": "small"}, "small", id="as asked for"),
+        pytest.param("averaged", {"network": "linear"}, "linear", id="as asked for"),
     ],
 )
 def test_the_network_follows_the_features(estimator, settings, network):

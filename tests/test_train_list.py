@@ -24,14 +24,14 @@ from train.settings import TrainSettings
 def runs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("list")
     store = make_store(folder / "features.zarr")
-    for name, settings in (("first", {"phase": "cos-sin"}), ("second", {"channels": "magnitude,dct"})):
+    of_first = {"network": "small", "phase": "cos-sin"}
+    for name, settings in (("first", of_first), ("second", {"network": "radial", "channels": "magnitude,dct"})):
         train(
             TrainSettings(
                 store=str(store),
                 run=str(folder / "runs" / name),
                 epochs=2,
                 batch_size=8,
-                network="small",
                 device="cpu",
                 precision="float32",
                 **settings,
@@ -66,7 +66,7 @@ def test_list_as_json(runs):
         "state": "finished",
         "problem": None,
         "created": "",
-        "network": "small",
+        "network": "radial",
         "side": 32,
         "epochs": 2,
         "best_epoch": best["epoch"],
@@ -127,7 +127,7 @@ def test_the_end_of_a_run(epochs, best, ended):
 # --- ONNX
 
 
-@pytest.mark.parametrize("name", ["first", pytest.param("second", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["first", "second"])
 def test_an_exported_network_gives_calibrated_probabilities(runs, tmp_path, name):
     onnxruntime = pytest.importorskip("onnxruntime")
     result = call("export", "--run", str(runs / name), "--onnx", str(tmp_path / "network.onnx"), "--json")

@@ -74,7 +74,7 @@ def cli() -> None:
     "Statistics of each frequency, of each plane, each sample's own range, or none.",
 )
 @_setting("--phase", click.Choice(allowed.PHASES), "Phase as it is stored, or as its cosine and sine.")
-@_setting("--network", click.Choice(allowed.NETWORKS), "auto: linear for averaged planes, else resnet18.")
+@_setting("--network", click.Choice(allowed.NETWORKS), "auto: radial for averaged planes, else resnet18.")
 @_setting("--stem", click.Choice(allowed.STEMS), "auto: plain, which keeps small planes' sides, up to 64 bins.")
 @_setting("--weights", str, "ImageNet weights to start from (.safetensors or .pth).", "FILE")
 @_setting("--variants-per-epoch", click.Choice(allowed.VARIANTS_PER_EPOCH), "Variants of each picture an epoch.")

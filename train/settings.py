@@ -60,7 +60,7 @@ class TrainSettings:
         "none"
     phase : "raw" levels, or "cos-sin" of the angle
     network : "resnet18", "resnet34", "resnet50", "small" with 0.3 million parameters, "linear" with one weight a value,
-        "radial" with one weight a radius of each plane, or "auto": linear for averaged planes, else resnet18
+        "radial" with one weight a radius of each plane, or "auto": radial for averaged planes, else resnet18
     stem : "strided", "plain" for small planes, or "auto" by the planes' side
     weights : file of ImageNet weights to start from (.safetensors or .pth); None starts from scratch
     variants_per_epoch : "1" draws one variant of each picture an epoch; "all" takes every one
@@ -172,8 +172,8 @@ class TrainSettings:
         kinds = [kind for kind in self.kinds if kind in features.kinds]
         network = self.network
         if network == "auto":
-            linear = features.estimator == "averaged" and self.weights is None
-            network = "linear" if linear else "resnet18"
+            radial = features.estimator == "averaged" and self.weights is None
+            network = "radial" if radial else "resnet18"
         lr = self.lr if self.lr is not None else 1e-4 if network == "linear" else 1e-3
         return replace(self, network=network, lr=lr, channels=",".join(kinds))
 
