@@ -35,7 +35,6 @@ from train.run_folder import load_detector, open_run
 from train.settings import TrainSettings
 
 CONDITIONS = ("clean", "jpeg-75", "web")
-_FEATURES = ("size", "fit", "resample", "dtype", "estimator", "patch", "colour_axis")
 
 
 @click.command()
@@ -87,14 +86,15 @@ def read_study(settings: Path) -> dict:
 
 def _make_stores(src: Path, out: Path, build: dict) -> tuple[FeatureStore, FeatureStore]:
     """The store to train on, and one with the conditions of all pictures; built once for equal settings."""
-    features = FeatureSettings(**{name: value for name, value in build.items() if name in _FEATURES})
+    variants = build.get("variants", "train")
+    features = FeatureSettings(**{name: value for name, value in build.items() if name != "variants"})
     # All sources alike: the folds decide which are held out.
     sources = [f"train/{folder.parent.name}={folder}" for folder in sorted(src.glob("*/*/*")) if folder.is_dir()]
     stores = []
-    for variants in (build.get("variants", "train"), "conditions"):
-        settings = BuildSettings(features, variants=variants)
+    for one in (variants, "conditions"):
+        settings = BuildSettings(features, variants=one)
         name = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()[:12]
-        path = out / f"{variants}-{name}.zarr"
+        path = out / f"{one}-{name}.zarr"
         if not path.exists():
             build_store(sources, str(path), settings, allow_leakage=True)
         stores.append(open_store(path))
