@@ -10,9 +10,11 @@ from matplotlib.figure import Figure
 from data_cards.errors import UsageError
 from pipeline.store import CLASS_NAMES, FeatureStore
 
+_IN_A_LINE = 9  # planes: those of the overview stand below those of native pixels
+
 
 def draw_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list[int]:
-    """Draw the planes of samples, one line of pictures a sample, to a PNG file.
+    """Draw the planes of samples to a PNG file, nine in a line.
 
     Parameters
     ----------
@@ -28,24 +30,26 @@ def draw_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list
     for row in rows:
         if not 0 <= row < len(store):
             raise UsageError(f"row {row}: the store has rows 0 to {len(store) - 1}")
-    names = store.attributes["planes"]
-    figure = Figure(figsize=(1.9 * len(names), 1.95 * len(rows) + 0.3), layout="constrained")
+    names = [str(name) for name in store.attributes["planes"]]
+    lines = [(row, first) for row in rows for first in range(0, len(names), _IN_A_LINE)]
+    figure = Figure(figsize=(1.9 * _IN_A_LINE, 2.0 * len(lines) + 0.1), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(rows), len(names), squeeze=False)
-    for line, row in zip(axes, rows, strict=True):
-        for number, (axis, levels) in enumerate(zip(line, store.features[row], strict=True)):
+    axes = figure.subplots(len(lines), _IN_A_LINE, squeeze=False)
+    columns = store.columns
+    for line, (row, first) in zip(axes, lines, strict=True):
+        planes = store.features[row]
+        for number, axis in enumerate(line, first):
+            name = names[number].replace("_", " ").replace("dct", "DCT")
             # Phase goes round a circle, so its colours must too.
-            colours = "twilight" if names[number].startswith("phase") else "magma"
-            axis.imshow(_shrink(levels), cmap=colours, vmin=0, vmax=255, interpolation="nearest")
+            colours = "twilight" if name.startswith("phase") else "magma"
+            axis.imshow(_shrink(planes[number]), cmap=colours, vmin=0, vmax=255, interpolation="nearest")
             axis.set_xticks([])
             axis.set_yticks([])
-            if line[0] is axes[0, 0]:
-                axis.set_title(names[number].replace("_", " ").replace("dct", "DCT"), fontsize=9)
-        columns = store.columns
-        line[0].set_ylabel(
-            f"row {row}: {CLASS_NAMES[columns['label'][row]]}\n{columns['source'][row]}\n{columns['variant'][row]}",
-            fontsize=8,
-        )
+            if row == rows[0]:
+                axis.set_title(name, fontsize=9)
+        if first == 0:
+            of_row = [CLASS_NAMES[columns["label"][row]], columns["source"][row], columns["variant"][row]]
+            line[0].set_ylabel("\n".join([f"row {row}: {of_row[0]}", *of_row[1:]]), fontsize=8)
     temporary = out.with_name(out.name + ".partial")
     figure.savefig(temporary, format="png", dpi=110)
     os.replace(temporary, out)

@@ -124,6 +124,18 @@ def format_progress(facts: dict) -> str:
     )
 
 
+def _describe_planes(features: dict) -> str:
+    """How the planes of a store with these settings were made."""
+    parts = [features["estimator"]]
+    if features["patch"] is not None:
+        parts[0] += f" over patches of {features['patch']} px"
+    if features.get("overview") is not None:
+        parts.append(f"and of the whole picture at {features['overview']} px")
+    if features["colour_axis"] == "joint":
+        parts.append("transformed across colours")
+    return ", ".join(parts)
+
+
 def format_store(facts: dict) -> str:
     """`describe_store`'s values as text."""
     settings = facts["settings"]
@@ -142,6 +154,7 @@ def format_store(facts: dict) -> str:
             f"{features['fit']} to {features['size']} px, {features['resample']}"
             + (", large JPEGs decoded at reduced scale" if features.get("jpeg_scale") == "reduced" else ""),
         ],
+        ["planes", _describe_planes(features)],
         ["variants", f"{settings['variants']}: " + ", ".join(f"{k} ({n})" for k, n in facts["variants"].items())],
         ["upsampled", f"{facts['upsampled']} pictures"],
         ["set aside", f"{len(facts['set_aside'])} files"],
