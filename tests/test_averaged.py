@@ -227,7 +227,8 @@ def test_a_store_with_an_overview(kaggle_dir, tmp_path):
     compression = json.loads(result.stdout)["compression"]
     assert list(compression) == list(KINDS)
     assert compression["overview-magnitude"] < 0.6  # one half alone
-    run = train(TrainSettings(store=str(out), run=str(tmp_path / "run"), epochs=1, batch_size=4, device="cpu")).run
+    small = {"store": str(out), "run": str(tmp_path / "run"), "epochs": 1, "batch_size": 4, "device": "cpu"}
+    run = train(TrainSettings(**small, channels="all")).run
     assert read_run(run).settings.kinds == KINDS
     verdict, again = predict_files(open_run(run), [path, path], progress=False, quick=True)
     assert 0 < verdict.probability_fake < 1

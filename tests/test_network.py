@@ -180,6 +180,26 @@ def test_the_network_follows_the_features(estimator, settings, network):
     assert TrainSettings(**settings, lr=0.5).for_features(features).lr == 0.5
 
 
+@pytest.mark.parametrize(
+    ("channels", "features", "chosen"),
+    [
+        pytest.param("auto", {}, "magnitude,phase,dct", id="one transform"),
+        pytest.param("auto", {"estimator": "averaged"}, "magnitude,phase", id="averaged planes"),
+        pytest.param(
+            "auto",
+            {"estimator": "averaged", "overview": 32},
+            "magnitude,phase,overview-magnitude,overview-phase",
+            id="with an overview",
+        ),
+        pytest.param("all", {"estimator": "averaged"}, "magnitude,phase,dct", id="all that there are"),
+        pytest.param("dct,magnitude", {"estimator": "averaged"}, "magnitude,dct", id="as asked for"),
+    ],
+)
+def test_the_channels_follow_the_features(channels, features, chosen):
+    settings = TrainSettings(channels=channels).for_features(FeatureSettings(size=64, **features))
+    assert settings.channels == chosen
+
+
 def test_each_sample_by_its_own_range():
     levels = torch.full((2, 9, 8, 8), 15, dtype=torch.uint8)
     levels[0, :, 0, 0], levels[0, :, 0, 1], levels[0, :, 0, 2] = 10, 20, 30
@@ -209,7 +229,7 @@ def test_averaged_features_have_no_angles():
     features = FeatureSettings(size=64, estimator="averaged")
     with pytest.raises(UsageError, match="phase cos-sin: averaged features hold no angles; give --phase raw"):
         build_detector(TrainSettings(phase="cos-sin"), features)
-    assert build_detector(TrainSettings(), features).normalise.mean.shape == (9, 32, 32)
+    assert build_detector(TrainSettings(channels="all"), features).normalise.mean.shape == (9, 32, 32)
 
 
 def test_statistics_travel_with_the_weights():

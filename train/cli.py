@@ -42,7 +42,11 @@ def cli() -> None:
 )
 @_setting("--run", str, "Run folder  [default: a new one under runs/; with --resume: the newest]", "DIR")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped, with its settings.")
-@_setting("--channels", help="Kinds of planes to train on; the others are not read.", metavar="KINDS")
+@_setting(
+    "--channels",
+    help="Kinds of planes to train on, or all; auto: of averaged planes all but the DCT's.",
+    metavar="KINDS",
+)
 @click.option(
     "--where",
     multiple=True,

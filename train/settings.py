@@ -18,7 +18,8 @@ PRECISIONS = ("auto", "float32", "bf16")
 VARIANTS_PER_EPOCH = ("1", "all")
 ON_BAD_SAMPLE = ("stop", "skip")
 BALANCES = ("none", "class", "source")
-ALL = "all"
+AUTO, ALL = "auto", "all"
+_DCT = ("dct", "overview-dct")
 CHOOSABLE = ("source", "variant", "format")  # columns of the store that `where` may name
 
 # Where and how fast a run is trained. A run may be resumed with other values of these; the store
@@ -34,8 +35,8 @@ class TrainSettings:
     ----------
     store : folders of the feature stores, whose rows are trained on as one set; a single one may be a plain string
     run : run folder; None makes a new one under `runs/`
-    channels : kinds of planes that the network is fed, separated by commas, or "all" that the store has; the others
-        are not read
+    channels : kinds of planes that the network is fed, separated by commas, "all" that the store has, or "auto": all,
+        of averaged planes all but the DCT's; the others are not read
     where : "column=value" or "column=value,value": only such rows are trained and validated on; all of them must hold
     hold_out : sources that are neither trained nor validated on
     validate_on : sources that are validated on in place of the store's validation rows, and not trained on
@@ -74,7 +75,7 @@ class TrainSettings:
 
     store: tuple[str, ...] = ("features.zarr",)
     run: str | None = None
-    channels: str = ALL
+    channels: str = AUTO
     where: tuple[str, ...] = ()
     hold_out: tuple[str, ...] = ()
     validate_on: tuple[str, ...] = ()
@@ -127,7 +128,7 @@ class TrainSettings:
             raise UsageError(f"flips {self.flips}: expected 0 to 1")
         _at_least("mixup", self.mixup, 0)
         for kind in self.channels.split(","):
-            _one_of("channels", kind, KINDS if "," in self.channels else (ALL, *KINDS))
+            _one_of("channels", kind, KINDS if "," in self.channels else (AUTO, ALL, *KINDS))
         for source in set(self.hold_out) & set(self.validate_on):
             raise UsageError(f"{source}: either left out (--hold-out) or validated on (--validate-on), not both")
         for condition in self.where:
@@ -154,7 +155,9 @@ class TrainSettings:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of planes of `channels`, in the store's order; all that there can be where it names none."""
-        return KINDS if self.channels == ALL else tuple(kind for kind in KINDS if kind in self.channels.split(","))
+        if self.channels in (AUTO, ALL):
+            return KINDS
+        return tuple(kind for kind in KINDS if kind in self.channels.split(","))
 
     def for_features(self, features: FeatureSettings) -> "TrainSettings":
         """The same with what "all" and "auto" stand for, and the network's learning rate.
@@ -164,12 +167,14 @@ class TrainSettings:
         UsageError : kinds of planes that are not there
         """
         missing = set(self.kinds) - set(features.kinds)
-        if missing and self.channels != ALL:
+        if missing and self.channels not in (AUTO, ALL):
             raise UsageError(
                 f"channels {self.channels}: the store has no {', '.join(sorted(missing))}, "
                 f"only {', '.join(features.kinds)}"
             )
         kinds = [kind for kind in self.kinds if kind in features.kinds]
+        if self.channels == AUTO and features.estimator == "averaged":
+            kinds = [kind for kind in kinds if kind not in _DCT]
         network = self.network
         if network == "auto":
             radial = features.estimator == "averaged" and self.weights is None
