@@ -21,6 +21,7 @@ from pipeline.store import FeatureStore
 from train.packed import PackedBatch, make_buffer, make_packed_batch
 from train.shards import open_shards
 
+_TASKS_A_THREAD = 4  # of each batch
 _LOOKED_AT = 8  # rows that tell which kinds of planes are mirrored
 _DTYPES = {"uint8": torch.uint8, "float16": torch.float16}  # that a store's features may have
 
@@ -70,8 +71,13 @@ def read_batches(
     pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
 
     def start(number: int) -> list[Future]:
-        buffer = buffers[number % count]
-        return [pool.submit(reader.read, int(row), buffer, place) for place, row in enumerate(batches[number])]
+        buffer, rows = buffers[number % count], batches[number].tolist()
+        # Several rows a task: handing over each of small ones takes as long as reading it.
+        step = max(len(rows) // (_TASKS_A_THREAD * threads), 1)
+        return [
+            pool.submit(reader.read, rows[first : first + step], buffer, first, skipped is not None)
+            for first in range(0, len(rows), step)
+        ]
 
     try:
         reading = deque(start(number) for number in range(count - 1))
@@ -80,12 +86,9 @@ def read_batches(
             if number + count - 1 < len(batches):
                 reading.append(start(number + count - 1))
             for future in reading.popleft():
-                try:
-                    future.result()
-                except _BadRowError as bad:
-                    if skipped is None:
-                        raise
-                    skipped.add(bad.row)
+                bad = future.result()
+                if bad:  # only where rows may be skipped
+                    skipped.update(bad)
             buffer = buffers[number % count]
             yield buffer.first(len(rows)) if isinstance(buffer, PackedBatch) else buffer[: len(rows)]
     finally:
@@ -128,10 +131,6 @@ def _check_all_there(store: FeatureStore) -> None:
 class _BadRowError(StoreError):
     """A row that cannot be read."""
 
-    def __init__(self, message: str, row: int):
-        super().__init__(message)
-        self.row = row
-
 
 class _Reader:
     """Reads rows of a store, or of several as one; threads may share it.
@@ -171,8 +170,25 @@ class _Reader:
         """A buffer for so many rows as they are packed."""
         return make_packed_batch(count, (3, *self._store.features.shape[2:]), self._dtype, mirrored, pinned)
 
-    def read(self, row: int, buffer: torch.Tensor | PackedBatch, place: int) -> None:
-        """Read a row into its place; raises `_BadRowError`, or `StoreError` where the store was changed meanwhile."""
+    def read(self, rows: Sequence[int], buffer: torch.Tensor | PackedBatch, place: int, skip: bool) -> list[int]:
+        """Read rows into their places from `place` on, and say which cannot be read.
+
+        Raises
+        ------
+        StoreError : a row cannot be read and is not to be skipped, or the store was changed meanwhile
+        """
+        bad = []
+        for row in rows:
+            try:
+                self._read_row(row, buffer, place)
+            except _BadRowError:
+                if not skip:
+                    raise
+                bad.append(row)
+            place += 1
+        return bad
+
+    def _read_row(self, row: int, buffer: torch.Tensor | PackedBatch, place: int) -> None:
         try:
             if isinstance(buffer, PackedBatch):
                 for kind, chunk in enumerate(self._read_packed(row)):
@@ -187,8 +203,7 @@ class _Reader:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             reason = reason.replace("b'", "").rstrip("'")  # numcodecs puts bytes into its messages
             raise _BadRowError(
-                f"{part.path}: row {own} ({image}) cannot be read ({reason}); the store is damaged, build it again",
-                row,
+                f"{part.path}: row {own} ({image}) cannot be read ({reason}); the store is damaged, build it again"
             ) from error
 
     @property

@@ -82,16 +82,31 @@ class Shards:
                 raise ValueError(f"a chunk of {_decoded_size(data)} bytes, expected at most {whole + 1}")
             yield np.frombuffer(self._decoder().decode(data), dtype=np.uint8)
 
-    def _read_chunks(self, row: int, kinds: Sequence[int]) -> Iterator[bytes]:
+    def _read_chunks(self, row: int, kinds: Sequence[int]) -> Iterator[memoryview]:
+        """The chunks of a row; each stands until the next one is asked for."""
         shard, place = divmod(row, self._rows_a_shard)
         descriptor = os.open(self._file(shard), os.O_RDONLY)
         try:
             known = self._open(shard, descriptor)
-            for chunk in kinds:
-                offset, length = map(int, known.index[place, chunk])
-                yield _read(descriptor, offset, length)
+            chunks = [tuple(map(int, known.index[place, kind])) for kind in kinds]
+            size = known.stamp[1]
+            for lengths, offset in _join_neighbours(chunks, size):
+                data = self._read_into_room(descriptor, offset, sum(lengths))
+                for length in lengths:
+                    yield data[:length]
+                    data = data[length:]
         finally:
             os.close(descriptor)
+
+    def _read_into_room(self, descriptor: int, offset: int, length: int) -> memoryview:
+        """Bytes of a file in this thread's own room, which is used again: fresh memory is slow."""
+        room = getattr(self._of_thread, "room", None)
+        if room is None or room.nbytes < length:
+            room = self._of_thread.room = np.empty(length, dtype=np.uint8)
+        data = memoryview(room)[:length]
+        if os.preadv(descriptor, [data], offset) != length:
+            raise ValueError("the file is too short")
+        return data
 
     def _open(self, shard: int, descriptor: int) -> _Shard:
         status = os.fstat(descriptor)
@@ -109,12 +124,16 @@ class Shards:
 
     def _read_index(self, descriptor: int, size: int) -> np.ndarray:
         length = 16 * self._rows_a_shard * self._kinds
-        data = _read(descriptor, size - length - _CHECKSUM, length + _CHECKSUM)
+        if size < length + _CHECKSUM:
+            raise ValueError("the file is too short")
+        data = os.pread(descriptor, length + _CHECKSUM, size - length - _CHECKSUM)
+        if len(data) != length + _CHECKSUM:
+            raise ValueError("the file is too short")
         if google_crc32c.value(data[:length]).to_bytes(_CHECKSUM, "little") != data[length:]:
             raise ValueError("checksum of the shard's index does not match")
         return np.frombuffer(data[:length], dtype="<u8").reshape(-1, self._kinds, 2)
 
-    def _decode(self, data: bytes, target: np.ndarray) -> None:
+    def _decode(self, data: memoryview, target: np.ndarray) -> None:
         size = _decoded_size(data)  # before memory is asked for
         if self.packed and size <= target.nbytes + 1:
             unpack(np.frombuffer(self._decoder().decode(data), dtype=np.uint8), self._chunk, self._dtype, out=target)
@@ -156,20 +175,22 @@ def open_shards(store: FeatureStore) -> Shards | None:
     return Shards(store, packed=False) if isinstance(sharding.codecs[0], BytesCodec) else None
 
 
-def _read(descriptor: int, offset: int, length: int) -> bytes:
-    if length == _ABSENT or offset == _ABSENT:
-        raise ValueError("the shard does not hold it")
-    if offset < 0:
-        raise ValueError("the file is too short")
-    if offset + length > os.fstat(descriptor).st_size:  # before memory is asked for
-        raise ValueError("the file is too short")
-    data = os.pread(descriptor, length, offset)
-    if len(data) != length:
-        raise ValueError("the file is too short")
-    return data
+def _join_neighbours(chunks: Sequence[tuple[int, int]], size: int) -> list[tuple[list[int], int]]:
+    """Chunks (offset, length) of a file of that size as (lengths, offset) of what one reading gives."""
+    joined: list[tuple[list[int], int]] = []
+    for offset, length in chunks:
+        if _ABSENT in (offset, length):
+            raise ValueError("the shard does not hold it")
+        if offset + length > size:  # before memory is asked for
+            raise ValueError("the file is too short")
+        if joined and joined[-1][1] + sum(joined[-1][0]) == offset:
+            joined[-1][0].append(length)
+        else:
+            joined.append(([length], offset))
+    return joined
 
 
-def _decoded_size(frame: bytes) -> int:
+def _decoded_size(frame: memoryview) -> int:
     """The size that a zstd frame's header tells (RFC 8878, 3.1.1.1); writers that know it always tell it."""
     if frame[:4] != b"\x28\xb5\x2f\xfd" or len(frame) < 14:
         raise ValueError("not a chunk that zstd compressed")
