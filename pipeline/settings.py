@@ -40,7 +40,7 @@ def is_of_overview(kind: str) -> bool:
 
 
 # With averaged planes, where nothing else is asked for.
-RECOMMENDED = {"estimator": "averaged", "size": 512, "fit": "crop", "variants": "web"}
+RECOMMENDED = {"estimator": "averaged", "size": 512, "fit": "crop", "variants": "saved"}
 # And where nothing is said of the planes at all.
 RECOMMENDED_OVERVIEW = 128
 

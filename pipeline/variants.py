@@ -16,6 +16,9 @@ from data_cards.splits import draw_key
 JPEG_QUALITIES = range(30, 96)
 SUBSAMPLINGS = ("4:4:4", "4:2:0")
 JPEG_DRAWS = 3
+# The saved recipe's: whole pictures are saved again, as an upload does, and not scaled.
+SAVED_QUALITIES = range(50, 99)
+SAVED_DRAWS = 3
 # The web recipe's: pictures are scaled down on their way, then saved.
 WEB_SHARES = range(50, 101)  # of each side, in per cent
 WEB_QUALITIES = range(50, 99)
@@ -88,6 +91,17 @@ def _draw_train(seed: int, sha256: bytes) -> tuple[Variant, ...]:
     return tuple(draws)
 
 
+def _draw_saved(seed: int, sha256: bytes) -> tuple[Variant, ...]:
+    """The picture, and the picture as it was decoded saved as JPEG, otherwise each time."""
+    draws = [CLEAN]
+    for number in range(1, SAVED_DRAWS + 1):
+        key = draw_key(seed, sha256, f"saved-{number}")
+        subsampling, rest = key % len(SUBSAMPLINGS), key // len(SUBSAMPLINGS)
+        quality = SAVED_QUALITIES[rest % len(SAVED_QUALITIES)]
+        draws.append(Variant(f"saved-{number}", (_jpeg(quality, SUBSAMPLINGS[subsampling]),), before_fit=True))
+    return tuple(draws)
+
+
 def _draw_web(seed: int, sha256: bytes) -> tuple[Variant, ...]:
     """The picture, and what is left of it after being scaled down and saved as JPEG, in other ways each time."""
     draws = [CLEAN]
@@ -137,6 +151,7 @@ def _jpeg(quality: int, subsampling: str = "4:2:0") -> dict:
 
 RECIPES: dict[str, Callable[[int, bytes], tuple[Variant, ...]]] = {
     "train": _draw_train,
+    "saved": _draw_saved,
     "web": _draw_web,
     "clean": _draw_clean,
     "conditions": _draw_conditions,

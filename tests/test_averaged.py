@@ -185,11 +185,11 @@ def test_a_store_of_averaged_planes(kaggle_dir, tmp_path):
 @pytest.mark.parametrize(
     ("asked", "expected"),
     [
-        pytest.param({}, ("averaged", 512, "crop", "web", 32), id="nothing"),
+        pytest.param({}, ("averaged", 512, "crop", "saved", 32), id="nothing"),
         pytest.param({"size": 1024}, ("periodogram", 1024, "cover", "train", None), id="planes of a size"),
         pytest.param({"estimator": "periodogram"}, ("periodogram", 1024, "cover", "train", None), id="one transform"),
-        pytest.param({"size": 256, "patch": 64}, ("averaged", 256, "crop", "web", 64), id="patches of a square"),
-        pytest.param({"estimator": "averaged", "fit": "cover"}, ("averaged", 512, "cover", "web", 32), id="a fit"),
+        pytest.param({"size": 256, "patch": 64}, ("averaged", 256, "crop", "saved", 64), id="patches of a square"),
+        pytest.param({"estimator": "averaged", "fit": "cover"}, ("averaged", 512, "cover", "saved", 32), id="a fit"),
         pytest.param({"size": 96, "fit": "crop"}, ("periodogram", 96, "crop", "train", None), id="a size and a fit"),
     ],
 )

@@ -37,6 +37,16 @@ def test_web_recipe_is_the_picture_and_four_times_scaled_down_and_saved():
     assert {one[1]["subsampling"] for one in steps} == {"4:4:4", "4:2:0"}
 
 
+def test_saved_recipe_is_the_picture_and_three_times_the_whole_of_it_saved():
+    drawn = [draw_variants("saved", 0, b"%d" % number) for number in range(300)]
+    assert count_variants("saved") == 4
+    assert all(variants[0] == CLEAN for variants in drawn)
+    saved = [one for variants in drawn for one in variants[1:]]
+    assert all(one.before_fit and len(one.steps) == 1 for one in saved)
+    assert {one.jpeg_quality for one in saved} == set(range(50, 99))
+    assert {one.steps[0]["subsampling"] for one in saved} == {"4:4:4", "4:2:0"}
+
+
 def test_conditions_are_three_of_the_stress_recipe():
     stress = draw_variants("stress", 0, b"picture")
     assert [one.name for one in draw_variants("conditions", 0, b"picture")] == ["clean", "jpeg-75", "web"]
