@@ -87,7 +87,7 @@ def read_study(settings: Path) -> dict:
 def _make_stores(src: Path, out: Path, build: dict) -> tuple[FeatureStore, FeatureStore]:
     """The store to train on, and one with the conditions of all pictures; built once for equal settings."""
     variants = build.get("variants", "train")
-    features = FeatureSettings(**{name: value for name, value in build.items() if name != "variants"})
+    features = FeatureSettings(**{name: value or None for name, value in build.items() if name != "variants"})
     # All sources alike: the folds decide which are held out.
     sources = [f"train/{folder.parent.name}={folder}" for folder in sorted(src.glob("*/*/*")) if folder.is_dir()]
     stores = []

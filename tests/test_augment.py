@@ -127,16 +127,16 @@ def test_mixup_mixes_samples_and_their_labels():
     torch.testing.assert_close(mixed, wanted)
     logits, labels = torch.randn(64, 2), torch.arange(64) % 2
     each = [functional.cross_entropy(logits, one, reduction="none") for one in (labels, labels[draws.partners])]
-    torch.testing.assert_close(augmenter.loss(logits, labels, draws), (share * each[0] + (1 - share) * each[1]).mean())
+    torch.testing.assert_close(augmenter.losses(logits, labels, draws), share * each[0] + (1 - share) * each[1])
 
 
 def test_the_loss_is_smoothed_with_and_without_mixing():
     augmenter = make_augmenter(label_smoothing=0.2, mixup=1.0)
     logits, labels = torch.randn(6, 2), torch.tensor([0, 1, 0, 1, 1, 0])
     wanted = functional.cross_entropy(logits, labels, label_smoothing=0.2)
-    assert torch.equal(augmenter.loss(logits, labels, Draws()), wanted)
+    assert torch.equal(augmenter.losses(logits, labels, Draws()).mean(), wanted)
     unmixed = Draws(partners=np.arange(6), shares=np.ones(6))
-    torch.testing.assert_close(augmenter.loss(logits, labels, unmixed), wanted)
+    torch.testing.assert_close(augmenter.losses(logits, labels, unmixed).mean(), wanted)
 
 
 def test_without_options_nothing_is_changed():

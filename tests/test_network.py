@@ -148,7 +148,6 @@ def test_the_radial_network_sees_the_mean_of_every_ring():
     network = Detector(blank, blank + 1, "radial").network.eval()
     plane = torch.arange(64.0).reshape(8, 8)
     with torch.no_grad():
-        network.norm.eps = 0.0
         network.fc.weight[1, 6 * 2 + 3] = 1.0  # ring 3 of the third magnitude plane
         network.fc.weight[0, 6 * 8 + 1] = 1.0  # ring 1 of the third DCT plane
     logits = network(plane.expand(1, 9, 8, 8))[0].detach()
@@ -176,7 +175,9 @@ def test_the_network_follows_the_features(estimator, settings, network):
     features = FeatureSettings(size=64, estimator=estimator)
     chosen = TrainSettings(**settings).for_features(features)
     assert chosen.network == network
-    assert chosen.lr == (1e-4 if network == "linear" else 1e-3)
+    assert chosen.lr == {"linear": 1e-4, "radial": 1e-2}.get(network, 1e-3)
+    assert (chosen.source_penalty, chosen.dropout) == ((10, 0) if network == "radial" else (0, 0.3))
+    assert chosen.gain == ("remove" if estimator == "averaged" else "keep")
     assert TrainSettings(**settings, lr=0.5).for_features(features).lr == 0.5
 
 
@@ -207,6 +208,25 @@ def test_each_sample_by_its_own_range():
     values = detector.normalise(levels).numpy()
     np.testing.assert_allclose(values[0, 4, 0, :4], [-1, 0, 1, -0.5])
     np.testing.assert_allclose(values[1], -1)  # a plane without any range is not torn apart
+
+
+def test_a_pictures_contrast_is_taken_out_of_its_magnitudes():
+    rng = np.random.default_rng(0)
+    mean, std = (rng.uniform(low, high, (18, 32, 32)).astype(np.float32) for low, high in ((80, 90), (5, 10)))
+    features = FeatureSettings(size=64, fit="crop", estimator="averaged", overview=64)
+    levels = rng.integers(60, 100, (2, 18, 32, 32), dtype=np.uint8)
+    levels[1] = levels[0]
+    levels[1, 0:3] += 20  # the magnitudes of the native pixels
+    levels[1, 9:12] -= 10  # and of the overview
+    picked = [plane for plane in range(18) if plane % 9 < 6]
+    first, second = build_detector(TrainSettings(), features, mean, std).normalise(torch.from_numpy(levels[:, picked]))
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
+    assert abs((first[:3] * torch.from_numpy(std[:3])).mean()) < 1e-4
+    np.testing.assert_allclose(first[3:6], (levels[0, 3:6] - mean[3:6]) / std[3:6], rtol=1e-4, atol=1e-5)
+    kept = build_detector(TrainSettings(gain="keep"), features, mean, std).normalise(
+        torch.from_numpy(levels[:, picked])
+    )
+    np.testing.assert_allclose((kept[1] - kept[0])[:3], 20 / std[:3], rtol=1e-3)
 
 
 @pytest.mark.parametrize(("dtype", "angles"), [("uint8", [0, 64, 128, 224]), ("float16", [-128.0, 64.0, 127.5, -0.25])])

@@ -45,6 +45,8 @@ def run(store: Path, folder: Path, *arguments: str) -> dict:
         ("band-masking", "0.3"),
         ("kind-dropout", "0.3"),
         ("flips", "0.5"),
+        ("source-penalty", "5"),
+        ("gain", "remove"),
         ("normalise", "channel"),
         ("normalise", "none"),
         ("normalise", "sample"),
@@ -62,7 +64,7 @@ def test_an_option_reaches_the_weights_and_the_record(store, plain, tmp_path, op
     assert weights[name].shape != plain[name].shape or not torch.equal(weights[name], plain[name])
     opened = open_run(tmp_path / "run")
     assert str(getattr(opened.settings, option.replace("-", "_"))).removesuffix(".0") == value
-    if option in ("normalise", "phase", "stem"):  # opened again, it judges as it did
+    if option in ("normalise", "gain", "phase", "stem"):  # opened again, it judges as it did
         rows = open_store(store).rows("val")
         logits = compute_logits(load_detector(opened, "cpu"), open_store(store), rows, progress=False)
         right = (logits.argmax(axis=1) == open_store(store).columns["label"][rows]).mean()

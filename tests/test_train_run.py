@@ -23,7 +23,7 @@ from train.history import HISTORY_COLUMNS
 from train.loop import train
 from train.predict import compute_logits, probability_fake, score_rows
 from train.provenance import find_commit
-from train.run_folder import load_detector, newest_run, open_run
+from train.run_folder import RUN_VERSION, load_detector, newest_run, open_run
 from train.settings import TrainSettings
 from train.trouble import tell_of_memory
 
@@ -305,7 +305,7 @@ def copy_run(run, to: Path) -> Path:
         pytest.param(lambda path: (path / "best.safetensors").unlink(), "no finished epoch", id="no weights"),
         pytest.param(
             lambda path: (path / "settings.json").write_text(
-                (path / "settings.json").read_text().replace('"run_version": 3', '"run_version": 99')
+                (path / "settings.json").read_text().replace(f'"run_version": {RUN_VERSION}', '"run_version": 99')
             ),
             "a run of version 99",
             id="version",

@@ -118,14 +118,14 @@ class Augmenter:
             values = values.contiguous(memory_format=torch.channels_last)  # indexing may have lost it
         return values
 
-    def loss(self, logits: torch.Tensor, labels: torch.Tensor, draws: Draws) -> torch.Tensor:
-        """Mean cross-entropy with the settings' label smoothing; of mixed samples against both labels."""
+    def losses(self, logits: torch.Tensor, labels: torch.Tensor, draws: Draws) -> torch.Tensor:
+        """Cross-entropy (B,) with the settings' label smoothing; of mixed samples against both labels."""
         smoothing = self._settings.label_smoothing
         if draws.shares is None:
-            return functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+            return functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
         own = functional.one_hot(labels, len(CLASS_NAMES)).to(logits.dtype)
         targets = torch.lerp(own[self._partners(draws)], own, self._move(draws.shares)[:, None])
-        return functional.cross_entropy(logits, targets, label_smoothing=smoothing)
+        return functional.cross_entropy(logits, targets, label_smoothing=smoothing, reduction="none")
 
     def _partners(self, draws: Draws) -> torch.Tensor:
         return torch.from_numpy(draws.partners).to(self._device)

@@ -12,6 +12,7 @@ from data_cards.errors import UserError
 from pipeline.store import CLASS_NAMES
 from train.calibrate import Calibration
 from train.files import write_json
+from train.sources import measure_spread
 
 BEST_RECORD = "best.json"
 
@@ -23,7 +24,7 @@ class Best:
     Attributes
     ----------
     epoch : its number, from 1
-    val_loss, val_accuracy : as in the history, in nats and 0 to 1; the accuracy is that of uncalibrated scores at 0.5
+    val_loss, val_accuracy : as in the history; the accuracy is that of uncalibrated scores at 0.5
     confusion : by true class, how many validation rows were called by each class's name at the calibrated threshold
     calibration : chosen on the same rows
     """
@@ -44,10 +45,16 @@ def count_confusion(logits: np.ndarray, labels: np.ndarray, calibration: Calibra
     }
 
 
-def measure_logits(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Mean cross-entropy in nats, without smoothing, and accuracy, of uncalibrated logits (N, 2)."""
-    loss = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels)).item()
-    return loss, float((logits.argmax(axis=1) == labels).mean())
+def measure_logits(
+    logits: np.ndarray, labels: np.ndarray, sources: np.ndarray, penalty: float = 0.0
+) -> tuple[float, float]:
+    """Mean cross-entropy in nats, without smoothing, and accuracy, of uncalibrated logits (N, 2).
+
+    A source penalty is added as in training: what is trained for is what the best epoch is chosen by.
+    """
+    losses = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels), reduction="none").numpy()
+    loss = losses.mean() + (penalty * measure_spread(losses, sources) if penalty else 0.0)
+    return float(loss), float((logits.argmax(axis=1) == labels).mean())
 
 
 def judge_best(row: dict, logits: np.ndarray, labels: np.ndarray, calibration: Calibration) -> Best:

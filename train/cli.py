@@ -61,10 +61,10 @@ def cli() -> None:
 @_setting("--shuffle-window", help="Shards that are mixed at a time, for slow disks; 0 mixes all.", metavar="N")
 @_setting("--epochs", help="Passes over the training pictures.")
 @_setting("--batch-size", help="Samples a step.")
-@_setting("--lr", float, "Peak learning rate  [default: 0.001; linear: 0.0001]")
+@_setting("--lr", float, "Peak learning rate  [default: 0.001; linear: 0.0001, radial: 0.01]")
 @_setting("--weight-decay", help="Weight decay of AdamW.")
 @_setting("--warmup", help="Epochs in which the learning rate rises; at most half of the run.")
-@_setting("--dropout", help="Dropout of what the last layer is fed.")
+@_setting("--dropout", float, "Dropout of what the last layer is fed  [default: 0.3; radial: 0]")
 @_setting("--label-smoothing", help="Label smoothing of the training loss.")
 @_setting("--patience", help="Stop after so many epochs without a better validation loss; 0: never.")
 @_setting("--ema", help="Decay of the running average of the weights, such as 0.999; 0: none.", metavar="DECAY")
@@ -72,11 +72,13 @@ def cli() -> None:
 @_setting("--band-masking", help="Hide a band of frequencies up to this share of all; 0: none.", metavar="SHARE")
 @_setting("--kind-dropout", help="Probability of each kind of planes to be hidden.", metavar="P")
 @_setting("--flips", help="Share of samples that are mirrored left to right.", metavar="SHARE")
+@_setting("--source-penalty", float, "On losses that differ between sources  [default: 0; radial: 10]", "PENALTY")
 @_setting(
     "--normalise",
     click.Choice(allowed.NORMALISE),
     "Statistics of each frequency, of each plane, each sample's own range, or none.",
 )
+@_setting("--gain", click.Choice(allowed.GAINS), "Contrast of each picture; auto: remove it from averaged planes.")
 @_setting("--phase", click.Choice(allowed.PHASES), "Phase as it is stored, or as its cosine and sine.")
 @_setting("--network", click.Choice(allowed.NETWORKS), "auto: radial for averaged planes, else resnet18.")
 @_setting("--stem", click.Choice(allowed.STEMS), "auto: plain, which keeps small planes' sides, up to 64 bins.")

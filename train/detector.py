@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from data_cards.errors import UsageError
-from pipeline.settings import KINDS, PLANES_A_KIND, FeatureSettings
+from pipeline.settings import KINDS, PLANES_A_KIND, FeatureSettings, kind_of_planes
 from train.calibrate import Calibration
 from train.network import RADIAL, RADIAL_UP_TO, make_network
 from train.normalise import Normaliser, choose_statistics
@@ -29,6 +29,7 @@ class Detector(nn.Module):
     stem : "auto", "strided" or "plain"
     phase : "raw" levels, or "cos-sin" of them, which are two planes for one
     own_range : stretch each plane of each sample to its own range
+    gain : whether the gain of each sample's log magnitudes stays in ("keep") or is taken out ("remove")
 
     Attributes
     ----------
@@ -47,6 +48,7 @@ class Detector(nn.Module):
         stem: str = "auto",
         phase: str = "raw",
         own_range: bool = False,
+        gain: str = "keep",
     ):
         super().__init__()
         self.kinds = tuple(kinds)
@@ -55,7 +57,13 @@ class Detector(nn.Module):
         self.inputs = tuple(kind for kind in kinds for _ in range(6 if waves and kind == "phase" else 3))
         first = 3 * self.kinds.index("phase") if waves else 0
         angles = (first, first + 2) if waves else None
-        self.normalise = Normaliser(mean[self.planes], std[self.planes], angles, own_range)
+        magnitudes = [
+            (PLANES_A_KIND * place, PLANES_A_KIND * place + PLANES_A_KIND - 1)
+            for place, kind in enumerate(self.kinds)
+            if kind_of_planes(kind) == "magnitude"
+        ]
+        gains = magnitudes if gain == "remove" else []
+        self.normalise = Normaliser(mean[self.planes], std[self.planes], angles, own_range, gains)
         self.network = make_network(network, self.inputs, mean.shape[-1], 2, dropout, stem)
         self.calibration = Calibration()
         self.to(memory_format=torch.channels_last)
@@ -110,4 +118,6 @@ def build_detector(
     stem = "strided" if settings.stem == "auto" and settings.weights is not None else settings.stem
     mean, std = choose_statistics(mean, std, settings.normalise)
     own_range = settings.normalise == "sample"
-    return Detector(mean, std, settings.network, settings.dropout, settings.kinds, stem, settings.phase, own_range)
+    return Detector(
+        mean, std, settings.network, settings.dropout, settings.kinds, stem, settings.phase, own_range, settings.gain
+    )

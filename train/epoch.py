@@ -23,6 +23,8 @@ from train.run_folder import CURVES
 from train.steps import draw_batches, train_epoch
 from train.training import Training, describe_loss, describe_stop, is_to_stop, note_skipped, save
 
+_WORTH_DRAWING = 10.0  # seconds of an epoch: drawing takes half a second, as long as the epochs of a small run
+
 
 def run_epoch(training: Training) -> None:
     """Train what is left of the current epoch, validate, write; then the next epoch is current.
@@ -39,8 +41,9 @@ def run_epoch(training: Training) -> None:
     if not training.position.seen:
         raise StoreError(f"{training.store.path}: none of its training samples can be read; build it again")
     with training.watch.checking():
-        logits, labels = _validate(training)
-    row = _judge_epoch(training, batches, logits, labels)
+        logits, rows = _validate(training)
+    labels = training.labels[rows]
+    row = _judge_epoch(training, batches, logits, rows)
     row["seconds"] = round(training.position.seconds + time.monotonic() - begun, 3)
     row["waited"] = round(training.position.waited / max(row["seconds"], 1e-3), 4)
     to_stop = is_to_stop(training)
@@ -49,10 +52,11 @@ def run_epoch(training: Training) -> None:
         raise describe_stop(training, f"after epoch {row['epoch']}")
 
 
-def _judge_epoch(training: Training, batches: list[np.ndarray], logits: np.ndarray, labels: np.ndarray) -> dict:
+def _judge_epoch(training: Training, batches: list[np.ndarray], logits: np.ndarray, rows: np.ndarray) -> dict:
     """The epoch's row of the history, but for its seconds."""
     position, steps = training.position, len(batches)
-    val_loss, val_accuracy = measure_logits(logits, labels)
+    penalty = training.settings.source_penalty or 0.0
+    val_loss, val_accuracy = measure_logits(logits, training.labels[rows], training.sources[rows], penalty)
     if not math.isfinite(val_loss):
         raise describe_loss(training, val_loss, "validation", np.array([], dtype=np.int64))
     return {
@@ -83,14 +87,15 @@ def _finish_epoch(training: Training, row: dict, logits: np.ndarray, labels: np.
         write_best(folder, judge_best(row, logits, labels, training.judged.calibration))
     write_history(folder, position.history)
     write_events(folder, row)
-    with whole_file(folder / CURVES) as temporary:
-        draw_curves(position.history, read_best(folder), temporary, folder.name)
+    if position.ended or row["seconds"] > _WORTH_DRAWING:
+        with whole_file(folder / CURVES) as temporary:
+            draw_curves(position.history, read_best(folder), temporary, folder.name)
     save(training)
     _report_epoch(row, settings.epochs, is_best)
 
 
 def _validate(training: Training) -> tuple[np.ndarray, np.ndarray]:
-    """Logits, float64 (N, 2), and labels of the validation rows; each process of the team scores its part of them."""
+    """Logits, float64 (N, 2), and rows of the validation; each process of the team scores its part of them."""
     settings, team = training.settings, training.team
     val = team.part(training.rows.val)
     skipped = set() if settings.on_bad_sample == "skip" else None
@@ -112,11 +117,10 @@ def _validate(training: Training) -> tuple[np.ndarray, np.ndarray]:
     note_skipped(training, val[~kept])
     scored = team.gather((np.concatenate(parts)[kept], val[kept]))
     logits, rows = (np.concatenate(values) for values in zip(*scored, strict=True))
-    labels = training.labels[rows]
     for label, name in enumerate(CLASS_NAMES):
-        if label not in labels:
+        if label not in training.labels[rows]:
             raise StoreError(f"{training.store.path}: no {name} validation sample can be read; build it again")
-    return logits, labels
+    return logits, rows
 
 
 def _report_epoch(row: dict, epochs: int, is_best: bool) -> None:

@@ -1,6 +1,7 @@
 """What each epoch of a run came to, as CSV in its folder.
 
-Losses in nats, accuracies 0 to 1; `waited` is the share of `seconds` in which steps waited for data.
+Losses in nats, that of the validation with the source penalty; accuracies 0 to 1; `waited`
+is the share of `seconds` in which steps waited for data.
 """
 
 import csv

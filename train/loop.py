@@ -29,6 +29,7 @@ from train.payback import Payback, measure_payback
 from train.rows import choose_rows
 from train.run_folder import STATE, create_run, read_run
 from train.settings import TrainSettings
+from train.sources import number_sources
 from train.state import Position, load_state
 from train.steps import draw_batches
 from train.stopping import Stopped, StopSignals
@@ -154,6 +155,7 @@ def prepare(settings: TrainSettings, stop: StopSignals, team: Team) -> Training:
         watch=StoreWatch(store),
         rows=rows,
         labels=store.columns["label"].astype(np.int64),
+        sources=number_sources(store),
         device=device,
         team=team,
         precision=pick_precision(settings.precision, device),

@@ -140,7 +140,6 @@ class RadialNetwork(nn.Module):
         shares = [_ring_shares(kind, side) for kind in inputs]
         self.register_buffer("shares", torch.stack(shares), persistent=False)
         values = len(inputs) * self.shares.shape[2]
-        self.norm = nn.BatchNorm1d(values, affine=False)
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(values, classes)
         nn.init.zeros_(self.fc.weight)
@@ -149,7 +148,7 @@ class RadialNetwork(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # A product: sums scattered to their rings would come out differently from run to run on some devices.
         profiles = torch.einsum("bcv,cvr->bcr", x.flatten(2), self.shares)
-        return self.fc(self.dropout(self.norm(profiles.flatten(1))))
+        return self.fc(self.dropout(profiles.flatten(1)))
 
 
 def _ring_shares(kind: str, side: int) -> torch.Tensor:

@@ -4,6 +4,7 @@ The statistics are buffers, so they are saved with the weights: a run needs no s
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -45,6 +46,8 @@ class Normaliser(nn.Module):
     own_range : stretch each plane of each sample to its own range, least to greatest value as -1..1, instead
     angles : first and last of the planes that are cosine and sine of angles (level k is 2 pi k / 256) instead; the
         cosines stand in these planes' place, with the sines behind them
+    gains : first and last of planes that are log magnitudes, such a pair for each kind of them; by how much they lie
+        above the mean all together, a picture's contrast, is taken out of each sample
     """
 
     def __init__(
@@ -53,9 +56,11 @@ class Normaliser(nn.Module):
         std: np.ndarray | torch.Tensor,
         angles: tuple[int, int] | None = None,
         own_range: bool = False,
+        gains: Sequence[tuple[int, int]] = (),
     ):
         super().__init__()
         self.angles = angles
+        self.gains = tuple(gains)
         self.own_range = own_range
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).clone())
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).clone())
@@ -71,10 +76,20 @@ class Normaliser(nn.Module):
             least, greatest = values.amin(dim=(2, 3), keepdim=True), values.amax(dim=(2, 3), keepdim=True)
             values = 2 * (values - least) / (greatest - least).clamp_min(LEAST_DEVIATION) - 1
         else:
-            values = (values - self.mean) / self.std.clamp_min(LEAST_DEVIATION)
+            values = self._take_out_gains(values - self.mean) / self.std.clamp_min(LEAST_DEVIATION)
         if self.angles is not None:
             first, last = self.angles
             angle = levels[:, first : last + 1].float() * (2 * math.pi / 256)
             waves = [math.sqrt(2) * angle.cos(), math.sqrt(2) * angle.sin()]
             values = torch.cat([values[:, :first], *waves, values[:, last + 1 :]], dim=1)
         return values.contiguous(memory_format=torch.channels_last)
+
+    def _take_out_gains(self, values: torch.Tensor) -> torch.Tensor:
+        """Differences from the mean (B, C, H, W), of each sample's log magnitudes without their common part."""
+        if not self.gains:
+            return values
+        of_plane = values.mean(dim=(2, 3), keepdim=True)
+        common = torch.zeros_like(of_plane)
+        for first, last in self.gains:
+            common[:, first : last + 1] = of_plane[:, first : last + 1].mean(dim=1, keepdim=True)
+        return values - common

@@ -6,7 +6,7 @@ The command's options are made from these fields, so a default is written down o
 from dataclasses import asdict, dataclass, fields, replace
 
 from data_cards.errors import UsageError
-from pipeline.settings import KINDS, FeatureSettings
+from pipeline.settings import KINDS, FeatureSettings, kind_of_planes
 
 NETWORKS = ("auto", "resnet18", "resnet34", "resnet50", "small", "linear", "radial")
 _WITHOUT_WEIGHTS = ("small", "linear", "radial")
@@ -18,6 +18,7 @@ PRECISIONS = ("auto", "float32", "bf16")
 VARIANTS_PER_EPOCH = ("1", "all")
 ON_BAD_SAMPLE = ("stop", "skip")
 BALANCES = ("none", "class", "source")
+GAINS = ("auto", "keep", "remove")
 AUTO, ALL = "auto", "all"
 _DCT = ("dct", "overview-dct")
 CHOOSABLE = ("source", "variant", "format")  # columns of the store that `where` may name
@@ -45,11 +46,12 @@ class TrainSettings:
     shuffle_window : shards of the store that are mixed at a time; 0 mixes all
     epochs : passes over the training pictures, at least 1
     batch_size : samples a step, at least 2
-    lr : peak learning rate of AdamW, above 0; None: 0.0001 for the linear network, whose values all push one way, 0.001
-        for the others
+    lr : peak learning rate of AdamW, above 0; None: 0.0001 for the linear network, whose many values all push one
+        way, 0.01 for the radial one, which has few, 0.001 for the others
     weight_decay : of AdamW, on kernels only (not on biases and batch norm), 0 or more
     warmup : epochs in which the learning rate rises to its peak; may be a fraction; at most half of the run
-    dropout : share of what the last layer is fed that is dropped, 0 to below 1
+    dropout : share of what the last layer is fed that is dropped, 0 to below 1; None: 0 for the radial network, whose
+        few weights need none, 0.3 for the others
     label_smoothing : 0 to below 1, in the training loss only
     patience : epochs without a better validation loss after which the run stops; 0 never stops it
     ema : decay of the running average of the weights, which validates and is kept; 0 takes the weights themselves
@@ -57,8 +59,12 @@ class TrainSettings:
     band_masking : widest band of radial frequency that is hidden, as a share of all frequencies; 0 hides none
     kind_dropout : probability of each kind of planes to be hidden from a sample, never all of them
     flips : share of samples whose planes become those of the mirrored picture
+    source_penalty : on the variance of the sources' losses, 0 or more (`train.sources`); None: 10 for the radial
+        network, 0 for the others
     normalise : by mean and deviation of each "frequency" or of each "channel", by the own range of each "sample", or
         "none"
+    gain : "keep", or "remove" what all of a sample's log magnitudes have in common, which is its contrast; "auto":
+        remove for averaged planes, unless each sample is normalised by its own range, else keep
     phase : "raw" levels, or "cos-sin" of the angle
     network : "resnet18", "resnet34", "resnet50", "small" with 0.3 million parameters, "linear" with one weight a value,
         "radial" with one weight a radius of each plane, or "auto": radial for averaged planes, else resnet18
@@ -86,7 +92,7 @@ class TrainSettings:
     lr: float | None = None
     weight_decay: float = 0.05
     warmup: float = 1.0
-    dropout: float = 0.3
+    dropout: float | None = None
     label_smoothing: float = 0.05
     patience: int = 6
     ema: float = 0.0
@@ -94,7 +100,9 @@ class TrainSettings:
     band_masking: float = 0.0
     kind_dropout: float = 0.0
     flips: float = 0.0
+    source_penalty: float | None = None
     normalise: str = "frequency"
+    gain: str = "auto"
     phase: str = "raw"
     network: str = "auto"
     stem: str = "auto"
@@ -122,11 +130,19 @@ class TrainSettings:
         if self.lr is not None and not 0 < self.lr < float("inf"):
             raise UsageError(f"learning rate {self.lr}: expected a number above 0, such as 0.001")
         for name in ("dropout", "label_smoothing", "ema", "band_masking", "kind_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name.replace('_', ' ')} {getattr(self, name)}: expected 0 or more, below 1")
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < 1:
+                raise UsageError(f"{name.replace('_', ' ')} {value}: expected 0 or more, below 1")
         if not 0 <= self.flips <= 1:
             raise UsageError(f"flips {self.flips}: expected 0 to 1")
         _at_least("mixup", self.mixup, 0)
+        if self.source_penalty is not None:
+            _at_least("source penalty", self.source_penalty, 0)
+            if self.source_penalty and self.mixup:
+                raise UsageError(
+                    f"source penalty {self.source_penalty}: samples mixed with others have no one source; "
+                    "leave out --mixup or --source-penalty"
+                )
         for kind in self.channels.split(","):
             _one_of("channels", kind, KINDS if "," in self.channels else (AUTO, ALL, *KINDS))
         for source in set(self.hold_out) & set(self.validate_on):
@@ -138,6 +154,9 @@ class TrainSettings:
         _one_of("on bad sample", self.on_bad_sample, ON_BAD_SAMPLE)
         for name, allowed in (("network", NETWORKS), ("stem", STEMS), ("normalise", NORMALISE), ("phase", PHASES)):
             _one_of(name, getattr(self, name), allowed)
+        _one_of("gain", self.gain, GAINS)
+        if self.gain == "remove" and self.normalise == "sample":
+            raise UsageError("gain remove: --normalise sample takes it out already; leave out one of the two")
         if self.kind_dropout and len(self.kinds) == 1:
             raise UsageError(
                 f"kind dropout {self.kind_dropout}: only {self.channels} is fed; give two kinds or leave it out"
@@ -160,7 +179,7 @@ class TrainSettings:
         return tuple(kind for kind in KINDS if kind in self.channels.split(","))
 
     def for_features(self, features: FeatureSettings) -> "TrainSettings":
-        """The same with what "all" and "auto" stand for, and the network's learning rate.
+        """The same with what "all", "auto" and None stand for.
 
         Raises
         ------
@@ -175,12 +194,23 @@ class TrainSettings:
         kinds = [kind for kind in self.kinds if kind in features.kinds]
         if self.channels == AUTO and features.estimator == "averaged":
             kinds = [kind for kind in kinds if kind not in _DCT]
-        network = self.network
+        network, averaged = self.network, features.estimator == "averaged"
         if network == "auto":
-            radial = features.estimator == "averaged" and self.weights is None
-            network = "radial" if radial else "resnet18"
-        lr = self.lr if self.lr is not None else 1e-4 if network == "linear" else 1e-3
-        return replace(self, network=network, lr=lr, channels=",".join(kinds))
+            network = "radial" if averaged and self.weights is None else "resnet18"
+        magnitudes = any(kind_of_planes(kind) == "magnitude" for kind in kinds)
+        gain = self.gain
+        if gain == "auto":
+            gain = "remove" if averaged and magnitudes and self.normalise != "sample" else "keep"
+        elif gain == "remove" and not magnitudes:
+            raise UsageError(f"gain remove: the planes fed are {','.join(kinds)}; add magnitude or leave it out")
+        radial = network == "radial"
+        chosen = {
+            "lr": {"linear": 1e-4, "radial": 1e-2}.get(network, 1e-3),
+            "dropout": 0.0 if radial else 0.3,
+            "source_penalty": 10.0 if radial and not self.mixup else 0.0,
+        }
+        chosen = {name: value for name, value in chosen.items() if getattr(self, name) is None}
+        return replace(self, network=network, gain=gain, channels=",".join(kinds), **chosen)
 
     def as_json(self) -> dict:
         """Plain values, for the run folder."""

@@ -18,6 +18,7 @@ from train.average import update_average
 from train.batches import move_batches, read_batches
 from train.optimise import learning_rate, set_learning_rate
 from train.order import draw_epoch, draw_seed, measure_mixing, split_batches
+from train.sources import weigh_samples
 from train.state import Position
 from train.team import set_batch
 from train.training import Training, describe_loss, describe_stop, note_skipped, save
@@ -130,7 +131,8 @@ def take_step(training: Training, levels: torch.Tensor, rows: np.ndarray, step: 
 
     Returns
     -------
-    float (3,), on the device: mean loss, number of right answers, and how many processes were asked to stop
+    float (3,), on the device: mean loss (without the penalty), number of right answers, and how many processes were
+    asked to stop
     """
     # Dropout is seeded by the step: a resumed run draws what an uninterrupted one would have.
     torch.manual_seed(draw_seed(training.settings.seed, step))
@@ -143,10 +145,14 @@ def take_step(training: Training, levels: torch.Tensor, rows: np.ndarray, step: 
     with torch.autocast(training.device.type, dtype=torch.bfloat16, enabled=training.precision == torch.bfloat16):
         logits = training.network(values)
     logits = logits.float()
-    loss = training.augmenter.loss(logits, labels, draws)
+    losses = training.augmenter.losses(logits, labels, draws)
+    loss = weighed = losses.mean()
+    if penalty := training.settings.source_penalty:
+        sources = torch.from_numpy(training.sources[team.part(rows)]).to(training.device)
+        weighed = (losses * weigh_samples(losses, sources, int(training.sources.max()) + 1, penalty, team)).mean()
     training.optimiser.zero_grad(set_to_none=True)
     # The team takes the mean of the parts' gradients, so each counts by its samples.
-    (loss * (len(labels) * team.size / len(rows))).backward()
+    (weighed * (len(labels) * team.size / len(rows))).backward()
     training.optimiser.step()
     if training.judged is not training.detector:
         update_average(training.judged.network, training.detector.network, training.settings.ema, step)

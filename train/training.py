@@ -30,6 +30,7 @@ class Training:
     watch: StoreWatch
     rows: Rows
     labels: np.ndarray  # int64 (N,), of every row of the store
+    sources: np.ndarray  # int64 (N,), number of each row's source
     device: torch.device
     precision: torch.dtype
     team: Team

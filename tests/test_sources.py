@@ -1,0 +1,70 @@
+"""The penalty on losses that differ between sources."""
+
+import numpy as np
+import pytest
+import torch
+from make_store import make_store
+
+from pipeline.store import open_store
+from train.best import measure_logits
+from train.sources import measure_spread, number_sources, weigh_samples
+from train.team import ALONE
+
+
+def test_sources_of_one_name_in_two_classes_are_two(tmp_path):
+    store = open_store(make_store(tmp_path / "features.zarr", size=8))
+    numbers = number_sources(store)
+    known = {}
+    for label, source, number in zip(store.columns["label"], store.columns["source"], numbers, strict=True):
+        assert known.setdefault((label, source), number) == number
+    assert sorted(known.values()) == list(range(len(known)))
+    assert len({source for _, source in known}) < len(known)
+
+
+def test_weights_are_those_of_the_variances_gradient():
+    logits = torch.randn(12, dtype=torch.float64, requires_grad=True)
+    sources = torch.tensor([0, 0, 0, 0, 0, 2, 2, 2, 3, 3, 3, 3])  # none of the second
+    losses = logits.square()
+    risks = torch.stack([losses[sources == number].mean() for number in (0, 2, 3)])
+    counts = torch.tensor([5, 3, 4]) / 12
+    penalised = losses.mean() + 7 * (counts * (risks - losses.mean()).square()).sum()
+    (wanted,) = torch.autograd.grad(penalised, logits, retain_graph=True)
+    weights = weigh_samples(losses, sources, 4, 7.0, ALONE)
+    assert not weights.requires_grad
+    (got,) = torch.autograd.grad((losses * weights).mean(), logits)
+    torch.testing.assert_close(got, wanted)
+
+
+def test_the_best_epoch_is_chosen_by_what_is_trained_for():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(9, 2)), np.array([0, 1, 0, 1, 1, 0, 0, 1, 1])
+    sources = np.array([0, 0, 0, 0, 0, 2, 2, 2, 2])
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(9), labels]
+    of_each = [losses[:5].mean(), losses[5:].mean()]
+    spread = np.average((of_each - losses.mean()) ** 2, weights=[5, 4])
+    assert measure_spread(losses, sources) == pytest.approx(spread)
+    assert measure_logits(logits, labels, sources)[0] == pytest.approx(losses.mean())
+    assert measure_logits(logits, labels, sources, 10.0)[0] == pytest.approx(losses.mean() + 10 * spread)
+
+
+@pytest.mark.parametrize("penalty", [0.0, 10.0])
+def test_equal_risks_are_not_penalised(penalty):
+    losses = torch.tensor([1.0, 3.0, 2.0, 2.0])
+    weights = weigh_samples(losses, torch.tensor([0, 0, 1, 1]), 2, penalty, ALONE)
+    np.testing.assert_allclose(weights, 1)
+
+
+def test_parts_of_a_batch_are_weighed_as_the_whole():
+    losses, sources = torch.rand(9), torch.tensor([0, 1, 2] * 3)
+    whole = weigh_samples(losses, sources, 3, 4.0, ALONE)
+    sums = []
+
+    class Part:
+        """One process of two: what it adds up is kept, then the sum of both is what it gets."""
+
+        def add(self, values):
+            sums.append(values)
+            return sum(sums) if len(sums) == 2 else values
+
+    weigh_samples(losses[:4], sources[:4], 3, 4.0, Part())
+    torch.testing.assert_close(weigh_samples(losses[4:], sources[4:], 3, 4.0, Part()), whole[4:])

@@ -1,0 +1,54 @@
+"""Equal risks: what makes a network better at some sources than at others is not what fakes share.
+
+V-REx (Krueger et al., "Out-of-distribution generalization via risk extrapolation", 2021) adds to the mean
+loss the variance of the sources' mean losses R_s, each counted by its samples:
+
+    L = mean(loss) + penalty * sum_s (n_s / n) (R_s - mean(loss))^2
+
+Its gradient is that of the mean of the samples' losses, each counted 1 + 2 penalty (R_s - mean(loss)) times.
+"""
+
+import numpy as np
+import torch
+
+from pipeline.store import FeatureStore
+from train.team import Team
+
+
+def number_sources(store: FeatureStore) -> np.ndarray:
+    """int64 (N,): number of each row's source, from 0; sources of one name in two classes are two."""
+    columns = store.columns
+    names = np.char.add(columns["label"].astype(str), np.char.add("/", columns["source"].astype(str)))
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def measure_spread(losses: np.ndarray, sources: np.ndarray) -> float:
+    """Variance of the sources' mean losses, each counted by its samples.
+
+    Parameters
+    ----------
+    losses : float (n,)
+    sources : int64 (n,), number of each one's source
+    """
+    counts = np.bincount(sources)
+    risks = np.bincount(sources, losses) / np.maximum(counts, 1)
+    return float((counts * (risks - losses.mean()) ** 2).sum() / counts.sum())
+
+
+def weigh_samples(losses: torch.Tensor, sources: torch.Tensor, count: int, penalty: float, team: Team) -> torch.Tensor:
+    """How often each sample's loss counts, float (b,), without a gradient; may be negative.
+
+    Parameters
+    ----------
+    losses : float (b,), of this process's part of the batch
+    sources : int64 (b,), number of each one's source
+    count : of all sources
+    penalty : 0 or more
+    """
+    losses = losses.detach()
+    member = torch.nn.functional.one_hot(sources, count).to(losses.dtype)
+    # Products: sums scattered to their sources would come out differently from run to run on some devices.
+    sums, counts = team.add(torch.stack([losses @ member, member.sum(dim=0)]))
+    mean = sums.sum() / counts.sum()
+    excess = sums / counts.clamp_min(1) - mean
+    return 1 + 2 * penalty * excess[sources]
