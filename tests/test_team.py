@@ -77,7 +77,7 @@ def test_two_processes_train_as_one(store, tmp_path):
     for name, command in (("one", [sys.executable]), ("two", [*TEAM, "--"])):
         done = call(*command, str(script), *arguments, "--run", str(tmp_path / name))
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count("best epoch") == done.stderr.count("epoch 2/2") == 1
+        assert done.stdout.count("kept epoch") == done.stderr.count("epoch 2/2") == 1
     one, first, second = (
         [json.loads(line) for line in (tmp_path / name).read_text().splitlines()]
         for name in ("0-of-1", "0-of-2", "1-of-2")

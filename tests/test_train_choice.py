@@ -63,7 +63,9 @@ def test_rows_are_chosen(path, where, sources, variants):
     assert set(store.columns["source"][rows.train]) == sources
     assert set(store.columns["variant"][rows.train]) == variants
     assert set(store.columns["source"][rows.val]) == sources
-    assert set(store.columns["variant"][rows.val]) == ({"clean"} if "clean" in variants else variants)
+    assert set(store.columns["variant"][rows.val]) == variants
+    pictures = store.columns["picture"][rows.val]
+    assert len(set(pictures)) == len(pictures)  # one variant of each
 
 
 def test_choices_that_cannot_be(path, tmp_path):
@@ -164,8 +166,11 @@ def test_validating_on_a_source_that_is_not_trained_on(tmp_path):
     rows = choose_rows(store, TrainSettings(validate_on=("source-1",), batch_size=2))
     learned = (columns["split"] == "train") & ~of_source
     assert rows.train.tolist() == [row for row in np.flatnonzero(learned) if row != twin]  # nor a near-duplicate
-    known = (columns["split"] != "test") & of_source & (columns["variant"] == "clean")
-    assert rows.val.tolist() == np.flatnonzero(known).tolist()
+    known = (columns["split"] != "test") & of_source
+    assert known[rows.val].all()
+    assert sorted(columns["picture"][rows.val]) == sorted(set(columns["picture"][known]))
+    settings = TrainSettings(validate_on=("source-1",), batch_size=2, variants_per_epoch="all")
+    assert choose_rows(store, settings).val.tolist() == np.flatnonzero(known).tolist()
 
 
 def test_sources_that_cannot_be_validated_on(path, tmp_path):

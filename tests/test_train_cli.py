@@ -44,7 +44,7 @@ def test_defaults_and_output(call, tmp_path):
     result = call(*SMALL)
     assert result.exit_code == 0, result.output
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["001-small-32px"]
-    said = "waited for data", "best epoch", "validation loss", "validation accuracy"
+    said = "waited for data", "kept epoch", "validation loss", "validation accuracy"
     for text in (*said, "next: eval report --run runs/001-"):
         assert text in result.stdout
     assert "epoch 1/1" in result.stderr

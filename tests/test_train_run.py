@@ -23,6 +23,7 @@ from train.history import HISTORY_COLUMNS
 from train.loop import train
 from train.predict import compute_logits, probability_fake, score_rows
 from train.provenance import find_commit
+from train.rows import choose_rows
 from train.run_folder import RUN_VERSION, load_detector, newest_run, open_run
 from train.settings import TrainSettings
 from train.trouble import tell_of_memory
@@ -80,7 +81,7 @@ def test_history(run):
 @pytest.mark.parametrize("which", ["best", "last"])
 def test_the_saved_detector_scores_as_the_history_says(run, store, which):
     opened = open_store(store)
-    rows = opened.rows("val", "clean")
+    rows = choose_rows(opened, run.settings).val
     detector = load_detector(run, "cpu", which)
     assert not detector.training
     logits = compute_logits(detector, opened, rows, batch_size=5, progress=False)
@@ -95,7 +96,7 @@ def test_the_saved_detector_scores_as_the_history_says(run, store, which):
 
 def test_calibration_is_that_of_the_validation_rows(run, store):
     opened = open_store(store)
-    rows = opened.rows("val", "clean")
+    rows = choose_rows(opened, run.settings).val
     labels = opened.columns["label"][rows]
     for which in ("best", "last"):
         detector = load_detector(run, "cpu", which)

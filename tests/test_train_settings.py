@@ -36,6 +36,7 @@ from train.settings import OF_THE_MACHINE, TrainSettings
         ({"flips": 1.5}, "flips 1.5: expected 0 to 1"),
         ({"source_penalty": -1.0}, "source penalty -1.0: expected at least 0"),
         ({"source_penalty": 1.0, "mixup": 0.4}, "source penalty 1.0: samples mixed with others have no one source"),
+        ({"keep": "first"}, "keep first: expected one of auto, best, last"),
         ({"gain": "double"}, "gain double: expected one of auto, keep, remove"),
         ({"gain": "remove", "normalise": "sample"}, "gain remove: --normalise sample takes it out already"),
         ({"phase": "cos-sin", "channels": "magnitude,dct"}, "phase cos-sin: the planes fed are magnitude,dct"),
@@ -119,6 +120,7 @@ def test_device_that_is_not_there():
 
 def test_precision():
     cpu = torch.device("cpu")
-    assert pick_precision("bf16", cpu) is torch.bfloat16
-    assert pick_precision("float32", cpu) is torch.float32
-    assert pick_precision("auto", cpu) in (torch.bfloat16, torch.float32)
+    assert pick_precision("bf16", cpu, "radial") is torch.bfloat16
+    assert pick_precision("float32", cpu, "resnet18") is torch.float32
+    assert pick_precision("auto", cpu, "resnet18") in (torch.bfloat16, torch.float32)
+    assert pick_precision("auto", cpu, "radial") is torch.float32

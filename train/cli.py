@@ -67,6 +67,7 @@ def cli() -> None:
 @_setting("--dropout", float, "Dropout of what the last layer is fed  [default: 0.3; radial: 0]")
 @_setting("--label-smoothing", help="Label smoothing of the training loss.")
 @_setting("--patience", help="Stop after so many epochs without a better validation loss; 0: never.")
+@_setting("--keep", click.Choice(allowed.KEPT), "Which epoch's weights; auto: last for radial, else best.")
 @_setting("--ema", help="Decay of the running average of the weights, such as 0.999; 0: none.", metavar="DECAY")
 @_setting("--mixup", help="Alpha of the Beta distribution that samples are mixed by; 0: none.", metavar="ALPHA")
 @_setting("--band-masking", help="Hide a band of frequencies up to this share of all; 0: none.", metavar="SHARE")
@@ -140,7 +141,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
         ["epochs", f"{summary.epochs} ({summary.ended})"],
         ["waited for data", f"{summary.waited:.1%} of the time"],
         *([["store paid for itself", summary.payback.describe()]] if summary.payback else []),
-        ["best epoch", summary.best_epoch],
+        ["kept epoch", summary.best_epoch],
         ["validation loss", f"{summary.val_loss:.4f}"],
         ["validation accuracy", f"{summary.val_accuracy:.1%}"],
         ["temperature", f"{summary.calibration.temperature:.3f}"],

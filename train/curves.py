@@ -37,7 +37,7 @@ def _draw_curve(axes: Axes, history: list[dict], best_epoch: int, what: str) -> 
     train, val = ([row[f"{split}_{what}"] for row in history] for split in ("train", "val"))
     axes.plot(epochs, train, "o-", color=_TRAIN, markersize=3, label="training")
     axes.plot(epochs, val, "o-", color=_VALIDATION, markersize=3, label="validation")
-    axes.axvline(best_epoch, color=_VALIDATION, linestyle=":", linewidth=1, label=f"best: epoch {best_epoch}")
+    axes.axvline(best_epoch, color=_VALIDATION, linestyle=":", linewidth=1, label=f"kept: epoch {best_epoch}")
     axes.set_xlabel("epoch")
     axes.set_title(what)
     axes.set_xlim(0.5, max(epochs[-1], 2) + 0.5)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from data_cards.errors import UsageError
+from train.settings import SINGLE_LAYER
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -30,13 +31,15 @@ def pick_device(name: str = "auto") -> torch.device:
     return torch.device(name)
 
 
-def pick_precision(name: str, device: torch.device) -> torch.dtype:
+def pick_precision(name: str, device: torch.device, network: str) -> torch.dtype:
     """torch.bfloat16 or torch.float32; "auto" takes bf16 where the hardware multiplies in it.
 
-    That is CUDA from Ampere on, and CPUs with AMX or AVX-512 BF16. Elsewhere bf16 works, but slower.
+    That is CUDA from Ampere on, and CPUs with AMX or AVX-512 BF16. Elsewhere bf16 works, but slower. A network of
+    a single layer takes float32: what it learns are small differences of inputs that are nearly alike, which bf16's
+    eight bits lose.
     """
     if name == "auto":
-        name = "bf16" if _is_good_at_bf16(device) else "float32"
+        name = "bf16" if _is_good_at_bf16(device) and network not in SINGLE_LAYER else "float32"
     return {"bf16": torch.bfloat16, "float32": torch.float32}[name]
 
 

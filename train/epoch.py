@@ -16,7 +16,7 @@ from train.checkpoint import BEST, LAST, save_weights
 from train.curves import draw_curves
 from train.events import write_events
 from train.files import whole_file
-from train.history import tell_end, write_history
+from train.history import choose_epoch, tell_end, write_history
 from train.optimise import learning_rate
 from train.predict import iterate_logits
 from train.run_folder import CURVES
@@ -74,9 +74,9 @@ def _finish_epoch(training: Training, row: dict, logits: np.ndarray, labels: np.
     settings, position, folder = training.settings, training.position, training.folder
     position.history.append(row)
     training.judged.calibration = fit_calibration(logits, labels)
-    is_best = row["val_loss"] < position.best_loss
+    is_best = choose_epoch(position.history, settings.keep) is row
     if is_best:
-        position.best_epoch, position.best_loss = position.epoch, row["val_loss"]
+        position.best_epoch = position.epoch
     position.ended = tell_end(position.epoch, position.best_epoch, settings)
     position.begin_next_epoch()
     if not training.team.leads:
@@ -91,7 +91,7 @@ def _finish_epoch(training: Training, row: dict, logits: np.ndarray, labels: np.
         with whole_file(folder / CURVES) as temporary:
             draw_curves(position.history, read_best(folder), temporary, folder.name)
     save(training)
-    _report_epoch(row, settings.epochs, is_best)
+    _report_epoch(row, settings.epochs, is_best and settings.keep == "best")
 
 
 def _validate(training: Training) -> tuple[np.ndarray, np.ndarray]:

@@ -26,6 +26,11 @@ def tell_end(epochs: int, best_epoch: int, settings: TrainSettings) -> str:
     return ""
 
 
+def choose_epoch(history: list[dict], keep: str) -> dict:
+    """The epoch whose weights a run keeps: the last, or the first of the lowest validation loss."""
+    return history[-1] if keep == "last" else min(history, key=lambda row: row["val_loss"])
+
+
 def share_waited(history: list[dict]) -> float:
     """Share of a run's time in which its steps waited for data, 0 to 1."""
     seconds = sum(row["seconds"] for row in history)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data_cards.errors import UserError
 from train.checkpoint import BEST, weights_file
-from train.history import tell_end
+from train.history import choose_epoch, tell_end
 from train.run_folder import RUNS, SETTINGS, read_run
 
 REPORT = "report.json"  # of `eval report`
@@ -25,7 +25,7 @@ class Listed:
     network : its name
     side : of the planes, in bins
     epochs : finished
-    best_epoch : of the lowest validation loss
+    best_epoch : whose weights are kept: that of the lowest validation loss, unless the settings keep the last
     val_loss, val_accuracy : of that epoch, in nats and 0 to 1
     test_auroc : value, low and high end of its interval, where `eval report` has been there with the test pictures
     """
@@ -76,7 +76,7 @@ def _look_at(path: Path) -> Listed:
     }
     if not run.history:
         return Listed(path, "unfinished", **known)
-    best = min(run.history, key=lambda row: row["val_loss"])
+    best = choose_epoch(run.history, run.settings.keep)
     known |= {
         "best_epoch": best["epoch"],
         "val_loss": best["val_loss"],

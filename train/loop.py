@@ -50,7 +50,7 @@ class Summary:
     ----------
     run : its folder
     epochs : finished
-    best_epoch : with the lowest validation loss
+    best_epoch : whose weights are kept: with the lowest validation loss, unless the settings keep the last
     val_loss, val_accuracy : of the best epoch, in nats and 0 to 1
     calibration : how its logits are read
     skipped : samples that could not be read and were left out
@@ -158,7 +158,7 @@ def prepare(settings: TrainSettings, stop: StopSignals, team: Team) -> Training:
         sources=number_sources(store),
         device=device,
         team=team,
-        precision=pick_precision(settings.precision, device),
+        precision=pick_precision(settings.precision, device, settings.network),
         detector=detector,
         network=network,
         judged=copy_for_average(detector) if settings.ema else detector,

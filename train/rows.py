@@ -6,9 +6,10 @@ import numpy as np
 
 from data_cards.errors import UsageError, UserError
 from pipeline.store import CLASS_NAMES, FeatureStore
+from train.order import draw_epoch
 from train.settings import TrainSettings
 
-_CLEAN = "clean"  # the variant that is the picture itself
+_BEFORE_TRAINING = 0  # the epoch that validation's variants are drawn as; training counts from 1
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Rows:
     ----------
     train : int64 (N,), rows to train on, ascending
     train_pictures : int64 (N,), the picture that each of them shows
-    val : int64 (M,), rows to validate on, ascending: the clean variants if there are any
+    val : int64 (M,), rows to validate on, ascending: of each picture the variants that an epoch takes of it, drawn
+        once, so that best epoch and calibration are those for pictures as different as the ones trained on
     strata : int64 (N, levels), class and source of the training rows as numbers, as far as they are balanced;
         None where they are not
     """
@@ -69,8 +71,8 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
             f"batch size {settings.batch_size}: an epoch of {store.path} has only {samples} samples; "
             f"give --batch-size {samples} or less"
         )
-    clean = val[store.columns["variant"][val] == _CLEAN]
-    return Rows(train, pictures, clean if len(clean) else val, _number_strata(store, train, settings.balance))
+    drawn = draw_epoch(val, store.columns["picture"][val], settings.seed, _BEFORE_TRAINING, settings.variants_per_epoch)
+    return Rows(train, pictures, np.sort(drawn), _number_strata(store, train, settings.balance))
 
 
 def _number_strata(store: FeatureStore, rows: np.ndarray, balance: str) -> np.ndarray | None:

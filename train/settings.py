@@ -9,7 +9,8 @@ from data_cards.errors import UsageError
 from pipeline.settings import KINDS, FeatureSettings, kind_of_planes
 
 NETWORKS = ("auto", "resnet18", "resnet34", "resnet50", "small", "linear", "radial")
-_WITHOUT_WEIGHTS = ("small", "linear", "radial")
+SINGLE_LAYER = ("linear", "radial")
+_WITHOUT_WEIGHTS = ("small", *SINGLE_LAYER)
 STEMS = ("auto", "strided", "plain")
 NORMALISE = ("frequency", "channel", "sample", "none")
 PHASES = ("raw", "cos-sin")
@@ -19,6 +20,7 @@ VARIANTS_PER_EPOCH = ("1", "all")
 ON_BAD_SAMPLE = ("stop", "skip")
 BALANCES = ("none", "class", "source")
 GAINS = ("auto", "keep", "remove")
+KEPT = ("auto", "best", "last")
 AUTO, ALL = "auto", "all"
 _DCT = ("dct", "overview-dct")
 CHOOSABLE = ("source", "variant", "format")  # columns of the store that `where` may name
@@ -54,6 +56,8 @@ class TrainSettings:
         few weights need none, 0.3 for the others
     label_smoothing : 0 to below 1, in the training loss only
     patience : epochs without a better validation loss after which the run stops; 0 never stops it
+    keep : weights of the "best" epoch by validation loss, or of the "last", which the whole schedule was for: then
+        patience has no say; "auto": last for the radial network, else best
     ema : decay of the running average of the weights, which validates and is kept; 0 takes the weights themselves
     mixup : alpha of the Beta distribution that shares of mixed samples are drawn from; 0 mixes none
     band_masking : widest band of radial frequency that is hidden, as a share of all frequencies; 0 hides none
@@ -95,6 +99,7 @@ class TrainSettings:
     dropout: float | None = None
     label_smoothing: float = 0.05
     patience: int = 6
+    keep: str = "auto"
     ema: float = 0.0
     mixup: float = 0.0
     band_masking: float = 0.0
@@ -155,6 +160,7 @@ class TrainSettings:
         for name, allowed in (("network", NETWORKS), ("stem", STEMS), ("normalise", NORMALISE), ("phase", PHASES)):
             _one_of(name, getattr(self, name), allowed)
         _one_of("gain", self.gain, GAINS)
+        _one_of("keep", self.keep, KEPT)
         if self.gain == "remove" and self.normalise == "sample":
             raise UsageError("gain remove: --normalise sample takes it out already; leave out one of the two")
         if self.kind_dropout and len(self.kinds) == 1:
@@ -204,13 +210,14 @@ class TrainSettings:
         elif gain == "remove" and not magnitudes:
             raise UsageError(f"gain remove: the planes fed are {','.join(kinds)}; add magnitude or leave it out")
         radial = network == "radial"
+        keep = ("last" if radial else "best") if self.keep == "auto" else self.keep
         chosen = {
             "lr": {"linear": 1e-4, "radial": 1e-2}.get(network, 1e-3),
             "dropout": 0.0 if radial else 0.3,
             "source_penalty": 10.0 if radial and not self.mixup else 0.0,
         }
         chosen = {name: value for name, value in chosen.items() if getattr(self, name) is None}
-        return replace(self, network=network, gain=gain, channels=",".join(kinds), **chosen)
+        return replace(self, network=network, gain=gain, keep=keep, channels=",".join(kinds), **chosen)
 
     def as_json(self) -> dict:
         """Plain values, for the run folder."""

@@ -29,7 +29,7 @@ class Position:
     loss_sum, correct, seen : over the samples of those batches
     seconds, waited : spent in this epoch, and of these waiting for data
     history : one dict a finished epoch
-    best_epoch, best_loss : lowest validation loss so far; 0 and infinity before the first epoch
+    best_epoch : whose weights are kept so far; 0 before the first epoch's end
     skipped : rows that could not be read so far, ascending
     ended : "" while the run goes on, else why it ended
     """
@@ -43,7 +43,6 @@ class Position:
     waited: float = 0.0
     history: list[dict] = field(default_factory=list)
     best_epoch: int = 0
-    best_loss: float = float("inf")
     skipped: list[int] = field(default_factory=list)
     ended: str = ""
 
