@@ -43,7 +43,10 @@ THREADS = os.cpu_count() or 1
 
 
 def make_features(folder: Path, size: int, rows: int, shard: int, packing: str = "none") -> FeatureStore:
-    """A store of so many rows whose features compress to about 0.75, as real ones do; mirrored where it is packed."""
+    """A store of so many rows whose features compress as real ones do; mirrored where it is packed.
+
+    That is magnitude and DCT to about 0.75, and phase, whose steps are all as likely, not at all.
+    """
     half = max(rows // 4, 2)
     pictures = {"train": (rows // 2 - half // 2, rows // 2 - half // 2), "val": (half // 2, half // 2)}
     path = make_store(folder / f"{packing}.zarr", pictures=pictures, size=8, shard=shard)
@@ -64,6 +67,7 @@ def make_features(folder: Path, size: int, rows: int, shard: int, packing: str =
     for start in range(0, count, shard):
         stop = min(start + shard, count)
         levels = np.clip(rng.normal(128, 14, (stop - start, 9, size, size)), 0, 255).astype(np.uint8)
+        levels[:, 3:6] = rng.integers(0, 256, (stop - start, 3, size, size), dtype=np.uint8)
         if packing == "mirror":
             fill_mirror_images(levels[:, :3], odd=False)
             levels[:, 3:6, [0, 0, size // 2, size // 2], [0, size // 2, 0, size // 2]] = 0

@@ -4,7 +4,6 @@ A build works under the store's partial name. Run again after it was stopped, or
 pictures, it makes only the shards that are not there; with other settings it refuses.
 """
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,9 +17,9 @@ from data_cards.errors import UsageError, UserError
 from data_cards.leaks import find_leaks
 from data_cards.pictures import Picture, PictureTable
 from data_cards.scan import scan_sources
-from pipeline.card import make_build_card, write_card
+from pipeline.card import keep_card, make_build_card, read_card_before, write_card
 from pipeline.estimate import Estimate, estimate_build, refuse_if_too_large
-from pipeline.executor import ATTEMPTS, check_workers, count_cores, run_tasks
+from pipeline.executor import ATTEMPTS, LEAST_MEMORY, check_workers, count_cores, run_tasks
 from pipeline.features import name_planes
 from pipeline.lock import lock_folder
 from pipeline.plan import Plan, plan_build
@@ -39,7 +38,7 @@ from pipeline.standing import (
 )
 from pipeline.statistics import measure_statistics
 from pipeline.storage import TEMPORARY, Storage
-from pipeline.store import CARD, CLASS_NAMES, partial_name
+from pipeline.store import CLASS_NAMES, partial_name
 from pipeline.variants import check_recipe
 from pipeline.versions import program_version
 from pipeline.writer import (
@@ -47,10 +46,12 @@ from pipeline.writer import (
     ShardRecord,
     clean_up,
     create_arrays,
+    drop_damaged_records,
     make_record_folder,
     read_records,
     rename,
     set_attributes,
+    shard_file,
     write_checksums,
     write_columns,
     write_record,
@@ -153,6 +154,11 @@ def _check_workforce(workers: int | None, scheduler: str | None, max_memory: int
     """Refuse options that would have no effect together."""
     if scheduler is not None and workers is not None:
         raise UsageError("--workers and --scheduler: a running cluster has its own workers; leave out one of the two")
+    if max_memory is not None and max_memory < LEAST_MEMORY * (workers or 1):
+        raise UsageError(
+            f"--max-memory {max_memory / 1e6:.0f}MB: a worker needs {LEAST_MEMORY / 1e6:.0f}MB to start; "
+            "give more, or fewer --workers"
+        )
     if max_memory is not None and (scheduler is not None or workers == 0):
         advice = "`dask worker --memory-limit` bounds a cluster's" if scheduler else "--workers 0 has none"
         raise UsageError(f"--max-memory bounds the workers that a build starts; {advice}")
@@ -175,6 +181,7 @@ def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -
     make_record_folder(storage)
     if read_attributes(storage).get("complete"):
         _restore_records(storage, replace(plan, pictures=base), plan)
+        keep_card(storage)
     set_attributes(storage, {**plan.identity, "complete": False})
     partial = Storage(partial_name(path))
     if storage.url != partial.url:
@@ -186,10 +193,13 @@ def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -
 
 def _restore_records(storage: Storage, old: Plan, new: Plan) -> None:
     """Note those shards of a complete store as done that the new plan has too."""
-    checksums = zarr.open_array(f"{storage.url}/checksums", mode="r")[:]
+    array = zarr.open_array(f"{storage.url}/checksums", mode="r")
+    if array.nchunks_initialized < array.nchunks:  # Zarr would read zeros for those that are gone
+        return
+    checksums = array[:]
     for shard in range(min(old.shards, new.shards)):
         key = old.shard_key(shard)
-        if key == new.shard_key(shard):
+        if key == new.shard_key(shard) and storage.exists(shard_file(shard)):
             write_record(storage, ShardRecord(shard, key, checksums[shard].tobytes().hex()))
 
 
@@ -247,7 +257,16 @@ def _count_pictures(plan: Plan, shards: list[int]) -> int:
 
 def _complete(plan: Plan, storage: Storage, path: str, audit: Audit) -> None:
     records = read_records(storage)
-    write_tables(plan, storage, [records[shard].sha256 for shard in range(plan.shards)], audit)
+    try:
+        write_tables(plan, storage, [records[shard].sha256 for shard in range(plan.shards)], audit)
+    except Exception as error:  # codecs raise many kinds at a file that was damaged since its record was written
+        damaged = drop_damaged_records(storage, records)
+        if not damaged:
+            raise
+        raise UserError(
+            f"{path}: {len(damaged)} of {plan.shards} shards are damaged (the first: {damaged[0]}); everything else is "
+            "kept. Run the same build again, which makes them anew"
+        ) from error
     set_attributes(storage, {**make_attributes(plan), "complete": True})
     clean_up(storage, plan.shards)
     if storage.url != path:
@@ -269,8 +288,7 @@ def write_tables(plan: Plan, storage: Storage, checksums: list[str], audit: Audi
     training = np.repeat(is_training, plan.variants).nonzero()[0]
     write_statistics(storage, *measure_statistics(group["features"], training))
     write_provenance(group, pack_pictures(plan.pictures))
-    before = json.loads(group[CARD][:].tobytes()) if CARD in group else None
-    write_card(group, make_build_card(plan, audit, before))
+    write_card(group, make_build_card(plan, audit, read_card_before(storage, group)))
 
 
 def make_attributes(plan: Plan) -> dict:

@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -33,8 +34,10 @@ from pipeline.storage import Storage
 from pipeline.store import CARD, open_store
 from pipeline.variants import draw_variants
 from pipeline.versions import feature_versions, program_version
+from pipeline.writer import RECORDS
 
 CARD_FILE, MARKDOWN_FILE, CROISSANT_FILE, PAGE_FILE = "card.json", "README.md", "croissant.json", "card.html"
+KEPT_CARD = f"{RECORDS}/card.json"  # of a store that is being grown
 _MOST_BYTES = 50_000_000
 
 
@@ -62,6 +65,24 @@ def make_build_card(plan: Plan, audit: Audit | None = None, before: dict | None 
         versions={"program": program_version(), **feature_versions()},
         simulated=any(is_simulated(root) for root in plan.roots),
     )
+
+
+def keep_card(storage: Storage) -> None:
+    """Keep a complete store's card beside the plan of its growth: what it knows of gone folders is nowhere else."""
+    with suppress(FileNotFoundError, KeyError, RuntimeError, ValueError):  # one that cannot be read is none
+        card = zarr.open_array(f"{storage.url}/{CARD}", mode="r")[:].tobytes()
+        json.loads(card)
+        storage.write(KEPT_CARD, card)
+
+
+def read_card_before(storage: Storage, group: zarr.Group) -> dict | None:
+    """The card that a store had before it was grown, or has while it is repaired; None for a new one.
+
+    That in the group of an unfinished build may be half-written by one that was killed.
+    """
+    if storage.exists(KEPT_CARD):
+        return json.loads(storage.read(KEPT_CARD))
+    return json.loads(group[CARD][:].tobytes()) if group.attrs.get("complete") and CARD in group else None
 
 
 def write_card(group: zarr.Group, card: dict) -> None:

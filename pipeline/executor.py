@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
 
 ATTEMPTS = 3
+LEAST_MEMORY = 300_000_000  # bytes of a worker; with less Dask starts it again and again before it takes a task
 _ANSWER = 10.0  # seconds to wait for a scheduler to answer
 _GONE = "the Dask scheduler is gone; what was finished is kept, run the same build again to go on"
 _WORKERS = {

@@ -92,9 +92,10 @@ def describe_progress(path: str) -> dict:
         group = zarr.open_group(storage.url, mode="r")
         settings = BuildSettings.from_json(group.attrs["settings"])
         plan = Plan(unpack_pictures(storage.read(PLANNED)), [], settings)
-    except (FileNotFoundError, KeyError) as error:
+        records, size = read_records(storage), storage.bytes()
+    except (FileNotFoundError, KeyError) as error:  # or one that takes its own name just now
         raise UserError(f"{path}: no feature store, and no build under way there") from error
-    done = {shard for shard, record in read_records(storage).items() if record.key == plan.shard_key(shard)}
+    done = {shard for shard, record in records.items() if record.key == plan.shard_key(shard)}
     missing = [shard for shard in range(plan.shards) if shard not in done]
     return {
         "store": path,
@@ -107,7 +108,7 @@ def describe_progress(path: str) -> dict:
         "shards": plan.shards,
         "shards_done": len(done),
         "shards_missing": missing,
-        "bytes": storage.bytes(),
+        "bytes": size,
     }
 
 

@@ -65,7 +65,7 @@ def make_shard(task: ShardTask) -> ShardRecord:
         try:
             data = read_file(Path(path))
             if hashlib.sha256(data).digest() != sha256:
-                raise PictureError("has changed since the scan; run the build again")
+                raise PictureError("has changed since the scan; run the build again (--no-cache reads all anew)")
             picture = decode_for_features(data, settings.features, settings.max_pixels)
             variants = draw_variants(settings.variants, settings.seed, sha256)[first:last]
             for planes in features_of_variants(picture, variants, settings.features):

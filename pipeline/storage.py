@@ -5,6 +5,7 @@ object storage shows an object only when all of it has arrived.
 """
 
 import os
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -40,7 +41,8 @@ class Storage:
     def write(self, name: str, *parts: bytes) -> None:
         """Write a file of the parts, whole or not at all. Locally its folder must exist."""
         if self.is_local:
-            temporary = self.path(name) + TEMPORARY
+            # A name of its own: on a cluster a worker of an ended build may still write the same file.
+            temporary = f"{self.path(name)}.{uuid.uuid4().hex}{TEMPORARY}"
             with open(temporary, "wb") as file:
                 size = sum(map(len, parts))
                 if size >= _LARGE:

@@ -60,7 +60,8 @@ def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildS
 
 
 def write_shard(storage: Storage, shard: int, key: str, parts: Sequence[bytes]) -> ShardRecord:
-    """Write a shard's file of its parts, then its record."""
+    """Write a shard's file of its parts, then its record; a record of what stood there before goes first."""
+    storage.remove(_record_name(shard))
     storage.make_folder(shard_folder(shard) + "/0/0")
     storage.write(shard_file(shard), *parts)
     digest = hashlib.sha256()
@@ -80,6 +81,20 @@ def read_records(storage: Storage) -> dict[int, ShardRecord]:
     """The records of all finished shards, by shard."""
     records = (ShardRecord(**json.loads(storage.read(name))) for name in storage.names(_DONE) if name.endswith(".json"))
     return {record.shard: record for record in records}
+
+
+def drop_damaged_records(storage: Storage, records: dict[int, ShardRecord]) -> list[int]:
+    """Remove the records of shards whose file is not what they say; the numbers of those shards."""
+    damaged = []
+    for shard, record in records.items():
+        try:
+            sound = hashlib.sha256(storage.read(shard_file(shard))).hexdigest() == record.sha256
+        except FileNotFoundError:
+            sound = False
+        if not sound:
+            storage.remove(_record_name(shard))
+            damaged.append(shard)
+    return damaged
 
 
 def make_record_folder(storage: Storage) -> None:
@@ -128,8 +143,14 @@ def write_statistics(storage: Storage, mean: np.ndarray, std: np.ndarray) -> Non
 
 
 def set_attributes(storage: Storage, attributes: dict) -> None:
-    """Set attributes of the store's group, made if need be, all at once."""
-    zarr.open_group(storage.url, mode="a").attrs.update(attributes)
+    """Set attributes of the store's group, made if need be, all at once.
+
+    One file is written: killed between two attributes, a build would be taken for one with other settings.
+    """
+    if storage.exists("zarr.json"):
+        zarr.open_group(storage.url, mode="r+").update_attributes(attributes)
+    else:
+        zarr.create_group(storage.url, attributes=attributes)
 
 
 def clean_up(storage: Storage, shards: int) -> None:

@@ -219,11 +219,13 @@ def test_a_pictures_contrast_is_taken_out_of_its_magnitudes():
     levels[1, 0:3] += 20  # the magnitudes of the native pixels
     levels[1, 9:12] -= 10  # and of the overview
     picked = [plane for plane in range(18) if plane % 9 < 6]
-    first, second = build_detector(TrainSettings(), features, mean, std).normalise(torch.from_numpy(levels[:, picked]))
+    first, second = build_detector(TrainSettings(normalise="frequency"), features, mean, std).normalise(
+        torch.from_numpy(levels[:, picked])
+    )
     torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
     assert abs((first[:3] * torch.from_numpy(std[:3])).mean()) < 1e-4
     np.testing.assert_allclose(first[3:6], (levels[0, 3:6] - mean[3:6]) / std[3:6], rtol=1e-4, atol=1e-5)
-    kept = build_detector(TrainSettings(gain="keep"), features, mean, std).normalise(
+    kept = build_detector(TrainSettings(gain="keep", normalise="frequency"), features, mean, std).normalise(
         torch.from_numpy(levels[:, picked])
     )
     np.testing.assert_allclose((kept[1] - kept[0])[:3], 20 / std[:3], rtol=1e-3)

@@ -26,7 +26,7 @@ from train.settings import OF_THE_MACHINE, TrainSettings
         ({"patience": -1}, "patience -1"),
         ({"network": "vgg"}, "network vgg: expected one of auto, resnet18, resnet34, resnet50, small, linear, radial"),
         ({"stem": "deep"}, "stem deep: expected one of auto, strided, plain"),
-        ({"normalise": "batch"}, "normalise batch: expected one of frequency, channel, sample, none"),
+        ({"normalise": "batch"}, "normalise batch: expected one of auto, frequency, channel, sample, none"),
         ({"phase": "polar"}, "phase polar: expected one of raw, cos-sin"),
         ({"ema": 1.0}, "ema 1.0: expected 0 or more, below 1"),
         ({"mixup": -0.1}, "mixup -0.1: expected at least 0"),

@@ -77,7 +77,7 @@ def cli() -> None:
 @_setting(
     "--normalise",
     click.Choice(allowed.NORMALISE),
-    "Statistics of each frequency, of each plane, each sample's own range, or none.",
+    "Statistics of each frequency, of each plane, each sample's own range, or none; auto: plane for radial.",
 )
 @_setting("--gain", click.Choice(allowed.GAINS), "Contrast of each picture; auto: remove it from averaged planes.")
 @_setting("--phase", click.Choice(allowed.PHASES), "Phase as it is stored, or as its cosine and sine.")

@@ -12,7 +12,7 @@ NETWORKS = ("auto", "resnet18", "resnet34", "resnet50", "small", "linear", "radi
 SINGLE_LAYER = ("linear", "radial")
 _WITHOUT_WEIGHTS = ("small", *SINGLE_LAYER)
 STEMS = ("auto", "strided", "plain")
-NORMALISE = ("frequency", "channel", "sample", "none")
+NORMALISE = ("auto", "frequency", "channel", "sample", "none")
 PHASES = ("raw", "cos-sin")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bf16")
@@ -66,7 +66,8 @@ class TrainSettings:
     source_penalty : on the variance of the sources' losses, 0 or more (`train.sources`); None: 10 for the radial
         network, 0 for the others
     normalise : by mean and deviation of each "frequency" or of each "channel", by the own range of each "sample", or
-        "none"
+        "none"; "auto": channel for the radial network, whose weights then make more of the frequencies that differ
+        most, else frequency
     gain : "keep", or "remove" what all of a sample's log magnitudes have in common, which is its contrast; "auto":
         remove for averaged planes, unless each sample is normalised by its own range, else keep
     phase : "raw" levels, or "cos-sin" of the angle
@@ -106,7 +107,7 @@ class TrainSettings:
     kind_dropout: float = 0.0
     flips: float = 0.0
     source_penalty: float | None = None
-    normalise: str = "frequency"
+    normalise: str = "auto"
     gain: str = "auto"
     phase: str = "raw"
     network: str = "auto"
@@ -210,6 +211,9 @@ class TrainSettings:
         elif gain == "remove" and not magnitudes:
             raise UsageError(f"gain remove: the planes fed are {','.join(kinds)}; add magnitude or leave it out")
         radial = network == "radial"
+        normalise = self.normalise
+        if normalise == "auto":
+            normalise = "channel" if radial else "frequency"
         keep = ("last" if radial else "best") if self.keep == "auto" else self.keep
         chosen = {
             "lr": {"linear": 1e-4, "radial": 1e-2}.get(network, 1e-3),
@@ -217,7 +221,9 @@ class TrainSettings:
             "source_penalty": 10.0 if radial and not self.mixup else 0.0,
         }
         chosen = {name: value for name, value in chosen.items() if getattr(self, name) is None}
-        return replace(self, network=network, gain=gain, keep=keep, channels=",".join(kinds), **chosen)
+        return replace(
+            self, network=network, gain=gain, normalise=normalise, keep=keep, channels=",".join(kinds), **chosen
+        )
 
     def as_json(self) -> dict:
         """Plain values, for the run folder."""

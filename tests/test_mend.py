@@ -1,0 +1,114 @@
+"""A build killed or a store damaged at an awkward place goes on to the bytes of one that was not."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from conftest import make_kaggle_dir
+from zarr.storage import LocalStore
+
+from data_cards.errors import UsageError, UserError
+from pipeline import build as build_module
+from pipeline import plan as plan_module
+from pipeline.build import build_store
+from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.storage import Storage
+from pipeline.verify import verify_store
+from pipeline.writer import read_records, set_attributes, shard_file, write_shard
+
+SETTINGS = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 6)
+
+
+@pytest.fixture
+def build(kaggle_dir, tmp_path):
+    def run(*sources, out="a.zarr"):
+        return build_store([str(one) for one in sources or (kaggle_dir,)], tmp_path / out, SETTINGS, workers=0)
+
+    return run
+
+
+def flip_a_bit(path: Path, shard: int) -> None:
+    file = path / shard_file(shard)
+    data = bytearray(file.read_bytes())
+    data[40] ^= 1
+    file.write_bytes(data)
+
+
+def kill_in_card(monkeypatch, group, card):
+    """Half of the card is there, as after a kill."""
+    monkeypatch.undo()
+    group.create_array("card", shape=(9,), dtype="uint8", overwrite=True)[:] = np.frombuffer(b'{"half": ', np.uint8)
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("grown", [False, True])
+def test_killed_while_the_card_is_written(build, kaggle_dir, tmp_path, monkeypatch, files_of, grown):
+    sources = [kaggle_dir, make_kaggle_dir(tmp_path / "more", first_seed=50)] if grown else [kaggle_dir]
+    for out in ("a.zarr", "b.zarr"):
+        if grown:
+            build(out=out)
+    monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 6)
+    wanted = files_of(Path(build(*sources, out="b.zarr").path))
+    monkeypatch.setattr(build_module, "write_card", lambda group, card: kill_in_card(monkeypatch, group, card))
+    with pytest.raises(KeyboardInterrupt):
+        build(*sources)
+    monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 6)
+    assert files_of(Path(build(*sources).path)) == wanted
+
+
+def test_attributes_are_written_at_once(tmp_path, monkeypatch):
+    written, put = [], LocalStore.set
+
+    async def watch(self, key, value):
+        written.append(json.loads(value.to_bytes())["attributes"])
+        await put(self, key, value)
+
+    monkeypatch.setattr(LocalStore, "set", watch)
+    storage = Storage(tmp_path / "a.zarr.partial")
+    set_attributes(storage, {"one": 1, "two": 2})
+    set_attributes(storage, {"three": 3, "four": 4})
+    assert all({"one", "two"} <= set(attributes) for attributes in written)
+    assert all(len(attributes) in (2, 4) for attributes in written)
+    assert len(written[-1]) == 4
+
+
+def test_a_damaged_shard_is_made_again_when_the_store_grows(build, kaggle_dir, tmp_path):
+    path = Path(build().path)
+    flip_a_bit(path, 0)
+    (path / shard_file(1)).unlink()
+    more = make_kaggle_dir(tmp_path / "more", first_seed=50)
+    with pytest.raises(UserError, match=r"1 of .* shards are damaged .*: 0.*Run the same build again"):
+        build(kaggle_dir, more)
+    build(kaggle_dir, more)
+    assert verify_store(str(path)).sound
+
+
+def test_lost_checksums_are_not_taken_for_zeros(build, kaggle_dir, tmp_path):
+    path = Path(build().path)
+    shutil.rmtree(path / "checksums" / "c")
+    build(kaggle_dir, make_kaggle_dir(tmp_path / "more", first_seed=50))
+    assert zarr.open_array(path / "checksums", mode="r")[:].any(axis=1).all()
+    assert verify_store(str(path)).sound
+
+
+def test_a_shards_old_record_goes_before_its_file(tmp_path, monkeypatch):
+    storage = Storage(tmp_path / "a.zarr")
+    storage.make_folder("build/done")
+    write_shard(storage, 3, "old", [b"old"])
+    monkeypatch.setattr("pipeline.writer.write_record", lambda *_: pytest.fail("killed"))
+    with pytest.raises(pytest.fail.Exception):
+        write_shard(storage, 3, "new", [b"new"])
+    assert read_records(storage) == {}
+
+
+def test_too_little_memory_for_a_worker_is_refused(kaggle_dir, tmp_path):
+    with pytest.raises(UsageError, match=r"--max-memory 400MB: a worker needs 300MB to start"):
+        build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=2, max_memory=400_000_000)
