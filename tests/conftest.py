@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -20,6 +21,12 @@ def draw_noise(seed: int, width: int = 40, height: int = 32) -> Image.Image:
     coarse = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
     smooth = np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC), dtype=np.int16)
     return Image.fromarray(np.clip(smooth + rng.integers(-8, 9, smooth.shape), 0, 255).astype(np.uint8))
+
+
+@pytest.fixture(autouse=True)
+def _seed_torch() -> None:
+    """A test that draws from torch's global generator draws the same in every run."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture
