@@ -41,8 +41,6 @@ def measure_statistics(features: zarr.Array, rows: np.ndarray) -> tuple[np.ndarr
     """
     shape = features.shape[1:]
     chosen = choose_rows(rows, int(np.prod(shape)))
-    if len(chosen) == 0:
-        return np.zeros(shape, np.float32), np.ones(shape, np.float32)
     parts = [slice(first, first + PLANES_A_KIND) for first in range(0, shape[0], PLANES_A_KIND)]
     with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as threads:
         mean, std = zip(*threads.map(lambda part: _measure(features, chosen, part), parts), strict=True)
@@ -50,14 +48,37 @@ def measure_statistics(features: zarr.Array, rows: np.ndarray) -> tuple[np.ndarr
 
 
 def _measure(features: zarr.Array, rows: np.ndarray, planes: slice) -> tuple[np.ndarray, np.ndarray]:
-    # 2048 * 255^2 fits 32 bits.
-    wide, exact = (np.uint16, np.uint32) if features.dtype == np.uint8 else (np.float64, np.float64)
-    shape = (planes.stop - planes.start, *features.shape[2:])
-    total, squares = np.zeros(shape, exact), np.zeros(shape, exact)
+    sums = Sums((planes.stop - planes.start, *features.shape[2:]), features.dtype)
     for row in rows:
-        levels = features[int(row), planes]
-        np.add(total, levels, out=total)
-        np.add(squares, np.multiply(levels, levels, dtype=wide), out=squares)
-    mean = total / len(rows)
-    variance = np.maximum(squares / len(rows) - mean**2, 0)
-    return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+        sums.add(features[int(row), planes])
+    return sums.mean_and_std()
+
+
+class Sums:
+    """Sums of up to `MAX_ROWS` rows' levels and of their squares.
+
+    Parameters
+    ----------
+    shape : of a row's levels, (planes, H, W)
+    dtype : of the levels, uint8 or float16
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype):
+        # 2048 * 255^2 fits 32 bits.
+        self._wide, exact = (np.uint16, np.uint32) if dtype == np.uint8 else (np.float64, np.float64)
+        self._total, self._squares = np.zeros(shape, exact), np.zeros(shape, exact)
+        self._count = 0
+
+    def add(self, levels: np.ndarray) -> None:
+        """Count one row's levels in."""
+        np.add(self._total, levels, out=self._total)
+        np.add(self._squares, np.multiply(levels, levels, dtype=self._wide), out=self._squares)
+        self._count += 1
+
+    def mean_and_std(self) -> tuple[np.ndarray, np.ndarray]:
+        """float32 of a row's shape, in levels; 0 and 1 where no row was added."""
+        if not self._count:
+            return self._total.astype(np.float32), np.ones_like(self._total, np.float32)
+        mean = self._total / self._count
+        variance = np.maximum(self._squares / self._count - mean**2, 0)
+        return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from make_store import make_store
 
-from data_cards.errors import UserError
+from data_cards.errors import StoreError, UserError
 from eval.report import make_report
 from eval.score import find_rows
 from pipeline.store import open_store
@@ -18,6 +18,7 @@ from train.predict import predict_probabilities, score_rows
 from train.rows import choose_rows
 from train.run_folder import load_detector, open_run
 from train.settings import TrainSettings
+from train.statistics import measure_training_rows
 
 SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--epochs", "1", "--threads", "2",
          "--network", "small"]  # fmt: skip
@@ -143,6 +144,34 @@ def test_a_held_out_source_is_not_trained_on_and_is_scored(tmp_path):
     assert not any("flatter" in warning for warning in figures["warnings"])
     assert {row["source"] for row in figures["rows"]} == {"source-1"}
     assert figures["shortcuts"]["training_pictures"] == len(np.unique(rows.train_pictures))
+
+
+def test_a_held_out_source_takes_no_part_in_normalising(path, tmp_path):
+    assert call(path, tmp_path / "run", "--hold-out", "source-1", "--normalise", "frequency").exit_code == 0
+    store, run = open_store(path), open_run(tmp_path / "run")
+    learned = store.features[:][choose_rows(store, run.settings).train].astype(np.float64)
+    normalise = load_detector(run, "cpu").normalise
+    np.testing.assert_allclose(normalise.mean, learned.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(normalise.std, learned.std(axis=0), rtol=1e-4, atol=1e-4)
+
+
+def test_statistics_of_all_training_rows_are_those_of_the_store(path):
+    store = open_store(path)
+    mean, std = measure_training_rows(store, store.rows("train"), TrainSettings())
+    np.testing.assert_array_equal(mean, store.mean)
+    np.testing.assert_array_equal(std, store.std)
+
+
+def test_a_row_that_cannot_be_read_counts_for_no_statistics(tmp_path):
+    path = make_store(tmp_path / "features.zarr")
+    store = open_store(path)
+    rows = store.rows("train")[1:]
+    damage(path, [int(rows[3])])
+    with pytest.raises(StoreError, match=f"row {rows[3]} .* cannot be read"):
+        measure_training_rows(store, rows, TrainSettings())
+    mean, _ = measure_training_rows(store, rows, TrainSettings(on_bad_sample="skip"))
+    kept = np.delete(rows, 3)
+    np.testing.assert_allclose(mean, np.stack([store.features[int(row)] for row in kept]).mean(axis=0), rtol=1e-6)
 
 
 def test_sources_that_cannot_be_held_out(path, tmp_path):

@@ -31,6 +31,7 @@ from train.run_folder import STATE, create_run, read_run
 from train.settings import TrainSettings
 from train.sources import number_sources
 from train.state import Position, load_state
+from train.statistics import measure_training_rows
 from train.steps import draw_batches
 from train.stopping import Stopped, StopSignals
 from train.team import Team, check_settings, join_team, tell_of_lost_process
@@ -146,8 +147,9 @@ def prepare(settings: TrainSettings, stop: StopSignals, team: Team) -> Training:
     store = open_stores(settings.store)
     settings = settings.for_features(store.settings.features)
     rows = choose_rows(store, settings)
+    statistics = measure_training_rows(store, rows.train, settings)
     torch.manual_seed(settings.seed)  # the first weights are made on the CPU, the same for every device
-    detector = build_detector(settings, store.settings.features, store.mean, store.std).to(device)
+    detector = build_detector(settings, store.settings.features, *statistics).to(device)
     network = team.wrap(detector.network)
     return Training(
         settings=settings,

@@ -1,0 +1,44 @@
+"""Mean and deviation of the rows that a run trains on: no source that is held out takes part in normalising."""
+
+import numpy as np
+
+from pipeline.statistics import Sums, choose_rows
+from pipeline.store import FeatureStore
+from train.batches import read_batches
+from train.order import split_batches
+from train.settings import TrainSettings
+
+_ROWS_A_BATCH = 16
+
+
+def measure_training_rows(
+    store: FeatureStore, rows: np.ndarray, settings: TrainSettings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Those that the store holds where the run trains on all of its training rows, else measured anew.
+
+    Parameters
+    ----------
+    rows : int64 (N,), to train on, ascending
+
+    Returns
+    -------
+    mean, std : float32 (planes, H, W), in levels; of kinds that the run is not fed, and of rows that cannot be read
+        and may be skipped, nothing counts
+
+    Raises
+    ------
+    StoreError : a row cannot be read, and is not to be skipped
+    """
+    if np.array_equal(rows, store.rows("train")):
+        return store.mean, store.std
+    shape = store.features.shape[1:]
+    chosen = choose_rows(rows, int(np.prod(shape)))
+    skipped = set() if settings.on_bad_sample == "skip" else None
+    sums = Sums(shape, store.features.dtype)
+    batches = split_batches(chosen, _ROWS_A_BATCH)
+    reading = read_batches(store, batches, threads=settings.threads, skipped=skipped)
+    for numbers, levels in zip(batches, reading, strict=True):
+        for number, one in zip(numbers.tolist(), levels.numpy(), strict=True):
+            if not skipped or number not in skipped:
+                sums.add(one)
+    return sums.mean_and_std()
