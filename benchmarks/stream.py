@@ -36,7 +36,7 @@ from make_store import make_store  # noqa: E402
 from pipeline.mirror import fill_mirror_images  # noqa: E402
 from pipeline.sharding import chunk_codecs  # noqa: E402
 from pipeline.store import FeatureStore, open_store  # noqa: E402
-from train.batches import read_batches  # noqa: E402
+from train.batches import BatchReader  # noqa: E402
 from train.order import draw_epoch  # noqa: E402
 
 THREADS = os.cpu_count() or 1
@@ -87,17 +87,14 @@ def make_readers(
     """Each reads all batches once."""
     features = store.features
 
-    def ours() -> None:
-        for _ in read_batches(store, batches, threads=THREADS):
-            pass
+    def ours(store: FeatureStore, packed: bool = False) -> Callable[[], None]:
+        reader = BatchReader(store, threads=THREADS, packed=packed)  # one for all epochs, as training has it
 
-    def ours_mirrored() -> None:
-        for _ in read_batches(packed, batches, threads=THREADS):
-            pass
+        def read() -> None:
+            for _ in reader.read(batches):
+                pass
 
-    def ours_packed() -> None:
-        for _ in read_batches(packed, batches, threads=THREADS, packed=True):
-            pass
+        return read
 
     def one_at_a_time() -> None:
         for rows in batches:
@@ -110,9 +107,9 @@ def make_readers(
 
     readers = {
         "limit": make_limit(store, batches),
-        "this reader": ours,
-        "packed, mirrored": ours_mirrored,
-        "packed, as it is": ours_packed,
+        "this reader": ours(store),
+        "packed, mirrored": ours(packed),
+        "packed, as it is": ours(packed, packed=True),
         "zarr, one a time": one_at_a_time,
         "zarr, batches": in_batches,
     }

@@ -47,7 +47,7 @@ from pipeline.store import FeatureStore
 from pipeline.subset import make_subset
 from pipeline.variants import draw_variants
 from train import settings as allowed
-from train.batches import move_batches, read_batches
+from train.batches import move_batches
 from train.device import choose_algorithms
 from train.loop import prepare
 from train.settings import TrainSettings
@@ -116,7 +116,7 @@ def _draw_steps(training: Training, samples: int) -> list[np.ndarray]:
 def _measure(training: Training, steps: list[np.ndarray], rounds: int, workers: int) -> tuple[dict, list[float]]:
     """Seconds of each way in each round, and of the store's way the share that it waited."""
     store, device = training.store, training.device
-    first = next(move_batches(read_batches(store, steps[:1]), device)).clone()
+    first = next(move_batches(training.reader.read(steps[:1]), device)).clone()
     load = partial(_load, training, steps, workers)
     ways: dict[str, Callable[[], Iterator[torch.Tensor]]] = {
         "one batch in memory": lambda: iter([first] * len(steps)),

@@ -14,7 +14,7 @@ from pipeline.mirror import fill_mirror_images
 from pipeline.settings import FeatureSettings
 from pipeline.sharding import chunk_codecs
 from pipeline.store import open_store
-from train.batches import move_batches, read_batches
+from train.batches import BatchReader, move_batches, read_batches
 from train.packed import PackedBatch
 from train.shards import open_shards
 
@@ -45,6 +45,20 @@ def test_buffers_are_reused(store):
     many = [np.array([row, row + 1]) for row in range(40)]
     addresses = {batch.data_ptr() for batch in read_batches(store, many, threads=2, ahead=2)}
     assert len(addresses) == 3
+
+
+def test_a_reader_serves_one_epoch_after_another(store):
+    plain = zarr.open_array(f"{store.path}/features", mode="r")[:]
+    with BatchReader(store, threads=3) as reader:
+        abandoned = reader.read(BATCHES)
+        next(abandoned)
+        abandoned.close()
+        addresses = []
+        for batches in (BATCHES, BATCHES[1:3], [np.arange(40)] * 4, BATCHES):  # fewer, and larger ones
+            for batch, rows in zip(reader.read(batches), batches, strict=True):
+                np.testing.assert_array_equal(batch.numpy(), plain[rows])
+                addresses.append(batch.data_ptr())
+    assert set(addresses[-len(BATCHES) :]) <= set(addresses[-len(BATCHES) - 4 : -len(BATCHES)])  # the larger ones' room
 
 
 def test_a_batch_stands_until_the_next_is_asked_for(store):

@@ -2,97 +2,144 @@
 
 Threads are enough: reading and decompressing let go of Python's lock. Each row has its fixed
 place in its batch, so the result does not depend on the number of threads. An error in a
-thread comes up in the loop, at the batch that it belongs to. Local stores are read by
-`train.shards`, all others through Zarr.
+thread comes up in the loop, at the batch that it belongs to.
 """
 
-import math
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Self
 
 import numpy as np
 import torch
 
-from data_cards.errors import StoreError
-from pipeline.packing import WHOLE
 from pipeline.settings import KINDS
 from pipeline.store import FeatureStore
-from train.packed import PackedBatch, make_buffer, make_packed_batch
-from train.shards import open_shards
+from train.packed import PackedBatch
+from train.row_reader import RowReader
 
 _TASKS_A_THREAD = 4  # of each batch
-_LOOKED_AT = 8  # rows that tell which kinds of planes are mirrored
-_DTYPES = {"uint8": torch.uint8, "float16": torch.float16}  # that a store's features may have
 
 
-def read_batches(
-    store: FeatureStore,
-    batches: Sequence[np.ndarray],
-    *,
-    threads: int = 4,
-    ahead: int = 2,
-    pinned: bool = False,
-    packed: bool = False,
-    kinds: Sequence[str] | None = None,
-    skipped: set[int] | None = None,
-) -> Iterator[torch.Tensor | PackedBatch]:
-    """Read batches of rows, in order.
+class BatchReader:
+    """Threads and buffers that read a store's batches, epoch after epoch: fresh memory and indexes are slow.
 
     Parameters
     ----------
-    batches : row numbers of each batch
+    store : what is read
     threads : that read
     ahead : batches that are read while the caller works on one
     pinned : put the buffers into page-locked memory, from which a GPU copies faster
     packed : leave mirrored planes packed, where the store holds them so; `PackedBatch.to` gives the levels
     kinds : of planes that are read, in this order; the others' bytes stay on the disk; None reads all
-    skipped : takes up the rows that cannot be read, whose places then hold nothing of meaning; None: they end it
-
-    Yields
-    ------
-    tensor (B, 3 * kinds, H, W) on the CPU, of the store's data type, or a `PackedBatch` of it. It is a reused
-    buffer: it holds this batch until the next one is asked for.
-
-    Raises
-    ------
-    StoreError : a file of the store is missing or was changed meanwhile, or a row cannot be read; the message names it
     """
-    if not batches:
-        return
-    reader = _Reader(store, [KINDS.index(kind) for kind in kinds or store.settings.features.kinds])
-    size = max(map(len, batches))
-    count = min(ahead + 1, len(batches))
-    if packed and reader.is_packed:
-        mirrored = reader.find_mirrored(batches[0])
-        buffers = [reader.make_packed(size, mirrored, pinned) for _ in range(count)]
-    else:
-        buffers = [reader.make_plain(size, pinned) for _ in range(count)]
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
 
-    def start(number: int) -> list[Future]:
-        buffer, rows = buffers[number % count], batches[number].tolist()
-        # Several rows a task: handing over each of small ones takes as long as reading it.
-        step = max(len(rows) // (_TASKS_A_THREAD * threads), 1)
-        return [
-            pool.submit(reader.read, rows[first : first + step], buffer, first, skipped is not None)
-            for first in range(0, len(rows), step)
-        ]
+    def __init__(
+        self,
+        store: FeatureStore,
+        *,
+        threads: int = 4,
+        ahead: int = 2,
+        pinned: bool = False,
+        packed: bool = False,
+        kinds: Sequence[str] | None = None,
+    ):
+        self._rows = RowReader(store, [KINDS.index(kind) for kind in kinds or store.settings.features.kinds])
+        self._threads = threads
+        self._ahead = ahead
+        self._pinned = pinned
+        self._packed = packed and self._rows.is_packed
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
+        self._buffers: list[torch.Tensor | PackedBatch] = []
+        self._mirrored: list[bool] | None = None
 
-    try:
-        reading = deque(start(number) for number in range(count - 1))
-        for number, rows in enumerate(batches):
-            # The caller is done with the batch before this one, so its buffer is free again.
-            if number + count - 1 < len(batches):
-                reading.append(start(number + count - 1))
-            for future in reading.popleft():
-                bad = future.result()
-                if bad:  # only where rows may be skipped
-                    skipped.update(bad)
-            buffer = buffers[number % count]
-            yield buffer.first(len(rows)) if isinstance(buffer, PackedBatch) else buffer[: len(rows)]
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the threads; nothing may be read any more."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def read(
+        self, batches: Sequence[np.ndarray], skipped: set[int] | None = None
+    ) -> Iterator[torch.Tensor | PackedBatch]:
+        """Read batches of rows, in order; one such iteration at a time.
+
+        Parameters
+        ----------
+        batches : row numbers of each batch
+        skipped : takes up the rows that cannot be read, whose places then hold nothing of meaning; None: they end it
+
+        Yields
+        ------
+        tensor (B, 3 * kinds, H, W) on the CPU, of the store's data type, or a `PackedBatch` of it. It is a reused
+        buffer: it holds this batch until the next one is asked for.
+
+        Raises
+        ------
+        StoreError : a file of the store is missing or was changed meanwhile, or a row cannot be read; the message
+            names it
+        """
+        if not batches:
+            return
+        self._rows.check_all_there()
+        count = min(self._ahead + 1, len(batches))
+        buffers = self._make_buffers(count, max(map(len, batches)), batches[0])
+
+        def start(number: int) -> list[Future]:
+            buffer, rows = buffers[number % count], batches[number].tolist()
+            # Several rows a task: handing over each of small ones takes as long as reading it.
+            step = max(len(rows) // (_TASKS_A_THREAD * self._threads), 1)
+            return [
+                self._pool.submit(self._rows.read, rows[first : first + step], buffer, first, skipped is not None)
+                for first in range(0, len(rows), step)
+            ]
+
+        reading = deque()
+        try:
+            reading.extend(start(number) for number in range(count - 1))
+            for number, rows in enumerate(batches):
+                # The caller is done with the batch before this one, so its buffer is free again.
+                if number + count - 1 < len(batches):
+                    reading.append(start(number + count - 1))
+                for future in reading[0]:
+                    bad = future.result()
+                    if bad:  # only where rows may be skipped
+                        skipped.update(bad)
+                reading.popleft()
+                buffer = buffers[number % count]
+                yield buffer.first(len(rows)) if isinstance(buffer, PackedBatch) else buffer[: len(rows)]
+        finally:
+            # The next iteration fills the same buffers.
+            left = [future for futures in reading for future in futures]
+            for future in left:
+                future.cancel()
+            wait(left)
+
+    def _make_buffers(self, count: int, size: int, first: np.ndarray) -> list[torch.Tensor | PackedBatch]:
+        """So many buffers for so many rows each: those that are there, or larger ones in their place."""
+        if len(self._buffers) < count or len(self._buffers[0]) < size:
+            self._buffers = []  # before the others are asked for
+            if self._packed and self._mirrored is None:
+                self._mirrored = self._rows.find_mirrored(first)
+            self._buffers = [
+                self._rows.make_packed(size, self._mirrored, self._pinned)
+                if self._packed
+                else self._rows.make_plain(size, self._pinned)
+                for _ in range(count)
+            ]
+        return self._buffers
+
+
+def read_batches(
+    store: FeatureStore, batches: Sequence[np.ndarray], *, skipped: set[int] | None = None, **options: object
+) -> Iterator[torch.Tensor | PackedBatch]:
+    """Read batches once: `BatchReader.read` by a reader with these options."""
+    with BatchReader(store, **options) as reader:
+        yield from reader.read(batches, skipped)
 
 
 def move_batches(batches: Iterator[torch.Tensor | PackedBatch], device: torch.device) -> Iterator[torch.Tensor]:
@@ -112,116 +159,3 @@ def move_batches(batches: Iterator[torch.Tensor | PackedBatch], device: torch.de
         computing.wait_stream(copying)
         copy.record_stream(computing)
         yield copy
-
-
-def _check_all_there(store: FeatureStore) -> None:
-    # Zarr reads a missing shard as zeros, without a word: training would go on with nothing.
-    features = store.features
-    shards = features.shards or features.chunks
-    chunks_a_shard = math.prod(shard // chunk for shard, chunk in zip(shards, features.chunks, strict=True))
-    wanted = math.prod(-(-side // shard) for side, shard in zip(features.shape, shards, strict=True))
-    there = features.nchunks_initialized // chunks_a_shard
-    if there < wanted:
-        raise StoreError(
-            f"{store.path}: the store is damaged: {wanted - there} of {wanted} files of its features are missing; "
-            "build it again"
-        )
-
-
-class _BadRowError(StoreError):
-    """A row that cannot be read."""
-
-
-class _Reader:
-    """Reads rows of a store, or of several as one; threads may share it.
-
-    Parameters
-    ----------
-    kinds : numbers of the kinds of planes that are read
-    """
-
-    def __init__(self, store: FeatureStore, kinds: list[int]):
-        self._store = store
-        self._kinds = kinds
-        self._shards = {part.path: open_shards(part) for part in store.parts}
-        for part in store.parts:
-            shards = self._shards[part.path]
-            shards.check_all_there() if shards is not None else _check_all_there(part)
-
-    @property
-    def is_packed(self) -> bool:
-        """Whether all of the store holds the halves of mirrored planes, and they can be read as they are."""
-        return all(shards is not None and shards.packed for shards in self._shards.values())
-
-    def find_mirrored(self, rows: np.ndarray) -> list[bool]:
-        """Which kinds are mirrored, as a few rows tell; where they cannot be read, none."""
-        try:
-            chunks = [list(self._read_packed(int(row))) for row in rows[:_LOOKED_AT]]
-        except Exception:  # told of when the row's turn comes
-            return [False] * len(self._kinds)
-        return [all(chunk[0] != WHOLE for chunk in of_kind) for of_kind in zip(*chunks, strict=True)]
-
-    def make_plain(self, count: int, pinned: bool) -> torch.Tensor:
-        """A buffer for so many rows."""
-        shape = (count, 3 * len(self._kinds), *self._store.features.shape[2:])
-        return make_buffer(shape, self._dtype, pinned)
-
-    def make_packed(self, count: int, mirrored: list[bool], pinned: bool) -> PackedBatch:
-        """A buffer for so many rows as they are packed."""
-        return make_packed_batch(count, (3, *self._store.features.shape[2:]), self._dtype, mirrored, pinned)
-
-    def read(self, rows: Sequence[int], buffer: torch.Tensor | PackedBatch, place: int, skip: bool) -> list[int]:
-        """Read rows into their places from `place` on, and say which cannot be read.
-
-        Raises
-        ------
-        StoreError : a row cannot be read and is not to be skipped, or the store was changed meanwhile
-        """
-        bad = []
-        for row in rows:
-            try:
-                self._read_row(row, buffer, place)
-            except _BadRowError:
-                if not skip:
-                    raise
-                bad.append(row)
-            place += 1
-        return bad
-
-    def _read_row(self, row: int, buffer: torch.Tensor | PackedBatch, place: int) -> None:
-        try:
-            if isinstance(buffer, PackedBatch):
-                for kind, chunk in enumerate(self._read_packed(row)):
-                    buffer.put(place, kind, chunk)
-            else:
-                self._read_plain(row, buffer[place].numpy())
-        except StoreError:
-            raise
-        except Exception as error:  # codecs and stores raise many kinds
-            part, own = self._store.locate(row)
-            image = part.columns["image"][own]
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            reason = reason.replace("b'", "").rstrip("'")  # numcodecs puts bytes into its messages
-            raise _BadRowError(
-                f"{part.path}: row {own} ({image}) cannot be read ({reason}); the store is damaged, build it again"
-            ) from error
-
-    @property
-    def _dtype(self) -> torch.dtype:
-        return _DTYPES[self._store.features.dtype.name]
-
-    def _read_packed(self, row: int) -> Iterator[np.ndarray]:
-        part, own = self._store.locate(row)
-        return self._shards[part.path].read_packed(own, self._kinds)
-
-    def _read_plain(self, row: int, target: np.ndarray) -> None:
-        part, own = self._store.locate(row)
-        shards = self._shards[part.path]
-        if shards is not None:
-            shards.read(own, self._kinds, target)
-        elif self._kinds == list(range(len(self._store.settings.features.kinds))):
-            # Basic indexing of one row: for Zarr much faster than a batch of rows at once.
-            target[...] = part.features[own]
-        else:
-            for place, kind in enumerate(self._kinds):
-                target[3 * place : 3 * place + 3] = part.features[own, 3 * kind : 3 * kind + 3]

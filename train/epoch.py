@@ -101,9 +101,7 @@ def _validate(training: Training) -> tuple[np.ndarray, np.ndarray]:
     skipped = set() if settings.on_bad_sample == "skip" else None
     parts = [np.zeros((0, len(CLASS_NAMES)))]
     with (
-        closing(
-            iterate_logits(training.judged, training.store, val, settings.batch_size, settings.threads, skipped)
-        ) as scoring,
+        closing(iterate_logits(training.judged, training.reader, val, settings.batch_size, skipped)) as scoring,
         progress(what="validation", unit="samples", total=len(val)) as bar,
     ):
         bar.leave = False

@@ -26,6 +26,7 @@ from train.events import can_write_events
 from train.history import share_waited
 from train.optimise import make_optimiser
 from train.payback import Payback, measure_payback
+from train.predict import open_reader
 from train.rows import choose_rows
 from train.run_folder import STATE, create_run, read_run
 from train.settings import TrainSettings
@@ -154,6 +155,7 @@ def prepare(settings: TrainSettings, stop: StopSignals, team: Team) -> Training:
     return Training(
         settings=settings,
         store=store,
+        reader=open_reader(detector, store, settings.threads),
         watch=StoreWatch(store),
         rows=rows,
         labels=store.columns["label"].astype(np.int64),
@@ -187,6 +189,7 @@ def _run(training: Training) -> Summary:
     with choose_algorithms(training.device):
         try:
             with (
+                training.reader,
                 tell_of_memory(training.folder, training.settings, training.device, training.precision),
                 tell_of_lost_process(training.team),
             ):

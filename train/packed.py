@@ -33,6 +33,9 @@ class PackedBatch:
     shape: tuple[int, int, int]
     whole: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
 
+    def __len__(self) -> int:
+        return len(self.odd)
+
     def put(self, place: int, kind: int, packed: np.ndarray) -> None:
         """Take up a chunk, uint8 (bytes,) as `pack` made it."""
         target = self.values[kind][place].numpy()

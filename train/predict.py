@@ -12,7 +12,7 @@ import torch
 
 from data_cards.console import progress as show_progress
 from pipeline.store import CLASS_NAMES, FeatureStore
-from train.batches import move_batches, read_batches
+from train.batches import BatchReader, move_batches
 from train.calibrate import probability_fake
 from train.detector import Detector
 
@@ -35,26 +35,22 @@ def predict_probabilities(detector: Detector, levels: np.ndarray | torch.Tensor,
     return probability_fake(np.concatenate(logits)) if logits else np.zeros(0)
 
 
+def open_reader(detector: Detector, store: FeatureStore, threads: int = 4) -> BatchReader:
+    """A reader of what the detector is fed, for the device that it is on."""
+    on_gpu = detector.device.type == "cuda"
+    return BatchReader(store, threads=threads, pinned=on_gpu, packed=on_gpu, kinds=detector.kinds)
+
+
 def iterate_logits(
-    detector: Detector,
-    store: FeatureStore,
-    rows: np.ndarray,
-    batch_size: int = 32,
-    threads: int = 4,
-    skipped: set[int] | None = None,
+    detector: Detector, reader: BatchReader, rows: np.ndarray, batch_size: int = 32, skipped: set[int] | None = None
 ) -> Iterator[np.ndarray]:
     """Logits of a store's rows, batch by batch: float64 (B, 2), in the order of `rows`.
 
-    Of rows that `skipped` names after the batch (see `read_batches`) they mean nothing.
+    Of rows that `skipped` names after the batch (see `BatchReader.read`) they mean nothing.
     """
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    device = detector.device
-    on_gpu = device.type == "cuda"
-    reading = read_batches(
-        store, batches, threads=threads, pinned=on_gpu, packed=on_gpu, kinds=detector.kinds, skipped=skipped
-    )
-    with closing(reading):
-        for levels in move_batches(reading, device):
+    with closing(reader.read(batches, skipped)) as reading:
+        for levels in move_batches(reading, detector.device):
             yield predict_logits(detector, levels)
 
 
@@ -68,7 +64,10 @@ def compute_logits(
 ) -> np.ndarray:
     """Logits, float64 (N, 2), of a store's rows, with a progress bar on stderr if wanted."""
     logits = []
-    with closing(iterate_logits(detector, store, rows, batch_size, threads)) as parts:
+    with (
+        open_reader(detector, store, threads) as reader,
+        closing(iterate_logits(detector, reader, rows, batch_size)) as parts,
+    ):
         if not progress:
             logits.extend(parts)
         else:

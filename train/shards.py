@@ -75,12 +75,16 @@ class Shards:
             self._decode(data, target[first : first + PLANES_A_KIND])
 
     def read_packed(self, row: int, kinds: Sequence[int]) -> Iterator[np.ndarray]:
-        """Kinds of planes of a row as `pipeline.packing.pack` made them, uint8 (bytes,); raises as `read`."""
+        """Kinds of planes of a row as `pipeline.packing.pack` made them, uint8 (bytes,); raises as `read`.
+
+        Each stands until the next one is asked for.
+        """
         whole = math.prod(self._chunk) * self._dtype.itemsize
         for data in self._read_chunks(row, kinds):
-            if not 1 < _decoded_size(data) <= whole + 1:  # before memory is asked for
-                raise ValueError(f"a chunk of {_decoded_size(data)} bytes, expected at most {whole + 1}")
-            yield np.frombuffer(self._decoder().decode(data), dtype=np.uint8)
+            size = _decoded_size(data)
+            if not 1 < size <= whole + 1:  # before memory is asked for
+                raise ValueError(f"a chunk of {size} bytes, expected at most {whole + 1}")
+            yield self._decode_packed(data, size)
 
     def _read_chunks(self, row: int, kinds: Sequence[int]) -> Iterator[memoryview]:
         """The chunks of a row; each stands until the next one is asked for."""
@@ -99,14 +103,19 @@ class Shards:
             os.close(descriptor)
 
     def _read_into_room(self, descriptor: int, offset: int, length: int) -> memoryview:
-        """Bytes of a file in this thread's own room, which is used again: fresh memory is slow."""
-        room = getattr(self._of_thread, "room", None)
-        if room is None or room.nbytes < length:
-            room = self._of_thread.room = np.empty(length, dtype=np.uint8)
-        data = memoryview(room)[:length]
+        """Bytes of a file in this thread's own room."""
+        data = memoryview(self._room("read", length))
         if os.preadv(descriptor, [data], offset) != length:
             raise ValueError("the file is too short")
         return data
+
+    def _room(self, purpose: str, length: int) -> np.ndarray:
+        """uint8 (length,) of this thread's own, which is used again: fresh memory is slow."""
+        room = getattr(self._of_thread, purpose, None)
+        if room is None or room.nbytes < length:
+            room = np.empty(length, dtype=np.uint8)
+            setattr(self._of_thread, purpose, room)
+        return room[:length]
 
     def _open(self, shard: int, descriptor: int) -> _Shard:
         status = os.fstat(descriptor)
@@ -136,11 +145,16 @@ class Shards:
     def _decode(self, data: memoryview, target: np.ndarray) -> None:
         size = _decoded_size(data)  # before memory is asked for
         if self.packed and size <= target.nbytes + 1:
-            unpack(np.frombuffer(self._decoder().decode(data), dtype=np.uint8), self._chunk, self._dtype, out=target)
+            unpack(self._decode_packed(data, size), self._chunk, self._dtype, out=target)
         elif size == target.nbytes:
             self._decoder().decode(data, target)
         else:
             raise ValueError(f"a chunk of {size} bytes, expected {target.nbytes}")
+
+    def _decode_packed(self, data: memoryview, size: int) -> np.ndarray:
+        packed = self._room("packed", size)
+        self._decoder().decode(data, packed)
+        return packed
 
     def _decoder(self) -> Zstd:
         if not hasattr(self._of_thread, "zstd"):

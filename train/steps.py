@@ -15,7 +15,7 @@ import torch
 
 from data_cards.console import progress
 from train.average import update_average
-from train.batches import move_batches, read_batches
+from train.batches import move_batches
 from train.optimise import learning_rate, set_learning_rate
 from train.order import draw_epoch, draw_seed, measure_mixing, split_batches
 from train.sources import weigh_samples
@@ -49,15 +49,7 @@ def train_epoch(training: Training, batches: list[np.ndarray]) -> None:
     """Take the steps of the epoch that are not done yet."""
     settings, position = training.settings, training.position
     skipped = set(position.skipped) if settings.on_bad_sample == "skip" else None
-    reading = read_batches(
-        training.store,
-        [training.team.part(rows) for rows in batches[position.batch :]],
-        threads=settings.threads,
-        pinned=training.device.type == "cuda",
-        packed=training.device.type == "cuda",
-        kinds=settings.kinds,
-        skipped=skipped,
-    )
+    reading = training.reader.read([training.team.part(rows) for rows in batches[position.batch :]], skipped)
     alone = training.team.size == 1
     every = 1 if training.device.type == "cpu" else _STEPS_BETWEEN_READINGS
     unread: list[tuple[int, torch.Tensor]] = []

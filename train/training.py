@@ -11,6 +11,7 @@ from torch import nn
 
 from pipeline.store import FeatureStore
 from train.augment import Augmenter
+from train.batches import BatchReader
 from train.detector import Detector
 from train.rows import Rows
 from train.settings import TrainSettings
@@ -27,6 +28,7 @@ class Training:
 
     settings: TrainSettings
     store: FeatureStore
+    reader: BatchReader  # of the planes that the network is fed
     watch: StoreWatch
     rows: Rows
     labels: np.ndarray  # int64 (N,), of every row of the store
