@@ -141,9 +141,9 @@ main()
 @pytest.mark.slow
 def test_killed_again_and_again_at_any_moment(store, tmp_path):
     # Whatever the process is at when it dies: reading, a step, validating, drawing, or writing any of its files.
-    settings = {**SMALL, "epochs": 4, "patience": 0}
+    settings = {**SMALL, "epochs": 12, "patience": 0}
     train(TrainSettings(store=str(store), run=str(tmp_path / "whole"), **settings))
-    begin = ["--store", str(store), "--epochs", "4", "--patience", "0", "--batch-size", "8", "--device", "cpu",
+    begin = ["--store", str(store), "--epochs", "12", "--patience", "0", "--batch-size", "8", "--device", "cpu",
              "--precision", "float32", "--network", "small"]  # fmt: skip
     command = [sys.executable, "-m", "train", "run", "--run", str(tmp_path / "run"), "--save-minutes", "0"]
     rng, moments = np.random.default_rng(5), set()
@@ -156,7 +156,7 @@ def test_killed_again_and_again_at_any_moment(store, tmp_path):
         line = process.stderr.readline()
         assert "small on cpu" in line or "finished already" in line, line
         try:
-            told = process.communicate(timeout=rng.uniform(0.3, 2.5))[1]
+            told = process.communicate(timeout=rng.uniform(0.1, 1.0))[1]
             assert process.returncode == 0, told
             break
         except subprocess.TimeoutExpired:
