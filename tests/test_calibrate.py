@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from train.calibrate import Calibration, fit_calibration, probability_fake
+from train.calibrate import Calibration, fit_calibration, measure_shift, probability_fake
 from train.detector import Detector
 
 
@@ -82,6 +82,33 @@ def test_word_and_threshold_never_disagree():
     for sign, classes in ((1, labels), (-1, 1 - labels)):
         found = fit_calibration(logits_of(sign * odds), classes)
         assert found.low <= found.threshold <= found.high
+
+
+def test_sources_that_differ_make_scores_less_sure():
+    rng = np.random.default_rng(3)
+    labels = np.repeat([0, 1], 4000)
+    sources = labels * 8 + np.tile(np.repeat(np.arange(8), 500), 2)
+    alike = rng.normal(np.where(labels == 1, 1.5, -1.5), 1.0)
+    shifts = rng.normal(0, 1.0, 16)
+    shifts -= np.repeat(shifts.reshape(2, 8).mean(axis=1), 8)
+    assert measure_shift(alike, labels, sources) == pytest.approx(0, abs=0.01)
+    wanted = shifts.reshape(2, 8).var(axis=1, ddof=1).mean() * (1 + 1 / 8)
+    shifted = alike + shifts[sources]
+    assert measure_shift(shifted, labels, sources) == pytest.approx(wanted, rel=0.1)
+    bare, found = fit_calibration(logits_of(shifted), labels), fit_calibration(logits_of(shifted), labels, sources)
+    spread = measure_shift(shifted / bare.temperature, labels, sources)
+    assert found.temperature == pytest.approx(bare.temperature * np.sqrt(1 + np.pi / 8 * spread))
+    # A picture's variants are no further pictures.
+    copies = np.repeat(np.arange(len(labels)), 4)
+    assert measure_shift(shifted[copies], labels[copies], sources[copies], copies) == pytest.approx(
+        measure_shift(shifted, labels, sources), rel=0.01
+    )
+
+
+def test_one_source_a_class_tells_of_no_shift():
+    labels = np.array([0, 0, 1, 1, 0, 1])
+    logits = logits_of([-1, 2, 1, 3, -2, -1])
+    assert fit_calibration(logits, labels, labels) == fit_calibration(logits, labels)
 
 
 @pytest.mark.parametrize("values", [(0.0, 0.5, 0.5, 0.5), (1.0, 0.2, 0.3, 0.5), (1.0, 0.5, 0.5, float("nan"))])

@@ -12,7 +12,9 @@ import torch
 from make_store import make_store
 
 from data_cards.errors import UsageError, UserError
-from train import epoch, steps
+from train import steps
+from train import validation as train_validation
+from train.history import read_history
 from train.loop import resume, train
 from train.run_folder import open_run
 from train.settings import TrainSettings
@@ -93,20 +95,23 @@ def test_the_whole_recipe_goes_on_as_if_never_stopped(store, uninterrupted, tmp_
     assert open_run(tmp_path / "run").settings.mixup == 0.3
 
 
-def test_ctrl_c_in_validation(store, uninterrupted, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("validation", "ended"), [(1, 0), (EPOCHS + 1, EPOCHS - 1)], ids=["first", "calibration"])
+def test_ctrl_c_in_validation(store, uninterrupted, tmp_path, monkeypatch, validation, ended):
     path = tmp_path / "run"
-    iterate_logits = epoch.iterate_logits
+    iterate_logits, calls = train_validation.iterate_logits, []
 
     def interrupt(*arguments):
+        calls.append(arguments)
         for part in iterate_logits(*arguments):
-            os.kill(os.getpid(), signal.SIGINT)
+            if len(calls) == validation:
+                os.kill(os.getpid(), signal.SIGINT)
             yield part
 
     with monkeypatch.context() as patch:
-        patch.setattr(epoch, "iterate_logits", interrupt)
-        with pytest.raises(Stopped, match="in the validation of epoch 1"):
+        patch.setattr(train_validation, "iterate_logits", interrupt)
+        with pytest.raises(Stopped, match=f"in the validation of epoch {ended + 1}"):
             train(TrainSettings(store=str(store), run=str(path), **SMALL))
-    assert not (path / "history.csv").exists()
+    assert len(read_history(path)) == ended
     resume(path)
     assert_same_run(path, uninterrupted)
 

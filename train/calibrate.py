@@ -1,6 +1,7 @@
 """Logits to a probability that means what it says, and to a word: chosen on validation pictures alone.
 
-The temperature is that of Guo et al., "On calibration of modern neural networks", 2017. Between
+The temperature is that of Guo et al., "On calibration of modern neural networks", 2017, raised by how
+much the validation's sources differ: one that was never seen will differ as much. Between
 `low` and `high` the detector says "unsure": outside of them at most 5 % of the validation pictures
 of the other class stand.
 """
@@ -56,11 +57,14 @@ class Calibration:
         return "nothing is unsure" if self.low == self.high else f"unsure between {self.low:.3f} and {self.high:.3f}"
 
 
-def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> Calibration:
+def fit_calibration(
+    logits: np.ndarray, labels: np.ndarray, sources: np.ndarray | None = None, pictures: np.ndarray | None = None
+) -> Calibration:
     """Choose temperature, threshold and the band of "unsure".
 
     The temperature minimises the negative log-likelihood; without a single mistake that has no
-    minimum (ever lower with ever surer scores), so the scores stay as sure as the network's. The
+    minimum (ever lower with ever surer scores), so the scores stay as sure as the network's. Where the
+    sources are told it is raised for those that were never seen (`measure_shift`). The
     threshold maximises balanced accuracy, of equally good ones the nearest to 0.5. `high` is the
     lowest probability with at most 5 % of the photographs at or above it, `low` the highest with at
     most 5 % of the fakes at or below it. Where they cross nothing is unsure; where the threshold
@@ -70,9 +74,17 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     ----------
     logits : float64 (N, 2), finite, of validation rows
     labels : int (N,), 0 real and 1 fake, both of them there
+    sources : int (N,), number of each row's source; sources of two classes are two
+    pictures : int (N,), that the rows show; None where each shows another
     """
     labels = np.asarray(labels)
-    temperature = _fit_temperature(_log_odds(logits), labels)
+    log_odds = _log_odds(logits)
+    temperature = _fit_temperature(log_odds, labels)
+    if sources is not None:
+        shift = measure_shift(log_odds / temperature, labels, sources, pictures)
+        # Mean of the logistic function over a normal distribution: MacKay, "The evidence framework applied to
+        # classification networks", 1992.
+        temperature = min(temperature * np.sqrt(1 + np.pi / 8 * shift), _BOUNDS[1])
     probabilities = probability_fake(logits / temperature)
     real, fake = np.sort(probabilities[labels != _FAKE]), np.sort(probabilities[labels == _FAKE])
     threshold = _choose_threshold(real, fake)
@@ -80,7 +92,37 @@ def fit_calibration(logits: np.ndarray, labels: np.ndarray) -> Calibration:
     low = float(np.nextafter(fake[int(WRONG_SHARE * len(fake))], -1))
     if low >= high:
         low = high = threshold
-    return Calibration(temperature, threshold, min(low, threshold), max(high, threshold))
+    return Calibration(float(temperature), threshold, min(low, threshold), max(high, threshold))
+
+
+def measure_shift(
+    values: np.ndarray, labels: np.ndarray, sources: np.ndarray, pictures: np.ndarray | None = None
+) -> float:
+    """Variance of the mean value that a source never seen is expected to have, beyond chance.
+
+    By class that of the sources' means, less what chance makes of it (the method of moments for one-way random
+    effects), and 1 / sources more, as their common mean is not known either. The mean over the classes; one with a
+    single source tells nothing and counts as none.
+
+    Parameters
+    ----------
+    values, labels, sources, pictures : each (N,); see `fit_calibration`
+    """
+    pictures = np.arange(len(values)) if pictures is None else pictures
+    shifts = []
+    for label in np.unique(labels):
+        groups = [np.flatnonzero((labels == label) & (sources == one)) for one in np.unique(sources[labels == label])]
+        if len(groups) < 2:
+            shifts.append(0.0)
+            continue
+        means = np.array([values[rows].mean() for rows in groups])
+        # Variants of a picture are no further evidence of its source's mean.
+        counts = np.array([len(np.unique(pictures[rows])) for rows in groups])
+        within = sum(((values[rows] - mean) ** 2).sum() for rows, mean in zip(groups, means, strict=True))
+        within /= max(sum(map(len, groups)) - len(groups), 1)
+        between = max(means.var(ddof=1) - within * np.mean(1 / counts), 0.0)
+        shifts.append(between * (1 + 1 / len(groups)))
+    return float(np.mean(shifts))
 
 
 def _fit_temperature(log_odds: np.ndarray, labels: np.ndarray) -> float:

@@ -6,6 +6,7 @@ to judge a picture.
 
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
@@ -35,10 +36,23 @@ def load_weights(detector: Detector, folder: Path, which: str) -> None:
     ------
     UserError : the file is missing, damaged, or of another network
     """
+    tensors = read_weights(folder, which)
+    try:
+        detector.load_state_dict(tensors)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(_describe_damage(weights_file(folder, which))) from error
+
+
+def read_weights(folder: Path, which: str) -> dict[str, torch.Tensor]:
+    """What `save_weights` wrote, on the CPU; raises `UserError` where the file is missing or damaged."""
     file = weights_file(folder, which)
     try:
-        detector.load_state_dict(load_file(file))
+        return load_file(file)
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file; the run is incomplete, train it again") from error
     except (SafetensorError, RuntimeError, ValueError) as error:
-        raise UserError(f"{file}: not the weights of this run, or damaged; train it again") from error
+        raise UserError(_describe_damage(file)) from error
+
+
+def _describe_damage(file: Path) -> str:
+    return f"{file}: not the weights of this run, or damaged; train it again"

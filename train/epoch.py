@@ -2,26 +2,22 @@
 
 import math
 import time
-from contextlib import closing
 
 import click
 import numpy as np
 
-from data_cards.console import progress
 from data_cards.errors import StoreError
-from pipeline.store import CLASS_NAMES
 from train.best import judge_best, measure_logits, read_best, write_best
-from train.calibrate import fit_calibration
 from train.checkpoint import BEST, LAST, save_weights
 from train.curves import draw_curves
 from train.events import write_events
 from train.files import whole_file
 from train.history import choose_epoch, tell_end, write_history
 from train.optimise import learning_rate
-from train.predict import iterate_logits
 from train.run_folder import CURVES
 from train.steps import draw_batches, train_epoch
-from train.training import Training, describe_loss, describe_stop, is_to_stop, note_skipped, save
+from train.training import Training, describe_loss, describe_stop, is_to_stop, save
+from train.validation import calibrate, calibrate_kept, validate
 
 _WORTH_DRAWING = 10.0  # seconds of an epoch: drawing takes half a second, as long as the epochs of a small run
 
@@ -41,13 +37,12 @@ def run_epoch(training: Training) -> None:
     if not training.position.seen:
         raise StoreError(f"{training.store.path}: none of its training samples can be read; build it again")
     with training.watch.checking():
-        logits, rows = _validate(training)
-    labels = training.labels[rows]
+        logits, rows = validate(training, training.judged, training.rows.val)
     row = _judge_epoch(training, batches, logits, rows)
     row["seconds"] = round(training.position.seconds + time.monotonic() - begun, 3)
     row["waited"] = round(training.position.waited / max(row["seconds"], 1e-3), 4)
     to_stop = is_to_stop(training)
-    _finish_epoch(training, row, logits, labels)
+    _finish_epoch(training, row, logits, rows)
     if to_stop and not training.position.ended:
         raise describe_stop(training, f"after epoch {row['epoch']}")
 
@@ -69,22 +64,26 @@ def _judge_epoch(training: Training, batches: list[np.ndarray], logits: np.ndarr
     }
 
 
-def _finish_epoch(training: Training, row: dict, logits: np.ndarray, labels: np.ndarray) -> None:
+def _finish_epoch(training: Training, row: dict, logits: np.ndarray, rows: np.ndarray) -> None:
     """Take up the epoch and write it; the state comes last, as it says that the rest is there."""
     settings, position, folder = training.settings, training.position, training.folder
-    position.history.append(row)
-    training.judged.calibration = fit_calibration(logits, labels)
-    is_best = choose_epoch(position.history, settings.keep) is row
-    if is_best:
-        position.best_epoch = position.epoch
-    position.ended = tell_end(position.epoch, position.best_epoch, settings)
+    history = [*position.history, row]
+    training.judged.calibration = calibrate(training, logits, rows)
+    is_best = choose_epoch(history, settings.keep) is row
+    best_epoch = position.epoch if is_best else position.best_epoch
+    ended = tell_end(position.epoch, best_epoch, settings)
+    if training.team.leads:
+        save_weights(training.judged, folder, LAST)
+        if is_best:
+            save_weights(training.judged, folder, BEST)
+            write_best(folder, judge_best(row, logits, training.labels[rows], training.judged.calibration))
+    if ended:
+        calibrate_kept(training, is_best)
+    # Only now: a run that is stopped meanwhile validates this epoch again.
+    position.history, position.best_epoch, position.ended = history, best_epoch, ended
     position.begin_next_epoch()
     if not training.team.leads:
         return
-    save_weights(training.judged, folder, LAST)
-    if is_best:
-        save_weights(training.judged, folder, BEST)
-        write_best(folder, judge_best(row, logits, labels, training.judged.calibration))
     write_history(folder, position.history)
     write_events(folder, row)
     if position.ended or row["seconds"] > _WORTH_DRAWING:
@@ -92,33 +91,6 @@ def _finish_epoch(training: Training, row: dict, logits: np.ndarray, labels: np.
             draw_curves(position.history, read_best(folder), temporary, folder.name)
     save(training)
     _report_epoch(row, settings.epochs, is_best and settings.keep == "best")
-
-
-def _validate(training: Training) -> tuple[np.ndarray, np.ndarray]:
-    """Logits, float64 (N, 2), and rows of the validation; each process of the team scores its part of them."""
-    settings, team = training.settings, training.team
-    val = team.part(training.rows.val)
-    skipped = set() if settings.on_bad_sample == "skip" else None
-    parts = [np.zeros((0, len(CLASS_NAMES)))]
-    with (
-        closing(iterate_logits(training.judged, training.reader, val, settings.batch_size, skipped)) as scoring,
-        progress(what="validation", unit="samples", total=len(val)) as bar,
-    ):
-        bar.leave = False
-        for part in scoring:
-            parts.append(part)
-            bar.update(len(part))
-            if team.size == 1 and training.stop.received is not None:
-                save(training)  # all steps of the epoch are done; resuming validates first
-                raise describe_stop(training, f"in the validation of epoch {training.position.epoch}")
-    kept = ~np.isin(val, sorted(skipped or ()))
-    note_skipped(training, val[~kept])
-    scored = team.gather((np.concatenate(parts)[kept], val[kept]))
-    logits, rows = (np.concatenate(values) for values in zip(*scored, strict=True))
-    for label, name in enumerate(CLASS_NAMES):
-        if label not in training.labels[rows]:
-            raise StoreError(f"{training.store.path}: no {name} validation sample can be read; build it again")
-    return logits, rows
 
 
 def _report_epoch(row: dict, epochs: int, is_best: bool) -> None:

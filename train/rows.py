@@ -20,8 +20,9 @@ class Rows:
     ----------
     train : int64 (N,), rows to train on, ascending
     train_pictures : int64 (N,), the picture that each of them shows
-    val : int64 (M,), rows to validate on, ascending: of each picture the variants that an epoch takes of it, drawn
-        once, so that best epoch and calibration are those for pictures as different as the ones trained on
+    val : int64 (M,), rows to validate each epoch on, ascending: of each picture the variants that an epoch takes of
+        it, drawn once
+    calibration : int64 (K,), rows to calibrate the kept weights on, ascending: all variants of these pictures
     strata : int64 (N, levels), class and source of the training rows as numbers, as far as they are balanced;
         None where they are not
     """
@@ -29,6 +30,7 @@ class Rows:
     train: np.ndarray
     train_pictures: np.ndarray
     val: np.ndarray
+    calibration: np.ndarray
     strata: np.ndarray | None = None
 
 
@@ -72,7 +74,7 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
             f"give --batch-size {samples} or less"
         )
     drawn = draw_epoch(val, store.columns["picture"][val], settings.seed, _BEFORE_TRAINING, settings.variants_per_epoch)
-    return Rows(train, pictures, np.sort(drawn), _number_strata(store, train, settings.balance))
+    return Rows(train, pictures, np.sort(drawn), val, _number_strata(store, train, settings.balance))
 
 
 def _number_strata(store: FeatureStore, rows: np.ndarray, balance: str) -> np.ndarray | None:
