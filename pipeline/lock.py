@@ -1,4 +1,4 @@
-"""One build at a time in one folder. The system lets go of the lock when a build is killed."""
+"""One writer at a time in one folder. The system lets go of the lock when the writer is killed."""
 
 import os
 from collections.abc import Iterator
@@ -9,13 +9,17 @@ from pipeline.storage import Storage
 
 try:
     import fcntl
-except ImportError:  # Windows; there, as in object storage, keeping builds apart is up to the user
+except ImportError:  # Windows; there, as in object storage, keeping writers apart is up to the user
     fcntl = None
 
 
 @contextmanager
-def lock_folder(storage: Storage) -> Iterator[None]:
-    """Hold a local store's folder, made if need be, for this process.
+def lock_folder(storage: Storage, other: str = "another build") -> Iterator[None]:
+    """Hold a local folder, made if need be, for this process. Whoever only reads there needs no lock.
+
+    Parameters
+    ----------
+    other : what the error calls the process that holds it
 
     Raises
     ------
@@ -30,7 +34,9 @@ def lock_folder(storage: Storage) -> Iterator[None]:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UserError(f"{storage.url}: another build is writing there; wait for it, or stop it") from error
+            raise UserError(f"{storage.url}: {other} is writing there; wait for it, or stop it") from error
+        except OSError:  # a network file system that has no locks
+            pass
         yield
     finally:
         os.close(folder)

@@ -7,7 +7,7 @@ import torch
 from pipeline.store import FeatureStore, open_store
 from train.checkpoint import save_weights
 from train.detector import Detector
-from train.run_folder import create_run
+from train.run_folder import begin_run
 from train.settings import TrainSettings
 
 
@@ -15,6 +15,7 @@ def make_run(path: Path, store: FeatureStore | Path, seed: int = 0) -> Path:
     """Write the folder of a run on that store: settings and best weights, as after its first epoch."""
     store = store if isinstance(store, FeatureStore) else open_store(store)
     torch.manual_seed(seed)
-    folder = create_run(TrainSettings(store=store.path, run=str(path), stem="strided"), store)
-    save_weights(Detector(store.mean, store.std, stem="strided"), folder, "best")
-    return folder
+    path.mkdir(parents=True, exist_ok=True)
+    begin_run(path, TrainSettings(store=store.path, run=str(path), stem="strided"), store)
+    save_weights(Detector(store.mean, store.std, stem="strided"), path, "best")
+    return path

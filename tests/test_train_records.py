@@ -15,7 +15,7 @@ from train.calibrate import Calibration
 from train.curves import draw_curves
 from train.events import EVENTS, can_write_events, write_events
 from train.provenance import find_commit
-from train.run_folder import create_run
+from train.run_folder import begin_run
 from train.settings import TrainSettings
 
 ROW = {"epoch": 3, "learning_rate": 0.5, "train_loss": 0.25, "val_loss": 0.75, "val_accuracy": 1.0, "seconds": 2.0}
@@ -44,16 +44,20 @@ def test_the_git_commit(tmp_path):
 def test_without_git_a_run_is_made_all_the_same(tmp_path, monkeypatch):
     store = open_store(make_store(tmp_path / "features.zarr"))
     monkeypatch.setenv("PATH", "")
-    folder = create_run(TrainSettings(run=str(tmp_path / "run")), store)
-    assert json.loads((folder / "settings.json").read_text())["git"] is None
+    (tmp_path / "run").mkdir()
+    begin_run(tmp_path / "run", TrainSettings(), store)
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["git"] is None
 
 
 def test_the_data_card_is_copied(tmp_path):
     store = open_store(make_store(tmp_path / "features.zarr"))
-    assert not (create_run(TrainSettings(run=str(tmp_path / "without")), store) / "data_card.json").exists()
+    for name in ("without", "with"):
+        (tmp_path / name).mkdir()
+    begin_run(tmp_path / "without", TrainSettings(), store)
+    assert not (tmp_path / "without" / "data_card.json").exists()
     store.__dict__["card"] = {"name": "cats"}  # as read from a store that has one
-    folder = create_run(TrainSettings(run=str(tmp_path / "with")), store)
-    assert json.loads((folder / "data_card.json").read_text()) == {"name": "cats"}
+    begin_run(tmp_path / "with", TrainSettings(), store)
+    assert json.loads((tmp_path / "with" / "data_card.json").read_text()) == {"name": "cats"}
 
 
 def test_confusion_counts_by_the_threshold():

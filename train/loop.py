@@ -5,6 +5,8 @@ on the CPU a run that was stopped and resumed ends with the very weights of one 
 """
 
 import errno
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
@@ -28,7 +30,7 @@ from train.optimise import make_optimiser
 from train.payback import Payback, measure_payback
 from train.predict import open_reader
 from train.rows import choose_rows
-from train.run_folder import STATE, create_run, read_run
+from train.run_folder import STATE, Run, begin_run, hold_folder, make_folder, read_run
 from train.settings import TrainSettings
 from train.sources import number_sources
 from train.state import Position, load_state
@@ -93,8 +95,10 @@ def train(settings: TrainSettings) -> Summary:
             return training
 
         training = team.agree(begin)
-        training.folder = team.lead(lambda: create_run(training.settings, training.store, team.size))
-        return _run(training)
+        training.folder = team.lead(lambda: make_folder(training.settings, training.store.settings.features.side))
+        with _holding(training.folder, team):
+            team.lead(lambda: begin_run(training.folder, training.settings, training.store, team.size))
+            return _run(training)
 
 
 def resume(run: str | Path, changes: dict | None = None) -> Summary:
@@ -109,13 +113,21 @@ def resume(run: str | Path, changes: dict | None = None) -> Summary:
     UsageError : other settings than the run was started with
     UserError : the run or its store cannot be used; and as `train`
     """
-    device = (changes or {}).get("device") or read_run(run).settings.device
-    with join_team(device) as team, StopSignals(team.size > 1) as stop:
-        return _run(team.agree(lambda: _take_up(run, changes, stop, team)))
-
-
-def _take_up(run: str | Path, changes: dict | None, stop: StopSignals, team: Team) -> Training:
     before = read_run(run)
+    device = (changes or {}).get("device") or before.settings.device
+    with join_team(device) as team, StopSignals(team.size > 1) as stop, _holding(before.path, team):
+        return _run(team.agree(lambda: _take_up(before, changes, stop, team)))
+
+
+@contextmanager
+def _holding(folder: Path, team: Team) -> Iterator[None]:
+    """Keep other trainings out of the folder: the leading process holds it, as it alone writes there."""
+    with ExitStack() as held:
+        team.lead(lambda: held.enter_context(hold_folder(folder)))
+        yield
+
+
+def _take_up(before: Run, changes: dict | None, stop: StopSignals, team: Team) -> Training:
     settings = replace(before.settings, **{"store": before.store_paths, **(changes or {})})
     settings = settings.for_features(before.build_settings.features)
     different = settings.differences(before.settings)
@@ -123,15 +135,17 @@ def _take_up(run: str | Path, changes: dict | None, stop: StopSignals, team: Tea
         told = ", ".join(
             f"{name} {getattr(settings, name)} (the run has {getattr(before.settings, name)})" for name in different
         )
-        raise UsageError(f"{run}: cannot be resumed with other settings: {told}; leave them out, or begin a new run")
+        raise UsageError(
+            f"{before.path}: cannot be resumed with other settings: {told}; leave them out, or begin a new run"
+        )
     training = prepare(settings, stop, team)
     if training.store.fingerprint != before.store_fingerprint:
         raise UserError(
-            f"{training.store.path}: not the store that {run} was trained on (fingerprint "
+            f"{training.store.path}: not the store that {before.path} was trained on (fingerprint "
             f"{training.store.fingerprint[:12]}, the run has {before.store_fingerprint[:12]}); "
             "give that one with --store, or begin a new run"
         )
-    training.folder = Path(run)
+    training.folder = before.path
     if not (training.folder / STATE).exists():
         _load_first_weights(training)
     average = training.judged.network if settings.ema else None

@@ -8,13 +8,17 @@ A run counts as usable once it has `best.safetensors`, after its first epoch.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
 
 from data_cards.errors import UsageError, UserError
+from pipeline.lock import lock_folder
 from pipeline.settings import BuildSettings
+from pipeline.storage import Storage
 from pipeline.store import FeatureStore
 from train.checkpoint import BEST, LAST, load_weights, weights_file
 from train.detector import Detector, build_detector
@@ -56,14 +60,52 @@ class Run:
     created: str
 
 
-def create_run(settings: TrainSettings, store: FeatureStore, processes: int = 1) -> Path:
-    """Make the folder of a new run and write its settings; `processes` is how many train it.
+def make_folder(settings: TrainSettings, side: int) -> Path:
+    """Make the folder of a new run: as named, or the next one under `runs/`, whose number no other run then takes.
 
     Raises
     ------
-    UsageError : the folder asked for holds something already
+    UsageError : the folder asked for cannot be made
     """
-    path = _make_folder(settings, store.settings.features.side)
+    if settings.run is not None:
+        path = Path(settings.run)
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path}: is a file; --run needs a folder")
+        _make(path, exist_ok=True)
+        return path
+    number = 1 + max((_number(path) for path in RUNS.iterdir()), default=0) if RUNS.is_dir() else 1
+    while True:  # another run may take the number at the same moment
+        path = RUNS / f"{number:03}-{settings.network}-{side}px"
+        try:
+            _make(path, exist_ok=False)
+            return path
+        except FileExistsError:
+            number += 1
+
+
+@contextmanager
+def hold_folder(path: Path) -> Iterator[None]:
+    """Within it no other process trains into a run's folder; reading there needs no leave.
+
+    Raises
+    ------
+    UserError : another one does
+    """
+    with lock_folder(Storage(path), "another training"):
+        yield
+
+
+def begin_run(path: Path, settings: TrainSettings, store: FeatureStore, processes: int = 1) -> None:
+    """Write the settings of a new run into its folder; `processes` is how many train it.
+
+    Raises
+    ------
+    UsageError : the folder holds something already
+    """
+    if (path / SETTINGS).exists():
+        raise UsageError(f"{path}: holds a run already; give --resume to go on with it, or another --run")
+    if any(path.iterdir()):
+        raise UsageError(f"{path}: the folder is not empty; give another --run")
     write_json(
         path / SETTINGS,
         {
@@ -85,7 +127,6 @@ def create_run(settings: TrainSettings, store: FeatureStore, processes: int = 1)
     for number, part in enumerate(store.parts, start=1):
         if part.card is not None:
             write_json(path / (DATA_CARD if number == 1 else f"data_card_{number}.json"), part.card)
-    return path
 
 
 def newest_run(folder: Path = RUNS, usable: bool = True) -> Path:
@@ -171,27 +212,6 @@ def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector
     detector = build_detector(run.settings, run.build_settings.features)
     load_weights(detector, run.path, which)
     return detector.to(pick_device(device)).eval()
-
-
-def _make_folder(settings: TrainSettings, side: int) -> Path:
-    if settings.run is not None:
-        path = Path(settings.run)
-        if (path / SETTINGS).exists():
-            raise UsageError(f"{path}: holds a run already; give --resume to go on with it, or another --run")
-        if path.exists() and not path.is_dir():
-            raise UsageError(f"{path}: is a file; --run needs a folder")
-        if path.exists() and any(path.iterdir()):
-            raise UsageError(f"{path}: the folder is not empty; give another --run")
-        _make(path, exist_ok=True)
-        return path
-    number = 1 + max((_number(path) for path in RUNS.iterdir()), default=0) if RUNS.is_dir() else 1
-    while True:  # another run may take the number at the same moment
-        path = RUNS / f"{number:03}-{settings.network}-{side}px"
-        try:
-            _make(path, exist_ok=False)
-            return path
-        except FileExistsError:
-            number += 1
 
 
 def _make(path: Path, exist_ok: bool) -> None:

@@ -1,0 +1,63 @@
+"""One training at a time writes into a run's folder; whoever only reads there is not hindered."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+from make_store import make_store
+
+from data_cards.errors import UserError
+from train import steps
+from train.listing import list_runs
+from train.loop import resume, train
+from train.run_folder import hold_folder, open_run
+from train.settings import TrainSettings
+
+SMALL = {"epochs": 1, "batch_size": 8, "device": "cpu", "precision": "float32", "network": "radial"}
+
+
+@pytest.fixture
+def settings(tmp_path) -> TrainSettings:
+    store = make_store(tmp_path / "features.zarr")
+    return TrainSettings(store=str(store), run=str(tmp_path / "runs" / "one"), **SMALL)
+
+
+def test_a_run_that_trains_is_held(settings, monkeypatch):
+    take_step, told = steps.take_step, []
+
+    def go_on_elsewhere(*arguments):
+        if not told:
+            with pytest.raises(UserError) as caught:
+                resume(settings.run)
+            told.append(str(caught.value))
+        return take_step(*arguments)
+
+    monkeypatch.setattr(steps, "take_step", go_on_elsewhere)
+    train(settings)
+    assert told == [f"{settings.run}: another training is writing there; wait for it, or stop it"]
+    assert resume(settings.run).epochs == 1  # let go of at its end
+
+
+def test_a_held_folder_is_read_but_not_trained_into(settings):
+    train(settings)
+    path = Path(settings.run)
+    before = sorted(path.iterdir())
+    with hold_folder(path):
+        for begin in (lambda: resume(path), lambda: train(settings)):
+            with pytest.raises(UserError, match="one: another training is writing there"):
+                begin()
+        assert [one.state for one in list_runs(path.parent)] == ["finished"]
+        assert open_run(path).history
+    assert sorted(path.iterdir()) == before
+
+
+def test_where_there_are_no_locks_it_trains(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)  # as on some network file systems
+    with hold_folder(tmp_path):
+        pass
