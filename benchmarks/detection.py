@@ -1,21 +1,25 @@
 """Which recipe tells generated pictures of sources that it never saw?
 
     python benchmarks/detection.py --src photos --out study
-    python benchmarks/detection.py --src photos --out study --only averaged-web --seeds 1
+    python benchmarks/detection.py --src photos --out study --only default --seeds 1
+    python benchmarks/detection.py --src photos --out pairs --settings benchmarks/detection_pairs.toml
 
 Recipes x folds x seeds from `detection.toml`: each fold leaves out one generator and one photo
 collection, trains on all others and scores the two, as they are, both saved alike as JPEG, and after
 the web's chain. Every run appends a line to `runs.jsonl`; started again, the study goes on with
 those that are missing. `python benchmarks/detection_table.py study` makes the table and the plot.
+`detection_pairs.toml` has every pair of a generator and a collection for its folds.
 """
 
 import hashlib
 import json
+import shutil
 import sys
 import tempfile
 import time
 import tomllib
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 import click
@@ -35,6 +39,7 @@ from train.run_folder import load_detector, open_run
 from train.settings import TrainSettings
 
 CONDITIONS = ("clean", "jpeg-75", "web")
+CLASSES = ("fake", "real")  # as a fold names its sources
 
 
 @click.command()
@@ -54,11 +59,11 @@ def main(src: Path, out: Path, settings: Path, only: tuple[str, ...], seeds: int
         for recipe in study["recipe"]:
             if only and recipe["name"] not in only:
                 continue
-            for fold, held_out in enumerate(study["folds"][:folds]):
+            for fold, held_out in enumerate(list_folds(study, src)[:folds]):
                 key = hashlib.sha256(json.dumps([recipe, held_out], sort_keys=True).encode()).hexdigest()[:12]
                 if (recipe["name"], key, fold, seed) in done or ("classical" in recipe and seed != study["seeds"][0]):
                     continue
-                store, conditions = _make_stores(src, out, recipe["build"])
+                store, conditions = _make_stores(src, out, recipe["build"], recipe.get("pictures"))
                 run = {"recipe": recipe["name"], "key": key, "fold": fold, "held_out": held_out, "seed": seed}
                 run |= _run(recipe, store, conditions, held_out, seed)
                 with open(out / "runs.jsonl", "a", encoding="utf-8") as lines:
@@ -84,21 +89,52 @@ def read_study(settings: Path) -> dict:
     return {**study, "recipe": list(recipes.values())}
 
 
-def _make_stores(src: Path, out: Path, build: dict) -> tuple[FeatureStore, FeatureStore]:
-    """The store to train on, and one with the conditions of all pictures; built once for equal settings."""
+def list_folds(study: dict, src: Path) -> list[list[str]]:
+    """The sources that each fold leaves out: those of the settings, or every pair of a fake and a real source."""
+    if study["folds"] != "pairs":
+        return study["folds"]
+    fakes, reals = ([folder.name for folder in _list_sources(src) if folder.parent.name == of] for of in CLASSES)
+    return [list(pair) for pair in product(fakes, reals)]
+
+
+def _list_sources(src: Path) -> list[Path]:
+    return sorted((one for one in src.glob("*/*/*") if one.is_dir()), key=lambda one: one.name)
+
+
+def _make_stores(src: Path, out: Path, build: dict, pictures: int | None = None) -> tuple[FeatureStore, FeatureStore]:
+    """The store to train on, and one with the conditions of all pictures; built once for equal settings.
+
+    Parameters
+    ----------
+    pictures : of each source in the store to train on; None for all
+    """
     variants = build.get("variants", "train")
     features = FeatureSettings(**{name: value or None for name, value in build.items() if name != "variants"})
-    # All sources alike: the folds decide which are held out.
-    sources = [f"train/{folder.parent.name}={folder}" for folder in sorted(src.glob("*/*/*")) if folder.is_dir()]
     stores = []
-    for one in (variants, "conditions"):
+    for one, limit in ((variants, pictures), ("conditions", None)):
         settings = BuildSettings(features, variants=one)
-        name = hashlib.sha256(json.dumps(asdict(settings), sort_keys=True).encode()).hexdigest()[:12]
+        name = hashlib.sha256(json.dumps([asdict(settings), limit], sort_keys=True).encode()).hexdigest()[:12]
         path = out / f"{one}-{name}.zarr"
         if not path.exists():
-            build_store(sources, str(path), settings, allow_leakage=True)
+            folders = _list_sources(src if limit is None else _copy_some(src, out / f"pictures-{limit}", limit))
+            # All sources alike: the folds decide which are held out.
+            build_store(
+                [f"train/{folder.parent.name}={folder}" for folder in folders], str(path), settings, allow_leakage=True
+            )
         stores.append(open_store(path))
     return stores[0], stores[1]
+
+
+def _copy_some(src: Path, to: Path, count: int) -> Path:
+    """A copy of the set with so many pictures of each source, evenly spaced by name."""
+    shutil.rmtree(to, ignore_errors=True)
+    for folder in _list_sources(src):
+        files = sorted(one for one in folder.rglob("*") if one.is_file())
+        target = to / folder.relative_to(src)
+        target.mkdir(parents=True)
+        for number in np.unique(np.arange(count) * len(files) // count):
+            shutil.copy(files[number], target)
+    return to
 
 
 def _run(recipe: dict, store: FeatureStore, conditions: FeatureStore, held_out: list[str], seed: int) -> dict:
@@ -132,7 +168,8 @@ def _train(
     recipe: dict, store: FeatureStore, conditions: FeatureStore, rows: dict, held_out: list[str], seed: int
 ) -> tuple[dict[str, np.ndarray], Calibration]:
     with tempfile.TemporaryDirectory() as folder:
-        of_fold = {"store": store.path, "run": f"{folder}/run", "seed": seed, "hold_out": tuple(held_out)}
+        unseen = (*held_out, *_draw_unused(store, held_out, seed, recipe.get("sources")))
+        of_fold = {"store": store.path, "run": f"{folder}/run", "seed": seed, "hold_out": unseen}
         if recipe.get("validate_on_others"):
             of_fold["validate_on"] = _draw_others(store, held_out, seed)
         made = train(TrainSettings(**{**recipe["train"], **of_fold}))
@@ -143,11 +180,20 @@ def _train(
 
 def _draw_others(store: FeatureStore, held_out: list[str], seed: int) -> tuple[str, ...]:
     """One source of each class that is not held out, another one for each seed."""
-    drawn = []
-    for label in (0, 1):
-        there = sorted(set(store.columns["source"][store.columns["label"] == label]) - set(held_out))
-        drawn.append(there[seed % len(there)])
-    return tuple(drawn)
+    return tuple(there[seed % len(there)] for there in _list_others(store, held_out))
+
+
+def _draw_unused(store: FeatureStore, held_out: list[str], seed: int, sources: int | None) -> tuple[str, ...]:
+    """Sources that are not trained on either, so that so many of each class are; None for all."""
+    if sources is None:
+        return ()
+    rng = np.random.default_rng(seed)
+    return tuple(name for there in _list_others(store, held_out) for name in rng.permutation(there)[sources:].tolist())
+
+
+def _list_others(store: FeatureStore, held_out: list[str]) -> list[list[str]]:
+    """Sources of each class, real and fake, that are not held out."""
+    return [sorted(set(store.columns["source"][store.columns["label"] == label]) - set(held_out)) for label in (0, 1)]
 
 
 def _count_bytes(store: FeatureStore) -> int:

@@ -1,6 +1,7 @@
 """The detection study's table and plot, from its `runs.jsonl`.
 
     python benchmarks/detection_table.py study
+    python benchmarks/detection_table.py pairs --settings benchmarks/detection_pairs.toml --without ffhq
 
 AUROC is the mean over folds of the mean over seeds, on sources that no run of the fold saw. Its 95 %
 interval, and that of the difference from the baseline, resample each fold's pictures, the same for
@@ -29,13 +30,16 @@ CONDITIONS = ("clean", "jpeg-75", "web")
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path, exists=True))
 @click.option("--settings", default=Path(__file__).with_name("detection.toml"), type=click.Path(path_type=Path))
-def main(out: Path, settings: Path) -> None:
-    """Print the table, write table.md and table.png."""
+@click.option("--without", multiple=True, metavar="SOURCE", help="Leave out folds that hold this source out.")
+def main(out: Path, settings: Path, without: tuple[str, ...]) -> None:
+    """Print the table, write table.md and table.png; of every pair of sources, print the first recipe's scores."""
     lines = (out / "runs.jsonl").read_text(encoding="utf-8").splitlines()
     study = tomllib.loads(settings.read_text())
     runs: dict[str, dict[int, list[dict]]] = {}
     for line in lines:
         run = json.loads(line)
+        if set(run["held_out"]) & set(without):
+            continue
         runs.setdefault(run["recipe"], {}).setdefault(run["fold"], []).append(run)
     draws = {name: resample(folds) for name, folds in runs.items()}
     baseline = study["baseline"]
@@ -56,6 +60,8 @@ def main(out: Path, settings: Path) -> None:
                "worst fold", "calibration error", "of all folds", "seconds", "bytes a sample"]  # fmt: skip
     (out / "table.md").write_text(tabulate(table, headers, tablefmt="github") + "\n", encoding="utf-8")
     click.echo(tabulate(table, headers))
+    if study["folds"] == "pairs":
+        print_pairs(next(iter(runs.values())))
     draw(draws, out / "table.png")
 
 
@@ -78,6 +84,16 @@ def resample(folds: dict[int, list[dict]]) -> dict[str, np.ndarray]:
             drawn = values[:, 1:][picked.T, np.arange(RESAMPLES)].mean(axis=0)
             total[condition][1:] += drawn / len(folds)
     return total
+
+
+def print_pairs(folds: dict[int, list[dict]]) -> None:
+    """AUROC of every fake source, a row each, with every real one."""
+    for condition in CONDITIONS:
+        table: dict[str, dict[str, float]] = {}
+        for runs in folds.values():
+            fake, real = runs[0]["held_out"]
+            table.setdefault(fake, {"": fake})[real] = np.mean([run["auroc"][condition] for run in runs])
+        click.echo(f"\n{condition}\n" + tabulate(table.values(), headers="keys", floatfmt=".2f"))
 
 
 def measure_calibration(folds: dict[int, list[dict]]) -> float:
