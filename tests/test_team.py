@@ -1,14 +1,17 @@
 """Two processes take the steps that one takes of the whole batch, and end together."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,8 +20,9 @@ from safetensors.torch import load_file
 
 from data_cards.errors import UsageError
 from train.cli import cli
-from train.run_folder import open_run
+from train.run_folder import hold_folder, open_run
 from train.settings import TrainSettings
+from train.stopping import StopSignals
 from train.team import Team, check_settings
 
 SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--network", "small"]
@@ -119,6 +123,42 @@ def test_ctrl_c_ends_both_after_the_same_step_and_the_run_goes_on(store, tmp_pat
     (run / "settings.json").write_text(json.dumps(settings))
     result = CliRunner().invoke(cli, ["run", "--resume", "--run", str(run)])  # by one process
     assert result.exit_code == 0, result.output
+
+
+def test_a_team_whose_parent_is_gone_is_to_stop(monkeypatch):
+    alone, in_team = StopSignals(), StopSignals(in_team=True)
+    assert in_team.received is None
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert in_team.received == signal.SIGTERM
+    assert alone.received is None  # a shell may well end before what it has started
+
+
+@pytest.mark.slow
+def test_processes_whose_torchrun_is_killed_save_and_end(store, tmp_path):
+    run, script, pids = tmp_path / "run", tmp_path / "noted.py", tmp_path / "pids"
+    pids.mkdir()
+    script.write_text(
+        "import os, sys\nfrom pathlib import Path\n"
+        "Path(sys.argv.pop(1), str(os.getpid())).touch()\nfrom train.cli import main\nmain()\n"
+    )
+    arguments = ["--store", str(store), *SMALL, "--epochs", "10000", "--patience", "0", "--run", str(run)]
+    process = subprocess.Popen(
+        [*TEAM, "--", str(script), str(pids), "run", *arguments],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    try:
+        while not (run / "history.csv").exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.kill()
+        told = process.communicate(timeout=120)[1]  # until both have closed it
+    finally:
+        for file in pids.iterdir():
+            with suppress(ProcessLookupError):
+                os.kill(int(file.name), signal.SIGKILL)
+    assert told.count(f"go on with `train run --resume --run {run}`") == 1, told
+    with hold_folder(run):
+        assert torch.load(run / "state.pt", weights_only=True)["position"]["ended"] == ""
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Ending a run cleanly on Ctrl-C: finish the step, save, say how to go on."""
 
+import os
 import signal
 import threading
 from pathlib import Path
@@ -21,18 +22,27 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 
 
 class StopSignals:
-    """While entered, the first Ctrl-C (or SIGTERM) only sets `received`; a second one stops at once.
+    """While entered, the first Ctrl-C (or SIGTERM) only is noted as `received`; a second one stops at once.
 
-    With `repeated`, further ones change nothing: torchrun passes on what the terminal has sent to all, and ends
-    processes that take too long.
+    With `in_team`, further ones change nothing: torchrun passes on what the terminal has sent to all, and ends
+    processes that take too long. And when torchrun itself is gone, killed without a word to its processes, that
+    counts as a SIGTERM: nobody could stop them any more.
 
     Outside the main thread, where Python takes no handlers, signals are left as they are.
     """
 
-    def __init__(self, repeated: bool = False) -> None:
-        self._repeated = repeated
-        self.received: int | None = None
+    def __init__(self, in_team: bool = False) -> None:
+        self._in_team = in_team
+        self._parent = os.getppid()
+        self._noted: int | None = None
         self._before: dict[int, object] = {}
+
+    @property
+    def received(self) -> int | None:
+        """The signal that asks to stop; None while nothing does."""
+        if self._noted is None and self._in_team and os.getppid() != self._parent:
+            self._noted = signal.SIGTERM
+        return self._noted
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
@@ -45,7 +55,7 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self.received is None:
-            self.received = number
-        elif not self._repeated:
+        if self._noted is None:
+            self._noted = number
+        elif not self._in_team:
             raise KeyboardInterrupt
