@@ -17,13 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from make_store import make_store
 from safetensors.torch import load_file
+from torch import distributed, nn
 
 from data_cards.errors import UsageError
 from train.cli import cli
 from train.run_folder import hold_folder, open_run
 from train.settings import TrainSettings
 from train.stopping import StopSignals
-from train.team import Team, check_settings
+from train.team import Team, check_settings, see_whole_batch
 
 SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--network", "small"]
 TEAM = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -58,6 +59,29 @@ def test_settings_that_a_team_cannot_have():
         check_settings(TrainSettings(batch_size=7), Team(0, 4))
     with pytest.raises(UsageError, match="on bad sample skip: one process only"):
         check_settings(TrainSettings(on_bad_sample="skip"), Team(0, 2))
+
+
+@pytest.fixture
+def process_group():
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_batch_normalisation_of_a_team_is_pytorchs_own(process_group, dtype, atol):
+    values = (torch.randn(6, 3, 20, 20) * 5 + 40).to(dtype)
+    weights, results = torch.randn(values.shape), []
+    for network in (nn.Sequential(nn.BatchNorm2d(3)), nn.Sequential(nn.BatchNorm2d(3))):
+        if results:
+            see_whole_batch(network, Team(), torch.device("cpu"))
+        given = values.clone().requires_grad_()
+        made = network(given)
+        (made * weights).sum().backward()
+        results.append((made, given.grad, *network.buffers(), *(one.grad for one in network.parameters())))
+    for own, wanted in zip(results[1], results[0], strict=True):
+        assert own.dtype == wanted.dtype
+        torch.testing.assert_close(own, wanted, rtol=atol, atol=atol)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +126,16 @@ def test_two_processes_train_as_one(store, tmp_path):
         assert row["val_loss"] == pytest.approx(other["val_loss"], rel=1e-3)
         assert row["train_accuracy"] == other["train_accuracy"]
     assert json.loads((tmp_path / "two" / "settings.json").read_text())["processes"] == 2
+
+
+@pytest.mark.slow
+def test_two_processes_in_bf16(store, tmp_path):
+    arguments = ["run", "--store", str(store), *SMALL, "--precision", "bf16", "--epochs", "2"]
+    for name, command in (("one", [sys.executable, "-m"]), ("two", [*TEAM, "-m", "--"])):
+        done = call(*command, "train", *arguments, "--run", str(tmp_path / name))
+        assert done.returncode == 0, done.stderr
+    for row, other in zip(*(open_run(tmp_path / name).history for name in ("one", "two")), strict=True):
+        assert row["train_loss"] == pytest.approx(other["train_loss"], rel=0.02)
 
 
 @pytest.mark.slow

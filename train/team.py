@@ -88,7 +88,7 @@ class Team:
         if self.size == 1:
             return network
         device = next(network.parameters()).device
-        _see_whole_batch(network, self, device)
+        see_whole_batch(network, self, device)
         return nn.parallel.DistributedDataParallel(
             network, device_ids=[device.index] if device.type == "cuda" else None
         )
@@ -193,21 +193,25 @@ class _Sum(torch.autograd.Function):
 
 
 class _BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation with the statistics of all processes' samples; PyTorch's own is for GPUs only."""
+    """Batch normalisation with the statistics of all processes' samples; PyTorch's own is for GPUs only.
+
+    As there, what comes in bf16 is normalised in float32 and goes out in bf16.
+    """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return super().forward(x)
-        count = _Sum.apply(x.new_tensor([x.numel() / x.shape[1]]))
-        mean = _Sum.apply(x.sum(dim=(0, 2, 3))) / count
-        centred = x - mean[:, None, None]
+        values = x.float()
+        count = _Sum.apply(values.new_tensor([x.numel() / x.shape[1]]))
+        mean = _Sum.apply(values.sum(dim=(0, 2, 3))) / count
+        centred = values - mean[:, None, None]
         variance = _Sum.apply(centred.square().sum(dim=(0, 2, 3))) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return centred * scale[:, None, None] + self.bias[:, None, None]
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 
 def set_batch(network: nn.Module, count: int) -> None:
@@ -217,7 +221,7 @@ def set_batch(network: nn.Module, count: int) -> None:
             module.count = count
 
 
-def _see_whole_batch(network: nn.Module, team: Team, device: torch.device) -> None:
+def see_whole_batch(network: nn.Module, team: Team, device: torch.device) -> None:
     for name, child in network.named_children():
         if isinstance(child, nn.BatchNorm2d):
             kind = nn.SyncBatchNorm if device.type == "cuda" else _BatchNorm
@@ -228,4 +232,4 @@ def _see_whole_batch(network: nn.Module, team: Team, device: torch.device) -> No
         elif isinstance(child, nn.Dropout):
             setattr(network, name, _Dropout(child.p, team))
         else:
-            _see_whole_batch(child, team, device)
+            see_whole_batch(child, team, device)
