@@ -6,12 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 from make_store import make_store
+from torch import nn
 
 from data_cards.errors import UserError
+from pipeline.settings import FeatureSettings
 from pipeline.store import open_store
 from train.cli import cli
+from train.detector import Detector
+from train.export import write_onnx
 from train.history import tell_end
 from train.listing import list_runs
 from train.loop import train
@@ -161,11 +166,39 @@ def test_without_the_libraries(runs, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
-def test_a_network_that_differs_is_not_written(runs, tmp_path, monkeypatch):
+class Fickle(nn.Module):
+    """Sure of what lies far from the mean picture; once exported, its log-odds are others."""
+
+    def __init__(self, spoil):
+        super().__init__()
+        self.spoil = spoil
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        odds = 100 * x.mean(dim=(1, 2, 3))
+        if torch.compiler.is_exporting():
+            odds = self.spoil(odds)
+        return torch.stack([torch.zeros_like(odds), odds], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "refused"),
+    [
+        pytest.param(lambda odds: odds, False, id="the same"),
+        pytest.param(lambda odds: odds + 0.01, True, id="a little off, which no sure probability shows"),
+        pytest.param(lambda odds: odds + (50 - odds).sqrt() * 0, True, id="no number, for some samples"),
+    ],
+)
+def test_a_network_that_differs_is_not_written(tmp_path, spoil, refused):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setattr("train.export.TOLERANCE", -1.0)
-    result = call("export", "--run", str(runs / "first"), "--onnx", str(tmp_path / "x.onnx"))
-    assert result.exit_code == 1
-    assert "from PyTorch's; not written" in result.stderr
-    assert list(tmp_path.iterdir()) == []
+    features = FeatureSettings(size=16)
+    detector = Detector(np.full((9, 16, 16), 90.0), np.full((9, 16, 16), 10.0), "linear")
+    detector.network = Fickle(spoil)
+    file = tmp_path / "network.onnx"
+    file.write_text("of another run")
+    if not refused:
+        assert write_onnx(detector, features, file) < 1e-6
+        return
+    with pytest.raises(UserError, match=r"network.onnx: onnxruntime's probabilities differ by .*; not written"):
+        write_onnx(detector, features, file)
+    assert [path.name for path in tmp_path.iterdir()] == ["network.onnx"]
+    assert file.read_text() == "of another run"

@@ -19,16 +19,18 @@ from torch import nn
 
 from data_cards.errors import UsageError, UserError
 from pipeline.features import name_planes
+from pipeline.settings import FeatureSettings
 from pipeline.store import CLASS_NAMES
 from train.checkpoint import BEST
 from train.detector import Detector
 from train.files import whole_file
 from train.predict import predict_logits
-from train.run_folder import Run, load_detector, open_run
+from train.run_folder import load_detector, open_run
 
 TOLERANCE = 1e-4  # of a probability, between onnxruntime and PyTorch
 _LIBRARIES = ("onnx", "onnxruntime", "onnxscript")
 _MOST_BYTES = 2 * 10**9
+_DEVIATIONS = (0, 0.25, 0.5, 1)  # from the mean picture, of the samples that are drawn near it
 _FAKE = CLASS_NAMES.index("fake")
 
 
@@ -78,31 +80,53 @@ def export_onnx(run: str | Path, file: str | Path, which: str = BEST) -> Exporte
     detector = load_detector(run, "cpu", which)
     if sum(value.nbytes for value in detector.state_dict().values()) > _MOST_BYTES:
         raise UserError(f"{run.path}: too large for ONNX, whose files hold 2 GB: train on smaller planes")
-    samples = _draw_samples(run)
-    with whole_file(file) as temporary:
-        _write(_Judge(detector).eval(), samples, _describe(run, detector), temporary)
-        difference = _compare(detector, samples, temporary)
-        if not difference <= TOLERANCE:
-            raise UserError(
-                f"{file}: onnxruntime's probabilities differ by {difference:.2g} from PyTorch's; not written"
-            )
+    difference = write_onnx(detector, run.build_settings.features, file, store_fingerprint=run.store_fingerprint)
     return Exported(file, file.stat().st_size, difference)
 
 
-def _draw_samples(run: Run) -> np.ndarray:
-    """Levels to try the network on: any picture's planes have the same shape, type and range."""
-    features = run.build_settings.features
+def write_onnx(detector: Detector, features: FeatureSettings, file: Path, **properties: str) -> float:
+    """Write a detector as ONNX, with these properties and its own, once onnxruntime agrees with PyTorch.
+
+    Returns
+    -------
+    largest difference of their probabilities
+
+    Raises
+    ------
+    UserError : they differ by more than `TOLERANCE`; then nothing is written
+    """
+    samples = _draw_samples(detector, features)
+    with whole_file(file) as temporary:
+        _write(_Judge(detector).eval(), samples, {**_describe(detector, features), **properties}, temporary)
+        difference = _compare(detector, samples, temporary)
+        if not difference <= TOLERANCE:  # refuses NaN too
+            raise UserError(
+                f"{file}: onnxruntime's probabilities differ by {difference:.2g} from PyTorch's; not written"
+            )
+    return difference
+
+
+def _draw_samples(detector: Detector, features: FeatureSettings) -> np.ndarray:
+    """Levels to try the network on: noise, and pictures that lie ever nearer to the mean one.
+
+    Of noise alone a network may be so sure that its probabilities are 0 and 1 however its logits come out; the mean
+    picture is one that it cannot tell.
+    """
     rng = np.random.default_rng(0)
-    return rng.integers(0, 256, (3, features.planes, features.side, features.side)).astype(features.dtype)
+    shape = (features.planes, features.side, features.side)
+    samples = rng.uniform(0, 255, (2 + len(_DEVIATIONS), *shape))
+    mean, std = (values.cpu().numpy() for values in (detector.normalise.mean, detector.normalise.std))
+    for sample, deviations in zip(samples, _DEVIATIONS, strict=False):
+        sample[detector.planes] = mean + deviations * std * rng.standard_normal(mean.shape)
+    return samples.clip(0, 255).round().astype(features.dtype)
 
 
-def _describe(run: Run, detector: Detector) -> dict[str, str]:
+def _describe(detector: Detector, features: FeatureSettings) -> dict[str, str]:
     return {
-        "input": "levels as a feature store holds them, planes " + ", ".join(name_planes(run.build_settings.features)),
+        "input": "levels as a feature store holds them, planes " + ", ".join(name_planes(features)),
         "output": 'calibrated probability of "fake"',
         "calibration": json.dumps(asdict(detector.calibration)),
-        "features": json.dumps(asdict(run.build_settings.features)),
-        "store_fingerprint": run.store_fingerprint,
+        "features": json.dumps(asdict(features)),
     }
 
 
@@ -132,7 +156,7 @@ def _compare(detector: Detector, samples: np.ndarray, file: Path) -> float:
     for part in (samples[:1], samples):
         found = session.run(["probability_fake"], {"levels": part})[0]
         differences.append(np.abs(found - detector.calibration.probability(predict_logits(detector, part))).max())
-    return float(max(differences))
+    return float(np.max(differences))  # NaN, if there is one
 
 
 @contextmanager
