@@ -23,6 +23,7 @@ from train.loop import train
 from train.predict import compute_logits
 from train.run_folder import load_detector, open_run
 from train.settings import TrainSettings
+from train.summary import read_summary
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +67,7 @@ def test_list_as_json(runs):
     assert [Path(one["run"]).name for one in listed] == ["first", "second"]
     history = open_run(runs / "second").history
     best = min(history, key=lambda row: row["val_loss"])
+    summary = read_summary(runs / "second")
     assert listed[1] | {"created": ""} == {
         "run": str(runs / "second"),
         "state": "finished",
@@ -78,11 +80,16 @@ def test_list_as_json(runs):
         "val_loss": best["val_loss"],
         "val_accuracy": best["val_accuracy"],
         "test_auroc": None,
+        "ended": "all 2 epochs done",
+        "seconds": summary.seconds,
+        "samples_per_second": summary.samples_per_second,
+        "device_name": summary.device_name,
+        "precision": "float32",
     }
 
 
 def test_states_and_reports(runs, tmp_path):
-    for name in ("whole", "cut", "old", "begun", "lost"):
+    for name in ("whole", "cut", "old", "begun", "lost", "bad"):
         shutil.copytree(runs / "first", tmp_path / name)
     (tmp_path / "no run").mkdir()
     created = open_run(runs / "first").created
@@ -99,11 +106,18 @@ def test_states_and_reports(runs, tmp_path):
     history = (tmp_path / "cut" / "history.csv").read_text().splitlines()
     (tmp_path / "cut" / "history.csv").write_text("\n".join(history[:2]) + "\n")
     (tmp_path / "begun" / "history.csv").unlink()
+    for name in ("cut", "begun"):  # killed
+        (tmp_path / name / "summary.json").unlink()
+    summary = json.loads((tmp_path / "bad" / "summary.json").read_text())
+    (tmp_path / "bad" / "summary.json").write_text(
+        json.dumps({**summary, "state": "failed", "ended": "the loss became nan"})
+    )
     (tmp_path / "lost" / "best.safetensors").unlink()
     found = {one.run.name: one for one in list_runs(tmp_path)}
     states = {name: one.state for name, one in found.items()}
     assert states == {
-        "whole": "finished", "cut": "unfinished", "old": "unusable", "begun": "unfinished", "lost": "unusable"
+        "whole": "finished", "cut": "unfinished", "old": "unusable", "begun": "unfinished", "lost": "unusable",
+        "bad": "failed",
     }  # fmt: skip
     assert found["whole"].test_auroc == (0.75, 0.5, 1.0)
     assert found["cut"].test_auroc is None
@@ -112,6 +126,7 @@ def test_states_and_reports(runs, tmp_path):
     assert "0.750 (0.500 to 1.000)" in result.stdout
     assert "old: its settings or history are damaged" in result.stderr
     assert "best.safetensors: no such file" in result.stderr
+    assert "bad: failed: the loss became nan" in result.stderr
 
 
 def test_nothing_to_list(tmp_path):

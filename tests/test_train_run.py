@@ -52,7 +52,8 @@ def test_it_learns(run):
 
 def test_the_folder_holds_everything(run):
     assert {path.name for path in run.path.iterdir()} - {"events"} == {
-        "best.json", "best.safetensors", "curves.png", "history.csv", "last.safetensors", "settings.json", "state.pt"
+        "best.json", "best.safetensors", "curves.png", "history.csv", "last.safetensors", "settings.json", "state.pt",
+        "summary.json",
     }  # fmt: skip
     assert (run.path / "curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
@@ -168,7 +169,7 @@ def test_early_stopping_keeps_the_best(tmp_path):
 def test_bf16_trains(store, tmp_path):
     settings = {**SMALL, "precision": "bf16"}
     summary = train(TrainSettings(store=str(store), run=str(tmp_path / "run"), epochs=1, **settings))
-    assert summary.precision == "bfloat16"
+    assert summary.precision == "bf16"
     weights = load_file(tmp_path / "run" / "last.safetensors")
     assert weights["network.conv1.weight"].dtype == torch.float32
 

@@ -1,6 +1,6 @@
 """The `train` command: parses and prints; the work is done by `train.loop`."""
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 from shlex import quote
 
 import click
@@ -132,13 +132,12 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
     if not is_leading():
         return
     if as_json:
-        payback = summary.payback and {**asdict(summary.payback), "epochs": summary.payback.epochs}
-        calibration = asdict(summary.calibration)
-        print_json({**vars(summary), "run": str(summary.run), "calibration": calibration, "payback": payback})
+        print_json(summary.as_json())
         return
     rows = [
         *([["samples skipped", summary.skipped]] if summary.skipped else []),
         ["epochs", f"{summary.epochs} ({summary.ended})"],
+        ["speed", f"{summary.samples_per_second:,.0f} samples a second, {summary.device_name} in {summary.precision}"],
         ["waited for data", f"{summary.waited:.1%} of the time"],
         *([["store paid for itself", summary.payback.describe()]] if summary.payback else []),
         ["kept epoch", summary.best_epoch],

@@ -1,7 +1,9 @@
 """Which device, which precision and which algorithms a run uses."""
 
+import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 
@@ -41,6 +43,21 @@ def pick_precision(name: str, device: torch.device, network: str) -> torch.dtype
     if name == "auto":
         name = "bf16" if _is_good_at_bf16(device) and network not in SINGLE_LAYER else "float32"
     return {"bf16": torch.bfloat16, "float32": torch.float32}[name]
+
+
+def name_precision(precision: torch.dtype) -> str:
+    """The name by which a setting asks for it: "bf16" or "float32"."""
+    return "bf16" if precision == torch.bfloat16 else "float32"
+
+
+def name_device(device: torch.device) -> str:
+    """The model of a device, such as "NVIDIA H100 80GB HBM3"; of a CPU as far as the system tells."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with suppress(OSError, StopIteration):  # Linux
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()
 
 
 def _is_good_at_bf16(device: torch.device) -> bool:

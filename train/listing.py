@@ -6,8 +6,9 @@ from pathlib import Path
 
 from data_cards.errors import UserError
 from train.checkpoint import BEST, weights_file
-from train.history import choose_epoch, tell_end
+from train.history import choose_epoch
 from train.run_folder import RUNS, SETTINGS, read_run
+from train.summary import FAILED, read_summary
 
 REPORT = "report.json"  # of `eval report`
 
@@ -19,14 +20,17 @@ class Listed:
     Attributes
     ----------
     run : its folder
-    state : "finished", "unfinished" (still training, or stopped), or "unusable"
-    problem : why it is unusable
+    state : as in its summary: "finished", "stopped early", "interrupted" or "failed"; without one "unfinished" (still
+        training, or killed); or "unusable"
+    problem : why it is unusable or failed
     created : ISO 8601 in UTC
     network : its name
     side : of the planes, in bins
     epochs : finished
     best_epoch : whose weights are kept: that of the lowest validation loss, unless the settings keep the last
     val_loss, val_accuracy : of that epoch, in nats and 0 to 1
+    ended : why, in words
+    seconds, samples_per_second, device_name, precision : as in its summary
     test_auroc : value, low and high end of its interval, where `eval report` has been there with the test pictures
     """
 
@@ -41,6 +45,11 @@ class Listed:
     val_loss: float | None = None
     val_accuracy: float | None = None
     test_auroc: tuple[float, float, float] | None = None
+    ended: str | None = None
+    seconds: float | None = None
+    samples_per_second: float | None = None
+    device_name: str | None = None
+    precision: str | None = None
 
     def as_json(self) -> dict:
         """Plain values."""
@@ -74,8 +83,20 @@ def _look_at(path: Path) -> Listed:
         "side": run.build_settings.features.side,
         "epochs": len(run.history),
     }
+    summary = read_summary(path)
+    state = summary.state if summary is not None else "unfinished"
+    if summary is not None:
+        known |= {
+            "ended": summary.ended,
+            "seconds": summary.seconds,
+            "samples_per_second": summary.samples_per_second,
+            "device_name": summary.device_name,
+            "precision": summary.precision,
+        }
+    if state == FAILED:
+        known["problem"] = f"{path}: {state}: {summary.ended}"
     if not run.history:
-        return Listed(path, "unfinished", **known)
+        return Listed(path, state, **known)
     best = choose_epoch(run.history, run.settings.keep)
     known |= {
         "best_epoch": best["epoch"],
@@ -84,9 +105,9 @@ def _look_at(path: Path) -> Listed:
         "test_auroc": _read_auroc(path, run.created),
     }
     if not weights_file(path, BEST).is_file():
-        return Listed(path, "unusable", f"{weights_file(path, BEST)}: no such file; train it again", **known)
-    ended = tell_end(len(run.history), best["epoch"], run.settings)
-    return Listed(path, "finished" if ended else "unfinished", **known)
+        known["problem"] = f"{weights_file(path, BEST)}: no such file; train it again"
+        return Listed(path, "unusable", **known)
+    return Listed(path, state, **known)
 
 
 def _read_auroc(path: Path, created: str) -> tuple[float, float, float] | None:

@@ -7,7 +7,7 @@ on the CPU a run that was stopped and resumed ends with the very weights of one 
 import errno
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
@@ -19,15 +19,11 @@ from data_cards.errors import UsageError, UserError
 from pipeline.joined import LEFT_OUT, open_stores
 from train.augment import Augmenter
 from train.average import copy_for_average
-from train.best import read_best
-from train.calibrate import Calibration
 from train.detector import build_detector
-from train.device import choose_algorithms, pick_device, pick_precision
+from train.device import choose_algorithms, name_precision, pick_device, pick_precision
 from train.epoch import run_epoch
 from train.events import can_write_events
-from train.history import share_waited
 from train.optimise import make_optimiser
-from train.payback import Payback, measure_payback
 from train.predict import open_reader
 from train.rows import choose_rows
 from train.run_folder import STATE, Run, begin_run, hold_folder, make_folder, read_run
@@ -35,8 +31,8 @@ from train.settings import TrainSettings
 from train.sources import number_sources
 from train.state import Position, load_state
 from train.statistics import measure_training_rows
-from train.steps import draw_batches
 from train.stopping import Stopped, StopSignals
+from train.summary import Summary, forget_summary, recording_end, sum_up
 from train.team import Team, check_settings, join_team, tell_of_lost_process
 from train.training import Training
 from train.trouble import tell_of_memory
@@ -44,39 +40,6 @@ from train.watch import StoreWatch
 from train.weights import load_imagenet_weights
 
 _CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-
-
-@dataclass(frozen=True)
-class Summary:
-    """How a run ended.
-
-    Attributes
-    ----------
-    run : its folder
-    epochs : finished
-    best_epoch : whose weights are kept: with the lowest validation loss, unless the settings keep the last
-    val_loss, val_accuracy : of the best epoch, in nats and 0 to 1
-    calibration : how its logits are read
-    skipped : samples that could not be read and were left out
-    ended : why the run ended
-    waited : share of the time in which steps waited for data, 0 to 1
-    payback : what the store saves against features made in the loop; None where its pictures cannot be found
-    device, processes, precision : that it was trained with last
-    """
-
-    run: Path
-    epochs: int
-    best_epoch: int
-    val_loss: float
-    val_accuracy: float
-    calibration: Calibration
-    skipped: int
-    ended: str
-    waited: float
-    payback: Payback | None
-    device: str
-    processes: int
-    precision: str
 
 
 def train(settings: TrainSettings) -> Summary:
@@ -198,17 +161,20 @@ def _load_first_weights(training: Training) -> None:
 
 
 def _run(training: Training) -> Summary:
-    position = training.position
+    position, team = training.position, training.team
     _announce(training)
-    with choose_algorithms(training.device):
+    with choose_algorithms(training.device), recording_end(training):
         try:
+            if not position.ended:
+                team.lead(lambda: forget_summary(training.folder))
             with (
                 training.reader,
                 tell_of_memory(training.folder, training.settings, training.device, training.precision),
-                tell_of_lost_process(training.team),
+                tell_of_lost_process(team),
             ):
                 while not position.ended:
                     run_epoch(training)
+            return team.lead(lambda: sum_up(training))
         except KeyboardInterrupt as error:  # the second Ctrl-C
             raise Stopped(training.folder, "at once; the last saved state counts") from error
         except OSError as error:
@@ -218,36 +184,11 @@ def _run(training: Training) -> Summary:
                 f"{training.folder}: cannot be written ({error.strerror.lower()}); mend that, "
                 f"then go on with `train run --resume --run {quote(str(training.folder))}`"
             ) from error
-    best = training.team.lead(lambda: read_best(training.folder))
-    return Summary(
-        run=training.folder,
-        epochs=len(position.history),
-        best_epoch=best.epoch,
-        val_loss=best.val_loss,
-        val_accuracy=best.val_accuracy,
-        calibration=best.calibration,
-        skipped=len(position.skipped),
-        ended=position.ended,
-        waited=share_waited(position.history),
-        payback=_measure_payback(training),
-        device=training.device.type,
-        processes=training.team.size,
-        precision=str(training.precision).removeprefix("torch."),
-    )
-
-
-def _measure_payback(training: Training) -> Payback | None:
-    if not training.team.leads:
-        return None
-    samples = sum(map(len, draw_batches(training))) + len(training.rows.val)
-    seconds = float(np.mean([row["seconds"] for row in training.position.history]))
-    return measure_payback(training.store, samples, training.device.type, seconds)
 
 
 def _announce(training: Training) -> None:
     settings, rows = training.settings, training.rows
     pictures = len(np.unique(rows.train_pictures))
-    precision = "bf16" if training.precision == torch.bfloat16 else "float32"
     position = training.position
     if position.ended:
         click.echo(f"{training.folder}: finished already ({position.ended})", err=True)
@@ -255,8 +196,8 @@ def _announce(training: Training) -> None:
     processes = f" ({training.team.size} processes)" if training.team.size > 1 else ""
     onwards = "" if position.epoch == 1 and not position.batch else f"; goes on in epoch {position.epoch}"
     click.echo(
-        f"{training.folder}: {settings.network} on {training.device.type}{processes} in {precision}; "
-        f"{pictures:,} training pictures ({len(rows.train):,} samples), "
+        f"{training.folder}: {settings.network} on {training.device.type}{processes} "
+        f"in {name_precision(training.precision)}; {pictures:,} training pictures ({len(rows.train):,} samples), "
         f"{len(rows.val):,} validation samples{onwards}",
         err=True,
     )

@@ -2,8 +2,8 @@
 
 `settings.json` (written first, with versions, git commit and the stores' fingerprints), `data_card.json`
 (the store's; of further ones `data_card_2.json` and so on), `history.csv`, `events` (`train.events`),
-`curves.png`, `best.json` (`train.best`), `last.safetensors`, `best.safetensors` and `state.pt`, each of
-them whole or not there (`train.files`).
+`curves.png`, `best.json` (`train.best`), `last.safetensors`, `best.safetensors`, `state.pt` and, at the end,
+`summary.json` (`train.summary`), each of them whole or not there (`train.files`).
 A run counts as usable once it has `best.safetensors`, after its first epoch.
 """
 

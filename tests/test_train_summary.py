@@ -1,0 +1,98 @@
+"""How a run ended is told by its folder: at its end, after a stop, and after an error."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+from make_store import make_store
+
+from data_cards.errors import UserError
+from train import steps
+from train.device import name_device
+from train.loop import resume, train
+from train.run_folder import open_run
+from train.settings import TrainSettings
+from train.stopping import Stopped
+from train.summary import SUMMARY, read_summary
+
+SMALL = {"epochs": 3, "batch_size": 8, "device": "cpu", "network": "radial"}
+
+
+@pytest.fixture
+def settings(tmp_path) -> TrainSettings:
+    return TrainSettings(store=str(make_store(tmp_path / "features.zarr")), run=str(tmp_path / "run"), **SMALL)
+
+
+def test_a_finished_run(settings, tmp_path):
+    summary = train(settings)
+    assert read_summary(tmp_path / "run") == summary
+    record, history = json.loads((tmp_path / "run" / SUMMARY).read_text()), open_run(tmp_path / "run").history
+    wanted = {
+        "run": settings.run, "state": "finished", "ended": "all 3 epochs done", "epochs": 3, "best_epoch": 3,
+        "val_loss": history[2]["val_loss"], "device": "cpu", "precision": "float32", "processes": 1, "skipped": 0,
+    }  # fmt: skip
+    assert {name: record[name] for name in wanted} == wanted
+    assert record["device_name"] == name_device(torch.device("cpu"))
+    assert record["seconds"] == pytest.approx(sum(row["seconds"] for row in history), abs=2e-3)
+    assert record["samples_per_second"] == pytest.approx(3 * (24 + 12) / record["seconds"], rel=0.1)
+    assert record["calibration"] == json.loads((tmp_path / "run" / "best.json").read_text())["calibration"]
+
+
+def test_a_run_that_stopped_early(tmp_path):
+    store = make_store(tmp_path / "noise.zarr", signal=0)
+    summary = train(
+        TrainSettings(store=str(store), run=str(tmp_path / "run"), **{**SMALL, "epochs": 60}, keep="best", patience=1)
+    )
+    assert (summary.state, summary.ended) == ("stopped early", "validation loss no better for 1 epochs")
+    assert read_summary(tmp_path / "run") == summary
+
+
+def test_an_interrupted_run_goes_on(settings, tmp_path, monkeypatch):
+    take_step = steps.take_step
+
+    def interrupt(training, levels, rows, step):
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return take_step(training, levels, rows, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "take_step", interrupt)
+        with pytest.raises(Stopped):
+            train(settings)
+    summary = read_summary(tmp_path / "run")
+    assert (summary.state, summary.epochs, summary.best_epoch, summary.calibration) == ("interrupted", 1, 1, None)
+    assert summary.ended.startswith("stopped in epoch 2, after 2 of 3 steps; go on with")
+
+    def look(*arguments):
+        assert not (tmp_path / "run" / SUMMARY).exists()  # killed here, it would still tell of the stop
+        return take_step(*arguments)
+
+    monkeypatch.setattr(steps, "take_step", look)
+    assert resume(settings.run).state == "finished"
+    assert read_summary(tmp_path / "run").state == "finished"
+
+
+def test_a_run_that_failed(settings, tmp_path):
+    with pytest.raises(UserError) as caught:
+        train(replace(settings, lr=1e30))
+    summary = read_summary(tmp_path / "run")
+    assert summary.state == "failed"
+    assert str(caught.value) == f"{settings.run}: {summary.ended}"
+    assert summary.ended.startswith("the loss became ")
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"state": "finished"}'])
+def test_a_damaged_summary_is_none(tmp_path, content):
+    assert read_summary(tmp_path) is None
+    (tmp_path / SUMMARY).write_text(content)
+    assert read_summary(tmp_path) is None
+
+
+def test_a_summary_that_a_kill_prevented_is_made_up_for(settings, tmp_path):
+    summary = train(settings)
+    (tmp_path / "run" / SUMMARY).unlink()
+    assert replace(resume(settings.run), payback=summary.payback) == summary
+    assert (tmp_path / "run" / SUMMARY).exists()
