@@ -8,25 +8,23 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-import zarr
-
 from data_cards.audit import FAILED, WARNING, Audit, audit_pictures, describe_briefly
 from data_cards.console import note, progress, warn
-from data_cards.errors import UsageError, UserError
+from data_cards.errors import StoreError, UsageError, UserError
 from data_cards.leaks import find_leaks
 from data_cards.pictures import Picture, PictureTable
 from data_cards.scan import scan_sources
-from pipeline.card import keep_card, make_build_card, read_card_before, write_card
+from pipeline.card import keep_card
 from pipeline.estimate import Estimate, estimate_build, refuse_if_too_large
 from pipeline.executor import ATTEMPTS, LEAST_MEMORY, check_workers, count_cores, run_tasks
 from pipeline.features import name_planes
 from pipeline.lock import lock_folder
 from pipeline.plan import Plan, plan_build
-from pipeline.provenance import PLANNED, pack_pictures, write_provenance
+from pipeline.provenance import PLANNED, pack_pictures
 from pipeline.sample import is_simulated
 from pipeline.settings import BuildSettings
 from pipeline.shard import ShardTask, make_shard, make_task
+from pipeline.signing import find_damage, sign
 from pipeline.standing import (
     check_place,
     locate,
@@ -36,9 +34,9 @@ from pipeline.standing import (
     refuse_if_changed,
     refuse_other_settings,
 )
-from pipeline.statistics import measure_statistics
 from pipeline.storage import TEMPORARY, Storage
 from pipeline.store import CLASS_NAMES, partial_name
+from pipeline.tables import write_tables
 from pipeline.variants import check_recipe
 from pipeline.versions import program_version
 from pipeline.writer import (
@@ -47,18 +45,14 @@ from pipeline.writer import (
     clean_up,
     create_arrays,
     drop_damaged_records,
+    list_shards,
     make_record_folder,
+    read_checksums,
     read_records,
     rename,
     set_attributes,
-    shard_file,
-    write_checksums,
-    write_columns,
     write_record,
-    write_statistics,
 )
-
-_COLUMN_BLOCK = 16_384  # pictures whose columns are made at a time
 
 
 @dataclass(frozen=True)
@@ -165,7 +159,10 @@ def _check_workforce(workers: int | None, scheduler: str | None, max_memory: int
 
 
 def _is_current(storage: Storage, plan: Plan) -> bool:
-    """Whether a store is complete under its own name and holds just what is planned."""
+    """Whether a store is complete under its own name and holds just what is planned.
+
+    Bits flipped in shards are for `pipeline verify` to find; all else is small.
+    """
     attributes = read_attributes(storage)
     wanted = make_attributes(plan)
     return (
@@ -173,6 +170,8 @@ def _is_current(storage: Storage, plan: Plan) -> bool:
         and all(attributes.get(name) == wanted[name] for name in wanted)
         and not storage.exists(RECORDS)
         and not storage.url.endswith(TEMPORARY)
+        and not find_damage(storage, attributes)
+        and len(list_shards(storage)) == plan.shards
     )
 
 
@@ -193,24 +192,27 @@ def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -
 
 def _restore_records(storage: Storage, old: Plan, new: Plan) -> None:
     """Note those shards of a complete store as done that the new plan has too."""
-    array = zarr.open_array(f"{storage.url}/checksums", mode="r")
-    if array.nchunks_initialized < array.nchunks:  # Zarr would read zeros for those that are gone
-        return
-    checksums = array[:]
-    for shard in range(min(old.shards, new.shards)):
-        key = old.shard_key(shard)
-        if key == new.shard_key(shard) and storage.exists(shard_file(shard)):
-            write_record(storage, ShardRecord(shard, key, checksums[shard].tobytes().hex()))
+    checksums = read_checksums(storage)
+    if not checksums:
+        raise StoreError(
+            f"{storage.url}: its checksums are damaged, so no shard is known to be sound; "
+            f"`pipeline verify {storage.url} --repair` makes them again"
+        )
+    for shard in list_shards(storage):
+        if shard < min(old.shards, new.shards, len(checksums)) and (key := old.shard_key(shard)) == new.shard_key(
+            shard
+        ):
+            write_record(storage, ShardRecord(shard, key, checksums[shard]))
 
 
 def _foresee_missing(storage: Storage, plan: Plan, base: PictureTable) -> list[int]:
     """Shards that will have to be made, without touching anything."""
     if read_attributes(storage).get("complete"):
-        old = replace(plan, pictures=base)
+        old, there = replace(plan, pictures=base), list_shards(storage)
         return [
             shard
             for shard in range(plan.shards)
-            if shard >= old.shards or old.shard_key(shard) != plan.shard_key(shard)
+            if shard >= old.shards or shard not in there or old.shard_key(shard) != plan.shard_key(shard)
         ]
     return _list_missing(storage, plan)
 
@@ -257,8 +259,10 @@ def _count_pictures(plan: Plan, shards: list[int]) -> int:
 
 def _complete(plan: Plan, storage: Storage, path: str, audit: Audit) -> None:
     records = read_records(storage)
+    attributes = {**make_attributes(plan), "complete": True}
     try:
-        write_tables(plan, storage, [records[shard].sha256 for shard in range(plan.shards)], audit)
+        checksums = [records[shard].sha256 for shard in range(plan.shards)]
+        write_tables(plan, storage, checksums, attributes["simulated"], audit)
     except Exception as error:  # codecs raise many kinds at a file that was damaged since its record was written
         damaged = drop_damaged_records(storage, records)
         if not damaged:
@@ -267,32 +271,14 @@ def _complete(plan: Plan, storage: Storage, path: str, audit: Audit) -> None:
             f"{path}: {len(damaged)} of {plan.shards} shards are damaged (the first: {damaged[0]}); everything else is "
             "kept. Run the same build again, which makes them anew"
         ) from error
-    set_attributes(storage, {**make_attributes(plan), "complete": True})
+    set_attributes(storage, sign(storage, attributes))
     clean_up(storage, plan.shards)
     if storage.url != path:
         rename(storage.url, path)
 
 
-def write_tables(plan: Plan, storage: Storage, checksums: list[str], audit: Audit | None = None) -> None:
-    """Write all of a store but its features: columns, checksums, statistics, provenance, data card."""
-    count = len(plan.pictures)
-    blocks = (
-        plan.columns(first, min(first + _COLUMN_BLOCK, count))
-        for first in progress(range(0, count, _COLUMN_BLOCK), what="columns", unit="blocks")
-    )
-    write_columns(storage, plan.rows, blocks)
-    write_checksums(storage, checksums)
-    group = zarr.open_group(storage.url, mode="r+")
-    # Of the plan, not of the column: four million texts would be read.
-    is_training = np.fromiter((picture.file.split == "train" for picture in plan.pictures), bool, count)
-    training = np.repeat(is_training, plan.variants).nonzero()[0]
-    write_statistics(storage, *measure_statistics(group["features"], training))
-    write_provenance(group, pack_pictures(plan.pictures))
-    write_card(group, make_build_card(plan, audit, read_card_before(storage, group)))
-
-
 def make_attributes(plan: Plan) -> dict:
-    """Attributes of the store's group, all but `complete`."""
+    """Attributes of the store's group, all but `complete` and the signature."""
     return {
         **plan.identity,
         "program": program_version(),

@@ -41,7 +41,7 @@ KEPT_CARD = f"{RECORDS}/card.json"  # of a store that is being grown
 _MOST_BYTES = 50_000_000
 
 
-def make_build_card(plan: Plan, audit: Audit | None = None, before: dict | None = None) -> dict:
+def make_build_card(plan: Plan, simulated: bool, audit: Audit | None = None, before: dict | None = None) -> dict:
     """The card of a build; `before` is that of the store it adds to, whose folders may be gone."""
     settings = plan.settings
     said = read_sources(plan.pictures)
@@ -63,7 +63,7 @@ def make_build_card(plan: Plan, audit: Audit | None = None, before: dict | None 
         variants={"recipe": settings.variants, "names": names},
         settings=settings.as_json(),
         versions={"program": program_version(), **feature_versions()},
-        simulated=any(is_simulated(root) for root in plan.roots),
+        simulated=simulated,
     )
 
 

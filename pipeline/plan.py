@@ -6,6 +6,7 @@ seeded hash, so that reading shards one after the other already mixes classes an
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -81,16 +82,11 @@ class Plan:
     @cached_property
     def fingerprint(self) -> str:
         """sha256, hexadecimal, over format, settings, versions, and every picture's hash, label and split."""
-        digest = hashlib.sha256(self._identity_bytes)
-        for picture in self.pictures:
-            file = picture.file
-            digest.update(picture.facts.sha256)
-            digest.update(f"{file.label}/{file.split}/{file.source}/{file.image}\n".encode())
-        return digest.hexdigest()
+        return take_fingerprint(self.identity, self.pictures)
 
     @cached_property
     def _identity_bytes(self) -> bytes:
-        return json.dumps(self.identity, sort_keys=True).encode()
+        return _pack_identity(self.identity)
 
     def shard_range(self, shard: int) -> tuple[int, int]:
         """First row of a shard and the row behind its last."""
@@ -154,6 +150,20 @@ class Plan:
         return sum(
             resampling_factor(picture.facts.width, picture.facts.height, features) > 1 for picture in self.pictures
         )
+
+
+def take_fingerprint(identity: dict, pictures: Iterable[Picture]) -> str:
+    """A store's fingerprint, of `Plan.identity` and its pictures."""
+    digest = hashlib.sha256(_pack_identity(identity))
+    for picture in pictures:
+        file = picture.file
+        digest.update(picture.facts.sha256)
+        digest.update(f"{file.label}/{file.split}/{file.source}/{file.image}\n".encode())
+    return digest.hexdigest()
+
+
+def _pack_identity(identity: dict) -> bytes:
+    return json.dumps(identity, sort_keys=True).encode()
 
 
 def plan_build(found: PictureSet, settings: BuildSettings, base: PictureTable | None = None) -> Plan:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import zarr
 
-from data_cards.errors import UserError
+from data_cards.errors import StoreError, UserError
 from data_cards.pictures import PictureTable
 from pipeline.plan import Plan
 from pipeline.provenance import ARRAY, PLANNED, read_provenance, unpack_pictures
@@ -45,6 +45,8 @@ def read_attributes(storage: Storage) -> dict:
         return dict(zarr.open_group(storage.url, mode="r").attrs)
     except FileNotFoundError:
         return {}
+    except Exception as error:  # zarr raises many kinds for metadata that are none
+        raise _explain_damage(storage, "zarr.json", error) from error
 
 
 def read_state(storage: Storage) -> str:
@@ -73,18 +75,20 @@ def refuse_if_changed(storage: Storage, path: str, state: str) -> None:
 
 def read_base(storage: Storage) -> PictureTable:
     """The pictures that a store, or the build under way, already has a place for."""
-    try:
-        return unpack_pictures(storage.read(PLANNED))
-    except FileNotFoundError:
-        pass
-    try:
-        group = zarr.open_group(storage.url, mode="r")
-    except FileNotFoundError:
-        group = {}
-    if ARRAY in group:
-        return read_provenance(group)
+    attributes = read_attributes(storage)
+    for name, read in (
+        (PLANNED, lambda: unpack_pictures(storage.read(PLANNED))),
+        (ARRAY, lambda: read_provenance(zarr.open_group(storage.url, mode="r"))),
+    ):
+        if storage.exists(name) or (name == ARRAY and attributes.get("complete")):
+            if "settings" not in attributes:
+                raise _explain_damage(storage, "zarr.json", "it has no settings")
+            try:
+                return read()
+            except Exception as error:  # whatever a decoder finds
+                raise _explain_damage(storage, name, error) from error
     # A build that was killed at its very start left a group without pictures, under the partial name.
-    begun = storage.url.endswith(TEMPORARY) or (group and group.attrs.get("complete") is False)
+    begun = storage.url.endswith(TEMPORARY) or attributes.get("complete") is False
     if not begun and any(storage.names()):
         raise UserError(f"{storage.url}: is there, but no store that this program built; choose another --out")
     return PictureTable()
@@ -112,3 +116,11 @@ def _flatten(values: dict) -> dict:
     for name, value in values.items():
         flat |= _flatten(value) if isinstance(value, dict) else {name: value}
     return flat
+
+
+def _explain_damage(storage: Storage, name: str, error: object) -> StoreError:
+    why = (str(error).splitlines() or [type(error).__name__])[0]
+    return StoreError(
+        f"{storage.url}: its {name} is damaged ({why}), so nothing can be added to it; put that back from a copy, "
+        "or build under another --out"
+    )

@@ -3,8 +3,8 @@
 One Zarr v3 group. `features` is uint8 or float16 (N, planes, H, W), in levels, one row a sample (a
 picture's variant); beside it one array a column (`COLUMNS`), each of length N, and `statistics/mean` and
 `statistics/std`, float32 (planes, H, W), in levels, of the training rows. Attributes hold the
-format version, the settings, their fingerprint, the class names and `complete`; `checksums` holds
-the sha256 of every shard's file.
+format version, the settings, their fingerprint, the class names, `complete`, and digests of all other files
+(`pipeline.signing`); `checksums` holds the sha256 of every shard's file.
 """
 
 import json
@@ -75,24 +75,29 @@ class FeatureStore:
     def columns(self) -> dict[str, np.ndarray]:
         """Every per-sample column, each of length N; texts as arrays of str objects."""
         return {
-            name: self.group[name][:].astype(object if kind == "string" else kind)
-            for name, (kind, _) in COLUMNS.items()
+            name: self._read(name).astype(object if kind == "string" else kind) for name, (kind, _) in COLUMNS.items()
         }
 
     @cached_property
     def mean(self) -> np.ndarray:
         """float32 (planes, H, W), in levels 0..255: mean of the training rows."""
-        return self.group["statistics/mean"][:]
+        return self._read("statistics/mean")
 
     @cached_property
     def std(self) -> np.ndarray:
         """float32 (planes, H, W), in levels: standard deviation of the training rows; may hold zeros."""
-        return self.group["statistics/std"][:]
+        return self._read("statistics/std")
 
     @cached_property
     def card(self) -> dict | None:
         """The data card of the pictures (`data_cards.card`); None for a store of an older version."""
-        return json.loads(self.group[CARD][:].tobytes()) if CARD in self.group else None
+        return json.loads(self._read(CARD).tobytes()) if CARD in self.group else None
+
+    def _read(self, name: str) -> np.ndarray:
+        try:
+            return self.group[name][:]
+        except Exception as error:  # a damaged array raises whatever its decoder finds
+            raise _explain_damage(self.path, name, error) from error
 
     @property
     def parts(self) -> tuple["FeatureStore", ...]:
@@ -123,8 +128,32 @@ def open_store(path: str | os.PathLike) -> FeatureStore:
     Raises
     ------
     UserError : nothing is there
-    StoreError : something is there that is no store, incomplete, or of another version
+    StoreError : something is there that is no store, incomplete, damaged, or of another version
     """
+    group = open_group(path)
+    storage, attributes = Storage(path), dict(group.attrs)
+    path = storage.url
+    try:
+        store = FeatureStore(
+            path=os.path.abspath(path) if storage.is_local else path,
+            group=group,
+            features=group["features"],
+            settings=BuildSettings.from_json(attributes["settings"]),
+            fingerprint=attributes["fingerprint"],
+            attributes=attributes,
+        )
+        wrong = [name for name, values in store.columns.items() if len(values) != len(store)]
+    except StoreError:
+        raise
+    except Exception as error:
+        raise _explain_damage(path, "features", error) from error
+    if wrong:
+        raise _explain_damage(path, ", ".join(wrong), "length")
+    return store
+
+
+def open_group(path: str | os.PathLike) -> zarr.Group:
+    """The group of a complete store, to read, though its arrays may be damaged; raises as `open_store` does."""
     storage = Storage(path)
     path = storage.url
     if not storage.exists():
@@ -136,7 +165,8 @@ def open_store(path: str | os.PathLike) -> FeatureStore:
         attributes = dict(group.attrs)
     except Exception as error:  # zarr raises many kinds for a folder that is no store
         raise StoreError(
-            f"{path}: not a feature store ({_first_line(error)}); expected a folder that `pipeline build` wrote"
+            f"{path}: not a feature store, or its zarr.json is damaged ({_first_line(error)}); expected a folder that "
+            "`pipeline build` wrote"
         ) from error
     version = attributes.get("format_version")
     if version != FORMAT_VERSION and attributes.get("complete") is not False:
@@ -144,21 +174,14 @@ def open_store(path: str | os.PathLike) -> FeatureStore:
         raise StoreError(f"{path}: has {found}, this program reads {FORMAT_VERSION}; build it again")
     if not attributes.get("complete"):
         raise StoreError(f"{path}: the store is incomplete; run the same `pipeline build` again to finish it")
-    try:
-        store = FeatureStore(
-            path=os.path.abspath(path) if storage.is_local else path,
-            group=group,
-            features=group["features"],
-            settings=BuildSettings.from_json(attributes["settings"]),
-            fingerprint=attributes["fingerprint"],
-            attributes=attributes,
-        )
-        wrong = [name for name in COLUMNS if len(store.columns[name]) != len(store)]
-    except Exception as error:
-        raise StoreError(f"{path}: the store is damaged ({_first_line(error)}); build it again") from error
-    if wrong:
-        raise StoreError(f"{path}: the store is damaged (length of {', '.join(wrong)}); build it again")
-    return store
+    return group
+
+
+def _explain_damage(path: str, name: str, why: object) -> StoreError:
+    why = _first_line(why) if isinstance(why, Exception) else why
+    return StoreError(
+        f"{path}: the store is damaged ({name}: {why}); `pipeline verify {path} --repair` makes what is damaged again"
+    )
 
 
 def _first_line(error: Exception) -> str:

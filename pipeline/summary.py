@@ -77,20 +77,22 @@ def describe_verification(found: Verification, left: Verification, problems: lis
     for bad in found.bad:
         lines.append(f"shard {bad.shard}: {bad.reason}")
         lines += [f"  {found.describe_row(row)}" for row in bad.rows]
-    lines += [f"{name}: cannot be read" for name in found.damage]
+    lines += [f"{name}: is not what was written" for name in found.damage]
     repaired = len(found.bad) - len(left.bad)
     if repaired:
         lines.append(f"{repaired} shards made again")
+    if mended := [name for name in found.damage if name not in left.damage]:
+        lines.append(f"made again: {', '.join(mended)}")
     lines += problems
     if left.sound:
-        lines.append(f"{left.store.path}: sound, {left.shards} shards")
+        lines.append(f"{left.path}: sound, {left.shards} shards")
     return "\n".join(lines)
 
 
 def verification_as_json(found: Verification, left: Verification, problems: list[str]) -> dict:
     """The same for a program."""
     return {
-        "store": str(found.store.path),
+        "store": str(found.path),
         "sound": left.sound,
         "shards": found.shards,
         "bad_shards": [

@@ -125,6 +125,23 @@ def write_checksums(storage: Storage, checksums: list[str]) -> None:
     array[:] = np.frombuffer(bytes.fromhex("".join(checksums)), dtype=np.uint8).reshape(shape)
 
 
+def read_checksums(storage: Storage) -> list[str]:
+    """The checksums of all shards; none where they are damaged."""
+    try:
+        array = zarr.open_array(f"{storage.url}/checksums", mode="r")
+        if array.nchunks_initialized < array.nchunks:  # Zarr would read zeros for those that are gone
+            return []
+        return [row.tobytes().hex() for row in array[:]]
+    except Exception:  # what its decoder finds
+        return []
+
+
+def list_shards(storage: Storage) -> set[int]:
+    """Numbers of the shards whose files are there."""
+    ends = (name.split("/") for name in storage.names("features/c"))
+    return {int(parts[2]) for parts in ends if parts[3:] == ["0", "0", "0"]}
+
+
 def write_statistics(storage: Storage, mean: np.ndarray, std: np.ndarray) -> None:
     """Write mean and standard deviation, float32 (planes, H, W), in levels."""
     group = zarr.open_group(storage.url, mode="r+").require_group("statistics")
@@ -158,10 +175,15 @@ def clean_up(storage: Storage, shards: int) -> None:
     for folder in storage.folders("features/c"):
         if int(folder) >= shards:
             storage.remove(shard_folder(int(folder)))
+    remove_temporary(storage)
+    storage.remove(RECORDS)
+
+
+def remove_temporary(storage: Storage) -> None:
+    """Remove files whose writing a kill cut off."""
     for name in list(storage.names()):
         if name.endswith(TEMPORARY):
             storage.remove(name)
-    storage.remove(RECORDS)
 
 
 def rename(old: str, new: str) -> None:

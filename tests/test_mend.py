@@ -10,13 +10,13 @@ import zarr
 from conftest import make_kaggle_dir
 from zarr.storage import LocalStore
 
-from data_cards.errors import UsageError, UserError
-from pipeline import build as build_module
+from data_cards.errors import StoreError, UsageError, UserError
 from pipeline import plan as plan_module
+from pipeline import tables
 from pipeline.build import build_store
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.storage import Storage
-from pipeline.verify import verify_store
+from pipeline.verify import repair_store, verify_store
 from pipeline.writer import read_records, set_attributes, shard_file, write_shard
 
 SETTINGS = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
@@ -57,7 +57,7 @@ def test_killed_while_the_card_is_written(build, kaggle_dir, tmp_path, monkeypat
             build(out=out)
     monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 6)
     wanted = files_of(Path(build(*sources, out="b.zarr").path))
-    monkeypatch.setattr(build_module, "write_card", lambda group, card: kill_in_card(monkeypatch, group, card))
+    monkeypatch.setattr(tables, "write_card", lambda group, card: kill_in_card(monkeypatch, group, card))
     with pytest.raises(KeyboardInterrupt):
         build(*sources)
     monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 6)
@@ -94,7 +94,11 @@ def test_a_damaged_shard_is_made_again_when_the_store_grows(build, kaggle_dir, t
 def test_lost_checksums_are_not_taken_for_zeros(build, kaggle_dir, tmp_path):
     path = Path(build().path)
     shutil.rmtree(path / "checksums" / "c")
-    build(kaggle_dir, make_kaggle_dir(tmp_path / "more", first_seed=50))
+    more = make_kaggle_dir(tmp_path / "more", first_seed=50)
+    with pytest.raises(StoreError, match=r"checksums are damaged.*verify .* --repair"):
+        build(kaggle_dir, more)
+    assert repair_store(verify_store(str(path))) == []
+    build(kaggle_dir, more)
     assert zarr.open_array(path / "checksums", mode="r")[:].any(axis=1).all()
     assert verify_store(str(path)).sound
 

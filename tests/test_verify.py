@@ -1,9 +1,13 @@
 """Damage anywhere is found and named; what the source pictures can mend is mended to the byte."""
 
+import json
+import os
 import random
 import shutil
+from contextlib import suppress
 
 import pytest
+import zarr
 from click.testing import CliRunner
 from conftest import draw_noise
 
@@ -11,8 +15,12 @@ from pipeline import plan as plan_module
 from pipeline.build import build_store
 from pipeline.cli import main
 from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.signing import sign
+from pipeline.storage import Storage
 from pipeline.verify import repair_store, verify_store
+from pipeline.writer import set_attributes
 
+OPTIONS = ["--size", "16", "--variants", "clean", "--val-fraction", "0.25", "--workers", "0", "--dry-run"]
 SETTINGS = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
 
 
@@ -35,7 +43,7 @@ def flip_bit(path, bit):
 
 def test_a_sound_store(store, files_of):
     before = files_of(store)
-    assert verify_store(store).sound
+    assert verify_store(str(store)).sound
     result = CliRunner().invoke(main, ["verify", str(store), "--repair"])
     assert (result.exit_code, "sound, 6 shards" in result.output) == (0, True)
     assert files_of(store) == before
@@ -47,7 +55,7 @@ def test_any_flipped_bit_in_a_shard_is_found_named_and_mended(store, files_of, s
     rng = random.Random(seed)
     shard = rng.randrange(6)
     flip_bit(shard_file(store, shard), rng.randrange(8 * shard_file(store, shard).stat().st_size))
-    found = verify_store(store)
+    found = verify_store(str(store))
     assert [bad.shard for bad in found.bad] == [shard]
     assert found.bad[0].rows
     assert set(found.bad[0].rows) <= set(range(shard * 6, shard * 6 + 6))
@@ -57,7 +65,7 @@ def test_any_flipped_bit_in_a_shard_is_found_named_and_mended(store, files_of, s
 
 def test_a_bit_in_one_sample_names_that_sample(store):
     flip_bit(shard_file(store, 2), 8 * 40)  # in the first chunk of the shard
-    (bad,) = verify_store(store).bad
+    (bad,) = verify_store(str(store)).bad
     assert bad.rows == (12,)
     result = CliRunner().invoke(main, ["verify", str(store)])
     assert result.exit_code == 3
@@ -71,7 +79,7 @@ def test_missing_and_cut_shards(store, files_of, damage):
     path = shard_file(store, 3)
     data = path.read_bytes()
     path.unlink() if damage == "missing" else path.write_bytes(data[: len(data) // 2] if damage == "short" else b"")
-    (bad,) = verify_store(store).bad
+    (bad,) = verify_store(str(store)).bad
     assert bad.rows == tuple(range(18, 24))
     result = CliRunner().invoke(main, ["verify", str(store), "--repair", "--json"])
     assert result.exit_code == 0, result.output
@@ -94,20 +102,115 @@ def test_a_changed_source_picture_is_no_source(store, kaggle_dir):
     flip_bit(shard_file(store, 0), 4000)
     for file in kaggle_dir.rglob("*.png"):
         draw_noise(hash(file.name) % 1000).save(file)
-    problems = repair_store(verify_store(store))
+    problems = repair_store(verify_store(str(store)))
     assert len(problems) == 1
     assert "has changed" in problems[0]
 
 
-@pytest.mark.parametrize("name", ["statistics/mean/c/0/0/0", "provenance/c/0"])
-def test_other_arrays(store, files_of, name):
+def list_files(store):
+    return sorted(str(path.relative_to(store)) for path in store.rglob("*") if path.is_file())
+
+
+def test_a_flipped_bit_in_any_file_is_found_and_all_but_two_are_mended(store, kaggle_dir, files_of):
     before = files_of(store)
-    if name.startswith("provenance"):
-        (store / name).unlink()
-        assert verify_store(store).damage == ("provenance",)
-        return
-    flip_bit(store / name, 999)
-    found = verify_store(store)
-    assert found.damage == ("statistics/mean",)
-    assert repair_store(found) == []
+    rng = random.Random(5)
+    for name in list_files(store):
+        flip_bit(store / name, rng.randrange(8 * len(before[name])))
+        result = CliRunner().invoke(main, ["verify", str(store)])
+        assert (result.exit_code, type(result.exception)) == (3, SystemExit), name
+        array = name.split("/c/")[0].removesuffix("/zarr.json")
+        assert array in result.output or (array == "features" and "shard " in result.output), name
+        again = CliRunner().invoke(main, ["build", "--src", str(kaggle_dir), "--out", str(store), *OPTIONS])
+        assert "up to date" not in again.output or "features/c/" in name, name
+        assert type(again.exception) in (SystemExit, type(None)), name
+        result = CliRunner().invoke(main, ["verify", str(store), "--repair"])
+        if array in ("zarr.json", "provenance"):
+            assert result.exit_code == 3, name
+            (store / name).write_bytes(before[name])
+        assert files_of(store) == before, name
+
+
+@pytest.mark.parametrize("garbage", [b"", b"{", b"[1, 2]", b'{"zarr_format": 3, "node_type": "group"}'])
+def test_metadata_that_is_none(store, kaggle_dir, files_of, garbage):
+    before = files_of(store)
+    for name in [name for name in list_files(store) if name.endswith("zarr.json")]:
+        (store / name).write_bytes(garbage)
+        for command in (["verify"], ["inspect"], ["build", "--src", str(kaggle_dir), "--size", "16", "--out"]):
+            result = CliRunner().invoke(main, [*command, str(store)])
+            assert type(result.exception) in (SystemExit, type(None)), (name, command)
+        (store / name).write_bytes(before[name])
+
+
+def test_a_lost_array_is_made_again(store, files_of):
+    before = files_of(store)
+    for name in ("label", "source", "statistics", "card", "checksums"):
+        shutil.rmtree(store / name)
+        found = verify_store(str(store))
+        assert name in found.damage
+        assert repair_store(found) == []
+        assert files_of(store) == before
+
+
+def test_settings_that_are_not_those_of_the_fingerprint(store):
+    group = zarr.open_group(store, mode="r+")
+    settings = json.loads(json.dumps(group.attrs["settings"]))
+    settings["seed"] = 7
+    storage = Storage(store)
+    set_attributes(storage, sign(storage, {**group.attrs, "settings": settings}))
+    found = verify_store(str(store))
+    assert found.damage == ("zarr.json",)
+
+
+def test_statistics_wait_for_the_shards(store, kaggle_dir, files_of):
+    before = files_of(store)
+    flip_bit(store / "statistics/mean/c/0/0/0", 999)
+    flip_bit(shard_file(store, 0), 4000)
+    shutil.move(kaggle_dir, kaggle_dir.with_name("elsewhere"))
+    shard, statistics = repair_store(verify_store(str(store)))
+    assert shard.startswith("shard 0: ")
+    assert statistics.startswith("statistics/mean: cannot be measured")
+    shutil.move(kaggle_dir.with_name("elsewhere"), kaggle_dir)
+    assert repair_store(verify_store(str(store))) == []
+    assert files_of(store) == before
+
+
+def test_checksums_and_a_shard(store):
+    flip_bit(store / "checksums/c/0/0", 200)
+    flip_bit(shard_file(store, 0), 4000)
+    (problem,) = repair_store(verify_store(str(store)))
+    assert problem.startswith("checksums: a shard is damaged too")
+
+
+def test_a_repair_leaves_the_attributes(store, kaggle_dir):
+    """What the folders were is not asked again, when they are gone."""
+    before = dict(zarr.open_group(store, mode="r").attrs)
+    (store / "card/c/0").unlink()
+    shutil.move(kaggle_dir, kaggle_dir.with_name("elsewhere"))
+    assert repair_store(verify_store(str(store))) == []
+    assert verify_store(str(store)).sound
+    after = dict(zarr.open_group(store, mode="r").attrs)
+    assert {name for name in before if before[name] != after[name]} <= {"arrays", "digest"}
+
+
+@pytest.mark.parametrize("kills", range(0, 12, 3))
+def test_a_repair_that_is_killed_goes_on(store, files_of, monkeypatch, kills):
+    before = files_of(store)
+    flip_bit(shard_file(store, 1), 4000)
+    for name in ("label/c/0", "source/zarr.json", "statistics/std/c/0/0/0", "card/c/0"):
+        flip_bit(store / name, 99)
+    left = [kills]
+    replace = os.replace
+
+    def kill(old, new):
+        if str(new).startswith(str(store)) and not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= str(new).startswith(str(store))
+        replace(old, new)
+
+    (store / "label/c/0.1234.partial").write_bytes(b"cut off")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", kill)
+        with suppress(KeyboardInterrupt):
+            repair_store(verify_store(str(store)))
+    assert repair_store(verify_store(str(store))) == []
     assert files_of(store) == before
