@@ -3,7 +3,8 @@
     python benchmarks/stream.py --size 512 --rows 96
     python benchmarks/stream.py --size 512 --rows 96 --cold --window 4
 
-The limit is bare: pread and decode of the same bytes, on all cores, into buffers that are there.
+The limit is bare: pread and decode of the same bytes, on all cores, into one buffer of a chunk for each core; a
+second one into buffers of three batches, as readers fill them, which do not fit into the processor's cache.
 Two rows are of a second store, packed as `pipeline build` packs it: decoded and mirrored as on the CPU,
 and left packed as for a GPU. With --cold also `dd` reads the shards' files; its speed is given in the
 decoded bytes that they hold, so that all rows compare.
@@ -107,6 +108,7 @@ def make_readers(
 
     readers = {
         "limit": make_limit(store, batches),
+        "limit, to batches": make_limit(store, batches, 3 * len(batches[0])),
         "this reader": ours(store),
         "packed, mirrored": ours(packed),
         "packed, as it is": ours(packed, packed=True),
@@ -134,8 +136,11 @@ def make_readers(
     return {**readers, "tensorstore": with_tensorstore}
 
 
-def make_limit(store: FeatureStore, batches: list[np.ndarray]) -> Callable[[], None]:
-    """Bare pread and decode of the chunks that the batches need; where they are is found out before."""
+def make_limit(store: FeatureStore, batches: list[np.ndarray], room: int = 0) -> Callable[[], None]:
+    """Bare pread and decode of the chunks that the batches need; where they are is found out before.
+
+    Into buffers of `room` rows in turn, or where that is 0 of one chunk for each thread.
+    """
     shard_rows = store.features.shards[0]
     chunk_bytes = int(np.prod(store.features.chunks))
     where = []
@@ -143,13 +148,15 @@ def make_limit(store: FeatureStore, batches: list[np.ndarray]) -> Callable[[], N
         file = f"{store.path}/features/c/{row // shard_rows}/0/0/0"
         data = Path(file).read_bytes()[-4 - 48 * shard_rows : -4]
         where.append((file, np.frombuffer(data, "<u8").reshape(-1, 3, 2)[row % shard_rows].tolist()))
+    buffers = np.zeros((room, 3, chunk_bytes), dtype=np.uint8)
     descriptors = {file: os.open(file, os.O_RDONLY) for file, _ in where}  # stay open until the program's end
 
     def read_share(number: int) -> None:
         buffer, decoder = np.empty(chunk_bytes, dtype=np.uint8), Zstd()
-        for file, chunks in where[number::THREADS]:
-            for offset, length in chunks:
-                decoder.decode(os.pread(descriptors[file], length, offset), buffer)
+        for row, (file, chunks) in list(enumerate(where))[number::THREADS]:
+            for kind, (offset, length) in enumerate(chunks):
+                target = buffers[row % room, kind] if room else buffer
+                decoder.decode(os.pread(descriptors[file], length, offset), target)
 
     def limit() -> None:
         with ThreadPoolExecutor(THREADS) as pool:

@@ -18,8 +18,6 @@ from pipeline.store import FeatureStore
 from train.packed import PackedBatch
 from train.row_reader import RowReader
 
-_TASKS_A_THREAD = 4  # of each batch
-
 
 class BatchReader:
     """Threads and buffers that read a store's batches, epoch after epoch: fresh memory and indexes are slow.
@@ -91,8 +89,8 @@ class BatchReader:
 
         def start(number: int) -> list[Future]:
             buffer, rows = buffers[number % count], batches[number].tolist()
-            # Several rows a task: handing over each of small ones takes as long as reading it.
-            step = max(len(rows) // (_TASKS_A_THREAD * self._threads), 1)
+            # As few tasks as keep all threads busy: handing over a small row takes as long as reading it.
+            step = -(-len(rows) // self._threads)
             return [
                 self._pool.submit(self._rows.read, rows[first : first + step], buffer, first, skipped is not None)
                 for first in range(0, len(rows), step)

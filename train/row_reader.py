@@ -86,9 +86,10 @@ class RowReader:
         StoreError : a row cannot be read and is not to be skipped, or the store was changed meanwhile
         """
         bad = []
+        levels = None if isinstance(buffer, PackedBatch) else buffer.numpy()
         for row in rows:
             try:
-                self._read_row(row, buffer, place)
+                self._read_row(row, buffer if levels is None else levels[place], place)
             except _BadRowError:
                 if not skip:
                     raise
@@ -96,13 +97,13 @@ class RowReader:
             place += 1
         return bad
 
-    def _read_row(self, row: int, buffer: torch.Tensor | PackedBatch, place: int) -> None:
+    def _read_row(self, row: int, target: np.ndarray | PackedBatch, place: int) -> None:
         try:
-            if isinstance(buffer, PackedBatch):
+            if isinstance(target, PackedBatch):
                 for kind, chunk in enumerate(self._read_packed(row)):
-                    buffer.put(place, kind, chunk)
+                    target.put(place, kind, chunk)
             else:
-                self._read_plain(row, buffer[place].numpy())
+                self._read_plain(row, target)
         except StoreError:
             raise
         except Exception as error:  # codecs and stores raise many kinds
