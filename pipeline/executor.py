@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from data_cards.errors import UsageError, UserError
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ATTEMPTS = 3
 LEAST_MEMORY = 300_000_000  # bytes of a worker; with less Dask starts it again and again before it takes a task
 _ANSWER = 10.0  # seconds to wait for a scheduler to answer
+_LOOK = 2.0  # seconds after which it is seen whether workers have joined, or the scheduler has died
 _GONE = "the Dask scheduler is gone; what was finished is kept, run the same build again to go on"
 _WORKERS = {
     "distributed.scheduler.allowed-failures": 0,  # trying again is up to us
@@ -80,41 +81,58 @@ def _try_here(function: Callable, task: object) -> object:
 
 
 def _run_on(client: "Client", function: Callable, tasks: Iterator) -> Iterator[tuple[object, object]]:
-    # No more than run at a time: a task that only waits on a worker that dies would count as failed.
-    in_flight = max(1, sum(client.nthreads().values()))
+    again: list[tuple[object, int]] = []  # tasks that failed, and the number of their next attempt
     waiting: dict = {}
 
-    def submit(task: object, attempt: int) -> None:
-        # Pure tasks of equal arguments would be taken for one, and a failed one for failed for ever.
-        waiting[client.submit(function, task, pure=False)] = (task, attempt)
+    def submit() -> None:
+        # No more than run at a time: a task that only waits on a worker that dies would count as failed.
+        # Counted anew each time, since workers of a cluster come and go.
+        free = _count_threads(client) - len(waiting)
+        queue = chain(_drain(again), ((task, 1) for task in tasks))
+        for task, attempt in islice(queue, max(free, 0 if waiting else 1)):
+            # Pure tasks of equal arguments would be taken for one, and a failed one for failed for ever.
+            waiting[client.submit(function, task, pure=False)] = (task, attempt)
 
-    for task in islice(tasks, in_flight):
-        submit(task, 1)
+    submit()
     while waiting:
         for future in _wait_for_some(client, list(waiting)):
             task, attempt = waiting.pop(future)
             result = _take_result(future)
             future.release()
             if isinstance(result, Exception) and not _is_final(result, attempt):
-                submit(task, attempt + 1)
+                again.append((task, attempt + 1))
                 continue
-            for following in islice(tasks, 1):
-                submit(following, 1)
+            submit()
             yield task, result
+        submit()
+
+
+def _drain(values: list) -> Iterator:
+    """Take the values out of a list, one by one as they are asked for."""
+    while values:
+        yield values.pop(0)
+
+
+def _count_threads(client: "Client") -> int:
+    """Tasks that the workers of now can run at a time; raises `UserError` when the scheduler is gone."""
+    try:
+        return sum(client.nthreads().values())
+    except OSError as error:
+        raise UserError(_GONE) from error
 
 
 def _wait_for_some(client: "Client", futures: list["Future"]) -> Iterable["Future"]:
-    """Those that have ended, at least one; raises `UserError` when the scheduler is gone."""
+    """Those that have ended, none if that takes longer than `_LOOK`; raises `UserError` when the scheduler is gone."""
     from distributed import CancelledError, wait
 
-    while client.status not in ("closing", "closed"):
+    if client.status not in ("closing", "closed"):
         try:
             with client.as_current():
-                return wait(futures, timeout=_ANSWER, return_when="FIRST_COMPLETED").done
+                return wait(futures, timeout=_LOOK, return_when="FIRST_COMPLETED").done
         except TimeoutError:
-            continue  # Dask itself would wait for ever on a scheduler that died
+            return ()  # Dask itself would wait for ever on a scheduler that died
         except CancelledError:
-            break
+            pass
     raise UserError(_GONE)
 
 

@@ -16,7 +16,7 @@ from data_cards.errors import UserError
 from pipeline import executor
 from pipeline import plan as plan_module
 from pipeline.build import build_store
-from pipeline.executor import ATTEMPTS, run_tasks
+from pipeline.executor import ATTEMPTS, run_tasks, start_cluster
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.store import open_store
 
@@ -57,6 +57,18 @@ def swallow_memory_at_first(task):
             hoard.append(bytearray(b"x") * 50_000_000)
             time.sleep(0.05)
     return task[1] * 10
+
+
+def meet(task):
+    """Whether the tasks 0 and 1 run at the same time."""
+    folder, number = task
+    (folder / str(number)).touch()
+    deadline = time.monotonic() + 20
+    while not (folder / "0").exists() or not (folder / "1").exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def give_up(task):
@@ -120,6 +132,37 @@ def test_tasks_in_flight_are_bounded(tmp_path):
 
     for done, _ in enumerate(run_tasks(fail_always, tasks(), workers=2), start=1):
         assert len(taken) <= done + 2
+
+
+def test_workers_that_join_are_given_tasks(tmp_path):
+    with start_cluster(1) as cluster:
+
+        def tasks():
+            cluster.scale(2)
+            yield from ((tmp_path, number) for number in range(2))
+
+        results = dict(run_tasks(meet, tasks(), workers=0, scheduler=cluster.scheduler_address))
+    assert list(results.values()) == [True, True]
+
+
+@pytest.mark.slow
+def test_no_task_waits_for_workers_that_have_left(tmp_path):
+    taken = []
+
+    def tasks():
+        for number in range(12):
+            taken.append(number)
+            yield (tmp_path, number)
+
+    with start_cluster(3) as cluster:
+        results = run_tasks(fail_always, tasks(), workers=0, scheduler=cluster.scheduler_address)
+        for done, _ in enumerate(results, start=1):
+            if done == 3:
+                cluster.scale(1)
+                while len(cluster.scheduler.workers) > 1:
+                    time.sleep(0.02)
+            if done > 6:  # those that were in flight
+                assert len(taken) <= done + 1
 
 
 def test_a_failing_shard_is_reported_with_its_pictures(kaggle_dir, tmp_path, monkeypatch):
