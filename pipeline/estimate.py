@@ -11,6 +11,7 @@ import numpy as np
 from data_cards.errors import PictureError, UserError
 from data_cards.facts import read_file
 from pipeline.amounts import format_bytes, format_seconds
+from pipeline.executor import count_cores
 from pipeline.features import decode_for_features, features_of_variants
 from pipeline.plan import Plan
 from pipeline.settings import BuildSettings
@@ -31,7 +32,7 @@ class Estimate:
     ----------
     samples : number of samples to make
     bytes : of disk, about
-    seconds : on so many workers, about; without reading pictures over a network and the like
+    seconds : on so many workers of this machine, about; without reading pictures over a network and the like
     free : bytes free on the disk; None where that cannot be known
     """
 
@@ -53,14 +54,28 @@ class Estimate:
 
 def estimate_build(plan: Plan, storage: Storage, todo: list[int], workers: int) -> Estimate:
     """Measure a few of the pictures, spread over the plan, and scale up to the shards to be made."""
-    rows = sum(stop - start for start, stop in map(plan.shard_range, todo))
+    shards = [stop - start for start, stop in map(plan.shard_range, todo)]
+    rows = sum(shards)
     free = shutil.disk_usage(_existing_parent(storage)).free if storage.is_local else None
     if rows == 0:
         return Estimate(0, 0, 0.0, free)
     numbers = np.unique(np.linspace(0, len(plan.pictures) - 1, _PICTURES).astype(int))
     pictures = [plan.pictures[number] for number in numbers]
     size, seconds = measure_samples([(one.file.path, one.facts.sha256) for one in pictures], plan.settings)
-    return Estimate(rows, round(rows * size * _SPARE), rows * seconds / max(workers, 1), free)
+    return Estimate(rows, round(rows * size * _SPARE), longest_share(shards, workers, count_cores()) * seconds, free)
+
+
+def longest_share(shards: Sequence[int], workers: int, cores: int) -> float:
+    """Samples that the last worker to end makes one after the other, at the speed of a core of its own.
+
+    Parameters
+    ----------
+    shards : samples of each shard to be made; one shard keeps one worker busy
+    workers : processes; 0 is this one alone
+    cores : more workers than these share them
+    """
+    crew = max(min(workers, len(shards)), 1)
+    return max(max(sum(shards[worker::crew]) for worker in range(crew)), sum(shards) / cores)
 
 
 def refuse_if_too_large(estimate: Estimate, path: str) -> None:

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from pipeline import estimate as estimate_module
 from pipeline.build import build_store
 from pipeline.cli import main
+from pipeline.estimate import longest_share
 from pipeline.settings import BuildSettings, FeatureSettings
 
 SETTINGS = BuildSettings(FeatureSettings(size=64))
@@ -36,6 +37,21 @@ def test_a_disk_too_small_is_refused_with_advice(kaggle_dir, tmp_path, monkeypat
     for advice in ("1.0 kB are free", "--size", "--variants clean", "subset"):
         assert advice in result.stderr
     assert not list(tmp_path.glob("a.zarr*"))
+
+
+@pytest.mark.parametrize(
+    ("shards", "workers", "cores", "longest"),
+    [
+        pytest.param([8, 8, 8, 8], 2, 2, 16, id="even"),
+        pytest.param([8, 8, 8], 2, 2, 16, id="one waits for the other"),
+        pytest.param([8, 8, 2], 2, 2, 10, id="ragged"),
+        pytest.param([8, 3], 16, 16, 8, id="more workers than shards"),
+        pytest.param([8, 8, 8, 8], 4, 2, 16, id="more workers than cores"),
+        pytest.param([8, 8], 0, 2, 16, id="here"),
+    ],
+)
+def test_time_is_that_of_the_workers_that_have_something_to_do(shards, workers, cores, longest):
+    assert longest_share(shards, workers, cores) == longest
 
 
 @pytest.mark.parametrize("arguments", [["--dry-run"], ["--dry-run", "--json"]])
