@@ -15,8 +15,8 @@ from data_cards.leaks import find_leaks
 from data_cards.pictures import Picture, PictureTable
 from data_cards.scan import scan_sources
 from pipeline.card import keep_card
-from pipeline.estimate import Estimate, estimate_build, refuse_if_too_large
-from pipeline.executor import ATTEMPTS, LEAST_MEMORY, check_workers, count_cores, run_tasks
+from pipeline.estimate import Estimate, estimate_build, explain_full_disk, refuse_if_too_large
+from pipeline.executor import ATTEMPTS, LEAST_MEMORY, WorkerDiedError, check_workers, count_cores, run_tasks
 from pipeline.features import name_planes
 from pipeline.lock import lock_folder
 from pipeline.plan import Plan, plan_build
@@ -138,8 +138,9 @@ def build_store(
         refuse_if_changed(storage, path, state)
         storage = _open_partial(storage, path, plan, base)
         todo = _list_missing(storage, plan)
-        _make_shards(plan, storage, todo, workers, scheduler, max_memory)
-        _complete(plan, storage, path, audit)
+        with explain_full_disk(path, plan, estimate, lambda: _list_missing(storage, plan)):
+            _make_shards(plan, storage, todo, workers, scheduler, max_memory)
+            _complete(plan, storage, path, audit)
     size, seconds = Storage(path).bytes(), time.monotonic() - began
     return BuildSummary(path, plan, estimate, size, seconds, len(todo), plan.shards - len(todo), audit)
 
@@ -248,7 +249,8 @@ def _describe_failure(task: ShardTask, error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
     names = ", ".join(path for path, *_ in task.pictures)
-    return f"shard {task.shard} failed {ATTEMPTS} times ({type(error).__name__}: {error}); its pictures: {names}"
+    reason = error if isinstance(error, WorkerDiedError) else f"{type(error).__name__}: {error}"
+    return f"shard {task.shard} failed {ATTEMPTS} times ({reason}); its pictures: {names}"
 
 
 def _count_pictures(plan: Plan, shards: list[int]) -> int:

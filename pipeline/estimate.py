@@ -1,8 +1,10 @@
 """What a build will cost, measured on a few of its pictures before the work starts."""
 
+import errno
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from pipeline.variants import draw_variants
 
 _SECONDS = 2.0  # spent on measuring, about
 _PICTURES = 8
+_FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
 _SPARE = 1.05  # of the disk: columns, statistics, and what the samples measured may miss
 
 
@@ -45,6 +48,11 @@ class Estimate:
     def fits(self) -> bool:
         return self.free is None or self.bytes <= self.free
 
+    def bytes_for(self, missing: int) -> int:
+        """Bytes of disk, about, for what is left to write when so many of the samples are missing."""
+        made = (self.samples - missing) / max(self.samples, 1)
+        return round(self.bytes * (1 - made / _SPARE))
+
     def describe(self) -> str:
         """The estimate in a line."""
         disk = f" ({format_bytes(self.free)} are free)" if self.free is not None else ""
@@ -54,9 +62,8 @@ class Estimate:
 
 def estimate_build(plan: Plan, storage: Storage, todo: list[int], workers: int) -> Estimate:
     """Measure a few of the pictures, spread over the plan, and scale up to the shards to be made."""
-    shards = [stop - start for start, stop in map(plan.shard_range, todo)]
-    rows = sum(shards)
-    free = shutil.disk_usage(_existing_parent(storage)).free if storage.is_local else None
+    shards = _count_samples(plan, todo)
+    rows, free = sum(shards), _measure_free(storage)
     if rows == 0:
         return Estimate(0, 0, 0.0, free)
     numbers = np.unique(np.linspace(0, len(plan.pictures) - 1, _PICTURES).astype(int))
@@ -86,6 +93,32 @@ def refuse_if_too_large(estimate: Estimate, path: str) -> None:
             "Free some space, choose another --out, or make less: a smaller --size, --variants clean, or a subset "
             "of the pictures"
         )
+
+
+@contextmanager
+def explain_full_disk(
+    path: str, plan: Plan, estimate: Estimate, list_missing: Callable[[], list[int]]
+) -> Iterator[None]:
+    """Say of a disk that fills up during a build what that build still needs: a `UserError` for the system's error.
+
+    Parameters
+    ----------
+    path : of the store
+    estimate : of the build, before it began
+    list_missing : called then; the shards that are still to be made
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        needed = estimate.bytes_for(sum(_count_samples(plan, list_missing())))
+        free = _measure_free(Storage(path))
+        raise UserError(
+            f"{path}: {_FULL[error.errno]}; about {format_bytes(needed)} more are needed"
+            + (f", {format_bytes(free)} are free" if free is not None else "")
+            + ". What was finished is kept: free some space and run the same command again"
+        ) from error
 
 
 def measure_samples(
@@ -118,6 +151,14 @@ def measure_samples(
         if time.monotonic() - began > _SECONDS:
             break
     return float(np.mean(sizes or [0])), float(np.median(spent or [0]))
+
+
+def _count_samples(plan: Plan, shards: list[int]) -> list[int]:
+    return [stop - start for start, stop in map(plan.shard_range, shards)]
+
+
+def _measure_free(storage: Storage) -> int | None:
+    return shutil.disk_usage(_existing_parent(storage)).free if storage.is_local else None
 
 
 def _existing_parent(storage: Storage) -> Path:

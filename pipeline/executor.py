@@ -29,6 +29,16 @@ _WORKERS = {
 }
 
 
+class WorkerDiedError(Exception):
+    """The process that ran a task was killed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "its worker was killed, as the system does where memory runs out and Dask above a worker's share; "
+            "give more --max-memory or fewer --workers, on a cluster more `dask worker --memory-limit`"
+        )
+
+
 def count_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -138,10 +148,11 @@ def _wait_for_some(client: "Client", futures: list["Future"]) -> Iterable["Futur
 
 def _take_result(future: "Future") -> object:
     """What an ended task returned, or its error; raises `UserError` when the scheduler is gone."""
-    from distributed import CancelledError
+    from distributed import CancelledError, KilledWorker
 
     if future.status == "error":
-        return future.exception()
+        error = future.exception()
+        return WorkerDiedError() if isinstance(error, KilledWorker) else error
     try:
         return future.result()
     except (OSError, CancelledError) as error:  # not the task's own, but the connection's

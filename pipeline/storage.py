@@ -43,13 +43,18 @@ class Storage:
         if self.is_local:
             # A name of its own: on a cluster a worker of an ended build may still write the same file.
             temporary = f"{self.path(name)}.{uuid.uuid4().hex}{TEMPORARY}"
-            with open(temporary, "wb") as file:
-                size = sum(map(len, parts))
-                if size >= _LARGE:
-                    with suppress(AttributeError, OSError):  # not everywhere; what is wrong, writing will tell
-                        os.posix_fallocate(file.fileno(), 0, size)
-                file.writelines(parts)
-            os.replace(temporary, self.path(name))
+            try:
+                with open(temporary, "wb") as file:
+                    size = sum(map(len, parts))
+                    if size >= _LARGE:
+                        with suppress(AttributeError, OSError):  # not everywhere; what is wrong, writing will tell
+                            os.posix_fallocate(file.fileno(), 0, size)
+                    file.writelines(parts)
+                os.replace(temporary, self.path(name))
+            except BaseException:
+                with suppress(OSError):  # a full disk should not be fuller for it
+                    os.remove(temporary)
+                raise
         else:
             self._files.pipe_file(self.path(name), b"".join(parts))
 

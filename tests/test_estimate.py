@@ -1,14 +1,17 @@
 """A build says what it will cost, and does not begin what the disk cannot hold."""
 
+import errno
 import shutil
 
 import pytest
 from click.testing import CliRunner
 
+from data_cards.errors import UserError
 from pipeline import estimate as estimate_module
+from pipeline.amounts import format_bytes
 from pipeline.build import build_store
 from pipeline.cli import main
-from pipeline.estimate import longest_share
+from pipeline.estimate import explain_full_disk, longest_share
 from pipeline.settings import BuildSettings, FeatureSettings
 
 SETTINGS = BuildSettings(FeatureSettings(size=64))
@@ -52,6 +55,18 @@ def test_a_disk_too_small_is_refused_with_advice(kaggle_dir, tmp_path, monkeypat
 )
 def test_time_is_that_of_the_workers_that_have_something_to_do(shards, workers, cores, longest):
     assert longest_share(shards, workers, cores) == longest
+
+
+def test_a_disk_that_fills_up_is_told_what_is_still_needed(kaggle_dir, tmp_path):
+    def fill(missing):
+        with explain_full_disk("a.zarr", summary.plan, summary.estimate, lambda: missing):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    summary = build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0, dry_run=True)
+    for missing, needed in (([0], summary.estimate.bytes), ([], summary.estimate.bytes / 21)):
+        amount = format_bytes(round(needed))
+        with pytest.raises(UserError, match=f"a.zarr: the disk is full; about {amount} more are needed, .* are free"):
+            fill(missing)
 
 
 @pytest.mark.parametrize("arguments", [["--dry-run"], ["--dry-run", "--json"]])

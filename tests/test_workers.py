@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -48,6 +49,10 @@ def die_at_first(task):
     if count_attempt(task) == 1 and task[1] == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return task[1] * 10
+
+
+def die_always(task):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def swallow_memory_at_first(task):
@@ -184,6 +189,16 @@ def test_a_failing_shard_is_reported_with_its_pictures(kaggle_dir, tmp_path, mon
     assert (summary.made, summary.kept) == (1, 7)
 
 
+def test_a_shard_whose_worker_always_dies_is_reported_with_its_pictures(kaggle_dir, tmp_path, monkeypatch):
+    from pipeline import build as build_module
+
+    monkeypatch.setattr(build_module, "make_shard", die_always)
+    with pytest.raises(
+        UserError, match=r"shard 0 failed 3 times \(its worker was killed.*--max-memory or fewer --work.*kaggle/train"
+    ):
+        build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=1)
+
+
 def test_a_worker_with_other_libraries_is_refused(kaggle_dir, tmp_path, monkeypatch):
     """The worker is this process; the plan was made elsewhere."""
     versions = {**plan_module.feature_versions(), "scipy": "0.1"}
@@ -286,7 +301,8 @@ def test_a_full_disk_and_going_on(tmp_path, files_of):
         (disk / "ballast").write_bytes(b"x" * 2_900_000)
         _, errors = build.communicate(timeout=300)
         assert build.returncode == 1, errors
-        assert "the disk is full" in errors.splitlines()[-1]
+        assert re.search(r"a\.zarr: the disk is full; about .*B more are needed, .*B are free", errors.splitlines()[-1])
+        assert not list((disk / "a.zarr.partial/features").rglob("*.partial"))
         assert "Traceback" not in errors
         (disk / "ballast").unlink()
         again = subprocess.run(command, capture_output=True, text=True, check=False)
