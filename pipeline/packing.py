@@ -29,7 +29,14 @@ WHOLE, EVEN, ODD = 0, 1, 2
 
 
 def pack(chunk: np.ndarray) -> np.ndarray:
-    """Encode a chunk (..., H, W) of a signed, unsigned or floating type: uint8 (bytes,)."""
+    """Encode a chunk (..., H, W) of a signed, unsigned or floating type: uint8 (bytes,).
+
+    Raises
+    ------
+    ValueError : it has no rows and columns
+    """
+    if chunk.ndim < 2 or 0 in chunk.shape[-2:]:
+        raise ValueError(f"chunk of shape {chunk.shape}: expected (..., rows, columns), one of each at least")
     chunk = np.ascontiguousarray(chunk, dtype=chunk.dtype.newbyteorder("<"))
     width = chunk.shape[-1]
     for kind in (EVEN, ODD):
@@ -104,7 +111,11 @@ class MirrorCodec(ArrayBytesCodec):
     def to_dict(self) -> dict[str, JSON]:
         return {"name": CODEC_NAME}
 
-    def validate(self, *, dtype: Any, **_: Any) -> None:
+    def validate(self, *, shape: tuple[int, ...], dtype: Any, **_: Any) -> None:
+        if len(shape) < 2:
+            raise ValueError(
+                f"codec {CODEC_NAME}: array of shape {shape}; it mirrors rows and columns, so expected two axes or more"
+            )
         native = dtype.to_native_dtype()
         if native.kind not in "iuf":
             raise ValueError(f"codec {CODEC_NAME}: data type {native}; expected whole or floating numbers")

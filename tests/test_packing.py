@@ -101,6 +101,15 @@ def test_without_the_package_the_error_names_it(tmp_path):
     assert CODEC_NAME in result.stderr.splitlines()[-1]
 
 
-def test_text_arrays_are_refused(tmp_path):
+@pytest.mark.parametrize("dtype", ["bool", "complex64", "S4", "M8[s]"])
+def test_what_are_no_numbers_is_refused(tmp_path, dtype):
     with pytest.raises(ValueError, match="expected whole or floating numbers"):
-        zarr.create_array(tmp_path / "a", shape=(4, 4), dtype="bool", chunks=(4, 4), serializer=MirrorCodec())
+        zarr.create_array(tmp_path / "a", shape=(4, 4), dtype=dtype, chunks=(4, 4), serializer=MirrorCodec())
+
+
+def test_what_has_no_rows_and_columns_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"array of shape \(4,\).*expected two axes or more"):
+        zarr.create_array(tmp_path / "a", shape=(4,), dtype="u1", chunks=(4,), serializer=MirrorCodec())
+    for shape in ((), (5,), (3, 0, 4), (3, 4, 0)):
+        with pytest.raises(ValueError, match=r"expected .*rows, columns"):
+            pack(np.zeros(shape, "u1"))
