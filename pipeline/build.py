@@ -260,6 +260,10 @@ def _count_pictures(plan: Plan, shards: list[int]) -> int:
 
 
 def _complete(plan: Plan, storage: Storage, path: str, audit: Audit) -> None:
+    if missing := _list_missing(storage, plan):
+        raise UserError(
+            f"{path}: shard {missing[0]} was written over by a worker of a build that has ended; run this again"
+        )
     records = read_records(storage)
     attributes = {**make_attributes(plan), "complete": True}
     try:

@@ -25,7 +25,7 @@ def lock_folder(storage: Storage, other: str = "another build") -> Iterator[None
     ------
     UserError : another process holds it
     """
-    storage.make_folder("")
+    storage.make_folder()
     if fcntl is None or not storage.is_local:
         yield
         return

@@ -100,10 +100,29 @@ class Storage:
         self._files.invalidate_cache()
         return sum(self._files.du(self.path(folder), total=False).values())
 
-    def make_folder(self, name: str) -> None:
-        """Make a folder and those above it; object storage needs none."""
-        if self.is_local:
-            os.makedirs(self.path(name), exist_ok=True)
+    def make_folder(self, name: str = "") -> None:
+        """Make the storage's own folder and those above it; or one below it, which then must be there.
+
+        Object storage needs none.
+
+        Raises
+        ------
+        UserError : the storage's own folder is gone. It was renamed or removed, and a worker that
+            outlived its build must not bring it back.
+        """
+        if not self.is_local:
+            return
+        if not name:
+            os.makedirs(self.path(), exist_ok=True)
+            return
+        folder = self.path()
+        try:
+            for part in name.split("/"):
+                folder = f"{folder}/{part}"
+                with suppress(FileExistsError):
+                    os.mkdir(folder)
+        except FileNotFoundError as error:
+            raise UserError(f"{self.url}: is gone, or has been renamed; run the same command again") from error
 
     def remove(self, name: str = "") -> None:
         """Remove a file, or a folder with all below it, if it is there."""

@@ -98,7 +98,8 @@ def drop_damaged_records(storage: Storage, records: dict[int, ShardRecord]) -> l
 
 
 def make_record_folder(storage: Storage) -> None:
-    """Make the folder that records go into."""
+    """Make the folder that records go into, and the store's own if need be."""
+    storage.make_folder()
     storage.make_folder(_DONE)
 
 

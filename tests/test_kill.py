@@ -12,8 +12,12 @@ from pathlib import Path
 import pytest
 from conftest import make_kaggle_dir
 
-from data_cards.errors import StoreError
+from data_cards.errors import StoreError, UserError
+from data_cards.scan import scan_sources
 from pipeline.lock import lock_folder
+from pipeline.plan import plan_build
+from pipeline.settings import BuildSettings
+from pipeline.shard import make_shard, make_task
 from pipeline.storage import Storage
 from pipeline.store import open_store
 
@@ -137,6 +141,14 @@ def test_only_the_shards_in_flight_are_made_again(source, whole, tmp_path, files
     summary = finish(start_build(source, out, "--workers", "0"))
     assert summary["shards_kept"] == recorded
     assert files_of(out) == files_of(whole[0])
+
+
+def test_a_worker_that_outlives_its_build_brings_no_folder_back(kaggle_dir, tmp_path):
+    plan = plan_build(scan_sources([str(kaggle_dir)], max_pixels=10**8), BuildSettings())
+    partial = tmp_path / "features.zarr.partial"
+    with pytest.raises(UserError, match=r"features\.zarr\.partial: is gone, or has been renamed"):
+        make_shard(make_task(plan, Storage(partial), 0))
+    assert not partial.exists()
 
 
 def test_two_builds_in_one_place_do_not_meet(source, tmp_path):

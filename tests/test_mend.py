@@ -14,10 +14,11 @@ from data_cards.errors import StoreError, UsageError, UserError
 from pipeline import plan as plan_module
 from pipeline import tables
 from pipeline.build import build_store
+from pipeline.executor import run_tasks
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.storage import Storage
 from pipeline.verify import repair_store, verify_store
-from pipeline.writer import read_records, set_attributes, shard_file, write_shard
+from pipeline.writer import make_record_folder, read_records, set_attributes, shard_file, write_shard
 
 SETTINGS = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
 
@@ -105,12 +106,27 @@ def test_lost_checksums_are_not_taken_for_zeros(build, kaggle_dir, tmp_path):
 
 def test_a_shards_old_record_goes_before_its_file(tmp_path, monkeypatch):
     storage = Storage(tmp_path / "a.zarr")
-    storage.make_folder("build/done")
+    make_record_folder(storage)
     write_shard(storage, 3, "old", [b"old"])
     monkeypatch.setattr("pipeline.writer.write_record", lambda *_: pytest.fail("killed"))
     with pytest.raises(pytest.fail.Exception):
         write_shard(storage, 3, "new", [b"new"])
     assert read_records(storage) == {}
+
+
+def test_a_shard_that_a_worker_of_an_ended_build_writes_over_is_made_again(kaggle_dir, tmp_path, monkeypatch):
+    partial = Storage(tmp_path / "a.zarr.partial")
+
+    def run_beside_another(*arguments, **options):
+        yield from run_tasks(*arguments, **options)
+        write_shard(partial, 0, "of other pictures", [b"old"])
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pipeline.build.run_tasks", run_beside_another)
+        with pytest.raises(UserError, match=r"a\.zarr: shard 0 was written over"):
+            build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
+    assert build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0).made == 1
+    assert verify_store(str(tmp_path / "a.zarr")).sound
 
 
 def test_too_little_memory_for_a_worker_is_refused(kaggle_dir, tmp_path):

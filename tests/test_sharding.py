@@ -9,7 +9,7 @@ import zarr
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.sharding import encode_sample, lay_out_shard
 from pipeline.storage import Storage
-from pipeline.writer import create_arrays, write_shard
+from pipeline.writer import create_arrays, make_record_folder, write_shard
 
 ROWS, SHARD = 7, 3
 
@@ -17,7 +17,7 @@ ROWS, SHARD = 7, 3
 def write_store(path, packing: str, dtype: str, size: int) -> np.ndarray:
     """Write random samples in shards of three, the last one ragged; returns them."""
     storage = Storage(path)
-    storage.make_folder("build/done")
+    make_record_folder(storage)
     settings = BuildSettings(FeatureSettings(size=size, dtype=dtype), packing=packing)
     create_arrays(storage, ROWS, SHARD, settings)
     samples = np.random.default_rng(0).integers(0, 256, (ROWS, 9, size, size)).astype(dtype)
