@@ -267,7 +267,7 @@ def _complete(plan: Plan, storage: Storage, path: str, audit: Audit) -> None:
     records = read_records(storage)
     attributes = {**make_attributes(plan), "complete": True}
     try:
-        checksums = [records[shard].sha256 for shard in range(plan.shards)]
+        checksums = [records[shard].checksum for shard in range(plan.shards)]
         write_tables(plan, storage, checksums, attributes["simulated"], audit)
     except Exception as error:  # codecs raise many kinds at a file that was damaged since its record was written
         damaged = drop_damaged_records(storage, records)

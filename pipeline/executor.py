@@ -20,6 +20,7 @@ _LOOK = 2.0  # seconds after which it is seen whether workers have joined, or th
 _GONE = "the Dask scheduler is gone; what was finished is kept, run the same build again to go on"
 _WORKERS = {
     "distributed.scheduler.allowed-failures": 0,  # trying again is up to us
+    "distributed.worker.profile.enabled": False,  # it looks at every worker a hundred times a second
     # Dask has workers give every freed array back to the system at once. Ours are a few megabytes
     # each and many a second, and fetching fresh pages for them took a third of the time.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**28,

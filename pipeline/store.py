@@ -4,7 +4,7 @@ One Zarr v3 group. `features` is uint8 or float16 (N, planes, H, W), in levels, 
 picture's variant); beside it one array a column (`COLUMNS`), each of length N, and `statistics/mean` and
 `statistics/std`, float32 (planes, H, W), in levels, of the training rows. Attributes hold the
 format version, the settings, their fingerprint, the class names, `complete`, and digests of all other files
-(`pipeline.signing`); `checksums` holds the sha256 of every shard's file.
+(`pipeline.signing`); `checksums` holds that of every shard's file (`pipeline.checksum`).
 """
 
 import json
@@ -19,7 +19,7 @@ from data_cards.errors import StoreError, UserError
 from pipeline.settings import BuildSettings
 from pipeline.storage import Storage
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 CLASS_NAMES = ("real", "fake")  # a label is an index into this: 0 real, 1 fake
 SPLITS = ("train", "val", "test")

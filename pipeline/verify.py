@@ -4,7 +4,6 @@ What is made again replaces damaged files one by one, each whole: killed at any 
 leaves a store no worse than before, and the next one goes on.
 """
 
-import hashlib
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import zarr
 from data_cards.console import progress
 from data_cards.scan import SetAside
 from pipeline.card import make_build_card, write_card
+from pipeline.checksum import checksum
 from pipeline.executor import run_tasks
 from pipeline.lock import lock_folder
 from pipeline.plan import Plan, take_fingerprint
@@ -92,7 +92,7 @@ class Verification:
 
 
 def verify_store(path: str) -> Verification:
-    """Hold every shard's file against its recorded sha256, and all else against the store's signature.
+    """Hold every shard's file against its recorded checksum, and all else against the store's signature.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def _repair_shards(found: Verification, storage: Storage, scratch: Storage) -> I
         ((_, result),) = run_tasks(make_shard, [make_task(found.plan, scratch, bad.shard)], workers=0)
         if isinstance(result, Exception):
             yield f"shard {bad.shard}: {result}"
-        elif result.sha256 != checksums[bad.shard]:
+        elif result.checksum != checksums[bad.shard]:
             why = f" ({'; '.join(differing)})" if differing else ""
             yield f"shard {bad.shard}: made again it is another{why}; left as it was"
         else:
@@ -178,7 +178,7 @@ def _repair_arrays(found: Verification, storage: Storage, scratch: Storage, *, r
     if "features" in damage:
         _copy(scratch, storage, "features/zarr.json")
     if _CHECKSUMS in damage:
-        write_checksums(scratch, [_hash_shard(storage, shard) for shard in range(plan.shards)])
+        write_checksums(scratch, [_checksum_shard(storage, shard) for shard in range(plan.shards)])
         if not is_signed(scratch, found.attributes, _CHECKSUMS):
             yield f"{_CHECKSUMS}: a shard is damaged too, and it cannot be told which; build the store anew"
             damage -= {_CHECKSUMS}
@@ -206,21 +206,21 @@ def _copy(scratch: Storage, storage: Storage, file: str) -> None:
     storage.write(file, scratch.read(file))
 
 
-def _hash_shard(storage: Storage, shard: int) -> str:
+def _checksum_shard(storage: Storage, shard: int) -> str:
     try:
-        return hashlib.sha256(storage.read(shard_file(shard))).hexdigest()
+        return checksum([storage.read(shard_file(shard))])
     except OSError:
         return bytes(32).hex()
 
 
-def _check_file(storage: Storage, shard: int, sha256: str) -> str | None:
+def _check_file(storage: Storage, shard: int, wanted: str) -> str | None:
     try:
         data = storage.read(shard_file(shard))
     except FileNotFoundError:
         return "its file is missing"
     except OSError as error:
         return f"its file cannot be read ({error.strerror or error})"
-    return None if hashlib.sha256(data).hexdigest() == sha256 else "its checksum differs"
+    return None if checksum([data]) == wanted else "its checksum differs"
 
 
 def _find_bad_rows(group: zarr.Group, storage: Storage, shard: int) -> Iterator[int]:

@@ -6,7 +6,6 @@ when its record is there; the record is written last. No two writers meet, becau
 to one task, which always writes it whole.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
+from pipeline.checksum import checksum
 from pipeline.settings import PLANES_A_KIND, BuildSettings
 from pipeline.sharding import chunk_codecs
 from pipeline.storage import TEMPORARY, Storage
@@ -29,11 +29,11 @@ _ALL_CHUNKS = {"write_empty_chunks": True}
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What is known of a finished shard: key of its content and sha256 of its file, hexadecimal."""
+    """What is known of a finished shard: key of its content and checksum of its file, hexadecimal."""
 
     shard: int
     key: str
-    sha256: str
+    checksum: str
 
 
 def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildSettings) -> None:
@@ -64,10 +64,7 @@ def write_shard(storage: Storage, shard: int, key: str, parts: Sequence[bytes]) 
     storage.remove(_record_name(shard))
     storage.make_folder(shard_folder(shard) + "/0/0")
     storage.write(shard_file(shard), *parts)
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    record = ShardRecord(shard, key, digest.hexdigest())
+    record = ShardRecord(shard, key, checksum(parts))
     write_record(storage, record)
     return record
 
@@ -88,7 +85,7 @@ def drop_damaged_records(storage: Storage, records: dict[int, ShardRecord]) -> l
     damaged = []
     for shard, record in records.items():
         try:
-            sound = hashlib.sha256(storage.read(shard_file(shard))).hexdigest() == record.sha256
+            sound = checksum([storage.read(shard_file(shard))]) == record.checksum
         except FileNotFoundError:
             sound = False
         if not sound:
@@ -119,10 +116,12 @@ def write_columns(storage: Storage, rows: int, blocks: Iterable[dict[str, np.nda
 
 
 def write_checksums(storage: Storage, checksums: list[str]) -> None:
-    """Write the checksums (sha256, hexadecimal) of all shards as an array, uint8 (shards, 32)."""
+    """Write the checksums (`pipeline.checksum`) of all shards as an array, uint8 (shards, 32)."""
     group = zarr.open_group(storage.url, mode="r+")
     shape = (len(checksums), 32)
-    array = _create_column(group, "checksums", shape, "uint8", ("shard", "byte"), "sha256 of every shard's file")
+    array = _create_column(
+        group, "checksums", shape, "uint8", ("shard", "byte"), "of every shard's file: sha256 over CRC-32Cs"
+    )
     array[:] = np.frombuffer(bytes.fromhex("".join(checksums)), dtype=np.uint8).reshape(shape)
 
 

@@ -136,7 +136,7 @@ def test_incomplete_store_and_store_of_another_version(call, run_folder, tmp_pat
     group = zarr.open_group(tmp_path / "features.zarr")
     group.attrs.update({"format_version": 99})
     assert_refused(call(), 3, "format version 99")
-    group.attrs.update({"format_version": 1, "complete": False})
+    group.attrs.update({"format_version": 2, "complete": False})
     assert_refused(call(), 3, "incomplete")
 
 
