@@ -5,12 +5,12 @@ from pathlib import Path
 import click
 
 from data_cards.console import CommandGroup, print_json
-from data_cards.errors import StoreError, UserError
+from data_cards.errors import StoreError
 from pipeline.amounts import format_bytes
 from pipeline.build import build_store
 from pipeline.cli_cards import audit, cache_option, card, subset
 from pipeline.draw import draw_samples
-from pipeline.inspection import describe_progress, describe_store, format_progress, format_store
+from pipeline.inspection import format_progress, format_store, inspect_place
 from pipeline.sample import make_sample
 from pipeline.settings import (
     COLOUR_AXES,
@@ -26,7 +26,6 @@ from pipeline.settings import (
     BuildSettings,
     recommend_settings,
 )
-from pipeline.store import open_store
 from pipeline.summary import (
     build_as_json,
     describe_build,
@@ -275,20 +274,10 @@ def inspect(store, png, rows, as_json) -> None:
       pipeline inspect features.zarr
       pipeline inspect features.zarr --png planes.png --row 0 --row 17
     """
-    try:
-        opened = open_store(store)
-    except StoreError:
-        try:
-            progress = describe_progress(store)
-        except UserError:
-            progress = None
-        if progress is None:
-            raise
-        print_json(progress) if as_json else click.echo(format_progress(progress))
-        return
-    facts = describe_store(opened)
-    print_json(facts) if as_json else click.echo(format_store(facts))
-    if png:
+    opened, facts = inspect_place(store)
+    format_facts = format_store if facts["complete"] else format_progress
+    print_json(facts) if as_json else click.echo(format_facts(facts))
+    if opened and png:
         drawn = draw_samples(opened, list(rows) or None, png)
         click.echo(f"drew rows {', '.join(map(str, drawn))} to {png}", err=True)
 

@@ -1,21 +1,47 @@
 """What a store is, or how far the build of one has come, as plain values and as text."""
 
 from collections import Counter
+from contextlib import suppress
 
 import numpy as np
-import zarr
 
 from data_cards.console import table
-from data_cards.errors import UserError
+from data_cards.errors import StoreError, UserError
 from pipeline.amounts import format_bytes
 from pipeline.plan import Plan
-from pipeline.provenance import PLANNED, unpack_pictures
 from pipeline.settings import PLANES_A_KIND, BuildSettings
+from pipeline.standing import read_attributes, read_base
 from pipeline.storage import Storage
-from pipeline.store import CLASS_NAMES, SPLITS, FeatureStore, partial_name
+from pipeline.store import CLASS_NAMES, SPLITS, FeatureStore, open_store, partial_name
 from pipeline.writer import read_records, shard_file
 
+_LOOKS = 3  # at a place: a store may be renamed between the look for it and that for its build
 _INDICES_READ = 8  # shards whose index is read for the compression
+
+
+def inspect_place(path: str) -> tuple[FeatureStore | None, dict]:
+    """The complete store at a path and what it is; or None, and how far the build under way there has come.
+
+    Raises
+    ------
+    UserError : there is neither
+    StoreError : a store is damaged, or a build has only begun
+    """
+    for _ in range(_LOOKS - 1 if Storage(path).is_local else 0):
+        with suppress(UserError):
+            return _look(path)
+    return _look(path)
+
+
+def _look(path: str) -> tuple[FeatureStore | None, dict]:
+    try:
+        store = open_store(path)
+        return store, describe_store(store)
+    except StoreError:
+        progress = describe_progress(path)
+        if progress is None:
+            raise
+        return None, progress
 
 
 def describe_store(store: FeatureStore) -> dict:
@@ -72,41 +98,47 @@ def read_chunk_sizes(storage: Storage, shard: int, rows: int, kinds: int) -> np.
     """Stored bytes of every chunk of a shard, int64 (rows, kinds); 0 for rows behind the last.
 
     The index ends the file: an offset and a size of 8 bytes for each chunk, then 4 bytes of
-    checksum (Zarr v3, codec sharding_indexed).
+    checksum (Zarr v3, codec sharding_indexed). Raises `StoreError` where it is not there.
     """
     length = rows * kinds * 16
-    tail = storage.read_end(shard_file(shard), length + 4)[:length]
+    try:
+        tail = storage.read_end(shard_file(shard), length + 4)[:-4]
+    except FileNotFoundError:
+        tail = b""
+    if len(tail) != length:
+        raise StoreError(
+            f"{storage.url}: the store is damaged (shard {shard}); `pipeline verify {storage.url} --repair` makes what "
+            "is damaged again"
+        )
     sizes = np.frombuffer(tail, dtype="<u8").reshape(rows, kinds, 2)[..., 1]
     return np.where(sizes == np.iinfo(np.uint64).max, 0, sizes).astype(np.int64)
 
 
-def describe_progress(path: str) -> dict:
-    """How far the build under way is whose store will be `path`; None where there is none.
-
-    Raises
-    ------
-    UserError : no build is under way there
-    """
+def describe_progress(path: str) -> dict | None:
+    """How far the build under way is whose store will be `path`; None where there is none, or it has only begun."""
     storage = Storage(partial_name(path))
     try:
-        group = zarr.open_group(storage.url, mode="r")
-        settings = BuildSettings.from_json(group.attrs["settings"])
-        plan = Plan(unpack_pictures(storage.read(PLANNED)), [], settings)
         records, size = read_records(storage), storage.bytes()
-    except (FileNotFoundError, KeyError) as error:  # or one that takes its own name just now
-        raise UserError(f"{path}: no feature store, and no build under way there") from error
-    done = {shard for shard, record in records.items() if record.key == plan.shard_key(shard)}
-    missing = [shard for shard in range(plan.shards) if shard not in done]
+        # After the records: they are taken away when the attributes say that all is complete.
+        attributes = read_attributes(storage)
+        settings, complete = BuildSettings.from_json(attributes["settings"]), attributes["complete"]
+        plan = Plan(read_base(storage), [], settings)
+    except (FileNotFoundError, KeyError, ValueError, UserError):  # files that come, or go where the store is renamed
+        return None
+    if not plan.rows:
+        return None
+    keys = {shard: record.key for shard, record in records.items()}
+    missing = [] if complete else [one for one in range(plan.shards) if keys.get(one) != plan.shard_key(one)]
     return {
         "store": path,
         "complete": False,
         "settings": settings.as_json(),
         "fingerprint": plan.fingerprint,
-        "versions": dict(group.attrs["versions"]),
+        "versions": dict(attributes["versions"]),
         "pictures": len(plan.pictures),
         "samples": plan.rows,
         "shards": plan.shards,
-        "shards_done": len(done),
+        "shards_done": plan.shards - len(missing),
         "shards_missing": missing,
         "bytes": size,
     }

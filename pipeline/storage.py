@@ -82,6 +82,9 @@ class Storage:
 
     def names(self, folder: str = "") -> Iterator[str]:
         """Names of all files below a folder, sorted."""
+        if self.is_local:
+            yield from sorted(os.path.relpath(path, self._root).replace(os.sep, "/") for path in self._walk(folder))
+            return
         self._files.invalidate_cache()
         for path in sorted(self._files.find(self.path(folder))):
             yield path.removeprefix(self._root).lstrip("/")
@@ -97,6 +100,8 @@ class Storage:
 
     def bytes(self, folder: str = "") -> int:
         """Size of all files below a folder."""
+        if self.is_local:
+            return sum(map(_size, self._walk(folder)))
         self._files.invalidate_cache()
         return sum(self._files.du(self.path(folder), total=False).values())
 
@@ -134,8 +139,20 @@ class Storage:
         """The file system's own path of a name."""
         return f"{self._root}/{name}" if name else self._root
 
+    def _walk(self, folder: str) -> Iterator[str]:
+        # Not by fsspec, which leaves a whole folder out when one of its files vanishes as it looks.
+        for parent, _, names in os.walk(self.path(folder), followlinks=True):
+            yield from (os.path.join(parent, name) for name in names)
+
     def _explain(self, what: str, error: Exception) -> UserError:
         why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         return UserError(
             f"{self.url}: cannot be {what} ({why}); check the bucket's name, the address and the credentials"
         )
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:  # of a build under way, and renamed since
+        return 0

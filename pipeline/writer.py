@@ -9,6 +9,7 @@ to one task, which always writes it whole.
 import json
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -75,9 +76,14 @@ def write_record(storage: Storage, record: ShardRecord) -> None:
 
 
 def read_records(storage: Storage) -> dict[int, ShardRecord]:
-    """The records of all finished shards, by shard."""
-    records = (ShardRecord(**json.loads(storage.read(name))) for name in storage.names(_DONE) if name.endswith(".json"))
-    return {record.shard: record for record in records}
+    """The records of all finished shards, by shard; without those that are taken away meanwhile."""
+    records = {}
+    for name in storage.names(_DONE):
+        if name.endswith(".json"):
+            with suppress(FileNotFoundError):
+                record = ShardRecord(**json.loads(storage.read(name)))
+                records[record.shard] = record
+    return records
 
 
 def drop_damaged_records(storage: Storage, records: dict[int, ShardRecord]) -> list[int]:

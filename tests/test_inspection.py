@@ -1,0 +1,80 @@
+"""A store is looked at while it is built, while files come and go, and when it is damaged."""
+
+import os
+import subprocess
+import sys
+from threading import Event, Thread
+
+import pytest
+from click.testing import CliRunner
+from conftest import make_kaggle_dir
+
+from data_cards.errors import UserError
+from pipeline.cli import main
+from pipeline.inspection import inspect_place
+from pipeline.storage import Storage
+from pipeline.writer import shard_file
+
+
+def test_a_build_is_looked_at_until_it_is_done(tmp_path):
+    source, out = make_kaggle_dir(tmp_path / "kaggle", per_source=16), str(tmp_path / "a.zarr")
+    command = ["build", "--src", source, "--out", out, "--size", "64", "--workers", "0"]
+    build = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *command],
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    seen = []
+    while build.poll() is None:
+        try:
+            seen.append(inspect_place(out)[1])
+        except UserError as error:
+            assert "no such feature store" in str(error) or "the build is not finished" in str(error)  # noqa: PT017
+            assert not seen
+    assert build.returncode == 0
+    seen.append(inspect_place(out)[1])
+    progress = [one for one in seen if not one["complete"]]
+    done = [one["shards_done"] for one in progress]
+    assert done == sorted(done)
+    assert all(one["shards_done"] + len(one["shards_missing"]) == one["shards"] for one in progress)
+    assert seen[-1]["complete"]
+
+
+@pytest.fixture
+def restless(tmp_path):
+    """A folder with one file that stays, and others that come and go all the time."""
+    stop = Event()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/stays").write_bytes(b"123")
+
+    def come_and_go():
+        while not stop.is_set():
+            for number in range(20):
+                (tmp_path / f"folder/{number}").touch()
+            for number in range(20):
+                (tmp_path / f"folder/{number}").unlink()
+
+    thread = Thread(target=come_and_go)
+    thread.start()
+    yield Storage(tmp_path)
+    stop.set()
+    thread.join()
+
+
+def test_files_that_come_and_go_hide_no_other(restless):
+    for _ in range(300):
+        assert "folder/stays" in list(restless.names("folder"))
+        assert restless.bytes() == 3
+
+
+@pytest.mark.parametrize("damage", ["gone", "short"])
+def test_a_damaged_store_is_said_in_a_line(kaggle_dir, tmp_path, damage):
+    out = tmp_path / "a.zarr"
+    command = ["build", "--src", str(kaggle_dir), "--out", str(out), "--size", "16", "--workers", "0"]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    file = out / shard_file(0)
+    file.unlink() if damage == "gone" else file.write_bytes(b"short")
+    result = CliRunner().invoke(main, ["inspect", str(out)])
+    assert result.exit_code == 3
+    assert result.stderr.startswith(f"error: {out}: the store is damaged (shard 0)")
