@@ -66,7 +66,11 @@ def cli() -> None:
 @_setting("--warmup", help="Epochs in which the learning rate rises; at most half of the run.")
 @_setting("--dropout", float, "Dropout of what the last layer is fed  [default: 0.3; radial: 0]")
 @_setting("--label-smoothing", help="Label smoothing of the training loss.")
-@_setting("--patience", help="Stop after so many epochs without a better validation loss; 0: never.")
+@_setting(
+    "--patience",
+    int,
+    "Stop after so many epochs without a better validation loss; 0: never  [default: 6 where the best is kept]",
+)
 @_setting("--keep", click.Choice(allowed.KEPT), "Which epoch's weights; auto: last for radial, else best.")
 @_setting("--ema", help="Decay of the running average of the weights, such as 0.999; 0: none.", metavar="DECAY")
 @_setting("--mixup", help="Alpha of the Beta distribution that samples are mixed by; 0: none.", metavar="ALPHA")

@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from data_cards.errors import UsageError
 from pipeline.settings import KINDS, FeatureSettings, kind_of_planes
+from train.effects import refuse_without_effect, refuse_without_effect_on
 
 NETWORKS = ("auto", "resnet18", "resnet34", "resnet50", "small", "linear", "radial")
-SINGLE_LAYER = ("linear", "radial")
-_WITHOUT_WEIGHTS = ("small", *SINGLE_LAYER)
 STEMS = ("auto", "strided", "plain")
 NORMALISE = ("auto", "frequency", "channel", "sample", "none")
 PHASES = ("raw", "cos-sin")
@@ -55,9 +54,10 @@ class TrainSettings:
     dropout : share of what the last layer is fed that is dropped, 0 to below 1; None: 0 for the radial network, whose
         few weights need none, 0.3 for the others
     label_smoothing : 0 to below 1, in the training loss only
-    patience : epochs without a better validation loss after which the run stops; 0 never stops it
-    keep : weights of the "best" epoch by validation loss, or of the "last", which the whole schedule was for: then
-        patience has no say; "auto": last for the radial network, else best
+    patience : epochs without a better validation loss after which the run stops; 0 never stops it; None: 6 where the
+        best epoch is kept, else 0
+    keep : weights of the "best" epoch by validation loss, or of the "last", which the whole schedule was for; "auto":
+        last for the radial network, else best
     ema : decay of the running average of the weights, which validates and is kept; 0 takes the weights themselves
     mixup : alpha of the Beta distribution that shares of mixed samples are drawn from; 0 mixes none
     band_masking : widest band of radial frequency that is hidden, as a share of all frequencies; 0 hides none
@@ -99,7 +99,7 @@ class TrainSettings:
     warmup: float = 1.0
     dropout: float | None = None
     label_smoothing: float = 0.05
-    patience: int = 6
+    patience: int | None = None
     keep: str = "auto"
     ema: float = 0.0
     mixup: float = 0.0
@@ -125,7 +125,7 @@ class TrainSettings:
         object.__setattr__(self, "store", (self.store,) if isinstance(self.store, str) else tuple(self.store))
         _at_least("epochs", self.epochs, 1)
         _at_least("batch size", self.batch_size, 2, "batch normalisation needs two samples")
-        _at_least("patience", self.patience, 0)
+        _at_least("patience", self.patience or 0, 0)
         _at_least("shuffle window", self.shuffle_window, 0)
         _one_of("balance", self.balance, BALANCES)
         _at_least("threads", self.threads, 1)
@@ -162,21 +162,10 @@ class TrainSettings:
             _one_of(name, getattr(self, name), allowed)
         _one_of("gain", self.gain, GAINS)
         _one_of("keep", self.keep, KEPT)
-        if self.gain == "remove" and self.normalise == "sample":
-            raise UsageError("gain remove: --normalise sample takes it out already; leave out one of the two")
-        if self.kind_dropout and len(self.kinds) == 1:
-            raise UsageError(
-                f"kind dropout {self.kind_dropout}: only {self.channels} is fed; give two kinds or leave it out"
-            )
-        if self.phase == "cos-sin" and "phase" not in self.kinds:
-            raise UsageError(f"phase cos-sin: the planes fed are {self.channels}; add phase or leave it out")
-        if self.weights is not None and self.network in _WITHOUT_WEIGHTS:
-            raise UsageError(
-                f"weights: there are none for the {self.network} network; give a ResNet with --network or leave it out"
-            )
         _one_of("device", self.device, DEVICES)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("variants per epoch", self.variants_per_epoch, VARIANTS_PER_EPOCH)
+        refuse_without_effect(self)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -190,7 +179,7 @@ class TrainSettings:
 
         Raises
         ------
-        UsageError : kinds of planes that are not there
+        UsageError : kinds of planes that are not there, or an option without effect on those that are
         """
         missing = set(self.kinds) - set(features.kinds)
         if missing and self.channels not in (AUTO, ALL):
@@ -208,8 +197,6 @@ class TrainSettings:
         gain = self.gain
         if gain == "auto":
             gain = "remove" if averaged and magnitudes and self.normalise != "sample" else "keep"
-        elif gain == "remove" and not magnitudes:
-            raise UsageError(f"gain remove: the planes fed are {','.join(kinds)}; add magnitude or leave it out")
         radial = network == "radial"
         normalise = self.normalise
         if normalise == "auto":
@@ -219,11 +206,14 @@ class TrainSettings:
             "lr": {"linear": 1e-4, "radial": 1e-2}.get(network, 1e-3),
             "dropout": 0.0 if radial else 0.3,
             "source_penalty": 10.0 if radial and not self.mixup else 0.0,
+            "patience": 6 if keep == "best" else 0,
         }
         chosen = {name: value for name, value in chosen.items() if getattr(self, name) is None}
-        return replace(
+        settings = replace(
             self, network=network, gain=gain, normalise=normalise, keep=keep, channels=",".join(kinds), **chosen
         )
+        refuse_without_effect_on(settings, features)
+        return settings
 
     def as_json(self) -> dict:
         """Plain values, for the run folder."""
