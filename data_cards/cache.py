@@ -1,9 +1,14 @@
 """What a scan remembers of picture files, so that the next one need not read them again.
 
-One SQLite file in the user's cache folder. A file is known by its path, size and time of change;
-one that has moved, or was only touched, by the hash of its bytes, and is then hashed but not
+One SQLite file in the user's cache folder. A file is known by its path and its stamp: size, inode,
+and the times at which its bytes and its inode changed, of which the second cannot be set back. One
+that has moved, or was only touched, is known by the hash of its bytes, and is then hashed but not
 decoded. What a file that changed a moment ago held is not remembered: a second change within the
-clock's step would go unseen. A cache that is damaged or cannot be written is done without.
+clock's step would go unseen. Never seen is what a file system does not tell: other bytes with the
+same stamp, by a clock that was set back or by a write past the system, such as to the disk below
+it. The build does see it, as it hashes every file that it reads.
+
+A cache that is damaged or cannot be written is done without.
 """
 
 import json
@@ -17,7 +22,7 @@ from threading import Lock
 
 from data_cards.facts import PictureFacts
 
-VERSION = 1  # raised when facts change their meaning; older ones are then forgotten
+VERSION = 2  # raised when facts or the tables change their meaning; older ones are then forgotten
 ENVIRONMENT = "SPECTRAL_DETECTOR_CACHE"
 _FRESH = 2 * 10**9  # nanoseconds
 _BATCH = 500
@@ -48,8 +53,8 @@ class ScanCache:
         except OSError:
             return None
         return self._look_up(
-            "select facts.facts from files join facts using (sha256) where path = ? and size = ? and time = ?",
-            (os.fspath(path), status.st_size, status.st_mtime_ns),
+            "select facts.facts from files join facts using (sha256) where path = ? and stamp = ?",
+            (os.fspath(path), _stamp(status)),
         )
 
     def find_hash(self, sha256: bytes) -> PictureFacts | None:
@@ -61,7 +66,7 @@ class ScanCache:
         if self._database is None or time.time_ns() - status.st_mtime_ns < _FRESH:
             return
         with self._lock:
-            self._new.append((os.fspath(path), status.st_size, status.st_mtime_ns, facts))
+            self._new.append((os.fspath(path), _stamp(status), facts))
             if len(self._new) >= _BATCH:
                 self._flush()
 
@@ -92,10 +97,12 @@ class ScanCache:
         try:
             with self._database:
                 self._database.executemany(
-                    "insert or replace into facts values (?, ?)", [(one[3].sha256, _pack(one[3])) for one in self._new]
+                    "insert or replace into facts values (?, ?)",
+                    [(facts.sha256, _pack(facts)) for *_, facts in self._new],
                 )
                 self._database.executemany(
-                    "insert or replace into files values (?, ?, ?, ?)", [(*one[:3], one[3].sha256) for one in self._new]
+                    "insert or replace into files values (?, ?, ?)",
+                    [(*known, facts.sha256) for *known, facts in self._new],
                 )
         except sqlite3.Error:
             # A full disk or another's lock: nothing that a scan should fail of.
@@ -122,12 +129,17 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         database.execute("pragma journal_mode = wal")
         database.execute("create table if not exists facts (sha256 blob primary key, facts text)")
-        database.execute("create table if not exists files (path text primary key, size int, time int, sha256 blob)")
+        database.execute("create table if not exists files (path text primary key, stamp text, sha256 blob)")
         database.execute("select count(*) from files where path = ''").fetchone()
     except sqlite3.Error:
         database.close()
         raise
     return database
+
+
+def _stamp(status: os.stat_result) -> str:
+    """What changes whenever a file is written or replaced. A text: inodes may be larger than SQLite's numbers."""
+    return f"{status.st_size} {status.st_ino} {status.st_mtime_ns} {status.st_ctime_ns}"
 
 
 def _pack(facts: PictureFacts) -> str:

@@ -68,6 +68,26 @@ def test_a_changed_file_is_read_anew(pictures, decoded):
     assert after.facts.sha256 != before.facts.sha256
 
 
+@pytest.mark.parametrize("how", ["replaced", "written in place"])
+def test_a_file_of_the_same_size_and_time_is_read_anew(pictures, decoded, how):
+    path = pictures / "train/real/camera/picture.bmp"
+    draw_noise(50, 40).save(path)
+    age(path)
+    times = path.stat().st_atime_ns, path.stat().st_mtime_ns
+    before = facts_of(path, pictures)
+    decoded.clear()
+    other = path.with_suffix(".other") if how == "replaced" else path
+    draw_noise(51, 40).save(other, format="BMP")
+    os.utime(other, ns=times)
+    other.rename(path)
+    assert facts_of(path, pictures).sha256 != before.sha256
+    assert len(decoded) == 1
+
+
+def facts_of(path, folder):
+    return next(one.facts for one in scan(folder).pictures if one.file.path == path)
+
+
 def test_a_file_that_changed_a_moment_ago_is_not_remembered(pictures, decoded):
     path = scan(pictures).pictures[0].file.path
     first, second = (draw_noise(seed, 40) for seed in (50, 51))
