@@ -187,7 +187,7 @@ def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -
     if storage.url != partial.url:
         rename(storage.url, partial.url)
     create_arrays(partial, plan.rows, plan.shard_rows, plan.settings)
-    partial.write(PLANNED, pack_pictures(plan.pictures))
+    partial.write(PLANNED, pack_pictures(plan.pictures), durable=True)
     return partial
 
 

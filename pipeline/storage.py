@@ -38,8 +38,13 @@ class Storage:
         """The last bytes of a file."""
         return self._files.cat_file(self.path(name), start=-count)
 
-    def write(self, name: str, *parts: bytes) -> None:
-        """Write a file of the parts, whole or not at all. Locally its folder must exist."""
+    def write(self, name: str, *parts: bytes, durable: bool = False) -> None:
+        """Write a file of the parts, whole or not at all. Locally its folder must exist.
+
+        Parameters
+        ----------
+        durable : return when the disk has the bytes, so that what is written later never outlives them in a power cut
+        """
         if self.is_local:
             # A name of its own: on a cluster a worker of an ended build may still write the same file.
             temporary = f"{self.path(name)}.{uuid.uuid4().hex}{TEMPORARY}"
@@ -50,6 +55,9 @@ class Storage:
                         with suppress(AttributeError, OSError):  # not everywhere; what is wrong, writing will tell
                             os.posix_fallocate(file.fileno(), 0, size)
                     file.writelines(parts)
+                    if durable:
+                        file.flush()
+                        os.fsync(file.fileno())
                 os.replace(temporary, self.path(name))
             except BaseException:
                 with suppress(OSError):  # a full disk should not be fuller for it

@@ -64,7 +64,7 @@ def write_shard(storage: Storage, shard: int, key: str, parts: Sequence[bytes]) 
     """Write a shard's file of its parts, then its record; a record of what stood there before goes first."""
     storage.remove(_record_name(shard))
     storage.make_folder(shard_folder(shard) + "/0/0")
-    storage.write(shard_file(shard), *parts)
+    storage.write(shard_file(shard), *parts, durable=True)
     record = ShardRecord(shard, key, checksum(parts))
     write_record(storage, record)
     return record
@@ -76,11 +76,11 @@ def write_record(storage: Storage, record: ShardRecord) -> None:
 
 
 def read_records(storage: Storage) -> dict[int, ShardRecord]:
-    """The records of all finished shards, by shard; without those that are taken away meanwhile."""
+    """The records of all finished shards, by shard; without those taken away meanwhile, or lost in a power cut."""
     records = {}
     for name in storage.names(_DONE):
         if name.endswith(".json"):
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, ValueError):
                 record = ShardRecord(**json.loads(storage.read(name)))
                 records[record.shard] = record
     return records

@@ -1,6 +1,7 @@
 """A build killed or a store damaged at an awkward place goes on to the bytes of one that was not."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -112,6 +113,33 @@ def test_a_shards_old_record_goes_before_its_file(tmp_path, monkeypatch):
     with pytest.raises(pytest.fail.Exception):
         write_shard(storage, 3, "new", [b"new"])
     assert read_records(storage) == {}
+
+
+def test_the_disk_has_a_shard_before_its_record(tmp_path, monkeypatch):
+    storage, seen, fsync = Storage(tmp_path / "a.zarr"), [], os.fsync
+    make_record_folder(storage)
+
+    def look(file):
+        fsync(file)
+        seen.append((os.fstat(file).st_size, read_records(storage)))
+
+    monkeypatch.setattr(os, "fsync", look)
+    write_shard(storage, 3, "key", [b"some", b"bytes"])
+    assert seen == [(9, {})]
+
+
+@pytest.mark.parametrize("left", [b"", bytes(100), b'{"shard": 1'])
+def test_a_record_lost_in_a_power_cut_is_none(kaggle_dir, build, left):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.build.write_tables", stop)
+        with pytest.raises(KeyboardInterrupt):
+            build()
+    record = sorted(kaggle_dir.parent.glob("a.zarr.partial/build/done/*.json"))[1]
+    record.write_bytes(left)
+    assert build().made == 1
 
 
 def test_a_shard_that_a_worker_of_an_ended_build_writes_over_is_made_again(kaggle_dir, tmp_path, monkeypatch):
