@@ -43,8 +43,9 @@ def test_the_best_epoch_is_chosen_by_what_is_trained_for():
     of_each = [losses[:5].mean(), losses[5:].mean()]
     spread = np.average((of_each - losses.mean()) ** 2, weights=[5, 4])
     assert measure_spread(losses, sources) == pytest.approx(spread)
-    assert measure_logits(logits, labels, sources)[0] == pytest.approx(losses.mean())
-    assert measure_logits(logits, labels, sources, 10.0)[0] == pytest.approx(losses.mean() + 10 * spread)
+    assert measure_logits(logits, labels, sources)["val_loss"] == pytest.approx(losses.mean())
+    assert measure_logits(logits, labels, sources, 10.0)["val_loss"] == pytest.approx(losses.mean())
+    assert measure_logits(logits, labels, sources, 10.0)["val_objective"] == pytest.approx(losses.mean() + 10 * spread)
 
 
 @pytest.mark.parametrize("penalty", [0.0, 10.0])

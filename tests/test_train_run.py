@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from data_cards.errors import UsageError, UserError
 from pipeline.store import CLASS_NAMES, open_store
-from train import steps
+from train import epoch, steps
 from train.best import read_best
 from train.calibrate import fit_calibration
 from train.files import whole_file
@@ -198,6 +198,23 @@ def test_a_bad_loss_names_the_pictures_of_its_step(store, tmp_path, monkeypatch)
     for row in seen[1]:
         assert f"row {row} ({images[row]})" in str(caught.value)
     assert str(caught.value).count("row ") == len(seen[1])
+    assert "--precision" not in str(caught.value)  # it is float32 already
+
+
+def test_a_bad_loss_of_a_validation_names_its_pictures(store, tmp_path, monkeypatch):
+    judge = epoch.validate
+
+    def spoil(*arguments):
+        logits, rows = judge(*arguments)
+        logits[3] = float("nan")
+        return logits, rows
+
+    monkeypatch.setattr(epoch, "validate", spoil)
+    settings = {**SMALL, "precision": "bf16"}
+    with pytest.raises(UserError, match=r"became nan in epoch 1, validation on row .* or with --precision") as caught:
+        train(TrainSettings(store=str(store), run=str(tmp_path / "run"), epochs=1, **settings))
+    assert str(caught.value).count("row ") == 1
+    assert "(val/" in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -47,14 +47,19 @@ def count_confusion(logits: np.ndarray, labels: np.ndarray, calibration: Calibra
 
 def measure_logits(
     logits: np.ndarray, labels: np.ndarray, sources: np.ndarray, penalty: float = 0.0
-) -> tuple[float, float]:
-    """Mean cross-entropy in nats, without smoothing, and accuracy, of uncalibrated logits (N, 2).
+) -> dict[str, float]:
+    """The history's figures of a validation, of uncalibrated logits (N, 2).
 
-    A source penalty is added as in training: what is trained for is what the best epoch is chosen by.
+    `val_loss` is the mean cross-entropy in nats, without smoothing; to `val_objective` a source penalty is added as
+    in training: what is trained for is what the best epoch is chosen by.
     """
     losses = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels), reduction="none").numpy()
-    loss = losses.mean() + (penalty * measure_spread(losses, sources) if penalty else 0.0)
-    return float(loss), float((logits.argmax(axis=1) == labels).mean())
+    loss = float(losses.mean())
+    return {
+        "val_loss": loss,
+        "val_objective": loss + (penalty * float(measure_spread(losses, sources)) if penalty else 0.0),
+        "val_accuracy": float((logits.argmax(axis=1) == labels).mean()),
+    }
 
 
 def judge_best(row: dict, logits: np.ndarray, labels: np.ndarray, calibration: Calibration) -> Best:

@@ -51,16 +51,16 @@ def _judge_epoch(training: Training, batches: list[np.ndarray], logits: np.ndarr
     """The epoch's row of the history, but for its seconds."""
     position, steps = training.position, len(batches)
     penalty = training.settings.source_penalty or 0.0
-    val_loss, val_accuracy = measure_logits(logits, training.labels[rows], training.sources[rows], penalty)
-    if not math.isfinite(val_loss):
-        raise describe_loss(training, val_loss, "validation", np.array([], dtype=np.int64))
+    found = measure_logits(logits, training.labels[rows], training.sources[rows], penalty)
+    if not math.isfinite(found["val_loss"]):
+        bad = rows[~np.isfinite(logits).all(axis=1)]
+        raise describe_loss(training, found["val_loss"], "validation", bad)
     return {
         "epoch": position.epoch,
         "learning_rate": learning_rate(position.epoch * steps - 1, steps, training.settings),
         "train_loss": position.loss_sum / position.seen,
         "train_accuracy": position.correct / position.seen,
-        "val_loss": val_loss,
-        "val_accuracy": val_accuracy,
+        **found,
     }
 
 

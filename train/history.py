@@ -1,7 +1,7 @@
 """What each epoch of a run came to, as CSV in its folder.
 
-Losses in nats, that of the validation with the source penalty; accuracies 0 to 1; `waited`
-is the share of `seconds` in which steps waited for data.
+Losses in nats, without the source penalty; `val_objective` is the validation's loss with it, by which the best
+epoch is chosen; accuracies 0 to 1; `waited` is the share of `seconds` in which steps waited for data.
 """
 
 import csv
@@ -13,7 +13,8 @@ from train.settings import TrainSettings
 
 HISTORY = "history.csv"
 HISTORY_COLUMNS = (
-    "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds", "waited"
+    "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_objective", "val_accuracy", "seconds",
+    "waited",
 )  # fmt: skip
 
 
@@ -27,8 +28,8 @@ def tell_end(epochs: int, best_epoch: int, settings: TrainSettings) -> str:
 
 
 def choose_epoch(history: list[dict], keep: str) -> dict:
-    """The epoch whose weights a run keeps: the last, or the first of the lowest validation loss."""
-    return history[-1] if keep == "last" else min(history, key=lambda row: row["val_loss"])
+    """The epoch whose weights a run keeps: the last, or the first of the lowest objective on validation."""
+    return history[-1] if keep == "last" else min(history, key=lambda row: row["val_objective"])
 
 
 def share_waited(history: list[dict]) -> float:

@@ -74,7 +74,9 @@ def note_skipped(training: Training, rows: np.ndarray) -> None:
 
 
 def describe_loss(training: Training, value: float, where: str, rows: np.ndarray) -> BaseException:
-    """The error for a loss that is not finite; `rows` are those of the batch, none for a validation."""
+    """The error for a loss that is not finite; `rows` are those of the batch, or of a validation those it is of."""
     where = f"epoch {training.position.epoch}, {where}"
-    error = describe_bad_loss(training.folder, training.settings, value, where, training.store, rows)
+    error = describe_bad_loss(
+        training.folder, training.settings, training.precision, value, where, training.store, rows
+    )
     return training.team.tell(error)

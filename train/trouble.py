@@ -15,21 +15,28 @@ _MOST_NAMED = 32  # pictures in a message
 
 
 def describe_bad_loss(
-    folder: Path, settings: TrainSettings, value: float, where: str, store: FeatureStore, rows: np.ndarray
+    folder: Path,
+    settings: TrainSettings,
+    precision: torch.dtype,
+    value: float,
+    where: str,
+    store: FeatureStore,
+    rows: np.ndarray,
 ) -> UserError:
     """The error for a loss that is not finite.
 
     Parameters
     ----------
     folder : of the run
+    precision : that it computes in
     value : the loss
     where : it came up, such as "epoch 2, step 7"
-    rows : of the batch; none for a validation
+    rows : of the batch, or of a validation those whose scores are no numbers
     """
     names = [f"row {row} ({store.columns['image'][row]})" for row in rows[:_MOST_NAMED]]
     more = f" and {len(rows) - _MOST_NAMED} more" if len(rows) > _MOST_NAMED else ""
     samples = f" on {', '.join(names)}{more}" if names else ""
-    other = "" if settings.precision == "float32" else " or with --precision float32"
+    other = "" if precision == torch.float32 else " or with --precision float32"
     return UserError(
         f"{folder}: the loss became {value} in {where}{samples}; "
         f"train anew with a lower --lr (it was {settings.lr:g}){other}"
