@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from data_cards.errors import UsageError
-from pipeline.settings import FeatureSettings
 from train.device import pick_device, pick_precision
 from train.network import ResNet
 from train.optimise import learning_rate, make_optimiser
@@ -42,10 +41,6 @@ from train.settings import OF_THE_MACHINE, TrainSettings
         ({"gain": "remove", "normalise": "sample"}, "gain remove: --normalise sample takes it out already"),
         ({"phase": "cos-sin", "channels": "magnitude,dct"}, "phase cos-sin: the planes fed are magnitude,dct"),
         ({"weights": "a.pth", "network": "small"}, "weights: there are none for the small network"),
-        ({"phase": "cos-sin", "channels": "phase", "normalise": "channel"}, "normalise channel: cosine and sine"),
-        ({"flips": 0.5, "channels": "dct"}, "flips 0.5: the DCT of a mirrored picture differs in signs only"),
-        ({"stem": "plain", "network": "radial"}, "stem plain: the radial network has none"),
-        ({"patience": 3, "keep": "last"}, "patience 3: the last epoch's weights are kept"),
         ({"seed": -1}, "seed -1"),
         ({"device": "tpu"}, "device tpu: expected one of"),
         ({"precision": "float16"}, "precision float16"),
@@ -59,27 +54,6 @@ def test_senseless_values_are_refused(values, message):
         TrainSettings(**values)
     assert message in str(caught.value)
     assert caught.value.exit_status == 2
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"flips": 0.5}, "flips 0.5: a mirrored plane has the same means over all directions"),
-        ({"stem": "plain"}, "stem plain: the radial network has none"),
-        ({"patience": 3}, "patience 3: the last epoch's weights are kept"),
-        ({"gain": "remove", "channels": "phase,dct"}, "gain remove: the planes fed are phase,dct"),
-    ],
-)
-def test_options_without_effect_on_these_planes_are_refused(values, message):
-    averaged = FeatureSettings(size=64, fit="crop", estimator="averaged", patch=32)
-    with pytest.raises(UsageError) as caught:
-        TrainSettings(**values).for_features(averaged)
-    assert message in str(caught.value)
-
-
-def test_what_has_an_effect_on_these_planes_is_not():
-    TrainSettings(flips=0.5, patience=3, stem="plain").for_features(FeatureSettings(size=64))
-    TrainSettings(flips=0.5, network="small").for_features(FeatureSettings(size=64, fit="crop", estimator="averaged"))
 
 
 def test_settings_survive_json():

@@ -28,7 +28,7 @@ def refuse_without_effect(settings: "TrainSettings") -> None:
         )
     if settings.phase == "cos-sin" and "phase" not in settings.kinds:
         raise UsageError(f"phase cos-sin: the planes fed are {settings.channels}; add phase or leave it out")
-    if settings.phase == "cos-sin" and settings.kinds == ("phase",) and settings.normalise != "auto":
+    if feeds_waves_alone(settings) and settings.normalise not in ("auto", "none"):
         raise UsageError(
             f"normalise {settings.normalise}: cosine and sine of phases, which alone are fed, are not normalised; "
             "leave it out"
@@ -47,6 +47,11 @@ def refuse_without_effect(settings: "TrainSettings") -> None:
             f"patience {settings.patience}: the last epoch's weights are kept, so the run goes on to its end; "
             "give --keep best or leave it out"
         )
+
+
+def feeds_waves_alone(settings: "TrainSettings") -> bool:
+    """Whether the network is fed cosines and sines and nothing else."""
+    return settings.phase == "cos-sin" and settings.kinds == ("phase",)
 
 
 def refuse_without_effect_on(settings: "TrainSettings", features: FeatureSettings) -> None:

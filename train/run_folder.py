@@ -28,7 +28,7 @@ from train.history import read_history
 from train.provenance import find_commit, list_versions
 from train.settings import TrainSettings
 
-RUN_VERSION = 4
+RUN_VERSION = 5
 RUNS = Path("runs")
 
 SETTINGS, DATA_CARD, CURVES, STATE = "settings.json", "data_card.json", "curves.png", "state.pt"

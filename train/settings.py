@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from data_cards.errors import UsageError
 from pipeline.settings import KINDS, FeatureSettings, kind_of_planes
-from train.effects import refuse_without_effect, refuse_without_effect_on
+from train.effects import feeds_waves_alone, refuse_without_effect, refuse_without_effect_on
 
 NETWORKS = ("auto", "resnet18", "resnet34", "resnet50", "small", "linear", "radial")
 STEMS = ("auto", "strided", "plain")
@@ -200,7 +200,7 @@ class TrainSettings:
         radial = network == "radial"
         normalise = self.normalise
         if normalise == "auto":
-            normalise = "channel" if radial else "frequency"
+            normalise = "none" if feeds_waves_alone(self) else "channel" if radial else "frequency"
         keep = ("last" if radial else "best") if self.keep == "auto" else self.keep
         chosen = {
             "lr": {"linear": 1e-4, "radial": 1e-2}.get(network, 1e-3),
