@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+PARTIAL = ".partial"  # behind the name of a file that is being written, or was when its writer was killed
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary name to write to; the file takes its own name only if the block ends well, and is on the disk."""
-    temporary = path.with_name(path.name + ".partial")
+    temporary = path.with_name(path.name + PARTIAL)
     try:
         yield temporary
         with open(temporary, "rb") as written:

@@ -26,7 +26,7 @@ from train.events import can_write_events
 from train.optimise import make_optimiser
 from train.predict import open_reader
 from train.rows import choose_rows
-from train.run_folder import STATE, Run, begin_run, hold_folder, make_folder, read_run
+from train.run_folder import STATE, Run, begin_run, hold_folder, make_folder, read_run, write_cards
 from train.settings import TrainSettings
 from train.sources import number_sources
 from train.state import Position, load_state
@@ -79,7 +79,9 @@ def resume(run: str | Path, changes: dict | None = None) -> Summary:
     before = read_run(run)
     device = (changes or {}).get("device") or before.settings.device
     with join_team(device) as team, StopSignals(team.size > 1) as stop, _holding(before.path, team):
-        return _run(team.agree(lambda: _take_up(before, changes, stop, team)))
+        training = team.agree(lambda: _take_up(before, changes, stop, team))
+        team.lead(lambda: write_cards(training.folder, training.store))  # a kill may have come before them
+        return _run(training)
 
 
 @contextmanager

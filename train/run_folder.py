@@ -23,7 +23,7 @@ from pipeline.store import FeatureStore
 from train.checkpoint import BEST, LAST, load_weights, weights_file
 from train.detector import Detector, build_detector
 from train.device import pick_device
-from train.files import write_json
+from train.files import PARTIAL, write_json
 from train.history import read_history
 from train.provenance import find_commit, list_versions
 from train.settings import TrainSettings
@@ -104,7 +104,7 @@ def begin_run(path: Path, settings: TrainSettings, store: FeatureStore, processe
     """
     if (path / SETTINGS).exists():
         raise UsageError(f"{path}: holds a run already; give --resume to go on with it, or another --run")
-    if any(path.iterdir()):
+    if not _is_unused(path):
         raise UsageError(f"{path}: the folder is not empty; give another --run")
     write_json(
         path / SETTINGS,
@@ -124,9 +124,15 @@ def begin_run(path: Path, settings: TrainSettings, store: FeatureStore, processe
             "git": find_commit(Path()),
         },
     )
+    write_cards(path, store)
+
+
+def write_cards(path: Path, store: FeatureStore) -> None:
+    """Write the data cards of a run's stores into its folder, as far as they are not there."""
     for number, part in enumerate(store.parts, start=1):
-        if part.card is not None:
-            write_json(path / (DATA_CARD if number == 1 else f"data_card_{number}.json"), part.card)
+        file = path / (DATA_CARD if number == 1 else f"data_card_{number}.json")
+        if part.card is not None and not file.exists():
+            write_json(file, part.card)
 
 
 def newest_run(folder: Path = RUNS, usable: bool = True) -> Path:
@@ -173,6 +179,8 @@ def read_run(path: str | Path) -> Run:
     path = Path(path)
     file = path / SETTINGS
     if not file.is_file():
+        if path.is_dir() and _is_unused(path):
+            raise UserError(f"{path}: no run was begun in it yet; begin one with `train run --run {quote(str(path))}`")
         what = "not a run folder (it has no settings.json)" if path.exists() else "no such run folder"
         raise UserError(f"{path}: {what}; runs are made with `train run`")
     try:
@@ -212,6 +220,11 @@ def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector
     detector = build_detector(run.settings, run.build_settings.features)
     load_weights(detector, run.path, which)
     return detector.to(pick_device(device)).eval()
+
+
+def _is_unused(path: Path) -> bool:
+    """Whether a folder holds nothing but what a run leaves there that was killed before it was begun."""
+    return all(file.name == SETTINGS + PARTIAL for file in path.iterdir())
 
 
 def _make(path: Path, exist_ok: bool) -> None:

@@ -1,0 +1,93 @@
+"""A run that was killed before its first state can be begun anew or gone on with, and ends the same."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from click.testing import CliRunner
+from make_store import make_store
+
+from data_cards.errors import UserError
+from train.cli import cli
+from train.files import PARTIAL
+from train.run_folder import SETTINGS, read_run
+
+SMALL = ["--epochs", "1", "--batch-size", "8", "--device", "cpu", "--network", "radial"]
+# The process ends without a word when its file of that number, from 0, is to take its name.
+DYING = """
+import os, signal, sys
+from train.cli import main
+number, replace = int(sys.argv.pop(1)), os.replace
+def replace_or_die(*arguments):
+    global number
+    if number == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    number -= 1
+    replace(*arguments)
+os.replace = replace_or_die
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    path = make_store(tmp_path_factory.mktemp("begin") / "features.zarr")
+    card = json.dumps({"audit": {"words": "shortcut audit: none"}}).encode()
+    zarr.open_group(path).create_array("card", data=np.frombuffer(card, dtype=np.uint8))
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(store) -> Path:
+    assert call("--store", str(store), "--run", str(store.parent / "whole"), *SMALL).exit_code == 0
+    return store.parent / "whole"
+
+
+def call(*arguments: str):
+    return CliRunner().invoke(cli, ["run", *arguments])
+
+
+def assert_same_run(path: Path, whole: Path) -> None:
+    assert {file.name for file in path.iterdir()} == {file.name for file in whole.iterdir()}
+    for name in ("data_card.json", "best.safetensors", "last.safetensors"):
+        assert (path / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_folder_that_was_only_made(store, whole, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / f"{SETTINGS}{PARTIAL}").write_text("{")
+    with pytest.raises(UserError, match=r"run: no run was begun in it yet; begin one with `train run --run .*run`"):
+        read_run(tmp_path / "run")
+    result = call("--store", str(store), "--run", str(tmp_path / "run"), *SMALL)
+    assert result.exit_code == 0, result.output
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_folder_with_settings_alone(store, whole, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / SETTINGS).write_bytes((whole / SETTINGS).read_bytes())
+    result = call("--store", str(store), "--run", str(tmp_path / "run"), *SMALL)
+    assert result.exit_code == 2
+    assert "run: holds a run already; give --resume to go on with it" in result.stderr
+    result = call("--resume", "--run", str(tmp_path / "run"))
+    assert result.exit_code == 0, result.output
+    assert_same_run(tmp_path / "run", whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(5))
+def test_killed_before_a_file_takes_its_name(store, whole, tmp_path, number):
+    arguments = ["--store", str(store), "--run", str(tmp_path / "run"), *SMALL]
+    done = subprocess.run([sys.executable, "-c", DYING, str(number), "run", *arguments], cwd=Path(__file__).parents[1])
+    assert done.returncode == -signal.SIGKILL
+    result = call(*arguments)
+    if number > 0:  # with its settings it is a run
+        assert "give --resume to go on with it" in result.stderr
+        result = call("--resume", "--run", str(tmp_path / "run"))
+    assert result.exit_code == 0, result.output
+    assert_same_run(tmp_path / "run", whole)
