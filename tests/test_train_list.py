@@ -142,6 +142,8 @@ def test_nothing_to_list(tmp_path):
 def test_the_end_of_a_run(epochs, best, ended):
     assert tell_end(epochs, best, TrainSettings(epochs=20, patience=4)) == ended
     assert tell_end(9, 1, TrainSettings(epochs=20, patience=0)) == ""
+    told = tell_end(9, 5, TrainSettings(epochs=20, patience=4, source_penalty=1.0))
+    assert told == "validation loss with the source penalty no better for 4 epochs"
 
 
 # --- ONNX

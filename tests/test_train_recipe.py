@@ -16,6 +16,7 @@ from train.loop import train
 from train.predict import compute_logits
 from train.run_folder import load_detector, open_run
 from train.settings import TrainSettings
+from train.sources import measure_spread, number_sources
 
 ARGUMENTS = ["--epochs", "1", "--batch-size", "8", "--device", "cpu", "--precision", "float32", "--network", "small"]
 SMALL = {"batch_size": 8, "device": "cpu", "precision": "float32", "network": "small"}
@@ -69,6 +70,22 @@ def test_an_option_reaches_the_weights_and_the_record(store, plain, tmp_path, op
         logits = compute_logits(load_detector(opened, "cpu"), open_store(store), rows, progress=False)
         right = (logits.argmax(axis=1) == open_store(store).columns["label"][rows]).mean()
         assert right == opened.history[-1]["val_accuracy"]
+
+
+def test_the_validation_loss_is_plain_whatever_is_trained_for(store, tmp_path):
+    settings = {**SMALL, "epochs": 3, "source_penalty": 50.0, "label_smoothing": 0.4, "keep": "best"}
+    summary = train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **settings))
+    run, opened = open_run(tmp_path / "run"), open_store(store)
+    rows, sources = opened.rows("val"), number_sources(opened)
+    labels = opened.columns["label"][rows].astype(int)
+    logits = compute_logits(load_detector(run, "cpu", "last"), opened, rows, progress=False)
+    losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(rows)), labels]
+    last = run.history[-1]
+    assert last["val_loss"] == pytest.approx(losses.mean(), rel=1e-4)
+    assert last["val_objective"] == pytest.approx(losses.mean() + 50 * measure_spread(losses, sources[rows]), rel=1e-4)
+    assert last["val_objective"] > last["val_loss"]
+    assert summary.best_epoch == 1 + int(np.argmin([row["val_objective"] for row in run.history]))
+    assert summary.val_loss == run.history[summary.best_epoch - 1]["val_loss"]
 
 
 def test_averaged_weights_are_kept_and_validated(store, tmp_path, monkeypatch):

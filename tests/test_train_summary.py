@@ -46,7 +46,8 @@ def test_a_run_that_stopped_early(tmp_path):
     summary = train(
         TrainSettings(store=str(store), run=str(tmp_path / "run"), **{**SMALL, "epochs": 60}, keep="best", patience=1)
     )
-    assert (summary.state, summary.ended) == ("stopped early", "validation loss no better for 1 epochs")
+    assert summary.state == "stopped early"
+    assert summary.ended == "validation loss with the source penalty no better for 1 epochs"
     assert read_summary(tmp_path / "run") == summary
 
 

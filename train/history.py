@@ -23,7 +23,8 @@ def tell_end(epochs: int, best_epoch: int, settings: TrainSettings) -> str:
     if epochs >= settings.epochs:
         return f"all {settings.epochs} epochs done"
     if 0 < settings.patience <= epochs - best_epoch:
-        return f"validation loss no better for {settings.patience} epochs"
+        what = "validation loss with the source penalty" if settings.source_penalty else "validation loss"
+        return f"{what} no better for {settings.patience} epochs"
     return ""
 
 

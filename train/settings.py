@@ -54,8 +54,8 @@ class TrainSettings:
     dropout : share of what the last layer is fed that is dropped, 0 to below 1; None: 0 for the radial network, whose
         few weights need none, 0.3 for the others
     label_smoothing : 0 to below 1, in the training loss only
-    patience : epochs without a better validation loss after which the run stops; 0 never stops it; None: 6 where the
-        best epoch is kept, else 0
+    patience : epochs without a better validation objective after which the run stops; 0 never stops it; None: 6 where
+        the best epoch is kept, else 0
     keep : weights of the "best" epoch by validation loss, or of the "last", which the whole schedule was for; "auto":
         last for the radial network, else best
     ema : decay of the running average of the weights, which validates and is kept; 0 takes the weights themselves
