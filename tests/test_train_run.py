@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 from data_cards.errors import UsageError, UserError
 from pipeline.store import CLASS_NAMES, open_store
-from train import epoch, steps
+from train import steps
+from train import validation as train_validation
 from train.best import read_best
 from train.calibrate import fit_calibration
 from train.files import whole_file
@@ -201,16 +202,19 @@ def test_a_bad_loss_names_the_pictures_of_its_step(store, tmp_path, monkeypatch)
     assert "--precision" not in str(caught.value)  # it is float32 already
 
 
-def test_a_bad_loss_of_a_validation_names_its_pictures(store, tmp_path, monkeypatch):
-    judge = epoch.validate
+@pytest.mark.parametrize("validation", [1, 2], ids=["of the epoch", "of all variants at the end"])
+def test_a_bad_loss_of_a_validation_names_its_pictures(store, tmp_path, monkeypatch, validation):
+    iterate_logits, calls = train_validation.iterate_logits, []
 
     def spoil(*arguments):
-        logits, rows = judge(*arguments)
-        logits[3] = float("nan")
-        return logits, rows
+        calls.append(arguments)
+        for logits in iterate_logits(*arguments):
+            if len(calls) == validation:
+                logits[3] = float("nan")
+            yield logits
 
-    monkeypatch.setattr(epoch, "validate", spoil)
-    settings = {**SMALL, "precision": "bf16"}
+    monkeypatch.setattr(train_validation, "iterate_logits", spoil)
+    settings = {**SMALL, "precision": "bf16", "batch_size": 24}
     with pytest.raises(UserError, match=r"became nan in epoch 1, validation on row .* or with --precision") as caught:
         train(TrainSettings(store=str(store), run=str(tmp_path / "run"), epochs=1, **settings))
     assert str(caught.value).count("row ") == 1

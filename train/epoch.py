@@ -1,6 +1,5 @@
 """One epoch: its steps, its validation, and what is written after it."""
 
-import math
 import time
 
 import click
@@ -16,7 +15,7 @@ from train.history import choose_epoch, tell_end, write_history
 from train.optimise import learning_rate
 from train.run_folder import CURVES
 from train.steps import draw_batches, train_epoch
-from train.training import Training, describe_loss, describe_stop, is_to_stop, save
+from train.training import Training, describe_stop, is_to_stop, save
 from train.validation import calibrate, calibrate_kept, validate
 
 _WORTH_DRAWING = 10.0  # seconds of an epoch: drawing takes half a second, as long as the epochs of a small run
@@ -52,9 +51,6 @@ def _judge_epoch(training: Training, batches: list[np.ndarray], logits: np.ndarr
     position, steps = training.position, len(batches)
     penalty = training.settings.source_penalty or 0.0
     found = measure_logits(logits, training.labels[rows], training.sources[rows], penalty)
-    if not math.isfinite(found["val_loss"]):
-        bad = rows[~np.isfinite(logits).all(axis=1)]
-        raise describe_loss(training, found["val_loss"], "validation", bad)
     return {
         "epoch": position.epoch,
         "learning_rate": learning_rate(position.epoch * steps - 1, steps, training.settings),

@@ -14,7 +14,7 @@ from train.calibrate import Calibration, fit_calibration
 from train.checkpoint import BEST, LAST, read_weights, save_weights
 from train.detector import Detector
 from train.predict import iterate_logits
-from train.training import Training, describe_stop, note_skipped, save
+from train.training import Training, describe_loss, describe_stop, note_skipped, save
 
 
 def validate(training: Training, detector: Detector, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -23,6 +23,7 @@ def validate(training: Training, detector: Detector, rows: np.ndarray) -> tuple[
     Raises
     ------
     StoreError : of a class not a single row can be read
+    UserError : logits are not finite
     Stopped : a stop was asked for; the state is saved, and all steps of the epoch are done
     """
     settings, team = training.settings, training.team
@@ -47,6 +48,9 @@ def validate(training: Training, detector: Detector, rows: np.ndarray) -> tuple[
     for label, name in enumerate(CLASS_NAMES):
         if label not in training.labels[rows]:
             raise StoreError(f"{training.store.path}: no {name} validation sample can be read; build it again")
+    bad = ~np.isfinite(logits).all(axis=1)
+    if bad.any():
+        raise describe_loss(training, float("nan"), "validation", rows[bad])
     return logits, rows
 
 
