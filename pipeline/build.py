@@ -172,7 +172,7 @@ def _is_current(storage: Storage, plan: Plan) -> bool:
         and not storage.exists(RECORDS)
         and not storage.url.endswith(TEMPORARY)
         and not find_damage(storage, attributes)
-        and len(list_shards(storage)) == plan.shards
+        and list_shards(storage, plan.shard_chunks) == set(range(plan.shards))
     )
 
 
@@ -199,7 +199,7 @@ def _restore_records(storage: Storage, old: Plan, new: Plan) -> None:
             f"{storage.url}: its checksums are damaged, so no shard is known to be sound; "
             f"`pipeline verify {storage.url} --repair` makes them again"
         )
-    for shard in list_shards(storage):
+    for shard in list_shards(storage, old.shard_chunks):
         if shard < min(old.shards, new.shards, len(checksums)) and (key := old.shard_key(shard)) == new.shard_key(
             shard
         ):
@@ -209,7 +209,7 @@ def _restore_records(storage: Storage, old: Plan, new: Plan) -> None:
 def _foresee_missing(storage: Storage, plan: Plan, base: PictureTable) -> list[int]:
     """Shards that will have to be made, without touching anything."""
     if read_attributes(storage).get("complete"):
-        old, there = replace(plan, pictures=base), list_shards(storage)
+        old, there = replace(plan, pictures=base), list_shards(storage, plan.shard_chunks)
         return [
             shard
             for shard in range(plan.shards)

@@ -10,6 +10,7 @@ from data_cards.errors import StoreError, UserError
 from pipeline.amounts import format_bytes
 from pipeline.plan import Plan
 from pipeline.settings import PLANES_A_KIND, BuildSettings
+from pipeline.sharding import index_length, unpack_index
 from pipeline.standing import read_attributes, read_base
 from pipeline.storage import Storage
 from pipeline.store import CLASS_NAMES, SPLITS, FeatureStore, open_store, partial_name
@@ -97,20 +98,16 @@ def measure_compression(store: FeatureStore) -> dict[str, float]:
 def read_chunk_sizes(storage: Storage, shard: int, rows: int, kinds: int) -> np.ndarray:
     """Stored bytes of every chunk of a shard, int64 (rows, kinds); 0 for rows behind the last.
 
-    The index ends the file: an offset and a size of 8 bytes for each chunk, then 4 bytes of
-    checksum (Zarr v3, codec sharding_indexed). Raises `StoreError` where it is not there.
+    Raises `StoreError` where the file's index is not there.
     """
-    length = rows * kinds * 16
-    try:
-        tail = storage.read_end(shard_file(shard), length + 4)[:-4]
-    except FileNotFoundError:
-        tail = b""
-    if len(tail) != length:
+    (tail,) = storage.read_ends([shard_file(shard)], index_length(rows * kinds))
+    index = unpack_index(tail, rows * kinds)
+    if index is None:
         raise StoreError(
             f"{storage.url}: the store is damaged (shard {shard}); `pipeline verify {storage.url} --repair` makes what "
             "is damaged again"
         )
-    sizes = np.frombuffer(tail, dtype="<u8").reshape(rows, kinds, 2)[..., 1]
+    sizes = index.reshape(rows, kinds, 2)[..., 1]
     return np.where(sizes == np.iinfo(np.uint64).max, 0, sizes).astype(np.int64)
 
 

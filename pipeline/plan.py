@@ -62,6 +62,11 @@ class Plan:
         return rows - rows % self.variants if rows >= self.variants else rows
 
     @property
+    def shard_chunks(self) -> int:
+        """Chunks a whole shard: one for each kind of plane of each row."""
+        return self.shard_rows * len(self.settings.features.kinds)
+
+    @property
     def shards(self) -> int:
         return -(-self.rows // self.shard_rows)
 

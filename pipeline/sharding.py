@@ -49,5 +49,23 @@ def lay_out_shard(chunks: Sequence[bytes], capacity: int) -> list[bytes]:
     index = np.full((capacity, 2), _ABSENT, dtype="<u8")
     index[: len(chunks), 0] = np.cumsum(lengths) - lengths
     index[: len(chunks), 1] = lengths
-    checksum = google_crc32c.value(index.tobytes()).to_bytes(4, "little")
-    return [*chunks, index.tobytes(), checksum]
+    return [*chunks, index.tobytes(), _checksum(index.tobytes())]
+
+
+def index_length(capacity: int) -> int:
+    """Bytes at the end of a shard's file that its index takes, with the checksum."""
+    return capacity * 16 + 4
+
+
+def unpack_index(tail: bytes, capacity: int) -> np.ndarray | None:
+    """Offset and length of each chunk, uint64 (capacity, 2), from a file's last bytes; None where they are no index.
+
+    Of a file that is cut off or lengthened they are none.
+    """
+    if len(tail) != index_length(capacity) or _checksum(tail[:-4]) != tail[-4:]:
+        return None
+    return np.frombuffer(tail[:-4], dtype="<u8").reshape(capacity, 2)
+
+
+def _checksum(index: bytes) -> bytes:
+    return google_crc32c.value(index).to_bytes(4, "little")

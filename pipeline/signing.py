@@ -30,7 +30,7 @@ def sign(storage: Storage, attributes: dict, names: Collection[str] | None = Non
 
 def find_damage(storage: Storage, attributes: dict) -> list[str]:
     """Names of arrays and groups that are not what was signed, or not there; `ATTRIBUTES` for those of the root."""
-    if attributes.get(_DIGEST) != _hash_attributes(attributes):
+    if attributes.get(_DIGEST) != _hash_attributes(attributes) or not _is_framed(storage):
         return [ATTRIBUTES]
     files = list_arrays(storage)
     return [name for name, wanted in attributes[_ARRAYS].items() if _hash_files(storage, files.get(name, [])) != wanted]
@@ -60,6 +60,12 @@ def _hash_files(storage: Storage, files: list[str]) -> str:
             return ""
         digest.update(f"{name} {len(data)}\n".encode() + data)
     return digest.hexdigest()
+
+
+def _is_framed(storage: Storage) -> bool:
+    """Whether around the attributes stands what belongs there; Zarr's own reader does without."""
+    metadata = json.loads(storage.read(ATTRIBUTES))
+    return (metadata.get("zarr_format"), metadata.get("node_type")) == (3, "group")
 
 
 def _hash_attributes(attributes: dict) -> str:

@@ -6,7 +6,7 @@ object storage shows an object only when all of it has arrived.
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import fsspec
@@ -34,9 +34,10 @@ class Storage:
         """A file's bytes; raises `FileNotFoundError`."""
         return self._files.cat_file(self.path(name))
 
-    def read_end(self, name: str, count: int) -> bytes:
-        """The last bytes of a file."""
-        return self._files.cat_file(self.path(name), start=-count)
+    def read_ends(self, names: Sequence[str], count: int) -> list[bytes]:
+        """The last bytes of each file, so many or all that it has; none of one that cannot be read."""
+        ends = self._files.cat_ranges([self.path(name) for name in names], -count, None, on_error="return")
+        return [b"" if isinstance(end, Exception) else end for end in ends]
 
     def write(self, name: str, *parts: bytes, durable: bool = False) -> None:
         """Write a file of the parts, whole or not at all. Locally its folder must exist.

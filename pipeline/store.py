@@ -95,7 +95,10 @@ class FeatureStore:
 
     def _read(self, name: str) -> np.ndarray:
         try:
-            return self.group[name][:]
+            array = self.group[name]
+            if array.nchunks_initialized < array.nchunks:  # Zarr would fill up with zeros or empty texts
+                raise FileNotFoundError("a part of it is missing")
+            return array[:]
         except Exception as error:  # a damaged array raises whatever its decoder finds
             raise _explain_damage(self.path, name, error) from error
 

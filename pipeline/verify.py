@@ -107,8 +107,8 @@ def verify_store(path: str) -> Verification:
     except Exception:  # what a damaged file's decoder finds
         damage = damage or [PICTURES]
     else:
-        identity = {name: attributes[name] for name in plan.identity}
-        if not damage and take_fingerprint(identity, plan.pictures) != attributes["fingerprint"]:
+        identity = {name: attributes.get(name) for name in plan.identity}
+        if not damage and take_fingerprint(identity, plan.pictures) != attributes.get("fingerprint"):
             damage = [ATTRIBUTES]
     checksums = read_checksums(storage)
     bad = []

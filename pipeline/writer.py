@@ -18,13 +18,14 @@ from zarr.codecs import ZstdCodec
 
 from pipeline.checksum import checksum
 from pipeline.settings import PLANES_A_KIND, BuildSettings
-from pipeline.sharding import chunk_codecs
+from pipeline.sharding import chunk_codecs, index_length, unpack_index
 from pipeline.storage import TEMPORARY, Storage
 from pipeline.store import COLUMNS
 
 RECORDS = "build"  # folder inside a store that is being built; gone when it is complete
 _DONE = f"{RECORDS}/done"
 _COLUMN_CHUNK = 65_536
+_LOOKED_AT = 64  # shards whose indexes are in memory at a time
 _ALL_CHUNKS = {"write_empty_chunks": True}
 
 
@@ -38,12 +39,13 @@ class ShardRecord:
 
 
 def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildSettings) -> None:
-    """Lay out a store for so many rows, new or grown; the shards that are there stay."""
+    """Lay out a store for so many rows, new or grown; the shards that are there stay.
+
+    What describes them is written anew, in case that it was damaged.
+    """
     planes, size = settings.features.planes, settings.features.side
     group = zarr.open_group(storage.url, mode="a")
-    if "features" in group:
-        group["features"].resize((rows, planes, size, size))
-        return
+    storage.remove("features/zarr.json")
     serializer, compressor = chunk_codecs(settings.packing)
     group.create_array(
         "features",
@@ -142,15 +144,21 @@ def read_checksums(storage: Storage) -> list[str]:
         return []
 
 
-def list_shards(storage: Storage) -> set[int]:
-    """Numbers of the shards whose files are there."""
-    ends = (name.split("/") for name in storage.names("features/c"))
-    return {int(parts[2]) for parts in ends if parts[3:] == ["0", "0", "0"]}
+def list_shards(storage: Storage, chunks: int) -> set[int]:
+    """Numbers of the shards, of so many chunks, whose files are there and neither cut off nor empty."""
+    parts = (name.split("/") for name in storage.names("features/c"))
+    there = [int(shard) for _, _, shard, *rest in parts if rest == ["0", "0", "0"] and shard.isdecimal()]
+    whole = set()
+    for first in range(0, len(there), _LOOKED_AT):
+        few = there[first : first + _LOOKED_AT]
+        tails = storage.read_ends([shard_file(shard) for shard in few], index_length(chunks))
+        whole |= {shard for shard, tail in zip(few, tails, strict=True) if unpack_index(tail, chunks) is not None}
+    return whole
 
 
 def write_statistics(storage: Storage, mean: np.ndarray, std: np.ndarray) -> None:
     """Write mean and standard deviation, float32 (planes, H, W), in levels."""
-    group = zarr.open_group(storage.url, mode="r+").require_group("statistics")
+    group = zarr.open_group(storage.url, mode="r+").create_group("statistics", overwrite=True)
     for name, values in (("mean", mean), ("std", std)):
         array = group.create_array(
             name,
@@ -166,12 +174,12 @@ def write_statistics(storage: Storage, mean: np.ndarray, std: np.ndarray) -> Non
 
 
 def set_attributes(storage: Storage, attributes: dict) -> None:
-    """Set attributes of the store's group, made if need be, all at once.
+    """Set the attributes of the store's group, made if need be: these and no others, all at once.
 
     One file is written: killed between two attributes, a build would be taken for one with other settings.
     """
     if storage.exists("zarr.json"):
-        zarr.open_group(storage.url, mode="r+").update_attributes(attributes)
+        zarr.open_group(storage.url, mode="r+").attrs.put(attributes)
     else:
         zarr.create_group(storage.url, attributes=attributes)
 
@@ -179,8 +187,8 @@ def set_attributes(storage: Storage, attributes: dict) -> None:
 def clean_up(storage: Storage, shards: int) -> None:
     """Remove what a finished build leaves: records, shards behind the last, files that a kill cut off."""
     for folder in storage.folders("features/c"):
-        if int(folder) >= shards:
-            storage.remove(shard_folder(int(folder)))
+        if not folder.isdecimal() or int(folder) >= shards:
+            storage.remove(f"features/c/{folder}")
     remove_temporary(storage)
     storage.remove(RECORDS)
 

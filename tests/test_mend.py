@@ -18,6 +18,7 @@ from pipeline.build import build_store
 from pipeline.executor import run_tasks
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.storage import Storage
+from pipeline.store import open_store
 from pipeline.verify import repair_store, verify_store
 from pipeline.writer import make_record_folder, read_records, set_attributes, shard_file, write_shard
 
@@ -77,9 +78,7 @@ def test_attributes_are_written_at_once(tmp_path, monkeypatch):
     storage = Storage(tmp_path / "a.zarr.partial")
     set_attributes(storage, {"one": 1, "two": 2})
     set_attributes(storage, {"three": 3, "four": 4})
-    assert all({"one", "two"} <= set(attributes) for attributes in written)
-    assert all(len(attributes) in (2, 4) for attributes in written)
-    assert len(written[-1]) == 4
+    assert written == [{"one": 1, "two": 2}, {"three": 3, "four": 4}]
 
 
 def test_a_damaged_shard_is_made_again_when_the_store_grows(build, kaggle_dir, tmp_path):
@@ -102,6 +101,66 @@ def test_lost_checksums_are_not_taken_for_zeros(build, kaggle_dir, tmp_path):
     assert repair_store(verify_store(str(path))) == []
     build(kaggle_dir, more)
     assert zarr.open_array(path / "checksums", mode="r")[:].any(axis=1).all()
+    assert verify_store(str(path)).sound
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        pytest.param("features/zarr.json", b"{", b"", id="features that are none"),
+        pytest.param("features/zarr.json", b'"fill_value": 0', b'"fill_value": 8', id="features that are others"),
+        pytest.param("statistics/zarr.json", b"{", b"", id="a group that is none"),
+        pytest.param("statistics/zarr.json", b"attributes", b"attributer", id="a group that is another"),
+        pytest.param("zarr.json", b'"zarr_format"', b'"zarr_formav"', id="no format"),
+        pytest.param("zarr.json", b'"roots"', b'"rootr"', id="another attribute"),
+        pytest.param("zarr.json", b'"real"', b'"ream"', id="another class"),
+    ],
+)
+def test_a_build_mends_metadata(build, files_of, name, old, new):
+    path = Path(build().path)
+    before = files_of(path)
+    assert old in before[name]
+    (path / name).write_bytes(before[name].replace(old, new, 1))
+    build()
+    assert files_of(path) == before
+
+
+def read_all(path):
+    store = open_store(path)
+    return store.mean, store.card
+
+
+@pytest.mark.parametrize("name", ["label/c/0", "split/c/0", "statistics/mean/c/0/0/0", "card/c/0"])
+def test_a_part_that_is_missing_is_not_read_as_zeros(build, files_of, name):
+    path = Path(build().path)
+    before = files_of(path)
+    (path / name).unlink()
+    with pytest.raises(StoreError, match=rf"{name.split('/c/')[0]}: a part of it is missing"):
+        read_all(path)
+    build()
+    assert files_of(path) == before
+
+
+@pytest.mark.parametrize("grown", [False, True])
+@pytest.mark.parametrize("left", [0, 100, -1])
+def test_a_build_makes_shards_anew_that_are_cut_off(build, kaggle_dir, tmp_path, left, grown):
+    path = Path(build().path)
+    for shard in (0, 5):
+        file = path / shard_file(shard)
+        file.write_bytes(file.read_bytes()[:left])
+    assert build(*[kaggle_dir, make_kaggle_dir(tmp_path / "more", first_seed=50)][: 1 + grown]).made >= 2
+    assert verify_store(str(path)).sound
+
+
+def test_files_of_a_file_manager_are_in_no_ones_way(build):
+    path = Path(build().path)
+    for folder in ("", "features", "features/c", "label"):
+        (path / folder / ".DS_Store").write_bytes(b"icons")
+    (path / "features/c/backup/0/0").mkdir(parents=True)
+    (path / "features/c/backup/0/0/0").write_bytes(b"of someone")
+    assert verify_store(str(path)).sound
+    (path / shard_file(0)).unlink()
+    assert build().made == 1
     assert verify_store(str(path)).sound
 
 

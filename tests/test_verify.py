@@ -151,6 +151,16 @@ def test_a_lost_array_is_made_again(store, files_of):
         assert files_of(store) == before
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [('"zarr_format"', '"zarr_formav"'), (": 3,", ": 2,"), ("versions", "versionr")]
+)
+def test_metadata_that_zarr_reads_all_the_same(store, old, new):
+    text = (store / "zarr.json").read_text()
+    assert old in text
+    (store / "zarr.json").write_text(new.join(text.rsplit(old, 1)))
+    assert verify_store(str(store)).damage == ("zarr.json",)
+
+
 def test_settings_that_are_not_those_of_the_fingerprint(store):
     group = zarr.open_group(store, mode="r+")
     settings = json.loads(json.dumps(group.attrs["settings"]))
