@@ -12,7 +12,6 @@ from data_cards.errors import StoreError, UserError
 from eval.report import make_report
 from eval.score import find_rows
 from pipeline.store import open_store
-from train import steps
 from train.cli import cli
 from train.predict import predict_probabilities, score_rows
 from train.rows import choose_rows
@@ -209,20 +208,3 @@ def test_sources_that_cannot_be_validated_on(path, tmp_path):
     result = call(path, tmp_path / "run", "--validate-on", "source-0", "--hold-out", "source-0")
     assert result.exit_code == 2
     assert "source-0: either left out (--hold-out) or validated on (--validate-on), not both" in result.stderr
-
-
-@pytest.mark.parametrize("file", ["zarr.json", "features/c/1/0/0/0"])
-def test_a_store_that_changes_under_the_run_is_noticed(tmp_path, monkeypatch, file):
-    path = make_store(tmp_path / "features.zarr")
-    take_step = steps.take_step
-
-    def take_and_touch(training, levels, rows, step):
-        (path / file).write_bytes((path / file).read_bytes() + b" ")
-        return take_step(training, levels, rows, step)
-
-    monkeypatch.setattr(steps, "take_step", take_and_touch)
-    result = call(path, tmp_path / "run")
-    assert result.exit_code == 3
-    assert "features.zarr" in result.stderr
-    assert "changed while" in result.stderr
-    assert not (tmp_path / "run" / "best.safetensors").exists()

@@ -35,8 +35,7 @@ def run_epoch(training: Training) -> None:
     begun = time.monotonic()
     if not training.position.seen:
         raise StoreError(f"{training.store.path}: none of its training samples can be read; build it again")
-    with training.watch.checking():
-        logits, rows = validate(training, training.judged, training.rows.val)
+    logits, rows = validate(training, training.judged, training.rows.val)
     row = _judge_epoch(training, batches, logits, rows)
     row["seconds"] = round(training.position.seconds + time.monotonic() - begun, 3)
     row["waited"] = round(training.position.waited / max(row["seconds"], 1e-3), 4)

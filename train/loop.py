@@ -124,6 +124,7 @@ def prepare(settings: TrainSettings, stop: StopSignals, team: Team) -> Training:
     if device.type == "cuda":
         device = torch.device("cuda", torch.cuda.current_device())
     check_settings(settings, team)
+    watch = StoreWatch(settings.store)
     store = open_stores(settings.store)
     settings = settings.for_features(store.settings.features)
     rows = choose_rows(store, settings)
@@ -135,7 +136,7 @@ def prepare(settings: TrainSettings, stop: StopSignals, team: Team) -> Training:
         settings=settings,
         store=store,
         reader=open_reader(detector, store, settings.threads),
-        watch=StoreWatch(store),
+        watch=watch,
         rows=rows,
         labels=store.columns["label"].astype(np.int64),
         sources=number_sources(store),

@@ -166,6 +166,10 @@ class TrainSettings:
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("variants per epoch", self.variants_per_epoch, VARIANTS_PER_EPOCH)
         refuse_without_effect(self)
+        # The same in whatever order they are given.
+        object.__setattr__(self, "where", tuple(sorted(set(map(_sort_values, self.where)))))
+        for name in ("hold_out", "validate_on"):
+            object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -232,6 +236,11 @@ class TrainSettings:
             for field in fields(self)
             if field.name not in OF_THE_MACHINE and getattr(self, field.name) != getattr(other, field.name)
         ]
+
+
+def _sort_values(condition: str) -> str:
+    column, _, values = condition.partition("=")
+    return f"{column}={','.join(sorted(set(values.split(','))))}"
 
 
 def _at_least(name: str, value: float, least: float, why: str = "") -> None:

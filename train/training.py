@@ -47,9 +47,15 @@ class Training:
 
 
 def save(training: Training) -> None:
-    """Write the state that the run goes on from."""
+    """Write the state that the run goes on from, unless the store has changed: it may be of another one's samples.
+
+    Raises
+    ------
+    StoreError : it has
+    """
     if not training.team.leads:
         return
+    training.watch.check()
     average = None if training.judged is training.detector else training.judged.network
     save_state(training.folder, training.position, training.detector.network, training.optimiser, average)
 

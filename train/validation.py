@@ -22,7 +22,7 @@ def validate(training: Training, detector: Detector, rows: np.ndarray) -> tuple[
 
     Raises
     ------
-    StoreError : of a class not a single row can be read
+    StoreError : of a class not a single row can be read, or the store has changed
     UserError : logits are not finite
     Stopped : a stop was asked for; the state is saved, and all steps of the epoch are done
     """
@@ -31,6 +31,7 @@ def validate(training: Training, detector: Detector, rows: np.ndarray) -> tuple[
     skipped = set() if settings.on_bad_sample == "skip" else None
     parts = [np.zeros((0, len(CLASS_NAMES)))]
     with (
+        training.watch.checking(),
         closing(iterate_logits(detector, training.reader, part, settings.batch_size, skipped)) as scoring,
         progress(what="validation", unit="samples", total=len(part)) as bar,
     ):

@@ -1,27 +1,30 @@
-"""Notices that a store changes under a running training: another build, a copy over it, a lost file."""
+"""Notices that a store changes under a running training: another build, a copy over it, a lost file.
+
+It begins before the store is opened, so that nothing is read half from before a change and half from after it; and it
+looks before a state is saved, so that a run never goes on from what it learned of another store.
+"""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
-from data_cards.errors import StoreError
+from data_cards.errors import StoreError, UserError
 from pipeline.storage import Storage
-from pipeline.store import FeatureStore
 
 
 class StoreWatch:
-    """Remembers how the files of a store, or of several as one, are now."""
+    """Remembers how the files of stores, in these places, are now; what cannot be opened it leaves to their opening."""
 
-    def __init__(self, store: FeatureStore):
-        self._seen = {part.path: _look_at(part.path) for part in store.parts}
+    def __init__(self, places: Sequence[str]):
+        self._seen = {place: _look_at(place) for place in places}
 
     @contextmanager
     def checking(self) -> Iterator[None]:
-        """Check before the work and after it; a sample that it could not read may be one that was changed meanwhile."""
+        """Check before the work and after it; what went wrong in it may have done so because of a change."""
         self.check()
         try:
             yield
-        except StoreError:
+        except UserError:
             self.check()
             raise
         self.check()
@@ -41,13 +44,15 @@ class StoreWatch:
 def _look_at(path: str) -> dict[str, object]:
     """Of each file of the features its inode, size and time of change, locally; and the store's own record."""
     storage = Storage(path)
-    try:
-        seen: dict[str, object] = {"zarr.json": storage.read("zarr.json")}
-    except FileNotFoundError:
-        return {}
+    seen: dict[str, object] = {}
+    if storage.exists("zarr.json"):
+        with suppress(FileNotFoundError):  # gone meanwhile, as may be any file below
+            seen["zarr.json"] = storage.read("zarr.json")
     if storage.is_local:
         for folder, _, names in os.walk(f"{path}/features"):
             for name in names:
-                status = os.stat(f"{folder}/{name}")
-                seen[os.path.relpath(f"{folder}/{name}", path)] = (status.st_ino, status.st_size, status.st_mtime_ns)
+                with suppress(FileNotFoundError):
+                    status = os.stat(f"{folder}/{name}")
+                    key = os.path.relpath(f"{folder}/{name}", path)
+                    seen[key] = (status.st_ino, status.st_size, status.st_mtime_ns)
     return seen
