@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from data_cards.errors import UsageError, UserError
 from pipeline.store import CLASS_NAMES, open_store
-from train import steps
+from train import loop, steps
 from train import validation as train_validation
 from train.best import read_best
 from train.calibrate import fit_calibration
@@ -226,6 +226,7 @@ def test_a_bad_loss_of_a_validation_names_its_pictures(store, tmp_path, monkeypa
     [
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
         RuntimeError("[enforce fail at alloc_cpu.cpp:124] data. DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         MemoryError(),
     ],
 )
@@ -243,6 +244,18 @@ def test_too_little_memory_says_what_to_lower(store, tmp_path, monkeypatch, erro
         "--network (it was resnet18)",
     ):
         assert text in str(caught.value)
+
+
+def test_too_little_memory_before_the_first_step(store, tmp_path, monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(loop, "measure_training_rows", fail)
+    settings = {**SMALL, "network": "radial"}
+    with pytest.raises(UserError, match=r"features.zarr: the memory of cpu does not suffice; .*--channels") as caught:
+        train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **settings))
+    assert "--network" not in str(caught.value)  # there is no smaller one
+    assert not (tmp_path / "run").exists()
 
 
 def test_other_errors_stay_what_they_are(store, tmp_path, monkeypatch):

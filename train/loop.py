@@ -128,10 +128,13 @@ def prepare(settings: TrainSettings, stop: StopSignals, team: Team) -> Training:
     store = open_stores(settings.store)
     settings = settings.for_features(store.settings.features)
     rows = choose_rows(store, settings)
-    statistics = measure_training_rows(store, rows.train, settings)
-    torch.manual_seed(settings.seed)  # the first weights are made on the CPU, the same for every device
-    detector = build_detector(settings, store.settings.features, *statistics).to(device)
-    network = team.wrap(detector.network)
+    precision = pick_precision(settings.precision, device, settings.network)
+    with tell_of_memory(store.path, settings, device, precision):
+        statistics = measure_training_rows(store, rows.train, settings)
+        torch.manual_seed(settings.seed)  # the first weights are made on the CPU, the same for every device
+        detector = build_detector(settings, store.settings.features, *statistics).to(device)
+        network = team.wrap(detector.network)
+        judged = copy_for_average(detector) if settings.ema else detector
     return Training(
         settings=settings,
         store=store,
@@ -142,10 +145,10 @@ def prepare(settings: TrainSettings, stop: StopSignals, team: Team) -> Training:
         sources=number_sources(store),
         device=device,
         team=team,
-        precision=pick_precision(settings.precision, device, settings.network),
+        precision=precision,
         detector=detector,
         network=network,
-        judged=copy_for_average(detector) if settings.ema else detector,
+        judged=judged,
         augmenter=Augmenter(settings, store.settings.features, detector),
         optimiser=make_optimiser(detector.network, settings),
         folder=Path(),
@@ -172,8 +175,8 @@ def _run(training: Training) -> Summary:
                 team.lead(lambda: forget_summary(training.folder))
             with (
                 training.reader,
-                tell_of_memory(training.folder, training.settings, training.device, training.precision),
                 tell_of_lost_process(team),
+                tell_of_memory(training.folder, training.settings, training.device, training.precision),
             ):
                 while not position.ended:
                     run_epoch(training)

@@ -9,6 +9,7 @@ import torch
 
 from data_cards.errors import UserError
 from pipeline.store import FeatureStore
+from train.effects import SINGLE_LAYER
 from train.settings import TrainSettings
 
 _MOST_NAMED = 32  # pictures in a message
@@ -45,27 +46,29 @@ def describe_bad_loss(
 
 @contextmanager
 def tell_of_memory(
-    folder: Path, settings: TrainSettings, device: torch.device, precision: torch.dtype
+    place: str | Path, settings: TrainSettings, device: torch.device, precision: torch.dtype
 ) -> Iterator[None]:
-    """Within it, memory that does not suffice is a user's error that says what to lower."""
+    """Within it, memory that does not suffice is a user's error that says what to lower; `place` is named first."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # PyTorch's own kind is a RuntimeError, and only CUDA has it
         if not _is_about_memory(error):
             raise
+        convolves = settings.network not in SINGLE_LAYER
         what = [f"a lower --batch-size (it was {settings.batch_size})"]
-        if precision == torch.float32 and device.type == "cuda":
+        if precision == torch.float32 and device.type == "cuda" and convolves:
             what.append("--precision bf16")
         if len(settings.kinds) > 1:
             what.append(f"fewer planes with --channels (they were {settings.channels})")
-        if settings.network != "small":
+        if settings.network != "small" and convolves:
             what.append(f"a smaller --network (it was {settings.network})")
         raise UserError(
-            f"{folder}: the memory of {device} does not suffice; begin a new run with {', or '.join(what)}"
+            f"{place}: the memory of {device} does not suffice; begin a new run with {', or '.join(what)}"
         ) from error
 
 
 def _is_about_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return any(text in str(error) for text in ("out of memory", "DefaultCPUAllocator"))
+    # cuBLAS and cuDNN fail in their own words.
+    return any(text in str(error) for text in ("out of memory", "DefaultCPUAllocator", "STATUS_ALLOC_FAILED"))
