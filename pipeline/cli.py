@@ -11,6 +11,7 @@ from pipeline.build import build_store
 from pipeline.cli_cards import audit, cache_option, card, subset
 from pipeline.draw import draw_samples
 from pipeline.inspection import format_progress, format_store, inspect_place
+from pipeline.repair import repair_store
 from pipeline.sample import make_sample
 from pipeline.settings import (
     COLOUR_AXES,
@@ -33,7 +34,7 @@ from pipeline.summary import (
     verification_as_json,
 )
 from pipeline.variants import RECIPES
-from pipeline.verify import repair_store, verify_store
+from pipeline.verify import verify_store
 
 DEFAULTS = BuildSettings()
 
@@ -284,10 +285,10 @@ def inspect(store, png, rows, as_json) -> None:
 
 @main.command()
 @click.argument("store", default="features.zarr")
-@click.option("--repair", is_flag=True, help="Make bad shards again from the pictures they came from.")
+@click.option("--repair", is_flag=True, help="Make what is damaged again, shards from the pictures they came from.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def verify(store, repair, as_json) -> None:
-    """Check every shard of a store against its checksum. Exit status 3 when something is damaged.
+    """Check all of a store against its checksums. Exit status 3 when something is damaged.
 
     \b
     Examples:
@@ -302,5 +303,7 @@ def verify(store, repair, as_json) -> None:
     else:
         click.echo(describe_verification(found, left, problems))
     if not left.sound:
-        advice = "what is left needs its source pictures as they were" if repair else "--repair makes bad shards again"
+        advice = (
+            "see above for what is left" if repair else "--repair makes again what it can, from the source pictures"
+        )
         raise StoreError(f"{store}: is damaged; {advice}")

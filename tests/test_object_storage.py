@@ -17,10 +17,11 @@ from make_run import make_run
 from data_cards.errors import StoreError, UserError
 from pipeline.build import build_store
 from pipeline.cli import main
+from pipeline.repair import repair_store
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.storage import Storage
 from pipeline.store import open_store
-from pipeline.verify import repair_store, verify_store
+from pipeline.verify import verify_store
 from pipeline.writer import shard_file
 from train.predict import score_rows
 from train.run_folder import load_detector, open_run

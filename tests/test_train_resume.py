@@ -144,15 +144,24 @@ main()
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_at_any_moment(store, tmp_path):
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        pytest.param({}, id="plain"),
+        pytest.param({"ema": 0.9, "mixup": 0.3, "balance": "source", "variants_per_epoch": "all"}, id="recipe"),
+    ],
+)
+def test_killed_again_and_again_at_any_moment(store, tmp_path, recipe):
     # Whatever the process is at when it dies: reading, a step, validating, drawing, or writing any of its files.
-    settings = {**SMALL, "epochs": 12, "patience": 0}
+    epochs = 4 if recipe else 12  # of three times as many steps
+    settings = {**SMALL, "epochs": epochs, "patience": 0, **recipe}
     train(TrainSettings(store=str(store), run=str(tmp_path / "whole"), **settings))
-    begin = ["--store", str(store), "--epochs", "12", "--patience", "0", "--batch-size", "8", "--device", "cpu",
+    begin = ["--store", str(store), "--epochs", str(epochs), "--patience", "0", "--batch-size", "8", "--device", "cpu",
              "--precision", "float32", "--network", "small"]  # fmt: skip
+    begin += [f"--{name.replace('_', '-')}={value}" for name, value in recipe.items()]
     command = [sys.executable, "-m", "train", "run", "--run", str(tmp_path / "run"), "--save-minutes", "0"]
     rng, moments = np.random.default_rng(5), set()
-    for _ in range(40):
+    for kills_left in reversed(range(40)):
         arguments = ["--resume"] if (tmp_path / "run" / "settings.json").exists() else begin
         process = subprocess.Popen(
             [*command, *arguments, "--threads", str(rng.integers(1, 6))],
@@ -161,7 +170,7 @@ def test_killed_again_and_again_at_any_moment(store, tmp_path):
         line = process.stderr.readline()
         assert "small on cpu" in line or "finished already" in line, line
         try:
-            told = process.communicate(timeout=rng.uniform(0.1, 1.0))[1]
+            told = process.communicate(timeout=rng.uniform(0.1, 1.0) if kills_left else None)[1]
             assert process.returncode == 0, told
             break
         except subprocess.TimeoutExpired:

@@ -1,23 +1,21 @@
 """Damage anywhere is found and named; what the source pictures can mend is mended to the byte."""
 
 import json
-import os
 import random
 import shutil
-from contextlib import suppress
 
 import pytest
 import zarr
 from click.testing import CliRunner
-from conftest import draw_noise
 
 from pipeline import plan as plan_module
 from pipeline.build import build_store
 from pipeline.cli import main
+from pipeline.repair import repair_store
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.signing import sign
 from pipeline.storage import Storage
-from pipeline.verify import repair_store, verify_store
+from pipeline.verify import verify_store
 from pipeline.writer import set_attributes
 
 OPTIONS = ["--size", "16", "--variants", "clean", "--val-fraction", "0.25", "--workers", "0", "--dry-run"]
@@ -86,27 +84,6 @@ def test_missing_and_cut_shards(store, files_of, damage):
     assert files_of(store) == before
 
 
-def test_what_cannot_be_mended_is_said_and_left(store, kaggle_dir):
-    flip_bit(shard_file(store, 0), 4000)
-    damaged = shard_file(store, 0).read_bytes()
-    shutil.move(kaggle_dir, kaggle_dir.with_name("elsewhere"))
-    result = CliRunner().invoke(main, ["verify", str(store), "--repair"])
-    assert result.exit_code == 3
-    assert "shard 0: " in result.output
-    assert "cannot be read" in result.output
-    assert shard_file(store, 0).read_bytes() == damaged
-    assert not (store / "build").exists()
-
-
-def test_a_changed_source_picture_is_no_source(store, kaggle_dir):
-    flip_bit(shard_file(store, 0), 4000)
-    for file in kaggle_dir.rglob("*.png"):
-        draw_noise(hash(file.name) % 1000).save(file)
-    problems = repair_store(verify_store(str(store)))
-    assert len(problems) == 1
-    assert "has changed" in problems[0]
-
-
 def list_files(store):
     return sorted(str(path.relative_to(store)) for path in store.rglob("*") if path.is_file())
 
@@ -169,58 +146,3 @@ def test_settings_that_are_not_those_of_the_fingerprint(store):
     set_attributes(storage, sign(storage, {**group.attrs, "settings": settings}))
     found = verify_store(str(store))
     assert found.damage == ("zarr.json",)
-
-
-def test_statistics_wait_for_the_shards(store, kaggle_dir, files_of):
-    before = files_of(store)
-    flip_bit(store / "statistics/mean/c/0/0/0", 999)
-    flip_bit(shard_file(store, 0), 4000)
-    shutil.move(kaggle_dir, kaggle_dir.with_name("elsewhere"))
-    shard, statistics = repair_store(verify_store(str(store)))
-    assert shard.startswith("shard 0: ")
-    assert statistics.startswith("statistics/mean: cannot be measured")
-    shutil.move(kaggle_dir.with_name("elsewhere"), kaggle_dir)
-    assert repair_store(verify_store(str(store))) == []
-    assert files_of(store) == before
-
-
-def test_checksums_and_a_shard(store):
-    flip_bit(store / "checksums/c/0/0", 200)
-    flip_bit(shard_file(store, 0), 4000)
-    (problem,) = repair_store(verify_store(str(store)))
-    assert problem.startswith("checksums: a shard is damaged too")
-
-
-def test_a_repair_leaves_the_attributes(store, kaggle_dir):
-    """What the folders were is not asked again, when they are gone."""
-    before = dict(zarr.open_group(store, mode="r").attrs)
-    (store / "card/c/0").unlink()
-    shutil.move(kaggle_dir, kaggle_dir.with_name("elsewhere"))
-    assert repair_store(verify_store(str(store))) == []
-    assert verify_store(str(store)).sound
-    after = dict(zarr.open_group(store, mode="r").attrs)
-    assert {name for name in before if before[name] != after[name]} <= {"arrays", "digest"}
-
-
-@pytest.mark.parametrize("kills", range(0, 12, 3))
-def test_a_repair_that_is_killed_goes_on(store, files_of, monkeypatch, kills):
-    before = files_of(store)
-    flip_bit(shard_file(store, 1), 4000)
-    for name in ("label/c/0", "source/zarr.json", "statistics/std/c/0/0/0", "card/c/0"):
-        flip_bit(store / name, 99)
-    left = [kills]
-    replace = os.replace
-
-    def kill(old, new):
-        if str(new).startswith(str(store)) and not left[0]:
-            raise KeyboardInterrupt
-        left[0] -= str(new).startswith(str(store))
-        replace(old, new)
-
-    (store / "label/c/0.1234.partial").write_bytes(b"cut off")
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", kill)
-        with suppress(KeyboardInterrupt):
-            repair_store(verify_store(str(store)))
-    assert repair_store(verify_store(str(store))) == []
-    assert files_of(store) == before

@@ -1,0 +1,202 @@
+"""A repair ends in the bytes of the sound store, or says in a line what stood in its way, and mends the rest."""
+
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+
+import pytest
+import zarr
+from click.testing import CliRunner
+from conftest import draw_noise, make_kaggle_dir
+
+from data_cards.errors import UserError
+from pipeline import plan as plan_module
+from pipeline.build import build_store
+from pipeline.cli import main
+from pipeline.lock import lock_folder
+from pipeline.repair import repair_store
+from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.signing import sign
+from pipeline.storage import Storage
+from pipeline.verify import verify_store
+from pipeline.writer import set_attributes
+
+SETTINGS = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
+
+
+@pytest.fixture
+def store(kaggle_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 6)
+    build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
+    return tmp_path / "a.zarr"
+
+
+def shard_file(store, shard):
+    return store / f"features/c/{shard}/0/0/0"
+
+
+def flip_bit(path, bit):
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def test_what_cannot_be_mended_is_said_and_left(store, kaggle_dir):
+    flip_bit(shard_file(store, 0), 4000)
+    damaged = shard_file(store, 0).read_bytes()
+    shutil.move(kaggle_dir, kaggle_dir.with_name("elsewhere"))
+    result = CliRunner().invoke(main, ["verify", str(store), "--repair"])
+    assert result.exit_code == 3
+    assert "shard 0: " in result.output
+    assert "gone or have changed" in result.output
+    assert shard_file(store, 0).read_bytes() == damaged
+    assert not (store / "build").exists()
+
+
+def test_statistics_wait_for_the_shards(store, kaggle_dir, files_of):
+    before = files_of(store)
+    flip_bit(store / "statistics/mean/c/0/0/0", 999)
+    flip_bit(shard_file(store, 0), 4000)
+    shutil.move(kaggle_dir, kaggle_dir.with_name("elsewhere"))
+    shard, statistics = repair_store(verify_store(str(store)))
+    assert shard.startswith("shard 0: ")
+    assert statistics.startswith("statistics/mean: cannot be measured")
+    shutil.move(kaggle_dir.with_name("elsewhere"), kaggle_dir)
+    assert repair_store(verify_store(str(store))) == []
+    assert files_of(store) == before
+
+
+def test_checksums_and_a_shard(store):
+    flip_bit(store / "checksums/c/0/0", 200)
+    flip_bit(shard_file(store, 0), 4000)
+    (problem,) = repair_store(verify_store(str(store)))
+    assert problem.startswith("checksums: a shard is damaged too")
+
+
+def test_a_repair_leaves_the_attributes(store, kaggle_dir):
+    """What the folders were is not asked again, when they are gone."""
+    before = dict(zarr.open_group(store, mode="r").attrs)
+    (store / "card/c/0").unlink()
+    shutil.move(kaggle_dir, kaggle_dir.with_name("elsewhere"))
+    assert repair_store(verify_store(str(store))) == []
+    assert verify_store(str(store)).sound
+    after = dict(zarr.open_group(store, mode="r").attrs)
+    assert {name for name in before if before[name] != after[name]} <= {"arrays", "digest"}
+
+
+@pytest.mark.parametrize("kills", range(0, 12, 3))
+def test_a_repair_that_is_killed_goes_on(store, files_of, monkeypatch, kills):
+    before = files_of(store)
+    flip_bit(shard_file(store, 1), 4000)
+    for name in ("label/c/0", "source/zarr.json", "statistics/std/c/0/0/0", "card/c/0"):
+        flip_bit(store / name, 99)
+    left = [kills]
+    replace = os.replace
+
+    def kill(old, new):
+        if str(new).startswith(str(store)) and not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= str(new).startswith(str(store))
+        replace(old, new)
+
+    (store / "label/c/0.1234.partial").write_bytes(b"cut off")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", kill)
+        with suppress(KeyboardInterrupt):
+            repair_store(verify_store(str(store)))
+    assert repair_store(verify_store(str(store))) == []
+    assert files_of(store) == before
+
+
+def test_every_picture_that_a_shard_lacks_is_named_and_the_rest_is_mended(store, kaggle_dir, files_of):
+    before = files_of(store)
+    for name in ("features/c/0/0/0/0", "features/c/1/0/0/0", "label/c/0"):
+        flip_bit(store / name, 99)
+    images = [kaggle_dir / image for image in zarr.open_array(store / "image", mode="r")[:6]]
+    images[1].unlink()
+    draw_noise(5).save(images[4])
+    (problem,) = repair_store(verify_store(str(store)))
+    assert problem == f"shard 0: needs pictures that are gone or have changed: {images[1]}, {images[4]}"
+    after = files_of(store)
+    assert [name for name in before if before[name] != after[name]] == ["features/c/0/0/0/0"]
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC])
+def test_a_place_that_takes_no_files(store, files_of, monkeypatch, code):
+    for name in ("features/c/0/0/0/0", "label/c/0", "card/c/0"):
+        flip_bit(store / name, 99)
+    before = files_of(store)
+    replace = os.replace
+
+    def refuse(old, new):
+        if str(new).startswith(str(store)):
+            raise OSError(code, os.strerror(code), str(new))
+        replace(old, new)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    result = CliRunner().invoke(main, ["verify", str(store), "--repair"])
+    assert result.exit_code == 3
+    for name, file in (("shard 0", "features/c/0/0/0/0"), ("label", "label/c/0"), ("card", "card/c/0")):
+        assert f"{name}: {store}/{file}: {os.strerror(code)}" in result.output
+    assert files_of(store) == before
+
+
+def test_a_store_that_is_written_to_is_left_alone(store, kaggle_dir, tmp_path, files_of):
+    flip_bit(store / "label/c/0", 99)
+    found = verify_store(str(store))
+    with lock_folder(Storage(store)), pytest.raises(UserError, match="is writing there"):
+        repair_store(found)
+    store.rename(store.with_name("a.zarr.partial"))
+    with pytest.raises(UserError, match=r"a\.zarr: was changed by a build since"):
+        repair_store(found)
+    assert not store.exists()
+    store.with_name("a.zarr.partial").rename(store)
+    build_store([str(kaggle_dir), str(make_kaggle_dir(tmp_path / "more", first_seed=50))], store, SETTINGS, workers=0)
+    before = files_of(store)
+    with pytest.raises(UserError, match=r"a\.zarr: was changed by a build since"):
+        repair_store(found)
+    assert files_of(store) == before
+
+
+def test_what_comes_out_otherwise_is_not_put_in(store, files_of):
+    attributes = dict(zarr.open_group(store, mode="r").attrs)
+    attributes["arrays"]["label"] = "of another"
+    set_attributes(Storage(store), sign(Storage(store), attributes, []))
+    before = files_of(store)
+    assert repair_store(verify_store(str(store))) == ["label: made again it is another; left as it was"]
+    assert files_of(store) == before
+
+
+@pytest.mark.slow
+def test_a_repair_killed_at_any_moment_and_run_again(tmp_path, files_of):
+    source, store = make_kaggle_dir(tmp_path / "kaggle", per_source=12), tmp_path / "a.zarr"
+    build_store([str(source)], store, BuildSettings(FeatureSettings(size=64)), workers=0)
+    before = files_of(store)
+    moments, command = random.Random(3), [sys.executable, "-m", "pipeline", "verify", str(store), "--repair"]
+
+    def damage():
+        for name in before:
+            if not name.startswith(("zarr.json", "provenance", "checksums")):
+                flip_bit(store / name, moments.randrange(8 * len(before[name])))
+
+    damage()
+    began = time.monotonic()
+    subprocess.run(command, capture_output=True, check=True)
+    seconds = time.monotonic() - began
+    assert files_of(store) == before
+    for _ in range(12):
+        damage()
+        for _ in range(3):
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=moments.uniform(0.3, 1) * seconds)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        subprocess.run(command, capture_output=True, check=True)
+        assert files_of(store) == before
