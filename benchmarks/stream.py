@@ -5,8 +5,8 @@
 
 The limit is bare: pread and decode of the same bytes, on all cores, into one buffer of a chunk for each core; a
 second one into buffers of three batches, as readers fill them, which do not fit into the processor's cache.
-Two rows are of a second store, packed as `pipeline build` packs it: decoded and mirrored as on the CPU,
-and left packed as for a GPU. With --cold also `dd` reads the shards' files; its speed is given in the
+Three rows are of a second store, packed as `pipeline build` packs it: its own bare limit, decoded and mirrored as
+on the CPU, and left packed as for a GPU. With --cold also `dd` reads the shards' files; its speed is given in the
 decoded bytes that they hold, so that all rows compare.
 Rounds of all readers alternate, so that a busy minute hits them all; medians and the spread of the
 rounds are printed, in MB/s of decoded features. Readers that are not installed are left out with a line.
@@ -35,7 +35,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 from make_store import make_store  # noqa: E402
 
 from pipeline.mirror import fill_mirror_images  # noqa: E402
-from pipeline.sharding import chunk_codecs  # noqa: E402
+from pipeline.sharding import chunk_codecs, encode_sample, lay_out_shard  # noqa: E402
 from pipeline.store import FeatureStore, open_store  # noqa: E402
 from train.batches import BatchReader  # noqa: E402
 from train.order import draw_epoch  # noqa: E402
@@ -55,7 +55,7 @@ def make_features(folder: Path, size: int, rows: int, shard: int, packing: str =
     rng = np.random.default_rng(0)
     serializer, compressor = chunk_codecs(packing)
     count = len(open_columns(path))
-    features = zarr.create_array(
+    zarr.create_array(
         path / "features",
         shape=(count, 9, size, size),
         dtype="uint8",
@@ -73,7 +73,10 @@ def make_features(folder: Path, size: int, rows: int, shard: int, packing: str =
             fill_mirror_images(levels[:, :3], odd=False)
             levels[:, 3:6, [0, 0, size // 2, size // 2], [0, size // 2, 0, size // 2]] = 0
             fill_mirror_images(levels[:, 3:6], odd=True)
-        features[start:stop] = levels
+        chunks = [chunk for sample in levels for chunk in encode_sample(sample, packing)]
+        file = path / f"features/c/{start // shard}/0/0/0"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"".join(lay_out_shard(chunks, 3 * shard)))
     return open_store(path)
 
 
@@ -109,6 +112,7 @@ def make_readers(
     readers = {
         "limit": make_limit(store, batches),
         "limit, to batches": make_limit(store, batches, 3 * len(batches[0])),
+        "limit, packed": make_limit(packed, batches, 3 * len(batches[0])),
         "this reader": ours(store),
         "packed, mirrored": ours(packed),
         "packed, as it is": ours(packed, packed=True),
@@ -142,14 +146,16 @@ def make_limit(store: FeatureStore, batches: list[np.ndarray], room: int = 0) ->
     Into buffers of `room` rows in turn, or where that is 0 of one chunk for each thread.
     """
     shard_rows = store.features.shards[0]
-    chunk_bytes = int(np.prod(store.features.chunks))
+    chunk_bytes = int(np.prod(store.features.chunks)) + 1  # packed ones have a header
     where = []
     for row in np.concatenate(batches).tolist():
         file = f"{store.path}/features/c/{row // shard_rows}/0/0/0"
         data = Path(file).read_bytes()[-4 - 48 * shard_rows : -4]
         where.append((file, np.frombuffer(data, "<u8").reshape(-1, 3, 2)[row % shard_rows].tolist()))
     buffers = np.zeros((room, 3, chunk_bytes), dtype=np.uint8)
-    descriptors = {file: os.open(file, os.O_RDONLY) for file, _ in where}  # stay open until the program's end
+    descriptors = {
+        file: os.open(file, os.O_RDONLY) for file in {file for file, _ in where}
+    }  # stay open until the program's end
 
     def read_share(number: int) -> None:
         buffer, decoder = np.empty(chunk_bytes, dtype=np.uint8), Zstd()
@@ -176,7 +182,8 @@ def make_litdata(store: FeatureStore, batches: list[np.ndarray], folder: Path) -
         return None
     shape = store.features.shape[1:]
     fetch = partial(_fetch_bytes, store.path)
-    count = len(np.concatenate(batches))
+    read = np.concatenate(batches)
+    count = len(np.unique(read))
     litdata.optimize(
         fetch, list(range(count)), str(folder), chunk_bytes="64MB", compression="zstd", num_workers=1, verbose=False
     )
@@ -189,8 +196,9 @@ def make_litdata(store: FeatureStore, batches: list[np.ndarray], folder: Path) -
     )
 
     def with_litdata() -> None:
-        for _ in loader:
-            pass
+        for _ in range(len(read) // count):
+            for _ in loader:
+                pass
 
     return with_litdata
 
@@ -232,6 +240,7 @@ def main() -> None:
     parser.add_argument("--shard", type=int, default=16, help="samples a shard")
     parser.add_argument("--batch", type=int, default=16, help="samples a batch")
     parser.add_argument("--rounds", type=int, default=5, help="times that each reader reads all")
+    parser.add_argument("--epochs", type=int, default=4, help="that a round lasts; 1 where it is cold")
     parser.add_argument("--cold", action="store_true", help="with the file cache emptied before every round")
     parser.add_argument("--window", type=int, default=0, help="shards that are mixed at a time; 0 mixes all")
     arguments = parser.parse_args()
@@ -241,6 +250,7 @@ def main() -> None:
         rows = np.arange(len(store))
         order = draw_epoch(rows, rows, 0, 1, shard_rows=arguments.shard, window=arguments.window)
         batches = [order[start : start + arguments.batch] for start in range(0, len(order), arguments.batch)]
+        batches *= 1 if arguments.cold else arguments.epochs
         readers = make_readers(store, packed, batches, Path(folder))
         if arguments.cold:
             readers["dd"] = partial(read_with_dd, store)

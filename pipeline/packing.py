@@ -50,12 +50,8 @@ def unpack(data: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, out: np.nd
     """Decode `pack`'s uint8 (bytes,) to a chunk, into `out` if given; raises `ValueError` for bytes that are none."""
     kind, values = int(data[0]) if len(data) else None, data[1:]
     dtype = np.dtype(dtype).newbyteorder("<")
-    *leading, height, width = shape
-    right = (width - 1) // 2
-    own = own_columns(width)
-    planes = int(np.prod(leading))
-    half = planes * (height * right + len(own) * (height // 2 + 1))
-    expected = {WHOLE: planes * height * width, EVEN: half, ODD: half}.get(kind)
+    half = half_length(shape)
+    expected = {WHOLE: int(np.prod(shape)), EVEN: half, ODD: half}.get(kind)
     if expected is None or len(values) != expected * dtype.itemsize:
         raise ValueError(f"packed chunk of {len(data)} bytes, kind {kind}: damaged, or not of shape {shape} {dtype}")
     values = values.view(dtype)
@@ -64,17 +60,32 @@ def unpack(data: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, out: np.nd
     chunk = np.empty(shape, dtype=dtype) if out is None else out
     if kind == WHOLE:
         chunk[...] = values.reshape(shape)
-        return chunk
-    taken = planes * height * right
-    chunk[..., width // 2 + 1 :] = values[:taken].reshape(*leading, height, right)
-    for column in own:
-        rows = values[taken : taken + planes * (height // 2 + 1)].reshape(*leading, height // 2 + 1)
-        taken += rows.size
-        chunk[..., height // 2 :, column] = rows[..., : height - height // 2]
-        if height % 2 == 0:
-            chunk[..., 0, column] = rows[..., -1]
-    fill_mirror_images(chunk, odd=kind == ODD)
+    else:
+        unpack_halves(values[None], chunk[None], odd=kind == ODD)
     return chunk
+
+
+def half_length(shape: tuple[int, ...]) -> int:
+    """Values in the independent half of a mirrored chunk (..., H, W)."""
+    *leading, height, width = shape
+    return int(np.prod(leading)) * (height * ((width - 1) // 2) + len(own_columns(width)) * (height // 2 + 1))
+
+
+def unpack_halves(values: np.ndarray, chunks: np.ndarray, odd: bool) -> None:
+    """Fill mirrored chunks (N, ..., H, W) from their independent halves (N, `half_length`), all even or all odd."""
+    *leading, height, width = chunks.shape
+    right = (width - 1) // 2
+    planes = int(np.prod(leading[1:]))
+    taken = planes * height * right
+    chunks[..., width // 2 + 1 :] = values[:, :taken].reshape(*leading, height, right)
+    for column in own_columns(width):
+        length = planes * (height // 2 + 1)
+        rows = values[:, taken : taken + length].reshape(*leading, height // 2 + 1)
+        taken += length
+        chunks[..., height // 2 :, column] = rows[..., : height - height // 2]
+        if height % 2 == 0:
+            chunks[..., 0, column] = rows[..., -1]
+    fill_mirror_images(chunks, odd)
 
 
 def _independent_rows(column: np.ndarray) -> np.ndarray:

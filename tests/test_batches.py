@@ -8,11 +8,12 @@ import pytest
 import torch
 import zarr
 from make_store import make_store
+from numcodecs.zstd import Zstd
 
 from data_cards.errors import StoreError
 from pipeline.mirror import fill_mirror_images
 from pipeline.settings import FeatureSettings
-from pipeline.sharding import chunk_codecs
+from pipeline.sharding import chunk_codecs, encode_sample, lay_out_shard
 from pipeline.store import open_store
 from train.batches import BatchReader, move_batches, read_batches
 from train.packed import PackedBatch
@@ -231,23 +232,42 @@ def test_packed_batches_hold_half_and_give_the_same_levels(store, tmp_path, dtyp
     plain = [batch.clone() for batch in read_batches(built, rows, kinds=kinds)]
     for batch, wanted in zip(read_batches(built, rows, threads=2, packed=True, kinds=kinds), plain, strict=True):
         assert isinstance(batch, PackedBatch)
-        held = sum(values.nbytes for values in batch.values)
+        held = batch.data.nbytes
         assert held < (0.72 if len(kinds) == 3 else 0.8) * wanted.nbytes  # two of three, one of two kinds are halves
         levels = batch.to(torch.device("cpu"))
         assert levels.dtype == wanted.dtype
         assert levels.numpy().tobytes() == wanted.numpy().tobytes()
 
 
-def test_packed_batches_take_chunks_that_are_not_as_the_others(store, tmp_path):
+@pytest.mark.parametrize("packed", [False, True])
+def test_packed_chunks_that_are_not_as_the_others(store, tmp_path, packed):
     built, samples = write_features(store, tmp_path, packing="mirror", rows=14)
     samples[9, :3, 2, 3] += 1  # no mirror image any more
     samples[10, 3:6] = 0  # both even and odd
     samples[11, 6:] = 7  # mirrored, which other DCT planes are not
+    samples[12, 3:6] = samples[12, 6:]
+    fill_mirror_images(samples[12, 3:6], odd=False)  # even, among odd ones
     built.features[...] = samples
-    rows = [np.arange(8), np.array([9, 10, 11, 8]), np.array([0, 1, 2, 3]), np.array([11])]
-    reading = read_batches(built, rows, packed=True, ahead=0)  # one buffer, used again
+    rows = [np.arange(8), np.array([9, 10, 11, 8]), np.array([0, 12, 2, 3]), np.array([11])]
+    reading = read_batches(built, rows, packed=packed, threads=1, ahead=0)  # one buffer, used again
     for batch, wanted in zip(reading, rows, strict=True):
         assert batch.to(torch.device("cpu")).numpy().tobytes() == samples[wanted].tobytes()
+
+
+def test_a_packed_chunk_of_another_kind_than_its_size_is_damage(store, tmp_path):
+    built, samples = write_features(store, tmp_path, packing="mirror")
+    chunks = [encode_sample(sample, "mirror") for sample in samples[:4]]
+    chunks[2][0] = Zstd().encode(b"\x00" + Zstd().decode(chunks[2][0])[1:])
+    shard = tmp_path / "features" / "c" / "0" / "0" / "0" / "0"
+    shard.write_bytes(b"".join(lay_out_shard([chunk for row in chunks for chunk in row], 12)))
+    for packed in (False, True):
+        skipped = set()
+        (batch,) = read_batches(built, [np.array([1, 2])], packed=packed, skipped=skipped)
+        assert skipped == {2}
+        levels = batch.to(torch.device("cpu"))
+        assert levels[0].numpy().tobytes() == samples[1].tobytes()
+        with pytest.raises(StoreError, match="packed chunk of kind 0 and another kind's size: damaged"):
+            next(read_batches(built, [np.array([1, 2])], packed=packed))
 
 
 def test_a_store_that_is_not_packed_is_read_as_it_is(store):

@@ -49,7 +49,6 @@ class BatchReader:
         self._packed = packed and self._rows.is_packed
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
         self._buffers: list[torch.Tensor | PackedBatch] = []
-        self._mirrored: list[bool] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -84,8 +83,9 @@ class BatchReader:
         if not batches:
             return
         self._rows.check_all_there()
+        self._rows.look_at(batches[0])
         count = min(self._ahead + 1, len(batches))
-        buffers = self._make_buffers(count, max(map(len, batches)), batches[0])
+        buffers = self._make_buffers(count, max(map(len, batches)))
 
         def start(number: int) -> list[Future]:
             buffer, rows = buffers[number % count], batches[number].tolist()
@@ -117,16 +117,12 @@ class BatchReader:
                 future.cancel()
             wait(left)
 
-    def _make_buffers(self, count: int, size: int, first: np.ndarray) -> list[torch.Tensor | PackedBatch]:
+    def _make_buffers(self, count: int, size: int) -> list[torch.Tensor | PackedBatch]:
         """So many buffers for so many rows each: those that are there, or larger ones in their place."""
         if len(self._buffers) < count or len(self._buffers[0]) < size:
             self._buffers = []  # before the others are asked for
-            if self._packed and self._mirrored is None:
-                self._mirrored = self._rows.find_mirrored(first)
             self._buffers = [
-                self._rows.make_packed(size, self._mirrored, self._pinned)
-                if self._packed
-                else self._rows.make_plain(size, self._pinned)
+                (self._rows.make_packed if self._packed else self._rows.make_plain)(size, self._pinned)
                 for _ in range(count)
             ]
         return self._buffers

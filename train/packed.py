@@ -1,18 +1,46 @@
-"""Batches that cross to the device as they are packed: half the bytes, mirrored there.
+"""Rows as they are packed: mirrored planes as halves, which cross to a device so, or are unpacked many at a time.
 
 A mirrored chunk's independent half is all that a store packed by `pipeline.packing` holds of it.
-Which value goes where is asked of `pipeline.packing.unpack` itself, once, so there is one definition
-of the layout. What comes out is what plain reading gives, to the last bit.
+Which value goes where is asked of `pipeline.packing` itself, so there is one definition of the
+layout. What comes out is what plain reading gives, to the last bit.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import accumulate
 
 import numpy as np
 import torch
 
-from pipeline.packing import ODD, pack, unpack
+from pipeline.packing import EVEN, ODD, WHOLE, half_length, unpack, unpack_halves
+
+
+@dataclass(frozen=True)
+class PackedLayout:
+    """Where in a row's bytes its chunks are: one behind the other, each as `pack` made it.
+
+    Attributes
+    ----------
+    shape : of a chunk, (3, H, W)
+    dtype : of its values
+    mirrored : of which kinds the halves are enough
+    """
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+    mirrored: tuple[bool, ...]
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Bytes of each kind's chunk."""
+        whole, half = packed_sizes(self.shape, self.dtype)
+        return tuple(half if one else whole for one in self.mirrored)
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """Where each kind's chunk begins, and the end of the last."""
+        return (0, *accumulate(self.sizes))
 
 
 @dataclass
@@ -21,62 +49,87 @@ class PackedBatch:
 
     Attributes
     ----------
-    values : of each kind, (B, n) of the store's data type: the independent halves, or whole planes of a kind that
-        is not mirrored
-    odd : bool (B, kinds), where the mirror images are negated
-    whole : by (place, kind), chunks of a mirrored kind that are not mirrored for once
-    shape : of a chunk, (3, H, W)
+    data : uint8 (B, bytes of a row)
+    layout : of each row
+    unusual : by place, the planes (3 * kinds, H, W) of rows that are not laid out so; what `data` has there is nothing
     """
 
-    values: list[torch.Tensor]
-    odd: torch.Tensor
-    shape: tuple[int, int, int]
-    whole: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+    data: torch.Tensor
+    layout: PackedLayout
+    unusual: dict[int, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.odd)
+        return len(self.data)
 
-    def put(self, place: int, kind: int, packed: np.ndarray) -> None:
-        """Take up a chunk, uint8 (bytes,) as `pack` made it."""
-        target = self.values[kind][place].numpy()
-        values = packed[1:].view(target.dtype)
-        self.whole.pop((place, kind), None)
-        if len(values) == len(target):
-            target[...] = values
-            self.odd[place, kind] = bool(packed[0] == ODD)
-        else:  # checked by `unpack`
-            chunk = np.empty(self.shape, dtype=target.dtype)
-            self.whole[place, kind] = unpack(packed, self.shape, target.dtype, out=chunk)
+    def check_headers(self, place: int) -> None:
+        """Raise `ValueError` if a row's chunks are not of the kinds that their sizes tell."""
+        headers = self.data[place].numpy()[list(self.layout.starts[:-1])].tolist()
+        for header, mirrored in zip(headers, self.layout.mirrored, strict=True):
+            if header not in ((EVEN, ODD) if mirrored else (WHOLE,)):
+                raise ValueError(f"packed chunk of kind {header} and another kind's size: damaged")
 
     def first(self, count: int) -> "PackedBatch":
         """The first rows of it."""
-        whole = {key: chunk for key, chunk in self.whole.items() if key[0] < count}
-        return PackedBatch([values[:count] for values in self.values], self.odd[:count], self.shape, whole)
+        unusual = {place: planes for place, planes in self.unusual.items() if place < count}
+        return PackedBatch(self.data[:count], self.layout, unusual)
+
+    def unpack(self, levels: np.ndarray) -> None:
+        """Fill levels (N, 3 * kinds, H, W), N <= B, from the first N rows: by few calls, which hold threads up."""
+        layout, count = self.layout, len(levels)
+        data = self.data.numpy()[:count]
+        for kind, mirrored in enumerate(layout.mirrored):
+            start, stop = layout.starts[kind : kind + 2]
+            chunks = levels[:, 3 * kind : 3 * kind + 3]
+            values, odd = data[:, start + 1 : stop].view(layout.dtype), data[:, start] == ODD
+            if not mirrored:
+                chunks[...] = values.reshape(chunks.shape)
+            elif odd.all() or not odd.any():
+                unpack_halves(values, chunks, odd=bool(odd[0]))
+            else:
+                for place in range(count):
+                    unpack_halves(values[place, None], chunks[place, None], odd=bool(odd[place]))
+        for place, planes in self.unusual.items():
+            if place < count:
+                levels[place] = planes
 
     def to(self, device: torch.device, non_blocking: bool = False) -> torch.Tensor:
         """The levels on the device, (B, 3 * kinds, H, W): the halves are copied, and mirrored there."""
-        count, kinds = self.odd.shape
-        planes = torch.empty((count, kinds, *self.shape), dtype=self.values[0].dtype, device=device)
-        odd = self.odd.to(device)
-        for kind, values in enumerate(self.values):
-            moved = values.to(device, non_blocking=non_blocking)
-            if values.shape[1] < np.prod(self.shape):
-                index, mirrored = _find_places(self.shape, torch.device(device))
-                moved = moved[:, index]
-                moved = torch.where(mirrored & odd[:, kind, None], -moved, moved)
-            planes[:, kind] = moved.reshape(count, *self.shape)
-        for (place, kind), chunk in self.whole.items():
-            planes[place, kind] = torch.from_numpy(chunk).to(device)
-        return planes.flatten(1, 2)
+        layout = self.layout
+        dtype = torch.from_numpy(np.empty(0, dtype=layout.dtype)).dtype
+        data = self.data.to(device, non_blocking=non_blocking)
+        planes = torch.empty((len(data), len(layout.mirrored), *layout.shape), dtype=dtype, device=device)
+        for kind, mirrored in enumerate(layout.mirrored):
+            start, stop = layout.starts[kind : kind + 2]
+            values = data[:, start + 1 : stop].contiguous().view(dtype)
+            if mirrored:
+                index, turned = _find_places(layout.shape, torch.device(device))
+                values = values[:, index]
+                values = torch.where(turned & (data[:, start, None] == ODD), -values, values)
+            planes[:, kind] = values.reshape(len(data), *layout.shape)
+        planes = planes.flatten(1, 2)
+        for place, unusual in self.unusual.items():
+            planes[place] = torch.from_numpy(unusual).to(device)
+        return planes
 
 
-def make_packed_batch(
-    count: int, shape: tuple[int, int, int], dtype: torch.dtype, mirrored: Sequence[bool], pinned: bool
-) -> PackedBatch:
-    """A buffer for so many rows; `mirrored` says of which kinds the halves are enough."""
-    half, whole = _half_length(shape), int(np.prod(shape))
-    values = [make_buffer((count, half if one else whole), dtype, pinned) for one in mirrored]
-    return PackedBatch(values, torch.zeros((count, len(values)), dtype=torch.bool), shape)
+def packed_sizes(shape: tuple[int, int, int], dtype: np.dtype) -> tuple[int, int]:
+    """Bytes of a chunk as `pack` makes it, whole and mirrored."""
+    return 1 + int(np.prod(shape)) * dtype.itemsize, 1 + half_length(shape) * dtype.itemsize
+
+
+def unpack_row(
+    data: np.ndarray, sizes: Sequence[int], shape: tuple[int, int, int], dtype: np.dtype, levels: np.ndarray
+) -> None:
+    """Unpack a row's chunks, whatever their layout, into levels (3 * kinds, H, W); raises `ValueError` as `unpack`."""
+    start = 0
+    for kind, size in enumerate(sizes):
+        unpack(data[start : start + size], shape, dtype, out=levels[3 * kind : 3 * kind + 3])
+        start += size
+
+
+def make_packed_batch(count: int, layout: PackedLayout, pinned: bool) -> PackedBatch:
+    """A buffer for so many rows."""
+    return PackedBatch(make_buffer((count, sum(layout.sizes)), torch.uint8, pinned), layout)
 
 
 def make_buffer(shape: tuple[int, ...], dtype: torch.dtype, pinned: bool) -> torch.Tensor:
@@ -87,15 +140,10 @@ def make_buffer(shape: tuple[int, ...], dtype: torch.dtype, pinned: bool) -> tor
     return torch.from_numpy(np.empty(shape, dtype=torch.empty(0, dtype=dtype).numpy().dtype))
 
 
-def _half_length(shape: tuple[int, int, int]) -> int:
-    """Values in the independent half of a mirrored chunk."""
-    return len(pack(np.zeros(shape, dtype=np.uint8))) - 1
-
-
 @lru_cache(maxsize=8)
 def _find_places(shape: tuple[int, int, int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Of each value of a chunk its place in the independent half, and whether it is a mirror image: int64, bool."""
-    numbers = np.arange(1, _half_length(shape) + 1, dtype=np.int32)
-    odd = np.concatenate([np.array([ODD], dtype=np.uint8), numbers.view(np.uint8)])
-    places = torch.from_numpy(unpack(odd, shape, np.dtype(np.int32)).astype(np.int64)).flatten().to(device)
-    return places.abs() - 1, places < 0
+    places = np.empty((1, *shape), dtype=np.int32)
+    unpack_halves(np.arange(1, half_length(shape) + 1, dtype=np.int32)[None], places, odd=True)
+    found = torch.from_numpy(places.astype(np.int64)).flatten().to(device)
+    return found.abs() - 1, found < 0

@@ -4,18 +4,20 @@ Local stores are read by `train.shards`, all others through Zarr.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
 
 from data_cards.errors import StoreError
-from pipeline.packing import WHOLE
 from pipeline.store import FeatureStore
-from train.packed import PackedBatch, make_buffer, make_packed_batch
-from train.shards import open_shards
+from train.packed import PackedBatch, PackedLayout, make_buffer, make_packed_batch, packed_sizes, unpack_row
+from train.shards import Fetched, Shards, open_shards
 
 _LOOKED_AT = 8  # rows that tell which kinds of planes are mirrored
+_UNPACKED_ROWS, _UNPACKED_BYTES = 8, 4 << 20  # at a time, at most
 _DTYPES = {"uint8": torch.uint8, "float16": torch.float16}  # that a store's features may have
 
 
@@ -33,10 +35,6 @@ def _check_all_there(store: FeatureStore) -> None:
         )
 
 
-class _BadRowError(StoreError):
-    """A row that cannot be read."""
-
-
 class RowReader:
     """Reads rows of a store, or of several as one; threads may share it.
 
@@ -48,7 +46,11 @@ class RowReader:
     def __init__(self, store: FeatureStore, kinds: list[int]):
         self._store = store
         self._kinds = kinds
+        self._shape = (3, *store.features.shape[2:])
+        self._dtype = store.features.dtype
         self._shards = {part.path: open_shards(part) for part in store.parts}
+        self._layout: PackedLayout | None = None
+        self._of_thread = threading.local()
 
     def check_all_there(self) -> None:
         """Raise `StoreError` unless every file of the features is there."""
@@ -61,22 +63,25 @@ class RowReader:
         """Whether all of the store holds the halves of mirrored planes, and they can be read as they are."""
         return all(shards is not None and shards.packed for shards in self._shards.values())
 
-    def find_mirrored(self, rows: np.ndarray) -> list[bool]:
-        """Which kinds are mirrored, as a few rows tell; where they cannot be read, none."""
-        try:
-            headers = [[chunk[0] for chunk in self._read_packed(int(row))] for row in rows[:_LOOKED_AT]]
-        except Exception:  # told of when the row's turn comes
-            return [False] * len(self._kinds)
-        return [all(header != WHOLE for header in of_kind) for of_kind in zip(*headers, strict=True)]
+    def look_at(self, rows: np.ndarray) -> None:
+        """Find out of a few rows which kinds of a packed store are mirrored, before any is read."""
+        if self._layout is None and self.is_packed:
+            half, sizes = packed_sizes(self._shape, self._dtype)[1], []
+            for row in rows[:_LOOKED_AT].tolist():
+                with suppress(Exception):  # told of when the row's turn comes
+                    part, own = self._store.locate(row)
+                    sizes.append(self._shards[part.path].fetch(own, self._kinds).sizes)
+            mirrored = (2 * np.equal(sizes, half).sum(axis=0) > len(sizes)) if sizes else [False] * len(self._kinds)
+            self._layout = PackedLayout(self._shape, self._dtype, tuple(map(bool, mirrored)))
 
     def make_plain(self, count: int, pinned: bool) -> torch.Tensor:
         """A buffer for so many rows."""
-        shape = (count, 3 * len(self._kinds), *self._store.features.shape[2:])
-        return make_buffer(shape, self._dtype, pinned)
+        shape = (count, 3 * len(self._kinds), *self._shape[1:])
+        return make_buffer(shape, _DTYPES[self._dtype.name], pinned)
 
-    def make_packed(self, count: int, mirrored: list[bool], pinned: bool) -> PackedBatch:
+    def make_packed(self, count: int, pinned: bool) -> PackedBatch:
         """A buffer for so many rows as they are packed."""
-        return make_packed_batch(count, (3, *self._store.features.shape[2:]), self._dtype, mirrored, pinned)
+        return make_packed_batch(count, self._layout, pinned)
 
     def read(self, rows: Sequence[int], buffer: torch.Tensor | PackedBatch, place: int, skip: bool) -> list[int]:
         """Read rows into their places from `place` on, and say which cannot be read.
@@ -85,52 +90,78 @@ class RowReader:
         ------
         StoreError : a row cannot be read and is not to be skipped, or the store was changed meanwhile
         """
-        bad = []
-        levels = None if isinstance(buffer, PackedBatch) else buffer.numpy()
-        for row in rows:
-            try:
-                self._read_row(row, buffer if levels is None else levels[place], place)
-            except _BadRowError:
-                if not skip:
-                    raise
-                bad.append(row)
-            place += 1
+        if isinstance(buffer, PackedBatch):
+            return self._read_each(self._read_packed, rows, buffer, place, skip)
+        levels = buffer.numpy()
+        if self._layout is None:
+            return self._read_each(self._read_plain, rows, levels, place, skip)
+        bad, room = [], self._room()
+        for first in range(0, len(rows), len(room)):
+            some = rows[first : first + len(room)]
+            bad += self._read_each(self._read_packed, some, room, 0, skip)
+            room.unpack(levels[place + first : place + first + len(some)])
         return bad
 
-    def _read_row(self, row: int, target: np.ndarray | PackedBatch, place: int) -> None:
-        try:
-            if isinstance(target, PackedBatch):
-                for kind, chunk in enumerate(self._read_packed(row)):
-                    target.put(place, kind, chunk)
-            else:
-                self._read_plain(row, target)
-        except StoreError:
-            raise
-        except Exception as error:  # codecs and stores raise many kinds
+    def _read_each(self, read: Callable, rows: Sequence[int], buffer: object, place: int, skip: bool) -> list[int]:
+        bad = []
+        for number, row in enumerate(rows):
             part, own = self._store.locate(row)
-            image = part.columns["image"][own]
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            reason = reason.replace("b'", "").rstrip("'")  # numcodecs puts bytes into its messages
-            raise _BadRowError(
-                f"{part.path}: row {own} ({image}) cannot be read ({reason}); the store is damaged, build it again"
-            ) from error
+            try:
+                read(part, own, buffer, place + number)
+            except StoreError:
+                raise
+            except Exception as error:  # codecs and stores raise many kinds
+                if not skip:
+                    raise StoreError(_explain(part, own, error)) from error
+                bad.append(row)
+        return bad
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        return _DTYPES[self._store.features.dtype.name]
+    def _read_packed(self, part: FeatureStore, row: int, batch: PackedBatch, place: int) -> None:
+        shards, layout = self._shards[part.path], batch.layout
+        fetched = shards.fetch(row, self._kinds)
+        batch.unusual.pop(place, None)
+        if fetched.sizes == layout.sizes:
+            shards.decode(fetched, batch.data[place].numpy())
+            batch.check_headers(place)
+        else:
+            planes = np.empty((3 * len(self._kinds), *self._shape[1:]), dtype=self._dtype)
+            self._unpack(shards, fetched, planes)
+            batch.unusual[place] = planes
 
-    def _read_packed(self, row: int) -> Iterator[np.ndarray]:
-        part, own = self._store.locate(row)
-        return self._shards[part.path].read_packed(own, self._kinds)
-
-    def _read_plain(self, row: int, target: np.ndarray) -> None:
-        part, own = self._store.locate(row)
-        shards = self._shards[part.path]
+    def _read_plain(self, part: FeatureStore, row: int, levels: np.ndarray, place: int) -> None:
+        shards, target = self._shards[part.path], levels[place]
         if shards is not None:
-            shards.read(own, self._kinds, target)
+            fetched = shards.fetch(row, self._kinds)
+            if shards.packed:
+                self._unpack(shards, fetched, target)
+            elif set(fetched.sizes) == {target.nbytes // len(self._kinds)}:
+                shards.decode(fetched, target.reshape(-1).view(np.uint8))
+            else:
+                raise ValueError(f"chunks of {fetched.sizes} bytes, expected {target.nbytes} in all")
         elif self._kinds == list(range(len(self._store.settings.features.kinds))):
             # Basic indexing of one row: for Zarr much faster than a batch of rows at once.
-            target[...] = part.features[own]
+            target[...] = part.features[row]
         else:
-            for place, kind in enumerate(self._kinds):
-                target[3 * place : 3 * place + 3] = part.features[own, 3 * kind : 3 * kind + 3]
+            for number, kind in enumerate(self._kinds):
+                target[3 * number : 3 * number + 3] = part.features[row, 3 * kind : 3 * kind + 3]
+
+    def _unpack(self, shards: Shards, fetched: Fetched, planes: np.ndarray) -> None:
+        if max(fetched.sizes) > packed_sizes(self._shape, self._dtype)[0]:  # before memory is asked for
+            raise ValueError(f"chunks of {fetched.sizes} bytes, more than their planes have")
+        data = np.empty(sum(fetched.sizes), dtype=np.uint8)
+        shards.decode(fetched, data)
+        unpack_row(data, fetched.sizes, self._shape, self._dtype, planes)
+
+    def _room(self) -> PackedBatch:
+        """Packed rows of this thread's own: so many that unpacking them takes few calls, and all stay in the cache."""
+        if not hasattr(self._of_thread, "room"):
+            count = min(max(_UNPACKED_BYTES // sum(self._layout.sizes), 1), _UNPACKED_ROWS)
+            self._of_thread.room = make_packed_batch(count, self._layout, pinned=False)
+        return self._of_thread.room
+
+
+def _explain(part: FeatureStore, row: int, error: Exception) -> str:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    reason = reason.replace("b'", "").rstrip("'")  # numcodecs puts bytes into its messages
+    image = part.columns["image"][row]
+    return f"{part.path}: row {row} ({image}) cannot be read ({reason}); the store is damaged, build it again"

@@ -1,19 +1,20 @@
 """Samples straight from a local store's shard files: one `pread` and a decoder, no Zarr in between.
 
-A shard's index is read once, its chunks are decoded into the caller's buffer. What comes out is
-what plain Zarr gives, to the last bit. Checksums are those of the format: CRC-32C of each index,
-and zstd's own in every chunk, which the decoder verifies. Only layouts that `pipeline build`
-writes are read so; `open_shards` says None for others, and for stores that are not local.
+A shard's index is read once, a row's chunks are decoded into the caller's buffer by one call. What
+comes out is what plain Zarr gives, to the last bit; of packed stores, the chunks as they are packed.
+Checksums are those of the format: CRC-32C of each index, and zstd's own in every chunk, which the
+decoder verifies. Only layouts that `pipeline build` writes are read so; `open_shards` says None for
+others, and for stores that are not local.
 
 Format: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
 """
 
-import math
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import google_crc32c
 import numpy as np
@@ -22,7 +23,7 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 from zarr.codecs.sharding import ShardingCodecIndexLocation
 
 from data_cards.errors import StoreError
-from pipeline.packing import MirrorCodec, unpack
+from pipeline.packing import MirrorCodec
 from pipeline.settings import PLANES_A_KIND
 from pipeline.store import FeatureStore
 
@@ -38,6 +39,14 @@ class _Shard:
     stamp: Stamp
 
 
+@dataclass(frozen=True)
+class Fetched:
+    """Chunks as they are in the file, one behind the other, and the size in bytes of each when decoded."""
+
+    data: memoryview
+    sizes: tuple[int, ...]
+
+
 class Shards:
     """The shard files of a store's features; threads may share it. `packed`: whether halves are stored."""
 
@@ -45,9 +54,7 @@ class Shards:
         features = store.features
         self._path = store.path
         self.packed = packed
-        self._dtype = features.dtype
         self._rows_a_shard = features.shards[0]
-        self._chunk = features.chunks[1:]
         self._kinds = features.shape[1] // PLANES_A_KIND
         self._count = -(-features.shape[0] // self._rows_a_shard)
         self._known: dict[int, _Shard] = {}
@@ -62,59 +69,51 @@ class Shards:
                 "build it again"
             )
 
-    def read(self, row: int, kinds: Sequence[int], target: np.ndarray) -> None:
-        """Read kinds of planes (indices into the store's) of a row into `target` (3 * kinds, H, W), C-contiguous.
+    def fetch(self, row: int, kinds: Sequence[int]) -> Fetched:
+        """Read the chunks of a row, of these kinds of planes (indices into the store's), as they are in the file.
+
+        What it gives stands until this thread fetches again.
 
         Raises
         ------
-        ValueError, OSError, RuntimeError : the file is damaged or gone
+        ValueError, OSError : the file is damaged or gone
         StoreError : it was changed since its index was read
         """
-        for number, data in enumerate(self._read_chunks(row, kinds)):
-            first = PLANES_A_KIND * number
-            self._decode(data, target[first : first + PLANES_A_KIND])
-
-    def read_packed(self, row: int, kinds: Sequence[int]) -> Iterator[np.ndarray]:
-        """Kinds of planes of a row as `pipeline.packing.pack` made them, uint8 (bytes,); raises as `read`.
-
-        Each stands until the next one is asked for.
-        """
-        whole = math.prod(self._chunk) * self._dtype.itemsize
-        for data in self._read_chunks(row, kinds):
-            size = _decoded_size(data)
-            if not 1 < size <= whole + 1:  # before memory is asked for
-                raise ValueError(f"a chunk of {size} bytes, expected at most {whole + 1}")
-            yield self._decode_packed(data, size)
-
-    def _read_chunks(self, row: int, kinds: Sequence[int]) -> Iterator[memoryview]:
-        """The chunks of a row; each stands until the next one is asked for."""
         shard, place = divmod(row, self._rows_a_shard)
         descriptor = os.open(self._file(shard), os.O_RDONLY)
         try:
             known = self._open(shard, descriptor)
             chunks = [tuple(map(int, known.index[place, kind])) for kind in kinds]
-            size = known.stamp[1]
-            for lengths, offset in _join_neighbours(chunks, size):
-                data = self._read_into_room(descriptor, offset, sum(lengths))
-                for length in lengths:
-                    yield data[:length]
-                    data = data[length:]
+            runs = _join_neighbours(chunks, known.stamp[1])
+            lengths = [length for _, length in chunks]
+            data = memoryview(self._room(sum(lengths)))
+            start = 0
+            for offset, length in runs:
+                if os.preadv(descriptor, [data[start : start + length]], offset) != length:
+                    raise ValueError("the file is too short")
+                start += length
         finally:
             os.close(descriptor)
+        starts = [0, *accumulate(lengths)]
+        return Fetched(data, tuple(_decoded_size(data[start:]) for start in starts[:-1]))
 
-    def _read_into_room(self, descriptor: int, offset: int, length: int) -> memoryview:
-        """Bytes of a file in this thread's own room."""
-        data = memoryview(self._room("read", length))
-        if os.preadv(descriptor, [data], offset) != length:
-            raise ValueError("the file is too short")
-        return data
+    def decode(self, fetched: Fetched, target: np.ndarray) -> None:
+        """Decode what was fetched, chunk behind chunk, into uint8 (sum of its sizes,); raises as `fetch`, RuntimeError.
 
-    def _room(self, purpose: str, length: int) -> np.ndarray:
+        In one call: each time that threads let go of Python's lock and ask for it again costs them more than a
+        chunk's share of the work.
+        """
+        if sum(fetched.sizes) != target.nbytes:
+            raise ValueError(f"chunks of {sum(fetched.sizes)} bytes, expected {target.nbytes}")
+        if not hasattr(self._of_thread, "zstd"):
+            self._of_thread.zstd = Zstd()
+        self._of_thread.zstd.decode(fetched.data, target)
+
+    def _room(self, length: int) -> np.ndarray:
         """uint8 (length,) of this thread's own, which is used again: fresh memory is slow."""
-        room = getattr(self._of_thread, purpose, None)
+        room = getattr(self._of_thread, "room", None)
         if room is None or room.nbytes < length:
-            room = np.empty(length, dtype=np.uint8)
-            setattr(self._of_thread, purpose, room)
+            room = self._of_thread.room = np.empty(length, dtype=np.uint8)
         return room[:length]
 
     def _open(self, shard: int, descriptor: int) -> _Shard:
@@ -141,25 +140,6 @@ class Shards:
         if google_crc32c.value(data[:length]).to_bytes(_CHECKSUM, "little") != data[length:]:
             raise ValueError("checksum of the shard's index does not match")
         return np.frombuffer(data[:length], dtype="<u8").reshape(-1, self._kinds, 2)
-
-    def _decode(self, data: memoryview, target: np.ndarray) -> None:
-        size = _decoded_size(data)  # before memory is asked for
-        if self.packed and size <= target.nbytes + 1:
-            unpack(self._decode_packed(data, size), self._chunk, self._dtype, out=target)
-        elif size == target.nbytes:
-            self._decoder().decode(data, target)
-        else:
-            raise ValueError(f"a chunk of {size} bytes, expected {target.nbytes}")
-
-    def _decode_packed(self, data: memoryview, size: int) -> np.ndarray:
-        packed = self._room("packed", size)
-        self._decoder().decode(data, packed)
-        return packed
-
-    def _decoder(self) -> Zstd:
-        if not hasattr(self._of_thread, "zstd"):
-            self._of_thread.zstd = Zstd()
-        return self._of_thread.zstd
 
     def _file(self, shard: int) -> str:
         return f"{self._path}/features/c/{shard}/0/0/0"
@@ -189,19 +169,19 @@ def open_shards(store: FeatureStore) -> Shards | None:
     return Shards(store, packed=False) if isinstance(sharding.codecs[0], BytesCodec) else None
 
 
-def _join_neighbours(chunks: Sequence[tuple[int, int]], size: int) -> list[tuple[list[int], int]]:
-    """Chunks (offset, length) of a file of that size as (lengths, offset) of what one reading gives."""
-    joined: list[tuple[list[int], int]] = []
+def _join_neighbours(chunks: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """Chunks (offset, length) of a file of that size as the runs (offset, length) that one reading gives."""
+    runs: list[tuple[int, int]] = []
     for offset, length in chunks:
         if _ABSENT in (offset, length):
             raise ValueError("the shard does not hold it")
         if offset + length > size:  # before memory is asked for
             raise ValueError("the file is too short")
-        if joined and joined[-1][1] + sum(joined[-1][0]) == offset:
-            joined[-1][0].append(length)
+        if runs and sum(runs[-1]) == offset:
+            runs[-1] = (runs[-1][0], runs[-1][1] + length)
         else:
-            joined.append(([length], offset))
-    return joined
+            runs.append((offset, length))
+    return runs
 
 
 def _decoded_size(frame: memoryview) -> int:
