@@ -49,6 +49,7 @@ from pipeline.writer import (
     make_record_folder,
     read_checksums,
     read_records,
+    remove_temporary,
     rename,
     set_attributes,
     write_record,
@@ -186,8 +187,9 @@ def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -
     partial = Storage(partial_name(path))
     if storage.url != partial.url:
         rename(storage.url, partial.url)
+    remove_temporary(partial)
     create_arrays(partial, plan.rows, plan.shard_rows, plan.settings)
-    partial.write(PLANNED, pack_pictures(plan.pictures), durable=True)
+    partial.write_stream(PLANNED, [pack_pictures(plan.pictures)], durable=True)
     return partial
 
 

@@ -5,25 +5,39 @@ CRC-32C.
 """
 
 import hashlib
-from collections.abc import Iterable
 
 import google_crc32c
 
 _BLOCK = 2**20
 
 
-def checksum(parts: Iterable[bytes]) -> str:
-    """The checksum of a file that consists of these parts, however it is cut into them."""
-    digest = hashlib.sha256()
-    crc, room = 0, _BLOCK
-    for part in parts:
+class Checksum:
+    """The checksum of a file whose parts come one after the other, however it is cut into them."""
+
+    def __init__(self):
+        self._digest = hashlib.sha256()
+        self._crc, self._room = 0, _BLOCK
+
+    def update(self, part: bytes) -> None:
+        """Take the next part."""
         view = memoryview(part)
         while len(view):
-            piece = view[:room]
-            crc = google_crc32c.extend(crc, bytes(piece))
-            view, room = view[len(piece) :], room - len(piece)
-            if not room:
-                digest.update(crc.to_bytes(4, "little"))
-                crc, room = 0, _BLOCK
-    digest.update(crc.to_bytes(4, "little"))
-    return digest.hexdigest()
+            piece = view[: self._room]
+            self._crc = google_crc32c.extend(self._crc, bytes(piece))
+            view, self._room = view[len(piece) :], self._room - len(piece)
+            if not self._room:
+                self._digest.update(self._crc.to_bytes(4, "little"))
+                self._crc, self._room = 0, _BLOCK
+
+    def hexdigest(self) -> str:
+        """Of the parts so far."""
+        digest = self._digest.copy()
+        digest.update(self._crc.to_bytes(4, "little"))
+        return digest.hexdigest()
+
+
+def checksum(data: bytes) -> str:
+    """The checksum of a file's bytes."""
+    whole = Checksum()
+    whole.update(data)
+    return whole.hexdigest()

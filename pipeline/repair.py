@@ -185,7 +185,7 @@ def _copy(scratch: Storage, storage: Storage, file: str) -> None:
 
 def _checksum_shard(storage: Storage, shard: int) -> str:
     try:
-        return checksum([storage.read(shard_file(shard))])
+        return checksum(storage.read(shard_file(shard)))
     except OSError:
         return bytes(32).hex()
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,7 +61,13 @@ def make_shard(task: ShardTask) -> ShardRecord:
     UserError : a picture cannot be read, or has changed since the scan; this worker has other libraries
     """
     _check_versions(task)
-    settings, chunks = task.settings, []
+    parts = lay_out_shard(_make_chunks(task), task.rows * len(task.settings.features.kinds))
+    return write_shard(Storage(task.url), task.shard, task.key, parts)
+
+
+def _make_chunks(task: ShardTask) -> Iterator[bytes]:
+    """The encoded chunks of all samples, in the order of their place."""
+    settings = task.settings
     for path, sha256, first, last in task.pictures:
         try:
             data = read_file(Path(path))
@@ -69,11 +76,9 @@ def make_shard(task: ShardTask) -> ShardRecord:
             picture = decode_for_features(data, settings.features, settings.max_pixels)
             variants = draw_variants(settings.variants, settings.seed, sha256)[first:last]
             for planes in features_of_variants(picture, variants, settings.features):
-                chunks += encode_sample(planes, settings.packing)
+                yield from encode_sample(planes, settings.packing)
         except PictureError as error:
             raise UserError(f"{path}: {error}") from error
-    parts = lay_out_shard(chunks, task.rows * len(settings.features.kinds))
-    return write_shard(Storage(task.url), task.shard, task.key, parts)
 
 
 def _check_versions(task: ShardTask) -> None:

@@ -6,7 +6,7 @@ which took longer than the spectra. Zarr reads them back in the tests, and anybo
 Format: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 
 import google_crc32c
 import numpy as np
@@ -35,21 +35,20 @@ def encode_sample(planes: np.ndarray, packing: str) -> list[bytes]:
     return [encode(pack(kind) if packing == "mirror" else np.ascontiguousarray(kind)) for kind in kinds]
 
 
-def lay_out_shard(chunks: Sequence[bytes], capacity: int) -> list[bytes]:
-    """The parts of a shard: its chunks, in the order of their place, the index and its checksum.
-
-    Not joined: that would be fresh memory for a copy of all of it, shard after shard.
+def lay_out_shard(chunks: Iterable[bytes], capacity: int) -> Iterator[bytes]:
+    """The parts of a shard, as its chunks come: those, then the index with its checksum.
 
     Parameters
     ----------
-    chunks : encoded, from the shard's first on
+    chunks : encoded, from the shard's first on, in the order of their place
     capacity : chunks of a whole shard; those behind the last are marked as not there
     """
-    lengths = np.array([len(chunk) for chunk in chunks], dtype="<u8")
-    index = np.full((capacity, 2), _ABSENT, dtype="<u8")
-    index[: len(chunks), 0] = np.cumsum(lengths) - lengths
-    index[: len(chunks), 1] = lengths
-    return [*chunks, index.tobytes(), _checksum(index.tobytes())]
+    index, offset = np.full((capacity, 2), _ABSENT, dtype="<u8"), 0
+    for place, chunk in enumerate(chunks):
+        index[place] = offset, len(chunk)
+        offset += len(chunk)
+        yield chunk
+    yield index.tobytes() + _checksum(index.tobytes())
 
 
 def index_length(capacity: int) -> int:

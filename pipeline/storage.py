@@ -6,7 +6,7 @@ object storage shows an object only when all of it has arrived.
 
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 import fsspec
@@ -14,9 +14,9 @@ import fsspec
 from data_cards.errors import UserError
 
 TEMPORARY = ".partial"
-# Files from this size on have their blocks reserved at once. Left to ext4, which finds blocks only when it
+# Files from this size on have blocks reserved, so many bytes ahead. Left to ext4, which finds blocks only when it
 # writes its cache back or a file is replaced, they cost ten times the processor's time of the writing itself.
-_LARGE = 2**20
+_LARGE, _RESERVED = 2**20, 2**24
 
 
 class Storage:
@@ -39,33 +39,41 @@ class Storage:
         ends = self._files.cat_ranges([self.path(name) for name in names], -count, None, on_error="return")
         return [b"" if isinstance(end, Exception) else end for end in ends]
 
-    def write(self, name: str, *parts: bytes, durable: bool = False) -> None:
-        """Write a file of the parts, whole or not at all. Locally its folder must exist.
+    def write(self, name: str, *parts: bytes) -> None:
+        """Write a file of the parts, whole or not at all. Locally its folder must exist."""
+        self.write_stream(name, parts)
+
+    def write_stream(self, name: str, parts: Iterable[bytes], durable: bool = False) -> None:
+        """Write a file of parts as they come, whole or not at all; what they raise is raised.
 
         Parameters
         ----------
         durable : return when the disk has the bytes, so that what is written later never outlives them in a power cut
         """
-        if self.is_local:
-            # A name of its own: on a cluster a worker of an ended build may still write the same file.
-            temporary = f"{self.path(name)}.{uuid.uuid4().hex}{TEMPORARY}"
-            try:
-                with open(temporary, "wb") as file:
-                    size = sum(map(len, parts))
-                    if size >= _LARGE:
-                        with suppress(AttributeError, OSError):  # not everywhere; what is wrong, writing will tell
-                            os.posix_fallocate(file.fileno(), 0, size)
-                    file.writelines(parts)
-                    if durable:
-                        file.flush()
-                        os.fsync(file.fileno())
-                os.replace(temporary, self.path(name))
-            except BaseException:
-                with suppress(OSError):  # a full disk should not be fuller for it
-                    os.remove(temporary)
-                raise
-        else:
+        if not self.is_local:
             self._files.pipe_file(self.path(name), b"".join(parts))
+            return
+        # A name of its own: on a cluster a worker of an ended build may still write the same file.
+        temporary = f"{self.path(name)}.{uuid.uuid4().hex}{TEMPORARY}"
+        try:
+            with open(temporary, "wb") as file:
+                written = reserved = 0
+                for part in parts:
+                    written += len(part)
+                    if written > reserved and written >= _LARGE:
+                        with suppress(AttributeError, OSError):  # not everywhere; what is wrong, writing will tell
+                            os.posix_fallocate(file.fileno(), reserved, written + _RESERVED - reserved)
+                        reserved = written + _RESERVED
+                    file.write(part)
+                file.truncate(written)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(temporary, self.path(name))
+        except BaseException:
+            with suppress(OSError):  # a full disk should not be fuller for it
+                os.remove(temporary)
+            raise
 
     def exists(self, name: str = "") -> bool:
         """Whether a file, or anything below a folder, is there; raises `UserError` where it cannot be reached."""

@@ -111,7 +111,7 @@ def _check_file(storage: Storage, shard: int, wanted: str) -> str | None:
         return "its file is missing"
     except OSError as error:
         return f"its file cannot be read ({error.strerror or error})"
-    return None if checksum([data]) == wanted else "its checksum differs"
+    return None if checksum(data) == wanted else "its checksum differs"
 
 
 def _find_bad_rows(group: zarr.Group, storage: Storage, shard: int) -> Iterator[int]:

@@ -220,3 +220,35 @@ def test_a_shard_that_a_worker_of_an_ended_build_writes_over_is_made_again(kaggl
 def test_too_little_memory_for_a_worker_is_refused(kaggle_dir, tmp_path):
     with pytest.raises(UsageError, match=r"--max-memory 400MB: a worker needs 300MB to start"):
         build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=2, max_memory=400_000_000)
+
+
+def test_a_file_written_as_its_parts_come_is_whole_or_not_there(tmp_path):
+    storage = Storage(tmp_path)
+    parts = [bytes([number]) * size for number, size in enumerate((5, 2**20, 0, 3 * 2**20, 7))]
+    storage.write_stream("whole", iter(parts))
+    assert (tmp_path / "whole").read_bytes() == b"".join(parts)
+    assert os.stat(tmp_path / "whole").st_blocks * 512 < 5 * 2**20  # what was reserved ahead is given back
+
+    def break_off():
+        yield bytes(2**21)
+        raise UserError("a picture is damaged")
+
+    with pytest.raises(UserError, match="a picture is damaged"):
+        storage.write_stream("half", break_off())
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+
+
+def test_what_a_kill_left_half_written_is_gone_before_more_is_written(kaggle_dir, build, monkeypatch):
+    store = kaggle_dir.parent / "a.zarr.partial"
+
+    def stop(*_, **__):
+        assert not list(store.rglob("*.partial"))
+        raise KeyboardInterrupt
+
+    (store / "features/c/0/0/0").mkdir(parents=True)
+    left = store / "features/c/0/0/0/0.0123.partial"
+    left.write_bytes(b"half")
+    monkeypatch.setattr("pipeline.build.run_tasks", stop)
+    with pytest.raises(KeyboardInterrupt):
+        build()
+    assert not left.exists()
