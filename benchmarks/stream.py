@@ -1,16 +1,16 @@
 """Reading speed of the trainer's reader beside others, on one store, and the share of the limit that it reaches.
 
     python benchmarks/stream.py --size 512 --rows 96
-    python benchmarks/stream.py --size 512 --rows 96 --cold --window 4
+    python benchmarks/stream.py --size 512 --rows 96 --cold --window 4 --threads 4
 
 The limit is bare: pread and decode of the same bytes, on all cores, into one buffer of a chunk for each core; a
 second one into buffers of three batches, as readers fill them, which do not fit into the processor's cache.
 Three rows are of a second store, packed as `pipeline build` packs it: its own bare limit, decoded and mirrored as
-on the CPU, and left packed as for a GPU. With --cold also `dd` reads the shards' files; its speed is given in the
-decoded bytes that they hold, so that all rows compare.
-Rounds of all readers alternate, so that a busy minute hits them all; medians and the spread of the
-rounds are printed, in MB/s of decoded features. Readers that are not installed are left out with a line.
-Levels are drawn so that zstd makes of them about what it makes of real spectra.
+on the CPU, and left packed as for a GPU. With --cold also `dd` reads the shards' files of both; its speed is
+given in the decoded bytes that they hold, so that all rows compare. Threads that wait for the disk do not
+decode: give more. Rounds of all readers alternate, so that a busy minute hits them all; medians and the
+spread of the rounds are printed, in MB/s of decoded features. Readers that are not installed are left out with a
+line. Levels are drawn so that zstd makes of them about what it makes of real spectra.
 """
 
 import argparse
@@ -86,13 +86,13 @@ def open_columns(path: Path) -> np.ndarray:
 
 
 def make_readers(
-    store: FeatureStore, packed: FeatureStore, batches: list[np.ndarray], folder: Path
+    store: FeatureStore, packed: FeatureStore, batches: list[np.ndarray], folder: Path, threads: int
 ) -> dict[str, Callable[[], None]]:
     """Each reads all batches once."""
     features = store.features
 
     def ours(store: FeatureStore, packed: bool = False) -> Callable[[], None]:
-        reader = BatchReader(store, threads=THREADS, packed=packed)  # one for all epochs, as training has it
+        reader = BatchReader(store, threads=threads, packed=packed)  # one for all epochs, as training has it
 
         def read() -> None:
             for _ in reader.read(batches):
@@ -240,6 +240,7 @@ def main() -> None:
     parser.add_argument("--shard", type=int, default=16, help="samples a shard")
     parser.add_argument("--batch", type=int, default=16, help="samples a batch")
     parser.add_argument("--rounds", type=int, default=5, help="times that each reader reads all")
+    parser.add_argument("--threads", type=int, default=THREADS, help="of this reader; cores, and more where it is cold")
     parser.add_argument("--epochs", type=int, default=4, help="that a round lasts; 1 where it is cold")
     parser.add_argument("--cold", action="store_true", help="with the file cache emptied before every round")
     parser.add_argument("--window", type=int, default=0, help="shards that are mixed at a time; 0 mixes all")
@@ -251,9 +252,9 @@ def main() -> None:
         order = draw_epoch(rows, rows, 0, 1, shard_rows=arguments.shard, window=arguments.window)
         batches = [order[start : start + arguments.batch] for start in range(0, len(order), arguments.batch)]
         batches *= 1 if arguments.cold else arguments.epochs
-        readers = make_readers(store, packed, batches, Path(folder))
+        readers = make_readers(store, packed, batches, Path(folder), arguments.threads)
         if arguments.cold:
-            readers["dd"] = partial(read_with_dd, store)
+            readers |= {"dd": partial(read_with_dd, store), "dd, packed": partial(read_with_dd, packed)}
         speeds: dict[str, list[float]] = {name: [] for name in readers}
         for number in range(arguments.rounds + 1):
             for name, read in readers.items():
