@@ -4,9 +4,11 @@ Local stores are read by `train.shards`, all others through Zarr.
 """
 
 import math
+import re
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from shlex import quote
 
 import numpy as np
 import torch
@@ -162,6 +164,9 @@ class RowReader:
 
 def _explain(part: FeatureStore, row: int, error: Exception) -> str:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
-    reason = reason.replace("b'", "").rstrip("'")  # numcodecs puts bytes into its messages
+    reason = re.sub(r"\bb(['\"])(.*)\1", r"\2", reason)  # numcodecs puts bytes into its messages
     image = part.columns["image"][row]
-    return f"{part.path}: row {row} ({image}) cannot be read ({reason}); the store is damaged, build it again"
+    return (
+        f"{part.path}: row {row} ({image}) cannot be read ({reason}); the store is damaged, "
+        f"`pipeline verify {quote(part.path)} --repair` makes it again what it was"
+    )
