@@ -134,7 +134,11 @@ def _repair_arrays(found: Verification, storage: Storage, scratch: Storage, *, r
         yield f"{', '.join(sorted(statistics))}: cannot be measured while shards are damaged"
         damage -= statistics
     elif statistics:
-        write_plan_statistics(plan, scratch, zarr.open_array(f"{storage.url}/{_FEATURES}", mode="r"))
+        try:
+            write_plan_statistics(plan, scratch, zarr.open_array(f"{storage.url}/{_FEATURES}", mode="r"))
+        except (RuntimeError, ValueError):  # a damaged shard that damaged checksums did not tell of
+            yield f"{', '.join(sorted(statistics))}: cannot be measured while shards are damaged"
+            damage -= statistics
     if damage & set(COLUMNS):
         write_plan_columns(plan, scratch)
     if _CHECKSUMS in damage:

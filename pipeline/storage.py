@@ -150,7 +150,8 @@ class Storage:
         """Remove a file, or a folder with all below it, if it is there."""
         self._files.invalidate_cache()
         if self._files.exists(self.path(name)):
-            self._files.rm(self.path(name), recursive=True)
+            with suppress(FileNotFoundError):  # gone meanwhile
+                self._files.rm(self.path(name), recursive=True)
 
     def path(self, name: str = "") -> str:
         """The file system's own path of a name."""

@@ -65,7 +65,7 @@ def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildS
 def write_shard(storage: Storage, shard: int, key: str, parts: Iterable[bytes]) -> ShardRecord:
     """Write a shard's file of its parts as they come, then its record; a record of what stood there before goes first.
 
-    No more than a part is held: the memory of a whole shard, fresh for each, is slow.
+    Locally no more than a part is held: the memory of a whole shard, fresh for each, is slow.
     """
     storage.remove(_record_name(shard))
     storage.make_folder(shard_folder(shard) + "/0/0")

@@ -131,7 +131,7 @@ def write_features(store, path, *, packing="none", dtype="uint8", size=16, shard
 def test_all_layouts_are_read_as_plain_zarr_reads_them(store, tmp_path, packing, dtype, size, shard):
     built, samples = write_features(store, tmp_path, packing=packing, dtype=dtype, size=size, shard=shard)
     assert open_shards(built) is not None
-    rows = [np.array([10, 0, 3]), np.array([7, 7])]
+    rows = [np.array([10, 0, 3]), np.array([7, 7]), np.array([5])]
     for batch, wanted in zip(read_batches(built, rows, threads=2), rows, strict=True):
         assert batch.numpy().tobytes() == samples[wanted].tobytes() == built.features[:][wanted].tobytes()
 
@@ -268,6 +268,30 @@ def test_a_packed_chunk_of_another_kind_than_its_size_is_damage(store, tmp_path)
         assert levels[0].numpy().tobytes() == samples[1].tobytes()
         with pytest.raises(StoreError, match="packed chunk of kind 0 and another kind's size: damaged"):
             next(read_batches(built, [np.array([1, 2])], packed=packed))
+
+
+@pytest.mark.parametrize("packing", ["none", "mirror"])
+def test_a_chunk_that_is_not_one_frame_alone_is_never_taken_for_another(store, tmp_path, packing):
+    built, samples = write_features(store, tmp_path, packing=packing)
+    chunks = [encode_sample(sample, packing) for sample in samples[:4]]
+    skippable = b"\x50\x2a\x4d\x18" + len(chunks[2][1]).to_bytes(4, "little")
+    for wrong in ([chunks[2][0], b"", chunks[2][2]], [chunks[2][0] + skippable, *chunks[2][1:]]):
+        rows = [chunks[0], chunks[1], wrong, chunks[3]]
+        (tmp_path / "features/c/0/0/0/0").write_bytes(b"".join(lay_out_shard([one for row in rows for one in row], 12)))
+        for packed in (False, True):
+            skipped = set()
+            reading = read_batches(built, [np.array([1, 3]), np.array([2, 1])], packed=packed, skipped=skipped, ahead=0)
+            *_, last = (batch.to(torch.device("cpu")) for batch in reading)
+            assert skipped == {2}
+            assert last[1].numpy().tobytes() == samples[1].tobytes()
+
+
+def test_a_reader_that_is_closed_first_ends_its_reading(store):
+    reader = BatchReader(store, threads=1, ahead=20)
+    reading = reader.read([np.arange(40)] * 20)
+    next(reading)
+    reader.close()
+    reading.close()
 
 
 def test_a_store_that_is_not_packed_is_read_as_it_is(store):

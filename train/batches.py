@@ -90,7 +90,7 @@ class BatchReader:
         def start(number: int) -> list[Future]:
             buffer, rows = buffers[number % count], batches[number].tolist()
             # As few tasks as keep all threads busy: handing over a small row takes as long as reading it.
-            step = -(-len(rows) // self._threads)
+            step = max(-(-len(rows) // self._threads), 1)
             return [
                 self._pool.submit(self._rows.read, rows[first : first + step], buffer, first, skipped is not None)
                 for first in range(0, len(rows), step)
@@ -112,10 +112,7 @@ class BatchReader:
                 yield buffer.first(len(rows)) if isinstance(buffer, PackedBatch) else buffer[: len(rows)]
         finally:
             # The next iteration fills the same buffers.
-            left = [future for futures in reading for future in futures]
-            for future in left:
-                future.cancel()
-            wait(left)
+            wait([future for futures in reading for future in futures if not future.cancel()])
 
     def _make_buffers(self, count: int, size: int) -> list[torch.Tensor | PackedBatch]:
         """So many buffers for so many rows each: those that are there, or larger ones in their place."""

@@ -100,7 +100,8 @@ class PackedBatch:
         planes = torch.empty((len(data), len(layout.mirrored), *layout.shape), dtype=dtype, device=device)
         for kind, mirrored in enumerate(layout.mirrored):
             start, stop = layout.starts[kind : kind + 2]
-            values = data[:, start + 1 : stop].contiguous().view(dtype)
+            # Cloned, because a single row counts as contiguous where it is, and begins at an odd byte.
+            values = data[:, start + 1 : stop].clone(memory_format=torch.contiguous_format).view(dtype)
             if mirrored:
                 index, turned = _find_places(layout.shape, torch.device(device))
                 values = values[:, index]

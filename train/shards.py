@@ -9,12 +9,13 @@ others, and for stores that are not local.
 Format: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
 """
 
+import math
 import os
 import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 import google_crc32c
 import numpy as np
@@ -56,6 +57,8 @@ class Shards:
         self.packed = packed
         self._rows_a_shard = features.shards[0]
         self._kinds = features.shape[1] // PLANES_A_KIND
+        whole = math.prod(features.chunks) * features.dtype.itemsize
+        self._longest = whole + (whole >> 8) + 1024  # of a chunk, whatever zstd makes of it
         self._count = -(-features.shape[0] // self._rows_a_shard)
         self._known: dict[int, _Shard] = {}
         self._of_thread = threading.local()
@@ -86,6 +89,8 @@ class Shards:
             chunks = [tuple(map(int, known.index[place, kind])) for kind in kinds]
             runs = _join_neighbours(chunks, known.stamp[1])
             lengths = [length for _, length in chunks]
+            if max(lengths) > self._longest:  # before memory is asked for
+                raise ValueError(f"a chunk of {max(lengths)} bytes, more than its planes can have")
             data = memoryview(self._room(sum(lengths)))
             start = 0
             for offset, length in runs:
@@ -94,14 +99,14 @@ class Shards:
                 start += length
         finally:
             os.close(descriptor)
-        starts = [0, *accumulate(lengths)]
-        return Fetched(data, tuple(_decoded_size(data[start:]) for start in starts[:-1]))
+        bounds = pairwise([0, *accumulate(lengths)])
+        return Fetched(data, tuple(_decoded_size(data[start:stop]) for start, stop in bounds))
 
     def decode(self, fetched: Fetched, target: np.ndarray) -> None:
-        """Decode what was fetched, chunk behind chunk, into uint8 (sum of its sizes,); raises as `fetch`, RuntimeError.
+        """Decode what was fetched, chunk behind chunk, into uint8 (sum of its sizes,); raises ValueError, RuntimeError.
 
         In one call: each time that threads let go of Python's lock and ask for it again costs them more than a
-        chunk's share of the work.
+        chunk's share of the work. It does not notice a result that is too short, so `fetch` has looked at each frame.
         """
         if sum(fetched.sizes) != target.nbytes:
             raise ValueError(f"chunks of {sum(fetched.sizes)} bytes, expected {target.nbytes}")
@@ -193,4 +198,11 @@ def _decoded_size(frame: memoryview) -> int:
     length = (alone, 2, 4, 8)[flags]
     if length == 0:
         raise ValueError("a chunk without its size")
+    end, last = start + length, 0
+    while not last and end < len(frame):  # over its blocks, by their headers (3.1.1.2)
+        header = int.from_bytes(frame[end : end + 3], "little")
+        last, repeated = header & 1, header >> 1 & 3 == 1
+        end += 3 + (1 if repeated else header >> 3)
+    if end + 4 * (frame[4] >> 2 & 1) != len(frame):  # with its checksum
+        raise ValueError("not one chunk alone")
     return int.from_bytes(frame[start : start + length], "little") + (256 if length == 2 else 0)
