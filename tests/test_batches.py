@@ -131,7 +131,7 @@ def write_features(store, path, *, packing="none", dtype="uint8", size=16, shard
 def test_all_layouts_are_read_as_plain_zarr_reads_them(store, tmp_path, packing, dtype, size, shard):
     built, samples = write_features(store, tmp_path, packing=packing, dtype=dtype, size=size, shard=shard)
     assert open_shards(built) is not None
-    rows = [np.array([10, 0, 3]), np.array([7, 7]), np.array([5])]
+    rows = [np.array([10, 0, 3]), np.array([7, 7])]
     for batch, wanted in zip(read_batches(built, rows, threads=2), rows, strict=True):
         assert batch.numpy().tobytes() == samples[wanted].tobytes() == built.features[:][wanted].tobytes()
 
@@ -228,7 +228,7 @@ def test_damage_names_the_row_and_the_picture(tmp_path):
 @pytest.mark.parametrize("kinds", [KINDS, ("dct", "phase")])
 def test_packed_batches_hold_half_and_give_the_same_levels(store, tmp_path, dtype, size, kinds):
     built, _ = write_features(store, tmp_path, packing="mirror", dtype=dtype, size=size, rows=14)
-    rows = [np.array([10, 0, 3]), np.array([7, 7])]
+    rows = [np.array([10, 0, 3]), np.array([7, 7]), np.array([5])]
     plain = [batch.clone() for batch in read_batches(built, rows, kinds=kinds)]
     for batch, wanted in zip(read_batches(built, rows, threads=2, packed=True, kinds=kinds), plain, strict=True):
         assert isinstance(batch, PackedBatch)
