@@ -153,9 +153,8 @@ def make_limit(store: FeatureStore, batches: list[np.ndarray], room: int = 0) ->
         data = Path(file).read_bytes()[-4 - 48 * shard_rows : -4]
         where.append((file, np.frombuffer(data, "<u8").reshape(-1, 3, 2)[row % shard_rows].tolist()))
     buffers = np.zeros((room, 3, chunk_bytes), dtype=np.uint8)
-    descriptors = {
-        file: os.open(file, os.O_RDONLY) for file in {file for file, _ in where}
-    }  # stay open until the program's end
+    # They stay open until the program's end.
+    descriptors = {file: os.open(file, os.O_RDONLY) for file in {file for file, _ in where}}
 
     def read_share(number: int) -> None:
         buffer, decoder = np.empty(chunk_bytes, dtype=np.uint8), Zstd()

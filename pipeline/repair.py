@@ -71,19 +71,36 @@ def repair_store(found: Verification) -> list[str]:
 
 
 def _repair(found: Verification, storage: Storage, folder: str) -> Iterator[str]:
-    scratch = Storage(f"{folder}/shards")
+    damage, bad, problems = set(found.damage), found.bad, []
+    scratch, arrays = Storage(f"{folder}/shards"), Storage(f"{folder}/arrays")
     make_record_folder(scratch)
-    checksums, problems = read_checksums(storage), False
-    for bad in progress(found.bad, what="repair", unit="shards"):
-        problem = _repair_shard(found, storage, scratch, bad.shard, checksums[bad.shard])
-        if problem:
-            problems = True
-            yield f"shard {bad.shard}: {problem}"
+    create_arrays(arrays, found.plan.rows, found.plan.shard_rows, found.plan.settings)
     try:
-        yield from _repair_arrays(found, storage, Storage(f"{folder}/arrays"), readable=not problems)
+        if _CHECKSUMS in damage and not _repair_checksums(found, storage, arrays):
+            damage, bad = damage - {_CHECKSUMS}, ()  # then all shards are sound, whatever the damaged list said of them
+        checksums = read_checksums(storage)
+        for one in progress(bad, what="repair", unit="shards"):
+            if one.shard >= found.plan.shards:  # of a damaged list
+                continue
+            problem = _repair_shard(found, storage, scratch, one.shard, checksums[one.shard])
+            if problem:
+                problems.append(f"shard {one.shard}: {problem}")
+        if _CHECKSUMS in damage:
+            problem = _repair_checksums(found, storage, arrays)
+            problems = [*problems, problem] if problem else []
+        yield from problems
+        yield from _repair_arrays(found, damage - {_CHECKSUMS}, storage, arrays, readable=not problems)
         remove_temporary(storage)
     except OSError as error:  # a full disk and the like
         yield _explain(error)
+
+
+def _repair_checksums(found: Verification, storage: Storage, scratch: Storage) -> str | None:
+    """Replace the list of checksums by that of the shards as they are, if it is the one that was signed."""
+    write_checksums(scratch, [_checksum_shard(storage, shard) for shard in range(found.plan.shards)])
+    if not is_signed(scratch, found.attributes, _CHECKSUMS):
+        return f"{_CHECKSUMS}: a shard is damaged too, and it cannot be told which; build the store anew"
+    return _replace(found, storage, scratch, _CHECKSUMS)
 
 
 def _repair_shard(found: Verification, storage: Storage, scratch: Storage, shard: int, wanted: str) -> str | None:
@@ -119,30 +136,25 @@ def _list_lost(plan: Plan, shard: int) -> list[str]:
     return lost
 
 
-def _repair_arrays(found: Verification, storage: Storage, scratch: Storage, *, readable: bool) -> Iterator[str]:
-    """Repair all but shards; `readable` says whether those are sound."""
-    plan, damage = found.plan, set(found.damage)
-    create_arrays(scratch, plan.rows, plan.shard_rows, plan.settings)
+def _repair_arrays(
+    found: Verification, damage: set[str], storage: Storage, scratch: Storage, *, readable: bool
+) -> Iterator[str]:
+    """Repair all but shards and their checksums; `readable` says whether those are sound."""
+    plan = found.plan
     if _FEATURES in damage:  # before what is measured with it
         problem = _replace(found, storage, scratch, _FEATURES)
         if problem:
             yield problem
             readable = False
-        damage -= {_FEATURES}
+        damage = damage - {_FEATURES}
     statistics = {name for name in damage if name.startswith("statistics")}
     if statistics and not readable:
         yield f"{', '.join(sorted(statistics))}: cannot be measured while shards are damaged"
-        damage -= statistics
+        damage = damage - statistics
     elif statistics:
-        try:
-            write_plan_statistics(plan, scratch, zarr.open_array(f"{storage.url}/{_FEATURES}", mode="r"))
-        except (RuntimeError, ValueError):  # a damaged shard that damaged checksums did not tell of
-            yield f"{', '.join(sorted(statistics))}: cannot be measured while shards are damaged"
-            damage -= statistics
+        write_plan_statistics(plan, scratch, zarr.open_array(f"{storage.url}/{_FEATURES}", mode="r"))
     if damage & set(COLUMNS):
         write_plan_columns(plan, scratch)
-    if _CHECKSUMS in damage:
-        write_checksums(scratch, [_checksum_shard(storage, shard) for shard in range(plan.shards)])
     group = zarr.open_group(scratch.url, mode="r+")
     if PICTURES in damage:
         write_provenance(group, pack_pictures(plan.pictures))
@@ -157,8 +169,6 @@ def _repair_arrays(found: Verification, storage: Storage, scratch: Storage, *, r
 def _replace(found: Verification, storage: Storage, scratch: Storage, name: str) -> str | None:
     """Put one array's or group's files, made again, in the place of those that are there; why not, if not."""
     same = is_signed(scratch, found.attributes, name)
-    if name == _CHECKSUMS and not same:
-        return f"{name}: a shard is damaged too, and it cannot be told which; build the store anew"
     if name != CARD and not same:
         return f"{name}: {_say_another(found)}"
     files = list_arrays(scratch)[name]

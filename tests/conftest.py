@@ -12,6 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
+from pipeline import plan
+from pipeline.build import build_store
+from pipeline.settings import BuildSettings, FeatureSettings
+
+SMALL_BUILD = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -33,6 +38,14 @@ def _seed_torch() -> None:
 def kaggle_dir(tmp_path: Path) -> Path:
     """A set in Kaggle's layout: train and test, two classes, two sources each, JPEG and PNG."""
     return make_kaggle_dir(tmp_path / "kaggle")
+
+
+@pytest.fixture
+def store(kaggle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of `kaggle_dir` that was really built, of six shards."""
+    monkeypatch.setattr(plan, "MAX_SHARD_ROWS", 6)
+    build_store([str(kaggle_dir)], tmp_path / "a.zarr", SMALL_BUILD, workers=0)
+    return tmp_path / "a.zarr"
 
 
 def make_kaggle_dir(root: Path, per_source: int = 4, first_seed: int = 0) -> Path:

@@ -1,6 +1,7 @@
 """A repair ends in the bytes of the sound store, or says in a line what stood in its way, and mends the rest."""
 
 import errno
+import json
 import os
 import random
 import shutil
@@ -13,10 +14,10 @@ from contextlib import suppress
 import pytest
 import zarr
 from click.testing import CliRunner
-from conftest import draw_noise, make_kaggle_dir
+from conftest import SMALL_BUILD, draw_noise, make_kaggle_dir
+from damage import flip_bit, shard_file
 
 from data_cards.errors import UserError
-from pipeline import plan as plan_module
 from pipeline.build import build_store
 from pipeline.cli import main
 from pipeline.lock import lock_folder
@@ -26,25 +27,6 @@ from pipeline.signing import sign
 from pipeline.storage import Storage
 from pipeline.verify import verify_store
 from pipeline.writer import set_attributes
-
-SETTINGS = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
-
-
-@pytest.fixture
-def store(kaggle_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 6)
-    build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
-    return tmp_path / "a.zarr"
-
-
-def shard_file(store, shard):
-    return store / f"features/c/{shard}/0/0/0"
-
-
-def flip_bit(path, bit):
-    data = bytearray(path.read_bytes())
-    data[bit // 8] ^= 1 << bit % 8
-    path.write_bytes(data)
 
 
 def test_what_cannot_be_mended_is_said_and_left(store, kaggle_dir):
@@ -77,6 +59,34 @@ def test_checksums_and_a_shard(store):
     flip_bit(shard_file(store, 0), 4000)
     (problem,) = repair_store(verify_store(str(store)))
     assert problem.startswith("checksums: a shard is damaged too")
+
+
+def test_checksums_statistics_and_a_shard(store, files_of):
+    flip_bit(store / "checksums/c/0/0", 200)
+    flip_bit(store / "statistics/mean/c/0/0/0", 999)
+    flip_bit(shard_file(store, 0), 4000)
+    checksums, statistics = repair_store(verify_store(str(store)))
+    assert checksums.startswith("checksums: a shard is damaged too")
+    assert statistics.startswith("statistics/mean: cannot be measured")
+
+
+@pytest.mark.parametrize("shards", [1, 9])
+def test_sound_shards_are_not_blamed_where_their_checksums_are_damaged(store, files_of, shards):
+    before = files_of(store)
+    described = json.loads((store / "checksums/zarr.json").read_text())
+    described["shape"][0] = shards
+    (store / "checksums/zarr.json").write_text(json.dumps(described))
+    flip_bit(store / "statistics/mean/c/0/0/0", 999)
+    assert repair_store(verify_store(str(store))) == []
+    assert files_of(store) == before
+
+
+def test_wrong_checksums_and_a_shard_that_the_pictures_mend(store, files_of):
+    before = files_of(store)
+    zarr.open_group(store, mode="r+")["checksums"][1] = 0
+    flip_bit(shard_file(store, 0), 4000)
+    assert repair_store(verify_store(str(store))) == []
+    assert files_of(store) == before
 
 
 def test_a_repair_leaves_the_attributes(store, kaggle_dir):
@@ -157,7 +167,9 @@ def test_a_store_that_is_written_to_is_left_alone(store, kaggle_dir, tmp_path, f
         repair_store(found)
     assert not store.exists()
     store.with_name("a.zarr.partial").rename(store)
-    build_store([str(kaggle_dir), str(make_kaggle_dir(tmp_path / "more", first_seed=50))], store, SETTINGS, workers=0)
+    build_store(
+        [str(kaggle_dir), str(make_kaggle_dir(tmp_path / "more", first_seed=50))], store, SMALL_BUILD, workers=0
+    )
     before = files_of(store)
     with pytest.raises(UserError, match=r"a\.zarr: was changed by a build since"):
         repair_store(found)

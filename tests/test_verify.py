@@ -7,36 +7,16 @@ import shutil
 import pytest
 import zarr
 from click.testing import CliRunner
+from damage import flip_bit, shard_file
 
-from pipeline import plan as plan_module
-from pipeline.build import build_store
 from pipeline.cli import main
 from pipeline.repair import repair_store
-from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.signing import sign
 from pipeline.storage import Storage
 from pipeline.verify import verify_store
 from pipeline.writer import set_attributes
 
 OPTIONS = ["--size", "16", "--variants", "clean", "--val-fraction", "0.25", "--workers", "0", "--dry-run"]
-SETTINGS = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
-
-
-@pytest.fixture
-def store(kaggle_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 6)
-    build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
-    return tmp_path / "a.zarr"
-
-
-def shard_file(store, shard):
-    return store / f"features/c/{shard}/0/0/0"
-
-
-def flip_bit(path, bit):
-    data = bytearray(path.read_bytes())
-    data[bit // 8] ^= 1 << bit % 8
-    path.write_bytes(data)
 
 
 def test_a_sound_store(store, files_of):
