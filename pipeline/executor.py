@@ -3,11 +3,13 @@
 import errno
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
+from data_cards.console import warn
 from data_cards.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ ATTEMPTS = 3
 LEAST_MEMORY = 300_000_000  # bytes of a worker; with less Dask starts it again and again before it takes a task
 _ANSWER = 10.0  # seconds to wait for a scheduler to answer
 _LOOK = 2.0  # seconds after which it is seen whether workers have joined, or the scheduler has died
+_MISSED = 30.0  # seconds without any worker after which it is said; those of a local cluster are replaced sooner
 _GONE = "the Dask scheduler is gone; what was finished is kept, run the same build again to go on"
 _WORKERS = {
     "distributed.scheduler.allowed-failures": 0,  # trying again is up to us
@@ -104,8 +107,10 @@ def _run_on(client: "Client", function: Callable, tasks: Iterator) -> Iterator[t
             # Pure tasks of equal arguments would be taken for one, and a failed one for failed for ever.
             waiting[client.submit(function, task, pure=False)] = (task, attempt)
 
+    outage = _Outage(client)
     submit()
     while waiting:
+        outage.look()
         for future in _wait_for_some(client, list(waiting)):
             task, attempt = waiting.pop(future)
             result = _take_result(future)
@@ -116,6 +121,29 @@ def _run_on(client: "Client", function: Callable, tasks: Iterator) -> Iterator[t
             submit()
             yield task, result
         submit()
+
+
+class _Outage:
+    """Says once when all workers have been gone for a while: then a build does nothing but wait for others."""
+
+    def __init__(self, client: "Client"):
+        self._client = client
+        self._since: float | None = None
+        self._told = False
+
+    def look(self) -> None:
+        """See whether there are workers; to be called every now and then."""
+        if _count_threads(self._client):
+            self._since, self._told = None, False
+        elif self._since is None:
+            self._since = time.monotonic()
+        elif not self._told and time.monotonic() - self._since > _MISSED:
+            self._told = True
+            address = self._client.scheduler.address
+            warn(
+                f"{address}: no worker is left there, and the build waits for others; start some with "
+                f"`dask worker {address}`, or stop it and run it again later, it goes on where it was"
+            )
 
 
 def _drain(values: list) -> Iterator:

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -148,6 +149,34 @@ def test_workers_that_join_are_given_tasks(tmp_path):
 
         results = dict(run_tasks(meet, tasks(), workers=0, scheduler=cluster.scheduler_address))
     assert list(results.values()) == [True, True]
+
+
+@pytest.mark.slow
+def test_workers_that_have_all_left_are_missed_aloud(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(executor, "_MISSED", 1.0)
+    said = ""
+    with start_cluster(1) as cluster:
+
+        def tasks():
+            cluster.scale(0)
+            while cluster.scheduler.workers:
+                time.sleep(0.02)
+            yield tmp_path, 0
+
+        def come_back():
+            nonlocal said
+            deadline = time.monotonic() + 20
+            while "no worker is left" not in said and time.monotonic() < deadline:
+                said += capsys.readouterr().err
+                time.sleep(0.1)
+            cluster.scale(1)
+
+        watcher = threading.Thread(target=come_back)
+        watcher.start()
+        results = dict(run_tasks(fail_at_first, tasks(), workers=0, scheduler=cluster.scheduler_address))
+        watcher.join()
+    assert list(results.values()) == [0]
+    assert said.count(f"warning: {cluster.scheduler_address}: no worker is left there") == 1
 
 
 @pytest.mark.slow
