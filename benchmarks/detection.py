@@ -25,12 +25,15 @@ from pathlib import Path
 import click
 import numpy as np
 from detection_classical import score_classical
+from detection_ideas import VARIANTS, planes_of_residual
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is another file
+from data_cards.subset import Selection
 from eval.metrics import compute_scores
 from pipeline.build import build_store
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.store import FeatureStore, open_store
+from pipeline.subset import make_subset
 from train.calibrate import Calibration
 from train.checkpoint import BEST
 from train.loop import train
@@ -63,7 +66,7 @@ def main(src: Path, out: Path, settings: Path, only: tuple[str, ...], seeds: int
                 key = hashlib.sha256(json.dumps([recipe, held_out], sort_keys=True).encode()).hexdigest()[:12]
                 if (recipe["name"], key, fold, seed) in done or ("classical" in recipe and seed != study["seeds"][0]):
                     continue
-                store, conditions = _make_stores(src, out, recipe["build"], recipe.get("pictures"))
+                store, conditions = _make_stores(src, out, recipe)
                 run = {"recipe": recipe["name"], "key": key, "fold": fold, "held_out": held_out, "seed": seed}
                 run |= _run(recipe, store, conditions, held_out, seed)
                 with open(out / "runs.jsonl", "a", encoding="utf-8") as lines:
@@ -101,28 +104,44 @@ def _list_sources(src: Path) -> list[Path]:
     return sorted((one for one in src.glob("*/*/*") if one.is_dir()), key=lambda one: one.name)
 
 
-def _make_stores(src: Path, out: Path, build: dict, pictures: int | None = None) -> tuple[FeatureStore, FeatureStore]:
+def _make_stores(src: Path, out: Path, recipe: dict) -> tuple[FeatureStore, FeatureStore]:
     """The store to train on, and one with the conditions of all pictures; built once for equal settings.
 
-    Parameters
-    ----------
-    pictures : of each source in the store to train on; None for all
+    A recipe may train on some of the pictures: so many of each source, or those left after balancing properties.
     """
+    build, residual = recipe["build"], recipe.get("residual")
     variants = build.get("variants", "train")
     features = FeatureSettings(**{name: value or None for name, value in build.items() if name != "variants"})
+    fewer = recipe.get("pictures") or recipe.get("balanced")
     stores = []
-    for one, limit in ((variants, pictures), ("conditions", None)):
+    for one, limit in ((variants, fewer), ("conditions", None)):
         settings = BuildSettings(features, variants=one)
-        name = hashlib.sha256(json.dumps([asdict(settings), limit], sort_keys=True).encode()).hexdigest()[:12]
-        path = out / f"{one}-{name}.zarr"
+        facts = [asdict(settings), limit, *([residual] if residual else [])]
+        name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+        path = out / f"{one.replace(' ', '-')}-{name}.zarr"
         if not path.exists():
-            folders = _list_sources(src if limit is None else _copy_some(src, out / f"pictures-{limit}", limit))
-            # All sources alike: the folds decide which are held out.
-            build_store(
-                [f"train/{folder.parent.name}={folder}" for folder in folders], str(path), settings, allow_leakage=True
-            )
+            here = residual or one in VARIANTS
+            with planes_of_residual(residual):
+                build_store(
+                    [f"train/{folder.parent.name}={folder}" for folder in _list_sources(_take_some(src, out, limit))],
+                    str(path),
+                    settings,
+                    workers=0 if here else None,
+                    allow_leakage=True,  # all sources alike: the folds decide which are held out
+                )
         stores.append(open_store(path))
     return stores[0], stores[1]
+
+
+def _take_some(src: Path, out: Path, limit: int | str | None) -> Path:
+    """The set itself, or a folder with so many pictures of each source, or with those left after balancing."""
+    if isinstance(limit, str):
+        to = out / f"pictures-balanced-{limit.replace(',', '-')}"
+        if not to.exists():
+            folders = [f"train/{folder.parent.name}={folder}" for folder in _list_sources(src)]
+            make_subset(folders, to, Selection(balance=tuple(limit.split(","))))
+        return to
+    return src if limit is None else _copy_some(src, out / f"pictures-{limit}", limit)
 
 
 def _copy_some(src: Path, to: Path, count: int) -> Path:
@@ -168,7 +187,8 @@ def _train(
     recipe: dict, store: FeatureStore, conditions: FeatureStore, rows: dict, held_out: list[str], seed: int
 ) -> tuple[dict[str, np.ndarray], Calibration]:
     with tempfile.TemporaryDirectory() as folder:
-        unseen = (*held_out, *_draw_unused(store, held_out, seed, recipe.get("sources")))
+        # Balancing may have left nothing of a source.
+        unseen = (*_list_there(store, held_out), *_draw_unused(store, held_out, seed, recipe.get("sources")))
         of_fold = {"store": store.path, "run": f"{folder}/run", "seed": seed, "hold_out": unseen}
         if recipe.get("validate_on_others"):
             of_fold["validate_on"] = _draw_others(store, held_out, seed)
@@ -176,6 +196,10 @@ def _train(
         detector = load_detector(open_run(made.run), which=recipe.get("weights", BEST))
         logits = {name: compute_logits(detector, conditions, rows[name], progress=False) for name in CONDITIONS}
         return logits, detector.calibration
+
+
+def _list_there(store: FeatureStore, names: list[str]) -> list[str]:
+    return [name for name in names if name in set(store.columns["source"])]
 
 
 def _draw_others(store: FeatureStore, held_out: list[str], seed: int) -> tuple[str, ...]:
