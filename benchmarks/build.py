@@ -34,13 +34,14 @@ from tabulate import tabulate
 from data_cards.decode import decode_picture
 from data_cards.facts import read_file
 from data_cards.scan import scan_sources
+from pipeline.cluster import start_cluster
 from pipeline.degrade import apply_steps
-from pipeline.executor import run_tasks, start_cluster
+from pipeline.executor import run_tasks
 from pipeline.features import decode_for_features, estimate_planes
 from pipeline.fit import as_array, fit_picture
 from pipeline.plan import Plan, plan_build
 from pipeline.settings import MAX_PIXELS, BuildSettings, FeatureSettings
-from pipeline.shard import ShardTask, make_shard, make_task
+from pipeline.shard import ShardTask, finish_shard, make_shard, make_task
 from pipeline.sharding import encode_sample
 from pipeline.spectra import quantised_planes
 from pipeline.storage import Storage
@@ -51,7 +52,7 @@ from pipeline.writer import create_arrays, make_record_folder, shard_file
 @click.command()
 @click.option("--src", "sources", multiple=True, required=True, help="Picture folder, as for `pipeline build`.")
 @click.option("--sizes", default="256,512,1024", show_default=True, help="Sides of the planes, in pixels.")
-@click.option("--samples", default=64, show_default=True, help="Samples a trial, at 1024 px; more of smaller ones.")
+@click.option("--samples", default=192, show_default=True, help="Samples a trial, at 1024 px; more of smaller ones.")
 @click.option("--trials", default=7, show_default=True, help="Of which the median is shown.")
 def main(sources: tuple[str, ...], sizes: str, samples: int, trials: int) -> None:
     """Measure the build."""
@@ -72,11 +73,11 @@ def main(sources: tuple[str, ...], sizes: str, samples: int, trials: int) -> Non
 
 
 def _draw_tasks(plan: Plan, storage: Storage, samples: int) -> list[ShardTask]:
-    """Shards with about so many samples, spread over the set, and at least 16: a shard more or less
+    """Shards with about so many samples, spread over the set, and at least 32: a shard more or less
     at the end, for one of two workers, is no part of a long build."""
     make_record_folder(storage)
     create_arrays(storage, plan.rows, plan.shard_rows, plan.settings)
-    count = min(max(samples // plan.shard_rows, 16), plan.shards)
+    count = min(max(samples // plan.shard_rows, 32), plan.shards)
     return [make_task(plan, storage, number * plan.shards // count) for number in range(count)]
 
 
@@ -86,7 +87,7 @@ def _measure_build(plan: Plan, tasks: Sequence[ShardTask], trials: int) -> list[
     with start_cluster(2) as cluster, ProcessPoolExecutor(2, get_context("spawn")) as pair:
 
         def run(**where: object) -> None:
-            for _, result in run_tasks(make_shard, tasks, **where):
+            for _, result in run_tasks(make_shard, tasks, finish_shard, **where):
                 if isinstance(result, Exception):
                     raise result
 

@@ -15,15 +15,16 @@ from data_cards.leaks import find_leaks
 from data_cards.pictures import Picture, PictureTable
 from data_cards.scan import scan_sources
 from pipeline.card import keep_card
+from pipeline.cluster import LEAST_MEMORY
 from pipeline.estimate import Estimate, estimate_build, explain_full_disk, refuse_if_too_large
-from pipeline.executor import ATTEMPTS, LEAST_MEMORY, WorkerDiedError, check_workers, count_cores, run_tasks
+from pipeline.executor import ATTEMPTS, WorkerDiedError, check_workers, count_cores, run_tasks
 from pipeline.features import name_planes
 from pipeline.lock import lock_folder
 from pipeline.plan import Plan, plan_build
 from pipeline.provenance import PLANNED, pack_pictures
 from pipeline.sample import is_simulated
 from pipeline.settings import BuildSettings
-from pipeline.shard import ShardTask, make_shard, make_task
+from pipeline.shard import ShardTask, finish_shard, make_shard, make_task
 from pipeline.signing import find_damage, sign
 from pipeline.standing import (
     check_place,
@@ -236,7 +237,8 @@ def _make_shards(
         bar.update(len(plan.pictures) - _count_pictures(plan, todo))
         # More processes than shards would only start and stop.
         crew = min(workers, len(todo))
-        for task, result in run_tasks(make_shard, tasks, workers=crew, scheduler=scheduler, max_memory=max_memory):
+        results = run_tasks(make_shard, tasks, finish_shard, workers=crew, scheduler=scheduler, max_memory=max_memory)
+        for task, result in results:
             if isinstance(result, Exception):
                 failures.append(_describe_failure(task, result))
             bar.update(_count_pictures(plan, [task.shard]))

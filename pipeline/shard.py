@@ -15,7 +15,7 @@ from pipeline.sharding import encode_sample, lay_out_shard
 from pipeline.storage import Storage
 from pipeline.variants import draw_variants
 from pipeline.versions import feature_versions
-from pipeline.writer import ShardRecord, write_shard
+from pipeline.writer import ShardRecord, keep_shard, write_shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def make_task(plan: Plan, storage: Storage, shard: int) -> ShardTask:
 
 
 def make_shard(task: ShardTask) -> ShardRecord:
-    """Make the features of a shard's samples and write them.
+    """Make the features of a shard's samples and write them; the shard's record, which is not written yet.
 
     Raises
     ------
@@ -63,6 +63,12 @@ def make_shard(task: ShardTask) -> ShardRecord:
     _check_versions(task)
     parts = lay_out_shard(_make_chunks(task), task.rows * len(task.settings.features.kinds))
     return write_shard(Storage(task.url), task.shard, task.key, parts)
+
+
+def finish_shard(task: ShardTask, record: ShardRecord) -> ShardRecord:
+    """Wait for the disk and write a shard's record: what is left to do when the processor's work is done."""
+    keep_shard(Storage(task.url), record)
+    return record
 
 
 def _make_chunks(task: ShardTask) -> Iterator[bytes]:

@@ -75,6 +75,16 @@ class Storage:
                 os.remove(temporary)
             raise
 
+    def flush(self, name: str) -> None:
+        """Return when the disk has a file's bytes; object storage has them when they are written."""
+        if not self.is_local:
+            return
+        file = os.open(self.path(name), os.O_RDWR)  # not all systems flush one that was opened for reading
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+
     def exists(self, name: str = "") -> bool:
         """Whether a file, or anything below a folder, is there; raises `UserError` where it cannot be reached."""
         self._files.invalidate_cache()

@@ -63,17 +63,21 @@ def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildS
 
 
 def write_shard(storage: Storage, shard: int, key: str, parts: Iterable[bytes]) -> ShardRecord:
-    """Write a shard's file of its parts as they come, then its record; a record of what stood there before goes first.
+    """Write a shard's file of its parts as they come; gives its record. That of what stood there before goes first.
 
     Locally no more than a part is held: the memory of a whole shard, fresh for each, is slow.
     """
     storage.remove(_record_name(shard))
     storage.make_folder(shard_folder(shard) + "/0/0")
     whole = Checksum()
-    storage.write_stream(shard_file(shard), _sum_up(parts, whole), durable=True)
-    record = ShardRecord(shard, key, whole.hexdigest())
+    storage.write_stream(shard_file(shard), _sum_up(parts, whole))
+    return ShardRecord(shard, key, whole.hexdigest())
+
+
+def keep_shard(storage: Storage, record: ShardRecord) -> None:
+    """Write a shard's record, when the disk has its file: so that it holds after a power cut too."""
+    storage.flush(shard_file(record.shard))
     write_record(storage, record)
-    return record
 
 
 def _sum_up(parts: Iterable[bytes], whole: Checksum) -> Iterator[bytes]:

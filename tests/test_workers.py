@@ -13,12 +13,14 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import make_kaggle_dir
+from distributed import Client
 
 from data_cards.errors import UserError
-from pipeline import executor
+from pipeline import cluster as cluster_module
 from pipeline import plan as plan_module
 from pipeline.build import build_store
-from pipeline.executor import ATTEMPTS, run_tasks, start_cluster
+from pipeline.cluster import start_cluster
+from pipeline.executor import ATTEMPTS, WorkerDiedError, _run_on, run_tasks
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.store import open_store
 
@@ -56,6 +58,19 @@ def die_always(task):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def die_beside_a_long_one(task):
+    """Task 1 kills its worker as often as it may, while task 0 keeps the other worker busy."""
+    folder, number = task
+    count_attempt(task)
+    deadline = time.monotonic() + 30
+    while number == 0 and not (folder / f"1-{ATTEMPTS}").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if number == 1:
+        time.sleep(0.2)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number * 10
+
+
 def swallow_memory_at_first(task):
     if count_attempt(task) == 1 and task[1] == 1:
         hoard = []
@@ -77,6 +92,39 @@ def meet(task):
     return True
 
 
+def begin(task):
+    folder, number = task
+    (folder / f"begun-{number}").touch()
+    return number
+
+
+def wait_for_the_next(task, result):
+    """Whether the next of two tasks begins while this one waits."""
+    folder, number = task
+    deadline = time.monotonic() + 20
+    while number == 0 and not (folder / "begun-1").exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return number == result
+
+
+def fail_at_first_to_end(task, result):
+    if count_attempt(task) < ATTEMPTS and task[1] == 1:
+        raise RuntimeError("the first attempts fail")
+    return result * 10
+
+
+def end_on_a_user_error(task, result):
+    if task[1] == 1:
+        raise UserError("not to be tried again")
+    return result * 10
+
+
+def end_on_a_full_disk(task, result):
+    fill_the_disk(task)
+
+
 def give_up(task):
     count_attempt(task)
     raise UserError(f"picture {task[1]} is gone")
@@ -86,9 +134,9 @@ def fill_the_disk(task):
     raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
 
 
-def run(function, tmp_path, workers, count=4, **options):
+def run(function, tmp_path, workers, count=4, then=None, **options):
     tasks = ((tmp_path, number) for number in range(count))
-    return {task[1]: result for task, result in run_tasks(function, tasks, workers=workers, **options)}
+    return {task[1]: result for task, result in run_tasks(function, tasks, then, workers=workers, **options)}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -110,6 +158,15 @@ def test_a_worker_that_dies_is_replaced(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_task_that_waits_where_another_kills_the_worker_is_done(tmp_path):
+    """Were it tried again behind the same one, it would be given up with it."""
+    results = run(die_beside_a_long_one, tmp_path, 2)
+    assert isinstance(results.pop(1), WorkerDiedError)
+    assert results == {0: 0, 2: 20, 3: 30}
+    assert len(list(tmp_path.glob("1-*"))) == ATTEMPTS
+
+
+@pytest.mark.slow
 def test_a_worker_above_its_memory_is_replaced(tmp_path):
     assert run(swallow_memory_at_first, tmp_path, 2, max_memory=1_400_000_000) == {0: 0, 1: 10, 2: 20, 3: 30}
     assert len(list(tmp_path.glob("1-*"))) == 2
@@ -128,6 +185,21 @@ def test_a_full_disk_ends_the_run_at_once(tmp_path, workers):
         run(fill_the_disk, tmp_path, workers)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_left_of_a_task_waits_beside_the_next(tmp_path, workers):
+    assert run(begin, tmp_path, workers, 2, wait_for_the_next) == {0: True, 1: True}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_left_of_a_task_may_fail(tmp_path, workers):
+    assert run(begin, tmp_path, workers, 3, fail_at_first_to_end) == {0: 0, 1: 10, 2: 20}
+    results = run(begin, tmp_path, workers, 3, end_on_a_user_error)
+    assert str(results.pop(1)) == "not to be tried again"
+    assert results == {0: 0, 2: 20}
+    with pytest.raises(OSError, match="No space left"):
+        run(begin, tmp_path, workers, 2, end_on_a_full_disk)
+
+
 def test_tasks_in_flight_are_bounded(tmp_path):
     taken = []
 
@@ -137,7 +209,7 @@ def test_tasks_in_flight_are_bounded(tmp_path):
             yield (tmp_path, number)
 
     for done, _ in enumerate(run_tasks(fail_always, tasks(), workers=2), start=1):
-        assert len(taken) <= done + 2
+        assert len(taken) <= done + 2 * 2  # one that runs and one that waits at each
 
 
 def test_workers_that_join_are_given_tasks(tmp_path):
@@ -153,7 +225,7 @@ def test_workers_that_join_are_given_tasks(tmp_path):
 
 @pytest.mark.slow
 def test_workers_that_have_all_left_are_missed_aloud(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(executor, "_MISSED", 1.0)
+    monkeypatch.setattr(cluster_module, "_MISSED", 1.0)
     said = ""
     with start_cluster(1) as cluster:
 
@@ -180,11 +252,12 @@ def test_workers_that_have_all_left_are_missed_aloud(tmp_path, monkeypatch, caps
 
 
 @pytest.mark.slow
-def test_no_task_waits_for_workers_that_have_left(tmp_path):
+def test_no_task_waits_for_workers_that_have_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster_module, "LOOK", 0.0)
     taken = []
 
     def tasks():
-        for number in range(12):
+        for number in range(16):
             taken.append(number)
             yield (tmp_path, number)
 
@@ -195,8 +268,8 @@ def test_no_task_waits_for_workers_that_have_left(tmp_path):
                 cluster.scale(1)
                 while len(cluster.scheduler.workers) > 1:
                     time.sleep(0.02)
-            if done > 6:  # those that were in flight
-                assert len(taken) <= done + 1
+            if done > 9:  # those that were in flight
+                assert len(taken) <= done + 2
 
 
 def test_a_failing_shard_is_reported_with_its_pictures(kaggle_dir, tmp_path, monkeypatch):
@@ -302,8 +375,15 @@ def test_a_scheduler_that_dies_ends_the_build_in_a_line(cluster, tmp_path):
     assert "Traceback" not in errors
 
 
+def test_a_client_that_has_lost_its_scheduler_takes_no_task(tmp_path):
+    with start_cluster(1) as cluster, Client(cluster, set_as_default=False) as client:
+        tasks = ((tmp_path, number) for number in range(1) if client.close() is None)
+        with pytest.raises(UserError, match="the Dask scheduler is gone"):
+            list(_run_on(client, begin, tasks))
+
+
 def test_no_scheduler_at_an_address(kaggle_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(executor, "_ANSWER", 1.0)
+    monkeypatch.setattr(cluster_module, "_ANSWER", 1.0)
     with pytest.raises(UserError, match="no Dask scheduler answers"):
         build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, scheduler="tcp://127.0.0.1:9")
 
