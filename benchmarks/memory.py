@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py
 
-Made-up files' facts go through the real collecting, grouping, splitting, planning, scheduling on two Dask
-workers, columns and provenance. Only reading files, the shards' work and the statistics are left
+Made-up files' facts go through the real collecting, grouping, splitting, planning, auditing, scheduling on two
+Dask workers, columns, provenance and card. Only reading files, the shards' work and the statistics are left
 out: the shard task does nothing, in this measurement alone. Each count is measured in a process of its own.
 """
 
@@ -18,18 +18,22 @@ from collections.abc import Iterator
 
 import click
 import numpy as np
+import zarr
 from tabulate import tabulate
 
+from data_cards.audit import audit_pictures
 from data_cards.facts import PictureFacts
 from data_cards.layout import PictureFile
 from data_cards.scan import collect_pictures
-from pipeline.build import write_tables
+from pipeline.card import make_build_card, write_card
 from pipeline.executor import run_tasks
 from pipeline.plan import plan_build
+from pipeline.provenance import pack_pictures, write_provenance
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.shard import make_task
 from pipeline.storage import Storage
-from pipeline.writer import create_arrays, make_record_folder
+from pipeline.tables import write_plan_columns
+from pipeline.writer import create_arrays, make_record_folder, write_checksums
 
 COUNTS = "10000,100000,1000000"
 
@@ -59,13 +63,18 @@ def measure(count: int) -> dict:
     began, start = time.perf_counter(), peak_megabytes()
     plan = plan_build(collect_pictures(make_pictures(count)), BuildSettings(FeatureSettings(size=256)))
     planned = peak_megabytes()
+    audit = audit_pictures(plan.pictures)
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(f"{folder}/store")
         make_record_folder(storage)
         create_arrays(storage, plan.rows, plan.shard_rows, plan.settings)
         for _ in run_tasks(do_nothing, (make_task(plan, storage, shard) for shard in range(plan.shards)), workers=2):
             pass
-        write_tables(plan, storage, ["00" * 32] * plan.shards)
+        write_plan_columns(plan, storage)
+        write_checksums(storage, ["00" * 32] * plan.shards)
+        group = zarr.open_group(storage.url, mode="r+")
+        write_provenance(group, pack_pictures(plan.pictures))
+        write_card(group, make_build_card(plan, True, audit))
     return {"start": start, "planned": planned, "peak": peak_megabytes(), "seconds": time.perf_counter() - began}
 
 
