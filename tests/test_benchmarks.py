@@ -1,0 +1,80 @@
+"""The benchmarks run, each as a whole and as small as it goes: what no test runs breaks unseen."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipeline.sample import make_sample
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+STUDY = """
+seeds = [0]
+baseline = "original"
+folds = [["generator-b", "camera-b"]]
+
+[[recipe]]
+name = "original"
+build = { size = 96, fit = "stretch", variants = "clean" }
+train = { network = "small", epochs = 1, batch_size = 8 }
+weights = "last"
+
+[[recipe]]
+name = "averaged"
+build = { size = 64, fit = "crop", estimator = "averaged", overview = 32, variants = "saved" }
+train = { network = "linear", epochs = 1, batch_size = 8 }
+
+[[recipe]]
+name = "radial-profile"
+like = "original"
+classical = "radial"
+"""
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("benchmarks") / "pictures"
+    make_sample(folder, train_per_source=12, test_per_source=2, size=64)
+    return folder
+
+
+def run(folder, name, *options):
+    result = subprocess.run(
+        [sys.executable, str(BENCHMARKS / name), *options], cwd=folder, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("build.py", "--src {src} --sizes 32 --samples 1 --trials 1", ["2 workers", "times as fast"]),
+        ("memory.py", "--counts 100", ["planned, MB", "peak, MB"]),
+        ("scan.py", "--src {src} --pictures 40", ["pictures a second", "near-duplicate search"]),
+        ("stream.py", "--size 32 --rows 48 --rounds 1", ["this reader", "tensorstore"]),
+    ],
+)
+def test_runs(pictures, tmp_path, name, options, said):
+    printed = run(tmp_path, name, *options.format(src=pictures).split())
+    for words in said:
+        assert words in printed
+
+
+def test_study_runs_and_goes_on(pictures, tmp_path):
+    (tmp_path / "study.toml").write_text(STUDY)
+    command = ["detection.py", "--src", str(pictures), "--out", "study", "--settings", "study.toml"]
+    run(tmp_path, *command, "--only", "original")
+    first = (tmp_path / "study/runs.jsonl").read_text()
+    run(tmp_path, *command)
+    runs = (tmp_path / "study/runs.jsonl").read_text()
+    assert runs.startswith(first)
+    assert len(runs.splitlines()) == 3
+    table = run(tmp_path, "detection_table.py", "study", "--settings", "study.toml")
+    for name in ("original", "averaged", "radial-profile"):
+        assert name in table
+    assert (tmp_path / "study/table.png").stat().st_size > 1000
