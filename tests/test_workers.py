@@ -58,15 +58,16 @@ def die_always(task):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_beside_a_long_one(task):
-    """Task 1 kills its worker as often as it may, while task 0 keeps the other worker busy."""
+def die_beside_waiting(task):
+    """Task 1 kills its worker, when it has noted how many others wait there."""
+    from distributed import get_worker
+
     folder, number = task
-    count_attempt(task)
-    deadline = time.monotonic() + 30
-    while number == 0 and not (folder / f"1-{ATTEMPTS}").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
     if number == 1:
-        time.sleep(0.2)
+        attempt = count_attempt(task)
+        time.sleep(0.5)
+        waiting = [one for one in list(get_worker().state.tasks.values()) if one.state == "ready"]
+        (folder / f"waiting-{attempt}").write_text(str(len(waiting)))
         os.kill(os.getpid(), signal.SIGKILL)
     return number * 10
 
@@ -160,10 +161,10 @@ def test_a_worker_that_dies_is_replaced(tmp_path):
 @pytest.mark.slow
 def test_a_task_that_waits_where_another_kills_the_worker_is_done(tmp_path):
     """Were it tried again behind the same one, it would be given up with it."""
-    results = run(die_beside_a_long_one, tmp_path, 2)
+    results = run(die_beside_waiting, tmp_path, 1)
     assert isinstance(results.pop(1), WorkerDiedError)
     assert results == {0: 0, 2: 20, 3: 30}
-    assert len(list(tmp_path.glob("1-*"))) == ATTEMPTS
+    assert [(tmp_path / f"waiting-{attempt}").read_text() for attempt in (1, 2, 3)] == ["1", "0", "0"]
 
 
 @pytest.mark.slow
