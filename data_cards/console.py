@@ -22,6 +22,7 @@ _OS_ADVICE = {
     errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
     errno.EACCES: "no permission; choose another folder or change its permissions",
     errno.EPERM: "no permission; choose another folder or change its permissions",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
     errno.EROFS: "the file system is read-only; choose another folder",
 }
 
@@ -45,10 +46,13 @@ def _as_one_line() -> Iterator[None]:
         raise Failing(str(error), error.exit_status) from error
     except KeyboardInterrupt as error:
         raise Failing("stopped; run the same command again to go on", 130) from error
+    except BrokenPipeError:
+        raise  # click's own: who reads along has seen enough
     except OSError as error:
-        if error.errno not in _OS_ADVICE:
+        if error.errno is None:
             raise
-        raise Failing(f"{error.filename or 'writing'}: {_OS_ADVICE[error.errno]}", 1) from error
+        told = _OS_ADVICE.get(error.errno, (error.strerror or "input or output failed").lower())
+        raise Failing(f"{error.filename or 'reading or writing'}: {told}", 1) from error
 
 
 class CommandGroup(click.Group):

@@ -5,6 +5,7 @@ finds truncated files before a build has fixed its number of rows.
 """
 
 import hashlib
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from data_cards.hashes import hash_thumbnail, shrink
 from data_cards.jpeg import describe_encoding, estimate_quality
 from data_cards.profile import make_thumbnail, measure_profile
 
+MAX_BYTES = 2**30  # of a file; pictures of the most pixels that are read are smaller, however they are stored
 # Large enough that the reduced decoding hardly changes the perceptual hash.
 _DRAFT = (256, 256)
 
@@ -58,8 +60,15 @@ class PictureFacts:
 
 
 def read_file(path: Path) -> bytes:
-    """A file's bytes; raises `PictureError` when it cannot be read."""
+    """A file's bytes; raises `PictureError` when it cannot be read, is none (a pipe, a device) or is too large."""
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise PictureError("is no regular file")
+        if status.st_size > MAX_BYTES:
+            raise PictureError(
+                f"is too large: {status.st_size / 1e9:.1f} GB, at most {MAX_BYTES / 1e9:.1f} GB are read"
+            )
         return path.read_bytes()
     except OSError as error:
         raise PictureError(f"cannot be read: {error.strerror or error}") from error

@@ -23,6 +23,7 @@ _SPLIT_WORDS = {
     "val": "val valid validation dev",
     "test": "test testing",
 }
+_STORES = (".zarr", ".partial")  # so end the names of stores, by custom, and of those that are being built
 # Words that may stand beside a class's or split's name, as in `fake_images` or `0_real`.
 _FILLERS = frozenset("image images img imgs picture pictures pics face faces art data dataset set by made".split())
 
@@ -40,6 +41,20 @@ class PictureFile:
     @property
     def path(self) -> Path:
         return Path(self.root, self.image)
+
+
+def is_unicode(name: str) -> bool:
+    """Whether a file's name is text; of names in another encoding than the system's, Python makes surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def as_unicode(name: str) -> str:
+    """A file's name as it can be printed and stored: bytes that are no text are written out, as in caf\\xe9.jpg."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def match_class(name: str) -> str | None:
@@ -115,14 +130,14 @@ def _files(folder: Path, recurse: bool) -> Iterator[Path]:
     seen = set()
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
         # A link to a folder above would go round for ever.
-        folders[:] = sorted(name for name in folders if not _is_hidden(name)) if recurse else []
+        folders[:] = sorted(name for name in folders if not _is_to_skip(Path(parent, name))) if recurse else []
         real = os.path.realpath(parent)
         if real in seen:
             folders[:] = []
             continue
         seen.add(real)
         for name in sorted(names):
-            if not _is_hidden(name) and os.path.splitext(name)[1].lower() in SUFFIXES:
+            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
                 yield Path(parent, name)
 
 
@@ -132,7 +147,7 @@ def _raise(error: OSError) -> None:
 
 def _folders(folder: Path) -> list[Path]:
     try:
-        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not _is_hidden(entry.name))
+        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not _is_to_skip(entry))
     except OSError as error:
         _raise(error)
 
@@ -167,6 +182,8 @@ def _refuse_unknown(parent: Path, unknown: list[Path], what: str, expected: str)
 
 def _existing_folder(name: str) -> Path:
     path = Path(os.path.abspath(name))
+    if not is_unicode(str(path)):
+        raise UserError(f"{as_unicode(str(path))}: its name is not UTF-8; rename the folder")
     if not path.exists():
         raise UserError(f"{name}: no such folder; --src takes a folder of pictures, or real=FOLDER, fake=FOLDER")
     if not path.is_dir():
@@ -180,8 +197,10 @@ def _not_empty(pictures: list[PictureFile], root: Path) -> list[PictureFile]:
     return sorted(pictures, key=lambda picture: picture.image)
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+def _is_to_skip(folder: Path) -> bool:
+    """Whether a folder is hidden, or a feature store that was built among the pictures."""
+    name = folder.name
+    return name.startswith(".") or name == "__MACOSX" or name.endswith(_STORES) or Path(folder, "zarr.json").exists()
 
 
 def _match(name: str, words: dict[str, str]) -> str | None:

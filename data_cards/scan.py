@@ -19,7 +19,7 @@ from data_cards.decode import check_pixels
 from data_cards.errors import PictureError, UserError
 from data_cards.facts import PictureFacts, measure_facts, read_file
 from data_cards.hashes import group_near_duplicates
-from data_cards.layout import PictureFile, find_pictures
+from data_cards.layout import PictureFile, as_unicode, find_pictures, is_unicode
 from data_cards.looks import MOST, drop_looks
 from data_cards.pictures import PictureTable
 
@@ -75,7 +75,7 @@ def collect_pictures(
     pictures, set_aside = PictureTable(), []
     for file, facts in read:
         if isinstance(facts, PictureError):
-            set_aside.append(SetAside(str(file.path), str(facts)))
+            set_aside.append(SetAside(as_unicode(str(file.path)), str(facts)))
             continue
         pictures.add(file, facts)
         if len(pictures) % MOST == 0 and not all_looks:
@@ -121,6 +121,8 @@ def _read_all(files: list[PictureFile], max_pixels: int, threads: int, cache: Sc
 
 
 def _read_one(file: PictureFile, max_pixels: int, cache: ScanCache) -> PictureFacts | PictureError:
+    if not is_unicode(str(file.path)):
+        return PictureError("its name is not UTF-8; rename it")
     facts = cache.find(file.path)
     try:
         if facts is None:

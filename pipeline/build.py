@@ -101,7 +101,7 @@ def build_store(
     sources : picture folders
     out : the store's folder or URL, ending in .zarr by custom
     settings : of the build; a store that is there must have been built with the same
-    workers : Dask worker processes; 0 works in this process; None takes one a core
+    workers : Dask worker processes; 0 works in this process; None takes one a core, as far as `max_memory` goes
     scheduler : address of a running Dask scheduler
     max_memory : of all local workers together, in bytes
     dry_run : stop after the estimate; nothing is written
@@ -117,13 +117,13 @@ def build_store(
     check_recipe(settings.variants)
     check_place(path, dry_run=dry_run)
     _check_workforce(workers, scheduler, max_memory)
-    workers = count_cores() if workers is None else check_workers(workers)
+    workers = _choose_workers(max_memory) if workers is None else check_workers(workers)
     storage = locate(path)
     state = read_state(storage)
     base = read_base(storage)
+    refuse_other_settings(storage, settings)
     # What was found is not kept beside the plan: of a million pictures that takes memory.
     plan = plan_build(scan_sources(sources, max_pixels=settings.max_pixels, cache=cache), settings, base)
-    refuse_other_settings(storage, plan)
     _check_leaks(plan, allow_leakage)
     # Before hours of work: a set that gives its classes away is better mended first.
     audit = audit_pictures(plan.pictures)
@@ -159,6 +159,10 @@ def _check_workforce(workers: int | None, scheduler: str | None, max_memory: int
     if max_memory is not None and (scheduler is not None or workers == 0):
         advice = "`dask worker --memory-limit` bounds a cluster's" if scheduler else "--workers 0 has none"
         raise UsageError(f"--max-memory bounds the workers that a build starts; {advice}")
+
+
+def _choose_workers(max_memory: int | None) -> int:
+    return count_cores() if max_memory is None else min(count_cores(), max_memory // LEAST_MEMORY)
 
 
 def _is_current(storage: Storage, plan: Plan) -> bool:

@@ -12,7 +12,7 @@ from data_cards.errors import UserError
 if TYPE_CHECKING:
     from distributed import Client, LocalCluster
 
-LEAST_MEMORY = 300_000_000  # bytes of a worker; with less Dask starts it again and again before it takes a task
+LEAST_MEMORY = 600_000_000  # bytes of a worker; with its libraries, a shard at work and a large picture it holds 480 MB
 LOOK = 2.0  # seconds after which it is seen whether workers have joined or left, or the scheduler has died
 GONE = "the Dask scheduler is gone; what was finished is kept, run the same build again to go on"
 _ANSWER = 10.0  # seconds to wait for a scheduler to answer
@@ -25,6 +25,10 @@ _OURS = {
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.worker.memory.monitor-interval": "500ms",
     "distributed.worker.profile.enabled": False,
+    # A worker that nears its share works on. By default it would pause for ever, as it holds nothing to write out.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
     # Dask has workers give every freed array back to the system at once. Ours are a few megabytes
     # each and many a second, and fetching fresh pages for them took a third of the time.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**28,

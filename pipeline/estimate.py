@@ -23,8 +23,9 @@ from pipeline.variants import draw_variants
 
 _SECONDS = 2.0  # spent on measuring, about
 _PICTURES = 8
+_LEAST_PICTURES = 3  # measured however long it takes: of fewer it is not known how much they differ
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
-_SPARE = 1.05  # of the disk: columns, statistics, and what the samples measured may miss
+_PICTURE_BYTES, _ROW_BYTES = 600, 60  # of a picture's provenance and of a sample's columns, packed, at most
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,15 @@ class Estimate:
     Attributes
     ----------
     samples : number of samples to make
-    bytes : of disk, about
+    bytes : of disk, about; rather more than less, by two standard errors of what was measured
+    tables : bytes of those that are no samples: statistics, columns, provenance; a build that goes on needs them too
     seconds : on so many workers of this machine, about; without reading pictures over a network and the like
     free : bytes free on the disk; None where that cannot be known
     """
 
     samples: int
     bytes: int
+    tables: int
     seconds: float
     free: int | None
 
@@ -50,8 +53,7 @@ class Estimate:
 
     def bytes_for(self, missing: int) -> int:
         """Bytes of disk, about, for what is left to write when so many of the samples are missing."""
-        made = (self.samples - missing) / max(self.samples, 1)
-        return round(self.bytes * (1 - made / _SPARE))
+        return self.tables + round((self.bytes - self.tables) * missing / max(self.samples, 1))
 
     def describe(self) -> str:
         """The estimate in a line."""
@@ -64,12 +66,21 @@ def estimate_build(plan: Plan, storage: Storage, todo: list[int], workers: int) 
     """Measure a few of the pictures, spread over the plan, and scale up to the shards to be made."""
     shards = _count_samples(plan, todo)
     rows, free = sum(shards), _measure_free(storage)
+    tables = _measure_tables(plan)
     if rows == 0:
-        return Estimate(0, 0, 0.0, free)
+        return Estimate(0, tables, tables, 0.0, free)
     numbers = np.unique(np.linspace(0, len(plan.pictures) - 1, _PICTURES).astype(int))
     pictures = [plan.pictures[number] for number in numbers]
-    size, seconds = measure_samples([(one.file.path, one.facts.sha256) for one in pictures], plan.settings)
-    return Estimate(rows, round(rows * size * _SPARE), longest_share(shards, workers, count_cores()) * seconds, free)
+    sizes, seconds = measure_samples([(one.file.path, one.facts.sha256) for one in pictures], plan.settings)
+    size = sum(sizes) if len(sizes) < 2 else np.mean(sizes) + 2 * np.std(sizes, ddof=1) / np.sqrt(len(sizes))
+    seconds *= longest_share(shards, workers, count_cores())
+    return Estimate(rows, round(rows * size) + tables, tables, seconds, free)
+
+
+def _measure_tables(plan: Plan) -> int:
+    features = plan.settings.features
+    statistics = 2 * features.planes * features.side**2 * np.dtype(np.float32).itemsize
+    return statistics + _PICTURE_BYTES * len(plan.pictures) + _ROW_BYTES * plan.rows
 
 
 def longest_share(shards: Sequence[int], workers: int, cores: int) -> float:
@@ -123,13 +134,13 @@ def explain_full_disk(
 
 def measure_samples(
     pictures: Sequence[tuple[Path, bytes]], settings: BuildSettings, *, in_the_loop: bool = False
-) -> tuple[float, float]:
-    """Mean bytes and median seconds of a sample on one core, measured in about two seconds.
+) -> tuple[list[float], float]:
+    """Mean bytes of a sample of each picture, and median seconds of a sample on one core, in about two seconds.
 
     Parameters
     ----------
     pictures : path and sha256 of each
-    in_the_loop : as a training loop would make samples: one variant of a picture at a time, not encoded (0 bytes)
+    in_the_loop : as a training loop would make samples: one variant of a picture at a time, not encoded (no bytes)
     """
     sizes, spent, began = [], [], None
     for path, sha256 in [*pictures[:1], *pictures]:
@@ -141,16 +152,18 @@ def measure_samples(
         variants = draw_variants(settings.variants, settings.seed, sha256)
         if in_the_loop:
             variants = variants[len(spent) % len(variants) :][:1]
+        size = 0
         for planes in features_of_variants(decoded, variants, settings.features):
-            sizes.append(0 if in_the_loop else sum(len(chunk) for chunk in encode_sample(planes, settings.packing)))
+            size += 0 if in_the_loop else sum(map(len, encode_sample(planes, settings.packing)))
         if began is None:
             # The first picture pays for loading libraries, so its time does not count.
             began = time.monotonic()
             continue
         spent.append((time.monotonic() - start) / len(variants))
-        if time.monotonic() - began > _SECONDS:
+        sizes.append(size / len(variants))
+        if time.monotonic() - began > _SECONDS and len(spent) >= _LEAST_PICTURES:
             break
-    return float(np.mean(sizes or [0])), float(np.median(spent or [0]))
+    return sizes, float(np.median(spent or [0]))
 
 
 def _count_samples(plan: Plan, shards: list[int]) -> list[int]:

@@ -77,12 +77,8 @@ class Plan:
 
     @cached_property
     def identity(self) -> dict:
-        """What must be equal for two builds' shards to be interchangeable, besides the pictures."""
-        return {
-            "format_version": FORMAT_VERSION,
-            "settings": self.settings.as_json(),
-            "versions": feature_versions(),
-        }
+        """See `identify`."""
+        return identify(self.settings)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -155,6 +151,11 @@ class Plan:
         return sum(
             resampling_factor(picture.facts.width, picture.facts.height, features) > 1 for picture in self.pictures
         )
+
+
+def identify(settings: BuildSettings) -> dict:
+    """What must be equal for two builds' shards to be interchangeable, besides the pictures."""
+    return {"format_version": FORMAT_VERSION, "settings": settings.as_json(), "versions": feature_versions()}
 
 
 def take_fingerprint(identity: dict, pictures: Iterable[Picture]) -> str:

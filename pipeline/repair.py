@@ -58,7 +58,7 @@ def repair_store(found: Verification) -> list[str]:
     if found.sound:
         return []
     if found.plan is None or ATTRIBUTES in found.damage:
-        name = PICTURES if found.plan is None else ATTRIBUTES
+        name = ATTRIBUTES if ATTRIBUTES in found.damage else PICTURES
         return [f"{name}: says what the store was made of, and cannot be made again; put it back from a copy"]
     storage = Storage(found.path)
     with lock_folder(storage):

@@ -8,8 +8,9 @@ from pathlib import Path
 import zarr
 
 from data_cards.errors import StoreError, UserError
+from data_cards.layout import as_unicode, is_unicode
 from data_cards.pictures import PictureTable
-from pipeline.plan import Plan
+from pipeline.plan import identify
 from pipeline.provenance import ARRAY, PLANNED, read_provenance, unpack_pictures
 from pipeline.settings import BuildSettings
 from pipeline.storage import TEMPORARY, Storage
@@ -22,8 +23,16 @@ def check_place(path: str, *, dry_run: bool = False) -> None:
         if not dry_run:
             Storage(path).check_writable()
         return
-    if os.path.exists(path) and not os.path.isdir(path):
-        raise UserError(f"{path}: is a file; a store is a folder, choose another --out")
+    if os.path.basename(path) in ("", ".", "..") or os.path.ismount(path):
+        raise UserError(
+            f"--out {path or repr(path)}: expected the name of a folder to make, which can be renamed; "
+            f"give one inside, such as {os.path.join(path, 'features.zarr')}"
+        )
+    if not is_unicode(path) or "::" in path:
+        raise UserError(f"--out {as_unicode(path)}: its name is not UTF-8, or holds '::'; choose another")
+    if os.path.lexists(path) and not os.path.isdir(path):
+        what = "a file" if os.path.exists(path) else "a link to what is not there"
+        raise UserError(f"{path}: is {what}; a store is a folder, choose another --out")
     parent = Path(path).absolute().parent
     while not parent.exists():
         parent = parent.parent
@@ -94,15 +103,16 @@ def read_base(storage: Storage) -> PictureTable:
     return PictureTable()
 
 
-def refuse_other_settings(storage: Storage, plan: Plan) -> None:
+def refuse_other_settings(storage: Storage, settings: BuildSettings) -> None:
     """Refuse to go on with other settings or libraries than a store was begun with, naming which differ."""
     attributes = read_attributes(storage)
     if "settings" not in attributes:
         return
     # A store of an older version lacks later settings; it was built as their defaults say.
     before = _flatten({"settings": BuildSettings().as_json()})
-    before |= _flatten({name: attributes.get(name) for name in plan.identity})
-    now = _flatten(plan.identity)
+    identity = identify(settings)
+    before |= _flatten({name: attributes.get(name) for name in identity})
+    now = _flatten(identity)
     differing = [f"{name} was {before.get(name)}, is now {now[name]}" for name in now if before.get(name) != now[name]]
     if differing:
         raise UserError(

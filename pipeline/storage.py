@@ -23,7 +23,8 @@ class Storage:
     """Files below one folder or URL, by names relative to it, with forward slashes."""
 
     def __init__(self, url: str | os.PathLike):
-        self.url = os.fspath(url).rstrip("/")
+        # Of fsspec and zarr only the one would take "~" for the home folder, and "file://" for local.
+        self.url = os.path.expanduser(os.fspath(url).removeprefix("file://")).rstrip("/")
         self.is_local = "://" not in self.url
         try:
             self._files, self._root = fsspec.url_to_fs(self.url)

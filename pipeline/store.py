@@ -99,6 +99,8 @@ class FeatureStore:
             if array.nchunks_initialized < array.nchunks:  # Zarr would fill up with zeros or empty texts
                 raise FileNotFoundError("a part of it is missing")
             return array[:]
+        except PermissionError as error:
+            raise _explain_no_right(self.path, error) from error
         except Exception as error:  # a damaged array raises whatever its decoder finds
             raise _explain_damage(self.path, name, error) from error
 
@@ -148,6 +150,8 @@ def open_store(path: str | os.PathLike) -> FeatureStore:
         wrong = [name for name, values in store.columns.items() if len(values) != len(store)]
     except StoreError:
         raise
+    except PermissionError as error:
+        raise _explain_no_right(path, error) from error
     except Exception as error:
         raise _explain_damage(path, "features", error) from error
     if wrong:
@@ -166,6 +170,8 @@ def open_group(path: str | os.PathLike) -> zarr.Group:
     try:
         group = zarr.open_group(path, mode="r")
         attributes = dict(group.attrs)
+    except PermissionError as error:
+        raise _explain_no_right(path, error) from error
     except Exception as error:  # zarr raises many kinds for a folder that is no store
         raise StoreError(
             f"{path}: not a feature store, or its zarr.json is damaged ({_first_line(error)}); expected a folder that "
@@ -178,6 +184,10 @@ def open_group(path: str | os.PathLike) -> zarr.Group:
     if not attributes.get("complete"):
         raise StoreError(f"{path}: the store is incomplete; run the same `pipeline build` again to finish it")
     return group
+
+
+def _explain_no_right(path: str, error: PermissionError) -> StoreError:
+    return StoreError(f"{path}: no permission to read {error.filename or 'it'}; change its permissions")
 
 
 def _explain_damage(path: str, name: str, why: object) -> StoreError:

@@ -1,5 +1,7 @@
 """Batches of a store's rows: the same whatever the number of threads, and errors that surface."""
 
+import errno
+import os
 import threading
 from dataclasses import replace
 
@@ -205,6 +207,28 @@ def test_missing_files_are_noticed(tmp_path, shard):
     shards = -(-48 // shard)
     with pytest.raises(StoreError, match=f"damaged: 1 of {shards} files of its features are missing"):
         next(read_batches(store, [np.array([0])]))
+
+
+def test_rows_of_a_missing_file_may_be_skipped(tmp_path):
+    path = make_store(tmp_path / "features.zarr", size=16, shard=4)
+    (path / "features" / "c" / "1" / "0" / "0" / "0").unlink()
+    skipped = set()
+    for _ in read_batches(open_store(path), [np.array([3, 4]), np.array([7, 8])], skipped=skipped):
+        pass
+    assert skipped == {4, 7}
+
+
+@pytest.mark.parametrize("skipped", [None, set()])  # no row is at fault, so none may be skipped
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EMFILE])
+def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch, skipped, error):
+    store = open_store(make_store(tmp_path / "features.zarr", size=16, shard=4))
+
+    def refuse(path, *_):
+        raise OSError(error, os.strerror(error), path)
+
+    monkeypatch.setattr("train.shards.os.open", refuse)
+    with pytest.raises(StoreError, match=rf"row 5 .* cannot be read .*{os.strerror(error)}.*; mend that and go on"):
+        next(read_batches(store, [np.array([5])], skipped=skipped))
 
 
 def test_damage_names_the_row_and_the_picture(tmp_path):

@@ -218,8 +218,8 @@ def test_a_shard_that_a_worker_of_an_ended_build_writes_over_is_made_again(kaggl
 
 
 def test_too_little_memory_for_a_worker_is_refused(kaggle_dir, tmp_path):
-    with pytest.raises(UsageError, match=r"--max-memory 400MB: a worker needs 300MB to start"):
-        build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=2, max_memory=400_000_000)
+    with pytest.raises(UsageError, match=r"--max-memory 900MB: a worker needs 600MB to start"):
+        build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=2, max_memory=900_000_000)
 
 
 def test_a_file_written_as_its_parts_come_is_whole_or_not_there(tmp_path):

@@ -214,3 +214,14 @@ def test_a_repair_killed_at_any_moment_and_run_again(tmp_path, files_of):
             process.wait()
         subprocess.run(command, capture_output=True, check=True)
         assert files_of(store) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("zarr.json", b'"settings"', b'"settingz"'), ("provenance/c/0", None, b"no list of pictures")],
+)
+def test_what_cannot_be_made_again_is_named(store, name, old, new):
+    file = store / name
+    file.write_bytes(file.read_bytes().replace(old, new) if old else new)
+    (problem,) = repair_store(verify_store(str(store)))
+    assert problem.startswith(f"{name.split('/')[0]}: says what the store was made of")

@@ -219,13 +219,17 @@ def test_a_store_may_move(uninterrupted, store, tmp_path):
     assert resume(uninterrupted, {"store": str(moved)}).epochs == EPOCHS
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", None], ids=["empty", "text", "cut"])
-def test_a_damaged_state(uninterrupted, tmp_path, content):
+@pytest.mark.parametrize("damage", ["empty", "text", "cut", "a bit", "the last bit"])
+def test_a_damaged_state(uninterrupted, tmp_path, damage):
     path = tmp_path / "run"
     path.mkdir()
     (path / "settings.json").write_bytes((uninterrupted / "settings.json").read_bytes())
-    whole = (uninterrupted / "state.pt").read_bytes()
-    (path / "state.pt").write_bytes(whole[: len(whole) // 2] if content is None else content)
+    state = bytearray((uninterrupted / "state.pt").read_bytes())
+    if damage in ("a bit", "the last bit"):
+        state[len(state) // 2 if damage == "a bit" else -1] ^= 1
+    else:
+        state = {"empty": b"", "text": b"hello", "cut": state[: len(state) // 2]}[damage]
+    (path / "state.pt").write_bytes(state)
     with pytest.raises(UserError, match=r"state\.pt: the saved state is damaged"):
         resume(path)
 

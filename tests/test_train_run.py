@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import astuple
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from make_store import make_store
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 
 from data_cards.errors import UsageError, UserError
 from pipeline.store import CLASS_NAMES, open_store
@@ -372,9 +373,32 @@ def test_weights_that_do_not_fit(run, tmp_path):
     with pytest.raises(UsageError, match="expected best or last"):
         load_detector(copied, "cpu", "worst")
     whole = (run.path / "best.safetensors").read_bytes()
-    (copied.path / "best.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"best\.safetensors: not the weights of this run, or damaged"):
-        load_detector(copied, "cpu")
+    flipped = bytearray(whole)
+    flipped[-len(whole) // 3] ^= 1
+    for damaged in (whole[: len(whole) // 2], flipped):
+        (copied.path / "best.safetensors").write_bytes(damaged)
+        with pytest.raises(UserError, match=r"best\.safetensors: not the weights of this run, or damaged"):
+            load_detector(copied, "cpu")
+
+
+def test_weights_without_a_digest_are_those_of_an_older_version(run, tmp_path):
+    copied = open_run(copy_run(run, tmp_path / "copy"))
+    tensors = load_file(run.path / "best.safetensors")
+    (copied.path / "best.safetensors").write_bytes(save(tensors))
+    detector = load_detector(copied, "cpu")
+    assert all(torch.equal(value, tensors[name]) for name, value in detector.state_dict().items())
+
+
+def test_a_folder_that_is_removed_in_training_is_told(store, tmp_path, monkeypatch):
+    def remove(*arguments):
+        shutil.rmtree(tmp_path / "run")
+        return take_step(*arguments)
+
+    take_step = steps.take_step
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "take_step", remove)
+        with pytest.raises(UserError, match=r"run: cannot be written \(no such file.*run the same command again"):
+            train(TrainSettings(store=str(store), run=str(tmp_path / "run"), save_minutes=0, **SMALL))
 
 
 def test_files_are_whole_or_not_there(tmp_path):

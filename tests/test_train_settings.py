@@ -42,6 +42,8 @@ from train.settings import OF_THE_MACHINE, TrainSettings
         ({"phase": "cos-sin", "channels": "magnitude,dct"}, "phase cos-sin: the planes fed are magnitude,dct"),
         ({"weights": "a.pth", "network": "small"}, "weights: there are none for the small network"),
         ({"seed": -1}, "seed -1"),
+        ({"seed": 2**64}, "seed 18446744073709551616: expected 0 to 9223372036854775807"),
+        ({"shuffle_window": 10**20}, "shuffle window 100000000000000000000: expected 0 to"),
         ({"device": "tpu"}, "device tpu: expected one of"),
         ({"precision": "float16"}, "precision float16"),
         ({"variants_per_epoch": "2"}, "variants per epoch 2"),
@@ -79,6 +81,7 @@ def test_differences_leave_out_the_machine():
 def test_learning_rate_rises_then_falls_to_zero():
     settings = TrainSettings(epochs=10, warmup=2.0, lr=0.5)
     rates = [learning_rate(step, 7, settings) for step in range(70)]
+    assert learning_rate(0, 7, TrainSettings(epochs=10, warmup=1e308, lr=0.5)) > 0  # the longest, as half of the run
     assert rates[0] == pytest.approx(0.5 / 14)
     assert rates[13] == rates[14] == 0.5
     assert rates[:14] == sorted(rates[:14])

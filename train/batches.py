@@ -82,7 +82,7 @@ class BatchReader:
         """
         if not batches:
             return
-        self._rows.check_all_there()
+        self._rows.check_all_there(skipped is not None)
         self._rows.look_at(batches[0])
         count = min(self._ahead + 1, len(batches))
         buffers = self._make_buffers(count, max(map(len, batches)))

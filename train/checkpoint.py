@@ -1,20 +1,24 @@
 """The detector's weights in a run's folder: `best.safetensors` and `last.safetensors`.
 
 With the weights are the normaliser's statistics and the calibration, so that a run needs no store
-to judge a picture.
+to judge a picture. The file's metadata has a digest of them: a flipped bit must not change a verdict.
 """
 
+import hashlib
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
 
 from data_cards.errors import UserError
 from train.detector import Detector
 from train.files import whole_file
 
 LAST, BEST = "last", "best"  # of the last epoch, and of that with the lowest validation loss
+
+
+_DIGEST = "sha256"  # key in the file's metadata
 
 
 def weights_file(folder: Path, which: str) -> Path:
@@ -26,7 +30,7 @@ def save_weights(detector: Detector, folder: Path, which: str) -> None:
     """Write the detector's weights, statistics and calibration."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in detector.state_dict().items()}
     with whole_file(weights_file(folder, which)) as temporary:
-        temporary.write_bytes(save(tensors))
+        temporary.write_bytes(save(tensors, {_DIGEST: _digest(tensors)}))
 
 
 def load_weights(detector: Detector, folder: Path, which: str) -> None:
@@ -47,11 +51,25 @@ def read_weights(folder: Path, which: str) -> dict[str, torch.Tensor]:
     """What `save_weights` wrote, on the CPU; raises `UserError` where the file is missing or damaged."""
     file = weights_file(folder, which)
     try:
-        return load_file(file)
+        with safe_open(file, "pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
+            wanted = (opened.metadata() or {}).get(_DIGEST)
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file; the run is incomplete, train it again") from error
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise UserError(_describe_damage(file)) from error
+    if wanted not in (None, _digest(tensors)):  # weights of older versions have none
+        raise UserError(_describe_damage(file))
+    return tensors
+
+
+def _digest(tensors: dict[str, torch.Tensor]) -> str:
+    """sha256, hexadecimal, of names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _describe_damage(file: Path) -> str:

@@ -4,7 +4,6 @@ Everything random is a pure function of the seed and the step: first weights, or
 on the CPU a run that was stopped and resumed ends with the very weights of one that was not.
 """
 
-import errno
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -26,7 +25,7 @@ from train.events import can_write_events
 from train.optimise import make_optimiser
 from train.predict import open_reader
 from train.rows import choose_rows
-from train.run_folder import STATE, Run, begin_run, hold_folder, make_folder, read_run, write_cards
+from train.run_folder import SETTINGS, STATE, Run, begin_run, hold_folder, make_folder, read_run, write_cards
 from train.settings import TrainSettings
 from train.sources import number_sources
 from train.state import Position, load_state
@@ -38,8 +37,6 @@ from train.training import Training
 from train.trouble import tell_of_memory
 from train.watch import StoreWatch
 from train.weights import load_imagenet_weights
-
-_CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def train(settings: TrainSettings) -> Summary:
@@ -60,7 +57,8 @@ def train(settings: TrainSettings) -> Summary:
         training = team.agree(begin)
         training.folder = team.lead(lambda: make_folder(training.settings, training.store.settings.features.side))
         with _holding(training.folder, team):
-            team.lead(lambda: begin_run(training.folder, training.settings, training.store, team.size))
+            with _telling_how_to_go_on(training.folder):
+                team.lead(lambda: begin_run(training.folder, training.settings, training.store, team.size))
             return _run(training)
 
 
@@ -169,7 +167,7 @@ def _load_first_weights(training: Training) -> None:
 def _run(training: Training) -> Summary:
     position, team = training.position, training.team
     _announce(training)
-    with choose_algorithms(training.device), recording_end(training):
+    with choose_algorithms(training.device), recording_end(training), _telling_how_to_go_on(training.folder):
         try:
             if not position.ended:
                 team.lead(lambda: forget_summary(training.folder))
@@ -183,13 +181,23 @@ def _run(training: Training) -> Summary:
             return team.lead(lambda: sum_up(training))
         except KeyboardInterrupt as error:  # the second Ctrl-C
             raise Stopped(training.folder, "at once; the last saved state counts") from error
-        except OSError as error:
-            if error.errno not in _CANNOT_WRITE:
-                raise
-            raise UserError(
-                f"{training.folder}: cannot be written ({error.strerror.lower()}); mend that, "
-                f"then go on with `train run --resume --run {quote(str(training.folder))}`"
-            ) from error
+
+
+@contextmanager
+def _telling_how_to_go_on(folder: Path) -> Iterator[None]:
+    """Within it, the system's refusal to write is a `UserError` with the way to go on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        if (folder / SETTINGS).exists():
+            way = f"go on with `train run --resume --run {quote(str(folder))}`"
+        else:
+            way = "run the same command again"
+        raise UserError(
+            f"{folder}: cannot be written ({(error.strerror or str(error)).lower()}); mend that, then {way}"
+        ) from error
 
 
 def _announce(training: Training) -> None:

@@ -27,7 +27,7 @@ def learning_rate(step: int, steps_per_epoch: int, settings: TrainSettings) -> f
     The rise takes `settings.warmup` epochs, at most half of the run.
     """
     total = settings.epochs * steps_per_epoch
-    rise = min(round(settings.warmup * steps_per_epoch), total // 2)
+    rise = round(min(settings.warmup * steps_per_epoch, total // 2))
     if step < rise:
         return settings.lr * (step + 1) / rise
     return settings.lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / (total - rise)))

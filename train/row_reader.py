@@ -3,6 +3,7 @@
 Local stores are read by `train.shards`, all others through Zarr.
 """
 
+import errno
 import math
 import re
 import threading
@@ -18,6 +19,8 @@ from pipeline.store import FeatureStore
 from train.packed import PackedBatch, PackedLayout, make_buffer, make_packed_batch, packed_sizes, unpack_row
 from train.shards import Fetched, Shards, open_shards
 
+# Errors of a file itself; others, such as a missing right, are of the system around it, and no row's fault.
+_DAMAGE = (errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENOTDIR)
 _LOOKED_AT = 8  # rows that tell which kinds of planes are mirrored
 _UNPACKED_ROWS, _UNPACKED_BYTES = 8, 4 << 20  # at a time, at most
 _DTYPES = {"uint8": torch.uint8, "float16": torch.float16}  # that a store's features may have
@@ -33,7 +36,7 @@ def _check_all_there(store: FeatureStore) -> None:
     if there < wanted:
         raise StoreError(
             f"{store.path}: the store is damaged: {wanted - there} of {wanted} files of its features are missing; "
-            "build it again"
+            f"`pipeline verify {quote(store.path)} --repair` makes them again"
         )
 
 
@@ -54,11 +57,14 @@ class RowReader:
         self._layout: PackedLayout | None = None
         self._of_thread = threading.local()
 
-    def check_all_there(self) -> None:
-        """Raise `StoreError` unless every file of the features is there."""
+    def check_all_there(self, skip: bool) -> None:
+        """Raise `StoreError` where a file of the features is missing, unless its rows are noticed and to be skipped."""
         for part in self._store.parts:
             shards = self._shards[part.path]
-            shards.check_all_there() if shards is not None else _check_all_there(part)
+            if shards is None:
+                _check_all_there(part)
+            elif not skip:
+                shards.check_all_there()
 
     @property
     def is_packed(self) -> bool:
@@ -113,8 +119,9 @@ class RowReader:
             except StoreError:
                 raise
             except Exception as error:  # codecs and stores raise many kinds
-                if not skip:
-                    raise StoreError(_explain(part, own, error)) from error
+                is_damage = not isinstance(error, OSError) or error.errno in _DAMAGE
+                if not (skip and is_damage):
+                    raise StoreError(_explain(part, own, error, is_damage)) from error
                 bad.append(row)
         return bad
 
@@ -162,11 +169,11 @@ class RowReader:
         return self._of_thread.room
 
 
-def _explain(part: FeatureStore, row: int, error: Exception) -> str:
+def _explain(part: FeatureStore, row: int, error: Exception, is_damage: bool) -> str:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     reason = re.sub(r"\bb(['\"])(.*)\1", r"\2", reason)  # numcodecs puts bytes into its messages
     image = part.columns["image"][row]
-    return (
-        f"{part.path}: row {row} ({image}) cannot be read ({reason}); the store is damaged, "
-        f"`pipeline verify {quote(part.path)} --repair` makes it again what it was"
-    )
+    advice = "mend that and go on"
+    if is_damage:
+        advice = f"the store is damaged, `pipeline verify {quote(part.path)} --repair` makes it again what it was"
+    return f"{part.path}: row {row} ({image}) cannot be read ({reason}); {advice}"

@@ -126,10 +126,10 @@ class TrainSettings:
         _at_least("epochs", self.epochs, 1)
         _at_least("batch size", self.batch_size, 2, "batch normalisation needs two samples")
         _at_least("patience", self.patience or 0, 0)
-        _at_least("shuffle window", self.shuffle_window, 0)
+        _between("shuffle window", self.shuffle_window, 0, 2**31)
         _one_of("balance", self.balance, BALANCES)
         _at_least("threads", self.threads, 1)
-        _at_least("seed", self.seed, 0)
+        _between("seed", self.seed, 0, 2**63 - 1)
         _at_least("weight decay", self.weight_decay, 0)
         _at_least("warmup", self.warmup, 0)
         _at_least("save minutes", self.save_minutes, 0)
@@ -247,6 +247,11 @@ def _at_least(name: str, value: float, least: float, why: str = "") -> None:
     if not least <= value < float("inf"):  # refuses NaN too
         reason = f" ({why})" if why else ""
         raise UsageError(f"{name} {value}: expected at least {least}{reason}")
+
+
+def _between(name: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise UsageError(f"{name} {value}: expected {least} to {most}")
 
 
 def _one_of(name: str, value: object, allowed: tuple) -> None:

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from shlex import quote
 
 import google_crc32c
 import numpy as np
@@ -65,11 +66,13 @@ class Shards:
 
     def check_all_there(self) -> None:
         """Raise `StoreError` unless every shard's file is there."""
-        missing = sum(not os.path.exists(self._file(shard)) for shard in range(self._count))
+        missing = [shard for shard in range(self._count) if not os.path.exists(self._file(shard))]
         if missing:
+            first = missing[0] * self._rows_a_shard
             raise StoreError(
-                f"{self._path}: the store is damaged: {missing} of {self._count} files of its features are missing; "
-                "build it again"
+                f"{self._path}: the store is damaged: {len(missing)} of {self._count} files of its features are "
+                f"missing (the first, of the rows from {first} on: {self._file(missing[0])}); "
+                f"`pipeline verify {quote(self._path)} --repair` makes them again"
             )
 
     def fetch(self, row: int, kinds: Sequence[int]) -> Fetched:

@@ -1,10 +1,12 @@
 """The state that a run goes on from: written after each epoch and, at intervals, within one.
 
-PyTorch's file format, read with `weights_only=True`: tensors and plain values, never code. Order
+PyTorch's file format, read with `weights_only=True`: tensors and plain values, never code. It has no checksum of
+its tensors, so their file ends with the sha256 of what stands before: a run must not go on from a flipped bit. Order
 and dropout are pure functions of (seed, epoch, step), so no random generator's state is in it.
 The normaliser's statistics are not in it either: they are the store's.
 """
 
+import hashlib
 import io
 import pickle
 from dataclasses import asdict, dataclass, field
@@ -16,6 +18,8 @@ from torch import nn
 from data_cards.errors import UserError
 from train.files import whole_file
 from train.run_folder import STATE
+
+_DIGEST = hashlib.sha256().digest_size
 
 
 @dataclass
@@ -71,8 +75,9 @@ def save_state(
         },
         buffer,
     )
-    with whole_file(folder / STATE) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+    with whole_file(folder / STATE) as temporary, open(temporary, "wb") as file:
+        file.write(buffer.getbuffer())
+        file.write(hashlib.sha256(buffer.getbuffer()).digest())
 
 
 def load_state(
@@ -88,7 +93,10 @@ def load_state(
     if not path.exists():
         return Position()
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        data = memoryview(path.read_bytes())
+        if hashlib.sha256(data[:-_DIGEST]).digest() != data[-_DIGEST:]:
+            raise ValueError("its checksum differs")
+        state = torch.load(io.BytesIO(data[:-_DIGEST]), map_location="cpu", weights_only=True)
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
         if average is not None:

@@ -13,6 +13,7 @@ from train.effects import SINGLE_LAYER
 from train.settings import TrainSettings
 
 _MOST_NAMED = 32  # pictures in a message
+_USUAL_DECAY, _USUAL_PENALTY = 1.0, 100.0  # above these they may be what makes a loss grow
 
 
 def describe_bad_loss(
@@ -37,10 +38,14 @@ def describe_bad_loss(
     names = [f"row {row} ({store.columns['image'][row]})" for row in rows[:_MOST_NAMED]]
     more = f" and {len(rows) - _MOST_NAMED} more" if len(rows) > _MOST_NAMED else ""
     samples = f" on {', '.join(names)}{more}" if names else ""
+    lower = [f"--lr (it was {settings.lr:g})"]
+    if settings.weight_decay > _USUAL_DECAY:
+        lower.append(f"--weight-decay (it was {settings.weight_decay:g})")
+    if settings.source_penalty > _USUAL_PENALTY:
+        lower.append(f"--source-penalty (it was {settings.source_penalty:g})")
     other = "" if precision == torch.float32 else " or with --precision float32"
     return UserError(
-        f"{folder}: the loss became {value} in {where}{samples}; "
-        f"train anew with a lower --lr (it was {settings.lr:g}){other}"
+        f"{folder}: the loss became {value} in {where}{samples}; train anew with a lower {' or '.join(lower)}{other}"
     )
 
 

@@ -1,0 +1,116 @@
+"""Names, files and places that a build meets and that are not what it hopes for."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from data_cards.errors import PictureError, UserError
+from data_cards.facts import MAX_BYTES, read_file
+from data_cards.scan import scan_sources
+from pipeline import build as build_module
+from pipeline.build import build_store
+from pipeline.cluster import LEAST_MEMORY
+from pipeline.settings import MAX_PIXELS, BuildSettings, FeatureSettings
+from pipeline.verify import verify_store
+
+SETTINGS = BuildSettings(FeatureSettings(size=32), variants="clean")
+
+
+@pytest.fixture
+def pictures(kaggle_dir, tmp_path):
+    return Path(shutil.copytree(kaggle_dir, tmp_path / "pictures"))
+
+
+@pytest.fixture
+def a_picture(pictures):
+    return next(pictures.rglob("*.jpg"))
+
+
+def build(src, out, settings=SETTINGS, **options):
+    return build_store([str(src)], out, settings, workers=0, **options)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_file_whose_name_is_no_text_is_set_aside(pictures, a_picture, tmp_path, cache):
+    strange = os.path.join(os.fsencode(a_picture.parent), b"caf\xe9.jpg")
+    try:
+        shutil.copy(os.fsencode(a_picture), strange)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    plan = build(pictures, tmp_path / "a.zarr", cache=cache).plan
+    assert [(Path(one.path).name, one.reason) for one in plan.set_aside] == [
+        (r"caf\xe9.jpg", "its name is not UTF-8; rename it")
+    ]
+    assert verify_store(str(tmp_path / "a.zarr")).sound
+
+
+def test_a_folder_whose_name_is_no_text_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"caf\\xe9: its name is not UTF-8; rename the folder"):
+        scan_sources([str(tmp_path / os.fsdecode(b"caf\xe9"))], max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_what_is_no_regular_file_is_set_aside(pictures, a_picture):
+    os.mkfifo(a_picture.with_name("pipe.jpg"))
+    os.symlink("/dev/zero", a_picture.with_name("device.jpg"))
+    found = scan_sources([str(pictures)], max_pixels=MAX_PIXELS).set_aside
+    assert {(Path(one.path).name, one.reason) for one in found} == {
+        ("pipe.jpg", "is no regular file"),
+        ("device.jpg", "is no regular file"),
+    }
+
+
+def test_a_file_too_large_to_be_a_picture_is_not_read(tmp_path):
+    with open(tmp_path / "large.jpg", "wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    with pytest.raises(PictureError, match=r"is too large: 1\.1 GB"):
+        read_file(tmp_path / "large.jpg")
+
+
+@pytest.mark.parametrize("name", ["features.zarr", "store"])
+def test_a_store_among_the_pictures_is_none_of_them(pictures, name, files_of):
+    out = pictures / name
+    before = build(pictures, out)
+    files = files_of(out)
+    os.rename(out / "zarr.json", out / "elsewhere")  # as it is of a build that has just begun
+    out.rename(f"{out}.partial")
+    assert len(scan_sources([str(pictures)], max_pixels=MAX_PIXELS).pictures) == len(before.plan.pictures)
+    Path(f"{out}.partial").rename(out)
+    os.rename(out / "elsewhere", out / "zarr.json")
+    assert build(pictures, out).made == 0
+    assert files_of(out) == files
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "deep/..", "x::y.zarr", "dangling", os.fsdecode(b"caf\xe9.zarr")])
+def test_a_place_for_no_store_is_refused_before_any_work(pictures, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path("deep").mkdir()
+    Path("dangling").symlink_to("nowhere")
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UserError, match=r"a folder to make|not UTF-8, or holds '::'|a link to what is not there"):
+        build(pictures, name)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_home_and_file_addresses_are_folders(pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    build(pictures, "~/a.zarr")
+    build(pictures, f"file://{tmp_path}/b.zarr")
+    for store in ("home/a.zarr", "b.zarr"):
+        assert verify_store(str(tmp_path / store)).sound
+
+
+def test_other_settings_are_refused_before_the_pictures_are_read(pictures, tmp_path):
+    build(pictures, tmp_path / "a.zarr")
+    with pytest.raises(UserError, match="max_pixels was 120000000, is now 100"):
+        build(pictures, tmp_path / "a.zarr", BuildSettings(SETTINGS.features, variants="clean", max_pixels=100))
+
+
+def test_as_many_workers_as_memory_goes_round_for(monkeypatch):
+    monkeypatch.setattr(build_module, "count_cores", lambda: 16)
+    assert build_module._choose_workers(None) == 16
+    assert build_module._choose_workers(3 * LEAST_MEMORY + 1) == 3
+    assert build_module._choose_workers(100 * LEAST_MEMORY) == 16
