@@ -62,7 +62,7 @@ from train.training import Training
 @click.option("--src", "sources", multiple=True, required=True, help="Picture folder, as for `pipeline build`.")
 @click.option("--sizes", default="256,512,1024", show_default=True, help="Sides of the planes, in pixels.")
 @click.option("--pictures", default=96, show_default=True, help="In the store, about; of all sources alike.")
-@click.option("--samples", default=16, show_default=True, help="A round at 1024 px; more of smaller ones.")
+@click.option("--samples", default=64, show_default=True, help="A round at 1024 px; more of smaller ones.")
 @click.option("--rounds", default=3, show_default=True, help="Of which the median is shown; one before warms up.")
 @click.option("--batch-size", default=8, show_default=True, help="Samples a step.")
 @click.option("--network", default="resnet18", show_default=True, type=click.Choice(allowed.NETWORKS))

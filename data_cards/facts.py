@@ -16,7 +16,7 @@ from data_cards.hashes import hash_thumbnail, shrink
 from data_cards.jpeg import describe_encoding, estimate_quality
 from data_cards.profile import make_thumbnail, measure_profile
 
-MAX_BYTES = 2**30  # of a file; pictures of the most pixels that are read are smaller, however they are stored
+MAX_BYTES = 2**30  # of a file; with as many pixels as are read by default, pictures are smaller however they are stored
 # Large enough that the reduced decoding hardly changes the perceptual hash.
 _DRAFT = (256, 256)
 
