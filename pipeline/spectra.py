@@ -128,7 +128,7 @@ def _spread(planes: np.ndarray, dtype: type = np.float32) -> np.ndarray:
     """Copy of planes (n, H, W) as `dtype`, its rows an odd number of cache lines apart.
 
     A transform along columns takes one value of every row. Where rows lie a power of two apart, these share a
-    few sets of the processor's cache and drive each other out: the DCT of 1024 px took twice as long.
+    few sets of the processor's cache and drive each other out, as of pictures of 1024 px.
     """
     count, height, width = planes.shape
     line = _LINE_BYTES // np.dtype(dtype).itemsize
