@@ -114,3 +114,23 @@ def test_as_many_workers_as_memory_goes_round_for(monkeypatch):
     assert build_module._choose_workers(None) == 16
     assert build_module._choose_workers(3 * LEAST_MEMORY + 1) == 3
     assert build_module._choose_workers(100 * LEAST_MEMORY) == 16
+
+
+def test_another_order_of_the_file_system_gives_the_same_bytes(pictures, a_picture, tmp_path, monkeypatch, files_of):
+    for name in ("one.jpg", "other.jpg"):  # set aside, in an order too
+        a_picture.with_name(name).write_text("no picture")
+    build(pictures, tmp_path / "a.zarr", cache=False)
+    walk, iterdir, seen = os.walk, Path.iterdir, []
+
+    def walk_backwards(*arguments, **options):
+        for parent, folders, names in walk(*arguments, **options):
+            folders.sort(reverse=True)
+            seen.extend(names)
+            yield parent, folders, sorted(names, reverse=True)
+
+    # The system's part, not ours: it lists a folder in whatever order it likes.
+    monkeypatch.setattr(os, "walk", walk_backwards)
+    monkeypatch.setattr(Path, "iterdir", lambda path: iter(sorted(iterdir(path), reverse=True)))
+    build(pictures, tmp_path / "b.zarr", cache=False)
+    assert seen
+    assert files_of(tmp_path / "b.zarr") == files_of(tmp_path / "a.zarr")
