@@ -119,18 +119,22 @@ def test_as_many_workers_as_memory_goes_round_for(monkeypatch):
 def test_another_order_of_the_file_system_gives_the_same_bytes(pictures, a_picture, tmp_path, monkeypatch, files_of):
     for name in ("one.jpg", "other.jpg"):  # set aside, in an order too
         a_picture.with_name(name).write_text("no picture")
-    build(pictures, tmp_path / "a.zarr", cache=False)
     walk, iterdir, seen = os.walk, Path.iterdir, []
 
-    def walk_backwards(*arguments, **options):
-        for parent, folders, names in walk(*arguments, **options):
-            folders.sort(reverse=True)
-            seen.extend(names)
-            yield parent, folders, sorted(names, reverse=True)
+    def list_in_order(backwards):
+        def walk_in_order(*arguments, **options):
+            for parent, folders, names in walk(*arguments, **options):
+                folders.sort(reverse=backwards)
+                seen.extend(names)
+                yield parent, folders, sorted(names, reverse=backwards)
 
-    # The system's part, not ours: it lists a folder in whatever order it likes.
-    monkeypatch.setattr(os, "walk", walk_backwards)
-    monkeypatch.setattr(Path, "iterdir", lambda path: iter(sorted(iterdir(path), reverse=True)))
+        # The system's part, not ours: it lists a folder in whatever order it likes.
+        monkeypatch.setattr(os, "walk", walk_in_order)
+        monkeypatch.setattr(Path, "iterdir", lambda path: iter(sorted(iterdir(path), reverse=backwards)))
+
+    list_in_order(backwards=False)
+    build(pictures, tmp_path / "a.zarr", cache=False)
+    list_in_order(backwards=True)
     build(pictures, tmp_path / "b.zarr", cache=False)
     assert seen
     assert files_of(tmp_path / "b.zarr") == files_of(tmp_path / "a.zarr")
