@@ -2,6 +2,7 @@
 
 import errno
 import os
+import resource
 import threading
 from dataclasses import replace
 
@@ -159,6 +160,20 @@ def test_only_the_kinds_asked_for_are_read(store, tmp_path, kinds):
     shard.write_bytes(data)
     (batch,) = read_batches(built, [np.array([3, 1])], kinds=kinds)
     np.testing.assert_array_equal(batch.numpy(), samples[[3, 1]][:, planes])
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="the system does not list a process's open files there")
+@pytest.mark.parametrize("allowed", [0, 16, resource.RLIM_INFINITY])  # which leaves one, two or all of them open
+def test_few_files_stay_open_and_none_when_the_reader_is_gone(store, tmp_path, monkeypatch, allowed):
+    built, samples = write_features(store, tmp_path, rows=40)
+    monkeypatch.setattr("train.shards.resource.getrlimit", lambda _: (allowed, allowed))
+    before, order = len(os.listdir("/proc/self/fd")), np.random.default_rng(0).permutation(40)
+    with BatchReader(built, threads=3) as reader:
+        for batch, start in zip(reader.read(list(order.reshape(10, 4))), range(0, 40, 4), strict=True):
+            np.testing.assert_array_equal(batch.numpy(), samples[order[start : start + 4]])
+        assert len(os.listdir("/proc/self/fd")) - before == {0: 1, 16: 2}.get(allowed, 10)
+    del reader
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 # --- damage

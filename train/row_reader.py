@@ -53,7 +53,7 @@ class RowReader:
         self._kinds = kinds
         self._shape = (3, *store.features.shape[2:])
         self._dtype = store.features.dtype
-        self._shards = {part.path: open_shards(part) for part in store.parts}
+        self._shards = {part.path: open_shards(part, len(store.parts)) for part in store.parts}
         self._layout: PackedLayout | None = None
         self._of_thread = threading.local()
 

@@ -11,10 +11,12 @@ Format: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
 
 import math
 import os
+import resource
 import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from shlex import quote
 
@@ -31,14 +33,23 @@ from pipeline.store import FeatureStore
 
 _CHECKSUM = 4  # bytes behind an index
 _ABSENT = 2**64 - 1  # offset and length of a chunk that is not there
+_KEPT_OPEN = 4096  # files at most: opening one anew costs a small row more than its reading
 
 Stamp = tuple[int, int, int]  # of a file: inode, size, time of change
 
 
 @dataclass(frozen=True)
 class _Shard:
-    index: np.ndarray  # uint64 (rows, kinds, 2): offset and length of every chunk
+    chunks: np.ndarray  # uint64 (rows, kinds, 3): offset, length and decoded size of each; size 0: not looked at yet
     stamp: Stamp
+
+
+@dataclass(frozen=True)
+class _OpenFile:
+    descriptor: int
+
+    def __del__(self) -> None:  # when neither the cache nor a thread that reads holds it any more
+        os.close(self.descriptor)
 
 
 @dataclass(frozen=True)
@@ -50,9 +61,15 @@ class Fetched:
 
 
 class Shards:
-    """The shard files of a store's features; threads may share it. `packed`: whether halves are stored."""
+    """The shard files of a store's features; threads may share it.
 
-    def __init__(self, store: FeatureStore, packed: bool):
+    Parameters
+    ----------
+    packed : whether halves are stored
+    keep_open : how many files stay open between rows
+    """
+
+    def __init__(self, store: FeatureStore, packed: bool, keep_open: int):
         features = store.features
         self._path = store.path
         self.packed = packed
@@ -62,6 +79,7 @@ class Shards:
         self._longest = whole + (whole >> 8) + 1024  # of a chunk, whatever zstd makes of it
         self._count = -(-features.shape[0] // self._rows_a_shard)
         self._known: dict[int, _Shard] = {}
+        self._open_file = lru_cache(keep_open)(_open_file)
         self._of_thread = threading.local()
 
     def check_all_there(self) -> None:
@@ -86,24 +104,24 @@ class Shards:
         StoreError : it was changed since its index was read
         """
         shard, place = divmod(row, self._rows_a_shard)
-        descriptor = os.open(self._file(shard), os.O_RDONLY)
-        try:
-            known = self._open(shard, descriptor)
-            chunks = [tuple(map(int, known.index[place, kind])) for kind in kinds]
-            runs = _join_neighbours(chunks, known.stamp[1])
-            lengths = [length for _, length in chunks]
-            if max(lengths) > self._longest:  # before memory is asked for
-                raise ValueError(f"a chunk of {max(lengths)} bytes, more than its planes can have")
-            data = memoryview(self._room(sum(lengths)))
-            start = 0
-            for offset, length in runs:
-                if os.preadv(descriptor, [data[start : start + length]], offset) != length:
-                    raise ValueError("the file is too short")
-                start += length
-        finally:
-            os.close(descriptor)
-        bounds = pairwise([0, *accumulate(lengths)])
-        return Fetched(data, tuple(_decoded_size(data[start:stop]) for start, stop in bounds))
+        file = self._open_file(self._file(shard))
+        known = self._look_at(shard, file.descriptor)
+        all_kinds = known.chunks[place].tolist()
+        offsets, lengths, sizes = zip(*(all_kinds[kind] for kind in kinds), strict=True)
+        runs = _join_neighbours(offsets, lengths, known.stamp[1])
+        if max(lengths) > self._longest:  # before memory is asked for
+            raise ValueError(f"a chunk of {max(lengths)} bytes, more than its planes can have")
+        data = memoryview(self._room(sum(lengths)))
+        start = 0
+        for offset, length in runs:
+            if os.preadv(file.descriptor, [data[start : start + length]], offset) != length:
+                raise ValueError("the file is too short")
+            start += length
+        if 0 in sizes:
+            bounds = pairwise([0, *accumulate(lengths)])
+            sizes = tuple(_decoded_size(data[start:stop]) for start, stop in bounds)
+            known.chunks[place, kinds, 2] = sizes
+        return Fetched(data, sizes)
 
     def decode(self, fetched: Fetched, target: np.ndarray) -> None:
         """Decode what was fetched, chunk behind chunk, into uint8 (sum of its sizes,); raises ValueError, RuntimeError.
@@ -124,7 +142,7 @@ class Shards:
             room = self._of_thread.room = np.empty(length, dtype=np.uint8)
         return room[:length]
 
-    def _open(self, shard: int, descriptor: int) -> _Shard:
+    def _look_at(self, shard: int, descriptor: int) -> _Shard:
         status = os.fstat(descriptor)
         stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
         known = self._known.get(shard)
@@ -147,14 +165,15 @@ class Shards:
             raise ValueError("the file is too short")
         if google_crc32c.value(data[:length]).to_bytes(_CHECKSUM, "little") != data[length:]:
             raise ValueError("checksum of the shard's index does not match")
-        return np.frombuffer(data[:length], dtype="<u8").reshape(-1, self._kinds, 2)
+        index = np.frombuffer(data[:length], dtype="<u8").reshape(-1, self._kinds, 2)
+        return np.pad(index, ((0, 0), (0, 0), (0, 1)))
 
     def _file(self, shard: int) -> str:
         return f"{self._path}/features/c/{shard}/0/0/0"
 
 
-def open_shards(store: FeatureStore) -> Shards | None:
-    """The shard files of a local store, or None where its layout is not one that is read here."""
+def open_shards(store: FeatureStore, stores: int = 1) -> Shards | None:
+    """The shard files of a local store, one of so many that are read, or None where its layout is not one read here."""
     features = store.features
     if "://" in store.path or sys.byteorder != "little" or not isinstance(features.metadata.codecs[0], ShardingCodec):
         return None
@@ -172,15 +191,26 @@ def open_shards(store: FeatureStore) -> Shards | None:
     )
     if not expected:
         return None
-    if isinstance(sharding.codecs[0], MirrorCodec):
-        return Shards(store, packed=True)
-    return Shards(store, packed=False) if isinstance(sharding.codecs[0], BytesCodec) else None
+    packed = isinstance(sharding.codecs[0], MirrorCodec)
+    if packed or isinstance(sharding.codecs[0], BytesCodec):
+        return Shards(store, packed, max(_files_to_keep_open() // stores, 1))
+    return None
 
 
-def _join_neighbours(chunks: Sequence[tuple[int, int]], size: int) -> list[tuple[int, int]]:
-    """Chunks (offset, length) of a file of that size as the runs (offset, length) that one reading gives."""
+def _open_file(path: str) -> _OpenFile:
+    return _OpenFile(os.open(path, os.O_RDONLY))
+
+
+def _files_to_keep_open() -> int:
+    """A part of what the system lets a process open: a training has two readers, and others open files, too."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return _KEPT_OPEN if allowed == resource.RLIM_INFINITY else min(allowed // 8, _KEPT_OPEN)
+
+
+def _join_neighbours(offsets: Sequence[int], lengths: Sequence[int], size: int) -> list[tuple[int, int]]:
+    """Chunks of a file of that size as the runs (offset, length) that one reading gives."""
     runs: list[tuple[int, int]] = []
-    for offset, length in chunks:
+    for offset, length in zip(offsets, lengths, strict=True):
         if _ABSENT in (offset, length):
             raise ValueError("the shard does not hold it")
         if offset + length > size:  # before memory is asked for
