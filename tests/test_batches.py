@@ -31,6 +31,13 @@ def store(tmp_path_factory):
     return open_store(make_store(path, size=17, variants=("clean", "jpeg-1"), shard=5))
 
 
+@pytest.fixture(params=["together", "one by one"])
+def chunks(request, monkeypatch):
+    """How a row's chunks are read: large ones one by one."""
+    if request.param == "one by one":
+        monkeypatch.setattr("train.row_reader._SMALL_CHUNK", 0)
+
+
 BATCHES = [np.array(rows) for rows in ([3, 90, 4], [0, 1], [95], [7, 7, 7], [50, 2])]
 
 
@@ -127,6 +134,7 @@ def write_features(store, path, *, packing="none", dtype="uint8", size=16, shard
     return replace(store, path=str(path), features=features), samples
 
 
+@pytest.mark.usefixtures("chunks")
 @pytest.mark.parametrize("packing", ["none", "mirror"])
 @pytest.mark.parametrize("dtype", ["uint8", "float16"])
 @pytest.mark.parametrize("size", [16, 17])
@@ -146,6 +154,7 @@ def test_other_layouts_go_through_zarr(store, tmp_path):
     np.testing.assert_array_equal(batch.numpy(), samples[[2, 9]][:, [6, 7, 8, 0, 1, 2]])
 
 
+@pytest.mark.usefixtures("chunks")
 @pytest.mark.parametrize("kinds", [["magnitude"], ["phase", "dct"], ["dct", "magnitude"]])
 def test_only_the_kinds_asked_for_are_read(store, tmp_path, kinds):
     built, samples = write_features(store, tmp_path, packing="mirror")
@@ -262,6 +271,7 @@ def test_damage_names_the_row_and_the_picture(tmp_path):
 # --- packed batches: half the bytes to the device, the same levels there
 
 
+@pytest.mark.usefixtures("chunks")
 @pytest.mark.parametrize("dtype", ["uint8", "float16"])
 @pytest.mark.parametrize("size", [16, 17])
 @pytest.mark.parametrize("kinds", [KINDS, ("dct", "phase")])
@@ -278,6 +288,7 @@ def test_packed_batches_hold_half_and_give_the_same_levels(store, tmp_path, dtyp
         assert levels.numpy().tobytes() == wanted.numpy().tobytes()
 
 
+@pytest.mark.usefixtures("chunks")
 @pytest.mark.parametrize("packed", [False, True])
 def test_packed_chunks_that_are_not_as_the_others(store, tmp_path, packed):
     built, samples = write_features(store, tmp_path, packing="mirror", rows=14)
@@ -293,6 +304,7 @@ def test_packed_chunks_that_are_not_as_the_others(store, tmp_path, packed):
         assert batch.to(torch.device("cpu")).numpy().tobytes() == samples[wanted].tobytes()
 
 
+@pytest.mark.usefixtures("chunks")
 def test_a_packed_chunk_of_another_kind_than_its_size_is_damage(store, tmp_path):
     built, samples = write_features(store, tmp_path, packing="mirror")
     chunks = [encode_sample(sample, "mirror") for sample in samples[:4]]
@@ -309,6 +321,7 @@ def test_a_packed_chunk_of_another_kind_than_its_size_is_damage(store, tmp_path)
             next(read_batches(built, [np.array([1, 2])], packed=packed))
 
 
+@pytest.mark.usefixtures("chunks")
 @pytest.mark.parametrize("packing", ["none", "mirror"])
 def test_a_chunk_that_is_not_one_frame_alone_is_never_taken_for_another(store, tmp_path, packing):
     built, samples = write_features(store, tmp_path, packing=packing)
@@ -338,6 +351,7 @@ def test_a_store_that_is_not_packed_is_read_as_it_is(store):
     np.testing.assert_array_equal(batch.numpy(), store.features[:][[5, 9]])
 
 
+@pytest.mark.usefixtures("chunks")
 def test_damage_to_a_packed_chunk_is_skipped(store, tmp_path):
     built, samples = write_features(store, tmp_path, packing="mirror")
     shard = tmp_path / "features" / "c" / "0" / "0" / "0" / "0"

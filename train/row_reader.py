@@ -21,6 +21,7 @@ from train.shards import Fetched, Shards, open_shards
 
 # Errors of a file itself; others, such as a missing right, are of the system around it, and no row's fault.
 _DAMAGE = (errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENOTDIR)
+_SMALL_CHUNK = 1 << 20  # bytes: larger ones are read one by one, and decoded while they are in the processor's cache
 _LOOKED_AT = 8  # rows that tell which kinds of planes are mirrored
 _UNPACKED_ROWS, _UNPACKED_BYTES = 8, 4 << 20  # at a time, at most
 _DTYPES = {"uint8": torch.uint8, "float16": torch.float16}  # that a store's features may have
@@ -54,6 +55,9 @@ class RowReader:
         self._shape = (3, *store.features.shape[2:])
         self._dtype = store.features.dtype
         self._shards = {part.path: open_shards(part, len(store.parts)) for part in store.parts}
+        chunk_bytes = math.prod(self._shape) * self._dtype.itemsize
+        step = len(kinds) if chunk_bytes <= _SMALL_CHUNK else 1
+        self._together = [slice(first, first + step) for first in range(0, len(kinds), step)]  # of kinds
         self._layout: PackedLayout | None = None
         self._of_thread = threading.local()
 
@@ -126,27 +130,23 @@ class RowReader:
         return bad
 
     def _read_packed(self, part: FeatureStore, row: int, batch: PackedBatch, place: int) -> None:
-        shards, layout = self._shards[part.path], batch.layout
-        fetched = shards.fetch(row, self._kinds)
+        shards, layout, data = self._shards[part.path], batch.layout, batch.data[place].numpy()
         batch.unusual.pop(place, None)
-        if fetched.sizes == layout.sizes:
-            shards.decode(fetched, batch.data[place].numpy())
-            batch.check_headers(place)
-        else:
-            planes = np.empty((3 * len(self._kinds), *self._shape[1:]), dtype=self._dtype)
-            self._unpack(shards, fetched, planes)
-            batch.unusual[place] = planes
+        for some in self._together:
+            fetched = shards.fetch(row, self._kinds[some])
+            if fetched.sizes != layout.sizes[some]:
+                planes = np.empty((3 * len(self._kinds), *self._shape[1:]), dtype=self._dtype)
+                self._read_plain(part, row, planes[None], 0)
+                batch.unusual[place] = planes
+                return
+            shards.decode(fetched, data[layout.starts[some.start] : layout.starts[some.stop]])
+        batch.check_headers(place)
 
     def _read_plain(self, part: FeatureStore, row: int, levels: np.ndarray, place: int) -> None:
         shards, target = self._shards[part.path], levels[place]
         if shards is not None:
-            fetched = shards.fetch(row, self._kinds)
-            if shards.packed:
-                self._unpack(shards, fetched, target)
-            elif set(fetched.sizes) == {target.nbytes // len(self._kinds)}:
-                shards.decode(fetched, target.reshape(-1).view(np.uint8))
-            else:
-                raise ValueError(f"chunks of {fetched.sizes} bytes, expected {target.nbytes} in all")
+            for some in self._together:
+                self._decode(shards, shards.fetch(row, self._kinds[some]), target[3 * some.start : 3 * some.stop])
         elif self._kinds == list(range(len(self._store.settings.features.kinds))):
             # Basic indexing of one row: for Zarr much faster than a batch of rows at once.
             target[...] = part.features[row]
@@ -154,7 +154,12 @@ class RowReader:
             for number, kind in enumerate(self._kinds):
                 target[3 * number : 3 * number + 3] = part.features[row, 3 * kind : 3 * kind + 3]
 
-    def _unpack(self, shards: Shards, fetched: Fetched, planes: np.ndarray) -> None:
+    def _decode(self, shards: Shards, fetched: Fetched, planes: np.ndarray) -> None:
+        if not shards.packed:
+            if set(fetched.sizes) != {planes.nbytes // len(fetched.sizes)}:
+                raise ValueError(f"chunks of {fetched.sizes} bytes, expected {planes.nbytes} in all")
+            shards.decode(fetched, planes.reshape(-1).view(np.uint8))
+            return
         if max(fetched.sizes) > packed_sizes(self._shape, self._dtype)[0]:  # before memory is asked for
             raise ValueError(f"chunks of {fetched.sizes} bytes, more than their planes have")
         data = np.empty(sum(fetched.sizes), dtype=np.uint8)
