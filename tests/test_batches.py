@@ -20,7 +20,7 @@ from pipeline.sharding import chunk_codecs, encode_sample, lay_out_shard
 from pipeline.store import open_store
 from train.batches import BatchReader, move_batches, read_batches
 from train.packed import PackedBatch
-from train.shards import open_shards
+from train.shards import keep_files_open, open_shards
 
 KINDS = FeatureSettings().kinds
 
@@ -141,7 +141,7 @@ def write_features(store, path, *, packing="none", dtype="uint8", size=16, shard
 @pytest.mark.parametrize("shard", [1, 4, 64])
 def test_all_layouts_are_read_as_plain_zarr_reads_them(store, tmp_path, packing, dtype, size, shard):
     built, samples = write_features(store, tmp_path, packing=packing, dtype=dtype, size=size, shard=shard)
-    assert open_shards(built) is not None
+    assert open_shards(built, keep_files_open()) is not None
     rows = [np.array([10, 0, 3]), np.array([7, 7])]
     for batch, wanted in zip(read_batches(built, rows, threads=2), rows, strict=True):
         assert batch.numpy().tobytes() == samples[wanted].tobytes() == built.features[:][wanted].tobytes()
@@ -149,7 +149,7 @@ def test_all_layouts_are_read_as_plain_zarr_reads_them(store, tmp_path, packing,
 
 def test_other_layouts_go_through_zarr(store, tmp_path):
     built, samples = write_features(store, tmp_path, sharded=False)
-    assert open_shards(built) is None
+    assert open_shards(built, keep_files_open()) is None
     (batch,) = read_batches(built, [np.array([2, 9])], kinds=["dct", "magnitude"])
     np.testing.assert_array_equal(batch.numpy(), samples[[2, 9]][:, [6, 7, 8, 0, 1, 2]])
 
@@ -220,6 +220,23 @@ def test_a_shard_that_changes_under_the_reader_is_noticed(store, tmp_path, skipp
     shard.write_bytes(shard.read_bytes() + b"x")
     with pytest.raises(StoreError, match="c/0/0/0/0: was changed while it was being read"):
         next(reading)
+
+
+@pytest.mark.parametrize("skipped", [None, set()])
+@pytest.mark.parametrize("shard", [0, 1])
+@pytest.mark.parametrize("change", ["replaced", "gone"])
+def test_a_shard_that_is_replaced_under_the_reader_is_noticed_at_the_end(store, tmp_path, skipped, shard, change):
+    built, _ = write_features(store, tmp_path)
+    reading = read_batches(built, [np.array([0]), np.array([4]), np.array([1])], ahead=0, skipped=skipped)
+    next(reading), next(reading)
+    file = tmp_path / f"features/c/{shard}/0/0/0"
+    if change == "replaced":
+        (tmp_path / "new").write_bytes(file.read_bytes())
+        (tmp_path / "new").replace(file)
+    else:
+        file.unlink()
+    with pytest.raises(StoreError, match=f"c/{shard}/0/0/0: was changed while it was being read"):
+        list(reading)
 
 
 @pytest.mark.parametrize("shard", [4, 5, 48])

@@ -110,6 +110,7 @@ class BatchReader:
                 reading.popleft()
                 buffer = buffers[number % count]
                 yield buffer.first(len(rows)) if isinstance(buffer, PackedBatch) else buffer[: len(rows)]
+            self._rows.check_unchanged()  # else one part would be of one store and one part of another
         finally:
             # The next iteration fills the same buffers.
             wait([future for futures in reading for future in futures if not future.cancel()])

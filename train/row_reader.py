@@ -17,7 +17,7 @@ import torch
 from data_cards.errors import StoreError
 from pipeline.store import FeatureStore
 from train.packed import PackedBatch, PackedLayout, make_buffer, make_packed_batch, packed_sizes, unpack_row
-from train.shards import Fetched, Shards, open_shards
+from train.shards import Fetched, Shards, keep_files_open, open_shards
 
 # Errors of a file itself; others, such as a missing right, are of the system around it, and no row's fault.
 _DAMAGE = (errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENOTDIR)
@@ -54,7 +54,8 @@ class RowReader:
         self._kinds = kinds
         self._shape = (3, *store.features.shape[2:])
         self._dtype = store.features.dtype
-        self._shards = {part.path: open_shards(part, len(store.parts)) for part in store.parts}
+        open_file = keep_files_open()
+        self._shards = {part.path: open_shards(part, open_file) for part in store.parts}
         chunk_bytes = math.prod(self._shape) * self._dtype.itemsize
         step = len(kinds) if chunk_bytes <= _SMALL_CHUNK else 1
         self._together = [slice(first, first + step) for first in range(0, len(kinds), step)]  # of kinds
@@ -69,6 +70,11 @@ class RowReader:
                 _check_all_there(part)
             elif not skip:
                 shards.check_all_there()
+
+    def check_unchanged(self) -> None:
+        """Raise `StoreError` where a file of the features is not what it was when it was first read."""
+        for shards in filter(None, self._shards.values()):
+            shards.check_unchanged()
 
     @property
     def is_packed(self) -> bool:

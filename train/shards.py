@@ -14,7 +14,8 @@ import os
 import resource
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, pairwise
@@ -52,6 +53,9 @@ class _OpenFile:
         os.close(self.descriptor)
 
 
+FileOpener = Callable[[str], _OpenFile]
+
+
 @dataclass(frozen=True)
 class Fetched:
     """Chunks as they are in the file, one behind the other, and the size in bytes of each when decoded."""
@@ -66,10 +70,10 @@ class Shards:
     Parameters
     ----------
     packed : whether halves are stored
-    keep_open : how many files stay open between rows
+    open_file : opens them; stores that are read together share it
     """
 
-    def __init__(self, store: FeatureStore, packed: bool, keep_open: int):
+    def __init__(self, store: FeatureStore, packed: bool, open_file: FileOpener):
         features = store.features
         self._path = store.path
         self.packed = packed
@@ -79,7 +83,7 @@ class Shards:
         self._longest = whole + (whole >> 8) + 1024  # of a chunk, whatever zstd makes of it
         self._count = -(-features.shape[0] // self._rows_a_shard)
         self._known: dict[int, _Shard] = {}
-        self._open_file = lru_cache(keep_open)(_open_file)
+        self._open_file = open_file
         self._of_thread = threading.local()
 
     def check_all_there(self) -> None:
@@ -93,6 +97,14 @@ class Shards:
                 f"`pipeline verify {quote(self._path)} --repair` makes them again"
             )
 
+    def check_unchanged(self) -> None:
+        """Raise `StoreError` where a file is not what it was: one that was replaced is read on as it was."""
+        for shard, known in list(self._known.items()):
+            with suppress(FileNotFoundError):
+                if _stamp(os.stat(self._file(shard))) == known.stamp:
+                    continue
+            raise self._explain_change(shard)
+
     def fetch(self, row: int, kinds: Sequence[int]) -> Fetched:
         """Read the chunks of a row, of these kinds of planes (indices into the store's), as they are in the file.
 
@@ -101,7 +113,7 @@ class Shards:
         Raises
         ------
         ValueError, OSError : the file is damaged or gone
-        StoreError : it was changed since its index was read
+        StoreError : it was written to since its index was read
         """
         shard, place = divmod(row, self._rows_a_shard)
         file = self._open_file(self._file(shard))
@@ -127,7 +139,8 @@ class Shards:
         """Decode what was fetched, chunk behind chunk, into uint8 (sum of its sizes,); raises ValueError, RuntimeError.
 
         In one call: each time that threads let go of Python's lock and ask for it again costs them more than a
-        chunk's share of the work. It does not notice a result that is too short, so `fetch` has looked at each frame.
+        chunk's share of the work. It does not notice a result that is too short, so `fetch` has looked at each frame,
+        once as long as the file's size and time stay as they are.
         """
         if sum(fetched.sizes) != target.nbytes:
             raise ValueError(f"chunks of {sum(fetched.sizes)} bytes, expected {target.nbytes}")
@@ -143,18 +156,20 @@ class Shards:
         return room[:length]
 
     def _look_at(self, shard: int, descriptor: int) -> _Shard:
-        status = os.fstat(descriptor)
-        stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+        stamp = _stamp(os.fstat(descriptor))
         known = self._known.get(shard)
         if known is None:
             # Two threads may both read it: they find the same.
-            known = self._known[shard] = _Shard(self._read_index(descriptor, status.st_size), stamp)
+            known = self._known[shard] = _Shard(self._read_index(descriptor, stamp[1]), stamp)
         if known.stamp != stamp:
-            raise StoreError(
-                f"{self._file(shard)}: was changed while it was being read; bring it back as it was and go on, "
-                "or begin anew"
-            )
+            raise self._explain_change(shard)
         return known
+
+    def _explain_change(self, shard: int) -> StoreError:
+        file = self._file(shard)
+        return StoreError(
+            f"{file}: was changed while it was being read; bring it back as it was and go on, or begin anew"
+        )
 
     def _read_index(self, descriptor: int, size: int) -> np.ndarray:
         length = 16 * self._rows_a_shard * self._kinds
@@ -172,8 +187,22 @@ class Shards:
         return f"{self._path}/features/c/{shard}/0/0/0"
 
 
-def open_shards(store: FeatureStore, stores: int = 1) -> Shards | None:
-    """The shard files of a local store, one of so many that are read, or None where its layout is not one read here."""
+def _stamp(status: os.stat_result) -> Stamp:
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def keep_files_open() -> FileOpener:
+    """Opens files to read, and keeps so many of them open: a part of what the system lets a process open.
+
+    Others open files, too; and each training has more than one reader.
+    """
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    count = _KEPT_OPEN if allowed == resource.RLIM_INFINITY else min(max(allowed // 8, 1), _KEPT_OPEN)
+    return lru_cache(count)(lambda path: _OpenFile(os.open(path, os.O_RDONLY)))
+
+
+def open_shards(store: FeatureStore, open_file: FileOpener) -> Shards | None:
+    """The shard files of a local store, or None where its layout is not one that is read here."""
     features = store.features
     if "://" in store.path or sys.byteorder != "little" or not isinstance(features.metadata.codecs[0], ShardingCodec):
         return None
@@ -193,18 +222,8 @@ def open_shards(store: FeatureStore, stores: int = 1) -> Shards | None:
         return None
     packed = isinstance(sharding.codecs[0], MirrorCodec)
     if packed or isinstance(sharding.codecs[0], BytesCodec):
-        return Shards(store, packed, max(_files_to_keep_open() // stores, 1))
+        return Shards(store, packed, open_file)
     return None
-
-
-def _open_file(path: str) -> _OpenFile:
-    return _OpenFile(os.open(path, os.O_RDONLY))
-
-
-def _files_to_keep_open() -> int:
-    """A part of what the system lets a process open: a training has two readers, and others open files, too."""
-    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return _KEPT_OPEN if allowed == resource.RLIM_INFINITY else min(allowed // 8, _KEPT_OPEN)
 
 
 def _join_neighbours(offsets: Sequence[int], lengths: Sequence[int], size: int) -> list[tuple[int, int]]:
