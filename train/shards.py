@@ -100,7 +100,7 @@ class Shards:
     def check_unchanged(self) -> None:
         """Raise `StoreError` where a file is not what it was: one that was replaced is read on as it was."""
         for shard, known in list(self._known.items()):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # gone, or out of reach
                 if _stamp(os.stat(self._file(shard))) == known.stamp:
                     continue
             raise self._explain_change(shard)
