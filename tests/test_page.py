@@ -251,10 +251,14 @@ def test_wrong_calls(run, monkeypatch):
 @pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
 def test_other_computers_only_when_asked_and_with_a_warning(run, monkeypatch, host, warned):
     served = []
-    monkeypatch.setattr(uvicorn.Server, "run", lambda self, sockets: served.append((self.config.app, sockets[0])))
+
+    async def end_at_once(server):
+        served.append(server.config.app)
+
+    monkeypatch.setattr(uvicorn.Server, "main_loop", end_at_once)
     told, warnings = [], []
     serve_page(run, host=host, port=0, device="cpu", tell=told.append, warn=warnings.append)
-    ((application, _),) = served
+    (application,) = served
     assert application.open_to_others is warned
     assert len(warnings) == warned
     assert told[0].startswith("page: http://127.0.0.1:" if not warned else "page: http://localhost:")
@@ -262,19 +266,19 @@ def test_other_computers_only_when_asked_and_with_a_warning(run, monkeypatch, ho
 
 @pytest.mark.slow
 def test_ctrl_c_ends_it_quietly(run):
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "eval", "page", "--run", str(run.path), "--port", "0", "--no-open", "--device", "cpu"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": "1"},
-    )
-    try:
-        assert process.stdout.readline().startswith("page: http://127.0.0.1:")
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-    finally:
-        process.kill()
+    ) as process:
+        try:
+            assert process.stdout.readline().startswith("page: http://127.0.0.1:")
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, out, err) == (0, "", "")
 
 

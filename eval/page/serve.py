@@ -51,18 +51,21 @@ def serve_page(
     with _listen(host, port) as listener, suppress(KeyboardInterrupt):
         address, open_to_others = _address_of(listener), not _is_loopback(listener)
         application = make_application(Examiner(run, device), open_to_others)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                application, log_level="error", access_log=False, server_header=False, date_header=False,
-                lifespan="off", ws="none", timeout_graceful_shutdown=1, limit_concurrency=64,
-            )
+        config = uvicorn.Config(
+            application, log_level="error", access_log=False, server_header=False, date_header=False,
+            lifespan="off", ws="none", timeout_graceful_shutdown=1, limit_concurrency=64,
         )  # fmt: skip
         if open_to_others:
             warn(f"every computer that reaches {host} can use this page; it asks for no password")
-        tell(f"page: {address} (Ctrl-C ends it)")
-        if open_browser:
-            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-        server.run(sockets=[listener])
+
+        class Server(uvicorn.Server):
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                tell(f"page: {address} (Ctrl-C ends it)")  # from here on it does, without a word
+                if open_browser:
+                    threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
+
+        Server(config).run(sockets=[listener])
 
 
 def _listen(host: str, port: int) -> socket.socket:
