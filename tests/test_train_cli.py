@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from make_store import make_store
 
 from train.cli import cli
+from train.run_folder import open_run
 from train.settings import TrainSettings
 
 SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--epochs", "1", "--network", "small"]
@@ -99,6 +101,22 @@ main()
         "stopped in epoch 1, after 1 of 3 steps; go on with `train run --resume --run runs/001-small-32px`"
     )
     assert "Traceback" not in done.stderr
+
+
+def test_a_lost_terminal_saves_and_ends_with_129(tmp_path):
+    make_store(tmp_path / "features.zarr")
+    process, terminal = pty.fork()
+    if process == 0:
+        os.chdir(tmp_path)
+        command = [sys.executable, "-m", "train", "run", "--run", "run", *SMALL, "--epochs", "100000"]
+        os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
+    shown = b""
+    while b"2/100000" not in shown:
+        shown += os.read(terminal, 10_000)
+    os.close(terminal)  # as a closed window or a broken connection does
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 128 + signal.SIGHUP
+    assert open_run(tmp_path / "run").history
+    assert (tmp_path / "run" / "state.pt").exists()
 
 
 # --- bad input

@@ -102,7 +102,7 @@ def cli() -> None:
 def run_command(context: click.Context, resume: bool, as_json: bool, **values: object) -> None:
     """Train on a feature store; writes a run folder with weights, history and curves.
 
-    Ctrl-C ends after the running step and saves; `--resume` goes on from there.
+    Ctrl-C, or a terminal that is closed, ends it after the running step and saves; `--resume` goes on from there.
 
     \b
     Examples:

@@ -1,7 +1,8 @@
-"""Ending a run cleanly on Ctrl-C: finish the step, save, say how to go on."""
+"""Ending a run cleanly on Ctrl-C, or when the terminal goes: finish the step, save, say how to go on."""
 
 import os
 import signal
+import stat
 import threading
 from pathlib import Path
 from shlex import quote
@@ -23,6 +24,9 @@ class Stopped(Exception):  # noqa: N818 - it is no error
 
 class StopSignals:
     """While entered, the first Ctrl-C (or SIGTERM) only is noted as `received`; a second one stops at once.
+
+    The loss of the terminal (SIGHUP) is noted as well, and may come twice; nothing is printed to it any more. Where
+    it is ignored, as under `nohup`, it stays so.
 
     With `in_team`, further ones change nothing: torchrun passes on what the terminal has sent to all, and ends
     processes that take too long. And when torchrun itself is gone, killed without a word to its processes, that
@@ -46,8 +50,9 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -55,7 +60,18 @@ class StopSignals:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _leave_terminal()
         if self._noted is None:
             self._noted = number
-        elif not self._in_team:
+        elif not self._in_team and number != signal.SIGHUP:
             raise KeyboardInterrupt
+
+
+def _leave_terminal() -> None:
+    """Print to nowhere: a lost terminal refuses it, and so does the pipe of a `tee` that went with it."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            os.dup2(nowhere, number)
+    os.close(nowhere)
