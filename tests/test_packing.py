@@ -33,7 +33,7 @@ def same_bits(one, other):
     seed=st.integers(0, 2**32 - 1),
     leading=st.lists(st.integers(1, 3), max_size=2),
     height=st.integers(1, 9),
-    width=st.integers(1, 9),
+    width=st.integers(1, 40),
     dtype=st.sampled_from(DTYPES),
     kind=st.sampled_from([WHOLE, EVEN, ODD]),
 )
@@ -48,8 +48,24 @@ def test_every_chunk_comes_back(seed, leading, height, width, dtype, kind):
         assert len(packed) < 1 + chunk.nbytes
 
 
+@pytest.mark.parametrize("odd", [False, True])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "f4"])
+@pytest.mark.parametrize("width", [1, 8, 17, 18, 19, 33, 34, 50, 64])
+@pytest.mark.parametrize("height", [1, 8, 9])
+def test_mirror_images_are_where_the_definition_says(height, width, dtype, odd):
+    planes = np.random.default_rng(0).integers(0, 256, (2, height, width)).astype(dtype)
+    filled = planes.copy()
+    fill_mirror_images(filled, odd)
+    rows, columns = (2 * (side // 2) - np.arange(side) for side in (height, width))
+    images = filled[:, rows[:, None] % height, columns % width]
+    own = (rows % height == np.arange(height))[:, None] & (columns % width == np.arange(width))
+    np.testing.assert_array_equal(filled[:, ~own], (np.negative(images) if odd else images)[:, ~own])
+    np.testing.assert_array_equal(filled[..., width // 2 + 1 :], planes[..., width // 2 + 1 :])
+    np.testing.assert_array_equal(filled[:, own], planes[:, own])
+
+
 @settings(max_examples=100, deadline=None)
-@given(height=st.integers(2, 12), width=st.integers(2, 12), place=st.integers(0, 10**6), odd=st.booleans())
+@given(height=st.integers(2, 12), width=st.integers(2, 40), place=st.integers(0, 10**6), odd=st.booleans())
 def test_one_changed_bit_is_never_lost(height, width, place, odd):
     chunk = random_chunk(place, (3, height, width), "u1").copy()
     fill_mirror_images(chunk, odd)
