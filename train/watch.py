@@ -35,8 +35,9 @@ class StoreWatch:
             now = _look_at(path)
             if now != before:
                 changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
+                more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
                 raise StoreError(
-                    f"{path}: changed while the run was reading it ({len(changed)} files, such as {changed[0]}); "
+                    f"{path}: changed while the run was reading it ({changed[0]}{more}); "
                     "bring it back and go on with `train run --resume`, or begin a new run"
                 )
 
