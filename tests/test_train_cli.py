@@ -107,6 +107,7 @@ def test_a_lost_terminal_saves_and_ends_with_129(tmp_path):
     make_store(tmp_path / "features.zarr")
     process, terminal = pty.fork()
     if process == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under `nohup` these tests hand on that it is ignored
         os.chdir(tmp_path)
         command = [sys.executable, "-m", "train", "run", "--run", "run", *SMALL, "--epochs", "100000"]
         os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})

@@ -4,6 +4,7 @@ import os
 import signal
 import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from types import FrameType
@@ -72,6 +73,7 @@ def _leave_terminal() -> None:
     """Print to nowhere: a lost terminal refuses it, and so does the pipe of a `tee` that went with it."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            os.dup2(nowhere, number)
+        with suppress(OSError):  # closed from the start
+            if not stat.S_ISREG(os.fstat(number).st_mode):
+                os.dup2(nowhere, number)
     os.close(nowhere)
