@@ -132,15 +132,12 @@ def explain_full_disk(
         ) from error
 
 
-def measure_samples(
-    pictures: Sequence[tuple[Path, bytes]], settings: BuildSettings, *, in_the_loop: bool = False
-) -> tuple[list[float], float]:
+def measure_samples(pictures: Sequence[tuple[Path, bytes]], settings: BuildSettings) -> tuple[list[float], float]:
     """Mean bytes of a sample of each picture, and median seconds of a sample on one core, in about two seconds.
 
     Parameters
     ----------
     pictures : path and sha256 of each
-    in_the_loop : as a training loop would make samples: one variant of a picture at a time, not encoded (no bytes)
     """
     sizes, spent, began = [], [], None
     for path, sha256 in [*pictures[:1], *pictures]:
@@ -150,11 +147,9 @@ def measure_samples(
         except PictureError:
             continue  # the build itself will name it
         variants = draw_variants(settings.variants, settings.seed, sha256)
-        if in_the_loop:
-            variants = variants[len(spent) % len(variants) :][:1]
         size = 0
         for planes in features_of_variants(decoded, variants, settings.features):
-            size += 0 if in_the_loop else sum(map(len, encode_sample(planes, settings.packing)))
+            size += sum(map(len, encode_sample(planes, settings.packing)))
         if began is None:
             # The first picture pays for loading libraries, so its time does not count.
             began = time.monotonic()

@@ -143,7 +143,6 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
         ["epochs", f"{summary.epochs} ({summary.ended})"],
         ["speed", f"{summary.samples_per_second:,.0f} samples a second, {summary.device_name} in {summary.precision}"],
         ["waited for data", f"{summary.waited:.1%} of the time"],
-        *([["store paid for itself", summary.payback.describe()]] if summary.payback else []),
         ["kept epoch", summary.best_epoch],
         ["validation loss", f"{summary.val_loss:.4f}"],
         ["validation accuracy", f"{summary.val_accuracy:.1%}"],

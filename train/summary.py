@@ -9,14 +9,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from train.best import read_best
 from train.calibrate import Calibration
 from train.device import name_device, name_precision
 from train.files import write_json
 from train.history import choose_epoch, share_waited
-from train.payback import Payback, measure_payback
 from train.steps import draw_batches
 from train.stopping import Stopped
 from train.training import Training
@@ -43,7 +40,6 @@ class Summary:
     waited : share of the time in which steps waited for data, 0 to 1
     device, device_name, processes, precision : that it was trained with last, such as "cuda", its model, 1, "bf16"
     calibration : how its logits are read; of a run that came to its end
-    payback : what the store saves against features made in the loop; None where its pictures cannot be found
     """
 
     run: Path
@@ -62,12 +58,10 @@ class Summary:
     processes: int
     precision: str
     calibration: Calibration | None = None
-    payback: Payback | None = None
 
     def as_json(self) -> dict:
         """Plain values."""
-        payback = self.payback and {**asdict(self.payback), "epochs": self.payback.epochs}
-        return {**asdict(self), "run": str(self.run), "payback": payback}
+        return {**asdict(self), "run": str(self.run)}
 
 
 def sum_up(training: Training) -> Summary:
@@ -79,12 +73,6 @@ def sum_up(training: Training) -> Summary:
     summary = replace(
         _summarise(training, STOPPED_EARLY if position.epoch <= training.settings.epochs else FINISHED, position.ended),
         calibration=read_best(folder).calibration,
-        payback=measure_payback(
-            training.store,
-            _count_samples(training),
-            training.device.type,
-            float(np.mean([row["seconds"] for row in position.history])),
-        ),
     )
     _write_summary(summary)
     return summary
@@ -115,9 +103,7 @@ def read_summary(folder: Path) -> Summary | None:
         record = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         if record["calibration"] is not None:
             record["calibration"] = Calibration(**record["calibration"])
-        if record["payback"] is not None:
-            record["payback"].pop("epochs")
-            record["payback"] = Payback(**record["payback"])
+        record.pop("payback", None)  # of runs of an earlier version
         return Summary(**{**record, "run": folder})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
