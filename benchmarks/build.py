@@ -32,7 +32,7 @@ from scipy import fft
 from tabulate import tabulate
 
 from data_cards.decode import decode_picture
-from data_cards.facts import read_file
+from data_cards.files import read_file
 from data_cards.scan import scan_sources
 from pipeline.cluster import start_cluster
 from pipeline.degrade import apply_steps

@@ -12,7 +12,7 @@ from unittest.mock import patch
 import numpy as np
 from scipy.ndimage import median_filter
 
-from data_cards.splits import draw_key
+from data_cards.seeding import draw_key
 from pipeline import features
 from pipeline.variants import CLEAN, RECIPES, Variant
 

@@ -26,9 +26,10 @@ import numpy as np
 from tabulate import tabulate
 
 from data_cards.cache import ENVIRONMENT
+from data_cards.cores import count_cores
 from data_cards.hashes import BITS, group_near_duplicates
 from data_cards.layout import find_pictures
-from data_cards.scan import count_cores, scan_sources
+from data_cards.scan import scan_sources
 from pipeline.settings import MAX_PIXELS
 
 

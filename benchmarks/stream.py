@@ -34,13 +34,14 @@ from numcodecs.zstd import Zstd
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
 from make_store import make_store  # noqa: E402
 
+from data_cards.cores import count_cores  # noqa: E402
 from pipeline.mirror import fill_mirror_images  # noqa: E402
 from pipeline.sharding import chunk_codecs, encode_sample, lay_out_shard  # noqa: E402
 from pipeline.store import FeatureStore, open_store  # noqa: E402
 from train.batches import BatchReader  # noqa: E402
 from train.order import draw_epoch  # noqa: E402
 
-THREADS = os.cpu_count() or 1
+THREADS = count_cores()
 
 
 def make_features(folder: Path, size: int, rows: int, shard: int, packing: str = "none") -> FeatureStore:

@@ -18,7 +18,6 @@ The build's seconds are all of them: scanning, starting workers, statistics. An 
 training picture. Let the machine do nothing else meanwhile.
 """
 
-import os
 import sys
 import tempfile
 import time
@@ -34,7 +33,8 @@ import torch
 from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset
 
-from data_cards.facts import read_file
+from data_cards.cores import count_cores
+from data_cards.files import read_file
 from data_cards.scan import scan_sources
 from data_cards.subset import Selection
 from pipeline.build import build_store
@@ -68,7 +68,7 @@ from train.training import Training
 @click.option("--network", default="resnet18", show_default=True, type=click.Choice(allowed.NETWORKS))
 @click.option("--device", default="auto", show_default=True, type=click.Choice(allowed.DEVICES))
 @click.option("--threads", default=TrainSettings.threads, show_default=True, help="That read the store.")
-@click.option("--workers", default=os.cpu_count() or 1, show_default=True, help="Processes that make features.")
+@click.option("--workers", default=count_cores(), show_default=True, help="Processes that make features.")
 def main(sources: tuple[str, ...], sizes: str, pictures: int, samples: int, rounds: int, workers: int, **settings):
     """Measure the training step."""
     speeds, payback = [], []
@@ -84,7 +84,7 @@ def main(sources: tuple[str, ...], sizes: str, pictures: int, samples: int, roun
         count = sum(map(len, _draw_steps(training, count)))
         speeds += _describe_speeds(training, count, seconds, waited)
         payback.append(_describe_payback(training, count, seconds, built.seconds))
-    device = torch.cuda.get_device_name() if training.device.type == "cuda" else f"CPU, {os.cpu_count()} cores"
+    device = torch.cuda.get_device_name() if training.device.type == "cuda" else f"CPU, {count_cores()} cores"
     precision = str(training.precision).removeprefix("torch.")
     print(f"{given.network} on {device} in {precision}, batches of {given.batch_size}, {workers} workers\n")
     headers = ["size", "way", "samples/s", "least", "most", "share of the ceiling", "waited for data"]

@@ -13,6 +13,7 @@ import numpy as np
 from data_cards.console import table
 from data_cards.errors import UsageError
 from data_cards.held_out import FEWEST_SOURCES, Auroc, fold_by_group, fold_by_source, measure_auroc, score_held_out
+from data_cards.labels import CLASS_NAMES
 from data_cards.looks import MOST
 from data_cards.pictures import Picture
 from data_cards.properties import FAMILIES, FILE, list_properties, make_inputs
@@ -145,7 +146,7 @@ def _choose(pictures: Sequence[Picture]) -> list[Picture]:
     seen = [one for one in pictures if one.facts.thumbnail] or pictures
     ordered = sorted(seen, key=lambda one: (one.facts.sha256, one.file.label, one.file.split, one.file.source))
     chosen = []
-    for label in ("real", "fake"):
+    for label in CLASS_NAMES:
         chosen += [one for one in ordered if one.file.label == label][: MOST // 2]
     return chosen
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from data_cards.errors import UsageError, UserError
 from data_cards.held_out import fold_by_group, measure_auroc, score_held_out
+from data_cards.labels import CLASS_NAMES
 from data_cards.pictures import Picture
-from data_cards.splits import draw_key
+from data_cards.seeding import draw_key
 
 PROPERTIES = ("size", "format", "quality", "exif", "colour")
 _FINENESS = (1, 2, 4, 8)
@@ -75,7 +76,7 @@ def match_pictures(pictures: Sequence[Picture], names: Sequence[str], seed: int 
 
 
 def _keep_equal(pictures: Sequence[Picture], names: Sequence[str], fineness: int, seed: int) -> list[Picture]:
-    bins: dict[tuple, dict[str, list[int]]] = defaultdict(lambda: {"real": [], "fake": []})
+    bins: dict[tuple, dict[str, list[int]]] = defaultdict(lambda: {label: [] for label in CLASS_NAMES})
     for number, picture in enumerate(pictures):
         bins[(picture.file.split, *_place(picture, names, fineness))][picture.file.label].append(number)
     kept: list[int] = []

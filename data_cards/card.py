@@ -15,13 +15,13 @@ import numpy as np
 
 from data_cards.audit import FINE, UNKNOWN, Audit, describe_briefly
 from data_cards.hashes import BITS, MAX_DISTANCE
+from data_cards.labels import CLASS_NAMES, SPLITS
 from data_cards.leaks import find_leaks
 from data_cards.pictures import Picture
 from data_cards.provenance import FIELDS
 from data_cards.scan import SetAside
 
 CARD_VERSION = 1
-CLASSES = ("real", "fake")
 _LISTED_GROUPS = 50
 _BINS = 16
 _NUMBERS = ("width", "height", "bytes", "quality", "exif", "camera")
@@ -69,7 +69,7 @@ def make_card(
         "pictures": len(pictures),
         "bytes": int(columns["bytes"].sum()),
         "splits": _count_splits(columns),
-        "classes": {label: _summarise(_select(columns, label)) for label in CLASSES},
+        "classes": {label: _summarise(_select(columns, label)) for label in CLASS_NAMES},
         "sources": [
             {
                 "class": label,
@@ -122,9 +122,9 @@ def _select(columns: dict[str, np.ndarray], label: str, source: str | None = Non
 def _count_splits(columns: dict[str, np.ndarray]) -> dict[str, dict[str, int]]:
     counts = Counter(zip(columns["split"], columns["label"], strict=True))
     return {
-        split: {label: counts[split, label] for label in CLASSES}
-        for split in ("train", "val", "test")
-        if any(counts[split, label] for label in CLASSES)
+        split: {label: counts[split, label] for label in CLASS_NAMES}
+        for split in SPLITS
+        if any(counts[split, label] for label in CLASS_NAMES)
     }
 
 
@@ -162,7 +162,7 @@ def _summarise(columns: dict[str, np.ndarray]) -> dict:
 
 def _draw_histograms(columns: dict[str, np.ndarray]) -> dict[str, dict]:
     everything = _measure(columns)
-    by_class = {label: _measure(_select(columns, label)) for label in CLASSES}
+    by_class = {label: _measure(_select(columns, label)) for label in CLASS_NAMES}
     histograms = {}
     for name, values in everything.items():
         if not len(values):
@@ -170,7 +170,7 @@ def _draw_histograms(columns: dict[str, np.ndarray]) -> dict[str, dict]:
         edges = np.histogram_bin_edges(values, bins=_BINS)
         histograms[name] = {
             "edges": [round(float(edge), 3) for edge in edges],
-            **{label: np.histogram(by_class[label][name], bins=edges)[0].tolist() for label in CLASSES},
+            **{label: np.histogram(by_class[label][name], bins=edges)[0].tolist() for label in CLASS_NAMES},
         }
     return histograms
 
@@ -230,7 +230,7 @@ def _find_limits(card: dict) -> list[str]:
             limits.append(
                 f"Near-duplicates stand across {kind} ({duplicates[f'groups_across_{kind}']} groups): {meaning}."
             )
-    fewest = min(len([one for one in card["sources"] if one["class"] == label]) for label in CLASSES)
+    fewest = min(len([one for one in card["sources"] if one["class"] == label]) for label in CLASS_NAMES)
     if fewest < 3:
         limits.append("A class has fewer than three sources: a score on this set may be a score on its collections.")
     limits.append("JPEG quality is estimated from the tables; of a picture saved several times the last saving counts.")

@@ -4,6 +4,7 @@ The data set that it describes is the manifest: one row a picture, by path and s
 themselves are not in it.
 """
 
+from data_cards.labels import CLASS_NAMES
 from data_cards.markdown import MISSING, name_licence
 
 MANIFEST = "manifest.csv"
@@ -85,7 +86,7 @@ def make_croissant(card: dict, manifest_sha256: str) -> dict:
 
 
 def _describe(card: dict) -> str:
-    real, fake = (card["classes"][label]["pictures"] for label in ("real", "fake"))
+    real, fake = (card["classes"][label]["pictures"] for label in CLASS_NAMES)
     simulated = "Simulated pictures. " if card["simulated"] else ""
     return f"{simulated}{real} photographs and {fake} generated pictures, for telling the two apart."
 

@@ -5,18 +5,17 @@ finds truncated files before a build has fixed its number of rows.
 """
 
 import hashlib
-import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_cards.decode import UPRIGHT, open_picture, read_exif_presence, read_orientation, to_rgb
 from data_cards.errors import PictureError
+from data_cards.files import read_file
 from data_cards.hashes import hash_thumbnail, shrink
 from data_cards.jpeg import describe_encoding, estimate_quality
 from data_cards.profile import make_thumbnail, measure_profile
 
-MAX_BYTES = 2**30  # of a file; with as many pixels as are read by default, pictures are smaller however they are stored
 # Large enough that the reduced decoding hardly changes the perceptual hash.
 _DRAFT = (256, 256)
 
@@ -57,21 +56,6 @@ class PictureFacts:
     camera: bool = False
     thumbnail: bytes = b""
     profile: bytes = b""
-
-
-def read_file(path: Path) -> bytes:
-    """A file's bytes; raises `PictureError` when it cannot be read, is none (a pipe, a device) or is too large."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise PictureError("is no regular file")
-        if status.st_size > MAX_BYTES:
-            raise PictureError(
-                f"is too large: {status.st_size / 1e9:.1f} GB, at most {MAX_BYTES / 1e9:.1f} GB are read"
-            )
-        return path.read_bytes()
-    except OSError as error:
-        raise PictureError(f"cannot be read: {error.strerror or error}") from error
 
 
 def read_facts(path: Path, max_pixels: int) -> PictureFacts:

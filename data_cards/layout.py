@@ -13,6 +13,7 @@ from pathlib import Path
 
 from data_cards.decode import SUFFIXES
 from data_cards.errors import UserError
+from data_cards.files import PARTIAL
 
 _CLASS_WORDS = {
     "real": "real reals photo photos photograph photographs nature natural authentic genuine human camera",
@@ -23,7 +24,7 @@ _SPLIT_WORDS = {
     "val": "val valid validation dev",
     "test": "test testing",
 }
-_STORES = (".zarr", ".partial")  # so end the names of stores, by custom, and of those that are being built
+_STORES = (".zarr", PARTIAL)  # so end the names of stores, by custom, and of those that are being built
 # Words that may stand beside a class's or split's name, as in `fake_images` or `0_real`.
 _FILLERS = frozenset("image images img imgs picture pictures pics face faces art data dataset set by made".split())
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from data_cards.decode import decode_picture
 from data_cards.errors import PictureError, UserError
-from data_cards.facts import read_file
+from data_cards.files import read_file
 from data_cards.pictures import Picture
 
 SHEET_GROUPS = 40  # drawn on a contact sheet at most

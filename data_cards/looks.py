@@ -7,6 +7,7 @@ same wherever they lie and in whatever order they are found.
 
 import heapq
 
+from data_cards.labels import CLASS_NAMES
 from data_cards.pictures import PictureTable
 
 MOST = 20_000  # pictures that keep it, half of them of each class
@@ -14,7 +15,7 @@ MOST = 20_000  # pictures that keep it, half of them of each class
 
 def drop_looks(pictures: PictureTable, most: int = MOST) -> None:
     """Take thumbnail and profile from all but `most` pictures, in place."""
-    having: dict[str, list[tuple[bytes, int]]] = {"real": [], "fake": []}
+    having: dict[str, list[tuple[bytes, int]]] = {label: [] for label in CLASS_NAMES}
     for number in pictures.looks():
         picture = pictures[number]
         having[picture.file.label].append((picture.facts.sha256, number))

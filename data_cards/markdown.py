@@ -3,6 +3,9 @@
 import json
 import re
 
+from data_cards.labels import CLASS_NAMES
+from data_cards.text import format_bytes
+
 MISSING = "not stated"
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -14,9 +17,9 @@ def write_markdown(card: dict) -> str:
     parts = [
         f"---\n{header}---\n\n# {_escape(card['name'])}",
         "**Simulation:** a program drew these pictures." if card["simulated"] else "",
-        f"{card['pictures']:,} pictures, real and generated, {card['bytes'] / 1e6:,.1f} MB.",
+        f"{card['pictures']:,} pictures, real and generated, {format_bytes(card['bytes'])}.",
         "## Counts\n\n"
-        + _table(["split", "real", "fake"], [[s, c["real"], c["fake"]] for s, c in card["splits"].items()]),
+        + _table(["split", *CLASS_NAMES], [[s, *(c[name] for name in CLASS_NAMES)] for s, c in card["splits"].items()]),
         "## Sources\n\n" + _sources(card),
         "## What the files are\n\n" + _files(card),
         "## How the set was made\n\n" + _making(card),

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from data_cards.card import CLASSES, MEASURES
+from data_cards.card import MEASURES
+from data_cards.labels import CLASS_NAMES
 from data_cards.markdown import MISSING
 from data_cards.properties import FAMILIES
 from data_cards.provenance import FIELDS
@@ -23,7 +24,7 @@ def render_page(card: dict) -> str:
     )
     return environment.get_template("card.html").render(
         card=card,
-        classes=CLASSES,
+        classes=CLASS_NAMES,
         measures=MEASURES,
         families=FAMILIES,
         fields=FIELDS,
@@ -35,7 +36,7 @@ def render_page(card: dict) -> str:
 def _lay_out(histogram: dict) -> dict:
     """Bars of both classes as shares of their class, in a drawing of 320 x 120."""
     bins = len(histogram["edges"]) - 1
-    shares = {label: [count / max(sum(histogram[label]), 1) for count in histogram[label]] for label in CLASSES}
+    shares = {label: [count / max(sum(histogram[label]), 1) for count in histogram[label]] for label in CLASS_NAMES}
     top = max(max(own) for own in shares.values()) or 1
     width = 320 / bins
     bars = [
@@ -46,7 +47,7 @@ def _lay_out(histogram: dict) -> dict:
             "height": round(110 * share / top, 2),
             "y": round(120 - 110 * share / top, 2),
         }
-        for place, label in enumerate(CLASSES)
+        for place, label in enumerate(CLASS_NAMES)
         for number, share in enumerate(shares[label])
         if share
     ]

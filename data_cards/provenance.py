@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from data_cards.errors import UserError
+from data_cards.errors import UserError, first_line
 from data_cards.pictures import Picture
 
 NAMES = ("source.toml", "source.json")
@@ -72,8 +72,9 @@ def _parse(path: Path, status: tuple[int, int]) -> dict:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (ValueError, RecursionError) as error:  # both parsers' errors are ValueErrors, wrong bytes too
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: is no {path.suffix[1:].upper()} ({reason}); mend it, or take it away") from error
+        raise UserError(
+            f"{path}: is no {path.suffix[1:].upper()} ({first_line(error)}); mend it, or take it away"
+        ) from error
     if not isinstance(values, dict):
         raise UserError(f'{path}: expected names and values, such as licence = "CC0"')
     return values

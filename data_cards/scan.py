@@ -15,9 +15,11 @@ from pathlib import Path
 
 from data_cards.cache import ScanCache, find_cache_folder
 from data_cards.console import progress
+from data_cards.cores import count_cores
 from data_cards.decode import check_pixels
 from data_cards.errors import PictureError, UserError
-from data_cards.facts import PictureFacts, measure_facts, read_file
+from data_cards.facts import PictureFacts, measure_facts
+from data_cards.files import read_file
 from data_cards.hashes import group_near_duplicates
 from data_cards.layout import PictureFile, as_unicode, find_pictures, is_unicode
 from data_cards.looks import MOST, drop_looks
@@ -99,11 +101,6 @@ def _drop_repeated(files: Iterable[PictureFile]) -> list[PictureFile]:
                 "give each folder to one --src only"
             )
     return sorted(seen.values(), key=lambda file: (file.root, file.image))
-
-
-def count_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read_all(files: list[PictureFile], max_pixels: int, threads: int, cache: ScanCache) -> Iterator[tuple]:

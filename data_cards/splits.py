@@ -5,17 +5,12 @@ a near-duplicate in validation. The share is drawn per class and source, so that
 that is large enough is in both.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
-
-def draw_key(seed: int, identity: bytes, purpose: str) -> int:
-    """A 64-bit number, uniform, from a seed, an identity and what it is for."""
-    digest = hashlib.sha256(f"{seed}:{purpose}:".encode() + identity).digest()
-    return int.from_bytes(digest[:8], "big")
+from data_cards.seeding import draw_key
 
 
 def draw_validation(

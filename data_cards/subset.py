@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from data_cards.balance import check_names, match_pictures
 from data_cards.errors import UsageError, UserError
 from data_cards.pictures import Picture
+from data_cards.seeding import draw_key
 from data_cards.selection import keep_where
-from data_cards.splits import draw_key
 
 
 @dataclass(frozen=True)

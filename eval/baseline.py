@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from data_cards.labels import CLASS_NAMES
 from data_cards.shortcuts import ALL, FileProperties, score_shortcuts
 from eval.bootstrap import estimate_difference, estimate_scores
 from eval.score import Scored, is_held_out
-from pipeline.store import CLASS_NAMES, FeatureStore
+from pipeline.store import FeatureStore
 from train.run_folder import Run
 
 SCORES = ("auroc", "accuracy", "balanced_accuracy")

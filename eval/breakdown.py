@@ -5,10 +5,10 @@ Everything is returned as plain values, as it stands in `report.json`.
 
 import numpy as np
 
+from data_cards.labels import CLASS_NAMES
 from eval.bootstrap import Estimate, bound_roc, estimate_scores
 from eval.metrics import count_verdicts, trace_roc
 from eval.score import Scored
-from pipeline.store import CLASS_NAMES
 
 # Lowest and highest quality of each band, both within it.
 QUALITY_BANDS = ((1, 49), (50, 69), (70, 84), (85, 94), (95, 100))

@@ -8,8 +8,8 @@ import click
 
 from data_cards.console import Command, CommandGroup, print_json, warn
 from data_cards.errors import UsageError
+from data_cards.labels import SPLITS
 from eval.cli_predict import device_option, page, predict
-from pipeline.store import SPLITS
 
 
 @click.group(cls=CommandGroup)

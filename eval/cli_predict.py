@@ -50,12 +50,12 @@ def predict(context, pictures, run, device, batch_size, quick, frames, explain, 
       predict downloads/ "scans/**/*.png" --json
       find . -name "*.jpg" | eval predict - --csv > verdicts.csv
     """
+    from data_cards.simulated import SIMULATION_NOTICE
+    from data_cards.text import escape_untrusted
     from eval.inputs import find_inputs
     from eval.output import write_csv, write_json, write_table
     from eval.predict import iterate_verdicts
     from eval.score import find_run, is_trained_on_simulation
-    from eval.shown import show_text
-    from eval.words import SIMULATION_NOTICE
 
     if as_json and as_csv:
         raise UsageError("--json and --csv: give one of the two")
@@ -72,7 +72,7 @@ def predict(context, pictures, run, device, batch_size, quick, frames, explain, 
     failed = write(verdicts)
     if explain is not None and not failed:
         explain_file(opened, explained, explain, device)
-        note(f"explained: {show_text(explain)}")
+        note(f"explained: {escape_untrusted(explain)}")
     if is_trained_on_simulation(opened):
         click.echo(SIMULATION_NOTICE, err=True)
     if failed:

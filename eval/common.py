@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_cards.errors import UsageError, UserError
+from data_cards.labels import CLASS_NAMES
 from eval.leaked import find_leaked
 from eval.score import Scored, find_rows, find_training_store
-from pipeline.store import CLASS_NAMES, FeatureStore
+from pipeline.store import FeatureStore
 from train.calibrate import Calibration
 from train.run_folder import Run
 

@@ -12,6 +12,9 @@ from itertools import combinations
 from pathlib import Path
 
 from data_cards.errors import UsageError
+from data_cards.files import whole_file
+from data_cards.labels import CLASS_NAMES
+from data_cards.simulated import SIMULATION_NOTICE
 from eval import swap
 from eval.baseline import describe_shortcuts
 from eval.bootstrap import LEVEL, RESAMPLES, SEED, estimate_differences
@@ -23,11 +26,9 @@ from eval.metrics import METRICS
 from eval.report import Report, make_folder
 from eval.score import Scored, find_run, find_store, locate_pictures, score_samples
 from eval.thresholds import describe_threshold
-from eval.words import SIMULATION_NOTICE
 from eval.words_compare import summarise_comparison
-from pipeline.store import CLASS_NAMES, FeatureStore
+from pipeline.store import FeatureStore
 from pipeline.versions import program_version
-from train.files import whole_file
 from train.run_folder import Run, load_detector
 
 

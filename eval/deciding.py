@@ -7,13 +7,14 @@ import numpy as np
 from scipy.special import expit
 
 from data_cards.console import progress as show_progress
+from data_cards.labels import CLASS_NAMES
 from eval.bootstrap import estimate_differences, estimate_mean
 from eval.explain import BAND_EDGES, occlude
 from eval.originals import shuffle_by_class
 from eval.score import Scored
 from pipeline.features import name_planes
 from pipeline.settings import KINDS, PLANES_A_KIND
-from pipeline.store import CLASS_NAMES, FeatureStore
+from pipeline.store import FeatureStore
 from train.detector import Detector
 
 PICTURES = 40

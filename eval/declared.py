@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 from PIL import Image
 
+from data_cards.text import escape_untrusted
 from eval.segments import Segment, read_segments
-from eval.shown import show_text
 
 MOST_SHOWN = 120  # characters of a value
 MOST_DECLARATIONS = 20
@@ -135,7 +135,7 @@ def _decode_comment(value: object) -> str | None:
 
 def _interpret_text(segment: Segment) -> Iterator[Declaration]:
     text = segment.data[:_MOST_TEXT].decode("utf-8", "replace")
-    name, where = segment.name.lower(), f"{segment.where} “{show_text(segment.name, 40)}”"
+    name, where = segment.name.lower(), f"{segment.where} “{escape_untrusted(segment.name, 40)}”"
     if name == "parameters" and _PARAMETERS.search(text):
         yield _declare("Stable Diffusion parameters", where, text)
     elif name in ("prompt", "workflow") and text.lstrip().startswith("{"):
@@ -147,4 +147,4 @@ def _interpret_text(segment: Segment) -> Iterator[Declaration]:
 
 
 def _declare(what: str, where: str, value: str) -> Declaration:
-    return Declaration(what, where, show_text(value.strip("\0 \r\n"), MOST_SHOWN))
+    return Declaration(what, where, escape_untrusted(value.strip("\0 \r\n"), MOST_SHOWN))

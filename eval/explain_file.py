@@ -6,13 +6,13 @@ from pathlib import Path
 from PIL import Image
 
 from data_cards.errors import PictureError, UsageError, UserError
+from data_cards.files import open_regular, read_bounded, whole_file
+from data_cards.simulated import SIMULATION_NOTICE
+from data_cards.text import escape_untrusted
 from eval.examine import Examiner
-from eval.inputs import Input, open_ordinary, read_bounded
+from eval.inputs import Input
 from eval.plots_picture import MARK, draw_examined
-from eval.shown import show_text
 from eval.video import find_container
-from eval.words import SIMULATION_NOTICE
-from train.files import whole_file
 from train.run_folder import Run
 
 
@@ -27,10 +27,11 @@ def check_explained(inputs: list[Input], out: str | Path) -> str:
         raise UsageError(f"--explain: explains one picture, and {len(inputs)} were given")
     out = Path(out)
     if out.suffix.lower() != ".png":
-        raise UsageError(f"{show_text(str(out))}: --explain writes a PNG; give a name that ends in .png")
+        raise UsageError(f"{escape_untrusted(str(out))}: --explain writes a PNG; give a name that ends in .png")
     if out.exists() and not _is_ours(out):
         raise UsageError(
-            f"{show_text(str(out))}: is there already and was not made by --explain; give another name, or delete it"
+            f"{escape_untrusted(str(out))}: is there already and was not made by --explain; "
+            "give another name, or delete it"
         )
     return inputs[0].path
 
@@ -43,21 +44,23 @@ def explain_file(run: Run, path: str, out: str | Path, device: str = "auto") -> 
     UserError : it cannot be examined, or `out` cannot be written
     """
     try:
-        with open_ordinary(path) as file:
+        with open_regular(path) as file:
             if find_container(file.read(512)) is not None:
                 raise PictureError("a clip; --explain explains pictures, save one of its frames as PNG")
             data = read_bounded(file)
         examiner = Examiner(run, device)
         examined = examiner.examine(data)
     except PictureError as error:
-        raise UserError(f"{show_text(path)}: {show_text(str(error))}") from error
+        raise UserError(f"{escape_untrusted(path)}: {escape_untrusted(str(error))}") from error
     notice = SIMULATION_NOTICE if examiner.simulated else None
     drawing = draw_examined(os.path.basename(path), examined, examiner.calibration, examiner.profiles, notice)
     try:
         with whole_file(Path(out)) as file:
             file.write_bytes(drawing)
     except FileNotFoundError as error:
-        raise UserError(f"{show_text(str(out))}: its folder is not there; make it, or give another name") from error
+        raise UserError(
+            f"{escape_untrusted(str(out))}: its folder is not there; make it, or give another name"
+        ) from error
 
 
 def _is_ours(file: Path) -> bool:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from data_cards.labels import CLASS_NAMES
+from data_cards.simulated import SIMULATION_NOTICE
 from eval import deciding, swap
 from eval.baseline import describe_shortcuts
 from eval.bootstrap import LEVEL, RESAMPLES, SEED
@@ -20,8 +22,8 @@ from eval.profiles import find_profiles
 from eval.reliability import describe_abstention, describe_coverage, describe_reliability
 from eval.score import Scored, find_rows, find_training_store, locate_pictures
 from eval.thresholds import describe_threshold
-from eval.words import SIMULATION_NOTICE, summarise
-from pipeline.store import CLASS_NAMES, FeatureStore
+from eval.words import summarise
+from pipeline.store import FeatureStore
 from pipeline.versions import program_version
 from train.detector import Detector
 from train.run_folder import Run

@@ -14,10 +14,11 @@ from PIL import Image
 
 from data_cards.decode import decode_picture
 from data_cards.errors import PictureError
+from data_cards.labels import CLASS_NAMES
 from eval.metrics import give_verdict
 from eval.originals import read_original, shuffle_by_class
 from eval.score import Scored, locate_pictures
-from pipeline.store import CLASS_NAMES, FeatureStore
+from pipeline.store import FeatureStore
 
 WORST_PER_CLASS = 6
 EXAMPLES_PER_CLASS = 6

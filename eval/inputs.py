@@ -2,19 +2,15 @@
 
 import glob
 import os
-import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from data_cards.decode import SUFFIXES
-from data_cards.errors import PictureError
 
 # Of clips; what a file is decides its content, a folder is searched by these.
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .ogv .flv .3gp .wmv".split())
-# No picture file is nearly as large; a name that leads to an endless device must not fill the memory.
-MAX_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -65,30 +61,6 @@ def list_folder(folder: str | Path, suffixes: frozenset[str] = SUFFIXES | VIDEO_
         and file.is_file()
         and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     )
-
-
-def open_ordinary(path: str) -> BinaryIO:
-    """An ordinary file, opened to read; raises `PictureError` where it is none, or cannot be read."""
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise PictureError("not an ordinary file")
-        return open(path, "rb")
-    except OSError as error:
-        raise PictureError(f"cannot be read: {error.strerror or error}") from error
-    except ValueError as error:  # a NUL in the name
-        raise PictureError(f"cannot be read: {error}") from error
-
-
-def read_bounded(file: BinaryIO) -> bytes:
-    """All bytes of an open file; raises `PictureError` where they are more than `MAX_BYTES`."""
-    size = file.seek(0, os.SEEK_END)
-    if size > MAX_BYTES:
-        raise PictureError(f"too large: {size:,} bytes, at most {MAX_BYTES:,} are read")
-    file.seek(0)
-    try:
-        return file.read(MAX_BYTES)
-    except OSError as error:
-        raise PictureError(f"cannot be read: {error.strerror or error}") from error
 
 
 def _expand(path: str) -> Iterator[Input]:

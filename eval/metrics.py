@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import logit
 from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score, roc_curve
 
-from pipeline.store import CLASS_NAMES
+from data_cards.labels import CLASS_NAMES
 
 # A picture is called fake from this probability on.
 THRESHOLD = 0.5

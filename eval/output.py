@@ -12,9 +12,9 @@ from collections.abc import Iterable, Iterator
 import click
 
 from data_cards.console import note, table
+from data_cards.text import escape_untrusted
 from eval.judge import Judgement
 from eval.predict import Verdict
-from eval.shown import show_text
 
 CSV_COLUMNS = ("path", "second", "verdict", "probability_fake", "why", "crops", "declared_not_verified", "error")
 
@@ -25,7 +25,7 @@ def write_table(verdicts: Iterable[Verdict]) -> int:
     rows = []
     for one in failures.tell(verdicts):
         if one.judgement is not None:
-            rows.append([show_text(one.path), *_write(one.judgement), _name(one)])
+            rows.append([escape_untrusted(one.path), *_write(one.judgement), _name(one)])
             rows += [[f"· {frame.second:.2f} s", *_write(frame.judgement), ""] for frame in one.frames]
     headers = ["picture", "verdict", "probability fake", "why unsure", "crops", "declared, not verified"]
     kept = [number for number in range(len(headers)) if any(row[number] for row in rows)]
@@ -53,9 +53,11 @@ def write_csv(verdicts: Iterable[Verdict]) -> int:
     writer.writeheader()
     for one in failures.tell(verdicts):
         values = one.as_json() | {"declared_not_verified": _name(one)}
-        writer.writerow({name: show_text(value) if isinstance(value, str) else value for name, value in values.items()})
+        writer.writerow(
+            {name: escape_untrusted(value) if isinstance(value, str) else value for name, value in values.items()}
+        )
         for frame in values.get("frames", ()):
-            writer.writerow({"path": show_text(one.path), **frame})
+            writer.writerow({"path": escape_untrusted(one.path), **frame})
     return failures.count
 
 
@@ -78,5 +80,5 @@ class _Failures:
         for one in verdicts:
             if one.error is not None:
                 self.count += 1
-                note(f"error: {show_text(one.path)}: {show_text(one.error)}")
+                note(f"error: {escape_untrusted(one.path)}: {escape_untrusted(one.error)}")
             yield one

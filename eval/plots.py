@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from pipeline.store import CLASS_NAMES
+from data_cards.labels import CLASS_NAMES
 
 # Colours that nothing else draws in, by the variable of the style sheet that takes their place.
 INK, FAINT, REAL, FAKE = "#010203", "#040506", "#070809", "#0a0b0c"

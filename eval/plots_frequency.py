@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import matplotlib as mpl
 from matplotlib.axes import Axes
 
+from data_cards.labels import CLASS_NAMES
 from eval.frequencies import HIGHEST
 from eval.plots import COLOURS, FAINT, INK, STYLE, as_number, as_svg, new_figure
-from pipeline.store import CLASS_NAMES
 
 _FREQUENCY = "frequency, cycles per pixel: coarse to fine"
 _WORDS = dict(zip(CLASS_NAMES, ("photographs", "generated"), strict=True))

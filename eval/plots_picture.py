@@ -10,10 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from data_cards.text import escape_untrusted
 from eval.examine import Examined
 from eval.frequencies import HIGHEST
 from eval.profiles import ClassProfiles
-from eval.shown import show_text
 from eval.verdict_words import TITLES, name_kind, tell_deciding, tell_verdict
 from train.calibrate import Calibration
 
@@ -65,7 +65,7 @@ def draw_examined(
         shown.imshow(np.asarray(small))
         shown.set_axis_off()
         shown.set_anchor("NW")
-        shown.set_title(_shorten(show_text(name)))
+        shown.set_title(_shorten(escape_untrusted(name)))
         _write_words(words, examined, calibration, notice)
         _draw_scale(scale, examined, calibration)
         _draw_spectrum(spectrum, examined, profiles)

@@ -5,7 +5,6 @@ verdicts come out one by one in the order of the files: neither waits for the ot
 a bounded number of features however many files there are.
 """
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,9 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from data_cards.console import progress as show_progress
+from data_cards.cores import count_cores
 from data_cards.errors import PictureError, UsageError
+from data_cards.files import open_regular, read_bounded
 from eval.declared import Declaration, read_declared, read_declared_file
-from eval.inputs import VIDEO_SUFFIXES, Input, find_inputs, open_ordinary, read_bounded
+from eval.inputs import VIDEO_SUFFIXES, Input, find_inputs
 from eval.judge import CHECKS, MOST_CROPS, Judgement, Looks, decide, decide_clip, look_at, score_levels
 from eval.video import MOST_FRAMES, find_container, read_frames
 from pipeline.features import decode_for_features
@@ -142,7 +143,7 @@ def iterate_verdicts(
     if not 1 <= frames <= MOST_FRAMES:
         raise UsageError(f"frames {frames}: expected 1 to {MOST_FRAMES}")
     detector = load_detector(run, device)
-    threads = threads or os.cpu_count() or 1
+    threads = threads or count_cores()
     checks = () if quick else CHECKS
     clips = any(Path(one.path).suffix.lower() in VIDEO_SUFFIXES for one in inputs)
     looks = max(1 + len(checks), frames if clips else 0)
@@ -165,7 +166,7 @@ def iterate_verdicts(
 
 
 def _prepare_file(path: str, settings: BuildSettings, checks: Sequence[Variant], frames: int) -> _Prepared:
-    with open_ordinary(path) as file:
+    with open_regular(path) as file:
         if find_container(file.read(512)) is None:
             data = read_bounded(file)
             picture = decode_for_features(data, settings.features, settings.max_pixels)

@@ -13,13 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from data_cards.errors import UserError
-from data_cards.splits import draw_key
+from data_cards.files import write_json
+from data_cards.labels import CLASS_NAMES
+from data_cards.seeding import draw_key
 from eval.frequencies import HIGHEST, frequencies_of
 from pipeline.joined import open_stores
 from pipeline.spectra import LEVELS
-from pipeline.store import CLASS_NAMES, FeatureStore
+from pipeline.store import FeatureStore
 from pipeline.variants import CLEAN
-from train.files import write_json
 from train.run_folder import Run
 
 PROFILES = "profiles.json"
@@ -98,7 +99,7 @@ def class_profiles(store: FeatureStore, per_class: int = PICTURES_PER_CLASS) -> 
     for label, name in enumerate(CLASS_NAMES):
         rows = store.rows(split, CLEAN.name)
         rows = rows[store.columns["label"][rows] == label]
-        keys = [draw_key(_SEED, store.columns["sha256"][row].encode(), "profiles") for row in rows]
+        keys = [draw_key(_SEED, bytes.fromhex(store.columns["sha256"][row]), "profiles") for row in rows]
         chosen = sorted(rows[np.argsort(np.array(keys, np.uint64), kind="stable")[:per_class]])
         found = [radial_profile(store.features[int(row), :3]) for row in chosen]
         frequencies = found[0][0]

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from data_cards.labels import CLASS_NAMES
 from eval.bootstrap import LEAST_USABLE, LEVEL, RESAMPLES, draw_counts, estimate_mean
 from eval.metrics import CALIBRATION_BINS, accumulate_surest, calibration_bin
 from eval.score import Scored
-from pipeline.store import CLASS_NAMES
 
 COVERAGE_GRID = np.linspace(0.05, 1, 20)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from data_cards.errors import UserError
+from data_cards.labels import CLASS_NAMES, SPLITS
 from pipeline.joined import open_stores
 from pipeline.storage import Storage
-from pipeline.store import CLASS_NAMES, SPLITS, FeatureStore, open_store
+from pipeline.store import FeatureStore, open_store
 from pipeline.variants import CLEAN
 from train.calibrate import Calibration
 from train.detector import Detector

@@ -6,7 +6,6 @@ without a look at its class, and goes through the build's own path of features. 
 was no evidence of a generator that survives being saved.
 """
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,15 +13,17 @@ from dataclasses import replace
 import numpy as np
 
 from data_cards.console import progress as show_progress
+from data_cards.cores import count_cores
 from data_cards.errors import PictureError
-from data_cards.splits import draw_key
+from data_cards.labels import CLASS_NAMES
+from data_cards.seeding import draw_key
 from eval.bootstrap import estimate_differences
 from eval.breakdown import estimate_all
 from eval.conditions import RECIPE as STRESS
 from eval.originals import read_original, shuffle_by_class
 from eval.score import Scored, locate_pictures
 from pipeline.features import decode_for_features, features_of_variants
-from pipeline.store import CLASS_NAMES, FeatureStore
+from pipeline.store import FeatureStore
 from pipeline.variants import SUBSAMPLINGS, Variant
 from train.detector import Detector
 from train.predict import predict_logits
@@ -99,7 +100,7 @@ def describe_swap(
 
 def draw_saving(sha256: str) -> Variant:
     """How a picture is saved: drawn from its file's hash alone, and done before it is fitted."""
-    key = draw_key(_SEED, sha256.encode(), "jpeg-swap")
+    key = draw_key(_SEED, bytes.fromhex(sha256), "jpeg-swap")
     quality, rest = QUALITIES[key % len(QUALITIES)], key // len(QUALITIES)
     step = {"do": "jpeg", "quality": quality, "subsampling": SUBSAMPLINGS[rest % len(SUBSAMPLINGS)]}
     return Variant("swap", (step,), before_fit=True)
@@ -142,7 +143,7 @@ def _save_alike(
 def _make_batches(order: np.ndarray, make_levels, most: int) -> Iterator[tuple[list[int], list[np.ndarray]]]:
     """Rows whose picture is at hand, with their features, until there are `most`."""
     left = most
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH].tolist()
             levels = pool.map(make_levels, rows)

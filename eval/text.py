@@ -1,6 +1,7 @@
 """A report as text for the terminal."""
 
 from data_cards.console import table
+from data_cards.labels import CLASS_NAMES
 from eval.metrics import METRICS
 from eval.words import SCOPES, write_score, write_share
 
@@ -64,9 +65,7 @@ def _scores(report: dict) -> str:
 
 def _confusion(report: dict) -> str:
     counts = report["scopes"][report["headline"]]["confusion"]
-    rows = [
-        [f"is {label}", counts[f"{label}_called_real"], counts[f"{label}_called_fake"]] for label in ("real", "fake")
-    ]
+    rows = [[f"is {label}", counts[f"{label}_called_real"], counts[f"{label}_called_fake"]] for label in CLASS_NAMES]
     return table(rows, [SCOPES[report["headline"]], "called real", "called fake"])
 
 
@@ -158,7 +157,7 @@ def _deciding(deciding: dict) -> str:
     parts += [(f"{one['title']} planes", one) for one in deciding["kinds"]]
     rows = [
         [name, *write_score("auroc", one["auroc_drop"])]
-        + [f"{one['log_odds_change'][label]['value']:+.2f}" for label in ("real", "fake")]
+        + [f"{one['log_odds_change'][label]['value']:+.2f}" for label in CLASS_NAMES]
         for name, one in parts
     ]
     counts = ", ".join(f"{count} {name}" for name, count in deciding["samples_by_class"].items())

@@ -6,7 +6,6 @@ on one side.
 
 from eval.metrics import METRICS
 
-SIMULATION_NOTICE = "simulation: made-up sample pictures; these scores say nothing about real ones"
 INTERVAL_NOTE = (
     "“all alike” stands where every resample gives the same score, “none” where too few pictures "
     "leave most resamples without a class: then there is no saying how sure the score is"

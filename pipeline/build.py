@@ -10,19 +10,23 @@ from dataclasses import dataclass, replace
 
 from data_cards.audit import FAILED, WARNING, Audit, audit_pictures, describe_briefly
 from data_cards.console import note, progress, warn
+from data_cards.cores import count_cores
 from data_cards.errors import StoreError, UsageError, UserError
+from data_cards.files import PARTIAL
+from data_cards.labels import CLASS_NAMES
 from data_cards.leaks import find_leaks
 from data_cards.pictures import Picture, PictureTable
 from data_cards.scan import scan_sources
+from data_cards.simulated import is_simulated
+from data_cards.text import format_bytes
 from pipeline.card import keep_card
 from pipeline.cluster import LEAST_MEMORY
 from pipeline.estimate import Estimate, estimate_build, explain_full_disk, refuse_if_too_large
-from pipeline.executor import ATTEMPTS, WorkerDiedError, check_workers, count_cores, run_tasks
+from pipeline.executor import ATTEMPTS, WorkerDiedError, check_workers, run_tasks
 from pipeline.features import name_planes
 from pipeline.lock import lock_folder
 from pipeline.plan import Plan, plan_build
 from pipeline.provenance import PLANNED, pack_pictures
-from pipeline.sample import is_simulated
 from pipeline.settings import BuildSettings
 from pipeline.shard import ShardTask, finish_shard, make_shard, make_task
 from pipeline.signing import find_damage, sign
@@ -35,8 +39,8 @@ from pipeline.standing import (
     refuse_if_changed,
     refuse_other_settings,
 )
-from pipeline.storage import TEMPORARY, Storage
-from pipeline.store import CLASS_NAMES, partial_name
+from pipeline.storage import Storage
+from pipeline.store import partial_name
 from pipeline.tables import write_tables
 from pipeline.variants import check_recipe
 from pipeline.versions import program_version
@@ -153,7 +157,7 @@ def _check_workforce(workers: int | None, scheduler: str | None, max_memory: int
         raise UsageError("--workers and --scheduler: a running cluster has its own workers; leave out one of the two")
     if max_memory is not None and max_memory < LEAST_MEMORY * (workers or 1):
         raise UsageError(
-            f"--max-memory {max_memory / 1e6:.0f}MB: a worker needs {LEAST_MEMORY / 1e6:.0f}MB to start; "
+            f"--max-memory {format_bytes(max_memory)}: a worker needs {format_bytes(LEAST_MEMORY)} to start; "
             "give more, or fewer --workers"
         )
     if max_memory is not None and (scheduler is not None or workers == 0):
@@ -176,7 +180,7 @@ def _is_current(storage: Storage, plan: Plan) -> bool:
         attributes.get("complete") is True
         and all(attributes.get(name) == wanted[name] for name in wanted)
         and not storage.exists(RECORDS)
-        and not storage.url.endswith(TEMPORARY)
+        and not storage.url.endswith(PARTIAL)
         and not find_damage(storage, attributes)
         and list_shards(storage, plan.shard_chunks) == set(range(plan.shards))
     )

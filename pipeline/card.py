@@ -25,10 +25,10 @@ from data_cards.page import render_page
 from data_cards.pictures import Picture
 from data_cards.provenance import read_sources
 from data_cards.scan import SetAside, scan_sources
+from data_cards.simulated import is_simulated
 from pipeline.plan import Plan
 from pipeline.provenance import ARRAY as PICTURES
 from pipeline.provenance import read_provenance
-from pipeline.sample import is_simulated
 from pipeline.settings import MAX_PIXELS
 from pipeline.storage import Storage
 from pipeline.store import CARD, open_store

@@ -6,7 +6,7 @@ import click
 
 from data_cards.console import CommandGroup, print_json
 from data_cards.errors import StoreError
-from pipeline.amounts import format_bytes
+from data_cards.text import format_bytes
 from pipeline.build import build_store
 from pipeline.cli_cards import audit, cache_option, card, subset
 from pipeline.draw import draw_samples

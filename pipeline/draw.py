@@ -1,6 +1,5 @@
 """The planes of chosen samples as one picture, for a person to look at."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from data_cards.errors import UsageError
-from pipeline.store import CLASS_NAMES, FeatureStore
+from data_cards.files import whole_file
+from data_cards.labels import CLASS_NAMES
+from pipeline.store import FeatureStore
 
 _IN_A_LINE = 9  # planes: those of the overview stand below those of native pixels
 
@@ -50,9 +51,8 @@ def draw_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list
         if first == 0:
             of_row = [CLASS_NAMES[columns["label"][row]], columns["source"][row], columns["variant"][row]]
             line[0].set_ylabel("\n".join([f"row {row}: {of_row[0]}", *of_row[1:]]), fontsize=8)
-    temporary = out.with_name(out.name + ".partial")
-    figure.savefig(temporary, format="png", dpi=110)
-    os.replace(temporary, out)
+    with whole_file(out) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
     return rows
 
 

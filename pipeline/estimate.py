@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from data_cards.cores import count_cores
 from data_cards.errors import PictureError, UserError
-from data_cards.facts import read_file
-from pipeline.amounts import format_bytes, format_seconds
-from pipeline.executor import count_cores
+from data_cards.files import read_file
+from data_cards.text import format_bytes, format_duration
 from pipeline.features import decode_for_features, features_of_variants
 from pipeline.plan import Plan
 from pipeline.settings import BuildSettings
@@ -58,7 +58,7 @@ class Estimate:
     def describe(self) -> str:
         """The estimate in a line."""
         disk = f" ({format_bytes(self.free)} are free)" if self.free is not None else ""
-        time = format_seconds(self.seconds)
+        time = format_duration(self.seconds)
         return f"{self.samples} samples to make: about {format_bytes(self.bytes)} of disk{disk}, about {time}"
 
 

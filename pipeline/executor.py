@@ -1,7 +1,6 @@
 """Running shard tasks: here in this process, or on Dask, with a bounded number in flight."""
 
 import errno
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -26,11 +25,6 @@ class WorkerDiedError(Exception):
             "its worker was killed, as the system does where memory runs out and Dask above a worker's share; "
             "give more --max-memory or fewer --workers, on a cluster more `dask worker --memory-limit`"
         )
-
-
-def count_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_workers(workers: int) -> int:

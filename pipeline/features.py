@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from data_cards.decode import decode_picture
-from data_cards.facts import read_file
+from data_cards.files import read_file
 from pipeline.averaged import averaged_planes
 from pipeline.degrade import apply_steps
 from pipeline.fit import as_array, enlarge_to_fit, fit_picture, squeeze_picture

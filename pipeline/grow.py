@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data_cards.hashes import group_near_duplicates
+from data_cards.labels import SPLITS
 from data_cards.layout import PictureFile
 from data_cards.looks import drop_looks
 from data_cards.pictures import Picture, PictureTable
-from data_cards.splits import draw_key, draw_validation
+from data_cards.seeding import draw_key
+from data_cards.splits import draw_validation
 from pipeline.settings import BuildSettings
-from pipeline.store import SPLITS
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ import numpy as np
 
 from data_cards.console import table
 from data_cards.errors import StoreError, UserError
-from pipeline.amounts import format_bytes
+from data_cards.labels import CLASS_NAMES, SPLITS
+from data_cards.text import format_bytes
 from pipeline.plan import Plan
 from pipeline.settings import PLANES_A_KIND, BuildSettings
 from pipeline.sharding import index_length, unpack_index
 from pipeline.standing import read_attributes, read_base
 from pipeline.storage import Storage
-from pipeline.store import CLASS_NAMES, SPLITS, FeatureStore, open_store, partial_name
+from pipeline.store import FeatureStore, open_store, partial_name
 from pipeline.writer import read_records, shard_file
 
 _LOOKS = 3  # at a place: a store may be renamed between the look for it and that for its build

@@ -19,7 +19,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from data_cards.errors import UserError
-from pipeline.store import CLASS_NAMES, COLUMNS, FeatureStore, open_store
+from data_cards.labels import CLASS_NAMES
+from pipeline.store import COLUMNS, FeatureStore, open_store
 
 LEFT_OUT = "left out"  # the split of rows that are near-duplicates of another store's held-out pictures
 

@@ -13,12 +13,13 @@ from functools import cached_property
 import numpy as np
 
 from data_cards.errors import UserError
+from data_cards.labels import CLASS_NAMES
 from data_cards.pictures import Picture, PictureTable
 from data_cards.scan import PictureSet, SetAside
 from pipeline.fit import explain_misfit, resampling_factor
 from pipeline.grow import Growth, grow_pictures
 from pipeline.settings import BuildSettings
-from pipeline.store import CLASS_NAMES, COLUMNS, FORMAT_VERSION
+from pipeline.store import COLUMNS, FORMAT_VERSION
 from pipeline.variants import TEST_RECIPES, count_variants, draw_variants
 from pipeline.versions import feature_versions
 

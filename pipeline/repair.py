@@ -4,18 +4,16 @@ What is made again replaces damaged files one by one, each whole, and only by wh
 before: killed at any moment, a repair leaves a store no worse, and the next one goes on.
 """
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import zarr
 
 from data_cards.console import progress, warn
 from data_cards.errors import PictureError, UserError
-from data_cards.facts import read_file
+from data_cards.files import read_unchanged
 from pipeline.card import make_build_card, write_card
 from pipeline.checksum import checksum
 from pipeline.lock import lock_folder
@@ -128,10 +126,8 @@ def _list_lost(plan: Plan, shard: int) -> list[str]:
     lost = []
     for picture, _, _ in plan.shard_pictures(shard):
         try:
-            data = read_file(Path(picture.file.path))
+            read_unchanged(picture.file.path, picture.facts.sha256)
         except PictureError:
-            data = b""
-        if hashlib.sha256(data).digest() != picture.facts.sha256:
             lost.append(str(picture.file.path))
     return lost
 

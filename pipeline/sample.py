@@ -10,8 +10,6 @@ The set calls itself a simulation: `SIMULATION_MARKER` stands in its folder, for
 
 import io
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,12 +18,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_cards.errors import UsageError, UserError
-from data_cards.splits import draw_key
+from data_cards.cores import count_cores
+from data_cards.errors import UsageError
+from data_cards.files import check_new_folder, whole_folder
+from data_cards.seeding import draw_key
+from data_cards.simulated import SIMULATION_MARKER
 from pipeline.scenes import draw_scene
 from pipeline.traces import MAKERS
-
-SIMULATION_MARKER = "SIMULATED.json"
 
 JPEG_QUALITIES = range(80, 99)
 SUBSAMPLINGS = ("4:4:4", "4:2:0")
@@ -89,17 +88,9 @@ def make_sample(
     counts = {"train": train_per_source, "test": test_per_source}
     _check_arguments(counts, size)
     out = Path(out).resolve()
-    _refuse_used(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    try:
-        summary = _write_set(partial, out, counts, size, seed, watch)
-        if out.exists():
-            out.rmdir()  # empty, as checked: not every system renames onto a folder
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return summary
+    check_new_folder(out)
+    with whole_folder(out) as folder:
+        return _write_set(folder, out, counts, size, seed, watch)
 
 
 def make_picture(
@@ -111,12 +102,6 @@ def make_picture(
     rng = np.random.default_rng(draw_key(seed, identity, "sample picture"))
     scene = draw_scene(rng, 2 * height, 2 * width)
     return MAKERS[label][source](rng, scene), quality, subsampling
-
-
-def is_simulated(path: Path | str) -> bool:
-    """Whether a file or folder is, or lies in, a simulated set: the marker is there or further up."""
-    path = Path(path).resolve()
-    return any((folder / SIMULATION_MARKER).is_file() for folder in (path, *path.parents))
 
 
 def _draw_file_facts(seed: int, split: str, number: int, size: int) -> tuple[int, int, int, str]:
@@ -141,7 +126,7 @@ def _write_set(folder: Path, out: Path, counts: dict[str, int], size: int, seed:
         return (folder / split / label / source / f"{number:05d}.jpg").write_bytes(data)
 
     # Threads are enough: most of the work is NumPy's and SciPy's, which let go of Python's lock.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(count_cores()) as pool:
         written = sum(watch(pool.map(write, jobs), len(jobs)))
     marker = {
         "simulated": True,
@@ -174,9 +159,3 @@ def _check_arguments(counts: dict[str, int], size: int) -> None:
             raise UsageError(f"{split} pictures per source {count}: expected at least 1")
     if not (32 <= size <= 2048 and size % 8 == 0):
         raise UsageError(f"size {size}: expected a multiple of 8 from 32 to 2048")
-
-
-def _refuse_used(out: Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        what = "is not empty" if out.is_dir() else "is a file"
-        raise UserError(f"{out}: {what}; name a new folder with --out, or remove this one first")

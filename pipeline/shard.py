@@ -1,13 +1,11 @@
 """One shard's samples: the task that a worker runs. It may run twice and gives the same bytes."""
 
-import hashlib
 import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from data_cards.errors import PictureError, UserError
-from data_cards.facts import read_file
+from data_cards.files import read_unchanged
 from pipeline.features import decode_for_features, features_of_variants
 from pipeline.plan import Plan
 from pipeline.settings import BuildSettings
@@ -76,9 +74,7 @@ def _make_chunks(task: ShardTask) -> Iterator[bytes]:
     settings = task.settings
     for path, sha256, first, last in task.pictures:
         try:
-            data = read_file(Path(path))
-            if hashlib.sha256(data).digest() != sha256:
-                raise PictureError("has changed since the scan; run the build again (--no-cache reads all anew)")
+            data = read_unchanged(path, sha256)
             picture = decode_for_features(data, settings.features, settings.max_pixels)
             variants = draw_variants(settings.variants, settings.seed, sha256)[first:last]
             for planes in features_of_variants(picture, variants, settings.features):

@@ -9,7 +9,8 @@ import json
 from collections import defaultdict
 from collections.abc import Collection
 
-from pipeline.storage import TEMPORARY, Storage
+from data_cards.files import PARTIAL
+from pipeline.storage import Storage
 from pipeline.writer import RECORDS
 
 ATTRIBUTES = "zarr.json"  # how damage to the attributes themselves is named
@@ -46,7 +47,7 @@ def list_arrays(storage: Storage) -> dict[str, list[str]]:
     arrays = defaultdict(list)
     for folder in set(storage.folders("")) - {RECORDS}:
         for name in [f"{_SHARDED}/zarr.json"] if folder == _SHARDED else storage.names(folder):
-            if "/" in name and not name.endswith(TEMPORARY):
+            if "/" in name and not name.endswith(PARTIAL):
                 arrays[name.split("/c/")[0].removesuffix("/zarr.json")].append(name)
     return dict(sorted(arrays.items()))
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import zarr
 
-from data_cards.errors import StoreError, UserError
+from data_cards.errors import StoreError, UserError, first_line
+from data_cards.files import PARTIAL
 from data_cards.layout import as_unicode, is_unicode
 from data_cards.pictures import PictureTable
 from pipeline.plan import identify
 from pipeline.provenance import ARRAY, PLANNED, read_provenance, unpack_pictures
 from pipeline.settings import BuildSettings
-from pipeline.storage import TEMPORARY, Storage
+from pipeline.storage import Storage
 from pipeline.store import partial_name
 
 
@@ -97,7 +98,7 @@ def read_base(storage: Storage) -> PictureTable:
             except Exception as error:  # whatever a decoder finds
                 raise _explain_damage(storage, name, error) from error
     # A build that was killed at its very start left a group without pictures, under the partial name.
-    begun = storage.url.endswith(TEMPORARY) or attributes.get("complete") is False
+    begun = storage.url.endswith(PARTIAL) or attributes.get("complete") is False
     if not begun and any(storage.names()):
         raise UserError(f"{storage.url}: is there, but no store that this program built; choose another --out")
     return PictureTable()
@@ -129,7 +130,7 @@ def _flatten(values: dict) -> dict:
 
 
 def _explain_damage(storage: Storage, name: str, error: object) -> StoreError:
-    why = (str(error).splitlines() or [type(error).__name__])[0]
+    why = first_line(error)
     return StoreError(
         f"{storage.url}: its {name} is damaged ({why}), so nothing can be added to it; put that back from a copy, "
         "or build under another --out"

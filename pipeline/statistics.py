@@ -3,12 +3,12 @@
 Sums of whole levels are exact; those of float16 levels are taken in double precision, row by row.
 """
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import zarr
 
+from data_cards.cores import count_cores
 from pipeline.settings import PLANES_A_KIND
 
 # Enough for 2 % on a standard deviation. A pass over a large store would take hours for a third digit.
@@ -42,7 +42,7 @@ def measure_statistics(features: zarr.Array, rows: np.ndarray) -> tuple[np.ndarr
     shape = features.shape[1:]
     chosen = choose_rows(rows, int(np.prod(shape)))
     parts = [slice(first, first + PLANES_A_KIND) for first in range(0, shape[0], PLANES_A_KIND)]
-    with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as threads:
+    with ThreadPoolExecutor(min(len(parts), count_cores())) as threads:
         mean, std = zip(*threads.map(lambda part: _measure(features, chosen, part), parts), strict=True)
     return np.concatenate(mean), np.concatenate(std)
 

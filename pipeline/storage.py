@@ -11,9 +11,9 @@ from contextlib import suppress
 
 import fsspec
 
-from data_cards.errors import UserError
+from data_cards.errors import UserError, first_line
+from data_cards.files import PARTIAL
 
-TEMPORARY = ".partial"
 # Files from this size on have blocks reserved, so many bytes ahead. Left to ext4, which finds blocks only when it
 # writes its cache back or a file is replaced, they cost ten times the processor's time of the writing itself.
 _LARGE, _RESERVED = 2**20, 2**24
@@ -55,7 +55,7 @@ class Storage:
             self._files.pipe_file(self.path(name), b"".join(parts))
             return
         # A name of its own: on a cluster a worker of an ended build may still write the same file.
-        temporary = f"{self.path(name)}.{uuid.uuid4().hex}{TEMPORARY}"
+        temporary = f"{self.path(name)}.{uuid.uuid4().hex}{PARTIAL}"
         try:
             with open(temporary, "wb") as file:
                 written = reserved = 0
@@ -101,7 +101,7 @@ class Storage:
 
         Tried with an object beside the store, because no other right or call tells for certain.
         """
-        beside = self._root + TEMPORARY
+        beside = self._root + PARTIAL
         try:
             self._files.pipe_file(beside, b"may be removed")
             self._files.rm_file(beside)
@@ -174,7 +174,7 @@ class Storage:
             yield from (os.path.join(parent, name) for name in names)
 
     def _explain(self, what: str, error: Exception) -> UserError:
-        why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        why = first_line(error).rstrip(".")
         return UserError(
             f"{self.url}: cannot be {what} ({why}); check the bucket's name, the address and the credentials"
         )

@@ -15,14 +15,13 @@ from functools import cached_property
 import numpy as np
 import zarr
 
-from data_cards.errors import StoreError, UserError
+from data_cards.errors import StoreError, UserError, first_line
+from data_cards.files import PARTIAL
 from pipeline.settings import BuildSettings
 from pipeline.storage import Storage
 
 FORMAT_VERSION = 2
 
-CLASS_NAMES = ("real", "fake")  # a label is an index into this: 0 real, 1 fake
-SPLITS = ("train", "val", "test")
 CARD = "card"  # array of the data card, JSON as bytes
 
 # Per-sample columns: Zarr data type and what the values mean.
@@ -124,7 +123,7 @@ class FeatureStore:
 def partial_name(path: str | os.PathLike) -> str:
     """Where a store is built until it is complete: another name locally, its own in object storage."""
     name = os.fspath(path).rstrip("/")
-    return name if "://" in name else name + ".partial"
+    return name if "://" in name else name + PARTIAL
 
 
 def open_store(path: str | os.PathLike) -> FeatureStore:
@@ -174,7 +173,7 @@ def open_group(path: str | os.PathLike) -> zarr.Group:
         raise _explain_no_right(path, error) from error
     except Exception as error:  # zarr raises many kinds for a folder that is no store
         raise StoreError(
-            f"{path}: not a feature store, or its zarr.json is damaged ({_first_line(error)}); expected a folder that "
+            f"{path}: not a feature store, or its zarr.json is damaged ({first_line(error)}); expected a folder that "
             "`pipeline build` wrote"
         ) from error
     version = attributes.get("format_version")
@@ -191,11 +190,7 @@ def _explain_no_right(path: str, error: PermissionError) -> StoreError:
 
 
 def _explain_damage(path: str, name: str, why: object) -> StoreError:
-    why = _first_line(why) if isinstance(why, Exception) else why
+    why = first_line(why) if isinstance(why, Exception) else why
     return StoreError(
         f"{path}: the store is damaged ({name}: {why}); `pipeline verify {path} --repair` makes what is damaged again"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

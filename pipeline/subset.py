@@ -4,7 +4,6 @@ Pictures are copied or linked, never decoded and saved again: saving anew is how
 baked into a set. The folder is made under another name and renamed when it is whole.
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -13,13 +12,14 @@ from pathlib import Path
 
 from data_cards.audit import Audit, audit_pictures
 from data_cards.console import progress
-from data_cards.errors import UserError
+from data_cards.errors import PictureError, UserError
+from data_cards.files import check_new_folder, read_unchanged, whole_folder
 from data_cards.pictures import Picture
 from data_cards.provenance import find_source_file
 from data_cards.scan import scan_sources
+from data_cards.simulated import find_marker
 from data_cards.subset import Drawn, Selection, draw_subset
 from pipeline.card import CARD_FILE, write_set_card
-from pipeline.sample import SIMULATION_MARKER
 from pipeline.settings import MAX_PIXELS
 
 
@@ -68,24 +68,15 @@ def make_subset(
     UserError : `out` holds something, no picture is left, or one has changed since it was scanned
     """
     out = Path(os.path.abspath(out))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: {'is not empty' if out.is_dir() else 'is a file'}; name a new folder with --out")
+    check_new_folder(out)
     found = scan_sources(sources, max_pixels=max_pixels, cache=cache, all_looks=True)
     drawn = draw_subset(found.pictures, selection)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        partial.mkdir()
-        places = _write(partial, drawn.pictures, links)
+    with whole_folder(out) as folder:
+        places = _write(folder, drawn.pictures, links)
         audit = audit_pictures(drawn.pictures)
         steps = [{"step": name, "pictures": count} for name, count in drawn.steps]
         made = {**selection.as_json(), "from": [_last(source) for source in sources], "steps": steps}
-        write_set_card(partial, out.name, drawn.pictures, found.set_aside, audit, made, places)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        write_set_card(folder, out.name, drawn.pictures, found.set_aside, audit, made, places)
     gone = sorted(_list_sources(found.pictures) - _list_sources(drawn.pictures))
     return SubsetSummary(out, drawn, gone, audit_pictures(found.pictures), audit)
 
@@ -125,8 +116,10 @@ def _write(folder: Path, pictures: Sequence[Picture], links: bool) -> list[str]:
             target.symlink_to(source)
         else:
             shutil.copy2(source, target)
-            if hashlib.sha256(target.read_bytes()).digest() != picture.facts.sha256:
-                raise UserError(f"{source}: has changed since the scan; run the same command again, with --no-cache")
+            try:
+                read_unchanged(target, picture.facts.sha256)
+            except PictureError as error:
+                raise UserError(f"{source}: {error}") from error
         _take_along(picture, folder, Path(*place.parts[:3]))
     return places
 
@@ -148,12 +141,9 @@ def _take_along(picture: Picture, folder: Path, place: Path) -> None:
     said = find_source_file(Path(picture.file.root), picture.file.path.parent)
     if said and not (folder / place / said.name).exists():
         shutil.copy2(said, folder / place / said.name)
-    marker = folder / SIMULATION_MARKER
-    if not marker.exists():
-        root = Path(picture.file.root).resolve()
-        for parent in (root, *root.parents):
-            if (parent / SIMULATION_MARKER).is_file():
-                shutil.copy2(parent / SIMULATION_MARKER, marker)
+    marker = find_marker(picture.file.root)
+    if marker and not (folder / marker.name).exists():
+        shutil.copy2(marker, folder / marker.name)
 
 
 def _last(source: str) -> str:

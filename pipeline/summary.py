@@ -5,9 +5,9 @@ from dataclasses import asdict
 
 from data_cards.audit import describe_briefly
 from data_cards.console import table
-from pipeline.amounts import format_bytes, format_seconds
+from data_cards.labels import SPLITS
+from data_cards.text import format_bytes, format_duration
 from pipeline.build import BuildSummary
-from pipeline.store import SPLITS
 from pipeline.verify import Verification
 
 
@@ -34,7 +34,7 @@ def describe_build(summary: BuildSummary) -> str:
         lines += [f"  {one.path}: {one.reason}" for one in plan.set_aside]
     lines.append(
         f"{summary.path}: {len(plan.pictures)} pictures, {plan.rows} samples (variants: {plan.settings.variants}), "
-        f"{format_bytes(summary.bytes)}, {format_seconds(summary.seconds)}"
+        f"{format_bytes(summary.bytes)}, {format_duration(summary.seconds)}"
     )
     growth = plan.growth
     if growth.removed:

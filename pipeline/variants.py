@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from data_cards.errors import UsageError
-from data_cards.splits import draw_key
+from data_cards.seeding import draw_key
 
 # The train recipe's JPEG draws: what the web commonly does to pictures.
 JPEG_QUALITIES = range(30, 96)

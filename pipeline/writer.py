@@ -16,10 +16,11 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
+from data_cards.files import PARTIAL
 from pipeline.checksum import Checksum, checksum
 from pipeline.settings import PLANES_A_KIND, BuildSettings
 from pipeline.sharding import chunk_codecs, index_length, unpack_index
-from pipeline.storage import TEMPORARY, Storage
+from pipeline.storage import Storage
 from pipeline.store import COLUMNS
 
 RECORDS = "build"  # folder inside a store that is being built; gone when it is complete
@@ -212,7 +213,7 @@ def remove_temporary(storage: Storage) -> None:
     if not storage.is_local:
         return
     for name in list(storage.names()):
-        if name.endswith(TEMPORARY):
+        if name.endswith(PARTIAL):
             storage.remove(name)
 
 

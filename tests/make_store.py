@@ -6,8 +6,9 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
+from data_cards.labels import CLASS_NAMES
 from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.store import CLASS_NAMES, COLUMNS, FORMAT_VERSION
+from pipeline.store import COLUMNS, FORMAT_VERSION
 
 
 def make_store(

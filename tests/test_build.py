@@ -9,12 +9,13 @@ import zarr
 from conftest import draw_noise, make_kaggle_dir
 
 from data_cards.errors import StoreError, UserError
+from data_cards.labels import CLASS_NAMES
 from pipeline import plan as plan_module
 from pipeline.build import build_store
 from pipeline.features import features_of_file
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.statistics import MAX_LEVELS, MAX_ROWS, choose_rows
-from pipeline.store import CLASS_NAMES, COLUMNS, open_store, partial_name
+from pipeline.store import COLUMNS, open_store, partial_name
 from pipeline.variants import draw_variants
 
 SETTINGS = BuildSettings(FeatureSettings(size=16), val_fraction=0.25)

@@ -9,9 +9,9 @@ from click.testing import CliRunner
 from conftest import draw_noise, make_kaggle_dir
 from PIL import Image
 
-from data_cards.card import CLASSES
 from data_cards.errors import UserError
 from data_cards.facts import read_facts
+from data_cards.labels import CLASS_NAMES
 from data_cards.provenance import read_sources
 from data_cards.scan import scan_sources
 from pipeline.cli import main
@@ -65,7 +65,7 @@ def test_counts_and_spans(files):
     assert card["splits"] == {"train": {"real": 8, "fake": 8}, "test": {"real": 8, "fake": 8}}
     assert card["classes"]["real"]["formats"] == {"JPEG": 8, "PNG": 8}
     assert card["classes"]["real"]["width"] == {"least": 36.0, "median": 40.0, "most": 44.0}
-    assert sum(sum(one[label]) for one in [card["histograms"]["width"]] for label in CLASSES) == 32
+    assert sum(sum(one[label]) for one in [card["histograms"]["width"]] for label in CLASS_NAMES) == 32
 
 
 def test_markdown_begins_with_a_hugging_face_header(files):

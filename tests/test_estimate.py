@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from data_cards.errors import UserError
+from data_cards.text import format_bytes
 from pipeline import estimate as estimate_module
-from pipeline.amounts import format_bytes
 from pipeline.build import build_store
 from pipeline.cli import main
 from pipeline.estimate import explain_full_disk, longest_share

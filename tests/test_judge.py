@@ -16,11 +16,12 @@ from PIL import Image
 
 import eval.predict
 from data_cards.errors import PictureError, UserError
+from data_cards.files import MAX_BYTES, open_regular, read_bounded
+from data_cards.text import escape_untrusted
 from eval.cli import cli
-from eval.inputs import MAX_BYTES, find_inputs, open_ordinary, read_bounded
+from eval.inputs import find_inputs
 from eval.judge import CHECKS, Looks, cut_crops, decide, look_at, score_levels
 from eval.predict import predict_files
-from eval.shown import show_text
 from pipeline.averaged import averaged_planes
 from pipeline.degrade import apply_steps
 from pipeline.features import features_of_variants
@@ -176,13 +177,13 @@ def test_names_that_are_no_text(tmp_path):
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/stdin", ".", "absent.png", "a\0b"])
 def test_only_ordinary_files_are_read(path):
     with pytest.raises(PictureError):
-        open_ordinary(path)
+        open_regular(path)
 
 
 def test_a_file_beyond_the_bound_is_not_read(tmp_path):
     with open(tmp_path / "large.png", "wb") as file:
         file.truncate(MAX_BYTES + 1)  # a hole: it takes no room
-    with open_ordinary(str(tmp_path / "large.png")) as file, pytest.raises(PictureError, match="too large"):
+    with open_regular(str(tmp_path / "large.png")) as file, pytest.raises(PictureError, match="too large"):
         read_bounded(file)
 
 
@@ -291,5 +292,5 @@ def test_names_never_reach_the_terminal_as_they_are(run, tmp_path, form):
 
 
 def test_escapes():
-    assert show_text("a\nü\x1b\u202e\U000e0001", 3) == "a\\x0aü…"
-    assert show_text("\u202e\U000e0001\udcff") == "\\u202e\\U000e0001\\udcff"
+    assert escape_untrusted("a\nü\x1b\u202e\U000e0001", 3) == "a\\x0aü…"
+    assert escape_untrusted("\u202e\U000e0001\udcff") == "\\u202e\\U000e0001\\udcff"

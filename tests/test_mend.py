@@ -218,7 +218,7 @@ def test_a_shard_that_a_worker_of_an_ended_build_writes_over_is_made_again(kaggl
 
 
 def test_too_little_memory_for_a_worker_is_refused(kaggle_dir, tmp_path):
-    with pytest.raises(UsageError, match=r"--max-memory 900MB: a worker needs 600MB to start"):
+    with pytest.raises(UsageError, match=r"--max-memory 900\.0 MB: a worker needs 600\.0 MB to start"):
         build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=2, max_memory=900_000_000)
 
 

@@ -21,10 +21,10 @@ from make_store import make_store
 from PIL import Image, PngImagePlugin
 
 from data_cards.errors import UsageError, UserError
+from data_cards.simulated import SIMULATION_NOTICE
 from eval.cli import cli
 from eval.examine import Examiner
 from eval.predict import predict_files
-from eval.words import SIMULATION_NOTICE
 from train.run_folder import open_run
 
 pytest.importorskip("starlette", reason="the page needs Starlette, the extra `page`")

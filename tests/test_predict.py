@@ -12,11 +12,11 @@ from make_run import make_run
 from PIL import Image
 
 from data_cards.errors import UsageError
+from data_cards.simulated import SIMULATION_NOTICE
 from eval.cli import cli, predict
 from eval.inputs import find_inputs, list_folder
 from eval.predict import predict_files
 from eval.report import make_report
-from eval.words import SIMULATION_NOTICE
 from pipeline.build import build_store
 from pipeline.features import features_of_file
 from pipeline.settings import BuildSettings, FeatureSettings

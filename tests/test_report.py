@@ -13,9 +13,10 @@ from sklearn import metrics as sk
 from test_metrics import score_with_sklearn
 
 from data_cards.errors import UsageError, UserError
+from data_cards.simulated import SIMULATION_NOTICE
 from eval.metrics import METRICS
 from eval.report import make_report
-from eval.words import SIMULATION_NOTICE, summarise
+from eval.words import summarise
 from pipeline.store import open_store
 
 QUIET = {"device": "cpu", "progress": False, "explain_pictures": 0}  # that takes longest, and has its own test

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from make_run import make_run
 from make_store import make_store
 
+from data_cards.simulated import SIMULATION_NOTICE
 from eval.cli import cli, predict, report
-from eval.words import SIMULATION_NOTICE
 
 SCRIPTS = Path(sys.executable).parent
 

@@ -18,14 +18,8 @@ from data_cards.errors import UsageError, UserError
 from data_cards.hashes import group_near_duplicates, hash_thumbnail
 from data_cards.jpeg import estimate_quality
 from data_cards.layout import find_pictures
-from pipeline.sample import (
-    JPEG_QUALITIES,
-    SIMULATION_MARKER,
-    SUBSAMPLINGS,
-    is_simulated,
-    make_picture,
-    make_sample,
-)
+from data_cards.simulated import SIMULATION_MARKER, is_simulated
+from pipeline.sample import JPEG_QUALITIES, SUBSAMPLINGS, make_picture, make_sample
 from pipeline.scenes import draw_scene
 from pipeline.traces import MAKERS, Camera
 
@@ -270,7 +264,7 @@ def test_bad_arguments_are_named(tmp_path, arguments, message):
 def test_bytes_are_the_same_whatever_the_threads(tmp_path, monkeypatch):
     digests = set()
     for name, cores in (("one", 1), ("four", 4)):
-        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        monkeypatch.setattr("pipeline.sample.count_cores", lambda cores=cores: cores)
         folder = make_sample(tmp_path / name, train_per_source=2, test_per_source=1, size=32).path
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         digests.add(hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest())

@@ -76,7 +76,7 @@ def test_the_drawn_saving_does_not_know_the_class():
     assert (qualities.min(), qualities.max()) == (60, 95)
     assert np.bincount(qualities, minlength=96)[60:].min() > 70  # 111 of each on average
     assert np.mean([step["subsampling"] == "4:2:0" for step in steps]) == pytest.approx(0.5, abs=0.04)
-    assert draw_saving("a") == draw_saving("a")
+    assert draw_saving("0a") == draw_saving("0a")
 
 
 def test_the_sample_is_bounded_and_halved(folder, figures, tmp_path):

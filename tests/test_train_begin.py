@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from make_store import make_store
 
 from data_cards.errors import UserError
+from data_cards.files import PARTIAL
 from train.cli import cli
-from train.files import PARTIAL
 from train.run_folder import SETTINGS, read_run
 
 SMALL = ["--epochs", "1", "--batch-size", "8", "--device", "cpu", "--network", "radial"]

@@ -15,12 +15,13 @@ from make_store import make_store
 from safetensors.torch import load_file, save
 
 from data_cards.errors import UsageError, UserError
-from pipeline.store import CLASS_NAMES, open_store
+from data_cards.files import whole_file
+from data_cards.labels import CLASS_NAMES
+from pipeline.store import open_store
 from train import loop, steps
 from train import validation as train_validation
 from train.best import read_best
 from train.calibrate import fit_calibration
-from train.files import whole_file
 from train.history import HISTORY_COLUMNS
 from train.loop import train
 from train.predict import compute_logits, probability_fake, score_rows

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from data_cards.labels import CLASS_NAMES
 from pipeline.frequencies import HIGHEST, frequencies_of
 from pipeline.settings import FeatureSettings
-from pipeline.store import CLASS_NAMES
 from train.detector import Detector
 from train.flip import Flip
 from train.order import draw_seed

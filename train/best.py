@@ -9,9 +9,9 @@ import torch
 from torch.nn import functional
 
 from data_cards.errors import UserError
-from pipeline.store import CLASS_NAMES
+from data_cards.files import write_json
+from data_cards.labels import CLASS_NAMES
 from train.calibrate import Calibration
-from train.files import write_json
 from train.sources import measure_spread
 
 BEST_RECORD = "best.json"

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.store import CLASS_NAMES
+from data_cards.labels import FAKE
 
 WRONG_SHARE = 0.05  # of a class's validation pictures that the sure words of the other class may cover
-_FAKE = CLASS_NAMES.index("fake")
 _BOUNDS = (0.05, 20.0)  # of the temperature
 
 
@@ -86,7 +85,7 @@ def fit_calibration(
         # classification networks", 1992.
         temperature = min(temperature * np.sqrt(1 + np.pi / 8 * shift), _BOUNDS[1])
     probabilities = probability_fake(logits / temperature)
-    real, fake = np.sort(probabilities[labels != _FAKE]), np.sort(probabilities[labels == _FAKE])
+    real, fake = np.sort(probabilities[labels != FAKE]), np.sort(probabilities[labels == FAKE])
     threshold = _choose_threshold(real, fake)
     high = float(np.nextafter(real[len(real) - 1 - int(WRONG_SHARE * len(real))], 2))
     low = float(np.nextafter(fake[int(WRONG_SHARE * len(fake))], -1))
@@ -128,7 +127,7 @@ def measure_shift(
 def _fit_temperature(log_odds: np.ndarray, labels: np.ndarray) -> float:
     from scipy.optimize import brentq  # takes a while to load, which `--help` need not wait for
 
-    margins = np.where(labels == _FAKE, log_odds, -log_odds)
+    margins = np.where(labels == FAKE, log_odds, -log_odds)
     if margins.min() > 0:
         return 1.0
 
@@ -154,7 +153,7 @@ def _choose_threshold(real: np.ndarray, fake: np.ndarray) -> float:
 
 
 def _log_odds(logits: np.ndarray) -> np.ndarray:
-    return logits[:, _FAKE] - logits[:, 1 - _FAKE]
+    return logits[:, FAKE] - logits[:, 1 - FAKE]
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from data_cards.errors import UserError
+from data_cards.files import whole_file
 from train.detector import Detector
-from train.files import whole_file
 
 LAST, BEST = "last", "best"  # of the last epoch, and of that with the lowest validation loss
 

@@ -7,6 +7,7 @@ import click
 from click.core import ParameterSource
 
 from data_cards.console import CommandGroup, print_json, table
+from data_cards.text import format_bytes
 from train import settings as allowed
 from train.settings import TrainSettings
 
@@ -215,7 +216,7 @@ def export_command(run: str | None, file: str, as_json: bool) -> None:
         print_json({**vars(exported), "file": str(exported.file)})
         return
     click.echo(
-        f"{exported.file}: {exported.bytes / 1e6:.1f} MB; "
+        f"{exported.file}: {format_bytes(exported.bytes)}; "
         f"probabilities differ by at most {exported.difference:.1g} from PyTorch's"
     )
 

@@ -6,11 +6,11 @@ import click
 import numpy as np
 
 from data_cards.errors import StoreError
+from data_cards.files import whole_file
 from train.best import judge_best, measure_logits, read_best, write_best
 from train.checkpoint import BEST, LAST, save_weights
 from train.curves import draw_curves
 from train.events import write_events
-from train.files import whole_file
 from train.history import choose_epoch, tell_end, write_history
 from train.optimise import learning_rate
 from train.run_folder import CURVES

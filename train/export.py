@@ -18,12 +18,12 @@ import torch
 from torch import nn
 
 from data_cards.errors import UsageError, UserError
+from data_cards.files import whole_file
+from data_cards.labels import FAKE
 from pipeline.features import name_planes
 from pipeline.settings import FeatureSettings
-from pipeline.store import CLASS_NAMES
 from train.checkpoint import BEST
 from train.detector import Detector
-from train.files import whole_file
 from train.predict import predict_logits
 from train.run_folder import load_detector, open_run
 
@@ -31,7 +31,6 @@ TOLERANCE = 1e-4  # of a probability, between onnxruntime and PyTorch
 _LIBRARIES = ("onnx", "onnxruntime", "onnxscript")
 _MOST_BYTES = 2 * 10**9
 _DEVIATIONS = (0, 0.25, 0.5, 1)  # from the mean picture, of the samples that are drawn near it
-_FAKE = CLASS_NAMES.index("fake")
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class _Judge(nn.Module):
 
     def forward(self, levels: torch.Tensor) -> torch.Tensor:
         logits = self.detector(levels[:, self.detector.planes])
-        return torch.sigmoid((logits[:, _FAKE] - logits[:, 1 - _FAKE]) / self.detector.calibration.temperature)
+        return torch.sigmoid((logits[:, FAKE] - logits[:, 1 - FAKE]) / self.detector.calibration.temperature)
 
 
 def export_onnx(run: str | Path, file: str | Path, which: str = BEST) -> Exported:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from data_cards.console import progress as show_progress
-from pipeline.store import CLASS_NAMES, FeatureStore
+from data_cards.labels import CLASS_NAMES
+from pipeline.store import FeatureStore
 from train.batches import BatchReader, move_batches
 from train.calibrate import probability_fake
 from train.detector import Detector

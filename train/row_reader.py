@@ -14,7 +14,7 @@ from shlex import quote
 import numpy as np
 import torch
 
-from data_cards.errors import StoreError
+from data_cards.errors import StoreError, first_line
 from pipeline.store import FeatureStore
 from train.packed import PackedBatch, PackedLayout, make_buffer, make_packed_batch, packed_sizes, unpack_row
 from train.shards import Fetched, Shards, keep_files_open, open_shards
@@ -181,7 +181,7 @@ class RowReader:
 
 
 def _explain(part: FeatureStore, row: int, error: Exception, is_damage: bool) -> str:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     reason = re.sub(r"\bb(['\"])(.*)\1", r"\2", reason)  # numcodecs puts bytes into its messages
     image = part.columns["image"][row]
     advice = "mend that and go on"

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_cards.errors import UsageError, UserError
-from pipeline.store import CLASS_NAMES, FeatureStore
+from data_cards.labels import CLASS_NAMES
+from pipeline.store import FeatureStore
 from train.order import draw_epoch
 from train.settings import TrainSettings
 

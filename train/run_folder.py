@@ -3,7 +3,7 @@
 `settings.json` (written first, with versions, git commit and the stores' fingerprints), `data_card.json`
 (the store's; of further ones `data_card_2.json` and so on), `history.csv`, `events` (`train.events`),
 `curves.png`, `best.json` (`train.best`), `last.safetensors`, `best.safetensors`, `state.pt` and, at the end,
-`summary.json` (`train.summary`), each of them whole or not there (`train.files`).
+`summary.json` (`train.summary`), each of them whole or not there (`data_cards.files`).
 A run counts as usable once it has `best.safetensors`, after its first epoch.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 from shlex import quote
 
 from data_cards.errors import UsageError, UserError
+from data_cards.files import PARTIAL, write_json
 from pipeline.lock import lock_folder
 from pipeline.settings import BuildSettings
 from pipeline.storage import Storage
@@ -23,7 +24,6 @@ from pipeline.store import FeatureStore
 from train.checkpoint import BEST, LAST, load_weights, weights_file
 from train.detector import Detector, build_detector
 from train.device import pick_device
-from train.files import PARTIAL, write_json
 from train.history import read_history
 from train.provenance import find_commit, list_versions
 from train.settings import TrainSettings

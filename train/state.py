@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from data_cards.errors import UserError
-from train.files import whole_file
+from data_cards.files import whole_file
 from train.run_folder import STATE
 
 _DIGEST = hashlib.sha256().digest_size

@@ -9,10 +9,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from data_cards.files import write_json
 from train.best import read_best
 from train.calibrate import Calibration
 from train.device import name_device, name_precision
-from train.files import write_json
 from train.history import choose_epoch, share_waited
 from train.steps import draw_batches
 from train.stopping import Stopped

@@ -17,12 +17,12 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from data_cards.errors import PictureError, UserError
+from data_cards.simulated import SIMULATION_NOTICE
+from data_cards.text import escape_untrusted
 from eval.examine import Examined, Examiner
 from eval.page.guard import Guard
-from eval.shown import show_text
 from eval.verdict_words import CAUTION, DECLARED_NOTE, TITLES, name_kind, tell_deciding, tell_verdict
 from eval.video import find_container
-from eval.words import SIMULATION_NOTICE
 
 MAX_UPLOAD = 64 << 20  # bytes
 MOST_WAITING = 8  # pictures in memory, judged or waiting
@@ -58,9 +58,9 @@ def make_application(examiner: Examiner, open_to_others: bool = False) -> Guard:
                 try:
                     return JSONResponse(await run_in_threadpool(_judge, examiner, data))
                 except PictureError as error:
-                    return _refuse(show_text(str(error)), 422)
+                    return _refuse(escape_untrusted(str(error)), 422)
                 except UserError as error:
-                    return _refuse(show_text(str(error)), 500)
+                    return _refuse(escape_untrusted(str(error)), 500)
 
     async def about(request: Request) -> Response:
         return JSONResponse(_describe(examiner))
@@ -121,7 +121,7 @@ def _judge(examiner: Examiner, data: bytes) -> dict:
 def _describe(examiner: Examiner) -> dict:
     calibration = examiner.calibration
     return {
-        "run": show_text(str(examiner.run.path)),
+        "run": escape_untrusted(str(examiner.run.path)),
         "notice": SIMULATION_NOTICE if examiner.simulated else None,
         "caution": CAUTION,
         "declared_note": DECLARED_NOTE,

@@ -1,0 +1,5 @@
+"""The names of classes and splits, as folders, stores and cards have them."""
+
+CLASS_NAMES = ("real", "fake")  # a label is an index into this: 0 real, 1 fake
+FAKE = CLASS_NAMES.index("fake")
+SPLITS = ("train", "val", "test")
