@@ -1,7 +1,7 @@
 """Reading speed of the trainer's reader beside others, on one store, and the share of the limit that it reaches.
 
     python benchmarks/stream.py --size 512 --rows 96
-    python benchmarks/stream.py --size 512 --rows 96 --cold --window 4 --threads 4
+    python benchmarks/stream.py --size 512 --rows 96 --cold --threads 4
 
 The limit is bare: pread and decode of the same bytes, on all cores, into one buffer of a chunk for each core; a
 second one into buffers of three batches, as readers fill them, which do not fit into the processor's cache.
@@ -243,13 +243,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=THREADS, help="of this reader; cores, and more where it is cold")
     parser.add_argument("--epochs", type=int, default=4, help="that a round lasts; 1 where it is cold")
     parser.add_argument("--cold", action="store_true", help="with the file cache emptied before every round")
-    parser.add_argument("--window", type=int, default=0, help="shards that are mixed at a time; 0 mixes all")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = make_features(Path(folder), arguments.size, arguments.rows, arguments.shard)
         packed = make_features(Path(folder), arguments.size, arguments.rows, arguments.shard, "mirror")
         rows = np.arange(len(store))
-        order = draw_epoch(rows, rows, 0, 1, shard_rows=arguments.shard, window=arguments.window)
+        order = draw_epoch(rows, rows, 0, 1)
         batches = [order[start : start + arguments.batch] for start in range(0, len(order), arguments.batch)]
         batches *= 1 if arguments.cold else arguments.epochs
         readers = make_readers(store, packed, batches, Path(folder), arguments.threads)

@@ -82,28 +82,6 @@ def test_batches_do_not_change_an_explanation(levels, monkeypatch):
     assert np.abs(whole.bands).max() > 0
 
 
-def test_phase_as_cosine_and_sine_is_taken_away_whole(levels):
-    torch.manual_seed(0)
-    detector = Detector(np.full((9, SIZE, SIZE), 100), np.full((9, SIZE, SIZE), 20), "small", phase="cos-sin").eval()
-    found = explain_levels(detector, levels)
-    values = detector.normalise(torch.as_tensor(levels)[None])
-    without = values.clone()
-    without[:, 3:9] = 0
-    odds = [(logits[0, 1] - logits[0, 0]).item() for logits in (detector.network(values), detector.network(without))]
-    assert found.kinds["phase"] == pytest.approx(odds[0] - odds[1], abs=1e-5)
-    assert list(found.kinds) == ["magnitude", "phase", "dct"]
-
-
-def test_phase_as_cosine_and_sine_is_one_kind(levels):
-    detector = Detector(np.full((9, SIZE, SIZE), 100), np.full((9, SIZE, SIZE), 20), phase="cos-sin")
-    detector.network = OneBin(4, 4)  # a cosine; the sines, behind the cosines, sum up to 0 over a whole band
-    detector.network.chosen = torch.from_numpy(find_bands(BAND_EDGES, "phase", SIZE, SIZE) == 4)
-    found = explain_levels(detector, levels)
-    assert found.log_odds != 0
-    assert found.bands[4] == pytest.approx(found.log_odds, abs=1e-4)
-    assert found.kinds == pytest.approx({"magnitude": 0, "phase": found.log_odds, "dct": 0}, abs=1e-4)
-
-
 @pytest.mark.parametrize("size", [(32, 32), (15, 20)])
 def test_a_wave_stands_at_its_frequency_in_every_kind_of_planes(size):
     height, width = size

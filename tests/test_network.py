@@ -231,29 +231,6 @@ def test_a_pictures_contrast_is_taken_out_of_its_magnitudes():
     np.testing.assert_allclose((kept[1] - kept[0])[:3], 20 / std[:3], rtol=1e-3)
 
 
-@pytest.mark.parametrize(("dtype", "angles"), [("uint8", [0, 64, 128, 224]), ("float16", [-128.0, 64.0, 127.5, -0.25])])
-def test_phase_as_cosine_and_sine(dtype, angles):
-    blank = np.zeros((9, 8, 8), np.float32)
-    detector = Detector(blank, blank + 10, "small", kinds=("phase", "dct"), phase="cos-sin")
-    assert detector.inputs == ("phase",) * 6 + ("dct",) * 3
-    levels = np.zeros((4, 6, 8, 8), dtype)
-    levels[:, :3] = np.array(angles, dtype)[:, None, None, None]
-    levels[:, 3:] = 20
-    values = detector.normalise(torch.from_numpy(levels)).numpy()
-    turn = np.array(angles, np.float64)[:, None, None, None] * 2 * np.pi / 256
-    np.testing.assert_allclose(values[:, :3], np.broadcast_to(2**0.5 * np.cos(turn), (4, 3, 8, 8)), atol=1e-5)
-    np.testing.assert_allclose(values[:, 3:6], np.broadcast_to(2**0.5 * np.sin(turn), (4, 3, 8, 8)), atol=1e-5)
-    np.testing.assert_allclose(values[:, 6:], 2)
-    assert detector(torch.from_numpy(levels)).shape == (4, 2)
-
-
-def test_averaged_features_have_no_angles():
-    features = FeatureSettings(size=64, estimator="averaged")
-    with pytest.raises(UsageError, match="phase cos-sin: averaged features hold no angles; give --phase raw"):
-        build_detector(TrainSettings(phase="cos-sin"), features)
-    assert build_detector(TrainSettings(channels="all"), features).normalise.mean.shape == (9, 32, 32)
-
-
 def test_statistics_travel_with_the_weights():
     mean = np.random.default_rng(0).uniform(0, 255, (9, 8, 8)).astype(np.float32)
     state = Detector(mean, mean).state_dict()

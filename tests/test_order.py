@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.order import draw_epoch, draw_seed, measure_mixing, split_batches
+from train.order import draw_epoch, draw_seed, split_batches
 
 GOLDEN_ONE = [1, 11, 6, 3]
 GOLDEN_ALL = [8, 10, 0, 7, 3, 11, 4, 2, 5, 1, 9, 6]
@@ -20,13 +20,11 @@ def test_golden_order():
     assert draw_seed(7, 100) == GOLDEN_SEED
 
 
-GOLDEN_WINDOW = [7, 4, 5, 6, 10, 0, 11, 1, 8, 3, 2, 9]
 GOLDEN_BALANCED = [0, 6, 8, 10, 11, 10]
 
 
-def test_golden_window_and_balance():
+def test_golden_balance():
     rows = np.arange(12)
-    assert draw_epoch(rows, rows, seed=7, epoch=1, shard_rows=2, window=2).tolist() == GOLDEN_WINDOW
     strata = np.array([[0]] * 9 + [[1]] * 3)
     assert draw_epoch(rows, rows // 2, seed=7, epoch=1, strata=strata).tolist() == GOLDEN_BALANCED
 
@@ -101,31 +99,6 @@ def test_split_batches(samples, batch_size, sizes):
 def test_unknown_number_of_variants():
     with pytest.raises(ValueError, match="expected one of"):
         draw_epoch(np.arange(3), np.arange(3), 0, 0, "2")
-
-
-@given(
-    shards=st.integers(1, 12), shard_rows=st.integers(1, 9), window=st.integers(1, 5), variants=st.sampled_from([1, 3])
-)
-def test_a_window_keeps_shards_together_and_loses_nothing(shards, shard_rows, window, variants):
-    rows = np.arange(shards * shard_rows)
-    pictures = rows // variants
-    full = draw_epoch(rows, pictures, 1, 1)
-    order = draw_epoch(rows, pictures, 1, 1, shard_rows=shard_rows, window=window)
-    assert sorted(order) == sorted(full)
-    of_order = order // shard_rows
-    for shard in set(of_order.tolist()):
-        places = np.flatnonzero(of_order == shard)
-        assert len(set(of_order[places[0] : places[-1] + 1].tolist())) <= window
-
-
-def test_mixing_is_one_for_a_permutation_and_small_for_a_row():
-    rows = np.arange(6400)
-    full = [measure_mixing(draw_epoch(rows, rows, 0, epoch)) for epoch in range(5)]
-    assert np.mean(full) == pytest.approx(1, abs=0.01)
-    windowed = [measure_mixing(draw_epoch(rows, rows, 0, 1, shard_rows=64, window=window)) for window in (1, 8, 100)]
-    assert windowed[0] < 0.05 < windowed[1] < 0.9
-    assert windowed[2] == pytest.approx(1, abs=0.03)
-    assert measure_mixing(rows) < 0.001
 
 
 @pytest.mark.parametrize("variants_per_epoch", ["1", "all"])

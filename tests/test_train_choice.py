@@ -128,9 +128,8 @@ def test_a_class_that_cannot_be_validated_ends_the_run(tmp_path):
 
 def test_a_held_out_source_is_not_trained_on_and_is_scored(tmp_path):
     path = make_store(tmp_path / "features.zarr", variants=("clean", "jpeg-1"))
-    result = call(path, tmp_path / "run", "--hold-out", "source-1", "--balance", "source", "--shuffle-window", "2")
+    result = call(path, tmp_path / "run", "--hold-out", "source-1", "--balance", "source")
     assert result.exit_code == 0, result.output
-    assert "as well mixed as a full permutation" in result.stderr
     store, run = open_store(path), open_run(tmp_path / "run")
     assert run.settings.hold_out == ("source-1",)
     rows = choose_rows(store, run.settings)

@@ -16,9 +16,8 @@ AVERAGED = FeatureSettings(size=32, fit="crop", estimator="averaged")
 # Every option that is to change the weights, but for patience and keep, which choose among them.
 OPTIONS = {
     "balance": "class", "batch_size": 6, "lr": 0.003, "weight_decay": 300.0, "warmup": 0.5, "dropout": 0.5,
-    "label_smoothing": 0.2, "ema": 0.5, "mixup": 0.4, "band_masking": 0.4, "kind_dropout": 0.3, "flips": 0.5,
-    "source_penalty": 3.0, "normalise": "sample", "gain": "remove", "phase": "cos-sin", "stem": "strided",
-    "variants_per_epoch": "all", "seed": 1, "precision": "bf16", "shuffle_window": 1,
+    "label_smoothing": 0.2, "mixup": 0.4, "source_penalty": 3.0, "normalise": "sample", "gain": "remove",
+    "stem": "strided", "variants_per_epoch": "all", "seed": 1, "precision": "bf16",
 }  # fmt: skip
 
 
@@ -27,12 +26,8 @@ OPTIONS = {
     [
         ({"patience": 3}, AVERAGED, "patience 3: the last epoch's weights are kept"),
         ({"patience": 3, "keep": "last"}, None, "give --keep best or leave it out"),
-        ({"flips": 0.5, "channels": "dct,overview-dct"}, None, "flips 0.5: the DCT of a mirrored picture"),
-        ({"flips": 0.5}, AVERAGED, "flips 0.5: a mirrored plane has the same means"),
-        ({"flips": 0.5, "network": "radial", "channels": "magnitude,dct"}, WHOLE, "give another --network"),
         ({"stem": "plain", "network": "linear"}, None, "stem plain: the linear network has none"),
         ({"stem": "strided"}, AVERAGED, "stem strided: the radial network has none"),
-        ({"phase": "cos-sin", "channels": "phase", "normalise": "channel"}, None, "normalise channel: cosine and sine"),
         ({"gain": "remove", "channels": "dct"}, WHOLE, "gain remove: the planes fed are dct; add magnitude"),
     ],
 )
@@ -53,9 +48,6 @@ def test_what_would_have_no_effect_is_refused(values, features, message):
         pytest.param({"patience": 0}, AVERAGED, {"patience": 0}, id="last, and never stopped"),
         pytest.param({"keep": "best"}, AVERAGED, {"patience": 6}, id="best"),
         pytest.param({"keep": "best", "patience": 3}, AVERAGED, {"patience": 3}, id="best, with patience"),
-        pytest.param({"flips": 0.5, "network": "radial"}, WHOLE, {"flips": 0.5}, id="phases of squares are turned"),
-        pytest.param({"flips": 0.5, "normalise": "frequency"}, AVERAGED, {}, id="bins have deviations of their own"),
-        pytest.param({"phase": "cos-sin", "channels": "phase"}, WHOLE, {"normalise": "none"}, id="waves alone"),
     ],
 )
 def test_what_has_an_effect_is_not(values, features, chosen):
@@ -91,9 +83,6 @@ def test_every_option_changes_the_weights_or_is_refused(tmp_path, network, chann
             if name.startswith("network")
         )
         assert not same, option
-    wanted = {"phase"} if channels in ("magnitude", "dct") else set()
-    wanted |= {"gain"} if channels in ("phase", "dct") else set()
-    wanted |= {"kind_dropout"} if channels != "all" else set()
+    wanted = {"gain"} if channels in ("phase", "dct") else set()
     wanted |= {"stem"} if network != "small" else set()
-    wanted |= {"flips"} if channels == "dct" or (network == "radial" and channels == "magnitude") else set()
     assert refused == wanted

@@ -23,7 +23,7 @@ from train import validation as train_validation
 from train.best import read_best
 from train.calibrate import fit_calibration
 from train.history import HISTORY_COLUMNS
-from train.loop import train
+from train.loop import resume, train
 from train.predict import compute_logits, probability_fake, score_rows
 from train.provenance import find_commit
 from train.rows import choose_rows
@@ -279,8 +279,28 @@ def test_on_a_gpu_bf16_is_named_too(tmp_path):
         assert ("--precision bf16" in str(caught.value)) == told
 
 
-@pytest.mark.parametrize("ema", [0.0, 0.9])
-def test_weights_file_is_the_start(store, tmp_path, ema):
+def test_a_run_trained_with_removed_options_is_scored_but_not_gone_on_with(run, store, tmp_path):
+    off = {"shuffle_window": 0, "ema": 0.0, "band_masking": 0.0, "kind_dropout": 0.0, "flips": 0.0, "phase": "raw"}
+
+    def change(**values):
+        copied = copy_run(run, tmp_path / "-".join(["run", *values]))
+        record = json.loads((copied / "settings.json").read_text())
+        record["train"] |= off | values
+        (copied / "settings.json").write_text(json.dumps(record))
+        return copied
+
+    plain = open_run(change())
+    assert plain.settings == run.settings
+    assert plain.removed == {}
+    averaged = change(ema=0.9, flips=0.5)
+    load_detector(open_run(averaged), "cpu")
+    with pytest.raises(UserError, match=r"an option that was removed \(ema 0\.9, flips 0\.5\); begin a new run"):
+        resume(averaged)
+    with pytest.raises(UserError, match="trained with phase cos-sin, an option that was removed; train it again"):
+        open_run(change(phase="cos-sin"))
+
+
+def test_weights_file_is_the_start(store, tmp_path):
     from safetensors.torch import save_file
 
     from train.network import ResNet
@@ -288,7 +308,7 @@ def test_weights_file_is_the_start(store, tmp_path, ema):
     torch.manual_seed(5)
     weights = ResNet("resnet18", channels=3, classes=1000).state_dict()
     save_file(weights, tmp_path / "imagenet.safetensors")
-    settings = {**SMALL, "network": "resnet18", "weights": str(tmp_path / "imagenet.safetensors"), "ema": ema}
+    settings = {**SMALL, "network": "resnet18", "weights": str(tmp_path / "imagenet.safetensors")}
     train(TrainSettings(store=str(store), run=str(tmp_path / "run"), epochs=1, lr=1e-12, **settings))
     trained = load_file(tmp_path / "run" / "last.safetensors")["network.layer3.1.conv2.weight"]
     torch.testing.assert_close(trained, weights["layer3.1.conv2.weight"], rtol=0, atol=1e-6)

@@ -59,7 +59,6 @@ def cli() -> None:
     "--validate-on", multiple=True, metavar="SOURCE", help="Validate on a source, not trained on; may be repeated."
 )
 @_setting("--balance", click.Choice(allowed.BALANCES), "Take classes, or also their sources, equally often.")
-@_setting("--shuffle-window", help="Shards that are mixed at a time, for slow disks; 0 mixes all.", metavar="N")
 @_setting("--epochs", help="Passes over the training pictures.")
 @_setting("--batch-size", help="Samples a step.")
 @_setting("--lr", float, "Peak learning rate  [default: 0.001; linear: 0.0001, radial: 0.01]")
@@ -73,11 +72,7 @@ def cli() -> None:
     "Stop after so many epochs without a better validation loss; 0: never  [default: 6 where the best is kept]",
 )
 @_setting("--keep", click.Choice(allowed.KEPT), "Which epoch's weights; auto: last for radial, else best.")
-@_setting("--ema", help="Decay of the running average of the weights, such as 0.999; 0: none.", metavar="DECAY")
 @_setting("--mixup", help="Alpha of the Beta distribution that samples are mixed by; 0: none.", metavar="ALPHA")
-@_setting("--band-masking", help="Hide a band of frequencies up to this share of all; 0: none.", metavar="SHARE")
-@_setting("--kind-dropout", help="Probability of each kind of planes to be hidden.", metavar="P")
-@_setting("--flips", help="Share of samples that are mirrored left to right.", metavar="SHARE")
 @_setting("--source-penalty", float, "On losses that differ between sources  [default: 0; radial: 10]", "PENALTY")
 @_setting(
     "--normalise",
@@ -85,7 +80,6 @@ def cli() -> None:
     "Statistics of each frequency, of each plane, each sample's own range, or none; auto: plane for radial.",
 )
 @_setting("--gain", click.Choice(allowed.GAINS), "Contrast of each picture; auto: remove it from averaged planes.")
-@_setting("--phase", click.Choice(allowed.PHASES), "Phase as it is stored, or as its cosine and sine.")
 @_setting("--network", click.Choice(allowed.NETWORKS), "auto: radial for averaged planes, else resnet18.")
 @_setting("--stem", click.Choice(allowed.STEMS), "auto: plain, which keeps small planes' sides, up to 64 bins.")
 @_setting("--weights", str, "ImageNet weights to start from (.safetensors or .pth).", "FILE")

@@ -27,14 +27,13 @@ class Detector(nn.Module):
     dropout : before the last layer, while training
     kinds : of planes that it is fed, in the store's order
     stem : "auto", "strided" or "plain"
-    phase : "raw" levels, or "cos-sin" of them, which are two planes for one
     own_range : stretch each plane of each sample to its own range
     gain : whether the gain of each sample's log magnitudes stays in ("keep") or is taken out ("remove")
 
     Attributes
     ----------
     planes : numbers of the store's planes that it is fed
-    inputs : kind of each plane that the normaliser gives the network, in their order
+    inputs : kind of each plane that the network is fed, in their order
     calibration : how its logits are read; saved with the weights
     """
 
@@ -46,24 +45,20 @@ class Detector(nn.Module):
         dropout: float = 0.0,
         kinds: Sequence[str] = FeatureSettings().kinds,
         stem: str = "auto",
-        phase: str = "raw",
         own_range: bool = False,
         gain: str = "keep",
     ):
         super().__init__()
         self.kinds = tuple(kinds)
         self.planes = [PLANES_A_KIND * KINDS.index(kind) + colour for kind in kinds for colour in range(PLANES_A_KIND)]
-        waves = phase == "cos-sin" and "phase" in kinds
-        self.inputs = tuple(kind for kind in kinds for _ in range(6 if waves and kind == "phase" else 3))
-        first = 3 * self.kinds.index("phase") if waves else 0
-        angles = (first, first + 2) if waves else None
+        self.inputs = tuple(kind for kind in kinds for _ in range(PLANES_A_KIND))
         magnitudes = [
             (PLANES_A_KIND * place, PLANES_A_KIND * place + PLANES_A_KIND - 1)
             for place, kind in enumerate(self.kinds)
             if kind_of_planes(kind) == "magnitude"
         ]
         gains = magnitudes if gain == "remove" else []
-        self.normalise = Normaliser(mean[self.planes], std[self.planes], angles, own_range, gains)
+        self.normalise = Normaliser(mean[self.planes], std[self.planes], own_range, gains)
         self.network = make_network(network, self.inputs, mean.shape[-1], 2, dropout, stem)
         self.calibration = Calibration()
         self.to(memory_format=torch.channels_last)
@@ -105,8 +100,6 @@ def build_detector(
     UsageError : a setting that these features cannot have
     """
     settings = settings.for_features(features)
-    if settings.phase == "cos-sin" and features.estimator == "averaged":
-        raise UsageError("phase cos-sin: averaged features hold no angles; give --phase raw")
     if settings.network == RADIAL and features.side > RADIAL_UP_TO:
         raise UsageError(
             f"network radial: planes of {features.side} bins, expected at most {RADIAL_UP_TO}; "
@@ -118,6 +111,4 @@ def build_detector(
     stem = "strided" if settings.stem == "auto" and settings.weights is not None else settings.stem
     mean, std = choose_statistics(mean, std, settings.normalise)
     own_range = settings.normalise == "sample"
-    return Detector(
-        mean, std, settings.network, settings.dropout, settings.kinds, stem, settings.phase, own_range, settings.gain
-    )
+    return Detector(mean, std, settings.network, settings.dropout, settings.kinds, stem, own_range, settings.gain)

@@ -35,7 +35,7 @@ def run_epoch(training: Training) -> None:
     begun = time.monotonic()
     if not training.position.seen:
         raise StoreError(f"{training.store.path}: none of its training samples can be read; build it again")
-    logits, rows = validate(training, training.judged, training.rows.val)
+    logits, rows = validate(training, training.detector, training.rows.val)
     row = _judge_epoch(training, batches, logits, rows)
     row["seconds"] = round(training.position.seconds + time.monotonic() - begun, 3)
     row["waited"] = round(training.position.waited / max(row["seconds"], 1e-3), 4)
@@ -63,15 +63,15 @@ def _finish_epoch(training: Training, row: dict, logits: np.ndarray, rows: np.nd
     """Take up the epoch and write it; the state comes last, as it says that the rest is there."""
     settings, position, folder = training.settings, training.position, training.folder
     history = [*position.history, row]
-    training.judged.calibration = calibrate(training, logits, rows)
+    training.detector.calibration = calibrate(training, logits, rows)
     is_best = choose_epoch(history, settings.keep) is row
     best_epoch = position.epoch if is_best else position.best_epoch
     ended = tell_end(position.epoch, best_epoch, settings)
     if training.team.leads:
-        save_weights(training.judged, folder, LAST)
+        save_weights(training.detector, folder, LAST)
         if is_best:
-            save_weights(training.judged, folder, BEST)
-            write_best(folder, judge_best(row, logits, training.labels[rows], training.judged.calibration))
+            save_weights(training.detector, folder, BEST)
+            write_best(folder, judge_best(row, logits, training.labels[rows], training.detector.calibration))
     if ended:
         calibrate_kept(training, is_best)
     # Only now: a run that is stopped meanwhile validates this epoch again.

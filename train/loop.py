@@ -17,7 +17,6 @@ import torch
 from data_cards.errors import UsageError, UserError
 from pipeline.joined import LEFT_OUT, open_stores
 from train.augment import Augmenter
-from train.average import copy_for_average
 from train.detector import build_detector
 from train.device import choose_algorithms, name_precision, pick_device, pick_precision
 from train.epoch import run_epoch
@@ -91,6 +90,9 @@ def _holding(folder: Path, team: Team) -> Iterator[None]:
 
 
 def _take_up(before: Run, changes: dict | None, stop: StopSignals, team: Team) -> Training:
+    if before.removed:
+        told = ", ".join(f"{name} {value}" for name, value in before.removed.items())
+        raise UserError(f"{before.path}: trained with an option that was removed ({told}); begin a new run")
     settings = replace(before.settings, **{"store": before.store_paths, **(changes or {})})
     settings = settings.for_features(before.build_settings.features)
     different = settings.differences(before.settings)
@@ -111,8 +113,7 @@ def _take_up(before: Run, changes: dict | None, stop: StopSignals, team: Team) -
     training.folder = before.path
     if not (training.folder / STATE).exists():
         _load_first_weights(training)
-    average = training.judged.network if settings.ema else None
-    training.position = load_state(training.folder, training.detector.network, training.optimiser, average)
+    training.position = load_state(training.folder, training.detector.network, training.optimiser)
     return training
 
 
@@ -132,7 +133,6 @@ def prepare(settings: TrainSettings, stop: StopSignals, team: Team) -> Training:
         torch.manual_seed(settings.seed)  # the first weights are made on the CPU, the same for every device
         detector = build_detector(settings, store.settings.features, *statistics).to(device)
         network = team.wrap(detector.network)
-        judged = copy_for_average(detector) if settings.ema else detector
     return Training(
         settings=settings,
         store=store,
@@ -146,8 +146,7 @@ def prepare(settings: TrainSettings, stop: StopSignals, team: Team) -> Training:
         precision=precision,
         detector=detector,
         network=network,
-        judged=judged,
-        augmenter=Augmenter(settings, store.settings.features, detector),
+        augmenter=Augmenter(settings, device),
         optimiser=make_optimiser(detector.network, settings),
         folder=Path(),
         position=Position(),
@@ -159,9 +158,7 @@ def _load_first_weights(training: Training) -> None:
     """Start from the file of weights that the settings name, if they do."""
     if training.settings.weights is None:
         return
-    network = training.detector.network
-    load_imagenet_weights(network, training.settings.weights)
-    training.judged.network.load_state_dict(network.state_dict())
+    load_imagenet_weights(training.detector.network, training.settings.weights)
 
 
 def _run(training: Training) -> Summary:

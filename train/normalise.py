@@ -3,7 +3,6 @@
 The statistics are buffers, so they are saved with the weights: a run needs no store to predict.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,15 +36,10 @@ def choose_statistics(mean: np.ndarray, std: np.ndarray, normalise: str) -> tupl
 class Normaliser(nn.Module):
     """(levels - mean) / deviation: uint8 or float16 (B, C, H, W) to float32 of the same shape.
 
-    Angles may take two planes each instead, sqrt(2) times the cosine and sine: no jump between pi and -pi,
-    and deviation 1 where all angles are as likely.
-
     Parameters
     ----------
     mean, std : float32 (C, H, W), in levels 0..255; deviations below one level count as one
     own_range : stretch each plane of each sample to its own range, least to greatest value as -1..1, instead
-    angles : first and last of the planes that are cosine and sine of angles (level k is 2 pi k / 256) instead; the
-        cosines stand in these planes' place, with the sines behind them
     gains : first and last of planes that are log magnitudes, such a pair for each kind of them; by how much they lie
         above the mean all together, a picture's contrast, is taken out of each sample
     """
@@ -54,12 +48,10 @@ class Normaliser(nn.Module):
         self,
         mean: np.ndarray | torch.Tensor,
         std: np.ndarray | torch.Tensor,
-        angles: tuple[int, int] | None = None,
         own_range: bool = False,
         gains: Sequence[tuple[int, int]] = (),
     ):
         super().__init__()
-        self.angles = angles
         self.gains = tuple(gains)
         self.own_range = own_range
         self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).clone())
@@ -77,11 +69,6 @@ class Normaliser(nn.Module):
             values = 2 * (values - least) / (greatest - least).clamp_min(LEAST_DEVIATION) - 1
         else:
             values = self._take_out_gains(values - self.mean) / self.std.clamp_min(LEAST_DEVIATION)
-        if self.angles is not None:
-            first, last = self.angles
-            angle = levels[:, first : last + 1].float() * (2 * math.pi / 256)
-            waves = [math.sqrt(2) * angle.cos(), math.sqrt(2) * angle.sin()]
-            values = torch.cat([values[:, :first], *waves, values[:, last + 1 :]], dim=1)
         return values.contiguous(memory_format=torch.channels_last)
 
     def _take_out_gains(self, values: torch.Tensor) -> torch.Tensor:

@@ -4,10 +4,6 @@ Every picture gets a 64-bit key from (seed, epoch, its number); pictures are rea
 of their keys, and the variant is drawn from another such key. No random generator is involved,
 so the order is the same with every version of NumPy, and any epoch's order is made without
 those before it.
-
-With a window the keys of shards come first: so many shards, drawn anew each epoch, are mixed at a
-time, and a disk reads them one after the other. A store's rows stand in random order themselves,
-so a window holds a fair sample of it.
 """
 
 from collections.abc import Iterator
@@ -16,7 +12,7 @@ import numpy as np
 
 from train.settings import VARIANTS_PER_EPOCH
 
-_FOR_ORDER, _FOR_VARIANT, _FOR_STEP, _FOR_SHARD = 1, 2, 3, 4
+_FOR_ORDER, _FOR_VARIANT, _FOR_STEP = 1, 2, 3
 _ROUND = 2**40  # apart from all rows and pictures: what is taken once more gets other keys
 
 
@@ -27,8 +23,6 @@ def draw_epoch(
     epoch: int,
     variants_per_epoch: str = "1",
     strata: np.ndarray | None = None,
-    shard_rows: int = 1,
-    window: int = 0,
 ) -> np.ndarray:
     """Row numbers of one epoch, shuffled.
 
@@ -40,8 +34,6 @@ def draw_epoch(
     variants_per_epoch : "1" draws one row of each picture, "all" takes every row
     strata : int (N, levels), of each row, such as class and source; of the first level all values are taken
         equally often, within each of the second, and so on. An epoch stays as long; None takes all once
-    shard_rows : rows of a shard of the store
-    window : shards that are mixed at a time; 0 mixes all
 
     Returns
     -------
@@ -62,25 +54,7 @@ def draw_epoch(
         drawn = _draw_keys(identities, seed, epoch, _FOR_VARIANT) % counts[places].astype(np.uint64)
         chosen = rows[by_picture][starts[places] + drawn.astype(np.int64)]
     keys = _draw_keys(identities, seed, epoch, _FOR_ORDER)
-    if window == 0:
-        return chosen[np.argsort(keys, kind="stable")]
-    shards, of_row = np.unique(chosen // shard_rows, return_inverse=True)
-    turns = np.argsort(np.argsort(_draw_keys(shards, seed, epoch, _FOR_SHARD), kind="stable"))
-    return chosen[np.lexsort((keys, turns[of_row] // window))]
-
-
-def measure_mixing(order: np.ndarray) -> float:
-    """How well an order is mixed: 1 for a full permutation, near 0 for rows read one after the other.
-
-    The mean distance in the store of rows that follow each other, over that of two rows drawn at random.
-    """
-    if len(order) < 2:
-        return 1.0
-    ascending = np.sort(order).astype(np.float64)
-    count = len(order)
-    # Of all pairs, from the sorted rows: each is the larger one of some pairs and the smaller one of others.
-    mean = 2 * (ascending * (2 * np.arange(count) - count + 1)).sum() / (count * (count - 1))
-    return float(np.abs(np.diff(order)).mean() / mean) if mean else 1.0
+    return chosen[np.argsort(keys, kind="stable")]
 
 
 def _take(identities: np.ndarray, strata: np.ndarray | None, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:

@@ -26,7 +26,7 @@ from train.detector import Detector, build_detector
 from train.device import pick_device
 from train.history import read_history
 from train.provenance import find_commit, list_versions
-from train.settings import TrainSettings
+from train.settings import TrainSettings, removed_options
 
 RUN_VERSION = 5
 RUNS = Path("runs")
@@ -48,6 +48,7 @@ class Run:
     class_names : in the order of the logits
     history : one dict an epoch, with `HISTORY_COLUMNS` as keys; losses in nats, accuracies 0 to 1
     created : when the run was started, ISO 8601 in UTC
+    removed : what it was trained with that this program no longer has: it can be scored, but not gone on with
     """
 
     path: Path
@@ -58,6 +59,7 @@ class Run:
     class_names: tuple[str, ...]
     history: list[dict]
     created: str
+    removed: dict[str, object]
 
 
 def make_folder(settings: TrainSettings, side: int) -> Path:
@@ -189,6 +191,11 @@ def read_run(path: str | Path) -> Run:
             raise UserError(
                 f"{path}: a run of version {record['run_version']}, this program reads {RUN_VERSION}; train it again"
             )
+        removed = removed_options(record["train"])
+        if "phase" in removed:  # decides what the network is fed
+            raise UserError(
+                f"{path}: trained with phase {removed['phase']}, an option that was removed; train it again"
+            )
         return Run(
             path=path,
             settings=TrainSettings.from_json(record["train"]),
@@ -198,6 +205,7 @@ def read_run(path: str | Path) -> Run:
             class_names=tuple(record["class_names"]),
             history=read_history(path),
             created=record["created"],
+            removed=removed,
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: its settings or history are damaged ({error!r}); train it again") from error

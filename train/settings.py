@@ -7,12 +7,11 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from data_cards.errors import UsageError
 from pipeline.settings import KINDS, FeatureSettings, kind_of_planes
-from train.effects import feeds_waves_alone, refuse_without_effect, refuse_without_effect_on
+from train.effects import refuse_without_effect, refuse_without_effect_on
 
 NETWORKS = ("auto", "resnet18", "resnet34", "resnet50", "small", "linear", "radial")
 STEMS = ("auto", "strided", "plain")
 NORMALISE = ("auto", "frequency", "channel", "sample", "none")
-PHASES = ("raw", "cos-sin")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bf16")
 VARIANTS_PER_EPOCH = ("1", "all")
@@ -27,6 +26,10 @@ CHOOSABLE = ("source", "variant", "format")  # columns of the store that `where`
 # Where and how fast a run is trained. A run may be resumed with other values of these; the store
 # may have moved, but its fingerprint must be the same; damage to it may have been found meanwhile.
 OF_THE_MACHINE = ("store", "run", "device", "threads", "save_minutes", "on_bad_sample")
+
+
+# Options that earlier versions had, which their runs' records hold, and the value at which each did nothing.
+_REMOVED = {"shuffle_window": 0, "ema": 0.0, "band_masking": 0.0, "kind_dropout": 0.0, "flips": 0.0, "phase": "raw"}
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,6 @@ class TrainSettings:
     validate_on : sources that are validated on in place of the store's validation rows, and not trained on
     balance : "class" takes both classes equally often an epoch, "source" also the sources of each; "none" every
         picture once
-    shuffle_window : shards of the store that are mixed at a time; 0 mixes all
     epochs : passes over the training pictures, at least 1
     batch_size : samples a step, at least 2
     lr : peak learning rate of AdamW, above 0; None: 0.0001 for the linear network, whose many values all push one
@@ -58,11 +60,7 @@ class TrainSettings:
         the best epoch is kept, else 0
     keep : weights of the "best" epoch by validation loss, or of the "last", which the whole schedule was for; "auto":
         last for the radial network, else best
-    ema : decay of the running average of the weights, which validates and is kept; 0 takes the weights themselves
     mixup : alpha of the Beta distribution that shares of mixed samples are drawn from; 0 mixes none
-    band_masking : widest band of radial frequency that is hidden, as a share of all frequencies; 0 hides none
-    kind_dropout : probability of each kind of planes to be hidden from a sample, never all of them
-    flips : share of samples whose planes become those of the mirrored picture
     source_penalty : on the variance of the sources' losses, 0 or more (`train.sources`); None: 10 for the radial
         network, 0 for the others
     normalise : by mean and deviation of each "frequency" or of each "channel", by the own range of each "sample", or
@@ -70,7 +68,6 @@ class TrainSettings:
         most, else frequency
     gain : "keep", or "remove" what all of a sample's log magnitudes have in common, which is its contrast; "auto":
         remove for averaged planes, unless each sample is normalised by its own range, else keep
-    phase : "raw" levels, or "cos-sin" of the angle
     network : "resnet18", "resnet34", "resnet50", "small" with 0.3 million parameters, "linear" with one weight a value,
         "radial" with one weight a radius of each plane, or "auto": radial for averaged planes, else resnet18
     stem : "strided", "plain" for small planes, or "auto" by the planes' side
@@ -91,7 +88,6 @@ class TrainSettings:
     hold_out: tuple[str, ...] = ()
     validate_on: tuple[str, ...] = ()
     balance: str = "none"
-    shuffle_window: int = 0
     epochs: int = 20
     batch_size: int = 32
     lr: float | None = None
@@ -101,15 +97,10 @@ class TrainSettings:
     label_smoothing: float = 0.05
     patience: int | None = None
     keep: str = "auto"
-    ema: float = 0.0
     mixup: float = 0.0
-    band_masking: float = 0.0
-    kind_dropout: float = 0.0
-    flips: float = 0.0
     source_penalty: float | None = None
     normalise: str = "auto"
     gain: str = "auto"
-    phase: str = "raw"
     network: str = "auto"
     stem: str = "auto"
     weights: str | None = None
@@ -126,7 +117,6 @@ class TrainSettings:
         _at_least("epochs", self.epochs, 1)
         _at_least("batch size", self.batch_size, 2, "batch normalisation needs two samples")
         _at_least("patience", self.patience or 0, 0)
-        _between("shuffle window", self.shuffle_window, 0, 2**31)
         _one_of("balance", self.balance, BALANCES)
         _at_least("threads", self.threads, 1)
         _between("seed", self.seed, 0, 2**63 - 1)
@@ -135,12 +125,10 @@ class TrainSettings:
         _at_least("save minutes", self.save_minutes, 0)
         if self.lr is not None and not 0 < self.lr < float("inf"):
             raise UsageError(f"learning rate {self.lr}: expected a number above 0, such as 0.001")
-        for name in ("dropout", "label_smoothing", "ema", "band_masking", "kind_dropout"):
+        for name in ("dropout", "label_smoothing"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise UsageError(f"{name.replace('_', ' ')} {value}: expected 0 or more, below 1")
-        if not 0 <= self.flips <= 1:
-            raise UsageError(f"flips {self.flips}: expected 0 to 1")
         _at_least("mixup", self.mixup, 0)
         if self.source_penalty is not None:
             _at_least("source penalty", self.source_penalty, 0)
@@ -158,7 +146,7 @@ class TrainSettings:
             if not (equals and value and column in CHOOSABLE):
                 raise UsageError(f"where {condition}: expected COLUMN=VALUE, a column of {', '.join(CHOOSABLE)}")
         _one_of("on bad sample", self.on_bad_sample, ON_BAD_SAMPLE)
-        for name, allowed in (("network", NETWORKS), ("stem", STEMS), ("normalise", NORMALISE), ("phase", PHASES)):
+        for name, allowed in (("network", NETWORKS), ("stem", STEMS), ("normalise", NORMALISE)):
             _one_of(name, getattr(self, name), allowed)
         _one_of("gain", self.gain, GAINS)
         _one_of("keep", self.keep, KEPT)
@@ -204,7 +192,7 @@ class TrainSettings:
         radial = network == "radial"
         normalise = self.normalise
         if normalise == "auto":
-            normalise = "none" if feeds_waves_alone(self) else "channel" if radial else "frequency"
+            normalise = "channel" if radial else "frequency"
         keep = ("last" if radial else "best") if self.keep == "auto" else self.keep
         chosen = {
             "lr": {"linear": 1e-4, "radial": 1e-2}.get(network, 1e-3),
@@ -216,7 +204,7 @@ class TrainSettings:
         settings = replace(
             self, network=network, gain=gain, normalise=normalise, keep=keep, channels=",".join(kinds), **chosen
         )
-        refuse_without_effect_on(settings, features)
+        refuse_without_effect_on(settings)
         return settings
 
     def as_json(self) -> dict:
@@ -225,7 +213,8 @@ class TrainSettings:
 
     @classmethod
     def from_json(cls, values: dict) -> "TrainSettings":
-        """The inverse of `as_json`; raises TypeError for a name that is not known."""
+        """The inverse of `as_json`, without the options that were removed; raises TypeError for an unknown name."""
+        values = {name: value for name, value in values.items() if name not in _REMOVED}
         lists = {name: tuple(values.get(name, ())) for name in ("where", "hold_out", "validate_on")}
         return cls(**{**values, **lists})
 
@@ -236,6 +225,11 @@ class TrainSettings:
             for field in fields(self)
             if field.name not in OF_THE_MACHINE and getattr(self, field.name) != getattr(other, field.name)
         ]
+
+
+def removed_options(values: dict) -> dict[str, object]:
+    """The options of a run's record that were in use and that this program no longer has, by name."""
+    return {name: values[name] for name, off in _REMOVED.items() if values.get(name, off) != off}
 
 
 def _sort_values(condition: str) -> str:

@@ -56,14 +56,8 @@ class Position:
         self.batch, self.loss_sum, self.correct, self.seen, self.seconds, self.waited = 0, 0.0, 0, 0, 0.0, 0.0
 
 
-def save_state(
-    folder: Path,
-    position: Position,
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    average: nn.Module | None = None,
-) -> None:
-    """Write the state of a run, whole or not at all; `average` holds averaged weights, where the run has them."""
+def save_state(folder: Path, position: Position, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Write the state of a run, whole or not at all."""
     # In memory first: PyTorch's own writer hides that a disk is full.
     buffer = io.BytesIO()
     torch.save(
@@ -71,7 +65,6 @@ def save_state(
             "position": asdict(position),
             "network": network.state_dict(),
             "optimiser": optimiser.state_dict(),
-            "average": None if average is None else average.state_dict(),
         },
         buffer,
     )
@@ -80,9 +73,7 @@ def save_state(
         file.write(hashlib.sha256(buffer.getbuffer()).digest())
 
 
-def load_state(
-    folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer, average: nn.Module | None = None
-) -> Position:
+def load_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> Position:
     """Take up a run's state; a run that has none yet begins at its first step.
 
     Raises
@@ -99,8 +90,6 @@ def load_state(
         state = torch.load(io.BytesIO(data[:-_DIGEST]), map_location="cpu", weights_only=True)
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
-        if average is not None:
-            average.load_state_dict(state["average"])
         return Position(**state["position"])
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: the saved state is damaged; train anew into another --run") from error

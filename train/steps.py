@@ -9,15 +9,13 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 
-import click
 import numpy as np
 import torch
 
 from data_cards.console import progress
-from train.average import update_average
 from train.batches import move_batches
 from train.optimise import learning_rate, set_learning_rate
-from train.order import draw_epoch, draw_seed, measure_mixing, split_batches
+from train.order import draw_epoch, draw_seed, split_batches
 from train.sources import weigh_samples
 from train.state import Position
 from train.team import set_batch
@@ -37,11 +35,7 @@ def draw_batches(training: Training) -> list[np.ndarray]:
         training.position.epoch,
         settings.variants_per_epoch,
         rows.strata,
-        (training.store.features.shards or training.store.features.chunks)[0],
-        settings.shuffle_window,
     )
-    if settings.shuffle_window and training.position.epoch == 1:
-        click.echo(f"order: {measure_mixing(order):.2f} as well mixed as a full permutation", err=True)
     return split_batches(order, settings.batch_size)
 
 
@@ -132,8 +126,7 @@ def take_step(training: Training, levels: torch.Tensor, rows: np.ndarray, step: 
     labels = torch.from_numpy(training.labels[team.part(rows)]).to(training.device)
     draws = training.augmenter.draw(step, len(rows), team)
     set_batch(training.detector.network, len(rows))
-    values = training.detector.normalise(training.augmenter.change_levels(levels, draws))
-    values = training.augmenter.change_values(values, draws)
+    values = training.augmenter.change_values(training.detector.normalise(levels), draws)
     with torch.autocast(training.device.type, dtype=torch.bfloat16, enabled=training.precision == torch.bfloat16):
         logits = training.network(values)
     logits = logits.float()
@@ -146,8 +139,6 @@ def take_step(training: Training, levels: torch.Tensor, rows: np.ndarray, step: 
     # The team takes the mean of the parts' gradients, so each counts by its samples.
     (weighed * (len(labels) * team.size / len(rows))).backward()
     training.optimiser.step()
-    if training.judged is not training.detector:
-        update_average(training.judged.network, training.detector.network, training.settings.ema, step)
     stop = torch.full_like(loss, training.stop.received is not None)
     return team.add(torch.stack([loss.detach() * (len(labels) / len(rows)), (logits.argmax(1) == labels).sum(), stop]))
 

@@ -36,9 +36,8 @@ class Training:
     device: torch.device
     precision: torch.dtype
     team: Team
-    detector: Detector  # that is trained
+    detector: Detector
     network: nn.Module  # its network, as it is called in a step: wrapped where the team is of several processes
-    judged: Detector  # that is validated and kept: with averaged weights, or the very same
     augmenter: Augmenter
     optimiser: torch.optim.Optimizer
     folder: Path
@@ -56,8 +55,7 @@ def save(training: Training) -> None:
     if not training.team.leads:
         return
     training.watch.check()
-    average = None if training.judged is training.detector else training.judged.network
-    save_state(training.folder, training.position, training.detector.network, training.optimiser, average)
+    save_state(training.folder, training.position, training.detector.network, training.optimiser)
 
 
 def is_to_stop(training: Training) -> bool:

@@ -70,7 +70,7 @@ def calibrate_kept(training: Training, of_last: bool) -> None:
     ----------
     of_last : whether the weights that are kept are those of the last epoch
     """
-    folder, rows, detector = training.folder, training.rows, training.judged
+    folder, rows, detector = training.folder, training.rows, training.detector
     if len(rows.calibration) == len(rows.val):
         return
     if not of_last:
