@@ -16,7 +16,7 @@ import numpy as np
 from data_cards.audit import FINE, UNKNOWN, Audit, describe_briefly
 from data_cards.hashes import BITS, MAX_DISTANCE
 from data_cards.labels import CLASS_NAMES, SPLITS
-from data_cards.leaks import find_leaks
+from data_cards.leaks import CONSEQUENCES, find_leaks
 from data_cards.pictures import Picture
 from data_cards.provenance import FIELDS
 from data_cards.scan import SetAside
@@ -225,11 +225,10 @@ def _find_limits(card: dict) -> list[str]:
                 f"{finding['auroc']['value']:.2f}{told}."
             )
     duplicates = card["near_duplicates"]
-    for kind, meaning in (("splits", "test scores flatter"), ("classes", "a label is wrong, or tells nothing")):
-        if duplicates[f"groups_across_{kind}"]:
-            limits.append(
-                f"Near-duplicates stand across {kind} ({duplicates[f'groups_across_{kind}']} groups): {meaning}."
-            )
+    for side, consequence in CONSEQUENCES.items():
+        count = duplicates[f"groups_across_{side.value}"]
+        if count:
+            limits.append(f"Near-duplicates stand across {side.value} ({count} groups): {consequence}.")
     fewest = min(len([one for one in card["sources"] if one["class"] == label]) for label in CLASS_NAMES)
     if fewest < 3:
         limits.append("A class has fewer than three sources: a score on this set may be a score on its collections.")

@@ -7,11 +7,13 @@ is (`data_cards.hashes`).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from data_cards.console import warn
 from data_cards.decode import decode_picture
 from data_cards.errors import PictureError, UserError
 from data_cards.files import read_file
@@ -23,39 +25,77 @@ _SIDE, _CAPTION, _GAP = 160, 34, 8
 _PAPER, _INK = (250, 250, 250), (20, 20, 20)
 
 
+class Side(Enum):
+    """What the pictures of a near-duplicate group should have in common; the value names all of that kind."""
+
+    SPLIT = "splits"
+    CLASS = "classes"
+
+    def of(self, picture: Picture) -> str:
+        """The side that a picture stands on."""
+        return picture.file.split if self is Side.SPLIT else picture.file.label
+
+
+CONSEQUENCES = {Side.SPLIT: "test scores flatter", Side.CLASS: "a label is wrong, or tells nothing"}
+
+
 @dataclass(frozen=True)
-class Leaks:
-    """Near-duplicate groups of a set; each group lists its pictures in order of split, class and path.
+class Leak:
+    """A near-duplicate group on more than one side.
 
     Attributes
     ----------
-    repeated : all groups of more than one picture
-    across_splits : those that stand in more than one split
-    across_classes : those that hold both classes
+    across : the sides that differ
+    pictures : of the group, in order of split, class and path
+    """
+
+    across: Side
+    pictures: list[Picture]
+
+    @property
+    def pair(self) -> tuple[Picture, Picture]:
+        """Two of its pictures on different sides."""
+        first = self.pictures[0]
+        return first, next(one for one in self.pictures if self.across.of(one) != self.across.of(first))
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """Near-duplicate groups of a set.
+
+    Attributes
+    ----------
+    repeated : all groups of more than one picture, each in order of split, class and path
+    found : those that stand on more than one side: across splits, then across classes; one that does both is
+        there twice
     """
 
     repeated: list[list[Picture]]
-    across_splits: list[list[Picture]]
-    across_classes: list[list[Picture]]
+    found: list[Leak]
+
+    def across(self, side: Side) -> list[Leak]:
+        """The groups that stand on more than one side of that kind."""
+        return [leak for leak in self.found if leak.across is side]
 
     @property
     def worst(self) -> list[list[Picture]]:
         """Groups across splits, then those across classes alone."""
-        seen = {id(group) for group in self.across_splits}
-        return self.across_splits + [group for group in self.across_classes if id(group) not in seen]
+        return list({id(leak.pictures): leak.pictures for leak in self.found}.values())
 
     def as_json(self, limit: int | None = None) -> dict:
         """Counts, and the pictures of at most `limit` groups of each kind."""
+        across = {side: self.across(side) for side in Side}
         return {
             "groups": len(self.repeated),
             "pictures": sum(map(len, self.repeated)),
             "exact_copies": sum(
                 len(group) - len({picture.facts.sha256 for picture in group}) for group in self.repeated
             ),
-            "groups_across_splits": len(self.across_splits),
-            "groups_across_classes": len(self.across_classes),
-            "across_splits": [[_name(one) for one in group] for group in self.across_splits[:limit]],
-            "across_classes": [[_name(one) for one in group] for group in self.across_classes[:limit]],
+            **{f"groups_across_{side.value}": len(leaks) for side, leaks in across.items()},
+            **{
+                f"across_{side.value}": [[_name(one) for one in leak.pictures] for leak in leaks[:limit]]
+                for side, leaks in across.items()
+            },
         }
 
 
@@ -72,29 +112,45 @@ def find_leaks(pictures: Sequence[Picture]) -> Leaks:
         for members in groups.values()
     ]
     repeated.sort(key=lambda members: (members[0].file.root, members[0].file.image))
-    return Leaks(
-        repeated,
-        [members for members in repeated if len({one.file.split for one in members}) > 1],
-        [members for members in repeated if len({one.file.label for one in members}) > 1],
-    )
+    leaks = [Leak(side, members) for side in Side for members in repeated if len(set(map(side.of, members))) > 1]
+    return Leaks(repeated, leaks)
 
 
-def describe_leaks(leaks: Leaks, limit: int = 10) -> list[str]:
+def check_leaks(pictures: Sequence[Picture], allow: bool) -> None:
+    """Refuse near-duplicates across splits, or warn of them where they are allowed; warn of those across classes.
+
+    Raises
+    ------
+    UserError : some stand across splits
+    """
+    leaks = find_leaks(pictures)
+    for side in Side:
+        across = leaks.across(side)
+        if across and side is Side.SPLIT and not allow:
+            raise UserError(
+                f"{_format_count(across)}. `pipeline audit` lists and draws them; take one side out, or build all the "
+                "same with --allow-leakage"
+            )
+        if across:
+            warn(_format_count(across))
+
+
+def format_leaks(leaks: Leaks, limit: int = 10) -> list[str]:
     """What was found, as lines for a terminal; `limit` groups of each kind are listed."""
     if not leaks.repeated:
         return ["no near-duplicate pictures"]
-    found = leaks.as_json(limit)
+    found = leaks.as_json()
     lines = [
         f"{found['pictures']} pictures have a near-duplicate, in {found['groups']} groups "
         f"({found['exact_copies']} are exact copies of another)"
     ]
-    kinds = (("splits", "test scores will flatter"), ("classes", "a label is wrong, or tells nothing"))
-    for kind, meaning in kinds:
-        count, listed = found[f"groups_across_{kind}"], found[f"across_{kind}"]
-        if count:
-            lines.append(f"{count} {'group stands' if count == 1 else 'groups stand'} across {kind}: {meaning}")
-            lines += ["  " + "  =  ".join(_place(one) for one in group[:4]) for group in listed]
-            lines += [f"  and {count - len(listed)} more"] if count > len(listed) else []
+    for side in Side:
+        across = leaks.across(side)
+        if across:
+            stand = "group stands" if len(across) == 1 else "groups stand"
+            lines.append(f"{len(across)} {stand} across {side.value}: {CONSEQUENCES[side]}")
+            lines += ["  " + "  =  ".join(map(_place, leak.pictures[:4])) for leak in across[:limit]]
+            lines += [f"  and {len(across) - limit} more"] if len(across) > limit else []
     return lines
 
 
@@ -159,5 +215,13 @@ def _name(picture: Picture) -> dict:
     }
 
 
-def _place(one: dict) -> str:
-    return f"{one['path']} ({one['split']}, {one['class']})"
+def _place(picture: Picture) -> str:
+    return f"{picture.file.path} ({picture.file.split}, {picture.file.label})"
+
+
+def _format_count(leaks: Sequence[Leak]) -> str:
+    """How many groups stand on two sides of a kind, what follows, and two pictures that show it."""
+    stand = "group of near-duplicate pictures stands" if len(leaks) == 1 else "groups of near-duplicates stand"
+    side, (one, other) = leaks[0].across, leaks[0].pair
+    pair = f"the first: {one.file.path} and {other.file.path}"
+    return f"{len(leaks)} {stand} across {side.value}, so {CONSEQUENCES[side]}; {pair}"

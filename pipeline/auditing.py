@@ -7,7 +7,7 @@ from pathlib import Path
 from data_cards.advice import Advice, advise, describe_advice
 from data_cards.audit import FAILED, Audit, Limits, audit_pictures, describe_audit
 from data_cards.errors import UsageError, UserError
-from data_cards.leaks import Leaks, describe_leaks, draw_contact_sheet, find_leaks
+from data_cards.leaks import Leaks, draw_contact_sheet, find_leaks, format_leaks
 from data_cards.pictures import Picture
 from data_cards.scan import scan_sources
 from data_cards.selection import keep_where
@@ -43,7 +43,7 @@ class AuditResult:
         parts = [describe_audit(self.audit)]
         if self.advice:
             parts.append("\n".join(["what to do, and the AUROC after it:", *map(_indent, self.advice)]))
-        lines = describe_leaks(self.leaks)
+        lines = format_leaks(self.leaks)
         if self.sheet:
             lines.append(f"contact sheet: {self.sheet}")
         return "\n\n".join([*parts, "\n".join(lines)])

@@ -14,8 +14,8 @@ from data_cards.cores import count_cores
 from data_cards.errors import StoreError, UsageError, UserError
 from data_cards.files import PARTIAL
 from data_cards.labels import CLASS_NAMES
-from data_cards.leaks import find_leaks
-from data_cards.pictures import Picture, PictureTable
+from data_cards.leaks import check_leaks
+from data_cards.pictures import PictureTable
 from data_cards.scan import scan_sources
 from data_cards.simulated import is_simulated
 from data_cards.text import format_bytes
@@ -128,7 +128,7 @@ def build_store(
     refuse_other_settings(storage, settings)
     # What was found is not kept beside the plan: of a million pictures that takes memory.
     plan = plan_build(scan_sources(sources, max_pixels=settings.max_pixels, cache=cache), settings, base)
-    _check_leaks(plan, allow_leakage)
+    check_leaks(plan.pictures, allow_leakage)
     # Before hours of work: a set that gives its classes away is better mended first.
     audit = audit_pictures(plan.pictures)
     if _is_current(storage, plan):
@@ -307,29 +307,3 @@ def make_attributes(plan: Plan) -> dict:
         "set_aside": [{"path": one.path, "reason": one.reason} for one in plan.set_aside],
         "simulated": any(is_simulated(root) for root in plan.roots),
     }
-
-
-def _check_leaks(plan: Plan, allow: bool) -> None:
-    """Refuse, or warn of, splits given by folders that share pictures; warn of pictures in both classes."""
-    leaks = find_leaks(plan.pictures)
-    for groups, where in ((leaks.across_splits, "in more than one split"), (leaks.across_classes, "in both classes")):
-        if not groups:
-            continue
-        one = groups[0]
-        # The two that show it.
-        other = next(each for each in one if _sides(each, where) != _sides(one[0], where))
-        pair = f"the first: {one[0].file.path} and {other.file.path}"
-        stand = "group of near-duplicate pictures stands" if len(groups) == 1 else "groups of near-duplicates stand"
-        if where == "in both classes":
-            warn(f"{len(groups)} {stand} {where}, so a label is wrong, or tells nothing; {pair}")
-        elif allow:
-            warn(f"{len(groups)} {stand} {where}, so test scores will flatter; {pair}")
-        else:
-            raise UserError(
-                f"{len(groups)} {stand} {where}, so test scores would flatter; {pair}. `pipeline audit` lists and "
-                "draws them; take one side out, or build all the same with --allow-leakage"
-            )
-
-
-def _sides(picture: Picture, where: str) -> str:
-    return picture.file.label if where == "in both classes" else picture.file.split

@@ -11,7 +11,7 @@ from make_store import make_store
 from PIL import Image
 
 from data_cards.errors import UserError
-from data_cards.leaks import describe_leaks, draw_contact_sheet, find_leaks
+from data_cards.leaks import Side, draw_contact_sheet, find_leaks, format_leaks
 from data_cards.scan import scan_sources
 from eval.report import make_report
 from pipeline.cli import main
@@ -34,14 +34,18 @@ def build(source, out, *arguments):
 
 def test_groups_across_splits_and_classes_are_listed(leaking):
     leaks = find_leaks(scan_sources([str(leaking)], max_pixels=10**8).pictures)
+    (splits,), (classes,) = leaks.across(Side.SPLIT), leaks.across(Side.CLASS)
+    assert [one.file.split for one in splits.pair] == ["test", "train"]
+    assert {one.file.label for one in classes.pair} == {"real", "fake"}
+    assert leaks.worst == [splits.pictures, classes.pictures]
     found = leaks.as_json()
     assert (found["groups_across_splits"], found["groups_across_classes"], found["exact_copies"]) == (1, 1, 1)
     assert [one["split"] for one in found["across_splits"][0]] == ["test", "train"]
     assert {one["class"] for one in found["across_classes"][0]} == {"real", "fake"}
-    text = "\n".join(describe_leaks(leaks))
-    for words in ("again.jpg (test, real)", "twice.jpg (train, real)", "across splits", "across classes"):
-        assert words in text
-    assert describe_leaks(find_leaks([])) == ["no near-duplicate pictures"]
+    text = "\n".join(format_leaks(leaks))
+    for picture in (*splits.pictures, *classes.pictures):
+        assert str(picture.file.path) in text
+    assert format_leaks(find_leaks([])) == ["no near-duplicate pictures"]
 
 
 def test_contact_sheet_shows_both_sides_of_each_group(leaking, tmp_path):
@@ -63,12 +67,12 @@ def test_build_refuses_given_splits_that_leak(leaking, tmp_path):
     refused = build(leaking, tmp_path / "a.zarr")
     assert refused.exit_code == 1
     message = refused.stderr.splitlines()[-1]
-    for words in ("again.jpg", "1 group", "more than one split", "--allow-leakage"):
+    for words in ("again.jpg", "1 group", "across splits", "--allow-leakage"):
         assert words in message
     assert not (tmp_path / "a.zarr").exists()
     allowed = build(leaking, tmp_path / "a.zarr", "--allow-leakage")
     assert allowed.exit_code == 0, allowed.output
-    for words in ("warning: 1 group", "more than one split", "in both classes", "twice.jpg"):
+    for words in ("warning: 1 group", "across splits", "across classes", "twice.jpg"):
         assert words in allowed.stderr
 
 
