@@ -101,6 +101,8 @@ def make_pictures(count: int) -> Iterator[tuple[PictureFile, PictureFacts]]:
             mode="RGB",
             tables=sys.intern(f"{number % 40:08x}"),
             subsampling="4:2:0",
+            exif=False,
+            camera=False,
             thumbnail=digest * 6,
             profile=np.frombuffer(digest[:16], np.uint8).astype("<f2").tobytes(),
         )

@@ -14,8 +14,7 @@ from data_cards.console import table
 from data_cards.errors import UsageError
 from data_cards.held_out import FEWEST_SOURCES, Auroc, fold_by_group, fold_by_source, measure_auroc, score_held_out
 from data_cards.labels import CLASS_NAMES
-from data_cards.looks import MOST
-from data_cards.pictures import Picture
+from data_cards.pictures import MOST_THUMBNAILS, Picture
 from data_cards.properties import FAMILIES, FILE, list_properties, make_inputs
 from data_cards.telling import Telling, find_most_telling
 
@@ -114,8 +113,6 @@ def audit_pictures(pictures: Sequence[Picture], limits: Limits | None = None, wi
     if min(counts) < FEWEST:
         reason = f"too few pictures: {counts[0]} real and {counts[1]} fake, at least {FEWEST} of each are needed"
         return Audit(UNKNOWN, (), counts, limits, reason)
-    if not all(picture.facts.thumbnail for picture in chosen):
-        return Audit(UNKNOWN, (), counts, limits, "the store is of a version that did not keep what is needed")
     # Numbered anew, by first appearance: a store numbers them otherwise than a scan.
     numbers: dict[int, int] = {}
     groups = np.array([numbers.setdefault(picture.group, len(numbers)) for picture in chosen])
@@ -142,12 +139,12 @@ def audit_pictures(pictures: Sequence[Picture], limits: Limits | None = None, wi
 
 
 def _choose(pictures: Sequence[Picture]) -> list[Picture]:
-    """All pictures in an order that does not depend on where they lie; of very many those of the lowest hashes."""
-    seen = [one for one in pictures if one.facts.thumbnail] or pictures
+    """All pictures that keep their thumbnail, in an order that does not depend on where they lie."""
+    seen = [one for one in pictures if one.facts.thumbnail]
     ordered = sorted(seen, key=lambda one: (one.facts.sha256, one.file.label, one.file.split, one.file.source))
     chosen = []
     for label in CLASS_NAMES:
-        chosen += [one for one in ordered if one.file.label == label][: MOST // 2]
+        chosen += [one for one in ordered if one.file.label == label][: MOST_THUMBNAILS // 2]
     return chosen
 
 

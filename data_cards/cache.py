@@ -15,8 +15,6 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from threading import Lock
 
@@ -26,7 +24,6 @@ VERSION = 2  # raised when facts or the tables change their meaning; older ones 
 ENVIRONMENT = "SPECTRAL_DETECTOR_CACHE"
 _FRESH = 2 * 10**9  # nanoseconds
 _BATCH = 500
-_BYTES = [field.name for field in fields(PictureFacts) if field.type is bytes]
 
 
 def find_cache_folder() -> Path:
@@ -87,7 +84,7 @@ class ScanCache:
             except sqlite3.Error:
                 return None
         try:
-            return _unpack(row[0]) if row else None
+            return PictureFacts.from_dict(json.loads(row[0])) if row else None
         except (ValueError, KeyError, TypeError):  # damaged: read the file instead
             return None
 
@@ -98,7 +95,7 @@ class ScanCache:
             with self._database:
                 self._database.executemany(
                     "insert or replace into facts values (?, ?)",
-                    [(facts.sha256, _pack(facts)) for *_, facts in self._new],
+                    [(facts.sha256, json.dumps(facts.to_dict())) for *_, facts in self._new],
                 )
                 self._database.executemany(
                     "insert or replace into files values (?, ?, ?)",
@@ -140,17 +137,3 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _stamp(status: os.stat_result) -> str:
     """What changes whenever a file is written or replaced. A text: inodes may be larger than SQLite's numbers."""
     return f"{status.st_size} {status.st_ino} {status.st_mtime_ns} {status.st_ctime_ns}"
-
-
-def _pack(facts: PictureFacts) -> str:
-    values = {name: getattr(facts, name) for name in _names()}
-    return json.dumps({name: value.hex() if name in _BYTES else value for name, value in values.items()})
-
-
-def _unpack(text: str) -> PictureFacts:
-    values = json.loads(text)
-    return PictureFacts(**{name: bytes.fromhex(values[name]) if name in _BYTES else values[name] for name in _names()})
-
-
-def _names() -> Sequence[str]:
-    return [field.name for field in fields(PictureFacts)]

@@ -6,7 +6,7 @@ finds truncated files before a build has fixed its number of rows.
 
 import hashlib
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from data_cards.decode import UPRIGHT, open_picture, read_exif_presence, read_orientation, to_rgb
@@ -37,8 +37,8 @@ class PictureFacts:
     subsampling : of a JPEG's colours, such as 4:2:0; "" for other formats
     exif : whether there is EXIF data
     camera : whether that names a camera's make or model; no other value of it is read
-    thumbnail : uint8 (8, 8, 3), upright; empty where facts come from an older version's store, and for most
-        pictures of a very large set (`data_cards.looks`)
+    thumbnail : uint8 (8, 8, 3), upright; empty for most pictures of a very large set
+        (`data_cards.pictures.PictureTable.subsample_thumbnails`)
     profile : radial profile of the low frequencies, see `data_cards.profile`; empty likewise
     """
 
@@ -49,13 +49,28 @@ class PictureFacts:
     height: int
     quality: int
     phash: bytes
-    mode: str = ""
-    tables: str = ""
-    subsampling: str = ""
-    exif: bool = False
-    camera: bool = False
+    mode: str
+    tables: str
+    subsampling: str
+    exif: bool
+    camera: bool
     thumbnail: bytes = b""
     profile: bytes = b""
+
+    def to_dict(self) -> dict:
+        """Plain values, ready for JSON; bytes as hexadecimal digits."""
+        values = ((field, getattr(self, field.name)) for field in fields(self))
+        return {field.name: value.hex() if field.type is bytes else value for field, value in values}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "PictureFacts":
+        """The inverse of `to_dict`."""
+        return cls(
+            **{
+                field.name: bytes.fromhex(values[field.name]) if field.type is bytes else values[field.name]
+                for field in fields(cls)
+            }
+        )
 
 
 def read_facts(path: Path, max_pixels: int) -> PictureFacts:

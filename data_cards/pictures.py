@@ -1,18 +1,22 @@
 """A picture of a set, and many of them held column by column.
 
 As objects a million pictures with their facts take a gigabyte; in columns some 150 MB. A table
-makes a picture when it is asked for one.
+makes a picture when it is asked for one. What a picture looks like (thumbnail and low frequencies)
+is kept of a bounded number of them: an audit looks at no more.
 """
 
+import heapq
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from data_cards.facts import PictureFacts
+from data_cards.labels import CLASS_NAMES
 from data_cards.layout import PictureFile
 
+MOST_THUMBNAILS = 20_000  # pictures that keep thumbnail and profile, half of them of each class
 _HASH = 32  # bytes of sha256 and of phash
 _FILE_WORDS = ("root", "split", "label", "source")
 _FACT_WORDS = ("format", "mode", "tables", "subsampling")
@@ -27,6 +31,16 @@ class Picture:
     facts: PictureFacts
     group: int
 
+    def to_dict(self) -> dict:
+        """Plain values, ready for JSON."""
+        file = {field.name: getattr(self.file, field.name) for field in fields(PictureFile)}
+        return {"file": file, "facts": self.facts.to_dict(), "group": self.group}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Picture":
+        """The inverse of `to_dict`."""
+        return cls(PictureFile(**values["file"]), PictureFacts.from_dict(values["facts"]), values["group"])
+
 
 class PictureTable(Sequence[Picture]):
     """Pictures in the order in which they were added."""
@@ -39,14 +53,14 @@ class PictureTable(Sequence[Picture]):
         self._words = {name: array("i") for name in (*_FILE_WORDS, *_FACT_WORDS)}
         self._vocabulary: dict[str, int] = {}
         self._spelled: list[str] = []
-        self._looks: dict[int, tuple[bytes, bytes]] = {}
+        self._thumbnails: dict[int, tuple[bytes, bytes]] = {}
         for picture in pictures:
             self.add(picture.file, picture.facts, picture.group)
 
     def add(self, file: PictureFile, facts: PictureFacts, group: int = -1) -> None:
         """Add a picture at the end."""
         if facts.thumbnail or facts.profile:
-            self._looks[len(self)] = facts.thumbnail, facts.profile
+            self._thumbnails[len(self)] = facts.thumbnail, facts.profile
         self._hashes += facts.sha256 + facts.phash
         self._images += file.image.encode("utf-8", "surrogatepass")
         self._ends.append(len(self._images))
@@ -97,13 +111,22 @@ class PictureTable(Sequence[Picture]):
         """A table of the pictures with these numbers, in that order."""
         return PictureTable(map(self._make, numbers))
 
-    def looks(self) -> list[int]:
-        """Numbers of the pictures that have a thumbnail and a profile."""
-        return list(self._looks)
+    def subsample_thumbnails(self, most: int = MOST_THUMBNAILS) -> None:
+        """Drop thumbnail and profile of all but `most` pictures, half of them of each class.
 
-    def drop_look(self, number: int) -> None:
-        """Take thumbnail and profile from a picture."""
-        del self._looks[number]
+        Those with the lowest hashes keep theirs: a fair draw, and the same wherever they lie and in whatever
+        order they are found.
+        """
+        of_class: dict[str, list[tuple[bytes, int]]] = {label: [] for label in CLASS_NAMES}
+        for number in self._thumbnails:
+            picture = self[number]
+            of_class[picture.file.label].append((picture.facts.sha256, number))
+        for own in of_class.values():
+            if len(own) > most // 2:
+                highest = heapq.nsmallest(most // 2, own)[-1][0]
+                for sha256, number in own:
+                    if sha256 > highest:
+                        del self._thumbnails[number]
 
     def _number(self, word: str) -> int:
         number = self._vocabulary.setdefault(word, len(self._spelled))
@@ -115,7 +138,7 @@ class PictureTable(Sequence[Picture]):
         start = self._ends[number - 1] if number else 0
         image = self._images[start : self._ends[number]].decode("utf-8", "surrogatepass")
         spell, words, numbers = self._spelled, self._words, self._numbers
-        thumbnail, profile = self._looks.get(number, (b"", b""))
+        thumbnail, profile = self._thumbnails.get(number, (b"", b""))
         place = 2 * _HASH * number
         file = PictureFile(
             spell[words["root"][number]],

@@ -22,8 +22,7 @@ from data_cards.facts import PictureFacts, measure_facts
 from data_cards.files import read_file
 from data_cards.hashes import group_near_duplicates
 from data_cards.layout import PictureFile, as_unicode, find_pictures, is_unicode
-from data_cards.looks import MOST, drop_looks
-from data_cards.pictures import PictureTable
+from data_cards.pictures import MOST_THUMBNAILS, PictureTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ def scan_sources(
     max_pixels: int,
     threads: int = 0,
     cache: bool = True,
-    all_looks: bool = False,
+    all_thumbnails: bool = False,
 ) -> PictureSet:
     """Find, read and group the pictures of one or several `--src`; splits are those of the folders.
 
@@ -58,7 +57,7 @@ def scan_sources(
     max_pixels : larger pictures are set aside
     threads : that read files; 0 takes one a core
     cache : remember what files are in the user's cache folder (`data_cards.cache`), and look there first
-    all_looks : keep every picture's thumbnail and profile, not only as many as an audit looks at
+    all_thumbnails : keep every picture's thumbnail and profile, not only as many as an audit looks at
 
     Raises
     ------
@@ -67,11 +66,11 @@ def scan_sources(
     files = _drop_repeated(file for source in sources for file in find_pictures(source))
     with closing(ScanCache(find_cache_folder() if cache else None)) as remembered:
         read = _read_all(files, max_pixels, threads or count_cores(), remembered)
-        return collect_pictures(progress(read, what="scan", unit="pictures", total=len(files)), all_looks)
+        return collect_pictures(progress(read, what="scan", unit="pictures", total=len(files)), all_thumbnails)
 
 
 def collect_pictures(
-    read: Iterable[tuple[PictureFile, PictureFacts | PictureError]], all_looks: bool = False
+    read: Iterable[tuple[PictureFile, PictureFacts | PictureError]], all_thumbnails: bool = False
 ) -> PictureSet:
     """The set of what was read of files, with its near-duplicate groups; see `scan_sources`."""
     pictures, set_aside = PictureTable(), []
@@ -80,8 +79,8 @@ def collect_pictures(
             set_aside.append(SetAside(as_unicode(str(file.path)), str(facts)))
             continue
         pictures.add(file, facts)
-        if len(pictures) % MOST == 0 and not all_looks:
-            drop_looks(pictures)
+        if len(pictures) % MOST_THUMBNAILS == 0 and not all_thumbnails:
+            pictures.subsample_thumbnails()
     if not pictures:
         first = set_aside[0]
         raise UserError(f"no usable picture among {len(set_aside)} files; the first: {first.path}: {first.reason}")

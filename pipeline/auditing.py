@@ -79,7 +79,7 @@ def audit_set(
     if store:
         found = read_store_pictures(store)
     else:
-        found = scan_sources(sources, max_pixels=max_pixels, cache=cache, all_looks=True).pictures
+        found = scan_sources(sources, max_pixels=max_pixels, cache=cache, all_thumbnails=True).pictures
     pictures = keep_where(found, where)
     if not pictures:
         raise UserError(f"no picture of {len(found)} meets {' and '.join(where)}")

@@ -14,7 +14,6 @@ import numpy as np
 from data_cards.hashes import group_near_duplicates
 from data_cards.labels import SPLITS
 from data_cards.layout import PictureFile
-from data_cards.looks import drop_looks
 from data_cards.pictures import Picture, PictureTable
 from data_cards.seeding import draw_key
 from data_cards.splits import draw_validation
@@ -47,7 +46,7 @@ def grow_pictures(base: PictureTable, found: PictureTable, usable: Sequence[int]
     grown = pictures.take(rows.tolist())
     grown.set_splits([splits[row] for row in rows.tolist()])
     grown.set_groups(_number_by_appearance(groups[rows]))
-    drop_looks(grown)
+    grown.subsample_thumbnails()
     return Growth(grown, len(pictures) - kept, removed)
 
 

@@ -8,15 +8,11 @@ import gzip
 import io
 import json
 from collections.abc import Iterable
-from dataclasses import fields, is_dataclass
-from typing import Any
 
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from data_cards.facts import PictureFacts
-from data_cards.layout import PictureFile
 from data_cards.pictures import Picture, PictureTable
 
 ARRAY = "provenance"
@@ -29,14 +25,14 @@ def pack_pictures(pictures: Iterable[Picture]) -> bytes:
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=0) as lines:
         for picture in pictures:
-            lines.write(json.dumps(_to_json(picture), ensure_ascii=False).encode() + b"\n")
+            lines.write(json.dumps(picture.to_dict(), ensure_ascii=False).encode() + b"\n")
     return packed.getvalue()
 
 
 def unpack_pictures(data: bytes) -> PictureTable:
     """The inverse of `pack_pictures`."""
     with gzip.open(io.BytesIO(data)) as lines:
-        return PictureTable(_from_json(json.loads(line)) for line in lines)
+        return PictureTable(Picture.from_dict(json.loads(line)) for line in lines)
 
 
 def write_provenance(group: zarr.Group, data: bytes) -> None:
@@ -59,18 +55,3 @@ def write_provenance(group: zarr.Group, data: bytes) -> None:
 def read_provenance(group: zarr.Group) -> PictureTable:
     """The pictures of a complete store."""
     return unpack_pictures(group[ARRAY][:].tobytes())
-
-
-def _to_json(value: Any) -> Any:
-    if is_dataclass(value):
-        return {field.name: _to_json(getattr(value, field.name)) for field in fields(value)}
-    return value.hex() if isinstance(value, bytes) else value
-
-
-def _from_json(values: dict) -> Picture:
-    facts = {
-        field.name: bytes.fromhex(values["facts"][field.name]) if field.type is bytes else values["facts"][field.name]
-        for field in fields(PictureFacts)
-        if field.name in values["facts"]  # a store of an older version lacks those of later ones
-    }
-    return Picture(PictureFile(**values["file"]), PictureFacts(**facts), values["group"])

@@ -69,7 +69,7 @@ def make_subset(
     """
     out = Path(os.path.abspath(out))
     check_new_folder(out)
-    found = scan_sources(sources, max_pixels=max_pixels, cache=cache, all_looks=True)
+    found = scan_sources(sources, max_pixels=max_pixels, cache=cache, all_thumbnails=True)
     drawn = draw_subset(found.pictures, selection)
     with whole_folder(out) as folder:
         places = _write(folder, drawn.pictures, links)

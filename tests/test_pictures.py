@@ -1,16 +1,14 @@
 """Of a very large set only a drawn part keeps its thumbnails; the audit looks at that part."""
 
 from dataclasses import replace
+from functools import partialmethod
 
 import pytest
 
-from data_cards import looks as looks_module
 from data_cards import scan as scan_module
 from data_cards.audit import audit_pictures
-from data_cards.looks import drop_looks
 from data_cards.pictures import PictureTable
 from data_cards.scan import scan_sources
-from pipeline import grow as grow_module
 from pipeline.plan import plan_build
 from pipeline.sample import make_sample
 from pipeline.settings import BuildSettings, FeatureSettings
@@ -28,9 +26,9 @@ def hashes_of(facts):
 
 
 def drop(pictures, most):
-    """The facts of those pictures after all but `most` have lost their looks."""
+    """The facts of those pictures after all but `most` have lost their thumbnails."""
     table = PictureTable(pictures)
-    drop_looks(table, most)
+    table.subsample_thumbnails(most)
     return [one.facts for one in table]
 
 
@@ -50,14 +48,14 @@ def test_the_order_and_the_parts_do_not_matter(pictures):
     for number, picture in enumerate(reversed(list(pictures))):
         in_parts.add(picture.file, picture.facts)
         if number % 60 == 0:
-            drop_looks(in_parts, 20)
-    drop_looks(in_parts, 20)
+            in_parts.subsample_thumbnails(20)
+    in_parts.subsample_thumbnails(20)
     assert hashes_of([one.facts for one in in_parts]) == hashes_of(drop(pictures, 20))
 
 
 def test_an_audit_looks_at_those_that_kept_theirs(pictures):
     thinned = PictureTable(pictures)
-    drop_looks(thinned, 60)
+    thinned.subsample_thumbnails(60)
     found = audit_pictures(thinned)
     assert found.pictures == (30, 30)
     assert found == audit_pictures([one for one in thinned if one.facts.thumbnail])
@@ -66,20 +64,15 @@ def test_an_audit_looks_at_those_that_kept_theirs(pictures):
 def test_scan_and_plan_keep_no_more(kaggle_dir, monkeypatch):
     """With the bound made small: scan, plan, and a plan that adds to another."""
 
-    def drop_most(pictures):
-        drop_looks(pictures, most=8)
-
-    monkeypatch.setattr(scan_module, "MOST", 5)  # how often the scan drops
-    monkeypatch.setattr(scan_module, "drop_looks", drop_most)
-    monkeypatch.setattr(grow_module, "drop_looks", drop_most)
-    assert looks_module.MOST > 1000
+    monkeypatch.setattr(scan_module, "MOST_THUMBNAILS", 5)  # how often the scan drops
+    monkeypatch.setattr(PictureTable, "subsample_thumbnails", partialmethod(PictureTable.subsample_thumbnails, 8))
     found = scan_sources([str(kaggle_dir)], max_pixels=10**8)
     assert len(found.pictures) == 32
     assert len(hashes_of([one.facts for one in found.pictures])) < 8 + 5
     settings = BuildSettings(FeatureSettings(size=16))
     plan = plan_build(found, settings)
     assert len(hashes_of([one.facts for one in plan.pictures])) == 8
-    everything = scan_sources([str(kaggle_dir)], max_pixels=10**8, all_looks=True)
+    everything = scan_sources([str(kaggle_dir)], max_pixels=10**8, all_thumbnails=True)
     assert len(hashes_of([one.facts for one in everything.pictures])) == 32
     assert plan_build(everything, settings, plan.pictures).pictures == plan.pictures
 
