@@ -10,19 +10,17 @@ from dataclasses import dataclass, replace
 
 from data_cards.audit import FAILED, WARNING, Audit, audit_pictures, describe_briefly
 from data_cards.console import note, progress, warn
-from data_cards.cores import count_cores
-from data_cards.errors import StoreError, UsageError, UserError
+from data_cards.errors import StoreError, UserError
 from data_cards.files import PARTIAL
 from data_cards.labels import CLASS_NAMES
 from data_cards.leaks import check_leaks
 from data_cards.pictures import PictureTable
 from data_cards.scan import scan_sources
 from data_cards.simulated import is_simulated
-from data_cards.text import format_bytes
 from pipeline.card import keep_card
-from pipeline.cluster import LEAST_MEMORY
+from pipeline.cluster import WorkerDiedError
 from pipeline.estimate import Estimate, estimate_build, explain_full_disk, refuse_if_too_large
-from pipeline.executor import ATTEMPTS, WorkerDiedError, check_workers, run_tasks
+from pipeline.executor import ATTEMPTS, choose_workers, run_tasks
 from pipeline.features import name_planes
 from pipeline.lock import lock_folder
 from pipeline.plan import Plan, plan_build
@@ -120,8 +118,7 @@ def build_store(
     path = Storage(out).url
     check_recipe(settings.variants)
     check_place(path, dry_run=dry_run)
-    _check_workforce(workers, scheduler, max_memory)
-    workers = _choose_workers(max_memory) if workers is None else check_workers(workers)
+    workers = choose_workers(workers, scheduler, max_memory)
     storage = locate(path)
     state = read_state(storage)
     base = read_base(storage)
@@ -149,24 +146,6 @@ def build_store(
             _complete(plan, storage, path, audit)
     size, seconds = Storage(path).bytes(), time.monotonic() - began
     return BuildSummary(path, plan, estimate, size, seconds, len(todo), plan.shards - len(todo), audit)
-
-
-def _check_workforce(workers: int | None, scheduler: str | None, max_memory: int | None) -> None:
-    """Refuse options that would have no effect together."""
-    if scheduler is not None and workers is not None:
-        raise UsageError("--workers and --scheduler: a running cluster has its own workers; leave out one of the two")
-    if max_memory is not None and max_memory < LEAST_MEMORY * (workers or 1):
-        raise UsageError(
-            f"--max-memory {format_bytes(max_memory)}: a worker needs {format_bytes(LEAST_MEMORY)} to start; "
-            "give more, or fewer --workers"
-        )
-    if max_memory is not None and (scheduler is not None or workers == 0):
-        advice = "`dask worker --memory-limit` bounds a cluster's" if scheduler else "--workers 0 has none"
-        raise UsageError(f"--max-memory bounds the workers that a build starts; {advice}")
-
-
-def _choose_workers(max_memory: int | None) -> int:
-    return count_cores() if max_memory is None else min(count_cores(), max_memory // LEAST_MEMORY)
 
 
 def _is_current(storage: Storage, plan: Plan) -> bool:

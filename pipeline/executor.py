@@ -1,43 +1,52 @@
-"""Running shard tasks: here in this process, or on Dask, with a bounded number in flight."""
+"""Run independent tasks, in this process or on Dask workers, and try those that fail again."""
 
 import errno
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
-from itertools import chain, islice
-from typing import TYPE_CHECKING
 
+from data_cards.cores import count_cores
 from data_cards.errors import UsageError, UserError
-from pipeline.cluster import GONE, LOOK, Crew, connect
-
-if TYPE_CHECKING:
-    from distributed import Client
-    from distributed import Future as DaskFuture
+from data_cards.text import format_bytes
+from pipeline.cluster import LEAST_MEMORY, connect, run_on_cluster
 
 ATTEMPTS = 3
+_FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-class WorkerDiedError(Exception):
-    """The process that ran a task was killed."""
+def choose_workers(workers: int | None, scheduler: str | None, max_memory: int | None, cores: int | None = None) -> int:
+    """Check the options of `run_tasks` and return the number of local workers.
 
-    def __init__(self) -> None:
-        super().__init__(
-            "its worker was killed, as the system does where memory runs out and Dask above a worker's share; "
-            "give more --max-memory or fewer --workers, on a cluster more `dask worker --memory-limit`"
-        )
+    Parameters
+    ----------
+    workers : None is one a core, as far as `max_memory` goes
+    cores : of this machine; None counts them
 
-
-def check_workers(workers: int) -> int:
-    """The number of workers; raises `UsageError` where it is none."""
-    if workers < 0:
+    Raises
+    ------
+    UsageError : options out of range, or without effect together
+    """
+    if workers is not None and workers < 0:
         raise UsageError(f"workers {workers}: expected 0 (in this process) or more")
-    return workers
+    if scheduler is not None and workers is not None:
+        raise UsageError("--workers and --scheduler: a running cluster has its own workers; leave out one of the two")
+    if max_memory is not None and max_memory < LEAST_MEMORY * (workers or 1):
+        raise UsageError(
+            f"--max-memory {format_bytes(max_memory)}: a worker needs {format_bytes(LEAST_MEMORY)} to start; "
+            "give more, or fewer --workers"
+        )
+    if max_memory is not None and (scheduler is not None or workers == 0):
+        advice = "`dask worker --memory-limit` bounds a cluster's" if scheduler else "--workers 0 has none"
+        raise UsageError(f"--max-memory bounds the workers that a build starts; {advice}")
+    if workers is not None:
+        return workers
+    cores = count_cores() if cores is None else cores
+    return cores if max_memory is None else min(cores, max_memory // LEAST_MEMORY)
 
 
 def run_tasks(
     function: Callable,
     tasks: Iterable,
-    then: Callable | None = None,
+    finish: Callable | None = None,
     *,
     workers: int,
     scheduler: str | None = None,
@@ -45,149 +54,63 @@ def run_tasks(
 ) -> Iterator[tuple[object, object]]:
     """Run `function` on every task and yield (task, its result or the error of its last attempt).
 
-    A task that fails, or whose worker dies, is tried again, `ATTEMPTS` times in all. A `UserError`
-    is not: what the user must mend does not mend itself. A full disk ends the run at once.
+    Tasks that failed, or whose worker was killed, are run again after all others, `ATTEMPTS` times in all. Not so
+    after a `UserError`, which another attempt would only repeat. A full disk ends the run at once.
 
     Parameters
     ----------
-    function : called with one task; in workers it must be importable
+    function : called with one task; workers must be able to import it
     tasks : consumed as workers become free, so that memory does not grow with their number
-    then : called with a task and what `function` gave, for what is left to do but wait, as for the disk: the next
-        task runs meanwhile. It gives the result
+    finish : callable(task, result), run while the next task starts, for waiting (e.g. for the disk); its return value
+        is the task's result
     workers : processes of a local Dask cluster; 0 runs everything in this process
     scheduler : address of a running Dask scheduler, used instead of a local cluster
-    max_memory : of all local workers together, in bytes; a worker above its share is started anew
+    max_memory : of all local workers together, in bytes; a worker above its share is restarted
     """
     if workers == 0 and scheduler is None:
-        yield from _run_here(function, tasks, then)
+        yield from _run_passes(lambda tasks, _: _run_here(function, finish, tasks), tasks)
         return
     with connect(workers, scheduler, max_memory) as client:
-        yield from _run_on(client, partial(_run_whole, function, then), iter(tasks))
+        # A task that waits at a worker fails with the one that kills that worker: those tried again do not wait.
+        yield from _run_passes(
+            lambda tasks, attempt: run_on_cluster(client, function, tasks, finish, ahead=attempt == 1), tasks
+        )
 
 
-def _run_here(function: Callable, tasks: Iterable, then: Callable | None) -> Iterator[tuple[object, object]]:
+def _run_passes(run: Callable[[Iterable, int], Iterator], tasks: Iterable) -> Iterator[tuple[object, object]]:
+    """Yield from `run(tasks, attempt)`; what failed is run in another pass."""
+    for attempt in range(1, ATTEMPTS + 1):
+        failed = []
+        for task, result in run(tasks, attempt):
+            if isinstance(result, OSError) and result.errno in _FATAL:
+                raise result
+            if isinstance(result, Exception) and not isinstance(result, UserError) and attempt < ATTEMPTS:
+                failed.append(task)
+            else:
+                yield task, result
+        tasks = failed
+
+
+def _run_here(function: Callable, finish: Callable | None, tasks: Iterable) -> Iterator[tuple[object, object]]:
+    """Run tasks in this process, and `finish` of each in a thread beside the next task."""
     with ThreadPoolExecutor(1) as beside:
         last: tuple[object, Future] | None = None
         for task in tasks:
-            result = _try_here(function, task)
+            result = _catch(function, task)
             if last is not None:
-                yield _finish_here(function, then, *last)
+                yield last[0], _catch(last[1].result)
                 last = None
-            if then is None or isinstance(result, Exception):
+            if finish is None or isinstance(result, Exception):
                 yield task, result
             else:
-                last = task, beside.submit(then, task, result)
+                last = task, beside.submit(finish, task, result)
         if last is not None:
-            yield _finish_here(function, then, *last)
+            yield last[0], _catch(last[1].result)
 
 
-def _finish_here(function: Callable, then: Callable, task: object, ending: Future) -> tuple[object, object]:
+def _catch(function: Callable, *arguments: object) -> object:
+    """What `function` returns, or the exception that it raises."""
     try:
-        return task, ending.result()
+        return function(*arguments)
     except Exception as error:
-        if _is_final(error, 1):
-            return task, error
-        return task, _try_here(lambda task: then(task, function(task)), task)
-
-
-def _try_here(function: Callable, task: object) -> object:
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return function(task)
-        except Exception as error:
-            if _is_final(error, attempt):
-                return error
-    raise AssertionError("unreachable")
-
-
-def _run_whole(function: Callable, then: Callable | None, task: object) -> object:
-    """A task with what is left to do of it, on a worker."""
-    from distributed import secede
-
-    result = function(task)
-    if then is None:
-        return result
-    secede()  # the worker begins its next task
-    return then(task, result)
-
-
-def _run_on(client: "Client", function: Callable, tasks: Iterator) -> Iterator[tuple[object, object]]:
-    again: list[tuple[object, int]] = []  # tasks that failed, and the number of their next attempt
-    waiting: dict = {}
-    crew = Crew(client)
-
-    def submit() -> None:
-        # One task more than run waits at each worker, so that none is idle until the next has come. One that
-        # waits where another kills the worker counts as failed too: what is tried again runs with none waiting.
-        retrying = again or any(attempt > 1 for _, attempt in waiting.values())
-        free = crew.threads + (0 if retrying else crew.workers) - len(waiting)
-        queue = chain(_drain(again), ((task, 1) for task in tasks))
-        for task, attempt in islice(queue, max(free, 0 if waiting else 1)):
-            waiting[_submit(client, function, task)] = (task, attempt)
-
-    submit()
-    while waiting:
-        crew.look(now=False)
-        for future in _wait_for_some(client, list(waiting)):
-            task, attempt = waiting.pop(future)
-            result = _take_result(future)
-            future.release()
-            if isinstance(result, Exception) and not _is_final(result, attempt):
-                again.append((task, attempt + 1))
-                crew.look()  # its worker may have died
-                continue
-            submit()
-            yield task, result
-        submit()
-
-
-def _drain(values: list) -> Iterator:
-    """Take the values out of a list, one by one as they are asked for."""
-    while values:
-        yield values.pop(0)
-
-
-def _submit(client: "Client", function: Callable, task: object) -> "DaskFuture":
-    """Hand a task to the scheduler; raises `UserError` when it is gone."""
-    from distributed.client import ClosedClientError
-
-    try:
-        # Pure tasks of equal arguments would be taken for one, and a failed one for failed for ever.
-        return client.submit(function, task, pure=False)
-    except ClosedClientError as error:
-        raise UserError(GONE) from error
-
-
-def _wait_for_some(client: "Client", futures: list["DaskFuture"]) -> Iterable["DaskFuture"]:
-    """Those that have ended, none if that takes longer than `LOOK`; raises `UserError` when the scheduler is gone."""
-    from distributed import CancelledError, wait
-
-    if client.status not in ("closing", "closed"):
-        try:
-            with client.as_current():
-                return wait(futures, timeout=LOOK, return_when="FIRST_COMPLETED").done
-        except TimeoutError:
-            return ()  # Dask itself would wait for ever on a scheduler that died
-        except CancelledError:
-            pass
-    raise UserError(GONE)
-
-
-def _take_result(future: "DaskFuture") -> object:
-    """What an ended task returned, or its error; raises `UserError` when the scheduler is gone."""
-    from distributed import CancelledError, KilledWorker
-
-    if future.status == "error":
-        error = future.exception()
-        return WorkerDiedError() if isinstance(error, KilledWorker) else error
-    try:
-        return future.result()
-    except (OSError, CancelledError) as error:  # not the task's own, but the connection's
-        raise UserError(GONE) from error
-
-
-def _is_final(error: Exception, attempt: int) -> bool:
-    """Whether to give a task up; raises the error when the whole run must end."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        raise error
-    return isinstance(error, UserError) or attempt >= ATTEMPTS
+        return error

@@ -9,9 +9,9 @@ import pytest
 from data_cards.errors import PictureError, UserError
 from data_cards.files import MAX_BYTES, read_file
 from data_cards.scan import scan_sources
-from pipeline import build as build_module
 from pipeline.build import build_store
 from pipeline.cluster import LEAST_MEMORY
+from pipeline.executor import choose_workers
 from pipeline.settings import MAX_PIXELS, BuildSettings, FeatureSettings
 from pipeline.verify import verify_store
 
@@ -109,11 +109,10 @@ def test_other_settings_are_refused_before_the_pictures_are_read(pictures, tmp_p
         build(pictures, tmp_path / "a.zarr", BuildSettings(SETTINGS.features, variants="clean", max_pixels=100))
 
 
-def test_as_many_workers_as_memory_goes_round_for(monkeypatch):
-    monkeypatch.setattr(build_module, "count_cores", lambda: 16)
-    assert build_module._choose_workers(None) == 16
-    assert build_module._choose_workers(3 * LEAST_MEMORY + 1) == 3
-    assert build_module._choose_workers(100 * LEAST_MEMORY) == 16
+def test_as_many_workers_as_memory_goes_round_for():
+    assert choose_workers(None, None, None, cores=16) == 16
+    assert choose_workers(None, None, 3 * LEAST_MEMORY + 1, cores=16) == 3
+    assert choose_workers(None, None, 100 * LEAST_MEMORY, cores=16) == 16
 
 
 def test_another_order_of_the_file_system_gives_the_same_bytes(pictures, a_picture, tmp_path, monkeypatch, files_of):

@@ -19,8 +19,8 @@ from data_cards.errors import UserError
 from pipeline import cluster as cluster_module
 from pipeline import plan as plan_module
 from pipeline.build import build_store
-from pipeline.cluster import start_cluster
-from pipeline.executor import ATTEMPTS, WorkerDiedError, _run_on, run_tasks
+from pipeline.cluster import WorkerDiedError, run_on_cluster, start_cluster
+from pipeline.executor import ATTEMPTS, run_tasks
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.store import open_store
 
@@ -135,9 +135,9 @@ def fill_the_disk(task):
     raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
 
 
-def run(function, tmp_path, workers, count=4, then=None, **options):
+def run(function, tmp_path, workers, count=4, finish=None, **options):
     tasks = ((tmp_path, number) for number in range(count))
-    return {task[1]: result for task, result in run_tasks(function, tasks, then, workers=workers, **options)}
+    return {task[1]: result for task, result in run_tasks(function, tasks, finish, workers=workers, **options)}
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -226,7 +226,7 @@ def test_workers_that_join_are_given_tasks(tmp_path):
 
 @pytest.mark.slow
 def test_workers_that_have_all_left_are_missed_aloud(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(cluster_module, "_MISSED", 1.0)
+    monkeypatch.setattr(cluster_module, "ABSENCE_SECONDS", 1.0)
     said = ""
     with start_cluster(1) as cluster:
 
@@ -253,8 +253,7 @@ def test_workers_that_have_all_left_are_missed_aloud(tmp_path, monkeypatch, caps
 
 
 @pytest.mark.slow
-def test_no_task_waits_for_workers_that_have_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster_module, "LOOK", 0.0)
+def test_no_task_waits_for_workers_that_have_left(tmp_path):
     taken = []
 
     def tasks():
@@ -262,9 +261,8 @@ def test_no_task_waits_for_workers_that_have_left(tmp_path, monkeypatch):
             taken.append(number)
             yield (tmp_path, number)
 
-    with start_cluster(3) as cluster:
-        results = run_tasks(fail_always, tasks(), workers=0, scheduler=cluster.scheduler_address)
-        for done, _ in enumerate(results, start=1):
+    with start_cluster(3) as cluster, Client(cluster, set_as_default=False) as client:
+        for done, _ in enumerate(run_on_cluster(client, fail_always, tasks()), start=1):
             if done == 3:
                 cluster.scale(1)
                 while len(cluster.scheduler.workers) > 1:
@@ -380,11 +378,11 @@ def test_a_client_that_has_lost_its_scheduler_takes_no_task(tmp_path):
     with start_cluster(1) as cluster, Client(cluster, set_as_default=False) as client:
         tasks = ((tmp_path, number) for number in range(1) if client.close() is None)
         with pytest.raises(UserError, match="the Dask scheduler is gone"):
-            list(_run_on(client, begin, tasks))
+            list(run_on_cluster(client, begin, tasks))
 
 
 def test_no_scheduler_at_an_address(kaggle_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster_module, "_ANSWER", 1.0)
+    monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 1.0)
     with pytest.raises(UserError, match="no Dask scheduler answers"):
         build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, scheduler="tcp://127.0.0.1:9")
 
