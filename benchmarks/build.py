@@ -37,7 +37,7 @@ from data_cards.scan import scan_sources
 from pipeline.cluster import start_cluster
 from pipeline.degrade import apply_steps
 from pipeline.executor import run_tasks
-from pipeline.features import decode_for_features, estimate_planes
+from pipeline.features import estimate_planes
 from pipeline.fit import as_array, fit_picture
 from pipeline.plan import Plan, plan_build
 from pipeline.settings import MAX_PIXELS, BuildSettings, FeatureSettings
@@ -125,9 +125,7 @@ def _run_kernels(tasks: Sequence[ShardTask]) -> None:
     for task in tasks:
         settings = task.settings
         for path, sha256, first, last in task.pictures:
-            fitted = fit_picture(
-                decode_for_features(read_file(Path(path)), settings.features, settings.max_pixels), settings.features
-            )
+            fitted = fit_picture(decode_picture(read_file(Path(path)), settings.max_pixels), settings.features)
             for variant in draw_variants(settings.variants, settings.seed, sha256)[first:last]:
                 planes = estimate_planes(as_array(apply_steps(fitted, variant.steps)), settings.features)
                 encode_sample(planes, settings.packing)

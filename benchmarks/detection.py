@@ -18,14 +18,13 @@ import sys
 import tempfile
 import time
 import tomllib
-from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
 import click
 import numpy as np
 from detection_classical import score_classical
-from detection_ideas import VARIANTS, planes_of_residual
+from detection_ideas import VARIANTS, planes_of_idea
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is another file
 from data_cards.subset import Selection
@@ -109,19 +108,19 @@ def _make_stores(src: Path, out: Path, recipe: dict) -> tuple[FeatureStore, Feat
 
     A recipe may train on some of the pictures: so many of each source, or those left after balancing properties.
     """
-    build, residual = recipe["build"], recipe.get("residual")
+    build, idea = recipe["build"], recipe.get("residual") or recipe.get("planes")
     variants = build.get("variants", "train")
     features = FeatureSettings(**{name: value or None for name, value in build.items() if name != "variants"})
     fewer = recipe.get("pictures") or recipe.get("balanced")
     stores = []
     for one, limit in ((variants, fewer), ("conditions", None)):
         settings = BuildSettings(features, variants=one)
-        facts = [asdict(settings), limit, *([residual] if residual else [])]
+        facts = [settings.as_json(), limit, *([idea] if idea else [])]
         name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
         path = out / f"{one.replace(' ', '-')}-{name}.zarr"
         if not path.exists():
-            here = residual or one in VARIANTS
-            with planes_of_residual(residual):
+            here = idea or one in VARIANTS
+            with planes_of_idea(idea):
                 build_store(
                     [f"train/{folder.parent.name}={folder}" for folder in _list_sources(_take_some(src, out, limit))],
                     str(path),

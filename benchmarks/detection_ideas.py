@@ -1,7 +1,7 @@
 """Ideas of the detection study that the program does not offer, because they gave nothing: `detection.toml` names them.
 
-Residuals change what the planes are made of, further recipes how pictures are varied. They stand in place of the
-program's own in this process alone, so stores with them are built here, without workers.
+Residuals change what the planes are made of, joint colours the transforms, further recipes how pictures are varied.
+They stand in place of the program's own in this process alone, so stores with them are built here, without workers.
 """
 
 from collections.abc import Iterator
@@ -10,10 +10,13 @@ from functools import partial
 from unittest.mock import patch
 
 import numpy as np
+from scipy import fft
 from scipy.ndimage import median_filter
 
 from data_cards.seeding import draw_key
 from pipeline import features
+from pipeline.averaged import HIGHEST
+from pipeline.settings import FeatureSettings
 from pipeline.variants import CLEAN, RECIPES, Variant
 
 QUALITIES = range(50, 99)
@@ -38,14 +41,51 @@ def cross_difference(rgb: np.ndarray) -> np.ndarray:
 RESIDUALS = {"median": median_residual, "cross-difference": cross_difference}
 
 
+def joint_planes(rgb: np.ndarray, side: int) -> np.ndarray:
+    """Averaged planes whose transforms run across the three colours too: uint8 (9, side, side).
+
+    The DFT over three colours gives their sum and two conjugate differences (red + green w + blue w^2, w a third of a
+    turn), the DCT-II a sum, red less blue, and green against both. Else as `pipeline.averaged`; the bounds of magnitude
+    and DCT are 3 and sqrt(3) times as high inside the logarithm. Such planes are no mirror images of themselves.
+    """
+    line = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(side) / side)
+    window = np.outer(line, line).astype(np.float32)
+    channels = rgb.transpose(2, 0, 1).astype(np.float32)
+    patches = np.lib.stride_tricks.sliding_window_view(channels, (side, side), axis=(1, 2))
+    patches = patches[:, :: side // 2, :: side // 2]
+    magnitude, power, cross, dct = np.zeros((4, 3, side, side))
+    for row in range(patches.shape[1]):
+        block = patches[:, row] - patches[:, row].mean(axis=(2, 3), keepdims=True)
+        spectrum = fft.fft2(fft.fft(block * window, axis=0))
+        squares, other = spectrum.real**2 + spectrum.imag**2, np.roll(spectrum, -1, axis=0)
+        magnitude += np.log(1 + np.sqrt(squares)).sum(axis=1)
+        power += squares.sum(axis=1)
+        cross += (spectrum.real * other.real + spectrum.imag * other.imag).sum(axis=1)
+        cosines = fft.dctn(fft.dct(block, axis=0, norm="ortho"), axes=(2, 3), norm="ortho")
+        dct += np.log(1 + np.abs(cosines)).sum(axis=1)
+    count, limit = patches.shape[1] * patches.shape[2], np.tanh(HIGHEST)
+    strength = np.sqrt(power * np.roll(power, -1, axis=0))
+    coherency = np.divide(cross, strength, out=np.zeros_like(cross), where=strength > 0).clip(-limit, limit)
+    parts = (
+        fft.fftshift(magnitude / count, axes=(1, 2)) / np.log1p(255 * 3 * window.sum()),
+        (np.arctanh(fft.fftshift(coherency, axes=(1, 2))) / HIGHEST + 1) / 2,
+        dct / count / np.log1p(255 * np.sqrt(3) * side),
+    )
+    return (255 * np.concatenate(parts)).round().astype(np.uint8)
+
+
+JOINT = "joint colours"
+
+
 @contextmanager
-def planes_of_residual(name: str | None) -> Iterator[None]:
-    """Make the planes of fitted pictures of their residual, meanwhile; of None as they are."""
-    estimate = features.estimate_planes
-    if name is None:
-        yield
-        return
-    with patch.object(features, "estimate_planes", lambda rgb, settings: estimate(RESIDUALS[name](rgb), settings)):
+def planes_of_idea(name: str | None) -> Iterator[None]:
+    """Make the planes of fitted pictures of their residual, or across colours, meanwhile; of None as they are."""
+    own = features.estimate_planes
+
+    def estimate(rgb: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+        return joint_planes(rgb, settings.side) if name == JOINT else own(RESIDUALS[name](rgb), settings)
+
+    with patch.object(features, "estimate_planes", own if name is None else estimate):
         yield
 
 

@@ -34,12 +34,13 @@ from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset
 
 from data_cards.cores import count_cores
+from data_cards.decode import decode_picture
 from data_cards.files import read_file
 from data_cards.scan import scan_sources
 from data_cards.subset import Selection
 from pipeline.build import build_store
 from pipeline.degrade import apply_steps
-from pipeline.features import decode_for_features, features_of_variants
+from pipeline.features import features_of_variants
 from pipeline.fit import as_array, fit_picture
 from pipeline.settings import MAX_PIXELS, BuildSettings, FeatureSettings
 from pipeline.spectra import LEVELS, dct_bound, magnitude_bound
@@ -170,7 +171,7 @@ class _InTheLoop(Dataset):
     def __getitem__(self, row: int) -> torch.Tensor:
         """uint8 (9, side, side), or of pixels (side, side, 3)."""
         settings = self._settings
-        picture = decode_for_features(read_file(self._paths[row]), settings.features, settings.max_pixels)
+        picture = decode_picture(read_file(self._paths[row]), settings.max_pixels)
         variants = draw_variants(settings.variants, settings.seed, bytes.fromhex(self._hashes[row]))
         variant = next(one for one in variants if one.name == self._variants[row])
         if self._pixels:  # none of the recipe's variants changes a picture before it is fitted

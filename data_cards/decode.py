@@ -76,15 +76,13 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
         raise PictureError(f"too large: {width} x {height} pixels, at most {max_pixels:,} are allowed (--max-pixels)")
 
 
-def decode_picture(data: bytes, max_pixels: int, least_side: int | None = None) -> Image.Image:
+def decode_picture(data: bytes, max_pixels: int) -> Image.Image:
     """Decode a picture file's bytes to an upright RGB image (8 bits a channel).
 
     Parameters
     ----------
     data : of the whole file
     max_pixels : more are refused, before any is decoded
-    least_side : decode a JPEG at a half, a quarter or an eighth where its short side stays at least so long;
-        None decodes in full, as any other format always is
 
     Raises
     ------
@@ -92,8 +90,6 @@ def decode_picture(data: bytes, max_pixels: int, least_side: int | None = None) 
     """
     with open_picture(data, max_pixels) as picture:
         orientation = read_orientation(picture)
-        if least_side is not None:
-            picture.draft(picture.mode, (least_side, least_side))
         rgb = to_rgb(picture)
         transposition = UPRIGHT.get(orientation)
         return rgb if transposition is None else rgb.transpose(transposition)

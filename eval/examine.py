@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from data_cards.decode import decode_picture
 from eval.declared import Declaration, read_declared
 from eval.explain import Explanation, explain_levels
 from eval.judge import CHECKS, Judgement, decide, look_at, score_levels
 from eval.profiles import ClassProfiles, find_profiles
 from eval.score import is_trained_on_simulation
-from pipeline.features import decode_for_features
 from train.calibrate import Calibration
 from train.run_folder import Run, load_detector
 
@@ -65,7 +65,7 @@ class Examiner:
         UserError : the network gives no finite scores
         """
         settings = self.run.build_settings
-        picture = decode_for_features(data, settings.features, settings.max_pixels)
+        picture = decode_picture(data, settings.max_pixels)
         looks = look_at(picture, settings.features, CHECKS)
         judgement = decide(score_levels(self._detector, looks.levels), looks, self.calibration)
         explanation = explain_levels(self._detector, looks.levels[0])

@@ -68,7 +68,7 @@ def explain_levels(detector: Detector, levels: np.ndarray) -> Explanation:
 
     Parameters
     ----------
-    levels : features of the picture, uint8 or float16 (planes, H, W), as `pipeline.features` makes them
+    levels : features of the picture, uint8 (planes, H, W), as `pipeline.features` makes them
     """
     whole, bands, kinds = occlude(detector, levels)
     frequencies, profile = radial_profile(levels)
@@ -87,7 +87,7 @@ def occlude(detector: Detector, levels: np.ndarray) -> tuple[float, np.ndarray, 
 
     Parameters
     ----------
-    levels : uint8 or float16 (planes, H, W)
+    levels : uint8 (planes, H, W)
 
     Returns
     -------

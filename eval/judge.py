@@ -43,7 +43,7 @@ class Looks:
 
     Attributes
     ----------
-    levels : (N, planes, H, W), uint8 or float16: the picture's own crops, then those of each check
+    levels : (N, planes, H, W), uint8: the picture's own crops, then those of each check
     crops : how many of them are of the picture as it is, and of each check
     checks : names of those done, in order; left out is one that would need the picture enlarged, and JPEG where
         a side is longer than that format allows

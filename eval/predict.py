@@ -15,13 +15,13 @@ import numpy as np
 
 from data_cards.console import progress as show_progress
 from data_cards.cores import count_cores
+from data_cards.decode import decode_picture
 from data_cards.errors import PictureError, UsageError
 from data_cards.files import open_regular, read_bounded
 from eval.declared import Declaration, read_declared, read_declared_file
 from eval.inputs import VIDEO_SUFFIXES, Input, find_inputs
 from eval.judge import CHECKS, MOST_CROPS, Judgement, Looks, decide, decide_clip, look_at, score_levels
 from eval.video import MOST_FRAMES, find_container, read_frames
-from pipeline.features import decode_for_features
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.variants import Variant
 from train.detector import Detector
@@ -169,7 +169,7 @@ def _prepare_file(path: str, settings: BuildSettings, checks: Sequence[Variant],
     with open_regular(path) as file:
         if find_container(file.read(512)) is None:
             data = read_bounded(file)
-            picture = decode_for_features(data, settings.features, settings.max_pixels)
+            picture = decode_picture(data, settings.max_pixels)
             return _Prepared(path, (look_at(picture, settings.features, checks),), read_declared(data))
         file.seek(0)
         declared = read_declared_file(file)
@@ -185,7 +185,7 @@ def _prepare_file(path: str, settings: BuildSettings, checks: Sequence[Variant],
 def _count_ahead(settings: FeatureSettings, threads: int, batch_size: int, looks: int) -> int:
     """How many files are prepared ahead: enough for the network's next batches, bounded in bytes."""
     crops = MOST_CROPS if settings.fit == "crop" else 1
-    bytes_each = looks * crops * settings.planes * settings.side**2 * np.dtype(settings.dtype).itemsize
+    bytes_each = looks * crops * settings.planes * settings.side**2
     return max(2, min(threads + 2 * batch_size, _BYTES_AHEAD // bytes_each))
 
 

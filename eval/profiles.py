@@ -65,7 +65,7 @@ def radial_profile(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Parameters
     ----------
-    levels : uint8 or float16 (planes, H, W), features of a picture; the magnitude planes are read
+    levels : uint8 (planes, H, W), features of a picture; the magnitude planes are read
 
     Returns
     -------

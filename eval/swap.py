@@ -8,12 +8,12 @@ was no evidence of a generator that survives being saved.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 
 from data_cards.console import progress as show_progress
 from data_cards.cores import count_cores
+from data_cards.decode import decode_picture
 from data_cards.errors import PictureError
 from data_cards.labels import CLASS_NAMES
 from data_cards.seeding import draw_key
@@ -22,7 +22,7 @@ from eval.breakdown import estimate_all
 from eval.conditions import RECIPE as STRESS
 from eval.originals import read_original, shuffle_by_class
 from eval.score import Scored, locate_pictures
-from pipeline.features import decode_for_features, features_of_variants
+from pipeline.features import features_of_variants
 from pipeline.store import FeatureStore
 from pipeline.variants import SUBSAMPLINGS, Variant
 from train.detector import Detector
@@ -110,8 +110,7 @@ def _save_alike(
     clean: Scored, store: FeatureStore, detector: Detector, pictures: int, progress: bool
 ) -> tuple[Scored, Scored, list[dict]]:
     """The drawn pictures as scored and as scored once saved alike, and how each was saved."""
-    # At reduced scale only JPEG files would be decoded so, which again tells how they were saved.
-    features = replace(store.settings.features, jpeg_scale="full")
+    features = store.settings.features
     paths = locate_pictures(clean, store)
 
     def make_levels(row: int) -> np.ndarray | None:
@@ -120,7 +119,7 @@ def _save_alike(
         if data is None:
             return None
         try:
-            picture = decode_for_features(data, features, store.settings.max_pixels)
+            picture = decode_picture(data, store.settings.max_pixels)
             return next(features_of_variants(picture, (draw_saving(sha256),), features))
         except PictureError:
             return None

@@ -13,73 +13,65 @@ orthonormal 2-D DCT-II without the window, and <> the mean over patches:
 A patch's own phase is where its content stands, and averages to nothing. What stays is the phase
 between colours: the real part of their coherency, 1 where they move together, 0 where they are
 unrelated, -1 where they are opposite. Fisher's artanh gives its estimates the same spread all over.
-
-Across the colours too (`pipeline.colour`), c and d are no longer colours but their sum and
-differences, and the bounds of magnitude and DCT are 3 and sqrt(3) times as high inside the logarithm.
 """
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy import fft
 
-from pipeline.colour import dct_over_colours, dft_over_colours
 from pipeline.mirror import fill_mirror_images
 
 HIGHEST = 5.0  # of the artanh: a coherency of 0.9999
 
 
-def averaged_planes(rgb: np.ndarray, patch: int, dtype: str = "uint8", joint: bool = False) -> np.ndarray:
-    """Planes of a picture on their fixed scales, as the store holds them: levels 0..255 over each plane's range.
+def averaged_planes(rgb: np.ndarray, patch: int) -> np.ndarray:
+    """Planes of a picture as the store holds them: whole levels, uint8, of `averaged_levels`."""
+    return averaged_levels(rgb, patch).round().astype(np.uint8)
+
+
+def averaged_levels(rgb: np.ndarray, patch: int) -> np.ndarray:
+    """Planes of a picture on their fixed scales: levels 0..255 over each plane's range.
 
     Parameters
     ----------
     rgb : uint8 (H, W, 3), both sides at least `patch`
     patch : side of the patches, even
-    dtype : "uint8", levels rounded to whole ones, or "float16"
-    joint : transform across the colours too
 
     Returns
     -------
-    (9, patch, patch) of that type; zero frequency of magnitude and phase in the middle
+    float64 (9, patch, patch); zero frequency of magnitude and phase in the middle
     """
-    magnitude, coherency, dct = _average(np.ascontiguousarray(rgb.transpose(2, 0, 1), dtype=np.float32), patch, joint)
-    colours = 3 if joint else 1
+    magnitude, coherency, dct = _average(np.ascontiguousarray(rgb.transpose(2, 0, 1), dtype=np.float32), patch)
     limit = np.tanh(HIGHEST)
-    levels = 255 * np.concatenate(
+    return 255 * np.concatenate(
         [
-            magnitude / np.log1p(255 * colours * _window(patch).sum()),
+            magnitude / np.log1p(255 * _window(patch).sum()),
             (np.arctanh(coherency.clip(-limit, limit)) / HIGHEST + 1) / 2,
-            dct / np.log1p(255 * np.sqrt(colours) * patch),
+            dct / np.log1p(255 * patch),
         ]
     )
-    return (levels.round() if dtype == "uint8" else levels).astype(dtype)
 
 
-def _average(channels: np.ndarray, patch: int, joint: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _average(channels: np.ndarray, patch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean log magnitude, real part of the coherency, mean log DCT: float64 (3, patch, patch) each, centred."""
     window = _window(patch)
     patches = sliding_window_view(channels, (patch, patch), axis=(1, 2))[:, :: patch // 2, :: patch // 2]
-    # A real patch's spectrum is known from its half; the colours' DFT is complex, so there all is needed.
-    transform = fft.fft2 if joint else fft.rfft2
-    columns = patch if joint else patch // 2 + 1
-    magnitude, power, cross = np.zeros((3, 3, patch, columns))
+    magnitude, power, cross = np.zeros((3, 3, patch, patch // 2 + 1))  # a real patch's spectrum is known from its half
     dct = np.zeros((3, patch, patch))
     for row in range(patches.shape[1]):  # a row of patches at a time bounds the memory
         block = patches[:, row] - patches[:, row].mean(axis=(2, 3), keepdims=True)
-        windowed = block * window
-        spectrum = transform(dft_over_colours(windowed) if joint else windowed)
+        spectrum = fft.rfft2(block * window)
         squares = spectrum.real**2 + spectrum.imag**2
         other = np.roll(spectrum, -1, axis=0)
         magnitude += np.log(1 + np.sqrt(squares)).sum(axis=1)
         power += squares.sum(axis=1)
         cross += (spectrum.real * other.real + spectrum.imag * other.imag).sum(axis=1)
-        coefficients = fft.dctn(dct_over_colours(block) if joint else block, axes=(2, 3), norm="ortho")
+        coefficients = fft.dctn(block, axes=(2, 3), norm="ortho")
         dct += np.log(1 + np.abs(coefficients)).sum(axis=1)
     count = patches.shape[1] * patches.shape[2]
     strength = np.sqrt(power * np.roll(power, -1, axis=0))
     coherency = np.divide(cross, strength, out=np.zeros_like(cross), where=strength > 0)
-    centre = _centre_whole if joint else _centre_half
-    return centre(magnitude / count), centre(coherency), dct / count
+    return _centre(magnitude / count), _centre(coherency), dct / count
 
 
 def _window(patch: int) -> np.ndarray:
@@ -88,11 +80,7 @@ def _window(patch: int) -> np.ndarray:
     return np.outer(line, line).astype(np.float32)
 
 
-def _centre_whole(planes: np.ndarray) -> np.ndarray:
-    return fft.fftshift(planes, axes=(1, 2))
-
-
-def _centre_half(half: np.ndarray) -> np.ndarray:
+def _centre(half: np.ndarray) -> np.ndarray:
     """Even planes (3, P, P), zero frequency in the middle, of their half with non-negative horizontal frequencies."""
     side = half.shape[1]
     half = fft.fftshift(half, axes=1)

@@ -14,11 +14,8 @@ from pipeline.inspection import format_progress, format_store, inspect_place
 from pipeline.repair import repair_store
 from pipeline.sample import make_sample
 from pipeline.settings import (
-    COLOUR_AXES,
-    DTYPES,
     ESTIMATORS,
     FITS,
-    JPEG_SCALES,
     PACKINGS,
     PATCHES,
     RECOMMENDED,
@@ -110,18 +107,6 @@ for _command in (audit, subset, card):
 )
 @click.option("--max-pixels", type=int, default=DEFAULTS.max_pixels, help="Larger pictures are set aside.")
 @click.option(
-    "--dtype",
-    type=click.Choice(DTYPES),
-    default=DEFAULTS.features.dtype,
-    help="float16 keeps levels between the 256 whole ones, at three times the disk.",
-)
-@click.option(
-    "--jpeg-scale",
-    type=click.Choice(JPEG_SCALES),
-    default=DEFAULTS.features.jpeg_scale,
-    help="reduced: decode JPEGs of four times --size and more at a half to an eighth; faster, other pixels.",
-)
-@click.option(
     "--estimator",
     type=click.Choice(ESTIMATORS),
     default=None,
@@ -133,12 +118,6 @@ for _command in (audit, subset, card):
     type=click.Choice([str(patch) for patch in PATCHES]),
     default=None,
     help="Side of those patches, and of averaged planes  [default: 32]",
-)
-@click.option(
-    "--colour-axis",
-    type=click.Choice(COLOUR_AXES),
-    default=DEFAULTS.features.colour_axis,
-    help="joint: the transforms run across the colours too.",
 )
 @click.option(
     "--overview",
@@ -178,11 +157,8 @@ def build(
     seed,
     val_fraction,
     max_pixels,
-    dtype,
-    jpeg_scale,
     estimator,
     patch,
-    colour_axis,
     overview,
     packing,
     workers,
@@ -208,11 +184,8 @@ def build(
         size=size,
         fit=fit,
         resample=resample,
-        dtype=dtype,
-        jpeg_scale=jpeg_scale,
         estimator=estimator,
         patch=None if patch is None else int(patch),
-        colour_axis=colour_axis,
         overview=overview,
         variants=variants,
         seed=seed,

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from data_cards.cores import count_cores
+from data_cards.decode import decode_picture
 from data_cards.errors import PictureError, UserError
 from data_cards.files import read_file
 from data_cards.text import format_bytes, format_duration
-from pipeline.features import decode_for_features, features_of_variants
+from pipeline.features import features_of_variants
 from pipeline.plan import Plan
 from pipeline.settings import BuildSettings
 from pipeline.sharding import encode_sample
@@ -143,7 +144,7 @@ def measure_samples(pictures: Sequence[tuple[Path, bytes]], settings: BuildSetti
     for path, sha256 in [*pictures[:1], *pictures]:
         start = time.monotonic()
         try:
-            decoded = decode_for_features(read_file(path), settings.features, settings.max_pixels)
+            decoded = decode_picture(read_file(path), settings.max_pixels)
         except PictureError:
             continue  # the build itself will name it
         variants = draw_variants(settings.variants, settings.seed, sha256)

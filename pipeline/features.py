@@ -16,11 +16,6 @@ from pipeline.spectra import quantised_planes
 from pipeline.variants import CLEAN, Variant
 
 
-def decode_for_features(data: bytes, settings: FeatureSettings, max_pixels: int) -> Image.Image:
-    """Decode a picture file's bytes as the settings say; raises as `decode_picture`."""
-    return decode_picture(data, max_pixels, settings.least_side)
-
-
 def features_of_variants(
     picture: Image.Image, variants: Iterable[Variant], settings: FeatureSettings
 ) -> Iterator[np.ndarray]:
@@ -51,20 +46,13 @@ def features_of_square(square: Image.Image, overview: Image.Image | None, settin
 
 def estimate_planes(rgb: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     """Planes (9, side, side) of a fitted or squeezed picture, uint8 (H, W, 3), by the settings' estimator."""
-    joint = settings.colour_axis == "joint"
-    if settings.patch is not None:
-        return averaged_planes(rgb, settings.patch, settings.dtype, joint)
-    return quantised_planes(rgb, settings.dtype, joint)
+    return quantised_planes(rgb) if settings.patch is None else averaged_planes(rgb, settings.patch)
 
 
 def name_planes(settings: FeatureSettings) -> tuple[str, ...]:
     """What each of the planes is, such as magnitude_r or overview_magnitude_r."""
-    joint = settings.colour_axis == "joint"
-    axis = ("sum", "turn", "turn_back") if joint else ("r", "g", "b")
-    pairs = ("sum_turn", "turns", "turn_back_sum") if joint else ("rg", "gb", "br")
-    middle = [f"phase_{one}" for one in axis] if settings.patch is None else [f"coherency_{one}" for one in pairs]
-    cosine = ("sum", "red_blue", "green") if joint else axis
-    nine = (*(f"magnitude_{one}" for one in axis), *middle, *(f"dct_{one}" for one in cosine))
+    middle = ("phase", "rgb") if settings.patch is None else ("coherency", ("rg", "gb", "br"))
+    nine = tuple(f"{kind}_{one}" for kind, names in (("magnitude", "rgb"), middle, ("dct", "rgb")) for one in names)
     return nine if settings.overview is None else (*nine, *(f"overview_{name}" for name in nine))
 
 
@@ -75,5 +63,5 @@ def features_of_file(path: str | Path, settings: FeatureSettings, max_pixels: in
     ------
     PictureError : the file cannot be read or used; the message is the reason
     """
-    picture = decode_for_features(read_file(Path(path)), settings, max_pixels)
+    picture = decode_picture(read_file(Path(path)), max_pixels)
     return next(features_of_variants(picture, (CLEAN,), settings))

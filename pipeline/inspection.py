@@ -162,8 +162,6 @@ def _describe_planes(features: dict) -> str:
         parts[0] += f" over patches of {features['patch']} px"
     if features.get("overview") is not None:
         parts.append(f"and of the whole picture at {features['overview']} px")
-    if features["colour_axis"] == "joint":
-        parts.append("transformed across colours")
     return ", ".join(parts)
 
 
@@ -180,11 +178,7 @@ def format_store(facts: dict) -> str:
             "compression",
             ", ".join(f"{kind} {share:.2f}" for kind, share in facts["compression"].items()) + " of the raw size",
         ],
-        [
-            "fit",
-            f"{features['fit']} to {features['size']} px, {features['resample']}"
-            + (", large JPEGs decoded at reduced scale" if features.get("jpeg_scale") == "reduced" else ""),
-        ],
+        ["fit", f"{features['fit']} to {features['size']} px, {features['resample']}"],
         ["planes", _describe_planes(features)],
         ["variants", f"{settings['variants']}: " + ", ".join(f"{k} ({n})" for k, n in facts["variants"].items())],
         ["upsampled", f"{facts['upsampled']} pictures"],

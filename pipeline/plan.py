@@ -58,8 +58,7 @@ class Plan:
     def shard_rows(self) -> int:
         """Rows a shard: at most about 64 MiB of features, whole pictures where they fit."""
         features = self.settings.features
-        sample = features.planes * features.side**2 * np.dtype(features.dtype).itemsize
-        rows = min(max(SHARD_BYTES // sample, 1), MAX_SHARD_ROWS)
+        rows = min(max(SHARD_BYTES // (features.planes * features.side**2), 1), MAX_SHARD_ROWS)
         return rows - rows % self.variants if rows >= self.variants else rows
 
     @property

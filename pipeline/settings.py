@@ -6,16 +6,12 @@ and `eval predict` make features from it with the same function, so the two cann
 
 from dataclasses import asdict, dataclass, field, fields
 
-from data_cards.errors import UsageError
-from pipeline.variants import changes_before_fit
+from data_cards.errors import UsageError, UserError
 
 FITS = ("cover", "stretch", "crop")
-DTYPES = ("uint8", "float16")
 PACKINGS = ("mirror", "none")
-JPEG_SCALES = ("full", "reduced")
 ESTIMATORS = ("periodogram", "averaged")
 PATCHES = (32, 64, 128)
-COLOUR_AXES = ("separate", "joint")
 
 PLANES_A_KIND = 3  # one a colour
 _OVERVIEW = "overview-"
@@ -44,6 +40,10 @@ RECOMMENDED = {"estimator": "averaged", "size": 512, "fit": "crop", "variants": 
 # And where nothing is said of the planes at all.
 RECOMMENDED_OVERVIEW = 128
 
+# The format of a store has these too: options of earlier versions, each with the one value that it still may have.
+_CONSTANTS = {"dtype": "uint8", "jpeg_scale": "full", "colour_axis": "separate"}
+_FORMAT = ("size", "fit", "resample", "dtype", "jpeg_scale", "estimator", "patch", "colour_axis", "overview")
+
 
 @dataclass(frozen=True)
 class FeatureSettings:
@@ -55,12 +55,8 @@ class FeatureSettings:
     fit : "cover" (short side to `size`, then centre crop), "stretch" (both sides to `size`),
         "crop" (centre crop of the native pixels, never resampled; for averaged planes of what there is of it)
     resample : Pillow's name of the resampling filter; not used by "crop"
-    dtype : "uint8", or "float16" for levels between the 256 whole ones
-    jpeg_scale : "full", or "reduced": JPEG pictures with a short side of at least four times `size` are decoded at a
-        half, a quarter or an eighth (from fewer DCT coefficients), never below twice `size`. Faster; other pixels
     estimator : "periodogram", the planes of the whole square, or "averaged" over its patches (`pipeline.averaged`)
     patch : side of those patches; None for periodograms, else 32, 64 or 128, and 32 where it is not given
-    colour_axis : "separate" planes of each colour, or "joint", transformed across the colours too
     overview : side that the whole picture is squeezed to, in pixels, for nine more averaged planes of it beside those
         of the square; None for none
     """
@@ -68,11 +64,8 @@ class FeatureSettings:
     size: int = 1024
     fit: str = "cover"
     resample: str = "bicubic"
-    dtype: str = "uint8"
-    jpeg_scale: str = "full"
     estimator: str = "periodogram"
     patch: int | None = None
-    colour_axis: str = "separate"
     overview: int | None = None
 
     def __post_init__(self) -> None:
@@ -80,10 +73,7 @@ class FeatureSettings:
             raise UsageError(f"size {self.size}: expected 8 to 8192 pixels")
         _one_of("fit", self.fit, FITS)
         _one_of("resample", self.resample, RESAMPLING_FILTERS)
-        _one_of("dtype", self.dtype, DTYPES)
-        _one_of("jpeg scale", self.jpeg_scale, JPEG_SCALES)
         _one_of("estimator", self.estimator, ESTIMATORS)
-        _one_of("colour axis", self.colour_axis, COLOUR_AXES)
         if self.estimator == "averaged":
             object.__setattr__(self, "patch", PATCHES[0] if self.patch is None else self.patch)
             _one_of("patch", self.patch, PATCHES)
@@ -96,8 +86,6 @@ class FeatureSettings:
                 raise UsageError(f"overview {self.overview}: only with --estimator averaged; leave out one of the two")
             if not self.patch <= self.overview <= 8192:
                 raise UsageError(f"overview {self.overview}: expected {self.patch} (a patch) to 8192 pixels")
-        if self.jpeg_scale == "reduced" and self.fit == "crop":
-            raise UsageError("jpeg scale 'reduced': --fit crop takes native pixels; leave out one of the two")
 
     @property
     def side(self) -> int:
@@ -114,10 +102,27 @@ class FeatureSettings:
         """How many planes there are: 9, or 18 with an overview."""
         return PLANES_A_KIND * len(self.kinds)
 
-    @property
-    def least_side(self) -> int | None:
-        """Short side that decoding at reduced scale must leave; None where pictures are decoded in full."""
-        return 2 * max(self.size, self.overview or 0) if self.jpeg_scale == "reduced" else None
+    def to_dict(self) -> dict:
+        """Plain values, as the format has them."""
+        values = asdict(self) | _CONSTANTS
+        return {name: values[name] for name in _FORMAT}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "FeatureSettings":
+        """The inverse of `to_dict`.
+
+        Raises
+        ------
+        UserError : made with an option that was removed
+        """
+        values = dict(values)
+        for name, only in _CONSTANTS.items():
+            found = values.pop(name, only)
+            if found != only:
+                raise UserError(
+                    f"made with {name.replace('_', ' ')} {found}, an option that was removed; build it again"
+                )
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -148,19 +153,15 @@ class BuildSettings:
         if self.max_pixels < 1:
             raise UsageError(f"max pixels {self.max_pixels}: expected at least 1")
         _one_of("packing", self.packing, PACKINGS)
-        if self.features.jpeg_scale == "reduced" and changes_before_fit(self.variants):
-            raise UsageError(
-                f"jpeg scale 'reduced': the variants {self.variants!r} change native pixels; leave out one of the two"
-            )
 
     def as_json(self) -> dict:
         """Plain values for the store's attributes."""
-        return asdict(self)
+        return {**asdict(self), "features": self.features.to_dict()}
 
     @classmethod
     def from_json(cls, values: dict) -> "BuildSettings":
         """The inverse of `as_json`."""
-        return cls(**{**values, "features": FeatureSettings(**values["features"])})
+        return cls(**{**values, "features": FeatureSettings.from_dict(values["features"])})
 
 
 def recommend_settings(**given: object) -> BuildSettings:

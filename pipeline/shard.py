@@ -4,9 +4,10 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from data_cards.decode import decode_picture
 from data_cards.errors import PictureError, UserError
 from data_cards.files import read_unchanged
-from pipeline.features import decode_for_features, features_of_variants
+from pipeline.features import features_of_variants
 from pipeline.plan import Plan
 from pipeline.settings import BuildSettings
 from pipeline.sharding import encode_sample, lay_out_shard
@@ -75,7 +76,7 @@ def _make_chunks(task: ShardTask) -> Iterator[bytes]:
     for path, sha256, first, last in task.pictures:
         try:
             data = read_unchanged(path, sha256)
-            picture = decode_for_features(data, settings.features, settings.max_pixels)
+            picture = decode_picture(data, settings.max_pixels)
             variants = draw_variants(settings.variants, settings.seed, sha256)[first:last]
             for planes in features_of_variants(picture, variants, settings.features):
                 yield from encode_sample(planes, settings.packing)

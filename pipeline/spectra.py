@@ -13,9 +13,6 @@ bounds that no picture can exceed, so that a level means the same in every pictu
 A real picture's DFT has F(-k) = conj(F(k)). Only the half with non-negative horizontal frequency
 is computed; the other is its mirror image to the last bit. The columns of frequency 0 and W / 2
 are their own mirror images, where rounding could differ, so their lower half is mirrored too.
-
-Across the colours too (`pipeline.colour`), f is no colour but their sum or a complex difference: all
-of its spectrum is computed, and the bounds are 3 and sqrt(3) times as high inside the logarithm.
 """
 
 from collections.abc import Iterator
@@ -25,7 +22,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import fft
 
-from pipeline.colour import dct_over_colours, dft_over_colours
 from pipeline.mirror import fill_mirror_images
 
 if TYPE_CHECKING:
@@ -51,44 +47,40 @@ def spectral_planes(rgb: np.ndarray) -> np.ndarray:
     return planes
 
 
-def quantised_planes(rgb: np.ndarray, dtype: str = "uint8", joint: bool = False) -> np.ndarray:
+def quantised_planes(rgb: np.ndarray) -> np.ndarray:
     """Planes of a picture on their fixed scales, as the store holds them.
 
     Magnitude and DCT: level 0..255 is linear from 0 to the plane's bound. Phase: level k is the
-    angle 2 pi k / 256; as uint8 it is taken modulo 256, so that 128 is pi and mirroring negates
-    modulo 256; as float16 it goes from -128 to 128.
+    angle 2 pi k / 256, modulo 256, so that 128 is pi and mirroring negates modulo 256.
 
     Parameters
     ----------
     rgb : uint8 (H, W, 3)
-    dtype : "uint8", levels rounded to whole ones, or "float16"
-    joint : transform across the colours too
 
     Returns
     -------
-    (9, H, W) of that type, channels as `spectral_planes`
+    uint8 (9, H, W), channels as `spectral_planes`
     """
     height, width = rgb.shape[:2]
-    colours = 3 if joint else 1
     scales = (
-        (LEVELS - 1) / magnitude_bound(height, width, colours),
+        (LEVELS - 1) / magnitude_bound(height, width),
         LEVELS / (2 * np.pi),
-        (LEVELS - 1) / dct_bound(height, width, colours),
+        (LEVELS - 1) / dct_bound(height, width),
     )
-    return (_transform_jointly if joint else _transform)(rgb, np.dtype(dtype), scales)
+    return _transform(rgb, np.uint8, scales)
 
 
-def magnitude_bound(height: int, width: int, colours: int = 1) -> float:
+def magnitude_bound(height: int, width: int) -> float:
     """The largest possible log magnitude, that of a white picture's mean."""
-    return float(np.log1p(255.0 * height * width * colours))
+    return float(np.log1p(255.0 * height * width))
 
 
-def dct_bound(height: int, width: int, colours: int = 1) -> float:
+def dct_bound(height: int, width: int) -> float:
     """The largest possible log DCT coefficient, that of a white picture's mean."""
-    return float(np.log1p(255.0 * np.sqrt(height * width * colours)))
+    return float(np.log1p(255.0 * np.sqrt(height * width)))
 
 
-def _transform(rgb: np.ndarray, dtype: np.dtype, scales: tuple[float, float, float]) -> np.ndarray:
+def _transform(rgb: np.ndarray, dtype: type, scales: tuple[float, float, float]) -> np.ndarray:
     """Planes (9, H, W) times a scale a kind; rounded to whole levels modulo 256 where `dtype` is uint8."""
     channels = _spread(rgb.transpose(2, 0, 1))
     half = fft.rfft2(channels)
@@ -111,28 +103,15 @@ def _transform(rgb: np.ndarray, dtype: np.dtype, scales: tuple[float, float, flo
     return planes
 
 
-def _transform_jointly(rgb: np.ndarray, dtype: np.dtype, scales: tuple[float, float, float]) -> np.ndarray:
-    """As `_transform`, with the transforms over the colours too."""
-    channels = np.ascontiguousarray(rgb.transpose(2, 0, 1), dtype=np.float32)
-    spectrum = fft.fft2(_spread(dft_over_colours(channels), np.complex64), overwrite_x=True)
-    spectrum = fft.fftshift(spectrum, axes=(1, 2))
-    planes = np.empty((9, *rgb.shape[:2]), dtype=dtype)
-    with _one_thread():
-        planes[0:3], planes[3:6] = _to_polar(np.ascontiguousarray(spectrum), dtype, scales[0], scales[1])
-        coefficients = fft.dctn(_spread(dct_over_colours(channels)), axes=(1, 2), norm="ortho", overwrite_x=True)
-        _to_log(coefficients, scales[2], planes[6:9])
-    return planes
-
-
-def _spread(planes: np.ndarray, dtype: type = np.float32) -> np.ndarray:
-    """Copy of planes (n, H, W) as `dtype`, its rows an odd number of cache lines apart.
+def _spread(planes: np.ndarray) -> np.ndarray:
+    """Copy of planes (n, H, W) as float32, its rows an odd number of cache lines apart.
 
     A transform along columns takes one value of every row. Where rows lie a power of two apart, these share a
     few sets of the processor's cache and drive each other out, as of pictures of 1024 px.
     """
     count, height, width = planes.shape
-    line = _LINE_BYTES // np.dtype(dtype).itemsize
-    copy = np.empty((count, height, (-(-width // line) | 1) * line), dtype)[:, :, :width]
+    line = _LINE_BYTES // np.dtype(np.float32).itemsize
+    copy = np.empty((count, height, (-(-width // line) | 1) * line), np.float32)[:, :, :width]
     copy[...] = planes
     return copy
 
@@ -158,7 +137,7 @@ _BLOCK = 65_536
 
 
 def _to_polar(
-    spectrum: np.ndarray, dtype: np.dtype, magnitude_scale: float, phase_scale: float
+    spectrum: np.ndarray, dtype: type, magnitude_scale: float, phase_scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log magnitude and phase of a complex64 spectrum, scaled, each of `dtype` and of its shape."""
     # Torch's logarithm and arctangent are vectorised; with NumPy's these two took most of the time.

@@ -1,6 +1,6 @@
 """Mean and standard deviation of the training rows, per plane and frequency.
 
-Sums of whole levels are exact; those of float16 levels are taken in double precision, row by row.
+Sums of whole levels are exact.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +48,7 @@ def measure_statistics(features: zarr.Array, rows: np.ndarray) -> tuple[np.ndarr
 
 
 def _measure(features: zarr.Array, rows: np.ndarray, planes: slice) -> tuple[np.ndarray, np.ndarray]:
-    sums = Sums((planes.stop - planes.start, *features.shape[2:]), features.dtype)
+    sums = Sums((planes.stop - planes.start, *features.shape[2:]))
     for row in rows:
         sums.add(features[int(row), planes])
     return sums.mean_and_std()
@@ -60,19 +60,16 @@ class Sums:
     Parameters
     ----------
     shape : of a row's levels, (planes, H, W)
-    dtype : of the levels, uint8 or float16
     """
 
-    def __init__(self, shape: tuple[int, ...], dtype: np.dtype):
-        # 2048 * 255^2 fits 32 bits.
-        self._wide, exact = (np.uint16, np.uint32) if dtype == np.uint8 else (np.float64, np.float64)
-        self._total, self._squares = np.zeros(shape, exact), np.zeros(shape, exact)
+    def __init__(self, shape: tuple[int, ...]):
+        self._total, self._squares = np.zeros((2, *shape), np.uint32)  # 2048 * 255^2 fits
         self._count = 0
 
     def add(self, levels: np.ndarray) -> None:
-        """Count one row's levels in."""
+        """Count one row's levels, uint8, in."""
         np.add(self._total, levels, out=self._total)
-        np.add(self._squares, np.multiply(levels, levels, dtype=self._wide), out=self._squares)
+        np.add(self._squares, np.multiply(levels, levels, dtype=np.uint16), out=self._squares)
         self._count += 1
 
     def mean_and_std(self) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
 """The feature store: its format, and opening one to read.
 
-One Zarr v3 group. `features` is uint8 or float16 (N, planes, H, W), in levels, one row a sample (a
+One Zarr v3 group. `features` is uint8 (N, planes, H, W), in levels, one row a sample (a
 picture's variant); beside it one array a column (`COLUMNS`), each of length N, and `statistics/mean` and
 `statistics/std`, float32 (planes, H, W), in levels, of the training rows. Attributes hold the
 format version, the settings, their fingerprint, the class names, `complete`, and digests of all other files
@@ -54,7 +54,7 @@ class FeatureStore:
     ----------
     path : the store's folder, absolute, or its URL
     group : zarr group of everything
-    features : zarr array, uint8 or float16, (N, planes, H, W), in levels
+    features : zarr array, uint8, (N, planes, H, W), in levels
     settings : what it was built with
     fingerprint : sha256 over settings, format version and input hashes, hexadecimal
     attributes : all attributes of the group
@@ -149,6 +149,8 @@ def open_store(path: str | os.PathLike) -> FeatureStore:
         wrong = [name for name, values in store.columns.items() if len(values) != len(store)]
     except StoreError:
         raise
+    except UserError as error:  # settings that this program no longer has
+        raise StoreError(f"{path}: {error}") from error
     except PermissionError as error:
         raise _explain_no_right(path, error) from error
     except Exception as error:

@@ -64,11 +64,6 @@ def count_variants(recipe: str) -> int:
     return len(draw_variants(recipe, 0, b""))
 
 
-def changes_before_fit(recipe: str) -> bool:
-    """Whether a recipe does anything to pictures as they were decoded."""
-    return any(variant.before_fit for variant in draw_variants(recipe, 0, b""))
-
-
 def check_recipe(recipe: str) -> str:
     """The recipe's name; raises `UsageError` for an unknown one."""
     if recipe not in RECIPES:

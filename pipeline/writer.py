@@ -51,7 +51,7 @@ def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildS
     group.create_array(
         "features",
         shape=(rows, planes, size, size),
-        dtype=settings.features.dtype,
+        dtype="uint8",
         chunks=(1, PLANES_A_KIND, size, size),
         shards=(shard_rows, planes, size, size),
         filters=None,

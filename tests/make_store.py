@@ -20,7 +20,6 @@ def make_store(
     shard: int = 8,
     seed: int = 0,
     signal: int = 60,
-    dtype: str = "uint8",
     complete: bool = True,
     fingerprint: str | None = None,
     first: int = 0,
@@ -32,7 +31,6 @@ def make_store(
     pictures : numbers of real and of fake pictures, by split
     variants : rows of every picture
     shard : rows a shard
-    dtype : of the features; float16 has fractions of levels
     first : number that the pictures' hashes are counted from
     """
     pictures = pictures or {"train": (12, 12), "val": (6, 6), "test": (6, 6)}
@@ -46,10 +44,8 @@ def make_store(
     ]
     samples = rng.integers(60, 120, (len(rows), 9, size, size), dtype=np.uint8)
     images = list(dict.fromkeys(image for _, _, image, _ in rows))
-    if dtype != "uint8":
-        samples = (samples + rng.uniform(-0.5, 0.5, samples.shape)).astype(dtype)
     for sample, (_, label, _, _) in zip(samples, rows, strict=True):
-        sample[:, : size // 4, : size // 4] += samples.dtype.type(signal * label)
+        sample[:, : size // 4, : size // 4] += np.uint8(signal * label)
     columns = {
         "label": [label for _, label, _, _ in rows],
         "split": [split for split, _, _, _ in rows],
@@ -69,7 +65,7 @@ def make_store(
         features = group.create_array(
             "features",
             shape=samples.shape,
-            dtype=dtype,
+            dtype="uint8",
             chunks=(1, 3, size, size),
             shards=(shard, 9, size, size),
             compressors=ZstdCodec(level=1),

@@ -1,23 +1,24 @@
-"""Averaged planes against the plain definition, and the transforms across the colours."""
+"""Averaged planes against the plain definition, and stores of them."""
 
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import zarr
 from click.testing import CliRunner
 from PIL import Image
 from scipy import fft
 
-from data_cards.errors import PictureError, UsageError
+from data_cards.errors import PictureError, StoreError, UsageError, UserError
 from eval.predict import predict_files
-from pipeline.averaged import HIGHEST, averaged_planes
+from pipeline.averaged import HIGHEST, averaged_levels, averaged_planes
+from pipeline.build import build_store
 from pipeline.cli import main
 from pipeline.features import features_of_file, features_of_variants, name_planes
 from pipeline.fit import fit_picture
 from pipeline.packing import EVEN, pack
-from pipeline.settings import KINDS, FeatureSettings, recommend_settings
-from pipeline.spectra import quantised_planes
+from pipeline.settings import KINDS, BuildSettings, FeatureSettings, recommend_settings
 from pipeline.store import open_store
 from pipeline.variants import CLEAN, Variant
 from train.batches import read_batches
@@ -38,7 +39,7 @@ def rgb():
     return np.clip(128 + 25 * smooth, 0, 255).astype(np.uint8)
 
 
-def define(rgb, patch, joint):
+def define(rgb, patch):
     """The planes' definition, patch by patch, in double precision and in natural units."""
     line = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(patch) / patch)
     window = np.outer(line, line)
@@ -47,42 +48,25 @@ def define(rgb, patch, joint):
         for left in range(0, rgb.shape[1] - patch + 1, patch // 2):
             block = rgb[top : top + patch, left : left + patch].astype(float).transpose(2, 0, 1)
             block -= block.mean(axis=(1, 2), keepdims=True)
-            spectrum = np.fft.fftn(block * window) if joint else np.fft.fft2(block * window)
-            spectrum = np.fft.fftshift(spectrum, axes=(1, 2))
+            spectrum = np.fft.fftshift(np.fft.fft2(block * window), axes=(1, 2))
             logs.append(np.log1p(np.abs(spectrum)))
             products.append(spectrum[:, None] * spectrum[None].conj())
-            axes = (0, 1, 2) if joint else (1, 2)
-            cosines.append(np.log1p(np.abs(fft.dctn(block, axes=axes, norm="ortho"))))
+            cosines.append(np.log1p(np.abs(fft.dctn(block, axes=(1, 2), norm="ortho"))))
     mean = np.mean(products, axis=0)
     power = np.einsum("ccij->cij", mean).real
     coherency = [mean[c, (c + 1) % 3].real / np.sqrt(power[c] * power[(c + 1) % 3]) for c in range(3)]
     return np.mean(logs, axis=0), np.arctanh(coherency), np.mean(cosines, axis=0), window.sum()
 
 
-@pytest.mark.parametrize("joint", [False, True])
-def test_planes_are_what_their_definition_says(rgb, joint):
-    magnitude, coherency, dct, mass = define(rgb, 32, joint)
-    planes = averaged_planes(rgb, 32, "float16", joint).astype(float)
-    colours = 3 if joint else 1
-    step = 1 / 16  # of float16 at levels up to 128 and somewhat above
-    np.testing.assert_allclose(planes[:3], 255 * magnitude / np.log1p(255 * colours * mass), atol=step)
-    np.testing.assert_allclose(planes[3:6], 255 * (coherency / HIGHEST + 1) / 2, atol=step)
-    np.testing.assert_allclose(planes[6:], 255 * dct / np.log1p(255 * colours**0.5 * 32), atol=step)
-    whole = averaged_planes(rgb, 32, "uint8", joint)
-    assert np.abs(whole - planes).max() <= 0.5 + step
-
-
-def test_joint_periodogram_is_the_transform_over_three_axes(rgb):
-    planes = quantised_planes(rgb, "float16", joint=True).astype(float)
-    values = rgb.transpose(2, 0, 1).astype(float)
-    spectrum = np.fft.fftshift(np.fft.fftn(values), axes=(1, 2))
-    bound, dct_bound = np.log1p(255 * values.size), np.log1p(255 * np.sqrt(values.size))
-    np.testing.assert_allclose(planes[:3], 255 * np.log1p(np.abs(spectrum)) / bound, atol=0.1)
-    strong = np.abs(spectrum) > 100
-    turned = (planes[3:6] - 128 * np.angle(spectrum) / np.pi + 128) % 256 - 128
-    assert np.abs(turned[strong]).max() < 0.2
-    expected = np.log1p(np.abs(fft.dctn(values, norm="ortho"))) / dct_bound
-    np.testing.assert_allclose(planes[6:], 255 * expected, atol=0.1)
+def test_planes_are_what_their_definition_says(rgb):
+    magnitude, coherency, dct, mass = define(rgb, 32)
+    levels = averaged_levels(rgb, 32)
+    np.testing.assert_allclose(levels[:3], 255 * magnitude / np.log1p(255 * mass), atol=1e-3)
+    np.testing.assert_allclose(levels[3:6], 255 * (coherency / HIGHEST + 1) / 2, atol=1e-3)
+    np.testing.assert_allclose(levels[6:], 255 * dct / np.log1p(255 * 32), atol=1e-3)
+    planes = averaged_planes(rgb, 32)
+    assert planes.dtype == np.uint8
+    assert np.abs(planes - levels).max() <= 0.5
 
 
 def test_coherency_tells_how_colours_move_together():
@@ -100,19 +84,18 @@ def test_an_average_is_steadier_than_a_periodogram():
     rng = np.random.default_rng(1)
     noise = [rng.integers(0, 256, (512, 512, 3)).astype(np.uint8) for _ in range(6)]
     inner = np.s_[0, 4:12, 4:12]
-    averaged = np.std([averaged_planes(one, 32, "float16")[inner].astype(float) for one in noise], axis=0).mean()
-    single = np.std([averaged_planes(one[:32, :32], 32, "float16")[inner].astype(float) for one in noise], axis=0)
+    averaged = np.std([averaged_levels(one, 32)[inner] for one in noise], axis=0).mean()
+    single = np.std([averaged_levels(one[:32, :32], 32)[inner] for one in noise], axis=0)
     assert averaged < single.mean() / 10
 
 
 def test_planes_pack_as_even_to_the_last_bit(rgb):
-    for dtype in ("uint8", "float16"):
-        planes = averaged_planes(rgb, 32, dtype)
+    for planes in (averaged_planes(rgb, 32), averaged_levels(rgb, 32)):
         assert [int(pack(planes[first : first + 3])[0]) for first in (0, 3)] == [EVEN, EVEN]
 
 
 def test_a_flat_picture_has_planes_too():
-    planes = averaged_planes(np.full((40, 40, 3), 200, np.uint8), 32, "float16")
+    planes = averaged_levels(np.full((40, 40, 3), 200, np.uint8), 32)
     assert (planes[:3] == 0).all()
     assert (planes[6:] == 0).all()
     assert (planes[3:6] == 127.5).all()
@@ -135,7 +118,6 @@ def test_a_crop_takes_what_there_is_of_a_picture():
         ({"estimator": "averaged", "patch": 48}, "expected one of 32, 64, 128"),
         ({"estimator": "averaged", "patch": 64, "size": 50}, "smaller than a patch"),
         ({"estimator": "welch"}, "expected one of periodogram, averaged"),
-        ({"colour_axis": "both"}, "expected one of separate, joint"),
     ],
 )
 def test_settings_that_go_not_together_are_refused(values, told):
@@ -143,10 +125,41 @@ def test_settings_that_go_not_together_are_refused(values, told):
         FeatureSettings(**values)
 
 
+def test_settings_survive_their_dictionary():
+    settings = FeatureSettings(size=64, fit="crop", estimator="averaged", overview=48)
+    stored = {
+        "size": 64, "fit": "crop", "resample": "bicubic", "dtype": "uint8", "jpeg_scale": "full",
+        "estimator": "averaged", "patch": 32, "colour_axis": "separate", "overview": 48,
+    }  # fmt: skip
+    assert list(settings.to_dict().items()) == list(stored.items())  # in the order that stores have them in
+    assert FeatureSettings.from_dict(stored) == settings
+    assert FeatureSettings.from_dict({"size": 64}) == FeatureSettings(size=64)
+
+
+@pytest.mark.parametrize(("name", "value"), [("dtype", "float16"), ("jpeg_scale", "reduced"), ("colour_axis", "joint")])
+def test_options_that_were_removed_are_refused(name, value):
+    with pytest.raises(UserError, match=f"{name.replace('_', ' ')} {value}, an option that was removed; build it"):
+        FeatureSettings.from_dict({**FeatureSettings().to_dict(), name: value})
+
+
+def test_a_store_with_an_option_that_was_removed_is_refused(kaggle_dir, tmp_path):
+    small = BuildSettings(FeatureSettings(size=16), "clean")
+    path = build_store([str(kaggle_dir)], str(tmp_path / "a.zarr"), small, workers=0).path
+    group = zarr.open_group(path)
+    settings = dict(group.attrs["settings"])
+    settings["features"] |= {"dtype": "float16"}
+    group.attrs["settings"] = settings
+    with pytest.raises(
+        StoreError, match=r"a\.zarr: made with dtype float16, an option that was removed; build it again"
+    ):
+        open_store(path)
+    with pytest.raises(UserError, match="dtype was float16, is now uint8"):
+        build_store([str(kaggle_dir)], path, small, workers=0)
+
+
 def test_names_of_planes():
     assert name_planes(FeatureSettings())[3:7] == ("phase_r", "phase_g", "phase_b", "dct_r")
     assert name_planes(FeatureSettings(estimator="averaged"))[3] == "coherency_rg"
-    assert name_planes(FeatureSettings(colour_axis="joint"))[0] == "magnitude_sum"
     names = name_planes(FeatureSettings(estimator="averaged", overview=128))
     assert (len(names), names[12]) == (18, "overview_coherency_rg")
 
@@ -168,12 +181,11 @@ def test_a_store_of_averaged_planes(kaggle_dir, tmp_path):
     """Build, inspect, and the same features of a file on its own."""
     out, drawn = tmp_path / "a.zarr", tmp_path / "planes.png"
     command = ["build", "--src", kaggle_dir, "--out", out, "--workers", 0, "--size", 64, "--fit", "crop"]
-    options = ["--estimator", "averaged", "--colour-axis", "joint"]
-    result = CliRunner().invoke(main, [*map(str, command), *options])
+    result = CliRunner().invoke(main, [*map(str, command), "--estimator", "averaged"])
     assert result.exit_code == 0, result.output
     store = open_store(out)
     assert store.features.shape[1:] == (9, 32, 32)
-    assert store.attributes["planes"][3] == "coherency_sum_turn"
+    assert store.attributes["planes"][3] == "coherency_rg"
     row = int(store.rows("test", "clean")[0])
     path = f"{store.attributes['roots'][0]}/{store.columns['image'][row]}"
     assert np.array_equal(features_of_file(path, store.settings.features), store.features[row])
@@ -194,7 +206,7 @@ def test_a_store_of_averaged_planes(kaggle_dir, tmp_path):
     ],
 )
 def test_what_is_not_asked_for_is_as_recommended(asked, expected):
-    made = recommend_settings(**asked, seed=7, dtype=None)
+    made = recommend_settings(**asked, seed=7, resample=None)
     features = made.features
     assert (features.estimator, features.size, features.fit, made.variants, features.patch) == expected
     assert made.seed == 7

@@ -27,6 +27,11 @@ build = { size = 64, fit = "crop", estimator = "averaged", overview = 32, varian
 train = { network = "linear", epochs = 1, batch_size = 8 }
 
 [[recipe]]
+name = "joint colours"
+like = "averaged"
+planes = "joint colours"
+
+[[recipe]]
 name = "radial-profile"
 like = "original"
 classical = "radial"
@@ -73,8 +78,8 @@ def test_study_runs_and_goes_on(pictures, tmp_path):
     run(tmp_path, *command)
     runs = (tmp_path / "study/runs.jsonl").read_text()
     assert runs.startswith(first)
-    assert len(runs.splitlines()) == 3
+    assert len(runs.splitlines()) == 4
     table = run(tmp_path, "detection_table.py", "study", "--settings", "study.toml")
-    for name in ("original", "averaged", "radial-profile"):
+    for name in ("original", "averaged", "joint colours", "radial-profile"):
         assert name in table
     assert (tmp_path / "study/table.png").stat().st_size > 1000

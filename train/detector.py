@@ -16,7 +16,7 @@ from train.settings import TrainSettings
 
 
 class Detector(nn.Module):
-    """Features in levels, uint8 or float16 (B, C, H, W), to float logits (B, 2) in class order (real, fake).
+    """Features in levels, uint8 (B, C, H, W), to float logits (B, 2) in class order (real, fake).
 
     C is the number of the store's planes, or fewer where it is fed only some kinds of them.
 

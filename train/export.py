@@ -125,7 +125,7 @@ def _describe(detector: Detector, features: FeatureSettings) -> dict[str, str]:
         "input": "levels as a feature store holds them, planes " + ", ".join(name_planes(features)),
         "output": 'calibrated probability of "fake"',
         "calibration": json.dumps(asdict(detector.calibration)),
-        "features": json.dumps(asdict(features)),
+        "features": json.dumps(features.to_dict()),
     }
 
 

@@ -34,7 +34,7 @@ def choose_statistics(mean: np.ndarray, std: np.ndarray, normalise: str) -> tupl
 
 
 class Normaliser(nn.Module):
-    """(levels - mean) / deviation: uint8 or float16 (B, C, H, W) to float32 of the same shape.
+    """(levels - mean) / deviation: uint8 (B, C, H, W) to float32 of the same shape.
 
     Parameters
     ----------
@@ -58,9 +58,9 @@ class Normaliser(nn.Module):
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).clone())
 
     def forward(self, levels: torch.Tensor) -> torch.Tensor:
-        if levels.dtype not in (torch.uint8, torch.float16) or levels.shape[1:] != self.mean.shape:
+        if levels.dtype != torch.uint8 or levels.shape[1:] != self.mean.shape:
             raise ValueError(
-                f"features are {levels.dtype} {tuple(levels.shape)}, expected torch.uint8 or torch.float16 "
+                f"features are {levels.dtype} {tuple(levels.shape)}, expected torch.uint8 "
                 f"(batch, {', '.join(map(str, self.mean.shape))}) as this detector was trained on"
             )
         values = levels.float()

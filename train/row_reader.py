@@ -24,7 +24,6 @@ _DAMAGE = (errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENOTDIR)
 _SMALL_CHUNK = 1 << 20  # bytes: larger ones are read one by one, and decoded while they are in the processor's cache
 _LOOKED_AT = 8  # rows that tell which kinds of planes are mirrored
 _UNPACKED_ROWS, _UNPACKED_BYTES = 8, 4 << 20  # at a time, at most
-_DTYPES = {"uint8": torch.uint8, "float16": torch.float16}  # that a store's features may have
 
 
 def _check_all_there(store: FeatureStore) -> None:
@@ -95,7 +94,7 @@ class RowReader:
     def make_plain(self, count: int, pinned: bool) -> torch.Tensor:
         """A buffer for so many rows."""
         shape = (count, 3 * len(self._kinds), *self._shape[1:])
-        return make_buffer(shape, _DTYPES[self._dtype.name], pinned)
+        return make_buffer(shape, torch.uint8, pinned)
 
     def make_packed(self, count: int, pinned: bool) -> PackedBatch:
         """A buffer for so many rows as they are packed."""

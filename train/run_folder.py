@@ -199,7 +199,7 @@ def read_run(path: str | Path) -> Run:
         return Run(
             path=path,
             settings=TrainSettings.from_json(record["train"]),
-            build_settings=BuildSettings.from_json(record["store"]["settings"]),
+            build_settings=_read_build_settings(path, record["store"]["settings"]),
             store_paths=tuple(record["store"]["paths"]),
             store_fingerprint=record["store"]["fingerprint"],
             class_names=tuple(record["class_names"]),
@@ -209,6 +209,13 @@ def read_run(path: str | Path) -> Run:
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: its settings or history are damaged ({error!r}); train it again") from error
+
+
+def _read_build_settings(path: Path, values: dict) -> BuildSettings:
+    try:
+        return BuildSettings.from_json(values)
+    except UserError as error:
+        raise UserError(f"{path}: its store was {error}, and train again") from error
 
 
 def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector:

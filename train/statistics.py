@@ -34,7 +34,7 @@ def measure_training_rows(
     shape = store.features.shape[1:]
     chosen = choose_rows(rows, int(np.prod(shape)))
     skipped = set() if settings.on_bad_sample == "skip" else None
-    sums = Sums(shape, store.features.dtype)
+    sums = Sums(shape)
     batches = split_batches(chosen, _ROWS_A_BATCH)
     reading = read_batches(store, batches, threads=settings.threads, skipped=skipped)
     for numbers, levels in zip(batches, reading, strict=True):
