@@ -54,25 +54,31 @@ def predict(context, pictures, run, device, batch_size, quick, frames, explain, 
     from data_cards.text import escape_untrusted
     from eval.inputs import find_inputs
     from eval.output import write_csv, write_json, write_table
-    from eval.predict import iterate_verdicts
+    from eval.predict import check_options, iterate_verdicts
     from eval.score import find_run, is_trained_on_simulation
 
     if as_json and as_csv:
         raise UsageError("--json and --csv: give one of the two")
     opened = find_run(run)
     inputs = find_inputs(pictures, sys.stdin.buffer)
-    if explain is not None:
-        from eval.explain_file import check_explained, explain_file  # loads matplotlib
+    check_options(batch_size, frames)
+    write = write_json if as_json else write_csv if as_csv else write_table
+    if explain is None:
+        options = {"device": device, "batch_size": batch_size, "quick": quick, "frames": frames}
+        streams = as_json or as_csv  # would come between a bar's lines
+        verdicts = iterate_verdicts(opened, inputs, progress=not (streams and sys.stdout.isatty()), **options)
+        failed = write(verdicts)
+    else:
+        from eval.examine import Examiner
+        from eval.explain_file import check_explained, examine_file, write_drawing  # loads matplotlib
 
         explained = check_explained(inputs, explain)
-    options = {"device": device, "batch_size": batch_size, "quick": quick, "frames": frames}
-    streams = as_json or as_csv  # would come between a bar's lines
-    verdicts = iterate_verdicts(opened, inputs, progress=not (streams and sys.stdout.isatty()), **options)
-    write = write_json if as_json else write_csv if as_csv else write_table
-    failed = write(verdicts)
-    if explain is not None and not failed:
-        explain_file(opened, explained, explain, device)
-        note(f"explained: {escape_untrusted(explain)}")
+        examiner = Examiner(opened, device)
+        verdict, examined = examine_file(examiner, explained, quick=quick, batch_size=batch_size)
+        failed = write([verdict])
+        if examined is not None:
+            write_drawing(examiner, explained.path, examined, explain)
+            note(f"explained: {escape_untrusted(explain)}")
     if is_trained_on_simulation(opened):
         click.echo(SIMULATION_NOTICE, err=True)
     if failed:

@@ -32,7 +32,7 @@ def describe_conditions(scored: Scored) -> list[dict]:
     for name in names:
         part = scored[scored.columns["variant"] == name].by_picture()
         estimates = estimate_all(part)
-        flips = (part.probability_fake >= scored.threshold) != (clean.probability_fake >= scored.threshold)
+        flips = part.called_fake != clean.called_fake
         family, strength = _split_name(name)
         conditions.append(
             {

@@ -1,5 +1,6 @@
 """One picture in full: verdict, what its file declares, its spectrum, and which frequencies and planes decided."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
@@ -7,9 +8,10 @@ from PIL import Image
 from data_cards.decode import decode_picture
 from eval.declared import Declaration, read_declared
 from eval.explain import Explanation, explain_levels
-from eval.judge import CHECKS, Judgement, decide, look_at, score_levels
+from eval.judge import BATCH_SIZE, CHECKS, Judgement, decide, look_at, score_levels
 from eval.profiles import ClassProfiles, find_profiles
 from eval.score import is_trained_on_simulation
+from pipeline.variants import Variant
 from train.calibrate import Calibration
 from train.run_folder import Run, load_detector
 
@@ -56,8 +58,13 @@ class Examiner:
         """How the detector's scores are read."""
         return self._detector.calibration
 
-    def examine(self, data: bytes) -> Examined:
+    def examine(self, data: bytes, checks: Sequence[Variant] = CHECKS, batch_size: int = BATCH_SIZE) -> Examined:
         """Examine a picture file's bytes.
+
+        Parameters
+        ----------
+        checks : that may turn the verdict into "unsure"
+        batch_size : samples that the network scores at a time
 
         Raises
         ------
@@ -66,7 +73,7 @@ class Examiner:
         """
         settings = self.run.build_settings
         picture = decode_picture(data, settings.max_pixels)
-        looks = look_at(picture, settings.features, CHECKS)
-        judgement = decide(score_levels(self._detector, looks.levels), looks, self.calibration)
+        looks = look_at(picture, settings.features, checks)
+        judgement = decide(score_levels(self._detector, looks.levels, batch_size), looks, self.calibration)
         explanation = explain_levels(self._detector, looks.levels[0])
         return Examined(judgement, read_declared(data), explanation, picture, settings.features.estimator)

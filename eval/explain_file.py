@@ -9,14 +9,15 @@ from data_cards.errors import PictureError, UsageError, UserError
 from data_cards.files import open_regular, read_bounded, whole_file
 from data_cards.simulated import SIMULATION_NOTICE
 from data_cards.text import escape_untrusted
-from eval.examine import Examiner
+from eval.examine import Examined, Examiner
 from eval.inputs import Input
+from eval.judge import BATCH_SIZE, CHECKS
 from eval.plots_picture import MARK, draw_examined
+from eval.predict import Verdict
 from eval.video import find_container
-from train.run_folder import Run
 
 
-def check_explained(inputs: list[Input], out: str | Path) -> str:
+def check_explained(inputs: list[Input], out: str | Path) -> Input:
     """The one picture that is to be explained.
 
     Raises
@@ -33,25 +34,42 @@ def check_explained(inputs: list[Input], out: str | Path) -> str:
             f"{escape_untrusted(str(out))}: is there already and was not made by --explain; "
             "give another name, or delete it"
         )
-    return inputs[0].path
+    return inputs[0]
 
 
-def explain_file(run: Run, path: str, out: str | Path, device: str = "auto") -> None:
-    """Examine a picture and write the drawing.
+def examine_file(
+    examiner: Examiner, one: Input, *, quick: bool = False, batch_size: int = BATCH_SIZE
+) -> tuple[Verdict, Examined | None]:
+    """The verdict of `eval.predict.iterate_verdicts` on a picture, and what was examined for it.
+
+    Parameters
+    ----------
+    quick, batch_size : as `iterate_verdicts`
+
+    Returns
+    -------
+    verdict : has its `error` set where the file cannot be judged
+    examined : None where the file cannot be judged
 
     Raises
     ------
-    UserError : it cannot be examined, or `out` cannot be written
+    UserError : the weights give no finite scores
     """
     try:
-        with open_regular(path) as file:
+        if one.error is not None:
+            raise PictureError(one.error)
+        with open_regular(one.path) as file:
             if find_container(file.read(512)) is not None:
                 raise PictureError("a clip; --explain explains pictures, save one of its frames as PNG")
             data = read_bounded(file)
-        examiner = Examiner(run, device)
-        examined = examiner.examine(data)
+        examined = examiner.examine(data, () if quick else CHECKS, batch_size)
     except PictureError as error:
-        raise UserError(f"{escape_untrusted(path)}: {escape_untrusted(str(error))}") from error
+        return Verdict(one.path, error=str(error)), None
+    return Verdict(one.path, examined.judgement, examined.declared), examined
+
+
+def write_drawing(examiner: Examiner, path: str, examined: Examined, out: str | Path) -> None:
+    """Draw an examined picture into a PNG file; raises `UserError` where that cannot be written."""
     notice = SIMULATION_NOTICE if examiner.simulated else None
     drawing = draw_examined(os.path.basename(path), examined, examiner.calibration, examiner.profiles, notice)
     try:

@@ -15,7 +15,6 @@ from PIL import Image
 from data_cards.decode import decode_picture
 from data_cards.errors import PictureError
 from data_cards.labels import CLASS_NAMES
-from eval.metrics import give_verdict
 from eval.originals import read_original, shuffle_by_class
 from eval.score import Scored, locate_pictures
 from pipeline.store import FeatureStore
@@ -56,10 +55,9 @@ class Example:
 
 def pick_worst(scored: Scored) -> np.ndarray:
     """Numbers of the rows with the surest wrong verdicts, at most `WORST_PER_CLASS` a class."""
-    called_fake = scored.probability_fake >= scored.threshold
     chosen = []
     for label in range(len(CLASS_NAMES)):
-        wrong = np.flatnonzero((scored.labels == label) & (called_fake != label))
+        wrong = np.flatnonzero((scored.labels == label) & (scored.called_fake != label))
         sureness = np.abs(scored.probability_fake[wrong] - label)
         chosen.append(wrong[np.argsort(-sureness, kind="stable")][:WORST_PER_CLASS])
     return np.concatenate(chosen)
@@ -79,8 +77,8 @@ def make_examples(scored: Scored, rows: np.ndarray, store: FeatureStore) -> list
             path=path,
             source=part.columns["source"][number],
             label=CLASS_NAMES[part.labels[number]],
-            verdict=give_verdict(part.probability_fake[number], part.threshold),
-            unsure=part.calibration.verdict(part.probability_fake[number]) == "unsure",
+            verdict=CLASS_NAMES[int(part.called_fake[number])],
+            unsure=bool(part.calibration.is_unsure(part.probability_fake[number])),
             probability_fake=float(part.probability_fake[number]),
             thumbnail=_make_thumbnail(Path(path), part.columns["sha256"][number], store.settings.max_pixels),
         )

@@ -11,6 +11,7 @@ one way of features.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 from PIL import Image
@@ -21,7 +22,7 @@ from pipeline.features import features_of_square
 from pipeline.fit import explain_misfit, fit_picture, squeeze_picture
 from pipeline.settings import FeatureSettings
 from pipeline.variants import Variant
-from train.calibrate import Calibration
+from train.calibrate import UNSURE, Calibration
 from train.detector import Detector
 from train.predict import predict_logits
 
@@ -33,6 +34,7 @@ CHECKS = (
     Variant("crop 0.9", ({"do": "crop-corner", "share": 0.9},), before_fit=True),
 )
 MOST_CROPS = 5
+BATCH_SIZE = 16  # samples that the network scores at a time
 
 _JPEG_SIDE = 65_500  # libjpeg writes no longer one
 
@@ -54,6 +56,14 @@ class Looks:
     checks: tuple[str, ...]
 
 
+class Reason(StrEnum):
+    """Why a verdict is "unsure"."""
+
+    IN_BAND = "in_band"  # the score lies in the calibration's band
+    FLIPS = "flips"  # a check moves the score across the threshold
+    FRAMES_DISAGREE = "frames_disagree"  # too many frames of a clip are surely called the opposite
+
+
 @dataclass(frozen=True)
 class Judgement:
     """What is said of one picture.
@@ -63,20 +73,22 @@ class Judgement:
     verdict : "real", "fake" or "unsure"
     probability_fake : calibrated, 0 to 1
     log_odds : of that probability, ln(p / (1 - p)), also where p rounds to 0 or 1
-    why : why it is unsure; None where it is not
+    reason : why it is unsure; None where it is not
     crops : number of crops that it was judged on
     checks : the same probability after each check, by its name
+    flips : names of the checks that move it across the threshold, where that is the reason
     """
 
     verdict: str
     probability_fake: float
     log_odds: float
-    why: str | None = None
+    reason: Reason | None = None
     crops: int = 1
     checks: dict[str, float] = field(default_factory=dict)
+    flips: tuple[str, ...] = ()
 
 
-def score_levels(detector: Detector, levels: np.ndarray, batch_size: int = 16) -> np.ndarray:
+def score_levels(detector: Detector, levels: np.ndarray, batch_size: int = BATCH_SIZE) -> np.ndarray:
     """Logits, float64 (N, 2), of features (N, planes, H, W); raises `UserError` where they are not finite."""
     batches = [levels[start : start + batch_size] for start in range(0, len(levels), batch_size)]
     logits = np.concatenate([predict_logits(detector, batch) for batch in batches])
@@ -110,15 +122,15 @@ def decide(logits: np.ndarray, looks: Looks, calibration: Calibration) -> Judgem
     means = np.add.reduceat(logits, starts) / np.array(looks.crops)[:, None]
     own, *changed = (float(one) for one in calibration.probability(means))
     checks = dict(zip(looks.checks, changed, strict=True))
-    verdict, why = calibration.verdict(own), None
-    if verdict == "unsure":
-        why = "in the band"
+    verdict, reason, flips = calibration.verdict(own), None, ()
+    if verdict == UNSURE:
+        reason = Reason.IN_BAND
     else:
-        flips = [name for name, p in checks.items() if (p >= calibration.threshold) != (own >= calibration.threshold)]
+        flips = tuple(name for name, p in checks.items() if calibration.is_fake(p) != calibration.is_fake(own))
         if flips:
-            verdict, why = "unsure", f"flips under {', '.join(flips)}"
+            verdict, reason = UNSURE, Reason.FLIPS
     log_odds = float(means[0, 1] - means[0, 0]) / calibration.temperature
-    return Judgement(verdict, own, log_odds, why, looks.crops[0], checks)
+    return Judgement(verdict, own, log_odds, reason, looks.crops[0], checks, flips)
 
 
 def decide_clip(frames: Sequence[Judgement], calibration: Calibration) -> Judgement:
@@ -128,13 +140,12 @@ def decide_clip(frames: Sequence[Judgement], calibration: Calibration) -> Judgem
     """
     log_odds = float(np.mean([one.log_odds for one in frames]))
     own = float(calibration.probability(np.array([[0.0, log_odds * calibration.temperature]]))[0])
-    verdict, why = calibration.verdict(own), None
-    opposite = {"real": "fake", "fake": "real"}.get(verdict)
-    if verdict == "unsure":
-        why = "in the band"
-    elif sum(one.verdict == opposite for one in frames) > len(frames) / 4:
-        verdict, why = "unsure", "frames contradict each other"
-    return Judgement(verdict, own, log_odds, why, frames[0].crops)
+    verdict, reason = calibration.verdict(own), None
+    if verdict == UNSURE:
+        reason = Reason.IN_BAND
+    elif sum(one.verdict not in (verdict, UNSURE) for one in frames) > len(frames) / 4:
+        verdict, reason = UNSURE, Reason.FRAMES_DISAGREE
+    return Judgement(verdict, own, log_odds, reason, frames[0].crops)
 
 
 def _look(picture: Image.Image, settings: FeatureSettings) -> list[np.ndarray]:

@@ -15,6 +15,7 @@ from data_cards.console import note, table
 from data_cards.text import escape_untrusted
 from eval.judge import Judgement
 from eval.predict import Verdict
+from eval.verdict_words import format_reason
 
 CSV_COLUMNS = ("path", "second", "verdict", "probability_fake", "why", "crops", "declared_not_verified", "error")
 
@@ -63,7 +64,7 @@ def write_csv(verdicts: Iterable[Verdict]) -> int:
 
 def _write(said: Judgement) -> list[str]:
     crops = "" if said.crops == 1 else str(said.crops)
-    return [said.verdict, f"{said.probability_fake:.3f}", said.why or "", crops]
+    return [said.verdict, f"{said.probability_fake:.3f}", format_reason(said) or "", crops]
 
 
 def _name(one: Verdict) -> str:

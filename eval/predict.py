@@ -20,14 +20,15 @@ from data_cards.errors import PictureError, UsageError
 from data_cards.files import open_regular, read_bounded
 from eval.declared import Declaration, read_declared, read_declared_file
 from eval.inputs import VIDEO_SUFFIXES, Input, find_inputs
-from eval.judge import CHECKS, MOST_CROPS, Judgement, Looks, decide, decide_clip, look_at, score_levels
+from eval.judge import BATCH_SIZE, CHECKS, MOST_CROPS, Judgement, Looks, decide, decide_clip, look_at, score_levels
+from eval.verdict_words import format_reason
 from eval.video import MOST_FRAMES, find_container, read_frames
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.variants import Variant
 from train.detector import Detector
 from train.run_folder import Run, load_detector
 
-FRAMES = 8
+FRAMES = 8  # of a clip that are judged
 _BYTES_AHEAD = 1 << 30  # of features that wait for the network
 
 
@@ -81,7 +82,9 @@ class Verdict:
             "path": self.path,
             "verdict": said.verdict,
             "probability_fake": said.probability_fake,
-            "why": said.why,
+            "why": format_reason(said),
+            "reason": said.reason,
+            "flips_under": list(said.flips),
             "crops": said.crops,
             "checks": said.checks,
             "declared_not_verified": [one.as_json() for one in self.declared],
@@ -118,7 +121,7 @@ def iterate_verdicts(
     inputs: Sequence[Input],
     *,
     device: str = "auto",
-    batch_size: int = 16,
+    batch_size: int = BATCH_SIZE,
     quick: bool = False,
     frames: int = FRAMES,
     threads: int | None = None,
@@ -138,10 +141,7 @@ def iterate_verdicts(
     ------
     UserError : the weights are missing or damaged, or give no finite scores
     """
-    if batch_size < 1:
-        raise UsageError(f"batch size {batch_size}: expected at least 1")
-    if not 1 <= frames <= MOST_FRAMES:
-        raise UsageError(f"frames {frames}: expected 1 to {MOST_FRAMES}")
+    check_options(batch_size, frames)
     detector = load_detector(run, device)
     threads = threads or count_cores()
     checks = () if quick else CHECKS
@@ -163,6 +163,14 @@ def iterate_verdicts(
         for one, logits in _score(detector, prepared, batch_size):
             yield _conclude(one, logits, detector)
             bar.update()
+
+
+def check_options(batch_size: int, frames: int = FRAMES) -> None:
+    """Raise `UsageError` where these options of `iterate_verdicts` are out of their range."""
+    if batch_size < 1:
+        raise UsageError(f"batch size {batch_size}: expected at least 1")
+    if not 1 <= frames <= MOST_FRAMES:
+        raise UsageError(f"frames {frames}: expected 1 to {MOST_FRAMES}")
 
 
 def _prepare_file(path: str, settings: BuildSettings, checks: Sequence[Variant], frames: int) -> _Prepared:

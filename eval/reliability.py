@@ -52,9 +52,9 @@ def describe_coverage(scored: Scored) -> dict:
 
 def describe_abstention(scored: Scored) -> dict:
     """What the abstention band does: how many pictures are called unsure, and mistakes on those that are judged."""
-    unsure = np.array([scored.calibration.verdict(one) == "unsure" for one in scored.probability_fake], dtype=bool)
+    unsure = scored.calibration.is_unsure(scored.probability_fake)
     judged = scored[~unsure]
-    wrong = (judged.probability_fake >= scored.threshold) != (judged.labels == 1)
+    wrong = judged.called_fake != (judged.labels == 1)
     return {
         "low": scored.calibration.low,
         "high": scored.calibration.high,

@@ -54,6 +54,11 @@ class Scored:
         """The probability from which on a picture is called fake."""
         return self.calibration.threshold
 
+    @cached_property
+    def called_fake(self) -> np.ndarray:
+        """bool (N,): on which side of the threshold each row is."""
+        return self.calibration.is_fake(self.probability_fake)
+
     @property
     def labels(self) -> np.ndarray:
         """uint8 (N,): 0 real, 1 fake."""

@@ -2,13 +2,20 @@
 
 import numpy as np
 
+from data_cards.labels import CLASS_NAMES
 from eval.explain import Explanation
-from eval.judge import Judgement
+from eval.judge import Judgement, Reason
 from eval.words import name_band
 from pipeline.settings import is_of_overview, kind_of_planes
-from train.calibrate import WRONG_SHARE, Calibration
+from train.calibrate import UNSURE, WRONG_SHARE, Calibration
 
-TITLES = {"real": "Looks like a photograph", "fake": "Looks generated", "unsure": "Unsure"}
+TITLES = {"real": "Looks like a photograph", "fake": "Looks generated", UNSURE: "Unsure"}
+_CLASS_WORDS = {"real": "photograph", "fake": "generated picture"}
+_REASON_WORDS = {
+    Reason.IN_BAND: "in the band",
+    Reason.FLIPS: "flips under {flips}",
+    Reason.FRAMES_DISAGREE: "frames contradict each other",
+}
 _KIND_WORDS = {"magnitude": "strength of patterns", "phase": "place of patterns", "dct": "patterns by cosine"}
 CAUTION = (
     "A verdict is no proof. It holds for pictures like those that the detector was trained and tested on; "
@@ -22,22 +29,29 @@ DECLARED_NOTE = (
 _LITTLE = 0.05  # share of the log-odds that a part must hold to be worth a word
 
 
+def format_reason(judgement: Judgement) -> str | None:
+    """Why a verdict is "unsure", in a few words; None where it is not."""
+    if judgement.reason is None:
+        return None
+    return _REASON_WORDS[judgement.reason].format(flips=", ".join(judgement.flips))
+
+
 def tell_verdict(judgement: Judgement, calibration: Calibration) -> str:
     """Why the word is what it is, in one or two sentences."""
-    if judgement.verdict == "unsure":
-        if judgement.why == "in the band":
-            return "Its score lies where the detector mixed up both kinds of pictures when it was tried out."
-        if judgement.why and judgement.why.startswith("flips"):
-            names = judgement.why.removeprefix("flips under ")
-            side = "generated" if judgement.probability_fake >= calibration.threshold else "photograph"
-            return f"As it is, it looks rather like a {side}".replace("a generated", "a generated picture") + (
-                f", but after {names} the same picture falls on the other side. So little may not decide."
-            )
+    if judgement.reason is Reason.IN_BAND:
+        return "Its score lies where the detector mixed up both kinds of pictures when it was tried out."
+    if judgement.reason is Reason.FLIPS:
+        side = _CLASS_WORDS[CLASS_NAMES[int(calibration.is_fake(judgement.probability_fake))]]
+        return (
+            f"As it is, it looks rather like a {side}, but after {', '.join(judgement.flips)} the same picture falls "
+            "on the other side. So little may not decide."
+        )
+    if judgement.reason is Reason.FRAMES_DISAGREE:
         return "Its frames contradict each other."
     if calibration.low == calibration.high:
         return "When it was tried out the detector mixed up so few pictures that it has no range of doubt."
-    other = "photographs" if judgement.verdict == "fake" else "generated pictures"
-    return f"When it was tried out at most {100 * WRONG_SHARE:.0f} of 100 {other} had such a score."
+    other = next(words for name, words in _CLASS_WORDS.items() if name != judgement.verdict)
+    return f"When it was tried out at most {100 * WRONG_SHARE:.0f} of 100 {other}s had such a score."
 
 
 def name_kind(kind: str, estimator: str) -> str:

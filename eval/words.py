@@ -135,14 +135,16 @@ def _tell_conditions(conditions: list[dict]) -> list[str]:
         f"What is done to a picture changes verdicts: most of all {worst['condition']}, which changes "
         f"{_of_hundred(worst['flip_rate'])} of 100."
     ]
-    for rate, words in (("false_positive_rate", "generated"), ("false_negative_rate", "photographs")):
+    for rate, whole, words in (
+        ("false_positive_rate", "photographs", "generated"),
+        ("false_negative_rate", "generated pictures", "photographs"),
+    ):
         blind = [
             one["condition"]
             for one in changed
             if one["scores"][rate]["value"] is not None and one["scores"][rate]["value"] >= _BLIND
         ]
         if blind:
-            whole = "photographs" if words == "generated" else "generated pictures"
             sentences.append(f"After {', '.join(blind)} it calls nearly all {whole} {words}: there it knows nothing.")
     return sentences
 

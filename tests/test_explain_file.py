@@ -1,24 +1,31 @@
 """`eval predict --explain`: a drawing of what decided, refusals, and nothing of the user's written over."""
 
 import io
+import json
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from click.testing import CliRunner
 from conftest import draw_noise
 from make_run import make_run
 from make_store import make_store
+from matplotlib.axes import Axes
 from PIL import Image
 
+from data_cards.decode import decode_picture
 from eval.cli import cli
 from eval.examine import Examiner
 from eval.explain import Explanation
-from eval.judge import Judgement
+from eval.judge import Judgement, Reason
 from eval.plots_picture import draw_examined
 from eval.predict import predict_files
-from eval.verdict_words import tell_deciding, tell_verdict
+from eval.verdict_words import TITLES, tell_deciding, tell_verdict
 from train.calibrate import Calibration
-from train.run_folder import open_run
+from train.checkpoint import BEST, save_weights
+from train.predict import predict_logits
+from train.run_folder import load_detector, open_run
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +56,64 @@ def test_the_drawing(call, folder):
         assert len(drawing.convert("RGB").getcolors(1 << 24)) > 100
     assert call(NAME, "--explain", "why.png").exit_code == 0  # its own drawing may be written over
     assert not list(folder.glob("*.partial"))
+
+
+def count_calls(monkeypatch, function) -> list:
+    """Have every module that holds the function call it by way of a counter; the list grows by one a call."""
+    calls = []
+
+    def counted(*arguments, **options):
+        calls.append(arguments)
+        return function(*arguments, **options)
+
+    for module in list(sys.modules.values()):
+        for name, value in list(vars(module).items()) if isinstance(module, ModuleType) else ():
+            if value is function:
+                monkeypatch.setattr(module, name, counted)
+    return calls
+
+
+def test_explain_loads_decodes_and_scores_once(call, monkeypatch):
+    counters = [count_calls(monkeypatch, one) for one in (load_detector, decode_picture, predict_logits)]
+    assert call(NAME, "--explain", "once.png").exit_code == 0
+    assert [len(calls) for calls in counters] == [1, 1, 1]
+
+
+@pytest.fixture
+def flipping(folder):
+    """The run with its threshold between the picture as it is and the check that moves it most."""
+    run = open_run(folder / "runs" / "001")
+    detector = load_detector(run, "cpu")
+    before = detector.calibration
+    (plain,) = predict_files(run, [folder / NAME], device="cpu", progress=False)
+    own = plain.probability_fake
+    threshold = (own + max(plain.judgement.checks.values(), key=lambda p: abs(p - own))) / 2
+    detector.calibration = Calibration(before.temperature, threshold, threshold, threshold)
+    save_weights(detector, run.path, BEST)
+    yield
+    detector.calibration = before
+    save_weights(detector, run.path, BEST)
+
+
+def test_explain_prints_and_draws_one_verdict(call, flipping, monkeypatch):
+    drawn = []
+    write = Axes.text
+    monkeypatch.setattr(
+        Axes, "text", lambda axes, x, y, s, **options: drawn.append(s) or write(axes, x, y, s, **options)
+    )
+    found = {}
+    for quick in ((), ("--quick",)):
+        drawn.clear()
+        result = call(NAME, "--explain", "same.png", "--json", *quick)
+        assert result.exit_code == 0, result.output
+        (printed,) = json.loads(result.stdout)
+        assert TITLES[printed["verdict"]] in drawn
+        assert sum(title in drawn for title in TITLES.values()) == 1
+        assert printed == json.loads(call(NAME, "--json", *quick).stdout)[0]
+        found[quick] = printed
+    assert (found[()]["verdict"], found[()]["reason"]) == ("unsure", "flips")
+    assert found["--quick",]["verdict"] in ("real", "fake")
+    assert found["--quick",]["checks"] == {}
 
 
 def test_examined_is_what_is_predicted(folder):
@@ -91,9 +156,14 @@ BAND = Calibration(threshold=0.5, low=0.2, high=0.8)
         (Judgement("fake", 0.9, 2.2), BAND, "at most 5 of 100 photographs"),
         (Judgement("real", 0.1, -2.2), BAND, "at most 5 of 100 generated pictures"),
         (Judgement("fake", 0.9, 2.2), Calibration(), "no range of doubt"),
-        (Judgement("unsure", 0.6, 0.4, "in the band"), BAND, "mixed up"),
-        (Judgement("unsure", 0.9, 2.2, "flips under JPEG 75"), BAND, "generated picture, but after JPEG 75"),
-        (Judgement("unsure", 0.1, -2.2, "flips under crop 0.9"), BAND, "like a photograph, but after crop 0.9"),
+        (Judgement("unsure", 0.6, 0.4, Reason.IN_BAND), BAND, "mixed up"),
+        (Judgement("unsure", 0.9, 2.2, Reason.FLIPS, flips=("JPEG 75",)), BAND, "generated picture, but after JPEG 75"),
+        (Judgement("unsure", 0.6, 0.4, Reason.FRAMES_DISAGREE), BAND, "frames contradict each other"),
+        (
+            Judgement("unsure", 0.1, -2.2, Reason.FLIPS, flips=("crop 0.9",)),
+            BAND,
+            "like a photograph, but after crop 0.9",
+        ),
     ],
 )
 def test_words_of_a_verdict(judgement, calibration, text):

@@ -20,7 +20,7 @@ from data_cards.files import MAX_BYTES, open_regular, read_bounded
 from data_cards.text import escape_untrusted
 from eval.cli import cli
 from eval.inputs import find_inputs
-from eval.judge import CHECKS, Looks, cut_crops, decide, look_at, score_levels
+from eval.judge import CHECKS, Looks, Reason, cut_crops, decide, look_at, score_levels
 from eval.predict import predict_files
 from pipeline.averaged import averaged_planes
 from pipeline.degrade import apply_steps
@@ -63,29 +63,29 @@ def looks(crops: tuple[int, ...] = (1,), checks: tuple[str, ...] = ()) -> Looks:
 
 
 @pytest.mark.parametrize(
-    ("probability", "word", "why"), [(0.9, "fake", None), (0.1, "real", None), (0.6, "unsure", "in the band")]
+    ("probability", "word", "reason"), [(0.9, "fake", None), (0.1, "real", None), (0.6, "unsure", Reason.IN_BAND)]
 )
-def test_the_word_is_the_calibrations(probability, word, why):
+def test_the_word_is_the_calibrations(probability, word, reason):
     said = decide(logits_of(probability), looks(), BAND)
-    assert (said.verdict, said.why, said.crops, said.checks) == (word, why, 1, {})
+    assert (said.verdict, said.reason, said.crops, said.checks) == (word, reason, 1, {})
     assert said.probability_fake == pytest.approx(probability)
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "word", "why"),
+    ("probabilities", "word", "reason", "flips"),
     [
-        ((0.9, 0.8, 0.2, 0.9), "unsure", "flips under JPEG 75"),
-        ((0.1, 0.6, 0.9, 0.2), "unsure", "flips under JPEG 90, JPEG 75"),
+        ((0.9, 0.8, 0.2, 0.9), "unsure", Reason.FLIPS, ("JPEG 75",)),
+        ((0.1, 0.6, 0.9, 0.2), "unsure", Reason.FLIPS, ("JPEG 90", "JPEG 75")),
         # On the same side still, if less surely.
-        ((0.9, 0.55, 0.6, 0.9), "fake", None),
-        ((0.1, 0.45, 0.4, 0.1), "real", None),
-        ((0.6, 0.1, 0.1, 0.1), "unsure", "in the band"),
+        ((0.9, 0.55, 0.6, 0.9), "fake", None, ()),
+        ((0.1, 0.45, 0.4, 0.1), "real", None, ()),
+        ((0.6, 0.1, 0.1, 0.1), "unsure", Reason.IN_BAND, ()),
     ],
 )
-def test_checks_that_flip_the_word(probabilities, word, why):
+def test_checks_that_flip_the_word(probabilities, word, reason, flips):
     names = tuple(check.name for check in CHECKS)
     said = decide(logits_of(*probabilities), looks((1, 1, 1, 1), names), BAND)
-    assert (said.verdict, said.why) == (word, why)
+    assert (said.verdict, said.reason, said.flips) == (word, reason, flips)
     assert said.checks == pytest.approx(dict(zip(names, probabilities[1:], strict=True)))
 
 
@@ -239,7 +239,8 @@ def test_why_it_is_unsure_is_said(run, pictures, band):
     table = call("--run", str(run.path), name).stdout
     assert table.splitlines()[0].split("  ")[-1].strip() == "why unsure"
     assert "in the band" in table.splitlines()[2]
-    assert json.loads(call("--run", str(run.path), name, "--json").stdout)[0]["why"] == "in the band"
+    (found,) = json.loads(call("--run", str(run.path), name, "--json").stdout)
+    assert (found["why"], found["reason"], found["flips_under"]) == ("in the band", "in_band", [])
 
 
 def test_csv_list_on_stdin_and_failures(run, pictures):

@@ -23,7 +23,9 @@ from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.store import open_store
 from train.run_folder import open_run
 
-KEYS = ["checks", "crops", "declared_not_verified", "path", "probability_fake", "verdict", "why"]
+KEYS = [
+    "checks", "crops", "declared_not_verified", "flips_under", "path", "probability_fake", "reason", "verdict", "why",
+]  # fmt: skip
 SETTINGS = BuildSettings(FeatureSettings(size=32))
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 import eval.video
 from data_cards.errors import PictureError, UsageError
 from eval.cli import cli
-from eval.judge import Judgement, decide_clip
+from eval.judge import Judgement, Reason, decide_clip
 from eval.predict import FRAMES, predict_files
 from eval.video import MISSING, find_container, read_frames
 from train.calibrate import Calibration
@@ -175,18 +175,18 @@ def said(*probabilities: float) -> list[Judgement]:
 
 
 @pytest.mark.parametrize(
-    ("frames", "word", "why"),
+    ("frames", "word", "reason"),
     [
         ((0.9, 0.9, 0.8, 0.6), "fake", None),
         ((0.1, 0.2, 0.1, 0.5), "real", None),
-        ((0.9, 0.1), "unsure", "in the band"),
-        ((0.999, 0.999, 0.2, 0.2), "unsure", "frames contradict each other"),
+        ((0.9, 0.1), "unsure", Reason.IN_BAND),
+        ((0.999, 0.999, 0.2, 0.2), "unsure", Reason.FRAMES_DISAGREE),
         ((0.999, 0.999, 0.999, 0.2), "fake", None),
     ],
 )
-def test_the_word_of_a_clip(frames, word, why):
+def test_the_word_of_a_clip(frames, word, reason):
     found = decide_clip(said(*frames), Calibration(temperature=1.7, threshold=0.5, low=0.3, high=0.7))
-    assert (found.verdict, found.why) == (word, why)
+    assert (found.verdict, found.reason) == (word, reason)
     odds = np.mean([one.log_odds for one in said(*frames)])
     assert found.probability_fake == pytest.approx(1 / (1 + np.exp(-odds)))
 

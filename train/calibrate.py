@@ -12,6 +12,8 @@ import numpy as np
 
 from data_cards.labels import FAKE
 
+UNSURE = "unsure"
+THRESHOLD = 0.5  # of scores that were never calibrated
 WRONG_SHARE = 0.05  # of a class's validation pictures that the sure words of the other class may cover
 _BOUNDS = (0.05, 20.0)  # of the temperature
 
@@ -19,6 +21,11 @@ _BOUNDS = (0.05, 20.0)  # of the temperature
 def probability_fake(logits: np.ndarray) -> np.ndarray:
     """Probability of "fake", float64 (N,), from logits (N, 2): the softmax's second column."""
     return _sigmoid(_log_odds(logits))
+
+
+def is_called_fake(p: np.ndarray | float, threshold: float = THRESHOLD) -> np.ndarray | bool:
+    """Whether probabilities of "fake" are called fake: from the threshold on."""
+    return p >= threshold
 
 
 @dataclass(frozen=True)
@@ -33,9 +40,9 @@ class Calibration:
     """
 
     temperature: float = 1.0
-    threshold: float = 0.5
-    low: float = 0.5
-    high: float = 0.5
+    threshold: float = THRESHOLD
+    low: float = THRESHOLD
+    high: float = THRESHOLD
 
     def __post_init__(self) -> None:
         if not (0 < self.temperature < np.inf and self.low <= self.threshold <= self.high):
@@ -47,9 +54,17 @@ class Calibration:
 
     def verdict(self, p: float) -> str:
         """ "real", "fake" or "unsure", of a calibrated probability."""
-        if p >= self.high:
-            return "fake"
-        return "real" if p <= self.low else "unsure"
+        if self.is_unsure(p):
+            return UNSURE
+        return "fake" if p >= self.high else "real"
+
+    def is_fake(self, p: np.ndarray | float) -> np.ndarray | bool:
+        """Whether probabilities are called fake where the abstention band is left aside."""
+        return is_called_fake(p, self.threshold)
+
+    def is_unsure(self, p: np.ndarray | float) -> np.ndarray | bool:
+        """Whether probabilities lie in the abstention band."""
+        return (p > self.low) & (p < self.high)
 
     def describe_band(self) -> str:
         """Between which probabilities the verdict is "unsure", in words."""

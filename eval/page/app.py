@@ -21,7 +21,7 @@ from data_cards.simulated import SIMULATION_NOTICE
 from data_cards.text import escape_untrusted
 from eval.examine import Examined, Examiner
 from eval.page.guard import Guard
-from eval.verdict_words import CAUTION, DECLARED_NOTE, TITLES, name_kind, tell_deciding, tell_verdict
+from eval.verdict_words import CAUTION, DECLARED_NOTE, TITLES, format_reason, name_kind, tell_deciding, tell_verdict
 from eval.video import find_container
 
 MAX_UPLOAD = 64 << 20  # bytes
@@ -105,7 +105,7 @@ def _judge(examiner: Examiner, data: bytes) -> dict:
         "title": TITLES[said.verdict],
         "words": tell_verdict(said, examiner.calibration),
         "probability_fake": said.probability_fake,
-        "why": said.why,
+        "why": format_reason(said),
         "crops": said.crops,
         "checks": said.checks,
         "declared": [one.as_json() for one in examined.declared],
