@@ -7,7 +7,7 @@ pictures are left.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,33 @@ from data_cards.labels import CLASS_NAMES
 from data_cards.pictures import Picture
 from data_cards.seeding import draw_key
 
-PROPERTIES = ("size", "format", "quality", "exif", "colour")
 _FINENESS = (1, 2, 4, 8)
 _GOOD = 0.55  # AUROC of the named properties below which bins are fine enough
 _FEWEST = 10  # pictures of each class that finer bins must leave to be taken
+
+
+def _measure_size(picture: Picture) -> list[float]:
+    # Half an octave, rounded to the middle, so that 512 and 500 share a bin.
+    return [2 * np.log2(side) + 0.5 for side in (picture.facts.width, picture.facts.height)]
+
+
+def _measure_colour(picture: Picture) -> list[float]:
+    if not picture.facts.thumbnail:
+        raise UserError("this store does not keep the colours of all its pictures; give their folders with --src")
+    mean = np.frombuffer(picture.facts.thumbnail, np.uint8).reshape(-1, 3).mean(axis=0)
+    grey = mean.mean()
+    return [grey / 64, (mean[0] - grey) / 16 + 0.5, (mean[2] - grey) / 16 + 0.5]
+
+
+# What can be matched, each as names of categories or as numbers in units of a coarse bin's width.
+_VALUES: dict[str, Callable[[Picture], list[str] | list[float]]] = {
+    "size": _measure_size,
+    "format": lambda one: [one.facts.format],
+    "quality": lambda one: [one.facts.quality / 8],  # `NO_QUALITY` falls into a bin of its own
+    "exif": lambda one: [float(one.facts.exif)],
+    "colour": _measure_colour,
+}
+PROPERTIES = tuple(_VALUES)
 
 
 @dataclass(frozen=True)
@@ -78,13 +101,18 @@ def match_pictures(pictures: Sequence[Picture], names: Sequence[str], seed: int 
 def _keep_equal(pictures: Sequence[Picture], names: Sequence[str], fineness: int, seed: int) -> list[Picture]:
     bins: dict[tuple, dict[str, list[int]]] = defaultdict(lambda: {label: [] for label in CLASS_NAMES})
     for number, picture in enumerate(pictures):
-        bins[(picture.file.split, *_place(picture, names, fineness))][picture.file.label].append(number)
+        bins[(picture.file.split, *_find_bin(picture, names, fineness))][picture.file.label].append(number)
     kept: list[int] = []
     for members in bins.values():
         count = min(map(len, members.values()))
         for numbers in members.values():
             kept += _draw(pictures, numbers, count, seed)
     return [pictures[number] for number in sorted(kept)]
+
+
+def _find_bin(picture: Picture, names: Sequence[str], fineness: int) -> list[str | int]:
+    values = _list_values(picture, names)
+    return [value if isinstance(value, str) else int(np.floor(value * fineness)) for value in values]
 
 
 def _draw(pictures: Sequence[Picture], numbers: list[int], count: int, seed: int) -> list[int]:
@@ -99,58 +127,23 @@ def _draw(pictures: Sequence[Picture], numbers: list[int], count: int, seed: int
     return [number for _, _, number in sorted(queue)[:count]]
 
 
-def _place(picture: Picture, names: Sequence[str], fineness: int) -> list:
-    facts = picture.facts
-    place: list = []
-    for name in names:
-        if name == "format":
-            place.append(facts.format)
-        elif name == "exif":
-            place.append(facts.exif)
-        elif name == "quality":
-            place.append(facts.quality if facts.quality < 0 else facts.quality * fineness // 8)
-        else:
-            place += [int(np.floor(value * fineness)) for value in _measures(picture, name)]
-    return place
-
-
-def _measures(picture: Picture, name: str) -> list[float]:
-    """A property's numbers in units of a coarse bin's width."""
-    facts = picture.facts
-    if name == "size":
-        # Half an octave, rounded to the middle, so that 512 and 500 share a bin.
-        return [2 * np.log2(side) + 0.5 for side in (facts.width, facts.height)]
-    if not facts.thumbnail:
-        raise UserError("this store does not keep the colours of all its pictures; give their folders with --src")
-    mean = np.frombuffer(facts.thumbnail, np.uint8).reshape(-1, 3).mean(axis=0)
-    grey = mean.mean()
-    return [grey / 64, (mean[0] - grey) / 16 + 0.5, (mean[2] - grey) / 16 + 0.5]
-
-
 def _measure(pictures: Sequence[Picture], names: Sequence[str]) -> float | None:
     """AUROC with which the named properties alone tell the classes apart, on held-out pictures."""
     if min(_count(pictures)) < _FEWEST:
         return None
-    formats = sorted({picture.facts.format for picture in pictures})
-    rows = []
-    for picture in pictures:
-        row: list[float] = []
-        for name in names:
-            if name == "format":
-                row.append(formats.index(picture.facts.format))
-            elif name == "exif":
-                row.append(picture.facts.exif)
-            elif name == "quality":
-                row.append(picture.facts.quality)
-            else:
-                row += _measures(picture, name)
-        rows.append(row)
+    columns = zip(*(_list_values(picture, names) for picture in pictures), strict=True)
     labels = np.array([picture.file.label == "fake" for picture in pictures], dtype=int)
     groups = np.array([picture.group for picture in pictures])
-    inputs = np.array(rows, dtype=float)
+    inputs = np.stack(
+        [np.unique(one, return_inverse=True)[1] if isinstance(one[0], str) else one for one in columns], 1
+    )
     folds = fold_by_group(labels, groups)
     scores = score_held_out(inputs, [False] * inputs.shape[1], labels, folds, trees=True)
     return measure_auroc(labels, scores, folds, groups).value
+
+
+def _list_values(picture: Picture, names: Sequence[str]) -> list[str | float]:
+    return [value for name in names for value in _VALUES[name](picture)]
 
 
 def _count(pictures: Sequence[Picture]) -> tuple[int, int]:

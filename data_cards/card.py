@@ -15,6 +15,7 @@ import numpy as np
 
 from data_cards.audit import FINE, UNKNOWN, Audit, describe_briefly
 from data_cards.hashes import BITS, MAX_DISTANCE
+from data_cards.jpeg import NO_QUALITY
 from data_cards.labels import CLASS_NAMES, SPLITS
 from data_cards.leaks import CONSEQUENCES, find_leaks
 from data_cards.pictures import Picture
@@ -134,7 +135,7 @@ def _measure(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         "width": width,
         "height": height,
         "aspect": width / height,
-        "quality": quality[quality > 0],
+        "quality": quality[quality != NO_QUALITY],
         "bytes_per_pixel": columns["bytes"] / (width * height),
     }
 

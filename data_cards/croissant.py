@@ -4,6 +4,7 @@ The data set that it describes is the manifest: one row a picture, by path and s
 themselves are not in it.
 """
 
+from data_cards.jpeg import NO_QUALITY
 from data_cards.labels import CLASS_NAMES
 from data_cards.markdown import MISSING, name_licence
 
@@ -19,7 +20,7 @@ COLUMNS = {
     "format": ("sc:Text", "of the file"),
     "width": ("sc:Integer", "in pixels, upright"),
     "height": ("sc:Integer", "in pixels, upright"),
-    "quality": ("sc:Integer", "JPEG quality estimated from the tables; -1 for other formats"),
+    "quality": ("sc:Integer", f"JPEG quality estimated from the tables; {NO_QUALITY} for other formats"),
     "group": ("sc:Integer", "number of the near-duplicate group"),
 }
 _CONTEXT = {

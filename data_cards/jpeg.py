@@ -21,7 +21,7 @@ _LUMINANCE = np.array([
     18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
     49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99,
 ])  # fmt: skip
-NO_QUALITY = -1
+NO_QUALITY = -1  # the JPEG quality of what is no JPEG, wherever one is stored or compared
 _SUBSAMPLINGS = {0: "4:4:4", 1: "4:2:2", 2: "4:2:0"}
 
 

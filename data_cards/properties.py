@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_cards.jpeg import NO_QUALITY
 from data_cards.pictures import Picture
 from data_cards.profile import FREQUENCIES, THUMBNAIL
 
@@ -54,7 +55,7 @@ def list_file_facts(pictures: Sequence[Picture]) -> list[Property]:
     width, height, size = (
         np.array([getattr(one, name) for one in facts], float) for name in ("width", "height", "bytes")
     )
-    quality = np.array([one.quality if one.quality > 0 else np.nan for one in facts], float)
+    quality = np.array([one.quality if one.quality != NO_QUALITY else np.nan for one in facts], float)
     return [
         Property("format", words([one.format for one in facts]), "are {}"),
         Property("EXIF data", words(["EXIF data" if one.exif else "no EXIF data" for one in facts]), "have {}"),

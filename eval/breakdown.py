@@ -5,6 +5,7 @@ Everything is returned as plain values, as it stands in `report.json`.
 
 import numpy as np
 
+from data_cards.jpeg import NO_QUALITY
 from data_cards.labels import CLASS_NAMES
 from eval.bootstrap import Estimate, bound_roc, estimate_scores
 from eval.metrics import count_verdicts, trace_roc
@@ -86,7 +87,7 @@ def describe_over_sources(scored: Scored) -> dict:
 def describe_quality_bands(scored: Scored) -> list[dict]:
     """Scores by JPEG quality of what the network saw; bands without a sample are left out."""
     quality = scored.seen_quality
-    bands = [(NO_JPEG, quality < 0)]
+    bands = [(NO_JPEG, quality == NO_QUALITY)]
     bands += [(f"{low} to {high}", (quality >= low) & (quality <= high)) for low, high in QUALITY_BANDS]
     return [{"quality": name, **describe(scored[chosen])} for name, chosen in bands if chosen.any()]
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from data_cards.jpeg import NO_QUALITY
 from data_cards.labels import CLASS_NAMES
 from data_cards.simulated import SIMULATION_NOTICE
 from eval import deciding, swap
@@ -159,7 +160,7 @@ def _list_rows(scored: Scored, store: FeatureStore) -> list[dict]:
             "picture": int(columns["picture"][number]),
             "group": int(columns["group"][number]),
             "variant": columns["variant"][number],
-            "quality": int(scored.seen_quality[number]) if scored.seen_quality[number] >= 0 else None,
+            "quality": int(scored.seen_quality[number]) if scored.seen_quality[number] != NO_QUALITY else None,
             "logits": scored.logits[number].tolist(),
             "probability_fake": float(scored.probability_fake[number]),
             "verdict": scored.calibration.verdict(scored.probability_fake[number]),

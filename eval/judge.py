@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from data_cards.errors import UserError
+from data_cards.jpeg import NO_QUALITY
 from pipeline.degrade import apply_steps
 from pipeline.features import features_of_square
 from pipeline.fit import explain_misfit, fit_picture, squeeze_picture
@@ -106,7 +107,7 @@ def look_at(picture: Image.Image, settings: FeatureSettings, checks: Sequence[Va
     """
     found, names = [_look(picture, settings)], []
     for check in checks:
-        if check.jpeg_quality >= 0 and max(picture.size) > _JPEG_SIDE:
+        if check.jpeg_quality != NO_QUALITY and max(picture.size) > _JPEG_SIDE:
             continue
         changed = apply_steps(picture, check.steps)
         if explain_misfit(changed.width, changed.height, settings) is None:

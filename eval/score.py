@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data_cards.errors import UserError
+from data_cards.jpeg import NO_QUALITY
 from data_cards.labels import CLASS_NAMES, SPLITS
 from pipeline.joined import open_stores
 from pipeline.storage import Storage
@@ -76,9 +77,9 @@ class Scored:
 
     @cached_property
     def seen_quality(self) -> np.ndarray:
-        """int (N,): JPEG quality of what the network saw: the variant's, else the file's; -1 for no JPEG."""
+        """int (N,): JPEG quality of what the network saw: the variant's, else the file's; `NO_QUALITY` for no JPEG."""
         drawn = self.columns["jpeg_quality"]
-        return np.where(drawn >= 0, drawn, self.columns["file_quality"])
+        return np.where(drawn != NO_QUALITY, drawn, self.columns["file_quality"])
 
     def count_pictures(self) -> int:
         """Number of different pictures."""

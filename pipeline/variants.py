@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from data_cards.errors import UsageError
+from data_cards.jpeg import NO_QUALITY
 from data_cards.seeding import draw_key
 
 # The train recipe's JPEG draws: what the web commonly does to pictures.
@@ -43,8 +44,8 @@ class Variant:
 
     @property
     def jpeg_quality(self) -> int:
-        """The quality of the last JPEG step; -1 where there is none."""
-        return next((step["quality"] for step in reversed(self.steps) if step["do"] == "jpeg"), -1)
+        """The quality of the last JPEG step; `NO_QUALITY` where there is none."""
+        return next((step["quality"] for step in reversed(self.steps) if step["do"] == "jpeg"), NO_QUALITY)
 
     def parameters_as_json(self) -> str:
         """What was done, with the drawn parameters, as JSON."""
