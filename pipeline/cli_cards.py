@@ -121,8 +121,9 @@ def card(places, out, diff, max_pixels, cache, as_json) -> None:
       pipeline card kaggle_dir --out card
       pipeline card --diff kaggle_dir balanced
     """
+    from data_cards.card_files import PAGE_FILE, write_card_files
     from data_cards.compare import compare_cards, describe_comparison
-    from pipeline.card import PAGE_FILE, find_card, write_card_files
+    from pipeline.set_card import find_card
 
     if len(places) != (2 if diff else 1):
         raise UsageError(f"{len(places)} places: expected {'two, with --diff' if diff else 'one (two with --diff)'}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_cards.audit import Audit, audit_pictures
+from data_cards.card_files import CARD_FILE
 from data_cards.console import progress
 from data_cards.errors import PictureError, UserError
 from data_cards.files import check_new_folder, read_unchanged, whole_folder
@@ -19,7 +20,7 @@ from data_cards.provenance import find_source_file
 from data_cards.scan import scan_sources
 from data_cards.simulated import find_marker
 from data_cards.subset import Drawn, Selection, draw_subset
-from pipeline.card import CARD_FILE, write_set_card
+from pipeline.set_card import write_set_card
 from pipeline.settings import MAX_PIXELS
 
 
