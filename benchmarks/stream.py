@@ -32,7 +32,7 @@ import zarr
 from numcodecs.zstd import Zstd
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
-from make_store import make_store  # noqa: E402
+from helpers.make_store import make_store  # noqa: E402
 
 from data_cards.cores import count_cores  # noqa: E402
 from pipeline.mirror import fill_mirror_images  # noqa: E402

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from make_store import make_store
+from helpers.make_store import make_store
 from numcodecs.zstd import Zstd
 
 from data_cards.errors import StoreError

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from conftest import draw_noise, make_kaggle_dir
+from helpers.folders import assert_same_files, read_files
+from helpers.pictures import draw_noise, make_kaggle_dir
 
 from data_cards.errors import StoreError, UserError
 from data_cards.labels import CLASS_NAMES
@@ -61,10 +62,10 @@ def test_splits_share_no_picture_and_keep_variants_together(kaggle_dir, tmp_path
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_workers_make_the_same_bytes(kaggle_dir, tmp_path, files_of, workers):
+def test_workers_make_the_same_bytes(kaggle_dir, tmp_path, workers):
     build_store([str(kaggle_dir)], tmp_path / "one.zarr", SETTINGS, workers=0)
     build_store([str(kaggle_dir)], tmp_path / "other.zarr", SETTINGS, workers=workers)
-    assert files_of(tmp_path / "one.zarr") == files_of(tmp_path / "other.zarr")
+    assert_same_files(tmp_path / "one.zarr", tmp_path / "other.zarr")
 
 
 def test_plain_zarr_reads_it(kaggle_dir, tmp_path):
@@ -84,7 +85,7 @@ def test_statistics_are_those_of_the_training_rows(kaggle_dir, tmp_path):
     assert np.allclose(store.std, rows.std(0), atol=1e-3)
 
 
-def test_a_stopped_build_goes_on(kaggle_dir, tmp_path, files_of):
+def test_a_stopped_build_goes_on(kaggle_dir, tmp_path):
     build_store([str(kaggle_dir)], tmp_path / "whole.zarr", SETTINGS, workers=0)
     victim = kaggle_dir / "test/fake/gan/0.jpg"
     data = victim.read_bytes()
@@ -113,17 +114,17 @@ def test_a_stopped_build_goes_on(kaggle_dir, tmp_path, files_of):
     summary = build_store([str(kaggle_dir)], out, SETTINGS, workers=0)
     assert (summary.kept, summary.made) == (5, summary.plan.shards - 5)
     assert victim.read_bytes() == data
-    assert files_of(out) == files_of(tmp_path / "whole.zarr")
+    assert_same_files(out, tmp_path / "whole.zarr")
 
 
-def test_building_again_does_nothing_or_names_the_difference(kaggle_dir, tmp_path, files_of):
+def test_building_again_does_nothing_or_names_the_difference(kaggle_dir, tmp_path):
     out = tmp_path / "a.zarr"
     build_store([str(kaggle_dir)], out, SETTINGS, workers=0)
-    before = files_of(out)
+    before = read_files(out)
     assert build_store([str(kaggle_dir)], out, SETTINGS, workers=0).made == 0
     with pytest.raises(UserError, match="seed was 0, is now 1"):
         build_store([str(kaggle_dir)], out, BuildSettings(FeatureSettings(size=16), val_fraction=0.25, seed=1))
-    assert files_of(out) == before
+    assert_same_files(out, before)
 
 
 def test_bad_files_are_set_aside_and_named(kaggle_dir, tmp_path):

@@ -4,7 +4,7 @@ import os
 import time
 
 import pytest
-from conftest import draw_noise
+from helpers.pictures import draw_noise
 
 from data_cards import scan as scan_module
 from data_cards.cache import ENVIRONMENT

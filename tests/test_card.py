@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 from click.testing import CliRunner
-from conftest import draw_noise, make_kaggle_dir
+from helpers.pictures import draw_noise, make_kaggle_dir
 from PIL import Image
 
 from data_cards.errors import UserError
@@ -194,8 +194,8 @@ def test_card_of_simulated_pictures_says_so(tmp_path):
 
 def test_build_training_and_report_show_the_audit(tmp_path):
     import zarr
-    from make_run import make_run
-    from make_store import make_store
+    from helpers.make_run import make_run
+    from helpers.make_store import make_store
 
     from data_cards.audit import audit_pictures
     from eval.report import make_report

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
-from make_run import make_run
-from make_store import make_store
+from helpers.make_run import make_run
+from helpers.make_store import make_store
 from test_metrics import score_with_sklearn
 
 from data_cards.errors import UsageError, UserError

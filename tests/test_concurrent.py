@@ -1,7 +1,8 @@
 """Two builds in one place, one of them while the other looks at its pictures: nothing is lost."""
 
 import pytest
-from conftest import make_kaggle_dir
+from helpers.folders import assert_same_files, read_files
+from helpers.pictures import make_kaggle_dir
 
 from data_cards.errors import UsageError, UserError
 from pipeline import build as build_module
@@ -67,14 +68,14 @@ def test_a_store_that_is_growing(sources, tmp_path, monkeypatch):
     assert len(open_store(out)) == 32
 
 
-def test_a_build_that_was_finished_meanwhile(sources, tmp_path, monkeypatch, files_of):
+def test_a_build_that_was_finished_meanwhile(sources, tmp_path, monkeypatch):
     out = tmp_path / "a.zarr"
     stop_at_tables(out, sources[0])
     build_overtaken(monkeypatch, lambda: build(out, sources[0]), out, sources[0])
     assert not (tmp_path / "a.zarr.partial").exists()
-    before = files_of(out)
+    before = read_files(out)
     assert build(out, sources[0]).made == 0
-    assert files_of(out) == before
+    assert_same_files(out, before)
 
 
 def test_an_unfinished_build_beside_a_store(sources, tmp_path):

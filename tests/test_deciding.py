@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from make_run import make_run
-from make_store import make_store
+from helpers.make_run import make_run
+from helpers.make_store import make_store
 from sklearn import metrics as sk
 
 from eval.explain import BAND_EDGES

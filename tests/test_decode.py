@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from conftest import draw_noise
+from helpers.pictures import draw_noise
 from PIL import Image, PngImagePlugin
 
 from data_cards.decode import decode_picture

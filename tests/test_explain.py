@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from make_run import make_run
-from make_store import make_store
+from helpers.make_run import make_run
+from helpers.make_store import make_store
 
 from data_cards.errors import UserError
 from eval.explain import BAND_EDGES, explain_levels

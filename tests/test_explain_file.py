@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 from click.testing import CliRunner
-from conftest import draw_noise
-from make_run import make_run
-from make_store import make_store
+from helpers.make_run import make_run
+from helpers.make_store import make_store
+from helpers.pictures import draw_noise
 from matplotlib.axes import Axes
 from PIL import Image
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorstore
 import zarr
-from conftest import make_kaggle_dir
+from helpers.pictures import make_kaggle_dir
 
 from pipeline.build import build_store
 from pipeline.settings import BuildSettings, FeatureSettings

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from conftest import draw_noise, make_kaggle_dir
+from helpers.folders import assert_same_files, read_files
+from helpers.pictures import draw_noise, make_kaggle_dir
 from PIL import Image
 
 from data_cards.errors import UserError
@@ -52,12 +53,12 @@ def check_features(path):
         assert (store.features[row] == features_of_file(file, store.settings.features)).all()
 
 
-def test_nothing_changed_nothing_done(build, files_of):
+def test_nothing_changed_nothing_done(build):
     first = build()
-    before = files_of(Path(first.path))
+    before = read_files(Path(first.path))
     again = build()
     assert (again.made, again.plan.growth.added) == (0, 0)
-    assert files_of(Path(again.path)) == before
+    assert_same_files(Path(again.path), before)
 
 
 def test_new_pictures_come_behind_and_old_rows_stay(build, kaggle_dir):

@@ -7,7 +7,7 @@ from threading import Event, Thread
 
 import pytest
 from click.testing import CliRunner
-from conftest import make_kaggle_dir
+from helpers.pictures import make_kaggle_dir
 
 from data_cards.errors import UserError
 from pipeline.cli import main

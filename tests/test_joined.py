@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
-from conftest import make_kaggle_dir
-from make_store import make_store
+from helpers.make_store import make_store
+from helpers.pictures import make_kaggle_dir
 from PIL import Image
 
 from data_cards.errors import UserError

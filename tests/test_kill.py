@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import make_kaggle_dir
+from helpers.folders import assert_same_files
+from helpers.pictures import make_kaggle_dir
 
 from data_cards.errors import StoreError, UserError
 from data_cards.scan import scan_sources
@@ -90,17 +91,17 @@ def kill_until_done(source, out, seconds, kills, seed, *options):
         pytest.param("2", 10, 2, id="two-workers"),
     ],
 )
-def test_killed_builds_end_in_the_same_bytes(source, whole, tmp_path, files_of, workers, kills, seed):
+def test_killed_builds_end_in_the_same_bytes(source, whole, tmp_path, workers, kills, seed):
     out = tmp_path / "features.zarr"
     kill_until_done(source, out, whole[1], kills, seed, "--workers", workers)
-    assert files_of(out) == files_of(whole[0])
+    assert_same_files(out, whole[0])
     for done in tmp_path.glob("done-*.zarr"):
-        assert files_of(done) == files_of(whole[0])
+        assert_same_files(done, whole[0])
     assert not list(tmp_path.glob("*.partial"))
 
 
 @pytest.mark.slow
-def test_killed_growth_ends_in_the_same_bytes(tmp_path, files_of):
+def test_killed_growth_ends_in_the_same_bytes(tmp_path):
     """A store that grows is killed as it grows; what it held is never lost."""
     source = make_kaggle_dir(tmp_path / "kaggle", per_source=12)
     before, *outs = (tmp_path / name for name in ("before.zarr", "never.zarr", "killed.zarr"))
@@ -120,7 +121,7 @@ def test_killed_growth_ends_in_the_same_bytes(tmp_path, files_of):
             finish(process)
             # It was quicker than the killer, who now hurries, and begins again.
             seconds *= 0.8
-            assert files_of(outs[1]) == files_of(outs[0])
+            assert_same_files(outs[1], outs[0])
             shutil.rmtree(outs[1])
             shutil.copytree(before, outs[1])
         except subprocess.TimeoutExpired:
@@ -128,10 +129,10 @@ def test_killed_growth_ends_in_the_same_bytes(tmp_path, files_of):
             process.communicate()
             killed += 1
     finish(start_build(tmp_path / "more", outs[1], "--workers", "0"))
-    assert files_of(outs[1]) == files_of(outs[0])
+    assert_same_files(outs[1], outs[0])
 
 
-def test_only_the_shards_in_flight_are_made_again(source, whole, tmp_path, files_of):
+def test_only_the_shards_in_flight_are_made_again(source, whole, tmp_path):
     for attempt in range(10):  # a build may be done before this looks
         out = tmp_path / f"{attempt}.zarr"
         process = start_build(source, out, "--workers", "0")
@@ -146,7 +147,7 @@ def test_only_the_shards_in_flight_are_made_again(source, whole, tmp_path, files
     assert recorded >= 2
     summary = finish(start_build(source, out, "--workers", "0"))
     assert summary["shards_kept"] == recorded
-    assert files_of(out) == files_of(whole[0])
+    assert_same_files(out, whole[0])
 
 
 def test_a_worker_that_outlives_its_build_brings_no_folder_back(kaggle_dir, tmp_path):

@@ -1,7 +1,7 @@
 """Folders in the spellings that people use; anything else is a clear error."""
 
 import pytest
-from conftest import draw_noise
+from helpers.pictures import draw_noise
 
 from data_cards.errors import UserError
 from data_cards.layout import find_pictures, match_class, match_split

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import draw_noise, make_kaggle_dir
-from make_run import make_run
-from make_store import make_store
+from helpers.make_run import make_run
+from helpers.make_store import make_store
+from helpers.pictures import draw_noise, make_kaggle_dir
 from PIL import Image
 
 from data_cards.errors import UserError

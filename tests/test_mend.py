@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from conftest import make_kaggle_dir
+from helpers.folders import assert_same_files, read_files
+from helpers.pictures import make_kaggle_dir
 from zarr.storage import LocalStore
 
 from data_cards.errors import StoreError, UsageError, UserError
@@ -54,18 +55,18 @@ def kill_in_card(monkeypatch, group, card):
 
 
 @pytest.mark.parametrize("grown", [False, True])
-def test_killed_while_the_card_is_written(build, kaggle_dir, tmp_path, monkeypatch, files_of, grown):
+def test_killed_while_the_card_is_written(build, kaggle_dir, tmp_path, monkeypatch, grown):
     sources = [kaggle_dir, make_kaggle_dir(tmp_path / "more", first_seed=50)] if grown else [kaggle_dir]
     for out in ("a.zarr", "b.zarr"):
         if grown:
             build(out=out)
     monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 6)
-    wanted = files_of(Path(build(*sources, out="b.zarr").path))
+    wanted = read_files(Path(build(*sources, out="b.zarr").path))
     monkeypatch.setattr(tables, "write_card", lambda group, card: kill_in_card(monkeypatch, group, card))
     with pytest.raises(KeyboardInterrupt):
         build(*sources)
     monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 6)
-    assert files_of(Path(build(*sources).path)) == wanted
+    assert_same_files(Path(build(*sources).path), wanted)
 
 
 def test_attributes_are_written_at_once(tmp_path, monkeypatch):
@@ -117,13 +118,13 @@ def test_lost_checksums_are_not_taken_for_zeros(build, kaggle_dir, tmp_path):
         pytest.param("zarr.json", b'"real"', b'"ream"', id="another class"),
     ],
 )
-def test_a_build_mends_metadata(build, files_of, name, old, new):
+def test_a_build_mends_metadata(build, name, old, new):
     path = Path(build().path)
-    before = files_of(path)
+    before = read_files(path)
     assert old in before[name]
     (path / name).write_bytes(before[name].replace(old, new, 1))
     build()
-    assert files_of(path) == before
+    assert_same_files(path, before)
 
 
 def read_all(path):
@@ -132,14 +133,14 @@ def read_all(path):
 
 
 @pytest.mark.parametrize("name", ["label/c/0", "split/c/0", "statistics/mean/c/0/0/0", "card/c/0"])
-def test_a_part_that_is_missing_is_not_read_as_zeros(build, files_of, name):
+def test_a_part_that_is_missing_is_not_read_as_zeros(build, name):
     path = Path(build().path)
-    before = files_of(path)
+    before = read_files(path)
     (path / name).unlink()
     with pytest.raises(StoreError, match=rf"{name.split('/c/')[0]}: a part of it is missing"):
         read_all(path)
     build()
-    assert files_of(path) == before
+    assert_same_files(path, before)
 
 
 @pytest.mark.parametrize("grown", [False, True])

@@ -11,8 +11,9 @@ from urllib.request import Request, urlopen
 
 import pytest
 from click.testing import CliRunner
-from conftest import make_kaggle_dir
-from make_run import make_run
+from helpers.folders import assert_same_files
+from helpers.make_run import make_run
+from helpers.pictures import make_kaggle_dir
 
 from data_cards.errors import StoreError, UserError
 from pipeline.build import build_store
@@ -76,9 +77,9 @@ def url(server, source) -> str:
     return build_store([str(source)], "s3://bucket/a.zarr", SETTINGS, workers=0).path
 
 
-def test_the_same_bytes_as_on_disk(url, source, tmp_path, files_of):
+def test_the_same_bytes_as_on_disk(url, source, tmp_path):
     build_store([str(source)], tmp_path / "a.zarr", SETTINGS, workers=0)
-    assert objects_of(url) == files_of(tmp_path / "a.zarr")
+    assert_same_files(objects_of(url), tmp_path / "a.zarr")
 
 
 def test_a_run_reads_it(url, tmp_path):
@@ -89,13 +90,13 @@ def test_a_run_reads_it(url, tmp_path):
 
 
 @pytest.mark.slow
-def test_it_grows(server, source, tmp_path, files_of):
+def test_it_grows(server, source, tmp_path):
     more = make_kaggle_dir(tmp_path / "more", per_source=2, first_seed=1000)
     for out in ("s3://bucket/grown.zarr", str(tmp_path / "grown.zarr")):
         build_store([str(source)], out, SETTINGS, workers=0)
         assert build_store([str(source), str(more)], out, SETTINGS, workers=0).plan.growth.added == 16
         assert build_store([str(source), str(more)], out, SETTINGS, workers=0).made == 0
-    assert objects_of("s3://bucket/grown.zarr") == files_of(tmp_path / "grown.zarr")
+    assert_same_files(objects_of("s3://bucket/grown.zarr"), tmp_path / "grown.zarr")
 
 
 def test_a_flipped_bit_is_found_and_mended(url):
@@ -166,7 +167,7 @@ def test_no_server():
 
 
 @pytest.mark.slow
-def test_killed_builds_end_in_the_same_objects(server, tmp_path, files_of):
+def test_killed_builds_end_in_the_same_objects(server, tmp_path):
     source = make_kaggle_dir(tmp_path / "kaggle", per_source=24)
     settings = BuildSettings(FeatureSettings(size=64))
     build_store([str(source)], tmp_path / "a.zarr", settings, workers=0)
@@ -181,4 +182,4 @@ def test_killed_builds_end_in_the_same_objects(server, tmp_path, files_of):
         os.killpg(build.pid, signal.SIGKILL)
         build.wait()
     subprocess.run(command, check=True, capture_output=True)
-    assert objects_of("s3://bucket/killed.zarr") == files_of(tmp_path / "a.zarr")
+    assert_same_files(objects_of("s3://bucket/killed.zarr"), tmp_path / "a.zarr")

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import draw_noise
-from make_run import make_run
-from make_store import make_store
+from helpers.make_run import make_run
+from helpers.make_store import make_store
+from helpers.pictures import draw_noise
 from PIL import Image, PngImagePlugin
 
 from data_cards.errors import UsageError, UserError

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
-from conftest import make_kaggle_dir
-from make_run import make_run
+from helpers.make_run import make_run
+from helpers.pictures import make_kaggle_dir
 from PIL import Image
 
 from data_cards.errors import UsageError

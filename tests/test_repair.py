@@ -14,8 +14,10 @@ from contextlib import suppress
 import pytest
 import zarr
 from click.testing import CliRunner
-from conftest import SMALL_BUILD, draw_noise, make_kaggle_dir
-from damage import flip_bit, shard_file
+from helpers.damage import flip_bit, shard_file
+from helpers.folders import assert_same_files, read_files
+from helpers.make_store import SMALL_BUILD
+from helpers.pictures import draw_noise, make_kaggle_dir
 
 from data_cards.errors import UserError
 from pipeline.build import build_store
@@ -41,8 +43,8 @@ def test_what_cannot_be_mended_is_said_and_left(store, kaggle_dir):
     assert not (store / "build").exists()
 
 
-def test_statistics_wait_for_the_shards(store, kaggle_dir, files_of):
-    before = files_of(store)
+def test_statistics_wait_for_the_shards(store, kaggle_dir):
+    before = read_files(store)
     flip_bit(store / "statistics/mean/c/0/0/0", 999)
     flip_bit(shard_file(store, 0), 4000)
     shutil.move(kaggle_dir, kaggle_dir.with_name("elsewhere"))
@@ -51,7 +53,7 @@ def test_statistics_wait_for_the_shards(store, kaggle_dir, files_of):
     assert statistics.startswith("statistics/mean: cannot be measured")
     shutil.move(kaggle_dir.with_name("elsewhere"), kaggle_dir)
     assert repair_store(verify_store(str(store))) == []
-    assert files_of(store) == before
+    assert_same_files(store, before)
 
 
 def test_checksums_and_a_shard(store):
@@ -61,7 +63,7 @@ def test_checksums_and_a_shard(store):
     assert problem.startswith("checksums: a shard is damaged too")
 
 
-def test_checksums_statistics_and_a_shard(store, files_of):
+def test_checksums_statistics_and_a_shard(store):
     flip_bit(store / "checksums/c/0/0", 200)
     flip_bit(store / "statistics/mean/c/0/0/0", 999)
     flip_bit(shard_file(store, 0), 4000)
@@ -71,8 +73,8 @@ def test_checksums_statistics_and_a_shard(store, files_of):
 
 
 @pytest.mark.parametrize("shards", [1, 6, 9])
-def test_sound_shards_are_not_blamed_where_their_checksums_are_damaged(store, files_of, monkeypatch, shards):
-    before = files_of(store)
+def test_sound_shards_are_not_blamed_where_their_checksums_are_damaged(store, monkeypatch, shards):
+    before = read_files(store)
     zarr.open_group(store, mode="r+")["checksums"][0] = 0
     described = json.loads((store / "checksums/zarr.json").read_text())
     described["shape"][0] = shards
@@ -80,15 +82,15 @@ def test_sound_shards_are_not_blamed_where_their_checksums_are_damaged(store, fi
     flip_bit(store / "statistics/mean/c/0/0/0", 999)
     monkeypatch.setattr("pipeline.repair.make_shard", lambda _: pytest.fail("a sound shard was made again"))
     assert repair_store(verify_store(str(store))) == []
-    assert files_of(store) == before
+    assert_same_files(store, before)
 
 
-def test_wrong_checksums_and_a_shard_that_the_pictures_mend(store, files_of):
-    before = files_of(store)
+def test_wrong_checksums_and_a_shard_that_the_pictures_mend(store):
+    before = read_files(store)
     zarr.open_group(store, mode="r+")["checksums"][1] = 0
     flip_bit(shard_file(store, 0), 4000)
     assert repair_store(verify_store(str(store))) == []
-    assert files_of(store) == before
+    assert_same_files(store, before)
 
 
 def test_a_repair_leaves_the_attributes(store, kaggle_dir):
@@ -103,8 +105,8 @@ def test_a_repair_leaves_the_attributes(store, kaggle_dir):
 
 
 @pytest.mark.parametrize("kills", range(0, 12, 3))
-def test_a_repair_that_is_killed_goes_on(store, files_of, monkeypatch, kills):
-    before = files_of(store)
+def test_a_repair_that_is_killed_goes_on(store, monkeypatch, kills):
+    before = read_files(store)
     flip_bit(shard_file(store, 1), 4000)
     for name in ("label/c/0", "source/zarr.json", "statistics/std/c/0/0/0", "card/c/0"):
         flip_bit(store / name, 99)
@@ -123,11 +125,11 @@ def test_a_repair_that_is_killed_goes_on(store, files_of, monkeypatch, kills):
         with suppress(KeyboardInterrupt):
             repair_store(verify_store(str(store)))
     assert repair_store(verify_store(str(store))) == []
-    assert files_of(store) == before
+    assert_same_files(store, before)
 
 
-def test_every_picture_that_a_shard_lacks_is_named_and_the_rest_is_mended(store, kaggle_dir, files_of):
-    before = files_of(store)
+def test_every_picture_that_a_shard_lacks_is_named_and_the_rest_is_mended(store, kaggle_dir):
+    before = read_files(store)
     for name in ("features/c/0/0/0/0", "features/c/1/0/0/0", "label/c/0"):
         flip_bit(store / name, 99)
     images = [kaggle_dir / image for image in zarr.open_array(store / "image", mode="r")[:6]]
@@ -135,15 +137,15 @@ def test_every_picture_that_a_shard_lacks_is_named_and_the_rest_is_mended(store,
     draw_noise(5).save(images[4])
     (problem,) = repair_store(verify_store(str(store)))
     assert problem == f"shard 0: needs pictures that are gone or have changed: {images[1]}, {images[4]}"
-    after = files_of(store)
+    after = read_files(store)
     assert [name for name in before if before[name] != after[name]] == ["features/c/0/0/0/0"]
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC])
-def test_a_place_that_takes_no_files(store, files_of, monkeypatch, code):
+def test_a_place_that_takes_no_files(store, monkeypatch, code):
     for name in ("features/c/0/0/0/0", "label/c/0", "card/c/0"):
         flip_bit(store / name, 99)
-    before = files_of(store)
+    before = read_files(store)
     replace = os.replace
 
     def refuse(old, new):
@@ -156,10 +158,10 @@ def test_a_place_that_takes_no_files(store, files_of, monkeypatch, code):
     assert result.exit_code == 3
     for name, file in (("shard 0", "features/c/0/0/0/0"), ("label", "label/c/0"), ("card", "card/c/0")):
         assert f"{name}: {store}/{file}: {os.strerror(code)}" in result.output
-    assert files_of(store) == before
+    assert_same_files(store, before)
 
 
-def test_a_store_that_is_written_to_is_left_alone(store, kaggle_dir, tmp_path, files_of):
+def test_a_store_that_is_written_to_is_left_alone(store, kaggle_dir, tmp_path):
     flip_bit(store / "label/c/0", 99)
     found = verify_store(str(store))
     with lock_folder(Storage(store)), pytest.raises(UserError, match="is writing there"):
@@ -172,26 +174,26 @@ def test_a_store_that_is_written_to_is_left_alone(store, kaggle_dir, tmp_path, f
     build_store(
         [str(kaggle_dir), str(make_kaggle_dir(tmp_path / "more", first_seed=50))], store, SMALL_BUILD, workers=0
     )
-    before = files_of(store)
+    before = read_files(store)
     with pytest.raises(UserError, match=r"a\.zarr: was changed by a build since"):
         repair_store(found)
-    assert files_of(store) == before
+    assert_same_files(store, before)
 
 
-def test_what_comes_out_otherwise_is_not_put_in(store, files_of):
+def test_what_comes_out_otherwise_is_not_put_in(store):
     attributes = dict(zarr.open_group(store, mode="r").attrs)
     attributes["arrays"]["label"] = "of another"
     set_attributes(Storage(store), sign(Storage(store), attributes, []))
-    before = files_of(store)
+    before = read_files(store)
     assert repair_store(verify_store(str(store))) == ["label: made again it is another; left as it was"]
-    assert files_of(store) == before
+    assert_same_files(store, before)
 
 
 @pytest.mark.slow
-def test_a_repair_killed_at_any_moment_and_run_again(tmp_path, files_of):
+def test_a_repair_killed_at_any_moment_and_run_again(tmp_path):
     source, store = make_kaggle_dir(tmp_path / "kaggle", per_source=12), tmp_path / "a.zarr"
     build_store([str(source)], store, BuildSettings(FeatureSettings(size=64)), workers=0)
-    before = files_of(store)
+    before = read_files(store)
     moments, command = random.Random(3), [sys.executable, "-m", "pipeline", "verify", str(store), "--repair"]
 
     def damage():
@@ -203,7 +205,7 @@ def test_a_repair_killed_at_any_moment_and_run_again(tmp_path, files_of):
     began = time.monotonic()
     subprocess.run(command, capture_output=True, check=True)
     seconds = time.monotonic() - began
-    assert files_of(store) == before
+    assert_same_files(store, before)
     for _ in range(12):
         damage()
         for _ in range(3):
@@ -213,7 +215,7 @@ def test_a_repair_killed_at_any_moment_and_run_again(tmp_path, files_of):
             process.send_signal(signal.SIGKILL)
             process.wait()
         subprocess.run(command, capture_output=True, check=True)
-        assert files_of(store) == before
+        assert_same_files(store, before)
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 import zarr
-from make_run import make_run
-from make_store import make_store
+from helpers.make_run import make_run
+from helpers.make_store import make_store
 from sklearn import metrics as sk
 from test_metrics import score_with_sklearn
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import zarr
 from click.testing import CliRunner
-from make_run import make_run
-from make_store import make_store
+from helpers.make_run import make_run
+from helpers.make_store import make_store
 
 from data_cards.simulated import SIMULATION_NOTICE
 from eval.cli import cli, predict, report

@@ -4,8 +4,8 @@ import shutil
 from html.parser import HTMLParser
 
 import pytest
-from conftest import make_kaggle_dir
-from make_run import make_run
+from helpers.make_run import make_run
+from helpers.pictures import make_kaggle_dir
 
 from eval.compare import compare_runs
 from eval.report import make_report

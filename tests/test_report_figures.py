@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from make_run import make_run
-from make_store import make_store
+from helpers.make_run import make_run
+from helpers.make_store import make_store
 from scipy.special import logit
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from make_store import make_store
+from helpers.make_store import make_store
 
 from pipeline.store import open_store
 from train.best import measure_logits

@@ -1,14 +1,17 @@
 """The nine planes: the original program's definitions, exact symmetry, fixed scales."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from conftest import draw_noise
+from helpers.pictures import draw_noise
 from PIL import Image
 
 from pipeline.fit import as_array, fit_picture
 from pipeline.settings import FeatureSettings
 from pipeline.spectra import dct_bound, magnitude_bound, quantised_planes, spectral_planes
 
+DATA = Path(__file__).resolve().parent / "data"
 SIZES = [(8, 8), (9, 9), (8, 9), (9, 8), (64, 48), (33, 50), (1, 1), (1, 8), (2, 3)]
 
 
@@ -29,11 +32,21 @@ def stretch(planes):
     return (planes - low) / np.where(high > low, high - low, 1) * 255
 
 
+@pytest.mark.parametrize("name", ["noise_48", "waves_63", "waves_96"])
+def test_planes_of_made_up_pictures_equal_the_original_program(name):
+    with np.load(DATA / "spectra_made_up.npz") as spectra:
+        check_against_original(spectra[f"{name}.rgb"], spectra[f"{name}.levels"])
+
+
 @pytest.mark.parametrize(
     "name", ["gradient_80", "noise_64", "photo_crop_96", "photo_crop_128", "resized_300x200_to_96"]
 )
-def test_equal_to_the_original_program(reference_spectra, name):
-    rgb, expected = reference_spectra[f"{name}.rgb"], reference_spectra[f"{name}.features"] * 255
+def test_planes_of_photographs_equal_the_original_program(reference_spectra, name):
+    check_against_original(reference_spectra[f"{name}.rgb"], reference_spectra[f"{name}.features"] * 255)
+
+
+def check_against_original(rgb, expected):
+    """Planes of a picture, stretched as the original program did, are `expected` (levels) but for rounding."""
     if rgb.shape[:2] != expected.shape[1:]:
         settings = FeatureSettings(size=expected.shape[1], fit="stretch")
         rgb = as_array(fit_picture(Image.fromarray(rgb), settings))

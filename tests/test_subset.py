@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 from click.testing import CliRunner
-from conftest import draw_noise, make_kaggle_dir
+from helpers.pictures import draw_noise, make_kaggle_dir
 
 from data_cards.audit import audit_pictures
 from data_cards.balance import match_pictures

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from conftest import make_kaggle_dir
-from make_run import make_run
-from make_store import make_store
+from helpers.make_run import make_run
+from helpers.make_store import make_store
+from helpers.pictures import make_kaggle_dir
 from PIL import Image
 from sklearn import metrics as sk
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from helpers.make_store import make_store
 from hypothesis import given
 from hypothesis import strategies as st
-from make_store import make_store
 from safetensors.torch import load_file
 from torch import distributed, nn
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from make_store import make_store
+from helpers.make_store import make_store
 
 from data_cards.errors import UserError
 from train import steps

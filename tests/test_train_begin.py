@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
-from make_store import make_store
+from helpers.make_store import make_store
 
 from data_cards.errors import UserError
 from data_cards.files import PARTIAL

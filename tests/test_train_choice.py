@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from make_store import make_store
+from helpers.make_store import make_store
 
 from data_cards.errors import StoreError, UserError
 from eval.report import make_report

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from make_store import make_store
+from helpers.make_store import make_store
 
 from train.cli import cli
 from train.run_folder import open_run

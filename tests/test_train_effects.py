@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from make_store import make_store
+from helpers.make_store import make_store
 from safetensors.torch import load_file
 
 from data_cards.errors import UsageError

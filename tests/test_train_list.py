@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from make_store import make_store
+from helpers.make_store import make_store
 from torch import nn
 
 from data_cards.errors import UserError

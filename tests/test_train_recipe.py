@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from make_store import make_store
+from helpers.make_store import make_store
 from safetensors.torch import load_file
 
 from pipeline.store import open_store

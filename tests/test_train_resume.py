@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from make_store import make_store
+from helpers.make_store import make_store
 
 from data_cards.errors import UsageError, UserError
 from train import steps

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from make_store import make_store
+from helpers.make_store import make_store
 from safetensors.torch import load_file, save
 
 from data_cards.errors import UsageError, UserError

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from make_store import make_store
+from helpers.make_store import make_store
 
 from data_cards.errors import UserError
 from train import steps

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from make_store import make_store
+from helpers.make_store import make_store
 
 from data_cards.errors import StoreError
 from train import loop, steps

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import draw_noise
+from helpers.pictures import draw_noise
 from PIL import Image
 
 from data_cards.errors import UsageError

@@ -7,7 +7,8 @@ import shutil
 import pytest
 import zarr
 from click.testing import CliRunner
-from damage import flip_bit, shard_file
+from helpers.damage import flip_bit, shard_file
+from helpers.folders import assert_same_files, read_files
 
 from pipeline.cli import main
 from pipeline.repair import repair_store
@@ -19,17 +20,17 @@ from pipeline.writer import set_attributes
 OPTIONS = ["--size", "16", "--variants", "clean", "--val-fraction", "0.25", "--workers", "0", "--dry-run"]
 
 
-def test_a_sound_store(store, files_of):
-    before = files_of(store)
+def test_a_sound_store(store):
+    before = read_files(store)
     assert verify_store(str(store)).sound
     result = CliRunner().invoke(main, ["verify", str(store), "--repair"])
     assert (result.exit_code, "sound, 6 shards" in result.output) == (0, True)
-    assert files_of(store) == before
+    assert_same_files(store, before)
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_any_flipped_bit_in_a_shard_is_found_named_and_mended(store, files_of, seed):
-    before = files_of(store)
+def test_any_flipped_bit_in_a_shard_is_found_named_and_mended(store, seed):
+    before = read_files(store)
     rng = random.Random(seed)
     shard = rng.randrange(6)
     flip_bit(shard_file(store, shard), rng.randrange(8 * shard_file(store, shard).stat().st_size))
@@ -38,7 +39,7 @@ def test_any_flipped_bit_in_a_shard_is_found_named_and_mended(store, files_of, s
     assert found.bad[0].rows
     assert set(found.bad[0].rows) <= set(range(shard * 6, shard * 6 + 6))
     assert repair_store(found) == []
-    assert files_of(store) == before
+    assert_same_files(store, before)
 
 
 def test_a_bit_in_one_sample_names_that_sample(store):
@@ -52,8 +53,8 @@ def test_a_bit_in_one_sample_names_that_sample(store):
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "empty"])
-def test_missing_and_cut_shards(store, files_of, damage):
-    before = files_of(store)
+def test_missing_and_cut_shards(store, damage):
+    before = read_files(store)
     path = shard_file(store, 3)
     data = path.read_bytes()
     path.unlink() if damage == "missing" else path.write_bytes(data[: len(data) // 2] if damage == "short" else b"")
@@ -61,15 +62,15 @@ def test_missing_and_cut_shards(store, files_of, damage):
     assert bad.rows == tuple(range(18, 24))
     result = CliRunner().invoke(main, ["verify", str(store), "--repair", "--json"])
     assert result.exit_code == 0, result.output
-    assert files_of(store) == before
+    assert_same_files(store, before)
 
 
 def list_files(store):
     return sorted(str(path.relative_to(store)) for path in store.rglob("*") if path.is_file())
 
 
-def test_a_flipped_bit_in_any_file_is_found_and_all_but_two_are_mended(store, kaggle_dir, files_of):
-    before = files_of(store)
+def test_a_flipped_bit_in_any_file_is_found_and_all_but_two_are_mended(store, kaggle_dir):
+    before = read_files(store)
     rng = random.Random(5)
     for name in list_files(store):
         flip_bit(store / name, rng.randrange(8 * len(before[name])))
@@ -84,12 +85,12 @@ def test_a_flipped_bit_in_any_file_is_found_and_all_but_two_are_mended(store, ka
         if array in ("zarr.json", "provenance"):
             assert result.exit_code == 3, name
             (store / name).write_bytes(before[name])
-        assert files_of(store) == before, name
+        assert_same_files(store, before)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b"[1, 2]", b'{"zarr_format": 3, "node_type": "group"}'])
-def test_metadata_that_is_none(store, kaggle_dir, files_of, garbage):
-    before = files_of(store)
+def test_metadata_that_is_none(store, kaggle_dir, garbage):
+    before = read_files(store)
     for name in [name for name in list_files(store) if name.endswith("zarr.json")]:
         (store / name).write_bytes(garbage)
         for command in (["verify"], ["inspect"], ["build", "--src", str(kaggle_dir), "--size", "16", "--out"]):
@@ -98,14 +99,14 @@ def test_metadata_that_is_none(store, kaggle_dir, files_of, garbage):
         (store / name).write_bytes(before[name])
 
 
-def test_a_lost_array_is_made_again(store, files_of):
-    before = files_of(store)
+def test_a_lost_array_is_made_again(store):
+    before = read_files(store)
     for name in ("label", "source", "statistics", "card", "checksums"):
         shutil.rmtree(store / name)
         found = verify_store(str(store))
         assert name in found.damage
         assert repair_store(found) == []
-        assert files_of(store) == before
+        assert_same_files(store, before)
 
 
 @pytest.mark.parametrize(

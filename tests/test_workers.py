@@ -12,8 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import make_kaggle_dir
 from distributed import Client
+from helpers.folders import assert_same_files
+from helpers.pictures import make_kaggle_dir
 
 from data_cards.errors import UserError
 from pipeline import cluster as cluster_module
@@ -334,7 +335,7 @@ def cluster():
 
 
 @pytest.mark.slow
-def test_a_cluster_with_a_killed_worker_makes_the_same_bytes(cluster, tmp_path, files_of):
+def test_a_cluster_with_a_killed_worker_makes_the_same_bytes(cluster, tmp_path):
     address, workers, _ = cluster
     source = make_kaggle_dir(tmp_path / "kaggle", per_source=48)
     settings = BuildSettings(FeatureSettings(size=64))
@@ -351,7 +352,7 @@ def test_a_cluster_with_a_killed_worker_makes_the_same_bytes(cluster, tmp_path, 
     _, errors = build.communicate(timeout=300)
     assert build.returncode == 0, errors
     assert not psutil.pid_exists(workers[0].pid) or workers[0].poll() is not None
-    assert files_of(tmp_path / "there.zarr") == files_of(tmp_path / "here.zarr")
+    assert_same_files(tmp_path / "there.zarr", tmp_path / "here.zarr")
     open_store(tmp_path / "there.zarr")
 
 
@@ -389,7 +390,7 @@ def test_no_scheduler_at_an_address(kaggle_dir, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk takes root")
-def test_a_full_disk_and_going_on(tmp_path, files_of):
+def test_a_full_disk_and_going_on(tmp_path):
     source = make_kaggle_dir(tmp_path / "kaggle", per_source=8)
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -417,6 +418,6 @@ def test_a_full_disk_and_going_on(tmp_path, files_of):
         assert again.returncode == 0, again.stderr
         settings = BuildSettings(FeatureSettings(size=64), variants="clean")
         build_store([str(source)], tmp_path / "b.zarr", settings, workers=0)
-        assert files_of(disk / "a.zarr") == files_of(tmp_path / "b.zarr")
+        assert_same_files(disk / "a.zarr", tmp_path / "b.zarr")
     finally:
         subprocess.run(["umount", disk], check=False)

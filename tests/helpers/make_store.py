@@ -10,6 +10,8 @@ from data_cards.labels import CLASS_NAMES
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.store import COLUMNS, FORMAT_VERSION
 
+SMALL_BUILD = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
+
 
 def make_store(
     path: Path,
