@@ -10,7 +10,7 @@ from pathlib import Path
 from data_cards.card import CARD_VERSION
 from data_cards.croissant import COLUMNS, MANIFEST, make_croissant
 from data_cards.errors import UserError
-from data_cards.markdown import write_markdown
+from data_cards.markdown import format_markdown
 from data_cards.page import render_page
 from data_cards.pictures import Picture
 
@@ -29,7 +29,7 @@ def write_card_files(
     for name, text in (
         (CARD_FILE, json.dumps(card, indent=1, ensure_ascii=False) + "\n"),
         (CROISSANT_FILE, json.dumps(croissant, indent=1, ensure_ascii=False) + "\n"),
-        (MARKDOWN_FILE, write_markdown(card)),
+        (MARKDOWN_FILE, format_markdown(card)),
         (PAGE_FILE, render_page(card)),
     ):
         (folder / name).write_text(text, encoding="utf-8", errors="replace")

@@ -1,27 +1,17 @@
 """A data card as one self-contained HTML page with plots: nothing is loaded, every text is escaped."""
 
-from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from data_cards.card import MEASURES
 from data_cards.labels import CLASS_NAMES
-from data_cards.markdown import MISSING
+from data_cards.markdown import MISSING, make_environment
 from data_cards.properties import FAMILIES
 from data_cards.provenance import FIELDS
-
-_TEMPLATES = Path(__file__).parent / "templates"
+from data_cards.text import format_bytes
 
 
 def render_page(card: dict) -> str:
     """The page of a card (see `data_cards.card`)."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = make_environment(autoescape=True)
+    environment.filters["size"] = format_bytes
     return environment.get_template("card.html").render(
         card=card,
         classes=CLASS_NAMES,
