@@ -163,9 +163,9 @@ class _InTheLoop(Dataset):
     """Rows of a store made from the pictures anew: their features, or with `pixels` only what is transformed."""
 
     def __init__(self, store: FeatureStore, pixels: bool = False):
-        columns, roots = store.columns, store.attributes["roots"]
+        columns = store.columns
         self._settings, self._pixels = store.settings, pixels
-        self._paths = [Path(roots[root], image) for root, image in zip(columns["root"], columns["image"], strict=True)]
+        self._paths = [store.picture_path(row) for row in range(len(store))]
         self._hashes, self._variants = columns["sha256"], columns["variant"]
 
     def __getitem__(self, row: int) -> torch.Tensor:

@@ -58,7 +58,7 @@ def find_common_rows(
     leaked = np.zeros(len(shared), dtype=bool)
     for run, store, trained, own in zip(runs, stores, training, rows, strict=True):
         scored = Scored(
-            {name: values[own] for name, values in store.columns.items()}, np.zeros((len(own), 2)), Calibration()
+            own, {name: values[own] for name, values in store.columns.items()}, np.zeros((len(own), 2)), Calibration()
         )
         leaked |= find_leaked(run, scored, store, trained, split)
     rows = [own[~leaked] for own in rows]

@@ -101,7 +101,7 @@ def compute_comparison(sides: Sequence[Side], common: CommonRows, split: str) ->
     first = sides[0].scored
     pairs = list(combinations(sides, 2))
     level = 1 - (1 - LEVEL) / len(pairs)
-    simulated = any(bool(side.store.attributes.get("simulated")) for side in sides)
+    simulated = any(side.store.is_simulated for side in sides)
     figures = {
         "report_version": REPORT_VERSION,
         "program_version": program_version(),

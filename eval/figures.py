@@ -55,7 +55,7 @@ def compute_figures(
     rows = find_rows(run, store, split)
     rows = rows[scored.is_clean] if headline == "clean" else rows
     training = find_training_store(run, store)
-    simulated = bool(store.attributes.get("simulated"))
+    simulated = store.is_simulated
     leaked = find_leaked(run, scored, store, training, split)
     unleaked = _leave_out(scored, leaked, headline)
     figures = {
@@ -87,8 +87,8 @@ def compute_figures(
         "coverage": describe_coverage(scopes[headline]),
         "abstention": describe_abstention(scopes[headline]),
         "shortcuts": describe_shortcuts(run, scopes[headline].first_of_each_picture(), training),
-        "card": _shorten_card(store.card),
-        "audit": training.card["audit"] if training is not None and training.card else None,
+        "card": _shorten_card(store.cards[0]) if len(store.cards) == 1 else None,
+        "audit": training.cards[0]["audit"] if training is not None and len(training.cards) == 1 else None,
         "swap": swap.describe_swap(scored, store, detector, swap_pictures, progress),
         "deciding": deciding.describe_deciding(scopes[headline], rows, store, detector, explain_pictures, progress),
         "profiles": _describe_profiles(run, training),
@@ -135,10 +135,8 @@ def _find_warnings(
     return warnings
 
 
-def _shorten_card(card: dict | None) -> dict | None:
-    """What of a store's data card stands in a report; None for a store without one."""
-    if card is None:
-        return None
+def _shorten_card(card: dict) -> dict:
+    """What of a store's data card stands in a report."""
     kept = ("source", "class", "splits", "pictures", "formats", "width", "height", "quality", "provenance")
     sources = [{name: one.get(name) for name in kept} for one in card["sources"]]
     return {name: card[name] for name in ("pictures", "splits", "split_rule", "limits")} | {"sources": sources}

@@ -4,7 +4,6 @@ import numpy as np
 
 from data_cards.hashes import group_near_duplicates
 from eval.score import Scored, is_held_out
-from pipeline.provenance import ARRAY, read_provenance
 from pipeline.store import FeatureStore
 from train.run_folder import Run
 
@@ -31,15 +30,7 @@ def find_leaked(run: Run, scored: Scored, store: FeatureStore, training: Feature
     if training is store:
         return np.isin(scored.groups, np.unique(training.columns["group"][seen]))
     leaked = np.isin(scored.columns["sha256"], training.columns["sha256"][seen])
-    if all(ARRAY in part.group for part in (*store.parts, *training.parts)):
-        left_out, known = run.settings.hold_out, []
-        for part in training.parts:
-            before = read_provenance(part.group)
-            seen = [one.file.split in seen_splits and one.file.source not in left_out for one in before]
-            known.append(before.phashes[seen])
-        known = np.concatenate(known)
-        tested = np.concatenate([read_provenance(part.group).phashes for part in store.parts])
-        groups = group_near_duplicates(np.concatenate([known, tested]))
-        # A group's number is its first member's: below the number of known pictures it holds one of them.
-        leaked |= groups[len(known) :][scored.columns["picture"]] < len(known)
-    return leaked
+    known = training.perceptual_hashes[np.unique(training.columns["picture"][seen])]
+    groups = group_near_duplicates(np.concatenate([known, store.perceptual_hashes]))
+    # A group's number is its first member's: below the number of known pictures it holds one of them.
+    return leaked | (groups[len(known) :][scored.columns["picture"]] < len(known))

@@ -1,6 +1,5 @@
 """A run and a store to scored rows: what every figure of the report is computed from."""
 
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,11 +27,13 @@ class Scored:
 
     Attributes
     ----------
+    rows : int64 (N,), their numbers in the store
     columns : every per-sample column of the store, for these rows: each of length N
     logits : float64 (N, 2), in class order (real, fake), as the network gives them
     calibration : the run's, chosen on its validation pictures: what turns logits into verdicts
     """
 
+    rows: np.ndarray
     columns: dict[str, np.ndarray]
     logits: np.ndarray
     calibration: Calibration
@@ -43,7 +44,7 @@ class Scored:
     def __getitem__(self, rows: np.ndarray) -> "Scored":
         """Some of the rows, by mask or by number."""
         columns = {name: values[rows] for name, values in self.columns.items()}
-        return Scored(columns, self.logits[rows], self.calibration)
+        return Scored(self.rows[rows], columns, self.logits[rows], self.calibration)
 
     @cached_property
     def probability_fake(self) -> np.ndarray:
@@ -130,7 +131,7 @@ def find_store(run: Run, path: str | Path | None) -> FeatureStore:
 def is_trained_on_simulation(run: Run) -> bool:
     """Whether the run's store holds simulated pictures, as far as the store is still there to tell."""
     try:
-        return bool(open_stores(run.store_paths).attributes.get("simulated"))
+        return open_stores(run.store_paths).is_simulated
     except UserError:
         return False
 
@@ -212,6 +213,7 @@ def score_samples(
     if not np.isfinite(logits).all():
         raise UserError(f"{run.path}: its network gives no finite scores; the training diverged, train it again")
     return Scored(
+        rows,
         {name: values[rows] for name, values in store.columns.items()},
         logits,
         detector.calibration,
@@ -220,8 +222,4 @@ def score_samples(
 
 def locate_pictures(scored: Scored, store: FeatureStore) -> list[str]:
     """Path of each row's picture file, where it was when the store was built."""
-    roots = store.attributes.get("roots", [])
-    return [
-        os.path.join(roots[root], image) if root < len(roots) else image
-        for root, image in zip(scored.columns["root"], scored.columns["image"], strict=True)
-    ]
+    return [str(store.picture_path(row)) for row in scored.rows]

@@ -8,6 +8,7 @@ was no evidence of a generator that survives being saved.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 
@@ -136,7 +137,7 @@ def _save_alike(
     found = np.concatenate(logits) if logits else np.zeros((0, len(CLASS_NAMES)))
     steps = [draw_saving(sha256).steps[0] for sha256 in before.columns["sha256"]]
     kept = [{name: step[name] for name in ("quality", "subsampling")} for step in steps]
-    return before, Scored(before.columns, found, before.calibration), kept
+    return before, replace(before, logits=found), kept
 
 
 def _make_batches(order: np.ndarray, make_levels, most: int) -> Iterator[tuple[list[int], list[np.ndarray]]]:

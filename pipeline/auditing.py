@@ -6,14 +6,12 @@ from pathlib import Path
 
 from data_cards.advice import Advice, advise, describe_advice
 from data_cards.audit import FAILED, Audit, Limits, audit_pictures, describe_audit
-from data_cards.errors import StoreError, UsageError, UserError, first_line
+from data_cards.errors import UsageError, UserError
 from data_cards.leaks import Leaks, draw_contact_sheet, find_leaks, format_leaks
-from data_cards.pictures import PictureTable
 from data_cards.scan import scan_sources
 from data_cards.selection import keep_where
-from pipeline.provenance import read_provenance
 from pipeline.settings import MAX_PIXELS
-from pipeline.store import FeatureStore, open_store
+from pipeline.store import open_store
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def audit_set(
     if bool(sources) == bool(store):
         raise UsageError("give pictures with --src, or a feature store with --store")
     if store:
-        found = read_store_pictures(open_store(store))
+        found = open_store(store).read_pictures()
     else:
         found = scan_sources(sources, max_pixels=max_pixels, cache=cache, all_thumbnails=True).pictures
     pictures = keep_where(found, where)
@@ -90,17 +88,6 @@ def audit_set(
         draw_contact_sheet(leaks.worst, contact_sheet, max_pixels)
         drawn = contact_sheet
     return AuditResult(audit, advise(pictures, audit, sources or ("DIR",)), leaks, drawn)
-
-
-def read_store_pictures(store: FeatureStore) -> PictureTable:
-    """The pictures that a complete store was made from; raises `StoreError` where its record of them is damaged."""
-    try:
-        return read_provenance(store.group)
-    except Exception as error:  # a damaged array raises whatever its decoder finds
-        raise StoreError(
-            f"{store.path}: its record of pictures is damaged ({first_line(error)}); "
-            f"`pipeline verify {store.path} --repair` makes what is damaged again"
-        ) from error
 
 
 def _indent(one: Advice) -> str:

@@ -57,7 +57,7 @@ def describe_store(store: FeatureStore) -> dict:
     return {
         "store": str(store.path),
         "complete": True,
-        "simulated": bool(store.attributes["simulated"]),
+        "simulated": store.is_simulated,
         "format_version": store.attributes["format_version"],
         "fingerprint": store.fingerprint,
         "settings": store.attributes["settings"],
@@ -73,7 +73,7 @@ def describe_store(store: FeatureStore) -> dict:
         "variants": dict(sorted(Counter(columns["variant"].tolist()).items())),
         "upsampled": int((columns["scale"][pictures] > 1).sum()),
         "set_aside": store.attributes["set_aside"],
-        "roots": store.attributes["roots"],
+        "roots": list(store.roots),
         "bytes": size,
         "bytes_per_sample": round(size / len(store)),
         "compression": {kind: round(share, 3) for kind, share in measure_compression(store).items()},

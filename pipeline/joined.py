@@ -20,12 +20,13 @@ from scipy.sparse.csgraph import connected_components
 
 from data_cards.errors import UserError
 from data_cards.labels import CLASS_NAMES
-from pipeline.store import COLUMNS, FeatureStore, open_store
+from pipeline.settings import BuildSettings
+from pipeline.store import COLUMNS, FeatureStore, ZarrStore, open_store
 
 LEFT_OUT = "left out"  # the split of rows that are near-duplicates of another store's held-out pictures
 
 
-class JoinedFeatures:
+class ConcatenatedFeatures:
     """Features of several stores: (N, planes, H, W), read one row at a time.
 
     Attributes
@@ -34,68 +35,102 @@ class JoinedFeatures:
     chunks, shards : of the first store
     """
 
-    def __init__(self, parts: Sequence[FeatureStore]):
+    def __init__(self, parts: Sequence[ZarrStore]):
         first = parts[0].features
         self._parts = parts
-        self.starts = _starts(parts)
+        self._starts = _starts(parts)
         self.shape = (sum(map(len, parts)), *first.shape[1:])
         self.dtype, self.chunks, self.shards = first.dtype, first.chunks, first.shards
 
     def __getitem__(self, key: int | tuple) -> np.ndarray:
         row, *rest = key if isinstance(key, tuple) else (key,)
-        part = self.find_part(row)
-        return self._parts[part].features[(row - self.starts[part], *rest)]
+        part, own = self.locate(row)
+        return part.features[(own, *rest)]
 
-    def find_part(self, row: int) -> int:
-        """Number of the store that a row is in."""
-        return bisect_right(self.starts, row) - 1
+    def locate(self, row: int) -> tuple[ZarrStore, int]:
+        """The store that a row is in, and its number there."""
+        number = bisect_right(self._starts, row) - 1
+        return self._parts[number], row - self._starts[number]
 
 
 @dataclass(frozen=True)
-class JoinedStore(FeatureStore):
-    """Stores that were built alike, read as one; made by `open_stores`.
+class ConcatenatedStore(FeatureStore):
+    """Stores that were built alike, read as one; made by `open_stores`. `settings` are the first store's."""
 
-    `settings` and `attributes` are the first store's, but for the roots, which are those of all, and
-    `simulated`, which is true if any is. There is no `group` and no `card` of all: `parts` have theirs.
-    """
-
-    members: tuple[FeatureStore, ...]
+    parts: tuple[ZarrStore, ...]
 
     @property
-    def parts(self) -> tuple[FeatureStore, ...]:
-        """The stores, in the order of their rows."""
-        return self.members
+    def path(self) -> str:
+        return " + ".join(part.path for part in self.parts)
+
+    @cached_property
+    def features(self) -> ConcatenatedFeatures:
+        return ConcatenatedFeatures(self.parts)
 
     @property
-    def card(self) -> None:
-        """None: each of `parts` has its own."""
+    def settings(self) -> BuildSettings:
+        return self.parts[0].settings
 
-    def locate(self, row: int) -> tuple[FeatureStore, int]:
-        """The store that a row is in, and its number there."""
-        part = self.features.find_part(row)
-        return self.members[part], row - self.features.starts[part]
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps([part.fingerprint for part in self.parts]).encode()).hexdigest()
+
+    @cached_property
+    def roots(self) -> tuple[str, ...]:
+        return tuple(root for part in self.parts for root in part.roots)
+
+    @property
+    def is_simulated(self) -> bool:
+        return any(part.is_simulated for part in self.parts)
+
+    @property
+    def cards(self) -> tuple[dict, ...]:
+        return tuple(card for part in self.parts for card in part.cards)
+
+    @cached_property
+    def perceptual_hashes(self) -> np.ndarray:
+        return np.concatenate([part.perceptual_hashes for part in self.parts])
+
+    def locate(self, row: int) -> tuple[ZarrStore, int]:
+        return self.features.locate(row)
 
     @cached_property
     def columns(self) -> dict[str, np.ndarray]:
         """Every per-sample column, each of length N; numbers of pictures, groups and roots are those of all stores."""
-        parts = self.members
-        joined = {name: np.concatenate([part.columns[name] for part in parts]) for name in COLUMNS}
+        parts = self.parts
+        columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in COLUMNS}
         of_store = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-        roots = [0, *accumulate(len(part.attributes.get("roots", [])) for part in parts)]
-        joined["root"] = joined["root"] + np.array(roots[:-1], dtype=np.uint16)[of_store]
-        joined["picture"] = _number_pictures(parts, joined["sha256"], of_store).astype(np.int32)
-        joined["group"] = _number_groups(parts, joined["picture"]).astype(np.int32)
-        joined["split"] = _leave_out(joined["split"], joined["group"], of_store)
-        return joined
+        roots = [0, *accumulate(len(part.roots) for part in parts)]
+        columns["root"] = columns["root"] + np.array(roots[:-1], dtype=np.uint16)[of_store]
+        columns["picture"] = _number_pictures(parts, columns["sha256"], of_store).astype(np.int32)
+        columns["group"] = self._number_groups(columns["picture"]).astype(np.int32)
+        columns["split"] = _leave_out(columns["split"], columns["group"], of_store)
+        return columns
+
+    def _number_groups(self, pictures: np.ndarray) -> np.ndarray:
+        """int64 (N,): numbers of the groups; two groups with a picture, or a near-duplicate, in common are one."""
+        # Here, because it loads transforms, which a run on one store has no use for.
+        from data_cards.hashes import group_near_duplicates
+
+        groups = _number_on([part.columns["group"] for part in self.parts])
+        _, first, same = np.unique(pictures, return_index=True, return_inverse=True)
+        # The group of each picture of each store, in the order of their hashes.
+        _, own_first = np.unique(_number_on([part.columns["picture"] for part in self.parts]), return_index=True)
+        of_hash = groups[own_first]
+        alike = of_hash[group_near_duplicates(self.perceptual_hashes)]
+        edges = np.concatenate([np.stack([groups, groups[first[same]]]), np.stack([of_hash, alike])], axis=1)
+        count = int(groups.max(initial=0)) + 1
+        graph = coo_array((np.ones(edges.shape[1]), tuple(edges)), (count, count))
+        return connected_components(graph, directed=False)[1][groups]
 
     @cached_property
     def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
         # Each store's are those of its training rows, so they count as much as it has of them.
-        counts = np.array([len(part.rows("train")) for part in self.members], dtype=np.float64)
+        counts = np.array([len(part.rows("train")) for part in self.parts], dtype=np.float64)
         shares = (counts / max(counts.sum(), 1))[:, None, None, None]
-        means = np.stack([part.mean for part in self.members]).astype(np.float64)
+        means = np.stack([part.mean for part in self.parts]).astype(np.float64)
         mean = (shares * means).sum(axis=0)
-        squares = np.stack([part.std for part in self.members]).astype(np.float64) ** 2 + (means - mean) ** 2
+        squares = np.stack([part.std for part in self.parts]).astype(np.float64) ** 2 + (means - mean) ** 2
         return mean.astype(np.float32), np.sqrt((shares * squares).sum(axis=0)).astype(np.float32)
 
     @property
@@ -133,22 +168,10 @@ def open_stores(paths: Sequence[str]) -> FeatureStore:
                 "build it as that one was, or leave it out"
             )
     _check_same_pictures(parts)
-    return JoinedStore(
-        path=" + ".join(part.path for part in parts),
-        group=None,
-        features=JoinedFeatures(parts),
-        settings=first.settings,
-        fingerprint=hashlib.sha256(json.dumps([part.fingerprint for part in parts]).encode()).hexdigest(),
-        attributes={
-            **first.attributes,
-            "roots": [root for part in parts for root in part.attributes.get("roots", [])],
-            "simulated": any(bool(part.attributes.get("simulated")) for part in parts),
-        },
-        members=parts,
-    )
+    return ConcatenatedStore(parts)
 
 
-def _number_pictures(parts: Sequence[FeatureStore], sha256: np.ndarray, of_store: np.ndarray) -> np.ndarray:
+def _number_pictures(parts: Sequence[ZarrStore], sha256: np.ndarray, of_store: np.ndarray) -> np.ndarray:
     """int64 (N,): numbers of the pictures; a file that several stores hold has the first one's."""
     numbers = _number_on([part.columns["picture"] for part in parts])
     files, of_file = np.unique(sha256.astype(str), return_inverse=True)
@@ -157,32 +180,6 @@ def _number_pictures(parts: Sequence[FeatureStore], sha256: np.ndarray, of_store
         np.minimum.at(least, of_file, values)
     np.maximum.at(last_store, of_file, of_store)
     return np.where((first_store < last_store)[of_file], first[of_file], numbers)
-
-
-def _number_groups(parts: Sequence[FeatureStore], pictures: np.ndarray) -> np.ndarray:
-    """int64 (N,): numbers of the groups; two groups with a picture, or a near-duplicate, in common are one."""
-    # Here, because they load transforms, which a run on one store has no use for.
-    from data_cards.hashes import group_near_duplicates
-    from pipeline.provenance import ARRAY, read_provenance
-
-    groups = _number_on([part.columns["group"] for part in parts])
-    _, first, same = np.unique(pictures, return_index=True, return_inverse=True)
-    pairs = [np.stack([groups, groups[first[same]]])]
-    if all(ARRAY in part.group for part in parts):
-        tables = [read_provenance(part.group) for part in parts]
-        alike = group_near_duplicates(np.concatenate([table.phashes for table in tables]))
-        # The group of each picture in these tables, -1 where it has no row.
-        known = []
-        for part, table, start in zip(parts, tables, _starts(parts), strict=True):
-            of_picture = np.full(len(table), -1)
-            of_picture[part.columns["picture"]] = groups[start : start + len(part)]
-            known.append(of_picture)
-        known = np.concatenate(known)
-        both = (known >= 0) & (known[alike] >= 0)
-        pairs.append(np.stack([known[both], known[alike][both]]))
-    one, other = np.concatenate(pairs, axis=1)
-    count = int(groups.max(initial=0)) + 1
-    return connected_components(coo_array((np.ones(len(one)), (one, other)), (count, count)), directed=False)[1][groups]
 
 
 def _leave_out(split: np.ndarray, group: np.ndarray, of_store: np.ndarray) -> np.ndarray:
@@ -195,7 +192,7 @@ def _leave_out(split: np.ndarray, group: np.ndarray, of_store: np.ndarray) -> np
     return left
 
 
-def _check_same_pictures(parts: Sequence[FeatureStore]) -> None:
+def _check_same_pictures(parts: Sequence[ZarrStore]) -> None:
     """Raise `UserError` where a file is in different splits, or classes, of two stores."""
     for number, part in enumerate(parts):
         for other in parts[:number]:
@@ -214,7 +211,7 @@ def _check_same_pictures(parts: Sequence[FeatureStore]) -> None:
                     )
 
 
-def _starts(parts: Sequence[FeatureStore]) -> list[int]:
+def _starts(parts: Sequence[ZarrStore]) -> list[int]:
     return [0, *accumulate(map(len, parts))][:-1]
 
 

@@ -10,7 +10,6 @@ from data_cards.pictures import Picture
 from data_cards.provenance import read_sources
 from data_cards.scan import SetAside, scan_sources
 from data_cards.simulated import is_simulated
-from pipeline.auditing import read_store_pictures
 from pipeline.settings import MAX_PIXELS
 from pipeline.storage import Storage
 from pipeline.store import open_store
@@ -29,7 +28,7 @@ def find_card(place: str, *, max_pixels: int = MAX_PIXELS, cache: bool = True) -
         return read_card_file(path), []
     if Storage(place).exists("zarr.json"):
         store = open_store(place)
-        return {"name": _name(place), **store.card}, read_store_pictures(store)
+        return {"name": _name(place), **store.card}, store.read_pictures()
     found = scan_sources([place], max_pixels=max_pixels, cache=cache)
     roots = sorted({picture.file.root for picture in found.pictures})
     card = _make_set_card(_name(place), found.pictures, found.set_aside, None, read_selections(roots))

@@ -9,8 +9,12 @@ format version, the settings, their fingerprint, the class names, `complete`, an
 
 import json
 import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import zarr
@@ -19,6 +23,9 @@ from data_cards.errors import StoreError, UserError, first_line
 from data_cards.files import PARTIAL
 from pipeline.settings import BuildSettings
 from pipeline.storage import Storage
+
+if TYPE_CHECKING:
+    from data_cards.pictures import PictureTable
 
 FORMAT_VERSION = 2
 
@@ -46,18 +53,87 @@ COLUMNS = {
 }
 
 
-@dataclass(frozen=True)
-class FeatureStore:
-    """A complete feature store, open for reading.
+class FeatureStore(ABC):
+    """A complete feature store, open for reading: `ZarrStore`, or several of them as one (`pipeline.joined`).
 
     Attributes
     ----------
     path : the store's folder, absolute, or its URL
-    group : zarr group of everything
-    features : zarr array, uint8, (N, planes, H, W), in levels
+    features : zarr array, or what reads one row at a time like it: uint8 (N, planes, H, W), in levels
     settings : what it was built with
     fingerprint : sha256 over settings, format version and input hashes, hexadecimal
+    parts : the single stores, in the order of their rows
+    """
+
+    path: str
+    features: zarr.Array
+    settings: BuildSettings
+    fingerprint: str
+    parts: tuple["ZarrStore", ...]
+
+    def __len__(self) -> int:
+        return self.features.shape[0]
+
+    @property
+    @abstractmethod
+    def columns(self) -> dict[str, np.ndarray]:
+        """Every per-sample column (`COLUMNS`), each of length N; texts as arrays of str objects."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> np.ndarray:
+        """float32 (planes, H, W), in levels 0..255: mean of the training rows."""
+
+    @property
+    @abstractmethod
+    def std(self) -> np.ndarray:
+        """float32 (planes, H, W), in levels: standard deviation of the training rows; may hold zeros."""
+
+    @property
+    @abstractmethod
+    def roots(self) -> tuple[str, ...]:
+        """The folders that pictures are in; the column `root` holds indices into them."""
+
+    @property
+    @abstractmethod
+    def is_simulated(self) -> bool:
+        """Whether any of the pictures is simulated."""
+
+    @property
+    @abstractmethod
+    def cards(self) -> tuple[dict, ...]:
+        """The data card (`data_cards.card`) of each of the single stores."""
+
+    @property
+    @abstractmethod
+    def perceptual_hashes(self) -> np.ndarray:
+        """uint8 (pictures, bytes): of every picture, by its number in the column `picture`."""
+
+    @abstractmethod
+    def locate(self, row: int) -> tuple["ZarrStore", int]:
+        """The single store that a row is in, and its number there."""
+
+    def rows(self, split: str, variant: str | None = None) -> np.ndarray:
+        """Row numbers (int64, ascending) of a split, of one variant if named."""
+        chosen = self.columns["split"] == split
+        if variant is not None:
+            chosen &= self.columns["variant"] == variant
+        return np.flatnonzero(chosen)
+
+    def picture_path(self, row: int) -> Path:
+        """The picture file of a row, where it was when the store was built."""
+        return Path(self.roots[self.columns["root"][row]], self.columns["image"][row])
+
+
+@dataclass(frozen=True)
+class ZarrStore(FeatureStore):
+    """A single feature store.
+
+    Attributes
+    ----------
+    group : zarr group of everything
     attributes : all attributes of the group
+    path, features, settings, fingerprint : as of `FeatureStore`
     """
 
     path: str
@@ -67,57 +143,67 @@ class FeatureStore:
     fingerprint: str
     attributes: dict
 
-    def __len__(self) -> int:
-        return self.features.shape[0]
+    @property
+    def parts(self) -> tuple["ZarrStore", ...]:
+        """The store itself, alone."""
+        return (self,)
 
     @cached_property
     def columns(self) -> dict[str, np.ndarray]:
-        """Every per-sample column, each of length N; texts as arrays of str objects."""
         return {
             name: self._read(name).astype(object if kind == "string" else kind) for name, (kind, _) in COLUMNS.items()
         }
 
     @cached_property
     def mean(self) -> np.ndarray:
-        """float32 (planes, H, W), in levels 0..255: mean of the training rows."""
         return self._read("statistics/mean")
 
     @cached_property
     def std(self) -> np.ndarray:
-        """float32 (planes, H, W), in levels: standard deviation of the training rows; may hold zeros."""
         return self._read("statistics/std")
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        return tuple(self.attributes["roots"])
+
+    @property
+    def is_simulated(self) -> bool:
+        return self.attributes["simulated"]
 
     @cached_property
     def card(self) -> dict | None:
         """The data card of the pictures (`data_cards.card`); None for a store of an older version."""
-        return json.loads(self._read(CARD).tobytes()) if CARD in self.group else None
+        return self._read(CARD, json.loads) if CARD in self.group else None
 
-    def _read(self, name: str) -> np.ndarray:
+    @property
+    def cards(self) -> tuple[dict, ...]:
+        return () if self.card is None else (self.card,)
+
+    @cached_property
+    def perceptual_hashes(self) -> np.ndarray:
+        return self.read_pictures().phashes
+
+    def read_pictures(self) -> "PictureTable":
+        """The pictures that the store was made of, in the order of their rows."""
+        # Here, because it loads transforms, which training has no use for.
+        from pipeline.provenance import ARRAY, unpack_pictures
+
+        return self._read(ARRAY, unpack_pictures)
+
+    def locate(self, row: int) -> tuple["ZarrStore", int]:
+        return self, row
+
+    def _read(self, name: str, parse: Callable[[bytes], Any] | None = None) -> Any:
+        """An array's values, or what `parse` makes of their bytes."""
         try:
             array = self.group[name]
             if array.nchunks_initialized < array.nchunks:  # Zarr would fill up with zeros or empty texts
                 raise FileNotFoundError("a part of it is missing")
-            return array[:]
+            return array[:] if parse is None else parse(array[:].tobytes())
         except PermissionError as error:
             raise _explain_no_right(self.path, error) from error
         except Exception as error:  # a damaged array raises whatever its decoder finds
             raise _explain_damage(self.path, name, error) from error
-
-    @property
-    def parts(self) -> tuple["FeatureStore", ...]:
-        """The stores that it is joined of (`pipeline.joined`); itself alone."""
-        return (self,)
-
-    def locate(self, row: int) -> tuple["FeatureStore", int]:
-        """The store that a row is in, and its number there."""
-        return self, row
-
-    def rows(self, split: str, variant: str | None = None) -> np.ndarray:
-        """Row numbers (int64, ascending) of a split, of one variant if named."""
-        chosen = self.columns["split"] == split
-        if variant is not None:
-            chosen &= self.columns["variant"] == variant
-        return np.flatnonzero(chosen)
 
 
 def partial_name(path: str | os.PathLike) -> str:
@@ -126,7 +212,7 @@ def partial_name(path: str | os.PathLike) -> str:
     return name if "://" in name else name + PARTIAL
 
 
-def open_store(path: str | os.PathLike) -> FeatureStore:
+def open_store(path: str | os.PathLike) -> ZarrStore:
     """Open a complete store of this format version, in a local folder or object storage (s3://...).
 
     Raises
@@ -138,7 +224,7 @@ def open_store(path: str | os.PathLike) -> FeatureStore:
     storage, attributes = Storage(path), dict(group.attrs)
     path = storage.url
     try:
-        store = FeatureStore(
+        store = ZarrStore(
             path=os.path.abspath(path) if storage.is_local else path,
             group=group,
             features=group["features"],

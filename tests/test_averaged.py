@@ -187,7 +187,7 @@ def test_a_store_of_averaged_planes(kaggle_dir, tmp_path):
     assert store.features.shape[1:] == (9, 32, 32)
     assert store.attributes["planes"][3] == "coherency_rg"
     row = int(store.rows("test", "clean")[0])
-    path = f"{store.attributes['roots'][0]}/{store.columns['image'][row]}"
+    path = store.picture_path(row)
     assert np.array_equal(features_of_file(path, store.settings.features), store.features[row])
     result = CliRunner().invoke(main, ["inspect", str(out), "--png", str(drawn)])
     assert result.exit_code == 0, result.output
@@ -228,7 +228,7 @@ def test_a_store_with_an_overview(kaggle_dir, tmp_path):
     store = open_store(out)
     assert store.features.shape[1:] == (18, 32, 32)
     row = int(store.rows("test", "clean")[0])
-    path = f"{store.attributes['roots'][0]}/{store.columns['image'][row]}"
+    path = store.picture_path(row)
     levels = features_of_file(path, store.settings.features)
     assert np.array_equal(levels, store.features[row])
     wanted = ("phase", "overview-magnitude")

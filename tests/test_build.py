@@ -35,7 +35,7 @@ def test_every_row_is_what_its_columns_say(kaggle_dir, tmp_path):
     assert store.features.shards == (12, 9, 16, 16)
     columns = store.columns
     for row in range(len(store)):
-        path = f"{store.attributes['roots'][columns['root'][row]]}/{columns['image'][row]}"
+        path = store.picture_path(row)
         assert f"/{CLASS_NAMES[columns['label'][row]]}/{columns['source'][row]}/" in path
         assert ("/test/" in path) == (columns["split"][row] == "test")
         if columns["variant"][row] == "clean":

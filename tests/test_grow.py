@@ -47,9 +47,8 @@ def rows_by_picture(path):
 def check_features(path):
     """Every clean row is what its file gives."""
     store = open_store(path)
-    columns = store.columns
     for row in range(len(store)):
-        file = f"{store.attributes['roots'][columns['root'][row]]}/{columns['image'][row]}"
+        file = store.picture_path(row)
         assert (store.features[row] == features_of_file(file, store.settings.features)).all()
 
 

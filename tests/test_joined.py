@@ -111,7 +111,11 @@ def test_near_duplicates_of_another_stores_held_out_pictures_are_left_out(tmp_pa
     alike = np.flatnonzero(columns["group"] == columns["group"][left[0]])
     assert sorted(columns["image"][alike]) == ["test/fake/gan/1.png", "train/fake/gan/again.jpg"]
     assert columns["root"].tolist() == [0] * 16 + [1] * 17
-    assert len(open_stores(stores).attributes["roots"]) == 2
+    joined = open_stores(stores)
+    assert joined.roots == (str(tmp_path / "one"), str(tmp_path / "two"))
+    assert joined.picture_path(left[0]) == tmp_path / "two/train/fake/gan/again.jpg"
+    assert [card["pictures"] for card in joined.cards] == [16, 17]
+    assert not joined.is_simulated
 
 
 @pytest.mark.parametrize(

@@ -214,9 +214,8 @@ def _announce(training: Training) -> None:
     )
     if not can_write_events():
         click.echo("no TensorBoard events: they need `pip install 'spectral-detector[tensorboard]'`", err=True)
-    for part in training.store.parts:
-        if part.card is not None:
-            click.echo(part.card["audit"]["words"], err=True)
+    for card in training.store.cards:
+        click.echo(card["audit"]["words"], err=True)
     left_out = int((training.store.columns["split"] == LEFT_OUT).sum())
     if left_out:
         click.echo(

@@ -17,6 +17,7 @@ from shlex import quote
 
 from data_cards.errors import UsageError, UserError
 from data_cards.files import PARTIAL, write_json
+from data_cards.labels import CLASS_NAMES
 from pipeline.lock import lock_folder
 from pipeline.settings import BuildSettings
 from pipeline.storage import Storage
@@ -120,7 +121,7 @@ def begin_run(path: Path, settings: TrainSettings, store: FeatureStore, processe
                 "fingerprint": store.fingerprint,
                 "settings": store.settings.as_json(),
             },
-            "class_names": list(store.attributes["class_names"]),
+            "class_names": list(CLASS_NAMES),
             "processes": processes,
             "versions": list_versions(),
             "git": find_commit(Path()),
@@ -131,10 +132,10 @@ def begin_run(path: Path, settings: TrainSettings, store: FeatureStore, processe
 
 def write_cards(path: Path, store: FeatureStore) -> None:
     """Write the data cards of a run's stores into its folder, as far as they are not there."""
-    for number, part in enumerate(store.parts, start=1):
+    for number, card in enumerate(store.cards, start=1):
         file = path / (DATA_CARD if number == 1 else f"data_card_{number}.json")
-        if part.card is not None and not file.exists():
-            write_json(file, part.card)
+        if not file.exists():
+            write_json(file, card)
 
 
 def newest_run(folder: Path = RUNS, usable: bool = True) -> Path:

@@ -1,12 +1,17 @@
 """Small feature stores for tests, written through plain Zarr: the format as `pipeline.store` tells it."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
+from data_cards.facts import PictureFacts
 from data_cards.labels import CLASS_NAMES
+from data_cards.layout import PictureFile
+from data_cards.pictures import Picture
+from pipeline.provenance import pack_pictures, write_provenance
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.store import COLUMNS, FORMAT_VERSION
 
@@ -52,6 +57,7 @@ def make_store(
         "label": [label for _, label, _, _ in rows],
         "split": [split for split, _, _, _ in rows],
         "source": [image.split("/")[2] for _, _, image, _ in rows],
+        "root": [0] * len(rows),
         "image": [image for _, _, image, _ in rows],
         "sha256": [f"{first + images.index(image):064x}" for _, _, image, _ in rows],
         "picture": [images.index(image) for _, _, image, _ in rows],
@@ -82,6 +88,7 @@ def make_store(
             else:
                 group.create_array(name, data=np.array(values, dtype=kind))
         training = samples[[split == "train" for split, _, _, _ in rows]].astype(np.float64)
+        write_provenance(group, pack_pictures(_make_pictures(path, rows, columns)))
         statistics = group.create_group("statistics")
         empty = np.zeros(samples.shape[1:])
         for name, values in (
@@ -96,6 +103,21 @@ def make_store(
                 "settings": BuildSettings(features=FeatureSettings(size=size)).as_json(),
                 "fingerprint": fingerprint or f"{seed:064x}",
                 "class_names": list(CLASS_NAMES),
+                "roots": [str(Path(path).parent / "pictures")],
+                "simulated": False,
             }
         )
     return path
+
+
+def _make_pictures(path: Path, rows: list[tuple], columns: dict[str, list]) -> list[Picture]:
+    """The pictures of the rows, each once, none a near-duplicate of another."""
+    pictures = {}
+    for (split, label, image, _), sha256 in zip(rows, columns["sha256"], strict=True):
+        file = PictureFile(str(Path(path).parent / "pictures"), image, split, CLASS_NAMES[label], image.split("/")[2])
+        sha256 = bytes.fromhex(sha256)
+        facts = PictureFacts(
+            sha256, 1, "JPEG", 1, 1, 90, hashlib.sha256(sha256).digest(), "RGB", "0" * 8, "4:2:0", False, False
+        )
+        pictures.setdefault(image, Picture(file, facts, len(pictures)))
+    return list(pictures.values())
