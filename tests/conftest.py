@@ -18,6 +18,14 @@ from pipeline.build import build_store
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give slow tests ten times the time limit, unless they set one of their own."""
+    limit = 10 * float(config.getini("timeout"))
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(limit))
+
+
 @pytest.fixture(autouse=True)
 def _seed_torch() -> None:
     """A test that draws from torch's global generator draws the same in every run."""
