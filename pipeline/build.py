@@ -5,57 +5,51 @@ pictures, it makes only the shards that are not there; with other settings it re
 """
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from data_cards.audit import FAILED, WARNING, Audit, audit_pictures, describe_briefly
 from data_cards.console import note, progress, warn
-from data_cards.errors import StoreError, UserError
-from data_cards.files import PARTIAL
-from data_cards.labels import CLASS_NAMES
+from data_cards.errors import UserError
 from data_cards.leaks import check_leaks
 from data_cards.pictures import PictureTable
 from data_cards.scan import scan_sources
-from data_cards.simulated import is_simulated
 from pipeline.card import keep_card
 from pipeline.cluster import WorkerDiedError
 from pipeline.estimate import Estimate, estimate_build, explain_full_disk, refuse_if_too_large
 from pipeline.executor import ATTEMPTS, choose_workers, run_tasks
-from pipeline.features import name_planes
 from pipeline.lock import lock_folder
 from pipeline.plan import Plan, plan_build
 from pipeline.provenance import PLANNED, pack_pictures
 from pipeline.settings import BuildSettings
 from pipeline.shard import ShardTask, finish_shard, make_shard, make_task
-from pipeline.signing import find_damage, sign
+from pipeline.signing import sign
 from pipeline.standing import (
     check_place,
+    foresee_missing,
+    is_current,
+    list_missing,
     locate,
     read_attributes,
     read_base,
     read_state,
     refuse_if_changed,
     refuse_other_settings,
+    restore_records,
 )
 from pipeline.storage import Storage
 from pipeline.store import partial_name
-from pipeline.tables import write_tables
+from pipeline.tables import make_attributes, write_tables
 from pipeline.variants import check_recipe
-from pipeline.versions import program_version
 from pipeline.writer import (
-    RECORDS,
-    ShardRecord,
     clean_up,
     create_arrays,
     drop_damaged_records,
-    list_shards,
     make_record_folder,
-    read_checksums,
     read_records,
     remove_temporary,
     rename,
     set_attributes,
-    write_record,
 )
 
 
@@ -85,7 +79,7 @@ class BuildSummary:
 
 
 def build_store(
-    sources: Sequence[str],
+    sources: Iterable[str],
     out: str,
     settings: BuildSettings,
     *,
@@ -128,9 +122,9 @@ def build_store(
     check_leaks(plan.pictures, allow_leakage)
     # Before hours of work: a set that gives its classes away is better mended first.
     audit = audit_pictures(plan.pictures)
-    if _is_current(storage, plan):
+    if is_current(storage, plan):
         return BuildSummary(path, plan, None, storage.bytes(), time.monotonic() - began, 0, plan.shards, audit)
-    estimate = estimate_build(plan, storage, _foresee_missing(storage, plan, base), workers)
+    estimate = estimate_build(plan, storage, foresee_missing(storage, plan, base), workers)
     if dry_run:
         return BuildSummary(path, plan, estimate, 0, time.monotonic() - began, 0, 0, audit)
     note(estimate.describe())
@@ -140,36 +134,19 @@ def build_store(
     with lock_folder(storage):
         refuse_if_changed(storage, path, state)
         storage = _open_partial(storage, path, plan, base)
-        todo = _list_missing(storage, plan)
-        with explain_full_disk(path, plan, estimate, lambda: _list_missing(storage, plan)):
+        todo = list_missing(plan, read_records(storage))
+        with explain_full_disk(path, plan, estimate, lambda: list_missing(plan, read_records(storage))):
             _make_shards(plan, storage, todo, workers, scheduler, max_memory)
             _complete(plan, storage, path, audit)
     size, seconds = Storage(path).bytes(), time.monotonic() - began
     return BuildSummary(path, plan, estimate, size, seconds, len(todo), plan.shards - len(todo), audit)
 
 
-def _is_current(storage: Storage, plan: Plan) -> bool:
-    """Whether a store is complete under its own name and holds just what is planned.
-
-    Bits flipped in shards are for `pipeline verify` to find; all else is small.
-    """
-    attributes = read_attributes(storage)
-    wanted = make_attributes(plan)
-    return (
-        attributes.get("complete") is True
-        and all(attributes.get(name) == wanted[name] for name in wanted)
-        and not storage.exists(RECORDS)
-        and not storage.url.endswith(PARTIAL)
-        and not find_damage(storage, attributes)
-        and list_shards(storage, plan.shard_chunks) == set(range(plan.shards))
-    )
-
-
 def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -> Storage:
     """Make ready for writing shards: mark the store incomplete, under its partial name, laid out for the plan."""
     make_record_folder(storage)
     if read_attributes(storage).get("complete"):
-        _restore_records(storage, replace(plan, pictures=base), plan)
+        restore_records(storage, plan, base)
         keep_card(storage)
     set_attributes(storage, {**plan.identity, "complete": False})
     partial = Storage(partial_name(path))
@@ -179,40 +156,6 @@ def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -
     create_arrays(partial, plan.rows, plan.shard_rows, plan.settings)
     partial.write_stream(PLANNED, [pack_pictures(plan.pictures)], durable=True)
     return partial
-
-
-def _restore_records(storage: Storage, old: Plan, new: Plan) -> None:
-    """Note those shards of a complete store as done that the new plan has too."""
-    checksums = read_checksums(storage)
-    if not checksums:
-        raise StoreError(
-            f"{storage.url}: its checksums are damaged, so no shard is known to be sound; "
-            f"`pipeline verify {storage.url} --repair` makes them again"
-        )
-    for shard in list_shards(storage, old.shard_chunks):
-        if shard < min(old.shards, new.shards, len(checksums)) and (key := old.shard_key(shard)) == new.shard_key(
-            shard
-        ):
-            write_record(storage, ShardRecord(shard, key, checksums[shard]))
-
-
-def _foresee_missing(storage: Storage, plan: Plan, base: PictureTable) -> list[int]:
-    """Shards that will have to be made, without touching anything."""
-    if read_attributes(storage).get("complete"):
-        old, there = replace(plan, pictures=base), list_shards(storage, plan.shard_chunks)
-        return [
-            shard
-            for shard in range(plan.shards)
-            if shard >= old.shards or shard not in there or old.shard_key(shard) != plan.shard_key(shard)
-        ]
-    return _list_missing(storage, plan)
-
-
-def _list_missing(storage: Storage, plan: Plan) -> list[int]:
-    records = read_records(storage)
-    return [
-        shard for shard in range(plan.shards) if shard not in records or records[shard].key != plan.shard_key(shard)
-    ]
 
 
 def _make_shards(
@@ -251,11 +194,11 @@ def _count_pictures(plan: Plan, shards: list[int]) -> int:
 
 
 def _complete(plan: Plan, storage: Storage, path: str, audit: Audit) -> None:
-    if missing := _list_missing(storage, plan):
+    records = read_records(storage)
+    if missing := list_missing(plan, records):
         raise UserError(
             f"{path}: shard {missing[0]} was written over by a worker of a build that has ended; run this again"
         )
-    records = read_records(storage)
     attributes = {**make_attributes(plan), "complete": True}
     try:
         checksums = [records[shard].checksum for shard in range(plan.shards)]
@@ -272,17 +215,3 @@ def _complete(plan: Plan, storage: Storage, path: str, audit: Audit) -> None:
     clean_up(storage, plan.shards)
     if storage.url != path:
         rename(storage.url, path)
-
-
-def make_attributes(plan: Plan) -> dict:
-    """Attributes of the store's group, all but `complete` and the signature."""
-    return {
-        **plan.identity,
-        "program": program_version(),
-        "fingerprint": plan.fingerprint,
-        "class_names": list(CLASS_NAMES),
-        "planes": list(name_planes(plan.settings.features)),
-        "roots": plan.roots,
-        "set_aside": [{"path": one.path, "reason": one.reason} for one in plan.set_aside],
-        "simulated": any(is_simulated(root) for root in plan.roots),
-    }

@@ -12,7 +12,7 @@ from data_cards.text import format_bytes
 from pipeline.plan import Plan
 from pipeline.settings import PLANES_A_KIND, BuildSettings
 from pipeline.sharding import index_length, unpack_index
-from pipeline.standing import read_attributes, read_base
+from pipeline.standing import list_missing, read_attributes, read_base
 from pipeline.storage import Storage
 from pipeline.store import FeatureStore, open_store, partial_name
 from pipeline.writer import read_records, shard_file
@@ -125,8 +125,7 @@ def describe_progress(path: str) -> dict | None:
         return None
     if not plan.rows:
         return None
-    keys = {shard: record.key for shard, record in records.items()}
-    missing = [] if complete else [one for one in range(plan.shards) if keys.get(one) != plan.shard_key(one)]
+    missing = [] if complete else list_missing(plan, records)
     return {
         "store": path,
         "complete": False,

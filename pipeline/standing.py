@@ -1,8 +1,9 @@
-"""What stands where a store is to be built, and whether a build may go on there."""
+"""The place where a store is to be built: whether a build may start or resume there, and which shards it lacks."""
 
 import hashlib
 import os
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import zarr
@@ -11,11 +12,14 @@ from data_cards.errors import StoreError, UserError, first_line
 from data_cards.files import PARTIAL
 from data_cards.layout import as_unicode, is_unicode
 from data_cards.pictures import PictureTable
-from pipeline.plan import identify
+from pipeline.plan import Plan, identify
 from pipeline.provenance import ARRAY, PLANNED, read_provenance, unpack_pictures
 from pipeline.settings import BuildSettings
+from pipeline.signing import find_damage
 from pipeline.storage import Storage
 from pipeline.store import partial_name
+from pipeline.tables import make_attributes
+from pipeline.writer import RECORDS, ShardRecord, list_shards, read_checksums, read_records, write_record
 
 
 def check_place(path: str, *, dry_run: bool = False) -> None:
@@ -109,11 +113,8 @@ def refuse_other_settings(storage: Storage, settings: BuildSettings) -> None:
     attributes = read_attributes(storage)
     if "settings" not in attributes:
         return
-    # A store of an older version lacks later settings; it was built as their defaults say.
-    before = _flatten({"settings": BuildSettings().as_json()})
-    identity = identify(settings)
-    before |= _flatten({name: attributes.get(name) for name in identity})
-    now = _flatten(identity)
+    now = identify(settings)
+    before, now = _flatten({name: attributes.get(name) for name in now}), _flatten(now)
     differing = [f"{name} was {before.get(name)}, is now {now[name]}" for name in now if before.get(name) != now[name]]
     if differing:
         raise UserError(
@@ -135,3 +136,58 @@ def _explain_damage(storage: Storage, name: str, error: object) -> StoreError:
         f"{storage.url}: its {name} is damaged ({why}), so nothing can be added to it; put that back from a copy, "
         "or build under another --out"
     )
+
+
+def is_current(storage: Storage, plan: Plan) -> bool:
+    """Whether a store is complete under its own name and holds just what is planned.
+
+    Bits flipped in shards are for `pipeline verify` to find; all else is small.
+    """
+    attributes = read_attributes(storage)
+    wanted = make_attributes(plan)
+    return (
+        attributes.get("complete") is True
+        and all(attributes.get(name) == wanted[name] for name in wanted)
+        and not storage.exists(RECORDS)
+        and not storage.url.endswith(PARTIAL)
+        and not find_damage(storage, attributes)
+        and list_shards(storage, plan.shard_chunks) == set(range(plan.shards))
+    )
+
+
+def list_missing(plan: Plan, records: dict[int, ShardRecord]) -> list[int]:
+    """Shards that are not among those recorded, or were made of something else."""
+    return [
+        shard for shard in range(plan.shards) if shard not in records or records[shard].key != plan.shard_key(shard)
+    ]
+
+
+def foresee_missing(storage: Storage, plan: Plan, base: PictureTable) -> list[int]:
+    """Shards that a build will have to make, found without touching anything; `base` are the pictures now there."""
+    if not read_attributes(storage).get("complete"):
+        return list_missing(plan, read_records(storage))
+    kept = _list_kept(storage, plan, base)
+    return [shard for shard in range(plan.shards) if shard not in kept]
+
+
+def restore_records(storage: Storage, plan: Plan, base: PictureTable) -> None:
+    """Record as done those shards of a complete store of pictures `base` that the plan has too."""
+    checksums = read_checksums(storage)
+    if not checksums:
+        raise StoreError(
+            f"{storage.url}: its checksums are damaged, so no shard is known to be sound; "
+            f"`pipeline verify {storage.url} --repair` makes them again"
+        )
+    for shard, key in _list_kept(storage, plan, base).items():
+        if shard < len(checksums):
+            write_record(storage, ShardRecord(shard, key, checksums[shard]))
+
+
+def _list_kept(storage: Storage, plan: Plan, base: PictureTable) -> dict[int, str]:
+    """Shards of a complete store that the plan has too, and their keys."""
+    old = replace(plan, pictures=base)
+    return {
+        shard: key
+        for shard in sorted(list_shards(storage, old.shard_chunks))
+        if shard < min(old.shards, plan.shards) and (key := old.shard_key(shard)) == plan.shard_key(shard)
+    }

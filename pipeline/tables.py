@@ -1,4 +1,4 @@
-"""All of a store but its features: columns, checksums, statistics, provenance, data card.
+"""All of a store but its features: columns, checksums, statistics, provenance, data card, attributes.
 
 They follow from the plan, the shards, and what the source folders say of themselves.
 """
@@ -8,11 +8,15 @@ import zarr
 
 from data_cards.audit import Audit
 from data_cards.console import progress
+from data_cards.labels import CLASS_NAMES
+from data_cards.simulated import is_simulated
 from pipeline.card import make_build_card, read_card_before, write_card
+from pipeline.features import name_planes
 from pipeline.plan import Plan
 from pipeline.provenance import pack_pictures, write_provenance
 from pipeline.statistics import measure_statistics
 from pipeline.storage import Storage
+from pipeline.versions import program_version
 from pipeline.writer import write_checksums, write_columns, write_statistics
 
 _COLUMN_BLOCK = 16_384  # pictures whose columns are made at a time
@@ -45,3 +49,17 @@ def write_plan_statistics(plan: Plan, storage: Storage, features: zarr.Array) ->
     is_training = np.fromiter((picture.file.split == "train" for picture in plan.pictures), bool, count)
     training = np.repeat(is_training, plan.variants).nonzero()[0]
     write_statistics(storage, *measure_statistics(features, training))
+
+
+def make_attributes(plan: Plan) -> dict:
+    """Attributes of the store's group, all but `complete` and the signature."""
+    return {
+        **plan.identity,
+        "program": program_version(),
+        "fingerprint": plan.fingerprint,
+        "class_names": list(CLASS_NAMES),
+        "planes": list(name_planes(plan.settings.features)),
+        "roots": plan.roots,
+        "set_aside": [{"path": one.path, "reason": one.reason} for one in plan.set_aside],
+        "simulated": any(is_simulated(root) for root in plan.roots),
+    }

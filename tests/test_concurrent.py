@@ -27,18 +27,15 @@ def build(out, *sources):
     return build_store(sources, str(out), SETTINGS, workers=0)
 
 
-def build_overtaken(monkeypatch, between, out, *sources):
+def build_overtaken(between, out, source):
     """Run a build during whose scan `between` is called."""
-    scan = build_module.scan_sources
 
-    def scan_slowly(*arguments, **options):
-        monkeypatch.setattr(build_module, "scan_sources", scan)
+    def scan():
         between()
-        return scan(*arguments, **options)
+        yield source
 
-    monkeypatch.setattr(build_module, "scan_sources", scan_slowly)
     with pytest.raises(UserError, match="another build changed it"):
-        build(out, *sources)
+        build_store(scan(), str(out), SETTINGS, workers=0)
 
 
 def stop_at_tables(out, source):
@@ -49,29 +46,29 @@ def stop_at_tables(out, source):
             build(out, source)
 
 
-def test_a_store_that_has_grown_meanwhile(sources, tmp_path, monkeypatch):
+def test_a_store_that_has_grown_meanwhile(sources, tmp_path):
     out = tmp_path / "a.zarr"
     build(out, sources[0])
-    build_overtaken(monkeypatch, lambda: build(out, sources[1]), out, sources[2])
+    build_overtaken(lambda: build(out, sources[1]), out, sources[2])
     assert len(open_store(out)) == 32
     assert build(out, sources[2]).plan.growth.added == 16
     assert len(open_store(out)) == 48
     assert verify_store(str(out)).sound
 
 
-def test_a_store_that_is_growing(sources, tmp_path, monkeypatch):
+def test_a_store_that_is_growing(sources, tmp_path):
     out = tmp_path / "a.zarr"
     build(out, sources[0])
-    build_overtaken(monkeypatch, lambda: stop_at_tables(out, sources[1]), out, sources[2])
+    build_overtaken(lambda: stop_at_tables(out, sources[1]), out, sources[2])
     assert not out.exists()
     assert build(out, sources[1]).made == 0
     assert len(open_store(out)) == 32
 
 
-def test_a_build_that_was_finished_meanwhile(sources, tmp_path, monkeypatch):
+def test_a_build_that_was_finished_meanwhile(sources, tmp_path):
     out = tmp_path / "a.zarr"
     stop_at_tables(out, sources[0])
-    build_overtaken(monkeypatch, lambda: build(out, sources[0]), out, sources[0])
+    build_overtaken(lambda: build(out, sources[0]), out, sources[0])
     assert not (tmp_path / "a.zarr.partial").exists()
     before = read_files(out)
     assert build(out, sources[0]).made == 0
