@@ -27,8 +27,8 @@ from pipeline.settings import (
 from pipeline.summary import (
     build_as_json,
     describe_build,
-    describe_verification,
-    verification_as_json,
+    format_verification,
+    verification_to_dict,
 )
 from pipeline.variants import RECIPES
 from pipeline.verify import verify_store
@@ -272,9 +272,9 @@ def verify(store, repair, as_json) -> None:
     problems = repair_store(found) if repair else []
     left = verify_store(store) if repair and not found.sound else found
     if as_json:
-        print_json(verification_as_json(found, left, problems))
+        print_json(verification_to_dict(found, left, problems))
     else:
-        click.echo(describe_verification(found, left, problems))
+        click.echo(format_verification(found, left, problems))
     if not left.sound:
         advice = (
             "see above for what is left" if repair else "--repair makes again what it can, from the source pictures"

@@ -8,7 +8,10 @@ from data_cards.console import table
 from data_cards.labels import SPLITS
 from data_cards.text import format_bytes, format_duration
 from pipeline.build import BuildSummary
+from pipeline.repair import Cause, Problem
 from pipeline.verify import Verification
+
+_NAMED = 20  # lost pictures of a shard
 
 
 def describe_build(summary: BuildSummary) -> str:
@@ -71,25 +74,40 @@ def build_as_json(summary: BuildSummary) -> dict:
     }
 
 
-def describe_verification(found: Verification, left: Verification, problems: list[str]) -> str:
+def format_verification(found: Verification, left: Verification, problems: list[Problem]) -> str:
     """What a check found, and what a repair left."""
     lines = []
     for bad in found.bad:
         lines.append(f"shard {bad.shard}: {bad.reason}")
-        lines += [f"  {found.describe_row(row)}" for row in bad.rows]
+        lines += [f"  {found.format_row(row)}" for row in bad.rows]
     lines += [f"{name}: is not what was written" for name in found.damage]
     repaired = len(found.bad) - len(left.bad)
     if repaired:
         lines.append(f"{repaired} shards made again")
     if mended := [name for name in found.damage if name not in left.damage]:
         lines.append(f"made again: {', '.join(mended)}")
-    lines += problems
+    lines += map(format_problem, problems)
     if left.sound:
         lines.append(f"{left.path}: sound, {left.shards} shards")
     return "\n".join(lines)
 
 
-def verification_as_json(found: Verification, left: Verification, problems: list[str]) -> dict:
+def format_problem(problem: Problem) -> str:
+    """What a repair could not do, and why."""
+    named, more = ", ".join(problem.details[:_NAMED]), len(problem.details) - _NAMED
+    why = {
+        Cause.IS_ORIGINAL: "records what the store was built from, so it cannot be rebuilt; restore it from a copy",
+        Cause.DIFFERS: f"rebuilt, it differs from what was written{named and f' ({named})'}; the old one was kept",
+        Cause.LOST_PICTURES: f"needs pictures that are gone or have changed: {named}"
+        + (f" and {more} more" if more > 0 else ""),
+        Cause.UNKNOWN_SHARD: "a shard is damaged too, and without them it is not known which; build the store again",
+        Cause.DAMAGED_SHARDS: "cannot be measured while shards are damaged",
+        Cause.FAILED: named,
+    }
+    return f"{problem.part}: {why[problem.cause]}"
+
+
+def verification_to_dict(found: Verification, left: Verification, problems: list[Problem]) -> dict:
     """The same for a program."""
     return {
         "store": str(found.path),
@@ -99,11 +117,11 @@ def verification_as_json(found: Verification, left: Verification, problems: list
             {
                 "shard": bad.shard,
                 "reason": bad.reason,
-                "samples": [found.describe_row(row) for row in bad.rows],
+                "samples": [found.format_row(row) for row in bad.rows],
                 "repaired": bad.shard not in {one.shard for one in left.bad},
             }
             for bad in found.bad
         ],
         "damaged_arrays": list(found.damage),
-        "problems": problems,
+        "problems": [{"part": one.part, "cause": one.cause.value, "details": list(one.details)} for one in problems],
     }

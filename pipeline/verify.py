@@ -60,7 +60,7 @@ class Verification:
     def sound(self) -> bool:
         return not self.bad and not self.damage
 
-    def describe_row(self, row: int) -> str:
+    def format_row(self, row: int) -> str:
         """A row and the picture that it came from."""
         if self.plan is None:
             return f"row {row}"

@@ -23,7 +23,7 @@ from data_cards.errors import UserError
 from pipeline.build import build_store
 from pipeline.cli import main
 from pipeline.lock import lock_folder
-from pipeline.repair import repair_store
+from pipeline.repair import Cause, Problem, repair_store
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.signing import sign
 from pipeline.storage import Storage
@@ -49,8 +49,8 @@ def test_statistics_wait_for_the_shards(store, kaggle_dir):
     flip_bit(shard_file(store, 0), 4000)
     shutil.move(kaggle_dir, kaggle_dir.with_name("elsewhere"))
     shard, statistics = repair_store(verify_store(str(store)))
-    assert shard.startswith("shard 0: ")
-    assert statistics.startswith("statistics/mean: cannot be measured")
+    assert (shard.part, shard.cause) == ("shard 0", Cause.LOST_PICTURES)
+    assert statistics == Problem("statistics/mean", Cause.DAMAGED_SHARDS)
     shutil.move(kaggle_dir.with_name("elsewhere"), kaggle_dir)
     assert repair_store(verify_store(str(store))) == []
     assert_same_files(store, before)
@@ -59,17 +59,17 @@ def test_statistics_wait_for_the_shards(store, kaggle_dir):
 def test_checksums_and_a_shard(store):
     flip_bit(store / "checksums/c/0/0", 200)
     flip_bit(shard_file(store, 0), 4000)
-    (problem,) = repair_store(verify_store(str(store)))
-    assert problem.startswith("checksums: a shard is damaged too")
+    assert repair_store(verify_store(str(store))) == [Problem("checksums", Cause.UNKNOWN_SHARD)]
 
 
 def test_checksums_statistics_and_a_shard(store):
     flip_bit(store / "checksums/c/0/0", 200)
     flip_bit(store / "statistics/mean/c/0/0/0", 999)
     flip_bit(shard_file(store, 0), 4000)
-    checksums, statistics = repair_store(verify_store(str(store)))
-    assert checksums.startswith("checksums: a shard is damaged too")
-    assert statistics.startswith("statistics/mean: cannot be measured")
+    assert repair_store(verify_store(str(store))) == [
+        Problem("checksums", Cause.UNKNOWN_SHARD),
+        Problem("statistics/mean", Cause.DAMAGED_SHARDS),
+    ]
 
 
 @pytest.mark.parametrize("shards", [1, 6, 9])
@@ -135,8 +135,8 @@ def test_every_picture_that_a_shard_lacks_is_named_and_the_rest_is_mended(store,
     images = [kaggle_dir / image for image in zarr.open_array(store / "image", mode="r")[:6]]
     images[1].unlink()
     draw_noise(5).save(images[4])
-    (problem,) = repair_store(verify_store(str(store)))
-    assert problem == f"shard 0: needs pictures that are gone or have changed: {images[1]}, {images[4]}"
+    lost = (str(images[1]), str(images[4]))
+    assert repair_store(verify_store(str(store))) == [Problem("shard 0", Cause.LOST_PICTURES, lost)]
     after = read_files(store)
     assert [name for name in before if before[name] != after[name]] == ["features/c/0/0/0/0"]
 
@@ -185,7 +185,7 @@ def test_what_comes_out_otherwise_is_not_put_in(store):
     attributes["arrays"]["label"] = "of another"
     set_attributes(Storage(store), sign(Storage(store), attributes, []))
     before = read_files(store)
-    assert repair_store(verify_store(str(store))) == ["label: made again it is another; left as it was"]
+    assert repair_store(verify_store(str(store))) == [Problem("label", Cause.DIFFERS)]
     assert_same_files(store, before)
 
 
@@ -225,5 +225,4 @@ def test_a_repair_killed_at_any_moment_and_run_again(tmp_path):
 def test_what_cannot_be_made_again_is_named(store, name, old, new):
     file = store / name
     file.write_bytes(file.read_bytes().replace(old, new) if old else new)
-    (problem,) = repair_store(verify_store(str(store)))
-    assert problem.startswith(f"{name.split('/')[0]}: says what the store was made of")
+    assert repair_store(verify_store(str(store))) == [Problem(name.split("/")[0], Cause.IS_ORIGINAL)]
