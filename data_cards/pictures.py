@@ -7,13 +7,14 @@ is kept of a bounded number of them: an audit looks at no more.
 
 import heapq
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from data_cards.facts import PictureFacts
-from data_cards.labels import CLASS_NAMES
+from data_cards.labels import CLASS_NAMES, SPLITS
 from data_cards.layout import PictureFile
 
 MOST_THUMBNAILS = 20_000  # pictures that keep thumbnail and profile, half of them of each class
@@ -164,3 +165,12 @@ class PictureTable(Sequence[Picture]):
             profile=profile,
         )
         return Picture(file, facts, numbers["group"][number])
+
+
+def count_sources(sources: Iterable[tuple[str, str, str]]) -> list[dict]:
+    """How often each (split, class, source) comes up, as plain values in the order of splits."""
+    counts = Counter(sources)
+    return [
+        {"split": split, "class": label, "source": source, "pictures": counts[split, label, source]}
+        for split, label, source in sorted(counts, key=lambda key: (SPLITS.index(key[0]), key[1:]))
+    ]

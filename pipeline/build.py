@@ -16,7 +16,7 @@ from data_cards.pictures import PictureTable
 from data_cards.scan import scan_sources
 from pipeline.card import keep_card
 from pipeline.cluster import WorkerDiedError
-from pipeline.estimate import Estimate, estimate_build, explain_full_disk, refuse_if_too_large
+from pipeline.estimate import Estimate, estimate_build, explaining_full_disk, format_estimate, refuse_if_too_large
 from pipeline.executor import ATTEMPTS, choose_workers, run_tasks
 from pipeline.lock import lock_folder
 from pipeline.plan import Plan, plan_build
@@ -127,7 +127,7 @@ def build_store(
     estimate = estimate_build(plan, storage, foresee_missing(storage, plan, base), workers)
     if dry_run:
         return BuildSummary(path, plan, estimate, 0, time.monotonic() - began, 0, 0, audit)
-    note(estimate.describe())
+    note(format_estimate(estimate))
     if audit.verdict in (WARNING, FAILED):
         warn(describe_briefly(audit))
     refuse_if_too_large(estimate, path)
@@ -135,7 +135,7 @@ def build_store(
         refuse_if_changed(storage, path, state)
         storage = _open_partial(storage, path, plan, base)
         todo = list_missing(plan, read_records(storage))
-        with explain_full_disk(path, plan, estimate, lambda: list_missing(plan, read_records(storage))):
+        with explaining_full_disk(path, plan, estimate, lambda: list_missing(plan, read_records(storage))):
             _make_shards(plan, storage, todo, workers, scheduler, max_memory)
             _complete(plan, storage, path, audit)
     size, seconds = Storage(path).bytes(), time.monotonic() - began

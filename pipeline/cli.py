@@ -10,6 +10,7 @@ from data_cards.text import format_bytes
 from pipeline.build import build_store
 from pipeline.cli_cards import audit, cache_option, card, subset
 from pipeline.draw import draw_samples
+from pipeline.estimate import format_estimate
 from pipeline.inspection import format_progress, format_store, inspect_place
 from pipeline.repair import repair_store
 from pipeline.sample import make_sample
@@ -25,8 +26,8 @@ from pipeline.settings import (
     recommend_settings,
 )
 from pipeline.summary import (
-    build_as_json,
-    describe_build,
+    build_to_dict,
+    format_build,
     format_verification,
     verification_to_dict,
 )
@@ -205,11 +206,11 @@ def build(
         cache=cache,
     )
     if as_json:
-        print_json(build_as_json(summary))
+        print_json(build_to_dict(summary))
     elif dry_run:
-        click.echo(summary.estimate.describe() if summary.estimate else "nothing to do: the store is up to date")
+        click.echo(format_estimate(summary.estimate) if summary.estimate else "nothing to do: the store is up to date")
     else:
-        click.echo(describe_build(summary))
+        click.echo(format_build(summary))
 
 
 @main.command()
@@ -228,7 +229,14 @@ def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
     Example:
       pipeline sample --out sample_set
     """
-    made = make_sample(out, train_per_source=train_per_source, test_per_source=test_per_source, size=size, seed=seed)
+    made = make_sample(
+        out,
+        train_per_source=train_per_source,
+        test_per_source=test_per_source,
+        size=size,
+        seed=seed,
+        watch=lambda items, total: progress(items, what="sample", unit="pictures", total=total),
+    )
     if as_json:
         print_json({"path": str(made.path), "simulated": True, "pictures": made.total, "bytes": made.bytes})
     else:

@@ -56,11 +56,12 @@ class Estimate:
         """Bytes of disk, about, for what is left to write when so many of the samples are missing."""
         return self.tables + round((self.bytes - self.tables) * missing / max(self.samples, 1))
 
-    def describe(self) -> str:
-        """The estimate in a line."""
-        disk = f" ({format_bytes(self.free)} are free)" if self.free is not None else ""
-        time = format_duration(self.seconds)
-        return f"{self.samples} samples to make: about {format_bytes(self.bytes)} of disk{disk}, about {time}"
+
+def format_estimate(estimate: Estimate) -> str:
+    """The estimate in a line."""
+    disk = f" ({format_bytes(estimate.free)} are free)" if estimate.free is not None else ""
+    time = format_duration(estimate.seconds)
+    return f"{estimate.samples} samples to make: about {format_bytes(estimate.bytes)} of disk{disk}, about {time}"
 
 
 def estimate_build(plan: Plan, storage: Storage, todo: list[int], workers: int) -> Estimate:
@@ -108,7 +109,7 @@ def refuse_if_too_large(estimate: Estimate, path: str) -> None:
 
 
 @contextmanager
-def explain_full_disk(
+def explaining_full_disk(
     path: str, plan: Plan, estimate: Estimate, list_missing: Callable[[], list[int]]
 ) -> Iterator[None]:
     """Say of a disk that fills up during a build what that build still needs: a `UserError` for the system's error.

@@ -1,4 +1,4 @@
-"""What a store is, or how far the build of one has come, as plain values and as text."""
+"""Facts of a store, or of a build under way, as plain values and as text."""
 
 from collections import Counter
 from contextlib import suppress
@@ -7,7 +7,8 @@ import numpy as np
 
 from data_cards.console import table
 from data_cards.errors import StoreError, UserError
-from data_cards.labels import CLASS_NAMES, SPLITS
+from data_cards.labels import CLASS_NAMES
+from data_cards.pictures import count_sources
 from data_cards.text import format_bytes
 from pipeline.plan import Plan
 from pipeline.settings import PLANES_A_KIND, BuildSettings
@@ -17,7 +18,7 @@ from pipeline.storage import Storage
 from pipeline.store import FeatureStore, open_store, partial_name
 from pipeline.writer import read_records, shard_file
 
-_LOOKS = 3  # at a place: a store may be renamed between the look for it and that for its build
+_TRIES = 3  # at a place: a store may be renamed between the look for it and that for its build
 _INDICES_READ = 8  # shards whose index is read for the compression
 
 
@@ -29,30 +30,27 @@ def inspect_place(path: str) -> tuple[FeatureStore | None, dict]:
     UserError : there is neither
     StoreError : a store is damaged, or a build has only begun
     """
-    for _ in range(_LOOKS - 1 if Storage(path).is_local else 0):
+    for _ in range(_TRIES - 1 if Storage(path).is_local else 0):
         with suppress(UserError):
-            return _look(path)
-    return _look(path)
+            return _inspect_once(path)
+    return _inspect_once(path)
 
 
-def _look(path: str) -> tuple[FeatureStore | None, dict]:
+def _inspect_once(path: str) -> tuple[FeatureStore | None, dict]:
     try:
         store = open_store(path)
-        return store, describe_store(store)
+        return store, store_to_dict(store)
     except StoreError:
-        progress = describe_progress(path)
+        progress = progress_to_dict(path)
         if progress is None:
             raise
         return None, progress
 
 
-def describe_store(store: FeatureStore) -> dict:
+def store_to_dict(store: FeatureStore) -> dict:
     """What a store is, as plain values."""
     columns = store.columns
     pictures = np.unique(columns["picture"], return_index=True)[1]
-    counts = Counter(
-        (columns["split"][row], CLASS_NAMES[columns["label"][row]], columns["source"][row]) for row in pictures
-    )
     size = Storage(store.path).bytes()
     return {
         "store": str(store.path),
@@ -66,10 +64,9 @@ def describe_store(store: FeatureStore) -> dict:
         "shape": list(store.features.shape),
         "chunks": list(store.features.chunks),
         "shards": list(store.features.shards),
-        "pictures": [
-            {"split": split, "class": label, "source": source, "pictures": counts[split, label, source]}
-            for split, label, source in sorted(counts, key=lambda key: (SPLITS.index(key[0]), key[1:]))
-        ],
+        "pictures": count_sources(
+            (columns["split"][row], CLASS_NAMES[columns["label"][row]], columns["source"][row]) for row in pictures
+        ),
         "variants": dict(sorted(Counter(columns["variant"].tolist()).items())),
         "upsampled": int((columns["scale"][pictures] > 1).sum()),
         "set_aside": store.attributes["set_aside"],
@@ -112,7 +109,7 @@ def read_chunk_sizes(storage: Storage, shard: int, rows: int, kinds: int) -> np.
     return np.where(sizes == np.iinfo(np.uint64).max, 0, sizes).astype(np.int64)
 
 
-def describe_progress(path: str) -> dict | None:
+def progress_to_dict(path: str) -> dict | None:
     """How far the build under way is whose store will be `path`; None where there is none, or it has only begun."""
     storage = Storage(partial_name(path))
     try:
@@ -142,7 +139,7 @@ def describe_progress(path: str) -> dict | None:
 
 
 def format_progress(facts: dict) -> str:
-    """`describe_progress`'s values as text."""
+    """`progress_to_dict`'s values as text."""
     missing = facts["shards_missing"]
     named = ", ".join(map(str, missing[:20])) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
     return (
@@ -154,21 +151,21 @@ def format_progress(facts: dict) -> str:
     )
 
 
-def _describe_planes(features: dict) -> str:
+def _format_planes(features: dict) -> str:
     """How the planes of a store with these settings were made."""
     parts = [features["estimator"]]
     if features["patch"] is not None:
         parts[0] += f" over patches of {features['patch']} px"
-    if features.get("overview") is not None:
+    if features["overview"] is not None:
         parts.append(f"and of the whole picture at {features['overview']} px")
     return ", ".join(parts)
 
 
 def format_store(facts: dict) -> str:
-    """`describe_store`'s values as text."""
+    """`store_to_dict`'s values as text."""
     settings = facts["settings"]
     features = settings["features"]
-    rows = [[one["split"], one["class"], one["source"], one["pictures"]] for one in facts["pictures"]]
+    rows = [[*one.values()] for one in facts["pictures"]]
     named = [
         ["samples", f"{facts['shape'][0]} of {' x '.join(map(str, facts['shape'][1:]))}, {facts['dtype']}"],
         ["chunk, shard", f"{facts['chunks']}, {facts['shards']}"],
@@ -178,7 +175,7 @@ def format_store(facts: dict) -> str:
             ", ".join(f"{kind} {share:.2f}" for kind, share in facts["compression"].items()) + " of the raw size",
         ],
         ["fit", f"{features['fit']} to {features['size']} px, {features['resample']}"],
-        ["planes", _describe_planes(features)],
+        ["planes", _format_planes(features)],
         ["variants", f"{settings['variants']}: " + ", ".join(f"{k} ({n})" for k, n in facts["variants"].items())],
         ["upsampled", f"{facts['upsampled']} pictures"],
         ["set aside", f"{len(facts['set_aside'])} files"],

@@ -1,25 +1,24 @@
 """Words and tables about a build and a verification, for the terminal and for programs."""
 
-from collections import Counter
 from dataclasses import asdict
 
 from data_cards.audit import describe_briefly
 from data_cards.console import table
-from data_cards.labels import SPLITS
+from data_cards.pictures import count_sources
 from data_cards.text import format_bytes, format_duration
 from pipeline.build import BuildSummary
+from pipeline.plan import Plan
 from pipeline.repair import Cause, Problem
 from pipeline.verify import Verification
 
 _NAMED = 20  # lost pictures of a shard
 
 
-def describe_build(summary: BuildSummary) -> str:
+def format_build(summary: BuildSummary) -> str:
     """The short table that ends a build."""
     plan = summary.plan
-    counts = Counter((one.file.split, one.file.label, one.file.source) for one in plan.pictures)
-    rows = [[*key, counts[key]] for key in sorted(counts, key=lambda key: (SPLITS.index(key[0]), key[1:]))]
-    lines = [table(rows, ["split", "class", "source", "pictures"]), ""]
+    lines = [table([[*one.values()] for one in _count_sources(plan)], ["split", "class", "source", "pictures"])]
+    lines += ["", describe_briefly(summary.audit)]
     size = plan.settings.features.size
     upsampled = plan.count_upsampled()
     if upsampled:
@@ -43,26 +42,21 @@ def describe_build(summary: BuildSummary) -> str:
     if growth.removed:
         lines.append(f"{len(growth.removed)} pictures of the store were gone or changed and were taken out:")
         lines += [f"  {path}" for path in growth.removed]
-    lines.insert(lines.index("") + 1, describe_briefly(summary.audit))
     if summary.kept:
         lines.append(f"{summary.kept} of {plan.shards} shards were already there, {growth.added} pictures are new")
     return "\n".join(lines)
 
 
-def build_as_json(summary: BuildSummary) -> dict:
+def build_to_dict(summary: BuildSummary) -> dict:
     """The same for a program."""
     plan = summary.plan
-    counts = Counter((one.file.split, one.file.label, one.file.source) for one in plan.pictures)
     return {
         "store": str(summary.path),
         "fingerprint": plan.fingerprint,
-        "pictures": [
-            {"split": split, "class": label, "source": source, "pictures": number}
-            for (split, label, source), number in sorted(counts.items())
-        ],
+        "pictures": _count_sources(plan),
         "samples": plan.rows,
         "upsampled": plan.count_upsampled(),
-        "set_aside": [{"path": one.path, "reason": one.reason} for one in plan.set_aside],
+        "set_aside": [asdict(one) for one in plan.set_aside],
         "estimate": asdict(summary.estimate) if summary.estimate else None,
         "audit": summary.audit.as_json(),
         "bytes": summary.bytes,
@@ -72,6 +66,10 @@ def build_as_json(summary: BuildSummary) -> dict:
         "shards_made": summary.made,
         "shards_kept": summary.kept,
     }
+
+
+def _count_sources(plan: Plan) -> list[dict]:
+    return count_sources((one.file.split, one.file.label, one.file.source) for one in plan.pictures)
 
 
 def format_verification(found: Verification, left: Verification, problems: list[Problem]) -> str:

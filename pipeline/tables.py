@@ -3,6 +3,8 @@
 They follow from the plan, the shards, and what the source folders say of themselves.
 """
 
+from dataclasses import asdict
+
 import numpy as np
 import zarr
 
@@ -60,6 +62,6 @@ def make_attributes(plan: Plan) -> dict:
         "class_names": list(CLASS_NAMES),
         "planes": list(name_planes(plan.settings.features)),
         "roots": plan.roots,
-        "set_aside": [{"path": one.path, "reason": one.reason} for one in plan.set_aside],
+        "set_aside": [asdict(one) for one in plan.set_aside],
         "simulated": any(is_simulated(root) for root in plan.roots),
     }

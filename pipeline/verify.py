@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import zarr
 
 from data_cards.console import progress
+from data_cards.errors import UserError
 from data_cards.scan import SetAside
 from pipeline.checksum import checksum
 from pipeline.plan import Plan, take_fingerprint
@@ -83,7 +84,9 @@ def verify_store(path: str) -> Verification:
     plan = None
     try:
         plan = recall_plan(group)
-    except Exception:  # what a damaged file's decoder finds
+    except Exception as error:  # what a damaged file's decoder finds
+        if isinstance(error, UserError) and not damage:  # sound, but of settings that are no longer made
+            raise UserError(f"{storage.url}: {error}") from error
         damage = damage or [PICTURES]
     else:
         identity = {name: attributes.get(name) for name in plan.identity}
@@ -100,7 +103,7 @@ def verify_store(path: str) -> Verification:
 
 def recall_plan(group: zarr.Group) -> Plan:
     """The plan that a complete store was built by, from its recorded provenance."""
-    set_aside = [SetAside(**one) for one in group.attrs.get("set_aside", [])]
+    set_aside = [SetAside(**one) for one in group.attrs["set_aside"]]
     return Plan(read_provenance(group), set_aside, BuildSettings.from_json(group.attrs["settings"]))
 
 

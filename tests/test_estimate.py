@@ -11,7 +11,7 @@ from data_cards.text import format_bytes
 from pipeline import estimate as estimate_module
 from pipeline.build import build_store
 from pipeline.cli import main
-from pipeline.estimate import explain_full_disk, longest_share
+from pipeline.estimate import explaining_full_disk, longest_share
 from pipeline.settings import BuildSettings, FeatureSettings
 
 SETTINGS = BuildSettings(FeatureSettings(size=64))
@@ -59,7 +59,7 @@ def test_time_is_that_of_the_workers_that_have_something_to_do(shards, workers, 
 
 def test_a_disk_that_fills_up_is_told_what_is_still_needed(kaggle_dir, tmp_path):
     def fill(missing):
-        with explain_full_disk("a.zarr", summary.plan, summary.estimate, lambda: missing):
+        with explaining_full_disk("a.zarr", summary.plan, summary.estimate, lambda: missing):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     summary = build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0, dry_run=True)
