@@ -45,7 +45,6 @@ from pipeline.shard import ShardTask, finish_shard, make_shard, make_task
 from pipeline.sharding import encode_sample
 from pipeline.spectra import quantised_planes
 from pipeline.storage import Storage
-from pipeline.variants import draw_variants
 from pipeline.writer import create_arrays, make_record_folder, shard_file
 
 
@@ -126,7 +125,7 @@ def _run_kernels(tasks: Sequence[ShardTask]) -> None:
         settings = task.settings
         for path, sha256, first, last in task.pictures:
             fitted = fit_picture(decode_picture(read_file(Path(path)), settings.max_pixels), settings.features)
-            for variant in draw_variants(settings.variants, settings.seed, sha256)[first:last]:
+            for variant in settings.draw_variants(sha256)[first:last]:
                 planes = estimate_planes(as_array(apply_steps(fitted, variant.steps)), settings.features)
                 encode_sample(planes, settings.packing)
 

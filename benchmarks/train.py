@@ -46,7 +46,6 @@ from pipeline.settings import MAX_PIXELS, BuildSettings, FeatureSettings
 from pipeline.spectra import LEVELS, dct_bound, magnitude_bound
 from pipeline.store import FeatureStore
 from pipeline.subset import make_subset
-from pipeline.variants import draw_variants
 from train import settings as allowed
 from train.batches import move_batches
 from train.device import choose_algorithms
@@ -172,7 +171,7 @@ class _InTheLoop(Dataset):
         """uint8 (9, side, side), or of pixels (side, side, 3)."""
         settings = self._settings
         picture = decode_picture(read_file(self._paths[row]), settings.max_pixels)
-        variants = draw_variants(settings.variants, settings.seed, bytes.fromhex(self._hashes[row]))
+        variants = settings.draw_variants(bytes.fromhex(self._hashes[row]))
         variant = next(one for one in variants if one.name == self._variants[row])
         if self._pixels:  # none of the recipe's variants changes a picture before it is fitted
             fitted = apply_steps(fit_picture(picture, settings.features), variant.steps)

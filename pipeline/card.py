@@ -18,7 +18,6 @@ from data_cards.provenance import read_sources
 from pipeline.plan import Plan
 from pipeline.storage import Storage
 from pipeline.store import CARD
-from pipeline.variants import draw_variants
 from pipeline.versions import feature_versions, program_version
 from pipeline.writer import RECORDS
 
@@ -33,7 +32,7 @@ def make_build_card(plan: Plan, simulated: bool, audit: Audit | None = None, bef
         key = one["class"], one["source"]
         if key in said:
             said[key] = {name: value or one["provenance"].get(name) for name, value in said[key].items()}
-    names = [variant.name for variant in draw_variants(settings.variants, settings.seed, bytes(32))]
+    names = [variant.name for variant in settings.draw_variants(bytes(32))]
     return make_card(
         plan.pictures,
         plan.set_aside,

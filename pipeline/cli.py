@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from data_cards.console import CommandGroup, print_json
+from data_cards.console import CommandGroup, print_json, progress
 from data_cards.errors import StoreError
 from data_cards.text import format_bytes
 from pipeline.build import build_store

@@ -20,7 +20,6 @@ from pipeline.plan import Plan
 from pipeline.settings import BuildSettings
 from pipeline.sharding import encode_sample
 from pipeline.storage import Storage
-from pipeline.variants import draw_variants
 
 _SECONDS = 2.0  # spent on measuring, about
 _PICTURES = 8
@@ -148,7 +147,7 @@ def measure_samples(pictures: Sequence[tuple[Path, bytes]], settings: BuildSetti
             decoded = decode_picture(read_file(path), settings.max_pixels)
         except PictureError:
             continue  # the build itself will name it
-        variants = draw_variants(settings.variants, settings.seed, sha256)
+        variants = settings.draw_variants(sha256)
         size = 0
         for planes in features_of_variants(decoded, variants, settings.features):
             size += sum(map(len, encode_sample(planes, settings.packing)))

@@ -20,7 +20,7 @@ from pipeline.fit import explain_misfit, resampling_factor
 from pipeline.grow import Growth, grow_pictures
 from pipeline.settings import BuildSettings
 from pipeline.store import COLUMNS, FORMAT_VERSION
-from pipeline.variants import TEST_RECIPES, count_variants, draw_variants
+from pipeline.variants import TEST_RECIPES, count_variants
 from pipeline.versions import feature_versions
 
 SHARD_BYTES = 64 * 2**20  # of features before compression
@@ -132,7 +132,7 @@ class Plan:
                 "file_quality": facts.quality,
                 "scale": resampling_factor(facts.width, facts.height, self.settings.features),
             }
-            for variant in draw_variants(self.settings.variants, self.settings.seed, facts.sha256):
+            for variant in self.settings.draw_variants(facts.sha256):
                 of_sample = {
                     "variant": variant.name,
                     "parameters": variant.parameters_as_json(),

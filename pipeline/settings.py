@@ -7,6 +7,7 @@ and `eval predict` make features from it with the same function, so the two cann
 from dataclasses import asdict, dataclass, field, fields
 
 from data_cards.errors import UsageError, UserError
+from pipeline.variants import Variant, draw_variants
 
 FITS = ("cover", "stretch", "crop")
 PACKINGS = ("mirror", "none")
@@ -153,6 +154,10 @@ class BuildSettings:
         if self.max_pixels < 1:
             raise UsageError(f"max pixels {self.max_pixels}: expected at least 1")
         _one_of("packing", self.packing, PACKINGS)
+
+    def draw_variants(self, sha256: bytes) -> tuple[Variant, ...]:
+        """The variants of a picture, by its file's hash."""
+        return draw_variants(self.variants, self.seed, sha256)
 
     def as_json(self) -> dict:
         """Plain values for the store's attributes."""

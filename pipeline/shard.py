@@ -12,7 +12,6 @@ from pipeline.plan import Plan
 from pipeline.settings import BuildSettings
 from pipeline.sharding import encode_sample, lay_out_shard
 from pipeline.storage import Storage
-from pipeline.variants import draw_variants
 from pipeline.versions import feature_versions
 from pipeline.writer import ShardRecord, keep_shard, write_shard
 
@@ -77,7 +76,7 @@ def _make_chunks(task: ShardTask) -> Iterator[bytes]:
         try:
             data = read_unchanged(path, sha256)
             picture = decode_picture(data, settings.max_pixels)
-            variants = draw_variants(settings.variants, settings.seed, sha256)[first:last]
+            variants = settings.draw_variants(sha256)[first:last]
             for planes in features_of_variants(picture, variants, settings.features):
                 yield from encode_sample(planes, settings.packing)
         except PictureError as error:

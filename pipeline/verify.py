@@ -16,7 +16,6 @@ from pipeline.settings import BuildSettings
 from pipeline.signing import ATTRIBUTES, find_damage
 from pipeline.storage import Storage
 from pipeline.store import open_group
-from pipeline.variants import draw_variants
 from pipeline.writer import read_checksums, shard_file
 
 
@@ -67,7 +66,7 @@ class Verification:
             return f"row {row}"
         number, variant = divmod(row, self.plan.variants)
         picture, settings = self.plan.pictures[number], self.plan.settings
-        name = draw_variants(settings.variants, settings.seed, picture.facts.sha256)[variant].name
+        name = settings.draw_variants(picture.facts.sha256)[variant].name
         return f"row {row}: {picture.file.path} ({name})"
 
 
