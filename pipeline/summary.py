@@ -76,7 +76,7 @@ def format_verification(found: Verification, left: Verification, problems: list[
     """What a check found, and what a repair left."""
     lines = []
     for bad in found.bad:
-        lines.append(f"shard {bad.shard}: {bad.reason}")
+        lines.append(f"shard {bad.shard}: {bad.damage.value}")
         lines += [f"  {found.format_row(row)}" for row in bad.rows]
     lines += [f"{name}: is not what was written" for name in found.damage]
     repaired = len(found.bad) - len(left.bad)
@@ -114,7 +114,7 @@ def verification_to_dict(found: Verification, left: Verification, problems: list
         "bad_shards": [
             {
                 "shard": bad.shard,
-                "reason": bad.reason,
+                "reason": bad.damage.value,
                 "samples": [found.format_row(row) for row in bad.rows],
                 "repaired": bad.shard not in {one.shard for one in left.bad},
             }

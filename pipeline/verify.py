@@ -1,7 +1,8 @@
-"""Is a store what the build wrote? What is not, `pipeline.repair` makes again."""
+"""Verification of a store: which files are not what the build wrote. `pipeline.repair` rebuilds them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import Enum
 
 import zarr
 
@@ -19,6 +20,14 @@ from pipeline.store import open_group
 from pipeline.writer import read_checksums, shard_file
 
 
+class Damage(Enum):
+    """What is wrong with a shard's file."""
+
+    MISSING = "its file is missing"
+    UNREADABLE = "its file cannot be read"
+    DIFFERS = "its checksum differs"
+
+
 @dataclass(frozen=True)
 class BadShard:
     """A shard that is not what was written.
@@ -26,12 +35,12 @@ class BadShard:
     Attributes
     ----------
     shard : its number
-    reason : what is wrong with its file
+    damage : what is wrong with its file
     rows : rows that cannot be read any more, or that may be wrong; all where the file as a whole is damaged
     """
 
     shard: int
-    reason: str
+    damage: Damage
     rows: tuple[int, ...]
 
 
@@ -94,9 +103,8 @@ def verify_store(path: str) -> Verification:
     checksums = read_checksums(storage)
     bad = []
     for shard in progress(range(len(checksums)), what="verify", unit="shards"):
-        reason = _check_file(storage, shard, checksums[shard])
-        if reason:
-            bad.append(BadShard(shard, reason, tuple(_find_bad_rows(group, storage, shard))))
+        if wrong := _check_file(storage, shard, checksums[shard]):
+            bad.append(BadShard(shard, wrong, tuple(_find_bad_rows(group, storage, shard))))
     return Verification(storage.url, attributes, plan, len(checksums), tuple(bad), tuple(damage))
 
 
@@ -106,14 +114,14 @@ def recall_plan(group: zarr.Group) -> Plan:
     return Plan(read_provenance(group), set_aside, BuildSettings.from_json(group.attrs["settings"]))
 
 
-def _check_file(storage: Storage, shard: int, wanted: str) -> str | None:
+def _check_file(storage: Storage, shard: int, wanted: str) -> Damage | None:
     try:
         data = storage.read(shard_file(shard))
     except FileNotFoundError:
-        return "its file is missing"
-    except OSError as error:
-        return f"its file cannot be read ({error.strerror or error})"
-    return None if checksum(data) == wanted else "its checksum differs"
+        return Damage.MISSING
+    except OSError:
+        return Damage.UNREADABLE
+    return None if checksum(data) == wanted else Damage.DIFFERS
 
 
 def _find_bad_rows(group: zarr.Group, storage: Storage, shard: int) -> Iterator[int]:

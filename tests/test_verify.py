@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from helpers.damage import flip_bit, shard_file
 from helpers.folders import assert_same_files, read_files
 
+from data_cards.errors import UserError
 from pipeline.cli import main
 from pipeline.repair import repair_store
 from pipeline.signing import sign
@@ -117,6 +118,15 @@ def test_metadata_that_zarr_reads_all_the_same(store, old, new):
     assert old in text
     (store / "zarr.json").write_text(new.join(text.rsplit(old, 1)))
     assert verify_store(str(store)).damage == ("zarr.json",)
+
+
+def test_verify_store_of_removed_option_says_so(store):
+    settings = json.loads(json.dumps(zarr.open_group(store, mode="r").attrs["settings"]))
+    settings["features"]["dtype"] = "float16"
+    storage = Storage(store)
+    set_attributes(storage, sign(storage, {**zarr.open_group(store, mode="r").attrs, "settings": settings}))
+    with pytest.raises(UserError, match="float16, an option that was removed"):
+        verify_store(str(store))
 
 
 def test_settings_that_are_not_those_of_the_fingerprint(store):
