@@ -170,7 +170,7 @@ def _make_shards(
         results = run_tasks(make_shard, tasks, finish_shard, workers=crew, scheduler=scheduler, max_memory=max_memory)
         for task, result in results:
             if isinstance(result, Exception):
-                failures.append(_describe_failure(task, result))
+                failures.append(_format_failure(task, result))
             bar.update(_count_pictures(plan, [task.shard]))
     if failures:
         raise UserError(
@@ -179,7 +179,7 @@ def _make_shards(
         )
 
 
-def _describe_failure(task: ShardTask, error: Exception) -> str:
+def _format_failure(task: ShardTask, error: Exception) -> str:
     if isinstance(error, UserError):
         return str(error)
     names = ", ".join(path for path, *_ in task.pictures)

@@ -1,4 +1,4 @@
-"""The plan of a build: which sample stands in which row, and which rows make a shard.
+"""The plan of a build: which sample is in which row, and which rows make a shard.
 
 A pure function of the pictures and the settings. New pictures are ordered by split and then by a
 seeded hash, so that reading shards one after the other already mixes classes and sources.
@@ -83,7 +83,7 @@ class Plan:
     @cached_property
     def fingerprint(self) -> str:
         """sha256, hexadecimal, over format, settings, versions, and every picture's hash, label and split."""
-        return take_fingerprint(self.identity, self.pictures)
+        return compute_fingerprint(self.identity, self.pictures)
 
     @cached_property
     def _identity_bytes(self) -> bytes:
@@ -158,8 +158,8 @@ def identify(settings: BuildSettings) -> dict:
     return {"format_version": FORMAT_VERSION, "settings": settings.as_json(), "versions": feature_versions()}
 
 
-def take_fingerprint(identity: dict, pictures: Iterable[Picture]) -> str:
-    """A store's fingerprint, of `Plan.identity` and its pictures."""
+def compute_fingerprint(identity: dict, pictures: Iterable[Picture]) -> str:
+    """Compute a store's fingerprint from `Plan.identity` and its pictures."""
     digest = hashlib.sha256(_pack_identity(identity))
     for picture in pictures:
         file = picture.file

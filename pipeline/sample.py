@@ -25,9 +25,9 @@ from data_cards.seeding import draw_key
 from data_cards.simulated import SIMULATION_MARKER
 from pipeline.scenes import draw_scene
 from pipeline.traces import MAKERS
+from pipeline.variants import SUBSAMPLINGS
 
 JPEG_QUALITIES = range(80, 99)
-SUBSAMPLINGS = ("4:4:4", "4:2:0")
 # Height and width in units of the short side.
 _ASPECTS = ((1, 1), (1, 1.25), (1.25, 1), (1, 1.5), (1.125, 1.125), (1.25, 1.25))
 
@@ -117,7 +117,7 @@ def _write_set(folder: Path, out: Path, counts: dict[str, int], size: int, seed:
     for split, label, source in sources:
         source_folder = folder / split / label / source
         source_folder.mkdir(parents=True)
-        (source_folder / "source.toml").write_text(_describe_source(label, source), encoding="utf-8")
+        (source_folder / "source.toml").write_text(_format_source(label, source), encoding="utf-8")
     jobs = [(*source, number) for source in sources for number in range(counts[source[0]])]
 
     def write(job: tuple[str, str, str, int]) -> int:
@@ -148,7 +148,7 @@ def _encode(picture: np.ndarray, quality: int, subsampling: str) -> bytes:
     return buffer.getvalue()
 
 
-def _describe_source(label: str, source: str) -> str:
+def _format_source(label: str, source: str) -> str:
     facts = {"name": source, _DESCRIPTIONS[label]: f"simulated {source}", "note": "simulation"}
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in facts.items())
 

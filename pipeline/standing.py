@@ -60,7 +60,7 @@ def read_attributes(storage: Storage) -> dict:
     except FileNotFoundError:
         return {}
     except Exception as error:  # zarr raises many kinds for metadata that are none
-        raise _explain_damage(storage, "zarr.json", error) from error
+        raise _damage_error(storage, "zarr.json", error) from error
 
 
 def read_state(storage: Storage) -> str:
@@ -96,11 +96,11 @@ def read_base(storage: Storage) -> PictureTable:
     ):
         if storage.exists(name) or (name == ARRAY and attributes.get("complete")):
             if "settings" not in attributes:
-                raise _explain_damage(storage, "zarr.json", "it has no settings")
+                raise _damage_error(storage, "zarr.json", "it has no settings")
             try:
                 return read()
             except Exception as error:  # whatever a decoder finds
-                raise _explain_damage(storage, name, error) from error
+                raise _damage_error(storage, name, error) from error
     # A build that was killed at its very start left a group without pictures, under the partial name.
     begun = storage.url.endswith(PARTIAL) or attributes.get("complete") is False
     if not begun and any(storage.names()):
@@ -130,7 +130,7 @@ def _flatten(values: dict) -> dict:
     return flat
 
 
-def _explain_damage(storage: Storage, name: str, error: object) -> StoreError:
+def _damage_error(storage: Storage, name: str, error: object) -> StoreError:
     why = first_line(error)
     return StoreError(
         f"{storage.url}: its {name} is damaged ({why}), so nothing can be added to it; put that back from a copy, "

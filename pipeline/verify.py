@@ -10,7 +10,7 @@ from data_cards.console import progress
 from data_cards.errors import UserError
 from data_cards.scan import SetAside
 from pipeline.checksum import checksum
-from pipeline.plan import Plan, take_fingerprint
+from pipeline.plan import Plan, compute_fingerprint
 from pipeline.provenance import ARRAY as PICTURES
 from pipeline.provenance import read_provenance
 from pipeline.settings import BuildSettings
@@ -91,14 +91,14 @@ def verify_store(path: str) -> Verification:
     damage = find_damage(storage, attributes)
     plan = None
     try:
-        plan = recall_plan(group)
+        plan = read_plan(group)
     except Exception as error:  # what a damaged file's decoder finds
         if isinstance(error, UserError) and not damage:  # sound, but of settings that are no longer made
             raise UserError(f"{storage.url}: {error}") from error
         damage = damage or [PICTURES]
     else:
         identity = {name: attributes.get(name) for name in plan.identity}
-        if not damage and take_fingerprint(identity, plan.pictures) != attributes.get("fingerprint"):
+        if not damage and compute_fingerprint(identity, plan.pictures) != attributes.get("fingerprint"):
             damage = [ATTRIBUTES]
     checksums = read_checksums(storage)
     bad = []
@@ -108,7 +108,7 @@ def verify_store(path: str) -> Verification:
     return Verification(storage.url, attributes, plan, len(checksums), tuple(bad), tuple(damage))
 
 
-def recall_plan(group: zarr.Group) -> Plan:
+def read_plan(group: zarr.Group) -> Plan:
     """The plan that a complete store was built by, from its recorded provenance."""
     set_aside = [SetAside(**one) for one in group.attrs["set_aside"]]
     return Plan(read_provenance(group), set_aside, BuildSettings.from_json(group.attrs["settings"]))

@@ -19,9 +19,10 @@ from data_cards.hashes import group_near_duplicates, hash_thumbnail
 from data_cards.jpeg import estimate_quality
 from data_cards.layout import find_pictures
 from data_cards.simulated import SIMULATION_MARKER, is_simulated
-from pipeline.sample import JPEG_QUALITIES, SUBSAMPLINGS, make_picture, make_sample
+from pipeline.sample import JPEG_QUALITIES, make_picture, make_sample
 from pipeline.scenes import draw_scene
 from pipeline.traces import MAKERS, Camera
+from pipeline.variants import SUBSAMPLINGS
 
 SOURCES = [("real", "camera-a"), ("real", "camera-b"), ("fake", "generator-a"), ("fake", "generator-b")]
 SIZE = 64
