@@ -13,16 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.metrics import (
-    METRICS,
-    THRESHOLD,
-    accumulate_surest,
-    compute_scores,
-    rates_from_counts,
-    rates_from_coverage,
-    rates_from_curve,
-    scores_from_probabilities,
-)
+from eval.metrics import METRICS, accumulate, compute_scores, score_counts
+from train.calibrate import THRESHOLD
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -96,13 +88,12 @@ def estimate_differences(
     """The same for several scores: both sides of every resample are scored on the same draw of groups."""
     names, differences = tuple(names), {}
     sides = list(zip((first, second), thresholds, strict=True))
-    once = np.ones((1, len(labels)), dtype=np.int32)
-    found = [score_counts(labels, scores, once, threshold) for scores, threshold in sides]
+    found = [compute_scores(labels, scores, threshold) for scores, threshold in sides]
     draws = [score_resamples(labels, scores, groups, threshold, names=names) for scores, threshold in sides]
     for name in names:
-        value = float(found[0][name][0] - found[1][name][0])
-        difference = draws[0][name] - draws[1][name]
-        differences[name] = make_estimate(None if np.isnan(value) else value, difference, groups, level)
+        values = [one[name] for one in found]
+        value = None if None in values else values[0] - values[1]
+        differences[name] = make_estimate(value, draws[0][name] - draws[1][name], groups, level)
     return differences
 
 
@@ -154,56 +145,6 @@ def score_resamples(
     """The named scores of every resample: float64 (resamples,), NaN where undefined."""
     parts = [score_counts(labels, probabilities, counts, threshold) for counts in draw_counts(groups, resamples, seed)]
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
-
-
-def score_counts(
-    labels: np.ndarray, probabilities: np.ndarray, counts: np.ndarray, threshold: float = THRESHOLD
-) -> dict[str, np.ndarray]:
-    """Scores where row i counts `counts[r, i]` times, for each r: float64 (R,), NaN where undefined."""
-    called, fake_called, real_called = accumulate(labels, probabilities, counts)
-    fakes, reals = fake_called[:, -1], real_called[:, -1]
-    place = int((called >= threshold).sum())  # scores are descending; the first column is "none called"
-    fake_right, real_wrong = fake_called[:, place], real_called[:, place]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        scores = rates_from_counts(reals - real_wrong, real_wrong, fakes - fake_right, fake_right)
-        steps = np.diff(fake_called, axis=1)
-        # Trapezoids under the ROC curve: ties count half.
-        heights = fake_called[:, 1:] + fake_called[:, :-1]
-        area = np.einsum("rk,rk->r", np.diff(real_called, axis=1), heights, dtype=np.float64) / 2
-        scores["auroc"] = area / (fakes.astype(np.float64) * reals)
-        total = np.maximum(fake_called + real_called, 1)[:, 1:]
-        precision = np.einsum("rk,rk->r", steps, fake_called[:, 1:] / total) / fakes
-        curves = rates_from_curve(real_called / reals[:, None], fake_called / fakes[:, None])
-        scores |= {name: np.where(fakes * reals > 0, values, np.nan) for name, values in curves.items()}
-        scores |= scores_from_probabilities(labels, probabilities, counts)
-        scores |= rates_from_coverage(*accumulate_surest(labels, probabilities, counts, threshold))
-        # As `compute_scores`: undefined when there is nothing to tell the fakes from.
-        scores["average_precision"] = np.where(reals > 0, precision, np.nan)
-    return scores
-
-
-def accumulate(
-    labels: np.ndarray, probabilities: np.ndarray, counts: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fakes and reals that are called fake as the threshold falls.
-
-    Returns
-    -------
-    scores : float (K,), the distinct scores, descending
-    fakes, reals : int32 (R, K + 1), called fake above every score (none), then from each score on
-    """
-    order = np.argsort(-probabilities, kind="stable")
-    ordered = probabilities[order]
-    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
-    counts = counts[:, order]
-    of_fakes = counts * (labels[order] == 1)
-
-    def sum_up(part: np.ndarray) -> np.ndarray:
-        sums = np.zeros((len(part), len(ends) + 1), dtype=np.int32)
-        sums[:, 1:] = np.cumsum(part, axis=1, dtype=np.int32)[:, ends]
-        return sums
-
-    return ordered[ends], sum_up(of_fakes), sum_up(counts - of_fakes)
 
 
 def bound_roc(

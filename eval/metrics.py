@@ -1,19 +1,15 @@
 """Scores from labels and probabilities; "fake" is the positive class throughout.
 
-The threshold on the probability stands here once. `METRICS` names every score; a new one is an
-entry there, a value in `compute_scores` and, for its interval, one in `score_resamples`.
+`METRICS` names every score. A new one is an entry there and a value in `score_counts`, from which the score
+itself and the resamples of its interval are both taken.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import logit
-from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_score, roc_curve
 
-from data_cards.labels import CLASS_NAMES
-
-# A picture is called fake from this probability on.
-THRESHOLD = 0.5
+from train.calibrate import THRESHOLD, is_called_fake
 
 
 @dataclass(frozen=True)
@@ -77,11 +73,6 @@ _NEAREST = 1e-12  # likewise by the sureness
 _DECIMALS = 9  # of the sureness, so that the same distance on both sides of the threshold is a tie
 
 
-def give_verdict(probability_fake: float, threshold: float = THRESHOLD) -> str:
-    """ "fake" from the threshold on, else "real"."""
-    return CLASS_NAMES[int(probability_fake >= threshold)]
-
-
 def compute_scores(
     labels: np.ndarray, probabilities: np.ndarray, threshold: float = THRESHOLD
 ) -> dict[str, float | None]:
@@ -93,31 +84,66 @@ def compute_scores(
     probabilities : float (N,), probability of "fake"
     threshold : from which on a picture is called fake
     """
-    counts = count_verdicts(labels, probabilities, threshold)
-    with np.errstate(invalid="ignore"):
-        scores = rates_from_counts(*(np.float64(count) for count in counts))
-    both = len(np.unique(labels)) == len(CLASS_NAMES)
-    scores["auroc"] = roc_auc_score(labels, probabilities) if both else np.nan
-    scores["average_precision"] = average_precision_score(labels, probabilities) if both else np.nan
-    if both:
-        false_positive, true_positive = trace_roc(labels, probabilities)
-        found = rates_from_curve(false_positive[None], true_positive[None])
-        scores |= {name: values[0] for name, values in found.items()}
-    else:
-        scores |= dict.fromkeys([*FALSE_ALARMS, "equal_error_rate"], np.nan)
-    found = scores_from_probabilities(labels, probabilities, np.ones((1, len(labels))))
-    scores |= {name: values[0] for name, values in found.items()}
-    covered, wrong = accumulate_surest(labels, probabilities, np.ones((1, len(labels)), int), threshold)
-    scores |= {name: values[0] for name, values in rates_from_coverage(covered, wrong).items()}
-    return {name: None if np.isnan(scores[name]) else float(scores[name]) for name in METRICS}
+    scores = score_counts(labels, probabilities, _once(labels), threshold)
+    return {name: None if np.isnan(scores[name][0]) else float(scores[name][0]) for name in METRICS}
+
+
+def score_counts(
+    labels: np.ndarray, probabilities: np.ndarray, counts: np.ndarray, threshold: float = THRESHOLD
+) -> dict[str, np.ndarray]:
+    """Scores where row i counts `counts[r, i]` times, for each r: float64 (R,), NaN where undefined."""
+    called, fake_called, real_called = accumulate(labels, probabilities, counts)
+    fakes, reals = fake_called[:, -1], real_called[:, -1]
+    place = int(is_called_fake(called, threshold).sum())  # descending; the first column is "none called"
+    fake_right, real_wrong = fake_called[:, place], real_called[:, place]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scores = rates_from_counts(reals - real_wrong, real_wrong, fakes - fake_right, fake_right)
+        steps = np.diff(fake_called, axis=1)
+        # Trapezoids under the ROC curve: ties count half.
+        heights = fake_called[:, 1:] + fake_called[:, :-1]
+        area = np.einsum("rk,rk->r", np.diff(real_called, axis=1), heights, dtype=np.float64) / 2
+        scores["auroc"] = area / (fakes.astype(np.float64) * reals)
+        total = np.maximum(fake_called + real_called, 1)[:, 1:]
+        precision = np.einsum("rk,rk->r", steps, fake_called[:, 1:] / total) / fakes
+        curves = rates_from_curve(real_called / reals[:, None], fake_called / fakes[:, None])
+        scores |= {name: np.where(fakes * reals > 0, values, np.nan) for name, values in curves.items()}
+        scores |= scores_from_probabilities(labels, probabilities, counts)
+        scores |= rates_from_coverage(*accumulate_surest(labels, probabilities, counts, threshold))
+        # Undefined without photographs, from which the fakes were to be told.
+        scores["average_precision"] = np.where(reals > 0, precision, np.nan)
+    return scores
+
+
+def accumulate(
+    labels: np.ndarray, probabilities: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Fakes and reals that are called fake as the threshold falls.
+
+    Returns
+    -------
+    scores : float (K,), the distinct scores, descending
+    fakes, reals : int32 (R, K + 1), called fake above every score (none), then from each score on
+    """
+    order = np.argsort(-probabilities, kind="stable")
+    ordered = probabilities[order]
+    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+    counts = counts[:, order]
+    of_fakes = counts * (labels[order] == 1)
+
+    def sum_up(part: np.ndarray) -> np.ndarray:
+        sums = np.zeros((len(part), len(ends) + 1), dtype=np.int32)
+        sums[:, 1:] = np.cumsum(part, axis=1, dtype=np.int32)[:, ends]
+        return sums
+
+    return ordered[ends], sum_up(of_fakes), sum_up(counts - of_fakes)
 
 
 def count_verdicts(
     labels: np.ndarray, probabilities: np.ndarray, threshold: float = THRESHOLD
 ) -> tuple[int, int, int, int]:
     """Confusion matrix as numbers: real called real, real called fake, fake called real, fake called fake."""
-    matrix = confusion_matrix(labels, probabilities >= threshold, labels=range(len(CLASS_NAMES)))
-    return tuple(int(count) for count in matrix.ravel())
+    cells = 2 * (labels == 1) + is_called_fake(probabilities, threshold)
+    return tuple(np.bincount(cells, minlength=4).tolist())
 
 
 def rates_from_counts(
@@ -193,7 +219,7 @@ def accumulate_surest(
     ordered = sureness[order]
     ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
     counts = counts[:, order]
-    mistaken = ((probabilities >= threshold) != (labels == 1))[order]
+    mistaken = (is_called_fake(probabilities, threshold) != (labels == 1))[order]
     return np.cumsum(counts, axis=1)[:, ends], np.cumsum(counts * mistaken, axis=1)[:, ends]
 
 
@@ -216,11 +242,17 @@ def calibration_bin(probabilities: np.ndarray) -> np.ndarray:
 
 def trace_roc(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """ROC curve: false-positive and true-positive rates, float64 (K,), both from 0 to 1."""
-    false_positive, true_positive, _ = roc_curve(labels, probabilities, drop_intermediate=False)
-    return false_positive, true_positive
+    _, fakes, reals = accumulate(labels, probabilities, _once(labels))
+    return reals[0] / reals[0, -1], fakes[0] / fakes[0, -1]
 
 
 def trace_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The ROC curve's rates at every threshold that is a score, descending: three float64 (K,)."""
-    false_positive, true_positive, thresholds = roc_curve(labels, probabilities, drop_intermediate=False)
-    return false_positive[1:], true_positive[1:], thresholds[1:]  # the first, above every score, is infinite
+    thresholds, _, _ = accumulate(labels, probabilities, _once(labels))
+    false_positive, true_positive = trace_roc(labels, probabilities)
+    return false_positive[1:], true_positive[1:], thresholds
+
+
+def _once(labels: np.ndarray) -> np.ndarray:
+    """Counts of the rows as they are, int32 (1, N)."""
+    return np.ones((1, len(labels)), dtype=np.int32)

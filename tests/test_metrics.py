@@ -16,10 +16,10 @@ from eval.bootstrap import (
     draw_counts,
     estimate_difference,
     estimate_scores,
-    score_counts,
     score_resamples,
 )
-from eval.metrics import METRICS, THRESHOLD, compute_scores, count_verdicts, give_verdict, trace_roc
+from eval.metrics import METRICS, compute_scores, count_verdicts, score_counts, trace_roc, trace_thresholds
+from train.calibrate import THRESHOLD, Calibration
 
 
 def score_with_sklearn(labels: np.ndarray, probabilities: np.ndarray, threshold: float = THRESHOLD) -> dict[str, float]:
@@ -91,6 +91,19 @@ def test_scores_are_those_of_scikit_learn(drawn, threshold):
 
 
 @settings(deadline=None, max_examples=50)
+@given(scored_rows(), st.sampled_from([0.05, 0.25, 0.5, 0.93]))
+def test_curves_and_counts_are_those_of_scikit_learn(drawn, threshold):
+    labels, scores, _ = drawn
+    false_positive, true_positive, thresholds = sk.roc_curve(labels, scores, drop_intermediate=False)
+    np.testing.assert_allclose(trace_roc(labels, scores), (false_positive, true_positive))
+    np.testing.assert_allclose(
+        trace_thresholds(labels, scores), (false_positive[1:], true_positive[1:], thresholds[1:])
+    )
+    matrix = sk.confusion_matrix(labels, scores >= threshold, labels=(0, 1))
+    assert count_verdicts(labels, scores, threshold) == tuple(matrix.ravel())
+
+
+@settings(deadline=None, max_examples=50)
 @given(scored_rows())
 def test_a_resample_scores_as_its_rows_repeated(drawn):
     labels, scores, counts = drawn
@@ -102,13 +115,13 @@ def test_a_resample_scores_as_its_rows_repeated(drawn):
         assert {name: values[number] for name, values in found.items()} == pytest.approx(expected, abs=1e-9)
 
 
-def test_verdict_from_the_threshold_on():
-    assert [give_verdict(score) for score in (0, np.nextafter(THRESHOLD, 0), THRESHOLD, 1)] == [
-        "real",
-        "real",
-        "fake",
-        "fake",
-    ]
+def test_called_fake_from_the_threshold_on():
+    around = np.array([0, np.nextafter(THRESHOLD, 0), THRESHOLD, 1])
+    assert Calibration().is_fake(around).tolist() == [False, False, True, True]
+    assert [Calibration().verdict(one) for one in around] == ["real", "real", "fake", "fake"]
+    banded = Calibration(threshold=0.5, low=0.3, high=0.7)
+    assert [banded.verdict(one) for one in (0.3, 0.4, 0.6, 0.7)] == ["real", "unsure", "unsure", "fake"]
+    assert banded.is_unsure(np.array([0.3, 0.4, 0.6, 0.7])).tolist() == [False, True, True, False]
     assert count_verdicts(np.array([0, 0, 1, 1, 1]), np.array([0.1, 0.5, 0.4, 0.5, 0.9])) == (1, 1, 1, 2)
 
 

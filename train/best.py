@@ -38,7 +38,7 @@ class Best:
 
 def count_confusion(logits: np.ndarray, labels: np.ndarray, calibration: Calibration) -> dict[str, dict[str, int]]:
     """Rows by true class and by the class whose name they get at the calibration's threshold."""
-    called = (calibration.probability(logits) >= calibration.threshold).astype(int)
+    called = calibration.is_fake(calibration.probability(logits)).astype(int)
     return {
         true: {name: int(np.sum((labels == label) & (called == other))) for other, name in enumerate(CLASS_NAMES)}
         for label, true in enumerate(CLASS_NAMES)
