@@ -52,10 +52,10 @@ def predict(context, pictures, run, device, batch_size, quick, frames, explain, 
     """
     from data_cards.simulated import SIMULATION_NOTICE
     from data_cards.text import escape_untrusted
+    from eval.finding import find_run, is_trained_on_simulation
     from eval.inputs import find_inputs
     from eval.output import write_csv, write_json, write_table
     from eval.predict import check_options, iterate_verdicts
-    from eval.score import find_run, is_trained_on_simulation
 
     if as_json and as_csv:
         raise UsageError("--json and --csv: give one of the two")
@@ -104,8 +104,8 @@ def page(run, device, host, port, open_browser) -> None:
       eval page
       eval page --run runs/001-resnet18-512px --port 9000 --no-open
     """
+    from eval.finding import find_run
     from eval.page.serve import serve_page
-    from eval.score import find_run
 
     serve_page(
         find_run(run), host=host, port=port, device=device, open_browser=open_browser, tell=click.echo, warn=warn

@@ -19,14 +19,15 @@ from eval import swap
 from eval.baseline import describe_shortcuts
 from eval.bootstrap import LEVEL, RESAMPLES, SEED, estimate_differences
 from eval.breakdown import describe
-from eval.common import CommonRows, find_common_rows
+from eval.common_pictures import CommonRows, find_common_rows
 from eval.figures import REPORT_VERSION
+from eval.finding import find_run, find_store
 from eval.html import render_comparison
 from eval.metrics import METRICS
+from eval.reliability import describe_threshold
 from eval.report import Report, make_folder
-from eval.score import Scored, find_run, find_store, locate_pictures, score_samples
-from eval.thresholds import describe_threshold
-from eval.words_compare import summarise_comparison
+from eval.score import Scored, locate_pictures, score_samples
+from eval.words import summarise_comparison
 from pipeline.store import FeatureStore
 from pipeline.versions import program_version
 from train.run_folder import Run, load_detector

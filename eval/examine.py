@@ -8,9 +8,9 @@ from PIL import Image
 from data_cards.decode import decode_picture
 from eval.declared import Declaration, read_declared
 from eval.explain import Explanation, explain_levels
+from eval.finding import is_trained_on_simulation
 from eval.judge import BATCH_SIZE, CHECKS, Judgement, decide, look_at, score_levels
 from eval.profiles import ClassProfiles, find_profiles
-from eval.score import is_trained_on_simulation
 from pipeline.variants import Variant
 from train.calibrate import Calibration
 from train.run_folder import Run, load_detector

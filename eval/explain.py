@@ -15,14 +15,10 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from eval.frequencies import HIGHEST, NYQUIST, find_bands
-from eval.profiles import ClassProfiles, class_profiles, find_profiles, radial_profile
+from eval.profiles import radial_profile
+from pipeline.frequencies import HIGHEST, NYQUIST, find_bands
 from pipeline.settings import is_of_overview
 from train.detector import Detector
-
-__all__ = [
-    "BAND_EDGES", "ClassProfiles", "Explanation", "class_profiles", "explain_levels", "find_profiles", "occlude",
-]  # fmt: skip
 
 # Twelve bands of equal width up to the finest pattern along an axis, and one for the corners above.
 BAND_EDGES = np.append(np.linspace(0, NYQUIST, 13), HIGHEST)

@@ -16,13 +16,13 @@ from eval.breakdown import (
     describe_roc,
     describe_sources,
 )
+from eval.common_pictures import find_leaked
 from eval.conditions import RECIPE as STRESS
 from eval.conditions import describe_conditions
-from eval.leaked import find_leaked
+from eval.finding import find_training_store
 from eval.profiles import find_profiles
-from eval.reliability import describe_abstention, describe_coverage, describe_reliability
-from eval.score import Scored, find_rows, find_training_store, locate_pictures
-from eval.thresholds import describe_threshold
+from eval.reliability import describe_abstention, describe_coverage, describe_reliability, describe_threshold
+from eval.score import Scored, find_rows, locate_pictures
 from eval.words import summarise
 from pipeline.store import FeatureStore
 from pipeline.versions import program_version

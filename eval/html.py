@@ -6,11 +6,20 @@ from shlex import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from eval.format import INTERVAL_NOTE, SCOPES, format_score, format_share, format_span, format_value
 from eval.gallery import Example
 from eval.metrics import METRICS
-from eval.plots import draw_conditions, draw_coverage, draw_histogram, draw_reliability, draw_roc, draw_runs
-from eval.plots_frequency import draw_changes, draw_drops, draw_profiles
-from eval.words import INTERVAL_NOTE, SCOPES, write_score, write_share, write_span, write_value
+from eval.plots import (
+    draw_changes,
+    draw_conditions,
+    draw_coverage,
+    draw_drops,
+    draw_histogram,
+    draw_profiles,
+    draw_reliability,
+    draw_roc,
+    draw_runs,
+)
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -29,10 +38,10 @@ def make_environment() -> Environment:
         "metrics": METRICS,
         "scopes": SCOPES,
         "interval_note": INTERVAL_NOTE,
-        "score": write_score,
-        "value": write_value,
-        "share": write_share,
-        "span": write_span,
+        "score": format_score,
+        "value": format_value,
+        "share": format_share,
+        "span": format_span,
     }
     return environment
 

@@ -16,7 +16,7 @@ from data_cards.errors import UserError
 from data_cards.files import write_json
 from data_cards.labels import CLASS_NAMES
 from data_cards.seeding import draw_key
-from eval.frequencies import HIGHEST, frequencies_of
+from pipeline.frequencies import HIGHEST, frequencies_of
 from pipeline.joined import open_stores
 from pipeline.spectra import LEVELS
 from pipeline.store import FeatureStore

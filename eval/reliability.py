@@ -1,10 +1,13 @@
-"""How far a probability can be taken at its word, and what is won by leaving the unsure pictures alone."""
+"""How far a probability and a threshold can be trusted: reliability, coverage, abstention, and the threshold in use.
+
+The oracle's threshold, the best for the tested pictures, knows the answers: it is shown and never used.
+"""
 
 import numpy as np
 
 from data_cards.labels import CLASS_NAMES
 from eval.bootstrap import LEAST_USABLE, LEVEL, RESAMPLES, draw_counts, estimate_mean
-from eval.metrics import CALIBRATION_BINS, accumulate_surest, calibration_bin
+from eval.metrics import CALIBRATION_BINS, accumulate_surest, calibration_bin, trace_thresholds
 from eval.score import Scored
 
 COVERAGE_GRID = np.linspace(0.05, 1, 20)
@@ -81,3 +84,28 @@ def _bound_risk(scored: Scored) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     low, high = np.quantile(curves, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return low, high
+
+
+def describe_threshold(scored: Scored) -> dict:
+    """The calibration in use, and the oracle's threshold with its balanced accuracy, as they stand in `report.json`."""
+    calibration = scored.calibration
+    return {
+        "value": calibration.threshold,
+        "chosen": "on the run's validation pictures",
+        "low": calibration.low,
+        "high": calibration.high,
+        "temperature": calibration.temperature,
+        "oracle": _find_oracle(scored),
+    }
+
+
+def _find_oracle(scored: Scored) -> dict:
+    false_positive, true_positive, thresholds = trace_thresholds(scored.labels, scored.probability_fake)
+    balanced = (1 - false_positive + true_positive) / 2
+    best = np.flatnonzero(np.isclose(balanced, balanced.max(), rtol=0, atol=1e-12))
+    nearest = best[np.abs(thresholds[best] - scored.threshold).argmin()]
+    return {
+        "threshold": float(thresholds[nearest]),
+        "balanced_accuracy": float(balanced[nearest]),
+        "used": False,
+    }

@@ -8,9 +8,10 @@ from data_cards.errors import UsageError
 from data_cards.files import whole_file
 from eval import deciding, swap
 from eval.figures import choose_scopes, compute_figures
+from eval.finding import find_run, find_store
 from eval.gallery import make_examples, pick_examples, pick_worst
 from eval.html import render_report
-from eval.score import find_rows, find_run, find_store, score_samples
+from eval.score import find_rows, score_samples
 from train.run_folder import load_detector
 
 

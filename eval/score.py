@@ -2,21 +2,18 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from data_cards.errors import UserError
 from data_cards.jpeg import NO_QUALITY
 from data_cards.labels import CLASS_NAMES, SPLITS
-from pipeline.joined import open_stores
-from pipeline.storage import Storage
-from pipeline.store import FeatureStore, open_store
+from pipeline.store import FeatureStore
 from pipeline.variants import CLEAN
 from train.calibrate import Calibration
 from train.detector import Detector
 from train.predict import compute_logits
-from train.run_folder import Run, newest_run, open_run
+from train.run_folder import Run
 
 HELD_OUT = "held-out"  # in place of a split: the sources that a run left out
 
@@ -93,58 +90,6 @@ class Scored:
     def first_of_each_picture(self) -> "Scored":
         """One row for each picture."""
         return self[np.unique(self.columns["picture"], return_index=True)[1]]
-
-
-def find_run(path: str | Path | None) -> Run:
-    """The run of that folder, or the newest one under `runs/`."""
-    return open_run(newest_run() if path is None else path)
-
-
-def find_store(run: Run, path: str | Path | None) -> FeatureStore:
-    """The store of that folder, or the one that the run was trained on: several as one, if it was on several.
-
-    Raises
-    ------
-    UserError : it is gone, or made with other feature settings than the run's
-    """
-    for absent in run.store_paths if path is None else ():
-        if not Storage(absent).exists():
-            raise UserError(
-                f"{run.path}: its store {absent} is not there; "
-                "if it has moved, name it with --store, else build it again"
-            )
-    store = open_stores(run.store_paths) if path is None else open_store(path)
-    trained, found = run.build_settings.features, store.settings.features
-    if trained != found:
-        differing = [
-            f"{name} {value} instead of {getattr(trained, name)}"
-            for name, value in vars(found).items()
-            if value != getattr(trained, name)
-        ]
-        raise UserError(
-            f"{store.path}: built with {', '.join(differing)}, so {run.path} cannot judge it; "
-            "name a store built as the run's with --store, or train a run on this one"
-        )
-    return store
-
-
-def is_trained_on_simulation(run: Run) -> bool:
-    """Whether the run's store holds simulated pictures, as far as the store is still there to tell."""
-    try:
-        return open_stores(run.store_paths).is_simulated
-    except UserError:
-        return False
-
-
-def find_training_store(run: Run, store: FeatureStore) -> FeatureStore | None:
-    """The store that the run was trained on, unchanged since; None where it is gone or has changed."""
-    if store.fingerprint == run.store_fingerprint:
-        return store
-    try:
-        trained = open_stores(run.store_paths)
-    except UserError:
-        return None
-    return trained if trained.fingerprint == run.store_fingerprint else None
 
 
 def find_rows(run: Run, store: FeatureStore, split: str) -> np.ndarray:

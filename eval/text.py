@@ -2,8 +2,8 @@
 
 from data_cards.console import table
 from data_cards.labels import CLASS_NAMES
+from eval.format import SCOPES, format_score, format_share
 from eval.metrics import METRICS
-from eval.words import SCOPES, write_score, write_share
 
 
 def format_report(report: dict) -> str:
@@ -22,7 +22,7 @@ def format_comparison(comparison: dict) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in comparison["samples_by_class"].items())
     scores = []
     for name, metric in METRICS.items():
-        scores.append([metric.title, *(text for run in runs for text in write_score(name, run["scores"][name]))])
+        scores.append([metric.title, *(text for run in runs for text in format_score(name, run["scores"][name]))])
     parts = [
         comparison["notice"],
         f"{comparison['split']} split, pictures that all runs can be scored on: {counts}",
@@ -32,7 +32,7 @@ def format_comparison(comparison: dict) -> str:
         rows = [
             [
                 metric.title,
-                *write_score(name, one["scores"][name]),
+                *format_score(name, one["scores"][name]),
                 "yes" if one["scores"][name]["real"] else "not clear",
             ]
             for name, metric in METRICS.items()
@@ -59,7 +59,7 @@ def _scores(report: dict) -> str:
     for scope, part in report["scopes"].items():
         headers += [SCOPES[scope], "95% interval"]
         for row, name in zip(rows, METRICS, strict=True):
-            row += write_score(name, part["scores"][name])
+            row += format_score(name, part["scores"][name])
     return table(rows, headers)
 
 
@@ -86,8 +86,8 @@ def _sources(report: dict) -> str:
             one["source"],
             one["class"],
             one["pictures"],
-            *write_score("accuracy", one["accuracy"]),
-            *write_score("auroc", one["auroc_against_other_class"]),
+            *format_score("accuracy", one["accuracy"]),
+            *format_score("auroc", one["auroc_against_other_class"]),
         ]
         for one in report["sources"][report["headline"]]
     ]
@@ -101,8 +101,8 @@ def _bands(report: dict) -> str:
             one["quality"],
             one["samples_by_class"]["real"],
             one["samples_by_class"]["fake"],
-            *write_score("accuracy", one["scores"]["accuracy"]),
-            *write_score("auroc", one["scores"]["auroc"]),
+            *format_score("accuracy", one["scores"]["accuracy"]),
+            *format_score("auroc", one["scores"]["auroc"]),
         ]
         for one in report["quality_bands"]
     ]
@@ -115,10 +115,10 @@ def _conditions(report: dict) -> str:
     rows = [
         [
             one["condition"],
-            *write_score("auroc", one["scores"]["auroc"]),
-            *write_score("false_positive_rate", one["scores"]["false_positive_rate"]),
-            *write_score("false_negative_rate", one["scores"]["false_negative_rate"]),
-            *(write_share(one["flip_rate"]) if one["flip_rate"] else ("", "")),
+            *format_score("auroc", one["scores"]["auroc"]),
+            *format_score("false_positive_rate", one["scores"]["false_positive_rate"]),
+            *format_score("false_negative_rate", one["scores"]["false_negative_rate"]),
+            *(format_share(one["flip_rate"]) if one["flip_rate"] else ("", "")),
         ]
         for one in report["conditions"]
     ]
@@ -131,7 +131,7 @@ def _shortcuts(baseline: dict) -> str:
     if "reason" in baseline:
         return f"no scores of file properties alone: {baseline['reason']}"
     rows = [
-        [one["properties"], *write_score("auroc", one["auroc"]), *write_score("accuracy", one["accuracy"])]
+        [one["properties"], *format_score("auroc", one["auroc"]), *format_score("accuracy", one["accuracy"])]
         for one in baseline["shortcuts"]
     ]
     return table(rows, ["file properties alone", "AUROC", "95% interval", "accuracy", "95% interval"])
@@ -142,7 +142,7 @@ def _swap(swap: dict) -> str:
         return f"no JPEG-swap test: {swap['reason']}"
     rows = []
     for name, one in swap["scores"].items():
-        cells = [text for state in ("as_they_are", "saved_alike", "drop") for text in write_score(name, one[state])]
+        cells = [text for state in ("as_they_are", "saved_alike", "drop") for text in format_score(name, one[state])]
         rows.append([METRICS[name].title, *cells])
     counts = ", ".join(f"{count} {name}" for name, count in swap["samples_by_class"].items())
     headers = ["JPEG-swap test"]
@@ -156,7 +156,7 @@ def _deciding(deciding: dict) -> str:
     parts = [(f"{one['low']:.3f} to {one['high']:.3f} cycles/pixel", one) for one in deciding["bands"]]
     parts += [(f"{one['title']} planes", one) for one in deciding["kinds"]]
     rows = [
-        [name, *write_score("auroc", one["auroc_drop"])]
+        [name, *format_score("auroc", one["auroc_drop"])]
         + [f"{one['log_odds_change'][label]['value']:+.2f}" for label in CLASS_NAMES]
         for name, one in parts
     ]

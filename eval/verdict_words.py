@@ -3,9 +3,9 @@
 import numpy as np
 
 from data_cards.labels import CLASS_NAMES
+from eval.bands import name_band
 from eval.explain import Explanation
 from eval.judge import Judgement, Reason
-from eval.words import name_band
 from pipeline.settings import is_of_overview, kind_of_planes
 from train.calibrate import UNSURE, WRONG_SHARE, Calibration
 

@@ -1,24 +1,18 @@
-"""A report's figures in words that need no statistics, and how figures are written.
+"""The figures of a report, or of a comparison of runs, in words that need no statistics.
 
 The words never claim more than the intervals bear: "clearly" means that the whole interval is
 on one side.
 """
 
+from eval.bands import name_band
+from eval.format import format_value
 from eval.metrics import METRICS
-
-INTERVAL_NOTE = (
-    "“all alike” stands where every resample gives the same score, “none” where too few pictures "
-    "leave most resamples without a class: then there is no saying how sure the score is"
-)
-SCOPES = {"clean": "pictures as they are", "all": "all variants", "unleaked": "without leaked pictures"}
 
 # Below so many pictures of a class the summary warns of the small number.
 FEW_PICTURES = 30
 
 # From this share of wrong verdicts on a class on, the detector calls everything by the other class's name.
 _BLIND = 0.9
-# Upper bounds of the frequencies, in cycles per pixel, that a newcomer would call so.
-_BANDS = ((0.1, "coarse patterns"), (0.3, "middling patterns"), (1.0, "fine patterns"))
 _GUESSING = 0.5  # AUROC of a detector that knows nothing
 
 
@@ -38,42 +32,26 @@ def summarise(report: dict) -> list[str]:
     return sentences
 
 
-def write_value(value: float | None, percent: bool) -> str:
-    """A score: 74.2%, 0.742, or n/a where there is none."""
-    if value is None:
-        return "n/a"
-    return f"{value:.1%}" if percent else f"{value:.3f}"
-
-
-def write_interval(estimate: dict, percent: bool) -> str:
-    """An interval: 65.1 to 82.0%, 0.651 to 0.820; "none" or "all alike" where it says nothing."""
-    if estimate["value"] is None:
-        return ""
-    if estimate["low"] is None:
-        return "none"
-    if estimate["low"] == estimate["high"]:
-        return "all alike"
-    if percent:
-        return f"{100 * estimate['low']:.1f} to {100 * estimate['high']:.1f}%"
-    return f"{estimate['low']:.3f} to {estimate['high']:.3f}"
-
-
-def write_score(name: str, estimate: dict) -> tuple[str, str]:
-    """A score of `METRICS` and its interval, as text."""
-    percent = METRICS[name].percent
-    return write_value(estimate["value"], percent), write_interval(estimate, percent)
-
-
-def write_share(estimate: dict) -> tuple[str, str]:
-    """A share of pictures and its interval, in per cent."""
-    return write_value(estimate["value"], True), write_interval(estimate, True)
-
-
-def write_span(span: dict | None) -> str:
-    """Least, median and most of a data card's property: 256 · 500 · 964; "none" where there is none."""
-    if span is None or span["median"] is None:
-        return "none"
-    return " · ".join(f"{span[name]:g}" for name in ("least", "median", "most"))
+def summarise_comparison(comparison: dict) -> list[str]:
+    """The comparison's message, from its figures (see `comparison.json`)."""
+    sentences = [_tell_difference(one) for one in comparison["differences"]]
+    for one in comparison["differences"]:
+        real = [name for name in METRICS if name != "auroc" and one["scores"][name]["real"]]
+        if real:
+            listed = ", ".join(f"{METRICS[name].title} {_write_change(name, one['scores'][name])}" for name in real)
+            also = " too" if one["scores"]["auroc"]["real"] else ""
+            sentences.append(f"Real{also}, {one['first']} less {one['second']}: {listed}.")
+        else:
+            sentences.append(f"No other difference between {one['first']} and {one['second']} is clear.")
+    if len(comparison["differences"]) > 1:
+        sentences.append(
+            f"With {len(comparison['differences'])} pairs of runs the intervals of the differences are wider, so that "
+            "all of them together are right in 95 of 100 such comparisons."
+        )
+    fewest = min(comparison["samples_by_class"].values())
+    if fewest < FEW_PICTURES:
+        sentences.append(f"Mind the small number: one class has only {_count(fewest, 'picture')}.")
+    return sentences
 
 
 def _tell_mistakes(scores: dict) -> str:
@@ -218,14 +196,6 @@ def _tell_deciding(deciding: dict, auroc: dict) -> list[str]:
     ]
 
 
-def name_band(low: float, high: float) -> str:
-    """A band of frequencies in words, with the wavelengths that it stands for, in pixels of the fitted picture."""
-    middle = (low + high) / 2
-    kind = next(words for most, words in _BANDS if middle < most)
-    lengths = f"{1 / high:.1f} pixels and more" if low == 0 else f"{1 / high:.1f} to {1 / low:.1f} pixels"
-    return f"{kind} (waves of {lengths})"
-
-
 def _of_hundred(estimate: dict) -> str:
     text = f"{100 * estimate['value']:.0f}"
     if estimate["low"] is None or estimate["low"] == estimate["high"]:
@@ -235,3 +205,30 @@ def _of_hundred(estimate: dict) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
+
+
+def _tell_difference(one: dict) -> str:
+    first, second, lead = one["first"], one["second"], one["scores"]["auroc"]
+    if lead["low"] is None:
+        return f"Too few pictures to say which of {first} and {second} tells generated pictures better."
+    interval = f"{_write_lead(lead['low'])} to {_write_lead(lead['high'])}"
+    if not lead["real"]:
+        return (
+            f"Whether {first} or {second} tells generated pictures better is not clear: of 100 pairs of a photograph "
+            f"and a generated picture {first} finds {_write_lead(lead['value'])} (interval {interval})."
+        )
+    better, worse = (first, second) if lead["value"] > 0 else (second, first)
+    return (
+        f"{better} tells generated pictures better than {worse}: of 100 pairs of a photograph and a generated picture "
+        f"{first} finds {_write_lead(lead['value'])} (interval {interval}). That difference is real."
+    )
+
+
+def _write_lead(lead: float) -> str:
+    return f"{abs(100 * lead):.1f} {'more' if lead >= 0 else 'fewer'}"
+
+
+def _write_change(name: str, change: dict) -> str:
+    percent = METRICS[name].percent
+    low, high = (format_value(change[bound], percent) for bound in ("low", "high"))
+    return f"{'+' if change['value'] > 0 else ''}{format_value(change['value'], percent)} ({low} to {high})"

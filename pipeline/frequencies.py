@@ -22,3 +22,13 @@ def frequencies_of(kind: str, height: int, width: int) -> np.ndarray:
     else:
         down, across = ((np.arange(side) - side // 2) / side for side in (height, width))
     return np.hypot(down[:, None], across[None, :])
+
+
+def find_bands(edges: np.ndarray, kind: str, height: int, width: int) -> np.ndarray:
+    """Band of every bin of a plane of that kind: int64 (H, W), from 0 to len(edges) - 2.
+
+    Parameters
+    ----------
+    edges : ascending, in cycles per pixel; the last band holds all above it too
+    """
+    return np.clip(np.digitize(frequencies_of(kind, height, width), edges) - 1, 0, len(edges) - 2)

@@ -14,7 +14,7 @@ from data_cards.errors import UsageError, UserError
 from eval.cli import cli
 from eval.compare import compare_runs
 from eval.metrics import METRICS
-from eval.words_compare import summarise_comparison
+from eval.words import summarise_comparison
 from pipeline.store import open_store
 
 QUIET = {"device": "cpu", "progress": False}

@@ -8,8 +8,8 @@ from helpers.make_store import make_store
 
 from data_cards.errors import UserError
 from eval.explain import BAND_EDGES, explain_levels
-from eval.frequencies import find_bands, frequencies_of
 from eval.profiles import PROFILES, class_profiles, find_profiles, radial_profile
+from pipeline.frequencies import find_bands, frequencies_of
 from pipeline.settings import KINDS as ALL_KINDS
 from pipeline.spectra import quantised_planes, spectral_planes
 from pipeline.store import open_store

@@ -1,4 +1,7 @@
-"""The pictures that several runs can fairly be compared on: in all stores, and seen by none of the runs before."""
+"""Which pictures a run can fairly be scored on, and which several runs can be compared on.
+
+Leaked pictures are those that a run has seen in training or validation, as themselves or as near-duplicates.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_cards.errors import UsageError, UserError
+from data_cards.hashes import group_near_duplicates
 from data_cards.labels import CLASS_NAMES
-from eval.leaked import find_leaked
-from eval.score import Scored, find_rows, find_training_store
+from eval.finding import find_training_store
+from eval.score import Scored, find_rows, is_held_out
 from pipeline.store import FeatureStore
 from train.calibrate import Calibration
 from train.run_folder import Run
@@ -72,6 +76,34 @@ def find_common_rows(
     return CommonRows(
         rows, training, not_in_all, int(leaked.sum()), _find_warnings(names, training, split, not_in_all, leaked)
     )
+
+
+def find_leaked(run: Run, scored: Scored, store: FeatureStore, training: FeatureStore | None, split: str) -> np.ndarray:
+    """Which rows show a picture that stands, as itself or a near-duplicate, in the run's other splits.
+
+    Parameters
+    ----------
+    run : that scored them; the sources that it left out it has not seen
+    scored : rows of `store`
+    store, training : the store that is scored, and the one that the run was trained on; None where
+        that is not at hand, and then nothing counts as leaked
+    split : of the scored rows; what is scored on the training split itself counts as nothing leaked
+
+    Returns
+    -------
+    bool (N,)
+    """
+    seen_splits = [name for name in ("train", "val") if name != split or training is not store]
+    if training is None or (training is store and split == "train"):
+        return np.zeros(len(scored), dtype=bool)
+    seen = np.isin(training.columns["split"], seen_splits) & ~is_held_out(run, training)
+    if training is store:
+        return np.isin(scored.groups, np.unique(training.columns["group"][seen]))
+    leaked = np.isin(scored.columns["sha256"], training.columns["sha256"][seen])
+    known = training.perceptual_hashes[np.unique(training.columns["picture"][seen])]
+    groups = group_near_duplicates(np.concatenate([known, store.perceptual_hashes]))
+    # A group's number is its first member's: below the number of known pictures it holds one of them.
+    return leaked | (groups[len(known) :][scored.columns["picture"]] < len(known))
 
 
 def _first_rows(run: Run, store: FeatureStore, split: str) -> dict[str, int]:
