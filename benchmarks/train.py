@@ -40,7 +40,7 @@ from data_cards.scan import scan_sources
 from data_cards.subset import Selection
 from pipeline.build import build_store
 from pipeline.degrade import apply_steps
-from pipeline.features import features_of_variants
+from pipeline.features import compute_features
 from pipeline.fit import as_array, fit_picture
 from pipeline.settings import MAX_PIXELS, BuildSettings, FeatureSettings
 from pipeline.spectra import LEVELS, dct_bound, magnitude_bound
@@ -176,7 +176,7 @@ class _InTheLoop(Dataset):
         if self._pixels:  # none of the recipe's variants changes a picture before it is fitted
             fitted = apply_steps(fit_picture(picture, settings.features), variant.steps)
             return torch.from_numpy(np.array(as_array(fitted)))
-        return torch.from_numpy(next(features_of_variants(picture, (variant,), settings.features)))
+        return torch.from_numpy(next(compute_features(picture, settings.features, (variant,)))[0])
 
 
 def transform_pixels(pixels: torch.Tensor) -> torch.Tensor:

@@ -18,11 +18,9 @@ from PIL import Image
 
 from data_cards.errors import UserError
 from data_cards.jpeg import NO_QUALITY
-from pipeline.degrade import apply_steps
-from pipeline.features import features_of_square
-from pipeline.fit import explain_misfit, fit_picture, squeeze_picture
+from pipeline.features import compute_features
 from pipeline.settings import FeatureSettings
-from pipeline.variants import Variant
+from pipeline.variants import CLEAN, Variant
 from train.calibrate import UNSURE, Calibration
 from train.detector import Detector
 from train.predict import predict_logits
@@ -34,7 +32,6 @@ CHECKS = (
     # Off the middle: the middle of a cropped picture is the same pixels where features are those of a crop.
     Variant("crop 0.9", ({"do": "crop-corner", "share": 0.9},), before_fit=True),
 )
-MOST_CROPS = 5
 BATCH_SIZE = 16  # samples that the network scores at a time
 
 _JPEG_SIDE = 65_500  # libjpeg writes no longer one
@@ -48,8 +45,7 @@ class Looks:
     ----------
     levels : (N, planes, H, W), uint8: the picture's own crops, then those of each check
     crops : how many of them are of the picture as it is, and of each check
-    checks : names of those done, in order; left out is one that would need the picture enlarged, and JPEG where
-        a side is longer than that format allows
+    checks : names of those done, in order; JPEG is left out where a side is longer than that format allows
     """
 
     levels: np.ndarray
@@ -105,16 +101,10 @@ def look_at(picture: Image.Image, settings: FeatureSettings, checks: Sequence[Va
     ------
     PictureError : it is too small for the settings
     """
-    found, names = [_look(picture, settings)], []
-    for check in checks:
-        if check.jpeg_quality != NO_QUALITY and max(picture.size) > _JPEG_SIDE:
-            continue
-        changed = apply_steps(picture, check.steps)
-        if explain_misfit(changed.width, changed.height, settings) is None:
-            found.append(_look(changed, settings))
-            names.append(check.name)
-    crops = tuple(len(one) for one in found)
-    return Looks(np.stack([levels for one in found for levels in one]), crops, tuple(names))
+    is_too_long = max(picture.size) > _JPEG_SIDE
+    checks = [check for check in checks if not (is_too_long and check.jpeg_quality != NO_QUALITY)]
+    found = list(compute_features(picture, settings, (CLEAN, *checks), all_crops=True))
+    return Looks(np.concatenate(found), tuple(map(len, found)), tuple(check.name for check in checks))
 
 
 def decide(logits: np.ndarray, looks: Looks, calibration: Calibration) -> Judgement:
@@ -147,21 +137,3 @@ def decide_clip(frames: Sequence[Judgement], calibration: Calibration) -> Judgem
     elif sum(one.verdict not in (verdict, UNSURE) for one in frames) > len(frames) / 4:
         verdict, reason = UNSURE, Reason.FRAMES_DISAGREE
     return Judgement(verdict, own, log_odds, reason, frames[0].crops)
-
-
-def _look(picture: Image.Image, settings: FeatureSettings) -> list[np.ndarray]:
-    overview = squeeze_picture(picture, settings)
-    return [
-        features_of_square(fit_picture(crop, settings), overview, settings) for crop in cut_crops(picture, settings)
-    ]
-
-
-def cut_crops(picture: Image.Image, settings: FeatureSettings) -> list[Image.Image]:
-    """The parts of a picture that are judged, middle first; the picture itself where there is only one."""
-    size = settings.size
-    if settings.fit != "crop" or min(picture.size) < 2 * size:
-        return [picture]
-    middles = [(picture.width / 2, picture.height / 2)]
-    middles += [(picture.width * x / 4, picture.height * y / 4) for y in (1, 3) for x in (1, 3)]
-    corners = [(int(x - size / 2), int(y - size / 2)) for x, y in middles]
-    return [picture.crop((left, top, left + size, top + size)) for left, top in corners]

@@ -20,9 +20,10 @@ from data_cards.errors import PictureError, UsageError
 from data_cards.files import open_regular, read_bounded
 from eval.declared import Declaration, read_declared, read_declared_file
 from eval.inputs import VIDEO_SUFFIXES, Input, find_inputs
-from eval.judge import BATCH_SIZE, CHECKS, MOST_CROPS, Judgement, Looks, decide, decide_clip, look_at, score_levels
+from eval.judge import BATCH_SIZE, CHECKS, Judgement, Looks, decide, decide_clip, look_at, score_levels
 from eval.verdict_words import format_reason
 from eval.video import MOST_FRAMES, find_container, read_frames
+from pipeline.fit import MOST_CROPS
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.variants import Variant
 from train.detector import Detector

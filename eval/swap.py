@@ -14,7 +14,6 @@ import numpy as np
 
 from data_cards.console import progress as show_progress
 from data_cards.cores import count_cores
-from data_cards.decode import decode_picture
 from data_cards.errors import PictureError
 from data_cards.labels import CLASS_NAMES
 from data_cards.seeding import draw_key
@@ -23,7 +22,7 @@ from eval.breakdown import estimate_all
 from eval.conditions import RECIPE as STRESS
 from eval.originals import read_original, shuffle_by_class
 from eval.score import Scored, locate_pictures
-from pipeline.features import features_of_variants
+from pipeline.features import compute_features
 from pipeline.store import FeatureStore
 from pipeline.variants import SUBSAMPLINGS, Variant
 from train.detector import Detector
@@ -120,8 +119,8 @@ def _save_alike(
         if data is None:
             return None
         try:
-            picture = decode_picture(data, store.settings.max_pixels)
-            return next(features_of_variants(picture, (draw_saving(sha256),), features))
+            found = compute_features(data, features, (draw_saving(sha256),), max_pixels=store.settings.max_pixels)
+            return next(found)[0]
         except PictureError:
             return None
 

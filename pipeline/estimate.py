@@ -11,11 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from data_cards.cores import count_cores
-from data_cards.decode import decode_picture
 from data_cards.errors import PictureError, UserError
-from data_cards.files import read_file
 from data_cards.text import format_bytes, format_duration
-from pipeline.features import features_of_variants
+from pipeline.features import compute_features
 from pipeline.plan import Plan
 from pipeline.settings import BuildSettings
 from pipeline.sharding import encode_sample
@@ -143,14 +141,13 @@ def measure_samples(pictures: Sequence[tuple[Path, bytes]], settings: BuildSetti
     sizes, spent, began = [], [], None
     for path, sha256 in [*pictures[:1], *pictures]:
         start = time.monotonic()
-        try:
-            decoded = decode_picture(read_file(path), settings.max_pixels)
-        except PictureError:
-            continue  # the build itself will name it
         variants = settings.draw_variants(sha256)
         size = 0
-        for planes in features_of_variants(decoded, variants, settings.features):
-            size += sum(map(len, encode_sample(planes, settings.packing)))
+        try:
+            for (levels,) in compute_features(path, settings.features, variants, max_pixels=settings.max_pixels):
+                size += sum(map(len, encode_sample(levels, settings.packing)))
+        except PictureError:
+            continue  # the build itself will name it
         if began is None:
             # The first picture pays for loading libraries, so its time does not count.
             began = time.monotonic()

@@ -1,7 +1,7 @@
-"""The one path from a picture to its features, for the build and for a verdict alike."""
+"""The one path from a picture to its features: for a build, a verdict, and whoever wants the numbers themselves."""
 
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+import os
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image
@@ -10,38 +10,72 @@ from data_cards.decode import decode_picture
 from data_cards.files import read_file
 from pipeline.averaged import averaged_planes
 from pipeline.degrade import apply_steps
-from pipeline.fit import as_array, enlarge_to_fit, fit_picture, squeeze_picture
+from pipeline.fit import as_array, cut_crops, enlarge_to_fit, fit_picture, squeeze_picture
 from pipeline.settings import MAX_PIXELS, FeatureSettings
 from pipeline.spectra import quantised_planes
 from pipeline.variants import CLEAN, Variant
 
 
-def features_of_variants(
-    picture: Image.Image, variants: Iterable[Variant], settings: FeatureSettings
+def compute_features(
+    picture: Image.Image | bytes | str | os.PathLike,
+    settings: FeatureSettings,
+    variants: Iterable[Variant] = (CLEAN,),
+    *,
+    all_crops: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> Iterator[np.ndarray]:
-    """Features (planes, side, side) of each variant of an RGB picture; the picture itself is fitted once.
+    """Yield the features of each variant of a picture: uint8 (crops, planes, side, side), in levels.
+
+    A build, a verdict and the page all make features with this function. The features of a picture file as it is,
+    those of its row in a store:
+
+        ((levels,),) = compute_features("picture.jpg", store.settings.features)
+
+    Parameters
+    ----------
+    picture : a picture file's path or its bytes, or a decoded RGB picture, upright
+    settings : how features are made; those of the store or run that they are compared with
+    variants : of the picture, in the order in which their features are yielded
+    all_crops : up to five crops (`pipeline.fit.cut_crops`), the middle first, instead of the middle alone
+    max_pixels : a file with more pixels is not decoded
 
     Raises
     ------
-    PictureError : the picture cannot be fitted
+    PictureError : the file cannot be read or decoded, or the picture is too small to be fitted; the message is the
+        reason. A variant that is too small is enlarged instead: every variant of a usable picture has features
     """
-    fitted, overview = fit_picture(picture, settings), squeeze_picture(picture, settings)
+    if not isinstance(picture, Image.Image):
+        picture = decode_picture(picture if isinstance(picture, bytes) else read_file(picture), max_pixels)
+    crops, overview = _fit(picture, picture, settings, all_crops)
     for variant in variants:
         if variant.before_fit:
             changed = apply_steps(picture, variant.steps)
-            # A change may leave too little for a crop of native pixels; every variant has its row all the same.
-            square = fit_picture(enlarge_to_fit(changed, settings), settings)
-            yield features_of_square(square, squeeze_picture(changed, settings), settings)
+            parts = _fit(enlarge_to_fit(changed, settings), changed, settings, all_crops)
         else:
-            yield features_of_square(
-                apply_steps(fitted, variant.steps), overview and apply_steps(overview, variant.steps), settings
+            parts = (
+                [apply_steps(crop, variant.steps) for crop in crops],
+                overview and apply_steps(overview, variant.steps),
             )
+        yield _compute_levels(*parts, settings)
 
 
-def features_of_square(square: Image.Image, overview: Image.Image | None, settings: FeatureSettings) -> np.ndarray:
-    """Features (planes, side, side) of a fitted picture, and of the squeezed whole where there is to be one."""
-    planes = estimate_planes(as_array(square), settings)
-    return planes if overview is None else np.concatenate([planes, estimate_planes(as_array(overview), settings)])
+def _fit(
+    picture: Image.Image, whole: Image.Image, settings: FeatureSettings, all_crops: bool
+) -> tuple[list[Image.Image], Image.Image | None]:
+    """The fitted crops of a picture, and the overview, of the `whole` one; None where there is to be none."""
+    crops = cut_crops(picture, settings) if all_crops else [picture]
+    return [fit_picture(crop, settings) for crop in crops], squeeze_picture(whole, settings)
+
+
+def _compute_levels(
+    crops: Sequence[Image.Image], overview: Image.Image | None, settings: FeatureSettings
+) -> np.ndarray:
+    """Features (crops, planes, side, side) of fitted crops, which share the planes of their overview."""
+    levels = np.stack([estimate_planes(as_array(crop), settings) for crop in crops])
+    if overview is None:
+        return levels
+    shared = estimate_planes(as_array(overview), settings)
+    return np.concatenate([levels, np.broadcast_to(shared, levels.shape)], axis=1)
 
 
 def estimate_planes(rgb: np.ndarray, settings: FeatureSettings) -> np.ndarray:
@@ -54,14 +88,3 @@ def name_planes(settings: FeatureSettings) -> tuple[str, ...]:
     middle = ("phase", "rgb") if settings.patch is None else ("coherency", ("rg", "gb", "br"))
     nine = tuple(f"{kind}_{one}" for kind, names in (("magnitude", "rgb"), middle, ("dct", "rgb")) for one in names)
     return nine if settings.overview is None else (*nine, *(f"overview_{name}" for name in nine))
-
-
-def features_of_file(path: str | Path, settings: FeatureSettings, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Features of a picture file as it is: (planes, side, side), the same as its row in a store.
-
-    Raises
-    ------
-    PictureError : the file cannot be read or used; the message is the reason
-    """
-    picture = decode_picture(read_file(Path(path)), max_pixels)
-    return next(features_of_variants(picture, (CLEAN,), settings))

@@ -6,6 +6,8 @@ from PIL import Image
 from data_cards.errors import PictureError
 from pipeline.settings import FeatureSettings
 
+MOST_CROPS = 5
+
 
 def fit_picture(picture: Image.Image, settings: FeatureSettings) -> Image.Image:
     """Fit an RGB picture to `size` x `size` pixels as the settings say.
@@ -32,6 +34,20 @@ def fit_picture(picture: Image.Image, settings: FeatureSettings) -> Image.Image:
         left, top = (picture.width - side) / 2, (picture.height - side) / 2
         box = (left, top, left + side, top + side)
     return picture.resize((size, size), Image.Resampling[settings.resample.upper()], box=box)
+
+
+def cut_crops(picture: Image.Image, settings: FeatureSettings) -> list[Image.Image]:
+    """The crops of native pixels that a picture is judged by: the middle, then the middles of the quarters.
+
+    The picture itself, alone, where it does not hold two crops each way, and where pictures are resampled.
+    """
+    size = settings.size
+    if settings.fit != "crop" or min(picture.size) < 2 * size:
+        return [picture]
+    middles = [(picture.width / 2, picture.height / 2)]
+    middles += [(picture.width * x / 4, picture.height * y / 4) for y in (1, 3) for x in (1, 3)]
+    corners = [(int(x - size / 2), int(y - size / 2)) for x, y in middles]
+    return [picture.crop((left, top, left + size, top + size)) for left, top in corners]
 
 
 def squeeze_picture(picture: Image.Image, settings: FeatureSettings) -> Image.Image | None:

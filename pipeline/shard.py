@@ -4,10 +4,9 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from data_cards.decode import decode_picture
 from data_cards.errors import PictureError, UserError
 from data_cards.files import read_unchanged
-from pipeline.features import features_of_variants
+from pipeline.features import compute_features
 from pipeline.plan import Plan
 from pipeline.settings import BuildSettings
 from pipeline.sharding import encode_sample, lay_out_shard
@@ -74,11 +73,10 @@ def _make_chunks(task: ShardTask) -> Iterator[bytes]:
     settings = task.settings
     for path, sha256, first, last in task.pictures:
         try:
-            data = read_unchanged(path, sha256)
-            picture = decode_picture(data, settings.max_pixels)
+            picture = read_unchanged(path, sha256)
             variants = settings.draw_variants(sha256)[first:last]
-            for planes in features_of_variants(picture, variants, settings.features):
-                yield from encode_sample(planes, settings.packing)
+            for (levels,) in compute_features(picture, settings.features, variants, max_pixels=settings.max_pixels):
+                yield from encode_sample(levels, settings.packing)
         except PictureError as error:
             raise UserError(f"{path}: {error}") from error
 

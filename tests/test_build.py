@@ -13,7 +13,7 @@ from data_cards.errors import StoreError, UserError
 from data_cards.labels import CLASS_NAMES
 from pipeline import plan as plan_module
 from pipeline.build import build_store
-from pipeline.features import features_of_file
+from pipeline.features import compute_features
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.statistics import MAX_LEVELS, MAX_ROWS, choose_rows
 from pipeline.store import COLUMNS, open_store, partial_name
@@ -35,11 +35,11 @@ def test_every_row_is_what_its_columns_say(kaggle_dir, tmp_path):
     assert store.features.shards == (12, 9, 16, 16)
     columns = store.columns
     for row in range(len(store)):
-        path = store.picture_path(row)
+        path = str(store.picture_path(row))
         assert f"/{CLASS_NAMES[columns['label'][row]]}/{columns['source'][row]}/" in path
         assert ("/test/" in path) == (columns["split"][row] == "test")
         if columns["variant"][row] == "clean":
-            assert (store.features[row] == features_of_file(path, store.settings.features)).all()
+            assert (store.features[row] == next(compute_features(path, store.settings.features))[0]).all()
         else:
             drawn = {v.name: v for v in draw_variants("train", 0, bytes.fromhex(columns["sha256"][row]))}
             assert columns["parameters"][row] == drawn[columns["variant"][row]].parameters_as_json()

@@ -13,7 +13,7 @@ from PIL import Image
 from data_cards.errors import UserError
 from pipeline import plan as plan_module
 from pipeline.build import build_store
-from pipeline.features import features_of_file
+from pipeline.features import compute_features
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.store import open_store
 
@@ -49,7 +49,7 @@ def check_features(path):
     store = open_store(path)
     for row in range(len(store)):
         file = store.picture_path(row)
-        assert (store.features[row] == features_of_file(file, store.settings.features)).all()
+        assert (store.features[row] == next(compute_features(file, store.settings.features))[0]).all()
 
 
 def test_nothing_changed_nothing_done(build):

@@ -18,7 +18,7 @@ from eval.inputs import find_inputs, list_folder
 from eval.predict import predict_files
 from eval.report import make_report
 from pipeline.build import build_store
-from pipeline.features import features_of_file
+from pipeline.features import compute_features
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.store import open_store
 from train.run_folder import open_run
@@ -54,7 +54,7 @@ def test_features_are_those_of_the_build_to_the_last_bit(folder):
     assert len(clean) == 24
     for row in clean:
         file = folder / "pictures" / store.columns["image"][row]
-        features = features_of_file(file, run.build_settings.features, run.build_settings.max_pixels)
+        features = next(compute_features(file, run.build_settings.features))[0]
         assert features.dtype == store.features.dtype
         assert (features == store.features[row]).all()
 

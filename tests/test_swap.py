@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 from eval.report import make_report
 from eval.swap import draw_saving
 from pipeline.build import build_store
-from pipeline.features import features_of_file
+from pipeline.features import compute_features
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.store import open_store
 from train.predict import predict_logits
@@ -52,7 +52,7 @@ def test_every_picture_is_saved_as_drawn_and_fitted_as_in_a_build(folder, figure
             picture.convert("RGB").save(tmp_path / "once.jpg", **step)
         with Image.open(tmp_path / "once.jpg") as picture:
             picture.save(tmp_path / "again.png")
-        levels = features_of_file(tmp_path / "again.png", FeatureSettings(size=SIZE))
+        levels = next(compute_features(tmp_path / "again.png", FeatureSettings(size=SIZE)))[0]
         assert row["logits"] == pytest.approx(predict_logits(detector, levels[None])[0], abs=1e-5)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from data_cards.errors import UsageError
 from pipeline.degrade import apply_steps
-from pipeline.features import features_of_variants
+from pipeline.features import compute_features
 from pipeline.settings import FeatureSettings
 from pipeline.variants import CLEAN, count_variants, draw_variants
 
@@ -127,7 +127,7 @@ def test_stress_recipe():
     }  # fmt: skip
     tiny = draw_noise(1, 20, 30)
     settings = FeatureSettings(size=16, fit="crop")
-    assert all(planes.shape == (9, 16, 16) for planes in features_of_variants(tiny, stress, settings))
+    assert all(levels.shape == (1, 9, 16, 16) for levels in compute_features(tiny, settings, stress))
 
 
 def test_unknown_recipe():
