@@ -6,7 +6,6 @@ user's, so the same set has the same card wherever it lies. `data_cards.markdown
 """
 
 import hashlib
-from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
@@ -18,16 +17,13 @@ from data_cards.hashes import BITS, MAX_DISTANCE
 from data_cards.jpeg import NO_QUALITY
 from data_cards.labels import CLASS_NAMES, SPLITS
 from data_cards.leaks import CONSEQUENCES, find_leaks
-from data_cards.pictures import Picture
+from data_cards.pictures import Picture, read_columns
 from data_cards.provenance import FIELDS
 from data_cards.scan import SetAside
 
 CARD_VERSION = 1
 _LISTED_GROUPS = 50
 _BINS = 16
-_NUMBERS = ("width", "height", "bytes", "quality", "exif", "camera")
-_OF_FILE = ("split", "label", "source")
-_WORDS = (*_OF_FILE, "format", "mode", "tables", "subsampling")
 # What is drawn and summarised of the pictures, with a title.
 MEASURES = {
     "width": "width, pixels",
@@ -62,7 +58,7 @@ def make_card(
     split_rule, variants, settings, versions : of a build
     simulated : whether the pictures are simulated
     """
-    columns = _read_columns(pictures)
+    columns = read_columns(pictures)
     sides = sorted(set(zip(columns["label"], columns["source"], strict=True)))
     card = {
         "card_version": CARD_VERSION,
@@ -98,19 +94,6 @@ def make_card(
         "audit": {**audit.as_json(), "words": describe_briefly(audit)},
     }
     return {**card, "limits": _find_limits(card)}
-
-
-def _read_columns(pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
-    """What is summarised, an array a property: in one pass, and without holding a million pictures as objects."""
-    numbers = {name: array("d") for name in _NUMBERS}
-    words: dict[str, list[str]] = {name: [] for name in _WORDS}
-    for picture in pictures:
-        for name, values in numbers.items():
-            values.append(getattr(picture.facts, name))
-        for name, values in words.items():
-            values.append(getattr(picture.file if name in _OF_FILE else picture.facts, name))
-    arrays = {name: np.array(values, dtype=float) for name, values in numbers.items()}
-    return arrays | {name: np.array(values, dtype=object) for name, values in words.items()}
 
 
 def _select(columns: dict[str, np.ndarray], label: str, source: str | None = None) -> dict[str, np.ndarray]:

@@ -43,6 +43,22 @@ class Picture:
         return cls(PictureFile(**values["file"]), PictureFacts.from_dict(values["facts"]), values["group"])
 
 
+def read_columns(pictures: Iterable[Picture]) -> dict[str, np.ndarray]:
+    """What is known of pictures, an array (N,) a property: words as objects, all else as float64.
+
+    In one pass, and without holding a million pictures as objects.
+    """
+    numbers = {name: array("d") for name in _NUMBERS if name != "group"}
+    words: dict[str, list[str]] = {name: [] for name in ("split", "label", "source", *_FACT_WORDS)}
+    for picture in pictures:
+        for name, values in numbers.items():
+            values.append(getattr(picture.facts, name))
+        for name, values in words.items():
+            values.append(getattr(picture.file if name in _FILE_WORDS else picture.facts, name))
+    arrays = {name: np.array(values, dtype=float) for name, values in numbers.items()}
+    return arrays | {name: np.array(values, dtype=object) for name, values in words.items()}
+
+
 class PictureTable(Sequence[Picture]):
     """Pictures in the order in which they were added."""
 

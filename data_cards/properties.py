@@ -4,13 +4,13 @@ File facts never look at a pixel; the thumbnail knows colours and coarse content
 radial profile at low frequencies. None of them can see a generator's traces.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from data_cards.jpeg import NO_QUALITY
-from data_cards.pictures import Picture
+from data_cards.pictures import Picture, read_columns
 from data_cards.profile import FREQUENCIES, THUMBNAIL
 
 FILE, THUMB, PROFILE = "file facts", "thumbnail", "low frequencies"
@@ -43,30 +43,43 @@ class Property:
         return self.values.dtype == object
 
 
-def list_file_facts(pictures: Sequence[Picture]) -> list[Property]:
-    """Properties that can be read off a file without a look at the picture."""
-    facts = [picture.facts for picture in pictures]
+# Name, columns that it is of, how, and phrase of what can be read off a file without a look at the picture; of equally
+# telling ones the first is the plainest.
+_FILE_FACTS: tuple[tuple[str, tuple[str, ...], Callable[..., np.ndarray], str], ...] = (
+    ("format", ("format",), lambda names: names, "are {}"),
+    ("EXIF data", ("exif",), lambda has: _as_words(np.where(has, "EXIF data", "no EXIF data")), "have {}"),
+    ("JPEG quality", ("quality",), lambda own: np.where(own == NO_QUALITY, np.nan, own), "have a JPEG quality of {}"),
+    ("width", ("width",), lambda width: width, "are {} pixels wide"),
+    ("height", ("height",), lambda height: height, "are {} pixels high"),
+    (
+        "aspect",
+        ("width", "height"),
+        lambda width, height: np.round(width / height, 4),
+        "have an aspect (width over height) of {}",
+    ),
+    (
+        "bytes per pixel",
+        ("bytes", "width", "height"),
+        lambda size, width, height: size / (width * height),
+        "have {} bytes a pixel",
+    ),
+    ("JPEG subsampling", ("subsampling",), lambda names: _name_missing(names), "have JPEG subsampling {}"),
+    ("pixel mode", ("mode",), lambda names: names, "are stored as {}"),
+    ("JPEG tables", ("tables",), lambda names: _name_missing(names), "have the JPEG tables {}"),
+)
 
-    def words(values: list[str]) -> np.ndarray:
-        column = np.empty(len(values), dtype=object)
-        column[:] = values
-        return column
 
-    width, height, size = (
-        np.array([getattr(one, name) for one in facts], float) for name in ("width", "height", "bytes")
-    )
-    quality = np.array([one.quality if one.quality != NO_QUALITY else np.nan for one in facts], float)
+def list_file_facts(columns: Mapping[str, np.ndarray]) -> list[Property]:
+    """Properties that can be read off a file without a look at the picture, those whose columns are there.
+
+    Parameters
+    ----------
+    columns : as of `data_cards.pictures.read_columns`, float64 or object (N,)
+    """
     return [
-        Property("format", words([one.format for one in facts]), "are {}"),
-        Property("EXIF data", words(["EXIF data" if one.exif else "no EXIF data" for one in facts]), "have {}"),
-        Property("JPEG quality", quality, "have a JPEG quality of {}"),
-        Property("width", width, "are {} pixels wide"),
-        Property("height", height, "are {} pixels high"),
-        Property("aspect", np.round(width / height, 4), "have an aspect (width over height) of {}"),
-        Property("bytes per pixel", size / (width * height), "have {} bytes a pixel"),
-        Property("JPEG subsampling", words([one.subsampling or "none" for one in facts]), "have JPEG subsampling {}"),
-        Property("pixel mode", words([one.mode for one in facts]), "are stored as {}"),
-        Property("JPEG tables", words([one.tables or "none" for one in facts]), "have the JPEG tables {}"),
+        Property(name, compute(*(columns[one] for one in needed)), phrase)
+        for name, needed, compute, phrase in _FILE_FACTS
+        if columns.keys() >= set(needed)
     ]
 
 
@@ -110,7 +123,9 @@ def list_profile(pictures: Sequence[Picture]) -> list[Property]:
 
 def list_properties(pictures: Sequence[Picture], family: str) -> list[Property]:
     """The properties of one of `FAMILIES`."""
-    return {FILE: list_file_facts, THUMB: list_thumbnail, PROFILE: list_profile}[family](pictures)
+    if family == FILE:
+        return list_file_facts(read_columns(pictures))
+    return {THUMB: list_thumbnail, PROFILE: list_profile}[family](pictures)
 
 
 def make_inputs(
@@ -131,6 +146,16 @@ def make_inputs(
         parts.append(_read_thumbnails(pictures).reshape(len(pictures), -1))
     inputs = np.concatenate(parts, axis=1)
     return inputs, [False] * inputs.shape[1]
+
+
+def _as_words(values: Sequence[str]) -> np.ndarray:
+    words = np.empty(len(values), dtype=object)
+    words[:] = values
+    return words
+
+
+def _name_missing(words: np.ndarray) -> np.ndarray:
+    return _as_words([word or "none" for word in words])
 
 
 def _number_categories(words: np.ndarray) -> np.ndarray:
