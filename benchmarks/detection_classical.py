@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from data_cards.shortcuts import ALL, FileProperties, score_shortcuts
+from data_cards.shortcuts import ALL, score_shortcuts, select_file_columns
 from pipeline.frequencies import HIGHEST, frequencies_of
 from pipeline.store import FeatureStore
 
@@ -34,8 +34,8 @@ def score_classical(
     with threadpool_limits(1):
         if kind == "file":
             clean = training[columns["variant"][training] == "clean"]
-            of_test = {name: FileProperties.from_columns(conditions.columns, some) for name, some in rows.items()}
-            known = FileProperties.from_columns(columns, clean)
+            of_test = {name: select_file_columns(conditions.columns, some) for name, some in rows.items()}
+            known = select_file_columns(columns, clean)
             return {name: score_shortcuts(known, columns["label"][clean], some)[ALL] for name, some in of_test.items()}
         classifier = (
             HistGradientBoostingClassifier(max_leaf_nodes=8, early_stopping=False, random_state=0)

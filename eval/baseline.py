@@ -3,7 +3,7 @@
 import numpy as np
 
 from data_cards.labels import CLASS_NAMES
-from data_cards.shortcuts import ALL, FileProperties, score_shortcuts
+from data_cards.shortcuts import ALL, score_shortcuts, select_file_columns
 from eval.bootstrap import estimate_difference, estimate_scores
 from eval.score import Scored, is_held_out
 from pipeline.store import FeatureStore
@@ -35,9 +35,9 @@ def describe_shortcuts(run: Run, pictures: Scored, training: FeatureStore | None
     if len(np.unique(labels)) < len(CLASS_NAMES):
         return {"reason": "the training pictures are all of one class"}
     scored = score_shortcuts(
-        FileProperties.from_columns(training.columns, rows),
+        select_file_columns(training.columns, rows),
         labels,
-        FileProperties.from_columns(pictures.columns, np.arange(len(pictures))),
+        select_file_columns(pictures.columns, np.arange(len(pictures))),
     )
     shortcuts = []
     for name, probabilities in scored.items():

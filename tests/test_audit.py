@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers.pictures import draw_noise
 from PIL import Image
 
 from data_cards.audit import Limits, audit_pictures, describe_audit, describe_briefly
 from data_cards.errors import UsageError
 from data_cards.held_out import Auroc, fold_by_group, fold_by_source, measure_auroc
-from data_cards.properties import list_properties
+from data_cards.properties import FAMILIES, list_properties
 from data_cards.scan import scan_sources
 from pipeline.cli import main
 from pipeline.sample import make_sample
@@ -189,3 +190,12 @@ def test_audit_of_pictures_without_thumbnails_is_unknown(sample):
     bare = [replace(one, facts=replace(one.facts, thumbnail=b"", profile=b"")) for one in pictures_of(sample)]
     found = audit_pictures(bare)
     assert (found.verdict, found.pictures, found.findings) == ("unknown", (0, 0), ())
+
+
+def test_audit_of_a_set_without_a_jpeg_is_made(tmp_path):
+    for label in ("real", "fake"):
+        (tmp_path / label / label).mkdir(parents=True)
+        for number in range(20):
+            draw_noise(number + 100 * (label == "fake")).save(tmp_path / label / label / f"{number}.png")
+    found = audit_pictures(pictures_of(tmp_path))
+    assert [one.family for one in found.findings] == list(FAMILIES)

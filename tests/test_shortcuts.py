@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from data_cards.shortcuts import ALL, SHORTCUTS, FileProperties, score_shortcuts
+from data_cards.shortcuts import ALL, SHORTCUTS, score_shortcuts
 
 
-def draw_files(number: int, seed: int, **changes: np.ndarray) -> FileProperties:
+def draw_files(number: int, seed: int, **changes: np.ndarray) -> dict[str, np.ndarray]:
     """Files of both classes in turn that differ in nothing but chance and the changes."""
     rng = np.random.default_rng(seed)
     values = {
@@ -17,7 +17,7 @@ def draw_files(number: int, seed: int, **changes: np.ndarray) -> FileProperties:
         "bytes": rng.integers(10_000, 90_000, number),
         "quality": rng.choice([-1, 75, 85, 95], number),
     }
-    return FileProperties(**{**values, **changes})
+    return {**values, **changes}
 
 
 def classes(number: int) -> np.ndarray:
