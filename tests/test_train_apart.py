@@ -8,7 +8,6 @@ import pytest
 from helpers.make_store import make_store
 
 from data_cards.errors import UserError
-from train import steps
 from train.listing import list_runs
 from train.loop import resume, train
 from train.run_folder import hold_folder, open_run
@@ -23,18 +22,16 @@ def settings(tmp_path) -> TrainSettings:
     return TrainSettings(store=str(store), run=str(tmp_path / "runs" / "one"), **SMALL)
 
 
-def test_a_run_that_trains_is_held(settings, monkeypatch):
-    take_step, told = steps.take_step, []
+def test_a_run_that_trains_is_held(settings):
+    told = []
 
-    def go_on_elsewhere(*arguments):
+    def go_on_elsewhere(_):
         if not told:
             with pytest.raises(UserError) as caught:
                 resume(settings.run)
             told.append(str(caught.value))
-        return take_step(*arguments)
 
-    monkeypatch.setattr(steps, "take_step", go_on_elsewhere)
-    train(settings)
+    train(settings, on_step=go_on_elsewhere)
     assert told == [f"{settings.run}: another training is writing there; wait for it, or stop it"]
     assert resume(settings.run).epochs == 1  # let go of at its end
 

@@ -82,25 +82,16 @@ def test_as_a_module(tmp_path):
 
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path):
     make_store(tmp_path / "features.zarr")
-    code = """
-import os, signal, sys
-from train import steps
-from train.cli import main
-take_step = steps.take_step
-def take_and_interrupt(*arguments):
-    os.kill(os.getpid(), signal.SIGINT)
-    return take_step(*arguments)
-steps.take_step = take_and_interrupt
-sys.argv = ["train", "run", "--batch-size", "8", "--network", "small"]
-main()
-"""
+    command = [sys.executable, "-m", "train", "run", *SMALL, "--epochs", "100000"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
-    assert done.returncode == 128 + signal.SIGINT, done.stderr
-    assert done.stderr.splitlines()[-1] == (
-        "stopped in epoch 1, after 1 of 3 steps; go on with `train run --resume --run runs/001-small-32px`"
-    )
-    assert "Traceback" not in done.stderr
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as process:
+        told = [next(line for line in process.stderr if "1/100000" in line)]
+        process.send_signal(signal.SIGINT)
+        told += process.communicate(timeout=60)[1].splitlines()
+    assert process.returncode == 128 + signal.SIGINT, told
+    assert told[-1].startswith("stopped ")
+    assert told[-1].endswith("; go on with `train run --resume --run runs/001-small-32px`")
+    assert not any("Traceback" in line for line in told)
 
 
 def test_a_lost_terminal_saves_and_ends_with_129(tmp_path):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,13 @@ import torch
 from helpers.make_store import make_store
 
 from data_cards.errors import UsageError, UserError
-from train import steps
 from train import validation as train_validation
 from train.history import read_history
 from train.loop import resume, train
 from train.run_folder import open_run
 from train.settings import TrainSettings
 from train.stopping import Stopped, StopSignals
+from train.training import StepRecord
 
 EPOCHS, STEPS = 2, 3  # steps an epoch
 SMALL = {"epochs": EPOCHS, "batch_size": 8, "device": "cpu", "precision": "float32", "threads": 2, "network": "small"}
@@ -47,17 +48,14 @@ def assert_same_run(path: Path, other: Path) -> None:
     assert histories[0] == histories[1]
 
 
-def stop_at_step(monkeypatch, wanted: int) -> None:
-    """Send this process a Ctrl-C in the middle of a step, counted from 0."""
-    take_step = steps.take_step
+def stop_at(wanted: int) -> Callable[[StepRecord], None]:
+    """A hook that sends this process a Ctrl-C after a step, counted from 0 over all epochs."""
 
-    def take_and_interrupt(training, levels, rows, step):
-        result = take_step(training, levels, rows, step)
-        if step == wanted:
+    def interrupt(record):
+        if STEPS * (record.epoch - 1) + record.step - 1 == wanted:
             os.kill(os.getpid(), signal.SIGINT)
-        return result
 
-    monkeypatch.setattr(steps, "take_step", take_and_interrupt)
+    return interrupt
 
 
 @pytest.mark.parametrize(
@@ -68,12 +66,10 @@ def stop_at_step(monkeypatch, wanted: int) -> None:
         pytest.param(STEPS - 1, id="last step of an epoch"),
     ],
 )
-def test_ctrl_c_then_resume(store, uninterrupted, tmp_path, monkeypatch, step):
+def test_ctrl_c_then_resume(store, uninterrupted, tmp_path, step):
     path, before = tmp_path / "run", signal.getsignal(signal.SIGINT)
-    with monkeypatch.context() as patch:
-        stop_at_step(patch, step)
-        with pytest.raises(Stopped, match=f"train run --resume --run {path}") as caught:
-            train(TrainSettings(store=str(store), run=str(path), **SMALL))
+    with pytest.raises(Stopped, match=f"train run --resume --run {path}") as caught:
+        train(TrainSettings(store=str(store), run=str(path), **SMALL), stop_at(step))
     assert caught.value.exit_status == 130
     assert signal.getsignal(signal.SIGINT) is before
     assert not list(path.glob("*.partial"))
@@ -82,13 +78,11 @@ def test_ctrl_c_then_resume(store, uninterrupted, tmp_path, monkeypatch, step):
     assert_same_run(path, uninterrupted)
 
 
-def test_the_whole_recipe_goes_on_as_if_never_stopped(store, uninterrupted, tmp_path, monkeypatch):
+def test_the_whole_recipe_goes_on_as_if_never_stopped(store, uninterrupted, tmp_path):
     settings = {**SMALL, "mixup": 0.3, "normalise": "channel"}
     train(TrainSettings(store=str(store), run=str(tmp_path / "whole"), **settings))
-    with monkeypatch.context() as patch:
-        stop_at_step(patch, STEPS + 1)
-        with pytest.raises(Stopped):
-            train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **settings))
+    with pytest.raises(Stopped):
+        train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **settings), stop_at(STEPS + 1))
     resume(tmp_path / "run", {"threads": 1})
     assert_same_run(tmp_path / "run", tmp_path / "whole")
     assert open_run(tmp_path / "run").settings.mixup == 0.3
@@ -120,19 +114,12 @@ def test_killed_then_resumed(store, uninterrupted, tmp_path):
     path = tmp_path / "run"
     code = f"""
 import os, signal
-from train import steps
-from train.cli import main
-take_step = steps.take_step
-def take_and_die(training, levels, rows, step):
-    if step == 4:
+from train.loop import train
+from train.settings import TrainSettings
+def die(record):
+    if (record.epoch, record.step) == (2, 2):
         os.kill(os.getpid(), signal.SIGKILL)
-    return take_step(training, levels, rows, step)
-steps.take_step = take_and_die
-import sys
-sys.argv = ["train", "run", "--store", {str(store)!r}, "--run", {str(path)!r}, "--epochs", "{EPOCHS}",
-            "--batch-size", "8", "--device", "cpu", "--precision", "float32", "--network", "small",
-            "--save-minutes", "0"]
-main()
+train(TrainSettings(store={str(store)!r}, run={str(path)!r}, save_minutes=0.0, **{SMALL!r}), on_step=die)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.returncode == -signal.SIGKILL, done.stderr

@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +13,19 @@ import pytest
 import torch
 from helpers.make_store import make_store
 from safetensors.torch import load_file, save
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from data_cards.errors import UsageError, UserError
 from data_cards.files import whole_file
 from data_cards.labels import CLASS_NAMES
 from pipeline.store import open_store
-from train import loop, steps
+from train import loop
 from train import validation as train_validation
 from train.best import read_best
 from train.calibrate import fit_calibration
 from train.history import HISTORY_COLUMNS
 from train.loop import resume, train
+from train.normalise import Normaliser
 from train.predict import compute_logits, probability_fake, score_rows
 from train.provenance import find_commit
 from train.rows import choose_rows
@@ -135,24 +137,30 @@ def test_the_same_again(store, tmp_path):
     assert weights["seed"] != weights["one"]
 
 
-def test_every_picture_is_trained_on_once_an_epoch(store, tmp_path, monkeypatch):
-    seen = []
-    take_step = steps.take_step
-
-    def watch(training, levels, rows, step):
-        np.testing.assert_array_equal(levels.numpy(), training.store.features[:][rows])
-        seen.append(rows)
-        return take_step(training, levels, rows, step)
-
-    monkeypatch.setattr(steps, "take_step", watch)
+def test_every_picture_is_trained_on_once_an_epoch(store, tmp_path):
+    seen, fed = [], []
     opened = open_store(store)
-    pictures, training_rows = opened.columns["picture"], opened.rows("train")
-    train(TrainSettings(store=str(store), run=str(tmp_path / "one"), epochs=1, **SMALL))
+    pictures, training_rows, features = opened.columns["picture"], opened.rows("train"), opened.features[:]
+
+    def note_levels(module, given):
+        if isinstance(module, Normaliser) and module.training:
+            fed.append(given[0].numpy().copy())
+
+    def note_rows(record):
+        seen.append(record.rows)
+        np.testing.assert_array_equal(fed.pop(), features[record.rows])
+
+    with register_module_forward_pre_hook(note_levels):
+        train(TrainSettings(store=str(store), run=str(tmp_path / "one"), epochs=1, **SMALL), note_rows)
     assert len(seen) == 3
+    assert not fed
     assert sorted(pictures[np.concatenate(seen)]) == sorted(set(pictures[training_rows]))
     seen.clear()
     settings = {**SMALL, "batch_size": 24}
-    train(TrainSettings(store=str(store), run=str(tmp_path / "all"), epochs=1, variants_per_epoch="all", **settings))
+    settings = TrainSettings(
+        store=str(store), run=str(tmp_path / "all"), epochs=1, variants_per_epoch="all", **settings
+    )
+    train(settings, lambda record: seen.append(record.rows))
     assert sorted(np.concatenate(seen)) == training_rows.tolist()
 
 
@@ -185,18 +193,15 @@ def test_a_loss_that_is_not_finite_ends_the_run(store, tmp_path):
         train(TrainSettings(store=str(store), run=str(tmp_path / "run"), epochs=3, lr=1e30, **SMALL))
 
 
-def test_a_bad_loss_names_the_pictures_of_its_step(store, tmp_path, monkeypatch):
-    seen = []
-    take_step = steps.take_step
+def test_a_bad_loss_names_the_pictures_of_its_step(store, tmp_path):
+    def spoil(record):
+        for value in record.detector.network.parameters():
+            value.data.fill_(float("nan"))
 
-    def spoil(training, levels, rows, step):
-        seen.append(rows)
-        sums = take_step(training, levels, rows, step)
-        return sums * float("nan") if step == 1 else sums
-
-    monkeypatch.setattr(steps, "take_step", spoil)
+    settings, seen = TrainSettings(store=str(store), run=str(tmp_path / "whole"), epochs=1, **SMALL), []
+    train(settings, lambda record: seen.append(record.rows))
     with pytest.raises(UserError, match="the loss became nan in epoch 1, step 2 on row ") as caught:
-        train(TrainSettings(store=str(store), run=str(tmp_path / "run"), epochs=1, **SMALL))
+        train(replace(settings, run=str(tmp_path / "run")), spoil)
     images = open_store(store).columns["image"]
     for row in seen[1]:
         assert f"row {row} ({images[row]})" in str(caught.value)
@@ -232,14 +237,13 @@ def test_a_bad_loss_of_a_validation_names_its_pictures(store, tmp_path, monkeypa
         MemoryError(),
     ],
 )
-def test_too_little_memory_says_what_to_lower(store, tmp_path, monkeypatch, error):
-    def fail(*_):
+def test_too_little_memory_says_what_to_lower(store, tmp_path, error):
+    def fail(_):
         raise error
 
-    monkeypatch.setattr(steps, "take_step", fail)
     settings = {**SMALL, "network": "resnet18"}
     with pytest.raises(UserError, match=r"the memory of cpu does not suffice; begin a new run with a lower") as caught:
-        train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **settings))
+        train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **settings), fail)
     for text in (
         "--batch-size (it was 8)",
         "--channels (they were magnitude,phase,dct)",
@@ -260,13 +264,12 @@ def test_too_little_memory_before_the_first_step(store, tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-def test_other_errors_stay_what_they_are(store, tmp_path, monkeypatch):
-    def fail(*_):
+def test_other_errors_stay_what_they_are(store, tmp_path):
+    def fail(_):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(steps, "take_step", fail)
     with pytest.raises(RuntimeError, match="a bug"):
-        train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **SMALL))
+        train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **SMALL), fail)
 
 
 def test_on_a_gpu_bf16_is_named_too(tmp_path):
@@ -410,16 +413,12 @@ def test_weights_without_a_digest_are_those_of_an_older_version(run, tmp_path):
     assert all(torch.equal(value, tensors[name]) for name, value in detector.state_dict().items())
 
 
-def test_a_folder_that_is_removed_in_training_is_told(store, tmp_path, monkeypatch):
-    def remove(*arguments):
+def test_a_folder_that_is_removed_in_training_is_told(store, tmp_path):
+    def remove(_):
         shutil.rmtree(tmp_path / "run")
-        return take_step(*arguments)
 
-    take_step = steps.take_step
-    with monkeypatch.context() as patch:
-        patch.setattr(steps, "take_step", remove)
-        with pytest.raises(UserError, match=r"run: cannot be written \(no such file.*run the same command again"):
-            train(TrainSettings(store=str(store), run=str(tmp_path / "run"), save_minutes=0, **SMALL))
+    with pytest.raises(UserError, match=r"run: cannot be written \(no such file.*run the same command again"):
+        train(TrainSettings(store=str(store), run=str(tmp_path / "run"), save_minutes=0, **SMALL), remove)
 
 
 def test_files_are_whole_or_not_there(tmp_path):

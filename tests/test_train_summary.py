@@ -10,7 +10,6 @@ import torch
 from helpers.make_store import make_store
 
 from data_cards.errors import UserError
-from train import steps
 from train.device import name_device
 from train.loop import resume, train
 from train.run_folder import open_run
@@ -51,28 +50,24 @@ def test_a_run_that_stopped_early(tmp_path):
     assert read_summary(tmp_path / "run") == summary
 
 
-def test_an_interrupted_run_goes_on(settings, tmp_path, monkeypatch):
-    take_step = steps.take_step
-
-    def interrupt(training, levels, rows, step):
-        if step == 4:
+def test_an_interrupted_run_goes_on(settings, tmp_path):
+    def interrupt(record):
+        if (record.epoch, record.step) == (2, 2):
             os.kill(os.getpid(), signal.SIGINT)
-        return take_step(training, levels, rows, step)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(steps, "take_step", interrupt)
-        with pytest.raises(Stopped):
-            train(settings)
+    with pytest.raises(Stopped):
+        train(settings, on_step=interrupt)
     summary = read_summary(tmp_path / "run")
     assert (summary.state, summary.epochs, summary.best_epoch, summary.calibration) == ("interrupted", 1, 1, None)
     assert summary.ended.startswith("stopped in epoch 2, after 2 of 3 steps; go on with")
 
-    def look(*arguments):
+    def look(record):
         assert not (tmp_path / "run" / SUMMARY).exists()  # killed here, it would still tell of the stop
-        return take_step(*arguments)
+        steps.append((record.epoch, record.step))
 
-    monkeypatch.setattr(steps, "take_step", look)
-    assert resume(settings.run).state == "finished"
+    steps = []
+    assert resume(settings.run, on_step=look).state == "finished"
+    assert steps == [(2, 3), (3, 1), (3, 2), (3, 3)]
     assert read_summary(tmp_path / "run").state == "finished"
 
 

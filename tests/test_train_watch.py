@@ -9,7 +9,7 @@ import torch
 from helpers.make_store import make_store
 
 from data_cards.errors import StoreError
-from train import loop, steps
+from train import loop
 from train import validation as train_validation
 from train.loop import resume, train
 from train.settings import TrainSettings
@@ -39,17 +39,13 @@ def append(settings: TrainSettings, file: str) -> None:
 
 
 @pytest.mark.parametrize("change", [touch, append])
-def test_in_an_epoch(settings, tmp_path, monkeypatch, change):
-    take_step = steps.take_step
-
-    def take_and_change(training, levels, rows, step):
-        if step == 1:
+def test_in_an_epoch(settings, tmp_path, change):
+    def change_store(record):
+        if record.step == 2:
             change(settings, SHARD)
-        return take_step(training, levels, rows, step)
 
-    monkeypatch.setattr(steps, "take_step", take_and_change)
     with pytest.raises(StoreError, match=rf"features.zarr: changed while .*\({SHARD}"):
-        train(settings)
+        train(settings, on_step=change_store)
     assert not (tmp_path / "run" / "best.safetensors").exists()
     state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)["position"]
     assert state["batch"] == 1  # the step before
@@ -86,19 +82,16 @@ def test_in_a_validation(settings, tmp_path, monkeypatch, validation):
     assert (tmp_path / "run" / "best.safetensors").exists() == (validation > 1)
 
 
-def test_a_run_goes_on_once_its_store_is_brought_back(settings, tmp_path, monkeypatch):
+def test_a_run_goes_on_once_its_store_is_brought_back(settings, tmp_path):
     train(replace(settings, run=str(tmp_path / "whole")))
-    take_step, path = steps.take_step, Path(settings.store[0])
+    path = Path(settings.store[0])
 
-    def take_and_remove(training, levels, rows, step):
-        if step == 4 and path.exists():
+    def remove(record):
+        if (record.epoch, record.step) == (2, 2):
             path.rename(tmp_path / "away.zarr")
-        return take_step(training, levels, rows, step)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(steps, "take_step", take_and_remove)
-        with pytest.raises(StoreError, match=r"features.zarr: changed while"):
-            train(settings)
+    with pytest.raises(StoreError, match=r"features.zarr: changed while"):
+        train(settings, on_step=remove)
     (tmp_path / "away.zarr").rename(path)
     resume(settings.run)
     for name in ("best.safetensors", "last.safetensors"):

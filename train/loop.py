@@ -32,14 +32,19 @@ from train.statistics import measure_training_rows
 from train.stopping import Stopped, StopSignals
 from train.summary import Summary, forget_summary, recording_end, sum_up
 from train.team import Team, check_settings, join_team, tell_of_lost_process
-from train.training import Training
+from train.training import OnStep, Training
 from train.trouble import tell_of_memory
 from train.watch import StoreWatch
 from train.weights import load_imagenet_weights
 
 
-def train(settings: TrainSettings) -> Summary:
+def train(settings: TrainSettings, on_step: OnStep | None = None) -> Summary:
     """Train a new run to its end.
+
+    Parameters
+    ----------
+    on_step : called with a `StepRecord` after each step, before the state is saved; on every process, where there are
+        several. A GPU waits for each step's loss then, so leave it out for the highest speed
 
     Raises
     ------
@@ -50,6 +55,7 @@ def train(settings: TrainSettings) -> Summary:
 
         def begin() -> Training:
             training = prepare(settings, stop, team)
+            training.on_step = on_step
             _load_first_weights(training)
             return training
 
@@ -61,12 +67,13 @@ def train(settings: TrainSettings) -> Summary:
             return _run(training)
 
 
-def resume(run: str | Path, changes: dict | None = None) -> Summary:
+def resume(run: str | Path, changes: dict | None = None, on_step: OnStep | None = None) -> Summary:
     """Go on with a run to its end.
 
     Parameters
     ----------
     changes : settings given anew; those that decide the weights must be as before
+    on_step : as `train`
 
     Raises
     ------
@@ -77,6 +84,7 @@ def resume(run: str | Path, changes: dict | None = None) -> Summary:
     device = (changes or {}).get("device") or before.settings.device
     with join_team(device) as team, StopSignals(team.size > 1) as stop, _holding(before.path, team):
         training = team.agree(lambda: _take_up(before, changes, stop, team))
+        training.on_step = on_step
         team.lead(lambda: write_cards(training.folder, training.store))  # a kill may have come before them
         return _run(training)
 

@@ -18,6 +18,7 @@ from shlex import quote
 from data_cards.errors import UsageError, UserError
 from data_cards.files import PARTIAL, write_json
 from data_cards.labels import CLASS_NAMES
+from pipeline.joined import open_stores
 from pipeline.lock import lock_folder
 from pipeline.settings import BuildSettings
 from pipeline.storage import Storage
@@ -61,6 +62,19 @@ class Run:
     history: list[dict]
     created: str
     removed: dict[str, object]
+
+    @property
+    def simulated(self) -> bool:
+        """Whether it was trained on simulated pictures: by its data cards, or by its stores if a card is absent."""
+        try:
+            files = [_card_file(self.path, number) for number, _ in enumerate(self.store_paths, start=1)]
+            return any(bool(json.loads(file.read_text(encoding="utf-8"))["simulated"]) for file in files)
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        try:
+            return open_stores(self.store_paths).is_simulated
+        except UserError:
+            return False
 
 
 def make_folder(settings: TrainSettings, side: int) -> Path:
@@ -133,7 +147,7 @@ def begin_run(path: Path, settings: TrainSettings, store: FeatureStore, processe
 def write_cards(path: Path, store: FeatureStore) -> None:
     """Write the data cards of a run's stores into its folder, as far as they are not there."""
     for number, card in enumerate(store.cards, start=1):
-        file = path / (DATA_CARD if number == 1 else f"data_card_{number}.json")
+        file = _card_file(path, number)
         if not file.exists():
             write_json(file, card)
 
@@ -236,6 +250,11 @@ def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector
     detector = build_detector(run.settings, run.build_settings.features)
     load_weights(detector, run.path, which)
     return detector.to(pick_device(device)).eval()
+
+
+def _card_file(path: Path, number: int) -> Path:
+    """The data card of a run's store, counted from 1."""
+    return path / (DATA_CARD if number == 1 else f"data_card_{number}.json")
 
 
 def _is_unused(path: Path) -> bool:

@@ -19,7 +19,7 @@ from train.order import draw_epoch, draw_seed, split_batches
 from train.sources import weigh_samples
 from train.state import Position
 from train.team import set_batch
-from train.training import Training, describe_loss, describe_stop, note_skipped, save
+from train.training import StepRecord, Training, describe_loss, describe_stop, note_skipped, save
 
 # Reading a loss makes the computer wait for the GPU, so there they are read a few steps at a time.
 _STEPS_BETWEEN_READINGS = 20
@@ -45,7 +45,7 @@ def train_epoch(training: Training, batches: list[np.ndarray]) -> None:
     skipped = set(position.skipped) if settings.on_bad_sample == "skip" else None
     reading = training.reader.read([training.team.part(rows) for rows in batches[position.batch :]], skipped)
     alone = training.team.size == 1
-    every = 1 if training.device.type == "cpu" else _STEPS_BETWEEN_READINGS
+    every = 1 if training.device.type == "cpu" or training.on_step else _STEPS_BETWEEN_READINGS
     unread: list[tuple[int, torch.Tensor]] = []
     begun = saved = time.monotonic()
     seconds_before = position.seconds
@@ -69,10 +69,11 @@ def train_epoch(training: Training, batches: list[np.ndarray]) -> None:
             now = time.monotonic()
             position.seconds = seconds_before + now - begun
             to_save = now - saved > 60 * settings.save_minutes
-            to_stop = alone and training.stop.received is not None
             # The processes of a team read their sums, and so hear of a stop, after the same steps.
-            if len(unread) >= every or position.batch == len(batches) or (alone and (to_save or to_stop)):
-                to_stop |= _read_sums(training, batches, unread)
+            at_once = alone and (to_save or training.stop.received is not None)
+            if len(unread) >= every or position.batch == len(batches) or at_once:
+                to_stop = _read_sums(training, batches, unread)
+                to_stop |= alone and training.stop.received is not None
                 bar.set_postfix(loss=f"{position.loss_sum / max(position.seen, 1):.3f}", refresh=False)
                 if to_save or to_stop:
                     save(training)
@@ -144,7 +145,7 @@ def take_step(training: Training, levels: torch.Tensor, rows: np.ndarray, step: 
 
 
 def _read_sums(training: Training, batches: list[np.ndarray], unread: list[tuple[int, torch.Tensor]]) -> bool:
-    """Add the losses of the last steps to the sums; a loss that is not finite ends the run.
+    """Add the losses of the last steps to the sums and tell `on_step`; a loss that is not finite ends the run.
 
     Returns
     -------
@@ -158,5 +159,8 @@ def _read_sums(training: Training, batches: list[np.ndarray], unread: list[tuple
         training.position.loss_sum += loss * len(batches[number])
         training.position.correct += round(correct)
         to_stop |= stop > 0
+        if training.on_step is not None:
+            rows, epoch = batches[number], training.position.epoch
+            training.on_step(StepRecord(epoch, number + 1, rows, loss, correct / len(rows), training.detector))
     unread.clear()
     return to_stop

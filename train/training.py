@@ -1,5 +1,6 @@
 """A run in memory, and what both its steps and its validation do: save, stop, tell of trouble."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM
@@ -20,6 +21,30 @@ from train.stopping import Stopped, StopSignals
 from train.team import Team
 from train.trouble import describe_bad_loss
 from train.watch import StoreWatch
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step of a run, as `on_step` of `train` gets it.
+
+    Attributes
+    ----------
+    epoch, step : counted from 1; the step within its epoch
+    rows : int64 (n,), rows of the store in the batch, of all processes together
+    loss : mean over the batch, in nats, without the source penalty
+    accuracy : share of the batch that was classified correctly, 0 to 1
+    detector : that is trained, with its weights after this step; not a copy
+    """
+
+    epoch: int
+    step: int
+    rows: np.ndarray
+    loss: float
+    accuracy: float
+    detector: Detector
+
+
+OnStep = Callable[[StepRecord], None]
 
 
 @dataclass
@@ -43,6 +68,7 @@ class Training:
     folder: Path
     position: Position
     stop: StopSignals
+    on_step: OnStep | None = None
 
 
 def save(training: Training) -> None:
