@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers.make_run import make_run
 from helpers.make_store import make_store
 from safetensors.torch import load_file, save
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -403,6 +404,16 @@ def test_weights_that_do_not_fit(run, tmp_path):
         (copied.path / "best.safetensors").write_bytes(damaged)
         with pytest.raises(UserError, match=r"best\.safetensors: not the weights of this run, or damaged"):
             load_detector(copied, "cpu")
+
+
+def test_run_simulated_reads_its_card_and_else_its_store(tmp_path):
+    path = make_run(tmp_path / "run", make_store(tmp_path / "features.zarr"))
+    card = path / "data_card.json"
+    card.write_text(json.dumps({"simulated": True}))
+    shutil.rmtree(tmp_path / "features.zarr")
+    assert open_run(path).simulated
+    card.unlink()
+    assert not open_run(path).simulated  # nothing is left that says so
 
 
 def test_weights_without_a_digest_are_those_of_an_older_version(run, tmp_path):
