@@ -109,12 +109,12 @@ def _make_stores(src: Path, out: Path, recipe: dict) -> tuple[FeatureStore, Feat
     A recipe may train on some of the pictures: so many of each source, or those left after balancing properties.
     """
     build, idea = recipe["build"], recipe.get("residual") or recipe.get("planes")
-    variants = build.get("variants", "train")
-    features = FeatureSettings(**{name: value or None for name, value in build.items() if name != "variants"})
+    features = FeatureSettings(**{name: value for name, value in build.items() if name != "variants"})
     fewer = recipe.get("pictures") or recipe.get("balanced")
     stores = []
-    for one, limit in ((variants, fewer), ("conditions", None)):
-        settings = BuildSettings(features, variants=one)
+    for asked, limit in ((build.get("variants"), fewer), ("conditions", None)):
+        settings = BuildSettings(features, variants=asked)
+        one = settings.variants
         facts = [settings.as_json(), limit, *([idea] if idea else [])]
         name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
         path = out / f"{one.replace(' ', '-')}-{name}.zarr"

@@ -81,7 +81,7 @@ class BuildSummary:
 def build_store(
     sources: Iterable[str],
     out: str,
-    settings: BuildSettings,
+    settings: BuildSettings | None = None,
     *,
     workers: int | None = None,
     scheduler: str | None = None,
@@ -96,7 +96,8 @@ def build_store(
     ----------
     sources : picture folders
     out : the store's folder or URL, ending in .zarr by custom
-    settings : of the build; a store that is there must have been built with the same
+    settings : of the build, None for those of `pipeline build` without options; a store that is there must have been
+        built with the same
     workers : Dask worker processes; 0 works in this process; None takes one a core, as far as `max_memory` goes
     scheduler : address of a running Dask scheduler
     max_memory : of all local workers together, in bytes
@@ -109,6 +110,7 @@ def build_store(
     UserError : something the user can mend, named
     """
     began = time.monotonic()
+    settings = settings or BuildSettings()
     path = Storage(out).url
     check_recipe(settings.variants)
     check_place(path, dry_run=dry_run)

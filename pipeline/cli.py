@@ -6,6 +6,7 @@ import click
 
 from data_cards.console import CommandGroup, print_json, progress
 from data_cards.errors import StoreError
+from data_cards.options import GroupedCommand, GroupedOption, add_options, option_names
 from data_cards.text import format_bytes
 from pipeline.build import build_store
 from pipeline.cli_cards import audit, cache_option, card, subset
@@ -14,27 +15,14 @@ from pipeline.estimate import format_estimate
 from pipeline.inspection import format_progress, format_store, inspect_place
 from pipeline.repair import repair_store
 from pipeline.sample import make_sample
-from pipeline.settings import (
-    ESTIMATORS,
-    FITS,
-    PACKINGS,
-    PATCHES,
-    RECOMMENDED,
-    RECOMMENDED_OVERVIEW,
-    RESAMPLING_FILTERS,
-    BuildSettings,
-    recommend_settings,
-)
+from pipeline.settings import PICTURES, BuildSettings, FeatureSettings
 from pipeline.summary import (
     build_to_dict,
     format_build,
     format_verification,
     verification_to_dict,
 )
-from pipeline.variants import RECIPES
 from pipeline.verify import verify_store
-
-DEFAULTS = BuildSettings()
 
 
 class _Memory(click.ParamType):
@@ -54,7 +42,7 @@ class _Memory(click.ParamType):
 MEMORY = _Memory()
 
 
-@click.group(cls=CommandGroup, context_settings={"show_default": True})
+@click.group(cls=CommandGroup, context_settings={"show_default": True, "max_content_width": 110})
 def main() -> None:
     """Turn pictures into a store of spectral features, once, for many trainings."""
 
@@ -63,114 +51,50 @@ for _command in (audit, subset, card):
     main.add_command(_command)
 
 
-@main.command()
+def _machine(flag: str, **about: object):
+    return click.option(flag, cls=GroupedOption, group="Machine", **about)
+
+
+@main.command(cls=GroupedCommand)
 @click.option(
     "--src",
     "sources",
+    cls=GroupedOption,
+    group="Files",
     multiple=True,
     required=True,
     metavar="FOLDER|CLASS=FOLDER",
     help="Pictures as SPLIT/CLASS/[SOURCE/]... or CLASS/[SOURCE/]..., or one unlabelled folder of a "
     "class, such as real=my_photos or test/fake=pictures. May be repeated.",
 )
-@click.option("--out", default="features.zarr", help="The store to write: a folder, or s3://bucket/name.")
 @click.option(
-    "--size",
-    type=int,
-    default=None,
-    help="Side of the square that a picture is fitted to. Alone it asks for planes of that side: --estimator "
-    f"periodogram.  [default: {RECOMMENDED['size']}; periodogram: {DEFAULTS.features.size}]",
+    "--out",
+    cls=GroupedOption,
+    group="Files",
+    default="features.zarr",
+    metavar="STORE",
+    help="The store to write: a folder, or s3://bucket/name.",
 )
+@add_options(FeatureSettings)
+@add_options(BuildSettings)
 @click.option(
-    "--fit",
-    type=click.Choice(FITS),
-    default=None,
-    help="cover: short side to size, centre crop; stretch: both sides to size; crop: centre crop of the native pixels, "
-    f"never resampled.  [default: {RECOMMENDED['fit']}; periodogram: {DEFAULTS.features.fit}]",
+    "--allow-leakage",
+    is_flag=True,
+    cls=GroupedOption,
+    group=PICTURES,
+    help="Build though near-duplicate pictures stand in more than one split.",
 )
-@click.option(
-    "--resample", type=click.Choice(RESAMPLING_FILTERS), default=DEFAULTS.features.resample, help="Resampling filter."
-)
-@click.option(
-    "--variants",
-    type=click.Choice(list(RECIPES)),
-    default=None,
-    help="train: the picture and three JPEG draws; web: and four draws of scaling down and JPEG; clean: the picture "
-    "alone; stress, conditions: test pictures in 23 conditions, or in three of them.  "
-    f"[default: {RECOMMENDED['variants']}; periodogram: {DEFAULTS.variants}]",
-)
-@click.option("--seed", type=int, default=DEFAULTS.seed, help="Of the variants, the split and the order.")
-@click.option(
-    "--val-fraction",
-    type=float,
-    default=DEFAULTS.val_fraction,
-    help="Share of the training pictures drawn for validation where the source has none.",
-)
-@click.option("--max-pixels", type=int, default=DEFAULTS.max_pixels, help="Larger pictures are set aside.")
-@click.option(
-    "--estimator",
-    type=click.Choice(ESTIMATORS),
-    default=None,
-    help="averaged: planes of small patches, their mean over the square: steadier and far smaller; periodogram: planes "
-    f"of the whole square.  [default: {RECOMMENDED['estimator']}; with --size alone: {DEFAULTS.features.estimator}]",
-)
-@click.option(
-    "--patch",
-    type=click.Choice([str(patch) for patch in PATCHES]),
-    default=None,
-    help="Side of those patches, and of averaged planes  [default: 32]",
-)
-@click.option(
-    "--overview",
-    type=click.IntRange(min=0),
-    default=None,
-    help="Side that the whole picture is squeezed to for nine more averaged planes of it; 0 for none.  [default: "
-    f"{RECOMMENDED_OVERVIEW} where none of --estimator, --patch and --size is given, else 0]",
-)
-@click.option(
-    "--packing",
-    type=click.Choice(PACKINGS),
-    default=DEFAULTS.packing,
-    help="mirror: half of each DFT plane, read with this package; none: all, for any Zarr v3 reader.",
-)
-@click.option(
-    "--workers",
-    type=int,
-    default=None,
-    show_default="one a core",
-    help="Dask worker processes; 0 works in this process.",
-)
-@click.option("--max-memory", type=MEMORY, default=None, help="Of all workers together, such as 8GB.")
-@click.option("--scheduler", default=None, metavar="ADDRESS", help="A running Dask scheduler to use instead.")
-@click.option("--dry-run", is_flag=True, help="Only say what the build would cost.")
-@click.option(
-    "--allow-leakage", is_flag=True, help="Build though near-duplicate pictures stand in more than one split."
-)
+@_machine("--workers", type=int, show_default="one a core", help="Dask worker processes; 0 works in this process.")
+@_machine("--max-memory", type=MEMORY, help="Of all workers together, such as 8GB.")
+@_machine("--scheduler", metavar="ADDRESS", help="A running Dask scheduler to use instead.")
 @cache_option
+@click.option("--dry-run", is_flag=True, help="Only say what the build would cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def build(
-    sources,
-    out,
-    size,
-    fit,
-    resample,
-    variants,
-    seed,
-    val_fraction,
-    max_pixels,
-    estimator,
-    patch,
-    overview,
-    packing,
-    workers,
-    max_memory,
-    scheduler,
-    dry_run,
-    allow_leakage,
-    cache,
-    as_json,
-) -> None:
+def build(sources, out, workers, max_memory, scheduler, dry_run, allow_leakage, cache, as_json, **given) -> None:
     """Make a feature store from folders of pictures.
+
+    With nothing said of the planes they are averaged ones, of native pixels and of an overview of the whole picture:
+    what the evidence recommends. --size alone asks for planes of that size (periodograms), as a ResNet takes.
 
     A build that was stopped goes on where it was when the same command is run again; with more
     pictures or another --src it adds those.
@@ -181,19 +105,8 @@ def build(
       pipeline build --src kaggle_dir --src real=my_photos --out mine.zarr
       pipeline build --src kaggle_dir --size 1024 --out large.zarr
     """
-    settings = recommend_settings(
-        size=size,
-        fit=fit,
-        resample=resample,
-        estimator=estimator,
-        patch=None if patch is None else int(patch),
-        overview=overview,
-        variants=variants,
-        seed=seed,
-        val_fraction=val_fraction,
-        max_pixels=max_pixels,
-        packing=packing,
-    )
+    features = FeatureSettings(**{name: given.pop(name) for name in option_names(FeatureSettings)})
+    settings = BuildSettings(features, **given)
     summary = build_store(
         sources,
         out,

@@ -8,10 +8,15 @@ from data_cards.audit import FAIL, WARN
 from data_cards.balance import PROPERTIES as BALANCED
 from data_cards.console import print_json
 from data_cards.errors import UsageError
+from data_cards.options import GroupedOption
 from pipeline.settings import MAX_PIXELS
 
 cache_option = click.option(
-    "--cache/--no-cache", default=True, help="Remember what files are, so that the next scan need not read them."
+    "--cache/--no-cache",
+    cls=GroupedOption,
+    group="Machine",
+    default=True,
+    help="Remember what files are, so that the next scan need not read them.",
 )
 
 

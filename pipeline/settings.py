@@ -2,28 +2,48 @@
 
 `FeatureSettings` travels with the store and with every run trained on it: `pipeline build`
 and `eval predict` make features from it with the same function, so the two cannot differ.
+
+**What is not asked for** is filled in by one rule, the same for the command and in Python, as the evidence
+recommends (docs/evidence.md). With nothing said of the planes they are averaged ones, of native pixels and of
+an overview of the whole picture. A size alone asks for planes of that size: those are periodograms. Whoever
+names estimator, patch or size gets no overview unless asked for. Size, fit and variants go by the estimator:
+
+    estimator     size   fit     variants
+    averaged      512    crop    saved
+    periodogram   1024   cover   train
 """
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 
 from data_cards.errors import UsageError, UserError
-from pipeline.variants import Variant, draw_variants
+from data_cards.options import check_choices, option_field
+from pipeline.variants import RECIPES, Variant, draw_variants
 
-FITS = ("cover", "stretch", "crop")
-PACKINGS = ("mirror", "none")
-ESTIMATORS = ("periodogram", "averaged")
+AVERAGED, PERIODOGRAM = "averaged", "periodogram"
 PATCHES = (32, 64, 128)
+
+# What is not asked for, by the estimator; and the overview where nothing at all is.
+_DEFAULTS = {
+    AVERAGED: {"size": 512, "fit": "crop", "variants": "saved"},
+    PERIODOGRAM: {"size": 1024, "fit": "cover", "variants": "train"},
+}
+_OVERVIEW_DEFAULT = 128
 
 PLANES_A_KIND = 3  # one a colour
 _OVERVIEW = "overview-"
-_OF_SQUARE = ("magnitude", "phase", "dct")
+OF_SQUARE = ("magnitude", "phase", "dct")
 # Every kind of planes that a store can have, in their order; those of the overview may be missing.
-KINDS = (*_OF_SQUARE, *(_OVERVIEW + kind for kind in _OF_SQUARE))
-
-RESAMPLING_FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+KINDS = (*OF_SQUARE, *(_OVERVIEW + kind for kind in OF_SQUARE))
 
 # A 108-megapixel phone picture passes; decoded it takes 360 MB.
 MAX_PIXELS = 120_000_000
+
+# Headings of the options.
+PLANES, PICTURES = "Planes", "Pictures"
+
+# The format of a store has these too: options of earlier versions, each with the one value that it still may have.
+_CONSTANTS = {"dtype": "uint8", "jpeg_scale": "full", "colour_axis": "separate"}
+_FORMAT = ("size", "fit", "resample", "dtype", "jpeg_scale", "estimator", "patch", "colour_axis", "overview")
 
 
 def kind_of_planes(kind: str) -> str:
@@ -36,57 +56,93 @@ def is_of_overview(kind: str) -> bool:
     return kind.startswith(_OVERVIEW)
 
 
-# With averaged planes, where nothing else is asked for.
-RECOMMENDED = {"estimator": "averaged", "size": 512, "fit": "crop", "variants": "saved"}
-# And where nothing is said of the planes at all.
-RECOMMENDED_OVERVIEW = 128
-
-# The format of a store has these too: options of earlier versions, each with the one value that it still may have.
-_CONSTANTS = {"dtype": "uint8", "jpeg_scale": "full", "colour_axis": "separate"}
-_FORMAT = ("size", "fit", "resample", "dtype", "jpeg_scale", "estimator", "patch", "colour_axis", "overview")
+def _by_estimator(name: str) -> str:
+    """A default in words."""
+    return f"{_DEFAULTS[AVERAGED][name]}; periodogram: {_DEFAULTS[PERIODOGRAM][name]}"
 
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """What decides the numbers of one picture's features.
+    """What decides the numbers of one picture's features; each field's help says what it is.
 
-    Attributes
-    ----------
-    size : side of the square that a picture is fitted to, in pixels (8 to 8192)
-    fit : "cover" (short side to `size`, then centre crop), "stretch" (both sides to `size`),
-        "crop" (centre crop of the native pixels, never resampled; for averaged planes of what there is of it)
-    resample : Pillow's name of the resampling filter; not used by "crop"
-    estimator : "periodogram", the planes of the whole square, or "averaged" over its patches (`pipeline.averaged`)
-    patch : side of those patches; None for periodograms, else 32, 64 or 128, and 32 where it is not given
-    overview : side that the whole picture is squeezed to, in pixels, for nine more averaged planes of it beside those
-        of the square; None for none
+    None stands for what the rule above fills in, at once: afterwards only `patch` (of periodograms) and `overview`
+    may be None, for none. An overview of 0 asks for none.
     """
 
-    size: int = 1024
-    fit: str = "cover"
-    resample: str = "bicubic"
-    estimator: str = "periodogram"
-    patch: int | None = None
-    overview: int | None = None
+    size: int | None = option_field(
+        None,
+        group=PLANES,
+        metavar="PIXELS",
+        shown=_by_estimator("size"),
+        help="Side of the square that a picture is fitted to, 8 to 8192. Given alone it asks for planes of that side: "
+        "periodograms.",
+    )
+    estimator: str | None = option_field(
+        None,
+        group=PLANES,
+        choices=(AVERAGED, PERIODOGRAM),
+        shown=f"{AVERAGED}; with --size alone: {PERIODOGRAM}",
+        help="averaged: planes of small patches, their mean over the square, steadier and far smaller; periodogram: "
+        "planes of the whole square.",
+    )
+    patch: int | None = option_field(
+        None,
+        group=PLANES,
+        choices=PATCHES,
+        shown=str(PATCHES[0]),
+        help="Side of those patches, and of averaged planes, in pixels.",
+    )
+    overview: int | None = option_field(
+        None,
+        group=PLANES,
+        metavar="PIXELS",
+        shown=f"{_OVERVIEW_DEFAULT} where none of --estimator, --patch and --size is given, else 0",
+        help="Side that the whole picture is squeezed to, for nine more averaged planes of it; 0: none.",
+    )
+    fit: str | None = option_field(
+        None,
+        group=PLANES,
+        choices=("cover", "stretch", "crop"),
+        shown=_by_estimator("fit"),
+        help="crop: centre crop of the native pixels, never resampled (for averaged planes of what there is of it); "
+        "cover: short side to the size, then centre crop; stretch: both sides to the size.",
+    )
+    resample: str = option_field(
+        "bicubic",
+        group=PLANES,
+        choices=("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"),
+        help="Filter that pictures are resampled with.",
+    )
 
     def __post_init__(self) -> None:
+        check_choices(self)
+        self._fill_in()
         if not 8 <= self.size <= 8192:
             raise UsageError(f"size {self.size}: expected 8 to 8192 pixels")
-        _one_of("fit", self.fit, FITS)
-        _one_of("resample", self.resample, RESAMPLING_FILTERS)
-        _one_of("estimator", self.estimator, ESTIMATORS)
-        if self.estimator == "averaged":
-            object.__setattr__(self, "patch", PATCHES[0] if self.patch is None else self.patch)
-            _one_of("patch", self.patch, PATCHES)
-            if self.size < self.patch:
-                raise UsageError(f"size {self.size}: smaller than a patch of {self.patch}; give a larger --size")
-        elif self.patch is not None:
+        if self.estimator == PERIODOGRAM and self.patch is not None:
             raise UsageError(f"patch {self.patch}: only --estimator averaged has patches; leave out one of the two")
+        if self.patch is not None and self.size < self.patch:
+            raise UsageError(f"size {self.size}: smaller than a patch of {self.patch}; give a larger --size")
         if self.overview is not None:
             if self.patch is None:
                 raise UsageError(f"overview {self.overview}: only with --estimator averaged; leave out one of the two")
             if not self.patch <= self.overview <= 8192:
                 raise UsageError(f"overview {self.overview}: expected {self.patch} (a patch) to 8192 pixels")
+
+    def _fill_in(self) -> None:
+        """Put what the rule says in the place of what was not asked for."""
+        unsaid = self.estimator is None and self.patch is None and self.size is None
+        of_size = self.estimator is None and self.patch is None and self.size is not None
+        estimator = self.estimator or (PERIODOGRAM if of_size else AVERAGED)
+        filled = {
+            "estimator": estimator,
+            "size": _DEFAULTS[estimator]["size"] if self.size is None else self.size,
+            "fit": self.fit or _DEFAULTS[estimator]["fit"],
+            "patch": PATCHES[0] if estimator == AVERAGED and self.patch is None else self.patch,
+            "overview": (_OVERVIEW_DEFAULT if unsaid and self.overview is None else self.overview) or None,
+        }
+        for name, value in filled.items():
+            object.__setattr__(self, name, value)
 
     @property
     def side(self) -> int:
@@ -96,7 +152,7 @@ class FeatureSettings:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of planes, three planes each, in their order."""
-        return KINDS[: len(_OF_SQUARE)] if self.overview is None else KINDS
+        return KINDS[: len(OF_SQUARE)] if self.overview is None else KINDS
 
     @property
     def planes(self) -> int:
@@ -130,30 +186,43 @@ class FeatureSettings:
 class BuildSettings:
     """Everything that decides the bytes of a store, besides the pictures themselves.
 
-    Attributes
-    ----------
-    features : what decides one picture's features
-    variants : name of a recipe of `pipeline.variants`
-    seed : of the variants, the drawn split and the order
-    val_fraction : share of the training pictures drawn for validation where none is given
-    max_pixels : larger pictures are set aside
-    packing : "mirror" stores the independent half of a mirrored plane (readers need this package),
-        "none" stores all, for any Zarr v3 reader
+    `BuildSettings()` is what `pipeline build` takes where nothing is asked for.
     """
 
     features: FeatureSettings = field(default_factory=FeatureSettings)
-    variants: str = "train"
-    seed: int = 0
-    val_fraction: float = 0.15
-    max_pixels: int = MAX_PIXELS
-    packing: str = "mirror"
+    variants: str | None = option_field(
+        None,
+        group=PLANES,
+        choices=RECIPES,
+        shown=_by_estimator("variants"),
+        help="What each picture is stored as. clean: as it is; saved: also three times saved as JPEG before it is "
+        "fitted; train: likewise after; web: also four times scaled down and saved; stress, conditions: test pictures "
+        "in 23 conditions, or in three of them.",
+    )
+    seed: int = option_field(0, group=PICTURES, help="Of the variants, the drawn split and the order.")
+    val_fraction: float = option_field(
+        0.15,
+        group=PICTURES,
+        metavar="SHARE",
+        help="Share of the training pictures drawn for validation where there is no validation split.",
+    )
+    max_pixels: int = option_field(MAX_PIXELS, group=PICTURES, help="Larger pictures are set aside.")
+    packing: str = option_field(
+        "mirror",
+        group=PLANES,
+        choices=("mirror", "none"),
+        help="mirror: store half of a plane that is its own mirror image, read with this package; none: all, for any "
+        "Zarr v3 reader.",
+    )
 
     def __post_init__(self) -> None:
+        if self.variants is None:
+            object.__setattr__(self, "variants", _DEFAULTS[self.features.estimator]["variants"])
+        check_choices(self)
         if not 0 <= self.val_fraction < 1:
             raise UsageError(f"validation fraction {self.val_fraction}: expected 0 or more, below 1")
         if self.max_pixels < 1:
             raise UsageError(f"max pixels {self.max_pixels}: expected at least 1")
-        _one_of("packing", self.packing, PACKINGS)
 
     def draw_variants(self, sha256: bytes) -> tuple[Variant, ...]:
         """The variants of a picture, by its file's hash."""
@@ -167,33 +236,3 @@ class BuildSettings:
     def from_json(cls, values: dict) -> "BuildSettings":
         """The inverse of `as_json`."""
         return cls(**{**values, "features": FeatureSettings.from_dict(values["features"])})
-
-
-def recommend_settings(**given: object) -> BuildSettings:
-    """A build's settings by what was asked for, the rest as the evidence recommends (docs/evidence.md).
-
-    Averaged planes of native pixels and of an overview, unless planes of a size are asked for: those are periodograms.
-
-    Parameters
-    ----------
-    given : fields of `FeatureSettings` and `BuildSettings`; None where nothing was asked for, and an overview of 0
-        for none
-
-    Raises
-    ------
-    UsageError : a value that cannot be
-    """
-    asked = {name: value for name, value in given.items() if value is not None}
-    averaged = asked.get("estimator", "periodogram" if "size" in asked and "patch" not in asked else "averaged")
-    values = {**(RECOMMENDED if averaged == "averaged" else {}), **asked}
-    if not asked.keys() & {"estimator", "patch", "size"}:  # who asks for averaged planes gets the nine of them
-        values.setdefault("overview", RECOMMENDED_OVERVIEW)
-    values["overview"] = values.get("overview") or None
-    of_features = {field.name for field in fields(FeatureSettings)}
-    features = FeatureSettings(**{name: value for name, value in values.items() if name in of_features})
-    return BuildSettings(features, **{name: value for name, value in values.items() if name not in of_features})
-
-
-def _one_of(name: str, value: object, allowed: tuple) -> None:
-    if value not in allowed:
-        raise UsageError(f"{name} {value!r}: expected one of {', '.join(map(str, allowed))}")

@@ -18,7 +18,7 @@ from pipeline.cli import main
 from pipeline.features import compute_features, name_planes
 from pipeline.fit import fit_picture
 from pipeline.packing import EVEN, pack
-from pipeline.settings import KINDS, BuildSettings, FeatureSettings, recommend_settings
+from pipeline.settings import KINDS, BuildSettings, FeatureSettings
 from pipeline.store import open_store
 from pipeline.variants import CLEAN, Variant
 from train.batches import read_batches
@@ -112,12 +112,12 @@ def test_a_crop_takes_what_there_is_of_a_picture():
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"patch": 32}, "only --estimator averaged has patches"),
-        ({"overview": 128}, "overview 128: only with --estimator averaged"),
+        ({"estimator": "periodogram", "patch": 32}, "only --estimator averaged has patches"),
+        ({"size": 64, "overview": 128}, "overview 128: only with --estimator averaged"),
         ({"estimator": "averaged", "patch": 64, "overview": 50}, "overview 50: expected 64"),
         ({"estimator": "averaged", "patch": 48}, "expected one of 32, 64, 128"),
         ({"estimator": "averaged", "patch": 64, "size": 50}, "smaller than a patch"),
-        ({"estimator": "welch"}, "expected one of periodogram, averaged"),
+        ({"estimator": "welch"}, "expected one of averaged, periodogram"),
     ],
 )
 def test_settings_that_go_not_together_are_refused(values, told):
@@ -158,7 +158,7 @@ def test_a_store_with_an_option_that_was_removed_is_refused(kaggle_dir, tmp_path
 
 
 def test_names_of_planes():
-    assert name_planes(FeatureSettings())[3:7] == ("phase_r", "phase_g", "phase_b", "dct_r")
+    assert name_planes(FeatureSettings(estimator="periodogram"))[3:7] == ("phase_r", "phase_g", "phase_b", "dct_r")
     assert name_planes(FeatureSettings(estimator="averaged"))[3] == "coherency_rg"
     names = name_planes(FeatureSettings(estimator="averaged", overview=128))
     assert (len(names), names[12]) == (18, "overview_coherency_rg")
@@ -206,17 +206,16 @@ def test_a_store_of_averaged_planes(kaggle_dir, tmp_path):
     ],
 )
 def test_what_is_not_asked_for_is_as_recommended(asked, expected):
-    made = recommend_settings(**asked, seed=7, resample=None)
-    features = made.features
+    features = FeatureSettings(**asked)
+    made = BuildSettings(features)
     assert (features.estimator, features.size, features.fit, made.variants, features.patch) == expected
-    assert made.seed == 7
     assert features.overview == (None if asked else 128)
 
 
 def test_an_overview_can_be_left_out_and_asked_for():
-    assert recommend_settings(overview=0).features.overview is None
-    assert recommend_settings(overview=64).features.overview == 64
-    assert recommend_settings(estimator="averaged", overview=64).features.overview == 64
+    assert FeatureSettings(overview=0).overview is None
+    assert FeatureSettings(overview=64).overview == 64
+    assert FeatureSettings(estimator="averaged", overview=64).overview == 64
 
 
 def test_a_store_with_an_overview(kaggle_dir, tmp_path):
@@ -246,4 +245,4 @@ def test_a_store_with_an_overview(kaggle_dir, tmp_path):
     assert 0 < verdict.probability_fake < 1
     assert verdict.probability_fake == again.probability_fake
     with pytest.raises(UsageError, match=r"the store has no overview-dct, only magnitude, phase, dct"):
-        TrainSettings(channels="dct,overview-dct").for_features(FeatureSettings())
+        TrainSettings(channels="dct,overview-dct").for_features(FeatureSettings(estimator="periodogram"))

@@ -22,7 +22,7 @@ from train.batches import BatchReader, move_batches, read_batches
 from train.packed import PackedBatch
 from train.shards import keep_files_open, open_shards
 
-KINDS = FeatureSettings().kinds
+KINDS = FeatureSettings(size=16).kinds
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from data_cards.errors import StoreError, UserError
 from data_cards.scan import scan_sources
 from pipeline.lock import lock_folder
 from pipeline.plan import plan_build
-from pipeline.settings import BuildSettings
+from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.shard import make_shard, make_task
 from pipeline.storage import Storage
 from pipeline.store import open_store
@@ -151,7 +151,7 @@ def test_only_the_shards_in_flight_are_made_again(source, whole, tmp_path):
 
 
 def test_a_worker_that_outlives_its_build_brings_no_folder_back(kaggle_dir, tmp_path):
-    plan = plan_build(scan_sources([str(kaggle_dir)], max_pixels=10**8), BuildSettings())
+    plan = plan_build(scan_sources([str(kaggle_dir)], max_pixels=10**8), BuildSettings(FeatureSettings(size=1024)))
     partial = tmp_path / "features.zarr.partial"
     with pytest.raises(UserError, match=r"features\.zarr\.partial: is gone, or has been renamed"):
         make_shard(make_task(plan, Storage(partial), 0))

@@ -1,97 +1,30 @@
 """The `train` command: parses and prints; the work is done by `train.loop`."""
 
-from dataclasses import fields
 from shlex import quote
 
 import click
 from click.core import ParameterSource
 
 from data_cards.console import CommandGroup, print_json, table
+from data_cards.options import GroupedCommand, GroupedOption, add_options
 from data_cards.text import format_bytes
-from train import settings as allowed
 from train.settings import TrainSettings
 
-_DEFAULTS = {field.name: field.default for field in fields(TrainSettings)}
 
-
-def _setting(flag: str, kind: object = None, help: str = "", metavar: str | None = None):
-    """An option for the field of `TrainSettings` of the same name, with that field's default."""
-    default = _DEFAULTS[flag.removeprefix("--").replace("-", "_")]
-    return click.option(
-        flag,
-        type=kind or type(default),
-        default=default,
-        show_default=default is not None,
-        metavar=metavar,
-        help=help,
-    )
-
-
-@click.group(cls=CommandGroup)
+@click.group(cls=CommandGroup, context_settings={"max_content_width": 110})
 def cli() -> None:
     """Train a detector on a feature store."""
 
 
-@cli.command("run")
+@cli.command("run", cls=GroupedCommand)
+@add_options(TrainSettings)
 @click.option(
-    "--store",
-    multiple=True,
-    default=_DEFAULTS["store"],
-    show_default=True,
-    metavar="STORE",
-    help="Feature store to train on; may be repeated for several as one.",
+    "--resume",
+    is_flag=True,
+    cls=GroupedOption,
+    group="Files",
+    help="Go on with a run that was stopped, with its settings.",
 )
-@_setting("--run", str, "Run folder  [default: a new one under runs/; with --resume: the newest]", "DIR")
-@click.option("--resume", is_flag=True, help="Go on with a run that was stopped, with its settings.")
-@_setting(
-    "--channels",
-    help="Kinds of planes to train on, or all; auto: of averaged planes all but the DCT's.",
-    metavar="KINDS",
-)
-@click.option(
-    "--where",
-    multiple=True,
-    metavar="COLUMN=VALUE",
-    help="Only rows with that source, variant or format; VALUE,VALUE for either; may be repeated.",
-)
-@click.option("--hold-out", multiple=True, metavar="SOURCE", help="Leave a source out of training; may be repeated.")
-@click.option(
-    "--validate-on", multiple=True, metavar="SOURCE", help="Validate on a source, not trained on; may be repeated."
-)
-@_setting("--balance", click.Choice(allowed.BALANCES), "Take classes, or also their sources, equally often.")
-@_setting("--epochs", help="Passes over the training pictures.")
-@_setting("--batch-size", help="Samples a step.")
-@_setting("--lr", float, "Peak learning rate  [default: 0.001; linear: 0.0001, radial: 0.01]")
-@_setting("--weight-decay", help="Weight decay of AdamW.")
-@_setting("--warmup", help="Epochs in which the learning rate rises; at most half of the run.")
-@_setting("--dropout", float, "Dropout of what the last layer is fed  [default: 0.3; radial: 0]")
-@_setting("--label-smoothing", help="Label smoothing of the training loss.")
-@_setting(
-    "--patience",
-    int,
-    "Stop after so many epochs without a better validation loss; 0: never  [default: 6 where the best is kept]",
-)
-@_setting("--keep", click.Choice(allowed.KEPT), "Which epoch's weights; auto: last for radial, else best.")
-@_setting("--mixup", help="Alpha of the Beta distribution that samples are mixed by; 0: none.", metavar="ALPHA")
-@_setting("--source-penalty", float, "On losses that differ between sources  [default: 0; radial: 10]", "PENALTY")
-@_setting(
-    "--normalise",
-    click.Choice(allowed.NORMALISE),
-    "Statistics of each frequency, of each plane, each sample's own range, or none; auto: plane for radial.",
-)
-@_setting("--gain", click.Choice(allowed.GAINS), "Contrast of each picture; auto: remove it from averaged planes.")
-@_setting("--network", click.Choice(allowed.NETWORKS), "auto: radial for averaged planes, else resnet18.")
-@_setting("--stem", click.Choice(allowed.STEMS), "auto: plain, which keeps small planes' sides, up to 64 bins.")
-@_setting("--weights", str, "ImageNet weights to start from (.safetensors or .pth).", "FILE")
-@_setting("--variants-per-epoch", click.Choice(allowed.VARIANTS_PER_EPOCH), "Variants of each picture an epoch.")
-@_setting("--seed", help="Of first weights, order and all that is drawn.")
-@_setting("--device", click.Choice(allowed.DEVICES), "Where to train.")
-@_setting("--precision", click.Choice(allowed.PRECISIONS), "auto: bf16 where the hardware is good at it.")
-@_setting("--threads", help="Threads that read the store.")
-@_setting(
-    "--on-bad-sample", click.Choice(allowed.ON_BAD_SAMPLE), "End at a sample that cannot be read, or leave it out."
-)
-@_setting("--save-minutes", help="Minutes between saved states within an epoch.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_context
 def run_command(context: click.Context, resume: bool, as_json: bool, **values: object) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from data_cards.errors import UsageError
-from pipeline.settings import KINDS, PLANES_A_KIND, FeatureSettings, kind_of_planes
+from pipeline.settings import KINDS, OF_SQUARE, PLANES_A_KIND, FeatureSettings, kind_of_planes
 from train.calibrate import Calibration
 from train.network import RADIAL, RADIAL_UP_TO, make_network
 from train.normalise import Normaliser, choose_statistics
@@ -43,7 +43,7 @@ class Detector(nn.Module):
         std: np.ndarray | torch.Tensor,
         network: str = "resnet18",
         dropout: float = 0.0,
-        kinds: Sequence[str] = FeatureSettings().kinds,
+        kinds: Sequence[str] = OF_SQUARE,
         stem: str = "auto",
         own_range: bool = False,
         gain: str = "keep",

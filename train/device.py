@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from data_cards.errors import UsageError
-from train.effects import SINGLE_LAYER
+from train.settings import SINGLE_LAYER
 
 
 def pick_device(name: str = "auto") -> torch.device:

@@ -1,24 +1,20 @@
-"""The settings of a training run: every value that decides its weights, with its default.
+"""The settings of a training run: every value that decides its weights, with its default and its help.
 
-The command's options are made from these fields, so a default is written down once.
+The options of `train run`, its `--help` and the tables of the documentation are made from these fields
+(`data_cards.options`).
 """
 
 from dataclasses import asdict, dataclass, fields, replace
 
 from data_cards.errors import UsageError
+from data_cards.options import check_choices, option_field
 from pipeline.settings import KINDS, FeatureSettings, kind_of_planes
-from train.effects import refuse_without_effect, refuse_without_effect_on
 
 NETWORKS = ("auto", "resnet18", "resnet34", "resnet50", "small", "linear", "radial")
-STEMS = ("auto", "strided", "plain")
-NORMALISE = ("auto", "frequency", "channel", "sample", "none")
+SINGLE_LAYER = ("linear", "radial")
+WITHOUT_WEIGHTS = ("small", *SINGLE_LAYER)
 DEVICES = ("auto", "cpu", "cuda", "mps")
-PRECISIONS = ("auto", "float32", "bf16")
 VARIANTS_PER_EPOCH = ("1", "all")
-ON_BAD_SAMPLE = ("stop", "skip")
-BALANCES = ("none", "class", "source")
-GAINS = ("auto", "keep", "remove")
-KEPT = ("auto", "best", "last")
 AUTO, ALL = "auto", "all"
 _DCT = ("dct", "overview-dct")
 CHOOSABLE = ("source", "variant", "format")  # columns of the store that `where` may name
@@ -27,97 +23,193 @@ CHOOSABLE = ("source", "variant", "format")  # columns of the store that `where`
 # may have moved, but its fingerprint must be the same; damage to it may have been found meanwhile.
 OF_THE_MACHINE = ("store", "run", "device", "threads", "save_minutes", "on_bad_sample")
 
-
 # Options that earlier versions had, which their runs' records hold, and the value at which each did nothing.
 _REMOVED = {"shuffle_window": 0, "ema": 0.0, "band_masking": 0.0, "kind_dropout": 0.0, "flips": 0.0, "phase": "raw"}
+
+# Headings of the options.
+_FILES, _ROWS, _NETWORK, _RECIPE, _MACHINE = "Files", "What to train on", "Network", "Recipe", "Machine"
 
 
 @dataclass(frozen=True)
 class TrainSettings:
     """Everything that decides the weights of a run, besides the store's content.
 
-    Attributes
-    ----------
-    store : folders of the feature stores, whose rows are trained on as one set; a single one may be a plain string
-    run : run folder; None makes a new one under `runs/`
-    channels : kinds of planes that the network is fed, separated by commas, "all" that the store has, or "auto": all,
-        of averaged planes all but the DCT's; the others are not read
-    where : "column=value" or "column=value,value": only such rows are trained and validated on; all of them must hold
-    hold_out : sources that are neither trained nor validated on
-    validate_on : sources that are validated on in place of the store's validation rows, and not trained on
-    balance : "class" takes both classes equally often an epoch, "source" also the sources of each; "none" every
-        picture once
-    epochs : passes over the training pictures, at least 1
-    batch_size : samples a step, at least 2
-    lr : peak learning rate of AdamW, above 0; None: 0.0001 for the linear network, whose many values all push one
-        way, 0.01 for the radial one, which has few, 0.001 for the others
-    weight_decay : of AdamW, on kernels only (not on biases and batch norm), 0 or more
-    warmup : epochs in which the learning rate rises to its peak; may be a fraction; at most half of the run
-    dropout : share of what the last layer is fed that is dropped, 0 to below 1; None: 0 for the radial network, whose
-        few weights need none, 0.3 for the others
-    label_smoothing : 0 to below 1, in the training loss only
-    patience : epochs without a better validation objective after which the run stops; 0 never stops it; None: 6 where
-        the best epoch is kept, else 0
-    keep : weights of the "best" epoch by validation loss, or of the "last", which the whole schedule was for; "auto":
-        last for the radial network, else best
-    mixup : alpha of the Beta distribution that shares of mixed samples are drawn from; 0 mixes none
-    source_penalty : on the variance of the sources' losses, 0 or more (`train.sources`); None: 10 for the radial
-        network, 0 for the others
-    normalise : by mean and deviation of each "frequency" or of each "channel", by the own range of each "sample", or
-        "none"; "auto": channel for the radial network, whose weights then make more of the frequencies that differ
-        most, else frequency
-    gain : "keep", or "remove" what all of a sample's log magnitudes have in common, which is its contrast; "auto":
-        remove for averaged planes, unless each sample is normalised by its own range, else keep
-    network : "resnet18", "resnet34", "resnet50", "small" with 0.3 million parameters, "linear" with one weight a value,
-        "radial" with one weight a radius of each plane, or "auto": radial for averaged planes, else resnet18
-    stem : "strided", "plain" for small planes, or "auto" by the planes' side
-    weights : file of ImageNet weights to start from (.safetensors or .pth); None starts from scratch
-    variants_per_epoch : "1" draws one variant of each picture an epoch; "all" takes every one
-    seed : of first weights, order and all that is drawn, 0 or more
-    device : "auto" takes CUDA, else MPS, else the CPU
-    precision : "auto" takes bf16 where the hardware is good at it
-    threads : that read the store
-    on_bad_sample : "stop" ends the run at a sample that cannot be read; "skip" leaves it out and counts it
-    save_minutes : minutes between saved states within an epoch; each epoch's end is saved anyway
+    Each field's help says what it is. "auto" and None stand for a choice that depends on the features and the
+    network: `for_features` makes it. `store` may be given as a plain string.
     """
 
-    store: tuple[str, ...] = ("features.zarr",)
-    run: str | None = None
-    channels: str = AUTO
-    where: tuple[str, ...] = ()
-    hold_out: tuple[str, ...] = ()
-    validate_on: tuple[str, ...] = ()
-    balance: str = "none"
-    epochs: int = 20
-    batch_size: int = 32
-    lr: float | None = None
-    weight_decay: float = 0.05
-    warmup: float = 1.0
-    dropout: float | None = None
-    label_smoothing: float = 0.05
-    patience: int | None = None
-    keep: str = "auto"
-    mixup: float = 0.0
-    source_penalty: float | None = None
-    normalise: str = "auto"
-    gain: str = "auto"
-    network: str = "auto"
-    stem: str = "auto"
-    weights: str | None = None
-    variants_per_epoch: str = "1"
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    threads: int = 4
-    on_bad_sample: str = "stop"
-    save_minutes: float = 10.0
+    store: tuple[str, ...] = option_field(
+        ("features.zarr",),
+        group=_FILES,
+        metavar="STORE",
+        help="Feature store to train on; may be repeated, to train on several as one.",
+    )
+    run: str | None = option_field(
+        None,
+        group=_FILES,
+        metavar="DIR",
+        shown="a new one under runs/; with --resume: the newest",
+        help="Run folder.",
+    )
+    where: tuple[str, ...] = option_field(
+        (),
+        group=_ROWS,
+        metavar="COLUMN=VALUE",
+        help="Train and validate on rows with that source, variant or format only; VALUE,VALUE for either; may be "
+        "repeated, then all must hold.",
+    )
+    hold_out: tuple[str, ...] = option_field(
+        (),
+        group=_ROWS,
+        metavar="SOURCE",
+        help="Leave a source out of training and validation; may be repeated.",
+    )
+    validate_on: tuple[str, ...] = option_field(
+        (),
+        group=_ROWS,
+        metavar="SOURCE",
+        help="Validate on a source, in place of the store's validation rows, and do not train on it; may be repeated.",
+    )
+    channels: str = option_field(
+        AUTO,
+        group=_ROWS,
+        metavar="KINDS",
+        help="Kinds of planes that the network is fed, separated by commas, or all; auto: of averaged planes all but "
+        "the DCT's, else all. The others are not read.",
+    )
+    balance: str = option_field(
+        "none",
+        group=_ROWS,
+        choices=("none", "class", "source"),
+        help="class: take both classes equally often an epoch; source: also the sources of each; none: every picture "
+        "once.",
+    )
+    variants_per_epoch: str = option_field(
+        "1",
+        group=_ROWS,
+        choices=VARIANTS_PER_EPOCH,
+        help="Take one variant of each picture an epoch, drawn anew each time, or all.",
+    )
+    network: str = option_field(
+        AUTO,
+        group=_NETWORK,
+        choices=NETWORKS,
+        help="radial: a weight for every radius of every plane (up to 128 bins); linear: one for every frequency; "
+        "small: a ResNet of 0.3 million parameters; auto: radial for averaged planes, else resnet18.",
+    )
+    normalise: str = option_field(
+        AUTO,
+        group=_NETWORK,
+        choices=(AUTO, "frequency", "channel", "sample", "none"),
+        help="By mean and deviation of each frequency, or of each plane (channel), by each sample's own range, or not "
+        "at all (levels 0 to 256 as -1 to 1); auto: channel for radial, else frequency.",
+    )
+    gain: str = option_field(
+        AUTO,
+        group=_NETWORK,
+        choices=(AUTO, "keep", "remove"),
+        help="remove: take out of each sample what all its log magnitudes have in common, the picture's contrast; "
+        "auto: remove for averaged planes, else keep.",
+    )
+    stem: str = option_field(
+        AUTO,
+        group=_NETWORK,
+        choices=(AUTO, "strided", "plain"),
+        help="First layer of a ResNet: plain keeps the planes' side, strided quarters it; auto: plain up to 64 bins.",
+    )
+    weights: str | None = option_field(
+        None,
+        group=_NETWORK,
+        metavar="FILE",
+        help="ImageNet weights for a ResNet to start from (.safetensors or .pth).",
+    )
+    dropout: float | None = option_field(
+        None,
+        group=_NETWORK,
+        metavar="SHARE",
+        shown="0.3; radial: 0",
+        help="Drop this share of what the last layer is fed, while training.",
+    )
+    epochs: int = option_field(20, group=_RECIPE, help="Passes over the training pictures.")
+    batch_size: int = option_field(32, group=_RECIPE, help="Samples a step.")
+    lr: float | None = option_field(
+        None,
+        group=_RECIPE,
+        shown="0.001; linear: 0.0001, radial: 0.01",
+        help="Peak learning rate of AdamW.",
+    )
+    warmup: float = option_field(
+        1.0,
+        group=_RECIPE,
+        metavar="EPOCHS",
+        help="Epochs in which the learning rate rises to its peak; at most half of the run.",
+    )
+    weight_decay: float = option_field(
+        0.05,
+        group=_RECIPE,
+        help="Weight decay of AdamW, on kernels only (not on biases and batch norm).",
+    )
+    label_smoothing: float = option_field(
+        0.05,
+        group=_RECIPE,
+        help="Label smoothing of the training loss: at 0.05 it asks for 97.5 % certainty.",
+    )
+    source_penalty: float | None = option_field(
+        None,
+        group=_RECIPE,
+        metavar="PENALTY",
+        shown="0; radial: 10",
+        help="Add so many times the variance of the sources' mean losses to the loss (V-REx).",
+    )
+    mixup: float = option_field(
+        0.0,
+        group=_RECIPE,
+        metavar="ALPHA",
+        help="Mix each sample with another of its batch, labels too, in shares from Beta(ALPHA, ALPHA); 0: do not.",
+    )
+    keep: str = option_field(
+        AUTO,
+        group=_RECIPE,
+        choices=(AUTO, "best", "last"),
+        help="Keep the weights of the epoch with the best validation loss (with the source penalty), or of the last; "
+        "auto: last for radial, else best.",
+    )
+    patience: int | None = option_field(
+        None,
+        group=_RECIPE,
+        shown="6 where the best is kept",
+        help="Stop after so many epochs without one that would be the best; 0: never.",
+    )
+    seed: int = option_field(0, group=_RECIPE, help="Of first weights, order and all that is drawn.")
+    device: str = option_field(
+        AUTO, group=_MACHINE, choices=DEVICES, help="Where to train; auto: CUDA, else MPS, else the CPU."
+    )
+    precision: str = option_field(
+        AUTO,
+        group=_MACHINE,
+        choices=(AUTO, "float32", "bf16"),
+        help="auto: bf16 where the hardware is good at it, but float32 for radial and linear.",
+    )
+    threads: int = option_field(4, group=_MACHINE, help="Threads that read the store.")
+    on_bad_sample: str = option_field(
+        "stop",
+        group=_MACHINE,
+        choices=("stop", "skip"),
+        help="End at a sample that cannot be read, or leave it out and count it.",
+    )
+    save_minutes: float = option_field(
+        10.0,
+        group=_MACHINE,
+        metavar="MINUTES",
+        help="Time between saved states within an epoch; each epoch's end is saved anyway.",
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", (self.store,) if isinstance(self.store, str) else tuple(self.store))
+        check_choices(self)
         _at_least("epochs", self.epochs, 1)
         _at_least("batch size", self.batch_size, 2, "batch normalisation needs two samples")
         _at_least("patience", self.patience or 0, 0)
-        _one_of("balance", self.balance, BALANCES)
         _at_least("threads", self.threads, 1)
         _between("seed", self.seed, 0, 2**63 - 1)
         _at_least("weight decay", self.weight_decay, 0)
@@ -137,27 +229,40 @@ class TrainSettings:
                     f"source penalty {self.source_penalty}: samples mixed with others have no one source; "
                     "leave out --mixup or --source-penalty"
                 )
+        kinds = KINDS if "," in self.channels else (AUTO, ALL, *KINDS)
         for kind in self.channels.split(","):
-            _one_of("channels", kind, KINDS if "," in self.channels else (AUTO, ALL, *KINDS))
+            if kind not in kinds:
+                raise UsageError(f"channels {kind}: expected one of {', '.join(kinds)}")
         for source in set(self.hold_out) & set(self.validate_on):
             raise UsageError(f"{source}: either left out (--hold-out) or validated on (--validate-on), not both")
         for condition in self.where:
             column, equals, value = condition.partition("=")
             if not (equals and value and column in CHOOSABLE):
                 raise UsageError(f"where {condition}: expected COLUMN=VALUE, a column of {', '.join(CHOOSABLE)}")
-        _one_of("on bad sample", self.on_bad_sample, ON_BAD_SAMPLE)
-        for name, allowed in (("network", NETWORKS), ("stem", STEMS), ("normalise", NORMALISE)):
-            _one_of(name, getattr(self, name), allowed)
-        _one_of("gain", self.gain, GAINS)
-        _one_of("keep", self.keep, KEPT)
-        _one_of("device", self.device, DEVICES)
-        _one_of("precision", self.precision, PRECISIONS)
-        _one_of("variants per epoch", self.variants_per_epoch, VARIANTS_PER_EPOCH)
-        refuse_without_effect(self)
+        self._refuse_without_effect()
         # The same in whatever order they are given.
         object.__setattr__(self, "where", tuple(sorted(set(map(_sort_values, self.where)))))
         for name in ("hold_out", "validate_on"):
             object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
+
+    def _refuse_without_effect(self) -> None:
+        """Refuse an option that would change nothing beside the others: who gives one expects something of it."""
+        if self.gain == "remove" and self.normalise == "sample":
+            raise UsageError("gain remove: --normalise sample takes it out already; leave out one of the two")
+        if self.weights is not None and self.network in WITHOUT_WEIGHTS:
+            raise UsageError(
+                f"weights: there are none for the {self.network} network; give a ResNet with --network or leave it out"
+            )
+        if self.stem != AUTO and self.network in SINGLE_LAYER:
+            raise UsageError(
+                f"stem {self.stem}: the {self.network} network has none; "
+                "give a ResNet or small with --network, or leave it out"
+            )
+        if self.patience and self.keep == "last":
+            raise UsageError(
+                f"patience {self.patience}: the last epoch's weights are kept, so the run goes on to its end; "
+                "give --keep best or leave it out"
+            )
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -204,7 +309,8 @@ class TrainSettings:
         settings = replace(
             self, network=network, gain=gain, normalise=normalise, keep=keep, channels=",".join(kinds), **chosen
         )
-        refuse_without_effect_on(settings)
+        if settings.gain == "remove" and not magnitudes:
+            raise UsageError(f"gain remove: the planes fed are {settings.channels}; add magnitude or leave it out")
         return settings
 
     def as_json(self) -> dict:
@@ -246,8 +352,3 @@ def _at_least(name: str, value: float, least: float, why: str = "") -> None:
 def _between(name: str, value: int, least: int, most: int) -> None:
     if not least <= value <= most:
         raise UsageError(f"{name} {value}: expected {least} to {most}")
-
-
-def _one_of(name: str, value: object, allowed: tuple) -> None:
-    if value not in allowed:
-        raise UsageError(f"{name} {value}: expected one of {', '.join(map(str, allowed))}")

@@ -9,8 +9,7 @@ import torch
 
 from data_cards.errors import UserError
 from pipeline.store import FeatureStore
-from train.effects import SINGLE_LAYER
-from train.settings import TrainSettings
+from train.settings import SINGLE_LAYER, TrainSettings
 
 _MOST_NAMED = 32  # pictures in a message
 _USUAL_DECAY, _USUAL_PENALTY = 1.0, 100.0  # above these they may be what makes a loss grow
