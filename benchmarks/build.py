@@ -42,10 +42,10 @@ from pipeline.fit import as_array, fit_picture
 from pipeline.plan import Plan, plan_build
 from pipeline.settings import MAX_PIXELS, BuildSettings, FeatureSettings
 from pipeline.shard import ShardTask, finish_shard, make_shard, make_task
-from pipeline.sharding import encode_sample
+from pipeline.sharding import encode_sample, shard_file
 from pipeline.spectra import quantised_planes
 from pipeline.storage import Storage
-from pipeline.writer import create_arrays, make_record_folder, shard_file
+from pipeline.writer import create_arrays, make_record_folder
 
 
 @click.command()

@@ -12,11 +12,11 @@ from data_cards.pictures import count_sources
 from data_cards.text import format_bytes
 from pipeline.plan import Plan
 from pipeline.settings import PLANES_A_KIND, BuildSettings
-from pipeline.sharding import index_length, unpack_index
+from pipeline.sharding import ABSENT, index_length, shard_file, unpack_index
 from pipeline.standing import list_missing, read_attributes, read_base
 from pipeline.storage import Storage
 from pipeline.store import FeatureStore, open_store, partial_name
-from pipeline.writer import read_records, shard_file
+from pipeline.writer import read_records
 
 _TRIES = 3  # at a place: a store may be renamed between the look for it and that for its build
 _INDICES_READ = 8  # shards whose index is read for the compression
@@ -106,7 +106,7 @@ def read_chunk_sizes(storage: Storage, shard: int, rows: int, kinds: int) -> np.
             "is damaged again"
         )
     sizes = index.reshape(rows, kinds, 2)[..., 1]
-    return np.where(sizes == np.iinfo(np.uint64).max, 0, sizes).astype(np.int64)
+    return np.where(sizes == ABSENT, 0, sizes).astype(np.int64)
 
 
 def progress_to_dict(path: str) -> dict | None:

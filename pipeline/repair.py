@@ -23,6 +23,7 @@ from pipeline.plan import Plan
 from pipeline.provenance import ARRAY as PICTURES
 from pipeline.provenance import pack_pictures, write_provenance
 from pipeline.shard import make_shard, make_task
+from pipeline.sharding import shard_file
 from pipeline.signing import ATTRIBUTES, is_signed, list_arrays, sign
 from pipeline.standing import read_attributes
 from pipeline.storage import Storage
@@ -36,7 +37,6 @@ from pipeline.writer import (
     read_checksums,
     remove_temporary,
     set_attributes,
-    shard_file,
     write_checksums,
 )
 

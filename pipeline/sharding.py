@@ -19,7 +19,17 @@ from pipeline.settings import PLANES_A_KIND
 
 # Higher levels take longer and save nothing. The checksum is verified by every reader that decodes a chunk.
 _ZSTD = {"level": 1, "checksum": True}
-_ABSENT = 2**64 - 1  # offset and length of a chunk that is not there
+ABSENT = 2**64 - 1  # offset and length of a chunk that is not there
+
+
+def shard_folder(shard: int) -> str:
+    """The folder of a shard of `features`."""
+    return f"features/c/{shard}"
+
+
+def shard_file(shard: int) -> str:
+    """The file of a shard of `features`."""
+    return f"{shard_folder(shard)}/0/0/0"
 
 
 def chunk_codecs(packing: str) -> tuple[ArrayBytesCodec, BytesBytesCodec]:
@@ -43,7 +53,7 @@ def lay_out_shard(chunks: Iterable[bytes], capacity: int) -> Iterator[bytes]:
     chunks : encoded, from the shard's first on, in the order of their place
     capacity : chunks of a whole shard; those behind the last are marked as not there
     """
-    index, offset = np.full((capacity, 2), _ABSENT, dtype="<u8"), 0
+    index, offset = np.full((capacity, 2), ABSENT, dtype="<u8"), 0
     for place, chunk in enumerate(chunks):
         index[place] = offset, len(chunk)
         offset += len(chunk)

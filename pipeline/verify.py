@@ -14,10 +14,11 @@ from pipeline.plan import Plan, compute_fingerprint
 from pipeline.provenance import ARRAY as PICTURES
 from pipeline.provenance import read_provenance
 from pipeline.settings import BuildSettings
+from pipeline.sharding import shard_file
 from pipeline.signing import ATTRIBUTES, find_damage
 from pipeline.storage import Storage
 from pipeline.store import open_group
-from pipeline.writer import read_checksums, shard_file
+from pipeline.writer import read_checksums
 
 
 class Damage(Enum):

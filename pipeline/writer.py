@@ -19,7 +19,7 @@ from zarr.codecs import ZstdCodec
 from data_cards.files import PARTIAL
 from pipeline.checksum import Checksum, checksum
 from pipeline.settings import PLANES_A_KIND, BuildSettings
-from pipeline.sharding import chunk_codecs, index_length, unpack_index
+from pipeline.sharding import chunk_codecs, index_length, shard_file, shard_folder, unpack_index
 from pipeline.storage import Storage
 from pipeline.store import COLUMNS
 
@@ -203,7 +203,7 @@ def clean_up(storage: Storage, shards: int) -> None:
     """Remove what a finished build leaves: records, shards behind the last, files that a kill cut off."""
     for folder in storage.folders("features/c"):
         if not folder.isdecimal() or int(folder) >= shards:
-            storage.remove(f"features/c/{folder}")
+            storage.remove(shard_folder(folder))
     remove_temporary(storage)
     storage.remove(RECORDS)
 
@@ -220,16 +220,6 @@ def remove_temporary(storage: Storage) -> None:
 def rename(old: str, new: str) -> None:
     """Give a local store another name."""
     os.rename(old, new)
-
-
-def shard_folder(shard: int) -> str:
-    """The folder of a shard of `features`."""
-    return f"features/c/{shard}"
-
-
-def shard_file(shard: int) -> str:
-    """The file of a shard of `features`."""
-    return f"{shard_folder(shard)}/0/0/0"
 
 
 def _record_name(shard: int) -> str:

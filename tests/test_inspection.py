@@ -12,8 +12,8 @@ from helpers.pictures import make_kaggle_dir
 from data_cards.errors import UserError
 from pipeline.cli import main
 from pipeline.inspection import inspect_place
+from pipeline.sharding import shard_file
 from pipeline.storage import Storage
-from pipeline.writer import shard_file
 
 
 def test_a_build_is_looked_at_until_it_is_done(tmp_path):

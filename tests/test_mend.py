@@ -19,10 +19,11 @@ from pipeline.build import build_store
 from pipeline.executor import run_tasks
 from pipeline.repair import repair_store
 from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.sharding import shard_file
 from pipeline.storage import Storage
 from pipeline.store import open_store
 from pipeline.verify import verify_store
-from pipeline.writer import keep_shard, make_record_folder, read_records, set_attributes, shard_file, write_shard
+from pipeline.writer import keep_shard, make_record_folder, read_records, set_attributes, write_shard
 
 SETTINGS = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
 

@@ -20,10 +20,10 @@ from pipeline.build import build_store
 from pipeline.cli import main
 from pipeline.repair import repair_store
 from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.sharding import shard_file
 from pipeline.storage import Storage
 from pipeline.store import open_store
 from pipeline.verify import verify_store
-from pipeline.writer import shard_file
 from train.predict import score_rows
 from train.run_folder import load_detector, open_run
 

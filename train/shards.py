@@ -21,7 +21,6 @@ from functools import lru_cache
 from itertools import accumulate, pairwise
 from shlex import quote
 
-import google_crc32c
 import numpy as np
 from numcodecs.zstd import Zstd
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
@@ -30,10 +29,9 @@ from zarr.codecs.sharding import ShardingCodecIndexLocation
 from data_cards.errors import StoreError
 from pipeline.packing import MirrorCodec
 from pipeline.settings import PLANES_A_KIND
+from pipeline.sharding import ABSENT, index_length, shard_file, unpack_index
 from pipeline.store import FeatureStore
 
-_CHECKSUM = 4  # bytes behind an index
-_ABSENT = 2**64 - 1  # offset and length of a chunk that is not there
 _KEPT_OPEN = 4096  # files at most: opening one anew costs a small row more than its reading
 
 Stamp = tuple[int, int, int]  # of a file: inode, size, time of change
@@ -172,19 +170,15 @@ class Shards:
         )
 
     def _read_index(self, descriptor: int, size: int) -> np.ndarray:
-        length = 16 * self._rows_a_shard * self._kinds
-        if size < length + _CHECKSUM:
-            raise ValueError("the file is too short")
-        data = os.pread(descriptor, length + _CHECKSUM, size - length - _CHECKSUM)
-        if len(data) != length + _CHECKSUM:
-            raise ValueError("the file is too short")
-        if google_crc32c.value(data[:length]).to_bytes(_CHECKSUM, "little") != data[length:]:
-            raise ValueError("checksum of the shard's index does not match")
-        index = np.frombuffer(data[:length], dtype="<u8").reshape(-1, self._kinds, 2)
-        return np.pad(index, ((0, 0), (0, 0), (0, 1)))
+        chunks = self._rows_a_shard * self._kinds
+        length = index_length(chunks)
+        index = unpack_index(os.pread(descriptor, length, max(size - length, 0)), chunks)
+        if index is None:
+            raise ValueError("its index is damaged or cut off")
+        return np.pad(index.reshape(-1, self._kinds, 2), ((0, 0), (0, 0), (0, 1)))
 
     def _file(self, shard: int) -> str:
-        return f"{self._path}/features/c/{shard}/0/0/0"
+        return f"{self._path}/{shard_file(shard)}"
 
 
 def _stamp(status: os.stat_result) -> Stamp:
@@ -230,7 +224,7 @@ def _join_neighbours(offsets: Sequence[int], lengths: Sequence[int], size: int) 
     """Chunks of a file of that size as the runs (offset, length) that one reading gives."""
     runs: list[tuple[int, int]] = []
     for offset, length in zip(offsets, lengths, strict=True):
-        if _ABSENT in (offset, length):
+        if ABSENT in (offset, length):
             raise ValueError("the shard does not hold it")
         if offset + length > size:  # before memory is asked for
             raise ValueError("the file is too short")
