@@ -33,6 +33,7 @@ from pipeline.build import build_store
 from pipeline.settings import BuildSettings, FeatureSettings
 from pipeline.store import FeatureStore, open_store
 from pipeline.subset import make_subset
+from pipeline.variants import CONDITIONS
 from train.calibrate import Calibration
 from train.checkpoint import BEST
 from train.loop import train
@@ -40,7 +41,6 @@ from train.predict import compute_logits
 from train.run_folder import load_detector, open_run
 from train.settings import TrainSettings
 
-CONDITIONS = ("clean", "jpeg-75", "web")
 CLASSES = ("fake", "real")  # as a fold names its sources
 
 

@@ -17,10 +17,9 @@ from data_cards.seeding import draw_key
 from pipeline import features
 from pipeline.averaged import HIGHEST
 from pipeline.settings import FeatureSettings
-from pipeline.variants import CLEAN, RECIPES, Variant
+from pipeline.variants import CLEAN, RECIPES, Variant, draw_jpeg
 
 QUALITIES = range(50, 99)
-SUBSAMPLINGS = ("4:4:4", "4:2:0")
 SHARES = range(50, 101)  # of each side, in per cent
 
 
@@ -94,13 +93,11 @@ def _draw(kinds: tuple[str, ...], seed: int, sha256: bytes) -> tuple[Variant, ..
     draws = [CLEAN]
     for number, kind in enumerate(kinds, 1):
         key = draw_key(seed, sha256, f"{kind}-{number}")
-        subsampling, key = key % len(SUBSAMPLINGS), key // len(SUBSAMPLINGS)
-        quality, key = QUALITIES[key % len(QUALITIES)], key // len(QUALITIES)
-        jpeg = {"do": "jpeg", "quality": quality, "subsampling": SUBSAMPLINGS[subsampling]}
-        factor = SHARES[key % len(SHARES)] / 100
+        jpeg, rest = draw_jpeg(key, QUALITIES)
+        factor = SHARES[rest % len(SHARES)] / 100
         steps = {
             "saved": (jpeg,),
-            "webp": ({"do": "webp", "quality": quality},),
+            "webp": ({"do": "webp", "quality": jpeg["quality"]},),
             "scaled": ({"do": "scale", "factor": factor, "filter": "bicubic"}, jpeg),
         }
         draws.append(Variant(f"{kind}-{number}", steps[kind], before_fit=True))

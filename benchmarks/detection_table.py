@@ -22,9 +22,9 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from eval.metrics import compute_scores
+from pipeline.variants import CONDITIONS
 
 RESAMPLES = 1000
-CONDITIONS = ("clean", "jpeg-75", "web")
 
 
 @click.command()

@@ -14,6 +14,7 @@ from data_cards.labels import CLASS_NAMES
 from eval.finding import find_training_store
 from eval.score import Scored, find_rows, is_held_out
 from pipeline.store import FeatureStore
+from pipeline.variants import CLEAN
 from train.calibrate import Calibration
 from train.run_folder import Run
 
@@ -109,7 +110,7 @@ def find_leaked(run: Run, scored: Scored, store: FeatureStore, training: Feature
 def _first_rows(run: Run, store: FeatureStore, split: str) -> dict[str, int]:
     """The first row of each picture as it is, by the hash of its file."""
     rows = find_rows(run, store, split)
-    rows = rows[store.columns["variant"][rows] == "clean"]
+    rows = rows[store.columns["variant"][rows] == CLEAN.name]
     if not len(rows):
         raise UserError(f"{store.path}: holds no picture as it is, only changed ones; runs are compared on the former")
     first = {}

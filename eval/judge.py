@@ -10,7 +10,7 @@ one way of features.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -20,15 +20,15 @@ from data_cards.errors import UserError
 from data_cards.jpeg import NO_QUALITY
 from pipeline.features import compute_features
 from pipeline.settings import FeatureSettings
-from pipeline.variants import CLEAN, Variant
+from pipeline.variants import CLEAN, Variant, make_jpeg_condition
 from train.calibrate import UNSURE, Calibration
 from train.detector import Detector
 from train.predict import predict_logits
 
 # Nothing in them is drawn, so a picture meets the same ones each time.
 CHECKS = (
-    Variant("JPEG 90", ({"do": "jpeg", "quality": 90, "subsampling": "4:2:0"},), before_fit=True),
-    Variant("JPEG 75", ({"do": "jpeg", "quality": 75, "subsampling": "4:2:0"},), before_fit=True),
+    replace(make_jpeg_condition(90), name="JPEG 90"),
+    replace(make_jpeg_condition(75), name="JPEG 75"),
     # Off the middle: the middle of a cropped picture is the same pixels where features are those of a crop.
     Variant("crop 0.9", ({"do": "crop-corner", "share": 0.9},), before_fit=True),
 )

@@ -24,14 +24,13 @@ from eval.originals import read_original, shuffle_by_class
 from eval.score import Scored, locate_pictures
 from pipeline.features import compute_features
 from pipeline.store import FeatureStore
-from pipeline.variants import SUBSAMPLINGS, Variant
+from pipeline.variants import SAVED_ALIKE, SUBSAMPLINGS, Variant, draw_jpeg
 from train.detector import Detector
 from train.predict import predict_logits
 
 PICTURES = 200
 QUALITIES = range(60, 96)
 SCORES = ("auroc", "accuracy", "balanced_accuracy", "false_positive_rate", "false_negative_rate")
-CONDITION = "jpeg-75"  # of a stress store, in which every picture is saved so already
 
 _SEED = 0
 _BATCH = 16
@@ -57,10 +56,11 @@ def describe_swap(
     if not scored.is_clean.any():
         return {"reason": "the store holds no picture as it is"}
     clean = scored[scored.is_clean].by_picture()
-    if store.settings.variants == STRESS and CONDITION in scored.columns["variant"]:
-        how = f"JPEG 75, 4:2:0: the stress condition {CONDITION}"
-        before, steps = clean, [{"quality": 75, "subsampling": "4:2:0"}] * len(clean)
-        after = scored[scored.columns["variant"] == CONDITION].by_picture()
+    if store.settings.variants == STRESS and SAVED_ALIKE.name in scored.columns["variant"]:
+        saved = _describe_jpeg(SAVED_ALIKE)
+        how = f"JPEG {saved['quality']}, {saved['subsampling']}: the stress condition {SAVED_ALIKE.name}"
+        before, steps = clean, [saved] * len(clean)
+        after = scored[scored.columns["variant"] == SAVED_ALIKE.name].by_picture()
     else:
         how = (
             f"JPEG quality {QUALITIES[0]} to {QUALITIES[-1]}, {' or '.join(SUBSAMPLINGS)}, "
@@ -101,9 +101,14 @@ def describe_swap(
 def draw_saving(sha256: str) -> Variant:
     """How a picture is saved: drawn from its file's hash alone, and done before it is fitted."""
     key = draw_key(_SEED, bytes.fromhex(sha256), "jpeg-swap")
-    quality, rest = QUALITIES[key % len(QUALITIES)], key // len(QUALITIES)
-    step = {"do": "jpeg", "quality": quality, "subsampling": SUBSAMPLINGS[rest % len(SUBSAMPLINGS)]}
-    return Variant("swap", (step,), before_fit=True)
+    jpeg, _ = draw_jpeg(key, QUALITIES)
+    return Variant("swap", (jpeg,), before_fit=True)
+
+
+def _describe_jpeg(variant: Variant) -> dict:
+    """Quality and subsampling of a variant that is saved as JPEG."""
+    (step,) = variant.steps
+    return {name: step[name] for name in ("quality", "subsampling")}
 
 
 def _save_alike(
@@ -134,9 +139,8 @@ def _save_alike(
                 bar.update(len(rows))
     before = clean[np.array(chosen, dtype=int)]
     found = np.concatenate(logits) if logits else np.zeros((0, len(CLASS_NAMES)))
-    steps = [draw_saving(sha256).steps[0] for sha256 in before.columns["sha256"]]
-    kept = [{name: step[name] for name in ("quality", "subsampling")} for step in steps]
-    return before, replace(before, logits=found), kept
+    steps = [_describe_jpeg(draw_saving(sha256)) for sha256 in before.columns["sha256"]]
+    return before, replace(before, logits=found), steps
 
 
 def _make_batches(order: np.ndarray, make_levels, most: int) -> Iterator[tuple[list[int], list[np.ndarray]]]:

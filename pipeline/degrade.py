@@ -21,7 +21,7 @@ def apply_steps(picture: Image.Image, steps: Sequence[dict]) -> Image.Image:
 
 
 def save_jpeg(picture: Image.Image, quality: int, subsampling: str) -> Image.Image:
-    """Saved as JPEG, quality 1 to 95 by libjpeg's scale, subsampling such as "4:2:0"."""
+    """Saved as JPEG, quality 1 to 100 by libjpeg's scale, subsampling "4:4:4", "4:2:2" or "4:2:0"."""
     return _save(picture, "JPEG", quality=quality, subsampling=subsampling)
 
 

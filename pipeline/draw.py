@@ -10,6 +10,7 @@ from data_cards.errors import UsageError
 from data_cards.files import whole_file
 from data_cards.labels import CLASS_NAMES
 from pipeline.store import FeatureStore
+from pipeline.variants import CLEAN
 
 _IN_A_LINE = 9  # planes: those of the overview stand below those of native pixels
 
@@ -57,7 +58,7 @@ def draw_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list
 
 
 def _pick_rows(store: FeatureStore) -> list[int]:
-    clean = store.columns["variant"] == "clean"
+    clean = store.columns["variant"] == CLEAN.name
     chosen = [np.flatnonzero(clean & (store.columns["label"] == label)) for label in range(len(CLASS_NAMES))]
     return [int(found[0]) for found in chosen if len(found)]
 

@@ -6,7 +6,7 @@ in `pipeline.degrade`.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from data_cards.errors import UsageError
@@ -55,6 +55,30 @@ class Variant:
 CLEAN = Variant("clean")
 
 
+def _jpeg(quality: int, subsampling: str = "4:2:0") -> dict:
+    return {"do": "jpeg", "quality": quality, "subsampling": subsampling}
+
+
+def make_jpeg_condition(quality: int) -> Variant:
+    """The picture as it was decoded saved as JPEG of that quality, with halved colours; named such as jpeg-75."""
+    return Variant(f"jpeg-{quality}", (_jpeg(quality),), before_fit=True)
+
+
+# As both classes are saved where they are compared saved alike.
+SAVED_ALIKE = make_jpeg_condition(75)
+
+
+def draw_jpeg(key: int, qualities: Sequence[int]) -> tuple[dict, int]:
+    """A JPEG step of one of the qualities and of `SUBSAMPLINGS`, drawn from a key; and what is left of the key.
+
+    A key of 64 bits is divided by the number of choices again and again: what remains of each division is a draw, and
+    independent of the others. Its bias is below 1e-17. The order of the draws decides the pixels of stored variants.
+    """
+    key, subsampling = divmod(key, len(SUBSAMPLINGS))
+    rest, quality = divmod(key, len(qualities))
+    return _jpeg(qualities[quality], SUBSAMPLINGS[subsampling]), rest
+
+
 def draw_variants(recipe: str, seed: int, sha256: bytes) -> tuple[Variant, ...]:
     """All variants of one picture, in order."""
     return RECIPES[check_recipe(recipe)](seed, sha256)
@@ -77,13 +101,11 @@ def _draw_clean(seed: int, sha256: bytes) -> tuple[Variant, ...]:
 
 
 def _draw_train(seed: int, sha256: bytes) -> tuple[Variant, ...]:
+    """The picture, and the fitted picture saved as JPEG, otherwise each time."""
     draws = [CLEAN]
     for number in range(1, JPEG_DRAWS + 1):
-        key = draw_key(seed, sha256, f"variant-{number}")
-        # Two independent draws from one 64-bit number; the remainder's bias is below 1e-17.
-        subsampling, rest = key % len(SUBSAMPLINGS), key // len(SUBSAMPLINGS)
-        quality = JPEG_QUALITIES[rest % len(JPEG_QUALITIES)]
-        draws.append(Variant(f"jpeg-{number}", (_jpeg(quality, SUBSAMPLINGS[subsampling]),)))
+        jpeg, _ = draw_jpeg(draw_key(seed, sha256, f"variant-{number}"), JPEG_QUALITIES)
+        draws.append(Variant(f"jpeg-{number}", (jpeg,)))
     return tuple(draws)
 
 
@@ -91,10 +113,8 @@ def _draw_saved(seed: int, sha256: bytes) -> tuple[Variant, ...]:
     """The picture, and the picture as it was decoded saved as JPEG, otherwise each time."""
     draws = [CLEAN]
     for number in range(1, SAVED_DRAWS + 1):
-        key = draw_key(seed, sha256, f"saved-{number}")
-        subsampling, rest = key % len(SUBSAMPLINGS), key // len(SUBSAMPLINGS)
-        quality = SAVED_QUALITIES[rest % len(SAVED_QUALITIES)]
-        draws.append(Variant(f"saved-{number}", (_jpeg(quality, SUBSAMPLINGS[subsampling]),), before_fit=True))
+        jpeg, _ = draw_jpeg(draw_key(seed, sha256, f"saved-{number}"), SAVED_QUALITIES)
+        draws.append(Variant(f"saved-{number}", (jpeg,), before_fit=True))
     return tuple(draws)
 
 
@@ -102,17 +122,15 @@ def _draw_web(seed: int, sha256: bytes) -> tuple[Variant, ...]:
     """The picture, and what is left of it after being scaled down and saved as JPEG, in other ways each time."""
     draws = [CLEAN]
     for number in range(1, WEB_DRAWS + 1):
-        key = draw_key(seed, sha256, f"web-{number}")
-        subsampling, key = key % len(SUBSAMPLINGS), key // len(SUBSAMPLINGS)
-        quality, key = WEB_QUALITIES[key % len(WEB_QUALITIES)], key // len(WEB_QUALITIES)
-        scale = {"do": "scale", "factor": WEB_SHARES[key % len(WEB_SHARES)] / 100, "filter": "bicubic"}
-        draws.append(Variant(f"web-{number}", (scale, _jpeg(quality, SUBSAMPLINGS[subsampling])), before_fit=True))
+        jpeg, rest = draw_jpeg(draw_key(seed, sha256, f"web-{number}"), WEB_QUALITIES)
+        scale = {"do": "scale", "factor": WEB_SHARES[rest % len(WEB_SHARES)] / 100, "filter": "bicubic"}
+        draws.append(Variant(f"web-{number}", (scale, jpeg), before_fit=True))
     return tuple(draws)
 
 
 def _draw_conditions(seed: int, sha256: bytes) -> tuple[Variant, ...]:
     """The picture as it is; saved as JPEG, all alike; and after the web's chain. A short `stress`."""
-    return tuple(one for one in _draw_stress(seed, sha256) if one.name in ("clean", "jpeg-75", "web"))
+    return tuple(one for one in _draw_stress(seed, sha256) if one.name in CONDITIONS)
 
 
 def _draw_stress(seed: int, sha256: bytes) -> tuple[Variant, ...]:
@@ -121,7 +139,6 @@ def _draw_stress(seed: int, sha256: bytes) -> tuple[Variant, ...]:
     hard = [{"do": "limit", "longest": 512, "filter": "lanczos"}, _jpeg(40)]
     screenshot = [{"do": "scale", "factor": 0.7, "filter": "bilinear"}, {"do": "crop", "share": 0.96}, _jpeg(80)]
     chains = {
-        **{f"jpeg-{quality}": [_jpeg(quality)] for quality in (95, 90, 75, 60, 45, 30)},
         **{f"webp-{quality}": [{"do": "webp", "quality": quality}] for quality in (80, 50)},
         "double-jpeg": [_jpeg(60), _jpeg(90)],
         **{
@@ -138,20 +155,18 @@ def _draw_stress(seed: int, sha256: bytes) -> tuple[Variant, ...]:
         "web": web,
         "hard": hard,
     }
-    return (CLEAN, *(Variant(name, tuple(steps), before_fit=True) for name, steps in chains.items()))
-
-
-def _jpeg(quality: int, subsampling: str = "4:2:0") -> dict:
-    return {"do": "jpeg", "quality": quality, "subsampling": subsampling}
+    jpegs = map(make_jpeg_condition, (95, 90, 75, 60, 45, 30))
+    return (CLEAN, *jpegs, *(Variant(name, tuple(steps), before_fit=True) for name, steps in chains.items()))
 
 
 RECIPES: dict[str, Callable[[int, bytes], tuple[Variant, ...]]] = {
     "train": _draw_train,
     "saved": _draw_saved,
     "web": _draw_web,
-    "clean": _draw_clean,
+    CLEAN.name: _draw_clean,
     "conditions": _draw_conditions,
     "stress": _draw_stress,
 }
+CONDITIONS = (CLEAN.name, SAVED_ALIKE.name, "web")  # of the recipe of that name
 # Made of test pictures alone, where there are some: nobody trains on them.
 TEST_RECIPES = ("stress", "conditions")
