@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: setup demo test test-all lint format clean
+.PHONY: setup demo test test-all lint format tables clean
 
 setup: $(VENV)/.ready
 
@@ -41,6 +41,10 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The options' tables of docs/, from the fields that the options are made of.
+tables: setup
+	$(BIN)/python docs/make_tables.py
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

@@ -99,14 +99,15 @@ def check_choices(settings: Any) -> None:
             raise UsageError(f"{one.name.replace('_', ' ')} {value}: expected one of {allowed}")
 
 
-def format_option_table(settings: type, *groups: str) -> str:
-    """The options of these groups as a Markdown table."""
-    lines = ["| option | default | what it does |", "|---|---|---|"]
-    for one, about, _ in _list_options(settings):
-        if about.group in groups:
-            value = about.metavar or ", ".join(map(str, about.choices))
-            lines.append(f"| `{_flag(one)}{' ' * bool(value)}{value}` | {_show_default(one, about)} | {about.help} |")
-    return "\n".join(lines) + "\n"
+def format_option_tables(*settings: type) -> str:
+    """The options of settings dataclasses as Markdown, a table for each heading."""
+    groups: dict[str, list[str]] = {}
+    for one, about, _ in (found for kind in settings for found in _list_options(kind)):
+        value = about.metavar or ", ".join(map(str, about.choices))
+        flag = f"`{_flag(one)}{' ' * bool(value)}{value}`"
+        groups.setdefault(about.group, []).append(f"| {flag} | {_show_default(one, about)} | {about.help} |\n")
+    head = "| option | default | what it does |\n|---|---|---|\n"
+    return "\n".join(f"**{name}**\n\n{head}{''.join(rows)}" for name, rows in groups.items())
 
 
 def _list_options(settings: type) -> Iterator[tuple[Field, _About, type]]:

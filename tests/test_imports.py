@@ -118,7 +118,6 @@ def test_imports_go_in_one_direction():
     assert not upward, list_lines(upward)
 
 
-@pytest.mark.xfail(reason="train.settings and train.effects are one subject in two files", strict=False)
 def test_imports_make_no_circle():
     circle = find_circle(find_imports(ROOT))
     assert not circle, list_lines(circle)
