@@ -5,6 +5,8 @@ No random generator is involved, so a choice depends neither on the order of oth
 
 import hashlib
 
+FIXED_SEED = 0  # of draws that no option governs
+
 
 def draw_key(seed: int, identity: bytes, purpose: str) -> int:
     """A 64-bit number, drawn from these three alone.

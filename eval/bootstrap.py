@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_cards.seeding import FIXED_SEED
 from eval.metrics import METRICS, accumulate, compute_scores, score_counts
 from train.calibrate import THRESHOLD
 
 RESAMPLES = 2000
 LEVEL = 0.95
-SEED = 0
 
 _CHUNK_ELEMENTS = 2_000_000  # bounds the memory: some 100 MB
 # Resamples that lack a class leave a score undefined; below this share of usable ones there is no interval.
@@ -120,7 +120,7 @@ def make_estimate(value: float | None, draws: np.ndarray, groups: np.ndarray, le
     return Estimate(value, low, high)
 
 
-def draw_counts(groups: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED) -> Iterator[np.ndarray]:
+def draw_counts(groups: np.ndarray, resamples: int = RESAMPLES, seed: int = FIXED_SEED) -> Iterator[np.ndarray]:
     """How often each row counts in each resample: int32 (R, N) chunks, `resamples` rows in all."""
     number = np.unique(groups, return_inverse=True)[1]
     units = int(number.max()) + 1
@@ -139,7 +139,7 @@ def score_resamples(
     groups: np.ndarray,
     threshold: float = THRESHOLD,
     resamples: int = RESAMPLES,
-    seed: int = SEED,
+    seed: int = FIXED_SEED,
     names: tuple[str, ...] = tuple(METRICS),
 ) -> dict[str, np.ndarray]:
     """The named scores of every resample: float64 (resamples,), NaN where undefined."""

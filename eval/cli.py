@@ -10,6 +10,7 @@ from data_cards.console import Command, CommandGroup, print_json, warn
 from data_cards.errors import UsageError
 from data_cards.labels import SPLITS
 from eval.cli_predict import device_option, page, predict
+from eval.defaults import EXPLAIN_PICTURES, HELD_OUT, REPORT_BATCH_SIZE, SWAP_PICTURES, THREADS
 
 
 @click.group(cls=CommandGroup)
@@ -28,21 +29,21 @@ def cli() -> None:
 @click.option("--store", metavar="STORE", help="Feature store  [default: the one that the run was trained on]")
 @click.option(
     "--split",
-    type=click.Choice([*SPLITS, "held-out"]),
+    type=click.Choice([*SPLITS, HELD_OUT]),
     default="test",
     show_default=True,
-    help="Which pictures to score; held-out: those of the sources that the run left out.",
+    help=f"Which pictures to score; {HELD_OUT}: those of the sources that the run left out.",
 )
 @click.option(
     "--out", metavar="DIR", help="Where report.json and report.html go  [default: the run folder, of several the first]"
 )
 @device_option
-@click.option("--batch-size", type=int, default=32, show_default=True, help="Samples scored at a time.")
-@click.option("--threads", type=int, default=4, show_default=True, help="Threads that read the store.")
+@click.option("--batch-size", type=int, default=REPORT_BATCH_SIZE, show_default=True, help="Samples scored at a time.")
+@click.option("--threads", type=int, default=THREADS, show_default=True, help="Threads that read the store.")
 @click.option(
     "--swap-pictures",
     type=int,
-    default=200,
+    default=SWAP_PICTURES,
     show_default=True,
     help="At most so many pictures for the JPEG-swap test, in which both classes are saved alike; 0 leaves it out.",
 )
@@ -50,7 +51,7 @@ def cli() -> None:
     "--explain-pictures",
     type=int,
     help="On at most so many it is measured which frequencies decide, the slowest part; of one run only; 0 leaves "
-    "it out.  [default: 40]",
+    f"it out.  [default: {EXPLAIN_PICTURES}]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print all scores as JSON (each sample's own: see report.json).")
 def report(runs, store, split, out, device, batch_size, threads, swap_pictures, explain_pictures, as_json) -> None:
@@ -67,8 +68,7 @@ def report(runs, store, split, out, device, batch_size, threads, swap_pictures, 
       eval report --run runs/001-resnet18-512px --run runs/002-resnet18-512px
       eval report --store other_pictures.zarr --json
     """
-    from eval import deciding  # loads PyTorch, which `--help` need not wait for
-    from eval.compare import compare_runs
+    from eval.compare import compare_runs  # loads PyTorch, which `--help` need not wait for
     from eval.figures import leave_out_rows
     from eval.report import make_report
     from eval.text import format_comparison, format_report
@@ -79,7 +79,7 @@ def report(runs, store, split, out, device, batch_size, threads, swap_pictures, 
             raise UsageError("--explain-pictures: what decides is measured for one run at a time; leave it out")
         made, write = compare_runs(runs, store, split, out, **options), format_comparison
     else:
-        explained = deciding.PICTURES if explain_pictures is None else explain_pictures
+        explained = EXPLAIN_PICTURES if explain_pictures is None else explain_pictures
         made = make_report(runs[0] if runs else None, store, split, out, explain_pictures=explained, **options)
         write = format_report
     for warning in made.figures["warnings"]:

@@ -6,6 +6,7 @@ import click
 
 from data_cards.console import Command, note, warn
 from data_cards.errors import UsageError
+from eval.defaults import BATCH_SIZE, FRAMES, HOST, PORT
 from train.settings import DEVICES
 
 run_option = click.option("--run", metavar="DIR", help="Run folder  [default: the newest under runs/]")
@@ -19,7 +20,7 @@ device_option = click.option(
 @run_option
 @device_option
 @click.option(
-    "--batch-size", type=int, default=16, show_default=True, help="Samples that the network scores at a time."
+    "--batch-size", type=int, default=BATCH_SIZE, show_default=True, help="Samples that the network scores at a time."
 )
 @click.option(
     "--quick",
@@ -27,7 +28,11 @@ device_option = click.option(
     help="Do not try whether the word outlives JPEG 90, JPEG 75 and a crop: four times as fast, less often unsure.",
 )
 @click.option(
-    "--frames", type=int, default=8, show_default=True, help="Frames of a clip that are judged, evenly over its length."
+    "--frames",
+    type=int,
+    default=FRAMES,
+    show_default=True,
+    help="Frames of a clip that are judged, evenly over its length.",
 )
 @click.option("--explain", metavar="FILE.png", help="Draw what decided into that file; for one picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects, one a file; names are kept exactly.")
@@ -88,10 +93,8 @@ def predict(context, pictures, run, device, batch_size, quick, frames, explain, 
 @click.command(cls=Command)
 @run_option
 @device_option
-@click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen at; others let other computers in."
-)
-@click.option("--port", type=int, default=8123, show_default=True, help="Port to listen at; 0 takes a free one.")
+@click.option("--host", default=HOST, show_default=True, help="Address to listen at; others let other computers in.")
+@click.option("--port", type=int, default=PORT, show_default=True, help="Port to listen at; 0 takes a free one.")
 @click.option("--open/--no-open", "open_browser", default=True, show_default=True, help="Open the page in the browser.")
 def page(run, device, host, port, open_browser) -> None:
     """Open a page in the browser: drop pictures on it, and see what `predict` says of them and why.

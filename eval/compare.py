@@ -14,12 +14,14 @@ from pathlib import Path
 from data_cards.errors import UsageError
 from data_cards.files import whole_file
 from data_cards.labels import CLASS_NAMES
+from data_cards.seeding import FIXED_SEED
 from data_cards.simulated import SIMULATION_NOTICE
 from eval import swap
 from eval.baseline import describe_shortcuts
-from eval.bootstrap import LEVEL, RESAMPLES, SEED, estimate_differences
+from eval.bootstrap import LEVEL, RESAMPLES, estimate_differences
 from eval.breakdown import describe
 from eval.common_pictures import CommonRows, find_common_rows
+from eval.defaults import REPORT_BATCH_SIZE, SWAP_PICTURES, THREADS
 from eval.figures import REPORT_VERSION
 from eval.finding import find_run, find_store
 from eval.html import render_comparison
@@ -52,9 +54,9 @@ def compare_runs(
     out: str | Path | None = None,
     *,
     device: str = "auto",
-    batch_size: int = 32,
-    threads: int = 4,
-    swap_pictures: int = swap.PICTURES,
+    batch_size: int = REPORT_BATCH_SIZE,
+    threads: int = THREADS,
+    swap_pictures: int = SWAP_PICTURES,
     progress: bool = True,
 ) -> Report:
     """Compare runs on a split's pictures and write `comparison.json` and `comparison.html`.
@@ -115,7 +117,7 @@ def compute_comparison(sides: Sequence[Side], common: CommonRows, split: str) ->
         "samples_by_class": {name: int((first.labels == label).sum()) for label, name in enumerate(CLASS_NAMES)},
         "left_out": {"not_in_all_stores": common.not_in_all, "trained_on": common.leaked},
         "unchecked": [side.name for side in sides if side.training is None],
-        "intervals": {"level": LEVEL, "level_of_differences": level, "resamples": RESAMPLES, "seed": SEED},
+        "intervals": {"level": LEVEL, "level_of_differences": level, "resamples": RESAMPLES, "seed": FIXED_SEED},
         "runs": [
             {
                 "name": side.name,

@@ -9,6 +9,7 @@ from scipy.special import expit
 from data_cards.console import progress as show_progress
 from data_cards.labels import CLASS_NAMES
 from eval.bootstrap import estimate_differences, estimate_mean
+from eval.defaults import EXPLAIN_PICTURES
 from eval.explain import BAND_EDGES, occlude
 from eval.originals import shuffle_by_class
 from eval.score import Scored
@@ -17,15 +18,12 @@ from pipeline.settings import KINDS, PLANES_A_KIND
 from pipeline.store import FeatureStore
 from train.detector import Detector
 
-PICTURES = 40
-
 
 def describe_deciding(
     scored: Scored,
-    rows: np.ndarray,
     store: FeatureStore,
     detector: Detector,
-    pictures: int = PICTURES,
+    pictures: int = EXPLAIN_PICTURES,
     progress: bool = True,
 ) -> dict:
     """What taking away each band of frequencies, and each kind of planes, does to the scores.
@@ -33,7 +31,6 @@ def describe_deciding(
     Parameters
     ----------
     scored : the headline's rows
-    rows : int (N,), their numbers in `store`
     pictures : at most so many, half of them of each class; 0 leaves it out
 
     Returns
@@ -49,7 +46,7 @@ def describe_deciding(
     whole, without = [], []
     with show_progress(what="explaining", unit="pictures", total=len(chosen)) as bar:
         bar.disable = bar.disable or not progress
-        for row in rows[chosen]:
+        for row in part.rows:
             as_it_is, bands, kinds = occlude(detector, store.features[int(row)])
             whole.append(as_it_is)
             without.append(np.concatenate([bands, kinds]))

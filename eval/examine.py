@@ -7,9 +7,10 @@ from PIL import Image
 
 from data_cards.decode import decode_picture
 from eval.declared import Declaration, read_declared
+from eval.defaults import BATCH_SIZE
 from eval.explain import Explanation, explain_levels
 from eval.finding import is_trained_on_simulation
-from eval.judge import BATCH_SIZE, CHECKS, Judgement, decide, look_at, score_levels
+from eval.judge import CHECKS, Judgement, decide, look_at, score_levels
 from eval.profiles import ClassProfiles, find_profiles
 from pipeline.variants import Variant
 from train.calibrate import Calibration

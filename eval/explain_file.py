@@ -9,9 +9,10 @@ from data_cards.errors import PictureError, UsageError, UserError
 from data_cards.files import open_regular, read_bounded, whole_file
 from data_cards.simulated import SIMULATION_NOTICE
 from data_cards.text import escape_untrusted
+from eval.defaults import BATCH_SIZE
 from eval.examine import Examined, Examiner
 from eval.inputs import Input
-from eval.judge import BATCH_SIZE, CHECKS
+from eval.judge import CHECKS
 from eval.plots_picture import MARK, draw_examined
 from eval.predict import Verdict
 from eval.video import find_container

@@ -4,10 +4,11 @@ import numpy as np
 
 from data_cards.jpeg import NO_QUALITY
 from data_cards.labels import CLASS_NAMES
+from data_cards.seeding import FIXED_SEED
 from data_cards.simulated import SIMULATION_NOTICE
 from eval import deciding, swap
 from eval.baseline import describe_shortcuts
-from eval.bootstrap import LEVEL, RESAMPLES, SEED
+from eval.bootstrap import LEVEL, RESAMPLES
 from eval.breakdown import (
     describe,
     describe_histogram,
@@ -19,10 +20,11 @@ from eval.breakdown import (
 from eval.common_pictures import find_leaked
 from eval.conditions import RECIPE as STRESS
 from eval.conditions import describe_conditions
+from eval.defaults import EXPLAIN_PICTURES, SWAP_PICTURES
 from eval.finding import find_training_store
 from eval.profiles import find_profiles
 from eval.reliability import describe_abstention, describe_coverage, describe_reliability, describe_threshold
-from eval.score import Scored, find_rows, locate_pictures
+from eval.score import Scored, locate_pictures
 from eval.words import summarise
 from pipeline.store import FeatureStore
 from pipeline.versions import program_version
@@ -38,22 +40,21 @@ def compute_figures(
     store: FeatureStore,
     split: str,
     scored: Scored,
+    scopes: dict[str, Scored],
     *,
-    swap_pictures: int = swap.PICTURES,
-    explain_pictures: int = deciding.PICTURES,
+    swap_pictures: int = SWAP_PICTURES,
+    explain_pictures: int = EXPLAIN_PICTURES,
     progress: bool = True,
 ) -> dict:
     """All figures of a report as plain values.
 
     Parameters
     ----------
-    scored : the split's rows, in the order of `find_rows`
+    scored : the split's rows
+    scopes : sets of them, as `choose_scopes` gives them
     swap_pictures, explain_pictures : at most so many for the JPEG-swap test and for what decided; 0 leaves it out
     """
-    scopes = choose_scopes(scored)
     headline = next(iter(scopes))
-    rows = find_rows(run, store, split)
-    rows = rows[scored.is_clean] if headline == "clean" else rows
     training = find_training_store(run, store)
     simulated = store.is_simulated
     leaked = find_leaked(run, scored, store, training, split)
@@ -73,7 +74,7 @@ def compute_figures(
             "level": LEVEL,
             "method": "percentile bootstrap over pictures with all their variants; near-duplicates together",
             "resamples": RESAMPLES,
-            "seed": SEED,
+            "seed": FIXED_SEED,
         },
         "headline": headline,
         "scopes": {name: describe(part) for name, part in (scopes | unleaked).items()},
@@ -90,7 +91,7 @@ def compute_figures(
         "card": _shorten_card(store.cards[0]) if len(store.cards) == 1 else None,
         "audit": training.cards[0]["audit"] if training is not None and len(training.cards) == 1 else None,
         "swap": swap.describe_swap(scored, store, detector, swap_pictures, progress),
-        "deciding": deciding.describe_deciding(scopes[headline], rows, store, detector, explain_pictures, progress),
+        "deciding": deciding.describe_deciding(scopes[headline], store, detector, explain_pictures, progress),
         "profiles": _describe_profiles(run, training),
         "rows": _list_rows(scored, store),
     }

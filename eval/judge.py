@@ -18,6 +18,7 @@ from PIL import Image
 
 from data_cards.errors import UserError
 from data_cards.jpeg import NO_QUALITY
+from eval.defaults import BATCH_SIZE
 from pipeline.features import compute_features
 from pipeline.settings import FeatureSettings
 from pipeline.variants import CLEAN, Variant, make_jpeg_condition
@@ -32,7 +33,6 @@ CHECKS = (
     # Off the middle: the middle of a cropped picture is the same pixels where features are those of a crop.
     Variant("crop 0.9", ({"do": "crop-corner", "share": 0.9},), before_fit=True),
 )
-BATCH_SIZE = 16  # samples that the network scores at a time
 
 _JPEG_SIDE = 65_500  # libjpeg writes no longer one
 

@@ -7,10 +7,8 @@ import numpy as np
 from data_cards.errors import PictureError
 from data_cards.files import read_unchanged
 from data_cards.labels import CLASS_NAMES
-from data_cards.seeding import draw_key
+from data_cards.seeding import FIXED_SEED, draw_key
 from eval.score import Scored
-
-_SEED = 0
 
 
 def read_original(path: str | Path, sha256: str) -> bytes | None:
@@ -23,7 +21,9 @@ def read_original(path: str | Path, sha256: str) -> bytes | None:
 
 def shuffle_by_class(scored: Scored, purpose: str) -> list[np.ndarray]:
     """Numbers of each class's rows in an order drawn by seed, purpose and the files' hashes alone."""
-    keys = np.array([draw_key(_SEED, bytes.fromhex(sha256), purpose) for sha256 in scored.columns["sha256"]], np.uint64)
+    keys = np.array(
+        [draw_key(FIXED_SEED, bytes.fromhex(sha256), purpose) for sha256 in scored.columns["sha256"]], np.uint64
+    )
     orders = []
     for label in range(len(CLASS_NAMES)):
         rows = np.flatnonzero(scored.labels == label)

@@ -19,8 +19,9 @@ from data_cards.decode import decode_picture
 from data_cards.errors import PictureError, UsageError
 from data_cards.files import open_regular, read_bounded
 from eval.declared import Declaration, read_declared, read_declared_file
+from eval.defaults import BATCH_SIZE, FRAMES
 from eval.inputs import VIDEO_SUFFIXES, Input, find_inputs
-from eval.judge import BATCH_SIZE, CHECKS, Judgement, Looks, decide, decide_clip, look_at, score_levels
+from eval.judge import CHECKS, Judgement, Looks, decide, decide_clip, look_at, score_levels
 from eval.verdict_words import format_reason
 from eval.video import MOST_FRAMES, find_container, read_frames
 from pipeline.fit import MOST_CROPS
@@ -29,7 +30,6 @@ from pipeline.variants import Variant
 from train.detector import Detector
 from train.run_folder import Run, load_detector
 
-FRAMES = 8  # of a clip that are judged
 _BYTES_AHEAD = 1 << 30  # of features that wait for the network
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from data_cards.errors import UserError
 from data_cards.files import write_json
 from data_cards.labels import CLASS_NAMES
-from data_cards.seeding import draw_key
+from data_cards.seeding import FIXED_SEED, draw_key
 from pipeline.frequencies import HIGHEST, frequencies_of
 from pipeline.joined import open_stores
 from pipeline.spectra import LEVELS
@@ -28,7 +28,6 @@ PICTURES_PER_CLASS = 200
 MOST_BINS = 96
 
 _VERSION = 1
-_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def class_profiles(store: FeatureStore, per_class: int = PICTURES_PER_CLASS) -> 
     for label, name in enumerate(CLASS_NAMES):
         rows = store.rows(split, CLEAN.name)
         rows = rows[store.columns["label"][rows] == label]
-        keys = [draw_key(_SEED, bytes.fromhex(store.columns["sha256"][row]), "profiles") for row in rows]
+        keys = [draw_key(FIXED_SEED, bytes.fromhex(store.columns["sha256"][row]), "profiles") for row in rows]
         chosen = sorted(rows[np.argsort(np.array(keys, np.uint64), kind="stable")[:per_class]])
         found = [radial_profile(store.features[int(row), :3]) for row in chosen]
         frequencies = found[0][0]

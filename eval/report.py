@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data_cards.errors import UsageError
 from data_cards.files import whole_file
-from eval import deciding, swap
+from eval.defaults import EXPLAIN_PICTURES, REPORT_BATCH_SIZE, SWAP_PICTURES, THREADS
 from eval.figures import choose_scopes, compute_figures
 from eval.finding import find_run, find_store
 from eval.gallery import make_examples, pick_examples, pick_worst
@@ -37,10 +37,10 @@ def make_report(
     out: str | Path | None = None,
     *,
     device: str = "auto",
-    batch_size: int = 32,
-    threads: int = 4,
-    swap_pictures: int = swap.PICTURES,
-    explain_pictures: int = deciding.PICTURES,
+    batch_size: int = REPORT_BATCH_SIZE,
+    threads: int = THREADS,
+    swap_pictures: int = SWAP_PICTURES,
+    explain_pictures: int = EXPLAIN_PICTURES,
     progress: bool = True,
 ) -> Report:
     """Score a split and write `report.json` and `report.html`.
@@ -71,17 +71,19 @@ def make_report(
     folder = make_folder(opened.path if out is None else Path(out))
     detector = load_detector(opened, device)
     scored = score_samples(opened, detector, tested, rows, batch_size=batch_size, threads=threads, progress=progress)
+    scopes = choose_scopes(scored)
     figures = compute_figures(
         opened,
         detector,
         tested,
         split,
         scored,
+        scopes,
         swap_pictures=swap_pictures,
         explain_pictures=explain_pictures,
         progress=progress,
     )
-    headline = choose_scopes(scored)[figures["headline"]]
+    headline = scopes[figures["headline"]]
     worst = pick_worst(headline)
     html = render_report(
         figures,

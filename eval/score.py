@@ -8,14 +8,13 @@ import numpy as np
 from data_cards.errors import UserError
 from data_cards.jpeg import NO_QUALITY
 from data_cards.labels import CLASS_NAMES, SPLITS
+from eval.defaults import HELD_OUT, REPORT_BATCH_SIZE, THREADS
 from pipeline.store import FeatureStore
 from pipeline.variants import CLEAN
 from train.calibrate import Calibration
 from train.detector import Detector
 from train.predict import compute_logits
 from train.run_folder import Run
-
-HELD_OUT = "held-out"  # in place of a split: the sources that a run left out
 
 
 @dataclass(frozen=True)
@@ -143,8 +142,8 @@ def score_samples(
     store: FeatureStore,
     rows: np.ndarray,
     *,
-    batch_size: int = 32,
-    threads: int = 4,
+    batch_size: int = REPORT_BATCH_SIZE,
+    threads: int = THREADS,
     progress: bool = True,
 ) -> Scored:
     """Score rows of a store, such as those of `find_rows`, with a run's detector.

@@ -16,10 +16,11 @@ from data_cards.console import progress as show_progress
 from data_cards.cores import count_cores
 from data_cards.errors import PictureError
 from data_cards.labels import CLASS_NAMES
-from data_cards.seeding import draw_key
+from data_cards.seeding import FIXED_SEED, draw_key
 from eval.bootstrap import estimate_differences
 from eval.breakdown import estimate_all
 from eval.conditions import RECIPE as STRESS
+from eval.defaults import SWAP_PICTURES
 from eval.originals import read_original, shuffle_by_class
 from eval.score import Scored, locate_pictures
 from pipeline.features import compute_features
@@ -28,16 +29,14 @@ from pipeline.variants import SAVED_ALIKE, SUBSAMPLINGS, Variant, draw_jpeg
 from train.detector import Detector
 from train.predict import predict_logits
 
-PICTURES = 200
 QUALITIES = range(60, 96)
 SCORES = ("auroc", "accuracy", "balanced_accuracy", "false_positive_rate", "false_negative_rate")
 
-_SEED = 0
 _BATCH = 16
 
 
 def describe_swap(
-    scored: Scored, store: FeatureStore, detector: Detector, pictures: int = PICTURES, progress: bool = True
+    scored: Scored, store: FeatureStore, detector: Detector, pictures: int = SWAP_PICTURES, progress: bool = True
 ) -> dict:
     """Scores of the same pictures as they are and saved alike, and what is lost, with paired intervals.
 
@@ -100,7 +99,7 @@ def describe_swap(
 
 def draw_saving(sha256: str) -> Variant:
     """How a picture is saved: drawn from its file's hash alone, and done before it is fitted."""
-    key = draw_key(_SEED, bytes.fromhex(sha256), "jpeg-swap")
+    key = draw_key(FIXED_SEED, bytes.fromhex(sha256), "jpeg-swap")
     jpeg, _ = draw_jpeg(key, QUALITIES)
     return Variant("swap", (jpeg,), before_fit=True)
 

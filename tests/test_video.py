@@ -16,8 +16,9 @@ from PIL import Image
 import eval.video
 from data_cards.errors import PictureError, UsageError
 from eval.cli import cli
+from eval.defaults import FRAMES
 from eval.judge import Judgement, Reason, decide_clip
-from eval.predict import FRAMES, predict_files
+from eval.predict import predict_files
 from eval.video import MISSING, find_container, read_frames
 from train.calibrate import Calibration
 from train.run_folder import open_run

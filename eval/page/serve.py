@@ -9,10 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from data_cards.errors import UsageError, UserError
+from eval.defaults import HOST, PORT
 from train.run_folder import Run
 
 MISSING = "the page needs Starlette and uvicorn: pip install 'spectral-detector[page]'"
-HOST, PORT = "127.0.0.1", 8123
 
 
 def serve_page(
