@@ -41,7 +41,7 @@ class Advice:
     pictures: int
     note: str = ""
 
-    def as_json(self) -> dict:
+    def to_dict(self) -> dict:
         return asdict(self)
 
 
@@ -58,7 +58,7 @@ def advise(pictures: Sequence[Picture], audit: Audit, sources: Sequence[str] = (
     return advice
 
 
-def describe_advice(one: Advice) -> str:
+def format_advice(one: Advice) -> str:
     """One line of a terminal."""
     after = "not known" if one.after is None else f"{one.after:.3f}"
     note = f"; {one.note}" if one.note else ""

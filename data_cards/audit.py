@@ -92,8 +92,8 @@ class Audit:
     limits: Limits
     reason: str | None = None
 
-    def as_json(self) -> dict:
-        return {**asdict(self), "findings": [{**asdict(one), "auroc": one.auroc.as_json()} for one in self.findings]}
+    def to_dict(self) -> dict:
+        return {**asdict(self), "findings": [{**asdict(one), "auroc": one.auroc.to_dict()} for one in self.findings]}
 
 
 def audit_pictures(pictures: Sequence[Picture], limits: Limits | None = None, without: Sequence[str] = ()) -> Audit:
@@ -108,7 +108,7 @@ def audit_pictures(pictures: Sequence[Picture], limits: Limits | None = None, wi
     """
     limits = limits or Limits()
     chosen = _choose(pictures)
-    labels = np.array([picture.file.label == "fake" for picture in chosen], dtype=int)
+    labels = np.array([CLASS_NAMES.index(picture.file.label) for picture in chosen], dtype=int)
     counts = (int((labels == 0).sum()), int((labels == 1).sum()))
     if min(counts) < FEWEST:
         reason = f"too few pictures: {counts[0]} real and {counts[1]} fake, at least {FEWEST} of each are needed"
@@ -148,7 +148,7 @@ def _choose(pictures: Sequence[Picture]) -> list[Picture]:
     return chosen
 
 
-def describe_audit(audit: Audit) -> str:
+def format_audit(audit: Audit) -> str:
     """The audit as a table with the most telling properties, for a terminal."""
     real, fake = audit.pictures
     head = f"shortcut audit of {real} real and {fake} fake pictures: {audit.verdict}"
@@ -168,7 +168,7 @@ def describe_audit(audit: Audit) -> str:
     return "\n".join(lines)
 
 
-def describe_briefly(audit: Audit) -> str:
+def format_audit_briefly(audit: Audit) -> str:
     """The audit in one or two lines, for the end of another command."""
     if audit.reason:
         return f"shortcut audit: {audit.reason}"

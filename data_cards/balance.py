@@ -6,7 +6,7 @@ bins are made finer until the matched classes cannot be told apart by these prop
 pictures are left.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -132,7 +132,7 @@ def _measure(pictures: Sequence[Picture], names: Sequence[str]) -> float | None:
     if min(_count(pictures)) < _FEWEST:
         return None
     columns = zip(*(_list_values(picture, names) for picture in pictures), strict=True)
-    labels = np.array([picture.file.label == "fake" for picture in pictures], dtype=int)
+    labels = np.array([CLASS_NAMES.index(picture.file.label) for picture in pictures])
     groups = np.array([picture.group for picture in pictures])
     inputs = np.stack(
         [np.unique(one, return_inverse=True)[1] if isinstance(one[0], str) else one for one in columns], 1
@@ -146,6 +146,6 @@ def _list_values(picture: Picture, names: Sequence[str]) -> list[str | float]:
     return [value for name in names for value in _VALUES[name](picture)]
 
 
-def _count(pictures: Sequence[Picture]) -> tuple[int, int]:
-    fakes = sum(picture.file.label == "fake" for picture in pictures)
-    return len(pictures) - fakes, fakes
+def _count(pictures: Sequence[Picture]) -> tuple[int, ...]:
+    counts = Counter(picture.file.label for picture in pictures)
+    return tuple(counts[label] for label in CLASS_NAMES)

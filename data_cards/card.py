@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 import numpy as np
 
-from data_cards.audit import FINE, UNKNOWN, Audit, describe_briefly
+from data_cards.audit import FINE, UNKNOWN, Audit, format_audit_briefly
 from data_cards.hashes import BITS, MAX_DISTANCE
 from data_cards.jpeg import NO_QUALITY
 from data_cards.labels import CLASS_NAMES, SPLITS
@@ -91,7 +91,7 @@ def make_card(
         "variants": dict(variants) if variants else None,
         "settings": dict(settings) if settings else None,
         "versions": dict(versions or {}),
-        "audit": {**audit.as_json(), "words": describe_briefly(audit)},
+        "audit": {**audit.to_dict(), "words": format_audit_briefly(audit)},
     }
     return {**card, "limits": _find_limits(card)}
 
@@ -170,7 +170,7 @@ def _list_set_aside(pictures: Sequence[Picture], set_aside: Sequence[SetAside]) 
 
 
 def _list_duplicates(pictures: Sequence[Picture]) -> dict:
-    found = find_leaks(pictures).as_json(_LISTED_GROUPS)
+    found = find_leaks(pictures).to_dict(_LISTED_GROUPS)
     for kind in ("across_splits", "across_classes"):
         found[kind] = [
             [{name: one[name] for name in ("image", "split", "class")} for one in group] for group in found[kind]

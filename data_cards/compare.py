@@ -18,7 +18,7 @@ def compare_cards(one: dict, other: dict) -> list[dict]:
     ]
 
 
-def describe_comparison(differences: list[dict], first: str, second: str) -> str:
+def format_comparison(differences: list[dict], first: str, second: str) -> str:
     """`compare_cards`'s result as a table for a terminal."""
     if not differences:
         return "the cards say the same"

@@ -13,7 +13,7 @@ from data_cards.decode import UPRIGHT, open_picture, read_exif_presence, read_or
 from data_cards.errors import PictureError
 from data_cards.files import read_file
 from data_cards.hashes import hash_thumbnail, shrink
-from data_cards.jpeg import describe_encoding, estimate_quality
+from data_cards.jpeg import estimate_quality, read_encoding
 from data_cards.profile import make_thumbnail, measure_profile
 
 # Large enough that the reduced decoding hardly changes the perceptual hash.
@@ -84,7 +84,7 @@ def measure_facts(data: bytes, sha256: bytes, max_pixels: int) -> PictureFacts:
     with open_picture(data, max_pixels) as picture:
         width, height = picture.size
         quality = estimate_quality(picture)
-        tables, subsampling = describe_encoding(picture)
+        tables, subsampling = read_encoding(picture)
         orientation = read_orientation(picture)
         exif, camera = read_exif_presence(picture)
         mode = picture.mode

@@ -27,7 +27,7 @@ class Auroc:
     low: float
     high: float
 
-    def as_json(self) -> dict:
+    def to_dict(self) -> dict:
         return asdict(self)
 
     def __str__(self) -> str:

@@ -46,7 +46,7 @@ def estimate_quality(picture: Image.Image) -> int:
     return int(distance.argmin()) + 1
 
 
-def describe_encoding(picture: Image.Image) -> tuple[str, str]:
+def read_encoding(picture: Image.Image) -> tuple[str, str]:
     """A short name of an open JPEG's quantisation tables, and its subsampling; "" twice for other formats."""
     tables = getattr(picture, "quantization", None)
     if not tables:

@@ -82,7 +82,7 @@ class Leaks:
         """Groups across splits, then those across classes alone."""
         return list({id(leak.pictures): leak.pictures for leak in self.found}.values())
 
-    def as_json(self, limit: int | None = None) -> dict:
+    def to_dict(self, limit: int | None = None) -> dict:
         """Counts, and the pictures of at most `limit` groups of each kind."""
         across = {side: self.across(side) for side in Side}
         return {
@@ -139,7 +139,7 @@ def format_leaks(leaks: Leaks, limit: int = 10) -> list[str]:
     """What was found, as lines for a terminal; `limit` groups of each kind are listed."""
     if not leaks.repeated:
         return ["no near-duplicate pictures"]
-    found = leaks.as_json()
+    found = leaks.to_dict()
     lines = [
         f"{found['pictures']} pictures have a near-duplicate, in {found['groups']} groups "
         f"({found['exact_copies']} are exact copies of another)"

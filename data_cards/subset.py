@@ -42,7 +42,7 @@ class Selection:
         if self.balance:
             check_names(self.balance)
 
-    def as_json(self) -> dict:
+    def to_dict(self) -> dict:
         return {**asdict(self), "where": list(self.where), "balance": list(self.balance)}
 
 

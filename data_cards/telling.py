@@ -30,12 +30,12 @@ class Telling:
 
 def find_most_telling(properties: Sequence[Property], labels: np.ndarray) -> list[Telling]:
     """Every property's best rule, the most telling first; labels int (N,), 0 real, 1 fake."""
-    found = [_tell_category(one, labels) if one.is_category else _tell_number(one, labels) for one in properties]
+    found = [_find_best_category(one, labels) if one.is_category else _find_best_cut(one, labels) for one in properties]
     # Of equals the property listed first is the plainest.
     return sorted(found, key=lambda one: -round(one.difference, 6))
 
 
-def _tell_category(one: Property, labels: np.ndarray) -> Telling:
+def _find_best_category(one: Property, labels: np.ndarray) -> Telling:
     words = one.values.astype(str)
     best = None
     for value in np.unique(words):
@@ -49,7 +49,7 @@ def _tell_category(one: Property, labels: np.ndarray) -> Telling:
     return Telling(one.name, float(rank[0]), _write(one.phrase.format(value), fake, real))
 
 
-def _tell_number(one: Property, labels: np.ndarray) -> Telling:
+def _find_best_cut(one: Property, labels: np.ndarray) -> Telling:
     known = ~np.isnan(one.values)
     cuts = np.unique(one.values[known])
     if not len(cuts):

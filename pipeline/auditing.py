@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_cards.advice import Advice, advise, describe_advice
-from data_cards.audit import FAILED, Audit, Limits, audit_pictures, describe_audit
+from data_cards.advice import Advice, advise, format_advice
+from data_cards.audit import FAILED, Audit, Limits, audit_pictures, format_audit
 from data_cards.errors import UsageError, UserError
 from data_cards.leaks import Leaks, draw_contact_sheet, find_leaks, format_leaks
 from data_cards.scan import scan_sources
@@ -28,23 +28,14 @@ class AuditResult:
         """Whether nothing fails and nothing stands across splits or classes."""
         return self.audit.verdict != FAILED and not self.leaks.worst
 
-    def as_json(self) -> dict:
+    def to_dict(self) -> dict:
         return {
-            "audit": self.audit.as_json(),
-            "advice": [one.as_json() for one in self.advice],
-            "near_duplicates": self.leaks.as_json(),
+            "audit": self.audit.to_dict(),
+            "advice": [one.to_dict() for one in self.advice],
+            "near_duplicates": self.leaks.to_dict(),
             "contact_sheet": str(self.sheet) if self.sheet else None,
             "passes": self.passes,
         }
-
-    def describe(self) -> str:
-        parts = [describe_audit(self.audit)]
-        if self.advice:
-            parts.append("\n".join(["what to do, and the AUROC after it:", *map(_indent, self.advice)]))
-        lines = format_leaks(self.leaks)
-        if self.sheet:
-            lines.append(f"contact sheet: {self.sheet}")
-        return "\n\n".join([*parts, "\n".join(lines)])
 
 
 def audit_set(
@@ -90,5 +81,13 @@ def audit_set(
     return AuditResult(audit, advise(pictures, audit, sources or ("DIR",)), leaks, drawn)
 
 
-def _indent(one: Advice) -> str:
-    return f"  {describe_advice(one)}"
+def format_audit_result(result: AuditResult) -> str:
+    """All of it as text for a terminal."""
+    parts = [format_audit(result.audit)]
+    if result.advice:
+        advice = (f"  {format_advice(one)}" for one in result.advice)
+        parts.append("\n".join(["what to do, and the AUROC after it:", *advice]))
+    lines = format_leaks(result.leaks)
+    if result.sheet:
+        lines.append(f"contact sheet: {result.sheet}")
+    return "\n\n".join([*parts, "\n".join(lines)])

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from data_cards.audit import FAILED, WARNING, Audit, audit_pictures, describe_briefly
+from data_cards.audit import FAILED, WARNING, Audit, audit_pictures, format_audit_briefly
 from data_cards.console import note, progress, warn
 from data_cards.errors import UserError
 from data_cards.leaks import check_leaks
@@ -131,7 +131,7 @@ def build_store(
         return BuildSummary(path, plan, estimate, 0, time.monotonic() - began, 0, 0, audit)
     note(format_estimate(estimate))
     if audit.verdict in (WARNING, FAILED):
-        warn(describe_briefly(audit))
+        warn(format_audit_briefly(audit))
     refuse_if_too_large(estimate, path)
     with lock_folder(storage):
         refuse_if_changed(storage, path, state)

@@ -52,7 +52,7 @@ def audit(context, sources, store, where, warn, fail, strict, contact_sheet, max
       pipeline audit --src kaggle_dir --contact-sheet duplicates.png
     """
     from data_cards.audit import Limits
-    from pipeline.auditing import audit_set
+    from pipeline.auditing import audit_set, format_audit_result
 
     result = audit_set(
         sources,
@@ -63,7 +63,7 @@ def audit(context, sources, store, where, warn, fail, strict, contact_sheet, max
         max_pixels=max_pixels,
         cache=cache,
     )
-    print_json(result.as_json()) if as_json else click.echo(result.describe())
+    print_json(result.to_dict()) if as_json else click.echo(format_audit_result(result))
     if strict and not result.passes:
         context.exit(1)
 
@@ -99,12 +99,12 @@ def subset(sources, out, fraction, seed, where, max_per_source, balance, links, 
       pipeline subset --src kaggle_dir --where format=JPEG --where "short>=512" --out large --links
     """
     from data_cards.subset import Selection
-    from pipeline.subset import describe_subset, make_subset
+    from pipeline.subset import format_subset, make_subset
 
     names = tuple(name.strip() for name in balance.split(",")) if balance else ()
     selection = Selection(where, max_per_source, fraction, names, seed)
     made = make_subset(sources, out, selection, links=links, max_pixels=max_pixels, cache=cache)
-    print_json(made.as_json()) if as_json else click.echo(describe_subset(made))
+    print_json(made.to_dict()) if as_json else click.echo(format_subset(made))
 
 
 @click.command()
@@ -127,7 +127,7 @@ def card(places, out, diff, max_pixels, cache, as_json) -> None:
       pipeline card --diff kaggle_dir balanced
     """
     from data_cards.card_files import PAGE_FILE, write_card_files
-    from data_cards.compare import compare_cards, describe_comparison
+    from data_cards.compare import compare_cards, format_comparison
     from pipeline.set_card import find_card
 
     if len(places) != (2 if diff else 1):
@@ -135,7 +135,7 @@ def card(places, out, diff, max_pixels, cache, as_json) -> None:
     found = [find_card(place, max_pixels=max_pixels, cache=cache) for place in places]
     if diff:
         differences = compare_cards(found[0][0], found[1][0])
-        print_json(differences) if as_json else click.echo(describe_comparison(differences, *places))
+        print_json(differences) if as_json else click.echo(format_comparison(differences, *places))
         return
     made, pictures = found[0]
     if not pictures:

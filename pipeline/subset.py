@@ -34,15 +34,15 @@ class SubsetSummary:
     before: Audit
     after: Audit
 
-    def as_json(self) -> dict:
+    def to_dict(self) -> dict:
         return {
             "path": str(self.path),
             "pictures": len(self.drawn.pictures),
             "steps": [{"step": name, "pictures": count} for name, count in self.drawn.steps],
             "gone": self.gone,
             "balanced_auroc": self.drawn.remaining,
-            "audit_before": self.before.as_json(),
-            "audit": self.after.as_json(),
+            "audit_before": self.before.to_dict(),
+            "audit": self.after.to_dict(),
         }
 
 
@@ -76,13 +76,13 @@ def make_subset(
         places = _write(folder, drawn.pictures, links)
         audit = audit_pictures(drawn.pictures)
         steps = [{"step": name, "pictures": count} for name, count in drawn.steps]
-        made = {**selection.as_json(), "from": [_last(source) for source in sources], "steps": steps}
+        made = {**selection.to_dict(), "from": [_last(source) for source in sources], "steps": steps}
         write_set_card(folder, out.name, drawn.pictures, found.set_aside, audit, made, places)
     gone = sorted(_list_sources(found.pictures) - _list_sources(drawn.pictures))
     return SubsetSummary(out, drawn, gone, audit_pictures(found.pictures), audit)
 
 
-def describe_subset(summary: SubsetSummary) -> str:
+def format_subset(summary: SubsetSummary) -> str:
     """What was drawn, for a terminal."""
     found = summary.drawn.steps[0][1]
     count = len(summary.drawn.pictures)

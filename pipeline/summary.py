@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from data_cards.audit import describe_briefly
+from data_cards.audit import format_audit_briefly
 from data_cards.console import table
 from data_cards.pictures import count_sources
 from data_cards.text import format_bytes, format_duration
@@ -18,7 +18,7 @@ def format_build(summary: BuildSummary) -> str:
     """The short table that ends a build."""
     plan = summary.plan
     lines = [table([[*one.values()] for one in _count_sources(plan)], ["split", "class", "source", "pictures"])]
-    lines += ["", describe_briefly(summary.audit)]
+    lines += ["", format_audit_briefly(summary.audit)]
     size = plan.settings.features.size
     upsampled = plan.count_upsampled()
     if upsampled:
@@ -58,7 +58,7 @@ def build_to_dict(summary: BuildSummary) -> dict:
         "upsampled": plan.count_upsampled(),
         "set_aside": [asdict(one) for one in plan.set_aside],
         "estimate": asdict(summary.estimate) if summary.estimate else None,
-        "audit": summary.audit.as_json(),
+        "audit": summary.audit.to_dict(),
         "bytes": summary.bytes,
         "seconds": round(summary.seconds, 2),
         "added": plan.growth.added,

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from helpers.pictures import draw_noise
 from PIL import Image
 
-from data_cards.audit import Limits, audit_pictures, describe_audit, describe_briefly
+from data_cards.audit import Limits, audit_pictures, format_audit, format_audit_briefly
 from data_cards.errors import UsageError
 from data_cards.held_out import Auroc, fold_by_group, fold_by_source, measure_auroc
 from data_cards.properties import FAMILIES, list_properties
@@ -67,7 +67,7 @@ def test_quiet_where_nothing_is_planted(sample):
     assert found.pictures == (100, 100)
     assert all(one.pictures_held_out.value < 0.6 for one in found.findings)
     assert "what to do" not in result.stdout
-    assert "most telling" not in describe_briefly(found)
+    assert "most telling" not in format_audit_briefly(found)
 
 
 def test_the_profile_stays_below_the_traces_of_small_pictures(sample):
@@ -98,7 +98,7 @@ def test_jpeg_95_against_75(sample, tmp_path):
     first = found.findings[0]
     assert (found.verdict, first.verdict) == ("fail", "fail")
     assert first.telling[0].words == "all fakes have a JPEG quality of 95 or more, no real pictures have"
-    assert "JPEG quality" in describe_briefly(found)
+    assert "JPEG quality" in format_audit_briefly(found)
     assert [one.verdict for one in found.findings[1:]] == ["fine", "fine"]
 
 
@@ -157,7 +157,7 @@ def test_limits_are_settable_and_checked():
 def test_too_few_pictures(kaggle_dir):
     found = audit_pictures(pictures_of(kaggle_dir))
     assert found.verdict == "unknown"
-    assert "too few pictures: 16 real and 16 fake" in describe_audit(found)
+    assert "too few pictures: 16 real and 16 fake" in format_audit(found)
 
 
 def test_auroc_equals_the_plain_one_and_its_interval_covers():

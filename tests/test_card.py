@@ -225,7 +225,7 @@ def test_build_training_and_report_show_the_audit(tmp_path):
     assert "warning: shortcut audit: fail" in made.stderr
     card = open_store(tmp_path / "a.zarr").card
     pictures = scan_sources([str(tmp_path / "set")], max_pixels=10**8).pictures
-    assert card["audit"].items() >= json.loads(json.dumps(audit_pictures(pictures).as_json())).items()
+    assert card["audit"].items() >= json.loads(json.dumps(audit_pictures(pictures).to_dict())).items()
 
     store = make_store(tmp_path / "b.zarr")
     write_card(zarr.open_group(store, mode="r+"), card)

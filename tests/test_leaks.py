@@ -38,7 +38,7 @@ def test_groups_across_splits_and_classes_are_listed(leaking):
     assert [one.file.split for one in splits.pair] == ["test", "train"]
     assert {one.file.label for one in classes.pair} == {"real", "fake"}
     assert leaks.worst == [splits.pictures, classes.pictures]
-    found = leaks.as_json()
+    found = leaks.to_dict()
     assert (found["groups_across_splits"], found["groups_across_classes"], found["exact_copies"]) == (1, 1, 1)
     assert [one["split"] for one in found["across_splits"][0]] == ["test", "train"]
     assert {one["class"] for one in found["across_classes"][0]} == {"real", "fake"}
