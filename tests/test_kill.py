@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from helpers.folders import assert_same_files
 from helpers.pictures import make_kaggle_dir
+from helpers.stepping import run_until_step
 
 from data_cards.errors import StoreError, UserError
 from data_cards.scan import scan_sources
@@ -26,9 +27,13 @@ from pipeline.store import open_store
 OPTIONS = ["--size", "64", "--val-fraction", "0.2", "--json"]
 
 
+def build_command(source: Path, out: Path, *options: str) -> list[str]:
+    return ["pipeline", "build", "--src", str(source), "--out", str(out), *OPTIONS, *options]
+
+
 def start_build(source: Path, out: Path, *options: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "pipeline", "build", "--src", str(source), "--out", str(out), *OPTIONS, *options],
+        [sys.executable, "-m", *build_command(source, out, *options)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -83,68 +88,63 @@ def kill_until_done(source, out, seconds, kills, seed, *options):
     return finish(start_build(source, out, *options))
 
 
+def kill_at_steps(source, out, kills, seed, before=None):
+    """Kill builds at random steps, beginning again (with the store `before`) whenever one was done before its step."""
+    steps, killed = random.Random(seed), 0
+    for attempt in range(6 * kills):
+        if killed == kills:
+            break
+        if run_until_step(out, steps.randint(1, 150), build_command(source, out, "--workers", "0")):
+            killed += 1
+        else:
+            open_store(out)
+            os.rename(out, out.with_name(f"done-{attempt}.zarr"))
+            if before:
+                shutil.copytree(before, out)
+    assert killed == kills
+    finish(start_build(source, out, "--workers", "0"))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("workers", "kills", "seed"),
-    [
-        pytest.param("0", 12, 1, id="one-process"),
-        pytest.param("2", 10, 2, id="two-workers"),
-    ],
-)
-def test_killed_builds_end_in_the_same_bytes(source, whole, tmp_path, workers, kills, seed):
+def test_builds_killed_at_any_step_end_in_the_same_bytes(source, whole, tmp_path):
     out = tmp_path / "features.zarr"
-    kill_until_done(source, out, whole[1], kills, seed, "--workers", workers)
-    assert_same_files(out, whole[0])
-    for done in tmp_path.glob("done-*.zarr"):
+    kill_at_steps(source, out, 12, seed=1)
+    for done in (out, *tmp_path.glob("done-*.zarr")):
         assert_same_files(done, whole[0])
     assert not list(tmp_path.glob("*.partial"))
 
 
 @pytest.mark.slow
-def test_killed_growth_ends_in_the_same_bytes(tmp_path):
-    """A store that grows is killed as it grows; what it held is never lost."""
+def test_builds_of_two_workers_killed_at_any_moment_end_in_the_same_bytes(source, whole, tmp_path):
+    out = tmp_path / "features.zarr"
+    kill_until_done(source, out, whole[1], 10, 2, "--workers", "2")
+    for done in (out, *tmp_path.glob("done-*.zarr")):
+        assert_same_files(done, whole[0])
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.slow
+def test_growth_killed_at_any_step_ends_in_the_same_bytes(tmp_path):
+    """What the store held is never lost."""
     source = make_kaggle_dir(tmp_path / "kaggle", per_source=12)
-    before, *outs = (tmp_path / name for name in ("before.zarr", "never.zarr", "killed.zarr"))
+    before, never, killed = (tmp_path / name for name in ("before.zarr", "never.zarr", "killed.zarr"))
     finish(start_build(source, before, "--workers", "0"))
-    for out in outs:
+    for out in (never, killed):
         shutil.copytree(before, out)
-    make_kaggle_dir(tmp_path / "more", per_source=8, first_seed=1000)
-    began = time.monotonic()
-    finish(start_build(tmp_path / "more", outs[0], "--workers", "0"))
-    seconds = time.monotonic() - began
-    moments = random.Random(3)
-    killed = 0
-    while killed < 8:
-        process = start_build(tmp_path / "more", outs[1], "--workers", "0")
-        try:
-            process.wait(timeout=moments.uniform(0.3, 0.95) * seconds)
-            finish(process)
-            # It was quicker than the killer, who now hurries, and begins again.
-            seconds *= 0.8
-            assert_same_files(outs[1], outs[0])
-            shutil.rmtree(outs[1])
-            shutil.copytree(before, outs[1])
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.communicate()
-            killed += 1
-    finish(start_build(tmp_path / "more", outs[1], "--workers", "0"))
-    assert_same_files(outs[1], outs[0])
+    more = make_kaggle_dir(tmp_path / "more", per_source=8, first_seed=1000)
+    finish(start_build(more, never, "--workers", "0"))
+    kill_at_steps(more, killed, 8, seed=3, before=before)
+    for done in (killed, *tmp_path.glob("done-*.zarr")):
+        assert_same_files(done, never)
 
 
 def test_only_the_shards_in_flight_are_made_again(source, whole, tmp_path):
-    for attempt in range(10):  # a build may be done before this looks
-        out = tmp_path / f"{attempt}.zarr"
-        process = start_build(source, out, "--workers", "0")
-        done = Path(f"{out}.partial/build/done")
-        while len(list(done.glob("*.json"))) < 2 and process.poll() is None:
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        recorded = len(list(done.glob("*.json")))
-        if recorded:
-            break
-    assert recorded >= 2
+    out = tmp_path / "features.zarr"
+    done = Path(f"{out}.partial/build/done")
+    # Step 1 is to remove what may be left of the third shard's record, step 2 to write it.
+    assert run_until_step(done / "00000002", 2, build_command(source, out, "--workers", "0"))
+    recorded = len(list(done.glob("*.json")))
+    assert recorded == 2
     summary = finish(start_build(source, out, "--workers", "0"))
     assert summary["shards_kept"] == recorded
     assert_same_files(out, whole[0])

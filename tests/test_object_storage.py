@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 from urllib.request import Request, urlopen
 
@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from helpers.folders import assert_same_files
 from helpers.make_run import make_run
 from helpers.pictures import make_kaggle_dir
+from helpers.waiting import wait_until
 
 from data_cards.errors import StoreError, UserError
 from pipeline.build import build_store
@@ -48,22 +49,27 @@ def server():
         patch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
         s3fs.S3FileSystem.clear_instance_cache()
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except ConnectionRefusedError:
-                assert process.poll() is None
-                time.sleep(0.1)
+        wait_until(partial(answers, port), "the server's answer", process=process)
         s3fs.S3FileSystem().mkdir("bucket")
         yield
     process.kill()
     process.wait()
 
 
+def answers(port: int) -> bool:
+    """Whether a server listens at a port."""
+    with socket.socket() as connection:
+        return connection.connect_ex(("127.0.0.1", port)) == 0
+
+
 def objects_of(url: str) -> dict[str, bytes]:
     storage = Storage(url)
     return {name: storage.read(name) for name in storage.names()}
+
+
+def has_records(url: str, count: int) -> bool:
+    """Whether a build has finished so many shards."""
+    return len(Storage(url).folders("build/done")) >= count
 
 
 @pytest.fixture(scope="module")
@@ -177,8 +183,7 @@ def test_killed_builds_end_in_the_same_objects(server, tmp_path):
     ]  # fmt: skip
     for done in range(1, 4):
         build = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-        while len(Storage("s3://bucket/killed.zarr").folders("build/done")) < done and build.poll() is None:
-            time.sleep(0.05)
+        wait_until(partial(has_records, "s3://bucket/killed.zarr", done), "the next shard", process=build)
         os.killpg(build.pid, signal.SIGKILL)
         build.wait()
     subprocess.run(command, check=True, capture_output=True)

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers.make_store import make_store
+from helpers.waiting import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -145,9 +145,7 @@ def test_ctrl_c_ends_both_after_the_same_step_and_the_run_goes_on(store, tmp_pat
         [*TEAM, "-m", "--", "train", "run", *arguments, "--run", str(run)],
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=Path(__file__).parents[1],
     )  # fmt: skip
-    while not (run / "history.csv").exists():
-        assert process.poll() is None
-        time.sleep(0.1)
+    wait_until((run / "history.csv").exists, "the first epoch's end", process=process)
     process.send_signal(signal.SIGINT)
     told = process.communicate(timeout=120)[1]
     assert told.count(f"go on with `train run --resume --run {run}`") == 1, told
@@ -181,9 +179,7 @@ def test_processes_whose_torchrun_is_killed_save_and_end(store, tmp_path):
         stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=Path(__file__).parents[1],
     )  # fmt: skip
     try:
-        while not (run / "history.csv").exists():
-            assert process.poll() is None
-            time.sleep(0.1)
+        wait_until((run / "history.csv").exists, "the first epoch's end", process=process)
         process.kill()
         told = process.communicate(timeout=120)[1]  # until both have closed it
     finally:

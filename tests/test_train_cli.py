@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from select import select
 
 import pytest
 from click.testing import CliRunner
@@ -104,6 +105,7 @@ def test_a_lost_terminal_saves_and_ends_with_129(tmp_path):
         os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
     shown = b""
     while b"2/100000" not in shown:
+        assert select([terminal], [], [], 60)[0], f"nothing more came than {shown!r}"
         shown += os.read(terminal, 10_000)
     os.close(terminal)  # as a closed window or a broken connection does
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 128 + signal.SIGHUP

@@ -15,6 +15,7 @@ import pytest
 from distributed import Client
 from helpers.folders import assert_same_files
 from helpers.pictures import make_kaggle_dir
+from helpers.waiting import wait_until
 
 from data_cards.errors import UserError
 from pipeline import cluster as cluster_module
@@ -66,8 +67,11 @@ def die_beside_waiting(task):
     folder, number = task
     if number == 1:
         attempt = count_attempt(task)
-        time.sleep(0.5)
-        waiting = [one for one in list(get_worker().state.tasks.values()) if one.state == "ready"]
+        # One is sure to come at first, and none may come later: of that one can only wait for a while.
+        deadline, waiting = time.monotonic() + (20 if attempt == 1 else 0.5), []
+        while not waiting and time.monotonic() < deadline:
+            time.sleep(0.02)
+            waiting = [one for one in list(get_worker().state.tasks.values()) if one.state == "ready"]
         (folder / f"waiting-{attempt}").write_text(str(len(waiting)))
         os.kill(os.getpid(), signal.SIGKILL)
     return number * 10
@@ -233,8 +237,7 @@ def test_workers_that_have_all_left_are_missed_aloud(tmp_path, monkeypatch, caps
 
         def tasks():
             cluster.scale(0)
-            while cluster.scheduler.workers:
-                time.sleep(0.02)
+            wait_until(lambda: not cluster.scheduler.workers, "the workers' end")
             yield tmp_path, 0
 
         def come_back():
@@ -266,8 +269,7 @@ def test_no_task_waits_for_workers_that_have_left(tmp_path):
         for done, _ in enumerate(run_on_cluster(client, fail_always, tasks()), start=1):
             if done == 3:
                 cluster.scale(1)
-                while len(cluster.scheduler.workers) > 1:
-                    time.sleep(0.02)
+                wait_until(lambda: len(cluster.scheduler.workers) <= 1, "the workers' end")
             if done > 9:  # those that were in flight
                 assert len(taken) <= done + 2
 
@@ -346,8 +348,7 @@ def test_a_cluster_with_a_killed_worker_makes_the_same_bytes(cluster, tmp_path):
     ]  # fmt: skip
     build = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     records = tmp_path / "there.zarr.partial/build/done"
-    while not list(records.glob("*.json")) and build.poll() is None:
-        time.sleep(0.01)
+    wait_until(lambda: any(records.glob("*.json")), "the first shard", process=build)
     os.kill(workers[0].pid, signal.SIGKILL)
     _, errors = build.communicate(timeout=300)
     assert build.returncode == 0, errors
@@ -366,8 +367,7 @@ def test_a_scheduler_that_dies_ends_the_build_in_a_line(cluster, tmp_path):
     ]  # fmt: skip
     build = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     records = tmp_path / "a.zarr.partial/build/done"
-    while not list(records.glob("*.json")) and build.poll() is None:
-        time.sleep(0.01)
+    wait_until(lambda: any(records.glob("*.json")), "the first shard", process=build)
     scheduler.kill()
     _, errors = build.communicate(timeout=120)
     assert build.returncode == 1, errors
@@ -405,8 +405,7 @@ def test_a_full_disk_and_going_on(tmp_path):
         # Not refused by the estimate: what the disk is short of is taken while the build runs.
         (disk / "ballast").unlink()
         build = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        while not (disk / "a.zarr.partial").exists() and build.poll() is None:
-            time.sleep(0.01)
+        wait_until((disk / "a.zarr.partial").exists, "the build's folder", process=build)
         (disk / "ballast").write_bytes(b"x" * 2_900_000)
         _, errors = build.communicate(timeout=300)
         assert build.returncode == 1, errors

@@ -1,19 +1,26 @@
-"""Small feature stores for tests, written through plain Zarr: the format as `pipeline.store` tells it."""
+"""Small feature stores for tests: made-up features and pictures, written by the functions that a build writes with."""
 
 import hashlib
 from pathlib import Path
 
 import numpy as np
 import zarr
-from zarr.codecs import ZstdCodec
 
+from data_cards.audit import Audit, Limits
 from data_cards.facts import PictureFacts
 from data_cards.labels import CLASS_NAMES
 from data_cards.layout import PictureFile
-from data_cards.pictures import Picture
+from data_cards.pictures import PictureTable
+from pipeline.build import make_attributes
+from pipeline.card import make_build_card, write_card
+from pipeline.plan import Plan
 from pipeline.provenance import pack_pictures, write_provenance
 from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.store import COLUMNS, FORMAT_VERSION
+from pipeline.sharding import encode_sample, lay_out_shard
+from pipeline.signing import sign
+from pipeline.statistics import measure_statistics
+from pipeline.storage import Storage
+from pipeline.writer import create_arrays, set_attributes, write_checksums, write_columns, write_shard, write_statistics
 
 SMALL_BUILD = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
 
@@ -38,86 +45,63 @@ def make_store(
     pictures : numbers of real and of fake pictures, by split
     variants : rows of every picture
     shard : rows a shard
+    fingerprint : in place of one that only the seed decides
     first : number that the pictures' hashes are counted from
     """
     pictures = pictures or {"train": (12, 12), "val": (6, 6), "test": (6, 6)}
-    rng = np.random.default_rng(seed)
-    rows = [
-        (split, label, f"{split}/{CLASS_NAMES[label]}/source-{number % 2}/{number:03}.jpg", variant)
-        for split, counts in pictures.items()
-        for label, count in enumerate(counts)
-        for number in range(count)
-        for variant in variants
+    settings = BuildSettings(FeatureSettings(size=size), variants="clean", packing="none")
+    plan = Plan(_make_pictures(Path(path).parent / "pictures", pictures, first), [], settings)
+    labels = np.repeat([CLASS_NAMES.index(one.file.label) for one in plan.pictures], len(variants))
+    samples = np.random.default_rng(seed).integers(60, 120, (len(labels), 9, size, size), dtype=np.uint8)
+    samples[labels == 1, :, : size // 4, : size // 4] += np.uint8(signal)
+
+    storage = Storage(path)
+    attributes = {**make_attributes(plan), "fingerprint": fingerprint or f"{seed:064x}", "complete": complete}
+    set_attributes(storage, attributes)
+    create_arrays(storage, len(samples), shard, settings)
+    checksums = [
+        _write_shard(storage, number, samples[start : start + shard], shard)
+        for number, start in enumerate(range(0, len(samples), shard))
     ]
-    samples = rng.integers(60, 120, (len(rows), 9, size, size), dtype=np.uint8)
-    images = list(dict.fromkeys(image for _, _, image, _ in rows))
-    for sample, (_, label, _, _) in zip(samples, rows, strict=True):
-        sample[:, : size // 4, : size // 4] += np.uint8(signal * label)
-    columns = {
-        "label": [label for _, label, _, _ in rows],
-        "split": [split for split, _, _, _ in rows],
-        "source": [image.split("/")[2] for _, _, image, _ in rows],
-        "root": [0] * len(rows),
-        "image": [image for _, _, image, _ in rows],
-        "sha256": [f"{first + images.index(image):064x}" for _, _, image, _ in rows],
-        "picture": [images.index(image) for _, _, image, _ in rows],
-        "group": [images.index(image) for _, _, image, _ in rows],
-        "variant": [variant for _, _, _, variant in rows],
-        "parameters": ["{}"] * len(rows),
-        "jpeg_quality": [-1 if variant == "clean" else 75 for _, _, _, variant in rows],
-        "format": ["JPEG"] * len(rows),
-        "file_quality": [90] * len(rows),
-    }
-    with zarr.config.set({"array.write_empty_chunks": True}):
-        group = zarr.create_group(path)
-        features = group.create_array(
-            "features",
-            shape=samples.shape,
-            dtype="uint8",
-            chunks=(1, 3, size, size),
-            shards=(shard, 9, size, size),
-            compressors=ZstdCodec(level=1),
-        )
-        for start in range(0, len(samples), shard):
-            features[start : start + shard] = samples[start : start + shard]
-        for name, (kind, _) in COLUMNS.items():
-            values = columns.get(name, [1] * len(rows))
-            if kind == "string":
-                array = group.create_array(name, shape=(len(rows),), dtype=str)
-                array[:] = np.array(values, dtype=object)
-            else:
-                group.create_array(name, data=np.array(values, dtype=kind))
-        training = samples[[split == "train" for split, _, _, _ in rows]].astype(np.float64)
-        write_provenance(group, pack_pictures(_make_pictures(path, rows, columns)))
-        statistics = group.create_group("statistics")
-        empty = np.zeros(samples.shape[1:])
-        for name, values in (
-            ("mean", training.mean(axis=0) if len(training) else empty),
-            ("std", training.std(axis=0) if len(training) else empty),
-        ):
-            statistics.create_array(name, data=values.astype(np.float32))
-        group.attrs.update(
-            {
-                "format_version": FORMAT_VERSION,
-                "complete": complete,
-                "settings": BuildSettings(features=FeatureSettings(size=size)).as_json(),
-                "fingerprint": fingerprint or f"{seed:064x}",
-                "class_names": list(CLASS_NAMES),
-                "roots": [str(Path(path).parent / "pictures")],
-                "simulated": False,
-            }
-        )
+    write_columns(storage, len(samples), [_make_columns(plan, variants)])
+    write_checksums(storage, checksums)
+    group = zarr.open_group(storage.url, mode="r+")
+    is_training = np.repeat([one.file.split == "train" for one in plan.pictures], len(variants))
+    write_statistics(storage, *measure_statistics(group["features"], np.flatnonzero(is_training)))
+    write_provenance(group, pack_pictures(plan.pictures))
+    counts = np.sum(list(pictures.values()), axis=0).tolist()
+    audit = Audit("unknown", (), tuple(counts), Limits(), "made-up pictures are not audited")
+    write_card(group, make_build_card(plan, False, audit))
+    set_attributes(storage, sign(storage, attributes) if complete else attributes)
     return path
 
 
-def _make_pictures(path: Path, rows: list[tuple], columns: dict[str, list]) -> list[Picture]:
-    """The pictures of the rows, each once, none a near-duplicate of another."""
-    pictures = {}
-    for (split, label, image, _), sha256 in zip(rows, columns["sha256"], strict=True):
-        file = PictureFile(str(Path(path).parent / "pictures"), image, split, CLASS_NAMES[label], image.split("/")[2])
-        sha256 = bytes.fromhex(sha256)
-        facts = PictureFacts(
-            sha256, 1, "JPEG", 1, 1, 90, hashlib.sha256(sha256).digest(), "RGB", "0" * 8, "4:2:0", False, False
-        )
-        pictures.setdefault(image, Picture(file, facts, len(pictures)))
-    return list(pictures.values())
+def _make_pictures(root: Path, numbers: dict[str, tuple[int, int]], first: int) -> PictureTable:
+    """Made-up pictures of two sources a class, none a near-duplicate of another."""
+    table = PictureTable()
+    for split, counts in numbers.items():
+        for label, count in zip(CLASS_NAMES, counts, strict=True):
+            for number in range(count):
+                source = f"source-{number % 2}"
+                sha256 = (first + len(table)).to_bytes(32, "big")
+                phash = hashlib.sha256(sha256).digest()
+                facts = PictureFacts(sha256, 1, "JPEG", 1, 1, 90, phash, "RGB", "0" * 8, "4:2:0", False, False)
+                file = PictureFile(str(root), f"{split}/{label}/{source}/{number:03}.jpg", split, label, source)
+                table.add(file, facts)
+    table.set_groups(np.arange(len(table)))
+    return table
+
+
+def _make_columns(plan: Plan, variants: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The columns of the plan's pictures, each of which has rows of the named variants."""
+    count = len(plan.pictures)
+    columns = {name: values.repeat(len(variants)) for name, values in plan.columns(0, count).items()}
+    columns["variant"] = np.array(variants * count, dtype=object)
+    columns["jpeg_quality"] = np.where(columns["variant"] == "clean", -1, 75).astype(np.int16)
+    return columns
+
+
+def _write_shard(storage: Storage, number: int, samples: np.ndarray, rows: int) -> str:
+    """Write a shard of so many rows; returns the checksum of its file."""
+    chunks = [chunk for sample in samples for chunk in encode_sample(sample, "none")]
+    return write_shard(storage, number, "", lay_out_shard(chunks, rows * 3)).checksum
