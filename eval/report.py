@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from data_cards.errors import UsageError
@@ -12,6 +13,7 @@ from eval.finding import find_run, find_store
 from eval.gallery import make_examples, pick_examples, pick_worst
 from eval.html import render_report
 from eval.score import find_rows, score_samples
+from train.evaluation import ReportedScore, write_reported_score
 from train.run_folder import load_detector
 
 
@@ -43,14 +45,14 @@ def make_report(
     explain_pictures: int = EXPLAIN_PICTURES,
     progress: bool = True,
 ) -> Report:
-    """Score a split and write `report.json` and `report.html`.
+    """Score a split and write `report.json` and `report.html`; of the test split its AUROC for `train list` too.
 
     Parameters
     ----------
     run : run folder; None takes the newest one under `runs/`
     store : feature store; None takes the one that the run was trained on
     split : "train", "val", "test", or "held-out" for the sources that the run left out
-    out : folder for the two files; None takes the run folder
+    out : folder for the two files; None takes the run folder, where `train list` finds the AUROC
     device : "auto", "cpu", "cuda" or "mps"
     swap_pictures : at most so many are saved alike for the JPEG-swap test; 0 leaves it out
     explain_pictures : on at most so many it is measured which frequencies decided; 0 leaves it out
@@ -96,6 +98,17 @@ def make_report(
     with whole_file(report.json) as json_file, whole_file(report.html) as html_file:
         json_file.write_text(text, encoding="utf-8", errors="replace")
         html_file.write_text(html, encoding="utf-8", errors="replace")
+    auroc = figures["scopes"][figures["headline"]]["scores"]["auroc"]
+    if split == "test" and out is None and auroc["value"] is not None and auroc["low"] is not None:
+        score = ReportedScore(
+            created=opened.created,
+            condition=figures["headline"],
+            auroc=auroc["value"],
+            low=auroc["low"],
+            high=auroc["high"],
+            reported=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        write_reported_score(opened.path, score)
     return report
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipeline.settings import FeatureSettings
 from pipeline.store import open_store
 from train.cli import cli
 from train.detector import Detector
+from train.evaluation import ReportedScore, write_reported_score
 from train.export import write_onnx
 from train.history import tell_end
 from train.listing import list_runs
@@ -93,16 +95,11 @@ def test_states_and_reports(runs, tmp_path):
         shutil.copytree(runs / "first", tmp_path / name)
     (tmp_path / "no run").mkdir()
     created = open_run(runs / "first").created
-    report = {
-        "split": "test",
-        "run": {"created": created},
-        "headline": "clean",
-        "scopes": {"clean": {"scores": {"auroc": {"value": 0.75, "low": 0.5, "high": 1.0}}}},
-    }
-    (tmp_path / "whole" / "report.json").write_text(json.dumps(report))
-    (tmp_path / "cut" / "report.json").write_text(json.dumps({**report, "split": "val"}))
+    score = ReportedScore(created, "clean", 0.75, 0.5, 1.0, "2026-11-28T12:00:00+00:00")
+    write_reported_score(tmp_path / "whole", score)
+    (tmp_path / "cut" / "test_score.json").write_text(json.dumps({"auroc": 0.75}))
     (tmp_path / "old" / "settings.json").write_text("{")
-    (tmp_path / "begun" / "report.json").write_text(json.dumps({**report, "run": {"created": "another"}}))
+    write_reported_score(tmp_path / "begun", replace(score, created="another"))
     history = (tmp_path / "cut" / "history.csv").read_text().splitlines()
     (tmp_path / "cut" / "history.csv").write_text("\n".join(history[:2]) + "\n")
     (tmp_path / "begun" / "history.csv").unlink()

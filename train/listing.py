@@ -1,16 +1,14 @@
 """The runs of a folder side by side: what each was made with, and what it came to."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_cards.errors import UserError
 from train.checkpoint import BEST, weights_file
+from train.evaluation import read_reported_score
 from train.history import choose_epoch
 from train.run_folder import RUNS, SETTINGS, read_run
 from train.summary import FAILED, read_summary
-
-REPORT = "report.json"  # of `eval report`
 
 
 @dataclass(frozen=True)
@@ -111,12 +109,6 @@ def _look_at(path: Path) -> Listed:
 
 
 def _read_auroc(path: Path, created: str) -> tuple[float, float, float] | None:
-    """Of the test pictures, if the report is of this run; a damaged report is none."""
-    try:
-        report = json.loads((path / REPORT).read_text(encoding="utf-8"))
-        if report["split"] != "test" or report["run"]["created"] != created:
-            return None
-        score = report["scopes"][report["headline"]]["scores"]["auroc"]
-        return tuple(float(score[name]) for name in ("value", "low", "high"))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    """Of the test pictures, if a report was made of this very run."""
+    score = read_reported_score(path)
+    return (score.auroc, score.low, score.high) if score is not None and score.created == created else None

@@ -3,7 +3,8 @@
 `settings.json` (written first, with versions, git commit and the stores' fingerprints), `data_card.json`
 (the store's; of further ones `data_card_2.json` and so on), `history.csv`, `events` (`train.events`),
 `curves.png`, `best.json` (`train.best`), `last.safetensors`, `best.safetensors`, `state.pt` and, at the end,
-`summary.json` (`train.summary`), each of them whole or not there (`data_cards.files`).
+`summary.json` (`train.summary`), and after a report `test_score.json` (`train.evaluation`), each of them whole
+or not there (`data_cards.files`).
 A run counts as usable once it has `best.safetensors`, after its first epoch.
 """
 

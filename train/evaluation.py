@@ -1,0 +1,52 @@
+"""How well a run did on its test pictures: `test_score.json` in its folder, which `eval report` writes."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from data_cards.files import write_json
+
+TEST_SCORE = "test_score.json"
+
+
+@dataclass(frozen=True)
+class ReportedScore:
+    """The score of a run's report on its test split.
+
+    Attributes
+    ----------
+    created : when the run was started, as in its settings: another run's score is not shown
+    condition : variants of the pictures that were scored, such as "clean"
+    auroc, low, high : value and ends of its interval
+    reported : when the report was written, ISO 8601 in UTC
+    """
+
+    created: str
+    condition: str
+    auroc: float
+    low: float
+    high: float
+    reported: str
+
+    def to_dict(self) -> dict:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "ReportedScore":
+        """The inverse of `to_dict`; raises TypeError or ValueError for other values."""
+        score = cls(**values)
+        return cls(**{**values, **{name: float(getattr(score, name)) for name in ("auroc", "low", "high")}})
+
+
+def write_reported_score(folder: Path, score: ReportedScore) -> None:
+    """Write the score into a run's folder."""
+    write_json(folder / TEST_SCORE, score.to_dict())
+
+
+def read_reported_score(folder: Path) -> ReportedScore | None:
+    """The score in a run's folder; None where there is none, or a damaged one."""
+    try:
+        return ReportedScore.from_dict(json.loads((folder / TEST_SCORE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
