@@ -6,9 +6,9 @@ import torch
 from helpers.make_store import make_store
 
 from pipeline.store import open_store
-from train.best import measure_logits
 from train.sources import measure_spread, number_sources, weigh_samples
 from train.team import ALONE
+from train.validation import measure_logits
 
 
 def test_sources_of_one_name_in_two_classes_are_two(tmp_path):

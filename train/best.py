@@ -5,14 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from data_cards.errors import UserError
 from data_cards.files import write_json
 from data_cards.labels import CLASS_NAMES
 from train.calibrate import Calibration
-from train.sources import measure_spread
 
 BEST_RECORD = "best.json"
 
@@ -42,23 +39,6 @@ def count_confusion(logits: np.ndarray, labels: np.ndarray, calibration: Calibra
     return {
         true: {name: int(np.sum((labels == label) & (called == other))) for other, name in enumerate(CLASS_NAMES)}
         for label, true in enumerate(CLASS_NAMES)
-    }
-
-
-def measure_logits(
-    logits: np.ndarray, labels: np.ndarray, sources: np.ndarray, penalty: float = 0.0
-) -> dict[str, float]:
-    """The history's figures of a validation, of uncalibrated logits (N, 2).
-
-    `val_loss` is the mean cross-entropy in nats, without smoothing; to `val_objective` a source penalty is added as
-    in training: what is trained for is what the best epoch is chosen by.
-    """
-    losses = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels), reduction="none").numpy()
-    loss = float(losses.mean())
-    return {
-        "val_loss": loss,
-        "val_objective": loss + (penalty * float(measure_spread(losses, sources)) if penalty else 0.0),
-        "val_accuracy": float((logits.argmax(axis=1) == labels).mean()),
     }
 
 

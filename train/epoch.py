@@ -7,7 +7,7 @@ import numpy as np
 
 from data_cards.errors import StoreError
 from data_cards.files import whole_file
-from train.best import judge_best, measure_logits, read_best, write_best
+from train.best import judge_best, read_best, write_best
 from train.checkpoint import BEST, LAST, save_weights
 from train.curves import draw_curves
 from train.events import write_events
@@ -16,7 +16,7 @@ from train.optimise import learning_rate
 from train.run_folder import CURVES
 from train.steps import draw_batches, train_epoch
 from train.training import Training, describe_stop, is_to_stop, save
-from train.validation import calibrate, calibrate_kept, validate
+from train.validation import calibrate, calibrate_kept, measure_logits, validate
 
 _WORTH_DRAWING = 10.0  # seconds of an epoch: drawing takes half a second, as long as the epochs of a small run
 
@@ -35,6 +35,7 @@ def run_epoch(training: Training) -> None:
     begun = time.monotonic()
     if not training.position.seen:
         raise StoreError(f"{training.store.path}: none of its training samples can be read; build it again")
+    training.team.share_buffers(training.detector.network)
     logits, rows = validate(training, training.detector, training.rows.val)
     row = _judge_epoch(training, batches, logits, rows)
     row["seconds"] = round(training.position.seconds + time.monotonic() - begun, 3)

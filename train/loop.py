@@ -19,6 +19,7 @@ from pipeline.joined import LEFT_OUT, open_stores
 from train.augment import Augmenter
 from train.detector import build_detector
 from train.device import choose_algorithms, name_precision, pick_device, pick_precision
+from train.ending import recording_end, sum_up
 from train.epoch import run_epoch
 from train.events import can_write_events
 from train.optimise import make_optimiser
@@ -30,7 +31,7 @@ from train.sources import number_sources
 from train.state import Position, load_state
 from train.statistics import measure_training_rows
 from train.stopping import Stopped, StopSignals
-from train.summary import Summary, forget_summary, recording_end, sum_up
+from train.summary import Summary, forget_summary
 from train.team import Team, check_settings, join_team, tell_of_lost_process
 from train.training import OnStep, Training
 from train.trouble import tell_of_memory
@@ -130,7 +131,7 @@ def prepare(settings: TrainSettings, stop: StopSignals, team: Team) -> Training:
     device = pick_device(settings.device)
     if device.type == "cuda":
         device = torch.device("cuda", torch.cuda.current_device())
-    check_settings(settings, team)
+    check_settings(settings, team, device)
     watch = StoreWatch(settings.store)
     store = open_stores(settings.store)
     settings = settings.for_features(store.settings.features)

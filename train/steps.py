@@ -18,7 +18,6 @@ from train.optimise import learning_rate, set_learning_rate
 from train.order import draw_epoch, draw_seed, split_batches
 from train.sources import weigh_samples
 from train.state import Position
-from train.team import set_batch
 from train.training import StepRecord, Training, describe_loss, describe_stop, note_skipped, save
 
 # Reading a loss makes the computer wait for the GPU, so there they are read a few steps at a time.
@@ -121,12 +120,11 @@ def take_step(training: Training, levels: torch.Tensor, rows: np.ndarray, step: 
     float (3,), on the device: mean loss (without the penalty), number of right answers, and how many processes were
     asked to stop
     """
-    # Dropout is seeded by the step: a resumed run draws what an uninterrupted one would have.
-    torch.manual_seed(draw_seed(training.settings.seed, step))
     team = training.team
+    # Dropout is seeded by step and process: a resumed run draws what an uninterrupted one would have.
+    torch.manual_seed(draw_seed(training.settings.seed, step * team.size + team.rank))
     labels = torch.from_numpy(training.labels[team.part(rows)]).to(training.device)
     draws = training.augmenter.draw(step, len(rows), team)
-    set_batch(training.detector.network, len(rows))
     values = training.augmenter.change_values(training.detector.normalise(levels), draws)
     with torch.autocast(training.device.type, dtype=torch.bfloat16, enabled=training.precision == torch.bfloat16):
         logits = training.network(values)

@@ -1,8 +1,8 @@
 """Several processes as one run: `torchrun --nproc-per-node N -m train run ...`.
 
-Every process takes its part of each batch, and together they take the step that one process would
-have taken of the whole batch: gradients are averaged (DistributedDataParallel), batch normalisation
-uses the statistics of the whole batch, and dropout is drawn for it. One process is a team of one.
+Every process computes the gradients of its part of each batch, and all take a step by their mean
+(DistributedDataParallel), so the weights of all stay the same. Batch normalisation uses the statistics
+of the whole batch on GPUs (SyncBatchNorm), and of each process's part on the CPU. One process is a team of one.
 """
 
 import os
@@ -14,7 +14,6 @@ from typing import TypeVar
 import numpy as np
 import torch
 from torch import distributed, nn
-from torch.nn import functional
 
 from data_cards.errors import UsageError, UserError
 from train.settings import TrainSettings
@@ -84,14 +83,19 @@ class Team:
         return error if self.leads else SystemExit(error.exit_status)
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The network to call in a step; changes the given one so that it sees the whole batch."""
+        """The network to call in a step; on GPUs the batch normalisation of the given one is replaced."""
         if self.size == 1:
             return network
         device = next(network.parameters()).device
-        see_whole_batch(network, self, device)
-        return nn.parallel.DistributedDataParallel(
-            network, device_ids=[device.index] if device.type == "cuda" else None
-        )
+        if device.type != "cuda":
+            return nn.parallel.DistributedDataParallel(network)
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)  # in place; PyTorch has it for GPUs only
+        return nn.parallel.DistributedDataParallel(network, device_ids=[device.index])
+
+    def share_buffers(self, network: nn.Module) -> None:
+        """Give all processes the leading one's buffers: running statistics are those of each one's part of batches."""
+        for buffer in network.buffers() if self.size > 1 else ():
+            distributed.broadcast(buffer, 0)
 
 
 ALONE = Team()
@@ -138,14 +142,14 @@ def join_team(device: str = "auto") -> Iterator[Team]:
         distributed.destroy_process_group()
 
 
-def check_settings(settings: TrainSettings, team: Team) -> None:
+def check_settings(settings: TrainSettings, team: Team, device: torch.device) -> None:
     """Raise `UsageError` for settings that several processes cannot have."""
     if team.size == 1:
         return
-    if settings.batch_size < 2 * team.size:
-        raise UsageError(
-            f"batch size {settings.batch_size}: {team.size} processes share it; give at least {2 * team.size}"
-        )
+    # Batches may be half as large as asked for, and batch normalisation needs two samples: on the CPU of each part.
+    least = (2 if device.type == "cuda" else 4) * team.size
+    if settings.batch_size < least:
+        raise UsageError(f"batch size {settings.batch_size}: {team.size} processes share it; give at least {least}")
     if settings.on_bad_sample == "skip":
         raise UsageError("on bad sample skip: one process only; start it without torchrun, or give stop")
 
@@ -160,76 +164,3 @@ def tell_of_lost_process(team: Team) -> Iterator[None]:
         if team.size == 1 or not any(text in str(error) for text in texts):
             raise
         raise UserError("another process of this run has ended, so this one ends too") from error
-
-
-class _Dropout(nn.Dropout):
-    """Dropout that draws for the whole batch, and drops from this process's part of it."""
-
-    def __init__(self, share: float, team: Team):
-        super().__init__(share)
-        self._team = team
-        self.count = 0  # samples of the whole batch; set before each step
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training:
-            return x
-        return x * functional.dropout(x.new_ones(self.count, *x.shape[1:]), self.p)[self._team.place(self.count)]
-
-
-class _Sum(torch.autograd.Function):
-    """The sum over all processes, which gradients pass through."""
-
-    @staticmethod
-    def forward(ctx: object, values: torch.Tensor) -> torch.Tensor:
-        values = values.clone()
-        distributed.all_reduce(values)
-        return values
-
-    @staticmethod
-    def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
-        gradient = gradient.contiguous().clone()
-        distributed.all_reduce(gradient)
-        return gradient
-
-
-class _BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation with the statistics of all processes' samples; PyTorch's own is for GPUs only.
-
-    As there, what comes in bf16 is normalised in float32 and goes out in bf16.
-    """
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training:
-            return super().forward(x)
-        values = x.float()
-        count = _Sum.apply(values.new_tensor([x.numel() / x.shape[1]]))
-        mean = _Sum.apply(values.sum(dim=(0, 2, 3))) / count
-        centred = values - mean[:, None, None]
-        variance = _Sum.apply(centred.square().sum(dim=(0, 2, 3))) / count
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
-
-
-def set_batch(network: nn.Module, count: int) -> None:
-    """Tell a network of a team of how many samples the whole batch of the next step is."""
-    for module in network.modules():
-        if isinstance(module, _Dropout):
-            module.count = count
-
-
-def see_whole_batch(network: nn.Module, team: Team, device: torch.device) -> None:
-    for name, child in network.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            kind = nn.SyncBatchNorm if device.type == "cuda" else _BatchNorm
-            synced = kind(child.num_features, child.eps, child.momentum).to(device)
-            # The very same parameters and buffers, which others hold already.
-            synced._parameters, synced._buffers = child._parameters, child._buffers
-            setattr(network, name, synced)
-        elif isinstance(child, nn.Dropout):
-            setattr(network, name, _Dropout(child.p, team))
-        else:
-            see_whole_batch(child, team, device)

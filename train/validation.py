@@ -5,6 +5,8 @@ from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
+import torch
+from torch.nn import functional
 
 from data_cards.console import progress
 from data_cards.errors import StoreError
@@ -14,6 +16,7 @@ from train.calibrate import Calibration, fit_calibration
 from train.checkpoint import BEST, LAST, read_weights, save_weights
 from train.detector import Detector
 from train.predict import iterate_logits
+from train.sources import measure_spread
 from train.training import Training, describe_loss, describe_stop, note_skipped, save
 
 
@@ -53,6 +56,23 @@ def validate(training: Training, detector: Detector, rows: np.ndarray) -> tuple[
     if bad.any():
         raise describe_loss(training, float("nan"), "validation", rows[bad])
     return logits, rows
+
+
+def measure_logits(
+    logits: np.ndarray, labels: np.ndarray, sources: np.ndarray, penalty: float = 0.0
+) -> dict[str, float]:
+    """The history's figures of a validation, of uncalibrated logits (N, 2).
+
+    `val_loss` is the mean cross-entropy in nats, without smoothing; to `val_objective` a source penalty is added as
+    in training: what is trained for is what the best epoch is chosen by.
+    """
+    losses = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels), reduction="none").numpy()
+    loss = float(losses.mean())
+    return {
+        "val_loss": loss,
+        "val_objective": loss + (penalty * float(measure_spread(losses, sources)) if penalty else 0.0),
+        "val_accuracy": float((logits.argmax(axis=1) == labels).mean()),
+    }
 
 
 def calibrate(training: Training, logits: np.ndarray, rows: np.ndarray) -> Calibration:
