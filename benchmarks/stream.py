@@ -36,7 +36,7 @@ from helpers.make_store import make_store  # noqa: E402
 
 from data_cards.cores import count_cores  # noqa: E402
 from pipeline.mirror import fill_mirror_images  # noqa: E402
-from pipeline.sharding import chunk_codecs, encode_sample, lay_out_shard  # noqa: E402
+from pipeline.sharding import chunk_codecs, encode_sample, lay_out_shard, shard_file  # noqa: E402
 from pipeline.store import FeatureStore, open_store  # noqa: E402
 from train.batches import BatchReader  # noqa: E402
 from train.order import draw_epoch  # noqa: E402
@@ -75,7 +75,7 @@ def make_features(folder: Path, size: int, rows: int, shard: int, packing: str =
             levels[:, 3:6, [0, 0, size // 2, size // 2], [0, size // 2, 0, size // 2]] = 0
             fill_mirror_images(levels[:, 3:6], odd=True)
         chunks = [chunk for sample in levels for chunk in encode_sample(sample, packing)]
-        file = path / f"features/c/{start // shard}/0/0/0"
+        file = path / shard_file(start // shard)
         file.parent.mkdir(parents=True)
         file.write_bytes(b"".join(lay_out_shard(chunks, 3 * shard)))
     return open_store(path)
@@ -150,7 +150,7 @@ def make_limit(store: FeatureStore, batches: list[np.ndarray], room: int = 0) ->
     chunk_bytes = int(np.prod(store.features.chunks)) + 1  # packed ones have a header
     where = []
     for row in np.concatenate(batches).tolist():
-        file = f"{store.path}/features/c/{row // shard_rows}/0/0/0"
+        file = f"{store.path}/{shard_file(row // shard_rows)}"
         data = Path(file).read_bytes()[-4 - 48 * shard_rows : -4]
         where.append((file, np.frombuffer(data, "<u8").reshape(-1, 3, 2)[row % shard_rows].tolist()))
     buffers = np.zeros((room, 3, chunk_bytes), dtype=np.uint8)

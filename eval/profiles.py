@@ -18,6 +18,7 @@ from data_cards.labels import CLASS_NAMES
 from data_cards.seeding import FIXED_SEED, draw_key
 from pipeline.frequencies import HIGHEST, frequencies_of
 from pipeline.joined import open_stores
+from pipeline.settings import PLANES_A_KIND
 from pipeline.spectra import LEVELS
 from pipeline.store import FeatureStore
 from pipeline.variants import CLEAN
@@ -76,7 +77,7 @@ def radial_profile(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     radius = frequencies_of("magnitude", height, width).ravel()
     number = np.minimum((radius * (bins / HIGHEST)).astype(int), bins - 1)
     number[radius == 0] = bins  # the mean brightness says nothing of texture
-    magnitude = levels[:3].astype(np.float64).mean(axis=0).ravel() / (LEVELS - 1)
+    magnitude = levels[:PLANES_A_KIND].astype(np.float64).mean(axis=0).ravel() / (LEVELS - 1)
     counts = np.bincount(number, minlength=bins + 1)[:bins]
     sums = np.bincount(number, magnitude, minlength=bins + 1)[:bins]
     there = counts > 0  # a small picture may have no bin of some frequency
@@ -100,7 +101,7 @@ def class_profiles(store: FeatureStore, per_class: int = PICTURES_PER_CLASS) -> 
         rows = rows[store.columns["label"][rows] == label]
         keys = [draw_key(FIXED_SEED, bytes.fromhex(store.columns["sha256"][row]), "profiles") for row in rows]
         chosen = sorted(rows[np.argsort(np.array(keys, np.uint64), kind="stable")[:per_class]])
-        found = [radial_profile(store.features[int(row), :3]) for row in chosen]
+        found = [radial_profile(store.features[int(row), :PLANES_A_KIND]) for row in chosen]
         frequencies = found[0][0]
         profiles = np.stack([profile for _, profile in found])
         mean[name], deviation[name], pictures[name] = profiles.mean(axis=0), profiles.std(axis=0), len(chosen)

@@ -51,6 +51,11 @@ def kind_of_planes(kind: str) -> str:
     return kind.removeprefix(_OVERVIEW)
 
 
+def planes_of_kinds(first: int, behind: int | None = None) -> slice:
+    """The planes of one kind by its place, or of the kinds from one place up to, not including, another."""
+    return slice(PLANES_A_KIND * first, PLANES_A_KIND * (first + 1 if behind is None else behind))
+
+
 def is_of_overview(kind: str) -> bool:
     """Whether planes of that kind are those of the overview."""
     return kind.startswith(_OVERVIEW)

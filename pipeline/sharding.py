@@ -1,7 +1,8 @@
 """A shard's bytes as Zarr's sharding codec lays them out: chunks one after the other, then their index.
 
-Made here because Zarr's own writer, adding chunk after chunk, copies the whole shard each time,
-which took longer than the spectra. Zarr reads them back in the tests, and anybody's Zarr may.
+Made here because Zarr's own writer awaits a coroutine or more for every chunk, and a shard of small planes has
+thousands: Zarr 3.1.6 takes 7.5 times as long for planes of 32 px, 1.9 times for 256 px, 1.3 times for 1024 px
+(`python benchmarks/shard_writer.py`). Zarr reads them back in the tests, and anybody's Zarr may.
 
 Format: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
 """
@@ -22,9 +23,12 @@ _ZSTD = {"level": 1, "checksum": True}
 ABSENT = 2**64 - 1  # offset and length of a chunk that is not there
 
 
+SHARDS = "features/c"  # the folder that holds them
+
+
 def shard_folder(shard: int) -> str:
     """The folder of a shard of `features`."""
-    return f"features/c/{shard}"
+    return f"{SHARDS}/{shard}"
 
 
 def shard_file(shard: int) -> str:

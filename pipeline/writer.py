@@ -19,7 +19,7 @@ from zarr.codecs import ZstdCodec
 from data_cards.files import PARTIAL
 from pipeline.checksum import Checksum, checksum
 from pipeline.settings import PLANES_A_KIND, BuildSettings
-from pipeline.sharding import chunk_codecs, index_length, shard_file, shard_folder, unpack_index
+from pipeline.sharding import SHARDS, chunk_codecs, index_length, shard_file, shard_folder, unpack_index
 from pipeline.storage import Storage
 from pipeline.store import COLUMNS
 
@@ -161,7 +161,7 @@ def read_checksums(storage: Storage) -> list[str]:
 
 def list_shards(storage: Storage, chunks: int) -> set[int]:
     """Numbers of the shards, of so many chunks, whose files are there and neither cut off nor empty."""
-    parts = (name.split("/") for name in storage.names("features/c"))
+    parts = (name.split("/") for name in storage.names(SHARDS))
     there = [int(shard) for _, _, shard, *rest in parts if rest == ["0", "0", "0"] and shard.isdecimal()]
     whole = set()
     for first in range(0, len(there), _LOOKED_AT):
@@ -201,7 +201,7 @@ def set_attributes(storage: Storage, attributes: dict) -> None:
 
 def clean_up(storage: Storage, shards: int) -> None:
     """Remove what a finished build leaves: records, shards behind the last, files that a kill cut off."""
-    for folder in storage.folders("features/c"):
+    for folder in storage.folders(SHARDS):
         if not folder.isdecimal() or int(folder) >= shards:
             storage.remove(shard_folder(folder))
     remove_temporary(storage)

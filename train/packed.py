@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from pipeline.packing import EVEN, ODD, WHOLE, half_length, unpack, unpack_halves
+from pipeline.settings import planes_of_kinds
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class PackedBatch:
         data = self.data.numpy()[:count]
         for kind, mirrored in enumerate(layout.mirrored):
             start, stop = layout.starts[kind : kind + 2]
-            chunks = levels[:, 3 * kind : 3 * kind + 3]
+            chunks = levels[:, planes_of_kinds(kind)]
             values, odd = data[:, start + 1 : stop].view(layout.dtype), data[:, start] == ODD
             if not mirrored:
                 chunks[...] = values.reshape(chunks.shape)
@@ -124,7 +125,7 @@ def unpack_row(
     """Unpack a row's chunks, whatever their layout, into levels (3 * kinds, H, W); raises `ValueError` as `unpack`."""
     start = 0
     for kind, size in enumerate(sizes):
-        unpack(data[start : start + size], shape, dtype, out=levels[3 * kind : 3 * kind + 3])
+        unpack(data[start : start + size], shape, dtype, out=levels[planes_of_kinds(kind)])
         start += size
 
 

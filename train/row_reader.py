@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from data_cards.errors import StoreError, first_line
+from pipeline.settings import PLANES_A_KIND, planes_of_kinds
 from pipeline.store import FeatureStore
 from train.packed import PackedBatch, PackedLayout, make_buffer, make_packed_batch, packed_sizes, unpack_row
 from train.shards import Fetched, Shards, keep_files_open, open_shards
@@ -51,7 +52,7 @@ class RowReader:
     def __init__(self, store: FeatureStore, kinds: list[int]):
         self._store = store
         self._kinds = kinds
-        self._shape = (3, *store.features.shape[2:])
+        self._shape = (PLANES_A_KIND, *store.features.shape[2:])
         self._dtype = store.features.dtype
         open_file = keep_files_open()
         self._shards = {part.path: open_shards(part, open_file) for part in store.parts}
@@ -93,7 +94,7 @@ class RowReader:
 
     def make_plain(self, count: int, pinned: bool) -> torch.Tensor:
         """A buffer for so many rows."""
-        shape = (count, 3 * len(self._kinds), *self._shape[1:])
+        shape = (count, PLANES_A_KIND * len(self._kinds), *self._shape[1:])
         return make_buffer(shape, torch.uint8, pinned)
 
     def make_packed(self, count: int, pinned: bool) -> PackedBatch:
@@ -140,7 +141,7 @@ class RowReader:
         for some in self._together:
             fetched = shards.fetch(row, self._kinds[some])
             if fetched.sizes != layout.sizes[some]:
-                planes = np.empty((3 * len(self._kinds), *self._shape[1:]), dtype=self._dtype)
+                planes = np.empty((PLANES_A_KIND * len(self._kinds), *self._shape[1:]), dtype=self._dtype)
                 self._read_plain(part, row, planes[None], 0)
                 batch.unusual[place] = planes
                 return
@@ -151,13 +152,15 @@ class RowReader:
         shards, target = self._shards[part.path], levels[place]
         if shards is not None:
             for some in self._together:
-                self._decode(shards, shards.fetch(row, self._kinds[some]), target[3 * some.start : 3 * some.stop])
+                self._decode(
+                    shards, shards.fetch(row, self._kinds[some]), target[planes_of_kinds(some.start, some.stop)]
+                )
         elif self._kinds == list(range(len(self._store.settings.features.kinds))):
             # Basic indexing of one row: for Zarr much faster than a batch of rows at once.
             target[...] = part.features[row]
         else:
             for number, kind in enumerate(self._kinds):
-                target[3 * number : 3 * number + 3] = part.features[row, 3 * kind : 3 * kind + 3]
+                target[planes_of_kinds(number)] = part.features[row, planes_of_kinds(kind)]
 
     def _decode(self, shards: Shards, fetched: Fetched, planes: np.ndarray) -> None:
         if not shards.packed:

@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from pipeline import sharding
+
 
 def shard_file(store: Path, shard: int) -> Path:
     """The file of a shard."""
-    return store / f"features/c/{shard}/0/0/0"
+    return store / sharding.shard_file(shard)
 
 
 def flip_bit(path: Path, bit: int) -> None:

@@ -1,0 +1,69 @@
+"""How long does writing a shard take, by `pipeline.sharding` and by Zarr's own writer?
+
+    python benchmarks/shard_writer.py
+
+For each size a shard of noise, which zstd cannot make smaller, so that both write the same bytes: chunks of three
+planes, nine planes a sample. Both encode with one thread into the same folder, in turns; the table has the medians.
+"""
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import zarr
+from tabulate import tabulate
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.sharding import encode_sample, lay_out_shard
+from pipeline.storage import Storage
+from pipeline.writer import create_arrays, make_record_folder, write_shard
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--size", "sizes", multiple=True, type=int, default=(32, 256, 512, 1024), help="Sides of the planes.")
+@click.option("--megabytes", default=64, help="Levels of a shard.")
+@click.option("--rounds", default=5, help="Of which the median is taken.")
+def main(sizes: tuple[int, ...], megabytes: int, rounds: int) -> None:
+    """Measure both writers at some sizes."""
+    zarr.config.set({"threading.max_workers": 1})
+    rows = []
+    for size in sizes:
+        ours, zarrs = measure(size, megabytes * 2**20, rounds)
+        rows.append([size, f"{1e3 * ours:.0f} ms", f"{1e3 * zarrs:.0f} ms", f"{zarrs / ours:.1f}"])
+    click.echo(tabulate(rows, ["side", "this program", f"Zarr {zarr.__version__}", "times as long"]))
+
+
+def measure(size: int, length: int, rounds: int) -> tuple[float, float]:
+    """Median seconds that a shard of so many bytes takes, by this program and by Zarr."""
+    settings = BuildSettings(FeatureSettings(size=size, estimator="periodogram"), packing="none")
+    samples = max(length // (9 * size**2), 1)
+    levels = np.random.default_rng(0).integers(0, 256, (samples, 9, size, size), dtype=np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        storage = Storage(folder)
+        make_record_folder(storage)
+        create_arrays(storage, samples, samples, settings)
+        array = zarr.open_array(f"{folder}/features", mode="r+")
+
+        def write_ours() -> None:
+            chunks = (chunk for sample in levels for chunk in encode_sample(sample, settings.packing))
+            write_shard(storage, 0, "", lay_out_shard(chunks, 3 * samples))
+
+        def write_zarrs() -> None:
+            array[:] = levels
+
+        spent = np.array([[_time(write) for write in (write_ours, write_zarrs)] for _ in range(rounds)])
+        return tuple(np.median(spent, axis=0))
+
+
+def _time(function) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()
