@@ -61,7 +61,7 @@ class Declaration:
 
 
 def read_declared(data: bytes) -> tuple[Declaration, ...]:
-    """What a picture file's bytes declare."""
+    """What the bytes of a picture file declare; a PNG is decoded for it, so check its number of pixels before."""
     return read_declared_file(io.BytesIO(data))
 
 

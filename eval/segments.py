@@ -1,18 +1,18 @@
-"""The metadata of a picture file or clip, cut out of its container: no pixel is decoded, nothing is obeyed.
+"""The metadata of a picture file or clip, taken out of its container as bytes.
 
-Every walk is bounded in steps and bytes, and ends quietly where a file is broken: metadata is a side issue,
-whether the picture itself can be read is told by its decoder.
+Pillow reads those of pictures. It does not know the content credentials of WebP and of ISO files (AVIF, JPEG 2000,
+clips), whose outermost chunks and boxes are walked over here, bounded in steps and bytes. A broken file ends either
+quietly: whether the picture can be read is told by its decoder.
 """
 
 import io
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 MOST_SEGMENTS = 4096  # that are walked over
 MOST_BYTES = 4 << 20  # of a segment that are kept, and after decompression
@@ -20,8 +20,8 @@ MOST_TOTAL = 16 << 20  # of all segments together
 
 _C2PA_UUID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
 _XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
-_XMP_HEADERS = (b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0")
-_PNG = b"\x89PNG\r\n\x1a\n"
+_XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000")
 _TIFF_XMP, _TIFF_C2PA = 700, 52545
 
 
@@ -47,30 +47,24 @@ def read_segments(file: BinaryIO) -> list[Segment]:
     """The metadata of a picture or clip, from the beginning of an open file; empty where there is none."""
     start = file.read(16)
     file.seek(0)
-    if start.startswith(b"\xff\xd8\xff"):
-        found = _walk_jpeg(file)
-    elif start.startswith(_PNG):
-        found = _walk_png(file)
-    elif start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        found = _walk_webp(file)
+    found = [_ask_pillow(file)]
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        found.append(_walk_webp(file))
     elif start[4:8] in (b"ftyp", b"jP  "):
-        found = _walk_boxes(file, still=start[8:12] in (b"avif", b"avis", b"mif1") or start[4:8] == b"jP  ")
-    elif start[:4] in (b"II*\0", b"MM\0*") or start.startswith(b"GIF8"):
-        found = _ask_pillow(file)
-    else:
-        found = iter(())
+        found.append(_walk_boxes(file))
     return list(_bound(found))
 
 
-def _bound(segments: Iterable[Segment]) -> Iterator[Segment]:
+def _bound(parts: Iterable[Iterable[Segment]]) -> Iterator[Segment]:
     left = MOST_TOTAL
-    # Broken containers end the walk in many ways; what was found before it stands.
-    with suppress(struct.error, EOFError, ValueError, OSError, zlib.error):
-        for one in segments:
-            left -= len(one.data)
-            if left < 0:
-                return
-            yield one
+    for segments in parts:
+        # Broken containers end a walk in many ways; what was found before it stands.
+        with suppress(struct.error, EOFError, ValueError, OSError):
+            for one in segments:
+                left -= len(one.data)
+                if left < 0:
+                    return
+                yield one
 
 
 def _read(file: BinaryIO, count: int) -> bytes:
@@ -87,85 +81,21 @@ def _take(file: BinaryIO, length: int) -> bytes:
     return data
 
 
-def _walk_jpeg(file: BinaryIO) -> Iterator[Segment]:
-    """Marker segments up to the pixels; the boxes of APP11 are put together first."""
-    _read(file, 2)
-    boxes = []
-    with suppress(EOFError, struct.error):
-        for _ in range(MOST_SEGMENTS):
-            mark, code = _read(file, 2)
-            while mark == 0xFF and code == 0xFF:  # padding
-                code = _read(file, 1)[0]
-            if mark != 0xFF or code in (0xDA, 0xD9):
-                break
-            if code == 0x01 or 0xD0 <= code <= 0xD8:
-                continue
-            data = _take(file, max(struct.unpack(">H", _read(file, 2))[0] - 2, 0))
-            if code == 0xEB and data[:2] == b"JP":
-                # "JP", box number, packet number; the box's header is repeated in each packet.
-                boxes.append(data[8:])
-            elif code == 0xE1 and data.startswith(b"Exif\0\0"):
-                yield Segment("exif", "JPEG APP1", data[6:])
-            elif code == 0xE1:
-                for header in _XMP_HEADERS:
-                    if data.startswith(header):
-                        yield Segment("xmp", "JPEG APP1", data[len(header) :])
-    if boxes:
-        yield Segment("c2pa", "JPEG APP11", b"".join(boxes))
-
-
-def _walk_png(file: BinaryIO) -> Iterator[Segment]:
-    _read(file, len(_PNG))
-    for _ in range(MOST_SEGMENTS):
-        length, kind = struct.unpack(">I4s", _read(file, 8))
-        if kind == b"IEND":
-            return
-        if kind not in (b"caBX", b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
-            file.seek(length + 4, io.SEEK_CUR)
-            continue
-        data = _take(file, length)
-        file.seek(4, io.SEEK_CUR)
-        if kind in (b"caBX", b"eXIf"):
-            yield Segment("c2pa" if kind == b"caBX" else "exif", f"PNG {kind.decode()}", data)
-            continue
-        keyword, _, text = data.partition(b"\0")
-        name = keyword[:79].decode("latin-1")
-        if kind == b"zTXt":
-            text = _inflate(text[1:])
-        elif kind == b"iTXt":
-            compressed, (_, _, text) = text[:1] == b"\1", _split_international(text[2:])
-            text = _inflate(text) if compressed else text
-        yield Segment("xmp" if name == "XML:com.adobe.xmp" else "text", "PNG text", text, name)
-
-
-def _split_international(text: bytes) -> tuple[bytes, bytes, bytes]:
-    language, _, rest = text.partition(b"\0")
-    translated, _, value = rest.partition(b"\0")
-    return language, translated, value
-
-
-def _inflate(data: bytes) -> bytes:
-    return zlib.decompressobj().decompress(data, MOST_BYTES)
-
-
 def _walk_webp(file: BinaryIO) -> Iterator[Segment]:
-    _read(file, 12)
-    kinds = {b"C2PA": "c2pa", b"EXIF": "exif", b"XMP ": "xmp"}
+    """Content credentials among the chunks of a WebP file."""
+    file.seek(12)
     for _ in range(MOST_SEGMENTS):
         kind, length = struct.unpack("<4sI", _read(file, 8))
-        if kind in kinds:
-            data = _take(file, length).removeprefix(b"Exif\0\0")
-            yield Segment(kinds[kind], f"WebP {kind.decode().strip()}", data)
+        if kind == b"C2PA":
+            yield Segment("c2pa", "WebP C2PA", _take(file, length))
         else:
             file.seek(length, io.SEEK_CUR)
         file.seek(length % 2, io.SEEK_CUR)
 
 
-def _walk_boxes(file: BinaryIO, still: bool) -> Iterator[Segment]:
-    """Outermost boxes of an ISO file; a still picture's EXIF and XMP lie deeper and are asked of Pillow."""
-    if still:
-        yield from _ask_pillow(file)
-        file.seek(0)
+def _walk_boxes(file: BinaryIO) -> Iterator[Segment]:
+    """Content credentials and XMP among the outermost boxes of an ISO file."""
+    file.seek(0)
     for _ in range(MOST_SEGMENTS):
         length, kind = struct.unpack(">I4s", _read(file, 8))
         header = 8
@@ -188,17 +118,33 @@ def _walk_boxes(file: BinaryIO, still: bool) -> Iterator[Segment]:
 
 
 def _ask_pillow(file: BinaryIO) -> Iterator[Segment]:
-    """EXIF, XMP and C2PA of formats whose containers Pillow knows; it reads their headers only."""
+    """What Pillow finds in a picture's headers and, in a PNG, behind the pixels."""
+    blocks: list[tuple[str, str, bytes | str | None]] = []
     try:
-        with Image.open(file, formats=("TIFF", "GIF", "AVIF", "JPEG2000")) as picture:
-            form, info = picture.format or "", picture.info
-            exif = picture.getexif()
-            blocks = [("xmp", exif.get(_TIFF_XMP) or info.get("xmp")), ("c2pa", exif.get(_TIFF_C2PA))]
-            blocks.append(("exif", exif.tobytes() if len(exif) else None))
+        with Image.open(file, formats=_FORMATS) as picture:
+            if picture.format == "PNG":
+                with suppress(Exception):  # of a damaged one what stands before the damage
+                    picture.load()
+            info, exif = picture.info, picture.getexif()
+            blocks += [("xmp", "", info.get("xmp") or exif.get(_TIFF_XMP)), ("c2pa", "", exif.get(_TIFF_C2PA))]
+            blocks.append(("exif", "", info.get("exif") or (exif.tobytes() if len(exif) else None)))
+            packets = [data for name, data in getattr(picture, "applist", ()) if name in ("APP1", "APP11")]
+            blocks += [("xmp", "", data) for data in packets if data.startswith(_XMP_EXTENSION)]
+            # "JP", box number, packet number; the box's header is repeated in each packet.
+            blocks.append(("c2pa", "", b"".join(data[8:] for data in packets if data.startswith(b"JP")) or None))
+            chunks = getattr(picture, "private_chunks", ())
+            blocks += [("c2pa", "", chunk[1]) for chunk in chunks if chunk[0] == b"caBX"]
+            for name, text in info.items() if picture.format == "PNG" else ():
+                if isinstance(text, str):
+                    # Pillow reads all but international texts as Latin-1; many programs write UTF-8.
+                    data = text.encode("utf-8" if isinstance(text, PngImagePlugin.iTXt) else "latin-1", "replace")
+                    blocks.append(("xmp" if name == "XML:com.adobe.xmp" else "text", name, data))
+            form = picture.format
     except Exception:  # as many kinds as there are decoders; the decoding itself tells what is wrong
         return
-    for kind, block in blocks:
+    for kind, name, block in blocks:
         if isinstance(block, str):
             block = block.encode("utf-8", "replace")
         if isinstance(block, bytes):
-            yield Segment(kind, f"{form} metadata", block[:MOST_BYTES])
+            what = "text" if kind == "text" else "metadata"
+            yield Segment(kind, f"{form} {what}", block.removeprefix(b"Exif\0\0")[:MOST_BYTES], name)
