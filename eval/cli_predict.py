@@ -57,7 +57,7 @@ def predict(context, pictures, run, device, batch_size, quick, frames, explain, 
     """
     from data_cards.simulated import SIMULATION_NOTICE
     from data_cards.text import escape_untrusted
-    from eval.finding import find_run, is_trained_on_simulation
+    from eval.finding import find_run
     from eval.inputs import find_inputs
     from eval.output import write_csv, write_json, write_table
     from eval.predict import check_options, iterate_verdicts
@@ -84,7 +84,7 @@ def predict(context, pictures, run, device, batch_size, quick, frames, explain, 
         if examined is not None:
             write_drawing(examiner, explained.path, examined, explain)
             note(f"explained: {escape_untrusted(explain)}")
-    if is_trained_on_simulation(opened):
+    if opened.simulated:
         click.echo(SIMULATION_NOTICE, err=True)
     if failed:
         context.exit(1)

@@ -9,7 +9,6 @@ from data_cards.decode import decode_picture
 from eval.declared import Declaration, read_declared
 from eval.defaults import BATCH_SIZE
 from eval.explain import Explanation, explain_levels
-from eval.finding import is_trained_on_simulation
 from eval.judge import CHECKS, Judgement, decide, look_at, score_levels
 from eval.profiles import ClassProfiles, find_profiles
 from pipeline.variants import Variant
@@ -52,7 +51,7 @@ class Examiner:
         self.run = run
         self._detector = load_detector(run, device)
         self.profiles: ClassProfiles | None = find_profiles(run)
-        self.simulated = is_trained_on_simulation(run)
+        self.simulated = run.simulated
 
     @property
     def calibration(self) -> Calibration:

@@ -42,14 +42,6 @@ def find_store(run: Run, path: str | Path | None) -> FeatureStore:
     return store
 
 
-def is_trained_on_simulation(run: Run) -> bool:
-    """Whether the run's store holds simulated pictures, as far as the store is still there to tell."""
-    try:
-        return open_stores(run.store_paths).is_simulated
-    except UserError:
-        return False
-
-
 def find_training_store(run: Run, store: FeatureStore) -> FeatureStore | None:
     """The store that the run was trained on, unchanged since; None where it is gone or has changed."""
     if store.fingerprint == run.store_fingerprint:
