@@ -218,7 +218,11 @@ def test_full_disk(call, tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", write_to_full_disk)  # the system's part, not ours
     result = call(*SMALL, "--run", "mine")
     assert_refused_after_start(result, 1, "mine: cannot be written (no space left on device)", "--resume --run mine")
-    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["settings.json", "summary.json"]
+    assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == [
+        "data_card.json",
+        "settings.json",
+        "summary.json",
+    ]
 
 
 def test_wrong_weights_leave_no_run(call, tmp_path):

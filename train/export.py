@@ -117,7 +117,7 @@ def _draw_samples(detector: Detector, features: FeatureSettings) -> np.ndarray:
     mean, std = (values.cpu().numpy() for values in (detector.normalise.mean, detector.normalise.std))
     for sample, deviations in zip(samples, _DEVIATIONS, strict=False):
         sample[detector.planes] = mean + deviations * std * rng.standard_normal(mean.shape)
-    return samples.clip(0, 255).round().astype(features.dtype)
+    return samples.clip(0, 255).round().astype(np.uint8)
 
 
 def _describe(detector: Detector, features: FeatureSettings) -> dict[str, str]:
