@@ -3,7 +3,8 @@
     python benchmarks/shard_writer.py
 
 For each size a shard of noise, which zstd cannot make smaller, so that both write the same bytes: chunks of three
-planes, nine planes a sample. Both encode with one thread into the same folder, in turns; the table has the medians.
+planes, nine planes a sample. Into the same folder, in turns; the table has the medians. This program takes one thread,
+Zarr as many as it takes by itself. Let the machine do nothing else meanwhile.
 """
 
 import sys
@@ -29,7 +30,6 @@ from pipeline.writer import create_arrays, make_record_folder, write_shard
 @click.option("--rounds", default=5, help="Of which the median is taken.")
 def main(sizes: tuple[int, ...], megabytes: int, rounds: int) -> None:
     """Measure both writers at some sizes."""
-    zarr.config.set({"threading.max_workers": 1})
     rows = []
     for size in sizes:
         ours, zarrs = measure(size, megabytes * 2**20, rounds)
