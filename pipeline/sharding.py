@@ -2,7 +2,8 @@
 
 Made here because Zarr 3.1.6's own writer awaits coroutines for every chunk, of which a shard of small planes has
 thousands, and holds the shard three times in memory: it takes 7.5 times as long for planes of 32 px, 1.9 times for
-256 px, 1.3 times for 1024 px (`python benchmarks/shard_writer.py`). Zarr reads them back in the tests, and anybody's Zarr may.
+256 px, 1.3 times for 1024 px (`python benchmarks/shard_writer.py`). Zarr reads them back in the tests, and
+anybody's Zarr may.
 
 Format: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
 """

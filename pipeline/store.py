@@ -171,13 +171,13 @@ class ZarrStore(FeatureStore):
         return self.attributes["simulated"]
 
     @cached_property
-    def card(self) -> dict | None:
-        """The data card of the pictures (`data_cards.card`); None for a store of an older version."""
-        return self._read(CARD, json.loads) if CARD in self.group else None
+    def card(self) -> dict:
+        """The data card of the pictures (`data_cards.card`)."""
+        return self._read(CARD, json.loads)
 
     @property
     def cards(self) -> tuple[dict, ...]:
-        return () if self.card is None else (self.card,)
+        return (self.card,)
 
     @cached_property
     def perceptual_hashes(self) -> np.ndarray:
