@@ -58,7 +58,7 @@ def read_weights(folder: Path, which: str) -> dict[str, torch.Tensor]:
         raise UserError(f"{file}: no such file; the run is incomplete, train it again") from error
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise UserError(_describe_damage(file)) from error
-    if wanted not in (None, _digest(tensors)):  # weights of older versions have none
+    if wanted != _digest(tensors):
         raise UserError(_describe_damage(file))
     return tensors
 
