@@ -31,9 +31,9 @@ import numpy as np
 from scipy import fft
 from tabulate import tabulate
 
-from data_cards.decode import decode_picture
-from data_cards.files import read_file
-from data_cards.scan import scan_sources
+from data_cards.core.files import read_file
+from data_cards.dataset.scan import scan_sources
+from data_cards.image.decode import decode_picture
 from pipeline.cluster import start_cluster
 from pipeline.degrade import apply_steps
 from pipeline.executor import run_tasks

@@ -27,7 +27,7 @@ from detection_classical import score_classical
 from detection_ideas import VARIANTS, planes_of_idea
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is another file
-from data_cards.subset import Selection
+from data_cards.selection.subset import Selection
 from eval.metrics import compute_scores
 from pipeline.build import build_store
 from pipeline.settings import BuildSettings, FeatureSettings

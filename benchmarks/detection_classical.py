@@ -9,7 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from data_cards.shortcuts import ALL, score_shortcuts, select_file_columns
+from data_cards.audit.file_baseline import ALL, score_shortcuts, select_file_columns
 from pipeline.frequencies import HIGHEST, frequencies_of
 from pipeline.store import FeatureStore
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import fft
 from scipy.ndimage import median_filter
 
-from data_cards.seeding import draw_key
+from data_cards.core.seeding import draw_key
 from pipeline import features
 from pipeline.averaged import HIGHEST
 from pipeline.settings import FeatureSettings

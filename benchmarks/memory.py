@@ -21,10 +21,10 @@ import numpy as np
 import zarr
 from tabulate import tabulate
 
-from data_cards.audit import audit_pictures
-from data_cards.facts import PictureFacts
-from data_cards.layout import PictureFile
-from data_cards.scan import collect_pictures
+from data_cards.audit.audit import audit_pictures
+from data_cards.dataset.layout import PictureFile
+from data_cards.dataset.scan import collect_pictures
+from data_cards.image.facts import PictureFacts
 from pipeline.card import make_build_card, write_card
 from pipeline.executor import run_tasks
 from pipeline.plan import plan_build

@@ -25,11 +25,11 @@ import click
 import numpy as np
 from tabulate import tabulate
 
-from data_cards.cache import ENVIRONMENT
-from data_cards.cores import count_cores
-from data_cards.hashes import BITS, group_near_duplicates
-from data_cards.layout import find_pictures
-from data_cards.scan import scan_sources
+from data_cards.core.cores import count_cores
+from data_cards.dataset.layout import find_pictures
+from data_cards.dataset.scan import scan_sources
+from data_cards.dataset.scan_cache import ENVIRONMENT
+from data_cards.image.perceptual_hash import BITS, group_near_duplicates
 from pipeline.settings import MAX_PIXELS
 
 

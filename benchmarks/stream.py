@@ -34,7 +34,7 @@ from numcodecs.zstd import Zstd
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "tests")]
 from helpers.make_store import make_store  # noqa: E402
 
-from data_cards.cores import count_cores  # noqa: E402
+from data_cards.core.cores import count_cores  # noqa: E402
 from pipeline.mirror import fill_mirror_images  # noqa: E402
 from pipeline.sharding import chunk_codecs, encode_sample, lay_out_shard, shard_file  # noqa: E402
 from pipeline.store import FeatureStore, open_store  # noqa: E402

@@ -33,11 +33,11 @@ import torch
 from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset
 
-from data_cards.cores import count_cores
-from data_cards.decode import decode_picture
-from data_cards.files import read_file
-from data_cards.scan import scan_sources
-from data_cards.subset import Selection
+from data_cards.core.cores import count_cores
+from data_cards.core.files import read_file
+from data_cards.dataset.scan import scan_sources
+from data_cards.image.decode import decode_picture
+from data_cards.selection.subset import Selection
 from pipeline.build import build_store
 from pipeline.degrade import apply_steps
 from pipeline.features import compute_features

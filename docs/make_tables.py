@@ -8,7 +8,7 @@ A table stands between a comment that names it, such as `<!-- options of train r
 import re
 from pathlib import Path
 
-from data_cards.options import format_option_tables
+from data_cards.core.options import format_option_tables
 from pipeline.settings import BuildSettings, FeatureSettings
 from train.settings import TrainSettings
 

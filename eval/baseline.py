@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from data_cards.labels import CLASS_NAMES
-from data_cards.shortcuts import ALL, score_shortcuts, select_file_columns
+from data_cards.audit.file_baseline import ALL, score_shortcuts, select_file_columns
+from data_cards.core.labels import CLASS_NAMES
 from eval.bootstrap import estimate_difference, estimate_scores
 from eval.score import Scored, is_held_out
 from pipeline.store import FeatureStore

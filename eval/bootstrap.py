@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_cards.seeding import FIXED_SEED
+from data_cards.core.seeding import FIXED_SEED
 from eval.metrics import METRICS, accumulate, compute_scores, score_counts
 from train.calibrate import THRESHOLD
 

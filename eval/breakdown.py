@@ -5,8 +5,8 @@ Everything is returned as plain values, as it stands in `report.json`.
 
 import numpy as np
 
-from data_cards.jpeg import NO_QUALITY
-from data_cards.labels import CLASS_NAMES
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.image.jpeg import NO_QUALITY
 from eval.bootstrap import Estimate, bound_roc, estimate_scores
 from eval.metrics import count_verdicts, trace_roc
 from eval.score import Scored

@@ -6,9 +6,9 @@ commands of their own too, and `eval report` typed in a shell does what it says.
 
 import click
 
-from data_cards.console import Command, CommandGroup, print_json, warn
-from data_cards.errors import UsageError
-from data_cards.labels import SPLITS
+from data_cards.core.console import Command, CommandGroup, print_json, warn
+from data_cards.core.errors import UsageError
+from data_cards.core.labels import SPLITS
 from eval.cli_predict import device_option, page, predict
 from eval.defaults import EXPLAIN_PICTURES, HELD_OUT, REPORT_BATCH_SIZE, SWAP_PICTURES, THREADS
 

@@ -4,8 +4,8 @@ import sys
 
 import click
 
-from data_cards.console import Command, note, warn
-from data_cards.errors import UsageError
+from data_cards.core.console import Command, note, warn
+from data_cards.core.errors import UsageError
 from eval.defaults import BATCH_SIZE, FRAMES, HOST, PORT
 from train.settings import DEVICES
 
@@ -55,8 +55,8 @@ def predict(context, pictures, run, device, batch_size, quick, frames, explain, 
       predict downloads/ "scans/**/*.png" --json
       find . -name "*.jpg" | eval predict - --csv > verdicts.csv
     """
-    from data_cards.simulated import SIMULATION_NOTICE
-    from data_cards.text import escape_untrusted
+    from data_cards.core.text import escape_untrusted
+    from data_cards.dataset.simulated import SIMULATION_NOTICE
     from eval.finding import find_run
     from eval.inputs import find_inputs
     from eval.output import write_csv, write_json, write_table

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_cards.errors import UsageError, UserError
-from data_cards.hashes import group_near_duplicates
-from data_cards.labels import CLASS_NAMES
+from data_cards.core.errors import UsageError, UserError
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.image.perceptual_hash import group_near_duplicates
 from eval.finding import find_training_store
 from eval.score import Scored, find_rows, is_held_out
 from pipeline.store import FeatureStore

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from data_cards.errors import UsageError
-from data_cards.files import whole_file
-from data_cards.labels import CLASS_NAMES
-from data_cards.seeding import FIXED_SEED
-from data_cards.simulated import SIMULATION_NOTICE
+from data_cards.core.errors import UsageError
+from data_cards.core.files import whole_file
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.seeding import FIXED_SEED
+from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval import swap
 from eval.baseline import describe_shortcuts
 from eval.bootstrap import LEVEL, RESAMPLES, estimate_differences

@@ -6,8 +6,8 @@ On a bounded number of pictures, drawn by seed, since each is scored once for ev
 import numpy as np
 from scipy.special import expit
 
-from data_cards.console import progress as show_progress
-from data_cards.labels import CLASS_NAMES
+from data_cards.core.console import progress as show_progress
+from data_cards.core.labels import CLASS_NAMES
 from eval.bootstrap import estimate_differences, estimate_mean
 from eval.defaults import EXPLAIN_PICTURES
 from eval.explain import BAND_EDGES, occlude

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from data_cards.text import escape_untrusted
+from data_cards.core.text import escape_untrusted
 from eval.segments import Segment, read_segments
 
 MOST_SHOWN = 120  # characters of a value

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from data_cards.decode import decode_picture
+from data_cards.image.decode import decode_picture
 from eval.declared import Declaration, read_declared
 from eval.defaults import BATCH_SIZE
 from eval.explain import Explanation, explain_levels

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from data_cards.errors import PictureError, UsageError, UserError
-from data_cards.files import open_regular, read_bounded, whole_file
-from data_cards.simulated import SIMULATION_NOTICE
-from data_cards.text import escape_untrusted
+from data_cards.core.errors import PictureError, UsageError, UserError
+from data_cards.core.files import open_regular, read_bounded, whole_file
+from data_cards.core.text import escape_untrusted
+from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.defaults import BATCH_SIZE
 from eval.examine import Examined, Examiner
 from eval.inputs import Input

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from data_cards.jpeg import NO_QUALITY
-from data_cards.labels import CLASS_NAMES
-from data_cards.seeding import FIXED_SEED
-from data_cards.simulated import SIMULATION_NOTICE
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.seeding import FIXED_SEED
+from data_cards.dataset.simulated import SIMULATION_NOTICE
+from data_cards.image.jpeg import NO_QUALITY
 from eval import deciding, swap
 from eval.baseline import describe_shortcuts
 from eval.bootstrap import LEVEL, RESAMPLES

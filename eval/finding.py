@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data_cards.errors import UserError
+from data_cards.core.errors import UserError
 from pipeline.joined import open_stores
 from pipeline.storage import Storage
 from pipeline.store import FeatureStore, open_store

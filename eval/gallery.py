@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_cards.decode import decode_picture
-from data_cards.errors import PictureError
-from data_cards.labels import CLASS_NAMES
+from data_cards.core.errors import PictureError
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.image.decode import decode_picture
 from eval.originals import read_original, shuffle_by_class
 from eval.score import Scored, locate_pictures
 from pipeline.store import FeatureStore

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from data_cards.decode import SUFFIXES
+from data_cards.image.decode import SUFFIXES
 
 # Of clips; what a file is decides its content, a folder is searched by these.
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .ogv .flv .3gp .wmv".split())

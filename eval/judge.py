@@ -16,8 +16,8 @@ from enum import StrEnum
 import numpy as np
 from PIL import Image
 
-from data_cards.errors import UserError
-from data_cards.jpeg import NO_QUALITY
+from data_cards.core.errors import UserError
+from data_cards.image.jpeg import NO_QUALITY
 from eval.defaults import BATCH_SIZE
 from pipeline.features import compute_features
 from pipeline.settings import FeatureSettings

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data_cards.errors import PictureError
-from data_cards.files import read_unchanged
-from data_cards.labels import CLASS_NAMES
-from data_cards.seeding import FIXED_SEED, draw_key
+from data_cards.core.errors import PictureError
+from data_cards.core.files import read_unchanged
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.seeding import FIXED_SEED, draw_key
 from eval.score import Scored
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from data_cards.console import note, table
-from data_cards.text import escape_untrusted
+from data_cards.core.console import note, table
+from data_cards.core.text import escape_untrusted
 from eval.judge import Judgement
 from eval.predict import Verdict
 from eval.verdict_words import format_reason

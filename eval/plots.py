@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from data_cards.labels import CLASS_NAMES
+from data_cards.core.labels import CLASS_NAMES
 from pipeline.frequencies import HIGHEST
 
 # Colours that nothing else draws in, by the variable of the style sheet that takes their place.

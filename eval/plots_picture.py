@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from data_cards.text import escape_untrusted
+from data_cards.core.text import escape_untrusted
 from eval.examine import Examined
 from eval.profiles import ClassProfiles
 from eval.verdict_words import TITLES, name_kind, tell_deciding, tell_verdict

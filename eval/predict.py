@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_cards.console import progress as show_progress
-from data_cards.cores import count_cores
-from data_cards.decode import decode_picture
-from data_cards.errors import PictureError, UsageError
-from data_cards.files import open_regular, read_bounded
+from data_cards.core.console import progress as show_progress
+from data_cards.core.cores import count_cores
+from data_cards.core.errors import PictureError, UsageError
+from data_cards.core.files import open_regular, read_bounded
+from data_cards.image.decode import decode_picture
 from eval.declared import Declaration, read_declared, read_declared_file
 from eval.defaults import BATCH_SIZE, FRAMES
 from eval.inputs import VIDEO_SUFFIXES, Input, find_inputs

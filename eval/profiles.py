@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data_cards.errors import UserError
-from data_cards.files import write_json
-from data_cards.labels import CLASS_NAMES
-from data_cards.seeding import FIXED_SEED, draw_key
+from data_cards.core.errors import UserError
+from data_cards.core.files import write_json
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.seeding import FIXED_SEED, draw_key
 from pipeline.frequencies import HIGHEST, frequencies_of
 from pipeline.joined import open_stores
 from pipeline.settings import PLANES_A_KIND

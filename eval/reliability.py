@@ -5,7 +5,7 @@ The oracle's threshold, the best for the tested pictures, knows the answers: it 
 
 import numpy as np
 
-from data_cards.labels import CLASS_NAMES
+from data_cards.core.labels import CLASS_NAMES
 from eval.bootstrap import LEAST_USABLE, LEVEL, RESAMPLES, draw_counts, estimate_mean
 from eval.metrics import CALIBRATION_BINS, accumulate_surest, calibration_bin, trace_thresholds
 from eval.score import Scored

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from data_cards.errors import UsageError
-from data_cards.files import whole_file
+from data_cards.core.errors import UsageError
+from data_cards.core.files import whole_file
 from eval.defaults import EXPLAIN_PICTURES, REPORT_BATCH_SIZE, SWAP_PICTURES, THREADS
 from eval.figures import choose_scopes, compute_figures
 from eval.finding import find_run, find_store

@@ -5,9 +5,9 @@ from functools import cached_property
 
 import numpy as np
 
-from data_cards.errors import UserError
-from data_cards.jpeg import NO_QUALITY
-from data_cards.labels import CLASS_NAMES, SPLITS
+from data_cards.core.errors import UserError
+from data_cards.core.labels import CLASS_NAMES, SPLITS
+from data_cards.image.jpeg import NO_QUALITY
 from eval.defaults import HELD_OUT, REPORT_BATCH_SIZE, THREADS
 from pipeline.store import FeatureStore
 from pipeline.variants import CLEAN

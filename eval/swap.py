@@ -12,11 +12,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from data_cards.console import progress as show_progress
-from data_cards.cores import count_cores
-from data_cards.errors import PictureError
-from data_cards.labels import CLASS_NAMES
-from data_cards.seeding import FIXED_SEED, draw_key
+from data_cards.core.console import progress as show_progress
+from data_cards.core.cores import count_cores
+from data_cards.core.errors import PictureError
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.seeding import FIXED_SEED, draw_key
 from eval.bootstrap import estimate_differences
 from eval.breakdown import estimate_all
 from eval.conditions import RECIPE as STRESS

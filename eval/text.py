@@ -1,7 +1,7 @@
 """A report as text for the terminal."""
 
-from data_cards.console import table
-from data_cards.labels import CLASS_NAMES
+from data_cards.core.console import table
+from data_cards.core.labels import CLASS_NAMES
 from eval.format import SCOPES, format_score, format_share
 from eval.metrics import METRICS
 

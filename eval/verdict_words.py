@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_cards.labels import CLASS_NAMES
+from data_cards.core.labels import CLASS_NAMES
 from eval.bands import name_band
 from eval.explain import Explanation
 from eval.judge import Judgement, Reason

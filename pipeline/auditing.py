@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_cards.advice import Advice, advise, format_advice
-from data_cards.audit import FAILED, Audit, Limits, audit_pictures, format_audit
-from data_cards.errors import UsageError, UserError
-from data_cards.leaks import Leaks, draw_contact_sheet, find_leaks, format_leaks
-from data_cards.scan import scan_sources
-from data_cards.selection import keep_where
+from data_cards.audit.audit import FAILED, Audit, Limits, audit_pictures, format_audit
+from data_cards.core.errors import UsageError, UserError
+from data_cards.dataset.near_duplicates import Leaks, draw_contact_sheet, find_leaks, format_leaks
+from data_cards.dataset.scan import scan_sources
+from data_cards.selection.advice import Advice, advise, format_advice
+from data_cards.selection.filters import keep_where
 from pipeline.settings import MAX_PIXELS
 from pipeline.store import open_store
 

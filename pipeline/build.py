@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from data_cards.audit import FAILED, WARNING, Audit, audit_pictures, format_audit_briefly
-from data_cards.console import note, progress, warn
-from data_cards.errors import UserError
-from data_cards.leaks import check_leaks
-from data_cards.pictures import PictureTable
-from data_cards.scan import scan_sources
+from data_cards.audit.audit import FAILED, WARNING, Audit, audit_pictures, format_audit_briefly
+from data_cards.core.console import note, progress, warn
+from data_cards.core.errors import UserError
+from data_cards.dataset.near_duplicates import check_leaks
+from data_cards.dataset.scan import scan_sources
+from data_cards.dataset.table import PictureTable
 from pipeline.card import keep_card
 from pipeline.cluster import WorkerDiedError
 from pipeline.estimate import Estimate, estimate_build, explaining_full_disk, format_estimate, refuse_if_too_large

@@ -11,10 +11,10 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from data_cards.audit import Audit, audit_pictures
-from data_cards.card import make_card
-from data_cards.card_files import read_selections
-from data_cards.provenance import read_sources
+from data_cards.audit.audit import Audit, audit_pictures
+from data_cards.card.contents import make_card
+from data_cards.card.files import read_selections
+from data_cards.dataset.source_info import read_sources
 from pipeline.plan import Plan
 from pipeline.storage import Storage
 from pipeline.store import CARD

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from data_cards.console import CommandGroup, print_json, progress
-from data_cards.errors import StoreError
-from data_cards.options import GroupedCommand, GroupedOption, add_options, option_names
-from data_cards.text import format_bytes
+from data_cards.core.console import CommandGroup, print_json, progress
+from data_cards.core.errors import StoreError
+from data_cards.core.options import GroupedCommand, GroupedOption, add_options, option_names
+from data_cards.core.text import format_bytes
 from pipeline.build import build_store
 from pipeline.cli_cards import audit, cache_option, card, subset
 from pipeline.draw import draw_samples

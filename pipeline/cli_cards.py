@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from data_cards.audit import FAIL, WARN
-from data_cards.balance import PROPERTIES as BALANCED
-from data_cards.console import print_json
-from data_cards.errors import UsageError
-from data_cards.options import GroupedOption
+from data_cards.audit.audit import FAIL, WARN
+from data_cards.core.console import print_json
+from data_cards.core.errors import UsageError
+from data_cards.core.options import GroupedOption
+from data_cards.selection.matching import PROPERTIES as BALANCED
 from pipeline.settings import MAX_PIXELS
 
 cache_option = click.option(
@@ -51,7 +51,7 @@ def audit(context, sources, store, where, warn, fail, strict, contact_sheet, max
       pipeline audit --store features.zarr --strict --json
       pipeline audit --src kaggle_dir --contact-sheet duplicates.png
     """
-    from data_cards.audit import Limits
+    from data_cards.audit.audit import Limits
     from pipeline.auditing import audit_set, format_audit_result
 
     result = audit_set(
@@ -98,7 +98,7 @@ def subset(sources, out, fraction, seed, where, max_per_source, balance, links, 
       pipeline subset --src kaggle_dir --balance size,format,quality --out balanced
       pipeline subset --src kaggle_dir --where format=JPEG --where "short>=512" --out large --links
     """
-    from data_cards.subset import Selection
+    from data_cards.selection.subset import Selection
     from pipeline.subset import format_subset, make_subset
 
     names = tuple(name.strip() for name in balance.split(",")) if balance else ()
@@ -126,8 +126,8 @@ def card(places, out, diff, max_pixels, cache, as_json) -> None:
       pipeline card kaggle_dir --out card
       pipeline card --diff kaggle_dir balanced
     """
-    from data_cards.card_files import PAGE_FILE, write_card_files
-    from data_cards.compare import compare_cards, format_comparison
+    from data_cards.card.diff import compare_cards, format_comparison
+    from data_cards.card.files import PAGE_FILE, write_card_files
     from pipeline.set_card import find_card
 
     if len(places) != (2 if diff else 1):

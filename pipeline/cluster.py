@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from data_cards.console import warn
-from data_cards.errors import UserError
+from data_cards.core.console import warn
+from data_cards.core.errors import UserError
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster

@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from data_cards.errors import UsageError
-from data_cards.files import whole_file
-from data_cards.labels import CLASS_NAMES
+from data_cards.core.errors import UsageError
+from data_cards.core.files import whole_file
+from data_cards.core.labels import CLASS_NAMES
 from pipeline.store import FeatureStore
 from pipeline.variants import CLEAN
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_cards.cores import count_cores
-from data_cards.errors import PictureError, UserError
-from data_cards.text import format_bytes, format_duration
+from data_cards.core.cores import count_cores
+from data_cards.core.errors import PictureError, UserError
+from data_cards.core.text import format_bytes, format_duration
 from pipeline.features import compute_features
 from pipeline.plan import Plan
 from pipeline.settings import BuildSettings

@@ -4,9 +4,9 @@ import errno
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from data_cards.cores import count_cores
-from data_cards.errors import UsageError, UserError
-from data_cards.text import format_bytes
+from data_cards.core.cores import count_cores
+from data_cards.core.errors import UsageError, UserError
+from data_cards.core.text import format_bytes
 from pipeline.cluster import LEAST_MEMORY, connect, run_on_cluster
 
 ATTEMPTS = 3

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from data_cards.decode import decode_picture
-from data_cards.files import read_file
+from data_cards.core.files import read_file
+from data_cards.image.decode import decode_picture
 from pipeline.averaged import averaged_planes
 from pipeline.degrade import apply_steps
 from pipeline.fit import as_array, cut_crops, enlarge_to_fit, fit_picture, squeeze_picture

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from data_cards.errors import PictureError
+from data_cards.core.errors import PictureError
 from pipeline.settings import FeatureSettings
 
 MOST_CROPS = 5

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data_cards.hashes import group_near_duplicates
-from data_cards.labels import SPLITS
-from data_cards.layout import PictureFile
-from data_cards.pictures import Picture, PictureTable
-from data_cards.seeding import draw_key
-from data_cards.splits import draw_validation
+from data_cards.core.labels import SPLITS
+from data_cards.core.seeding import draw_key
+from data_cards.dataset.layout import PictureFile
+from data_cards.dataset.splits import draw_validation
+from data_cards.dataset.table import Picture, PictureTable
+from data_cards.image.perceptual_hash import group_near_duplicates
 from pipeline.settings import BuildSettings
 
 

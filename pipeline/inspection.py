@@ -5,11 +5,11 @@ from contextlib import suppress
 
 import numpy as np
 
-from data_cards.console import table
-from data_cards.errors import StoreError, UserError
-from data_cards.labels import CLASS_NAMES
-from data_cards.pictures import count_sources
-from data_cards.text import format_bytes
+from data_cards.core.console import table
+from data_cards.core.errors import StoreError, UserError
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.text import format_bytes
+from data_cards.dataset.table import count_sources
 from pipeline.plan import Plan
 from pipeline.settings import PLANES_A_KIND, BuildSettings
 from pipeline.sharding import ABSENT, index_length, shard_file, unpack_index

@@ -18,8 +18,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from data_cards.errors import UserError
-from data_cards.labels import CLASS_NAMES
+from data_cards.core.errors import UserError
+from data_cards.core.labels import CLASS_NAMES
 from pipeline.settings import BuildSettings
 from pipeline.store import COLUMNS, FeatureStore, ZarrStore, open_store
 
@@ -110,7 +110,7 @@ class ConcatenatedStore(FeatureStore):
     def _number_groups(self, pictures: np.ndarray) -> np.ndarray:
         """int64 (N,): numbers of the groups; two groups with a picture, or a near-duplicate, in common are one."""
         # Here, because it loads transforms, which a run on one store has no use for.
-        from data_cards.hashes import group_near_duplicates
+        from data_cards.image.perceptual_hash import group_near_duplicates
 
         groups = _number_on([part.columns["group"] for part in self.parts])
         _, first, same = np.unique(pictures, return_index=True, return_inverse=True)

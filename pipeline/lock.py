@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from data_cards.errors import UserError
+from data_cards.core.errors import UserError
 from pipeline.storage import Storage
 
 try:

@@ -12,10 +12,10 @@ from functools import cached_property
 
 import numpy as np
 
-from data_cards.errors import UserError
-from data_cards.labels import CLASS_NAMES
-from data_cards.pictures import Picture, PictureTable
-from data_cards.scan import PictureSet, SetAside
+from data_cards.core.errors import UserError
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.dataset.scan import PictureSet, SetAside
+from data_cards.dataset.table import Picture, PictureTable
 from pipeline.fit import explain_misfit, resampling_factor
 from pipeline.grow import Growth, grow_pictures
 from pipeline.settings import BuildSettings

@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from data_cards.pictures import Picture, PictureTable
+from data_cards.dataset.table import Picture, PictureTable
 
 ARRAY = "provenance"
 PLANNED = "build/pictures.jsonl.gz"  # of the build under way; without it none was begun

@@ -13,9 +13,9 @@ from enum import Enum
 
 import zarr
 
-from data_cards.console import progress, warn
-from data_cards.errors import PictureError, UserError
-from data_cards.files import read_unchanged
+from data_cards.core.console import progress, warn
+from data_cards.core.errors import PictureError, UserError
+from data_cards.core.files import read_unchanged
 from pipeline.card import make_build_card, write_card
 from pipeline.checksum import checksum
 from pipeline.lock import lock_folder

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_cards.cores import count_cores
-from data_cards.errors import UsageError
-from data_cards.files import check_new_folder, whole_folder
-from data_cards.seeding import draw_key
-from data_cards.simulated import SIMULATION_MARKER
+from data_cards.core.cores import count_cores
+from data_cards.core.errors import UsageError
+from data_cards.core.files import check_new_folder, whole_folder
+from data_cards.core.seeding import draw_key
+from data_cards.dataset.simulated import SIMULATION_MARKER
 from pipeline.scenes import draw_scene
 from pipeline.traces import MAKERS
 from pipeline.variants import SUBSAMPLINGS

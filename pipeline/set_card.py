@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_cards.audit import Audit, audit_pictures
-from data_cards.card import make_card
-from data_cards.card_files import read_card_file, read_selections, write_card_files
-from data_cards.pictures import Picture
-from data_cards.provenance import read_sources
-from data_cards.scan import SetAside, scan_sources
-from data_cards.simulated import is_simulated
+from data_cards.audit.audit import Audit, audit_pictures
+from data_cards.card.contents import make_card
+from data_cards.card.files import read_card_file, read_selections, write_card_files
+from data_cards.dataset.scan import SetAside, scan_sources
+from data_cards.dataset.simulated import is_simulated
+from data_cards.dataset.source_info import read_sources
+from data_cards.dataset.table import Picture
 from pipeline.settings import MAX_PIXELS
 from pipeline.storage import Storage
 from pipeline.store import open_store

@@ -15,8 +15,8 @@ names estimator, patch or size gets no overview unless asked for. Size, fit and 
 
 from dataclasses import asdict, dataclass, field
 
-from data_cards.errors import UsageError, UserError
-from data_cards.options import check_choices, option_field
+from data_cards.core.errors import UsageError, UserError
+from data_cards.core.options import check_choices, option_field
 from pipeline.variants import RECIPES, Variant, draw_variants
 
 AVERAGED, PERIODOGRAM = "averaged", "periodogram"

@@ -4,8 +4,8 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from data_cards.errors import PictureError, UserError
-from data_cards.files import read_unchanged
+from data_cards.core.errors import PictureError, UserError
+from data_cards.core.files import read_unchanged
 from pipeline.features import compute_features
 from pipeline.plan import Plan
 from pipeline.settings import BuildSettings

@@ -9,7 +9,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection
 
-from data_cards.files import PARTIAL
+from data_cards.core.files import PARTIAL
 from pipeline.storage import Storage
 from pipeline.writer import RECORDS
 

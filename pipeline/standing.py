@@ -8,10 +8,10 @@ from pathlib import Path
 
 import zarr
 
-from data_cards.errors import StoreError, UserError, first_line
-from data_cards.files import PARTIAL
-from data_cards.layout import as_unicode, is_unicode
-from data_cards.pictures import PictureTable
+from data_cards.core.errors import StoreError, UserError, first_line
+from data_cards.core.files import PARTIAL
+from data_cards.dataset.layout import as_unicode, is_unicode
+from data_cards.dataset.table import PictureTable
 from pipeline.plan import Plan, identify
 from pipeline.provenance import ARRAY, PLANNED, read_provenance, unpack_pictures
 from pipeline.settings import BuildSettings

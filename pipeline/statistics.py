@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import zarr
 
-from data_cards.cores import count_cores
+from data_cards.core.cores import count_cores
 from pipeline.settings import PLANES_A_KIND
 
 # Enough for 2 % on a standard deviation. A pass over a large store would take hours for a third digit.

@@ -11,8 +11,8 @@ from contextlib import suppress
 
 import fsspec
 
-from data_cards.errors import UserError, first_line
-from data_cards.files import PARTIAL
+from data_cards.core.errors import UserError, first_line
+from data_cards.core.files import PARTIAL
 
 # Files from this size on have blocks reserved, so many bytes ahead. Left to ext4, which finds blocks only when it
 # writes its cache back or a file is replaced, they cost ten times the processor's time of the writing itself.

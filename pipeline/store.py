@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
-from data_cards.errors import StoreError, UserError, first_line
-from data_cards.files import PARTIAL
+from data_cards.core.errors import StoreError, UserError, first_line
+from data_cards.core.files import PARTIAL
 from pipeline.settings import BuildSettings
 from pipeline.storage import Storage
 
 if TYPE_CHECKING:
-    from data_cards.pictures import PictureTable
+    from data_cards.dataset.table import PictureTable
 
 FORMAT_VERSION = 2
 
@@ -102,7 +102,7 @@ class FeatureStore(ABC):
     @property
     @abstractmethod
     def cards(self) -> tuple[dict, ...]:
-        """The data card (`data_cards.card`) of each of the single stores."""
+        """The data card (`data_cards.card.contents`) of each of the single stores."""
 
     @property
     @abstractmethod
@@ -172,7 +172,7 @@ class ZarrStore(FeatureStore):
 
     @cached_property
     def card(self) -> dict:
-        """The data card of the pictures (`data_cards.card`)."""
+        """The data card of the pictures (`data_cards.card.contents`)."""
         return self._read(CARD, json.loads)
 
     @property

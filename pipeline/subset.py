@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_cards.audit import Audit, audit_pictures
-from data_cards.card_files import CARD_FILE
-from data_cards.console import progress
-from data_cards.errors import PictureError, UserError
-from data_cards.files import check_new_folder, read_unchanged, whole_folder
-from data_cards.pictures import Picture
-from data_cards.provenance import find_source_file
-from data_cards.scan import scan_sources
-from data_cards.simulated import find_marker
-from data_cards.subset import Drawn, Selection, draw_subset
+from data_cards.audit.audit import Audit, audit_pictures
+from data_cards.card.files import CARD_FILE
+from data_cards.core.console import progress
+from data_cards.core.errors import PictureError, UserError
+from data_cards.core.files import check_new_folder, read_unchanged, whole_folder
+from data_cards.dataset.scan import scan_sources
+from data_cards.dataset.simulated import find_marker
+from data_cards.dataset.source_info import find_source_file
+from data_cards.dataset.table import Picture
+from data_cards.selection.subset import Drawn, Selection, draw_subset
 from pipeline.set_card import write_set_card
 from pipeline.settings import MAX_PIXELS
 

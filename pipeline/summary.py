@@ -2,10 +2,10 @@
 
 from dataclasses import asdict
 
-from data_cards.audit import format_audit_briefly
-from data_cards.console import table
-from data_cards.pictures import count_sources
-from data_cards.text import format_bytes, format_duration
+from data_cards.audit.audit import format_audit_briefly
+from data_cards.core.console import table
+from data_cards.core.text import format_bytes, format_duration
+from data_cards.dataset.table import count_sources
 from pipeline.build import BuildSummary
 from pipeline.plan import Plan
 from pipeline.repair import Cause, Problem

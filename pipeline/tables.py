@@ -8,10 +8,10 @@ from dataclasses import asdict
 import numpy as np
 import zarr
 
-from data_cards.audit import Audit
-from data_cards.console import progress
-from data_cards.labels import CLASS_NAMES
-from data_cards.simulated import is_simulated
+from data_cards.audit.audit import Audit
+from data_cards.core.console import progress
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.dataset.simulated import is_simulated
 from pipeline.card import make_build_card, read_card_before, write_card
 from pipeline.features import name_planes
 from pipeline.plan import Plan

@@ -9,9 +9,9 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from data_cards.errors import UsageError
-from data_cards.jpeg import NO_QUALITY
-from data_cards.seeding import draw_key
+from data_cards.core.errors import UsageError
+from data_cards.core.seeding import draw_key
+from data_cards.image.jpeg import NO_QUALITY
 
 # The train recipe's JPEG draws: what the web commonly does to pictures.
 JPEG_QUALITIES = range(30, 96)

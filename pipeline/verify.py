@@ -6,9 +6,9 @@ from enum import Enum
 
 import zarr
 
-from data_cards.console import progress
-from data_cards.errors import UserError
-from data_cards.scan import SetAside
+from data_cards.core.console import progress
+from data_cards.core.errors import UserError
+from data_cards.dataset.scan import SetAside
 from pipeline.checksum import checksum
 from pipeline.plan import Plan, compute_fingerprint
 from pipeline.provenance import ARRAY as PICTURES

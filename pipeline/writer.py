@@ -16,7 +16,7 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from data_cards.files import PARTIAL
+from data_cards.core.files import PARTIAL
 from pipeline.checksum import Checksum, checksum
 from pipeline.settings import PLANES_A_KIND, BuildSettings
 from pipeline.sharding import SHARDS, chunk_codecs, index_length, shard_file, shard_folder, unpack_index

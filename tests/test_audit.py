@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from helpers.pictures import draw_noise
 from PIL import Image
 
-from data_cards.audit import Limits, audit_pictures, format_audit, format_audit_briefly
-from data_cards.errors import UsageError
-from data_cards.held_out import Auroc, fold_by_group, fold_by_source, measure_auroc
-from data_cards.properties import FAMILIES, list_properties
-from data_cards.scan import scan_sources
+from data_cards.audit.audit import Limits, audit_pictures, format_audit, format_audit_briefly
+from data_cards.audit.cross_validation import Auroc, fold_by_group, fold_by_source, measure_auroc
+from data_cards.audit.properties import FAMILIES, list_properties
+from data_cards.core.errors import UsageError
+from data_cards.dataset.scan import scan_sources
 from pipeline.cli import main
 from pipeline.sample import make_sample
 

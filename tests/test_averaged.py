@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from PIL import Image
 from scipy import fft
 
-from data_cards.errors import PictureError, StoreError, UsageError, UserError
+from data_cards.core.errors import PictureError, StoreError, UsageError, UserError
 from eval.predict import predict_files
 from pipeline.averaged import HIGHEST, averaged_levels, averaged_planes
 from pipeline.build import build_store

@@ -13,7 +13,7 @@ import zarr
 from helpers.make_store import make_store
 from numcodecs.zstd import Zstd
 
-from data_cards.errors import StoreError
+from data_cards.core.errors import StoreError
 from pipeline.mirror import fill_mirror_images
 from pipeline.settings import FeatureSettings
 from pipeline.sharding import chunk_codecs, encode_sample, lay_out_shard

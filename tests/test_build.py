@@ -9,8 +9,8 @@ import zarr
 from helpers.folders import assert_same_files, read_files
 from helpers.pictures import draw_noise, make_kaggle_dir
 
-from data_cards.errors import StoreError, UserError
-from data_cards.labels import CLASS_NAMES
+from data_cards.core.errors import StoreError, UserError
+from data_cards.core.labels import CLASS_NAMES
 from pipeline import plan as plan_module
 from pipeline.build import build_store
 from pipeline.features import compute_features

@@ -6,9 +6,9 @@ import time
 import pytest
 from helpers.pictures import draw_noise
 
-from data_cards import scan as scan_module
-from data_cards.cache import ENVIRONMENT
-from data_cards.scan import scan_sources
+from data_cards.dataset import scan as scan_module
+from data_cards.dataset.scan import scan_sources
+from data_cards.dataset.scan_cache import ENVIRONMENT
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from click.testing import CliRunner
 from helpers.pictures import draw_noise, make_kaggle_dir
 from PIL import Image
 
-from data_cards.errors import UserError
-from data_cards.facts import read_facts
-from data_cards.labels import CLASS_NAMES
-from data_cards.provenance import read_sources
-from data_cards.scan import scan_sources
+from data_cards.core.errors import UserError
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.dataset.scan import scan_sources
+from data_cards.dataset.source_info import read_sources
+from data_cards.image.facts import read_facts
 from pipeline.cli import main
 from pipeline.sample import make_sample
 from pipeline.store import open_store
@@ -197,7 +197,7 @@ def test_build_training_and_report_show_the_audit(tmp_path):
     from helpers.make_run import make_run
     from helpers.make_store import make_store
 
-    from data_cards.audit import audit_pictures
+    from data_cards.audit.audit import audit_pictures
     from eval.report import make_report
     from eval.text import format_report
     from pipeline.card import write_card

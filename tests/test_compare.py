@@ -10,7 +10,7 @@ from helpers.make_run import make_run
 from helpers.make_store import make_store
 from test_metrics import score_with_sklearn
 
-from data_cards.errors import UsageError, UserError
+from data_cards.core.errors import UsageError, UserError
 from eval.cli import cli
 from eval.compare import compare_runs
 from eval.metrics import METRICS

@@ -4,7 +4,7 @@ import pytest
 from helpers.folders import assert_same_files, read_files
 from helpers.pictures import make_kaggle_dir
 
-from data_cards.errors import UsageError, UserError
+from data_cards.core.errors import UsageError, UserError
 from pipeline import build as build_module
 from pipeline.build import build_store
 from pipeline.settings import BuildSettings, FeatureSettings

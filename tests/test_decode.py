@@ -7,9 +7,9 @@ import pytest
 from helpers.pictures import draw_noise
 from PIL import Image, PngImagePlugin
 
-from data_cards.decode import decode_picture
-from data_cards.errors import PictureError
-from data_cards.facts import read_facts
+from data_cards.core.errors import PictureError
+from data_cards.image.decode import decode_picture
+from data_cards.image.facts import read_facts
 
 LIMIT = 10**6
 

@@ -6,8 +6,8 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
-from data_cards.errors import UserError
-from data_cards.text import format_bytes
+from data_cards.core.errors import UserError
+from data_cards.core.text import format_bytes
 from pipeline import estimate as estimate_module
 from pipeline.build import build_store
 from pipeline.cli import main

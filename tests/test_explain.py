@@ -6,7 +6,7 @@ import torch
 from helpers.make_run import make_run
 from helpers.make_store import make_store
 
-from data_cards.errors import UserError
+from data_cards.core.errors import UserError
 from eval.explain import BAND_EDGES, explain_levels
 from eval.profiles import PROFILES, class_profiles, find_profiles, radial_profile
 from pipeline.frequencies import find_bands, frequencies_of

@@ -14,7 +14,7 @@ from helpers.pictures import draw_noise
 from matplotlib.axes import Axes
 from PIL import Image
 
-from data_cards.decode import decode_picture
+from data_cards.image.decode import decode_picture
 from eval.cli import cli
 from eval.examine import Examiner
 from eval.explain import Explanation

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from data_cards.errors import PictureError, UserError, first_line
-from data_cards.files import MAX_BYTES, PARTIAL, check_new_folder, read_file, read_unchanged, whole_folder
+from data_cards.core.errors import PictureError, UserError, first_line
+from data_cards.core.files import MAX_BYTES, PARTIAL, check_new_folder, read_file, read_unchanged, whole_folder
 
 
 def test_whole_folder_that_ends_well_takes_its_name(tmp_path):

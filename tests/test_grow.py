@@ -10,7 +10,7 @@ from helpers.folders import assert_same_files, read_files
 from helpers.pictures import draw_noise, make_kaggle_dir
 from PIL import Image
 
-from data_cards.errors import UserError
+from data_cards.core.errors import UserError
 from pipeline import plan as plan_module
 from pipeline.build import build_store
 from pipeline.features import compute_features

@@ -7,8 +7,8 @@ import pytest
 from helpers.pictures import draw_noise
 from PIL import Image
 
-from data_cards.facts import read_facts
-from data_cards.hashes import MAX_DISTANCE, group_near_duplicates, hash_thumbnail
+from data_cards.image.facts import read_facts
+from data_cards.image.perceptual_hash import MAX_DISTANCE, group_near_duplicates, hash_thumbnail
 
 
 def group(hashes: list[bytes]) -> np.ndarray:

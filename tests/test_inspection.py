@@ -7,7 +7,7 @@ from click.testing import CliRunner
 from helpers.pictures import make_kaggle_dir
 from helpers.stepping import stop_at_steps
 
-from data_cards.errors import UserError
+from data_cards.core.errors import UserError
 from pipeline.cli import main
 from pipeline.inspection import inspect_place
 from pipeline.sharding import shard_file

@@ -10,7 +10,7 @@ from helpers.make_store import make_store
 from helpers.pictures import make_kaggle_dir
 from PIL import Image
 
-from data_cards.errors import UserError
+from data_cards.core.errors import UserError
 from eval.report import make_report
 from pipeline.build import build_store
 from pipeline.joined import LEFT_OUT, open_stores

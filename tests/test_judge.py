@@ -15,9 +15,9 @@ from helpers.pictures import draw_noise
 from PIL import Image
 
 import eval.predict
-from data_cards.errors import PictureError, UserError
-from data_cards.files import MAX_BYTES, open_regular, read_bounded
-from data_cards.text import escape_untrusted
+from data_cards.core.errors import PictureError, UserError
+from data_cards.core.files import MAX_BYTES, open_regular, read_bounded
+from data_cards.core.text import escape_untrusted
 from eval.cli import cli
 from eval.inputs import find_inputs
 from eval.judge import CHECKS, Looks, Reason, decide, look_at, score_levels

@@ -15,8 +15,8 @@ from helpers.folders import assert_same_files
 from helpers.pictures import make_kaggle_dir
 from helpers.stepping import run_until_step
 
-from data_cards.errors import StoreError, UserError
-from data_cards.scan import scan_sources
+from data_cards.core.errors import StoreError, UserError
+from data_cards.dataset.scan import scan_sources
 from pipeline.lock import lock_folder
 from pipeline.plan import plan_build
 from pipeline.settings import BuildSettings, FeatureSettings

@@ -10,9 +10,9 @@ from helpers.make_store import make_store
 from helpers.pictures import draw_noise, make_kaggle_dir
 from PIL import Image
 
-from data_cards.errors import UserError
-from data_cards.leaks import Side, draw_contact_sheet, find_leaks, format_leaks
-from data_cards.scan import scan_sources
+from data_cards.core.errors import UserError
+from data_cards.dataset.near_duplicates import Side, draw_contact_sheet, find_leaks, format_leaks
+from data_cards.dataset.scan import scan_sources
 from eval.report import make_report
 from pipeline.cli import main
 

@@ -12,7 +12,7 @@ from helpers.folders import assert_same_files, read_files
 from helpers.pictures import make_kaggle_dir
 from zarr.storage import LocalStore
 
-from data_cards.errors import StoreError, UsageError, UserError
+from data_cards.core.errors import StoreError, UsageError, UserError
 from pipeline import plan as plan_module
 from pipeline import tables
 from pipeline.build import build_store

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from data_cards.errors import UsageError, UserError
+from data_cards.core.errors import UsageError, UserError
 from pipeline.settings import FeatureSettings
 from train.detector import Detector, build_detector
 from train.network import LAYERS, LINEAR, RADIAL, ResNet, choose_stem

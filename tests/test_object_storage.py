@@ -16,7 +16,7 @@ from helpers.make_run import make_run
 from helpers.pictures import make_kaggle_dir
 from helpers.waiting import wait_until
 
-from data_cards.errors import StoreError, UserError
+from data_cards.core.errors import StoreError, UserError
 from pipeline.build import build_store
 from pipeline.cli import main
 from pipeline.repair import repair_store

@@ -9,8 +9,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from data_cards.errors import UsageError
-from data_cards.options import (
+from data_cards.core.errors import UsageError
+from data_cards.core.options import (
     GroupedCommand,
     GroupedOption,
     add_options,

@@ -20,8 +20,8 @@ from helpers.make_store import make_store
 from helpers.pictures import draw_noise
 from PIL import Image, PngImagePlugin
 
-from data_cards.errors import UsageError, UserError
-from data_cards.simulated import SIMULATION_NOTICE
+from data_cards.core.errors import UsageError, UserError
+from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.cli import cli
 from eval.examine import Examiner
 from eval.predict import predict_files

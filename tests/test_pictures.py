@@ -5,10 +5,10 @@ from functools import partialmethod
 
 import pytest
 
-from data_cards import scan as scan_module
-from data_cards.audit import audit_pictures
-from data_cards.pictures import PictureTable
-from data_cards.scan import scan_sources
+from data_cards.audit.audit import audit_pictures
+from data_cards.dataset import scan as scan_module
+from data_cards.dataset.scan import scan_sources
+from data_cards.dataset.table import PictureTable
 from pipeline.plan import plan_build
 from pipeline.sample import make_sample
 from pipeline.settings import BuildSettings, FeatureSettings

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from helpers.folders import assert_same_files, read_files
 
-from data_cards.errors import PictureError, UserError
-from data_cards.files import MAX_BYTES, read_file
-from data_cards.scan import scan_sources
+from data_cards.core.errors import PictureError, UserError
+from data_cards.core.files import MAX_BYTES, read_file
+from data_cards.dataset.scan import scan_sources
 from pipeline.build import build_store
 from pipeline.cluster import LEAST_MEMORY
 from pipeline.executor import choose_workers

@@ -10,8 +10,8 @@ from helpers.make_run import make_run
 from helpers.pictures import make_kaggle_dir
 from PIL import Image
 
-from data_cards.errors import UsageError
-from data_cards.simulated import SIMULATION_NOTICE
+from data_cards.core.errors import UsageError
+from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.cli import cli, predict
 from eval.inputs import find_inputs, list_folder
 from eval.predict import predict_files

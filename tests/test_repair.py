@@ -19,7 +19,7 @@ from helpers.folders import assert_same_files, read_files
 from helpers.make_store import SMALL_BUILD
 from helpers.pictures import draw_noise, make_kaggle_dir
 
-from data_cards.errors import UserError
+from data_cards.core.errors import UserError
 from pipeline.build import build_store
 from pipeline.cli import main
 from pipeline.lock import lock_folder

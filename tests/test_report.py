@@ -12,8 +12,8 @@ from helpers.make_store import make_store
 from sklearn import metrics as sk
 from test_metrics import score_with_sklearn
 
-from data_cards.errors import UsageError, UserError
-from data_cards.simulated import SIMULATION_NOTICE
+from data_cards.core.errors import UsageError, UserError
+from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.metrics import METRICS
 from eval.report import make_report
 from eval.words import summarise

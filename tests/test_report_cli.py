@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from helpers.make_run import make_run
 from helpers.make_store import make_store
 
-from data_cards.simulated import SIMULATION_NOTICE
+from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.cli import cli, predict, report
 
 SCRIPTS = Path(sys.executable).parent

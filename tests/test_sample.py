@@ -14,11 +14,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from data_cards.errors import UsageError, UserError
-from data_cards.hashes import group_near_duplicates, hash_thumbnail
-from data_cards.jpeg import estimate_quality
-from data_cards.layout import find_pictures
-from data_cards.simulated import SIMULATION_MARKER, is_simulated
+from data_cards.core.errors import UsageError, UserError
+from data_cards.dataset.layout import find_pictures
+from data_cards.dataset.simulated import SIMULATION_MARKER, is_simulated
+from data_cards.image.jpeg import estimate_quality
+from data_cards.image.perceptual_hash import group_near_duplicates, hash_thumbnail
 from pipeline.sample import JPEG_QUALITIES, make_picture, make_sample
 from pipeline.scenes import draw_scene
 from pipeline.traces import MAKERS, Camera

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from data_cards.shortcuts import ALL, SHORTCUTS, score_shortcuts
+from data_cards.audit.file_baseline import ALL, SHORTCUTS, score_shortcuts
 
 
 def draw_files(number: int, seed: int, **changes: np.ndarray) -> dict[str, np.ndarray]:

@@ -2,8 +2,8 @@
 
 import random
 
-from data_cards.seeding import draw_key
-from data_cards.splits import draw_validation
+from data_cards.core.seeding import draw_key
+from data_cards.dataset.splits import draw_validation
 
 
 def make_pictures(count: int = 400, copies: int = 3):

@@ -8,12 +8,12 @@ import pytest
 from click.testing import CliRunner
 from helpers.pictures import draw_noise, make_kaggle_dir
 
-from data_cards.audit import audit_pictures
-from data_cards.balance import match_pictures
-from data_cards.errors import UsageError, UserError
-from data_cards.scan import scan_sources
-from data_cards.selection import keep_where
-from data_cards.subset import Selection, draw_subset
+from data_cards.audit.audit import audit_pictures
+from data_cards.core.errors import UsageError, UserError
+from data_cards.dataset.scan import scan_sources
+from data_cards.selection.filters import keep_where
+from data_cards.selection.matching import match_pictures
+from data_cards.selection.subset import Selection, draw_subset
 from pipeline.cli import main
 
 

@@ -17,7 +17,7 @@ from helpers.waiting import wait_until
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_cards.errors import UsageError
+from data_cards.core.errors import UsageError
 from pipeline.store import open_store
 from train.cli import cli
 from train.run_folder import hold_folder, open_run

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers.make_store import make_store
 
-from data_cards.errors import UserError
+from data_cards.core.errors import UserError
 from train.listing import list_runs
 from train.loop import resume, train
 from train.run_folder import hold_folder, open_run

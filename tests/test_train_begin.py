@@ -12,8 +12,8 @@ import zarr
 from click.testing import CliRunner
 from helpers.make_store import make_store
 
-from data_cards.errors import UserError
-from data_cards.files import PARTIAL
+from data_cards.core.errors import UserError
+from data_cards.core.files import PARTIAL
 from train.cli import cli
 from train.run_folder import SETTINGS, read_run
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from helpers.make_store import make_store
 
-from data_cards.errors import StoreError, UserError
+from data_cards.core.errors import StoreError, UserError
 from eval.report import make_report
 from eval.score import find_rows
 from pipeline.store import open_store

@@ -5,7 +5,7 @@ import pytest
 from helpers.make_store import make_store
 from safetensors.torch import load_file
 
-from data_cards.errors import UsageError
+from data_cards.core.errors import UsageError
 from pipeline.settings import FeatureSettings
 from train.loop import train
 from train.settings import TrainSettings

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from helpers.make_store import make_store
 from torch import nn
 
-from data_cards.errors import UserError
+from data_cards.core.errors import UserError
 from pipeline.settings import FeatureSettings
 from pipeline.store import open_store
 from train.cli import cli

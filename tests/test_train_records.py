@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.make_store import make_store
 
-from data_cards.errors import UserError
+from data_cards.core.errors import UserError
 from pipeline.store import open_store
 from train.best import Best, count_confusion, read_best, write_best
 from train.calibrate import Calibration

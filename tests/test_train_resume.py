@@ -12,7 +12,7 @@ import pytest
 import torch
 from helpers.make_store import make_store
 
-from data_cards.errors import UsageError, UserError
+from data_cards.core.errors import UsageError, UserError
 from train import validation as train_validation
 from train.history import read_history
 from train.loop import resume, train

@@ -16,9 +16,9 @@ from helpers.make_store import make_store
 from safetensors.torch import load_file, save
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from data_cards.errors import UsageError, UserError
-from data_cards.files import whole_file
-from data_cards.labels import CLASS_NAMES
+from data_cards.core.errors import UsageError, UserError
+from data_cards.core.files import whole_file
+from data_cards.core.labels import CLASS_NAMES
 from pipeline.store import open_store
 from train import loop
 from train import validation as train_validation

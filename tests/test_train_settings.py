@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from data_cards.errors import UsageError
+from data_cards.core.errors import UsageError
 from train.device import pick_device, pick_precision
 from train.network import ResNet
 from train.optimise import learning_rate, make_optimiser

@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers.make_store import make_store
 
-from data_cards.errors import UserError
+from data_cards.core.errors import UserError
 from train.device import name_device
 from train.loop import resume, train
 from train.run_folder import open_run

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers.make_store import make_store
 
-from data_cards.errors import StoreError
+from data_cards.core.errors import StoreError
 from train import loop
 from train import validation as train_validation
 from train.loop import resume, train

@@ -7,7 +7,7 @@ import pytest
 from helpers.pictures import draw_noise
 from PIL import Image
 
-from data_cards.errors import UsageError
+from data_cards.core.errors import UsageError
 from pipeline.degrade import apply_steps
 from pipeline.features import compute_features
 from pipeline.settings import FeatureSettings

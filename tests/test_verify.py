@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from helpers.damage import flip_bit, shard_file
 from helpers.folders import assert_same_files, read_files
 
-from data_cards.errors import UserError
+from data_cards.core.errors import UserError
 from pipeline.cli import main
 from pipeline.repair import repair_store
 from pipeline.signing import sign

@@ -14,7 +14,7 @@ from helpers.pictures import draw_noise
 from PIL import Image
 
 import eval.video
-from data_cards.errors import PictureError, UsageError
+from data_cards.core.errors import PictureError, UsageError
 from eval.cli import cli
 from eval.defaults import FRAMES
 from eval.judge import Judgement, Reason, decide_clip

@@ -17,7 +17,7 @@ from helpers.folders import assert_same_files
 from helpers.pictures import make_kaggle_dir
 from helpers.waiting import wait_until
 
-from data_cards.errors import UserError
+from data_cards.core.errors import UserError
 from pipeline import cluster as cluster_module
 from pipeline import plan as plan_module
 from pipeline.build import build_store

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from data_cards.labels import CLASS_NAMES
+from data_cards.core.labels import CLASS_NAMES
 from train.order import draw_seed
 from train.settings import TrainSettings
 from train.team import ALONE, Team

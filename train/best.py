@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_cards.errors import UserError
-from data_cards.files import write_json
-from data_cards.labels import CLASS_NAMES
+from data_cards.core.errors import UserError
+from data_cards.core.files import write_json
+from data_cards.core.labels import CLASS_NAMES
 from train.calibrate import Calibration
 
 BEST_RECORD = "best.json"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_cards.labels import FAKE
+from data_cards.core.labels import FAKE
 
 UNSURE = "unsure"
 THRESHOLD = 0.5  # of scores that were never calibrated

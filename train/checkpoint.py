@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from data_cards.errors import UserError
-from data_cards.files import whole_file
+from data_cards.core.errors import UserError
+from data_cards.core.files import whole_file
 from train.detector import Detector
 
 LAST, BEST = "last", "best"  # of the last epoch, and of that with the lowest validation loss

@@ -5,9 +5,9 @@ from shlex import quote
 import click
 from click.core import ParameterSource
 
-from data_cards.console import CommandGroup, print_json, table
-from data_cards.options import GroupedCommand, GroupedOption, add_options
-from data_cards.text import format_bytes
+from data_cards.core.console import CommandGroup, print_json, table
+from data_cards.core.options import GroupedCommand, GroupedOption, add_options
+from data_cards.core.text import format_bytes
 from train.settings import TrainSettings
 
 

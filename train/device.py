@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from data_cards.errors import UsageError
+from data_cards.core.errors import UsageError
 from train.settings import SINGLE_LAYER
 
 

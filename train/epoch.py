@@ -5,8 +5,8 @@ import time
 import click
 import numpy as np
 
-from data_cards.errors import StoreError
-from data_cards.files import whole_file
+from data_cards.core.errors import StoreError
+from data_cards.core.files import whole_file
 from train.best import judge_best, read_best, write_best
 from train.checkpoint import BEST, LAST, save_weights
 from train.curves import draw_curves

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from data_cards.files import write_json
+from data_cards.core.files import write_json
 
 TEST_SCORE = "test_score.json"
 

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from data_cards.errors import UsageError, UserError
-from data_cards.files import whole_file
-from data_cards.labels import FAKE
+from data_cards.core.errors import UsageError, UserError
+from data_cards.core.files import whole_file
+from data_cards.core.labels import FAKE
 from pipeline.features import name_planes
 from pipeline.settings import FeatureSettings
 from train.checkpoint import BEST

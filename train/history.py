@@ -8,7 +8,7 @@ import csv
 import io
 from pathlib import Path
 
-from data_cards.files import whole_file
+from data_cards.core.files import whole_file
 from train.settings import TrainSettings
 
 HISTORY = "history.csv"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_cards.errors import UserError
+from data_cards.core.errors import UserError
 from train.checkpoint import BEST, weights_file
 from train.evaluation import read_reported_score
 from train.history import choose_epoch

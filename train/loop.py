@@ -14,7 +14,7 @@ import click
 import numpy as np
 import torch
 
-from data_cards.errors import UsageError, UserError
+from data_cards.core.errors import UsageError, UserError
 from pipeline.joined import LEFT_OUT, open_stores
 from train.augment import Augmenter
 from train.detector import build_detector

@@ -102,7 +102,7 @@ def draw_seed(seed: int, step: int) -> int:
 def _draw_keys(identities: np.ndarray, seed: int, epoch: int, purpose: int) -> np.ndarray:
     """uint64 keys, one an identity, each a pure function of it and the three numbers.
 
-    Vectorised, unlike `data_cards.seeding.draw_key`: an epoch draws millions at once.
+    Vectorised, unlike `data_cards.core.seeding.draw_key`: an epoch draws millions at once.
     """
     key = np.zeros(1, dtype=np.uint64)
     for number in (purpose, seed, epoch):

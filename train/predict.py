@@ -10,8 +10,8 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from data_cards.console import progress as show_progress
-from data_cards.labels import CLASS_NAMES
+from data_cards.core.console import progress as show_progress
+from data_cards.core.labels import CLASS_NAMES
 from pipeline.store import FeatureStore
 from train.batches import BatchReader, move_batches
 from train.calibrate import probability_fake

@@ -14,7 +14,7 @@ from shlex import quote
 import numpy as np
 import torch
 
-from data_cards.errors import StoreError, first_line
+from data_cards.core.errors import StoreError, first_line
 from pipeline.settings import PLANES_A_KIND, planes_of_kinds
 from pipeline.store import FeatureStore
 from train.packed import PackedBatch, PackedLayout, make_buffer, make_packed_batch, packed_sizes, unpack_row

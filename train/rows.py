@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_cards.errors import UsageError, UserError
-from data_cards.labels import CLASS_NAMES
+from data_cards.core.errors import UsageError, UserError
+from data_cards.core.labels import CLASS_NAMES
 from pipeline.store import FeatureStore
 from train.order import draw_epoch
 from train.settings import TrainSettings

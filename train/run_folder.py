@@ -4,7 +4,7 @@
 (the store's; of further ones `data_card_2.json` and so on), `history.csv`, `events` (`train.events`),
 `curves.png`, `best.json` (`train.best`), `last.safetensors`, `best.safetensors`, `state.pt` and, at the end,
 `summary.json` (`train.summary`), and after a report `test_score.json` (`train.evaluation`), each of them whole
-or not there (`data_cards.files`).
+or not there (`data_cards.core.files`).
 A run counts as usable once it has `best.safetensors`, after its first epoch.
 """
 
@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
 
-from data_cards.errors import UsageError, UserError
-from data_cards.files import PARTIAL, write_json
-from data_cards.labels import CLASS_NAMES
+from data_cards.core.errors import UsageError, UserError
+from data_cards.core.files import PARTIAL, write_json
+from data_cards.core.labels import CLASS_NAMES
 from pipeline.joined import open_stores
 from pipeline.lock import lock_folder
 from pipeline.settings import BuildSettings

@@ -1,13 +1,13 @@
 """The settings of a training run: every value that decides its weights, with its default and its help.
 
 The options of `train run`, its `--help` and the tables of the documentation are made from these fields
-(`data_cards.options`).
+(`data_cards.core.options`).
 """
 
 from dataclasses import asdict, dataclass, fields, replace
 
-from data_cards.errors import UsageError
-from data_cards.options import check_choices, option_field
+from data_cards.core.errors import UsageError
+from data_cards.core.options import check_choices, option_field
 from pipeline.settings import KINDS, FeatureSettings, kind_of_planes
 
 NETWORKS = ("auto", "resnet18", "resnet34", "resnet50", "small", "linear", "radial")

@@ -26,7 +26,7 @@ from numcodecs.zstd import Zstd
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 from zarr.codecs.sharding import ShardingCodecIndexLocation
 
-from data_cards.errors import StoreError
+from data_cards.core.errors import StoreError
 from pipeline.packing import MirrorCodec
 from pipeline.settings import PLANES_A_KIND
 from pipeline.sharding import ABSENT, index_length, shard_file, unpack_index

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from data_cards.errors import UserError
-from data_cards.files import whole_file
+from data_cards.core.errors import UserError
+from data_cards.core.files import whole_file
 from train.run_folder import STATE
 
 _DIGEST = hashlib.sha256().digest_size

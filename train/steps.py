@@ -12,7 +12,7 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from data_cards.console import progress
+from data_cards.core.console import progress
 from train.batches import move_batches
 from train.optimise import learning_rate, set_learning_rate
 from train.order import draw_epoch, draw_seed, split_batches

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from data_cards.files import write_json
+from data_cards.core.files import write_json
 from train.calibrate import Calibration
 
 SUMMARY = "summary.json"

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
-from data_cards.errors import UsageError, UserError
+from data_cards.core.errors import UsageError, UserError
 from train.settings import TrainSettings
 
 Value = TypeVar("Value")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_cards.errors import UserError
+from data_cards.core.errors import UserError
 from pipeline.store import FeatureStore
 from train.settings import SINGLE_LAYER, TrainSettings
 

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from data_cards.console import progress
-from data_cards.errors import StoreError
-from data_cards.labels import CLASS_NAMES
+from data_cards.core.console import progress
+from data_cards.core.errors import StoreError
+from data_cards.core.labels import CLASS_NAMES
 from train.best import count_confusion, read_best, write_best
 from train.calibrate import Calibration, fit_calibration
 from train.checkpoint import BEST, LAST, read_weights, save_weights

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from data_cards.errors import StoreError, UserError
+from data_cards.core.errors import StoreError, UserError
 from pipeline.storage import Storage
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from data_cards.errors import UserError
+from data_cards.core.errors import UserError
 from train.network import LAYERS, ResNet
 
 _EXPECTED = "expected torchvision's ResNet weights, as .safetensors or .pth"

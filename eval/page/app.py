@@ -16,9 +16,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from data_cards.errors import PictureError, UserError
-from data_cards.simulated import SIMULATION_NOTICE
-from data_cards.text import escape_untrusted
+from data_cards.core.errors import PictureError, UserError
+from data_cards.core.text import escape_untrusted
+from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.examine import Examined, Examiner
 from eval.page.guard import Guard
 from eval.verdict_words import CAUTION, DECLARED_NOTE, TITLES, format_reason, name_kind, tell_deciding, tell_verdict

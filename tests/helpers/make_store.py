@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from data_cards.audit import Audit, Limits
-from data_cards.facts import PictureFacts
-from data_cards.labels import CLASS_NAMES
-from data_cards.layout import PictureFile
-from data_cards.pictures import PictureTable
+from data_cards.audit.audit import Audit, Limits
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.dataset.layout import PictureFile
+from data_cards.dataset.table import PictureTable
+from data_cards.image.facts import PictureFacts
 from pipeline.build import make_attributes
 from pipeline.card import make_build_card, write_card
 from pipeline.plan import Plan

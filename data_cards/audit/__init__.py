@@ -1,0 +1,1 @@
+"""How well trivial properties alone separate the classes."""

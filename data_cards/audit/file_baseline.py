@@ -1,0 +1,57 @@
+"""What trivial properties of the files alone tell about the class of pictures that no classifier was fitted on.
+
+Sets are often collected so that one class has other sizes or another JPEG quality than the other. A
+classifier that sees nothing but these properties, fitted on the training pictures like the network,
+says how much of a score such accidents could explain. Properties and classifier are those of the
+audit; of the properties there are those that a feature store's columns hold.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.special import expit
+
+from data_cards.audit.cross_validation import score_by_trees
+from data_cards.audit.properties import FILE, list_file_facts, make_inputs
+
+# The properties that each classifier sees. The first has them all.
+ALL = "all of these together"
+SHORTCUTS = {
+    ALL: ("format", "JPEG quality", "width", "height", "aspect", "bytes per pixel"),
+    "file format": ("format",),
+    "width and height": ("width", "height", "aspect"),
+    "bytes per pixel": ("bytes per pixel",),
+    "JPEG quality": ("JPEG quality",),
+}
+# Columns of a feature store, by the names of `data_cards.dataset.table.read_columns`.
+_COLUMNS = {"format": "format", "width": "width", "height": "height", "bytes": "bytes", "quality": "file_quality"}
+
+
+def select_file_columns(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """What `score_shortcuts` needs of a feature store's columns, for one row a picture."""
+    return {name: columns[stored][rows] for name, stored in _COLUMNS.items()}
+
+
+def score_shortcuts(
+    train: Mapping[str, np.ndarray], labels: np.ndarray, test: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Fit a classifier on each set of `SHORTCUTS` and score other pictures with it.
+
+    Parameters
+    ----------
+    train : of N training pictures, as `select_file_columns` gives them
+    labels : int (N,), their classes: 0 real, 1 fake; both must be there
+    test : of M pictures to score
+
+    Returns
+    -------
+    Probability of "fake", float64 (M,), by name of `SHORTCUTS`. Deterministic.
+    """
+    both = {name: np.concatenate([train[name], test[name]]) for name in _COLUMNS}
+    properties = {one.name: one for one in list_file_facts(both)}
+    scores = {}
+    for shortcut, names in SHORTCUTS.items():
+        inputs, is_category = make_inputs((), FILE, [properties[name] for name in names])
+        known, others = np.split(inputs, [len(labels)])
+        scores[shortcut] = expit(score_by_trees(known, is_category, labels, others))
+    return scores

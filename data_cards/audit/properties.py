@@ -1,0 +1,175 @@
+"""Trivial properties of pictures as inputs of the shortcut audit's classifiers, in three families.
+
+File facts never look at a pixel; the thumbnail knows colours and coarse content; the profile is the
+radial profile at low frequencies. None of them can see a generator's traces.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_cards.dataset.table import Picture, read_columns
+from data_cards.image.jpeg import NO_QUALITY
+from data_cards.image.low_frequency import FREQUENCIES, THUMBNAIL
+
+FILE, THUMB, PROFILE = "file facts", "thumbnail", "low frequencies"
+FAMILIES = {
+    FILE: "format, size, bytes per pixel, JPEG tables and subsampling, EXIF presence",
+    THUMB: "an 8 x 8 thumbnail and the mean colour",
+    PROFILE: f"the radial profile, cut at {FREQUENCIES} cycles a side or below",
+}
+_MOST_CATEGORIES = 40  # rarer JPEG tables count as one: the trees take no more than some hundred
+_LEAST_REACH = 4  # cycles a side; fewer would say nothing
+
+
+@dataclass(frozen=True)
+class Property:
+    """One property of N pictures.
+
+    Attributes
+    ----------
+    name : such as "width"
+    values : float64 (N,), NaN where a picture has none; or object (N,) of words
+    phrase : with {} for the value, what a picture that has it does: "are {} pixels wide"
+    """
+
+    name: str
+    values: np.ndarray
+    phrase: str
+
+    @property
+    def is_category(self) -> bool:
+        return self.values.dtype == object
+
+
+# Name, columns that it is of, how, and phrase of what can be read off a file without a look at the picture; of equally
+# telling ones the first is the plainest.
+_FILE_FACTS: tuple[tuple[str, tuple[str, ...], Callable[..., np.ndarray], str], ...] = (
+    ("format", ("format",), lambda names: names, "are {}"),
+    ("EXIF data", ("exif",), lambda has: _as_words(np.where(has, "EXIF data", "no EXIF data")), "have {}"),
+    ("JPEG quality", ("quality",), lambda own: np.where(own == NO_QUALITY, np.nan, own), "have a JPEG quality of {}"),
+    ("width", ("width",), lambda width: width, "are {} pixels wide"),
+    ("height", ("height",), lambda height: height, "are {} pixels high"),
+    (
+        "aspect",
+        ("width", "height"),
+        lambda width, height: np.round(width / height, 4),
+        "have an aspect (width over height) of {}",
+    ),
+    (
+        "bytes per pixel",
+        ("bytes", "width", "height"),
+        lambda size, width, height: size / (width * height),
+        "have {} bytes a pixel",
+    ),
+    ("JPEG subsampling", ("subsampling",), lambda names: _name_missing(names), "have JPEG subsampling {}"),
+    ("pixel mode", ("mode",), lambda names: names, "are stored as {}"),
+    ("JPEG tables", ("tables",), lambda names: _name_missing(names), "have the JPEG tables {}"),
+)
+
+
+def list_file_facts(columns: Mapping[str, np.ndarray]) -> list[Property]:
+    """Properties that can be read off a file without a look at the picture, those whose columns are there.
+
+    Parameters
+    ----------
+    columns : as of `data_cards.dataset.table.read_columns`, float64 or object (N,)
+    """
+    return [
+        Property(name, compute(*(columns[one] for one in needed)), phrase)
+        for name, needed, compute, phrase in _FILE_FACTS
+        if columns.keys() >= set(needed)
+    ]
+
+
+def list_thumbnail(pictures: Sequence[Picture]) -> list[Property]:
+    """Colour and coarse content in words' reach: means, casts, contrast, brightness of nine parts."""
+    colours = _read_thumbnails(pictures)
+    mean = colours.mean(axis=(1, 2))
+    grey = colours.mean(axis=3)
+    brightness = grey.mean(axis=(1, 2))
+    named = [
+        Property("brightness", brightness, "have a mean brightness, 0 to 255, of {}"),
+        Property("contrast", grey.std(axis=(1, 2)), "have a coarse contrast, in levels, of {}"),
+        Property("colourfulness", colours.std(axis=3).mean(axis=(1, 2)), "have a colourfulness, in levels, of {}"),
+    ]
+    for number, colour in enumerate(("red", "green", "blue")):
+        cast = mean[:, number] - brightness
+        named.append(Property(f"{colour} cast", cast, f"have a {colour} cast, in levels above grey, of {{}}"))
+    edges = (0, 3, 5, 8)
+    for row, high in enumerate(("top", "middle", "bottom")):
+        for column, wide in enumerate(("left", "centre", "right")):
+            part = grey[:, edges[row] : edges[row + 1], edges[column] : edges[column + 1]].mean(axis=(1, 2))
+            phrase = f"have in the {high} {wide} a brightness above the mean of {{}}"
+            named.append(Property(f"{high} {wide}", part - brightness, phrase))
+    return named
+
+
+def list_profile(pictures: Sequence[Picture]) -> list[Property]:
+    """The radial profile at each frequency that is low for these pictures.
+
+    That is an eighth of the highest frequency that the smaller of them hold: enlarging a picture twofold, as
+    many generators do on their way, dims the upper half, and a little of what lies far below it.
+    """
+    sides = [min(picture.facts.width, picture.facts.height) for picture in pictures]
+    reach = int(np.clip(np.quantile(sides, 0.05) / 16, _LEAST_REACH, FREQUENCIES))
+    profile = _read_profiles(pictures)
+    return [
+        Property(f"power at {cycle + 1} cycles", profile[:, cycle], f"have a log10 power at {cycle + 1} cycles of {{}}")
+        for cycle in range(reach)
+    ]
+
+
+def list_properties(pictures: Sequence[Picture], family: str) -> list[Property]:
+    """The properties of one of `FAMILIES`."""
+    if family == FILE:
+        return list_file_facts(read_columns(pictures))
+    return {THUMB: list_thumbnail, PROFILE: list_profile}[family](pictures)
+
+
+def make_inputs(
+    pictures: Sequence[Picture], family: str, properties: Sequence[Property]
+) -> tuple[np.ndarray, list[bool]]:
+    """A classifier's inputs, float64 (N, inputs), and which of them are numbers of categories."""
+    columns, is_category = [], []
+    for one in properties:
+        columns.append(_number_categories(one.values) if one.is_category else one.values)
+        is_category.append(one.is_category)
+    inputs = np.stack(columns, axis=1)
+    if family == FILE:
+        return inputs, is_category
+    # Squares let a linear classifier see what is extreme on both sides.
+    centred = inputs - inputs.mean(axis=0)
+    parts = [inputs, centred**2]
+    if family == THUMB:
+        parts.append(_read_thumbnails(pictures).reshape(len(pictures), -1))
+    inputs = np.concatenate(parts, axis=1)
+    return inputs, [False] * inputs.shape[1]
+
+
+def _as_words(values: Sequence[str]) -> np.ndarray:
+    words = np.empty(len(values), dtype=object)
+    words[:] = values
+    return words
+
+
+def _name_missing(words: np.ndarray) -> np.ndarray:
+    return _as_words([word or "none" for word in words])
+
+
+def _number_categories(words: np.ndarray) -> np.ndarray:
+    values, number, count = np.unique(words.astype(str), return_inverse=True, return_counts=True)
+    rank = np.empty(len(values))
+    rank[np.argsort(-count, kind="stable")] = np.arange(len(values))
+    return np.minimum(rank, _MOST_CATEGORIES)[number]
+
+
+def _read_thumbnails(pictures: Sequence[Picture]) -> np.ndarray:
+    data = b"".join(picture.facts.thumbnail for picture in pictures)
+    return np.frombuffer(data, np.uint8).reshape(-1, THUMBNAIL, THUMBNAIL, 3).astype(np.float64)
+
+
+def _read_profiles(pictures: Sequence[Picture]) -> np.ndarray:
+    data = b"".join(picture.facts.profile for picture in pictures)
+    return np.frombuffer(data, "<f2").reshape(-1, FREQUENCIES).astype(np.float64)

@@ -1,0 +1,1 @@
+"""The data card: its contents, its files, the difference between two."""

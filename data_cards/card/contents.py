@@ -1,0 +1,220 @@
+"""The data card: what a set of pictures is, where it came from, and what it would teach, as plain values.
+
+A pure function of the pictures and of what is said of their sources: no time, no folder of the
+user's, so the same set has the same card wherever it lies. `data_cards.card.markdown`, `croissant` and
+`page` write it; `compare` tells two apart.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import PurePath
+
+import numpy as np
+
+from data_cards.audit.audit import FINE, UNKNOWN, Audit, format_audit_briefly
+from data_cards.core.labels import CLASS_NAMES, SPLITS
+from data_cards.dataset.near_duplicates import CONSEQUENCES, find_leaks
+from data_cards.dataset.scan import SetAside
+from data_cards.dataset.source_info import FIELDS
+from data_cards.dataset.table import Picture, read_columns
+from data_cards.image.jpeg import NO_QUALITY
+from data_cards.image.perceptual_hash import BITS, MAX_DISTANCE
+
+CARD_VERSION = 1
+_LISTED_GROUPS = 50
+_BINS = 16
+# What is drawn and summarised of the pictures, with a title.
+MEASURES = {
+    "width": "width, pixels",
+    "height": "height, pixels",
+    "aspect": "aspect, width over height",
+    "quality": "JPEG quality",
+    "bytes_per_pixel": "bytes a pixel",
+}
+
+
+def make_card(
+    pictures: Sequence[Picture],
+    set_aside: Sequence[SetAside],
+    said: Mapping[tuple[str, str], Mapping[str, str | None]],
+    audit: Audit,
+    *,
+    selections: Sequence[Mapping] = (),
+    split_rule: str = "as the folders give it",
+    variants: Mapping | None = None,
+    settings: Mapping | None = None,
+    versions: Mapping[str, str] | None = None,
+    simulated: bool = False,
+) -> dict:
+    """The card's values, ready for JSON.
+
+    Parameters
+    ----------
+    pictures, set_aside : of the set
+    said : of each (class, source), see `data_cards.dataset.source_info.read_sources`
+    audit : of the pictures
+    selections : what made the set out of larger ones
+    split_rule, variants, settings, versions : of a build
+    simulated : whether the pictures are simulated
+    """
+    columns = read_columns(pictures)
+    sides = sorted(set(zip(columns["label"], columns["source"], strict=True)))
+    card = {
+        "card_version": CARD_VERSION,
+        "simulated": simulated,
+        "pictures": len(pictures),
+        "bytes": int(columns["bytes"].sum()),
+        "splits": _count_splits(columns),
+        "classes": {label: _summarise(_select(columns, label)) for label in CLASS_NAMES},
+        "sources": [
+            {
+                "class": label,
+                "source": source,
+                "splits": dict(sorted(Counter(members["split"]).items())),
+                "provenance": {name: said.get((label, source), {}).get(name) for name in FIELDS},
+                **_summarise(members),
+            }
+            for label, source in sides
+            for members in (_select(columns, label, source),)
+        ],
+        "histograms": _draw_histograms(columns),
+        "set_aside": _list_set_aside(pictures, set_aside),
+        "near_duplicates": _list_duplicates(pictures),
+        "hashes": {
+            "set_sha256": _hash_set(pictures),
+            "set_sha256_of": "the sorted lines `SHA256 SPLIT/CLASS/SOURCE`, one a picture",
+            "perceptual": f"{BITS} signs of a thumbnail's DCT; near-duplicates differ in at most {MAX_DISTANCE}",
+        },
+        "selections": [dict(one) for one in selections],
+        "split_rule": split_rule,
+        "variants": dict(variants) if variants else None,
+        "settings": dict(settings) if settings else None,
+        "versions": dict(versions or {}),
+        "audit": {**audit.to_dict(), "words": format_audit_briefly(audit)},
+    }
+    return {**card, "limits": _find_limits(card)}
+
+
+def _select(columns: dict[str, np.ndarray], label: str, source: str | None = None) -> dict[str, np.ndarray]:
+    chosen = columns["label"] == label
+    if source is not None:
+        chosen &= columns["source"] == source
+    return {name: values[chosen] for name, values in columns.items()}
+
+
+def _count_splits(columns: dict[str, np.ndarray]) -> dict[str, dict[str, int]]:
+    counts = Counter(zip(columns["split"], columns["label"], strict=True))
+    return {
+        split: {label: counts[split, label] for label in CLASS_NAMES}
+        for split in SPLITS
+        if any(counts[split, label] for label in CLASS_NAMES)
+    }
+
+
+def _measure(columns: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    width, height, quality = (columns[name] for name in ("width", "height", "quality"))
+    return {
+        "width": width,
+        "height": height,
+        "aspect": width / height,
+        "quality": quality[quality != NO_QUALITY],
+        "bytes_per_pixel": columns["bytes"] / (width * height),
+    }
+
+
+def _summarise(columns: dict[str, np.ndarray]) -> dict:
+    def count(name: str) -> dict[str, int]:
+        return dict(sorted(Counter(value or "none" for value in columns[name]).items()))
+
+    spans = {}
+    for name, values in _measure(columns).items():
+        ends = [round(float(value), 3) for value in np.quantile(values, (0, 0.5, 1))] if len(values) else [None] * 3
+        spans[name] = dict(zip(("least", "median", "most"), ends, strict=True))
+    return {
+        "pictures": len(columns["label"]),
+        "bytes": int(columns["bytes"].sum()),
+        "formats": count("format"),
+        "modes": count("mode"),
+        "subsampling": count("subsampling"),
+        "quantisation_tables": len(set(columns["tables"]) - {""}),
+        "exif": int(columns["exif"].sum()),
+        "camera": int(columns["camera"].sum()),
+        **spans,
+    }
+
+
+def _draw_histograms(columns: dict[str, np.ndarray]) -> dict[str, dict]:
+    everything = _measure(columns)
+    by_class = {label: _measure(_select(columns, label)) for label in CLASS_NAMES}
+    histograms = {}
+    for name, values in everything.items():
+        if not len(values):
+            continue
+        edges = np.histogram_bin_edges(values, bins=_BINS)
+        histograms[name] = {
+            "edges": [round(float(edge), 3) for edge in edges],
+            **{label: np.histogram(by_class[label][name], bins=edges)[0].tolist() for label in CLASS_NAMES},
+        }
+    return histograms
+
+
+def _list_set_aside(pictures: Sequence[Picture], set_aside: Sequence[SetAside]) -> list[dict[str, str]]:
+    roots = sorted({picture.file.root for picture in pictures}, key=len, reverse=True)
+
+    def shorten(path: str) -> str:
+        root = next((root for root in roots if PurePath(path).is_relative_to(root)), None)
+        return PurePath(path).relative_to(root).as_posix() if root else PurePath(path).name
+
+    return sorted(({"file": shorten(one.path), "reason": one.reason} for one in set_aside), key=lambda one: one["file"])
+
+
+def _list_duplicates(pictures: Sequence[Picture]) -> dict:
+    found = find_leaks(pictures).to_dict(_LISTED_GROUPS)
+    for kind in ("across_splits", "across_classes"):
+        found[kind] = [
+            [{name: one[name] for name in ("image", "split", "class")} for one in group] for group in found[kind]
+        ]
+    return found
+
+
+def _hash_set(pictures: Sequence[Picture]) -> str:
+    # As bytes, not as lines: of a million pictures those take twice the room.
+    names = sorted(
+        one.facts.sha256 + f"{one.file.split}/{one.file.label}/{one.file.source}".encode("utf-8", "surrogatepass")
+        for one in pictures
+    )
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name[:32].hex().encode() + b" " + name[32:] + b"\n")
+    return digest.hexdigest()
+
+
+def _find_limits(card: dict) -> list[str]:
+    """What a user of the set should know of it before trusting a score on it."""
+    limits = []
+    if card["simulated"]:
+        limits.append("The pictures are simulated: scores on them say nothing about real pictures.")
+    missing = [one["source"] for one in card["sources"] if not one["provenance"]["licence"]]
+    if missing:
+        limits.append(f"No licence is stated for {len(missing)} of {len(card['sources'])} sources.")
+    audit = card["audit"]
+    if audit["verdict"] == UNKNOWN:
+        limits.append(f"Shortcuts were not looked for: {audit['reason']}.")
+    for finding in audit["findings"]:
+        if finding["verdict"] != FINE:
+            told = f"; {finding['telling'][0]['words']}" if finding["telling"] else ""
+            limits.append(
+                f"{finding['family'].capitalize()} alone tell the classes apart with an AUROC of "
+                f"{finding['auroc']['value']:.2f}{told}."
+            )
+    duplicates = card["near_duplicates"]
+    for side, consequence in CONSEQUENCES.items():
+        count = duplicates[f"groups_across_{side.value}"]
+        if count:
+            limits.append(f"Near-duplicates stand across {side.value} ({count} groups): {consequence}.")
+    fewest = min(len([one for one in card["sources"] if one["class"] == label]) for label in CLASS_NAMES)
+    if fewest < 3:
+        limits.append("A class has fewer than three sources: a score on this set may be a score on its collections.")
+    limits.append("JPEG quality is estimated from the tables; of a picture saved several times the last saving counts.")
+    return limits

@@ -1,0 +1,90 @@
+"""The files of a data card in a folder: written together, and read back where a set carries its card."""
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from data_cards.card.contents import CARD_VERSION
+from data_cards.card.croissant import COLUMNS, MANIFEST, make_croissant
+from data_cards.card.html import render_page
+from data_cards.card.markdown import format_markdown
+from data_cards.core.errors import UserError
+from data_cards.dataset.table import Picture
+
+CARD_FILE, MARKDOWN_FILE, CROISSANT_FILE, PAGE_FILE = "card.json", "README.md", "croissant.json", "card.html"
+_MOST_BYTES = 50_000_000
+
+
+def write_card_files(
+    folder: Path, card: dict, pictures: Sequence[Picture], places: Sequence[str] | None = None
+) -> None:
+    """Write card.json, README.md, croissant.json, card.html and manifest.csv; `places` are the pictures' paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = _make_manifest(pictures, places or [picture.file.image for picture in pictures])
+    croissant = make_croissant(card, hashlib.sha256(manifest).hexdigest())
+    (folder / MANIFEST).write_bytes(manifest)
+    for name, text in (
+        (CARD_FILE, json.dumps(card, indent=1, ensure_ascii=False) + "\n"),
+        (CROISSANT_FILE, json.dumps(croissant, indent=1, ensure_ascii=False) + "\n"),
+        (MARKDOWN_FILE, format_markdown(card)),
+        (PAGE_FILE, render_page(card)),
+    ):
+        (folder / name).write_text(text, encoding="utf-8", errors="replace")
+
+
+def read_card_file(path: Path) -> dict:
+    """A card.json; raises `UserError` where it is none, or of another version."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError("too large")
+        card = json.loads(path.read_text(encoding="utf-8"))
+        if card["card_version"] != CARD_VERSION:
+            raise UserError(f"{path}: a card of version {card['card_version']}, this program reads {CARD_VERSION}")
+        for name in ("sources", "audit", "selections", "near_duplicates"):
+            card[name]
+        return card
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{path}: is no data card; expected one that `pipeline card` or `subset` wrote") from error
+
+
+def read_selections(roots: Sequence[str]) -> list[dict]:
+    """What made the sets that stand in these folders, where they are subsets with a card."""
+    selections = []
+    for root in roots:
+        path = Path(root) / CARD_FILE
+        if path.is_file():
+            read = [_tidy_selection(path, one) for one in read_card_file(path)["selections"]]
+            selections += [one for one in read if one not in selections]
+    return selections
+
+
+def _tidy_selection(path: Path, values: dict) -> dict:
+    """A selection of a card that anyone may have written, in the shape that ours have."""
+    try:
+        return {
+            "where": [str(one) for one in values["where"]],
+            "max_per_source": values["max_per_source"] and int(values["max_per_source"]),
+            "fraction": float(values["fraction"]),
+            "balance": [str(one) for one in values["balance"]],
+            "seed": int(values["seed"]),
+            "from": [str(one) for one in values["from"]],
+            "steps": [{"step": str(one["step"]), "pictures": int(one["pictures"])} for one in values["steps"]],
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: its selection is damaged ({error!r}); draw the subset again") from error
+
+
+def _make_manifest(pictures: Sequence[Picture], places: Sequence[str]) -> bytes:
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for picture, place in sorted(zip(pictures, places, strict=True), key=lambda one: (one[1], one[0].file.root)):
+        file, facts = picture.file, picture.facts
+        rows.writerow(
+            [place, file.split, file.label, file.source, facts.sha256.hex(), facts.bytes, facts.format, facts.width,
+             facts.height, facts.quality, picture.group]
+        )  # fmt: skip
+    return text.getvalue().encode("utf-8", errors="replace")

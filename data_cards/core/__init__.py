@@ -1,0 +1,1 @@
+"""What all four packages share: console, options, errors, text, whole files, seeded draws, labels."""

@@ -1,0 +1,116 @@
+"""What all commands share: errors as one line, exit statuses, progress bars, tables.
+
+Results go to stdout; logs, warnings and progress go to stderr. Exit status: 0 done,
+1 failure, 2 wrong call, 3 store incomplete or damaged.
+"""
+
+import errno
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from tabulate import tabulate
+from tqdm import tqdm
+
+from data_cards.core.errors import UserError
+
+_OS_ADVICE = {
+    errno.ENOSPC: "the disk is full; free some space and run the same command again",
+    errno.EDQUOT: "the disk quota is used up; free some space and run the same command again",
+    errno.EACCES: "no permission; choose another folder or change its permissions",
+    errno.EPERM: "no permission; choose another folder or change its permissions",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+    errno.EROFS: "the file system is read-only; choose another folder",
+}
+
+
+class Failing(click.ClickException):
+    """A mendable error on its way to the terminal."""
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.exit_code = status
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"error: {self.message}", err=True)
+
+
+@contextmanager
+def _as_one_line() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise Failing(str(error), error.exit_status) from error
+    except KeyboardInterrupt as error:
+        raise Failing("stopped; run the same command again to go on", 130) from error
+    except BrokenPipeError:
+        raise  # click's own: who reads along has seen enough
+    except OSError as error:
+        if error.errno is None:
+            raise
+        told = _OS_ADVICE.get(error.errno, (error.strerror or "input or output failed").lower())
+        raise Failing(f"{error.filename or 'reading or writing'}: {told}", 1) from error
+
+
+class CommandGroup(click.Group):
+    """A click group that shows a `UserError`, or a full or closed disk, as one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _as_one_line():
+            return super().invoke(ctx)
+
+
+class Command(click.Command):
+    """The same for a command that stands alone (`report`, `predict`)."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _as_one_line():
+            return super().invoke(ctx)
+
+
+def note(message: str) -> None:
+    """Write one line of news to stderr, clear of any progress bar."""
+    tqdm.write(message, file=sys.stderr)
+
+
+def warn(message: str) -> None:
+    """Write one warning line to stderr, clear of any progress bar."""
+    tqdm.write(f"warning: {message}", file=sys.stderr)
+
+
+def progress(iterable: Iterable | None = None, *, what: str, unit: str, total: int | None = None) -> tqdm:
+    """A bar on stderr that says what, how many, how fast, and when done; silent when piped."""
+    return tqdm(
+        iterable,
+        desc=what,
+        unit=f" {unit}",
+        total=total,
+        file=sys.stderr,
+        disable=not sys.stderr.isatty(),
+        dynamic_ncols=True,
+        smoothing=0.1,
+    )
+
+
+def print_json(value: Any) -> None:
+    """Write `value` as JSON to stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(rows: list[list[Any]], headers: list[str]) -> str:
+    """Rows as a plain-text table; numbers to the right, texts to the left."""
+    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=_alignment(rows, headers))
+
+
+def _alignment(rows: list[list[Any]], headers: list[str]) -> list[str] | None:
+    if not rows:
+        return None
+    return ["right" if all(_is_number(row[column]) for row in rows) else "left" for column in range(len(headers))]
+
+
+def _is_number(cell: Any) -> bool:
+    text = str(cell).strip().rstrip("%")
+    return text == "" or text[0].isdigit() or (text[0] in "+-" and len(text) > 1 and text[1].isdigit())

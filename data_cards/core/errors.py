@@ -1,0 +1,32 @@
+"""Errors that a user can mend: one line that names the file or value, what was expected, what to do.
+
+Every command turns these into a message and an exit status (`data_cards.core.console`); any
+other exception is a fault of the program's own and keeps its traceback.
+"""
+
+
+class UserError(Exception):
+    """Something the user can mend; the message says how. Exit status 1."""
+
+    exit_status = 1
+
+
+class UsageError(UserError):
+    """A wrong call: an option's value that makes no sense. Exit status 2."""
+
+    exit_status = 2
+
+
+class StoreError(UserError):
+    """A feature store that is incomplete, damaged or of another format version. Exit status 3."""
+
+    exit_status = 3
+
+
+class PictureError(UserError):
+    """A picture file that cannot be used; the message is the reason, without the file's name."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its kind where it has none."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

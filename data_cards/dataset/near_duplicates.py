@@ -1,0 +1,227 @@
+"""Pictures that stand on two sides: near-duplicates in more than one split, or in both classes.
+
+Across splits they make test scores flatter than the truth; across classes one of the two labels
+is wrong, or the picture cannot be told by its class. The hashes decide what a near-duplicate
+is (`data_cards.image.perceptual_hash`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps
+
+from data_cards.core.console import warn
+from data_cards.core.errors import PictureError, UserError
+from data_cards.core.files import read_file
+from data_cards.dataset.table import Picture
+from data_cards.image.decode import decode_picture
+
+SHEET_GROUPS = 40  # drawn on a contact sheet at most
+_PER_GROUP = 6
+_SIDE, _CAPTION, _GAP = 160, 34, 8
+_PAPER, _INK = (250, 250, 250), (20, 20, 20)
+
+
+class Side(Enum):
+    """What the pictures of a near-duplicate group should have in common; the value names all of that kind."""
+
+    SPLIT = "splits"
+    CLASS = "classes"
+
+    def of(self, picture: Picture) -> str:
+        """The side that a picture stands on."""
+        return picture.file.split if self is Side.SPLIT else picture.file.label
+
+
+CONSEQUENCES = {Side.SPLIT: "test scores flatter", Side.CLASS: "a label is wrong, or tells nothing"}
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A near-duplicate group on more than one side.
+
+    Attributes
+    ----------
+    across : the sides that differ
+    pictures : of the group, in order of split, class and path
+    """
+
+    across: Side
+    pictures: list[Picture]
+
+    @property
+    def pair(self) -> tuple[Picture, Picture]:
+        """Two of its pictures on different sides."""
+        first = self.pictures[0]
+        return first, next(one for one in self.pictures if self.across.of(one) != self.across.of(first))
+
+
+@dataclass(frozen=True)
+class Leaks:
+    """Near-duplicate groups of a set.
+
+    Attributes
+    ----------
+    repeated : all groups of more than one picture, each in order of split, class and path
+    found : those that stand on more than one side: across splits, then across classes; one that does both is
+        there twice
+    """
+
+    repeated: list[list[Picture]]
+    found: list[Leak]
+
+    def across(self, side: Side) -> list[Leak]:
+        """The groups that stand on more than one side of that kind."""
+        return [leak for leak in self.found if leak.across is side]
+
+    @property
+    def worst(self) -> list[list[Picture]]:
+        """Groups across splits, then those across classes alone."""
+        return list({id(leak.pictures): leak.pictures for leak in self.found}.values())
+
+    def to_dict(self, limit: int | None = None) -> dict:
+        """Counts, and the pictures of at most `limit` groups of each kind."""
+        across = {side: self.across(side) for side in Side}
+        return {
+            "groups": len(self.repeated),
+            "pictures": sum(map(len, self.repeated)),
+            "exact_copies": sum(
+                len(group) - len({picture.facts.sha256 for picture in group}) for group in self.repeated
+            ),
+            **{f"groups_across_{side.value}": len(leaks) for side, leaks in across.items()},
+            **{
+                f"across_{side.value}": [[_name(one) for one in leak.pictures] for leak in leaks[:limit]]
+                for side, leaks in across.items()
+            },
+        }
+
+
+def find_leaks(pictures: Sequence[Picture]) -> Leaks:
+    """Sort the near-duplicate groups of a set by which sides they stand on."""
+    numbers = np.fromiter((picture.group for picture in pictures), np.int64, len(pictures))
+    found, count = np.unique(numbers, return_counts=True)
+    # Only of those that are repeated are the pictures held: of a million that would take a gigabyte.
+    groups: dict[int, list[Picture]] = {}
+    for index in np.flatnonzero(np.isin(numbers, found[count > 1])).tolist():
+        groups.setdefault(int(numbers[index]), []).append(pictures[index])
+    repeated = [
+        sorted(members, key=lambda one: (one.file.split, one.file.label, one.file.root, one.file.image))
+        for members in groups.values()
+    ]
+    repeated.sort(key=lambda members: (members[0].file.root, members[0].file.image))
+    leaks = [Leak(side, members) for side in Side for members in repeated if len(set(map(side.of, members))) > 1]
+    return Leaks(repeated, leaks)
+
+
+def check_leaks(pictures: Sequence[Picture], allow: bool) -> None:
+    """Refuse near-duplicates across splits, or warn of them where they are allowed; warn of those across classes.
+
+    Raises
+    ------
+    UserError : some stand across splits
+    """
+    leaks = find_leaks(pictures)
+    for side in Side:
+        across = leaks.across(side)
+        if across and side is Side.SPLIT and not allow:
+            raise UserError(
+                f"{_format_count(across)}. `pipeline audit` lists and draws them; take one side out, or build all the "
+                "same with --allow-leakage"
+            )
+        if across:
+            warn(_format_count(across))
+
+
+def format_leaks(leaks: Leaks, limit: int = 10) -> list[str]:
+    """What was found, as lines for a terminal; `limit` groups of each kind are listed."""
+    if not leaks.repeated:
+        return ["no near-duplicate pictures"]
+    found = leaks.to_dict()
+    lines = [
+        f"{found['pictures']} pictures have a near-duplicate, in {found['groups']} groups "
+        f"({found['exact_copies']} are exact copies of another)"
+    ]
+    for side in Side:
+        across = leaks.across(side)
+        if across:
+            stand = "group stands" if len(across) == 1 else "groups stand"
+            lines.append(f"{len(across)} {stand} across {side.value}: {CONSEQUENCES[side]}")
+            lines += ["  " + "  =  ".join(map(_place, leak.pictures[:4])) for leak in across[:limit]]
+            lines += [f"  and {len(across) - limit} more"] if len(across) > limit else []
+    return lines
+
+
+def draw_contact_sheet(groups: Sequence[Sequence[Picture]], path: Path, max_pixels: int) -> int:
+    """Draw groups of near-duplicates to a PNG, a row each, at most `SHEET_GROUPS`; returns how many were drawn.
+
+    Raises
+    ------
+    UserError : there is none to draw, or the file cannot be written
+    """
+    drawn = list(groups)[:SHEET_GROUPS]
+    if not drawn:
+        raise UserError("no near-duplicates stand across splits or classes, so there is no contact sheet to draw")
+    columns = max(min(len(group), _PER_GROUP) for group in drawn)
+    step = (_SIDE + _GAP, _SIDE + _CAPTION + _GAP)
+    sheet = Image.new("RGB", (_GAP + columns * step[0], _GAP + len(drawn) * step[1]), _PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for row, group in enumerate(drawn):
+        # One of each side first: that is what the sheet is for.
+        sides = {(one.file.split, one.file.label): one for one in reversed(group)}
+        first = sorted(sides.values(), key=lambda one: (one.file.split, one.file.label))
+        shown = (first + [one for one in group if one not in first])[:_PER_GROUP]
+        for column, picture in enumerate(shown):
+            corner = (_GAP + column * step[0], _GAP + row * step[1])
+            _draw_picture(sheet, pen, picture, corner, max_pixels)
+    try:
+        sheet.save(path, "PNG")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise UserError(f"{path}: {error.strerror}; name a file in a folder that is there") from error
+    return len(drawn)
+
+
+def _draw_picture(
+    sheet: Image.Image, pen: ImageDraw.ImageDraw, picture: Picture, corner: tuple[int, int], max_pixels: int
+) -> None:
+    left, top = corner
+    try:
+        small = decode_picture(read_file(picture.file.path), max_pixels)
+        small = ImageOps.contain(small, (_SIDE, _SIDE))
+        sheet.paste(small, (left + (_SIDE - small.width) // 2, top + (_SIDE - small.height) // 2))
+    except PictureError:
+        pen.text((left + 4, top + _SIDE // 2), "not at hand", fill=_INK)
+    for line, words in enumerate((f"{picture.file.split} {picture.file.label}", picture.file.image)):
+        pen.text((left, top + _SIDE + 2 + 15 * line), _fit(pen, words), fill=_INK)
+
+
+def _fit(pen: ImageDraw.ImageDraw, words: str) -> str:
+    """The end of a text that is as wide as a picture: of a path, the file's name."""
+    words = words.encode("latin-1", "replace").decode("latin-1")  # Pillow's own font knows no more
+    while len(words) > 1 and pen.textlength(words) > _SIDE:
+        words = words[1:]
+    return words
+
+
+def _name(picture: Picture) -> dict:
+    return {
+        "path": str(picture.file.path),
+        "image": picture.file.image,
+        "split": picture.file.split,
+        "class": picture.file.label,
+        "sha256": picture.facts.sha256.hex(),
+    }
+
+
+def _place(picture: Picture) -> str:
+    return f"{picture.file.path} ({picture.file.split}, {picture.file.label})"
+
+
+def _format_count(leaks: Sequence[Leak]) -> str:
+    """How many groups stand on two sides of a kind, what follows, and two pictures that show it."""
+    stand = "group of near-duplicate pictures stands" if len(leaks) == 1 else "groups of near-duplicates stand"
+    side, (one, other) = leaks[0].across, leaks[0].pair
+    pair = f"the first: {one.file.path} and {other.file.path}"
+    return f"{len(leaks)} {stand} across {side.value}, so {CONSEQUENCES[side]}; {pair}"

@@ -1,0 +1,87 @@
+"""What people say of a source: `source.toml` or `source.json` in its folder, or in one above it.
+
+A file in a folder above counts for all sources below it; a table in it that is named as a source
+counts for that source. What is not said is shown as missing, never guessed.
+"""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from data_cards.core.errors import UserError, first_line
+from data_cards.dataset.table import Picture
+
+NAMES = ("source.toml", "source.json")
+FIELDS = ("name", "generator", "camera", "url", "licence", "date", "consent", "note")
+_SPELLINGS = {"license": "licence", "homepage": "url", "description": "note", "model": "generator"}
+_MOST_BYTES = 100_000
+_MOST_LETTERS = 2_000
+
+
+def read_sources(pictures: Sequence[Picture]) -> dict[tuple[str, str], dict[str, str | None]]:
+    """What is said of every (class, source): the `FIELDS`, None where nothing is.
+
+    Raises
+    ------
+    UserError : a file that is no TOML or JSON
+    """
+    found: dict[tuple[str, str], dict[str, str | None]] = {}
+    seen = set()
+    for picture in pictures:
+        file = picture.file
+        key = file.label, file.source
+        place = (*key, file.root, file.path.parent)
+        if place in seen:
+            continue
+        seen.add(place)
+        said = _say(file.source, find_source_file(Path(file.root), file.path.parent))
+        before = found.setdefault(key, dict.fromkeys(FIELDS))
+        found[key] = {name: before[name] or said.get(name) for name in FIELDS}
+    return found
+
+
+def find_source_file(root: Path, folder: Path) -> Path | None:
+    """The nearest file about sources, from a picture's folder up to its root."""
+    while True:
+        for name in NAMES:
+            if (folder / name).is_file():
+                return folder / name
+        if folder == root or folder == folder.parent:
+            return None
+        folder = folder.parent
+
+
+def _say(source: str, path: Path | None) -> dict[str, str]:
+    if path is None:
+        return {}
+    values = _read(path)
+    own = values.get(source)
+    values = own if isinstance(own, dict) else values
+    return {
+        _SPELLINGS.get(name.lower(), name.lower()): str(value)[:_MOST_LETTERS]
+        for name, value in values.items()
+        if not isinstance(value, dict | list)
+    }
+
+
+@lru_cache(maxsize=4096)
+def _parse(path: Path, status: tuple[int, int]) -> dict:
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except (ValueError, RecursionError) as error:  # both parsers' errors are ValueErrors, wrong bytes too
+        raise UserError(
+            f"{path}: is no {path.suffix[1:].upper()} ({first_line(error)}); mend it, or take it away"
+        ) from error
+    if not isinstance(values, dict):
+        raise UserError(f'{path}: expected names and values, such as licence = "CC0"')
+    return values
+
+
+def _read(path: Path) -> dict:
+    status = path.stat()
+    if status.st_size > _MOST_BYTES:
+        raise UserError(f"{path}: {status.st_size:,} bytes; expected a few lines about a source")
+    return _parse(path, (status.st_size, status.st_mtime_ns))

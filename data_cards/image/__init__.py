@@ -1,0 +1,1 @@
+"""One picture file: decode it safely, read its facts, hash it."""

@@ -1,0 +1,115 @@
+"""What one picture file is, read without features: hashes, size, format, JPEG quality.
+
+The whole file is decoded once, for JPEG at a reduced scale: cheap beside the spectra, and it
+finds truncated files before a build has fixed its number of rows.
+"""
+
+import hashlib
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from data_cards.core.errors import PictureError
+from data_cards.core.files import read_file
+from data_cards.image.decode import UPRIGHT, open_picture, read_exif_presence, read_orientation, to_rgb
+from data_cards.image.jpeg import estimate_quality, read_encoding
+from data_cards.image.low_frequency import make_thumbnail, measure_profile
+from data_cards.image.perceptual_hash import hash_thumbnail, shrink
+
+# Large enough that the reduced decoding hardly changes the perceptual hash.
+_DRAFT = (256, 256)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFacts:
+    """Facts of one picture file.
+
+    Attributes
+    ----------
+    sha256 : of the file's bytes, 32 bytes
+    bytes : size of the file
+    format : Pillow's name; MPO counts as JPEG, which it is but for what follows the first frame
+    width, height : in pixels, upright
+    quality : JPEG quality estimated from the tables, 1 to 100; -1 for other formats
+    phash : perceptual hash, 32 bytes
+    mode : Pillow's name of the stored pixels' kind, such as RGB, L or RGBA
+    tables : names the JPEG quantisation tables, 8 hexadecimal digits of their hash; "" for other formats
+    subsampling : of a JPEG's colours, such as 4:2:0; "" for other formats
+    exif : whether there is EXIF data
+    camera : whether that names a camera's make or model; no other value of it is read
+    thumbnail : uint8 (8, 8, 3), upright; empty for most pictures of a very large set
+        (`data_cards.dataset.table.PictureTable.subsample_thumbnails`)
+    profile : radial profile of the low frequencies, see `data_cards.image.low_frequency`; empty likewise
+    """
+
+    sha256: bytes
+    bytes: int
+    format: str
+    width: int
+    height: int
+    quality: int
+    phash: bytes
+    mode: str
+    tables: str
+    subsampling: str
+    exif: bool
+    camera: bool
+    thumbnail: bytes = b""
+    profile: bytes = b""
+
+    def to_dict(self) -> dict:
+        """Plain values, ready for JSON; bytes as hexadecimal digits."""
+        values = ((field, getattr(self, field.name)) for field in fields(self))
+        return {field.name: value.hex() if field.type is bytes else value for field, value in values}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "PictureFacts":
+        """The inverse of `to_dict`."""
+        return cls(
+            **{
+                field.name: bytes.fromhex(values[field.name]) if field.type is bytes else values[field.name]
+                for field in fields(cls)
+            }
+        )
+
+
+def read_facts(path: Path, max_pixels: int) -> PictureFacts:
+    """Facts of a picture file; raises `PictureError` when it is none, broken or too large."""
+    data = read_file(path)
+    return measure_facts(data, hashlib.sha256(data).digest(), max_pixels)
+
+
+def measure_facts(data: bytes, sha256: bytes, max_pixels: int) -> PictureFacts:
+    """Facts of a picture file's bytes, of which the hash is known; raises as `read_facts`."""
+    with open_picture(data, max_pixels) as picture:
+        width, height = picture.size
+        quality = estimate_quality(picture)
+        tables, subsampling = read_encoding(picture)
+        orientation = read_orientation(picture)
+        exif, camera = read_exif_presence(picture)
+        mode = picture.mode
+        if min(width, height) < 1:
+            raise PictureError("has no pixels")
+        picture.draft("RGB", _DRAFT)  # does nothing for formats other than JPEG
+        rgb = to_rgb(picture)
+        if orientation in UPRIGHT:
+            rgb = rgb.transpose(UPRIGHT[orientation])
+        grey = shrink(rgb.convert("L"))
+        if orientation >= 5:
+            width, height = height, width
+        return PictureFacts(
+            sha256=sha256,
+            bytes=len(data),
+            format="JPEG" if picture.format == "MPO" else picture.format,
+            width=width,
+            height=height,
+            quality=quality,
+            phash=hash_thumbnail(grey),
+            mode=mode,
+            tables=sys.intern(tables),
+            subsampling=subsampling,
+            exif=exif,
+            camera=camera,
+            thumbnail=make_thumbnail(rgb),
+            profile=measure_profile(grey),
+        )

@@ -1,0 +1,1 @@
+"""Choose some of the pictures: filters, matched classes, subsets, advice."""

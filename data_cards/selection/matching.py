@@ -1,0 +1,151 @@
+"""Picking pictures so that both classes match in what is named: size, format, quality and the like.
+
+Coarsened exact matching (Iacus, King and Porro 2012): pictures are sorted into bins of the named
+properties within each split, and of every bin as many of one class as of the other are kept. The
+bins are made finer until the matched classes cannot be told apart by these properties, as long as
+pictures are left.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_cards.audit.cross_validation import fold_by_group, measure_auroc, score_held_out
+from data_cards.core.errors import UsageError, UserError
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.seeding import draw_key
+from data_cards.dataset.table import Picture
+
+_FINENESS = (1, 2, 4, 8)
+_GOOD = 0.55  # AUROC of the named properties below which bins are fine enough
+_FEWEST = 10  # pictures of each class that finer bins must leave to be taken
+
+
+def _measure_size(picture: Picture) -> list[float]:
+    # Half an octave, rounded to the middle, so that 512 and 500 share a bin.
+    return [2 * np.log2(side) + 0.5 for side in (picture.facts.width, picture.facts.height)]
+
+
+def _measure_colour(picture: Picture) -> list[float]:
+    if not picture.facts.thumbnail:
+        raise UserError("this store does not keep the colours of all its pictures; give their folders with --src")
+    mean = np.frombuffer(picture.facts.thumbnail, np.uint8).reshape(-1, 3).mean(axis=0)
+    grey = mean.mean()
+    return [grey / 64, (mean[0] - grey) / 16 + 0.5, (mean[2] - grey) / 16 + 0.5]
+
+
+# What can be matched, each as names of categories or as numbers in units of a coarse bin's width.
+_VALUES: dict[str, Callable[[Picture], list[str] | list[float]]] = {
+    "size": _measure_size,
+    "format": lambda one: [one.facts.format],
+    "quality": lambda one: [one.facts.quality / 8],  # `NO_QUALITY` falls into a bin of its own
+    "exif": lambda one: [float(one.facts.exif)],
+    "colour": _measure_colour,
+}
+PROPERTIES = tuple(_VALUES)
+
+
+@dataclass(frozen=True)
+class Match:
+    """The pictures that are kept, in their order, and what that cost.
+
+    Attributes
+    ----------
+    pictures : as many of each class in every bin
+    dropped : number of pictures left out
+    remaining : AUROC with which the named properties still tell the kept classes apart; None where too few are left
+    """
+
+    pictures: list[Picture]
+    dropped: int
+    remaining: float | None
+
+
+def check_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of properties to balance; raises `UsageError` for others."""
+    unknown = [name for name in names if name not in PROPERTIES]
+    if unknown or not names:
+        raise UsageError(f"balance {','.join(unknown) or 'nothing'}: expected one or more of {', '.join(PROPERTIES)}")
+    return tuple(name for name in PROPERTIES if name in names)
+
+
+def match_pictures(pictures: Sequence[Picture], names: Sequence[str], seed: int = 0) -> Match:
+    """Pick pictures so that the classes match in the named properties; a pure function of set, names and seed.
+
+    Raises
+    ------
+    UsageError : an unknown property
+    UserError : the classes have nothing in common in these properties
+    """
+    names = check_names(names)
+    best = None
+    for fineness in _FINENESS:
+        kept = _keep_equal(pictures, names, fineness, seed)
+        if min(_count(kept)) < (_FEWEST if best else 1):
+            break
+        remaining = _measure(kept, names)
+        if best is None or (remaining is not None and (best.remaining is None or remaining < best.remaining)):
+            best = Match(kept, len(pictures) - len(kept), remaining)
+        if remaining is not None and remaining < _GOOD:
+            break
+    if best is None:
+        raise UserError(
+            f"the classes have nothing in common in {' and '.join(names)}: no picture of one matches any of the other; "
+            "balance fewer properties, or add pictures"
+        )
+    return best
+
+
+def _keep_equal(pictures: Sequence[Picture], names: Sequence[str], fineness: int, seed: int) -> list[Picture]:
+    bins: dict[tuple, dict[str, list[int]]] = defaultdict(lambda: {label: [] for label in CLASS_NAMES})
+    for number, picture in enumerate(pictures):
+        bins[(picture.file.split, *_find_bin(picture, names, fineness))][picture.file.label].append(number)
+    kept: list[int] = []
+    for members in bins.values():
+        count = min(map(len, members.values()))
+        for numbers in members.values():
+            kept += _draw(pictures, numbers, count, seed)
+    return [pictures[number] for number in sorted(kept)]
+
+
+def _find_bin(picture: Picture, names: Sequence[str], fineness: int) -> list[str | int]:
+    values = _list_values(picture, names)
+    return [value if isinstance(value, str) else int(np.floor(value * fineness)) for value in values]
+
+
+def _draw(pictures: Sequence[Picture], numbers: list[int], count: int, seed: int) -> list[int]:
+    """So many of a bin, taken from its sources in turn, so that no source goes that need not."""
+    by_source = defaultdict(list)
+    for number in numbers:
+        by_source[pictures[number].file.source].append(number)
+    queue = []
+    for source, own in by_source.items():
+        own.sort(key=lambda one: (draw_key(seed, pictures[one].facts.sha256, "balance"), pictures[one].file.image))
+        queue += [(turn, draw_key(seed, source.encode(), "turn"), number) for turn, number in enumerate(own)]
+    return [number for _, _, number in sorted(queue)[:count]]
+
+
+def _measure(pictures: Sequence[Picture], names: Sequence[str]) -> float | None:
+    """AUROC with which the named properties alone tell the classes apart, on held-out pictures."""
+    if min(_count(pictures)) < _FEWEST:
+        return None
+    columns = zip(*(_list_values(picture, names) for picture in pictures), strict=True)
+    labels = np.array([CLASS_NAMES.index(picture.file.label) for picture in pictures])
+    groups = np.array([picture.group for picture in pictures])
+    inputs = np.stack(
+        [np.unique(one, return_inverse=True)[1] if isinstance(one[0], str) else one for one in columns], 1
+    )
+    folds = fold_by_group(labels, groups)
+    scores = score_held_out(inputs, [False] * inputs.shape[1], labels, folds, trees=True)
+    return measure_auroc(labels, scores, folds, groups).value
+
+
+def _list_values(picture: Picture, names: Sequence[str]) -> list[str | float]:
+    return [value for name in names for value in _VALUES[name](picture)]
+
+
+def _count(pictures: Sequence[Picture]) -> tuple[int, ...]:
+    counts = Counter(picture.file.label for picture in pictures)
+    return tuple(counts[label] for label in CLASS_NAMES)
