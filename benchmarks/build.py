@@ -34,18 +34,18 @@ from tabulate import tabulate
 from data_cards.core.files import read_file
 from data_cards.dataset.scan import scan_sources
 from data_cards.image.decode import decode_picture
-from pipeline.cluster import start_cluster
-from pipeline.degrade import apply_steps
-from pipeline.executor import run_tasks
-from pipeline.features import estimate_planes
-from pipeline.fit import as_array, fit_picture
-from pipeline.plan import Plan, plan_build
-from pipeline.settings import MAX_PIXELS, BuildSettings, FeatureSettings
-from pipeline.shard import ShardTask, finish_shard, make_shard, make_task
-from pipeline.sharding import encode_sample, shard_file
-from pipeline.spectra import quantised_planes
-from pipeline.storage import Storage
-from pipeline.writer import create_arrays, make_record_folder
+from pipeline.builder.plan import Plan, plan_build
+from pipeline.builder.shard_task import ShardTask, finish_shard, make_shard, make_task
+from pipeline.execution.cluster import start_cluster
+from pipeline.execution.tasks import run_tasks
+from pipeline.features.degradations import apply_steps
+from pipeline.features.extract import estimate_planes
+from pipeline.features.fit import as_array, fit_picture
+from pipeline.features.periodogram import quantised_planes
+from pipeline.features.settings import MAX_PIXELS, BuildSettings, FeatureSettings
+from pipeline.store.filesystem import Storage
+from pipeline.store.shard_format import encode_sample, shard_file
+from pipeline.store.writer import create_arrays, make_record_folder
 
 
 @click.command()

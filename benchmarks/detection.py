@@ -29,11 +29,11 @@ from detection_ideas import VARIANTS, planes_of_idea
 sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is another file
 from data_cards.selection.subset import Selection
 from eval.metrics import compute_scores
-from pipeline.build import build_store
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.store import FeatureStore, open_store
-from pipeline.subset import make_subset
-from pipeline.variants import CONDITIONS
+from pipeline.builder.build import build_store
+from pipeline.datasets.subset import make_subset
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.variants import CONDITIONS
+from pipeline.store.reader import FeatureStore, open_store
 from train.calibrate import Calibration
 from train.checkpoint import BEST
 from train.loop import train

@@ -10,8 +10,8 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from data_cards.audit.file_baseline import ALL, score_shortcuts, select_file_columns
-from pipeline.frequencies import HIGHEST, frequencies_of
-from pipeline.store import FeatureStore
+from pipeline.features.frequencies import HIGHEST, frequencies_of
+from pipeline.store.reader import FeatureStore
 
 _RINGS = 64
 

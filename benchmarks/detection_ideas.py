@@ -14,10 +14,10 @@ from scipy import fft
 from scipy.ndimage import median_filter
 
 from data_cards.core.seeding import draw_key
-from pipeline import features
-from pipeline.averaged import HIGHEST
-from pipeline.settings import FeatureSettings
-from pipeline.variants import CLEAN, RECIPES, Variant, draw_jpeg
+from pipeline.features import extract as features
+from pipeline.features.settings import FeatureSettings
+from pipeline.features.variants import CLEAN, RECIPES, Variant, draw_jpeg
+from pipeline.features.welch import HIGHEST
 
 QUALITIES = range(50, 99)
 SHARES = range(50, 101)  # of each side, in per cent
@@ -44,7 +44,7 @@ def joint_planes(rgb: np.ndarray, side: int) -> np.ndarray:
     """Averaged planes whose transforms run across the three colours too: uint8 (9, side, side).
 
     The DFT over three colours gives their sum and two conjugate differences (red + green w + blue w^2, w a third of a
-    turn), the DCT-II a sum, red less blue, and green against both. Else as `pipeline.averaged`; the bounds of magnitude
+    turn), the DCT-II a sum, red less blue, and green against both. Else as `pipeline.features.welch`; the bounds of magnitude
     and DCT are 3 and sqrt(3) times as high inside the logarithm. Such planes are no mirror images of themselves.
     """
     line = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(side) / side)

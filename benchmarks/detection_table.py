@@ -22,7 +22,7 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from eval.metrics import compute_scores
-from pipeline.variants import CONDITIONS
+from pipeline.features.variants import CONDITIONS
 
 RESAMPLES = 1000
 

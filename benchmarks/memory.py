@@ -25,15 +25,15 @@ from data_cards.audit.audit import audit_pictures
 from data_cards.dataset.layout import PictureFile
 from data_cards.dataset.scan import collect_pictures
 from data_cards.image.facts import PictureFacts
-from pipeline.card import make_build_card, write_card
-from pipeline.executor import run_tasks
-from pipeline.plan import plan_build
-from pipeline.provenance import pack_pictures, write_provenance
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.shard import make_task
-from pipeline.storage import Storage
-from pipeline.tables import write_plan_columns
-from pipeline.writer import create_arrays, make_record_folder, write_checksums
+from pipeline.builder.card import make_build_card, write_card
+from pipeline.builder.metadata import write_plan_columns
+from pipeline.builder.plan import plan_build
+from pipeline.builder.shard_task import make_task
+from pipeline.execution.tasks import run_tasks
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.store.filesystem import Storage
+from pipeline.store.manifest import pack_pictures, write_provenance
+from pipeline.store.writer import create_arrays, make_record_folder, write_checksums
 
 COUNTS = "10000,100000,1000000"
 

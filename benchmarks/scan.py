@@ -30,7 +30,7 @@ from data_cards.dataset.layout import find_pictures
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.scan_cache import ENVIRONMENT
 from data_cards.image.perceptual_hash import BITS, group_near_duplicates
-from pipeline.settings import MAX_PIXELS
+from pipeline.features.settings import MAX_PIXELS
 
 
 def spread(src: str, folder: Path, count: int) -> None:

@@ -1,4 +1,4 @@
-"""How long does writing a shard take, by `pipeline.sharding` and by Zarr's own writer?
+"""How long does writing a shard take, by `pipeline.store.shard_format` and by Zarr's own writer?
 
     python benchmarks/shard_writer.py
 
@@ -18,10 +18,10 @@ import zarr
 from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.sharding import encode_sample, lay_out_shard
-from pipeline.storage import Storage
-from pipeline.writer import create_arrays, make_record_folder, write_shard
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.store.filesystem import Storage
+from pipeline.store.shard_format import encode_sample, lay_out_shard
+from pipeline.store.writer import create_arrays, make_record_folder, write_shard
 
 
 @click.command(context_settings={"show_default": True})

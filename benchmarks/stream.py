@@ -35,9 +35,9 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 from helpers.make_store import make_store  # noqa: E402
 
 from data_cards.core.cores import count_cores  # noqa: E402
-from pipeline.mirror import fill_mirror_images  # noqa: E402
-from pipeline.sharding import chunk_codecs, encode_sample, lay_out_shard, shard_file  # noqa: E402
-from pipeline.store import FeatureStore, open_store  # noqa: E402
+from pipeline.features.symmetry import fill_mirror_images  # noqa: E402
+from pipeline.store.reader import FeatureStore, open_store  # noqa: E402
+from pipeline.store.shard_format import chunk_codecs, encode_sample, lay_out_shard, shard_file  # noqa: E402
 from train.batches import BatchReader  # noqa: E402
 from train.order import draw_epoch  # noqa: E402
 

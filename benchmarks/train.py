@@ -38,14 +38,14 @@ from data_cards.core.files import read_file
 from data_cards.dataset.scan import scan_sources
 from data_cards.image.decode import decode_picture
 from data_cards.selection.subset import Selection
-from pipeline.build import build_store
-from pipeline.degrade import apply_steps
-from pipeline.features import compute_features
-from pipeline.fit import as_array, fit_picture
-from pipeline.settings import MAX_PIXELS, BuildSettings, FeatureSettings
-from pipeline.spectra import LEVELS, dct_bound, magnitude_bound
-from pipeline.store import FeatureStore
-from pipeline.subset import make_subset
+from pipeline.builder.build import build_store
+from pipeline.datasets.subset import make_subset
+from pipeline.features.degradations import apply_steps
+from pipeline.features.extract import compute_features
+from pipeline.features.fit import as_array, fit_picture
+from pipeline.features.periodogram import LEVELS, dct_bound, magnitude_bound
+from pipeline.features.settings import MAX_PIXELS, BuildSettings, FeatureSettings
+from pipeline.store.reader import FeatureStore
 from train import settings as allowed
 from train.batches import move_batches
 from train.device import choose_algorithms

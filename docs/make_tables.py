@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 from data_cards.core.options import format_option_tables
-from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import BuildSettings, FeatureSettings
 from train.settings import TrainSettings
 
 DOCS = Path(__file__).parent

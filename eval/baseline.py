@@ -6,7 +6,7 @@ from data_cards.audit.file_baseline import ALL, score_shortcuts, select_file_col
 from data_cards.core.labels import CLASS_NAMES
 from eval.bootstrap import estimate_difference, estimate_scores
 from eval.score import Scored, is_held_out
-from pipeline.store import FeatureStore
+from pipeline.store.reader import FeatureStore
 from train.run_folder import Run
 
 SCORES = ("auroc", "accuracy", "balanced_accuracy")

@@ -13,8 +13,8 @@ from data_cards.core.labels import CLASS_NAMES
 from data_cards.image.perceptual_hash import group_near_duplicates
 from eval.finding import find_training_store
 from eval.score import Scored, find_rows, is_held_out
-from pipeline.store import FeatureStore
-from pipeline.variants import CLEAN
+from pipeline.features.variants import CLEAN
+from pipeline.store.reader import FeatureStore
 from train.calibrate import Calibration
 from train.run_folder import Run
 

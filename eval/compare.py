@@ -30,8 +30,8 @@ from eval.reliability import describe_threshold
 from eval.report import Report, make_folder
 from eval.score import Scored, locate_pictures, score_samples
 from eval.words import summarise_comparison
-from pipeline.store import FeatureStore
-from pipeline.versions import program_version
+from pipeline.features.versions import program_version
+from pipeline.store.reader import FeatureStore
 from train.run_folder import Run, load_detector
 
 

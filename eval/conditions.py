@@ -7,7 +7,7 @@ ordered by strength, so that they make curves.
 from eval.bootstrap import estimate_mean
 from eval.breakdown import estimate_all
 from eval.score import Scored
-from pipeline.variants import CLEAN
+from pipeline.features.variants import CLEAN
 
 RECIPE = "stress"
 # What is shown of each condition.

@@ -13,9 +13,9 @@ from eval.defaults import EXPLAIN_PICTURES
 from eval.explain import BAND_EDGES, occlude
 from eval.originals import shuffle_by_class
 from eval.score import Scored
-from pipeline.features import name_planes
-from pipeline.settings import KINDS, PLANES_A_KIND
-from pipeline.store import FeatureStore
+from pipeline.features.extract import name_planes
+from pipeline.features.settings import KINDS, PLANES_A_KIND
+from pipeline.store.reader import FeatureStore
 from train.detector import Detector
 
 

@@ -11,7 +11,7 @@ from eval.defaults import BATCH_SIZE
 from eval.explain import Explanation, explain_levels
 from eval.judge import CHECKS, Judgement, decide, look_at, score_levels
 from eval.profiles import ClassProfiles, find_profiles
-from pipeline.variants import Variant
+from pipeline.features.variants import Variant
 from train.calibrate import Calibration
 from train.run_folder import Run, load_detector
 

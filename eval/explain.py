@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from eval.profiles import radial_profile
-from pipeline.frequencies import HIGHEST, NYQUIST, find_bands
-from pipeline.settings import is_of_overview
+from pipeline.features.frequencies import HIGHEST, NYQUIST, find_bands
+from pipeline.features.settings import is_of_overview
 from train.detector import Detector
 
 # Twelve bands of equal width up to the finest pattern along an axis, and one for the corners above.
@@ -64,7 +64,7 @@ def explain_levels(detector: Detector, levels: np.ndarray) -> Explanation:
 
     Parameters
     ----------
-    levels : features of the picture, uint8 (planes, H, W), as `pipeline.features` makes them
+    levels : features of the picture, uint8 (planes, H, W), as `pipeline.features.extract` makes them
     """
     whole, bands, kinds = occlude(detector, levels)
     frequencies, profile = radial_profile(levels)

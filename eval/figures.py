@@ -26,8 +26,8 @@ from eval.profiles import find_profiles
 from eval.reliability import describe_abstention, describe_coverage, describe_reliability, describe_threshold
 from eval.score import Scored, locate_pictures
 from eval.words import summarise
-from pipeline.store import FeatureStore
-from pipeline.versions import program_version
+from pipeline.features.versions import program_version
+from pipeline.store.reader import FeatureStore
 from train.detector import Detector
 from train.run_folder import Run
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from data_cards.core.errors import UserError
-from pipeline.joined import open_stores
-from pipeline.storage import Storage
-from pipeline.store import FeatureStore, open_store
+from pipeline.store.concatenated import open_stores
+from pipeline.store.filesystem import Storage
+from pipeline.store.reader import FeatureStore, open_store
 from train.run_folder import Run, newest_run, open_run
 
 

@@ -17,7 +17,7 @@ from data_cards.core.labels import CLASS_NAMES
 from data_cards.image.decode import decode_picture
 from eval.originals import read_original, shuffle_by_class
 from eval.score import Scored, locate_pictures
-from pipeline.store import FeatureStore
+from pipeline.store.reader import FeatureStore
 
 WORST_PER_CLASS = 6
 EXAMPLES_PER_CLASS = 6

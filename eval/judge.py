@@ -19,9 +19,9 @@ from PIL import Image
 from data_cards.core.errors import UserError
 from data_cards.image.jpeg import NO_QUALITY
 from eval.defaults import BATCH_SIZE
-from pipeline.features import compute_features
-from pipeline.settings import FeatureSettings
-from pipeline.variants import CLEAN, Variant, make_jpeg_condition
+from pipeline.features.extract import compute_features
+from pipeline.features.settings import FeatureSettings
+from pipeline.features.variants import CLEAN, Variant, make_jpeg_condition
 from train.calibrate import UNSURE, Calibration
 from train.detector import Detector
 from train.predict import predict_logits

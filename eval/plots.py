@@ -13,7 +13,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from data_cards.core.labels import CLASS_NAMES
-from pipeline.frequencies import HIGHEST
+from pipeline.features.frequencies import HIGHEST
 
 # Colours that nothing else draws in, by the variable of the style sheet that takes their place.
 INK, FAINT, REAL, FAKE = "#010203", "#040506", "#070809", "#0a0b0c"

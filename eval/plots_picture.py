@@ -14,7 +14,7 @@ from data_cards.core.text import escape_untrusted
 from eval.examine import Examined
 from eval.profiles import ClassProfiles
 from eval.verdict_words import TITLES, name_kind, tell_deciding, tell_verdict
-from pipeline.frequencies import HIGHEST
+from pipeline.features.frequencies import HIGHEST
 from train.calibrate import Calibration
 
 MARK = "spectral-detector, eval predict --explain"  # in the PNG, so that only such a file is written over

@@ -24,9 +24,9 @@ from eval.inputs import VIDEO_SUFFIXES, Input, find_inputs
 from eval.judge import CHECKS, Judgement, Looks, decide, decide_clip, look_at, score_levels
 from eval.verdict_words import format_reason
 from eval.video import MOST_FRAMES, find_container, read_frames
-from pipeline.fit import MOST_CROPS
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.variants import Variant
+from pipeline.features.fit import MOST_CROPS
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.variants import Variant
 from train.detector import Detector
 from train.run_folder import Run, load_detector
 

@@ -16,12 +16,12 @@ from data_cards.core.errors import UserError
 from data_cards.core.files import write_json
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.seeding import FIXED_SEED, draw_key
-from pipeline.frequencies import HIGHEST, frequencies_of
-from pipeline.joined import open_stores
-from pipeline.settings import PLANES_A_KIND
-from pipeline.spectra import LEVELS
-from pipeline.store import FeatureStore
-from pipeline.variants import CLEAN
+from pipeline.features.frequencies import HIGHEST, frequencies_of
+from pipeline.features.periodogram import LEVELS
+from pipeline.features.settings import PLANES_A_KIND
+from pipeline.features.variants import CLEAN
+from pipeline.store.concatenated import open_stores
+from pipeline.store.reader import FeatureStore
 from train.run_folder import Run
 
 PROFILES = "profiles.json"

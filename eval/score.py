@@ -9,8 +9,8 @@ from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES, SPLITS
 from data_cards.image.jpeg import NO_QUALITY
 from eval.defaults import HELD_OUT, REPORT_BATCH_SIZE, THREADS
-from pipeline.store import FeatureStore
-from pipeline.variants import CLEAN
+from pipeline.features.variants import CLEAN
+from pipeline.store.reader import FeatureStore
 from train.calibrate import Calibration
 from train.detector import Detector
 from train.predict import compute_logits

@@ -23,9 +23,9 @@ from eval.conditions import RECIPE as STRESS
 from eval.defaults import SWAP_PICTURES
 from eval.originals import read_original, shuffle_by_class
 from eval.score import Scored, locate_pictures
-from pipeline.features import compute_features
-from pipeline.store import FeatureStore
-from pipeline.variants import SAVED_ALIKE, SUBSAMPLINGS, Variant, draw_jpeg
+from pipeline.features.extract import compute_features
+from pipeline.features.variants import SAVED_ALIKE, SUBSAMPLINGS, Variant, draw_jpeg
+from pipeline.store.reader import FeatureStore
 from train.detector import Detector
 from train.predict import predict_logits
 

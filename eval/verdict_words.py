@@ -6,7 +6,7 @@ from data_cards.core.labels import CLASS_NAMES
 from eval.bands import name_band
 from eval.explain import Explanation
 from eval.judge import Judgement, Reason
-from pipeline.settings import is_of_overview, kind_of_planes
+from pipeline.features.settings import is_of_overview, kind_of_planes
 from train.calibrate import UNSURE, WRONG_SHARE, Calibration
 
 TITLES = {"real": "Looks like a photograph", "fake": "Looks generated", UNSURE: "Unsure"}

@@ -12,8 +12,8 @@ import torch
 from helpers.make_store import SMALL_BUILD
 from helpers.pictures import make_kaggle_dir
 
-from pipeline import plan
-from pipeline.build import build_store
+from pipeline.builder import plan
+from pipeline.builder.build import build_store
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

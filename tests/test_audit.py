@@ -15,8 +15,8 @@ from data_cards.audit.cross_validation import Auroc, fold_by_group, fold_by_sour
 from data_cards.audit.properties import FAMILIES, list_properties
 from data_cards.core.errors import UsageError
 from data_cards.dataset.scan import scan_sources
-from pipeline.cli import main
-from pipeline.sample import make_sample
+from pipeline.cli.main import main
+from pipeline.simulate.sample_set import make_sample
 
 
 @pytest.fixture(scope="module")

@@ -12,15 +12,15 @@ from scipy import fft
 
 from data_cards.core.errors import PictureError, StoreError, UsageError, UserError
 from eval.predict import predict_files
-from pipeline.averaged import HIGHEST, averaged_levels, averaged_planes
-from pipeline.build import build_store
-from pipeline.cli import main
-from pipeline.features import compute_features, name_planes
-from pipeline.fit import fit_picture
-from pipeline.packing import EVEN, pack
-from pipeline.settings import KINDS, BuildSettings, FeatureSettings
-from pipeline.store import open_store
-from pipeline.variants import CLEAN, Variant
+from pipeline.builder.build import build_store
+from pipeline.cli.main import main
+from pipeline.features.extract import compute_features, name_planes
+from pipeline.features.fit import fit_picture
+from pipeline.features.settings import KINDS, BuildSettings, FeatureSettings
+from pipeline.features.variants import CLEAN, Variant
+from pipeline.features.welch import HIGHEST, averaged_levels, averaged_planes
+from pipeline.store.mirror_codec import EVEN, pack
+from pipeline.store.reader import open_store
 from train.batches import read_batches
 from train.loop import train
 from train.run_folder import open_run, read_run

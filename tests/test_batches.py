@@ -14,10 +14,10 @@ from helpers.make_store import make_store
 from numcodecs.zstd import Zstd
 
 from data_cards.core.errors import StoreError
-from pipeline.mirror import fill_mirror_images
-from pipeline.settings import FeatureSettings
-from pipeline.sharding import chunk_codecs, encode_sample, lay_out_shard
-from pipeline.store import open_store
+from pipeline.features.settings import FeatureSettings
+from pipeline.features.symmetry import fill_mirror_images
+from pipeline.store.reader import open_store
+from pipeline.store.shard_format import chunk_codecs, encode_sample, lay_out_shard
 from train.batches import BatchReader, move_batches, read_batches
 from train.packed import PackedBatch
 from train.shards import keep_files_open, open_shards

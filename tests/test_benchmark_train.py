@@ -8,8 +8,8 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from pipeline.sample import make_sample
-from pipeline.spectra import quantised_planes
+from pipeline.features.periodogram import quantised_planes
+from pipeline.simulate.sample_set import make_sample
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sample import make_sample
+from pipeline.simulate.sample_set import make_sample
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 

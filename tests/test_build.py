@@ -11,13 +11,13 @@ from helpers.pictures import draw_noise, make_kaggle_dir
 
 from data_cards.core.errors import StoreError, UserError
 from data_cards.core.labels import CLASS_NAMES
-from pipeline import plan as plan_module
-from pipeline.build import build_store
-from pipeline.features import compute_features
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.statistics import MAX_LEVELS, MAX_ROWS, choose_rows
-from pipeline.store import COLUMNS, open_store, partial_name
-from pipeline.variants import draw_variants
+from pipeline.builder import plan as plan_module
+from pipeline.builder.build import build_store
+from pipeline.features.extract import compute_features
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.variants import draw_variants
+from pipeline.store.reader import COLUMNS, open_store, partial_name
+from pipeline.store.statistics import MAX_LEVELS, MAX_ROWS, choose_rows
 
 SETTINGS = BuildSettings(FeatureSettings(size=16), val_fraction=0.25)
 
@@ -96,7 +96,7 @@ def test_a_stopped_build_goes_on(kaggle_dir, tmp_path):
             raise KeyboardInterrupt
         return make_shard(task)
 
-    from pipeline import build as build_module
+    from pipeline.builder import build as build_module
 
     make_shard = build_module.make_shard
     with pytest.MonkeyPatch.context() as patch:
@@ -147,7 +147,7 @@ def test_crop_sets_small_pictures_aside(kaggle_dir, tmp_path):
 
 
 def test_a_picture_that_vanishes_is_named_and_the_rest_is_kept(kaggle_dir, tmp_path, monkeypatch):
-    from pipeline import build as build_module
+    from pipeline.builder import build as build_module
 
     def scan_then_lose(*args, **options):
         found = scan(*args, **options)

@@ -14,9 +14,9 @@ from data_cards.core.labels import CLASS_NAMES
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.source_info import read_sources
 from data_cards.image.facts import read_facts
-from pipeline.cli import main
-from pipeline.sample import make_sample
-from pipeline.store import open_store
+from pipeline.cli.main import main
+from pipeline.simulate.sample_set import make_sample
+from pipeline.store.reader import open_store
 
 EVIL = "<script>alert(1)</script>|**x**[y](http://z)"
 
@@ -200,7 +200,7 @@ def test_build_training_and_report_show_the_audit(tmp_path):
     from data_cards.audit.audit import audit_pictures
     from eval.report import make_report
     from eval.text import format_report
-    from pipeline.card import write_card
+    from pipeline.builder.card import write_card
     from train.cli import cli
 
     for label, suffix in (("real", "jpg"), ("fake", "png")):

@@ -10,8 +10,8 @@ import pytest
 import zarr
 from click.testing import CliRunner
 
-from pipeline import plan as plan_module
-from pipeline.cli import main
+from pipeline.builder import plan as plan_module
+from pipeline.cli.main import main
 
 
 def run(*arguments):
@@ -76,7 +76,7 @@ def test_inspect(store, tmp_path):
 
 
 def test_inspect_while_a_build_is_under_way(kaggle_dir, tmp_path, monkeypatch):
-    from pipeline import build as build_module
+    from pipeline.builder import build as build_module
 
     monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 16)
     make_shard = build_module.make_shard

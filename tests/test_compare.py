@@ -15,7 +15,7 @@ from eval.cli import cli
 from eval.compare import compare_runs
 from eval.metrics import METRICS
 from eval.words import summarise_comparison
-from pipeline.store import open_store
+from pipeline.store.reader import open_store
 
 QUIET = {"device": "cpu", "progress": False}
 

@@ -13,7 +13,7 @@ import zarr
 from helpers.folders import assert_same_files
 from helpers.pictures import draw_noise
 
-from pipeline.store import open_store
+from pipeline.store.reader import open_store
 from train.batches import read_batches
 
 DATA = Path(__file__).resolve().parent / "data"

@@ -5,11 +5,11 @@ from helpers.folders import assert_same_files, read_files
 from helpers.pictures import make_kaggle_dir
 
 from data_cards.core.errors import UsageError, UserError
-from pipeline import build as build_module
-from pipeline.build import build_store
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.store import open_store, partial_name
-from pipeline.verify import verify_store
+from pipeline.builder import build as build_module
+from pipeline.builder.build import build_store
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.maintenance.verify import verify_store
+from pipeline.store.reader import open_store, partial_name
 
 SETTINGS = BuildSettings(FeatureSettings(size=16), "clean")
 

@@ -12,9 +12,9 @@ from sklearn import metrics as sk
 
 from eval.report import make_report
 from eval.words import summarise
-from pipeline.build import build_store
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.store import open_store
+from pipeline.builder.build import build_store
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.store.reader import open_store
 
 CONDITIONS = ("clean", "jpeg-95", "jpeg-30", "double-jpeg", "web")
 

@@ -8,11 +8,11 @@ from click.testing import CliRunner
 
 from data_cards.core.errors import UserError
 from data_cards.core.text import format_bytes
-from pipeline import estimate as estimate_module
-from pipeline.build import build_store
-from pipeline.cli import main
-from pipeline.estimate import explaining_full_disk, longest_share
-from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.builder import estimate as estimate_module
+from pipeline.builder.build import build_store
+from pipeline.builder.estimate import explaining_full_disk, longest_share
+from pipeline.cli.main import main
+from pipeline.features.settings import BuildSettings, FeatureSettings
 
 SETTINGS = BuildSettings(FeatureSettings(size=64))
 

@@ -9,10 +9,10 @@ from helpers.make_store import make_store
 from data_cards.core.errors import UserError
 from eval.explain import BAND_EDGES, explain_levels
 from eval.profiles import PROFILES, class_profiles, find_profiles, radial_profile
-from pipeline.frequencies import find_bands, frequencies_of
-from pipeline.settings import KINDS as ALL_KINDS
-from pipeline.spectra import quantised_planes, spectral_planes
-from pipeline.store import open_store
+from pipeline.features.frequencies import find_bands, frequencies_of
+from pipeline.features.periodogram import quantised_planes, spectral_planes
+from pipeline.features.settings import KINDS as ALL_KINDS
+from pipeline.store.reader import open_store
 from train.detector import Detector
 from train.run_folder import open_run
 

@@ -9,9 +9,9 @@ import tensorstore
 import zarr
 from helpers.pictures import make_kaggle_dir
 
-from pipeline.build import build_store
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.store import open_store
+from pipeline.builder.build import build_store
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.store.reader import open_store
 
 
 @pytest.fixture(scope="module")

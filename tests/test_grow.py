@@ -11,11 +11,11 @@ from helpers.pictures import draw_noise, make_kaggle_dir
 from PIL import Image
 
 from data_cards.core.errors import UserError
-from pipeline import plan as plan_module
-from pipeline.build import build_store
-from pipeline.features import compute_features
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.store import open_store
+from pipeline.builder import plan as plan_module
+from pipeline.builder.build import build_store
+from pipeline.features.extract import compute_features
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.store.reader import open_store
 
 SETTINGS = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
 
@@ -178,7 +178,7 @@ def test_the_grown_store_holds_what_a_fresh_one_would(build, kaggle_dir, tmp_pat
 
 
 def test_more_pictures_while_a_build_is_under_way(kaggle_dir, tmp_path, build):
-    from pipeline import build as build_module
+    from pipeline.builder import build as build_module
 
     make_shard = build_module.make_shard
 

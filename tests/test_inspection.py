@@ -8,10 +8,10 @@ from helpers.pictures import make_kaggle_dir
 from helpers.stepping import stop_at_steps
 
 from data_cards.core.errors import UserError
-from pipeline.cli import main
-from pipeline.inspection import inspect_place
-from pipeline.sharding import shard_file
-from pipeline.storage import Storage
+from pipeline.cli.main import main
+from pipeline.maintenance.inspect import inspect_place
+from pipeline.store.filesystem import Storage
+from pipeline.store.shard_format import shard_file
 
 
 def test_inspection_of_a_build_counts_its_shards_as_they_are_made(tmp_path):

@@ -12,10 +12,10 @@ from PIL import Image
 
 from data_cards.core.errors import UserError
 from eval.report import make_report
-from pipeline.build import build_store
-from pipeline.joined import LEFT_OUT, open_stores
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.store import open_store
+from pipeline.builder.build import build_store
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.store.concatenated import LEFT_OUT, open_stores
+from pipeline.store.reader import open_store
 from train.batches import read_batches
 from train.cli import cli
 from train.run_folder import load_detector, open_run

@@ -22,12 +22,12 @@ from eval.cli import cli
 from eval.inputs import find_inputs
 from eval.judge import CHECKS, Looks, Reason, decide, look_at, score_levels
 from eval.predict import predict_files
-from pipeline.averaged import averaged_planes
-from pipeline.degrade import apply_steps
-from pipeline.features import compute_features
-from pipeline.fit import cut_crops
-from pipeline.settings import FeatureSettings
-from pipeline.variants import CLEAN
+from pipeline.features.degradations import apply_steps
+from pipeline.features.extract import compute_features
+from pipeline.features.fit import cut_crops
+from pipeline.features.settings import FeatureSettings
+from pipeline.features.variants import CLEAN
+from pipeline.features.welch import averaged_planes
 from train.calibrate import Calibration
 from train.checkpoint import BEST, save_weights
 from train.run_folder import load_detector, open_run

@@ -17,12 +17,12 @@ from helpers.stepping import run_until_step
 
 from data_cards.core.errors import StoreError, UserError
 from data_cards.dataset.scan import scan_sources
-from pipeline.lock import lock_folder
-from pipeline.plan import plan_build
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.shard import make_shard, make_task
-from pipeline.storage import Storage
-from pipeline.store import open_store
+from pipeline.builder.plan import plan_build
+from pipeline.builder.shard_task import make_shard, make_task
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.store.filesystem import Storage
+from pipeline.store.lock import lock_folder
+from pipeline.store.reader import open_store
 
 OPTIONS = ["--size", "64", "--val-fraction", "0.2", "--json"]
 

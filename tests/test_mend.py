@@ -13,17 +13,17 @@ from helpers.pictures import make_kaggle_dir
 from zarr.storage import LocalStore
 
 from data_cards.core.errors import StoreError, UsageError, UserError
-from pipeline import plan as plan_module
-from pipeline import tables
-from pipeline.build import build_store
-from pipeline.executor import run_tasks
-from pipeline.repair import repair_store
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.sharding import shard_file
-from pipeline.storage import Storage
-from pipeline.store import open_store
-from pipeline.verify import verify_store
-from pipeline.writer import keep_shard, make_record_folder, read_records, set_attributes, write_shard
+from pipeline.builder import metadata as tables
+from pipeline.builder import plan as plan_module
+from pipeline.builder.build import build_store
+from pipeline.execution.tasks import run_tasks
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.maintenance.repair import repair_store
+from pipeline.maintenance.verify import verify_store
+from pipeline.store.filesystem import Storage
+from pipeline.store.reader import open_store
+from pipeline.store.shard_format import shard_file
+from pipeline.store.writer import keep_shard, make_record_folder, read_records, set_attributes, write_shard
 
 SETTINGS = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
 
@@ -196,7 +196,7 @@ def test_a_record_lost_in_a_power_cut_is_none(kaggle_dir, build, left):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.build.write_tables", stop)
+        patch.setattr("pipeline.builder.build.write_tables", stop)
         with pytest.raises(KeyboardInterrupt):
             build()
     record = sorted(kaggle_dir.parent.glob("a.zarr.partial/build/done/*.json"))[1]
@@ -212,7 +212,7 @@ def test_a_shard_that_a_worker_of_an_ended_build_writes_over_is_made_again(kaggl
         keep_shard(partial, write_shard(partial, 0, "of other pictures", [b"old"]))
 
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.build.run_tasks", run_beside_another)
+        patch.setattr("pipeline.builder.build.run_tasks", run_beside_another)
         with pytest.raises(UserError, match=r"a\.zarr: shard 0 was written over"):
             build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
     assert build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0).made == 1
@@ -250,7 +250,7 @@ def test_what_a_kill_left_half_written_is_gone_before_more_is_written(kaggle_dir
     (store / "features/c/0/0/0").mkdir(parents=True)
     left = store / "features/c/0/0/0/0.0123.partial"
     left.write_bytes(b"half")
-    monkeypatch.setattr("pipeline.build.run_tasks", stop)
+    monkeypatch.setattr("pipeline.builder.build.run_tasks", stop)
     with pytest.raises(KeyboardInterrupt):
         build()
     assert not left.exists()

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from data_cards.core.errors import UsageError, UserError
-from pipeline.settings import FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from train.detector import Detector, build_detector
 from train.network import LAYERS, LINEAR, RADIAL, ResNet, choose_stem
 from train.normalise import LEAST_DEVIATION, Normaliser, choose_statistics

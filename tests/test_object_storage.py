@@ -17,14 +17,14 @@ from helpers.pictures import make_kaggle_dir
 from helpers.waiting import wait_until
 
 from data_cards.core.errors import StoreError, UserError
-from pipeline.build import build_store
-from pipeline.cli import main
-from pipeline.repair import repair_store
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.sharding import shard_file
-from pipeline.storage import Storage
-from pipeline.store import open_store
-from pipeline.verify import verify_store
+from pipeline.builder.build import build_store
+from pipeline.cli.main import main
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.maintenance.repair import repair_store
+from pipeline.maintenance.verify import verify_store
+from pipeline.store.filesystem import Storage
+from pipeline.store.reader import open_store
+from pipeline.store.shard_format import shard_file
 from train.predict import score_rows
 from train.run_folder import load_detector, open_run
 
@@ -117,7 +117,7 @@ def test_a_flipped_bit_is_found_and_mended(url):
 
 @pytest.mark.slow
 def test_an_unfinished_store_is_refused(server, source):
-    from pipeline import build as build_module
+    from pipeline.builder import build as build_module
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build_module, "write_tables", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

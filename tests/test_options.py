@@ -19,9 +19,9 @@ from data_cards.core.options import (
     option_field,
     option_names,
 )
-from pipeline.build import build_store
-from pipeline.cli import main
-from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.builder.build import build_store
+from pipeline.cli.main import main
+from pipeline.features.settings import BuildSettings, FeatureSettings
 from train.cli import cli
 from train.settings import TrainSettings
 

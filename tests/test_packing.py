@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import ZstdCodec
 
-from pipeline.mirror import fill_mirror_images, is_mirrored
-from pipeline.packing import CODEC_NAME, EVEN, ODD, WHOLE, MirrorCodec, pack, unpack
-from pipeline.spectra import quantised_planes
+from pipeline.features.periodogram import quantised_planes
+from pipeline.features.symmetry import fill_mirror_images, is_mirrored
+from pipeline.store.mirror_codec import CODEC_NAME, EVEN, ODD, WHOLE, MirrorCodec, pack, unpack
 
 DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8", ">f4", ">u2"]
 

@@ -9,9 +9,9 @@ from data_cards.audit.audit import audit_pictures
 from data_cards.dataset import scan as scan_module
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.table import PictureTable
-from pipeline.plan import plan_build
-from pipeline.sample import make_sample
-from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.builder.plan import plan_build
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.simulate.sample_set import make_sample
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ from helpers.folders import assert_same_files, read_files
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import MAX_BYTES, read_file
 from data_cards.dataset.scan import scan_sources
-from pipeline.build import build_store
-from pipeline.cluster import LEAST_MEMORY
-from pipeline.executor import choose_workers
-from pipeline.settings import MAX_PIXELS, BuildSettings, FeatureSettings
-from pipeline.verify import verify_store
+from pipeline.builder.build import build_store
+from pipeline.execution.cluster import LEAST_MEMORY
+from pipeline.execution.tasks import choose_workers
+from pipeline.features.settings import MAX_PIXELS, BuildSettings, FeatureSettings
+from pipeline.maintenance.verify import verify_store
 
 SETTINGS = BuildSettings(FeatureSettings(size=32), variants="clean")
 

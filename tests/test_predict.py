@@ -16,10 +16,10 @@ from eval.cli import cli, predict
 from eval.inputs import find_inputs, list_folder
 from eval.predict import predict_files
 from eval.report import make_report
-from pipeline.build import build_store
-from pipeline.features import compute_features
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.store import open_store
+from pipeline.builder.build import build_store
+from pipeline.features.extract import compute_features
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.store.reader import open_store
 from train.run_folder import open_run
 
 KEYS = [

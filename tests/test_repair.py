@@ -20,15 +20,15 @@ from helpers.make_store import SMALL_BUILD
 from helpers.pictures import draw_noise, make_kaggle_dir
 
 from data_cards.core.errors import UserError
-from pipeline.build import build_store
-from pipeline.cli import main
-from pipeline.lock import lock_folder
-from pipeline.repair import Cause, Problem, repair_store
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.signing import sign
-from pipeline.storage import Storage
-from pipeline.verify import verify_store
-from pipeline.writer import set_attributes
+from pipeline.builder.build import build_store
+from pipeline.cli.main import main
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.maintenance.repair import Cause, Problem, repair_store
+from pipeline.maintenance.verify import verify_store
+from pipeline.store.digests import sign
+from pipeline.store.filesystem import Storage
+from pipeline.store.lock import lock_folder
+from pipeline.store.writer import set_attributes
 
 
 def test_what_cannot_be_mended_is_said_and_left(store, kaggle_dir):
@@ -80,7 +80,7 @@ def test_sound_shards_are_not_blamed_where_their_checksums_are_damaged(store, mo
     described["shape"][0] = shards
     (store / "checksums/zarr.json").write_text(json.dumps(described))
     flip_bit(store / "statistics/mean/c/0/0/0", 999)
-    monkeypatch.setattr("pipeline.repair.make_shard", lambda _: pytest.fail("a sound shard was made again"))
+    monkeypatch.setattr("pipeline.maintenance.repair.make_shard", lambda _: pytest.fail("a sound shard was made again"))
     assert repair_store(verify_store(str(store))) == []
     assert_same_files(store, before)
 

@@ -17,7 +17,7 @@ from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.metrics import METRICS
 from eval.report import make_report
 from eval.words import summarise
-from pipeline.store import open_store
+from pipeline.store.reader import open_store
 
 QUIET = {"device": "cpu", "progress": False, "explain_pictures": 0}  # that takes longest, and has its own test
 

@@ -9,8 +9,8 @@ from helpers.pictures import make_kaggle_dir
 
 from eval.compare import compare_runs
 from eval.report import make_report
-from pipeline.build import build_store
-from pipeline.settings import BuildSettings, FeatureSettings
+from pipeline.builder.build import build_store
+from pipeline.features.settings import BuildSettings, FeatureSettings
 
 ATTACK = "<img src=x onerror=alert(1)>{{ 7 * 7 }}<b>"  # a folder's name may hold no slash
 

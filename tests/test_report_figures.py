@@ -13,7 +13,7 @@ from sklearn.calibration import calibration_curve
 from test_metrics import score_with_sklearn
 
 from eval.report import make_report
-from pipeline.store import open_store
+from pipeline.store.reader import open_store
 from train.calibrate import Calibration
 from train.checkpoint import save_weights
 from train.predict import compute_logits

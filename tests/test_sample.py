@@ -19,10 +19,10 @@ from data_cards.dataset.layout import find_pictures
 from data_cards.dataset.simulated import SIMULATION_MARKER, is_simulated
 from data_cards.image.jpeg import estimate_quality
 from data_cards.image.perceptual_hash import group_near_duplicates, hash_thumbnail
-from pipeline.sample import JPEG_QUALITIES, make_picture, make_sample
-from pipeline.scenes import draw_scene
-from pipeline.traces import MAKERS, Camera
-from pipeline.variants import SUBSAMPLINGS
+from pipeline.features.variants import SUBSAMPLINGS
+from pipeline.simulate.makers import MAKERS, Camera
+from pipeline.simulate.sample_set import JPEG_QUALITIES, make_picture, make_sample
+from pipeline.simulate.scenes import draw_scene
 
 SOURCES = [("real", "camera-a"), ("real", "camera-b"), ("fake", "generator-a"), ("fake", "generator-b")]
 SIZE = 64
@@ -265,7 +265,7 @@ def test_bad_arguments_are_named(tmp_path, arguments, message):
 def test_bytes_are_the_same_whatever_the_threads(tmp_path, monkeypatch):
     digests = set()
     for name, cores in (("one", 1), ("four", 4)):
-        monkeypatch.setattr("pipeline.sample.count_cores", lambda cores=cores: cores)
+        monkeypatch.setattr("pipeline.simulate.sample_set.count_cores", lambda cores=cores: cores)
         folder = make_sample(tmp_path / name, train_per_source=2, test_per_source=1, size=32).path
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         digests.add(hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest())

@@ -6,11 +6,11 @@ import pytest
 import tensorstore
 import zarr
 
-from pipeline.checksum import Checksum, checksum
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.sharding import encode_sample, lay_out_shard
-from pipeline.storage import Storage
-from pipeline.writer import create_arrays, make_record_folder, write_shard
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.store.checksum import Checksum, checksum
+from pipeline.store.filesystem import Storage
+from pipeline.store.shard_format import encode_sample, lay_out_shard
+from pipeline.store.writer import create_arrays, make_record_folder, write_shard
 
 ROWS, SHARD = 7, 3
 

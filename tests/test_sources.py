@@ -5,7 +5,7 @@ import pytest
 import torch
 from helpers.make_store import make_store
 
-from pipeline.store import open_store
+from pipeline.store.reader import open_store
 from train.sources import measure_spread, number_sources, weigh_samples
 from train.team import ALONE
 from train.validation import measure_logits

@@ -14,7 +14,7 @@ from data_cards.dataset.scan import scan_sources
 from data_cards.selection.filters import keep_where
 from data_cards.selection.matching import match_pictures
 from data_cards.selection.subset import Selection, draw_subset
-from pipeline.cli import main
+from pipeline.cli.main import main
 
 
 @pytest.fixture(scope="module")

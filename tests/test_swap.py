@@ -12,10 +12,10 @@ from sklearn import metrics as sk
 
 from eval.report import make_report
 from eval.swap import draw_saving
-from pipeline.build import build_store
-from pipeline.features import compute_features
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.store import open_store
+from pipeline.builder.build import build_store
+from pipeline.features.extract import compute_features
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.store.reader import open_store
 from train.predict import predict_logits
 from train.run_folder import load_detector, open_run
 

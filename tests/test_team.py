@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_cards.core.errors import UsageError
-from pipeline.store import open_store
+from pipeline.store.reader import open_store
 from train.cli import cli
 from train.run_folder import hold_folder, open_run
 from train.settings import TrainSettings

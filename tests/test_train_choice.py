@@ -11,7 +11,7 @@ from helpers.make_store import make_store
 from data_cards.core.errors import StoreError, UserError
 from eval.report import make_report
 from eval.score import find_rows
-from pipeline.store import open_store
+from pipeline.store.reader import open_store
 from train.cli import cli
 from train.predict import predict_probabilities, score_rows
 from train.rows import choose_rows

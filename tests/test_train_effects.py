@@ -6,7 +6,7 @@ from helpers.make_store import make_store
 from safetensors.torch import load_file
 
 from data_cards.core.errors import UsageError
-from pipeline.settings import FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from train.loop import train
 from train.settings import TrainSettings
 

@@ -13,8 +13,8 @@ from helpers.make_store import make_store
 from torch import nn
 
 from data_cards.core.errors import UserError
-from pipeline.settings import FeatureSettings
-from pipeline.store import open_store
+from pipeline.features.settings import FeatureSettings
+from pipeline.store.reader import open_store
 from train.cli import cli
 from train.detector import Detector
 from train.evaluation import ReportedScore, write_reported_score

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from helpers.make_store import make_store
 from safetensors.torch import load_file
 
-from pipeline.store import open_store
+from pipeline.store.reader import open_store
 from train.cli import cli
 from train.loop import train
 from train.predict import compute_logits

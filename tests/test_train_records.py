@@ -9,7 +9,7 @@ import pytest
 from helpers.make_store import make_store
 
 from data_cards.core.errors import UserError
-from pipeline.store import open_store
+from pipeline.store.reader import open_store
 from train.best import Best, count_confusion, read_best, write_best
 from train.calibrate import Calibration
 from train.curves import draw_curves

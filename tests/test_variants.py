@@ -8,10 +8,10 @@ from helpers.pictures import draw_noise
 from PIL import Image
 
 from data_cards.core.errors import UsageError
-from pipeline.degrade import apply_steps
-from pipeline.features import compute_features
-from pipeline.settings import FeatureSettings
-from pipeline.variants import CLEAN, count_variants, draw_variants
+from pipeline.features.degradations import apply_steps
+from pipeline.features.extract import compute_features
+from pipeline.features.settings import FeatureSettings
+from pipeline.features.variants import CLEAN, count_variants, draw_variants
 
 
 def test_train_recipe_is_the_picture_and_three_jpeg_draws():

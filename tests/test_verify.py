@@ -11,12 +11,12 @@ from helpers.damage import flip_bit, shard_file
 from helpers.folders import assert_same_files, read_files
 
 from data_cards.core.errors import UserError
-from pipeline.cli import main
-from pipeline.repair import repair_store
-from pipeline.signing import sign
-from pipeline.storage import Storage
-from pipeline.verify import verify_store
-from pipeline.writer import set_attributes
+from pipeline.cli.main import main
+from pipeline.maintenance.repair import repair_store
+from pipeline.maintenance.verify import verify_store
+from pipeline.store.digests import sign
+from pipeline.store.filesystem import Storage
+from pipeline.store.writer import set_attributes
 
 OPTIONS = ["--size", "16", "--variants", "clean", "--val-fraction", "0.25", "--workers", "0", "--dry-run"]
 

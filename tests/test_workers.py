@@ -18,13 +18,13 @@ from helpers.pictures import make_kaggle_dir
 from helpers.waiting import wait_until
 
 from data_cards.core.errors import UserError
-from pipeline import cluster as cluster_module
-from pipeline import plan as plan_module
-from pipeline.build import build_store
-from pipeline.cluster import WorkerDiedError, run_on_cluster, start_cluster
-from pipeline.executor import ATTEMPTS, run_tasks
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.store import open_store
+from pipeline.builder import plan as plan_module
+from pipeline.builder.build import build_store
+from pipeline.execution import cluster as cluster_module
+from pipeline.execution.cluster import WorkerDiedError, run_on_cluster, start_cluster
+from pipeline.execution.tasks import ATTEMPTS, run_tasks
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.store.reader import open_store
 
 SETTINGS = BuildSettings(FeatureSettings(size=16), val_fraction=0.25)
 
@@ -275,7 +275,7 @@ def test_no_task_waits_for_workers_that_have_left(tmp_path):
 
 
 def test_a_failing_shard_is_reported_with_its_pictures(kaggle_dir, tmp_path, monkeypatch):
-    from pipeline import build as build_module
+    from pipeline.builder import build as build_module
 
     monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 16)
     make_shard = build_module.make_shard
@@ -294,7 +294,7 @@ def test_a_failing_shard_is_reported_with_its_pictures(kaggle_dir, tmp_path, mon
 
 
 def test_a_shard_whose_worker_always_dies_is_reported_with_its_pictures(kaggle_dir, tmp_path, monkeypatch):
-    from pipeline import build as build_module
+    from pipeline.builder import build as build_module
 
     monkeypatch.setattr(build_module, "make_shard", die_always)
     with pytest.raises(

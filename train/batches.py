@@ -13,8 +13,8 @@ from typing import Self
 import numpy as np
 import torch
 
-from pipeline.settings import KINDS
-from pipeline.store import FeatureStore
+from pipeline.features.settings import KINDS
+from pipeline.store.reader import FeatureStore
 from train.packed import PackedBatch
 from train.row_reader import RowReader
 

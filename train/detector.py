@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from data_cards.core.errors import UsageError
-from pipeline.settings import KINDS, OF_SQUARE, PLANES_A_KIND, FeatureSettings, kind_of_planes
+from pipeline.features.settings import KINDS, OF_SQUARE, PLANES_A_KIND, FeatureSettings, kind_of_planes
 from train.calibrate import Calibration
 from train.network import RADIAL, RADIAL_UP_TO, make_network
 from train.normalise import Normaliser, choose_statistics

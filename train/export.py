@@ -20,8 +20,8 @@ from torch import nn
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.files import whole_file
 from data_cards.core.labels import FAKE
-from pipeline.features import name_planes
-from pipeline.settings import FeatureSettings
+from pipeline.features.extract import name_planes
+from pipeline.features.settings import FeatureSettings
 from train.checkpoint import BEST
 from train.detector import Detector
 from train.predict import predict_logits

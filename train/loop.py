@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from data_cards.core.errors import UsageError, UserError
-from pipeline.joined import LEFT_OUT, open_stores
+from pipeline.store.concatenated import LEFT_OUT, open_stores
 from train.augment import Augmenter
 from train.detector import build_detector
 from train.device import choose_algorithms, name_precision, pick_device, pick_precision

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from pipeline.frequencies import frequencies_of
+from pipeline.features.frequencies import frequencies_of
 
 
 def _convolve(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:

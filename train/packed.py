@@ -1,7 +1,7 @@
 """Rows as they are packed: mirrored planes as halves, which cross to a device so, or are unpacked many at a time.
 
-A mirrored chunk's independent half is all that a store packed by `pipeline.packing` holds of it.
-Which value goes where is asked of `pipeline.packing` itself, so there is one definition of the
+A mirrored chunk's independent half is all that a store packed by `pipeline.store.mirror_codec` holds of it.
+Which value goes where is asked of `pipeline.store.mirror_codec` itself, so there is one definition of the
 layout. What comes out is what plain reading gives, to the last bit.
 """
 
@@ -13,8 +13,8 @@ from itertools import accumulate
 import numpy as np
 import torch
 
-from pipeline.packing import EVEN, ODD, WHOLE, half_length, unpack, unpack_halves
-from pipeline.settings import planes_of_kinds
+from pipeline.features.settings import planes_of_kinds
+from pipeline.store.mirror_codec import EVEN, ODD, WHOLE, half_length, unpack, unpack_halves
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 
 from data_cards.core.console import progress as show_progress
 from data_cards.core.labels import CLASS_NAMES
-from pipeline.store import FeatureStore
+from pipeline.store.reader import FeatureStore
 from train.batches import BatchReader, move_batches
 from train.calibrate import probability_fake
 from train.detector import Detector

@@ -5,7 +5,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pipeline.versions import program_version
+from pipeline.features.versions import program_version
 
 _LIBRARIES = ("torch", "numpy", "scipy", "zarr", "numcodecs", "safetensors")
 _PATIENCE = 5  # seconds that git may take

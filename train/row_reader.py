@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from data_cards.core.errors import StoreError, first_line
-from pipeline.settings import PLANES_A_KIND, planes_of_kinds
-from pipeline.store import FeatureStore
+from pipeline.features.settings import PLANES_A_KIND, planes_of_kinds
+from pipeline.store.reader import FeatureStore
 from train.packed import PackedBatch, PackedLayout, make_buffer, make_packed_batch, packed_sizes, unpack_row
 from train.shards import Fetched, Shards, keep_files_open, open_shards
 

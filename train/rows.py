@@ -6,7 +6,7 @@ import numpy as np
 
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.labels import CLASS_NAMES
-from pipeline.store import FeatureStore
+from pipeline.store.reader import FeatureStore
 from train.order import draw_epoch
 from train.settings import TrainSettings
 

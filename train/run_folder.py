@@ -19,11 +19,11 @@ from shlex import quote
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.files import PARTIAL, write_json
 from data_cards.core.labels import CLASS_NAMES
-from pipeline.joined import open_stores
-from pipeline.lock import lock_folder
-from pipeline.settings import BuildSettings
-from pipeline.storage import Storage
-from pipeline.store import FeatureStore
+from pipeline.features.settings import BuildSettings
+from pipeline.store.concatenated import open_stores
+from pipeline.store.filesystem import Storage
+from pipeline.store.lock import lock_folder
+from pipeline.store.reader import FeatureStore
 from train.checkpoint import BEST, LAST, load_weights, weights_file
 from train.detector import Detector, build_detector
 from train.device import pick_device

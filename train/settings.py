@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from data_cards.core.errors import UsageError
 from data_cards.core.options import check_choices, option_field
-from pipeline.settings import KINDS, FeatureSettings, kind_of_planes
+from pipeline.features.settings import KINDS, FeatureSettings, kind_of_planes
 
 NETWORKS = ("auto", "resnet18", "resnet34", "resnet50", "small", "linear", "radial")
 SINGLE_LAYER = ("linear", "radial")

@@ -27,10 +27,10 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 from zarr.codecs.sharding import ShardingCodecIndexLocation
 
 from data_cards.core.errors import StoreError
-from pipeline.packing import MirrorCodec
-from pipeline.settings import PLANES_A_KIND
-from pipeline.sharding import ABSENT, index_length, shard_file, unpack_index
-from pipeline.store import FeatureStore
+from pipeline.features.settings import PLANES_A_KIND
+from pipeline.store.mirror_codec import MirrorCodec
+from pipeline.store.reader import FeatureStore
+from pipeline.store.shard_format import ABSENT, index_length, shard_file, unpack_index
 
 _KEPT_OPEN = 4096  # files at most: opening one anew costs a small row more than its reading
 

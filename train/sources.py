@@ -11,7 +11,7 @@ Its gradient is that of the mean of the samples' losses, each counted 1 + 2 pena
 import numpy as np
 import torch
 
-from pipeline.store import FeatureStore
+from pipeline.store.reader import FeatureStore
 from train.team import Team
 
 

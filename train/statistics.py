@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from pipeline.statistics import Sums, choose_rows
-from pipeline.store import FeatureStore
+from pipeline.store.reader import FeatureStore
+from pipeline.store.statistics import Sums, choose_rows
 from train.batches import read_batches
 from train.order import split_batches
 from train.settings import TrainSettings

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.store import FeatureStore
+from pipeline.store.reader import FeatureStore
 from train.augment import Augmenter
 from train.batches import BatchReader
 from train.detector import Detector

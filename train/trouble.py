@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from data_cards.core.errors import UserError
-from pipeline.store import FeatureStore
+from pipeline.store.reader import FeatureStore
 from train.settings import SINGLE_LAYER, TrainSettings
 
 _MOST_NAMED = 32  # pictures in a message

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from data_cards.core.errors import StoreError, UserError
-from pipeline.storage import Storage
+from pipeline.store.filesystem import Storage
 
 
 class StoreWatch:

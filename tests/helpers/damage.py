@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline import sharding
+from pipeline.store import shard_format as sharding
 
 
 def shard_file(store: Path, shard: int) -> Path:

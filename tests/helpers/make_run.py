@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.store import FeatureStore, open_store
+from pipeline.store.reader import FeatureStore, open_store
 from train.checkpoint import save_weights
 from train.detector import Detector
 from train.run_folder import begin_run

@@ -11,16 +11,23 @@ from data_cards.core.labels import CLASS_NAMES
 from data_cards.dataset.layout import PictureFile
 from data_cards.dataset.table import PictureTable
 from data_cards.image.facts import PictureFacts
-from pipeline.build import make_attributes
-from pipeline.card import make_build_card, write_card
-from pipeline.plan import Plan
-from pipeline.provenance import pack_pictures, write_provenance
-from pipeline.settings import BuildSettings, FeatureSettings
-from pipeline.sharding import encode_sample, lay_out_shard
-from pipeline.signing import sign
-from pipeline.statistics import measure_statistics
-from pipeline.storage import Storage
-from pipeline.writer import create_arrays, set_attributes, write_checksums, write_columns, write_shard, write_statistics
+from pipeline.builder.build import make_attributes
+from pipeline.builder.card import make_build_card, write_card
+from pipeline.builder.plan import Plan
+from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.store.digests import sign
+from pipeline.store.filesystem import Storage
+from pipeline.store.manifest import pack_pictures, write_provenance
+from pipeline.store.shard_format import encode_sample, lay_out_shard
+from pipeline.store.statistics import measure_statistics
+from pipeline.store.writer import (
+    create_arrays,
+    set_attributes,
+    write_checksums,
+    write_columns,
+    write_shard,
+    write_statistics,
+)
 
 SMALL_BUILD = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
 

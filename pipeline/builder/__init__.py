@@ -1,0 +1,1 @@
+"""Pictures to a complete store: plan, estimate, shard tasks, metadata, resume, growth."""

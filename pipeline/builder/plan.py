@@ -1,0 +1,202 @@
+"""The plan of a build: which sample is in which row, and which rows make a shard.
+
+A pure function of the pictures and the settings. New pictures are ordered by split and then by a
+seeded hash, so that reading shards one after the other already mixes classes and sources.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from data_cards.core.errors import UserError
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.dataset.scan import PictureSet, SetAside
+from data_cards.dataset.table import Picture, PictureTable
+from pipeline.builder.growth import Growth, grow_pictures
+from pipeline.features.fit import explain_misfit, resampling_factor
+from pipeline.features.settings import BuildSettings
+from pipeline.features.variants import TEST_RECIPES, count_variants
+from pipeline.features.versions import feature_versions
+from pipeline.store.reader import COLUMNS, FORMAT_VERSION
+
+SHARD_BYTES = 64 * 2**20  # of features before compression
+# Small planes make small shards, so that a small set still keeps several workers busy.
+MAX_SHARD_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a build makes.
+
+    Attributes
+    ----------
+    pictures : usable pictures, in the order of their rows
+    set_aside : picture files that cannot be used, with reasons
+    settings : of the build
+    growth : what the build adds to a store that was there; None for the plan of a finished build
+    """
+
+    pictures: PictureTable
+    set_aside: list[SetAside]
+    settings: BuildSettings
+    growth: Growth | None = None
+
+    @cached_property
+    def variants(self) -> int:
+        """Rows a picture."""
+        return count_variants(self.settings.variants)
+
+    @property
+    def rows(self) -> int:
+        return len(self.pictures) * self.variants
+
+    @cached_property
+    def shard_rows(self) -> int:
+        """Rows a shard: at most about 64 MiB of features, whole pictures where they fit."""
+        features = self.settings.features
+        rows = min(max(SHARD_BYTES // (features.planes * features.side**2), 1), MAX_SHARD_ROWS)
+        return rows - rows % self.variants if rows >= self.variants else rows
+
+    @property
+    def shard_chunks(self) -> int:
+        """Chunks a whole shard: one for each kind of plane of each row."""
+        return self.shard_rows * len(self.settings.features.kinds)
+
+    @property
+    def shards(self) -> int:
+        return -(-self.rows // self.shard_rows)
+
+    @cached_property
+    def roots(self) -> list[str]:
+        """The source folders that `image` is relative to."""
+        return sorted({picture.file.root for picture in self.pictures})
+
+    @cached_property
+    def identity(self) -> dict:
+        """See `identify`."""
+        return identify(self.settings)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256, hexadecimal, over format, settings, versions, and every picture's hash, label and split."""
+        return compute_fingerprint(self.identity, self.pictures)
+
+    @cached_property
+    def _identity_bytes(self) -> bytes:
+        return _pack_identity(self.identity)
+
+    def shard_range(self, shard: int) -> tuple[int, int]:
+        """First row of a shard and the row behind its last."""
+        start = shard * self.shard_rows
+        return start, min(start + self.shard_rows, self.rows)
+
+    def shard_pictures(self, shard: int) -> list[tuple[Picture, int, int]]:
+        """Pictures with rows in a shard, and which of their variants (first, behind last) those are."""
+        start, stop = self.shard_range(shard)
+        return [
+            (self.pictures[number], max(start - first, 0), min(stop - first, self.variants))
+            for number in range(start // self.variants, -(-stop // self.variants))
+            for first in (number * self.variants,)
+        ]
+
+    def shard_key(self, shard: int) -> str:
+        """sha256, hexadecimal, of what decides a shard's bytes: equal keys, equal shards."""
+        digest = hashlib.sha256(self._identity_bytes)
+        for picture, first, last in self.shard_pictures(shard):
+            digest.update(picture.facts.sha256 + bytes([first, last]))
+        return digest.hexdigest()
+
+    def columns(self, first: int, last: int) -> dict[str, np.ndarray]:
+        """The per-sample columns of the rows of pictures `first` up to, not including, `last`."""
+        root_number = {root: number for number, root in enumerate(self.roots)}
+        values: dict[str, list] = {name: [] for name in COLUMNS}
+        for number in range(first, last):
+            file, facts = self.pictures[number].file, self.pictures[number].facts
+            of_picture = {
+                "label": CLASS_NAMES.index(file.label),
+                "split": file.split,
+                "source": file.source,
+                "root": root_number[file.root],
+                "image": file.image,
+                "sha256": facts.sha256.hex(),
+                "picture": number,
+                "group": self.pictures[number].group,
+                "format": facts.format,
+                "width": facts.width,
+                "height": facts.height,
+                "bytes": facts.bytes,
+                "file_quality": facts.quality,
+                "scale": resampling_factor(facts.width, facts.height, self.settings.features),
+            }
+            for variant in self.settings.draw_variants(facts.sha256):
+                of_sample = {
+                    "variant": variant.name,
+                    "parameters": variant.parameters_as_json(),
+                    "jpeg_quality": variant.jpeg_quality,
+                }
+                for name, value in (of_picture | of_sample).items():
+                    values[name].append(value)
+        return {
+            name: np.array(values[name], dtype=object if kind == "string" else kind)
+            for name, (kind, _) in COLUMNS.items()
+        }
+
+    def count_upsampled(self) -> int:
+        """Pictures that the fit makes larger."""
+        features = self.settings.features
+        return sum(
+            resampling_factor(picture.facts.width, picture.facts.height, features) > 1 for picture in self.pictures
+        )
+
+
+def identify(settings: BuildSettings) -> dict:
+    """What must be equal for two builds' shards to be interchangeable, besides the pictures."""
+    return {"format_version": FORMAT_VERSION, "settings": settings.as_json(), "versions": feature_versions()}
+
+
+def compute_fingerprint(identity: dict, pictures: Iterable[Picture]) -> str:
+    """Compute a store's fingerprint from `Plan.identity` and its pictures."""
+    digest = hashlib.sha256(_pack_identity(identity))
+    for picture in pictures:
+        file = picture.file
+        digest.update(picture.facts.sha256)
+        digest.update(f"{file.label}/{file.split}/{file.source}/{file.image}\n".encode())
+    return digest.hexdigest()
+
+
+def _pack_identity(identity: dict) -> bytes:
+    return json.dumps(identity, sort_keys=True).encode()
+
+
+def plan_build(found: PictureSet, settings: BuildSettings, base: PictureTable | None = None) -> Plan:
+    """Plan a build of the scanned pictures, added to those of a store (`base`) if there is one.
+
+    Raises
+    ------
+    UserError : no picture of a class is left that fits the settings
+    """
+    fitting, set_aside, of_test = [], list(found.set_aside), []
+    for number, picture in enumerate(found.pictures):
+        reason = explain_misfit(picture.facts.width, picture.facts.height, settings.features)
+        if reason:
+            set_aside.append(SetAside(str(picture.file.path), reason))
+            continue
+        fitting.append(number)
+        if picture.file.split == "test":
+            of_test.append(number)
+    if settings.variants in TEST_RECIPES:
+        fitting = of_test or fitting
+    growth = grow_pictures(base or PictureTable(), found.pictures, fitting, settings)
+    missing = set(CLASS_NAMES) - {picture.file.label for picture in growth.pictures}
+    if missing:
+        why = f"; the last: {set_aside[-1].path}: {set_aside[-1].reason}" if set_aside else ""
+        raise UserError(
+            f"no picture of class {' and '.join(sorted(missing))} ({len(set_aside)} set aside){why}; "
+            f"two classes are needed: --src {min(missing)}=FOLDER adds one"
+        )
+    set_aside.sort(key=lambda one: one.path)
+    return Plan(growth.pictures, set_aside, settings, growth)

@@ -1,0 +1,193 @@
+"""The place where a store is to be built: whether a build may start or resume there, and which shards it lacks."""
+
+import hashlib
+import os
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import zarr
+
+from data_cards.core.errors import StoreError, UserError, first_line
+from data_cards.core.files import PARTIAL
+from data_cards.dataset.layout import as_unicode, is_unicode
+from data_cards.dataset.table import PictureTable
+from pipeline.builder.metadata import make_attributes
+from pipeline.builder.plan import Plan, identify
+from pipeline.features.settings import BuildSettings
+from pipeline.store.digests import find_damage
+from pipeline.store.filesystem import Storage
+from pipeline.store.manifest import ARRAY, PLANNED, read_provenance, unpack_pictures
+from pipeline.store.reader import partial_name
+from pipeline.store.writer import RECORDS, ShardRecord, list_shards, read_checksums, read_records, write_record
+
+
+def check_place(path: str, *, dry_run: bool = False) -> None:
+    """Refuse a place where no store can be written, before any work; raises `UserError`."""
+    if "://" in path:
+        if not dry_run:
+            Storage(path).check_writable()
+        return
+    if os.path.basename(path) in ("", ".", "..") or os.path.ismount(path):
+        raise UserError(
+            f"--out {path or repr(path)}: expected the name of a folder to make, which can be renamed; "
+            f"give one inside, such as {os.path.join(path, 'features.zarr')}"
+        )
+    if not is_unicode(path) or "::" in path:
+        raise UserError(f"--out {as_unicode(path)}: its name is not UTF-8, or holds '::'; choose another")
+    if os.path.lexists(path) and not os.path.isdir(path):
+        what = "a file" if os.path.exists(path) else "a link to what is not there"
+        raise UserError(f"{path}: is {what}; a store is a folder, choose another --out")
+    parent = Path(path).absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir():
+        raise UserError(f"{parent}: is a file; --out needs a folder to write into")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"{parent}: no permission to write there; choose another --out")
+
+
+def locate(path: str) -> Storage:
+    """The store under its own name, or the build under way; an empty place where there is neither."""
+    storage, partial = Storage(path), Storage(partial_name(path))
+    return storage if storage.exists() else partial
+
+
+def read_attributes(storage: Storage) -> dict:
+    """Attributes of the store or build there; none where nothing is."""
+    try:
+        return dict(zarr.open_group(storage.url, mode="r").attrs)
+    except FileNotFoundError:
+        return {}
+    except Exception as error:  # zarr raises many kinds for metadata that are none
+        raise _damage_error(storage, "zarr.json", error) from error
+
+
+def read_state(storage: Storage) -> str:
+    """A digest that changes whenever a build goes on to another step there."""
+    digest = hashlib.sha256()
+    for name in ("zarr.json", PLANNED):
+        with suppress(FileNotFoundError):
+            digest.update(storage.read(name))
+        digest.update(b"\n")
+    return digest.hexdigest()
+
+
+def refuse_if_changed(storage: Storage, path: str, state: str) -> None:
+    """Refuse a plan made while another build changed the store: it would take out what that one added."""
+    if locate(path).url == storage.url and read_state(storage) == state:
+        if storage.url == path and storage.is_local and Storage(partial_name(path)).exists():
+            raise UserError(
+                f"{partial_name(path)}: an unfinished build is in the way; remove it, or the store beside it"
+            )
+        return
+    if storage.is_local:
+        with suppress(OSError):
+            os.rmdir(storage.path())  # made for the lock, where the other build has moved the store
+    raise UserError(f"{path}: another build changed it while this one looked at the pictures; run this again")
+
+
+def read_base(storage: Storage) -> PictureTable:
+    """The pictures that a store, or the build under way, already has a place for."""
+    attributes = read_attributes(storage)
+    for name, read in (
+        (PLANNED, lambda: unpack_pictures(storage.read(PLANNED))),
+        (ARRAY, lambda: read_provenance(zarr.open_group(storage.url, mode="r"))),
+    ):
+        if storage.exists(name) or (name == ARRAY and attributes.get("complete")):
+            if "settings" not in attributes:
+                raise _damage_error(storage, "zarr.json", "it has no settings")
+            try:
+                return read()
+            except Exception as error:  # whatever a decoder finds
+                raise _damage_error(storage, name, error) from error
+    # A build that was killed at its very start left a group without pictures, under the partial name.
+    begun = storage.url.endswith(PARTIAL) or attributes.get("complete") is False
+    if not begun and any(storage.names()):
+        raise UserError(f"{storage.url}: is there, but no store that this program built; choose another --out")
+    return PictureTable()
+
+
+def refuse_other_settings(storage: Storage, settings: BuildSettings) -> None:
+    """Refuse to go on with other settings or libraries than a store was begun with, naming which differ."""
+    attributes = read_attributes(storage)
+    if "settings" not in attributes:
+        return
+    now = identify(settings)
+    before, now = _flatten({name: attributes.get(name) for name in now}), _flatten(now)
+    differing = [f"{name} was {before.get(name)}, is now {now[name]}" for name in now if before.get(name) != now[name]]
+    if differing:
+        raise UserError(
+            f"{storage.url}: was built with other settings: {'; '.join(differing)}. "
+            "Go back to those, or choose another --out"
+        )
+
+
+def _flatten(values: dict) -> dict:
+    flat = {}
+    for name, value in values.items():
+        flat |= _flatten(value) if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _damage_error(storage: Storage, name: str, error: object) -> StoreError:
+    why = first_line(error)
+    return StoreError(
+        f"{storage.url}: its {name} is damaged ({why}), so nothing can be added to it; put that back from a copy, "
+        "or build under another --out"
+    )
+
+
+def is_current(storage: Storage, plan: Plan) -> bool:
+    """Whether a store is complete under its own name and holds just what is planned.
+
+    Bits flipped in shards are for `pipeline verify` to find; all else is small.
+    """
+    attributes = read_attributes(storage)
+    wanted = make_attributes(plan)
+    return (
+        attributes.get("complete") is True
+        and all(attributes.get(name) == wanted[name] for name in wanted)
+        and not storage.exists(RECORDS)
+        and not storage.url.endswith(PARTIAL)
+        and not find_damage(storage, attributes)
+        and list_shards(storage, plan.shard_chunks) == set(range(plan.shards))
+    )
+
+
+def list_missing(plan: Plan, records: dict[int, ShardRecord]) -> list[int]:
+    """Shards that are not among those recorded, or were made of something else."""
+    return [
+        shard for shard in range(plan.shards) if shard not in records or records[shard].key != plan.shard_key(shard)
+    ]
+
+
+def foresee_missing(storage: Storage, plan: Plan, base: PictureTable) -> list[int]:
+    """Shards that a build will have to make, found without touching anything; `base` are the pictures now there."""
+    if not read_attributes(storage).get("complete"):
+        return list_missing(plan, read_records(storage))
+    kept = _list_kept(storage, plan, base)
+    return [shard for shard in range(plan.shards) if shard not in kept]
+
+
+def restore_records(storage: Storage, plan: Plan, base: PictureTable) -> None:
+    """Record as done those shards of a complete store of pictures `base` that the plan has too."""
+    checksums = read_checksums(storage)
+    if not checksums:
+        raise StoreError(
+            f"{storage.url}: its checksums are damaged, so no shard is known to be sound; "
+            f"`pipeline verify {storage.url} --repair` makes them again"
+        )
+    for shard, key in _list_kept(storage, plan, base).items():
+        if shard < len(checksums):
+            write_record(storage, ShardRecord(shard, key, checksums[shard]))
+
+
+def _list_kept(storage: Storage, plan: Plan, base: PictureTable) -> dict[int, str]:
+    """Shards of a complete store that the plan has too, and their keys."""
+    old = replace(plan, pictures=base)
+    return {
+        shard: key
+        for shard in sorted(list_shards(storage, old.shard_chunks))
+        if shard < min(old.shards, plan.shards) and (key := old.shard_key(shard)) == plan.shard_key(shard)
+    }

@@ -1,0 +1,145 @@
+"""`pipeline audit`, `subset` and `card`: what a set is and what it would teach. Parses and prints."""
+
+from pathlib import Path
+
+import click
+
+from data_cards.audit.audit import FAIL, WARN
+from data_cards.core.console import print_json
+from data_cards.core.errors import UsageError
+from data_cards.core.options import GroupedOption
+from data_cards.selection.matching import PROPERTIES as BALANCED
+from pipeline.features.settings import MAX_PIXELS
+
+cache_option = click.option(
+    "--cache/--no-cache",
+    cls=GroupedOption,
+    group="Machine",
+    default=True,
+    help="Remember what files are, so that the next scan need not read them.",
+)
+
+
+@click.command()
+@click.option(
+    "--src", "sources", multiple=True, metavar="FOLDER|CLASS=FOLDER", help="Pictures, as for build. May be repeated."
+)
+@click.option("--store", help="A feature store instead: the pictures that it was made from.")
+@click.option("--where", multiple=True, metavar="CONDITION", help="Only such pictures: width>=512, source=coco,ffhq.")
+@click.option("--warn", type=float, default=WARN, help="AUROC from which on a family of properties is a warning.")
+@click.option("--fail", type=float, default=FAIL, help="AUROC above which it fails.")
+@click.option("--strict", is_flag=True, help="Exit status 1 when it fails, or near-duplicates stand across sides.")
+@click.option(
+    "--contact-sheet",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw near-duplicates across splits and classes to this PNG.",
+)
+@click.option("--max-pixels", type=int, default=MAX_PIXELS, help="Larger pictures are set aside.")
+@cache_option
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.pass_context
+def audit(context, sources, store, where, warn, fail, strict, contact_sheet, max_pixels, cache, as_json) -> None:
+    """Tell how well trivial properties alone tell the classes apart, and which pictures stand on two sides.
+
+    Classifiers see file facts, an 8 x 8 thumbnail, or the spectrum's lowest frequencies, and are
+    scored on pictures (and sources) that they were not fitted on. 0.5 is guessing; the nearer to 1,
+    the less a detector trained on this set needs to know of generators.
+
+    \b
+    Examples:
+      pipeline audit --src kaggle_dir
+      pipeline audit --store features.zarr --strict --json
+      pipeline audit --src kaggle_dir --contact-sheet duplicates.png
+    """
+    from data_cards.audit.audit import Limits
+    from pipeline.datasets.audit import audit_set, format_audit_result
+
+    result = audit_set(
+        sources,
+        store,
+        limits=Limits(warn, fail),
+        where=where,
+        contact_sheet=contact_sheet,
+        max_pixels=max_pixels,
+        cache=cache,
+    )
+    print_json(result.to_dict()) if as_json else click.echo(format_audit_result(result))
+    if strict and not result.passes:
+        context.exit(1)
+
+
+@click.command()
+@click.option(
+    "--src", "sources", multiple=True, required=True, metavar="FOLDER|CLASS=FOLDER", help="Pictures, as for build."
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder that does not exist yet.")
+@click.option("--fraction", type=float, default=1.0, help="Share of the pictures of every split, class and source.")
+@click.option("--seed", type=int, default=0, help="Another seed, other pictures.")
+@click.option("--where", multiple=True, metavar="CONDITION", help="Only such pictures: width>=512, source=coco,ffhq.")
+@click.option("--max-per-source", type=int, default=None, help="At most so many of a source in each split.")
+@click.option(
+    "--balance",
+    default="",
+    metavar="NAMES",
+    help=f"Pick pictures so that the classes match in these: {','.join(BALANCED)}.",
+)
+@click.option("--links", is_flag=True, help="Symbolic links instead of copies.")
+@click.option("--max-pixels", type=int, default=MAX_PIXELS, help="Larger pictures are set aside.")
+@cache_option
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def subset(sources, out, fraction, seed, where, max_per_source, balance, links, max_pixels, cache, as_json) -> None:
+    """Draw a subset of a set of pictures, byte for byte, with its data card.
+
+    In this order: --where, --max-per-source, --fraction, --balance.
+
+    \b
+    Examples:
+      pipeline subset --src kaggle_dir --fraction 0.1 --seed 7 --out tenth
+      pipeline subset --src kaggle_dir --balance size,format,quality --out balanced
+      pipeline subset --src kaggle_dir --where format=JPEG --where "short>=512" --out large --links
+    """
+    from data_cards.selection.subset import Selection
+    from pipeline.datasets.subset import format_subset, make_subset
+
+    names = tuple(name.strip() for name in balance.split(",")) if balance else ()
+    selection = Selection(where, max_per_source, fraction, names, seed)
+    made = make_subset(sources, out, selection, links=links, max_pixels=max_pixels, cache=cache)
+    print_json(made.to_dict()) if as_json else click.echo(format_subset(made))
+
+
+@click.command()
+@click.argument("places", nargs=-1, required=True, metavar="STORE|DIR...")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the card's files  [default: NAME-card]")
+@click.option("--diff", is_flag=True, help="Compare the cards of two stores, folders or card.json files.")
+@click.option("--max-pixels", type=int, default=MAX_PIXELS, help="Larger pictures are set aside.")
+@cache_option
+@click.option("--json", "as_json", is_flag=True, help="Print the card, or what differs, as JSON.")
+def card(places, out, diff, max_pixels, cache, as_json) -> None:
+    """Write the data card of a store or of a folder of pictures.
+
+    Writes card.html (a page with plots), README.md (with a Hugging Face header), croissant.json
+    (with Responsible-AI fields), manifest.csv (every picture's hash) and card.json.
+
+    \b
+    Examples:
+      pipeline card features.zarr
+      pipeline card kaggle_dir --out card
+      pipeline card --diff kaggle_dir balanced
+    """
+    from data_cards.card.diff import compare_cards, format_comparison
+    from data_cards.card.files import PAGE_FILE, write_card_files
+    from pipeline.datasets.card import find_card
+
+    if len(places) != (2 if diff else 1):
+        raise UsageError(f"{len(places)} places: expected {'two, with --diff' if diff else 'one (two with --diff)'}")
+    found = [find_card(place, max_pixels=max_pixels, cache=cache) for place in places]
+    if diff:
+        differences = compare_cards(found[0][0], found[1][0])
+        print_json(differences) if as_json else click.echo(format_comparison(differences, *places))
+        return
+    made, pictures = found[0]
+    if not pictures:
+        raise UsageError(f"{places[0]}: is a card already; name the store or folder that it is of")
+    folder = out or Path(f"{made['name']}-card")
+    write_card_files(folder, made, pictures)
+    print_json(made) if as_json else click.echo(f"{folder / PAGE_FILE}: card of {made['pictures']} pictures")

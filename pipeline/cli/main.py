@@ -1,0 +1,203 @@
+"""`pipeline`: pictures to feature store. Parses and prints; the work is in the functions."""
+
+from pathlib import Path
+
+import click
+
+from data_cards.core.console import CommandGroup, print_json, progress
+from data_cards.core.errors import StoreError
+from data_cards.core.options import GroupedCommand, GroupedOption, add_options, option_names
+from data_cards.core.text import format_bytes
+from pipeline.builder.build import build_store
+from pipeline.builder.estimate import format_estimate
+from pipeline.cli.datasets import audit, cache_option, card, subset
+from pipeline.cli.summary import (
+    build_to_dict,
+    format_build,
+    format_verification,
+    verification_to_dict,
+)
+from pipeline.features.settings import PICTURES, BuildSettings, FeatureSettings
+from pipeline.maintenance.inspect import format_progress, format_store, inspect_place
+from pipeline.maintenance.plot_planes import draw_samples
+from pipeline.maintenance.repair import repair_store
+from pipeline.maintenance.verify import verify_store
+from pipeline.simulate.sample_set import make_sample
+
+
+class _Memory(click.ParamType):
+    """A number of bytes with or without a unit: 8GB, 512MiB."""
+
+    name = "size"
+
+    def convert(self, value, param, ctx):
+        from dask.utils import parse_bytes
+
+        try:
+            return value if isinstance(value, int) else parse_bytes(value)
+        except ValueError:
+            self.fail(f"{value!r} is no size; expected a number of bytes such as 8GB", param, ctx)
+
+
+MEMORY = _Memory()
+
+
+@click.group(cls=CommandGroup, context_settings={"show_default": True, "max_content_width": 110})
+def main() -> None:
+    """Turn pictures into a store of spectral features, once, for many trainings."""
+
+
+for _command in (audit, subset, card):
+    main.add_command(_command)
+
+
+def _machine(flag: str, **about: object):
+    return click.option(flag, cls=GroupedOption, group="Machine", **about)
+
+
+@main.command(cls=GroupedCommand)
+@click.option(
+    "--src",
+    "sources",
+    cls=GroupedOption,
+    group="Files",
+    multiple=True,
+    required=True,
+    metavar="FOLDER|CLASS=FOLDER",
+    help="Pictures as SPLIT/CLASS/[SOURCE/]... or CLASS/[SOURCE/]..., or one unlabelled folder of a "
+    "class, such as real=my_photos or test/fake=pictures. May be repeated.",
+)
+@click.option(
+    "--out",
+    cls=GroupedOption,
+    group="Files",
+    default="features.zarr",
+    metavar="STORE",
+    help="The store to write: a folder, or s3://bucket/name.",
+)
+@add_options(FeatureSettings)
+@add_options(BuildSettings)
+@click.option(
+    "--allow-leakage",
+    is_flag=True,
+    cls=GroupedOption,
+    group=PICTURES,
+    help="Build though near-duplicate pictures stand in more than one split.",
+)
+@_machine("--workers", type=int, show_default="one a core", help="Dask worker processes; 0 works in this process.")
+@_machine("--max-memory", type=MEMORY, help="Of all workers together, such as 8GB.")
+@_machine("--scheduler", metavar="ADDRESS", help="A running Dask scheduler to use instead.")
+@cache_option
+@click.option("--dry-run", is_flag=True, help="Only say what the build would cost.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def build(sources, out, workers, max_memory, scheduler, dry_run, allow_leakage, cache, as_json, **given) -> None:
+    """Make a feature store from folders of pictures.
+
+    With nothing said of the planes they are averaged ones, of native pixels and of an overview of the whole picture:
+    what the evidence recommends. --size alone asks for planes of that size (periodograms), as a ResNet takes.
+
+    A build that was stopped goes on where it was when the same command is run again; with more
+    pictures or another --src it adds those.
+
+    \b
+    Examples:
+      pipeline build --src kaggle_dir
+      pipeline build --src kaggle_dir --src real=my_photos --out mine.zarr
+      pipeline build --src kaggle_dir --size 1024 --out large.zarr
+    """
+    features = FeatureSettings(**{name: given.pop(name) for name in option_names(FeatureSettings)})
+    settings = BuildSettings(features, **given)
+    summary = build_store(
+        sources,
+        out,
+        settings,
+        workers=workers,
+        scheduler=scheduler,
+        max_memory=max_memory,
+        dry_run=dry_run,
+        allow_leakage=allow_leakage,
+        cache=cache,
+    )
+    if as_json:
+        print_json(build_to_dict(summary))
+    elif dry_run:
+        click.echo(format_estimate(summary.estimate) if summary.estimate else "nothing to do: the store is up to date")
+    else:
+        click.echo(format_build(summary))
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder that does not exist yet.")
+@click.option("--train-per-source", type=int, default=75, help="Training pictures of each of the four sources.")
+@click.option("--test-per-source", type=int, default=25, help="Test pictures of each of the four sources.")
+@click.option("--size", type=int, default=128, help="Smallest short side, in pixels.")
+@click.option("--seed", type=int, default=0, help="Another seed, other pictures.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
+    """Make a simulated set: pictures of two cameras and two generators.
+
+    For trying the program out, without a download. Scores on it say nothing about real pictures.
+
+    \b
+    Example:
+      pipeline sample --out sample_set
+    """
+    made = make_sample(
+        out,
+        train_per_source=train_per_source,
+        test_per_source=test_per_source,
+        size=size,
+        seed=seed,
+        watch=lambda items, total: progress(items, what="sample", unit="pictures", total=total),
+    )
+    if as_json:
+        print_json({"path": str(made.path), "simulated": True, "pictures": made.total, "bytes": made.bytes})
+    else:
+        click.echo(f"{made.path}: {made.total} simulated pictures, {format_bytes(made.bytes)}")
+
+
+@main.command()
+@click.argument("store", default="features.zarr")
+@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Draw samples' planes to this file.")
+@click.option("--row", "rows", type=int, multiple=True, help="A sample to draw; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def inspect(store, png, rows, as_json) -> None:
+    """Show what a feature store is, or how far the build of one has come.
+
+    \b
+    Examples:
+      pipeline inspect features.zarr
+      pipeline inspect features.zarr --png planes.png --row 0 --row 17
+    """
+    opened, facts = inspect_place(store)
+    format_facts = format_store if facts["complete"] else format_progress
+    print_json(facts) if as_json else click.echo(format_facts(facts))
+    if opened and png:
+        drawn = draw_samples(opened, list(rows) or None, png)
+        click.echo(f"drew rows {', '.join(map(str, drawn))} to {png}", err=True)
+
+
+@main.command()
+@click.argument("store", default="features.zarr")
+@click.option("--repair", is_flag=True, help="Make what is damaged again, shards from the pictures they came from.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def verify(store, repair, as_json) -> None:
+    """Check all of a store against its checksums. Exit status 3 when something is damaged.
+
+    \b
+    Examples:
+      pipeline verify features.zarr
+      pipeline verify features.zarr --repair
+    """
+    found = verify_store(store)
+    problems = repair_store(found) if repair else []
+    left = verify_store(store) if repair and not found.sound else found
+    if as_json:
+        print_json(verification_to_dict(found, left, problems))
+    else:
+        click.echo(format_verification(found, left, problems))
+    if not left.sound:
+        advice = (
+            "see above for what is left" if repair else "--repair makes again what it can, from the source pictures"
+        )
+        raise StoreError(f"{store}: is damaged; {advice}")

@@ -1,0 +1,125 @@
+"""Words and tables about a build and a verification, for the terminal and for programs."""
+
+from dataclasses import asdict
+
+from data_cards.audit.audit import format_audit_briefly
+from data_cards.core.console import table
+from data_cards.core.text import format_bytes, format_duration
+from data_cards.dataset.table import count_sources
+from pipeline.builder.build import BuildSummary
+from pipeline.builder.plan import Plan
+from pipeline.maintenance.repair import Cause, Problem
+from pipeline.maintenance.verify import Verification
+
+_NAMED = 20  # lost pictures of a shard
+
+
+def format_build(summary: BuildSummary) -> str:
+    """The short table that ends a build."""
+    plan = summary.plan
+    lines = [table([[*one.values()] for one in _count_sources(plan)], ["split", "class", "source", "pictures"])]
+    lines += ["", format_audit_briefly(summary.audit)]
+    size = plan.settings.features.size
+    upsampled = plan.count_upsampled()
+    if upsampled:
+        lines.append(
+            f"{upsampled} of {len(plan.pictures)} pictures were upsampled to {size} pixels "
+            "(interpolated pixels carry no traces; see --size and --fit crop)"
+        )
+    if not any(one.file.split == "test" for one in plan.pictures):
+        lines.append(
+            "no test split: `eval report` will need --split val, or pictures under test/ "
+            "(--src test/real=FOLDER --src test/fake=FOLDER)"
+        )
+    if plan.set_aside:
+        lines.append(f"{len(plan.set_aside)} files were set aside:")
+        lines += [f"  {one.path}: {one.reason}" for one in plan.set_aside]
+    lines.append(
+        f"{summary.path}: {len(plan.pictures)} pictures, {plan.rows} samples (variants: {plan.settings.variants}), "
+        f"{format_bytes(summary.bytes)}, {format_duration(summary.seconds)}"
+    )
+    growth = plan.growth
+    if growth.removed:
+        lines.append(f"{len(growth.removed)} pictures of the store were gone or changed and were taken out:")
+        lines += [f"  {path}" for path in growth.removed]
+    if summary.kept:
+        lines.append(f"{summary.kept} of {plan.shards} shards were already there, {growth.added} pictures are new")
+    return "\n".join(lines)
+
+
+def build_to_dict(summary: BuildSummary) -> dict:
+    """The same for a program."""
+    plan = summary.plan
+    return {
+        "store": str(summary.path),
+        "fingerprint": plan.fingerprint,
+        "pictures": _count_sources(plan),
+        "samples": plan.rows,
+        "upsampled": plan.count_upsampled(),
+        "set_aside": [asdict(one) for one in plan.set_aside],
+        "estimate": asdict(summary.estimate) if summary.estimate else None,
+        "audit": summary.audit.to_dict(),
+        "bytes": summary.bytes,
+        "seconds": round(summary.seconds, 2),
+        "added": plan.growth.added,
+        "removed": plan.growth.removed,
+        "shards_made": summary.made,
+        "shards_kept": summary.kept,
+    }
+
+
+def _count_sources(plan: Plan) -> list[dict]:
+    return count_sources((one.file.split, one.file.label, one.file.source) for one in plan.pictures)
+
+
+def format_verification(found: Verification, left: Verification, problems: list[Problem]) -> str:
+    """What a check found, and what a repair left."""
+    lines = []
+    for bad in found.bad:
+        lines.append(f"shard {bad.shard}: {bad.damage.value}")
+        lines += [f"  {found.format_row(row)}" for row in bad.rows]
+    lines += [f"{name}: is not what was written" for name in found.damage]
+    repaired = len(found.bad) - len(left.bad)
+    if repaired:
+        lines.append(f"{repaired} shards made again")
+    if mended := [name for name in found.damage if name not in left.damage]:
+        lines.append(f"made again: {', '.join(mended)}")
+    lines += map(format_problem, problems)
+    if left.sound:
+        lines.append(f"{left.path}: sound, {left.shards} shards")
+    return "\n".join(lines)
+
+
+def format_problem(problem: Problem) -> str:
+    """What a repair could not do, and why."""
+    named, more = ", ".join(problem.details[:_NAMED]), len(problem.details) - _NAMED
+    why = {
+        Cause.IS_ORIGINAL: "records what the store was built from, so it cannot be rebuilt; restore it from a copy",
+        Cause.DIFFERS: f"rebuilt, it differs from what was written{named and f' ({named})'}; the old one was kept",
+        Cause.LOST_PICTURES: f"needs pictures that are gone or have changed: {named}"
+        + (f" and {more} more" if more > 0 else ""),
+        Cause.UNKNOWN_SHARD: "a shard is damaged too, and without them it is not known which; build the store again",
+        Cause.DAMAGED_SHARDS: "cannot be measured while shards are damaged",
+        Cause.FAILED: named,
+    }
+    return f"{problem.part}: {why[problem.cause]}"
+
+
+def verification_to_dict(found: Verification, left: Verification, problems: list[Problem]) -> dict:
+    """The same for a program."""
+    return {
+        "store": str(found.path),
+        "sound": left.sound,
+        "shards": found.shards,
+        "bad_shards": [
+            {
+                "shard": bad.shard,
+                "reason": bad.damage.value,
+                "samples": [found.format_row(row) for row in bad.rows],
+                "repaired": bad.shard not in {one.shard for one in left.bad},
+            }
+            for bad in found.bad
+        ],
+        "damaged_arrays": list(found.damage),
+        "problems": [{"part": one.part, "cause": one.cause.value, "details": list(one.details)} for one in problems],
+    }

@@ -1,0 +1,1 @@
+"""Work on sets of pictures, before any store: audit, subset, card."""

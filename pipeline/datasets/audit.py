@@ -1,0 +1,93 @@
+"""`pipeline audit`: a folder's or a store's pictures to an audit, its advice and its leaks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_cards.audit.audit import FAILED, Audit, Limits, audit_pictures, format_audit
+from data_cards.core.errors import UsageError, UserError
+from data_cards.dataset.near_duplicates import Leaks, draw_contact_sheet, find_leaks, format_leaks
+from data_cards.dataset.scan import scan_sources
+from data_cards.selection.advice import Advice, advise, format_advice
+from data_cards.selection.filters import keep_where
+from pipeline.features.settings import MAX_PIXELS
+from pipeline.store.reader import open_store
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """All that `pipeline audit` tells; `sheet` is the contact sheet, where one was drawn."""
+
+    audit: Audit
+    advice: list[Advice]
+    leaks: Leaks
+    sheet: Path | None
+
+    @property
+    def passes(self) -> bool:
+        """Whether nothing fails and nothing stands across splits or classes."""
+        return self.audit.verdict != FAILED and not self.leaks.worst
+
+    def to_dict(self) -> dict:
+        return {
+            "audit": self.audit.to_dict(),
+            "advice": [one.to_dict() for one in self.advice],
+            "near_duplicates": self.leaks.to_dict(),
+            "contact_sheet": str(self.sheet) if self.sheet else None,
+            "passes": self.passes,
+        }
+
+
+def audit_set(
+    sources: Sequence[str] = (),
+    store: str | None = None,
+    *,
+    limits: Limits | None = None,
+    where: Sequence[str] = (),
+    contact_sheet: Path | None = None,
+    max_pixels: int = MAX_PIXELS,
+    cache: bool = True,
+) -> AuditResult:
+    """Audit the pictures of folders, or of a complete store.
+
+    Parameters
+    ----------
+    sources : picture folders, as for a build
+    store : a feature store instead; its pictures need not be there
+    limits : of the verdicts
+    where : conditions that pictures must meet
+    contact_sheet : a PNG of near-duplicates across splits or classes; not written where there are none
+
+    Raises
+    ------
+    UsageError : neither or both of folders and store
+    UserError : no usable picture
+    """
+    if bool(sources) == bool(store):
+        raise UsageError("give pictures with --src, or a feature store with --store")
+    if store:
+        found = open_store(store).read_pictures()
+    else:
+        found = scan_sources(sources, max_pixels=max_pixels, cache=cache, all_thumbnails=True).pictures
+    pictures = keep_where(found, where)
+    if not pictures:
+        raise UserError(f"no picture of {len(found)} meets {' and '.join(where)}")
+    audit = audit_pictures(pictures, limits)
+    leaks = find_leaks(pictures)
+    drawn = None
+    if contact_sheet and leaks.worst:
+        draw_contact_sheet(leaks.worst, contact_sheet, max_pixels)
+        drawn = contact_sheet
+    return AuditResult(audit, advise(pictures, audit, sources or ("DIR",)), leaks, drawn)
+
+
+def format_audit_result(result: AuditResult) -> str:
+    """All of it as text for a terminal."""
+    parts = [format_audit(result.audit)]
+    if result.advice:
+        advice = (f"  {format_advice(one)}" for one in result.advice)
+        parts.append("\n".join(["what to do, and the AUROC after it:", *advice]))
+    lines = format_leaks(result.leaks)
+    if result.sheet:
+        lines.append(f"contact sheet: {result.sheet}")
+    return "\n\n".join([*parts, "\n".join(lines)])

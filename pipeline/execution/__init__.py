@@ -1,0 +1,1 @@
+"""Run independent tasks, in this process or on Dask, with retries."""

@@ -1,0 +1,34 @@
+"""Spatial frequency of every bin of the planes, one scale for DFT and DCT: cycles per pixel of the fitted picture,
+or of the overview.
+
+A frequency is the distance from zero frequency, sqrt(fx^2 + fy^2): 0.5 is the finest pattern along a
+row or a column (Nyquist), and only the planes' corners lie above it, up to sqrt(0.5). The DFT planes have
+zero frequency in the middle; bin k of an N-point DCT-II has k / (2 N) cycles per pixel and stands from the
+corner on.
+"""
+
+import numpy as np
+
+from pipeline.features.settings import kind_of_planes
+
+HIGHEST = float(np.sqrt(0.5))
+NYQUIST = 0.5
+
+
+def frequencies_of(kind: str, height: int, width: int) -> np.ndarray:
+    """Frequency of every bin of a plane of that kind, float64 (H, W), in cycles per pixel."""
+    if kind_of_planes(kind) == "dct":
+        down, across = np.arange(height) / (2 * height), np.arange(width) / (2 * width)
+    else:
+        down, across = ((np.arange(side) - side // 2) / side for side in (height, width))
+    return np.hypot(down[:, None], across[None, :])
+
+
+def find_bands(edges: np.ndarray, kind: str, height: int, width: int) -> np.ndarray:
+    """Band of every bin of a plane of that kind: int64 (H, W), from 0 to len(edges) - 2.
+
+    Parameters
+    ----------
+    edges : ascending, in cycles per pixel; the last band holds all above it too
+    """
+    return np.clip(np.digitize(frequencies_of(kind, height, width), edges) - 1, 0, len(edges) - 2)

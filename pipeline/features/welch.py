@@ -1,0 +1,91 @@
+"""Nine spectral planes averaged over a picture's patches (Welch, 1967): steadier, and small.
+
+One transform of a whole picture has, in every bin, a deviation as large as what it estimates,
+however large the picture; the mean over many overlapping patches has far less, and it has the
+same small size for every picture. Patches stand half their side apart, each less its own mean.
+With F_c the 2-D DFT of a patch of P x P pixels under a Hann window, in colour c, D_c its
+orthonormal 2-D DCT-II without the window, and <> the mean over patches:
+
+    magnitude  <log(1 + |F_c|)>                                          0 .. log(1 + 255 sum(window))
+    phase      artanh of Re <F_c F_d*> / sqrt(<|F_c|^2> <|F_d|^2>)       -5 .. 5, for c, d = RG, GB, BR
+    dct        <log(1 + |D_c|)>                                          0 .. log(1 + 255 P)
+
+A patch's own phase is where its content stands, and averages to nothing. What stays is the phase
+between colours: the real part of their coherency, 1 where they move together, 0 where they are
+unrelated, -1 where they are opposite. Fisher's artanh gives its estimates the same spread all over.
+"""
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy import fft
+
+from pipeline.features.symmetry import fill_mirror_images
+
+HIGHEST = 5.0  # of the artanh: a coherency of 0.9999
+
+
+def averaged_planes(rgb: np.ndarray, patch: int) -> np.ndarray:
+    """Planes of a picture as the store holds them: whole levels, uint8, of `averaged_levels`."""
+    return averaged_levels(rgb, patch).round().astype(np.uint8)
+
+
+def averaged_levels(rgb: np.ndarray, patch: int) -> np.ndarray:
+    """Planes of a picture on their fixed scales: levels 0..255 over each plane's range.
+
+    Parameters
+    ----------
+    rgb : uint8 (H, W, 3), both sides at least `patch`
+    patch : side of the patches, even
+
+    Returns
+    -------
+    float64 (9, patch, patch); zero frequency of magnitude and phase in the middle
+    """
+    magnitude, coherency, dct = _average(np.ascontiguousarray(rgb.transpose(2, 0, 1), dtype=np.float32), patch)
+    limit = np.tanh(HIGHEST)
+    return 255 * np.concatenate(
+        [
+            magnitude / np.log1p(255 * _window(patch).sum()),
+            (np.arctanh(coherency.clip(-limit, limit)) / HIGHEST + 1) / 2,
+            dct / np.log1p(255 * patch),
+        ]
+    )
+
+
+def _average(channels: np.ndarray, patch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean log magnitude, real part of the coherency, mean log DCT: float64 (3, patch, patch) each, centred."""
+    window = _window(patch)
+    patches = sliding_window_view(channels, (patch, patch), axis=(1, 2))[:, :: patch // 2, :: patch // 2]
+    magnitude, power, cross = np.zeros((3, 3, patch, patch // 2 + 1))  # a real patch's spectrum is known from its half
+    dct = np.zeros((3, patch, patch))
+    for row in range(patches.shape[1]):  # a row of patches at a time bounds the memory
+        block = patches[:, row] - patches[:, row].mean(axis=(2, 3), keepdims=True)
+        spectrum = fft.rfft2(block * window)
+        squares = spectrum.real**2 + spectrum.imag**2
+        other = np.roll(spectrum, -1, axis=0)
+        magnitude += np.log(1 + np.sqrt(squares)).sum(axis=1)
+        power += squares.sum(axis=1)
+        cross += (spectrum.real * other.real + spectrum.imag * other.imag).sum(axis=1)
+        coefficients = fft.dctn(block, axes=(2, 3), norm="ortho")
+        dct += np.log(1 + np.abs(coefficients)).sum(axis=1)
+    count = patches.shape[1] * patches.shape[2]
+    strength = np.sqrt(power * np.roll(power, -1, axis=0))
+    coherency = np.divide(cross, strength, out=np.zeros_like(cross), where=strength > 0)
+    return _centre(magnitude / count), _centre(coherency), dct / count
+
+
+def _window(patch: int) -> np.ndarray:
+    """Hann window, periodic as the DFT is: float32 (patch, patch)."""
+    line = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(patch) / patch)
+    return np.outer(line, line).astype(np.float32)
+
+
+def _centre(half: np.ndarray) -> np.ndarray:
+    """Even planes (3, P, P), zero frequency in the middle, of their half with non-negative horizontal frequencies."""
+    side = half.shape[1]
+    half = fft.fftshift(half, axes=1)
+    planes = np.empty((3, side, side))
+    planes[:, :, side // 2 :] = half[:, :, : side // 2]
+    planes[:, :, 0] = half[:, :, -1]
+    fill_mirror_images(planes, odd=False)
+    return planes

@@ -1,0 +1,1 @@
+"""Look after a store: inspect, plot, verify, repair."""

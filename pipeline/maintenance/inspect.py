@@ -1,0 +1,193 @@
+"""Facts of a store, or of a build under way, as plain values and as text."""
+
+from collections import Counter
+from contextlib import suppress
+
+import numpy as np
+
+from data_cards.core.console import table
+from data_cards.core.errors import StoreError, UserError
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.text import format_bytes
+from data_cards.dataset.table import count_sources
+from pipeline.builder.plan import Plan
+from pipeline.builder.resume import list_missing, read_attributes, read_base
+from pipeline.features.settings import PLANES_A_KIND, BuildSettings
+from pipeline.store.filesystem import Storage
+from pipeline.store.reader import FeatureStore, open_store, partial_name
+from pipeline.store.shard_format import ABSENT, index_length, shard_file, unpack_index
+from pipeline.store.writer import read_records
+
+_TRIES = 3  # at a place: a store may be renamed between the look for it and that for its build
+_INDICES_READ = 8  # shards whose index is read for the compression
+
+
+def inspect_place(path: str) -> tuple[FeatureStore | None, dict]:
+    """The complete store at a path and what it is; or None, and how far the build under way there has come.
+
+    Raises
+    ------
+    UserError : there is neither
+    StoreError : a store is damaged, or a build has only begun
+    """
+    for _ in range(_TRIES - 1 if Storage(path).is_local else 0):
+        with suppress(UserError):
+            return _inspect_once(path)
+    return _inspect_once(path)
+
+
+def _inspect_once(path: str) -> tuple[FeatureStore | None, dict]:
+    try:
+        store = open_store(path)
+        return store, store_to_dict(store)
+    except StoreError:
+        progress = progress_to_dict(path)
+        if progress is None:
+            raise
+        return None, progress
+
+
+def store_to_dict(store: FeatureStore) -> dict:
+    """What a store is, as plain values."""
+    columns = store.columns
+    pictures = np.unique(columns["picture"], return_index=True)[1]
+    size = Storage(store.path).bytes()
+    return {
+        "store": str(store.path),
+        "complete": True,
+        "simulated": store.is_simulated,
+        "format_version": store.attributes["format_version"],
+        "fingerprint": store.fingerprint,
+        "settings": store.attributes["settings"],
+        "versions": {"program": store.attributes["program"], **store.attributes["versions"]},
+        "dtype": str(store.features.dtype),
+        "shape": list(store.features.shape),
+        "chunks": list(store.features.chunks),
+        "shards": list(store.features.shards),
+        "pictures": count_sources(
+            (columns["split"][row], CLASS_NAMES[columns["label"][row]], columns["source"][row]) for row in pictures
+        ),
+        "variants": dict(sorted(Counter(columns["variant"].tolist()).items())),
+        "upsampled": int((columns["scale"][pictures] > 1).sum()),
+        "set_aside": store.attributes["set_aside"],
+        "roots": list(store.roots),
+        "bytes": size,
+        "bytes_per_sample": round(size / len(store)),
+        "compression": {kind: round(share, 3) for kind, share in measure_compression(store).items()},
+    }
+
+
+def measure_compression(store: FeatureStore) -> dict[str, float]:
+    """Stored size over raw size for each kind of plane, over a few shards."""
+    storage = Storage(store.path)
+    rows, _, height, width = store.features.shards
+    count = -(-len(store) // rows)
+    kinds = store.settings.features.kinds
+    sizes = np.zeros(len(kinds))
+    samples = 0
+    for shard in np.unique(np.linspace(0, count - 1, _INDICES_READ).astype(int)):
+        stored = read_chunk_sizes(storage, int(shard), rows, len(kinds))
+        samples += np.count_nonzero(stored[:, 0])
+        sizes += stored.sum(axis=0)
+    raw = samples * height * width * PLANES_A_KIND * store.features.dtype.itemsize
+    return dict(zip(kinds, (sizes / raw).tolist(), strict=True))
+
+
+def read_chunk_sizes(storage: Storage, shard: int, rows: int, kinds: int) -> np.ndarray:
+    """Stored bytes of every chunk of a shard, int64 (rows, kinds); 0 for rows behind the last.
+
+    Raises `StoreError` where the file's index is not there.
+    """
+    (tail,) = storage.read_ends([shard_file(shard)], index_length(rows * kinds))
+    index = unpack_index(tail, rows * kinds)
+    if index is None:
+        raise StoreError(
+            f"{storage.url}: the store is damaged (shard {shard}); `pipeline verify {storage.url} --repair` makes what "
+            "is damaged again"
+        )
+    sizes = index.reshape(rows, kinds, 2)[..., 1]
+    return np.where(sizes == ABSENT, 0, sizes).astype(np.int64)
+
+
+def progress_to_dict(path: str) -> dict | None:
+    """How far the build under way is whose store will be `path`; None where there is none, or it has only begun."""
+    storage = Storage(partial_name(path))
+    try:
+        records, size = read_records(storage), storage.bytes()
+        # After the records: they are taken away when the attributes say that all is complete.
+        attributes = read_attributes(storage)
+        settings, complete = BuildSettings.from_json(attributes["settings"]), attributes["complete"]
+        plan = Plan(read_base(storage), [], settings)
+    except (FileNotFoundError, KeyError, ValueError, UserError):  # files that come, or go where the store is renamed
+        return None
+    if not plan.rows:
+        return None
+    missing = [] if complete else list_missing(plan, records)
+    return {
+        "store": path,
+        "complete": False,
+        "settings": settings.as_json(),
+        "fingerprint": plan.fingerprint,
+        "versions": dict(attributes["versions"]),
+        "pictures": len(plan.pictures),
+        "samples": plan.rows,
+        "shards": plan.shards,
+        "shards_done": plan.shards - len(missing),
+        "shards_missing": missing,
+        "bytes": size,
+    }
+
+
+def format_progress(facts: dict) -> str:
+    """`progress_to_dict`'s values as text."""
+    missing = facts["shards_missing"]
+    named = ", ".join(map(str, missing[:20])) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
+    return (
+        f"{facts['store']}: the build is not finished; {facts['shards_done']} of {facts['shards']} shards are done, "
+        f"{format_bytes(facts['bytes'])}\n"
+        f"{facts['pictures']} pictures, {facts['samples']} samples, fingerprint {facts['fingerprint']}\n"
+        f"missing shards: {named or 'none'}\n"
+        "`pipeline build` with the same settings goes on"
+    )
+
+
+def _format_planes(features: dict) -> str:
+    """How the planes of a store with these settings were made."""
+    parts = [features["estimator"]]
+    if features["patch"] is not None:
+        parts[0] += f" over patches of {features['patch']} px"
+    if features["overview"] is not None:
+        parts.append(f"and of the whole picture at {features['overview']} px")
+    return ", ".join(parts)
+
+
+def format_store(facts: dict) -> str:
+    """`store_to_dict`'s values as text."""
+    settings = facts["settings"]
+    features = settings["features"]
+    rows = [[*one.values()] for one in facts["pictures"]]
+    named = [
+        ["samples", f"{facts['shape'][0]} of {' x '.join(map(str, facts['shape'][1:]))}, {facts['dtype']}"],
+        ["chunk, shard", f"{facts['chunks']}, {facts['shards']}"],
+        ["size on disk", f"{format_bytes(facts['bytes'])}, {format_bytes(facts['bytes_per_sample'])} a sample"],
+        [
+            "compression",
+            ", ".join(f"{kind} {share:.2f}" for kind, share in facts["compression"].items()) + " of the raw size",
+        ],
+        ["fit", f"{features['fit']} to {features['size']} px, {features['resample']}"],
+        ["planes", _format_planes(features)],
+        ["variants", f"{settings['variants']}: " + ", ".join(f"{k} ({n})" for k, n in facts["variants"].items())],
+        ["upsampled", f"{facts['upsampled']} pictures"],
+        ["set aside", f"{len(facts['set_aside'])} files"],
+        ["seed", settings["seed"]],
+        ["versions", ", ".join(f"{name} {value}" for name, value in facts["versions"].items())],
+        ["fingerprint", facts["fingerprint"]],
+        ["made from", ", ".join(facts["roots"])],
+    ]
+    head = "simulation: made-up sample pictures\n\n" if facts["simulated"] else ""
+    return (
+        head
+        + table(rows, ["split", "class", "source", "pictures"])
+        + "\n\n"
+        + "\n".join(f"{name:13} {value}" for name, value in named)
+    )

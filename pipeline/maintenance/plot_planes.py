@@ -1,0 +1,69 @@
+"""The planes of chosen samples as one picture, for a person to look at."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from data_cards.core.errors import UsageError
+from data_cards.core.files import whole_file
+from data_cards.core.labels import CLASS_NAMES
+from pipeline.features.variants import CLEAN
+from pipeline.store.reader import FeatureStore
+
+_IN_A_LINE = 9  # planes: those of the overview stand below those of native pixels
+
+
+def draw_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list[int]:
+    """Draw the planes of samples to a PNG file, nine in a line.
+
+    Parameters
+    ----------
+    store : to draw from
+    rows : row numbers; None takes the first clean photograph and the first clean generated picture
+    out : the PNG file
+
+    Returns
+    -------
+    The row numbers drawn.
+    """
+    rows = _pick_rows(store) if rows is None else rows
+    for row in rows:
+        if not 0 <= row < len(store):
+            raise UsageError(f"row {row}: the store has rows 0 to {len(store) - 1}")
+    names = [str(name) for name in store.attributes["planes"]]
+    lines = [(row, first) for row in rows for first in range(0, len(names), _IN_A_LINE)]
+    figure = Figure(figsize=(1.9 * _IN_A_LINE, 2.0 * len(lines) + 0.1), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(lines), _IN_A_LINE, squeeze=False)
+    columns = store.columns
+    for line, (row, first) in zip(axes, lines, strict=True):
+        planes = store.features[row]
+        for number, axis in enumerate(line, first):
+            name = names[number].replace("_", " ").replace("dct", "DCT")
+            # Phase goes round a circle, so its colours must too.
+            colours = "twilight" if name.startswith("phase") else "magma"
+            axis.imshow(_shrink(planes[number]), cmap=colours, vmin=0, vmax=255, interpolation="nearest")
+            axis.set_xticks([])
+            axis.set_yticks([])
+            if row == rows[0]:
+                axis.set_title(name, fontsize=9)
+        if first == 0:
+            of_row = [CLASS_NAMES[columns["label"][row]], columns["source"][row], columns["variant"][row]]
+            line[0].set_ylabel("\n".join([f"row {row}: {of_row[0]}", *of_row[1:]]), fontsize=8)
+    with whole_file(out) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+    return rows
+
+
+def _pick_rows(store: FeatureStore) -> list[int]:
+    clean = store.columns["variant"] == CLEAN.name
+    chosen = [np.flatnonzero(clean & (store.columns["label"] == label)) for label in range(len(CLASS_NAMES))]
+    return [int(found[0]) for found in chosen if len(found)]
+
+
+def _shrink(levels: np.ndarray, most: int = 512) -> np.ndarray:
+    """Every so-many-th level, so that a drawing of large planes stays small."""
+    step = -(-max(levels.shape) // most)
+    return levels[::step, ::step]

@@ -1,0 +1,253 @@
+"""Repair of what `pipeline verify` found damaged: shards from the source pictures, all else from the store's list.
+
+Rebuilt files replace damaged ones one by one, each whole, and only where they are what was written
+before: killed at any moment, a repair leaves a store no worse, and the next one goes on.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+
+import zarr
+
+from data_cards.core.console import progress, warn
+from data_cards.core.errors import PictureError, UserError
+from data_cards.core.files import read_unchanged
+from pipeline.builder.card import make_build_card, write_card
+from pipeline.builder.metadata import write_plan_columns, write_plan_statistics
+from pipeline.builder.plan import Plan
+from pipeline.builder.resume import read_attributes
+from pipeline.builder.shard_task import make_shard, make_task
+from pipeline.features.versions import feature_versions
+from pipeline.maintenance.verify import Verification
+from pipeline.store.checksum import checksum
+from pipeline.store.digests import ATTRIBUTES, is_signed, list_arrays, sign
+from pipeline.store.filesystem import Storage
+from pipeline.store.lock import lock_folder
+from pipeline.store.manifest import ARRAY as PICTURES
+from pipeline.store.manifest import pack_pictures, write_provenance
+from pipeline.store.reader import CARD, COLUMNS
+from pipeline.store.shard_format import shard_file
+from pipeline.store.writer import (
+    create_arrays,
+    make_record_folder,
+    read_checksums,
+    remove_temporary,
+    set_attributes,
+    write_checksums,
+)
+
+_CHECKSUMS, _FEATURES = "checksums", "features"
+
+
+class Cause(Enum):
+    """Why a part of a store could not be repaired."""
+
+    IS_ORIGINAL = "is original"  # it records what the store was built from
+    DIFFERS = "differs"  # rebuilt, it is not what was written; details: libraries of other versions
+    LOST_PICTURES = "lost pictures"  # details: paths of pictures that are gone or have changed
+    UNKNOWN_SHARD = "unknown shard"  # without the checksums it is not known which shard is damaged too
+    DAMAGED_SHARDS = "damaged shards"  # it is measured on shards that are damaged
+    FAILED = "failed"  # details: the error
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A part of a store that could not be repaired.
+
+    Attributes
+    ----------
+    part : an array, a group or a shard
+    cause : why
+    details : see `Cause`
+    """
+
+    part: str
+    cause: Cause
+    details: tuple[str, ...] = ()
+
+
+class _UnrepairableError(Exception):
+    """Carries the cause and details of a `Problem`."""
+
+    def __init__(self, cause: Cause, details: tuple[str, ...] = ()):
+        super().__init__(cause, details)
+        self.cause, self.details = cause, details
+
+
+def repair_store(found: Verification) -> list[Problem]:
+    """Rebuild what is damaged, and put it in place where it comes out as it was.
+
+    Returns
+    -------
+    What could not be repaired.
+
+    Raises
+    ------
+    UserError : a build or another repair writes there, or has since the check
+    """
+    if found.sound:
+        return []
+    if found.plan is None or ATTRIBUTES in found.damage:
+        return [Problem(ATTRIBUTES if ATTRIBUTES in found.damage else PICTURES, Cause.IS_ORIGINAL)]
+    storage = Storage(found.path)
+    with lock_folder(storage):
+        if read_attributes(storage) != found.attributes:
+            with suppress(OSError):  # made for the lock, where a build has moved the store
+                os.rmdir(storage.path())
+            raise UserError(f"{found.path}: was changed by a build since it was checked; run this again")
+        with tempfile.TemporaryDirectory(prefix="repair-") as folder:
+            repair = _Repair(found, found.plan, storage, Storage(f"{folder}/shards"), Storage(f"{folder}/arrays"))
+            return list(repair.run())
+
+
+@dataclass(frozen=True)
+class _Repair:
+    """A repair under way.
+
+    Attributes
+    ----------
+    found : what is damaged
+    plan : that the store was built by
+    storage : of the store
+    shards, arrays : where these are rebuilt
+    """
+
+    found: Verification
+    plan: Plan
+    storage: Storage
+    shards: Storage
+    arrays: Storage
+
+    def run(self) -> Iterator[Problem]:
+        """Repair everything; yield what could not be repaired."""
+        damage, bad = set(self.found.damage), self.found.bad
+        if failed := _attempt("temporary files", self.lay_out):
+            yield from failed
+            return
+        # Where these are the only damage, all shards are sound, whatever the damaged list said of them.
+        if _CHECKSUMS in damage and not _attempt(_CHECKSUMS, self.repair_checksums):
+            damage, bad = damage - {_CHECKSUMS}, ()
+        problems = []
+        for one in progress(bad, what="repair", unit="shards"):
+            if one.shard < self.plan.shards:  # a damaged list may have more
+                problems += _attempt(f"shard {one.shard}", self.repair_shard, one.shard)
+        if _CHECKSUMS in damage:  # says more than what is said of shards by a damaged list
+            problems = _attempt(_CHECKSUMS, self.repair_checksums)
+        yield from problems
+        damage = damage - {_CHECKSUMS}
+        if _FEATURES in damage:  # before what is measured on them
+            problems += (failed := _attempt(_FEATURES, self.replace, _FEATURES))
+            yield from failed
+            damage = damage - {_FEATURES}
+        statistics = {name for name in damage if name.startswith("statistics")}
+        if statistics and problems:
+            yield Problem(", ".join(sorted(statistics)), Cause.DAMAGED_SHARDS)
+            damage, statistics = damage - statistics, set()
+        if failed := _attempt("temporary files", self.rebuild_arrays, damage, bool(statistics)):
+            yield from failed
+            return
+        for name in sorted(damage):
+            yield from _attempt(name, self.replace, name)
+        yield from _attempt("temporary files", remove_temporary, self.storage)
+
+    def lay_out(self) -> None:
+        """Make the places where shards and arrays are rebuilt."""
+        make_record_folder(self.shards)
+        create_arrays(self.arrays, self.plan.rows, self.plan.shard_rows, self.plan.settings)
+
+    def repair_checksums(self) -> None:
+        """Replace the list of checksums by that of the shards as they are, if it is the one that was signed."""
+        write_checksums(self.arrays, [_checksum_shard(self.storage, shard) for shard in range(self.plan.shards)])
+        if not is_signed(self.arrays, self.found.attributes, _CHECKSUMS):
+            raise _UnrepairableError(Cause.UNKNOWN_SHARD)
+        self.replace(_CHECKSUMS)
+
+    def repair_shard(self, shard: int) -> None:
+        """Rebuild one shard's file."""
+        try:
+            record = make_shard(make_task(self.plan, self.shards, shard))
+            if record.checksum != read_checksums(self.storage)[shard]:
+                raise self.differs_error()
+            _copy(self.shards, self.storage, shard_file(shard))
+        except UserError as error:
+            lost = _list_lost(self.plan, shard)
+            if lost:
+                raise _UnrepairableError(Cause.LOST_PICTURES, lost) from error
+            raise
+        finally:
+            self.shards.remove(shard_file(shard))
+
+    def rebuild_arrays(self, damage: set[str], statistics: bool) -> None:
+        """Make all but shards and their checksums again, elsewhere."""
+        if statistics:
+            features = zarr.open_array(f"{self.storage.url}/{_FEATURES}", mode="r")
+            write_plan_statistics(self.plan, self.arrays, features)
+        if damage & set(COLUMNS):
+            write_plan_columns(self.plan, self.arrays)
+        group = zarr.open_group(self.arrays.url, mode="r+")
+        if PICTURES in damage:
+            write_provenance(group, pack_pictures(self.plan.pictures))
+        if CARD in damage:
+            write_card(group, make_build_card(self.plan, self.found.attributes["simulated"]))
+
+    def replace(self, name: str) -> None:
+        """Put one array's or group's rebuilt files in the place of those that are there."""
+        same = is_signed(self.arrays, self.found.attributes, name)
+        if name != CARD and not same:
+            raise self.differs_error()
+        files = list_arrays(self.arrays)[name]
+        for file in set(list_arrays(self.storage).get(name, [])) - set(files):
+            self.storage.remove(file)
+        for file in files:
+            _copy(self.arrays, self.storage, file)
+        if not same:  # the source folders describe themselves differently now, or are gone
+            warn(f"{name}: made again it is another, because of what is in the source folders now")
+            set_attributes(self.storage, sign(self.storage, self.found.attributes, {name}))
+
+    def differs_error(self) -> _UnrepairableError:
+        """The exception for what comes out otherwise, with the libraries that may be why."""
+        now, made = feature_versions(), self.found.attributes["versions"]
+        return _UnrepairableError(
+            Cause.DIFFERS,
+            tuple(f"{name} {then} then, {now.get(name)} now" for name, then in made.items() if now.get(name) != then),
+        )
+
+
+def _attempt(part: str, repair: Callable, *arguments: object) -> list[Problem]:
+    """Run one step of a repair; a list of the problem that it met, empty when there was none."""
+    try:
+        repair(*arguments)
+    except _UnrepairableError as error:
+        return [Problem(part, error.cause, error.details)]
+    except UserError as error:
+        return [Problem(part, Cause.FAILED, (str(error),))]
+    except OSError as error:  # a full disk and the like
+        return [Problem(part, Cause.FAILED, (f"{error.filename or 'writing'}: {error.strerror or error}",))]
+    return []
+
+
+def _list_lost(plan: Plan, shard: int) -> tuple[str, ...]:
+    """A shard's source pictures that are no longer there as they were."""
+    lost = []
+    for picture, _, _ in plan.shard_pictures(shard):
+        try:
+            read_unchanged(picture.file.path, picture.facts.sha256)
+        except PictureError:
+            lost.append(str(picture.file.path))
+    return tuple(lost)
+
+
+def _copy(scratch: Storage, storage: Storage, file: str) -> None:
+    storage.make_folder(file.rpartition("/")[0])
+    storage.write(file, scratch.read(file))
+
+
+def _checksum_shard(storage: Storage, shard: int) -> str:
+    try:
+        return checksum(storage.read(shard_file(shard)))
+    except OSError:
+        return bytes(32).hex()

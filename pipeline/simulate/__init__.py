@@ -1,0 +1,1 @@
+"""The simulated sample set; nothing else depends on it."""

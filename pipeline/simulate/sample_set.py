@@ -1,0 +1,161 @@
+"""The simulated sample set: pictures of two cameras and two generators, in Kaggle's layout.
+
+The classes differ by traces alone. Scenes come from one distribution; size, JPEG quality and
+subsampling are drawn from (seed, split, number) without the class, so that they are the same
+for every source. Every picture is a pure function of (seed, split, class, source, number):
+the same bytes whatever the order and whichever others are made.
+
+The set calls itself a simulation: `SIMULATION_MARKER` stands in its folder, for programs and people.
+"""
+
+import io
+import json
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data_cards.core.cores import count_cores
+from data_cards.core.errors import UsageError
+from data_cards.core.files import check_new_folder, whole_folder
+from data_cards.core.seeding import draw_key
+from data_cards.dataset.simulated import SIMULATION_MARKER
+from pipeline.features.variants import SUBSAMPLINGS
+from pipeline.simulate.makers import MAKERS
+from pipeline.simulate.scenes import draw_scene
+
+JPEG_QUALITIES = range(80, 99)
+# Height and width in units of the short side.
+_ASPECTS = ((1, 1), (1, 1.25), (1.25, 1), (1, 1.5), (1.125, 1.125), (1.25, 1.25))
+
+_NOTE = (
+    "These pictures are a simulation. A program drew the scenes; the folders named real hold "
+    "simulated camera pictures, those named fake simulated generator pictures. A score measured on "
+    "them says that the program works, and nothing about photographs or any generator."
+)
+_DESCRIPTIONS = {"real": "camera", "fake": "generator"}
+
+
+@dataclass(frozen=True)
+class SampleSummary:
+    """What `make_sample` wrote.
+
+    Attributes
+    ----------
+    path : the set's folder
+    pictures : number of pictures by (split, class, source)
+    bytes : size of all picture files
+    """
+
+    path: Path
+    pictures: dict[tuple[str, str, str], int]
+    bytes: int
+
+    @property
+    def total(self) -> int:
+        """Number of all pictures."""
+        return sum(self.pictures.values())
+
+
+def make_sample(
+    out: Path | str,
+    *,
+    train_per_source: int = 75,
+    test_per_source: int = 25,
+    size: int = 128,
+    seed: int = 0,
+    watch: Callable[[Iterable, int], Iterable] = lambda items, total: items,
+) -> SampleSummary:
+    """Write a sample set to a new folder `out`.
+
+    Parameters
+    ----------
+    out : a folder that does not exist yet or is empty
+    train_per_source, test_per_source : pictures of each of the four sources, at least 1
+    size : the smallest short side in pixels; the other sizes are up to one and a half times that;
+        a multiple of 8 from 32 to 2048
+    seed : another seed, other pictures
+    watch : wraps the iteration (items, total), for a progress bar
+
+    Raises
+    ------
+    UsageError : a count or size out of range
+    UserError : `out` holds something already
+    """
+    counts = {"train": train_per_source, "test": test_per_source}
+    _check_arguments(counts, size)
+    out = Path(out).resolve()
+    check_new_folder(out)
+    with whole_folder(out) as folder:
+        return _write_set(folder, out, counts, size, seed, watch)
+
+
+def make_picture(
+    seed: int, split: str, label: str, source: str, number: int, *, size: int = 128
+) -> tuple[np.ndarray, int, str]:
+    """One picture before its JPEG: uint8 (H, W, 3), then the quality and subsampling to save it with."""
+    height, width, quality, subsampling = _draw_file_facts(seed, split, number, size)
+    identity = f"{split}/{label}/{source}/{number}".encode()
+    rng = np.random.default_rng(draw_key(seed, identity, "sample picture"))
+    scene = draw_scene(rng, 2 * height, 2 * width)
+    return MAKERS[label][source](rng, scene), quality, subsampling
+
+
+def _draw_file_facts(seed: int, split: str, number: int, size: int) -> tuple[int, int, int, str]:
+    """Height, width, JPEG quality and subsampling. The class has no part in it."""
+    rng = np.random.default_rng(draw_key(seed, f"{split}/{number}".encode(), "sample file facts"))
+    aspect = _ASPECTS[rng.integers(len(_ASPECTS))]
+    height, width = (8 * round(size * side / 8) for side in aspect)
+    return height, width, int(rng.choice(JPEG_QUALITIES)), SUBSAMPLINGS[rng.integers(2)]
+
+
+def _write_set(folder: Path, out: Path, counts: dict[str, int], size: int, seed: int, watch: Callable) -> SampleSummary:
+    sources = [(split, label, source) for split in counts for label in MAKERS for source in MAKERS[label]]
+    for split, label, source in sources:
+        source_folder = folder / split / label / source
+        source_folder.mkdir(parents=True)
+        (source_folder / "source.toml").write_text(_format_source(label, source), encoding="utf-8")
+    jobs = [(*source, number) for source in sources for number in range(counts[source[0]])]
+
+    def write(job: tuple[str, str, str, int]) -> int:
+        data = _encode(*make_picture(seed, *job, size=size))
+        split, label, source, number = job
+        return (folder / split / label / source / f"{number:05d}.jpg").write_bytes(data)
+
+    # Threads are enough: most of the work is NumPy's and SciPy's, which let go of Python's lock.
+    with ThreadPoolExecutor(count_cores()) as pool:
+        written = sum(watch(pool.map(write, jobs), len(jobs)))
+    marker = {
+        "simulated": True,
+        "made_by": "pipeline sample",
+        "seed": seed,
+        "size": size,
+        "train_per_source": counts["train"],
+        "test_per_source": counts["test"],
+        "note": _NOTE,
+    }
+    text = json.dumps(marker, indent=2) + "\n"
+    (folder / SIMULATION_MARKER).write_text(text, encoding="utf-8")
+    return SampleSummary(out, {source: counts[source[0]] for source in sources}, written)
+
+
+def _encode(picture: np.ndarray, quality: int, subsampling: str) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "JPEG", quality=quality, subsampling=subsampling)
+    return buffer.getvalue()
+
+
+def _format_source(label: str, source: str) -> str:
+    facts = {"name": source, _DESCRIPTIONS[label]: f"simulated {source}", "note": "simulation"}
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in facts.items())
+
+
+def _check_arguments(counts: dict[str, int], size: int) -> None:
+    for split, count in counts.items():
+        if count < 1:
+            raise UsageError(f"{split} pictures per source {count}: expected at least 1")
+    if not (32 <= size <= 2048 and size % 8 == 0):
+        raise UsageError(f"size {size}: expected a multiple of 8 from 32 to 2048")

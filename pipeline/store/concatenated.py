@@ -1,0 +1,224 @@
+"""Several feature stores read as one: rows one store after the other, statistics over all of them.
+
+A picture that two stores hold is one picture, and near-duplicates are one group, whichever store
+they are in. No split may share them: the same file in two splits is refused, and a near-duplicate
+of another store's test picture leaves training and validation, one of a validation picture leaves
+training.
+"""
+
+import hashlib
+import json
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import accumulate
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from data_cards.core.errors import UserError
+from data_cards.core.labels import CLASS_NAMES
+from pipeline.features.settings import BuildSettings
+from pipeline.store.reader import COLUMNS, FeatureStore, ZarrStore, open_store
+
+LEFT_OUT = "left out"  # the split of rows that are near-duplicates of another store's held-out pictures
+
+
+class ConcatenatedFeatures:
+    """Features of several stores: (N, planes, H, W), read one row at a time.
+
+    Attributes
+    ----------
+    shape, dtype : as of a Zarr array
+    chunks, shards : of the first store
+    """
+
+    def __init__(self, parts: Sequence[ZarrStore]):
+        first = parts[0].features
+        self._parts = parts
+        self._starts = _starts(parts)
+        self.shape = (sum(map(len, parts)), *first.shape[1:])
+        self.dtype, self.chunks, self.shards = first.dtype, first.chunks, first.shards
+
+    def __getitem__(self, key: int | tuple) -> np.ndarray:
+        row, *rest = key if isinstance(key, tuple) else (key,)
+        part, own = self.locate(row)
+        return part.features[(own, *rest)]
+
+    def locate(self, row: int) -> tuple[ZarrStore, int]:
+        """The store that a row is in, and its number there."""
+        number = bisect_right(self._starts, row) - 1
+        return self._parts[number], row - self._starts[number]
+
+
+@dataclass(frozen=True)
+class ConcatenatedStore(FeatureStore):
+    """Stores that were built alike, read as one; made by `open_stores`. `settings` are the first store's."""
+
+    parts: tuple[ZarrStore, ...]
+
+    @property
+    def path(self) -> str:
+        return " + ".join(part.path for part in self.parts)
+
+    @cached_property
+    def features(self) -> ConcatenatedFeatures:
+        return ConcatenatedFeatures(self.parts)
+
+    @property
+    def settings(self) -> BuildSettings:
+        return self.parts[0].settings
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps([part.fingerprint for part in self.parts]).encode()).hexdigest()
+
+    @cached_property
+    def roots(self) -> tuple[str, ...]:
+        return tuple(root for part in self.parts for root in part.roots)
+
+    @property
+    def is_simulated(self) -> bool:
+        return any(part.is_simulated for part in self.parts)
+
+    @property
+    def cards(self) -> tuple[dict, ...]:
+        return tuple(card for part in self.parts for card in part.cards)
+
+    @cached_property
+    def perceptual_hashes(self) -> np.ndarray:
+        return np.concatenate([part.perceptual_hashes for part in self.parts])
+
+    def locate(self, row: int) -> tuple[ZarrStore, int]:
+        return self.features.locate(row)
+
+    @cached_property
+    def columns(self) -> dict[str, np.ndarray]:
+        """Every per-sample column, each of length N; numbers of pictures, groups and roots are those of all stores."""
+        parts = self.parts
+        columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in COLUMNS}
+        of_store = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        roots = [0, *accumulate(len(part.roots) for part in parts)]
+        columns["root"] = columns["root"] + np.array(roots[:-1], dtype=np.uint16)[of_store]
+        columns["picture"] = _number_pictures(parts, columns["sha256"], of_store).astype(np.int32)
+        columns["group"] = self._number_groups(columns["picture"]).astype(np.int32)
+        columns["split"] = _leave_out(columns["split"], columns["group"], of_store)
+        return columns
+
+    def _number_groups(self, pictures: np.ndarray) -> np.ndarray:
+        """int64 (N,): numbers of the groups; two groups with a picture, or a near-duplicate, in common are one."""
+        # Here, because it loads transforms, which a run on one store has no use for.
+        from data_cards.image.perceptual_hash import group_near_duplicates
+
+        groups = _number_on([part.columns["group"] for part in self.parts])
+        _, first, same = np.unique(pictures, return_index=True, return_inverse=True)
+        # The group of each picture of each store, in the order of their hashes.
+        _, own_first = np.unique(_number_on([part.columns["picture"] for part in self.parts]), return_index=True)
+        of_hash = groups[own_first]
+        alike = of_hash[group_near_duplicates(self.perceptual_hashes)]
+        edges = np.concatenate([np.stack([groups, groups[first[same]]]), np.stack([of_hash, alike])], axis=1)
+        count = int(groups.max(initial=0)) + 1
+        graph = coo_array((np.ones(edges.shape[1]), tuple(edges)), (count, count))
+        return connected_components(graph, directed=False)[1][groups]
+
+    @cached_property
+    def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        # Each store's are those of its training rows, so they count as much as it has of them.
+        counts = np.array([len(part.rows("train")) for part in self.parts], dtype=np.float64)
+        shares = (counts / max(counts.sum(), 1))[:, None, None, None]
+        means = np.stack([part.mean for part in self.parts]).astype(np.float64)
+        mean = (shares * means).sum(axis=0)
+        squares = np.stack([part.std for part in self.parts]).astype(np.float64) ** 2 + (means - mean) ** 2
+        return mean.astype(np.float32), np.sqrt((shares * squares).sum(axis=0)).astype(np.float32)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """float32 (planes, H, W), in levels: mean of the training rows, of each store as its statistics tell it."""
+        return self._statistics[0]
+
+    @property
+    def std(self) -> np.ndarray:
+        """float32 (planes, H, W), in levels: their standard deviation, by the law of total variance."""
+        return self._statistics[1]
+
+
+def open_stores(paths: Sequence[str]) -> FeatureStore:
+    """Open one store, or several as one.
+
+    Raises
+    ------
+    UserError : one is not there, the same is named twice, they were built differently, or they disagree on a
+        picture's split or class
+    StoreError : as `pipeline.store.reader.open_store`
+    """
+    parts = tuple(open_store(path) for path in paths)
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    for number, part in enumerate(parts):
+        if part.fingerprint in (before.fingerprint for before in parts[:number]):
+            raise UserError(f"{part.path}: named twice with --store, or a copy of another; leave it out")
+        mine, others = asdict(first.settings.features), asdict(part.settings.features)
+        differing = [f"{name} {others[name]} instead of {mine[name]}" for name in mine if others[name] != mine[name]]
+        if differing:
+            raise UserError(
+                f"{part.path}: built with {', '.join(differing)}, so it cannot be joined with {first.path}; "
+                "build it as that one was, or leave it out"
+            )
+    _check_same_pictures(parts)
+    return ConcatenatedStore(parts)
+
+
+def _number_pictures(parts: Sequence[ZarrStore], sha256: np.ndarray, of_store: np.ndarray) -> np.ndarray:
+    """int64 (N,): numbers of the pictures; a file that several stores hold has the first one's."""
+    numbers = _number_on([part.columns["picture"] for part in parts])
+    files, of_file = np.unique(sha256.astype(str), return_inverse=True)
+    first, first_store, last_store = (np.full(len(files), start) for start in (len(numbers) + numbers.max(), 2**31, -1))
+    for least, values in ((first, numbers), (first_store, of_store)):
+        np.minimum.at(least, of_file, values)
+    np.maximum.at(last_store, of_file, of_store)
+    return np.where((first_store < last_store)[of_file], first[of_file], numbers)
+
+
+def _leave_out(split: np.ndarray, group: np.ndarray, of_store: np.ndarray) -> np.ndarray:
+    """The splits, with `LEFT_OUT` for rows that have a near-duplicate further from training in another store."""
+    left = split.copy()
+    for store in np.unique(of_store):
+        for name, further in (("train", ("val", "test")), ("val", ("test",))):
+            held = np.unique(group[(of_store != store) & np.isin(split, further)])
+            left[(of_store == store) & (split == name) & np.isin(group, held)] = LEFT_OUT
+    return left
+
+
+def _check_same_pictures(parts: Sequence[ZarrStore]) -> None:
+    """Raise `UserError` where a file is in different splits, or classes, of two stores."""
+    for number, part in enumerate(parts):
+        for other in parts[:number]:
+            _, mine, theirs = np.intersect1d(
+                part.columns["sha256"].astype(str), other.columns["sha256"].astype(str), return_indices=True
+            )
+            for name, what in (("split", str), ("label", CLASS_NAMES.__getitem__)):
+                here, there = part.columns[name][mine], other.columns[name][theirs]
+                differing = np.flatnonzero(here != there)
+                if len(differing):
+                    one = differing[0]
+                    raise UserError(
+                        f"{part.path}: {part.columns['image'][mine[one]]} is {what(here[one])} here, but "
+                        f"{what(there[one])} in {other.path} ({len(differing)} in all); "
+                        "build one of the stores without them"
+                    )
+
+
+def _starts(parts: Sequence[ZarrStore]) -> list[int]:
+    return [0, *accumulate(map(len, parts))][:-1]
+
+
+def _number_on(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """int64: the numbers of each store behind those of the one before."""
+    numbered, start = [], 0
+    for values in columns:
+        numbered.append(values.astype(np.int64) + start)
+        start = int(numbered[-1].max(initial=start - 1)) + 1
+    return np.concatenate(numbered)

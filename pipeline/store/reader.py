@@ -1,0 +1,284 @@
+"""The feature store: its format, and opening one to read.
+
+One Zarr v3 group. `features` is uint8 (N, planes, H, W), in levels, one row a sample (a
+picture's variant); beside it one array a column (`COLUMNS`), each of length N, and `statistics/mean` and
+`statistics/std`, float32 (planes, H, W), in levels, of the training rows. Attributes hold the
+format version, the settings, their fingerprint, the class names, `complete`, and digests of all other files
+(`pipeline.store.digests`); `checksums` holds that of every shard's file (`pipeline.store.checksum`).
+"""
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import zarr
+
+from data_cards.core.errors import StoreError, UserError, first_line
+from data_cards.core.files import PARTIAL
+from pipeline.features.settings import BuildSettings
+from pipeline.store.filesystem import Storage
+
+if TYPE_CHECKING:
+    from data_cards.dataset.table import PictureTable
+
+FORMAT_VERSION = 2
+
+CARD = "card"  # array of the data card, JSON as bytes
+
+# Per-sample columns: Zarr data type and what the values mean.
+COLUMNS = {
+    "label": ("uint8", "index into the attribute class_names: 0 real, 1 fake"),
+    "split": ("string", "train, val or test"),
+    "source": ("string", "the collection or generator that the picture came from"),
+    "root": ("uint16", "index into the attribute roots: the folder that `image` is relative to"),
+    "image": ("string", "the picture file, relative to its root, with forward slashes"),
+    "sha256": ("string", "of the picture file, hexadecimal"),
+    "picture": ("int32", "number of the picture; all variants of one picture share it"),
+    "group": ("int32", "number of the near-duplicate group; never on two sides of a drawn split"),
+    "variant": ("string", "name of the variant, such as clean or jpeg-1"),
+    "parameters": ("string", "the variant's drawn parameters, as JSON"),
+    "jpeg_quality": ("int16", "JPEG quality drawn for the variant; -1 where none was"),
+    "format": ("string", "format of the picture file, such as JPEG or PNG"),
+    "width": ("int32", "of the picture file as stored, in pixels"),
+    "height": ("int32", "of the picture file as stored, in pixels"),
+    "bytes": ("int64", "size of the picture file"),
+    "file_quality": ("int16", "JPEG quality estimated from the file's tables; -1 for other formats"),
+    "scale": ("float32", "resampling factor of the short side; above 1 it was upsampled"),
+}
+
+
+class FeatureStore(ABC):
+    """A complete feature store, open for reading: `ZarrStore`, or several of them as one (`pipeline.store.concatenated`).
+
+    Attributes
+    ----------
+    path : the store's folder, absolute, or its URL
+    features : zarr array, or what reads one row at a time like it: uint8 (N, planes, H, W), in levels
+    settings : what it was built with
+    fingerprint : sha256 over settings, format version and input hashes, hexadecimal
+    parts : the single stores, in the order of their rows
+    """
+
+    path: str
+    features: zarr.Array
+    settings: BuildSettings
+    fingerprint: str
+    parts: tuple["ZarrStore", ...]
+
+    def __len__(self) -> int:
+        return self.features.shape[0]
+
+    @property
+    @abstractmethod
+    def columns(self) -> dict[str, np.ndarray]:
+        """Every per-sample column (`COLUMNS`), each of length N; texts as arrays of str objects."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> np.ndarray:
+        """float32 (planes, H, W), in levels 0..255: mean of the training rows."""
+
+    @property
+    @abstractmethod
+    def std(self) -> np.ndarray:
+        """float32 (planes, H, W), in levels: standard deviation of the training rows; may hold zeros."""
+
+    @property
+    @abstractmethod
+    def roots(self) -> tuple[str, ...]:
+        """The folders that pictures are in; the column `root` holds indices into them."""
+
+    @property
+    @abstractmethod
+    def is_simulated(self) -> bool:
+        """Whether any of the pictures is simulated."""
+
+    @property
+    @abstractmethod
+    def cards(self) -> tuple[dict, ...]:
+        """The data card (`data_cards.card.contents`) of each of the single stores."""
+
+    @property
+    @abstractmethod
+    def perceptual_hashes(self) -> np.ndarray:
+        """uint8 (pictures, bytes): of every picture, by its number in the column `picture`."""
+
+    @abstractmethod
+    def locate(self, row: int) -> tuple["ZarrStore", int]:
+        """The single store that a row is in, and its number there."""
+
+    def rows(self, split: str, variant: str | None = None) -> np.ndarray:
+        """Row numbers (int64, ascending) of a split, of one variant if named."""
+        chosen = self.columns["split"] == split
+        if variant is not None:
+            chosen &= self.columns["variant"] == variant
+        return np.flatnonzero(chosen)
+
+    def picture_path(self, row: int) -> Path:
+        """The picture file of a row, where it was when the store was built."""
+        return Path(self.roots[self.columns["root"][row]], self.columns["image"][row])
+
+
+@dataclass(frozen=True)
+class ZarrStore(FeatureStore):
+    """A single feature store.
+
+    Attributes
+    ----------
+    group : zarr group of everything
+    attributes : all attributes of the group
+    path, features, settings, fingerprint : as of `FeatureStore`
+    """
+
+    path: str
+    group: zarr.Group
+    features: zarr.Array
+    settings: BuildSettings
+    fingerprint: str
+    attributes: dict
+
+    @property
+    def parts(self) -> tuple["ZarrStore", ...]:
+        """The store itself, alone."""
+        return (self,)
+
+    @cached_property
+    def columns(self) -> dict[str, np.ndarray]:
+        return {
+            name: self._read(name).astype(object if kind == "string" else kind) for name, (kind, _) in COLUMNS.items()
+        }
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        return self._read("statistics/mean")
+
+    @cached_property
+    def std(self) -> np.ndarray:
+        return self._read("statistics/std")
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        return tuple(self.attributes["roots"])
+
+    @property
+    def is_simulated(self) -> bool:
+        return self.attributes["simulated"]
+
+    @cached_property
+    def card(self) -> dict:
+        """The data card of the pictures (`data_cards.card.contents`)."""
+        return self._read(CARD, json.loads)
+
+    @property
+    def cards(self) -> tuple[dict, ...]:
+        return (self.card,)
+
+    @cached_property
+    def perceptual_hashes(self) -> np.ndarray:
+        return self.read_pictures().phashes
+
+    def read_pictures(self) -> "PictureTable":
+        """The pictures that the store was made of, in the order of their rows."""
+        # Here, because it loads transforms, which training has no use for.
+        from pipeline.store.manifest import ARRAY, unpack_pictures
+
+        return self._read(ARRAY, unpack_pictures)
+
+    def locate(self, row: int) -> tuple["ZarrStore", int]:
+        return self, row
+
+    def _read(self, name: str, parse: Callable[[bytes], Any] | None = None) -> Any:
+        """An array's values, or what `parse` makes of their bytes."""
+        try:
+            array = self.group[name]
+            if array.nchunks_initialized < array.nchunks:  # Zarr would fill up with zeros or empty texts
+                raise FileNotFoundError("a part of it is missing")
+            return array[:] if parse is None else parse(array[:].tobytes())
+        except PermissionError as error:
+            raise _explain_no_right(self.path, error) from error
+        except Exception as error:  # a damaged array raises whatever its decoder finds
+            raise _explain_damage(self.path, name, error) from error
+
+
+def partial_name(path: str | os.PathLike) -> str:
+    """Where a store is built until it is complete: another name locally, its own in object storage."""
+    name = os.fspath(path).rstrip("/")
+    return name if "://" in name else name + PARTIAL
+
+
+def open_store(path: str | os.PathLike) -> ZarrStore:
+    """Open a complete store of this format version, in a local folder or object storage (s3://...).
+
+    Raises
+    ------
+    UserError : nothing is there
+    StoreError : something is there that is no store, incomplete, damaged, or of another version
+    """
+    group = open_group(path)
+    storage, attributes = Storage(path), dict(group.attrs)
+    path = storage.url
+    try:
+        store = ZarrStore(
+            path=os.path.abspath(path) if storage.is_local else path,
+            group=group,
+            features=group["features"],
+            settings=BuildSettings.from_json(attributes["settings"]),
+            fingerprint=attributes["fingerprint"],
+            attributes=attributes,
+        )
+        wrong = [name for name, values in store.columns.items() if len(values) != len(store)]
+    except StoreError:
+        raise
+    except UserError as error:  # settings that this program no longer has
+        raise StoreError(f"{path}: {error}") from error
+    except PermissionError as error:
+        raise _explain_no_right(path, error) from error
+    except Exception as error:
+        raise _explain_damage(path, "features", error) from error
+    if wrong:
+        raise _explain_damage(path, ", ".join(wrong), "length")
+    return store
+
+
+def open_group(path: str | os.PathLike) -> zarr.Group:
+    """The group of a complete store, to read, though its arrays may be damaged; raises as `open_store` does."""
+    storage = Storage(path)
+    path = storage.url
+    if not storage.exists():
+        if Storage(partial_name(path)).exists():
+            raise StoreError(f"{path}: the build is not finished; run the same `pipeline build` again to go on")
+        raise UserError(f"{path}: no such feature store; make one with `pipeline build --src FOLDER --out {path}`")
+    try:
+        group = zarr.open_group(path, mode="r")
+        attributes = dict(group.attrs)
+    except PermissionError as error:
+        raise _explain_no_right(path, error) from error
+    except Exception as error:  # zarr raises many kinds for a folder that is no store
+        raise StoreError(
+            f"{path}: not a feature store, or its zarr.json is damaged ({first_line(error)}); expected a folder that "
+            "`pipeline build` wrote"
+        ) from error
+    version = attributes.get("format_version")
+    if version != FORMAT_VERSION and attributes.get("complete") is not False:
+        found = "no format version" if version is None else f"format version {version}"
+        raise StoreError(f"{path}: has {found}, this program reads {FORMAT_VERSION}; build it again")
+    if not attributes.get("complete"):
+        raise StoreError(f"{path}: the store is incomplete; run the same `pipeline build` again to finish it")
+    return group
+
+
+def _explain_no_right(path: str, error: PermissionError) -> StoreError:
+    return StoreError(f"{path}: no permission to read {error.filename or 'it'}; change its permissions")
+
+
+def _explain_damage(path: str, name: str, why: object) -> StoreError:
+    why = first_line(why) if isinstance(why, Exception) else why
+    return StoreError(
+        f"{path}: the store is damaged ({name}: {why}); `pipeline verify {path} --repair` makes what is damaged again"
+    )

@@ -1,0 +1,242 @@
+"""Writing a store: its arrays, one shard at a time, the columns, and the finish.
+
+A store is made under its partial name and takes its own name when it is complete; in object
+storage, which cannot rename, it stands under its own name with `complete` false. A shard is done
+when its record is there; the record is written last. No two writers meet, because a shard belongs
+to one task, which always writes it whole.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+
+from data_cards.core.files import PARTIAL
+from pipeline.features.settings import PLANES_A_KIND, BuildSettings
+from pipeline.store.checksum import Checksum, checksum
+from pipeline.store.filesystem import Storage
+from pipeline.store.reader import COLUMNS
+from pipeline.store.shard_format import SHARDS, chunk_codecs, index_length, shard_file, shard_folder, unpack_index
+
+RECORDS = "build"  # folder inside a store that is being built; gone when it is complete
+_DONE = f"{RECORDS}/done"
+_COLUMN_CHUNK = 65_536
+_LOOKED_AT = 64  # shards whose indexes are in memory at a time
+_ALL_CHUNKS = {"write_empty_chunks": True}
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What is known of a finished shard: key of its content and checksum of its file, hexadecimal."""
+
+    shard: int
+    key: str
+    checksum: str
+
+
+def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildSettings) -> None:
+    """Lay out a store for so many rows, new or grown; the shards that are there stay.
+
+    What describes them is written anew, in case that it was damaged.
+    """
+    planes, size = settings.features.planes, settings.features.side
+    group = zarr.open_group(storage.url, mode="a")
+    storage.remove("features/zarr.json")
+    serializer, compressor = chunk_codecs(settings.packing)
+    group.create_array(
+        "features",
+        shape=(rows, planes, size, size),
+        dtype="uint8",
+        chunks=(1, PLANES_A_KIND, size, size),
+        shards=(shard_rows, planes, size, size),
+        filters=None,
+        serializer=serializer,
+        compressors=compressor,
+        fill_value=0,
+        dimension_names=("sample", "plane", "row", "column"),
+        config=_ALL_CHUNKS,
+    )
+
+
+def write_shard(storage: Storage, shard: int, key: str, parts: Iterable[bytes]) -> ShardRecord:
+    """Write a shard's file of its parts as they come; gives its record. That of what stood there before goes first.
+
+    Locally no more than a part is held: the memory of a whole shard, fresh for each, is slow.
+    """
+    storage.remove(_record_name(shard))
+    storage.make_folder(shard_folder(shard) + "/0/0")
+    whole = Checksum()
+    storage.write_stream(shard_file(shard), _sum_up(parts, whole))
+    return ShardRecord(shard, key, whole.hexdigest())
+
+
+def keep_shard(storage: Storage, record: ShardRecord) -> None:
+    """Write a shard's record, when the disk has its file: so that it holds after a power cut too."""
+    storage.flush(shard_file(record.shard))
+    write_record(storage, record)
+
+
+def _sum_up(parts: Iterable[bytes], whole: Checksum) -> Iterator[bytes]:
+    for part in parts:
+        whole.update(part)
+        yield part
+
+
+def write_record(storage: Storage, record: ShardRecord) -> None:
+    """Note that a shard is done."""
+    storage.write(_record_name(record.shard), json.dumps(asdict(record), sort_keys=True).encode())
+
+
+def read_records(storage: Storage) -> dict[int, ShardRecord]:
+    """The records of all finished shards, by shard; without those taken away meanwhile, or lost in a power cut."""
+    records = {}
+    for name in storage.names(_DONE):
+        if name.endswith(".json"):
+            with suppress(FileNotFoundError, ValueError):
+                record = ShardRecord(**json.loads(storage.read(name)))
+                records[record.shard] = record
+    return records
+
+
+def drop_damaged_records(storage: Storage, records: dict[int, ShardRecord]) -> list[int]:
+    """Remove the records of shards whose file is not what they say; the numbers of those shards."""
+    damaged = []
+    for shard, record in records.items():
+        try:
+            sound = checksum(storage.read(shard_file(shard))) == record.checksum
+        except FileNotFoundError:
+            sound = False
+        if not sound:
+            storage.remove(_record_name(shard))
+            damaged.append(shard)
+    return damaged
+
+
+def make_record_folder(storage: Storage) -> None:
+    """Make the folder that records go into, and the store's own if need be."""
+    storage.make_folder()
+    storage.make_folder(_DONE)
+
+
+def write_columns(storage: Storage, rows: int, blocks: Iterable[dict[str, np.ndarray]]) -> None:
+    """Write the per-sample columns, given block by block, so that memory does not grow with their length."""
+    group = zarr.open_group(storage.url, mode="r+")
+    arrays = {
+        name: _create_column(group, name, (rows,), kind, ("sample",), meaning)
+        for name, (kind, meaning) in COLUMNS.items()
+    }
+    start = 0
+    for block in blocks:
+        stop = start + len(next(iter(block.values())))
+        for name, values in block.items():
+            arrays[name][start:stop] = values
+        start = stop
+
+
+def write_checksums(storage: Storage, checksums: list[str]) -> None:
+    """Write the checksums (`pipeline.store.checksum`) of all shards as an array, uint8 (shards, 32)."""
+    group = zarr.open_group(storage.url, mode="r+")
+    shape = (len(checksums), 32)
+    array = _create_column(
+        group, "checksums", shape, "uint8", ("shard", "byte"), "of every shard's file: sha256 over CRC-32Cs"
+    )
+    array[:] = np.frombuffer(bytes.fromhex("".join(checksums)), dtype=np.uint8).reshape(shape)
+
+
+def read_checksums(storage: Storage) -> list[str]:
+    """The checksums of all shards; none where they are damaged."""
+    try:
+        array = zarr.open_array(f"{storage.url}/checksums", mode="r")
+        if array.nchunks_initialized < array.nchunks:  # Zarr would read zeros for those that are gone
+            return []
+        return [row.tobytes().hex() for row in array[:]]
+    except Exception:  # what its decoder finds
+        return []
+
+
+def list_shards(storage: Storage, chunks: int) -> set[int]:
+    """Numbers of the shards, of so many chunks, whose files are there and neither cut off nor empty."""
+    parts = (name.split("/") for name in storage.names(SHARDS))
+    there = [int(shard) for _, _, shard, *rest in parts if rest == ["0", "0", "0"] and shard.isdecimal()]
+    whole = set()
+    for first in range(0, len(there), _LOOKED_AT):
+        few = there[first : first + _LOOKED_AT]
+        tails = storage.read_ends([shard_file(shard) for shard in few], index_length(chunks))
+        whole |= {shard for shard, tail in zip(few, tails, strict=True) if unpack_index(tail, chunks) is not None}
+    return whole
+
+
+def write_statistics(storage: Storage, mean: np.ndarray, std: np.ndarray) -> None:
+    """Write mean and standard deviation, float32 (planes, H, W), in levels."""
+    group = zarr.open_group(storage.url, mode="r+").create_group("statistics", overwrite=True)
+    for name, values in (("mean", mean), ("std", std)):
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            dtype="float32",
+            chunks=values.shape,
+            compressors=ZstdCodec(level=1, checksum=True),
+            dimension_names=("plane", "row", "column"),
+            overwrite=True,
+            config=_ALL_CHUNKS,
+        )
+        array[...] = values
+
+
+def set_attributes(storage: Storage, attributes: dict) -> None:
+    """Set the attributes of the store's group, made if need be: these and no others, all at once.
+
+    One file is written: killed between two attributes, a build would be taken for one with other settings.
+    """
+    if storage.exists("zarr.json"):
+        zarr.open_group(storage.url, mode="r+").attrs.put(attributes)
+    else:
+        zarr.create_group(storage.url, attributes=attributes)
+
+
+def clean_up(storage: Storage, shards: int) -> None:
+    """Remove what a finished build leaves: records, shards behind the last, files that a kill cut off."""
+    for folder in storage.folders(SHARDS):
+        if not folder.isdecimal() or int(folder) >= shards:
+            storage.remove(shard_folder(folder))
+    remove_temporary(storage)
+    storage.remove(RECORDS)
+
+
+def remove_temporary(storage: Storage) -> None:
+    """Remove files whose writing a kill cut off; object storage has none."""
+    if not storage.is_local:
+        return
+    for name in list(storage.names()):
+        if name.endswith(PARTIAL):
+            storage.remove(name)
+
+
+def rename(old: str, new: str) -> None:
+    """Give a local store another name."""
+    os.rename(old, new)
+
+
+def _record_name(shard: int) -> str:
+    return f"{_DONE}/{shard:08}.json"
+
+
+def _create_column(
+    group: zarr.Group, name: str, shape: tuple[int, ...], kind: str, dimensions: tuple[str, ...], meaning: str
+) -> zarr.Array:
+    return group.create_array(
+        name,
+        shape=shape,
+        dtype=kind,
+        chunks=(_COLUMN_CHUNK, *shape[1:]),
+        compressors=ZstdCodec(level=3, checksum=True),
+        dimension_names=dimensions,
+        attributes={"description": meaning},
+        overwrite=True,
+        config=_ALL_CHUNKS,
+    )
