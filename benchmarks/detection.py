@@ -34,11 +34,11 @@ from pipeline.datasets.subset import make_subset
 from pipeline.features.settings import BuildSettings, FeatureSettings
 from pipeline.features.variants import CONDITIONS
 from pipeline.store.reader import FeatureStore, open_store
-from train.calibrate import Calibration
-from train.checkpoint import BEST
-from train.loop import train
-from train.predict import compute_logits
-from train.run_folder import load_detector, open_run
+from train.loop.trainer import train
+from train.model.calibration import Calibration
+from train.model.inference import compute_logits
+from train.run.checkpoint import BEST
+from train.run.folder import load_detector, open_run
 from train.settings import TrainSettings
 
 CLASSES = ("fake", "real")  # as a fold names its sources

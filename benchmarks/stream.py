@@ -38,8 +38,8 @@ from data_cards.core.cores import count_cores  # noqa: E402
 from pipeline.features.symmetry import fill_mirror_images  # noqa: E402
 from pipeline.store.reader import FeatureStore, open_store  # noqa: E402
 from pipeline.store.shard_format import chunk_codecs, encode_sample, lay_out_shard, shard_file  # noqa: E402
-from train.batches import BatchReader  # noqa: E402
-from train.order import draw_epoch  # noqa: E402
+from train.data.loader import BatchReader  # noqa: E402
+from train.data.sampling import draw_epoch  # noqa: E402
 
 THREADS = count_cores()
 

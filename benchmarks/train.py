@@ -47,15 +47,15 @@ from pipeline.features.periodogram import LEVELS, dct_bound, magnitude_bound
 from pipeline.features.settings import MAX_PIXELS, BuildSettings, FeatureSettings
 from pipeline.store.reader import FeatureStore
 from train import settings as allowed
-from train.batches import move_batches
-from train.device import choose_algorithms
-from train.loop import prepare
+from train.data.loader import move_batches
+from train.loop.context import Training
+from train.loop.resume_state import Position
+from train.loop.signals import StopSignals
+from train.loop.step import draw_batches, take_step, train_epoch
+from train.loop.trainer import prepare
+from train.model.device import choose_algorithms
+from train.model.distributed import ALONE
 from train.settings import TrainSettings
-from train.state import Position
-from train.steps import draw_batches, take_step, train_epoch
-from train.stopping import StopSignals
-from train.team import ALONE
-from train.training import Training
 
 
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))

@@ -7,7 +7,7 @@ from data_cards.core.labels import CLASS_NAMES
 from eval.bootstrap import estimate_difference, estimate_scores
 from eval.score import Scored, is_held_out
 from pipeline.store.reader import FeatureStore
-from train.run_folder import Run
+from train.run.folder import Run
 
 SCORES = ("auroc", "accuracy", "balanced_accuracy")
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from data_cards.core.seeding import FIXED_SEED
 from eval.metrics import METRICS, accumulate, compute_scores, score_counts
-from train.calibrate import THRESHOLD
+from train.model.calibration import THRESHOLD
 
 RESAMPLES = 2000
 LEVEL = 0.95

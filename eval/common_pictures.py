@@ -15,8 +15,8 @@ from eval.finding import find_training_store
 from eval.score import Scored, find_rows, is_held_out
 from pipeline.features.variants import CLEAN
 from pipeline.store.reader import FeatureStore
-from train.calibrate import Calibration
-from train.run_folder import Run
+from train.model.calibration import Calibration
+from train.run.folder import Run
 
 
 @dataclass(frozen=True)

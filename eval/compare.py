@@ -32,7 +32,7 @@ from eval.score import Scored, locate_pictures, score_samples
 from eval.words import summarise_comparison
 from pipeline.features.versions import program_version
 from pipeline.store.reader import FeatureStore
-from train.run_folder import Run, load_detector
+from train.run.folder import Run, load_detector
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from eval.score import Scored
 from pipeline.features.extract import name_planes
 from pipeline.features.settings import KINDS, PLANES_A_KIND
 from pipeline.store.reader import FeatureStore
-from train.detector import Detector
+from train.model.detector import Detector
 
 
 def describe_deciding(

@@ -12,8 +12,8 @@ from eval.explain import Explanation, explain_levels
 from eval.judge import CHECKS, Judgement, decide, look_at, score_levels
 from eval.profiles import ClassProfiles, find_profiles
 from pipeline.features.variants import Variant
-from train.calibrate import Calibration
-from train.run_folder import Run, load_detector
+from train.model.calibration import Calibration
+from train.run.folder import Run, load_detector
 
 
 @dataclass(frozen=True)

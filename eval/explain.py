@@ -18,7 +18,7 @@ import torch
 from eval.profiles import radial_profile
 from pipeline.features.frequencies import HIGHEST, NYQUIST, find_bands
 from pipeline.features.settings import is_of_overview
-from train.detector import Detector
+from train.model.detector import Detector
 
 # Twelve bands of equal width up to the finest pattern along an axis, and one for the corners above.
 BAND_EDGES = np.append(np.linspace(0, NYQUIST, 13), HIGHEST)

@@ -28,8 +28,8 @@ from eval.score import Scored, locate_pictures
 from eval.words import summarise
 from pipeline.features.versions import program_version
 from pipeline.store.reader import FeatureStore
-from train.detector import Detector
-from train.run_folder import Run
+from train.model.detector import Detector
+from train.run.folder import Run
 
 REPORT_VERSION = 2
 

@@ -6,7 +6,7 @@ from data_cards.core.errors import UserError
 from pipeline.store.concatenated import open_stores
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import FeatureStore, open_store
-from train.run_folder import Run, newest_run, open_run
+from train.run.folder import Run, newest_run, open_run
 
 
 def find_run(path: str | Path | None) -> Run:

@@ -22,9 +22,9 @@ from eval.defaults import BATCH_SIZE
 from pipeline.features.extract import compute_features
 from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import CLEAN, Variant, make_jpeg_condition
-from train.calibrate import UNSURE, Calibration
-from train.detector import Detector
-from train.predict import predict_logits
+from train.model.calibration import UNSURE, Calibration
+from train.model.detector import Detector
+from train.model.inference import predict_logits
 
 # Nothing in them is drawn, so a picture meets the same ones each time.
 CHECKS = (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logit
 
-from train.calibrate import THRESHOLD, is_called_fake
+from train.model.calibration import THRESHOLD, is_called_fake
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from eval.examine import Examined
 from eval.profiles import ClassProfiles
 from eval.verdict_words import TITLES, name_kind, tell_deciding, tell_verdict
 from pipeline.features.frequencies import HIGHEST
-from train.calibrate import Calibration
+from train.model.calibration import Calibration
 
 MARK = "spectral-detector, eval predict --explain"  # in the PNG, so that only such a file is written over
 

@@ -27,8 +27,8 @@ from eval.video import MOST_FRAMES, find_container, read_frames
 from pipeline.features.fit import MOST_CROPS
 from pipeline.features.settings import BuildSettings, FeatureSettings
 from pipeline.features.variants import Variant
-from train.detector import Detector
-from train.run_folder import Run, load_detector
+from train.model.detector import Detector
+from train.run.folder import Run, load_detector
 
 _BYTES_AHEAD = 1 << 30  # of features that wait for the network
 

@@ -22,7 +22,7 @@ from pipeline.features.settings import PLANES_A_KIND
 from pipeline.features.variants import CLEAN
 from pipeline.store.concatenated import open_stores
 from pipeline.store.reader import FeatureStore
-from train.run_folder import Run
+from train.run.folder import Run
 
 PROFILES = "profiles.json"
 PICTURES_PER_CLASS = 200

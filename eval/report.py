@@ -13,8 +13,8 @@ from eval.finding import find_run, find_store
 from eval.gallery import make_examples, pick_examples, pick_worst
 from eval.html import render_report
 from eval.score import find_rows, score_samples
-from train.evaluation import ReportedScore, write_reported_score
-from train.run_folder import load_detector
+from train.run.folder import load_detector
+from train.run.reported_score import ReportedScore, write_reported_score
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from data_cards.image.jpeg import NO_QUALITY
 from eval.defaults import HELD_OUT, REPORT_BATCH_SIZE, THREADS
 from pipeline.features.variants import CLEAN
 from pipeline.store.reader import FeatureStore
-from train.calibrate import Calibration
-from train.detector import Detector
-from train.predict import compute_logits
-from train.run_folder import Run
+from train.model.calibration import Calibration
+from train.model.detector import Detector
+from train.model.inference import compute_logits
+from train.run.folder import Run
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ from eval.score import Scored, locate_pictures
 from pipeline.features.extract import compute_features
 from pipeline.features.variants import SAVED_ALIKE, SUBSAMPLINGS, Variant, draw_jpeg
 from pipeline.store.reader import FeatureStore
-from train.detector import Detector
-from train.predict import predict_logits
+from train.model.detector import Detector
+from train.model.inference import predict_logits
 
 QUALITIES = range(60, 96)
 SCORES = ("auroc", "accuracy", "balanced_accuracy", "false_positive_rate", "false_negative_rate")

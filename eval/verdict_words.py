@@ -7,7 +7,7 @@ from eval.bands import name_band
 from eval.explain import Explanation
 from eval.judge import Judgement, Reason
 from pipeline.features.settings import is_of_overview, kind_of_planes
-from train.calibrate import UNSURE, WRONG_SHARE, Calibration
+from train.model.calibration import UNSURE, WRONG_SHARE, Calibration
 
 TITLES = {"real": "Looks like a photograph", "fake": "Looks generated", UNSURE: "Unsure"}
 _CLASS_WORDS = {"real": "photograph", "fake": "generated picture"}

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from train.augment import Augmenter, Draws
+from train.recipe.augment import Augmenter, Draws
 from train.settings import TrainSettings
 
 SIDE = 32

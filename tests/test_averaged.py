@@ -21,9 +21,9 @@ from pipeline.features.variants import CLEAN, Variant
 from pipeline.features.welch import HIGHEST, averaged_levels, averaged_planes
 from pipeline.store.mirror_codec import EVEN, pack
 from pipeline.store.reader import open_store
-from train.batches import read_batches
-from train.loop import train
-from train.run_folder import open_run, read_run
+from train.data.loader import read_batches
+from train.loop.trainer import train
+from train.run.folder import open_run, read_run
 from train.settings import TrainSettings
 
 _JPEG = {"do": "jpeg", "quality": 60, "subsampling": "4:2:0"}

@@ -18,9 +18,9 @@ from pipeline.features.settings import FeatureSettings
 from pipeline.features.symmetry import fill_mirror_images
 from pipeline.store.reader import open_store
 from pipeline.store.shard_format import chunk_codecs, encode_sample, lay_out_shard
-from train.batches import BatchReader, move_batches, read_batches
-from train.packed import PackedBatch
-from train.shards import keep_files_open, open_shards
+from train.data.loader import BatchReader, move_batches, read_batches
+from train.data.packed_batch import PackedBatch
+from train.data.shard_reader import keep_files_open, open_shards
 
 KINDS = FeatureSettings(size=16).kinds
 
@@ -35,7 +35,7 @@ def store(tmp_path_factory):
 def chunks(request, monkeypatch):
     """How a row's chunks are read: large ones one by one."""
     if request.param == "one by one":
-        monkeypatch.setattr("train.row_reader._SMALL_CHUNK", 0)
+        monkeypatch.setattr("train.data.row_reader._SMALL_CHUNK", 0)
 
 
 BATCHES = [np.array(rows) for rows in ([3, 90, 4], [0, 1], [95], [7, 7, 7], [50, 2])]
@@ -166,7 +166,7 @@ def test_only_the_kinds_asked_for_are_read(store, tmp_path, kinds):
 @pytest.mark.parametrize("allowed", [0, 16, resource.RLIM_INFINITY])  # which leaves one, two or all of them open
 def test_few_files_stay_open_and_none_when_the_reader_is_gone(store, tmp_path, monkeypatch, allowed):
     built, samples = write_features(store, tmp_path, rows=40)
-    monkeypatch.setattr("train.shards.resource.getrlimit", lambda _: (allowed, allowed))
+    monkeypatch.setattr("train.data.shard_reader.resource.getrlimit", lambda _: (allowed, allowed))
     before, order = len(os.listdir("/proc/self/fd")), np.random.default_rng(0).permutation(40)
     with BatchReader(built, threads=3) as reader:
         for batch, start in zip(reader.read(list(order.reshape(10, 4))), range(0, 40, 4), strict=True):
@@ -258,7 +258,7 @@ def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch, skipped, er
     def refuse(path, *_):
         raise OSError(error, os.strerror(error), path)
 
-    monkeypatch.setattr("train.shards.os.open", refuse)
+    monkeypatch.setattr("train.data.shard_reader.os.open", refuse)
     with pytest.raises(StoreError, match=rf"row 5 .* cannot be read .*{os.strerror(error)}.*; mend that and go on"):
         next(read_batches(store, [np.array([5])], skipped=skipped))
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from train.calibrate import Calibration, fit_calibration, measure_shift, probability_fake
-from train.detector import Detector
+from train.model.calibration import Calibration, fit_calibration, measure_shift, probability_fake
+from train.model.detector import Detector
 
 
 def logits_of(log_odds) -> np.ndarray:

@@ -14,7 +14,7 @@ from helpers.folders import assert_same_files
 from helpers.pictures import draw_noise
 
 from pipeline.store.reader import open_store
-from train.batches import read_batches
+from train.data.loader import read_batches
 
 DATA = Path(__file__).resolve().parent / "data"
 PICTURES = "/proc/self/cwd/pictures"  # as the stores record it

@@ -13,8 +13,8 @@ from pipeline.features.frequencies import find_bands, frequencies_of
 from pipeline.features.periodogram import quantised_planes, spectral_planes
 from pipeline.features.settings import KINDS as ALL_KINDS
 from pipeline.store.reader import open_store
-from train.detector import Detector
-from train.run_folder import open_run
+from train.model.detector import Detector
+from train.run.folder import open_run
 
 SIZE = 32
 

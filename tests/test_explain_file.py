@@ -22,10 +22,10 @@ from eval.judge import Judgement, Reason
 from eval.plots_picture import draw_examined
 from eval.predict import predict_files
 from eval.verdict_words import TITLES, tell_deciding, tell_verdict
-from train.calibrate import Calibration
-from train.checkpoint import BEST, save_weights
-from train.predict import predict_logits
-from train.run_folder import load_detector, open_run
+from train.model.calibration import Calibration
+from train.model.inference import predict_logits
+from train.run.checkpoint import BEST, save_weights
+from train.run.folder import load_detector, open_run
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from pipeline.builder.build import build_store
 from pipeline.features.settings import BuildSettings, FeatureSettings
 from pipeline.store.concatenated import LEFT_OUT, open_stores
 from pipeline.store.reader import open_store
-from train.batches import read_batches
 from train.cli import cli
-from train.run_folder import load_detector, open_run
+from train.data.loader import read_batches
+from train.run.folder import load_detector, open_run
 
 SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--epochs", "2", "--threads", "2",
          "--network", "small"]  # fmt: skip

@@ -28,9 +28,9 @@ from pipeline.features.fit import cut_crops
 from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import CLEAN
 from pipeline.features.welch import averaged_planes
-from train.calibrate import Calibration
-from train.checkpoint import BEST, save_weights
-from train.run_folder import load_detector, open_run
+from train.model.calibration import Calibration
+from train.run.checkpoint import BEST, save_weights
+from train.run.folder import load_detector, open_run
 
 COVER = FeatureSettings(size=32)
 CROP = FeatureSettings(size=32, fit="crop")

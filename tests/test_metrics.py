@@ -19,7 +19,7 @@ from eval.bootstrap import (
     score_resamples,
 )
 from eval.metrics import METRICS, compute_scores, count_verdicts, score_counts, trace_roc, trace_thresholds
-from train.calibrate import THRESHOLD, Calibration
+from train.model.calibration import THRESHOLD, Calibration
 
 
 def score_with_sklearn(labels: np.ndarray, probabilities: np.ndarray, threshold: float = THRESHOLD) -> dict[str, float]:

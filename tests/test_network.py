@@ -7,12 +7,12 @@ from safetensors.torch import save_file
 
 from data_cards.core.errors import UsageError, UserError
 from pipeline.features.settings import FeatureSettings
-from train.detector import Detector, build_detector
-from train.network import LAYERS, LINEAR, RADIAL, ResNet, choose_stem
-from train.normalise import LEAST_DEVIATION, Normaliser, choose_statistics
-from train.predict import predict_logits, predict_probabilities, probability_fake
+from train.model.detector import Detector, build_detector
+from train.model.inference import predict_logits, predict_probabilities, probability_fake
+from train.model.network import LAYERS, LINEAR, RADIAL, ResNet, choose_stem
+from train.model.normaliser import LEAST_DEVIATION, Normaliser, choose_statistics
+from train.model.pretrained import load_imagenet_weights
 from train.settings import NETWORKS, TrainSettings
-from train.weights import load_imagenet_weights
 
 # Of torchvision's resnet18, resnet34 and resnet50 with 1000 classes, as its documentation gives them.
 TORCHVISION_PARAMETERS = {"resnet18": 11_689_512, "resnet34": 21_797_672, "resnet50": 25_557_032}

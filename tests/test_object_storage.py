@@ -25,8 +25,8 @@ from pipeline.maintenance.verify import verify_store
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import open_store
 from pipeline.store.shard_format import shard_file
-from train.predict import score_rows
-from train.run_folder import load_detector, open_run
+from train.model.inference import score_rows
+from train.run.folder import load_detector, open_run
 
 s3fs = pytest.importorskip("s3fs")
 SETTINGS = BuildSettings(FeatureSettings(size=16), val_fraction=0.25)

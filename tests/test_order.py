@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.order import draw_epoch, draw_seed, split_batches
+from train.data.sampling import draw_epoch, draw_seed, split_batches
 
 GOLDEN_ONE = [1, 11, 6, 3]
 GOLDEN_ALL = [8, 10, 0, 7, 3, 11, 4, 2, 5, 1, 9, 6]

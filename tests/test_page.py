@@ -25,7 +25,7 @@ from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.cli import cli
 from eval.examine import Examiner
 from eval.predict import predict_files
-from train.run_folder import open_run
+from train.run.folder import open_run
 
 pytest.importorskip("starlette", reason="the page needs Starlette, the extra `page`")
 uvicorn = pytest.importorskip("uvicorn", reason="the page needs uvicorn, the extra `page`")

@@ -20,7 +20,7 @@ from pipeline.builder.build import build_store
 from pipeline.features.extract import compute_features
 from pipeline.features.settings import BuildSettings, FeatureSettings
 from pipeline.store.reader import open_store
-from train.run_folder import open_run
+from train.run.folder import open_run
 
 KEYS = [
     "checks", "crops", "declared_not_verified", "flips_under", "path", "probability_fake", "reason", "verdict", "why",

@@ -14,10 +14,10 @@ from test_metrics import score_with_sklearn
 
 from eval.report import make_report
 from pipeline.store.reader import open_store
-from train.calibrate import Calibration
-from train.checkpoint import save_weights
-from train.predict import compute_logits
-from train.run_folder import load_detector, open_run
+from train.model.calibration import Calibration
+from train.model.inference import compute_logits
+from train.run.checkpoint import save_weights
+from train.run.folder import load_detector, open_run
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import torch
 from helpers.make_store import make_store
 
 from pipeline.store.reader import open_store
-from train.sources import measure_spread, number_sources, weigh_samples
-from train.team import ALONE
-from train.validation import measure_logits
+from train.loop.validation import measure_logits
+from train.model.distributed import ALONE
+from train.recipe.vrex import measure_spread, number_sources, weigh_samples
 
 
 def test_sources_of_one_name_in_two_classes_are_two(tmp_path):

@@ -16,8 +16,8 @@ from pipeline.builder.build import build_store
 from pipeline.features.extract import compute_features
 from pipeline.features.settings import BuildSettings, FeatureSettings
 from pipeline.store.reader import open_store
-from train.predict import predict_logits
-from train.run_folder import load_detector, open_run
+from train.model.inference import predict_logits
+from train.run.folder import load_detector, open_run
 
 QUIET = {"device": "cpu", "progress": False, "explain_pictures": 0}
 SIZE = 24

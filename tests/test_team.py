@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from data_cards.core.errors import UsageError
 from pipeline.store.reader import open_store
 from train.cli import cli
-from train.run_folder import hold_folder, open_run
+from train.loop.signals import StopSignals
+from train.model.distributed import Team, check_settings
+from train.run.folder import hold_folder, open_run
 from train.settings import TrainSettings
-from train.stopping import StopSignals
-from train.team import Team, check_settings
 
 SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--network", "small"]
 TEAM = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -31,8 +31,8 @@ WATCHED = """
 import hashlib, json, os, sys
 from pathlib import Path
 from torch.nn.modules.module import register_module_forward_pre_hook
-from train.loop import train
-from train.normalise import Normaliser
+from train.loop.trainer import train
+from train.model.normaliser import Normaliser
 from train.settings import TrainSettings
 file, fed = Path(sys.argv[1], os.environ.get("RANK", "alone")), []
 def note_levels(module, given):

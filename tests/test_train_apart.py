@@ -8,9 +8,9 @@ import pytest
 from helpers.make_store import make_store
 
 from data_cards.core.errors import UserError
-from train.listing import list_runs
-from train.loop import resume, train
-from train.run_folder import hold_folder, open_run
+from train.loop.trainer import resume, train
+from train.run.folder import hold_folder, open_run
+from train.run.listing import list_runs
 from train.settings import TrainSettings
 
 SMALL = {"epochs": 1, "batch_size": 8, "device": "cpu", "precision": "float32", "network": "radial"}

@@ -15,7 +15,7 @@ from helpers.make_store import make_store
 from data_cards.core.errors import UserError
 from data_cards.core.files import PARTIAL
 from train.cli import cli
-from train.run_folder import SETTINGS, read_run
+from train.run.folder import SETTINGS, read_run
 
 SMALL = ["--epochs", "1", "--batch-size", "8", "--device", "cpu", "--network", "radial"]
 # The process ends without a word when its file of that number, from 0, is to take its name.

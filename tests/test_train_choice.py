@@ -13,11 +13,11 @@ from eval.report import make_report
 from eval.score import find_rows
 from pipeline.store.reader import open_store
 from train.cli import cli
-from train.predict import predict_probabilities, score_rows
-from train.rows import choose_rows
-from train.run_folder import load_detector, open_run
+from train.data.row_selection import choose_rows
+from train.data.statistics import measure_training_rows
+from train.model.inference import predict_probabilities, score_rows
+from train.run.folder import load_detector, open_run
 from train.settings import TrainSettings
-from train.statistics import measure_training_rows
 
 SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--epochs", "1", "--threads", "2",
          "--network", "small"]  # fmt: skip

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from helpers.make_store import make_store
 
 from train.cli import cli
-from train.run_folder import open_run
+from train.run.folder import open_run
 from train.settings import TrainSettings
 
 SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--epochs", "1", "--network", "small"]

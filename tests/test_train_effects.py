@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from data_cards.core.errors import UsageError
 from pipeline.features.settings import FeatureSettings
-from train.loop import train
+from train.loop.trainer import train
 from train.settings import TrainSettings
 
 WHOLE = FeatureSettings(size=32)

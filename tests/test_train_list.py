@@ -16,16 +16,16 @@ from data_cards.core.errors import UserError
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.reader import open_store
 from train.cli import cli
-from train.detector import Detector
-from train.evaluation import ReportedScore, write_reported_score
-from train.export import write_onnx
-from train.history import tell_end
-from train.listing import list_runs
-from train.loop import train
-from train.predict import compute_logits
-from train.run_folder import load_detector, open_run
+from train.loop.trainer import train
+from train.model.detector import Detector
+from train.model.inference import compute_logits
+from train.run.export_onnx import write_onnx
+from train.run.folder import load_detector, open_run
+from train.run.history import tell_end
+from train.run.listing import list_runs
+from train.run.reported_score import ReportedScore, write_reported_score
+from train.run.summary import read_summary
 from train.settings import TrainSettings
-from train.summary import read_summary
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_places_that_cannot_be_exported_to(runs, tmp_path):
 
 
 def test_without_the_libraries(runs, tmp_path, monkeypatch):
-    monkeypatch.setattr("train.export.find_spec", lambda name: None if name == "onnxruntime" else name)
+    monkeypatch.setattr("train.run.export_onnx.find_spec", lambda name: None if name == "onnxruntime" else name)
     result = call("export", "--run", str(runs / "first"), "--onnx", str(tmp_path / "x.onnx"))
     assert result.exit_code == 1
     assert "ONNX needs onnxruntime: install them with pip install 'spectral-detector[onnx]'" in result.stderr

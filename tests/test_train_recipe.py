@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 
 from pipeline.store.reader import open_store
 from train.cli import cli
-from train.loop import train
-from train.predict import compute_logits
-from train.run_folder import load_detector, open_run
+from train.loop.trainer import train
+from train.model.inference import compute_logits
+from train.recipe.vrex import measure_spread, number_sources
+from train.run.folder import load_detector, open_run
 from train.settings import TrainSettings
-from train.sources import measure_spread, number_sources
 
 ARGUMENTS = ["--epochs", "1", "--batch-size", "8", "--device", "cpu", "--precision", "float32", "--network", "small"]
 SMALL = {"batch_size": 8, "device": "cpu", "precision": "float32", "network": "small"}

@@ -10,12 +10,12 @@ from helpers.make_store import make_store
 
 from data_cards.core.errors import UserError
 from pipeline.store.reader import open_store
-from train.best import Best, count_confusion, read_best, write_best
-from train.calibrate import Calibration
-from train.curves import draw_curves
-from train.events import EVENTS, can_write_events, write_events
-from train.provenance import find_commit
-from train.run_folder import begin_run
+from train.model.calibration import Calibration
+from train.run.best_epoch import Best, count_confusion, read_best, write_best
+from train.run.environment import find_commit
+from train.run.folder import begin_run
+from train.run.plot_history import draw_curves
+from train.run.tensorboard import EVENTS, can_write_events, write_events
 from train.settings import TrainSettings
 
 ROW = {"epoch": 3, "learning_rate": 0.5, "train_loss": 0.25, "val_loss": 0.75, "val_accuracy": 1.0, "seconds": 2.0}
@@ -102,7 +102,7 @@ def test_events(tmp_path):
 
 
 def test_without_the_library_no_events_are_written(tmp_path, monkeypatch):
-    monkeypatch.setattr("train.events.find_spec", lambda name: None)
+    monkeypatch.setattr("train.run.tensorboard.find_spec", lambda name: None)
     assert not can_write_events()
     write_events(tmp_path, ROW)
     assert list(tmp_path.iterdir()) == []

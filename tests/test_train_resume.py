@@ -13,13 +13,13 @@ import torch
 from helpers.make_store import make_store
 
 from data_cards.core.errors import UsageError, UserError
-from train import validation as train_validation
-from train.history import read_history
-from train.loop import resume, train
-from train.run_folder import open_run
+from train.loop import validation as train_validation
+from train.loop.context import StepRecord
+from train.loop.signals import Stopped, StopSignals
+from train.loop.trainer import resume, train
+from train.run.folder import open_run
+from train.run.history import read_history
 from train.settings import TrainSettings
-from train.stopping import Stopped, StopSignals
-from train.training import StepRecord
 
 EPOCHS, STEPS = 2, 3  # steps an epoch
 SMALL = {"epochs": EPOCHS, "batch_size": 8, "device": "cpu", "precision": "float32", "threads": 2, "network": "small"}
@@ -114,7 +114,7 @@ def test_killed_then_resumed(store, uninterrupted, tmp_path):
     path = tmp_path / "run"
     code = f"""
 import os, signal
-from train.loop import train
+from train.loop.trainer import train
 from train.settings import TrainSettings
 def die(record):
     if (record.epoch, record.step) == (2, 2):

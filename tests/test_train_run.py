@@ -20,20 +20,20 @@ from data_cards.core.errors import UsageError, UserError
 from data_cards.core.files import whole_file
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.reader import open_store
-from train import loop
-from train import validation as train_validation
-from train.best import read_best
-from train.calibrate import fit_calibration
-from train.history import HISTORY_COLUMNS
-from train.loop import resume, train
-from train.normalise import Normaliser
-from train.predict import compute_logits, probability_fake, score_rows
-from train.provenance import find_commit
-from train.rows import choose_rows
-from train.run_folder import RUN_VERSION, load_detector, newest_run, open_run
+from train.data.row_selection import choose_rows
+from train.loop import trainer as loop
+from train.loop import validation as train_validation
+from train.loop.failures import tell_of_memory
+from train.loop.trainer import resume, train
+from train.model.calibration import fit_calibration
+from train.model.inference import compute_logits, probability_fake, score_rows
+from train.model.normaliser import Normaliser
+from train.recipe.vrex import number_sources
+from train.run.best_epoch import read_best
+from train.run.environment import find_commit
+from train.run.folder import RUN_VERSION, load_detector, newest_run, open_run
+from train.run.history import HISTORY_COLUMNS
 from train.settings import TrainSettings
-from train.sources import number_sources
-from train.trouble import tell_of_memory
 
 SMALL = {"batch_size": 8, "device": "cpu", "precision": "float32", "threads": 2, "network": "small"}
 EPOCHS = 8
@@ -307,7 +307,7 @@ def test_a_run_trained_with_removed_options_is_scored_but_not_gone_on_with(run, 
 def test_weights_file_is_the_start(store, tmp_path):
     from safetensors.torch import save_file
 
-    from train.network import ResNet
+    from train.model.network import ResNet
 
     torch.manual_seed(5)
     weights = ResNet("resnet18", channels=3, classes=1000).state_dict()
@@ -448,7 +448,7 @@ def test_files_are_whole_or_not_there(tmp_path):
 
 def test_training_imports_no_transform():
     code = (
-        "import sys, train.cli, train.loop; "
+        "import sys, train.cli, train.loop.trainer; "
         "print(sorted({'scipy.fft', 'scipy.fftpack', 'pipeline.features.periodogram', 'pipeline.features.extract'} & set(sys.modules)))"
     )
     done = subprocess.run(

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from data_cards.core.errors import UsageError
-from train.device import pick_device, pick_precision
-from train.network import ResNet
-from train.optimise import learning_rate, make_optimiser
+from train.model.device import pick_device, pick_precision
+from train.model.network import ResNet
+from train.recipe.optimizer import learning_rate, make_optimiser
 from train.settings import OF_THE_MACHINE, TrainSettings, removed_options
 
 

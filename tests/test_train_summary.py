@@ -10,12 +10,12 @@ import torch
 from helpers.make_store import make_store
 
 from data_cards.core.errors import UserError
-from train.device import name_device
-from train.loop import resume, train
-from train.run_folder import open_run
+from train.loop.signals import Stopped
+from train.loop.trainer import resume, train
+from train.model.device import name_device
+from train.run.folder import open_run
+from train.run.summary import SUMMARY, read_summary
 from train.settings import TrainSettings
-from train.stopping import Stopped
-from train.summary import SUMMARY, read_summary
 
 SMALL = {"epochs": 3, "batch_size": 8, "device": "cpu", "network": "radial"}
 

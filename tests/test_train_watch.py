@@ -9,11 +9,11 @@ import torch
 from helpers.make_store import make_store
 
 from data_cards.core.errors import StoreError
-from train import loop
-from train import validation as train_validation
-from train.loop import resume, train
+from train.data.store_watch import StoreWatch
+from train.loop import trainer as loop
+from train.loop import validation as train_validation
+from train.loop.trainer import resume, train
 from train.settings import TrainSettings
-from train.watch import StoreWatch
 
 SMALL = {"epochs": 2, "batch_size": 8, "device": "cpu", "network": "radial", "save_minutes": 0.0}
 SHARD = "features/c/1/0/0/0"

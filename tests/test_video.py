@@ -20,8 +20,8 @@ from eval.defaults import FRAMES
 from eval.judge import Judgement, Reason, decide_clip
 from eval.predict import predict_files
 from eval.video import MISSING, find_container, read_frames
-from train.calibrate import Calibration
-from train.run_folder import open_run
+from train.model.calibration import Calibration
+from train.run.folder import open_run
 
 av = pytest.importorskip("av", reason="clips need PyAV, the extra `video`")
 

@@ -1,4 +1,4 @@
-"""The `train` command: parses and prints; the work is done by `train.loop`."""
+"""The `train` command: parses and prints; the work is done by `train.loop.trainer`."""
 
 from shlex import quote
 
@@ -42,10 +42,10 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
       train run --epochs 10 --batch-size 16 --run runs/first
       train run --resume --run runs/first
     """
-    from train import loop  # loads PyTorch, which `--help` need not wait for
-    from train.run_folder import newest_run
-    from train.stopping import Stopped
-    from train.team import is_leading
+    from train.loop import trainer as loop  # loads PyTorch, which `--help` need not wait for
+    from train.loop.signals import Stopped
+    from train.model.distributed import is_leading
+    from train.run.folder import newest_run
 
     try:
         if resume:
@@ -94,7 +94,7 @@ def list_command(runs: str, as_json: bool) -> None:
       train list
       train list elsewhere/runs --json
     """
-    from train.listing import list_runs  # loads PyTorch, which `--help` need not wait for
+    from train.run.listing import list_runs  # loads PyTorch, which `--help` need not wait for
 
     listed = list_runs(runs)
     if as_json:
@@ -135,8 +135,8 @@ def export_command(run: str | None, file: str, as_json: bool) -> None:
     Example:
       train export --run runs/001-resnet18-512px --onnx detector.onnx
     """
-    from train.export import export_onnx  # loads PyTorch, which `--help` need not wait for
-    from train.run_folder import newest_run
+    from train.run.export_onnx import export_onnx  # loads PyTorch, which `--help` need not wait for
+    from train.run.folder import newest_run
 
     exported = export_onnx(newest_run() if run is None else run, file)
     if as_json:

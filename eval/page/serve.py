@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from data_cards.core.errors import UsageError, UserError
 from eval.defaults import HOST, PORT
-from train.run_folder import Run
+from train.run.folder import Run
 
 MISSING = "the page needs Starlette and uvicorn: pip install 'spectral-detector[page]'"
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 
 from pipeline.store.reader import FeatureStore, open_store
-from train.checkpoint import save_weights
-from train.detector import Detector
-from train.run_folder import begin_run
+from train.model.detector import Detector
+from train.run.checkpoint import save_weights
+from train.run.folder import begin_run
 from train.settings import TrainSettings
 
 

@@ -1,9 +1,9 @@
 """The run folder: what a training run leaves, and opening it again.
 
 `settings.json` (written first, with versions, git commit and the stores' fingerprints), `data_card.json`
-(the store's; of further ones `data_card_2.json` and so on), `history.csv`, `events` (`train.events`),
-`curves.png`, `best.json` (`train.best`), `last.safetensors`, `best.safetensors`, `state.pt` and, at the end,
-`summary.json` (`train.summary`), and after a report `test_score.json` (`train.evaluation`), each of them whole
+(the store's; of further ones `data_card_2.json` and so on), `history.csv`, `events` (`train.run.tensorboard`),
+`curves.png`, `best.json` (`train.run.best_epoch`), `last.safetensors`, `best.safetensors`, `state.pt` and, at the end,
+`summary.json` (`train.run.summary`), and after a report `test_score.json` (`train.run.reported_score`), each of them whole
 or not there (`data_cards.core.files`).
 A run counts as usable once it has `best.safetensors`, after its first epoch.
 """
@@ -24,11 +24,11 @@ from pipeline.store.concatenated import open_stores
 from pipeline.store.filesystem import Storage
 from pipeline.store.lock import lock_folder
 from pipeline.store.reader import FeatureStore
-from train.checkpoint import BEST, LAST, load_weights, weights_file
-from train.detector import Detector, build_detector
-from train.device import pick_device
-from train.history import read_history
-from train.provenance import find_commit, list_versions
+from train.model.detector import Detector, build_detector
+from train.model.device import pick_device
+from train.run.checkpoint import BEST, LAST, load_weights, weights_file
+from train.run.environment import find_commit, list_versions
+from train.run.history import read_history
 from train.settings import TrainSettings, removed_options
 
 RUN_VERSION = 5
@@ -239,7 +239,7 @@ def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector
 
     Parameters
     ----------
-    device : as `train.device.pick_device`
+    device : as `train.model.device.pick_device`
     which : "best" (lowest validation loss) or "last"
 
     Raises

@@ -11,9 +11,9 @@ import torch
 from torch.nn import functional
 
 from data_cards.core.labels import CLASS_NAMES
-from train.order import draw_seed
+from train.data.sampling import draw_seed
+from train.model.distributed import ALONE, Team
 from train.settings import TrainSettings
-from train.team import ALONE, Team
 
 
 @dataclass(frozen=True)

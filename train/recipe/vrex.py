@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pipeline.store.reader import FeatureStore
-from train.team import Team
+from train.model.distributed import Team
 
 
 def number_sources(store: FeatureStore) -> np.ndarray:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from data_cards.core.errors import UserError
-from train.network import LAYERS, ResNet
+from train.model.network import LAYERS, ResNet
 
 _EXPECTED = "expected torchvision's ResNet weights, as .safetensors or .pth"
 

@@ -4,8 +4,8 @@ import numpy as np
 
 from pipeline.store.reader import FeatureStore
 from pipeline.store.statistics import Sums, choose_rows
-from train.batches import read_batches
-from train.order import split_batches
+from train.data.loader import read_batches
+from train.data.sampling import split_batches
 from train.settings import TrainSettings
 
 _ROWS_A_BATCH = 16

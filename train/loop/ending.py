@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from train.best import read_best
-from train.device import name_device, name_precision
-from train.history import choose_epoch, share_waited
-from train.steps import draw_batches
-from train.stopping import Stopped
-from train.summary import FAILED, FINISHED, INTERRUPTED, STOPPED_EARLY, Summary, read_summary, write_summary
-from train.training import Training
+from train.loop.context import Training
+from train.loop.signals import Stopped
+from train.loop.step import draw_batches
+from train.model.device import name_device, name_precision
+from train.run.best_epoch import read_best
+from train.run.history import choose_epoch, share_waited
+from train.run.summary import FAILED, FINISHED, INTERRUPTED, STOPPED_EARLY, Summary, read_summary, write_summary
 
 
 def sum_up(training: Training) -> Summary:

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from data_cards.core.console import progress
-from train.batches import move_batches
-from train.optimise import learning_rate, set_learning_rate
-from train.order import draw_epoch, draw_seed, split_batches
-from train.sources import weigh_samples
-from train.state import Position
-from train.training import StepRecord, Training, describe_loss, describe_stop, note_skipped, save
+from train.data.loader import move_batches
+from train.data.sampling import draw_epoch, draw_seed, split_batches
+from train.loop.context import StepRecord, Training, describe_loss, describe_stop, note_skipped, save
+from train.loop.resume_state import Position
+from train.recipe.optimizer import learning_rate, set_learning_rate
+from train.recipe.vrex import weigh_samples
 
 # Reading a loss makes the computer wait for the GPU, so there they are read a few steps at a time.
 _STEPS_BETWEEN_READINGS = 20

@@ -13,7 +13,7 @@ from safetensors.torch import save
 
 from data_cards.core.errors import UserError
 from data_cards.core.files import whole_file
-from train.detector import Detector
+from train.model.detector import Detector
 
 LAST, BEST = "last", "best"  # of the last epoch, and of that with the lowest validation loss
 

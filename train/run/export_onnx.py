@@ -22,10 +22,10 @@ from data_cards.core.files import whole_file
 from data_cards.core.labels import FAKE
 from pipeline.features.extract import name_planes
 from pipeline.features.settings import FeatureSettings
-from train.checkpoint import BEST
-from train.detector import Detector
-from train.predict import predict_logits
-from train.run_folder import load_detector, open_run
+from train.model.detector import Detector
+from train.model.inference import predict_logits
+from train.run.checkpoint import BEST
+from train.run.folder import load_detector, open_run
 
 TOLERANCE = 1e-4  # of a probability, between onnxruntime and PyTorch
 _LIBRARIES = ("onnx", "onnxruntime", "onnxscript")

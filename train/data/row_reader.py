@@ -1,6 +1,6 @@
 """Rows of a feature store into their places in a batch's buffer.
 
-Local stores are read by `train.shards`, all others through Zarr.
+Local stores are read by `train.data.shard_reader`, all others through Zarr.
 """
 
 import errno
@@ -17,8 +17,8 @@ import torch
 from data_cards.core.errors import StoreError, first_line
 from pipeline.features.settings import PLANES_A_KIND, planes_of_kinds
 from pipeline.store.reader import FeatureStore
-from train.packed import PackedBatch, PackedLayout, make_buffer, make_packed_batch, packed_sizes, unpack_row
-from train.shards import Fetched, Shards, keep_files_open, open_shards
+from train.data.packed_batch import PackedBatch, PackedLayout, make_buffer, make_packed_batch, packed_sizes, unpack_row
+from train.data.shard_reader import Fetched, Shards, keep_files_open, open_shards
 
 # Errors of a file itself; others, such as a missing right, are of the system around it, and no row's fault.
 _DAMAGE = (errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENOTDIR)

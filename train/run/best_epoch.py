@@ -9,7 +9,7 @@ import numpy as np
 from data_cards.core.errors import UserError
 from data_cards.core.files import write_json
 from data_cards.core.labels import CLASS_NAMES
-from train.calibrate import Calibration
+from train.model.calibration import Calibration
 
 BEST_RECORD = "best.json"
 

@@ -7,7 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from train.best import Best
+from train.run.best_epoch import Best
 
 _TRAIN, _VALIDATION = "#888888", "#1f6fb4"
 
@@ -17,7 +17,7 @@ def draw_curves(history: list[dict], best: Best, path: Path, title: str) -> None
 
     Parameters
     ----------
-    history : one dict an epoch, as `train.history` keeps it
+    history : one dict an epoch, as `train.run.history` keeps it
     best : the epoch that is marked, and its confusion
     path : of the PNG; its folder exists
     """

@@ -16,27 +16,27 @@ import torch
 
 from data_cards.core.errors import UsageError, UserError
 from pipeline.store.concatenated import LEFT_OUT, open_stores
-from train.augment import Augmenter
-from train.detector import build_detector
-from train.device import choose_algorithms, name_precision, pick_device, pick_precision
-from train.ending import recording_end, sum_up
-from train.epoch import run_epoch
-from train.events import can_write_events
-from train.optimise import make_optimiser
-from train.predict import open_reader
-from train.rows import choose_rows
-from train.run_folder import SETTINGS, STATE, Run, begin_run, hold_folder, make_folder, read_run, write_cards
+from train.data.row_selection import choose_rows
+from train.data.statistics import measure_training_rows
+from train.data.store_watch import StoreWatch
+from train.loop.context import OnStep, Training
+from train.loop.ending import recording_end, sum_up
+from train.loop.epoch import run_epoch
+from train.loop.failures import tell_of_memory
+from train.loop.resume_state import Position, load_state
+from train.loop.signals import Stopped, StopSignals
+from train.model.detector import build_detector
+from train.model.device import choose_algorithms, name_precision, pick_device, pick_precision
+from train.model.distributed import Team, check_settings, join_team, tell_of_lost_process
+from train.model.inference import open_reader
+from train.model.pretrained import load_imagenet_weights
+from train.recipe.augment import Augmenter
+from train.recipe.optimizer import make_optimiser
+from train.recipe.vrex import number_sources
+from train.run.folder import SETTINGS, STATE, Run, begin_run, hold_folder, make_folder, read_run, write_cards
+from train.run.summary import Summary, forget_summary
+from train.run.tensorboard import can_write_events
 from train.settings import TrainSettings
-from train.sources import number_sources
-from train.state import Position, load_state
-from train.statistics import measure_training_rows
-from train.stopping import Stopped, StopSignals
-from train.summary import Summary, forget_summary
-from train.team import Team, check_settings, join_team, tell_of_lost_process
-from train.training import OnStep, Training
-from train.trouble import tell_of_memory
-from train.watch import StoreWatch
-from train.weights import load_imagenet_weights
 
 
 def train(settings: TrainSettings, on_step: OnStep | None = None) -> Summary:

@@ -11,13 +11,13 @@ from torch.nn import functional
 from data_cards.core.console import progress
 from data_cards.core.errors import StoreError
 from data_cards.core.labels import CLASS_NAMES
-from train.best import count_confusion, read_best, write_best
-from train.calibrate import Calibration, fit_calibration
-from train.checkpoint import BEST, LAST, read_weights, save_weights
-from train.detector import Detector
-from train.predict import iterate_logits
-from train.sources import measure_spread
-from train.training import Training, describe_loss, describe_stop, note_skipped, save
+from train.loop.context import Training, describe_loss, describe_stop, note_skipped, save
+from train.model.calibration import Calibration, fit_calibration
+from train.model.detector import Detector
+from train.model.inference import iterate_logits
+from train.recipe.vrex import measure_spread
+from train.run.best_epoch import count_confusion, read_best, write_best
+from train.run.checkpoint import BEST, LAST, read_weights, save_weights
 
 
 def validate(training: Training, detector: Detector, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

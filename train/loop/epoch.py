@@ -7,16 +7,16 @@ import numpy as np
 
 from data_cards.core.errors import StoreError
 from data_cards.core.files import whole_file
-from train.best import judge_best, read_best, write_best
-from train.checkpoint import BEST, LAST, save_weights
-from train.curves import draw_curves
-from train.events import write_events
-from train.history import choose_epoch, tell_end, write_history
-from train.optimise import learning_rate
-from train.run_folder import CURVES
-from train.steps import draw_batches, train_epoch
-from train.training import Training, describe_stop, is_to_stop, save
-from train.validation import calibrate, calibrate_kept, measure_logits, validate
+from train.loop.context import Training, describe_stop, is_to_stop, save
+from train.loop.step import draw_batches, train_epoch
+from train.loop.validation import calibrate, calibrate_kept, measure_logits, validate
+from train.recipe.optimizer import learning_rate
+from train.run.best_epoch import judge_best, read_best, write_best
+from train.run.checkpoint import BEST, LAST, save_weights
+from train.run.folder import CURVES
+from train.run.history import choose_epoch, tell_end, write_history
+from train.run.plot_history import draw_curves
+from train.run.tensorboard import write_events
 
 _WORTH_DRAWING = 10.0  # seconds of an epoch: drawing takes half a second, as long as the epochs of a small run
 

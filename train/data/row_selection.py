@@ -7,7 +7,7 @@ import numpy as np
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.reader import FeatureStore
-from train.order import draw_epoch
+from train.data.sampling import draw_epoch
 from train.settings import TrainSettings
 
 _BEFORE_TRAINING = 0  # the epoch that validation's variants are drawn as; training counts from 1

@@ -9,9 +9,9 @@ from torch import nn
 
 from data_cards.core.errors import UsageError
 from pipeline.features.settings import KINDS, OF_SQUARE, PLANES_A_KIND, FeatureSettings, kind_of_planes
-from train.calibrate import Calibration
-from train.network import RADIAL, RADIAL_UP_TO, make_network
-from train.normalise import Normaliser, choose_statistics
+from train.model.calibration import Calibration
+from train.model.network import RADIAL, RADIAL_UP_TO, make_network
+from train.model.normaliser import Normaliser, choose_statistics
 from train.settings import TrainSettings
 
 

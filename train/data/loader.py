@@ -15,8 +15,8 @@ import torch
 
 from pipeline.features.settings import KINDS
 from pipeline.store.reader import FeatureStore
-from train.packed import PackedBatch
-from train.row_reader import RowReader
+from train.data.packed_batch import PackedBatch
+from train.data.row_reader import RowReader
 
 
 class BatchReader:

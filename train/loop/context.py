@@ -11,16 +11,16 @@ import torch
 from torch import nn
 
 from pipeline.store.reader import FeatureStore
-from train.augment import Augmenter
-from train.batches import BatchReader
-from train.detector import Detector
-from train.rows import Rows
+from train.data.loader import BatchReader
+from train.data.row_selection import Rows
+from train.data.store_watch import StoreWatch
+from train.loop.failures import describe_bad_loss
+from train.loop.resume_state import Position, save_state
+from train.loop.signals import Stopped, StopSignals
+from train.model.detector import Detector
+from train.model.distributed import Team
+from train.recipe.augment import Augmenter
 from train.settings import TrainSettings
-from train.state import Position, save_state
-from train.stopping import Stopped, StopSignals
-from train.team import Team
-from train.trouble import describe_bad_loss
-from train.watch import StoreWatch
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_cards.core.errors import UserError
-from train.checkpoint import BEST, weights_file
-from train.evaluation import read_reported_score
-from train.history import choose_epoch
-from train.run_folder import RUNS, SETTINGS, read_run
-from train.summary import FAILED, read_summary
+from train.run.checkpoint import BEST, weights_file
+from train.run.folder import RUNS, SETTINGS, read_run
+from train.run.history import choose_epoch
+from train.run.reported_score import read_reported_score
+from train.run.summary import FAILED, read_summary
 
 
 @dataclass(frozen=True)

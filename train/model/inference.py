@@ -13,9 +13,9 @@ import torch
 from data_cards.core.console import progress as show_progress
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.reader import FeatureStore
-from train.batches import BatchReader, move_batches
-from train.calibrate import probability_fake
-from train.detector import Detector
+from train.data.loader import BatchReader, move_batches
+from train.model.calibration import probability_fake
+from train.model.detector import Detector
 
 
 def predict_logits(detector: Detector, levels: np.ndarray | torch.Tensor) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from data_cards.core.files import write_json
-from train.calibrate import Calibration
+from train.model.calibration import Calibration
 
 SUMMARY = "summary.json"
 FINISHED, STOPPED_EARLY, INTERRUPTED, FAILED = "finished", "stopped early", "interrupted", "failed"

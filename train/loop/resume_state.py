@@ -17,7 +17,7 @@ from torch import nn
 
 from data_cards.core.errors import UserError
 from data_cards.core.files import whole_file
-from train.run_folder import STATE
+from train.run.folder import STATE
 
 _DIGEST = hashlib.sha256().digest_size
 

@@ -1,0 +1,1 @@
+"""Run epochs, validate, stop, resume, end."""

@@ -1,0 +1,1 @@
+"""Levels to calibrated probabilities, on one device or several."""
