@@ -28,7 +28,7 @@ from detection_ideas import VARIANTS, planes_of_idea
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is another file
 from data_cards.selection.subset import Selection
-from eval.metrics import compute_scores
+from eval.scores.metrics import compute_scores
 from pipeline.builder.build import build_store
 from pipeline.datasets.subset import make_subset
 from pipeline.features.settings import BuildSettings, FeatureSettings

@@ -21,7 +21,7 @@ from scipy.stats import rankdata
 from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from eval.metrics import compute_scores
+from eval.scores.metrics import compute_scores
 from pipeline.features.variants import CONDITIONS
 
 RESAMPLES = 1000

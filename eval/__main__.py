@@ -1,5 +1,5 @@
 """`python -m eval`: the same as the `eval` command."""
 
-from eval.cli import main
+from eval.cli.main import main
 
 main()

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import fft
 
 from data_cards.core.errors import PictureError, StoreError, UsageError, UserError
-from eval.predict import predict_files
+from eval.verdict.predict import predict_files
 from pipeline.builder.build import build_store
 from pipeline.cli.main import main
 from pipeline.features.extract import compute_features, name_planes

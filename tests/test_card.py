@@ -198,8 +198,8 @@ def test_build_training_and_report_show_the_audit(tmp_path):
     from helpers.make_store import make_store
 
     from data_cards.audit.audit import audit_pictures
-    from eval.report import make_report
-    from eval.text import format_report
+    from eval.report.report import make_report
+    from eval.report.terminal import format_report
     from pipeline.builder.card import write_card
     from train.cli import cli
 

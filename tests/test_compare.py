@@ -11,10 +11,10 @@ from helpers.make_store import make_store
 from test_metrics import score_with_sklearn
 
 from data_cards.core.errors import UsageError, UserError
-from eval.cli import cli
-from eval.compare import compare_runs
-from eval.metrics import METRICS
-from eval.words import summarise_comparison
+from eval.cli.main import cli
+from eval.report.compare import compare_runs
+from eval.report.summary import summarise_comparison
+from eval.scores.metrics import METRICS
 from pipeline.store.reader import open_store
 
 QUIET = {"device": "cpu", "progress": False}

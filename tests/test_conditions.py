@@ -10,8 +10,8 @@ from helpers.make_store import make_store
 from helpers.pictures import make_kaggle_dir
 from sklearn import metrics as sk
 
-from eval.report import make_report
-from eval.words import summarise
+from eval.report.report import make_report
+from eval.report.summary import summarise
 from pipeline.builder.build import build_store
 from pipeline.features.settings import BuildSettings, FeatureSettings
 from pipeline.store.reader import open_store

@@ -8,8 +8,8 @@ from helpers.make_run import make_run
 from helpers.make_store import make_store
 from sklearn import metrics as sk
 
-from eval.explain import BAND_EDGES
-from eval.report import make_report
+from eval.explain.occlusion import BAND_EDGES
+from eval.report.report import make_report
 
 
 @pytest.fixture(scope="module")

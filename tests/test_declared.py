@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from eval.declared import MOST_SHOWN, read_declared
-from eval.segments import MOST_BYTES, read_segments
+from eval.verdict.containers import MOST_BYTES, read_segments
+from eval.verdict.metadata import MOST_SHOWN, read_declared
 
 URI = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 XMP = (

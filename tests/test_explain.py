@@ -7,8 +7,8 @@ from helpers.make_run import make_run
 from helpers.make_store import make_store
 
 from data_cards.core.errors import UserError
-from eval.explain import BAND_EDGES, explain_levels
-from eval.profiles import PROFILES, class_profiles, find_profiles, radial_profile
+from eval.explain.class_spectra import PROFILES, class_profiles, find_profiles, radial_profile
+from eval.explain.occlusion import BAND_EDGES, explain_levels
 from pipeline.features.frequencies import find_bands, frequencies_of
 from pipeline.features.periodogram import quantised_planes, spectral_planes
 from pipeline.features.settings import KINDS as ALL_KINDS
@@ -75,7 +75,7 @@ def test_batches_do_not_change_an_explanation(levels, monkeypatch):
     torch.manual_seed(0)
     detector = Detector(np.full((9, SIZE, SIZE), 100), np.full((9, SIZE, SIZE), 20), kinds=("phase", "dct"))
     whole = explain_levels(detector, levels)
-    monkeypatch.setattr("eval.explain._VALUES_AT_ONCE", 1)
+    monkeypatch.setattr("eval.explain.occlusion._VALUES_AT_ONCE", 1)
     single = explain_levels(detector, levels)
     np.testing.assert_allclose(single.bands, whole.bands, atol=1e-5)
     assert list(whole.kinds) == ["phase", "dct"]

@@ -15,13 +15,13 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from data_cards.image.decode import decode_picture
-from eval.cli import cli
-from eval.examine import Examiner
-from eval.explain import Explanation
-from eval.judge import Judgement, Reason
-from eval.plots_picture import draw_examined
-from eval.predict import predict_files
-from eval.verdict_words import TITLES, tell_deciding, tell_verdict
+from eval.cli.main import cli
+from eval.explain.occlusion import Explanation
+from eval.verdict.decide import Judgement, Reason
+from eval.verdict.examine import Examiner
+from eval.verdict.explain_png import draw_examined
+from eval.verdict.predict import predict_files
+from eval.verdict.wording import TITLES, tell_deciding, tell_verdict
 from train.model.calibration import Calibration
 from train.model.inference import predict_logits
 from train.run.checkpoint import BEST, save_weights

@@ -11,7 +11,7 @@ from helpers.pictures import make_kaggle_dir
 from PIL import Image
 
 from data_cards.core.errors import UserError
-from eval.report import make_report
+from eval.report.report import make_report
 from pipeline.builder.build import build_store
 from pipeline.features.settings import BuildSettings, FeatureSettings
 from pipeline.store.concatenated import LEFT_OUT, open_stores

@@ -14,14 +14,14 @@ from helpers.make_store import make_store
 from helpers.pictures import draw_noise
 from PIL import Image
 
-import eval.predict
+import eval.verdict.predict
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import MAX_BYTES, open_regular, read_bounded
 from data_cards.core.text import escape_untrusted
-from eval.cli import cli
-from eval.inputs import find_inputs
-from eval.judge import CHECKS, Looks, Reason, decide, look_at, score_levels
-from eval.predict import predict_files
+from eval.cli.main import cli
+from eval.verdict.decide import CHECKS, Looks, Reason, decide, look_at, score_levels
+from eval.verdict.inputs import find_inputs
+from eval.verdict.predict import predict_files
 from pipeline.features.degradations import apply_steps
 from pipeline.features.extract import compute_features
 from pipeline.features.fit import cut_crops
@@ -199,10 +199,12 @@ def test_few_files_are_held_at_a_time(run, pictures, monkeypatch):
         most[0] = max(most[0], alive[0])
         return look_at(picture, settings, checks)
 
-    monkeypatch.setattr(eval.predict, "look_at", look)
+    monkeypatch.setattr(eval.verdict.predict, "look_at", look)
     files = [str(pictures / "b.png")] * 40
     seen = 0
-    for _ in eval.predict.iterate_verdicts(run, find_inputs(files), device="cpu", batch_size=2, threads=2, quick=True):
+    for _ in eval.verdict.predict.iterate_verdicts(
+        run, find_inputs(files), device="cpu", batch_size=2, threads=2, quick=True
+    ):
         seen += 1
         alive[0] -= 1
     assert seen == 40

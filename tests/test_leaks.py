@@ -13,7 +13,7 @@ from PIL import Image
 from data_cards.core.errors import UserError
 from data_cards.dataset.near_duplicates import Side, draw_contact_sheet, find_leaks, format_leaks
 from data_cards.dataset.scan import scan_sources
-from eval.report import make_report
+from eval.report.report import make_report
 from pipeline.cli.main import main
 
 

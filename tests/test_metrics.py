@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from scipy.special import logit
 from sklearn import metrics as sk
 
-from eval.bootstrap import (
+from eval.scores.bootstrap import (
     RESAMPLES,
     bound_roc,
     draw_counts,
@@ -18,7 +18,7 @@ from eval.bootstrap import (
     estimate_scores,
     score_resamples,
 )
-from eval.metrics import METRICS, compute_scores, count_verdicts, score_counts, trace_roc, trace_thresholds
+from eval.scores.metrics import METRICS, compute_scores, count_verdicts, score_counts, trace_roc, trace_thresholds
 from train.model.calibration import THRESHOLD, Calibration
 
 

@@ -22,9 +22,9 @@ from PIL import Image, PngImagePlugin
 
 from data_cards.core.errors import UsageError, UserError
 from data_cards.dataset.simulated import SIMULATION_NOTICE
-from eval.cli import cli
-from eval.examine import Examiner
-from eval.predict import predict_files
+from eval.cli.main import cli
+from eval.verdict.examine import Examiner
+from eval.verdict.predict import predict_files
 from train.run.folder import open_run
 
 pytest.importorskip("starlette", reason="the page needs Starlette, the extra `page`")

@@ -12,10 +12,10 @@ from PIL import Image
 
 from data_cards.core.errors import UsageError
 from data_cards.dataset.simulated import SIMULATION_NOTICE
-from eval.cli import cli, predict
-from eval.inputs import find_inputs, list_folder
-from eval.predict import predict_files
-from eval.report import make_report
+from eval.cli.main import cli, predict
+from eval.report.report import make_report
+from eval.verdict.inputs import find_inputs, list_folder
+from eval.verdict.predict import predict_files
 from pipeline.builder.build import build_store
 from pipeline.features.extract import compute_features
 from pipeline.features.settings import BuildSettings, FeatureSettings

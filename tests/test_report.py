@@ -14,9 +14,9 @@ from test_metrics import score_with_sklearn
 
 from data_cards.core.errors import UsageError, UserError
 from data_cards.dataset.simulated import SIMULATION_NOTICE
-from eval.metrics import METRICS
-from eval.report import make_report
-from eval.words import summarise
+from eval.report.report import make_report
+from eval.report.summary import summarise
+from eval.scores.metrics import METRICS
 from pipeline.store.reader import open_store
 
 QUIET = {"device": "cpu", "progress": False, "explain_pictures": 0}  # that takes longest, and has its own test

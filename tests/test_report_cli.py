@@ -13,7 +13,7 @@ from helpers.make_run import make_run
 from helpers.make_store import make_store
 
 from data_cards.dataset.simulated import SIMULATION_NOTICE
-from eval.cli import cli, predict, report
+from eval.cli.main import cli, predict, report
 
 SCRIPTS = Path(sys.executable).parent
 

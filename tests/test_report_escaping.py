@@ -7,8 +7,8 @@ import pytest
 from helpers.make_run import make_run
 from helpers.pictures import make_kaggle_dir
 
-from eval.compare import compare_runs
-from eval.report import make_report
+from eval.report.compare import compare_runs
+from eval.report.report import make_report
 from pipeline.builder.build import build_store
 from pipeline.features.settings import BuildSettings, FeatureSettings
 

@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
 from test_metrics import score_with_sklearn
 
-from eval.report import make_report
+from eval.report.report import make_report
 from pipeline.store.reader import open_store
 from train.model.calibration import Calibration
 from train.model.inference import compute_logits

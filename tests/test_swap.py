@@ -10,8 +10,8 @@ from helpers.pictures import make_kaggle_dir
 from PIL import Image
 from sklearn import metrics as sk
 
-from eval.report import make_report
-from eval.swap import draw_saving
+from eval.report.report import make_report
+from eval.scores.jpeg_swap import draw_saving
 from pipeline.builder.build import build_store
 from pipeline.features.extract import compute_features
 from pipeline.features.settings import BuildSettings, FeatureSettings

@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from helpers.make_store import make_store
 
 from data_cards.core.errors import StoreError, UserError
-from eval.report import make_report
-from eval.score import find_rows
+from eval.report.report import make_report
+from eval.scores.rows import find_rows
 from pipeline.store.reader import open_store
 from train.cli import cli
 from train.data.row_selection import choose_rows

@@ -13,13 +13,13 @@ from helpers.make_store import make_store
 from helpers.pictures import draw_noise
 from PIL import Image
 
-import eval.video
+import eval.verdict.video
 from data_cards.core.errors import PictureError, UsageError
-from eval.cli import cli
+from eval.cli.main import cli
 from eval.defaults import FRAMES
-from eval.judge import Judgement, Reason, decide_clip
-from eval.predict import predict_files
-from eval.video import MISSING, find_container, read_frames
+from eval.verdict.decide import Judgement, Reason, decide_clip
+from eval.verdict.predict import predict_files
+from eval.verdict.video import MISSING, find_container, read_frames
 from train.model.calibration import Calibration
 from train.run.folder import open_run
 
@@ -114,7 +114,7 @@ def test_pixels_are_bounded():
 
 
 def test_decoding_is_bounded(monkeypatch):
-    monkeypatch.setattr(eval.video, "MOST_DECODED", 30)
+    monkeypatch.setattr(eval.verdict.video, "MOST_DECODED", 30)
     found = read(make_clip(frames=500, gop=500, size=(32, 32)), 8)
     assert 1 <= len(found) < 8
 

@@ -19,10 +19,10 @@ from starlette.routing import Route
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.text import escape_untrusted
 from data_cards.dataset.simulated import SIMULATION_NOTICE
-from eval.examine import Examined, Examiner
 from eval.page.guard import Guard
-from eval.verdict_words import CAUTION, DECLARED_NOTE, TITLES, format_reason, name_kind, tell_deciding, tell_verdict
-from eval.video import find_container
+from eval.verdict.examine import Examined, Examiner
+from eval.verdict.video import find_container
+from eval.verdict.wording import CAUTION, DECLARED_NOTE, TITLES, format_reason, name_kind, tell_deciding, tell_verdict
 
 MAX_UPLOAD = 64 << 20  # bytes
 MOST_WAITING = 8  # pictures in memory, judged or waiting

@@ -46,7 +46,7 @@ def serve_page(
         if error.name is None or error.name.split(".")[0] not in ("starlette", "uvicorn"):
             raise
         raise UserError(MISSING) from error
-    from eval.examine import Examiner
+    from eval.verdict.examine import Examiner
 
     with _listen(host, port) as listener, suppress(KeyboardInterrupt):
         address, open_to_others = _address_of(listener), not _is_loopback(listener)

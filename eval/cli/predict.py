@@ -1,0 +1,115 @@
+"""`predict` and `page`: verdicts on files, in the terminal and in the browser. Only parses and prints."""
+
+import sys
+
+import click
+
+from data_cards.core.console import Command, note, warn
+from data_cards.core.errors import UsageError
+from eval.defaults import BATCH_SIZE, FRAMES, HOST, PORT
+from train.settings import DEVICES
+
+run_option = click.option("--run", metavar="DIR", help="Run folder  [default: the newest under runs/]")
+device_option = click.option(
+    "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to run."
+)
+
+
+@click.command(cls=Command)
+@click.argument("pictures", nargs=-1, required=True, metavar="PICTURE...")
+@run_option
+@device_option
+@click.option(
+    "--batch-size", type=int, default=BATCH_SIZE, show_default=True, help="Samples that the network scores at a time."
+)
+@click.option(
+    "--quick",
+    is_flag=True,
+    help="Do not try whether the word outlives JPEG 90, JPEG 75 and a crop: four times as fast, less often unsure.",
+)
+@click.option(
+    "--frames",
+    type=int,
+    default=FRAMES,
+    show_default=True,
+    help="Frames of a clip that are judged, evenly over its length.",
+)
+@click.option("--explain", metavar="FILE.png", help="Draw what decided into that file; for one picture.")
+@click.option("--json", "as_json", is_flag=True, help="Print a list of objects, one a file; names are kept exactly.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print a line a file, as comma-separated values.")
+@click.pass_context
+def predict(context, pictures, run, device, batch_size, quick, frames, explain, as_json, as_csv) -> None:
+    """Say of each PICTURE whether it looks real or generated.
+
+    A PICTURE is a file, a folder, which stands for all pictures and clips in it, a glob in quotes,
+    or - for a list of paths on standard input. Of a clip (MP4, MOV, MKV, WebM, AVI ...) some
+    frames are judged, each alone and all together; that needs the extra `video`.
+
+    The word is real, fake or unsure; the score is the detector's calibrated probability that the
+    picture is generated; how far to trust it, `eval report` tells. A file that cannot be judged
+    is named, and the exit status is then 1.
+
+    \b
+    Examples:
+      eval predict holiday.jpg --explain why.png
+      predict downloads/ "scans/**/*.png" --json
+      find . -name "*.jpg" | eval predict - --csv > verdicts.csv
+    """
+    from data_cards.core.text import escape_untrusted
+    from data_cards.dataset.simulated import SIMULATION_NOTICE
+    from eval.verdict.inputs import find_inputs
+    from eval.verdict.output import write_csv, write_json, write_table
+    from eval.verdict.predict import check_options, iterate_verdicts
+    from train.run.locate import find_run
+
+    if as_json and as_csv:
+        raise UsageError("--json and --csv: give one of the two")
+    opened = find_run(run)
+    inputs = find_inputs(pictures, sys.stdin.buffer)
+    check_options(batch_size, frames)
+    write = write_json if as_json else write_csv if as_csv else write_table
+    if explain is None:
+        options = {"device": device, "batch_size": batch_size, "quick": quick, "frames": frames}
+        streams = as_json or as_csv  # would come between a bar's lines
+        verdicts = iterate_verdicts(opened, inputs, progress=not (streams and sys.stdout.isatty()), **options)
+        failed = write(verdicts)
+    else:
+        from eval.verdict.examine import Examiner
+        from eval.verdict.explain_file import check_explained, examine_file, write_drawing  # loads matplotlib
+
+        explained = check_explained(inputs, explain)
+        examiner = Examiner(opened, device)
+        verdict, examined = examine_file(examiner, explained, quick=quick, batch_size=batch_size)
+        failed = write([verdict])
+        if examined is not None:
+            write_drawing(examiner, explained.path, examined, explain)
+            note(f"explained: {escape_untrusted(explain)}")
+    if opened.simulated:
+        click.echo(SIMULATION_NOTICE, err=True)
+    if failed:
+        context.exit(1)
+
+
+@click.command(cls=Command)
+@run_option
+@device_option
+@click.option("--host", default=HOST, show_default=True, help="Address to listen at; others let other computers in.")
+@click.option("--port", type=int, default=PORT, show_default=True, help="Port to listen at; 0 takes a free one.")
+@click.option("--open/--no-open", "open_browser", default=True, show_default=True, help="Open the page in the browser.")
+def page(run, device, host, port, open_browser) -> None:
+    """Open a page in the browser: drop pictures on it, and see what `predict` says of them and why.
+
+    It runs on this computer alone, sends nothing anywhere, and keeps no picture. Needs the extra
+    `page`. Ctrl-C ends it.
+
+    \b
+    Examples:
+      eval page
+      eval page --run runs/001-resnet18-512px --port 9000 --no-open
+    """
+    from eval.page.serve import serve_page
+    from train.run.locate import find_run
+
+    serve_page(
+        find_run(run), host=host, port=port, device=device, open_browser=open_browser, tell=click.echo, warn=warn
+    )

@@ -1,0 +1,1 @@
+"""Which frequencies and planes a score rests on."""

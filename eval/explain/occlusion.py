@@ -1,0 +1,125 @@
+"""Which frequencies and which planes decided: what becomes of the score when a part is taken away.
+
+A part is a band of frequencies in all planes but those of an overview, where a pattern's frequency is another
+than in the picture's own pixels; or all planes of one kind. It is replaced by zero behind the
+detector's normaliser, what the network takes for average: where it normalises by frequency, the training
+pictures' mean. What the log-odds lose by that is what the part spoke for: above 0 for "fake", below 0 for
+"real" (occlusion; Zeiler and Fergus 2014).
+Parts work together, so their changes need not sum up to the log-odds.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from eval.explain.class_spectra import radial_profile
+from pipeline.features.frequencies import HIGHEST, NYQUIST, find_bands
+from pipeline.features.settings import is_of_overview
+from train.model.detector import Detector
+
+# Twelve bands of equal width up to the finest pattern along an axis, and one for the corners above.
+BAND_EDGES = np.append(np.linspace(0, NYQUIST, 13), HIGHEST)
+
+_VALUES_AT_ONCE = 9 * 2**20  # of float32: 36 MB a batch before the network
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What decided one picture's score.
+
+    Attributes
+    ----------
+    log_odds : of "fake" against "real", calibrated where the detector is: ln(p / (1 - p))
+    edges : float64 (K + 1,), of the bands, in cycles per pixel
+    bands : float64 (K,), what the log-odds lose without each band; above 0: it spoke for "fake"
+    kinds : the same for each kind of planes that the detector is fed, by name
+    frequencies : float64 (P,), middles of the bins of `profile`, in cycles per pixel
+    profile : float64 (P,), strength of each, as `eval.explain.class_spectra.radial_profile` gives it
+    """
+
+    log_odds: float
+    edges: np.ndarray
+    bands: np.ndarray
+    kinds: dict[str, float]
+    frequencies: np.ndarray
+    profile: np.ndarray
+
+    def as_json(self) -> dict:
+        """Plain values, lists for arrays."""
+        return {
+            "log_odds": self.log_odds,
+            "band_edges": self.edges.tolist(),
+            "bands": self.bands.tolist(),
+            "kinds": self.kinds,
+            "frequencies": self.frequencies.tolist(),
+            "profile": self.profile.tolist(),
+        }
+
+
+def explain_levels(detector: Detector, levels: np.ndarray) -> Explanation:
+    """What decided the score of one picture.
+
+    Parameters
+    ----------
+    levels : features of the picture, uint8 (planes, H, W), as `pipeline.features.extract` makes them
+    """
+    whole, bands, kinds = occlude(detector, levels)
+    frequencies, profile = radial_profile(levels)
+    return Explanation(
+        log_odds=whole,
+        edges=BAND_EDGES,
+        bands=whole - bands,
+        kinds={kind: float(whole - value) for kind, value in zip(detector.kinds, kinds, strict=True)},
+        frequencies=frequencies,
+        profile=profile,
+    )
+
+
+def occlude(detector: Detector, levels: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+    """Log-odds of "fake" of a picture as it is, without each band and without each kind of planes.
+
+    Parameters
+    ----------
+    levels : uint8 (planes, H, W)
+
+    Returns
+    -------
+    whole : of the picture as it is
+    bands : float64 (K,), in the order of `BAND_EDGES`
+    kinds : float64 (len(detector.kinds),)
+    """
+    detector.eval()
+    with torch.inference_mode():
+        batch = torch.as_tensor(levels[detector.planes])[None].to(detector.device)
+        values = detector.normalise(batch)
+        logits = [detector.network(part) for part in _take_away(values, detector.kinds, detector.inputs)]
+    log_odds = np.concatenate([(one[:, 1] - one[:, 0]).double().cpu().numpy() for one in logits])
+    log_odds = log_odds / detector.calibration.temperature
+    count = len(BAND_EDGES) - 1
+    return float(log_odds[0]), log_odds[1 : 1 + count], log_odds[1 + count :]
+
+
+def _take_away(values: torch.Tensor, kinds: tuple[str, ...], inputs: tuple[str, ...]) -> Iterator[torch.Tensor]:
+    """The normalised sample (1, C, H, W) as it is and with one part after the other at zero, in batches."""
+    height, width = values.shape[2:]
+    band_of = _bands_of(height, width, inputs).to(values.device)
+    kind_of = torch.tensor([kinds.index(kind) for kind in inputs], device=values.device)[:, None, None]
+    masks = [lambda: torch.ones_like(values, dtype=torch.bool)[0]]
+    masks += [lambda band=band: band_of != band for band in range(len(BAND_EDGES) - 1)]
+    masks += [lambda number=number: (kind_of != number).expand(values.shape[1:]) for number in range(len(kinds))]
+    step = max(1, _VALUES_AT_ONCE // values[0].numel())
+    for start in range(0, len(masks), step):
+        kept = torch.stack([mask() for mask in masks[start : start + step]])
+        yield torch.where(kept, values, 0).contiguous(memory_format=torch.channels_last)
+
+
+@lru_cache(maxsize=4)
+def _bands_of(height: int, width: int, inputs: tuple[str, ...]) -> torch.Tensor:
+    bands = {
+        kind: np.full((height, width), -1) if is_of_overview(kind) else find_bands(BAND_EDGES, kind, height, width)
+        for kind in set(inputs)
+    }
+    return torch.from_numpy(np.stack([bands[kind] for kind in inputs]))

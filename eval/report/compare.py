@@ -1,0 +1,194 @@
+"""Runs side by side: scored on the same pictures, none of which any of them was trained on, and compared pairwise.
+
+Whether a difference is real is read from its own interval, with both runs scored on the same resampled
+pictures: two intervals that overlap say nothing of that. With several pairs the intervals are wider
+(Bonferroni), so that all of them together hold with 95%.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from data_cards.core.errors import UsageError
+from data_cards.core.files import whole_file
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.seeding import FIXED_SEED
+from data_cards.dataset.simulated import SIMULATION_NOTICE
+from eval.defaults import REPORT_BATCH_SIZE, SWAP_PICTURES, THREADS
+from eval.report.contents import REPORT_VERSION
+from eval.report.html import render_comparison
+from eval.report.report import Report, make_folder
+from eval.report.summary import summarise_comparison
+from eval.scores import jpeg_swap as swap
+from eval.scores.bootstrap import LEVEL, RESAMPLES, estimate_differences
+from eval.scores.breakdown import describe
+from eval.scores.common_pictures import CommonRows, find_common_rows
+from eval.scores.file_baseline import describe_shortcuts
+from eval.scores.metrics import METRICS
+from eval.scores.reliability import describe_threshold
+from eval.scores.rows import Scored, locate_pictures, score_samples
+from pipeline.features.versions import program_version
+from pipeline.store.reader import FeatureStore
+from train.run.folder import Run, load_detector
+from train.run.locate import find_run, find_store
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the compared runs, scored on the common pictures in their order."""
+
+    name: str
+    run: Run
+    store: FeatureStore
+    training: FeatureStore | None
+    scored: Scored
+    swap: dict
+
+
+def compare_runs(
+    runs: Sequence[str | Path],
+    store: str | Path | None = None,
+    split: str = "test",
+    out: str | Path | None = None,
+    *,
+    device: str = "auto",
+    batch_size: int = REPORT_BATCH_SIZE,
+    threads: int = THREADS,
+    swap_pictures: int = SWAP_PICTURES,
+    progress: bool = True,
+) -> Report:
+    """Compare runs on a split's pictures and write `comparison.json` and `comparison.html`.
+
+    Parameters
+    ----------
+    runs : at least two run folders
+    store : feature store for all of them; None takes each one's own, and the pictures that all of these hold
+    split : "test", or "val"
+    out : folder for the two files; None takes the first run's
+    device, batch_size, threads, swap_pictures : as `eval.report.report.make_report`
+
+    Raises
+    ------
+    UserError : no such run or store, or no pictures that all runs can fairly be scored on
+    """
+    if len(runs) < 2:
+        raise UsageError("one run: expected at least two to compare")
+    if batch_size < 1 or threads < 1 or swap_pictures < 0:
+        raise UsageError(
+            f"batch size {batch_size}, threads {threads}, swap pictures {swap_pictures}: expected at least 1, 1 and 0"
+        )
+    opened = [find_run(run) for run in runs]
+    names = _name_runs([run.path for run in opened])
+    stores = [find_store(run, store) for run in opened]
+    common = find_common_rows(opened, names, stores, split)
+    folder = make_folder(opened[0].path if out is None else Path(out))
+    sides = []
+    for name, run, tested, rows, training in zip(names, opened, stores, common.rows, common.training, strict=True):
+        detector = load_detector(run, device)
+        scored = score_samples(run, detector, tested, rows, batch_size=batch_size, threads=threads, progress=progress)
+        alike = swap.describe_swap(scored, tested, detector, swap_pictures, progress)
+        sides.append(Side(name, run, tested, training, scored, alike))
+    figures = compute_comparison(sides, common, split)
+    text = json.dumps(figures, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    report = Report(figures, folder / "comparison.json", folder / "comparison.html")
+    with whole_file(report.json) as json_file, whole_file(report.html) as html_file:
+        json_file.write_text(text, encoding="utf-8", errors="replace")
+        html_file.write_text(render_comparison(figures), encoding="utf-8", errors="replace")
+    return report
+
+
+def compute_comparison(sides: Sequence[Side], common: CommonRows, split: str) -> dict:
+    """All figures of a comparison as plain values, as they stand in `comparison.json`."""
+    first = sides[0].scored
+    pairs = list(combinations(sides, 2))
+    level = 1 - (1 - LEVEL) / len(pairs)
+    simulated = any(side.store.is_simulated for side in sides)
+    figures = {
+        "report_version": REPORT_VERSION,
+        "program_version": program_version(),
+        "simulated": simulated,
+        "notice": SIMULATION_NOTICE if simulated else None,
+        "summary": [],
+        "warnings": common.warnings,
+        "split": split,
+        "pictures": len(first),
+        "samples_by_class": {name: int((first.labels == label).sum()) for label, name in enumerate(CLASS_NAMES)},
+        "left_out": {"not_in_all_stores": common.not_in_all, "trained_on": common.leaked},
+        "unchecked": [side.name for side in sides if side.training is None],
+        "intervals": {"level": LEVEL, "level_of_differences": level, "resamples": RESAMPLES, "seed": FIXED_SEED},
+        "runs": [
+            {
+                "name": side.name,
+                "path": str(side.run.path),
+                "created": side.run.created,
+                "settings": side.run.settings.as_json(),
+                "store": {
+                    "path": str(side.store.path),
+                    "fingerprint": side.store.fingerprint,
+                    "settings": side.store.settings.as_json(),
+                },
+                "threshold": describe_threshold(side.scored),
+                **describe(side.scored),
+                "shortcuts": describe_shortcuts(side.run, side.scored, side.training),
+                "swap": side.swap,
+            }
+            for side in sides
+        ],
+        "differences": [_compare(one, other, level) for one, other in pairs],
+        "rows": _list_rows(sides),
+    }
+    figures["summary"] = summarise_comparison(figures)
+    return figures
+
+
+def _compare(one: Side, other: Side, level: float) -> dict:
+    estimates = estimate_differences(
+        METRICS,
+        one.scored.labels,
+        one.scored.probability_fake,
+        other.scored.probability_fake,
+        one.scored.groups,
+        (one.scored.threshold, other.scored.threshold),
+        level,
+    )
+    scores = {}
+    for name, estimate in estimates.items():
+        known = estimate.low is not None
+        # An interval of no width is no evidence: all resamples were alike.
+        real = known and estimate.low < estimate.high and (estimate.low > 0 or estimate.high < 0)
+        scores[name] = {**estimate.as_json(), "real": real}
+    return {"first": one.name, "second": other.name, "scores": scores}
+
+
+def _list_rows(sides: Sequence[Side]) -> list[dict]:
+    first = sides[0]
+    columns = first.scored.columns
+    return [
+        {
+            "path": path,
+            "sha256": columns["sha256"][number],
+            "label": CLASS_NAMES[first.scored.labels[number]],
+            "source": columns["source"][number],
+            "group": int(columns["group"][number]),
+            "runs": {
+                side.name: {
+                    "logits": side.scored.logits[number].tolist(),
+                    "probability_fake": float(side.scored.probability_fake[number]),
+                    "verdict": side.scored.calibration.verdict(side.scored.probability_fake[number]),
+                }
+                for side in sides
+            },
+        }
+        for number, path in enumerate(locate_pictures(first.scored, first.store))
+    ]
+
+
+def _name_runs(paths: Sequence[Path]) -> list[str]:
+    """The folders' names, or their whole paths where two have one name."""
+    twice = [path for number, path in enumerate(paths) if path.resolve() in [one.resolve() for one in paths[:number]]]
+    if twice:
+        raise UsageError(f"{twice[0]}: named twice; a run has no difference to itself")
+    names = [path.resolve().name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]

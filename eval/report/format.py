@@ -1,0 +1,47 @@
+"""Figures of a report as text: scores, intervals, shares and spans."""
+
+from eval.scores.metrics import METRICS
+
+INTERVAL_NOTE = (
+    "“all alike” stands where every resample gives the same score, “none” where too few pictures "
+    "leave most resamples without a class: then there is no saying how sure the score is"
+)
+SCOPES = {"clean": "pictures as they are", "all": "all variants", "unleaked": "without leaked pictures"}
+
+
+def format_value(value: float | None, percent: bool) -> str:
+    """A score: 74.2%, 0.742, or n/a where there is none."""
+    if value is None:
+        return "n/a"
+    return f"{value:.1%}" if percent else f"{value:.3f}"
+
+
+def format_interval(estimate: dict, percent: bool) -> str:
+    """An interval: 65.1 to 82.0%, 0.651 to 0.820; "none" or "all alike" where it says nothing."""
+    if estimate["value"] is None:
+        return ""
+    if estimate["low"] is None:
+        return "none"
+    if estimate["low"] == estimate["high"]:
+        return "all alike"
+    if percent:
+        return f"{100 * estimate['low']:.1f} to {100 * estimate['high']:.1f}%"
+    return f"{estimate['low']:.3f} to {estimate['high']:.3f}"
+
+
+def format_score(name: str, estimate: dict) -> tuple[str, str]:
+    """A score of `METRICS` and its interval, as text."""
+    percent = METRICS[name].percent
+    return format_value(estimate["value"], percent), format_interval(estimate, percent)
+
+
+def format_share(estimate: dict) -> tuple[str, str]:
+    """A share of pictures and its interval, in per cent."""
+    return format_value(estimate["value"], True), format_interval(estimate, True)
+
+
+def format_span(span: dict | None) -> str:
+    """Least, median and most of a data card's property: 256 · 500 · 964; "none" where there is none."""
+    if span is None or span["median"] is None:
+        return "none"
+    return " · ".join(f"{span[name]:g}" for name in ("least", "median", "most"))

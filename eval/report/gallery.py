@@ -1,0 +1,100 @@
+"""Example pictures for the report: the worst mistakes and a seeded draw, with thumbnails.
+
+Thumbnails are made from the picture files, where they are still there and unchanged; else the
+report goes on without them.
+"""
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data_cards.core.errors import PictureError
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.image.decode import decode_picture
+from eval.scores.picture_files import read_original, shuffle_by_class
+from eval.scores.rows import Scored, locate_pictures
+from pipeline.store.reader import FeatureStore
+
+WORST_PER_CLASS = 6
+EXAMPLES_PER_CLASS = 6
+
+_SIDE = 320  # twice the shown size, for dense screens
+
+
+@dataclass(frozen=True)
+class Example:
+    """One picture of the gallery.
+
+    Attributes
+    ----------
+    path : of the picture file
+    source, label : where it came from, and its class
+    verdict : "real" or "fake", by the threshold
+    unsure : whether the score is in the abstention band, so that the word said would be "unsure"
+    probability_fake : the detector's score
+    thumbnail : data URL of a small JPEG; None where the file is gone or has changed
+    """
+
+    path: str
+    source: str
+    label: str
+    verdict: str
+    unsure: bool
+    probability_fake: float
+    thumbnail: str | None
+
+    @property
+    def right(self) -> bool:
+        """Whether the verdict is the truth."""
+        return self.verdict == self.label
+
+
+def pick_worst(scored: Scored) -> np.ndarray:
+    """Numbers of the rows with the surest wrong verdicts, at most `WORST_PER_CLASS` a class."""
+    chosen = []
+    for label in range(len(CLASS_NAMES)):
+        wrong = np.flatnonzero((scored.labels == label) & (scored.called_fake != label))
+        sureness = np.abs(scored.probability_fake[wrong] - label)
+        chosen.append(wrong[np.argsort(-sureness, kind="stable")][:WORST_PER_CLASS])
+    return np.concatenate(chosen)
+
+
+def pick_examples(scored: Scored, leave_out: np.ndarray) -> np.ndarray:
+    """Numbers of rows drawn by seed and the files' hashes, at most `EXAMPLES_PER_CLASS` a class."""
+    orders = shuffle_by_class(scored, "gallery")
+    return np.concatenate([order[~np.isin(order, leave_out)][:EXAMPLES_PER_CLASS] for order in orders])
+
+
+def make_examples(scored: Scored, rows: np.ndarray, store: FeatureStore) -> list[Example]:
+    """The examples of the rows, in order."""
+    part = scored[rows]
+    return [
+        Example(
+            path=path,
+            source=part.columns["source"][number],
+            label=CLASS_NAMES[part.labels[number]],
+            verdict=CLASS_NAMES[int(part.called_fake[number])],
+            unsure=bool(part.calibration.is_unsure(part.probability_fake[number])),
+            probability_fake=float(part.probability_fake[number]),
+            thumbnail=_make_thumbnail(Path(path), part.columns["sha256"][number], store.settings.max_pixels),
+        )
+        for number, path in enumerate(locate_pictures(part, store))
+    ]
+
+
+def _make_thumbnail(path: Path, sha256: str, max_pixels: int) -> str | None:
+    data = read_original(path, sha256)
+    try:
+        picture = None if data is None else decode_picture(data, max_pixels)
+    except PictureError:
+        return None
+    if picture is None:
+        return None
+    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")

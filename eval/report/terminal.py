@@ -1,0 +1,165 @@
+"""A report as text for the terminal."""
+
+from data_cards.core.console import table
+from data_cards.core.labels import CLASS_NAMES
+from eval.report.format import SCOPES, format_score, format_share
+from eval.scores.metrics import METRICS
+
+
+def format_report(report: dict) -> str:
+    """The report's figures (as in `report.json`) as tables, then the summary, where a terminal stops."""
+    parts = [report["notice"], _headline(report), _scores(report), _confusion(report)]
+    parts += [_threshold(report), _sources(report), _bands(report), _conditions(report)]
+    parts += [_shortcuts(report["shortcuts"]), _swap(report["swap"]), _deciding(report["deciding"])]
+    parts.append(f"the training set's {report['audit']['words']}" if report["audit"] else None)
+    parts += [report["notice"], "\n".join(report["summary"])]
+    return "\n\n".join(part for part in parts if part)
+
+
+def format_comparison(comparison: dict) -> str:
+    """A comparison's figures (as in `comparison.json`) as tables, then the summary."""
+    runs = comparison["runs"]
+    counts = ", ".join(f"{count} {name}" for name, count in comparison["samples_by_class"].items())
+    scores = []
+    for name, metric in METRICS.items():
+        scores.append([metric.title, *(text for run in runs for text in format_score(name, run["scores"][name]))])
+    parts = [
+        comparison["notice"],
+        f"{comparison['split']} split, pictures that all runs can be scored on: {counts}",
+        table(scores, ["score"] + [text for run in runs for text in (run["name"], "95% interval")]),
+    ]
+    for one in comparison["differences"]:
+        rows = [
+            [
+                metric.title,
+                *format_score(name, one["scores"][name]),
+                "yes" if one["scores"][name]["real"] else "not clear",
+            ]
+            for name, metric in METRICS.items()
+        ]
+        interval = f"{100 * comparison['intervals']['level_of_differences']:.3g}% interval"
+        parts.append(table(rows, [f"{one['first']} less {one['second']}", "difference", interval, "real?"]))
+    for run in runs:
+        parts += [f"{run['name']}:", _shortcuts(run["shortcuts"]), _swap(run["swap"])]
+    parts += [comparison["notice"], "\n".join(comparison["summary"])]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _headline(report: dict) -> str:
+    first = report["scopes"][report["headline"]]
+    counts = ", ".join(f"{count} {name}" for name, count in first["samples_by_class"].items())
+    return (
+        f"{report['run']['path']} on the {report['split']} split of {report['store']['path']}: "
+        f"{first['pictures']} pictures; {SCOPES[report['headline']]}: {counts}"
+    )
+
+
+def _scores(report: dict) -> str:
+    headers, rows = ["score"], [[metric.title] for metric in METRICS.values()]
+    for scope, part in report["scopes"].items():
+        headers += [SCOPES[scope], "95% interval"]
+        for row, name in zip(rows, METRICS, strict=True):
+            row += format_score(name, part["scores"][name])
+    return table(rows, headers)
+
+
+def _confusion(report: dict) -> str:
+    counts = report["scopes"][report["headline"]]["confusion"]
+    rows = [[f"is {label}", counts[f"{label}_called_real"], counts[f"{label}_called_fake"]] for label in CLASS_NAMES]
+    return table(rows, [SCOPES[report["headline"]], "called real", "called fake"])
+
+
+def _threshold(report: dict) -> str:
+    threshold, oracle = report["threshold"], report["threshold"]["oracle"]
+    balanced = report["scopes"][report["headline"]]["scores"]["balanced_accuracy"]["value"]
+    return (
+        f"called fake from probability {threshold['value']:.3f} on, chosen {threshold['chosen']}: balanced accuracy "
+        f"{balanced:.1%}\nunsure between {threshold['low']:.3f} and {threshold['high']:.3f}; the best threshold for "
+        f"these very pictures, {oracle['threshold']:.3f}, which nobody could have known, would have reached "
+        f"{oracle['balanced_accuracy']:.1%}"
+    )
+
+
+def _sources(report: dict) -> str:
+    rows = [
+        [
+            one["source"],
+            one["class"],
+            one["pictures"],
+            *format_score("accuracy", one["accuracy"]),
+            *format_score("auroc", one["auroc_against_other_class"]),
+        ]
+        for one in report["sources"][report["headline"]]
+    ]
+    headers = ["source", "class", "pictures", "accuracy", "95% interval", "AUROC*", "95% interval"]
+    return table(rows, headers) + "\n* against all pictures of the other class"
+
+
+def _bands(report: dict) -> str:
+    rows = [
+        [
+            one["quality"],
+            one["samples_by_class"]["real"],
+            one["samples_by_class"]["fake"],
+            *format_score("accuracy", one["scores"]["accuracy"]),
+            *format_score("auroc", one["scores"]["auroc"]),
+        ]
+        for one in report["quality_bands"]
+    ]
+    return table(rows, ["JPEG quality", "real", "fake", "accuracy", "95% interval", "AUROC", "95% interval"])
+
+
+def _conditions(report: dict) -> str:
+    if not report["conditions"]:
+        return ""
+    rows = [
+        [
+            one["condition"],
+            *format_score("auroc", one["scores"]["auroc"]),
+            *format_score("false_positive_rate", one["scores"]["false_positive_rate"]),
+            *format_score("false_negative_rate", one["scores"]["false_negative_rate"]),
+            *(format_share(one["flip_rate"]) if one["flip_rate"] else ("", "")),
+        ]
+        for one in report["conditions"]
+    ]
+    columns = ["AUROC", METRICS["false_positive_rate"].title, METRICS["false_negative_rate"].title, "verdicts changed"]
+    headers = ["condition"] + [text for column in columns for text in (column, "95% interval")]
+    return table(rows, headers)
+
+
+def _shortcuts(baseline: dict) -> str:
+    if "reason" in baseline:
+        return f"no scores of file properties alone: {baseline['reason']}"
+    rows = [
+        [one["properties"], *format_score("auroc", one["auroc"]), *format_score("accuracy", one["accuracy"])]
+        for one in baseline["shortcuts"]
+    ]
+    return table(rows, ["file properties alone", "AUROC", "95% interval", "accuracy", "95% interval"])
+
+
+def _swap(swap: dict) -> str:
+    if "reason" in swap:
+        return f"no JPEG-swap test: {swap['reason']}"
+    rows = []
+    for name, one in swap["scores"].items():
+        cells = [text for state in ("as_they_are", "saved_alike", "drop") for text in format_score(name, one[state])]
+        rows.append([METRICS[name].title, *cells])
+    counts = ", ".join(f"{count} {name}" for name, count in swap["samples_by_class"].items())
+    headers = ["JPEG-swap test"]
+    headers += [text for state in ("as they are", "saved alike", "drop") for text in (state, "95% interval")]
+    return table(rows, headers) + f"\n{counts}; {swap['how']}"
+
+
+def _deciding(deciding: dict) -> str:
+    if "reason" in deciding:
+        return f"which frequencies decide: {deciding['reason']}"
+    parts = [(f"{one['low']:.3f} to {one['high']:.3f} cycles/pixel", one) for one in deciding["bands"]]
+    parts += [(f"{one['title']} planes", one) for one in deciding["kinds"]]
+    rows = [
+        [name, *format_score("auroc", one["auroc_drop"])]
+        + [f"{one['log_odds_change'][label]['value']:+.2f}" for label in CLASS_NAMES]
+        for name, one in parts
+    ]
+    counts = ", ".join(f"{count} {name}" for name, count in deciding["samples_by_class"].items())
+    headers = ["without", "AUROC lost", "95% interval", "log-odds lost, real", "fake"]
+    return table(rows, headers) + f"\n{counts}"

@@ -1,0 +1,1 @@
+"""Scored rows to figures with intervals, as plain values."""

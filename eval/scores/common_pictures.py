@@ -1,0 +1,152 @@
+"""Which pictures a run can fairly be scored on, and which several runs can be compared on.
+
+Leaked pictures are those that a run has seen in training or validation, as themselves or as near-duplicates.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_cards.core.errors import UsageError, UserError
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.image.perceptual_hash import group_near_duplicates
+from eval.scores.rows import Scored, find_rows, is_held_out
+from pipeline.features.variants import CLEAN
+from pipeline.store.reader import FeatureStore
+from train.model.calibration import Calibration
+from train.run.folder import Run
+from train.run.locate import find_training_store
+
+
+@dataclass(frozen=True)
+class CommonRows:
+    """Rows of several stores that show the same pictures, in the same order.
+
+    Attributes
+    ----------
+    rows : of each store, int64 (N,)
+    training : of each run, its training store; None where that is not at hand
+    not_in_all : pictures of some store that another one lacks
+    leaked : pictures left out because a run had them, or near-duplicates, in training or validation
+    warnings : what to mind
+    """
+
+    rows: list[np.ndarray]
+    training: list[FeatureStore | None]
+    not_in_all: int
+    leaked: int
+    warnings: list[str]
+
+
+def find_common_rows(
+    runs: Sequence[Run], names: Sequence[str], stores: Sequence[FeatureStore], split: str
+) -> CommonRows:
+    """The rows to compare runs on: pictures as they are, known by their files' hashes.
+
+    Raises
+    ------
+    UserError : there are none, or of one class only, or the stores disagree on a picture's class
+    """
+    if split == "train":
+        raise UsageError("split train: runs are compared on pictures that none was trained on; take test or val")
+    training = [find_training_store(run, store) for run, store in zip(runs, stores, strict=True)]
+    found = [_first_rows(run, store, split) for run, store in zip(runs, stores, strict=True)]
+    _check_classes(names, stores, found)
+    shared = [sha256 for sha256 in found[0] if all(sha256 in one for one in found)]
+    if not shared:
+        raise UserError(
+            f"{', '.join(dict.fromkeys(store.path for store in stores))}: their {split} splits have no picture in "
+            "common, so the runs cannot be compared; name one store for all with --store"
+        )
+    rows = [np.array([one[sha256] for sha256 in shared]) for one in found]
+    leaked = np.zeros(len(shared), dtype=bool)
+    for run, store, trained, own in zip(runs, stores, training, rows, strict=True):
+        scored = Scored(
+            own, {name: values[own] for name, values in store.columns.items()}, np.zeros((len(own), 2)), Calibration()
+        )
+        leaked |= find_leaked(run, scored, store, trained, split)
+    rows = [own[~leaked] for own in rows]
+    classes = np.unique(stores[0].columns["label"][rows[0]])
+    if len(classes) < len(CLASS_NAMES):
+        raise UserError(
+            f"{len(rows[0])} pictures are left that all stores hold and no run was trained on, "
+            "and a comparison needs both classes among them; name another store with --store"
+        )
+    not_in_all = len(set().union(*found)) - len(shared)
+    return CommonRows(
+        rows, training, not_in_all, int(leaked.sum()), _find_warnings(names, training, split, not_in_all, leaked)
+    )
+
+
+def find_leaked(run: Run, scored: Scored, store: FeatureStore, training: FeatureStore | None, split: str) -> np.ndarray:
+    """Which rows show a picture that stands, as itself or a near-duplicate, in the run's other splits.
+
+    Parameters
+    ----------
+    run : that scored them; the sources that it left out it has not seen
+    scored : rows of `store`
+    store, training : the store that is scored, and the one that the run was trained on; None where
+        that is not at hand, and then nothing counts as leaked
+    split : of the scored rows; what is scored on the training split itself counts as nothing leaked
+
+    Returns
+    -------
+    bool (N,)
+    """
+    seen_splits = [name for name in ("train", "val") if name != split or training is not store]
+    if training is None or (training is store and split == "train"):
+        return np.zeros(len(scored), dtype=bool)
+    seen = np.isin(training.columns["split"], seen_splits) & ~is_held_out(run, training)
+    if training is store:
+        return np.isin(scored.groups, np.unique(training.columns["group"][seen]))
+    leaked = np.isin(scored.columns["sha256"], training.columns["sha256"][seen])
+    known = training.perceptual_hashes[np.unique(training.columns["picture"][seen])]
+    groups = group_near_duplicates(np.concatenate([known, store.perceptual_hashes]))
+    # A group's number is its first member's: below the number of known pictures it holds one of them.
+    return leaked | (groups[len(known) :][scored.columns["picture"]] < len(known))
+
+
+def _first_rows(run: Run, store: FeatureStore, split: str) -> dict[str, int]:
+    """The first row of each picture as it is, by the hash of its file."""
+    rows = find_rows(run, store, split)
+    rows = rows[store.columns["variant"][rows] == CLEAN.name]
+    if not len(rows):
+        raise UserError(f"{store.path}: holds no picture as it is, only changed ones; runs are compared on the former")
+    first = {}
+    for row in rows:
+        first.setdefault(store.columns["sha256"][row], int(row))
+    return first
+
+
+def _check_classes(names: Sequence[str], stores: Sequence[FeatureStore], found: Sequence[dict[str, int]]) -> None:
+    labels = stores[0].columns["label"]
+    for name, store, own in zip(names[1:], stores[1:], found[1:], strict=True):
+        for sha256, row in found[0].items():
+            if sha256 in own and store.columns["label"][own[sha256]] != labels[row]:
+                raise UserError(
+                    f"{store.columns['image'][own[sha256]]}: {CLASS_NAMES[labels[row]]} in {stores[0].path}, "
+                    f"not so in {store.path}, so {names[0]} and {name} cannot be compared; name one store with --store"
+                )
+
+
+def _find_warnings(
+    names: Sequence[str], training: Sequence[FeatureStore | None], split: str, not_in_all: int, leaked: np.ndarray
+) -> list[str]:
+    warnings = []
+    if split == "val":
+        warnings.append("the best epoch and the threshold were chosen on validation pictures: the scores flatter")
+    unknown = [name for name, store in zip(names, training, strict=True) if store is None]
+    if unknown:
+        warnings.append(
+            f"the store that {', '.join(unknown)} was trained on is gone or has changed: whether it was trained on "
+            "some of these pictures cannot be checked"
+        )
+    if not_in_all:
+        warnings.append(f"{not_in_all} pictures are not in all stores and are left out")
+    if leaked.any():
+        warnings.append(
+            f"{int(leaked.sum())} pictures, or near-duplicates of them, were in a run's training or validation split "
+            "and are left out"
+        )
+    return warnings

@@ -1,0 +1,47 @@
+"""What trivial properties of the files alone would score on the same pictures, beside the network."""
+
+import numpy as np
+
+from data_cards.audit.file_baseline import ALL, score_shortcuts, select_file_columns
+from data_cards.core.labels import CLASS_NAMES
+from eval.scores.bootstrap import estimate_difference, estimate_scores
+from eval.scores.rows import Scored, is_held_out
+from pipeline.store.reader import FeatureStore
+from train.run.folder import Run
+
+SCORES = ("auroc", "accuracy", "balanced_accuracy")
+
+
+def describe_shortcuts(run: Run, pictures: Scored, training: FeatureStore | None) -> dict:
+    """Scores of classifiers that see file properties only, as they stand in `report.json`.
+
+    Parameters
+    ----------
+    run : whose training pictures it is fitted on, like the network
+    pictures : one row a picture, with the network's scores
+    training : the store that the run was trained on; None where it is not at hand
+
+    Returns
+    -------
+    `shortcuts`, scores with intervals by name of the properties, and `lead`, the network's AUROC
+    less that of all properties together, with its paired interval; or `reason` why there are none.
+    """
+    if training is None:
+        return {"reason": "the store that the run was trained on is not at hand, or has changed"}
+    rows = training.rows("train")
+    rows = rows[~is_held_out(run, training)[rows]]
+    rows = rows[np.unique(training.columns["picture"][rows], return_index=True)[1]]
+    labels = training.columns["label"][rows]
+    if len(np.unique(labels)) < len(CLASS_NAMES):
+        return {"reason": "the training pictures are all of one class"}
+    scored = score_shortcuts(
+        select_file_columns(training.columns, rows),
+        labels,
+        select_file_columns(pictures.columns, np.arange(len(pictures))),
+    )
+    shortcuts = []
+    for name, probabilities in scored.items():
+        estimates = estimate_scores(pictures.labels, probabilities, pictures.groups)
+        shortcuts.append({"properties": name, **{score: estimates[score].as_json() for score in SCORES}})
+    lead = estimate_difference("auroc", pictures.labels, pictures.probability_fake, scored[ALL], pictures.groups)
+    return {"training_pictures": len(rows), "shortcuts": shortcuts, "lead": lead.as_json()}

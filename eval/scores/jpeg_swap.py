@@ -1,0 +1,157 @@
+"""The JPEG-swap test: what is left of the score once both classes have been saved alike.
+
+Photographs are often JPEG files and generated pictures PNG files, or of another quality; a detector may
+judge by that alone. Every picture is saved as JPEG once more, with a quality and a subsampling that are drawn
+without a look at its class, and goes through the build's own path of features. What the score loses
+was no evidence of a generator that survives being saved.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+
+from data_cards.core.console import progress as show_progress
+from data_cards.core.cores import count_cores
+from data_cards.core.errors import PictureError
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.seeding import FIXED_SEED, draw_key
+from eval.defaults import SWAP_PICTURES
+from eval.scores.bootstrap import estimate_differences
+from eval.scores.breakdown import estimate_all
+from eval.scores.picture_files import read_original, shuffle_by_class
+from eval.scores.rows import Scored, locate_pictures
+from eval.scores.stress import RECIPE as STRESS
+from pipeline.features.extract import compute_features
+from pipeline.features.variants import SAVED_ALIKE, SUBSAMPLINGS, Variant, draw_jpeg
+from pipeline.store.reader import FeatureStore
+from train.model.detector import Detector
+from train.model.inference import predict_logits
+
+QUALITIES = range(60, 96)
+SCORES = ("auroc", "accuracy", "balanced_accuracy", "false_positive_rate", "false_negative_rate")
+
+_BATCH = 16
+
+
+def describe_swap(
+    scored: Scored, store: FeatureStore, detector: Detector, pictures: int = SWAP_PICTURES, progress: bool = True
+) -> dict:
+    """Scores of the same pictures as they are and saved alike, and what is lost, with paired intervals.
+
+    Parameters
+    ----------
+    scored : all rows of the split
+    pictures : at most so many, half of them of each class, drawn by seed; 0 leaves the test out
+
+    Returns
+    -------
+    `how`, `samples_by_class`, `scores` with `as_they_are`, `saved_alike` and `drop` of each, and `rows`; or
+    `reason` why there is no such test.
+    """
+    if pictures == 0:
+        return {"reason": "left out on demand"}
+    if not scored.is_clean.any():
+        return {"reason": "the store holds no picture as it is"}
+    clean = scored[scored.is_clean].by_picture()
+    if store.settings.variants == STRESS and SAVED_ALIKE.name in scored.columns["variant"]:
+        saved = _describe_jpeg(SAVED_ALIKE)
+        how = f"JPEG {saved['quality']}, {saved['subsampling']}: the stress condition {SAVED_ALIKE.name}"
+        before, steps = clean, [saved] * len(clean)
+        after = scored[scored.columns["variant"] == SAVED_ALIKE.name].by_picture()
+    else:
+        how = (
+            f"JPEG quality {QUALITIES[0]} to {QUALITIES[-1]}, {' or '.join(SUBSAMPLINGS)}, "
+            "drawn for each picture without regard to its class"
+        )
+        before, after, steps = _save_alike(clean, store, detector, pictures, progress)
+    counts = {name: int((before.labels == label).sum()) for label, name in enumerate(CLASS_NAMES)}
+    if min(counts.values()) < 2:
+        return {"reason": "the picture files are not at hand, or have changed since the store was built"}
+    drops = estimate_differences(
+        SCORES, before.labels, before.probability_fake, after.probability_fake, before.groups, (scored.threshold,) * 2
+    )
+    estimates = [estimate_all(one) for one in (before, after)]
+    return {
+        "how": how,
+        "samples_by_class": counts,
+        "scores": {
+            name: {
+                "as_they_are": estimates[0][name].as_json(),
+                "saved_alike": estimates[1][name].as_json(),
+                "drop": drops[name].as_json(),
+            }
+            for name in SCORES
+        },
+        "rows": [
+            {
+                "sha256": after.columns["sha256"][number],
+                "label": CLASS_NAMES[after.labels[number]],
+                **steps[number],
+                "logits": after.logits[number].tolist(),
+                "probability_fake": float(after.probability_fake[number]),
+            }
+            for number in range(len(after))
+        ],
+    }
+
+
+def draw_saving(sha256: str) -> Variant:
+    """How a picture is saved: drawn from its file's hash alone, and done before it is fitted."""
+    key = draw_key(FIXED_SEED, bytes.fromhex(sha256), "jpeg-swap")
+    jpeg, _ = draw_jpeg(key, QUALITIES)
+    return Variant("swap", (jpeg,), before_fit=True)
+
+
+def _describe_jpeg(variant: Variant) -> dict:
+    """Quality and subsampling of a variant that is saved as JPEG."""
+    (step,) = variant.steps
+    return {name: step[name] for name in ("quality", "subsampling")}
+
+
+def _save_alike(
+    clean: Scored, store: FeatureStore, detector: Detector, pictures: int, progress: bool
+) -> tuple[Scored, Scored, list[dict]]:
+    """The drawn pictures as scored and as scored once saved alike, and how each was saved."""
+    features = store.settings.features
+    paths = locate_pictures(clean, store)
+
+    def make_levels(row: int) -> np.ndarray | None:
+        sha256 = clean.columns["sha256"][row]
+        data = read_original(paths[row], sha256)
+        if data is None:
+            return None
+        try:
+            found = compute_features(data, features, (draw_saving(sha256),), max_pixels=store.settings.max_pixels)
+            return next(found)[0]
+        except PictureError:
+            return None
+
+    chosen, logits = [], []
+    with show_progress(what="saving alike", unit="pictures", total=min(pictures, len(clean))) as bar:
+        bar.disable = bar.disable or not progress
+        for order in shuffle_by_class(clean, "jpeg-swap"):
+            for rows, levels in _make_batches(order, make_levels, pictures // 2):
+                chosen += rows
+                logits.append(predict_logits(detector, np.stack(levels)))
+                bar.update(len(rows))
+    before = clean[np.array(chosen, dtype=int)]
+    found = np.concatenate(logits) if logits else np.zeros((0, len(CLASS_NAMES)))
+    steps = [_describe_jpeg(draw_saving(sha256)) for sha256 in before.columns["sha256"]]
+    return before, replace(before, logits=found), steps
+
+
+def _make_batches(order: np.ndarray, make_levels, most: int) -> Iterator[tuple[list[int], list[np.ndarray]]]:
+    """Rows whose picture is at hand, with their features, until there are `most`."""
+    left = most
+    with ThreadPoolExecutor(count_cores()) as pool:
+        for start in range(0, len(order), _BATCH):
+            rows = order[start : start + _BATCH].tolist()
+            levels = pool.map(make_levels, rows)
+            found = [(row, one) for row, one in zip(rows, levels, strict=True) if one is not None][:left]
+            left -= len(found)
+            if found:
+                yield [row for row, _ in found], [one for _, one in found]
+            if not left:
+                return

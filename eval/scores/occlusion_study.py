@@ -1,0 +1,102 @@
+"""Which frequencies and planes decide on a whole set: what becomes of the scores without each of them.
+
+On a bounded number of pictures, drawn by seed, since each is scored once for every part taken away.
+"""
+
+import numpy as np
+from scipy.special import expit
+
+from data_cards.core.console import progress as show_progress
+from data_cards.core.labels import CLASS_NAMES
+from eval.defaults import EXPLAIN_PICTURES
+from eval.explain.occlusion import BAND_EDGES, occlude
+from eval.scores.bootstrap import estimate_differences, estimate_mean
+from eval.scores.picture_files import shuffle_by_class
+from eval.scores.rows import Scored
+from pipeline.features.extract import name_planes
+from pipeline.features.settings import KINDS, PLANES_A_KIND
+from pipeline.store.reader import FeatureStore
+from train.model.detector import Detector
+
+
+def describe_deciding(
+    scored: Scored,
+    store: FeatureStore,
+    detector: Detector,
+    pictures: int = EXPLAIN_PICTURES,
+    progress: bool = True,
+) -> dict:
+    """What taking away each band of frequencies, and each kind of planes, does to the scores.
+
+    Parameters
+    ----------
+    scored : the headline's rows
+    pictures : at most so many, half of them of each class; 0 leaves it out
+
+    Returns
+    -------
+    `bands` and `kinds`: for each part `auroc_drop`, how much lower the AUROC is without it, and `log_odds_change`
+    by class, how much the log-odds of "fake" lose without it, on average; with intervals. `rows` holds the log-odds
+    of each picture, whole and without each part. Or `reason` why there is none.
+    """
+    if pictures == 0:
+        return {"reason": "left out on demand"}
+    chosen = np.concatenate([order[: max(1, pictures // 2)] for order in shuffle_by_class(scored, "deciding")])
+    part = scored[chosen]
+    whole, without = [], []
+    with show_progress(what="explaining", unit="pictures", total=len(chosen)) as bar:
+        bar.disable = bar.disable or not progress
+        for row in part.rows:
+            as_it_is, bands, kinds = occlude(detector, store.features[int(row)])
+            whole.append(as_it_is)
+            without.append(np.concatenate([bands, kinds]))
+            bar.update()
+    named = name_planes(store.settings.features)
+    firsts = {kind: named[PLANES_A_KIND * KINDS.index(kind)] for kind in detector.kinds}
+    titles = {kind: _write_title(first) for kind, first in firsts.items()}
+    return _describe(part, np.array(whole), np.stack(without), titles)
+
+
+def _write_title(plane: str) -> str:
+    """A kind's title by the name of its first plane."""
+    kind = plane.removeprefix("overview_").split("_")[0].replace("dct", "DCT")
+    return f"{kind} of the overview" if plane.startswith("overview_") else kind
+
+
+def _describe(part: Scored, whole: np.ndarray, without: np.ndarray, kinds: dict[str, str]) -> dict:
+    bands = len(BAND_EDGES) - 1
+    parts = [
+        {
+            "auroc_drop": estimate_differences(
+                ("auroc",), part.labels, expit(whole), expit(without[:, number]), part.groups
+            )["auroc"].as_json(),
+            "log_odds_change": {
+                name: estimate_mean(
+                    (whole - without[:, number])[part.labels == label], part.groups[part.labels == label]
+                ).as_json()
+                for label, name in enumerate(CLASS_NAMES)
+            },
+        }
+        for number in range(without.shape[1])
+    ]
+    return {
+        "samples_by_class": {name: int((part.labels == label).sum()) for label, name in enumerate(CLASS_NAMES)},
+        "bands": [
+            {"low": float(low), "high": float(high), **one}
+            for low, high, one in zip(BAND_EDGES[:-1], BAND_EDGES[1:], parts[:bands], strict=True)
+        ],
+        "kinds": [
+            {"kind": kind, "title": title, **one}
+            for (kind, title), one in zip(kinds.items(), parts[bands:], strict=True)
+        ],
+        "rows": [
+            {
+                "sha256": part.columns["sha256"][number],
+                "label": CLASS_NAMES[part.labels[number]],
+                "log_odds": float(whole[number]),
+                "without_band": without[number, :bands].tolist(),
+                "without_kind": dict(zip(kinds, without[number, bands:].tolist(), strict=True)),
+            }
+            for number in range(len(part))
+        ],
+    }

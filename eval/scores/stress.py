@@ -1,0 +1,55 @@
+"""The stress test: how the same pictures score under each condition of a stress store.
+
+A condition is a variant of the `stress` recipe. Families of one kind of change, such as JPEG, are
+ordered by strength, so that they make curves.
+"""
+
+from eval.scores.bootstrap import estimate_mean
+from eval.scores.breakdown import estimate_all
+from eval.scores.rows import Scored
+from pipeline.features.variants import CLEAN
+
+RECIPE = "stress"
+# What is shown of each condition.
+SCORES = ("auroc", "accuracy", "false_positive_rate", "false_negative_rate")
+
+
+def describe_conditions(scored: Scored) -> list[dict]:
+    """Scores of every condition, in the recipe's order, and how often it changes a verdict.
+
+    Parameters
+    ----------
+    scored : rows of a stress store, every picture in every condition
+
+    Returns
+    -------
+    For each condition its name, `family` and `strength` (None for those alone in their kind), the
+    scores, and `flip_rate`: the share of pictures whose verdict differs from the clean picture's.
+    """
+    names = list(dict.fromkeys(scored.columns["variant"].tolist()))
+    clean = scored[scored.is_clean].by_picture()
+    conditions = []
+    for name in names:
+        part = scored[scored.columns["variant"] == name].by_picture()
+        estimates = estimate_all(part)
+        flips = part.called_fake != clean.called_fake
+        family, strength = _split_name(name)
+        conditions.append(
+            {
+                "condition": name,
+                "family": family,
+                "strength": strength,
+                "samples": len(part),
+                "scores": {score: estimates[score].as_json() for score in SCORES},
+                "flip_rate": None if name == CLEAN.name else estimate_mean(flips, part.groups).as_json(),
+            }
+        )
+    return conditions
+
+
+def _split_name(name: str) -> tuple[str, float | None]:
+    family, _, strength = name.rpartition("-")
+    try:
+        return (family, float(strength)) if family else (name, None)
+    except ValueError:
+        return name, None

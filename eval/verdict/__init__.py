@@ -1,0 +1,1 @@
+"""Files to verdicts: inputs, crops, checks, declared metadata, clips, drawings."""

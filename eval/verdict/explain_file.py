@@ -1,0 +1,90 @@
+"""`eval predict --explain`: what decided one picture's verdict, drawn into a PNG file."""
+
+import os
+from pathlib import Path
+
+from PIL import Image
+
+from data_cards.core.errors import PictureError, UsageError, UserError
+from data_cards.core.files import open_regular, read_bounded, whole_file
+from data_cards.core.text import escape_untrusted
+from data_cards.dataset.simulated import SIMULATION_NOTICE
+from eval.defaults import BATCH_SIZE
+from eval.verdict.decide import CHECKS
+from eval.verdict.examine import Examined, Examiner
+from eval.verdict.explain_png import MARK, draw_examined
+from eval.verdict.inputs import Input
+from eval.verdict.predict import Verdict
+from eval.verdict.video import find_container
+
+
+def check_explained(inputs: list[Input], out: str | Path) -> Input:
+    """The one picture that is to be explained.
+
+    Raises
+    ------
+    UsageError : it is not one, or `out` is no name for the drawing
+    """
+    if len(inputs) != 1:
+        raise UsageError(f"--explain: explains one picture, and {len(inputs)} were given")
+    out = Path(out)
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"{escape_untrusted(str(out))}: --explain writes a PNG; give a name that ends in .png")
+    if out.exists() and not _is_ours(out):
+        raise UsageError(
+            f"{escape_untrusted(str(out))}: is there already and was not made by --explain; "
+            "give another name, or delete it"
+        )
+    return inputs[0]
+
+
+def examine_file(
+    examiner: Examiner, one: Input, *, quick: bool = False, batch_size: int = BATCH_SIZE
+) -> tuple[Verdict, Examined | None]:
+    """The verdict of `eval.verdict.predict.iterate_verdicts` on a picture, and what was examined for it.
+
+    Parameters
+    ----------
+    quick, batch_size : as `iterate_verdicts`
+
+    Returns
+    -------
+    verdict : has its `error` set where the file cannot be judged
+    examined : None where the file cannot be judged
+
+    Raises
+    ------
+    UserError : the weights give no finite scores
+    """
+    try:
+        if one.error is not None:
+            raise PictureError(one.error)
+        with open_regular(one.path) as file:
+            if find_container(file.read(512)) is not None:
+                raise PictureError("a clip; --explain explains pictures, save one of its frames as PNG")
+            data = read_bounded(file)
+        examined = examiner.examine(data, () if quick else CHECKS, batch_size)
+    except PictureError as error:
+        return Verdict(one.path, error=str(error)), None
+    return Verdict(one.path, examined.judgement, examined.declared), examined
+
+
+def write_drawing(examiner: Examiner, path: str, examined: Examined, out: str | Path) -> None:
+    """Draw an examined picture into a PNG file; raises `UserError` where that cannot be written."""
+    notice = SIMULATION_NOTICE if examiner.simulated else None
+    drawing = draw_examined(os.path.basename(path), examined, examiner.calibration, examiner.profiles, notice)
+    try:
+        with whole_file(Path(out)) as file:
+            file.write_bytes(drawing)
+    except FileNotFoundError as error:
+        raise UserError(
+            f"{escape_untrusted(str(out))}: its folder is not there; make it, or give another name"
+        ) from error
+
+
+def _is_ours(file: Path) -> bool:
+    try:
+        with Image.open(file, formats=("PNG",)) as picture:
+            return picture.info.get("Software") == MARK
+    except Exception:  # whatever it is, it is not ours
+        return False
