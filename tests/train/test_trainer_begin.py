@@ -83,7 +83,7 @@ def test_a_folder_with_settings_alone(store, whole, tmp_path):
 @pytest.mark.parametrize("number", range(5))
 def test_killed_before_a_file_takes_its_name(store, whole, tmp_path, number):
     arguments = ["--store", str(store), "--run", str(tmp_path / "run"), *SMALL]
-    done = subprocess.run([sys.executable, "-c", DYING, str(number), "run", *arguments], cwd=Path(__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", DYING, str(number), "run", *arguments], cwd=Path(__file__).parents[2])
     assert done.returncode == -signal.SIGKILL
     result = call(*arguments)
     if number > 0:  # with its settings it is a run

@@ -16,7 +16,7 @@ from helpers.pictures import draw_noise
 from pipeline.store.reader import open_store
 from train.data.loader import read_batches
 
-DATA = Path(__file__).resolve().parent / "data"
+DATA = Path(__file__).resolve().parents[1] / "data"
 PICTURES = "/proc/self/cwd/pictures"  # as the stores record it
 # sha256 of all rows, in order, as the earlier version read them.
 ROWS = {

@@ -7,7 +7,7 @@ import pytest
 
 nbformat = pytest.importorskip("nbformat", reason="notebooks need nbformat")
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "quickstart.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "quickstart.ipynb"
 
 
 @pytest.fixture

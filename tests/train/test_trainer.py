@@ -452,6 +452,6 @@ def test_training_imports_no_transform():
         "print(sorted({'scipy.fft', 'scipy.fftpack', 'pipeline.features.periodogram', 'pipeline.features.extract'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
     )
     assert done.stdout.strip() == "[]"

@@ -25,7 +25,7 @@ from pipeline.features.settings import BuildSettings, FeatureSettings
 from train.cli import cli
 from train.settings import TrainSettings
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def store(tmp_path_factory) -> Path:
 
 
 def call(*command: str) -> subprocess.CompletedProcess:
-    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=300)
 
 
 @pytest.mark.slow
@@ -117,7 +117,7 @@ def test_ctrl_c_ends_both_after_the_same_step_and_the_run_goes_on(store, tmp_pat
     run, arguments = tmp_path / "run", ["--store", str(store), *SMALL, "--epochs", "60", "--patience", "0"]
     process = subprocess.Popen(
         [*TEAM, "-m", "--", "train", "run", *arguments, "--run", str(run)],
-        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=Path(__file__).parents[1],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     wait_until((run / "history.csv").exists, "the first epoch's end", process=process)
     process.send_signal(signal.SIGINT)
@@ -150,7 +150,7 @@ def test_processes_whose_torchrun_is_killed_save_and_end(store, tmp_path):
     arguments = ["--store", str(store), *SMALL, "--epochs", "10000", "--patience", "0", "--run", str(run)]
     process = subprocess.Popen(
         [*TEAM, "--", str(script), str(pids), "run", *arguments],
-        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=Path(__file__).parents[1],
+        stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     try:
         wait_until((run / "history.csv").exists, "the first epoch's end", process=process)

@@ -14,7 +14,7 @@ from pipeline.simulate.sample_set import make_sample
 
 @pytest.fixture(scope="module")
 def benchmark():
-    file = Path(__file__).parents[1] / "benchmarks" / "train.py"
+    file = Path(__file__).parents[2] / "benchmarks" / "train.py"
     spec = importlib.util.spec_from_file_location("benchmark_train", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

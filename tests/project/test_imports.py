@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("data_cards", "pipeline", "train", "eval")
 # What each package is made of; one imports only from lines above its own.
 LAYERS = {

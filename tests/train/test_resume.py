@@ -121,7 +121,7 @@ def die(record):
         os.kill(os.getpid(), signal.SIGKILL)
 train(TrainSettings(store={str(store)!r}, run={str(path)!r}, save_minutes=0.0, **{SMALL!r}), on_step=die)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == -signal.SIGKILL, done.stderr
     state = torch.load(path / "state.pt", weights_only=True)["position"]
     assert (state["epoch"], state["batch"]) == (2, 1)
@@ -151,7 +151,7 @@ def test_killed_again_and_again_at_any_moment(store, tmp_path, recipe):
         arguments = ["--resume"] if (tmp_path / "run" / "settings.json").exists() else begin
         process = subprocess.Popen(
             [*command, *arguments, "--threads", str(rng.integers(1, 6))],
-            stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=Path(__file__).parents[1],
+            stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=Path(__file__).parents[2],
         )  # fmt: skip
         line = process.stderr.readline()
         assert "small on cpu" in line or "finished already" in line, line

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.simulate.sample_set import make_sample
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 STUDY = """
 seeds = [0]

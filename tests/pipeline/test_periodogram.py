@@ -11,7 +11,7 @@ from pipeline.features.fit import as_array, fit_picture
 from pipeline.features.periodogram import dct_bound, magnitude_bound, quantised_planes, spectral_planes
 from pipeline.features.settings import FeatureSettings
 
-DATA = Path(__file__).resolve().parent / "data"
+DATA = Path(__file__).resolve().parents[1] / "data"
 SIZES = [(8, 8), (9, 9), (8, 9), (9, 8), (64, 48), (33, 50), (1, 1), (1, 8), (2, 3)]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("data_cards", "pipeline", "train", "eval")
 TEXTS = sorted(
     file.relative_to(ROOT).as_posix()

@@ -99,7 +99,7 @@ def test_as_typed_in_a_shell(shell, tmp_path):
 
 
 def test_as_a_module(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-m", "eval", "report"], capture_output=True, text=True, cwd=tmp_path, env=environment
     )

@@ -74,7 +74,7 @@ def test_as_a_module(tmp_path):
         [sys.executable, "-m", "train", "run", "--store", str(tmp_path / "absent.zarr")],
         capture_output=True,
         text=True,
-        cwd=Path(__file__).parents[1],
+        cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
@@ -84,7 +84,7 @@ def test_as_a_module(tmp_path):
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path):
     make_store(tmp_path / "features.zarr")
     command = [sys.executable, "-m", "train", "run", *SMALL, "--epochs", "100000"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=environment) as process:
         told = [next(line for line in process.stderr if "1/100000" in line)]
         process.send_signal(signal.SIGINT)
@@ -102,7 +102,7 @@ def test_a_lost_terminal_saves_and_ends_with_129(tmp_path):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under `nohup` these tests hand on that it is ignored
         os.chdir(tmp_path)
         command = [sys.executable, "-m", "train", "run", "--run", "run", *SMALL, "--epochs", "100000"]
-        os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])})
+        os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})
     shown = b""
     while b"2/100000" not in shown:
         assert select([terminal], [], [], 60)[0], f"nothing more came than {shown!r}"
