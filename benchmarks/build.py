@@ -42,8 +42,9 @@ from pipeline.features.degradations import apply_steps
 from pipeline.features.extract import estimate_planes
 from pipeline.features.fit import as_array, fit_picture
 from pipeline.features.periodogram import quantised_planes
-from pipeline.features.settings import MAX_PIXELS, BuildSettings, FeatureSettings
+from pipeline.features.settings import MAX_PIXELS, FeatureSettings
 from pipeline.store.filesystem import Storage
+from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import encode_sample, shard_file
 from pipeline.store.writer import create_arrays, make_record_folder
 

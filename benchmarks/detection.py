@@ -31,9 +31,10 @@ from data_cards.selection.subset import Selection
 from eval.scores.metrics import compute_scores
 from pipeline.builder.build import build_store
 from pipeline.datasets.subset import make_subset
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import CONDITIONS
 from pipeline.store.reader import FeatureStore, open_store
+from pipeline.store.settings import BuildSettings
 from train.loop.trainer import train
 from train.model.calibration import Calibration
 from train.model.inference import compute_logits

@@ -44,8 +44,8 @@ def joint_planes(rgb: np.ndarray, side: int) -> np.ndarray:
     """Averaged planes whose transforms run across the three colours too: uint8 (9, side, side).
 
     The DFT over three colours gives their sum and two conjugate differences (red + green w + blue w^2, w a third of a
-    turn), the DCT-II a sum, red less blue, and green against both. Else as `pipeline.features.welch`; the bounds of magnitude
-    and DCT are 3 and sqrt(3) times as high inside the logarithm. Such planes are no mirror images of themselves.
+    turn), the DCT-II a sum, red less blue, and green against both. Else as `pipeline.features.welch`; the bounds of
+    magnitude and DCT are 3 and sqrt(3) times as high inside the logarithm. Such planes have no mirror symmetry.
     """
     line = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(side) / side)
     window = np.outer(line, line).astype(np.float32)

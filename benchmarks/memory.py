@@ -30,9 +30,10 @@ from pipeline.builder.metadata import write_plan_columns
 from pipeline.builder.plan import plan_build
 from pipeline.builder.shard_task import make_task
 from pipeline.execution.tasks import run_tasks
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.store.filesystem import Storage
 from pipeline.store.manifest import pack_pictures, write_provenance
+from pipeline.store.settings import BuildSettings
 from pipeline.store.writer import create_arrays, make_record_folder, write_checksums
 
 COUNTS = "10000,100000,1000000"

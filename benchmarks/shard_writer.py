@@ -18,8 +18,9 @@ import zarr
 from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.store.filesystem import Storage
+from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import encode_sample, lay_out_shard
 from pipeline.store.writer import create_arrays, make_record_folder, write_shard
 

@@ -44,8 +44,9 @@ from pipeline.features.degradations import apply_steps
 from pipeline.features.extract import compute_features
 from pipeline.features.fit import as_array, fit_picture
 from pipeline.features.periodogram import LEVELS, dct_bound, magnitude_bound
-from pipeline.features.settings import MAX_PIXELS, BuildSettings, FeatureSettings
+from pipeline.features.settings import MAX_PIXELS, FeatureSettings
 from pipeline.store.reader import FeatureStore
+from pipeline.store.settings import BuildSettings
 from train import settings as allowed
 from train.data.loader import move_batches
 from train.loop.context import Training

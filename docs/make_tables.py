@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 
 from data_cards.core.options import format_option_tables
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
+from pipeline.store.settings import BuildSettings
 from train.settings import TrainSettings
 
 DOCS = Path(__file__).parent

@@ -193,7 +193,7 @@ def as_svg(figure: Figure, title: str) -> str:
 
 
 def draw_drops(deciding: dict) -> str:
-    """AUROC lost without each band, as SVG; `deciding` as `eval.scores.occlusion_study.describe_deciding` returns it."""
+    """AUROC lost without each band, as SVG; `deciding` as `describe_deciding` of the occlusion study returns it."""
     with mpl.rc_context({**STYLE, "svg.hashsalt": "drops"}):
         figure, axes = new_figure(5.2, 3.9)
         _draw_steps(axes, _edges(deciding), [band["auroc_drop"] for band in deciding["bands"]], INK, None)

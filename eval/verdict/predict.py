@@ -25,8 +25,9 @@ from eval.verdict.metadata import Declaration, read_declared, read_declared_file
 from eval.verdict.video import MOST_FRAMES, find_container, read_frames
 from eval.verdict.wording import format_reason
 from pipeline.features.fit import MOST_CROPS
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import Variant
+from pipeline.store.settings import BuildSettings
 from train.model.detector import Detector
 from train.run.folder import Run, load_detector
 

@@ -40,13 +40,13 @@ from pipeline.builder.resume import (
 from pipeline.builder.shard_task import ShardTask, finish_shard, make_shard, make_task
 from pipeline.execution.cluster import WorkerDiedError
 from pipeline.execution.tasks import ATTEMPTS, choose_workers, run_tasks
-from pipeline.features.settings import BuildSettings
 from pipeline.features.variants import check_recipe
 from pipeline.store.digests import sign
 from pipeline.store.filesystem import Storage
 from pipeline.store.lock import lock_folder
 from pipeline.store.manifest import PLANNED, pack_pictures
 from pipeline.store.reader import partial_name
+from pipeline.store.settings import BuildSettings
 from pipeline.store.writer import (
     clean_up,
     create_arrays,

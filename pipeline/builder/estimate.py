@@ -15,8 +15,8 @@ from data_cards.core.errors import PictureError, UserError
 from data_cards.core.text import format_bytes, format_duration
 from pipeline.builder.plan import Plan
 from pipeline.features.extract import compute_features
-from pipeline.features.settings import BuildSettings
 from pipeline.store.filesystem import Storage
+from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import encode_sample
 
 _SECONDS = 2.0  # spent on measuring, about

@@ -17,7 +17,7 @@ from data_cards.dataset.layout import PictureFile
 from data_cards.dataset.splits import draw_validation
 from data_cards.dataset.table import Picture, PictureTable
 from data_cards.image.perceptual_hash import group_near_duplicates
-from pipeline.features.settings import BuildSettings
+from pipeline.store.settings import BuildSettings
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from data_cards.dataset.scan import PictureSet, SetAside
 from data_cards.dataset.table import Picture, PictureTable
 from pipeline.builder.growth import Growth, grow_pictures
 from pipeline.features.fit import explain_misfit, resampling_factor
-from pipeline.features.settings import BuildSettings
 from pipeline.features.variants import TEST_RECIPES, count_variants
 from pipeline.features.versions import feature_versions
 from pipeline.store.reader import COLUMNS, FORMAT_VERSION
+from pipeline.store.settings import BuildSettings
 
 SHARD_BYTES = 64 * 2**20  # of features before compression
 # Small planes make small shards, so that a small set still keeps several workers busy.

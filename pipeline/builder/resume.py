@@ -14,11 +14,11 @@ from data_cards.dataset.layout import as_unicode, is_unicode
 from data_cards.dataset.table import PictureTable
 from pipeline.builder.metadata import make_attributes
 from pipeline.builder.plan import Plan, identify
-from pipeline.features.settings import BuildSettings
 from pipeline.store.digests import find_damage
 from pipeline.store.filesystem import Storage
 from pipeline.store.manifest import ARRAY, PLANNED, read_provenance, unpack_pictures
 from pipeline.store.reader import partial_name
+from pipeline.store.settings import BuildSettings
 from pipeline.store.writer import RECORDS, ShardRecord, list_shards, read_checksums, read_records, write_record
 
 

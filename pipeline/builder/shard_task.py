@@ -8,9 +8,9 @@ from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import read_unchanged
 from pipeline.builder.plan import Plan
 from pipeline.features.extract import compute_features
-from pipeline.features.settings import BuildSettings
 from pipeline.features.versions import feature_versions
 from pipeline.store.filesystem import Storage
+from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import encode_sample, lay_out_shard
 from pipeline.store.writer import ShardRecord, keep_shard, write_shard
 

@@ -17,12 +17,13 @@ from pipeline.cli.summary import (
     format_verification,
     verification_to_dict,
 )
-from pipeline.features.settings import PICTURES, BuildSettings, FeatureSettings
+from pipeline.features.settings import PICTURES, FeatureSettings
 from pipeline.maintenance.inspect import format_progress, format_store, inspect_place
 from pipeline.maintenance.plot_planes import draw_samples
 from pipeline.maintenance.repair import repair_store
 from pipeline.maintenance.verify import verify_store
 from pipeline.simulate.sample_set import make_sample
+from pipeline.store.settings import BuildSettings
 
 
 class _Memory(click.ParamType):

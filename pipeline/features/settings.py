@@ -1,4 +1,4 @@
-"""The settings of a build, and the part of them that decides a picture's features.
+"""The settings that decide a picture's features.
 
 `FeatureSettings` travels with the store and with every run trained on it: `pipeline build`
 and `eval predict` make features from it with the same function, so the two cannot differ.
@@ -13,17 +13,16 @@ names estimator, patch or size gets no overview unless asked for. Size, fit and 
     periodogram   1024   cover   train
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.options import check_choices, option_field
-from pipeline.features.variants import RECIPES, Variant, draw_variants
 
 AVERAGED, PERIODOGRAM = "averaged", "periodogram"
 PATCHES = (32, 64, 128)
 
 # What is not asked for, by the estimator; and the overview where nothing at all is.
-_DEFAULTS = {
+DEFAULTS_BY_ESTIMATOR = {
     AVERAGED: {"size": 512, "fit": "crop", "variants": "saved"},
     PERIODOGRAM: {"size": 1024, "fit": "cover", "variants": "train"},
 }
@@ -61,9 +60,9 @@ def is_of_overview(kind: str) -> bool:
     return kind.startswith(_OVERVIEW)
 
 
-def _by_estimator(name: str) -> str:
-    """A default in words."""
-    return f"{_DEFAULTS[AVERAGED][name]}; periodogram: {_DEFAULTS[PERIODOGRAM][name]}"
+def format_default(name: str) -> str:
+    """Format the default of an option that depends on the estimator."""
+    return f"{DEFAULTS_BY_ESTIMATOR[AVERAGED][name]}; periodogram: {DEFAULTS_BY_ESTIMATOR[PERIODOGRAM][name]}"
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class FeatureSettings:
         None,
         group=PLANES,
         metavar="PIXELS",
-        shown=_by_estimator("size"),
+        shown=format_default("size"),
         help="Side of the square that a picture is fitted to, 8 to 8192. Given alone it asks for planes of that side: "
         "periodograms.",
     )
@@ -108,7 +107,7 @@ class FeatureSettings:
         None,
         group=PLANES,
         choices=("cover", "stretch", "crop"),
-        shown=_by_estimator("fit"),
+        shown=format_default("fit"),
         help="crop: centre crop of the native pixels, never resampled (for averaged planes of what there is of it); "
         "cover: short side to the size, then centre crop; stretch: both sides to the size.",
     )
@@ -141,8 +140,8 @@ class FeatureSettings:
         estimator = self.estimator or (PERIODOGRAM if of_size else AVERAGED)
         filled = {
             "estimator": estimator,
-            "size": _DEFAULTS[estimator]["size"] if self.size is None else self.size,
-            "fit": self.fit or _DEFAULTS[estimator]["fit"],
+            "size": DEFAULTS_BY_ESTIMATOR[estimator]["size"] if self.size is None else self.size,
+            "fit": self.fit or DEFAULTS_BY_ESTIMATOR[estimator]["fit"],
             "patch": PATCHES[0] if estimator == AVERAGED and self.patch is None else self.patch,
             "overview": (_OVERVIEW_DEFAULT if unsaid and self.overview is None else self.overview) or None,
         }
@@ -185,59 +184,3 @@ class FeatureSettings:
                     f"made with {name.replace('_', ' ')} {found}, an option that was removed; build it again"
                 )
         return cls(**values)
-
-
-@dataclass(frozen=True)
-class BuildSettings:
-    """Everything that decides the bytes of a store, besides the pictures themselves.
-
-    `BuildSettings()` is what `pipeline build` takes where nothing is asked for.
-    """
-
-    features: FeatureSettings = field(default_factory=FeatureSettings)
-    variants: str | None = option_field(
-        None,
-        group=PLANES,
-        choices=RECIPES,
-        shown=_by_estimator("variants"),
-        help="What each picture is stored as. clean: as it is; saved: also three times saved as JPEG before it is "
-        "fitted; train: likewise after; web: also four times scaled down and saved; stress, conditions: test pictures "
-        "in 23 conditions, or in three of them.",
-    )
-    seed: int = option_field(0, group=PICTURES, help="Of the variants, the drawn split and the order.")
-    val_fraction: float = option_field(
-        0.15,
-        group=PICTURES,
-        metavar="SHARE",
-        help="Share of the training pictures drawn for validation where there is no validation split.",
-    )
-    max_pixels: int = option_field(MAX_PIXELS, group=PICTURES, help="Larger pictures are set aside.")
-    packing: str = option_field(
-        "mirror",
-        group=PLANES,
-        choices=("mirror", "none"),
-        help="mirror: store half of a plane that is its own mirror image, read with this package; none: all, for any "
-        "Zarr v3 reader.",
-    )
-
-    def __post_init__(self) -> None:
-        if self.variants is None:
-            object.__setattr__(self, "variants", _DEFAULTS[self.features.estimator]["variants"])
-        check_choices(self)
-        if not 0 <= self.val_fraction < 1:
-            raise UsageError(f"validation fraction {self.val_fraction}: expected 0 or more, below 1")
-        if self.max_pixels < 1:
-            raise UsageError(f"max pixels {self.max_pixels}: expected at least 1")
-
-    def draw_variants(self, sha256: bytes) -> tuple[Variant, ...]:
-        """The variants of a picture, by its file's hash."""
-        return draw_variants(self.variants, self.seed, sha256)
-
-    def as_json(self) -> dict:
-        """Plain values for the store's attributes."""
-        return {**asdict(self), "features": self.features.to_dict()}
-
-    @classmethod
-    def from_json(cls, values: dict) -> "BuildSettings":
-        """The inverse of `as_json`."""
-        return cls(**{**values, "features": FeatureSettings.from_dict(values["features"])})

@@ -12,9 +12,10 @@ from data_cards.core.text import format_bytes
 from data_cards.dataset.table import count_sources
 from pipeline.builder.plan import Plan
 from pipeline.builder.resume import list_missing, read_attributes, read_base
-from pipeline.features.settings import PLANES_A_KIND, BuildSettings
+from pipeline.features.settings import PLANES_A_KIND
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import FeatureStore, open_store, partial_name
+from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import ABSENT, index_length, shard_file, unpack_index
 from pipeline.store.writer import read_records
 

@@ -10,13 +10,13 @@ from data_cards.core.console import progress
 from data_cards.core.errors import UserError
 from data_cards.dataset.scan import SetAside
 from pipeline.builder.plan import Plan, compute_fingerprint
-from pipeline.features.settings import BuildSettings
 from pipeline.store.checksum import checksum
 from pipeline.store.digests import ATTRIBUTES, find_damage
 from pipeline.store.filesystem import Storage
 from pipeline.store.manifest import ARRAY as PICTURES
 from pipeline.store.manifest import read_provenance
 from pipeline.store.reader import open_group
+from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import shard_file
 from pipeline.store.writer import read_checksums
 

@@ -20,8 +20,8 @@ from scipy.sparse.csgraph import connected_components
 
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES
-from pipeline.features.settings import BuildSettings
 from pipeline.store.reader import COLUMNS, FeatureStore, ZarrStore, open_store
+from pipeline.store.settings import BuildSettings
 
 LEFT_OUT = "left out"  # the split of rows that are near-duplicates of another store's held-out pictures
 

@@ -21,8 +21,8 @@ import zarr
 
 from data_cards.core.errors import StoreError, UserError, first_line
 from data_cards.core.files import PARTIAL
-from pipeline.features.settings import BuildSettings
 from pipeline.store.filesystem import Storage
+from pipeline.store.settings import BuildSettings
 
 if TYPE_CHECKING:
     from data_cards.dataset.table import PictureTable
@@ -54,7 +54,7 @@ COLUMNS = {
 
 
 class FeatureStore(ABC):
-    """A complete feature store, open for reading: `ZarrStore`, or several of them as one (`pipeline.store.concatenated`).
+    """A complete feature store, open to read: `ZarrStore`, or several of them as one (`pipeline.store.concatenated`).
 
     Attributes
     ----------

@@ -17,10 +17,11 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from data_cards.core.files import PARTIAL
-from pipeline.features.settings import PLANES_A_KIND, BuildSettings
+from pipeline.features.settings import PLANES_A_KIND
 from pipeline.store.checksum import Checksum, checksum
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import COLUMNS
+from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import SHARDS, chunk_codecs, index_length, shard_file, shard_folder, unpack_index
 
 RECORDS = "build"  # folder inside a store that is being built; gone when it is complete

@@ -21,7 +21,8 @@ from data_cards.core.options import (
 )
 from pipeline.builder.build import build_store
 from pipeline.cli.main import main
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
+from pipeline.store.settings import BuildSettings
 from train.cli import cli
 from train.settings import TrainSettings
 

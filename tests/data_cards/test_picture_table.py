@@ -10,8 +10,9 @@ from data_cards.dataset import scan as scan_module
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.table import PictureTable
 from pipeline.builder.plan import plan_build
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.simulate.sample_set import make_sample
+from pipeline.store.settings import BuildSettings
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import zarr
 from click.testing import CliRunner
 from helpers.make_run import make_run
 from helpers.make_store import make_store
-from test_metrics import score_with_sklearn
+from helpers.sklearn_scores import score_with_sklearn
 
 from data_cards.core.errors import UsageError, UserError
 from eval.cli.main import cli

@@ -14,8 +14,9 @@ from eval.report.report import make_report
 from eval.scores.jpeg_swap import draw_saving
 from pipeline.builder.build import build_store
 from pipeline.features.extract import compute_features
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.store.reader import open_store
+from pipeline.store.settings import BuildSettings
 from train.model.inference import predict_logits
 from train.run.folder import load_detector, open_run
 

@@ -18,8 +18,9 @@ from eval.verdict.inputs import find_inputs, list_folder
 from eval.verdict.predict import predict_files
 from pipeline.builder.build import build_store
 from pipeline.features.extract import compute_features
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.store.reader import open_store
+from pipeline.store.settings import BuildSettings
 from train.run.folder import open_run
 
 KEYS = [

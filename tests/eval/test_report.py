@@ -9,8 +9,8 @@ import pytest
 import zarr
 from helpers.make_run import make_run
 from helpers.make_store import make_store
+from helpers.sklearn_scores import score_with_sklearn
 from sklearn import metrics as sk
-from test_metrics import score_with_sklearn
 
 from data_cards.core.errors import UsageError, UserError
 from data_cards.dataset.simulated import SIMULATION_NOTICE

@@ -7,10 +7,10 @@ import pytest
 import torch
 from helpers.make_run import make_run
 from helpers.make_store import make_store
+from helpers.sklearn_scores import score_with_sklearn
 from scipy.special import logit
 from sklearn import metrics as sk
 from sklearn.calibration import calibration_curve
-from test_metrics import score_with_sklearn
 
 from eval.report.report import make_report
 from pipeline.store.reader import open_store

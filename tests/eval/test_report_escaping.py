@@ -10,7 +10,8 @@ from helpers.pictures import make_kaggle_dir
 from eval.report.compare import compare_runs
 from eval.report.report import make_report
 from pipeline.builder.build import build_store
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
+from pipeline.store.settings import BuildSettings
 
 ATTACK = "<img src=x onerror=alert(1)>{{ 7 * 7 }}<b>"  # a folder's name may hold no slash
 

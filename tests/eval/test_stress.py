@@ -13,8 +13,9 @@ from sklearn import metrics as sk
 from eval.report.report import make_report
 from eval.report.summary import summarise
 from pipeline.builder.build import build_store
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.store.reader import open_store
+from pipeline.store.settings import BuildSettings
 
 CONDITIONS = ("clean", "jpeg-95", "jpeg-30", "double-jpeg", "web")
 

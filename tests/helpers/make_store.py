@@ -14,10 +14,11 @@ from data_cards.image.facts import PictureFacts
 from pipeline.builder.build import make_attributes
 from pipeline.builder.card import make_build_card, write_card
 from pipeline.builder.plan import Plan
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.store.digests import sign
 from pipeline.store.filesystem import Storage
 from pipeline.store.manifest import pack_pictures, write_provenance
+from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import encode_sample, lay_out_shard
 from pipeline.store.statistics import measure_statistics
 from pipeline.store.writer import (

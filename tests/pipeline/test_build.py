@@ -14,9 +14,10 @@ from data_cards.core.labels import CLASS_NAMES
 from pipeline.builder import plan as plan_module
 from pipeline.builder.build import build_store
 from pipeline.features.extract import compute_features
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import draw_variants
 from pipeline.store.reader import COLUMNS, open_store, partial_name
+from pipeline.store.settings import BuildSettings
 from pipeline.store.statistics import MAX_LEVELS, MAX_ROWS, choose_rows
 
 SETTINGS = BuildSettings(FeatureSettings(size=16), val_fraction=0.25)

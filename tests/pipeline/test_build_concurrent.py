@@ -7,9 +7,10 @@ from helpers.pictures import make_kaggle_dir
 from data_cards.core.errors import UsageError, UserError
 from pipeline.builder import build as build_module
 from pipeline.builder.build import build_store
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.maintenance.verify import verify_store
 from pipeline.store.reader import open_store, partial_name
+from pipeline.store.settings import BuildSettings
 
 SETTINGS = BuildSettings(FeatureSettings(size=16), "clean")
 

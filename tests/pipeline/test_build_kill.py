@@ -19,10 +19,11 @@ from data_cards.core.errors import StoreError, UserError
 from data_cards.dataset.scan import scan_sources
 from pipeline.builder.plan import plan_build
 from pipeline.builder.shard_task import make_shard, make_task
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.store.filesystem import Storage
 from pipeline.store.lock import lock_folder
 from pipeline.store.reader import open_store
+from pipeline.store.settings import BuildSettings
 
 OPTIONS = ["--size", "64", "--val-fraction", "0.2", "--json"]
 

@@ -13,8 +13,9 @@ from data_cards.dataset.scan import scan_sources
 from pipeline.builder.build import build_store
 from pipeline.execution.cluster import LEAST_MEMORY
 from pipeline.execution.tasks import choose_workers
-from pipeline.features.settings import MAX_PIXELS, BuildSettings, FeatureSettings
+from pipeline.features.settings import MAX_PIXELS, FeatureSettings
 from pipeline.maintenance.verify import verify_store
+from pipeline.store.settings import BuildSettings
 
 SETTINGS = BuildSettings(FeatureSettings(size=32), variants="clean")
 

@@ -13,9 +13,10 @@ from PIL import Image
 from data_cards.core.errors import UserError
 from eval.report.report import make_report
 from pipeline.builder.build import build_store
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.store.concatenated import LEFT_OUT, open_stores
 from pipeline.store.reader import open_store
+from pipeline.store.settings import BuildSettings
 from train.cli import cli
 from train.data.loader import read_batches
 from train.run.folder import load_detector, open_run

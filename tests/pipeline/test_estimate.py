@@ -12,7 +12,8 @@ from pipeline.builder import estimate as estimate_module
 from pipeline.builder.build import build_store
 from pipeline.builder.estimate import explaining_full_disk, longest_share
 from pipeline.cli.main import main
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
+from pipeline.store.settings import BuildSettings
 
 SETTINGS = BuildSettings(FeatureSettings(size=64))
 

@@ -23,8 +23,9 @@ from pipeline.builder.build import build_store
 from pipeline.execution import cluster as cluster_module
 from pipeline.execution.cluster import WorkerDiedError, run_on_cluster, start_cluster
 from pipeline.execution.tasks import ATTEMPTS, run_tasks
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.store.reader import open_store
+from pipeline.store.settings import BuildSettings
 
 SETTINGS = BuildSettings(FeatureSettings(size=16), val_fraction=0.25)
 

@@ -14,8 +14,9 @@ from data_cards.core.errors import UserError
 from pipeline.builder import plan as plan_module
 from pipeline.builder.build import build_store
 from pipeline.features.extract import compute_features
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.store.reader import open_store
+from pipeline.store.settings import BuildSettings
 
 SETTINGS = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
 

@@ -19,11 +19,12 @@ from helpers.waiting import wait_until
 from data_cards.core.errors import StoreError, UserError
 from pipeline.builder.build import build_store
 from pipeline.cli.main import main
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.maintenance.repair import repair_store
 from pipeline.maintenance.verify import verify_store
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import open_store
+from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import shard_file
 from train.model.inference import score_rows
 from train.run.folder import load_detector, open_run

@@ -22,12 +22,13 @@ from helpers.pictures import draw_noise, make_kaggle_dir
 from data_cards.core.errors import UserError
 from pipeline.builder.build import build_store
 from pipeline.cli.main import main
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.maintenance.repair import Cause, Problem, repair_store
 from pipeline.maintenance.verify import verify_store
 from pipeline.store.digests import sign
 from pipeline.store.filesystem import Storage
 from pipeline.store.lock import lock_folder
+from pipeline.store.settings import BuildSettings
 from pipeline.store.writer import set_attributes
 
 

@@ -17,11 +17,12 @@ from pipeline.builder import metadata as tables
 from pipeline.builder import plan as plan_module
 from pipeline.builder.build import build_store
 from pipeline.execution.tasks import run_tasks
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.maintenance.repair import repair_store
 from pipeline.maintenance.verify import verify_store
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import open_store
+from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import shard_file
 from pipeline.store.writer import keep_shard, make_record_folder, read_records, set_attributes, write_shard
 

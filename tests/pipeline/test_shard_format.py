@@ -6,9 +6,10 @@ import pytest
 import tensorstore
 import zarr
 
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.store.checksum import Checksum, checksum
 from pipeline.store.filesystem import Storage
+from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import encode_sample, lay_out_shard
 from pipeline.store.writer import create_arrays, make_record_folder, write_shard
 

@@ -10,8 +10,9 @@ import zarr
 from helpers.pictures import make_kaggle_dir
 
 from pipeline.builder.build import build_store
-from pipeline.features.settings import BuildSettings, FeatureSettings
+from pipeline.features.settings import FeatureSettings
 from pipeline.store.reader import open_store
+from pipeline.store.settings import BuildSettings
 
 
 @pytest.fixture(scope="module")

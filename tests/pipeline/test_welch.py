@@ -16,11 +16,12 @@ from pipeline.builder.build import build_store
 from pipeline.cli.main import main
 from pipeline.features.extract import compute_features, name_planes
 from pipeline.features.fit import fit_picture
-from pipeline.features.settings import KINDS, BuildSettings, FeatureSettings
+from pipeline.features.settings import KINDS, FeatureSettings
 from pipeline.features.variants import CLEAN, Variant
 from pipeline.features.welch import HIGHEST, averaged_levels, averaged_planes
 from pipeline.store.mirror_codec import EVEN, pack
 from pipeline.store.reader import open_store
+from pipeline.store.settings import BuildSettings
 from train.data.loader import read_batches
 from train.loop.trainer import train
 from train.run.folder import open_run, read_run

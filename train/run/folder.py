@@ -3,8 +3,8 @@
 `settings.json` (written first, with versions, git commit and the stores' fingerprints), `data_card.json`
 (the store's; of further ones `data_card_2.json` and so on), `history.csv`, `events` (`train.run.tensorboard`),
 `curves.png`, `best.json` (`train.run.best_epoch`), `last.safetensors`, `best.safetensors`, `state.pt` and, at the end,
-`summary.json` (`train.run.summary`), and after a report `test_score.json` (`train.run.reported_score`), each of them whole
-or not there (`data_cards.core.files`).
+`summary.json` (`train.run.summary`), and after a report `test_score.json` (`train.run.reported_score`), each of them
+whole or not there (`data_cards.core.files`).
 A run counts as usable once it has `best.safetensors`, after its first epoch.
 """
 
@@ -19,11 +19,11 @@ from shlex import quote
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.files import PARTIAL, write_json
 from data_cards.core.labels import CLASS_NAMES
-from pipeline.features.settings import BuildSettings
 from pipeline.store.concatenated import open_stores
 from pipeline.store.filesystem import Storage
 from pipeline.store.lock import lock_folder
 from pipeline.store.reader import FeatureStore
+from pipeline.store.settings import BuildSettings
 from train.model.detector import Detector, build_detector
 from train.model.device import pick_device
 from train.run.checkpoint import BEST, LAST, load_weights, weights_file

@@ -1,0 +1,71 @@
+"""The settings of a build: everything that decides the bytes of a store, besides the pictures."""
+
+from dataclasses import asdict, dataclass, field
+
+from data_cards.core.errors import UsageError
+from data_cards.core.options import check_choices, option_field
+from pipeline.features.settings import (
+    DEFAULTS_BY_ESTIMATOR,
+    MAX_PIXELS,
+    PICTURES,
+    PLANES,
+    FeatureSettings,
+    format_default,
+)
+from pipeline.features.variants import RECIPES, Variant, draw_variants
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """Everything that decides the bytes of a store, besides the pictures themselves.
+
+    `BuildSettings()` is what `pipeline build` takes where nothing is asked for.
+    """
+
+    features: FeatureSettings = field(default_factory=FeatureSettings)
+    variants: str | None = option_field(
+        None,
+        group=PLANES,
+        choices=RECIPES,
+        shown=format_default("variants"),
+        help="What each picture is stored as. clean: as it is; saved: also three times saved as JPEG before it is "
+        "fitted; train: likewise after; web: also four times scaled down and saved; stress, conditions: test pictures "
+        "in 23 conditions, or in three of them.",
+    )
+    seed: int = option_field(0, group=PICTURES, help="Of the variants, the drawn split and the order.")
+    val_fraction: float = option_field(
+        0.15,
+        group=PICTURES,
+        metavar="SHARE",
+        help="Share of the training pictures drawn for validation where there is no validation split.",
+    )
+    max_pixels: int = option_field(MAX_PIXELS, group=PICTURES, help="Larger pictures are set aside.")
+    packing: str = option_field(
+        "mirror",
+        group=PLANES,
+        choices=("mirror", "none"),
+        help="mirror: store half of a plane that is its own mirror image, read with this package; none: all, for any "
+        "Zarr v3 reader.",
+    )
+
+    def __post_init__(self) -> None:
+        if self.variants is None:
+            object.__setattr__(self, "variants", DEFAULTS_BY_ESTIMATOR[self.features.estimator]["variants"])
+        check_choices(self)
+        if not 0 <= self.val_fraction < 1:
+            raise UsageError(f"validation fraction {self.val_fraction}: expected 0 or more, below 1")
+        if self.max_pixels < 1:
+            raise UsageError(f"max pixels {self.max_pixels}: expected at least 1")
+
+    def draw_variants(self, sha256: bytes) -> tuple[Variant, ...]:
+        """The variants of a picture, by its file's hash."""
+        return draw_variants(self.variants, self.seed, sha256)
+
+    def as_json(self) -> dict:
+        """Plain values for the store's attributes."""
+        return {**asdict(self), "features": self.features.to_dict()}
+
+    @classmethod
+    def from_json(cls, values: dict) -> "BuildSettings":
+        """The inverse of `as_json`."""
+        return cls(**{**values, "features": FeatureSettings.from_dict(values["features"])})
