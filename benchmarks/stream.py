@@ -38,8 +38,8 @@ from data_cards.core.cores import count_cores  # noqa: E402
 from pipeline.features.symmetry import fill_mirror_images  # noqa: E402
 from pipeline.store.reader import FeatureStore, open_store  # noqa: E402
 from pipeline.store.shard_format import chunk_codecs, encode_sample, lay_out_shard, shard_file  # noqa: E402
-from train.data.loader import BatchReader  # noqa: E402
-from train.data.sampling import draw_epoch  # noqa: E402
+from train.data.loader import BatchLoader  # noqa: E402
+from train.data.sampling import sample_epoch  # noqa: E402
 
 THREADS = count_cores()
 
@@ -93,7 +93,7 @@ def make_readers(
     features = store.features
 
     def ours(store: FeatureStore, packed: bool = False) -> Callable[[], None]:
-        reader = BatchReader(store, threads=threads, packed=packed)  # one for all epochs, as training has it
+        reader = BatchLoader(store, threads=threads, packed=packed)  # one for all epochs, as training has it
 
         def read() -> None:
             for _ in reader.read(batches):
@@ -248,7 +248,7 @@ def main() -> None:
         store = make_features(Path(folder), arguments.size, arguments.rows, arguments.shard)
         packed = make_features(Path(folder), arguments.size, arguments.rows, arguments.shard, "mirror")
         rows = np.arange(len(store))
-        order = draw_epoch(rows, rows, 0, 1)
+        order = sample_epoch(rows, rows, 0, 1)
         batches = [order[start : start + arguments.batch] for start in range(0, len(order), arguments.batch)]
         batches *= 1 if arguments.cold else arguments.epochs
         readers = make_readers(store, packed, batches, Path(folder), arguments.threads)

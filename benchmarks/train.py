@@ -49,13 +49,13 @@ from pipeline.store.reader import FeatureStore
 from pipeline.store.settings import BuildSettings
 from train import settings as allowed
 from train.data.loader import move_batches
-from train.loop.context import Training
+from train.loop.context import TrainContext
 from train.loop.resume_state import Position
 from train.loop.signals import StopSignals
-from train.loop.step import draw_batches, take_step, train_epoch
+from train.loop.step import sample_batches, train_epoch, train_step
 from train.loop.trainer import prepare
-from train.model.device import choose_algorithms
-from train.model.distributed import ALONE
+from train.model.device import selected_algorithms
+from train.model.distributed import SINGLE_PROCESS
 from train.settings import TrainSettings
 
 
@@ -78,15 +78,15 @@ def main(sources: tuple[str, ...], sizes: str, pictures: int, samples: int, roun
             drawn = _draw_pictures(sources, pictures, f"{folder}/pictures")
             built = build_store([drawn], f"{folder}/features.zarr", BuildSettings(FeatureSettings(size=size)))
             given = TrainSettings(store=built.path, save_minutes=1e6, **settings)
-            training = prepare(given, StopSignals(), ALONE)
+            context = prepare(given, StopSignals(), SINGLE_PROCESS)
             count = samples * max(1, 1024 // size)
-            with choose_algorithms(training.device):
-                seconds, waited = _measure(training, _draw_steps(training, count), rounds, workers)
-        count = sum(map(len, _draw_steps(training, count)))
-        speeds += _describe_speeds(training, count, seconds, waited)
-        payback.append(_describe_payback(training, count, seconds, built.seconds))
-    device = torch.cuda.get_device_name() if training.device.type == "cuda" else f"CPU, {count_cores()} cores"
-    precision = str(training.precision).removeprefix("torch.")
+            with selected_algorithms(context.device):
+                seconds, waited = _measure(context, _draw_steps(context, count), rounds, workers)
+        count = sum(map(len, _draw_steps(context, count)))
+        speeds += _describe_speeds(context, count, seconds, waited)
+        payback.append(_describe_payback(context, count, seconds, built.seconds))
+    device = torch.cuda.get_device_name() if context.device.type == "cuda" else f"CPU, {count_cores()} cores"
+    precision = str(context.precision).removeprefix("torch.")
     print(f"{given.network} on {device} in {precision}, batches of {given.batch_size}, {workers} workers\n")
     headers = ["size", "way", "samples/s", "least", "most", "share of the ceiling", "waited for data"]
     print(tabulate(speeds, headers, floatfmt=(".0f", "", ".3g", ".3g", ".3g", ".3f", ".2%"), missingval=""), "\n")
@@ -102,23 +102,23 @@ def _draw_pictures(sources: Iterable[str], count: int, folder: str) -> str:
     return str(make_subset(list(sources), folder, selection, links=True).path)
 
 
-def _draw_steps(training: Training, samples: int) -> list[np.ndarray]:
+def _draw_steps(context: TrainContext, samples: int) -> list[np.ndarray]:
     """Rows of so many samples' steps, all full, from as many epochs as it takes."""
     order = []
-    training.position = Position()
+    context.position = Position()
     while sum(map(len, order)) < samples:
-        order += draw_batches(training)
-        training.position.epoch += 1
-    size = training.settings.batch_size
+        order += sample_batches(context)
+        context.position.epoch += 1
+    size = context.settings.batch_size
     order = np.concatenate(order)[: max(samples // size, 2) * size]
     return [order[start : start + size] for start in range(0, len(order) // size * size, size)]
 
 
-def _measure(training: Training, steps: list[np.ndarray], rounds: int, workers: int) -> tuple[dict, list[float]]:
+def _measure(context: TrainContext, steps: list[np.ndarray], rounds: int, workers: int) -> tuple[dict, list[float]]:
     """Seconds of each way in each round, and of the store's way the share that it waited."""
-    store, device = training.store, training.device
-    first = next(move_batches(training.reader.read(steps[:1]), device)).clone()
-    load = partial(_load, training, steps, workers)
+    store, device = context.store, context.device
+    first = next(move_batches(context.loader.read(steps[:1]), device)).clone()
+    load = partial(_load, context, steps, workers)
     ways: dict[str, Callable[[], Iterator[torch.Tensor]]] = {
         "one batch in memory": lambda: iter([first] * len(steps)),
         "in the loop": load(_InTheLoop(store)),
@@ -132,31 +132,31 @@ def _measure(training: Training, steps: list[np.ndarray], rounds: int, workers: 
         for name in seconds:
             begun = time.perf_counter()
             if name == "from the store":
-                training.position = Position()
-                train_epoch(training, list(steps))
+                context.position = Position()
+                train_epoch(context, list(steps))
             else:
                 for step, (rows, levels) in enumerate(zip(steps, ways[name](), strict=True)):
                     rows = steps[0] if levels is first else rows
-                    take_step(training, levels, rows, step)
+                    train_step(context, levels, rows, step)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             if number:  # the first round warms up
                 seconds[name].append(time.perf_counter() - begun)
                 if name == "from the store":
-                    waited.append(training.position.waited / seconds[name][-1])
+                    waited.append(context.position.waited / seconds[name][-1])
     return seconds, waited
 
 
-def _load(training: Training, steps: list[np.ndarray], workers: int, data: Dataset) -> Callable[[], Iterator]:
+def _load(context: TrainContext, steps: list[np.ndarray], workers: int, data: Dataset) -> Callable[[], Iterator]:
     """What gives the steps' batches, on the device, from worker processes that stay."""
     loader = DataLoader(
         data,
         batch_sampler=[rows.tolist() for rows in steps],
         num_workers=workers,
         persistent_workers=True,
-        pin_memory=training.device.type == "cuda",
+        pin_memory=context.device.type == "cuda",
     )
-    return lambda: move_batches(iter(loader), training.device)
+    return lambda: move_batches(iter(loader), context.device)
 
 
 class _InTheLoop(Dataset):
@@ -202,23 +202,23 @@ def _dct(values: torch.Tensor) -> torch.Tensor:
     return (torch.fft.fft(torch.cat([values[..., ::2], values[..., 1::2].flip(-1)], dim=-1)) * turns).real
 
 
-def _describe_speeds(training: Training, count: int, seconds: dict, waited: list[float]) -> list[list]:
+def _describe_speeds(context: TrainContext, count: int, seconds: dict, waited: list[float]) -> list[list]:
     table = []
     for name, times in seconds.items():
         rates = [count / spent for spent in times]
         share = np.median(np.divide(seconds["one batch in memory"], times))
         told = f"{np.median(waited):.2%}" if name == "from the store" else None
         table.append(
-            [training.store.settings.features.size, name, np.median(rates), min(rates), max(rates), share, told]
+            [context.store.settings.features.size, name, np.median(rates), min(rates), max(rates), share, told]
         )
     return table
 
 
-def _describe_payback(training: Training, count: int, seconds: dict, build: float) -> list:
-    pictures = len(np.unique(training.rows.train_pictures))
+def _describe_payback(context: TrainContext, count: int, seconds: dict, build: float) -> list:
+    pictures = len(np.unique(context.rows.train_pictures))
     ours, rival = (float(np.median(seconds[name])) * pictures / count for name in ("from the store", "in the loop"))
     epochs = build / (rival - ours) if rival > ours else None
-    return [training.store.settings.features.size, pictures, build, ours, rival, rival / ours, epochs]
+    return [context.store.settings.features.size, pictures, build, ours, rival, rival / ours, epochs]
 
 
 if __name__ == "__main__":

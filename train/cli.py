@@ -44,7 +44,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
     """
     from train.loop import trainer as loop  # loads PyTorch, which `--help` need not wait for
     from train.loop.signals import Stopped
-    from train.model.distributed import is_leading
+    from train.model.distributed import is_rank0
     from train.run.folder import newest_run
 
     try:
@@ -61,10 +61,10 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
     except Stopped as stopped:
         click.echo(str(stopped), err=True)
         context.exit(stopped.exit_status)
-    if not is_leading():
+    if not is_rank0():
         return
     if as_json:
-        print_json(summary.as_json())
+        print_json(summary.to_dict())
         return
     rows = [
         *([["samples skipped", summary.skipped]] if summary.skipped else []),
@@ -75,7 +75,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
         ["validation loss", f"{summary.val_loss:.4f}"],
         ["validation accuracy", f"{summary.val_accuracy:.1%}"],
         ["temperature", f"{summary.calibration.temperature:.3f}"],
-        ["threshold", f"{summary.calibration.threshold:.3f} ({summary.calibration.describe_band()})"],
+        ["threshold", f"{summary.calibration.threshold:.3f} ({summary.calibration.format_band()})"],
     ]
     click.echo(table(rows, ["run", str(summary.run)]))
     click.echo(f"next: eval report --run {quote(str(summary.run))}")
@@ -98,7 +98,7 @@ def list_command(runs: str, as_json: bool) -> None:
 
     listed = list_runs(runs)
     if as_json:
-        print_json([one.as_json() for one in listed])
+        print_json([one.to_dict() for one in listed])
         return
     rows = [
         [

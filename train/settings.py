@@ -21,7 +21,7 @@ CHOOSABLE = ("source", "variant", "format")  # columns of the store that `where`
 
 # Where and how fast a run is trained. A run may be resumed with other values of these; the store
 # may have moved, but its fingerprint must be the same; damage to it may have been found meanwhile.
-OF_THE_MACHINE = ("store", "run", "device", "threads", "save_minutes", "on_bad_sample")
+MACHINE_FIELDS = ("store", "run", "device", "threads", "save_minutes", "on_bad_sample")
 
 # Options that earlier versions had, which their runs' records hold, and the value at which each did nothing.
 _REMOVED = {"shuffle_window": 0, "ema": 0.0, "band_masking": 0.0, "kind_dropout": 0.0, "flips": 0.0, "phase": "raw"}
@@ -207,23 +207,23 @@ class TrainSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", (self.store,) if isinstance(self.store, str) else tuple(self.store))
         check_choices(self)
-        _at_least("epochs", self.epochs, 1)
-        _at_least("batch size", self.batch_size, 2, "batch normalisation needs two samples")
-        _at_least("patience", self.patience or 0, 0)
-        _at_least("threads", self.threads, 1)
-        _between("seed", self.seed, 0, 2**63 - 1)
-        _at_least("weight decay", self.weight_decay, 0)
-        _at_least("warmup", self.warmup, 0)
-        _at_least("save minutes", self.save_minutes, 0)
+        _check_at_least("epochs", self.epochs, 1)
+        _check_at_least("batch size", self.batch_size, 2, "batch normalisation needs two samples")
+        _check_at_least("patience", self.patience or 0, 0)
+        _check_at_least("threads", self.threads, 1)
+        _check_between("seed", self.seed, 0, 2**63 - 1)
+        _check_at_least("weight decay", self.weight_decay, 0)
+        _check_at_least("warmup", self.warmup, 0)
+        _check_at_least("save minutes", self.save_minutes, 0)
         if self.lr is not None and not 0 < self.lr < float("inf"):
             raise UsageError(f"learning rate {self.lr}: expected a number above 0, such as 0.001")
         for name in ("dropout", "label_smoothing"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise UsageError(f"{name.replace('_', ' ')} {value}: expected 0 or more, below 1")
-        _at_least("mixup", self.mixup, 0)
+        _check_at_least("mixup", self.mixup, 0)
         if self.source_penalty is not None:
-            _at_least("source penalty", self.source_penalty, 0)
+            _check_at_least("source penalty", self.source_penalty, 0)
             if self.source_penalty and self.mixup:
                 raise UsageError(
                     f"source penalty {self.source_penalty}: samples mixed with others have no one source; "
@@ -239,13 +239,13 @@ class TrainSettings:
             column, equals, value = condition.partition("=")
             if not (equals and value and column in CHOOSABLE):
                 raise UsageError(f"where {condition}: expected COLUMN=VALUE, a column of {', '.join(CHOOSABLE)}")
-        self._refuse_without_effect()
+        self._check_effects()
         # The same in whatever order they are given.
         object.__setattr__(self, "where", tuple(sorted(set(map(_sort_values, self.where)))))
         for name in ("hold_out", "validate_on"):
             object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
 
-    def _refuse_without_effect(self) -> None:
+    def _check_effects(self) -> None:
         """Refuse an option that would change nothing beside the others: who gives one expects something of it."""
         if self.gain == "remove" and self.normalise == "sample":
             raise UsageError("gain remove: --normalise sample takes it out already; leave out one of the two")
@@ -313,13 +313,13 @@ class TrainSettings:
             raise UsageError(f"gain remove: the planes fed are {settings.channels}; add magnitude or leave it out")
         return settings
 
-    def as_json(self) -> dict:
+    def to_dict(self) -> dict:
         """Plain values, for the run folder."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: dict) -> "TrainSettings":
-        """The inverse of `as_json`, without the options that were removed; raises TypeError for an unknown name."""
+    def from_dict(cls, values: dict) -> "TrainSettings":
+        """The inverse of `to_dict`, without the options that were removed; raises TypeError for an unknown name."""
         values = {name: value for name, value in values.items() if name not in _REMOVED}
         lists = {name: tuple(values.get(name, ())) for name in ("where", "hold_out", "validate_on")}
         return cls(**{**values, **lists})
@@ -329,7 +329,7 @@ class TrainSettings:
         return [
             field.name
             for field in fields(self)
-            if field.name not in OF_THE_MACHINE and getattr(self, field.name) != getattr(other, field.name)
+            if field.name not in MACHINE_FIELDS and getattr(self, field.name) != getattr(other, field.name)
         ]
 
 
@@ -343,12 +343,12 @@ def _sort_values(condition: str) -> str:
     return f"{column}={','.join(sorted(set(values.split(','))))}"
 
 
-def _at_least(name: str, value: float, least: float, why: str = "") -> None:
+def _check_at_least(name: str, value: float, least: float, why: str = "") -> None:
     if not least <= value < float("inf"):  # refuses NaN too
         reason = f" ({why})" if why else ""
         raise UsageError(f"{name} {value}: expected at least {least}{reason}")
 
 
-def _between(name: str, value: int, least: int, most: int) -> None:
+def _check_between(name: str, value: int, least: int, most: int) -> None:
     if not least <= value <= most:
         raise UsageError(f"{name} {value}: expected {least} to {most}")

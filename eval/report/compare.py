@@ -123,7 +123,7 @@ def compute_comparison(sides: Sequence[Side], common: CommonRows, split: str) ->
                 "name": side.name,
                 "path": str(side.run.path),
                 "created": side.run.created,
-                "settings": side.run.settings.as_json(),
+                "settings": side.run.settings.to_dict(),
                 "store": {
                     "path": str(side.store.path),
                     "fingerprint": side.store.fingerprint,

@@ -67,7 +67,7 @@ def compute_figures(
         "notice": SIMULATION_NOTICE if simulated else None,
         "summary": [],
         "warnings": _find_warnings(scored, run, store, split, training, leaked),
-        "run": {"path": str(run.path), "created": run.created, "settings": run.settings.as_json()},
+        "run": {"path": str(run.path), "created": run.created, "settings": run.settings.to_dict()},
         "store": {"path": str(store.path), "fingerprint": store.fingerprint, "settings": store.settings.as_json()},
         "split": split,
         "threshold": describe_threshold(scopes[headline]),

@@ -7,7 +7,7 @@ import torch
 from pipeline.store.reader import FeatureStore, open_store
 from train.model.detector import Detector
 from train.run.checkpoint import save_weights
-from train.run.folder import begin_run
+from train.run.folder import write_run_settings
 from train.settings import TrainSettings
 
 
@@ -16,6 +16,6 @@ def make_run(path: Path, store: FeatureStore | Path, seed: int = 0) -> Path:
     store = store if isinstance(store, FeatureStore) else open_store(store)
     torch.manual_seed(seed)
     path.mkdir(parents=True, exist_ok=True)
-    begin_run(path, TrainSettings(store=store.path, run=str(path), stem="strided"), store)
+    write_run_settings(path, TrainSettings(store=store.path, run=str(path), stem="strided"), store)
     save_weights(Detector(store.mean, store.std, stem="strided"), path, "best")
     return path

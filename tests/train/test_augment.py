@@ -23,28 +23,28 @@ def test_mixup_mixes_samples_and_their_labels():
     assert 0 <= draws.shares.min() < 0.2
     values = torch.randn(64, 9, SIDE, SIDE)
     share = torch.from_numpy(draws.shares).float()
-    mixed = augmenter.change_values(values.clone(), draws)
+    mixed = augmenter.mix_values(values.clone(), draws)
     wanted = share[:, None, None, None] * values + (1 - share)[:, None, None, None] * values[draws.partners]
     torch.testing.assert_close(mixed, wanted)
     logits, labels = torch.randn(64, 2), torch.arange(64) % 2
     each = [functional.cross_entropy(logits, one, reduction="none") for one in (labels, labels[draws.partners])]
-    torch.testing.assert_close(augmenter.losses(logits, labels, draws), share * each[0] + (1 - share) * each[1])
+    torch.testing.assert_close(augmenter.compute_losses(logits, labels, draws), share * each[0] + (1 - share) * each[1])
 
 
 def test_the_loss_is_smoothed_with_and_without_mixing():
     augmenter = make_augmenter(label_smoothing=0.2, mixup=1.0)
     logits, labels = torch.randn(6, 2), torch.tensor([0, 1, 0, 1, 1, 0])
     wanted = functional.cross_entropy(logits, labels, label_smoothing=0.2)
-    torch.testing.assert_close(augmenter.losses(logits, labels, Draws()).mean(), wanted)
+    torch.testing.assert_close(augmenter.compute_losses(logits, labels, Draws()).mean(), wanted)
     unmixed = Draws(partners=np.arange(6), shares=np.ones(6))
-    torch.testing.assert_close(augmenter.losses(logits, labels, unmixed).mean(), wanted)
+    torch.testing.assert_close(augmenter.compute_losses(logits, labels, unmixed).mean(), wanted)
 
 
 def test_without_options_nothing_is_changed():
     augmenter = make_augmenter()
     assert augmenter.draw(0, 4) == Draws()
     values = torch.ones(4, 9, SIDE, SIDE)
-    assert augmenter.change_values(values, Draws()) is values
+    assert augmenter.mix_values(values, Draws()) is values
 
 
 def test_what_is_drawn_depends_on_seed_and_step_alone():

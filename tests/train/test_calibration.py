@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from train.model.calibration import Calibration, fit_calibration, measure_shift, probability_fake
+from train.model.calibration import Calibration, compute_source_shift, fit_calibration, probability_fake
 from train.model.detector import Detector
 
 
@@ -34,7 +34,7 @@ def test_the_temperature_undoes_a_factor(factor):
 def test_without_a_mistake_scores_stay_as_sure_as_they_are():
     found = fit_calibration(logits_of([-3, -1, 2, 5]), np.array([0, 0, 1, 1]))
     assert found == Calibration(1.0, 0.5, 0.5, 0.5)
-    assert found.describe_band() == "nothing is unsure"
+    assert found.format_band() == "nothing is unsure"
     assert [found.verdict(p) for p in (0.1, 0.4999, 0.5, 0.9)] == ["real", "real", "fake", "fake"]
 
 
@@ -72,7 +72,7 @@ def test_the_band_of_unsure():
     assert found.low < found.threshold < found.high
     words = [found.verdict(one) for one in (found.low, np.nextafter(found.low, 1), found.threshold, found.high)]
     assert words == ["real", "unsure", "unsure", "fake"]
-    assert found.describe_band() == f"unsure between {found.low:.3f} and {found.high:.3f}"
+    assert found.format_band() == f"unsure between {found.low:.3f} and {found.high:.3f}"
 
 
 def test_word_and_threshold_never_disagree():
@@ -91,17 +91,17 @@ def test_sources_that_differ_make_scores_less_sure():
     alike = rng.normal(np.where(labels == 1, 1.5, -1.5), 1.0)
     shifts = rng.normal(0, 1.0, 16)
     shifts -= np.repeat(shifts.reshape(2, 8).mean(axis=1), 8)
-    assert measure_shift(alike, labels, sources) == pytest.approx(0, abs=0.01)
+    assert compute_source_shift(alike, labels, sources) == pytest.approx(0, abs=0.01)
     wanted = shifts.reshape(2, 8).var(axis=1, ddof=1).mean() * (1 + 1 / 8)
     shifted = alike + shifts[sources]
-    assert measure_shift(shifted, labels, sources) == pytest.approx(wanted, rel=0.1)
+    assert compute_source_shift(shifted, labels, sources) == pytest.approx(wanted, rel=0.1)
     bare, found = fit_calibration(logits_of(shifted), labels), fit_calibration(logits_of(shifted), labels, sources)
-    spread = measure_shift(shifted / bare.temperature, labels, sources)
+    spread = compute_source_shift(shifted / bare.temperature, labels, sources)
     assert found.temperature == pytest.approx(bare.temperature * np.sqrt(1 + np.pi / 8 * spread))
     # A picture's variants are no further pictures.
     copies = np.repeat(np.arange(len(labels)), 4)
-    assert measure_shift(shifted[copies], labels[copies], sources[copies], copies) == pytest.approx(
-        measure_shift(shifted, labels, sources), rel=0.01
+    assert compute_source_shift(shifted[copies], labels[copies], sources[copies], copies) == pytest.approx(
+        compute_source_shift(shifted, labels, sources), rel=0.01
     )
 
 

@@ -63,7 +63,7 @@ def test_defaults_and_output(call, tmp_path):
 def test_help_has_an_example_and_every_setting(call):
     result = call("--help")
     assert "train run --store features.zarr" in result.stdout
-    for name, value in TrainSettings().as_json().items():
+    for name, value in TrainSettings().to_dict().items():
         assert "--" + name.replace("_", "-") in result.stdout
         shown = value[0] if isinstance(value, tuple) and value else value
         assert shown in (None, ()) or str(shown) in result.stdout

@@ -21,8 +21,8 @@ from data_cards.core.errors import UsageError
 from pipeline.store.reader import open_store
 from train.cli import cli
 from train.loop.signals import StopSignals
-from train.model.distributed import Team, check_settings
-from train.run.folder import hold_folder, open_run
+from train.model.distributed import ProcessGroup, check_settings
+from train.run.folder import folder_lock, open_run
 from train.settings import TrainSettings
 
 SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--network", "small"]
@@ -52,20 +52,20 @@ train(TrainSettings(**json.loads(sys.argv[2])), note_step)
 @given(count=st.integers(2, 50), size=st.integers(1, 7))
 def test_parts_make_up_the_batch(count, size):
     rows = np.arange(count)
-    parts = [Team(rank, size).part(rows) for rank in range(size)]
+    parts = [ProcessGroup(rank, size).local_part(rows) for rank in range(size)]
     assert np.concatenate(parts).tolist() == rows.tolist()
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
 def test_settings_that_a_team_cannot_have():
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    check_settings(TrainSettings(batch_size=2, on_bad_sample="skip"), Team(), cpu)
-    check_settings(TrainSettings(batch_size=8), Team(0, 4), gpu)
+    check_settings(TrainSettings(batch_size=2, on_bad_sample="skip"), ProcessGroup(), cpu)
+    check_settings(TrainSettings(batch_size=8), ProcessGroup(0, 4), gpu)
     for batch, device, least in ((15, cpu, 16), (7, gpu, 8)):
         with pytest.raises(UsageError, match=f"batch size {batch}: 4 processes share it; give at least {least}"):
-            check_settings(TrainSettings(batch_size=batch), Team(0, 4), device)
+            check_settings(TrainSettings(batch_size=batch), ProcessGroup(0, 4), device)
     with pytest.raises(UsageError, match="on bad sample skip: one process only"):
-        check_settings(TrainSettings(on_bad_sample="skip"), Team(0, 2), cpu)
+        check_settings(TrainSettings(on_bad_sample="skip"), ProcessGroup(0, 2), cpu)
 
 
 @pytest.fixture(scope="module")
@@ -132,10 +132,10 @@ def test_ctrl_c_ends_both_after_the_same_step_and_the_run_goes_on(store, tmp_pat
 
 
 def test_a_team_whose_parent_is_gone_is_to_stop(monkeypatch):
-    alone, in_team = StopSignals(), StopSignals(in_team=True)
-    assert in_team.received is None
+    alone, in_group = StopSignals(), StopSignals(in_group=True)
+    assert in_group.received is None
     monkeypatch.setattr(os, "getppid", lambda: 1)
-    assert in_team.received == signal.SIGTERM
+    assert in_group.received == signal.SIGTERM
     assert alone.received is None  # a shell may well end before what it has started
 
 
@@ -161,7 +161,7 @@ def test_processes_whose_torchrun_is_killed_save_and_end(store, tmp_path):
             with suppress(ProcessLookupError):
                 os.kill(int(file.name), signal.SIGKILL)
     assert told.count(f"go on with `train run --resume --run {run}`") == 1, told
-    with hold_folder(run):
+    with folder_lock(run):
         assert torch.load(run / "state.pt", weights_only=True)["position"]["ended"] == ""
 
 

@@ -9,7 +9,7 @@ from helpers.make_store import make_store
 
 from data_cards.core.errors import UserError
 from train.loop.trainer import resume, train
-from train.run.folder import hold_folder, open_run
+from train.run.folder import folder_lock, open_run
 from train.run.listing import list_runs
 from train.settings import TrainSettings
 
@@ -40,7 +40,7 @@ def test_a_held_folder_is_read_but_not_trained_into(settings):
     train(settings)
     path = Path(settings.run)
     before = sorted(path.iterdir())
-    with hold_folder(path):
+    with folder_lock(path):
         for begin in (lambda: resume(path), lambda: train(settings)):
             with pytest.raises(UserError, match="one: another training is writing there"):
                 begin()
@@ -56,5 +56,5 @@ def test_where_there_are_no_locks_it_trains(tmp_path, monkeypatch):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", refuse)  # as on some network file systems
-    with hold_folder(tmp_path):
+    with folder_lock(tmp_path):
         pass

@@ -21,7 +21,7 @@ from train.model.detector import Detector
 from train.model.inference import compute_logits
 from train.run.export_onnx import write_onnx
 from train.run.folder import load_detector, open_run
-from train.run.history import tell_end
+from train.run.history import format_end_reason
 from train.run.listing import list_runs
 from train.run.reported_score import ReportedScore, write_reported_score
 from train.run.summary import read_summary
@@ -137,9 +137,9 @@ def test_nothing_to_list(tmp_path):
     [(20, 20, "all 20 epochs done"), (19, 16, ""), (9, 5, "validation loss no better for 4 epochs"), (9, 6, "")],
 )
 def test_the_end_of_a_run(epochs, best, ended):
-    assert tell_end(epochs, best, TrainSettings(epochs=20, patience=4)) == ended
-    assert tell_end(9, 1, TrainSettings(epochs=20, patience=0)) == ""
-    told = tell_end(9, 5, TrainSettings(epochs=20, patience=4, source_penalty=1.0))
+    assert format_end_reason(epochs, best, TrainSettings(epochs=20, patience=4)) == ended
+    assert format_end_reason(9, 1, TrainSettings(epochs=20, patience=0)) == ""
+    told = format_end_reason(9, 5, TrainSettings(epochs=20, patience=4, source_penalty=1.0))
     assert told == "validation loss with the source penalty no better for 4 epochs"
 
 

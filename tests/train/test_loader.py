@@ -18,9 +18,9 @@ from pipeline.features.settings import FeatureSettings
 from pipeline.features.symmetry import fill_mirror_images
 from pipeline.store.reader import open_store
 from pipeline.store.shard_format import chunk_codecs, encode_sample, lay_out_shard
-from train.data.loader import BatchReader, move_batches, read_batches
+from train.data.loader import BatchLoader, move_batches, read_batches
 from train.data.packed_batch import PackedBatch
-from train.data.shard_reader import keep_files_open, open_shards
+from train.data.shard_reader import create_file_opener, open_shard_reader
 
 KINDS = FeatureSettings(size=16).kinds
 
@@ -60,7 +60,7 @@ def test_buffers_are_reused(store):
 
 def test_a_reader_serves_one_epoch_after_another(store):
     plain = zarr.open_array(f"{store.path}/features", mode="r")[:]
-    with BatchReader(store, threads=3) as reader:
+    with BatchLoader(store, threads=3) as reader:
         abandoned = reader.read(BATCHES)
         next(abandoned)
         abandoned.close()
@@ -132,7 +132,7 @@ def write_features(store, path, *, packing="none", size=16, shard=4, rows=11, sh
 @pytest.mark.parametrize("shard", [1, 4, 64])
 def test_all_layouts_are_read_as_plain_zarr_reads_them(store, tmp_path, packing, size, shard):
     built, samples = write_features(store, tmp_path, packing=packing, size=size, shard=shard)
-    assert open_shards(built, keep_files_open()) is not None
+    assert open_shard_reader(built, create_file_opener()) is not None
     rows = [np.array([10, 0, 3]), np.array([7, 7])]
     for batch, wanted in zip(read_batches(built, rows, threads=2), rows, strict=True):
         assert batch.numpy().tobytes() == samples[wanted].tobytes() == built.features[:][wanted].tobytes()
@@ -140,7 +140,7 @@ def test_all_layouts_are_read_as_plain_zarr_reads_them(store, tmp_path, packing,
 
 def test_other_layouts_go_through_zarr(store, tmp_path):
     built, samples = write_features(store, tmp_path, sharded=False)
-    assert open_shards(built, keep_files_open()) is None
+    assert open_shard_reader(built, create_file_opener()) is None
     (batch,) = read_batches(built, [np.array([2, 9])], kinds=["dct", "magnitude"])
     np.testing.assert_array_equal(batch.numpy(), samples[[2, 9]][:, [6, 7, 8, 0, 1, 2]])
 
@@ -168,7 +168,7 @@ def test_few_files_stay_open_and_none_when_the_reader_is_gone(store, tmp_path, m
     built, samples = write_features(store, tmp_path, rows=40)
     monkeypatch.setattr("train.data.shard_reader.resource.getrlimit", lambda _: (allowed, allowed))
     before, order = len(os.listdir("/proc/self/fd")), np.random.default_rng(0).permutation(40)
-    with BatchReader(built, threads=3) as reader:
+    with BatchLoader(built, threads=3) as reader:
         for batch, start in zip(reader.read(list(order.reshape(10, 4))), range(0, 40, 4), strict=True):
             np.testing.assert_array_equal(batch.numpy(), samples[order[start : start + 4]])
         assert len(os.listdir("/proc/self/fd")) - before == {0: 1, 16: 2}.get(allowed, 10)
@@ -346,7 +346,7 @@ def test_a_chunk_that_is_not_one_frame_alone_is_never_taken_for_another(store, t
 
 
 def test_a_reader_that_is_closed_first_ends_its_reading(store):
-    reader = BatchReader(store, threads=1, ahead=20)
+    reader = BatchLoader(store, threads=1, ahead=20)
     reading = reader.read([np.arange(40)] * 20)
     next(reading)
     reader.close()

@@ -9,8 +9,8 @@ from data_cards.core.errors import UsageError, UserError
 from pipeline.features.settings import FeatureSettings
 from train.model.detector import Detector, build_detector
 from train.model.inference import predict_logits, predict_probabilities, probability_fake
-from train.model.network import LAYERS, LINEAR, RADIAL, ResNet, choose_stem
-from train.model.normaliser import LEAST_DEVIATION, Normaliser, choose_statistics
+from train.model.network import LAYERS, LINEAR, RADIAL, ResNet, resolve_stem
+from train.model.normaliser import LEAST_DEVIATION, Normaliser, select_statistics
 from train.model.pretrained import load_imagenet_weights
 from train.settings import NETWORKS, TrainSettings
 
@@ -47,9 +47,9 @@ def test_a_plain_stem_keeps_the_planes_sides():
 
 
 def test_auto_takes_the_stem_by_the_planes_side():
-    assert [choose_stem("auto", side) for side in (32, 64, 65, 512)] == ["plain", "plain", "strided", "strided"]
-    assert choose_stem("strided", 32) == "strided"
-    assert choose_stem("plain", 512) == "plain"
+    assert [resolve_stem("auto", side) for side in (32, 64, 65, 512)] == ["plain", "plain", "strided", "strided"]
+    assert resolve_stem("strided", 32) == "strided"
+    assert resolve_stem("plain", 512) == "plain"
     assert {"auto", LINEAR, RADIAL, *LAYERS} == set(NETWORKS)
 
 
@@ -120,7 +120,7 @@ def test_frequencies_that_never_change_stay_small():
 def test_normalising_by_plane():
     rng = np.random.default_rng(0)
     levels = rng.normal(rng.uniform(50, 200, (9, 8, 8)), 5, (4000, 9, 8, 8))
-    mean, std = choose_statistics(
+    mean, std = select_statistics(
         levels.mean(axis=0).astype(np.float32), levels.std(axis=0).astype(np.float32), "channel"
     )
     assert mean.shape == std.shape == (9, 8, 8)
@@ -129,7 +129,7 @@ def test_normalising_by_plane():
 
 
 def test_no_normalising_maps_the_levels_range():
-    mean, std = choose_statistics(np.full((9, 2, 2), 77, np.float32), np.full((9, 2, 2), 5, np.float32), "none")
+    mean, std = select_statistics(np.full((9, 2, 2), 77, np.float32), np.full((9, 2, 2), 5, np.float32), "none")
     got = Normaliser(mean, std)(torch.tensor([0, 128, 255], dtype=torch.uint8)[:, None, None, None].expand(3, 9, 2, 2))
     np.testing.assert_allclose(got[:, 4, 1, 1], [-1, 0, 127 / 128])
 

@@ -13,7 +13,7 @@ from pipeline.store.reader import open_store
 from train.cli import cli
 from train.loop.trainer import train
 from train.model.inference import compute_logits
-from train.recipe.vrex import measure_spread, number_sources
+from train.recipe.vrex import compute_risk_variance, compute_source_ids
 from train.run.folder import load_detector, open_run
 from train.settings import TrainSettings
 
@@ -70,13 +70,15 @@ def test_the_validation_loss_is_plain_whatever_is_trained_for(store, tmp_path):
     settings = {**SMALL, "epochs": 3, "source_penalty": 50.0, "label_smoothing": 0.4, "keep": "best"}
     summary = train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **settings))
     run, opened = open_run(tmp_path / "run"), open_store(store)
-    rows, sources = opened.rows("val"), number_sources(opened)
+    rows, sources = opened.rows("val"), compute_source_ids(opened)
     labels = opened.columns["label"][rows].astype(int)
     logits = compute_logits(load_detector(run, "cpu", "last"), opened, rows, progress=False)
     losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(rows)), labels]
     last = run.history[-1]
     assert last["val_loss"] == pytest.approx(losses.mean(), rel=1e-4)
-    assert last["val_objective"] == pytest.approx(losses.mean() + 50 * measure_spread(losses, sources[rows]), rel=1e-4)
+    assert last["val_objective"] == pytest.approx(
+        losses.mean() + 50 * compute_risk_variance(losses, sources[rows]), rel=1e-4
+    )
     assert last["val_objective"] > last["val_loss"]
     assert summary.best_epoch == 1 + int(np.argmin([row["val_objective"] for row in run.history]))
     assert summary.val_loss == run.history[summary.best_epoch - 1]["val_loss"]

@@ -11,11 +11,11 @@ from helpers.make_store import make_store
 from data_cards.core.errors import UserError
 from pipeline.store.reader import open_store
 from train.model.calibration import Calibration
-from train.run.best_epoch import Best, count_confusion, read_best, write_best
+from train.run.best_epoch import BestEpoch, compute_confusion, read_best_epoch, write_best_epoch
 from train.run.environment import find_commit
-from train.run.folder import begin_run
-from train.run.plot_history import draw_curves
-from train.run.tensorboard import EVENTS, can_write_events, write_events
+from train.run.folder import write_run_settings
+from train.run.plot_history import plot_history
+from train.run.tensorboard import EVENTS, has_tensorboard, write_events
 from train.settings import TrainSettings
 
 ROW = {"epoch": 3, "learning_rate": 0.5, "train_loss": 0.25, "val_loss": 0.75, "val_accuracy": 1.0, "seconds": 2.0}
@@ -45,7 +45,7 @@ def test_without_git_a_run_is_made_all_the_same(tmp_path, monkeypatch):
     store = open_store(make_store(tmp_path / "features.zarr"))
     monkeypatch.setenv("PATH", "")
     (tmp_path / "run").mkdir()
-    begin_run(tmp_path / "run", TrainSettings(), store)
+    write_run_settings(tmp_path / "run", TrainSettings(), store)
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["git"] is None
 
 
@@ -53,10 +53,10 @@ def test_the_data_card_is_copied(tmp_path):
     store = open_store(make_store(tmp_path / "features.zarr"))
     for name in ("without", "with"):
         (tmp_path / name).mkdir()
-    begin_run(tmp_path / "without", TrainSettings(), store)
+    write_run_settings(tmp_path / "without", TrainSettings(), store)
     assert not (tmp_path / "without" / "data_card.json").exists()
     store.__dict__["card"] = {"name": "cats"}  # as read from a store that has one
-    begin_run(tmp_path / "with", TrainSettings(), store)
+    write_run_settings(tmp_path / "with", TrainSettings(), store)
     assert json.loads((tmp_path / "with" / "data_card.json").read_text()) == {"name": "cats"}
 
 
@@ -64,23 +64,23 @@ def test_confusion_counts_by_the_threshold():
     calibration = Calibration(2.0, 0.75, 0.5, 0.9)  # a probability of 0.75 is log-odds of 2 ln 3 before calibration
     odds = np.array([-1, 2.1, 2.3, 2.1, 2.3, 9])
     logits = np.stack([0 * odds, odds], axis=1)
-    confusion = count_confusion(logits, np.array([0, 0, 0, 1, 1, 1]), calibration)
+    confusion = compute_confusion(logits, np.array([0, 0, 0, 1, 1, 1]), calibration)
     assert confusion == {"real": {"real": 2, "fake": 1}, "fake": {"real": 1, "fake": 2}}
 
 
 def test_the_best_epochs_record(tmp_path):
-    best = Best(2, 0.5, 0.75, {"real": {"real": 9, "fake": 1}, "fake": {"real": 0, "fake": 4}}, Calibration(1.5))
-    write_best(tmp_path, best)
-    assert read_best(tmp_path) == best
-    draw_curves([{**ROW, "epoch": 1, "train_accuracy": 0.5}], best, tmp_path / "curves.png", "a run")
+    best = BestEpoch(2, 0.5, 0.75, {"real": {"real": 9, "fake": 1}, "fake": {"real": 0, "fake": 4}}, Calibration(1.5))
+    write_best_epoch(tmp_path, best)
+    assert read_best_epoch(tmp_path) == best
+    plot_history([{**ROW, "epoch": 1, "train_accuracy": 0.5}], best, tmp_path / "curves.png", "a run")
     assert (tmp_path / "curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     for text in ("{", "{}", "[]", '{"epoch": 1}'):
         (tmp_path / "best.json").write_text(text)
         with pytest.raises(UserError, match=r"best\.json: damaged"):
-            read_best(tmp_path)
+            read_best_epoch(tmp_path)
     (tmp_path / "best.json").unlink()
     with pytest.raises(UserError, match=r"best\.json: no such file"):
-        read_best(tmp_path)
+        read_best_epoch(tmp_path)
 
 
 def test_events(tmp_path):
@@ -103,6 +103,6 @@ def test_events(tmp_path):
 
 def test_without_the_library_no_events_are_written(tmp_path, monkeypatch):
     monkeypatch.setattr("train.run.tensorboard.find_spec", lambda name: None)
-    assert not can_write_events()
+    assert not has_tensorboard()
     write_events(tmp_path, ROW)
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,7 @@ from eval.scores.rows import find_rows
 from pipeline.store.reader import open_store
 from train.cli import cli
 from train.data.row_selection import choose_rows
-from train.data.statistics import measure_training_rows
+from train.data.statistics import compute_training_statistics
 from train.model.inference import predict_probabilities, score_rows
 from train.run.folder import load_detector, open_run
 from train.settings import TrainSettings
@@ -155,7 +155,7 @@ def test_a_held_out_source_takes_no_part_in_normalising(path, tmp_path):
 
 def test_statistics_of_all_training_rows_are_those_of_the_store(path):
     store = open_store(path)
-    mean, std = measure_training_rows(store, store.rows("train"), TrainSettings())
+    mean, std = compute_training_statistics(store, store.rows("train"), TrainSettings())
     np.testing.assert_array_equal(mean, store.mean)
     np.testing.assert_array_equal(std, store.std)
 
@@ -166,8 +166,8 @@ def test_a_row_that_cannot_be_read_counts_for_no_statistics(tmp_path):
     rows = store.rows("train")[1:]
     damage(path, [int(rows[3])])
     with pytest.raises(StoreError, match=f"row {rows[3]} .* cannot be read"):
-        measure_training_rows(store, rows, TrainSettings())
-    mean, _ = measure_training_rows(store, rows, TrainSettings(on_bad_sample="skip"))
+        compute_training_statistics(store, rows, TrainSettings())
+    mean, _ = compute_training_statistics(store, rows, TrainSettings(on_bad_sample="skip"))
     kept = np.delete(rows, 3)
     np.testing.assert_allclose(mean, np.stack([store.features[int(row)] for row in kept]).mean(axis=0), rtol=1e-6)
 

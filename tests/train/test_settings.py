@@ -8,8 +8,8 @@ import torch
 from data_cards.core.errors import UsageError
 from train.model.device import pick_device, pick_precision
 from train.model.network import ResNet
-from train.recipe.optimizer import learning_rate, make_optimiser
-from train.settings import OF_THE_MACHINE, TrainSettings, removed_options
+from train.recipe.optimizer import create_optimiser, learning_rate
+from train.settings import MACHINE_FIELDS, TrainSettings, removed_options
 
 
 @pytest.mark.parametrize(
@@ -52,19 +52,19 @@ def test_senseless_values_are_refused(values, message):
 
 def test_settings_survive_json():
     settings = TrainSettings(lr=0.1, run="runs/x", network="resnet50", mixup=0.5)
-    assert TrainSettings.from_json(settings.as_json()) == settings
+    assert TrainSettings.from_dict(settings.to_dict()) == settings
 
 
 def test_options_that_were_removed_are_dropped():
     settings = TrainSettings(lr=0.1)
     off = {"shuffle_window": 0, "ema": 0.0, "band_masking": 0.0, "kind_dropout": 0.0, "flips": 0.0, "phase": "raw"}
-    assert TrainSettings.from_json({**settings.as_json(), **off}) == settings
-    assert removed_options({**settings.as_json(), **off}) == removed_options(settings.as_json()) == {}
-    used = {**settings.as_json(), **off, "ema": 0.9, "flips": 0.5}
-    assert TrainSettings.from_json(used) == settings
+    assert TrainSettings.from_dict({**settings.to_dict(), **off}) == settings
+    assert removed_options({**settings.to_dict(), **off}) == removed_options(settings.to_dict()) == {}
+    used = {**settings.to_dict(), **off, "ema": 0.9, "flips": 0.5}
+    assert TrainSettings.from_dict(used) == settings
     assert removed_options(used) == {"ema": 0.9, "flips": 0.5}
     with pytest.raises(TypeError):
-        TrainSettings.from_json({**settings.as_json(), "never_there": 1})
+        TrainSettings.from_dict({**settings.to_dict(), "never_there": 1})
 
 
 def test_differences_leave_out_the_machine():
@@ -77,7 +77,7 @@ def test_differences_leave_out_the_machine():
         "save_minutes": 1.0,
         "on_bad_sample": "skip",
     }
-    assert set(other) == set(OF_THE_MACHINE)
+    assert set(other) == set(MACHINE_FIELDS)
     assert TrainSettings(**other).differences(before) == []
     assert TrainSettings(lr=0.5, seed=3).differences(before) == ["lr", "seed"]
 
@@ -104,7 +104,7 @@ def test_short_runs_have_a_learning_rate(epochs, warmup):
 
 def test_weight_decay_spares_biases_and_batch_norm():
     network = ResNet("resnet18")
-    decayed, spared = make_optimiser(network, TrainSettings(weight_decay=0.1, lr=0.1)).param_groups
+    decayed, spared = create_optimiser(network, TrainSettings(weight_decay=0.1, lr=0.1)).param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
     names = {id(parameter): name for name, parameter in network.named_parameters()}
     assert "layer1.0.conv1.weight" in {names[id(p)] for p in decayed["params"]}

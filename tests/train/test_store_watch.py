@@ -9,7 +9,7 @@ import torch
 from helpers.make_store import make_store
 
 from data_cards.core.errors import StoreError
-from train.data.store_watch import StoreWatch
+from train.data.store_watch import ChangeDetector
 from train.loop import trainer as loop
 from train.loop import validation as train_validation
 from train.loop.trainer import resume, train
@@ -99,7 +99,7 @@ def test_a_run_goes_on_once_its_store_is_brought_back(settings, tmp_path):
 
 
 def test_a_file_that_goes_while_it_is_looked_at(settings, monkeypatch):
-    watch, found = StoreWatch(settings.store), list(os.walk(f"{settings.store[0]}/features"))
+    watch, found = ChangeDetector(settings.store), list(os.walk(f"{settings.store[0]}/features"))
     monkeypatch.setattr(os, "walk", lambda _: found)
     Path(settings.store[0], SHARD).unlink()
     with pytest.raises(StoreError, match=rf"changed while .*\({SHARD}"):

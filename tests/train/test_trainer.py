@@ -23,13 +23,13 @@ from pipeline.store.reader import open_store
 from train.data.row_selection import choose_rows
 from train.loop import trainer as loop
 from train.loop import validation as train_validation
-from train.loop.failures import tell_of_memory
+from train.loop.failures import translating_out_of_memory
 from train.loop.trainer import resume, train
 from train.model.calibration import fit_calibration
 from train.model.inference import compute_logits, probability_fake, score_rows
 from train.model.normaliser import Normaliser
-from train.recipe.vrex import number_sources
-from train.run.best_epoch import read_best
+from train.recipe.vrex import compute_source_ids
+from train.run.best_epoch import read_best_epoch
 from train.run.environment import find_commit
 from train.run.folder import RUN_VERSION, load_detector, newest_run, open_run
 from train.run.history import HISTORY_COLUMNS
@@ -107,7 +107,7 @@ def test_calibration_is_that_of_the_validation_rows(run, store):
     chosen = choose_rows(opened, run.settings)
     assert sorted(opened.columns["picture"][chosen.val]) == sorted(set(opened.columns["picture"][chosen.calibration]))
     assert len(chosen.calibration) == len(opened.rows("val")) > len(chosen.val)
-    best, sources = read_best(run.path), number_sources(opened)
+    best, sources = read_best_epoch(run.path), compute_source_ids(opened)
     for which, rows in (("last", chosen.val), ("best", chosen.calibration)):
         detector, labels = load_detector(run, "cpu", which), opened.columns["label"][rows]
         logits = compute_logits(detector, opened, rows, progress=False)
@@ -257,7 +257,7 @@ def test_too_little_memory_before_the_first_step(store, tmp_path, monkeypatch):
     def fail(*_):
         raise MemoryError
 
-    monkeypatch.setattr(loop, "measure_training_rows", fail)
+    monkeypatch.setattr(loop, "compute_training_statistics", fail)
     settings = {**SMALL, "network": "radial"}
     with pytest.raises(UserError, match=r"features.zarr: the memory of cpu does not suffice; .*--channels") as caught:
         train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **settings))
@@ -277,7 +277,7 @@ def test_on_a_gpu_bf16_is_named_too(tmp_path):
     for precision, told in ((torch.float32, True), (torch.bfloat16, False)):
         with (
             pytest.raises(UserError, match="the memory of cuda does not suffice") as caught,
-            tell_of_memory(tmp_path, TrainSettings(), torch.device("cuda"), precision),
+            translating_out_of_memory(tmp_path, TrainSettings(), torch.device("cuda"), precision),
         ):
             raise torch.OutOfMemoryError("CUDA out of memory")
         assert ("--precision bf16" in str(caught.value)) == told

@@ -6,14 +6,14 @@ import torch
 from helpers.make_store import make_store
 
 from pipeline.store.reader import open_store
-from train.loop.validation import measure_logits
-from train.model.distributed import ALONE
-from train.recipe.vrex import measure_spread, number_sources, weigh_samples
+from train.loop.validation import compute_validation_metrics
+from train.model.distributed import SINGLE_PROCESS
+from train.recipe.vrex import compute_risk_variance, compute_sample_weights, compute_source_ids
 
 
 def test_sources_of_one_name_in_two_classes_are_two(tmp_path):
     store = open_store(make_store(tmp_path / "features.zarr", size=8))
-    numbers = number_sources(store)
+    numbers = compute_source_ids(store)
     known = {}
     for label, source, number in zip(store.columns["label"], store.columns["source"], numbers, strict=True):
         assert known.setdefault((label, source), number) == number
@@ -29,7 +29,7 @@ def test_weights_are_those_of_the_variances_gradient():
     counts = torch.tensor([5, 3, 4]) / 12
     penalised = losses.mean() + 7 * (counts * (risks - losses.mean()).square()).sum()
     (wanted,) = torch.autograd.grad(penalised, logits, retain_graph=True)
-    weights = weigh_samples(losses, sources, 4, 7.0, ALONE)
+    weights = compute_sample_weights(losses, sources, 4, 7.0, SINGLE_PROCESS)
     assert not weights.requires_grad
     (got,) = torch.autograd.grad((losses * weights).mean(), logits)
     torch.testing.assert_close(got, wanted)
@@ -42,30 +42,32 @@ def test_the_best_epoch_is_chosen_by_what_is_trained_for():
     losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(9), labels]
     of_each = [losses[:5].mean(), losses[5:].mean()]
     spread = np.average((of_each - losses.mean()) ** 2, weights=[5, 4])
-    assert measure_spread(losses, sources) == pytest.approx(spread)
-    assert measure_logits(logits, labels, sources)["val_loss"] == pytest.approx(losses.mean())
-    assert measure_logits(logits, labels, sources, 10.0)["val_loss"] == pytest.approx(losses.mean())
-    assert measure_logits(logits, labels, sources, 10.0)["val_objective"] == pytest.approx(losses.mean() + 10 * spread)
+    assert compute_risk_variance(losses, sources) == pytest.approx(spread)
+    assert compute_validation_metrics(logits, labels, sources)["val_loss"] == pytest.approx(losses.mean())
+    assert compute_validation_metrics(logits, labels, sources, 10.0)["val_loss"] == pytest.approx(losses.mean())
+    assert compute_validation_metrics(logits, labels, sources, 10.0)["val_objective"] == pytest.approx(
+        losses.mean() + 10 * spread
+    )
 
 
 @pytest.mark.parametrize("penalty", [0.0, 10.0])
 def test_equal_risks_are_not_penalised(penalty):
     losses = torch.tensor([1.0, 3.0, 2.0, 2.0])
-    weights = weigh_samples(losses, torch.tensor([0, 0, 1, 1]), 2, penalty, ALONE)
+    weights = compute_sample_weights(losses, torch.tensor([0, 0, 1, 1]), 2, penalty, SINGLE_PROCESS)
     np.testing.assert_allclose(weights, 1)
 
 
 def test_parts_of_a_batch_are_weighed_as_the_whole():
     losses, sources = torch.rand(9), torch.tensor([0, 1, 2] * 3)
-    whole = weigh_samples(losses, sources, 3, 4.0, ALONE)
+    whole = compute_sample_weights(losses, sources, 3, 4.0, SINGLE_PROCESS)
     sums = []
 
     class Part:
         """One process of two: what it adds up is kept, then the sum of both is what it gets."""
 
-        def add(self, values):
+        def all_reduce(self, values):
             sums.append(values)
             return sum(sums) if len(sums) == 2 else values
 
-    weigh_samples(losses[:4], sources[:4], 3, 4.0, Part())
-    torch.testing.assert_close(weigh_samples(losses[4:], sources[4:], 3, 4.0, Part()), whole[4:])
+    compute_sample_weights(losses[:4], sources[:4], 3, 4.0, Part())
+    torch.testing.assert_close(compute_sample_weights(losses[4:], sources[4:], 3, 4.0, Part()), whole[4:])

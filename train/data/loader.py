@@ -19,7 +19,7 @@ from train.data.packed_batch import PackedBatch
 from train.data.row_reader import RowReader
 
 
-class BatchReader:
+class BatchLoader:
     """Threads and buffers that read a store's batches, epoch after epoch: fresh memory and indexes are slow.
 
     Parameters
@@ -82,8 +82,8 @@ class BatchReader:
         """
         if not batches:
             return
-        self._rows.check_all_there(skipped is not None)
-        self._rows.look_at(batches[0])
+        self._rows.check_complete(skipped is not None)
+        self._rows.detect_layout(batches[0])
         count = min(self._ahead + 1, len(batches))
         buffers = self._make_buffers(count, max(map(len, batches)))
 
@@ -120,7 +120,7 @@ class BatchReader:
         if len(self._buffers) < count or len(self._buffers[0]) < size:
             self._buffers = []  # before the others are asked for
             self._buffers = [
-                (self._rows.make_packed if self._packed else self._rows.make_plain)(size, self._pinned)
+                (self._rows.allocate_packed if self._packed else self._rows.allocate_levels)(size, self._pinned)
                 for _ in range(count)
             ]
         return self._buffers
@@ -129,8 +129,8 @@ class BatchReader:
 def read_batches(
     store: FeatureStore, batches: Sequence[np.ndarray], *, skipped: set[int] | None = None, **options: object
 ) -> Iterator[torch.Tensor | PackedBatch]:
-    """Read batches once: `BatchReader.read` by a reader with these options."""
-    with BatchReader(store, **options) as reader:
+    """Read batches once: `BatchLoader.read` by a reader with these options."""
+    with BatchLoader(store, **options) as reader:
         yield from reader.read(batches, skipped)
 
 

@@ -104,7 +104,7 @@ class PackedBatch:
             # Cloned, because a single row counts as contiguous where it is, and begins at an odd byte.
             values = data[:, start + 1 : stop].clone(memory_format=torch.contiguous_format).view(dtype)
             if mirrored:
-                index, turned = _find_places(layout.shape, torch.device(device))
+                index, turned = _mirror_indices(layout.shape, torch.device(device))
                 values = values[:, index]
                 values = torch.where(turned & (data[:, start, None] == ODD), -values, values)
             planes[:, kind] = values.reshape(len(data), *layout.shape)
@@ -119,7 +119,7 @@ def packed_sizes(shape: tuple[int, int, int], dtype: np.dtype) -> tuple[int, int
     return 1 + int(np.prod(shape)) * dtype.itemsize, 1 + half_length(shape) * dtype.itemsize
 
 
-def unpack_row(
+def unpack_chunks(
     data: np.ndarray, sizes: Sequence[int], shape: tuple[int, int, int], dtype: np.dtype, levels: np.ndarray
 ) -> None:
     """Unpack a row's chunks, whatever their layout, into levels (3 * kinds, H, W); raises `ValueError` as `unpack`."""
@@ -129,12 +129,12 @@ def unpack_row(
         start += size
 
 
-def make_packed_batch(count: int, layout: PackedLayout, pinned: bool) -> PackedBatch:
+def allocate_packed_batch(count: int, layout: PackedLayout, pinned: bool) -> PackedBatch:
     """A buffer for so many rows."""
-    return PackedBatch(make_buffer((count, sum(layout.sizes)), torch.uint8, pinned), layout)
+    return PackedBatch(allocate_buffer((count, sum(layout.sizes)), torch.uint8, pinned), layout)
 
 
-def make_buffer(shape: tuple[int, ...], dtype: torch.dtype, pinned: bool) -> torch.Tensor:
+def allocate_buffer(shape: tuple[int, ...], dtype: torch.dtype, pinned: bool) -> torch.Tensor:
     """Room on the CPU that is filled again and again; `pinned` where a GPU copies from it."""
     if pinned:
         return torch.empty(shape, dtype=dtype, pin_memory=True)
@@ -143,7 +143,7 @@ def make_buffer(shape: tuple[int, ...], dtype: torch.dtype, pinned: bool) -> tor
 
 
 @lru_cache(maxsize=8)
-def _find_places(shape: tuple[int, int, int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _mirror_indices(shape: tuple[int, int, int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Of each value of a chunk its place in the independent half, and whether it is a mirror image: int64, bool."""
     places = np.empty((1, *shape), dtype=np.int32)
     unpack_halves(np.arange(1, half_length(shape) + 1, dtype=np.int32)[None], places, odd=True)

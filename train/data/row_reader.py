@@ -17,17 +17,24 @@ import torch
 from data_cards.core.errors import StoreError, first_line
 from pipeline.features.settings import PLANES_A_KIND, planes_of_kinds
 from pipeline.store.reader import FeatureStore
-from train.data.packed_batch import PackedBatch, PackedLayout, make_buffer, make_packed_batch, packed_sizes, unpack_row
-from train.data.shard_reader import Fetched, Shards, keep_files_open, open_shards
+from train.data.packed_batch import (
+    PackedBatch,
+    PackedLayout,
+    allocate_buffer,
+    allocate_packed_batch,
+    packed_sizes,
+    unpack_chunks,
+)
+from train.data.shard_reader import Fetched, ShardReader, create_file_opener, open_shard_reader
 
 # Errors of a file itself; others, such as a missing right, are of the system around it, and no row's fault.
 _DAMAGE = (errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENOTDIR)
 _SMALL_CHUNK = 1 << 20  # bytes: larger ones are read one by one, and decoded while they are in the processor's cache
-_LOOKED_AT = 8  # rows that tell which kinds of planes are mirrored
+_PROBED_ROWS = 8  # rows that tell which kinds of planes are mirrored
 _UNPACKED_ROWS, _UNPACKED_BYTES = 8, 4 << 20  # at a time, at most
 
 
-def _check_all_there(store: FeatureStore) -> None:
+def _check_complete(store: FeatureStore) -> None:
     # Zarr reads a missing shard as zeros, without a word: training would go on with nothing.
     features = store.features
     shards = features.shards or features.chunks
@@ -54,22 +61,22 @@ class RowReader:
         self._kinds = kinds
         self._shape = (PLANES_A_KIND, *store.features.shape[2:])
         self._dtype = store.features.dtype
-        open_file = keep_files_open()
-        self._shards = {part.path: open_shards(part, open_file) for part in store.parts}
+        open_file = create_file_opener()
+        self._shards = {part.path: open_shard_reader(part, open_file) for part in store.parts}
         chunk_bytes = math.prod(self._shape) * self._dtype.itemsize
         step = len(kinds) if chunk_bytes <= _SMALL_CHUNK else 1
         self._together = [slice(first, first + step) for first in range(0, len(kinds), step)]  # of kinds
         self._layout: PackedLayout | None = None
-        self._of_thread = threading.local()
+        self._thread_local = threading.local()
 
-    def check_all_there(self, skip: bool) -> None:
+    def check_complete(self, skip: bool) -> None:
         """Raise `StoreError` where a file of the features is missing, unless its rows are noticed and to be skipped."""
         for part in self._store.parts:
             shards = self._shards[part.path]
             if shards is None:
-                _check_all_there(part)
+                _check_complete(part)
             elif not skip:
-                shards.check_all_there()
+                shards.check_complete()
 
     def check_unchanged(self) -> None:
         """Raise `StoreError` where a file of the features is not what it was when it was first read."""
@@ -81,25 +88,25 @@ class RowReader:
         """Whether all of the store holds the halves of mirrored planes, and they can be read as they are."""
         return all(shards is not None and shards.packed for shards in self._shards.values())
 
-    def look_at(self, rows: np.ndarray) -> None:
+    def detect_layout(self, rows: np.ndarray) -> None:
         """Find out of a few rows which kinds of a packed store are mirrored, before any is read."""
         if self._layout is None and self.is_packed:
             half, sizes = packed_sizes(self._shape, self._dtype)[1], []
-            for row in rows[:_LOOKED_AT].tolist():
+            for row in rows[:_PROBED_ROWS].tolist():
                 with suppress(Exception):  # told of when the row's turn comes
                     part, own = self._store.locate(row)
                     sizes.append(self._shards[part.path].fetch(own, self._kinds).sizes)
             mirrored = (2 * np.equal(sizes, half).sum(axis=0) > len(sizes)) if sizes else [False] * len(self._kinds)
             self._layout = PackedLayout(self._shape, self._dtype, tuple(map(bool, mirrored)))
 
-    def make_plain(self, count: int, pinned: bool) -> torch.Tensor:
+    def allocate_levels(self, count: int, pinned: bool) -> torch.Tensor:
         """A buffer for so many rows."""
         shape = (count, PLANES_A_KIND * len(self._kinds), *self._shape[1:])
-        return make_buffer(shape, torch.uint8, pinned)
+        return allocate_buffer(shape, torch.uint8, pinned)
 
-    def make_packed(self, count: int, pinned: bool) -> PackedBatch:
+    def allocate_packed(self, count: int, pinned: bool) -> PackedBatch:
         """A buffer for so many rows as they are packed."""
-        return make_packed_batch(count, self._layout, pinned)
+        return allocate_packed_batch(count, self._layout, pinned)
 
     def read(self, rows: Sequence[int], buffer: torch.Tensor | PackedBatch, place: int, skip: bool) -> list[int]:
         """Read rows into their places from `place` on, and say which cannot be read.
@@ -113,11 +120,11 @@ class RowReader:
         levels = buffer.numpy()
         if self._layout is None:
             return self._read_each(self._read_plain, rows, levels, place, skip)
-        bad, room = [], self._room()
-        for first in range(0, len(rows), len(room)):
-            some = rows[first : first + len(room)]
-            bad += self._read_each(self._read_packed, some, room, 0, skip)
-            room.unpack(levels[place + first : place + first + len(some)])
+        bad, scratch = [], self._scratch()
+        for first in range(0, len(rows), len(scratch)):
+            some = rows[first : first + len(scratch)]
+            bad += self._read_each(self._read_packed, some, scratch, 0, skip)
+            scratch.unpack(levels[place + first : place + first + len(some)])
         return bad
 
     def _read_each(self, read: Callable, rows: Sequence[int], buffer: object, place: int, skip: bool) -> list[int]:
@@ -131,7 +138,7 @@ class RowReader:
             except Exception as error:  # codecs and stores raise many kinds
                 is_damage = not isinstance(error, OSError) or error.errno in _DAMAGE
                 if not (skip and is_damage):
-                    raise StoreError(_explain(part, own, error, is_damage)) from error
+                    raise StoreError(_read_error(part, own, error, is_damage)) from error
                 bad.append(row)
         return bad
 
@@ -162,7 +169,7 @@ class RowReader:
             for number, kind in enumerate(self._kinds):
                 target[planes_of_kinds(number)] = part.features[row, planes_of_kinds(kind)]
 
-    def _decode(self, shards: Shards, fetched: Fetched, planes: np.ndarray) -> None:
+    def _decode(self, shards: ShardReader, fetched: Fetched, planes: np.ndarray) -> None:
         if not shards.packed:
             if set(fetched.sizes) != {planes.nbytes // len(fetched.sizes)}:
                 raise ValueError(f"chunks of {fetched.sizes} bytes, expected {planes.nbytes} in all")
@@ -172,17 +179,17 @@ class RowReader:
             raise ValueError(f"chunks of {fetched.sizes} bytes, more than their planes have")
         data = np.empty(sum(fetched.sizes), dtype=np.uint8)
         shards.decode(fetched, data)
-        unpack_row(data, fetched.sizes, self._shape, self._dtype, planes)
+        unpack_chunks(data, fetched.sizes, self._shape, self._dtype, planes)
 
-    def _room(self) -> PackedBatch:
+    def _scratch(self) -> PackedBatch:
         """Packed rows of this thread's own: so many that unpacking them takes few calls, and all stay in the cache."""
-        if not hasattr(self._of_thread, "room"):
+        if not hasattr(self._thread_local, "scratch"):
             count = min(max(_UNPACKED_BYTES // sum(self._layout.sizes), 1), _UNPACKED_ROWS)
-            self._of_thread.room = make_packed_batch(count, self._layout, pinned=False)
-        return self._of_thread.room
+            self._thread_local.scratch = allocate_packed_batch(count, self._layout, pinned=False)
+        return self._thread_local.scratch
 
 
-def _explain(part: FeatureStore, row: int, error: Exception, is_damage: bool) -> str:
+def _read_error(part: FeatureStore, row: int, error: Exception, is_damage: bool) -> str:
     reason = first_line(error)
     reason = re.sub(r"\bb(['\"])(.*)\1", r"\2", reason)  # numcodecs puts bytes into its messages
     image = part.columns["image"][row]

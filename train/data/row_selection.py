@@ -7,7 +7,7 @@ import numpy as np
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.reader import FeatureStore
-from train.data.sampling import draw_epoch
+from train.data.sampling import sample_epoch
 from train.settings import TrainSettings
 
 _BEFORE_TRAINING = 0  # the epoch that validation's variants are drawn as; training counts from 1
@@ -43,7 +43,7 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
     UserError : no training or no validation rows, or only one class in either
     UsageError : a batch larger than an epoch
     """
-    chosen = _choose(store, settings.where) & ~_of_sources(store, settings.hold_out, "--hold-out")
+    chosen = _condition_mask(store, settings.where) & ~_source_mask(store, settings.hold_out, "--hold-out")
     train, val = (rows[chosen[rows]] for rows in (store.rows("train"), store.rows("val")))
     if settings.validate_on:
         train, val = _swap_validation(store, settings.validate_on, train, val)
@@ -74,11 +74,13 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
             f"batch size {settings.batch_size}: an epoch of {store.path} has only {samples} samples; "
             f"give --batch-size {samples} or less"
         )
-    drawn = draw_epoch(val, store.columns["picture"][val], settings.seed, _BEFORE_TRAINING, settings.variants_per_epoch)
-    return Rows(train, pictures, np.sort(drawn), val, _number_strata(store, train, settings.balance))
+    drawn = sample_epoch(
+        val, store.columns["picture"][val], settings.seed, _BEFORE_TRAINING, settings.variants_per_epoch
+    )
+    return Rows(train, pictures, np.sort(drawn), val, _compute_strata(store, train, settings.balance))
 
 
-def _number_strata(store: FeatureStore, rows: np.ndarray, balance: str) -> np.ndarray | None:
+def _compute_strata(store: FeatureStore, rows: np.ndarray, balance: str) -> np.ndarray | None:
     if balance == "none":
         return None
     levels = [store.columns["label"][rows].astype(np.int64)]
@@ -92,13 +94,13 @@ def _swap_validation(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Training rows without these sources and without near-duplicates of theirs, and all rows of them."""
     rows = np.sort(np.concatenate([train, val]))
-    of_them = _of_sources(store, sources, "--validate-on")
+    of_them = _source_mask(store, sources, "--validate-on")
     groups = store.columns["group"]
     val = rows[of_them[rows]]
     return train[~of_them[train] & ~np.isin(groups[train], groups[val])], val
 
 
-def _of_sources(store: FeatureStore, sources: tuple[str, ...], option: str) -> np.ndarray:
+def _source_mask(store: FeatureStore, sources: tuple[str, ...], option: str) -> np.ndarray:
     """bool (N,): rows of these sources; one that the store does not have is refused."""
     there = store.columns["source"]
     absent = sorted(set(sources) - set(there))
@@ -108,7 +110,7 @@ def _of_sources(store: FeatureStore, sources: tuple[str, ...], option: str) -> n
     return np.isin(there, np.array(sources, dtype=object))
 
 
-def _choose(store: FeatureStore, where: tuple[str, ...]) -> np.ndarray:
+def _condition_mask(store: FeatureStore, where: tuple[str, ...]) -> np.ndarray:
     """bool (N,): rows that meet all conditions; a value that the store does not have is refused."""
     chosen = np.ones(len(store), dtype=bool)
     for condition in where:

@@ -16,7 +16,7 @@ _FOR_ORDER, _FOR_VARIANT, _FOR_STEP = 1, 2, 3
 _ROUND = 2**40  # apart from all rows and pictures: what is taken once more gets other keys
 
 
-def draw_epoch(
+def sample_epoch(
     rows: np.ndarray,
     pictures: np.ndarray,
     seed: int,
@@ -43,12 +43,14 @@ def draw_epoch(
     if variants_per_epoch not in VARIANTS_PER_EPOCH:
         raise ValueError(f"variants per epoch {variants_per_epoch!r}: expected one of {VARIANTS_PER_EPOCH}")
     if variants_per_epoch == "all":
-        places, rounds = _take(rows, strata, seed, epoch)
+        places, rounds = _choose_identities(rows, strata, seed, epoch)
         chosen, identities = rows[places], rows[places] + _ROUND * rounds
     else:
         by_picture = np.argsort(pictures, kind="stable")
         numbers, starts, counts = np.unique(pictures[by_picture], return_index=True, return_counts=True)
-        places, rounds = _take(numbers, None if strata is None else strata[by_picture][starts], seed, epoch)
+        places, rounds = _choose_identities(
+            numbers, None if strata is None else strata[by_picture][starts], seed, epoch
+        )
         identities = numbers[places] + _ROUND * rounds
         # The remainder favours low variants by less than one part in 2**60.
         drawn = _draw_keys(identities, seed, epoch, _FOR_VARIANT) % counts[places].astype(np.uint64)
@@ -57,13 +59,15 @@ def draw_epoch(
     return chosen[np.argsort(keys, kind="stable")]
 
 
-def _take(identities: np.ndarray, strata: np.ndarray | None, seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+def _choose_identities(
+    identities: np.ndarray, strata: np.ndarray | None, seed: int, epoch: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Places in `identities` that an epoch takes, and which time each is taken, from 0."""
     everything = np.arange(len(identities))
     if strata is None:
         return everything, np.zeros(len(identities), dtype=np.int64)
     places, rounds = [], []
-    for members, quota in _share_out(everything, strata, len(identities)):
+    for members, quota in _split_quota(everything, strata, len(identities)):
         whole, rest = divmod(quota, len(members))
         keys = _draw_keys(identities[members] + _ROUND * whole, seed, epoch, _FOR_ORDER)
         places += [np.tile(members, whole), members[np.argsort(keys, kind="stable")[:rest]]]
@@ -71,7 +75,7 @@ def _take(identities: np.ndarray, strata: np.ndarray | None, seed: int, epoch: i
     return np.concatenate(places), np.concatenate(rounds).astype(np.int64)
 
 
-def _share_out(members: np.ndarray, strata: np.ndarray, total: int) -> Iterator[tuple[np.ndarray, int]]:
+def _split_quota(members: np.ndarray, strata: np.ndarray, total: int) -> Iterator[tuple[np.ndarray, int]]:
     """Part a total equally among the values of the first level, each part among those of the next, and so on."""
     if strata.shape[1] == 0:
         yield members, total
@@ -80,7 +84,7 @@ def _share_out(members: np.ndarray, strata: np.ndarray, total: int) -> Iterator[
     for turn, value in enumerate(values):
         part = total // len(values) + (turn < total % len(values))
         own = members[strata[members, 0] == value]
-        yield from _share_out(own, strata[:, 1:], part)
+        yield from _split_quota(own, strata[:, 1:], part)
 
 
 def split_batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
@@ -106,11 +110,11 @@ def _draw_keys(identities: np.ndarray, seed: int, epoch: int, purpose: int) -> n
     """
     key = np.zeros(1, dtype=np.uint64)
     for number in (purpose, seed, epoch):
-        key = _mix(key ^ np.uint64(number % 2**64))
-    return _mix(key ^ _mix(identities.astype(np.uint64)))
+        key = _splitmix64(key ^ np.uint64(number % 2**64))
+    return _splitmix64(key ^ _splitmix64(identities.astype(np.uint64)))
 
 
-def _mix(values: np.ndarray) -> np.ndarray:
+def _splitmix64(values: np.ndarray) -> np.ndarray:
     """The output function of SplitMix64 (Steele, Lea and Flood, 2014), a bijection of 64 bits."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -3,7 +3,7 @@
 A shard's index is read once, a row's chunks are decoded into the caller's buffer by one call. What
 comes out is what plain Zarr gives, to the last bit; of packed stores, the chunks as they are packed.
 Checksums are those of the format: CRC-32C of each index, and zstd's own in every chunk, which the
-decoder verifies. Only layouts that `pipeline build` writes are read so; `open_shards` says None for
+decoder verifies. Only layouts that `pipeline build` writes are read so; `open_shard_reader` says None for
 others, and for stores that are not local.
 
 Format: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
@@ -62,7 +62,7 @@ class Fetched:
     sizes: tuple[int, ...]
 
 
-class Shards:
+class ShardReader:
     """The shard files of a store's features; threads may share it.
 
     Parameters
@@ -82,9 +82,9 @@ class Shards:
         self._count = -(-features.shape[0] // self._rows_a_shard)
         self._known: dict[int, _Shard] = {}
         self._open_file = open_file
-        self._of_thread = threading.local()
+        self._thread_local = threading.local()
 
-    def check_all_there(self) -> None:
+    def check_complete(self) -> None:
         """Raise `StoreError` unless every shard's file is there."""
         missing = [shard for shard in range(self._count) if not os.path.exists(self._file(shard))]
         if missing:
@@ -101,7 +101,7 @@ class Shards:
             with suppress(OSError):  # gone, or out of reach
                 if _stamp(os.stat(self._file(shard))) == known.stamp:
                     continue
-            raise self._explain_change(shard)
+            raise self._change_error(shard)
 
     def fetch(self, row: int, kinds: Sequence[int]) -> Fetched:
         """Read the chunks of a row, of these kinds of planes (indices into the store's), as they are in the file.
@@ -115,13 +115,13 @@ class Shards:
         """
         shard, place = divmod(row, self._rows_a_shard)
         file = self._open_file(self._file(shard))
-        known = self._look_at(shard, file.descriptor)
+        known = self._load_index(shard, file.descriptor)
         all_kinds = known.chunks[place].tolist()
         offsets, lengths, sizes = zip(*(all_kinds[kind] for kind in kinds), strict=True)
-        runs = _join_neighbours(offsets, lengths, known.stamp[1])
+        runs = _merge_ranges(offsets, lengths, known.stamp[1])
         if max(lengths) > self._longest:  # before memory is asked for
             raise ValueError(f"a chunk of {max(lengths)} bytes, more than its planes can have")
-        data = memoryview(self._room(sum(lengths)))
+        data = memoryview(self._buffer(sum(lengths)))
         start = 0
         for offset, length in runs:
             if os.preadv(file.descriptor, [data[start : start + length]], offset) != length:
@@ -142,28 +142,28 @@ class Shards:
         """
         if sum(fetched.sizes) != target.nbytes:
             raise ValueError(f"chunks of {sum(fetched.sizes)} bytes, expected {target.nbytes}")
-        if not hasattr(self._of_thread, "zstd"):
-            self._of_thread.zstd = Zstd()
-        self._of_thread.zstd.decode(fetched.data, target)
+        if not hasattr(self._thread_local, "zstd"):
+            self._thread_local.zstd = Zstd()
+        self._thread_local.zstd.decode(fetched.data, target)
 
-    def _room(self, length: int) -> np.ndarray:
+    def _buffer(self, length: int) -> np.ndarray:
         """uint8 (length,) of this thread's own, which is used again: fresh memory is slow."""
-        room = getattr(self._of_thread, "room", None)
-        if room is None or room.nbytes < length:
-            room = self._of_thread.room = np.empty(length, dtype=np.uint8)
-        return room[:length]
+        buffer = getattr(self._thread_local, "buffer", None)
+        if buffer is None or buffer.nbytes < length:
+            buffer = self._thread_local.buffer = np.empty(length, dtype=np.uint8)
+        return buffer[:length]
 
-    def _look_at(self, shard: int, descriptor: int) -> _Shard:
+    def _load_index(self, shard: int, descriptor: int) -> _Shard:
         stamp = _stamp(os.fstat(descriptor))
         known = self._known.get(shard)
         if known is None:
             # Two threads may both read it: they find the same.
             known = self._known[shard] = _Shard(self._read_index(descriptor, stamp[1]), stamp)
         if known.stamp != stamp:
-            raise self._explain_change(shard)
+            raise self._change_error(shard)
         return known
 
-    def _explain_change(self, shard: int) -> StoreError:
+    def _change_error(self, shard: int) -> StoreError:
         file = self._file(shard)
         return StoreError(
             f"{file}: was changed while it was being read; bring it back as it was and go on, or begin anew"
@@ -185,7 +185,7 @@ def _stamp(status: os.stat_result) -> Stamp:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def keep_files_open() -> FileOpener:
+def create_file_opener() -> FileOpener:
     """Opens files to read, and keeps so many of them open: a part of what the system lets a process open.
 
     Others open files, too; and each training has more than one reader.
@@ -195,7 +195,7 @@ def keep_files_open() -> FileOpener:
     return lru_cache(count)(lambda path: _OpenFile(os.open(path, os.O_RDONLY)))
 
 
-def open_shards(store: FeatureStore, open_file: FileOpener) -> Shards | None:
+def open_shard_reader(store: FeatureStore, open_file: FileOpener) -> ShardReader | None:
     """The shard files of a local store, or None where its layout is not one that is read here."""
     features = store.features
     if "://" in store.path or sys.byteorder != "little" or not isinstance(features.metadata.codecs[0], ShardingCodec):
@@ -216,11 +216,11 @@ def open_shards(store: FeatureStore, open_file: FileOpener) -> Shards | None:
         return None
     packed = isinstance(sharding.codecs[0], MirrorCodec)
     if packed or isinstance(sharding.codecs[0], BytesCodec):
-        return Shards(store, packed, open_file)
+        return ShardReader(store, packed, open_file)
     return None
 
 
-def _join_neighbours(offsets: Sequence[int], lengths: Sequence[int], size: int) -> list[tuple[int, int]]:
+def _merge_ranges(offsets: Sequence[int], lengths: Sequence[int], size: int) -> list[tuple[int, int]]:
     """Chunks of a file of that size as the runs (offset, length) that one reading gives."""
     runs: list[tuple[int, int]] = []
     for offset, length in zip(offsets, lengths, strict=True):

@@ -11,7 +11,7 @@ from train.settings import TrainSettings
 _ROWS_A_BATCH = 16
 
 
-def measure_training_rows(
+def compute_training_statistics(
     store: FeatureStore, rows: np.ndarray, settings: TrainSettings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Those that the store holds where the run trains on all of its training rows, else measured anew.

@@ -12,11 +12,11 @@ from data_cards.core.errors import StoreError, UserError
 from pipeline.store.filesystem import Storage
 
 
-class StoreWatch:
+class ChangeDetector:
     """Remembers how the files of stores, in these places, are now; what cannot be opened it leaves to their opening."""
 
     def __init__(self, places: Sequence[str]):
-        self._seen = {place: _look_at(place) for place in places}
+        self._seen = {place: _snapshot(place) for place in places}
 
     @contextmanager
     def checking(self) -> Iterator[None]:
@@ -32,7 +32,7 @@ class StoreWatch:
     def check(self) -> None:
         """Raise `StoreError` if a file has changed, come or gone since."""
         for path, before in self._seen.items():
-            now = _look_at(path)
+            now = _snapshot(path)
             if now != before:
                 changed = sorted(name for name in {*before, *now} if before.get(name) != now.get(name))
                 more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
@@ -42,7 +42,7 @@ class StoreWatch:
                 )
 
 
-def _look_at(path: str) -> dict[str, object]:
+def _snapshot(path: str) -> dict[str, object]:
     """Of each file of the features its inode, size and time of change, locally; and the store's own record."""
     storage = Storage(path)
     seen: dict[str, object] = {}

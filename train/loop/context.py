@@ -11,14 +11,14 @@ import torch
 from torch import nn
 
 from pipeline.store.reader import FeatureStore
-from train.data.loader import BatchReader
+from train.data.loader import BatchLoader
 from train.data.row_selection import Rows
-from train.data.store_watch import StoreWatch
-from train.loop.failures import describe_bad_loss
+from train.data.store_watch import ChangeDetector
+from train.loop.failures import nonfinite_loss_error
 from train.loop.resume_state import Position, save_state
 from train.loop.signals import Stopped, StopSignals
 from train.model.detector import Detector
-from train.model.distributed import Team
+from train.model.distributed import ProcessGroup
 from train.recipe.augment import Augmenter
 from train.settings import TrainSettings
 
@@ -48,19 +48,19 @@ OnStep = Callable[[StepRecord], None]
 
 
 @dataclass
-class Training:
+class TrainContext:
     """A run in memory, ready for its next step."""
 
     settings: TrainSettings
     store: FeatureStore
-    reader: BatchReader  # of the planes that the network is fed
-    watch: StoreWatch
+    loader: BatchLoader  # of the planes that the network is fed
+    store_changes: ChangeDetector
     rows: Rows
     labels: np.ndarray  # int64 (N,), of every row of the store
     sources: np.ndarray  # int64 (N,), number of each row's source
     device: torch.device
     precision: torch.dtype
-    team: Team
+    group: ProcessGroup
     detector: Detector
     network: nn.Module  # its network, as it is called in a step: wrapped where the team is of several processes
     augmenter: Augmenter
@@ -71,42 +71,40 @@ class Training:
     on_step: OnStep | None = None
 
 
-def save(training: Training) -> None:
+def save_context(context: TrainContext) -> None:
     """Write the state that the run goes on from, unless the store has changed: it may be of another one's samples.
 
     Raises
     ------
     StoreError : it has
     """
-    if not training.team.leads:
+    if not context.group.is_rank0:
         return
-    training.watch.check()
-    save_state(training.folder, training.position, training.detector.network, training.optimiser)
+    context.store_changes.check()
+    save_state(context.folder, context.position, context.detector.network, context.optimiser)
 
 
-def is_to_stop(training: Training) -> bool:
+def is_stop_requested(context: TrainContext) -> bool:
     """Whether a process of the team was asked to stop."""
-    return any(signal is not None for signal in training.team.gather(training.stop.received))
+    return any(signal is not None for signal in context.group.all_gather(context.stop.received))
 
 
-def describe_stop(training: Training, when: str) -> BaseException:
+def stop_error(context: TrainContext, when: str) -> BaseException:
     """What ends a run that was asked to stop; the state must be saved."""
-    return training.team.tell(Stopped(training.folder, when, training.stop.received or SIGTERM))
+    return context.group.for_rank(Stopped(context.folder, when, context.stop.received or SIGTERM))
 
 
-def note_skipped(training: Training, rows: np.ndarray) -> None:
+def record_skipped(context: TrainContext, rows: np.ndarray) -> None:
     """Note rows that cannot be read, and tell of each once."""
-    new = sorted(set(rows.tolist()) - set(training.position.skipped))
+    new = sorted(set(rows.tolist()) - set(context.position.skipped))
     for row in new:
-        part, own = training.store.locate(row)
+        part, own = context.store.locate(row)
         click.echo(f"{part.path}: row {own} ({part.columns['image'][own]}) cannot be read: skipped", err=True)
-    training.position.skipped = sorted([*training.position.skipped, *new])
+    context.position.skipped = sorted([*context.position.skipped, *new])
 
 
-def describe_loss(training: Training, value: float, where: str, rows: np.ndarray) -> BaseException:
+def loss_error(context: TrainContext, value: float, where: str, rows: np.ndarray) -> BaseException:
     """The error for a loss that is not finite; `rows` are those of the batch, or of a validation those it is of."""
-    where = f"epoch {training.position.epoch}, {where}"
-    error = describe_bad_loss(
-        training.folder, training.settings, training.precision, value, where, training.store, rows
-    )
-    return training.team.tell(error)
+    where = f"epoch {context.position.epoch}, {where}"
+    error = nonfinite_loss_error(context.folder, context.settings, context.precision, value, where, context.store, rows)
+    return context.group.for_rank(error)

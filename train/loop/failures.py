@@ -15,7 +15,7 @@ _MOST_NAMED = 32  # pictures in a message
 _USUAL_DECAY, _USUAL_PENALTY = 1.0, 100.0  # above these they may be what makes a loss grow
 
 
-def describe_bad_loss(
+def nonfinite_loss_error(
     folder: Path,
     settings: TrainSettings,
     precision: torch.dtype,
@@ -49,14 +49,14 @@ def describe_bad_loss(
 
 
 @contextmanager
-def tell_of_memory(
+def translating_out_of_memory(
     place: str | Path, settings: TrainSettings, device: torch.device, precision: torch.dtype
 ) -> Iterator[None]:
     """Within it, memory that does not suffice is a user's error that says what to lower; `place` is named first."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # PyTorch's own kind is a RuntimeError, and only CUDA has it
-        if not _is_about_memory(error):
+        if not _is_out_of_memory(error):
             raise
         convolves = settings.network not in SINGLE_LAYER
         what = [f"a lower --batch-size (it was {settings.batch_size})"]
@@ -71,7 +71,7 @@ def tell_of_memory(
         ) from error
 
 
-def _is_about_memory(error: Exception) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     # cuBLAS and cuDNN fail in their own words.

@@ -29,15 +29,15 @@ class StopSignals:
     The loss of the terminal (SIGHUP) is noted as well, and may come twice; nothing is printed to it any more. Where
     it is ignored, as under `nohup`, it stays so.
 
-    With `in_team`, further ones change nothing: torchrun passes on what the terminal has sent to all, and ends
+    With `in_group`, further ones change nothing: torchrun passes on what the terminal has sent to all, and ends
     processes that take too long. And when torchrun itself is gone, killed without a word to its processes, that
     counts as a SIGTERM: nobody could stop them any more.
 
     Outside the main thread, where Python takes no handlers, signals are left as they are.
     """
 
-    def __init__(self, in_team: bool = False) -> None:
-        self._in_team = in_team
+    def __init__(self, in_group: bool = False) -> None:
+        self._in_team = in_group
         self._parent = os.getppid()
         self._noted: int | None = None
         self._before: dict[int, object] = {}

@@ -14,54 +14,54 @@ import torch
 
 from data_cards.core.console import progress
 from train.data.loader import move_batches
-from train.data.sampling import draw_epoch, draw_seed, split_batches
-from train.loop.context import StepRecord, Training, describe_loss, describe_stop, note_skipped, save
+from train.data.sampling import draw_seed, sample_epoch, split_batches
+from train.loop.context import StepRecord, TrainContext, loss_error, record_skipped, save_context, stop_error
 from train.loop.resume_state import Position
 from train.recipe.optimizer import learning_rate, set_learning_rate
-from train.recipe.vrex import weigh_samples
+from train.recipe.vrex import compute_sample_weights
 
 # Reading a loss makes the computer wait for the GPU, so there they are read a few steps at a time.
 _STEPS_BETWEEN_READINGS = 20
 
 
-def draw_batches(training: Training) -> list[np.ndarray]:
+def sample_batches(context: TrainContext) -> list[np.ndarray]:
     """Rows of every step of the current epoch."""
-    settings, rows = training.settings, training.rows
-    order = draw_epoch(
+    settings, rows = context.settings, context.rows
+    order = sample_epoch(
         rows.train,
         rows.train_pictures,
         settings.seed,
-        training.position.epoch,
+        context.position.epoch,
         settings.variants_per_epoch,
         rows.strata,
     )
     return split_batches(order, settings.batch_size)
 
 
-def train_epoch(training: Training, batches: list[np.ndarray]) -> None:
+def train_epoch(context: TrainContext, batches: list[np.ndarray]) -> None:
     """Take the steps of the epoch that are not done yet."""
-    settings, position = training.settings, training.position
+    settings, position = context.settings, context.position
     skipped = set(position.skipped) if settings.on_bad_sample == "skip" else None
-    reading = training.reader.read([training.team.part(rows) for rows in batches[position.batch :]], skipped)
-    alone = training.team.size == 1
-    every = 1 if training.device.type == "cpu" or training.on_step else _STEPS_BETWEEN_READINGS
+    reading = context.loader.read([context.group.local_part(rows) for rows in batches[position.batch :]], skipped)
+    alone = context.group.size == 1
+    every = 1 if context.device.type == "cpu" or context.on_step else _STEPS_BETWEEN_READINGS
     unread: list[tuple[int, torch.Tensor]] = []
     begun = saved = time.monotonic()
     seconds_before = position.seconds
     bar = progress(what=f"epoch {position.epoch}/{settings.epochs}", unit="samples", total=sum(map(len, batches)))
     bar.leave = False  # the epoch's line takes its place
     bar.n = bar.initial = position.seen  # of a resumed epoch, for a true rate
-    training.detector.train()
+    context.detector.train()
     with bar, closing(reading):
-        for levels in _time_waiting(position, move_batches(reading, training.device)):
+        for levels in _timed(position, move_batches(reading, context.device)):
             rows = batches[position.batch]
             if alone:  # the others would have to hear of it
-                levels, rows = _leave_out(training, levels, rows, skipped)
+                levels, rows = _drop_unreadable(context, levels, rows, skipped)
                 batches[position.batch] = rows
             step = (position.epoch - 1) * len(batches) + position.batch
-            set_learning_rate(training.optimiser, learning_rate(step, len(batches), settings))
+            set_learning_rate(context.optimiser, learning_rate(step, len(batches), settings))
             if len(rows) > 1:  # batch normalisation needs two
-                unread.append((position.batch, take_step(training, levels, rows, step)))
+                unread.append((position.batch, train_step(context, levels, rows, step)))
                 position.seen += len(rows)
             position.batch += 1
             bar.update(len(rows))
@@ -69,20 +69,20 @@ def train_epoch(training: Training, batches: list[np.ndarray]) -> None:
             position.seconds = seconds_before + now - begun
             to_save = now - saved > 60 * settings.save_minutes
             # The processes of a team read their sums, and so hear of a stop, after the same steps.
-            at_once = alone and (to_save or training.stop.received is not None)
+            at_once = alone and (to_save or context.stop.received is not None)
             if len(unread) >= every or position.batch == len(batches) or at_once:
-                to_stop = _read_sums(training, batches, unread)
-                to_stop |= alone and training.stop.received is not None
+                to_stop = _collect_sums(context, batches, unread)
+                to_stop |= alone and context.stop.received is not None
                 bar.set_postfix(loss=f"{position.loss_sum / max(position.seen, 1):.3f}", refresh=False)
                 if to_save or to_stop:
-                    save(training)
+                    save_context(context)
                     saved = now
                 if to_stop:
                     done = f"after {position.batch} of {len(batches)} steps"
-                    raise describe_stop(training, f"in epoch {position.epoch}, {done}")
+                    raise stop_error(context, f"in epoch {position.epoch}, {done}")
 
 
-def _time_waiting(position: Position, batches: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
+def _timed(position: Position, batches: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
     """The same batches; the time that they are waited for is added up.
 
     A GPU that still has steps to compute meanwhile does not wait itself, so for it this is the most.
@@ -96,18 +96,18 @@ def _time_waiting(position: Position, batches: Iterator[torch.Tensor]) -> Iterat
         yield batch
 
 
-def _leave_out(
-    training: Training, levels: torch.Tensor, rows: np.ndarray, skipped: set[int] | None
+def _drop_unreadable(
+    context: TrainContext, levels: torch.Tensor, rows: np.ndarray, skipped: set[int] | None
 ) -> tuple[torch.Tensor, np.ndarray]:
     """The batch without its unreadable rows; each of them is noted and told of once."""
     if not skipped:
         return levels, rows
     kept = ~np.isin(rows, sorted(skipped))
-    note_skipped(training, rows[~kept])
+    record_skipped(context, rows[~kept])
     return (levels, rows) if kept.all() else (levels[torch.from_numpy(kept).to(levels.device)], rows[kept])
 
 
-def take_step(training: Training, levels: torch.Tensor, rows: np.ndarray, step: int) -> torch.Tensor:
+def train_step(context: TrainContext, levels: torch.Tensor, rows: np.ndarray, step: int) -> torch.Tensor:
     """One step of the optimiser.
 
     Parameters
@@ -120,29 +120,33 @@ def take_step(training: Training, levels: torch.Tensor, rows: np.ndarray, step: 
     float (3,), on the device: mean loss (without the penalty), number of right answers, and how many processes were
     asked to stop
     """
-    team = training.team
+    group = context.group
     # Dropout is seeded by step and process: a resumed run draws what an uninterrupted one would have.
-    torch.manual_seed(draw_seed(training.settings.seed, step * team.size + team.rank))
-    labels = torch.from_numpy(training.labels[team.part(rows)]).to(training.device)
-    draws = training.augmenter.draw(step, len(rows), team)
-    values = training.augmenter.change_values(training.detector.normalise(levels), draws)
-    with torch.autocast(training.device.type, dtype=torch.bfloat16, enabled=training.precision == torch.bfloat16):
-        logits = training.network(values)
+    torch.manual_seed(draw_seed(context.settings.seed, step * group.size + group.rank))
+    labels = torch.from_numpy(context.labels[group.local_part(rows)]).to(context.device)
+    draws = context.augmenter.draw(step, len(rows), group)
+    values = context.augmenter.mix_values(context.detector.normalise(levels), draws)
+    with torch.autocast(context.device.type, dtype=torch.bfloat16, enabled=context.precision == torch.bfloat16):
+        logits = context.network(values)
     logits = logits.float()
-    losses = training.augmenter.losses(logits, labels, draws)
+    losses = context.augmenter.compute_losses(logits, labels, draws)
     loss = weighed = losses.mean()
-    if penalty := training.settings.source_penalty:
-        sources = torch.from_numpy(training.sources[team.part(rows)]).to(training.device)
-        weighed = (losses * weigh_samples(losses, sources, int(training.sources.max()) + 1, penalty, team)).mean()
-    training.optimiser.zero_grad(set_to_none=True)
+    if penalty := context.settings.source_penalty:
+        sources = torch.from_numpy(context.sources[group.local_part(rows)]).to(context.device)
+        weighed = (
+            losses * compute_sample_weights(losses, sources, int(context.sources.max()) + 1, penalty, group)
+        ).mean()
+    context.optimiser.zero_grad(set_to_none=True)
     # The team takes the mean of the parts' gradients, so each counts by its samples.
-    (weighed * (len(labels) * team.size / len(rows))).backward()
-    training.optimiser.step()
-    stop = torch.full_like(loss, training.stop.received is not None)
-    return team.add(torch.stack([loss.detach() * (len(labels) / len(rows)), (logits.argmax(1) == labels).sum(), stop]))
+    (weighed * (len(labels) * group.size / len(rows))).backward()
+    context.optimiser.step()
+    stop = torch.full_like(loss, context.stop.received is not None)
+    return group.all_reduce(
+        torch.stack([loss.detach() * (len(labels) / len(rows)), (logits.argmax(1) == labels).sum(), stop])
+    )
 
 
-def _read_sums(training: Training, batches: list[np.ndarray], unread: list[tuple[int, torch.Tensor]]) -> bool:
+def _collect_sums(context: TrainContext, batches: list[np.ndarray], unread: list[tuple[int, torch.Tensor]]) -> bool:
     """Add the losses of the last steps to the sums and tell `on_step`; a loss that is not finite ends the run.
 
     Returns
@@ -153,12 +157,12 @@ def _read_sums(training: Training, batches: list[np.ndarray], unread: list[tuple
     for number, sums in unread:
         loss, correct, stop = sums.tolist()
         if not math.isfinite(loss):
-            raise describe_loss(training, loss, f"step {number + 1}", batches[number])
-        training.position.loss_sum += loss * len(batches[number])
-        training.position.correct += round(correct)
+            raise loss_error(context, loss, f"step {number + 1}", batches[number])
+        context.position.loss_sum += loss * len(batches[number])
+        context.position.correct += round(correct)
         to_stop |= stop > 0
-        if training.on_step is not None:
-            rows, epoch = batches[number], training.position.epoch
-            training.on_step(StepRecord(epoch, number + 1, rows, loss, correct / len(rows), training.detector))
+        if context.on_step is not None:
+            rows, epoch = batches[number], context.position.epoch
+            context.on_step(StepRecord(epoch, number + 1, rows, loss, correct / len(rows), context.detector))
     unread.clear()
     return to_stop

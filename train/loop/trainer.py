@@ -17,25 +17,34 @@ import torch
 from data_cards.core.errors import UsageError, UserError
 from pipeline.store.concatenated import LEFT_OUT, open_stores
 from train.data.row_selection import choose_rows
-from train.data.statistics import measure_training_rows
-from train.data.store_watch import StoreWatch
-from train.loop.context import OnStep, Training
-from train.loop.ending import recording_end, sum_up
+from train.data.statistics import compute_training_statistics
+from train.data.store_watch import ChangeDetector
+from train.loop.context import OnStep, TrainContext
+from train.loop.ending import recording_end, write_final_summary
 from train.loop.epoch import run_epoch
-from train.loop.failures import tell_of_memory
+from train.loop.failures import translating_out_of_memory
 from train.loop.resume_state import Position, load_state
 from train.loop.signals import Stopped, StopSignals
 from train.model.detector import build_detector
-from train.model.device import choose_algorithms, name_precision, pick_device, pick_precision
-from train.model.distributed import Team, check_settings, join_team, tell_of_lost_process
-from train.model.inference import open_reader
+from train.model.device import name_precision, pick_device, pick_precision, selected_algorithms
+from train.model.distributed import ProcessGroup, check_settings, joined_process_group, translating_lost_process
+from train.model.inference import open_loader
 from train.model.pretrained import load_imagenet_weights
 from train.recipe.augment import Augmenter
-from train.recipe.optimizer import make_optimiser
-from train.recipe.vrex import number_sources
-from train.run.folder import SETTINGS, STATE, Run, begin_run, hold_folder, make_folder, read_run, write_cards
-from train.run.summary import Summary, forget_summary
-from train.run.tensorboard import can_write_events
+from train.recipe.optimizer import create_optimiser
+from train.recipe.vrex import compute_source_ids
+from train.run.folder import (
+    SETTINGS,
+    STATE,
+    Run,
+    create_run_folder,
+    folder_lock,
+    read_run,
+    write_cards,
+    write_run_settings,
+)
+from train.run.summary import Summary, delete_summary
+from train.run.tensorboard import has_tensorboard
 from train.settings import TrainSettings
 
 
@@ -52,20 +61,22 @@ def train(settings: TrainSettings, on_step: OnStep | None = None) -> Summary:
     UserError : the store, the weights or a setting cannot be used, or the loss is not finite
     Stopped : on Ctrl-C, after the state was saved
     """
-    with join_team(settings.device) as team, StopSignals(team.size > 1) as stop:
+    with joined_process_group(settings.device) as group, StopSignals(group.size > 1) as stop:
 
-        def begin() -> Training:
-            training = prepare(settings, stop, team)
-            training.on_step = on_step
-            _load_first_weights(training)
-            return training
+        def begin() -> TrainContext:
+            context = prepare(settings, stop, group)
+            context.on_step = on_step
+            _load_first_weights(context)
+            return context
 
-        training = team.agree(begin)
-        training.folder = team.lead(lambda: make_folder(training.settings, training.store.settings.features.side))
-        with _holding(training.folder, team):
-            with _telling_how_to_go_on(training.folder):
-                team.lead(lambda: begin_run(training.folder, training.settings, training.store, team.size))
-            return _run(training)
+        context = group.all_or_raise(begin)
+        context.folder = group.on_rank0(
+            lambda: create_run_folder(context.settings, context.store.settings.features.side)
+        )
+        with _locked_folder(context.folder, group):
+            with _translating_write_errors(context.folder):
+                group.on_rank0(lambda: write_run_settings(context.folder, context.settings, context.store, group.size))
+            return _run(context)
 
 
 def resume(run: str | Path, changes: dict | None = None, on_step: OnStep | None = None) -> Summary:
@@ -83,22 +94,22 @@ def resume(run: str | Path, changes: dict | None = None, on_step: OnStep | None 
     """
     before = read_run(run)
     device = (changes or {}).get("device") or before.settings.device
-    with join_team(device) as team, StopSignals(team.size > 1) as stop, _holding(before.path, team):
-        training = team.agree(lambda: _take_up(before, changes, stop, team))
-        training.on_step = on_step
-        team.lead(lambda: write_cards(training.folder, training.store))  # a kill may have come before them
-        return _run(training)
+    with joined_process_group(device) as group, StopSignals(group.size > 1) as stop, _locked_folder(before.path, group):
+        context = group.all_or_raise(lambda: _restore_context(before, changes, stop, group))
+        context.on_step = on_step
+        group.on_rank0(lambda: write_cards(context.folder, context.store))  # a kill may have come before them
+        return _run(context)
 
 
 @contextmanager
-def _holding(folder: Path, team: Team) -> Iterator[None]:
+def _locked_folder(folder: Path, group: ProcessGroup) -> Iterator[None]:
     """Keep other trainings out of the folder: the leading process holds it, as it alone writes there."""
     with ExitStack() as held:
-        team.lead(lambda: held.enter_context(hold_folder(folder)))
+        group.on_rank0(lambda: held.enter_context(folder_lock(folder)))
         yield
 
 
-def _take_up(before: Run, changes: dict | None, stop: StopSignals, team: Team) -> Training:
+def _restore_context(before: Run, changes: dict | None, stop: StopSignals, group: ProcessGroup) -> TrainContext:
     if before.removed:
         told = ", ".join(f"{name} {value}" for name, value in before.removed.items())
         raise UserError(f"{before.path}: trained with an option that was removed ({told}); begin a new run")
@@ -112,85 +123,85 @@ def _take_up(before: Run, changes: dict | None, stop: StopSignals, team: Team) -
         raise UsageError(
             f"{before.path}: cannot be resumed with other settings: {told}; leave them out, or begin a new run"
         )
-    training = prepare(settings, stop, team)
-    if training.store.fingerprint != before.store_fingerprint:
+    context = prepare(settings, stop, group)
+    if context.store.fingerprint != before.store_fingerprint:
         raise UserError(
-            f"{training.store.path}: not the store that {before.path} was trained on (fingerprint "
-            f"{training.store.fingerprint[:12]}, the run has {before.store_fingerprint[:12]}); "
+            f"{context.store.path}: not the store that {before.path} was trained on (fingerprint "
+            f"{context.store.fingerprint[:12]}, the run has {before.store_fingerprint[:12]}); "
             "give that one with --store, or begin a new run"
         )
-    training.folder = before.path
-    if not (training.folder / STATE).exists():
-        _load_first_weights(training)
-    training.position = load_state(training.folder, training.detector.network, training.optimiser)
-    return training
+    context.folder = before.path
+    if not (context.folder / STATE).exists():
+        _load_first_weights(context)
+    context.position = load_state(context.folder, context.detector.network, context.optimiser)
+    return context
 
 
-def prepare(settings: TrainSettings, stop: StopSignals, team: Team) -> Training:
+def prepare(settings: TrainSettings, stop: StopSignals, group: ProcessGroup) -> TrainContext:
     """Check everything and make the detector, before anything is written."""
     device = pick_device(settings.device)
     if device.type == "cuda":
         device = torch.device("cuda", torch.cuda.current_device())
-    check_settings(settings, team, device)
-    watch = StoreWatch(settings.store)
+    check_settings(settings, group, device)
+    store_changes = ChangeDetector(settings.store)
     store = open_stores(settings.store)
     settings = settings.for_features(store.settings.features)
     rows = choose_rows(store, settings)
     precision = pick_precision(settings.precision, device, settings.network)
-    with tell_of_memory(store.path, settings, device, precision):
-        statistics = measure_training_rows(store, rows.train, settings)
+    with translating_out_of_memory(store.path, settings, device, precision):
+        statistics = compute_training_statistics(store, rows.train, settings)
         torch.manual_seed(settings.seed)  # the first weights are made on the CPU, the same for every device
         detector = build_detector(settings, store.settings.features, *statistics).to(device)
-        network = team.wrap(detector.network)
-    return Training(
+        network = group.wrap(detector.network)
+    return TrainContext(
         settings=settings,
         store=store,
-        reader=open_reader(detector, store, settings.threads),
-        watch=watch,
+        loader=open_loader(detector, store, settings.threads),
+        store_changes=store_changes,
         rows=rows,
         labels=store.columns["label"].astype(np.int64),
-        sources=number_sources(store),
+        sources=compute_source_ids(store),
         device=device,
-        team=team,
+        group=group,
         precision=precision,
         detector=detector,
         network=network,
         augmenter=Augmenter(settings, device),
-        optimiser=make_optimiser(detector.network, settings),
+        optimiser=create_optimiser(detector.network, settings),
         folder=Path(),
         position=Position(),
         stop=stop,
     )
 
 
-def _load_first_weights(training: Training) -> None:
+def _load_first_weights(context: TrainContext) -> None:
     """Start from the file of weights that the settings name, if they do."""
-    if training.settings.weights is None:
+    if context.settings.weights is None:
         return
-    load_imagenet_weights(training.detector.network, training.settings.weights)
+    load_imagenet_weights(context.detector.network, context.settings.weights)
 
 
-def _run(training: Training) -> Summary:
-    position, team = training.position, training.team
-    _announce(training)
-    with choose_algorithms(training.device), recording_end(training), _telling_how_to_go_on(training.folder):
+def _run(context: TrainContext) -> Summary:
+    position, group = context.position, context.group
+    _print_start(context)
+    with selected_algorithms(context.device), recording_end(context), _translating_write_errors(context.folder):
         try:
             if not position.ended:
-                team.lead(lambda: forget_summary(training.folder))
+                group.on_rank0(lambda: delete_summary(context.folder))
             with (
-                training.reader,
-                tell_of_lost_process(team),
-                tell_of_memory(training.folder, training.settings, training.device, training.precision),
+                context.loader,
+                translating_lost_process(group),
+                translating_out_of_memory(context.folder, context.settings, context.device, context.precision),
             ):
                 while not position.ended:
-                    run_epoch(training)
-            return team.lead(lambda: sum_up(training))
+                    run_epoch(context)
+            return group.on_rank0(lambda: write_final_summary(context))
         except KeyboardInterrupt as error:  # the second Ctrl-C
-            raise Stopped(training.folder, "at once; the last saved state counts") from error
+            raise Stopped(context.folder, "at once; the last saved state counts") from error
 
 
 @contextmanager
-def _telling_how_to_go_on(folder: Path) -> Iterator[None]:
+def _translating_write_errors(folder: Path) -> Iterator[None]:
     """Within it, the system's refusal to write is a `UserError` with the way to go on."""
     try:
         yield
@@ -206,26 +217,26 @@ def _telling_how_to_go_on(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _announce(training: Training) -> None:
-    settings, rows = training.settings, training.rows
+def _print_start(context: TrainContext) -> None:
+    settings, rows = context.settings, context.rows
     pictures = len(np.unique(rows.train_pictures))
-    position = training.position
+    position = context.position
     if position.ended:
-        click.echo(f"{training.folder}: finished already ({position.ended})", err=True)
+        click.echo(f"{context.folder}: finished already ({position.ended})", err=True)
         return
-    processes = f" ({training.team.size} processes)" if training.team.size > 1 else ""
+    processes = f" ({context.group.size} processes)" if context.group.size > 1 else ""
     onwards = "" if position.epoch == 1 and not position.batch else f"; goes on in epoch {position.epoch}"
     click.echo(
-        f"{training.folder}: {settings.network} on {training.device.type}{processes} "
-        f"in {name_precision(training.precision)}; {pictures:,} training pictures ({len(rows.train):,} samples), "
+        f"{context.folder}: {settings.network} on {context.device.type}{processes} "
+        f"in {name_precision(context.precision)}; {pictures:,} training pictures ({len(rows.train):,} samples), "
         f"{len(rows.val):,} validation samples{onwards}",
         err=True,
     )
-    if not can_write_events():
+    if not has_tensorboard():
         click.echo("no TensorBoard events: they need `pip install 'spectral-detector[tensorboard]'`", err=True)
-    for card in training.store.cards:
+    for card in context.store.cards:
         click.echo(card["audit"]["words"], err=True)
-    left_out = int((training.store.columns["split"] == LEFT_OUT).sum())
+    left_out = int((context.store.columns["split"] == LEFT_OUT).sum())
     if left_out:
         click.echo(
             f"{left_out:,} samples are left out: near-duplicates of validation or test pictures of another store",

@@ -66,7 +66,7 @@ class Calibration:
         """Whether probabilities lie in the abstention band."""
         return (p > self.low) & (p < self.high)
 
-    def describe_band(self) -> str:
+    def format_band(self) -> str:
         """Between which probabilities the verdict is "unsure", in words."""
         return "nothing is unsure" if self.low == self.high else f"unsure between {self.low:.3f} and {self.high:.3f}"
 
@@ -78,7 +78,7 @@ def fit_calibration(
 
     The temperature minimises the negative log-likelihood; without a single mistake that has no
     minimum (ever lower with ever surer scores), so the scores stay as sure as the network's. Where the
-    sources are told it is raised for those that were never seen (`measure_shift`). The
+    sources are told it is raised for those that were never seen (`compute_source_shift`). The
     threshold maximises balanced accuracy, of equally good ones the nearest to 0.5. `high` is the
     lowest probability with at most 5 % of the photographs at or above it, `low` the highest with at
     most 5 % of the fakes at or below it. Where they cross nothing is unsure; where the threshold
@@ -95,7 +95,7 @@ def fit_calibration(
     log_odds = _log_odds(logits)
     temperature = _fit_temperature(log_odds, labels)
     if sources is not None:
-        shift = measure_shift(log_odds / temperature, labels, sources, pictures)
+        shift = compute_source_shift(log_odds / temperature, labels, sources, pictures)
         # Mean of the logistic function over a normal distribution: MacKay, "The evidence framework applied to
         # classification networks", 1992.
         temperature = min(temperature * np.sqrt(1 + np.pi / 8 * shift), _BOUNDS[1])
@@ -109,7 +109,7 @@ def fit_calibration(
     return Calibration(float(temperature), threshold, min(low, threshold), max(high, threshold))
 
 
-def measure_shift(
+def compute_source_shift(
     values: np.ndarray, labels: np.ndarray, sources: np.ndarray, pictures: np.ndarray | None = None
 ) -> float:
     """Variance of the mean value that a source never seen is expected to have, beyond chance.

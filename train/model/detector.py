@@ -10,8 +10,8 @@ from torch import nn
 from data_cards.core.errors import UsageError
 from pipeline.features.settings import KINDS, OF_SQUARE, PLANES_A_KIND, FeatureSettings, kind_of_planes
 from train.model.calibration import Calibration
-from train.model.network import RADIAL, RADIAL_UP_TO, make_network
-from train.model.normaliser import Normaliser, choose_statistics
+from train.model.network import RADIAL, RADIAL_UP_TO, build_network
+from train.model.normaliser import Normaliser, select_statistics
 from train.settings import TrainSettings
 
 
@@ -59,7 +59,7 @@ class Detector(nn.Module):
         ]
         gains = magnitudes if gain == "remove" else []
         self.normalise = Normaliser(mean[self.planes], std[self.planes], own_range, gains)
-        self.network = make_network(network, self.inputs, mean.shape[-1], 2, dropout, stem)
+        self.network = build_network(network, self.inputs, mean.shape[-1], 2, dropout, stem)
         self.calibration = Calibration()
         self.to(memory_format=torch.channels_last)
 
@@ -109,6 +109,6 @@ def build_detector(
         mean = std = np.zeros((features.planes, features.side, features.side), dtype=np.float32)
     # ImageNet's weights are those of the strided stem.
     stem = "strided" if settings.stem == "auto" and settings.weights is not None else settings.stem
-    mean, std = choose_statistics(mean, std, settings.normalise)
+    mean, std = select_statistics(mean, std, settings.normalise)
     own_range = settings.normalise == "sample"
     return Detector(mean, std, settings.network, settings.dropout, settings.kinds, stem, own_range, settings.gain)

@@ -41,7 +41,7 @@ def pick_precision(name: str, device: torch.device, network: str) -> torch.dtype
     eight bits lose.
     """
     if name == "auto":
-        name = "bf16" if _is_good_at_bf16(device) and network not in SINGLE_LAYER else "float32"
+        name = "bf16" if _has_fast_bf16(device) and network not in SINGLE_LAYER else "float32"
     return {"bf16": torch.bfloat16, "float32": torch.float32}[name]
 
 
@@ -60,7 +60,7 @@ def name_device(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
-def _is_good_at_bf16(device: torch.device) -> bool:
+def _has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
@@ -71,7 +71,7 @@ def _is_good_at_bf16(device: torch.device) -> bool:
 
 
 @contextmanager
-def choose_algorithms(device: torch.device) -> Iterator[None]:
+def selected_algorithms(device: torch.device) -> Iterator[None]:
     """On the CPU only deterministic algorithms; on a GPU the fastest, found by trial."""
     deterministic, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     filling = torch.utils.deterministic.fill_uninitialized_memory

@@ -22,7 +22,7 @@ Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
-class Team:
+class ProcessGroup:
     """The processes of a run.
 
     Attributes
@@ -35,26 +35,26 @@ class Team:
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_rank0(self) -> bool:
         """Whether this process writes and prints."""
         return self.rank == 0
 
-    def part(self, rows: np.ndarray) -> np.ndarray:
+    def local_part(self, rows: np.ndarray) -> np.ndarray:
         """This process's part of a batch: parts differ in length by one at most, and none overlap."""
-        return rows[self.place(len(rows))]
+        return rows[self.local_slice(len(rows))]
 
-    def place(self, count: int) -> slice:
+    def local_slice(self, count: int) -> slice:
         """Where in a batch of `count` samples this process's part is."""
         return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
-    def add(self, values: torch.Tensor) -> torch.Tensor:
+    def all_reduce(self, values: torch.Tensor) -> torch.Tensor:
         """The sum over all processes."""
         if self.size > 1:
             values = values.clone()
             distributed.all_reduce(values)
         return values
 
-    def gather(self, value: Value) -> list[Value]:
+    def all_gather(self, value: Value) -> list[Value]:
         """What each process gives, by rank."""
         if self.size == 1:
             return [value]
@@ -62,25 +62,25 @@ class Team:
         distributed.all_gather_object(values, value)
         return values
 
-    def agree(self, make: Callable[[], Value]) -> Value:
+    def all_or_raise(self, make: Callable[[], Value]) -> Value:
         """What `make` gives; a `UserError` on one process ends all of them, and is told once."""
         value = error = None
         try:
             value = make()
         except UserError as raised:
             error = raised
-        first = next((one for one in self.gather(error) if one is not None), None)
+        first = next((one for one in self.all_gather(error) if one is not None), None)
         if first is not None:
-            raise self.tell(first) from error
+            raise self.for_rank(first) from error
         return value
 
-    def lead(self, make: Callable[[], Value]) -> Value:
+    def on_rank0(self, make: Callable[[], Value]) -> Value:
         """What `make` gives on the leading process, to all."""
-        return self.gather(self.agree(lambda: make() if self.leads else None))[0]
+        return self.all_gather(self.all_or_raise(lambda: make() if self.is_rank0 else None))[0]
 
-    def tell(self, error: Exception) -> BaseException:
+    def for_rank(self, error: Exception) -> BaseException:
         """To be raised for an error that all processes have: only the leading one's is seen."""
-        return error if self.leads else SystemExit(error.exit_status)
+        return error if self.is_rank0 else SystemExit(error.exit_status)
 
     def wrap(self, network: nn.Module) -> nn.Module:
         """The network to call in a step; on GPUs the batch normalisation of the given one is replaced."""
@@ -92,22 +92,22 @@ class Team:
         nn.SyncBatchNorm.convert_sync_batchnorm(network)  # in place; PyTorch has it for GPUs only
         return nn.parallel.DistributedDataParallel(network, device_ids=[device.index])
 
-    def share_buffers(self, network: nn.Module) -> None:
+    def broadcast_buffers(self, network: nn.Module) -> None:
         """Give all processes the leading one's buffers: running statistics are those of each one's part of batches."""
         for buffer in network.buffers() if self.size > 1 else ():
             distributed.broadcast(buffer, 0)
 
 
-ALONE = Team()
+SINGLE_PROCESS = ProcessGroup()
 
 
-def is_leading() -> bool:
+def is_rank0() -> bool:
     """Whether this process is the one that prints; true without torchrun."""
     return not distributed.is_torchelastic_launched() or os.environ["RANK"] == "0"
 
 
 @contextmanager
-def join_team(device: str = "auto") -> Iterator[Team]:
+def joined_process_group(device: str = "auto") -> Iterator[ProcessGroup]:
     """The team that torchrun started this process for; without torchrun a team of one.
 
     Parameters
@@ -119,48 +119,50 @@ def join_team(device: str = "auto") -> Iterator[Team]:
     UsageError : more processes than GPUs, or a device that cannot be shared
     """
     if not distributed.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
-    team = Team(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    group = ProcessGroup(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     if device == "mps":
-        raise team.tell(UsageError("device mps: takes one process only; start it without torchrun"))
+        raise group.for_rank(UsageError("device mps: takes one process only; start it without torchrun"))
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
     if on_gpu and gpus < here:
-        raise team.tell(UsageError(f"{here} processes for {gpus} GPUs: give torchrun --nproc-per-node {max(gpus, 1)}"))
+        raise group.for_rank(
+            UsageError(f"{here} processes for {gpus} GPUs: give torchrun --nproc-per-node {max(gpus, 1)}")
+        )
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
         with open(os.devnull, "w") as nowhere:
-            if team.leads:
-                yield team
+            if group.is_rank0:
+                yield group
             else:
                 with redirect_stderr(nowhere):  # the leading process shows the progress
-                    yield team
+                    yield group
     finally:
         distributed.destroy_process_group()
 
 
-def check_settings(settings: TrainSettings, team: Team, device: torch.device) -> None:
+def check_settings(settings: TrainSettings, group: ProcessGroup, device: torch.device) -> None:
     """Raise `UsageError` for settings that several processes cannot have."""
-    if team.size == 1:
+    if group.size == 1:
         return
     # Batches may be half as large as asked for, and batch normalisation needs two samples: on the CPU of each part.
-    least = (2 if device.type == "cuda" else 4) * team.size
+    least = (2 if device.type == "cuda" else 4) * group.size
     if settings.batch_size < least:
-        raise UsageError(f"batch size {settings.batch_size}: {team.size} processes share it; give at least {least}")
+        raise UsageError(f"batch size {settings.batch_size}: {group.size} processes share it; give at least {least}")
     if settings.on_bad_sample == "skip":
         raise UsageError("on bad sample skip: one process only; start it without torchrun, or give stop")
 
 
 @contextmanager
-def tell_of_lost_process(team: Team) -> Iterator[None]:
+def translating_lost_process(group: ProcessGroup) -> Iterator[None]:
     """Within it, the failure to reach another process is one line: that process tells why it ended."""
     try:
         yield
     except RuntimeError as error:  # gloo and NCCL raise nothing more exact
         texts = ("Connection closed", "Connection reset", "Broken pipe", "remote process exited", "NCCL")
-        if team.size == 1 or not any(text in str(error) for text in texts):
+        if group.size == 1 or not any(text in str(error) for text in texts):
             raise
         raise UserError("another process of this run has ended, so this one ends too") from error

@@ -13,7 +13,7 @@ import torch
 from data_cards.core.console import progress as show_progress
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.reader import FeatureStore
-from train.data.loader import BatchReader, move_batches
+from train.data.loader import BatchLoader, move_batches
 from train.model.calibration import probability_fake
 from train.model.detector import Detector
 
@@ -36,18 +36,18 @@ def predict_probabilities(detector: Detector, levels: np.ndarray | torch.Tensor,
     return probability_fake(np.concatenate(logits)) if logits else np.zeros(0)
 
 
-def open_reader(detector: Detector, store: FeatureStore, threads: int = 4) -> BatchReader:
+def open_loader(detector: Detector, store: FeatureStore, threads: int = 4) -> BatchLoader:
     """A reader of what the detector is fed, for the device that it is on."""
     on_gpu = detector.device.type == "cuda"
-    return BatchReader(store, threads=threads, pinned=on_gpu, packed=on_gpu, kinds=detector.kinds)
+    return BatchLoader(store, threads=threads, pinned=on_gpu, packed=on_gpu, kinds=detector.kinds)
 
 
 def iterate_logits(
-    detector: Detector, reader: BatchReader, rows: np.ndarray, batch_size: int = 32, skipped: set[int] | None = None
+    detector: Detector, reader: BatchLoader, rows: np.ndarray, batch_size: int = 32, skipped: set[int] | None = None
 ) -> Iterator[np.ndarray]:
     """Logits of a store's rows, batch by batch: float64 (B, 2), in the order of `rows`.
 
-    Of rows that `skipped` names after the batch (see `BatchReader.read`) they mean nothing.
+    Of rows that `skipped` names after the batch (see `BatchLoader.read`) they mean nothing.
     """
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     with closing(reader.read(batches, skipped)) as reading:
@@ -66,7 +66,7 @@ def compute_logits(
     """Logits, float64 (N, 2), of a store's rows, with a progress bar on stderr if wanted."""
     logits = []
     with (
-        open_reader(detector, store, threads) as reader,
+        open_loader(detector, store, threads) as reader,
         closing(iterate_logits(detector, reader, rows, batch_size)) as parts,
     ):
         if not progress:

@@ -75,14 +75,14 @@ RADIAL_UP_TO = 128  # side of the planes: beyond, the table of rings takes gigab
 PLAIN_UP_TO = 64  # side of the planes, in bins, from which on "auto" takes the strided stem
 
 
-def choose_stem(stem: str, side: int) -> str:
+def resolve_stem(stem: str, side: int) -> str:
     """The stem that "auto" stands for with planes of that side: "plain" for small ones, else "strided"."""
     if stem != "auto":
         return stem
     return "plain" if side <= PLAIN_UP_TO else "strided"
 
 
-def make_network(name: str, inputs: Sequence[str], side: int, classes: int, dropout: float, stem: str) -> nn.Module:
+def build_network(name: str, inputs: Sequence[str], side: int, classes: int, dropout: float, stem: str) -> nn.Module:
     """The network of that name, one of `LAYERS`, "linear" or "radial".
 
     Parameters
@@ -95,7 +95,7 @@ def make_network(name: str, inputs: Sequence[str], side: int, classes: int, drop
         return LinearNetwork(len(inputs) * side**2, classes, dropout)
     if name == RADIAL:
         return RadialNetwork(inputs, side, classes, dropout)
-    return ResNet(name, len(inputs), classes, dropout, choose_stem(stem, side))
+    return ResNet(name, len(inputs), classes, dropout, resolve_stem(stem, side))
 
 
 class LinearNetwork(nn.Module):
@@ -192,7 +192,7 @@ class ResNet(nn.Module):
         self.layers = [f"layer{number}" for number in range(1, len(counts) + 1)]
         for number, (layer, count) in enumerate(zip(self.layers, counts, strict=True)):
             width = first * 2**number
-            self.add_module(layer, _make_layer(block, inputs, width, count, stride=2 if number else 1))
+            self.add_module(layer, _build_layer(block, inputs, width, count, stride=2 if number else 1))
             inputs = width * block.expansion
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(dropout)
@@ -208,7 +208,7 @@ class ResNet(nn.Module):
         return self.fc(self.dropout(self.avgpool(x).flatten(1)))
 
 
-def _make_layer(block: type, inputs: int, width: int, count: int, stride: int) -> nn.Sequential:
+def _build_layer(block: type, inputs: int, width: int, count: int, stride: int) -> nn.Sequential:
     outputs = width * block.expansion
     downsample = None
     if stride != 1 or inputs != outputs:

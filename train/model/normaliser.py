@@ -14,7 +14,7 @@ from torch import nn
 LEAST_DEVIATION = 1.0
 
 
-def choose_statistics(mean: np.ndarray, std: np.ndarray, normalise: str) -> tuple[np.ndarray, np.ndarray]:
+def select_statistics(mean: np.ndarray, std: np.ndarray, normalise: str) -> tuple[np.ndarray, np.ndarray]:
     """Mean and deviation to normalise by, both float32 (C, H, W), from those of every frequency.
 
     Parameters
@@ -68,10 +68,10 @@ class Normaliser(nn.Module):
             least, greatest = values.amin(dim=(2, 3), keepdim=True), values.amax(dim=(2, 3), keepdim=True)
             values = 2 * (values - least) / (greatest - least).clamp_min(LEAST_DEVIATION) - 1
         else:
-            values = self._take_out_gains(values - self.mean) / self.std.clamp_min(LEAST_DEVIATION)
+            values = self._remove_gains(values - self.mean) / self.std.clamp_min(LEAST_DEVIATION)
         return values.contiguous(memory_format=torch.channels_last)
 
-    def _take_out_gains(self, values: torch.Tensor) -> torch.Tensor:
+    def _remove_gains(self, values: torch.Tensor) -> torch.Tensor:
         """Differences from the mean (B, C, H, W), of each sample's log magnitudes without their common part."""
         if not self.gains:
             return values

@@ -27,7 +27,7 @@ def load_imagenet_weights(network: ResNet, path: str | Path) -> None:
     UserError : no such file, not weights, or those of another network
     """
     path = Path(path)
-    given = {name: value for name, value in _read(path).items() if not name.startswith("fc.")}
+    given = {name: value for name, value in _read_tensors(path).items() if not name.startswith("fc.")}
     own = network.state_dict()
     wanted = {name for name in own if not name.startswith("fc.")}
     counters = {name for name in wanted if name.endswith("num_batches_tracked")}  # absent from old files
@@ -35,14 +35,14 @@ def load_imagenet_weights(network: ResNet, path: str | Path) -> None:
     unknown = sorted(given.keys() - wanted)
     if missing or unknown:
         names = f"lacks {missing[0]}" if missing else f"has {unknown[0]}, which is not known"
-        raise UserError(f"{path}: not the weights of a {network.name}: {names}; {_advise(given)}")
+        raise UserError(f"{path}: not the weights of a {network.name}: {names}; {_format_advice(given)}")
     kernels = given["conv1.weight"]
     if kernels.ndim == 4 and kernels.shape[1] == 3:
         given["conv1.weight"] = _tile(kernels, own["conv1.weight"].shape[1])
     for name, value in given.items():
         if value.shape != own[name].shape:
             other_stem = value.shape[2:] != own[name].shape[2:] and name == "conv1.weight"
-            advice = "give --stem strided" if other_stem else _advise(given)
+            advice = "give --stem strided" if other_stem else _format_advice(given)
             raise UserError(
                 f"{path}: {name} has shape {tuple(value.shape)}, expected {tuple(own[name].shape)} "
                 f"for this {network.name}; {advice}"
@@ -55,7 +55,7 @@ def _tile(kernels: torch.Tensor, channels: int) -> torch.Tensor:
     return repeated * (3 / channels)
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
+def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise UserError(f"{path}: no such file of weights; {_EXPECTED}")
     try:
@@ -72,7 +72,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     return dict(values)
 
 
-def _advise(given: dict[str, torch.Tensor]) -> str:
+def _format_advice(given: dict[str, torch.Tensor]) -> str:
     """Which network the file would fit, by its tensors' names."""
     names = {name for name in given if not name.endswith("num_batches_tracked")}
     for network in LAYERS:

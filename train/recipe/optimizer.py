@@ -8,7 +8,7 @@ from torch import nn
 from train.settings import TrainSettings
 
 
-def make_optimiser(network: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
+def create_optimiser(network: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
     """AdamW; weight decay on kernels and matrices only, not on biases and batch norm."""
     parameters = list(network.parameters())
     return torch.optim.AdamW(

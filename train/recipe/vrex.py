@@ -12,17 +12,17 @@ import numpy as np
 import torch
 
 from pipeline.store.reader import FeatureStore
-from train.model.distributed import Team
+from train.model.distributed import ProcessGroup
 
 
-def number_sources(store: FeatureStore) -> np.ndarray:
+def compute_source_ids(store: FeatureStore) -> np.ndarray:
     """int64 (N,): number of each row's source, from 0; sources of one name in two classes are two."""
     columns = store.columns
     names = np.char.add(columns["label"].astype(str), np.char.add("/", columns["source"].astype(str)))
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
-def measure_spread(losses: np.ndarray, sources: np.ndarray) -> float:
+def compute_risk_variance(losses: np.ndarray, sources: np.ndarray) -> float:
     """Variance of the sources' mean losses, each counted by its samples.
 
     Parameters
@@ -35,7 +35,9 @@ def measure_spread(losses: np.ndarray, sources: np.ndarray) -> float:
     return float((counts * (risks - losses.mean()) ** 2).sum() / counts.sum())
 
 
-def weigh_samples(losses: torch.Tensor, sources: torch.Tensor, count: int, penalty: float, team: Team) -> torch.Tensor:
+def compute_sample_weights(
+    losses: torch.Tensor, sources: torch.Tensor, count: int, penalty: float, group: ProcessGroup
+) -> torch.Tensor:
     """How often each sample's loss counts, float (b,), without a gradient; may be negative.
 
     Parameters
@@ -48,7 +50,7 @@ def weigh_samples(losses: torch.Tensor, sources: torch.Tensor, count: int, penal
     losses = losses.detach()
     member = torch.nn.functional.one_hot(sources, count).to(losses.dtype)
     # Products: sums scattered to their sources would come out differently from run to run on some devices.
-    sums, counts = team.add(torch.stack([losses @ member, member.sum(dim=0)]))
+    sums, counts = group.all_reduce(torch.stack([losses @ member, member.sum(dim=0)]))
     mean = sums.sum() / counts.sum()
     excess = sums / counts.clamp_min(1) - mean
     return 1 + 2 * penalty * excess[sources]

@@ -11,11 +11,11 @@ from data_cards.core.files import write_json
 from data_cards.core.labels import CLASS_NAMES
 from train.model.calibration import Calibration
 
-BEST_RECORD = "best.json"
+BEST_EPOCH_FILE = "best.json"
 
 
 @dataclass(frozen=True)
-class Best:
+class BestEpoch:
     """The best epoch of a run so far.
 
     Attributes
@@ -33,7 +33,7 @@ class Best:
     calibration: Calibration
 
 
-def count_confusion(logits: np.ndarray, labels: np.ndarray, calibration: Calibration) -> dict[str, dict[str, int]]:
+def compute_confusion(logits: np.ndarray, labels: np.ndarray, calibration: Calibration) -> dict[str, dict[str, int]]:
     """Rows by true class and by the class whose name they get at the calibration's threshold."""
     called = calibration.is_fake(calibration.probability(logits)).astype(int)
     return {
@@ -42,28 +42,28 @@ def count_confusion(logits: np.ndarray, labels: np.ndarray, calibration: Calibra
     }
 
 
-def judge_best(row: dict, logits: np.ndarray, labels: np.ndarray, calibration: Calibration) -> Best:
+def compute_best_epoch(row: dict, logits: np.ndarray, labels: np.ndarray, calibration: Calibration) -> BestEpoch:
     """The best epoch's record, of its row of the history and its validation."""
-    confusion = count_confusion(logits, labels, calibration)
-    return Best(row["epoch"], row["val_loss"], row["val_accuracy"], confusion, calibration)
+    confusion = compute_confusion(logits, labels, calibration)
+    return BestEpoch(row["epoch"], row["val_loss"], row["val_accuracy"], confusion, calibration)
 
 
-def write_best(folder: Path, best: Best) -> None:
+def write_best_epoch(folder: Path, best: BestEpoch) -> None:
     """Write it as `best.json`."""
-    write_json(folder / BEST_RECORD, asdict(best))
+    write_json(folder / BEST_EPOCH_FILE, asdict(best))
 
 
-def read_best(folder: Path) -> Best:
+def read_best_epoch(folder: Path) -> BestEpoch:
     """Read it again.
 
     Raises
     ------
     UserError : missing or damaged
     """
-    file = folder / BEST_RECORD
+    file = folder / BEST_EPOCH_FILE
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        return Best(**{**record, "calibration": Calibration(**record["calibration"])})
+        return BestEpoch(**{**record, "calibration": Calibration(**record["calibration"])})
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file; the run is incomplete, train it again") from error
     except (ValueError, KeyError, TypeError) as error:

@@ -44,7 +44,7 @@ def load_weights(detector: Detector, folder: Path, which: str) -> None:
     try:
         detector.load_state_dict(tensors)
     except (RuntimeError, ValueError) as error:
-        raise UserError(_describe_damage(weights_file(folder, which))) from error
+        raise UserError(_damage_error(weights_file(folder, which))) from error
 
 
 def read_weights(folder: Path, which: str) -> dict[str, torch.Tensor]:
@@ -57,9 +57,9 @@ def read_weights(folder: Path, which: str) -> dict[str, torch.Tensor]:
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file; the run is incomplete, train it again") from error
     except (SafetensorError, RuntimeError, ValueError) as error:
-        raise UserError(_describe_damage(file)) from error
+        raise UserError(_damage_error(file)) from error
     if wanted != _digest(tensors):
-        raise UserError(_describe_damage(file))
+        raise UserError(_damage_error(file))
     return tensors
 
 
@@ -72,5 +72,5 @@ def _digest(tensors: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _describe_damage(file: Path) -> str:
+def _damage_error(file: Path) -> str:
     return f"{file}: not the weights of this run, or damaged; train it again"

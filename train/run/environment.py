@@ -8,10 +8,10 @@ from pathlib import Path
 from pipeline.features.versions import program_version
 
 _LIBRARIES = ("torch", "numpy", "scipy", "zarr", "numcodecs", "safetensors")
-_PATIENCE = 5  # seconds that git may take
+_TIMEOUT = 5  # seconds that git may take
 
 
-def list_versions() -> dict[str, str]:
+def collect_versions() -> dict[str, str]:
     """Versions of this program, of Python and of the libraries that a run's numbers depend on."""
     found = {"program": program_version(), "python": platform.python_version(), "platform": platform.platform()}
     for name in _LIBRARIES:
@@ -30,13 +30,13 @@ def find_commit(folder: Path) -> dict[str, object] | None:
     # No lock: another git may be at work in the repository.
     start = ["git", "--no-optional-locks", "-C", str(folder)]
     try:
-        commit = _ask([*start, "rev-parse", "--verify", "HEAD"])
-        changed = _ask([*start, "status", "--porcelain", "--untracked-files=no"])
+        commit = _run_git([*start, "rev-parse", "--verify", "HEAD"])
+        changed = _run_git([*start, "status", "--porcelain", "--untracked-files=no"])
     except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
         return None
     return {"commit": commit, "dirty": bool(changed)}
 
 
-def _ask(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, check=True, timeout=_PATIENCE, stdin=subprocess.DEVNULL)
+def _run_git(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, check=True, timeout=_TIMEOUT, stdin=subprocess.DEVNULL)
     return done.stdout.decode("utf-8").strip()

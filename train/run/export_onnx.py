@@ -34,7 +34,7 @@ _DEVIATIONS = (0, 0.25, 0.5, 1)  # from the mean picture, of the samples that ar
 
 
 @dataclass(frozen=True)
-class Exported:
+class OnnxExport:
     """An exported network.
 
     Attributes
@@ -49,7 +49,7 @@ class Exported:
     difference: float
 
 
-class _Judge(nn.Module):
+class _CalibratedDetector(nn.Module):
     """All planes of the store (B, planes, H, W) to calibrated probabilities of "fake", float32 (B,)."""
 
     def __init__(self, detector: Detector):
@@ -61,7 +61,7 @@ class _Judge(nn.Module):
         return torch.sigmoid((logits[:, FAKE] - logits[:, 1 - FAKE]) / self.detector.calibration.temperature)
 
 
-def export_onnx(run: str | Path, file: str | Path, which: str = BEST) -> Exported:
+def export_onnx(run: str | Path, file: str | Path, which: str = BEST) -> OnnxExport:
     """Write a run's detector as ONNX, with the input "levels" and the output "probability_fake", any batch size.
 
     Raises
@@ -80,7 +80,7 @@ def export_onnx(run: str | Path, file: str | Path, which: str = BEST) -> Exporte
     if sum(value.nbytes for value in detector.state_dict().values()) > _MOST_BYTES:
         raise UserError(f"{run.path}: too large for ONNX, whose files hold 2 GB: train on smaller planes")
     difference = write_onnx(detector, run.build_settings.features, file, store_fingerprint=run.store_fingerprint)
-    return Exported(file, file.stat().st_size, difference)
+    return OnnxExport(file, file.stat().st_size, difference)
 
 
 def write_onnx(detector: Detector, features: FeatureSettings, file: Path, **properties: str) -> float:
@@ -96,8 +96,13 @@ def write_onnx(detector: Detector, features: FeatureSettings, file: Path, **prop
     """
     samples = _draw_samples(detector, features)
     with whole_file(file) as temporary:
-        _write(_Judge(detector).eval(), samples, {**_describe(detector, features), **properties}, temporary)
-        difference = _compare(detector, samples, temporary)
+        _write(
+            _CalibratedDetector(detector).eval(),
+            samples,
+            {**_compute_properties(detector, features), **properties},
+            temporary,
+        )
+        difference = _max_difference(detector, samples, temporary)
         if not difference <= TOLERANCE:  # refuses NaN too
             raise UserError(
                 f"{file}: onnxruntime's probabilities differ by {difference:.2g} from PyTorch's; not written"
@@ -120,7 +125,7 @@ def _draw_samples(detector: Detector, features: FeatureSettings) -> np.ndarray:
     return samples.clip(0, 255).round().astype(np.uint8)
 
 
-def _describe(detector: Detector, features: FeatureSettings) -> dict[str, str]:
+def _compute_properties(detector: Detector, features: FeatureSettings) -> dict[str, str]:
     return {
         "input": "levels as a feature store holds them, planes " + ", ".join(name_planes(features)),
         "output": 'calibrated probability of "fake"',
@@ -129,12 +134,12 @@ def _describe(detector: Detector, features: FeatureSettings) -> dict[str, str]:
     }
 
 
-def _write(judge: _Judge, samples: np.ndarray, properties: dict[str, str], file: Path) -> None:
+def _write(model: _CalibratedDetector, samples: np.ndarray, properties: dict[str, str], file: Path) -> None:
     import onnx
 
-    with _quiet():
+    with _muted_exporter():
         program = torch.onnx.export(
-            judge,
+            model,
             (torch.from_numpy(samples),),
             input_names=["levels"],
             output_names=["probability_fake"],
@@ -146,7 +151,7 @@ def _write(judge: _Judge, samples: np.ndarray, properties: dict[str, str], file:
     file.write_bytes(model.SerializeToString())
 
 
-def _compare(detector: Detector, samples: np.ndarray, file: Path) -> float:
+def _max_difference(detector: Detector, samples: np.ndarray, file: Path) -> float:
     """Largest difference of probabilities, on one sample and on several at once."""
     import onnxruntime
 
@@ -159,7 +164,7 @@ def _compare(detector: Detector, samples: np.ndarray, file: Path) -> float:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _muted_exporter() -> Iterator[None]:
     """The exporter warns of its own libraries' matters."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -27,7 +27,7 @@ from pipeline.store.settings import BuildSettings
 from train.model.detector import Detector, build_detector
 from train.model.device import pick_device
 from train.run.checkpoint import BEST, LAST, load_weights, weights_file
-from train.run.environment import find_commit, list_versions
+from train.run.environment import collect_versions, find_commit
 from train.run.history import read_history
 from train.settings import TrainSettings, removed_options
 
@@ -78,7 +78,7 @@ class Run:
             return False
 
 
-def make_folder(settings: TrainSettings, side: int) -> Path:
+def create_run_folder(settings: TrainSettings, side: int) -> Path:
     """Make the folder of a new run: as named, or the next one under `runs/`, whose number no other run then takes.
 
     Raises
@@ -89,20 +89,20 @@ def make_folder(settings: TrainSettings, side: int) -> Path:
         path = Path(settings.run)
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path}: is a file; --run needs a folder")
-        _make(path, exist_ok=True)
+        _mkdir(path, exist_ok=True)
         return path
-    number = 1 + max((_number(path) for path in RUNS.iterdir()), default=0) if RUNS.is_dir() else 1
+    number = 1 + max((_run_number(path) for path in RUNS.iterdir()), default=0) if RUNS.is_dir() else 1
     while True:  # another run may take the number at the same moment
         path = RUNS / f"{number:03}-{settings.network}-{side}px"
         try:
-            _make(path, exist_ok=False)
+            _mkdir(path, exist_ok=False)
             return path
         except FileExistsError:
             number += 1
 
 
 @contextmanager
-def hold_folder(path: Path) -> Iterator[None]:
+def folder_lock(path: Path) -> Iterator[None]:
     """Within it no other process trains into a run's folder; reading there needs no leave.
 
     Raises
@@ -113,7 +113,7 @@ def hold_folder(path: Path) -> Iterator[None]:
         yield
 
 
-def begin_run(path: Path, settings: TrainSettings, store: FeatureStore, processes: int = 1) -> None:
+def write_run_settings(path: Path, settings: TrainSettings, store: FeatureStore, processes: int = 1) -> None:
     """Write the settings of a new run into its folder; `processes` is how many train it.
 
     Raises
@@ -129,7 +129,7 @@ def begin_run(path: Path, settings: TrainSettings, store: FeatureStore, processe
         {
             "run_version": RUN_VERSION,
             "created": datetime.now(UTC).isoformat(timespec="microseconds"),
-            "train": settings.as_json(),
+            "train": settings.to_dict(),
             "store": {
                 "paths": [part.path for part in store.parts],
                 "fingerprints": [part.fingerprint for part in store.parts],
@@ -138,7 +138,7 @@ def begin_run(path: Path, settings: TrainSettings, store: FeatureStore, processe
             },
             "class_names": list(CLASS_NAMES),
             "processes": processes,
-            "versions": list_versions(),
+            "versions": collect_versions(),
             "git": find_commit(Path()),
         },
     )
@@ -214,7 +214,7 @@ def read_run(path: str | Path) -> Run:
             )
         return Run(
             path=path,
-            settings=TrainSettings.from_json(record["train"]),
+            settings=TrainSettings.from_dict(record["train"]),
             build_settings=_read_build_settings(path, record["store"]["settings"]),
             store_paths=tuple(record["store"]["paths"]),
             store_fingerprint=record["store"]["fingerprint"],
@@ -263,13 +263,13 @@ def _is_unused(path: Path) -> bool:
     return all(file.name == SETTINGS + PARTIAL for file in path.iterdir())
 
 
-def _make(path: Path, exist_ok: bool) -> None:
+def _mkdir(path: Path, exist_ok: bool) -> None:
     try:
         path.mkdir(parents=True, exist_ok=exist_ok)
     except NotADirectoryError as error:
         raise UsageError(f"{path}: cannot be made, a part of its path is a file; give another --run") from error
 
 
-def _number(path: Path) -> int:
+def _run_number(path: Path) -> int:
     first = path.name.split("-")[0]
     return int(first) if first.isascii() and first.isdigit() else 0

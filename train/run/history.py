@@ -18,7 +18,7 @@ HISTORY_COLUMNS = (
 )  # fmt: skip
 
 
-def tell_end(epochs: int, best_epoch: int, settings: TrainSettings) -> str:
+def format_end_reason(epochs: int, best_epoch: int, settings: TrainSettings) -> str:
     """Why a run has ended after so many epochs; "" while it goes on."""
     if epochs >= settings.epochs:
         return f"all {settings.epochs} epochs done"
@@ -33,7 +33,7 @@ def choose_epoch(history: list[dict], keep: str) -> dict:
     return history[-1] if keep == "last" else min(history, key=lambda row: row["val_objective"])
 
 
-def share_waited(history: list[dict]) -> float:
+def compute_waited_share(history: list[dict]) -> float:
     """Share of a run's time in which its steps waited for data, 0 to 1."""
     seconds = sum(row["seconds"] for row in history)
     return sum(row["seconds"] * row["waited"] for row in history) / seconds if seconds else 0.0

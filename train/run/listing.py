@@ -12,7 +12,7 @@ from train.run.summary import FAILED, read_summary
 
 
 @dataclass(frozen=True)
-class Listed:
+class RunEntry:
     """One run in the list; what is not known is None.
 
     Attributes
@@ -49,12 +49,12 @@ class Listed:
     device_name: str | None = None
     precision: str | None = None
 
-    def as_json(self) -> dict:
+    def to_dict(self) -> dict:
         """Plain values."""
         return {**vars(self), "run": str(self.run)}
 
 
-def list_runs(folder: str | Path = RUNS) -> list[Listed]:
+def list_runs(folder: str | Path = RUNS) -> list[RunEntry]:
     """All runs in a folder, the oldest first and unusable ones last.
 
     Raises
@@ -66,15 +66,15 @@ def list_runs(folder: str | Path = RUNS) -> list[Listed]:
     if not runs:
         what = "no training run in it" if folder.is_dir() else "no such folder"
         raise UserError(f"{folder}: {what}; make one with `train run`, or name the folder that holds run folders")
-    listed = [_look_at(path) for path in runs]
+    listed = [_read_entry(path) for path in runs]
     return sorted(listed, key=lambda one: (one.created is None, one.created or "", str(one.run)))
 
 
-def _look_at(path: Path) -> Listed:
+def _read_entry(path: Path) -> RunEntry:
     try:
         run = read_run(path)
     except UserError as error:
-        return Listed(path, "unusable", str(error))
+        return RunEntry(path, "unusable", str(error))
     known = {
         "created": run.created,
         "network": run.settings.network,
@@ -94,21 +94,21 @@ def _look_at(path: Path) -> Listed:
     if state == FAILED:
         known["problem"] = f"{path}: {state}: {summary.ended}"
     if not run.history:
-        return Listed(path, state, **known)
+        return RunEntry(path, state, **known)
     best = choose_epoch(run.history, run.settings.keep)
     known |= {
         "best_epoch": best["epoch"],
         "val_loss": best["val_loss"],
         "val_accuracy": best["val_accuracy"],
-        "test_auroc": _read_auroc(path, run.created),
+        "test_auroc": _read_test_auroc(path, run.created),
     }
     if not weights_file(path, BEST).is_file():
         known["problem"] = f"{weights_file(path, BEST)}: no such file; train it again"
-        return Listed(path, "unusable", **known)
-    return Listed(path, state, **known)
+        return RunEntry(path, "unusable", **known)
+    return RunEntry(path, state, **known)
 
 
-def _read_auroc(path: Path, created: str) -> tuple[float, float, float] | None:
+def _read_test_auroc(path: Path, created: str) -> tuple[float, float, float] | None:
     """Of the test pictures, if a report was made of this very run."""
     score = read_reported_score(path)
     return (score.auroc, score.low, score.high) if score is not None and score.created == created else None

@@ -7,12 +7,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from train.run.best_epoch import Best
+from train.run.best_epoch import BestEpoch
 
 _TRAIN, _VALIDATION = "#888888", "#1f6fb4"
 
 
-def draw_curves(history: list[dict], best: Best, path: Path, title: str) -> None:
+def plot_history(history: list[dict], best: BestEpoch, path: Path, title: str) -> None:
     """Draw a run's history as PNG.
 
     Parameters
@@ -26,13 +26,13 @@ def draw_curves(history: list[dict], best: Best, path: Path, title: str) -> None
     FigureCanvasAgg(figure)
     *curves, last = figure.subplots(1, 3, width_ratios=(3, 3, 2))
     for axes, what in zip(curves, ("loss", "accuracy"), strict=True):
-        _draw_curve(axes, history, best.epoch, what)
-    _draw_confusion(last, best)
+        _plot_curve(axes, history, best.epoch, what)
+    _plot_confusion(last, best)
     figure.suptitle(title, fontsize=10)
     figure.savefig(path, format="png", dpi=120, metadata={"Software": None})
 
 
-def _draw_curve(axes: Axes, history: list[dict], best_epoch: int, what: str) -> None:
+def _plot_curve(axes: Axes, history: list[dict], best_epoch: int, what: str) -> None:
     epochs = [row["epoch"] for row in history]
     train, val = ([row[f"{split}_{what}"] for row in history] for split in ("train", "val"))
     axes.plot(epochs, train, "o-", color=_TRAIN, markersize=3, label="training")
@@ -53,7 +53,7 @@ def _draw_curve(axes: Axes, history: list[dict], best_epoch: int, what: str) -> 
     axes.legend(frameon=False, fontsize=8)
 
 
-def _draw_confusion(axes: Axes, best: Best) -> None:
+def _plot_confusion(axes: Axes, best: BestEpoch) -> None:
     """Counts of the validation rows; the colour is the share of the true class."""
     names = list(best.confusion)
     shares = [[count / max(sum(row.values()), 1) for count in row.values()] for row in best.confusion.values()]

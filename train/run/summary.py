@@ -51,12 +51,12 @@ class Summary:
     precision: str
     calibration: Calibration | None = None
 
-    def as_json(self) -> dict:
+    def to_dict(self) -> dict:
         """Plain values."""
         return {**asdict(self), "run": str(self.run)}
 
 
-def forget_summary(folder: Path) -> None:
+def delete_summary(folder: Path) -> None:
     """Take away the summary of an earlier end, as the run goes on."""
     (folder / SUMMARY).unlink(missing_ok=True)
 
@@ -75,4 +75,4 @@ def read_summary(folder: Path) -> Summary | None:
 
 def write_summary(summary: Summary) -> None:
     """Write it into the run's folder."""
-    write_json(summary.run / SUMMARY, summary.as_json())
+    write_json(summary.run / SUMMARY, summary.to_dict())

@@ -6,7 +6,7 @@ from pathlib import Path
 EVENTS = "events"  # the folder in a run's
 
 
-def can_write_events() -> bool:
+def has_tensorboard() -> bool:
     """Whether the library that writes them is there."""
     return find_spec("tensorboardX") is not None
 
@@ -19,7 +19,7 @@ def write_events(folder: Path, row: dict) -> None:
     folder : of the run
     row : of the history; its epoch is the step, all else a scalar
     """
-    if not can_write_events():
+    if not has_tensorboard():
         return
     from tensorboardX import SummaryWriter
 
