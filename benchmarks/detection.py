@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where 
 from data_cards.selection.subset import Selection
 from eval.scores.metrics import compute_scores
 from pipeline.builder.build import build_store
-from pipeline.datasets.subset import make_subset
+from pipeline.datasets.subset import write_subset
 from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import CONDITIONS
 from pipeline.store.reader import FeatureStore, open_store
@@ -139,7 +139,7 @@ def _take_some(src: Path, out: Path, limit: int | str | None) -> Path:
         to = out / f"pictures-balanced-{limit.replace(',', '-')}"
         if not to.exists():
             folders = [f"train/{folder.parent.name}={folder}" for folder in _list_sources(src)]
-            make_subset(folders, to, Selection(balance=tuple(limit.split(","))))
+            write_subset(folders, to, Selection(balance=tuple(limit.split(","))))
         return to
     return src if limit is None else _copy_some(src, out / f"pictures-{limit}", limit)
 

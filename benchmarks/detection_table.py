@@ -78,7 +78,7 @@ def resample(folds: dict[int, list[dict]]) -> dict[str, np.ndarray]:
         of_run = rng.random((RESAMPLES, 16))  # which seeds a draw takes
         for condition in CONDITIONS:
             scores = np.array([run["scores"][condition] for run in runs])
-            values = np.array([[measure_auroc(labels[some], one[some]) for some in chosen] for one in scores])
+            values = np.array([[compute_auroc(labels[some], one[some]) for some in chosen] for one in scores])
             total[condition][0] += values[:, 0].mean() / len(folds)
             picked = (of_run[:, : len(runs)] * len(runs)).astype(int)
             drawn = values[:, 1:][picked.T, np.arange(RESAMPLES)].mean(axis=0)
@@ -109,7 +109,7 @@ def measure_calibration(folds: dict[int, list[dict]]) -> float:
     return float(np.mean(errors))
 
 
-def measure_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+def compute_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Share of pairs of a fake and a real picture in which the fake one scores higher; ties count half."""
     fakes = int(labels.sum())
     ranks = rankdata(scores)[labels == 1].sum()

@@ -39,7 +39,7 @@ from data_cards.dataset.scan import scan_sources
 from data_cards.image.decode import decode_picture
 from data_cards.selection.subset import Selection
 from pipeline.builder.build import build_store
-from pipeline.datasets.subset import make_subset
+from pipeline.datasets.subset import write_subset
 from pipeline.features.degradations import apply_steps
 from pipeline.features.extract import compute_features
 from pipeline.features.fit import as_array, fit_picture
@@ -99,7 +99,7 @@ def _draw_pictures(sources: Iterable[str], count: int, folder: str) -> str:
     found = scan_sources(list(sources), max_pixels=MAX_PIXELS).pictures
     parts = {(one.file.label, one.file.source) for one in found if one.file.split == "train"}
     selection = Selection(where=("split=train",), max_per_source=max(count // max(len(parts), 1), 2))
-    return str(make_subset(list(sources), folder, selection, links=True).path)
+    return str(write_subset(list(sources), folder, selection, links=True).path)
 
 
 def _draw_steps(context: TrainContext, samples: int) -> list[np.ndarray]:

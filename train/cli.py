@@ -5,7 +5,7 @@ from shlex import quote
 import click
 from click.core import ParameterSource
 
-from data_cards.core.console import CommandGroup, print_json, table
+from data_cards.core.console import CommandGroup, format_table, print_json
 from data_cards.core.options import GroupedCommand, GroupedOption, add_options
 from data_cards.core.text import format_bytes
 from train.settings import TrainSettings
@@ -77,7 +77,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
         ["temperature", f"{summary.calibration.temperature:.3f}"],
         ["threshold", f"{summary.calibration.threshold:.3f} ({summary.calibration.format_band()})"],
     ]
-    click.echo(table(rows, ["run", str(summary.run)]))
+    click.echo(format_table(rows, ["run", str(summary.run)]))
     click.echo(f"next: eval report --run {quote(str(summary.run))}")
 
 
@@ -115,7 +115,7 @@ def list_command(runs: str, as_json: bool) -> None:
         for one in listed
     ]
     headers = ["run", "created (UTC)", "network", "side", "epochs", "val. loss", "val. accuracy", "test AUROC", "state"]
-    click.echo(table(rows, headers))
+    click.echo(format_table(rows, headers))
     for one in listed:
         if one.problem is not None:
             click.echo(one.problem, err=True)

@@ -14,13 +14,13 @@ from data_cards.audit.best_rule import Telling, find_most_telling
 from data_cards.audit.cross_validation import (
     FEWEST_SOURCES,
     Auroc,
+    compute_auroc,
     fold_by_group,
     fold_by_source,
-    measure_auroc,
     score_held_out,
 )
-from data_cards.audit.properties import FAMILIES, FILE, list_properties, make_inputs
-from data_cards.core.console import table
+from data_cards.audit.properties import FAMILIES, FILE, build_inputs, compute_properties
+from data_cards.core.console import format_table
 from data_cards.core.errors import UsageError
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.dataset.table import MOST_THUMBNAILS, Picture
@@ -129,15 +129,15 @@ def audit_pictures(pictures: Sequence[Picture], limits: Limits | None = None, wi
     folds, by_source = fold_by_group(labels, groups), fold_by_source(labels, sources)
     findings = []
     for family in [FILE] if without else FAMILIES:
-        properties = [one for one in list_properties(chosen, family) if one.name not in without]
-        inputs, is_category = make_inputs(chosen, family, properties)
+        properties = [one for one in compute_properties(chosen, family) if one.name not in without]
+        inputs, is_category = build_inputs(chosen, family, properties)
         # Trees for file facts, of all kinds and units; a line for the many alike of the others.
         trees = family == FILE
-        own = measure_auroc(labels, score_held_out(inputs, is_category, labels, folds, trees), folds, groups)
+        own = compute_auroc(labels, score_held_out(inputs, is_category, labels, folds, trees), folds, groups)
         other = None
         if by_source is not None:
             scores = score_held_out(inputs, is_category, labels, by_source, trees)
-            other = measure_auroc(labels, scores, by_source, sources)
+            other = compute_auroc(labels, scores, by_source, sources)
         verdict = max((limits.judge(one) for one in (own, other) if one), key=_ORDER.index)
         telling = tuple(one for one in find_most_telling(properties, labels)[:_TOLD] if one.difference > _NOISE)
         findings.append(Finding(family, own, other, verdict, telling))
@@ -167,7 +167,7 @@ def format_audit(audit: Audit) -> str:
         for one in audit.findings
     ]
     held_out = ["AUROC, pictures held out", *(["AUROC, sources held out"] if by_source else [])]
-    lines = [head, "", table(rows, ["seen", *held_out, "verdict"]), ""]
+    lines = [head, "", format_table(rows, ["seen", *held_out, "verdict"]), ""]
     for one in audit.findings:
         lines += [f"{one.family}: {telling.words}" for telling in one.telling]
     if not by_source:

@@ -113,7 +113,7 @@ def score_by_trees(inputs: np.ndarray, is_category: list[bool], labels: np.ndarr
         return boosting.fit(inputs[:, known], labels).decision_function(others[:, known])
 
 
-def measure_auroc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray, clusters: np.ndarray) -> Auroc:
+def compute_auroc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray, clusters: np.ndarray) -> Auroc:
     """AUROC over folds with its interval; `clusters` are pictures that are no independent evidence."""
     pairs, value, influence = 0, 0.0, np.zeros(len(labels))
     for number in np.unique(folds):

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import expit
 
 from data_cards.audit.cross_validation import score_by_trees
-from data_cards.audit.properties import FILE, list_file_facts, make_inputs
+from data_cards.audit.properties import FILE, build_inputs, compute_file_facts
 
 # The properties that each classifier sees. The first has them all.
 ALL = "all of these together"
@@ -23,7 +23,7 @@ SHORTCUTS = {
     "bytes per pixel": ("bytes per pixel",),
     "JPEG quality": ("JPEG quality",),
 }
-# Columns of a feature store, by the names of `data_cards.dataset.table.read_columns`.
+# Columns of a feature store, by the names of `data_cards.dataset.table.compute_columns`.
 _COLUMNS = {"format": "format", "width": "width", "height": "height", "bytes": "bytes", "quality": "file_quality"}
 
 
@@ -48,10 +48,10 @@ def score_shortcuts(
     Probability of "fake", float64 (M,), by name of `SHORTCUTS`. Deterministic.
     """
     both = {name: np.concatenate([train[name], test[name]]) for name in _COLUMNS}
-    properties = {one.name: one for one in list_file_facts(both)}
+    properties = {one.name: one for one in compute_file_facts(both)}
     scores = {}
     for shortcut, names in SHORTCUTS.items():
-        inputs, is_category = make_inputs((), FILE, [properties[name] for name in names])
+        inputs, is_category = build_inputs((), FILE, [properties[name] for name in names])
         known, others = np.split(inputs, [len(labels)])
         scores[shortcut] = expit(score_by_trees(known, is_category, labels, others))
     return scores

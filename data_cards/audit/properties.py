@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_cards.dataset.table import Picture, read_columns
+from data_cards.dataset.table import Picture, compute_columns
 from data_cards.image.jpeg import NO_QUALITY
 from data_cards.image.low_frequency import FREQUENCIES, THUMBNAIL
 
@@ -69,12 +69,12 @@ _FILE_FACTS: tuple[tuple[str, tuple[str, ...], Callable[..., np.ndarray], str], 
 )
 
 
-def list_file_facts(columns: Mapping[str, np.ndarray]) -> list[Property]:
+def compute_file_facts(columns: Mapping[str, np.ndarray]) -> list[Property]:
     """Properties that can be read off a file without a look at the picture, those whose columns are there.
 
     Parameters
     ----------
-    columns : as of `data_cards.dataset.table.read_columns`, float64 or object (N,)
+    columns : as of `data_cards.dataset.table.compute_columns`, float64 or object (N,)
     """
     return [
         Property(name, compute(*(columns[one] for one in needed)), phrase)
@@ -83,7 +83,7 @@ def list_file_facts(columns: Mapping[str, np.ndarray]) -> list[Property]:
     ]
 
 
-def list_thumbnail(pictures: Sequence[Picture]) -> list[Property]:
+def _compute_thumbnail_properties(pictures: Sequence[Picture]) -> list[Property]:
     """Colour and coarse content in words' reach: means, casts, contrast, brightness of nine parts."""
     colours = _read_thumbnails(pictures)
     mean = colours.mean(axis=(1, 2))
@@ -106,7 +106,7 @@ def list_thumbnail(pictures: Sequence[Picture]) -> list[Property]:
     return named
 
 
-def list_profile(pictures: Sequence[Picture]) -> list[Property]:
+def _compute_profile_properties(pictures: Sequence[Picture]) -> list[Property]:
     """The radial profile at each frequency that is low for these pictures.
 
     That is an eighth of the highest frequency that the smaller of them hold: enlarging a picture twofold, as
@@ -121,14 +121,14 @@ def list_profile(pictures: Sequence[Picture]) -> list[Property]:
     ]
 
 
-def list_properties(pictures: Sequence[Picture], family: str) -> list[Property]:
+def compute_properties(pictures: Sequence[Picture], family: str) -> list[Property]:
     """The properties of one of `FAMILIES`."""
     if family == FILE:
-        return list_file_facts(read_columns(pictures))
-    return {THUMB: list_thumbnail, PROFILE: list_profile}[family](pictures)
+        return compute_file_facts(compute_columns(pictures))
+    return {THUMB: _compute_thumbnail_properties, PROFILE: _compute_profile_properties}[family](pictures)
 
 
-def make_inputs(
+def build_inputs(
     pictures: Sequence[Picture], family: str, properties: Sequence[Property]
 ) -> tuple[np.ndarray, list[bool]]:
     """A classifier's inputs, float64 (N, inputs), and which of them are numbers of categories."""

@@ -17,7 +17,7 @@ from data_cards.core.labels import CLASS_NAMES, SPLITS
 from data_cards.dataset.near_duplicates import CONSEQUENCES, find_leaks
 from data_cards.dataset.scan import SetAside
 from data_cards.dataset.source_info import FIELDS
-from data_cards.dataset.table import Picture, read_columns
+from data_cards.dataset.table import Picture, compute_columns
 from data_cards.image.jpeg import NO_QUALITY
 from data_cards.image.perceptual_hash import BITS, MAX_DISTANCE
 
@@ -34,7 +34,7 @@ MEASURES = {
 }
 
 
-def make_card(
+def compute_card(
     pictures: Sequence[Picture],
     set_aside: Sequence[SetAside],
     said: Mapping[tuple[str, str], Mapping[str, str | None]],
@@ -52,13 +52,13 @@ def make_card(
     Parameters
     ----------
     pictures, set_aside : of the set
-    said : of each (class, source), see `data_cards.dataset.source_info.read_sources`
+    said : of each (class, source), see `data_cards.dataset.source_info.read_source_info`
     audit : of the pictures
     selections : what made the set out of larger ones
     split_rule, variants, settings, versions : of a build
     simulated : whether the pictures are simulated
     """
-    columns = read_columns(pictures)
+    columns = compute_columns(pictures)
     sides = sorted(set(zip(columns["label"], columns["source"], strict=True)))
     card = {
         "card_version": CARD_VERSION,

@@ -4,7 +4,7 @@ The data set that it describes is the manifest: one row a picture, by path and s
 themselves are not in it.
 """
 
-from data_cards.card.markdown import MISSING, name_licence
+from data_cards.card.markdown import MISSING, find_common_licence
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.image.jpeg import NO_QUALITY
 
@@ -39,9 +39,9 @@ _CONTEXT = {
 }  # fmt: skip
 
 
-def make_croissant(card: dict, manifest_sha256: str) -> dict:
+def compute_croissant(card: dict, manifest_sha256: str) -> dict:
     """The card (see `data_cards.card.contents`) as JSON-LD; the hash is that of `manifest.csv` beside it."""
-    licence = name_licence(card)
+    licence = find_common_licence(card)
     urls = sorted({one["provenance"]["url"] for one in card["sources"]} - {None})
     return {
         "@context": _CONTEXT,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from data_cards.core.console import table
+from data_cards.core.console import format_table
 
 _WIDTH = 60
 
@@ -23,7 +23,7 @@ def format_comparison(differences: list[dict], first: str, second: str) -> str:
     if not differences:
         return "the cards say the same"
     rows = [[one["what"], *(_shorten(one[side]) for side in ("first", "second"))] for one in differences]
-    return table(rows, ["what", first, second])
+    return format_table(rows, ["what", first, second])
 
 
 def _shorten(value: Any) -> str:

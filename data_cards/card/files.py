@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_cards.card.contents import CARD_VERSION
-from data_cards.card.croissant import COLUMNS, MANIFEST, make_croissant
-from data_cards.card.html import render_page
+from data_cards.card.croissant import COLUMNS, MANIFEST, compute_croissant
+from data_cards.card.html import format_html
 from data_cards.card.markdown import format_markdown
 from data_cards.core.errors import UserError
 from data_cards.dataset.table import Picture
@@ -24,13 +24,13 @@ def write_card_files(
     """Write card.json, README.md, croissant.json, card.html and manifest.csv; `places` are the pictures' paths."""
     folder.mkdir(parents=True, exist_ok=True)
     manifest = _make_manifest(pictures, places or [picture.file.image for picture in pictures])
-    croissant = make_croissant(card, hashlib.sha256(manifest).hexdigest())
+    croissant = compute_croissant(card, hashlib.sha256(manifest).hexdigest())
     (folder / MANIFEST).write_bytes(manifest)
     for name, text in (
         (CARD_FILE, json.dumps(card, indent=1, ensure_ascii=False) + "\n"),
         (CROISSANT_FILE, json.dumps(croissant, indent=1, ensure_ascii=False) + "\n"),
         (MARKDOWN_FILE, format_markdown(card)),
-        (PAGE_FILE, render_page(card)),
+        (PAGE_FILE, format_html(card)),
     ):
         (folder / name).write_text(text, encoding="utf-8", errors="replace")
 

@@ -2,15 +2,15 @@
 
 from data_cards.audit.properties import FAMILIES
 from data_cards.card.contents import MEASURES
-from data_cards.card.markdown import MISSING, make_environment
+from data_cards.card.markdown import MISSING, create_environment
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.text import format_bytes
 from data_cards.dataset.source_info import FIELDS
 
 
-def render_page(card: dict) -> str:
+def format_html(card: dict) -> str:
     """The page of a card (see `data_cards.card.contents`)."""
-    environment = make_environment(autoescape=True)
+    environment = create_environment(autoescape=True)
     environment.filters["size"] = format_bytes
     return environment.get_template("card.html").render(
         card=card,

@@ -14,14 +14,14 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 def format_markdown(card: dict) -> str:
     """The card (see `data_cards.card.contents`) as README.md of a data set on Hugging Face."""
-    environment = make_environment(autoescape=False, keep_trailing_newline=True)
+    environment = create_environment(autoescape=False, keep_trailing_newline=True)
     environment.filters |= {"cell": _format_cell, "text": _escape, "size": format_bytes}
     # JSON is YAML.
     header = "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in _make_header(card).items())
     return environment.get_template("README.md.j2").render(card=card, header=header, missing=MISSING)
 
 
-def make_environment(**options: bool) -> Environment:
+def create_environment(**options: bool) -> Environment:
     """What renders the templates of cards: an unknown name is an error, and a line of a tag alone leaves no trace."""
     return Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -32,14 +32,14 @@ def make_environment(**options: bool) -> Environment:
     )
 
 
-def name_licence(card: dict) -> str | None:
+def find_common_licence(card: dict) -> str | None:
     """The licence of all sources, where each states the same; else None."""
     licences = {one["provenance"]["licence"] for one in card["sources"]}
     return next(iter(licences)) if len(licences) == 1 else None
 
 
 def _make_header(card: dict) -> dict:
-    licence = name_licence(card)
+    licence = find_common_licence(card)
     known = licence and re.fullmatch(r"[a-z0-9.+-]+", licence.lower())
     return {
         "pretty_name": card["name"],

@@ -27,7 +27,7 @@ _OS_ADVICE = {
 }
 
 
-class Failing(click.ClickException):
+class CommandError(click.ClickException):
     """A mendable error on its way to the terminal."""
 
     def __init__(self, message: str, status: int):
@@ -39,27 +39,27 @@ class Failing(click.ClickException):
 
 
 @contextmanager
-def _as_one_line() -> Iterator[None]:
+def _translating_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise Failing(str(error), error.exit_status) from error
+        raise CommandError(str(error), error.exit_status) from error
     except KeyboardInterrupt as error:
-        raise Failing("stopped; run the same command again to go on", 130) from error
+        raise CommandError("stopped; run the same command again to go on", 130) from error
     except BrokenPipeError:
         raise  # click's own: who reads along has seen enough
     except OSError as error:
         if error.errno is None:
             raise
         told = _OS_ADVICE.get(error.errno, (error.strerror or "input or output failed").lower())
-        raise Failing(f"{error.filename or 'reading or writing'}: {told}", 1) from error
+        raise CommandError(f"{error.filename or 'reading or writing'}: {told}", 1) from error
 
 
 class CommandGroup(click.Group):
     """A click group that shows a `UserError`, or a full or closed disk, as one line."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _as_one_line():
+        with _translating_errors():
             return super().invoke(ctx)
 
 
@@ -67,7 +67,7 @@ class Command(click.Command):
     """The same for a command that stands alone (`report`, `predict`)."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _as_one_line():
+        with _translating_errors():
             return super().invoke(ctx)
 
 
@@ -100,7 +100,7 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def table(rows: list[list[Any]], headers: list[str]) -> str:
+def format_table(rows: list[list[Any]], headers: list[str]) -> str:
     """Rows as a plain-text table; numbers to the right, texts to the left."""
     return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=_alignment(rows, headers))
 

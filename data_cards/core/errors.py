@@ -27,6 +27,6 @@ class PictureError(UserError):
     """A picture file that cannot be used; the message is the reason, without the file's name."""
 
 
-def first_line(error: Exception) -> str:
+def format_error(error: Exception) -> str:
     """The first line of an error's message, or its kind where it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

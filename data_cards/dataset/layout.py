@@ -53,7 +53,7 @@ def is_unicode(name: str) -> bool:
     return True
 
 
-def as_unicode(name: str) -> str:
+def escape_undecodable(name: str) -> str:
     """A file's name as it can be printed and stored: bytes that are no text are written out, as in caf\\xe9.jpg."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
@@ -184,7 +184,7 @@ def _refuse_unknown(parent: Path, unknown: list[Path], what: str, expected: str)
 def _existing_folder(name: str) -> Path:
     path = Path(os.path.abspath(name))
     if not is_unicode(str(path)):
-        raise UserError(f"{as_unicode(str(path))}: its name is not UTF-8; rename the folder")
+        raise UserError(f"{escape_undecodable(str(path))}: its name is not UTF-8; rename the folder")
     if not path.exists():
         raise UserError(f"{name}: no such folder; --src takes a folder of pictures, or real=FOLDER, fake=FOLDER")
     if not path.is_dir():

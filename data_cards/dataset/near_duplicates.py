@@ -154,7 +154,7 @@ def format_leaks(leaks: Leaks, limit: int = 10) -> list[str]:
     return lines
 
 
-def draw_contact_sheet(groups: Sequence[Sequence[Picture]], path: Path, max_pixels: int) -> int:
+def plot_contact_sheet(groups: Sequence[Sequence[Picture]], path: Path, max_pixels: int) -> int:
     """Draw groups of near-duplicates to a PNG, a row each, at most `SHEET_GROUPS`; returns how many were drawn.
 
     Raises

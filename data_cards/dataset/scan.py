@@ -17,11 +17,11 @@ from data_cards.core.console import progress
 from data_cards.core.cores import count_cores
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import read_file
-from data_cards.dataset.layout import PictureFile, as_unicode, find_pictures, is_unicode
+from data_cards.dataset.layout import PictureFile, escape_undecodable, find_pictures, is_unicode
 from data_cards.dataset.scan_cache import ScanCache, find_cache_folder
 from data_cards.dataset.table import MOST_THUMBNAILS, PictureTable
 from data_cards.image.decode import check_pixels
-from data_cards.image.facts import PictureFacts, measure_facts
+from data_cards.image.facts import PictureFacts, compute_facts
 from data_cards.image.perceptual_hash import group_near_duplicates
 
 
@@ -76,7 +76,7 @@ def collect_pictures(
     pictures, set_aside = PictureTable(), []
     for file, facts in read:
         if isinstance(facts, PictureError):
-            set_aside.append(SetAside(as_unicode(str(file.path)), str(facts)))
+            set_aside.append(SetAside(escape_undecodable(str(file.path)), str(facts)))
             continue
         pictures.add(file, facts)
         if len(pictures) % MOST_THUMBNAILS == 0 and not all_thumbnails:
@@ -122,7 +122,7 @@ def _read_one(file: PictureFile, max_pixels: int, cache: ScanCache) -> PictureFa
     facts = cache.find(file.path)
     try:
         if facts is None:
-            facts = _read_anew(file.path, max_pixels, cache)
+            facts = _read_uncached(file.path, max_pixels, cache)
         # One that is remembered may have been read under another limit.
         check_pixels(facts.width, facts.height, max_pixels)
         return facts
@@ -130,13 +130,13 @@ def _read_one(file: PictureFile, max_pixels: int, cache: ScanCache) -> PictureFa
         return error
 
 
-def _read_anew(path: Path, max_pixels: int, cache: ScanCache) -> PictureFacts:
+def _read_uncached(path: Path, max_pixels: int, cache: ScanCache) -> PictureFacts:
     try:
         status = path.stat()
     except OSError as error:
         raise PictureError(f"cannot be read: {error.strerror or error}") from error
     data = read_file(path)
     sha256 = hashlib.sha256(data).digest()
-    facts = cache.find_hash(sha256) or measure_facts(data, sha256, max_pixels)
+    facts = cache.find_hash(sha256) or compute_facts(data, sha256, max_pixels)
     cache.add(path, status, facts)
     return facts

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from data_cards.core.errors import UserError, first_line
+from data_cards.core.errors import UserError, format_error
 from data_cards.dataset.table import Picture
 
 NAMES = ("source.toml", "source.json")
@@ -20,7 +20,7 @@ _MOST_BYTES = 100_000
 _MOST_LETTERS = 2_000
 
 
-def read_sources(pictures: Sequence[Picture]) -> dict[tuple[str, str], dict[str, str | None]]:
+def read_source_info(pictures: Sequence[Picture]) -> dict[tuple[str, str], dict[str, str | None]]:
     """What is said of every (class, source): the `FIELDS`, None where nothing is.
 
     Raises
@@ -73,7 +73,7 @@ def _parse(path: Path, status: tuple[int, int]) -> dict:
         values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (ValueError, RecursionError) as error:  # both parsers' errors are ValueErrors, wrong bytes too
         raise UserError(
-            f"{path}: is no {path.suffix[1:].upper()} ({first_line(error)}); mend it, or take it away"
+            f"{path}: is no {path.suffix[1:].upper()} ({format_error(error)}); mend it, or take it away"
         ) from error
     if not isinstance(values, dict):
         raise UserError(f'{path}: expected names and values, such as licence = "CC0"')

@@ -43,7 +43,7 @@ class Picture:
         return cls(PictureFile(**values["file"]), PictureFacts.from_dict(values["facts"]), values["group"])
 
 
-def read_columns(pictures: Iterable[Picture]) -> dict[str, np.ndarray]:
+def compute_columns(pictures: Iterable[Picture]) -> dict[str, np.ndarray]:
     """What is known of pictures, an array (N,) a property: words as objects, all else as float64.
 
     In one pass, and without holding a million pictures as objects.

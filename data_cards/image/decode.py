@@ -60,7 +60,7 @@ def open_picture(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     except PictureError:
         raise
     except UnidentifiedImageError as error:
-        raise PictureError(_why_unknown(data)) from error
+        raise PictureError(_format_unknown(data)) from error
     except Image.DecompressionBombError as error:
         raise PictureError(f"too large: {error}") from error
     except MemoryError as error:
@@ -139,7 +139,7 @@ def _scale_to_8_bit(picture: Image.Image) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(values * (255 / top)), 0, 255).astype(np.uint8))
 
 
-def _why_unknown(data: bytes) -> str:
+def _format_unknown(data: bytes) -> str:
     if not data:
         return "the file is empty"
     if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):

@@ -13,8 +13,8 @@ from data_cards.core.errors import PictureError
 from data_cards.core.files import read_file
 from data_cards.image.decode import UPRIGHT, open_picture, read_exif_presence, read_orientation, to_rgb
 from data_cards.image.jpeg import estimate_quality, read_encoding
-from data_cards.image.low_frequency import make_thumbnail, measure_profile
-from data_cards.image.perceptual_hash import hash_thumbnail, shrink
+from data_cards.image.low_frequency import compute_profile, compute_thumbnail
+from data_cards.image.perceptual_hash import compute_perceptual_hash, shrink
 
 # Large enough that the reduced decoding hardly changes the perceptual hash.
 _DRAFT = (256, 256)
@@ -76,10 +76,10 @@ class PictureFacts:
 def read_facts(path: Path, max_pixels: int) -> PictureFacts:
     """Facts of a picture file; raises `PictureError` when it is none, broken or too large."""
     data = read_file(path)
-    return measure_facts(data, hashlib.sha256(data).digest(), max_pixels)
+    return compute_facts(data, hashlib.sha256(data).digest(), max_pixels)
 
 
-def measure_facts(data: bytes, sha256: bytes, max_pixels: int) -> PictureFacts:
+def compute_facts(data: bytes, sha256: bytes, max_pixels: int) -> PictureFacts:
     """Facts of a picture file's bytes, of which the hash is known; raises as `read_facts`."""
     with open_picture(data, max_pixels) as picture:
         width, height = picture.size
@@ -104,12 +104,12 @@ def measure_facts(data: bytes, sha256: bytes, max_pixels: int) -> PictureFacts:
             width=width,
             height=height,
             quality=quality,
-            phash=hash_thumbnail(grey),
+            phash=compute_perceptual_hash(grey),
             mode=mode,
             tables=sys.intern(tables),
             subsampling=subsampling,
             exif=exif,
             camera=camera,
-            thumbnail=make_thumbnail(rgb),
-            profile=measure_profile(grey),
+            thumbnail=compute_thumbnail(rgb),
+            profile=compute_profile(grey),
         )

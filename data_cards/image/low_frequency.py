@@ -19,7 +19,7 @@ _RADIUS = np.rint(np.hypot(*np.meshgrid(np.fft.fftfreq(_SIDE, 1 / _SIDE), np.fft
 _FLOOR = 1.0  # squared grey levels: what a flat picture has instead of minus infinity
 
 
-def measure_profile(grey: Image.Image) -> bytes:
+def compute_profile(grey: Image.Image) -> bytes:
     """Radial profile of a grey picture: float16 (16,), log10 of mean power at 1 to 16 cycles a side."""
     thumbnail = np.asarray(shrink(grey), dtype=np.float64)
     power = np.abs(np.fft.fft2((thumbnail - thumbnail.mean()) * _WINDOW)) ** 2
@@ -28,6 +28,6 @@ def measure_profile(grey: Image.Image) -> bytes:
     return np.log10(total / count + _FLOOR).astype("<f2").tobytes()
 
 
-def make_thumbnail(rgb: Image.Image) -> bytes:
+def compute_thumbnail(rgb: Image.Image) -> bytes:
     """An upright RGB picture as 8 x 8 means: uint8 (8, 8, 3)."""
     return rgb.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX).tobytes()

@@ -30,7 +30,7 @@ def shrink(grey: Image.Image) -> Image.Image:
     return grey if grey.size == size else grey.resize(size, Image.Resampling.BILINEAR)
 
 
-def hash_thumbnail(grey: Image.Image) -> bytes:
+def compute_perceptual_hash(grey: Image.Image) -> bytes:
     """Perceptual hash (32 bytes) of an upright grey picture ("L"), of any size."""
     spectrum = dctn(np.asarray(shrink(grey), dtype=np.float32), norm="ortho")[:_SIDE, :_SIDE]
     signs = spectrum > _FAINT

@@ -45,7 +45,7 @@ class Advice:
         return asdict(self)
 
 
-def advise(pictures: Sequence[Picture], audit: Audit, sources: Sequence[str] = ("DIR",)) -> list[Advice]:
+def compute_advice(pictures: Sequence[Picture], audit: Audit, sources: Sequence[str] = ("DIR",)) -> list[Advice]:
     """What to do about each family that is not fine; `sources` are those of the command line."""
     found = {finding.family: finding.auroc.value for finding in audit.findings if finding.verdict != FINE}
     advice = []

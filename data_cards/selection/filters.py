@@ -59,7 +59,7 @@ def parse_condition(text: str) -> Callable[[Picture], bool]:
     return lambda one: (_NUMBERS[name](one) in numbers) == (sign == "=")
 
 
-def keep_where(pictures: Sequence[Picture], conditions: Sequence[str]) -> list[Picture]:
+def filter_pictures(pictures: Sequence[Picture], conditions: Sequence[str]) -> list[Picture]:
     """The pictures for which all conditions hold."""
     tests = [parse_condition(text) for text in conditions]
     return [picture for picture in pictures if all(test(picture) for test in tests)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_cards.audit.cross_validation import fold_by_group, measure_auroc, score_held_out
+from data_cards.audit.cross_validation import compute_auroc, fold_by_group, score_held_out
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.seeding import draw_key
@@ -139,7 +139,7 @@ def _measure(pictures: Sequence[Picture], names: Sequence[str]) -> float | None:
     )
     folds = fold_by_group(labels, groups)
     scores = score_held_out(inputs, [False] * inputs.shape[1], labels, folds, trees=True)
-    return measure_auroc(labels, scores, folds, groups).value
+    return compute_auroc(labels, scores, folds, groups).value
 
 
 def _list_values(picture: Picture, names: Sequence[str]) -> list[str | float]:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.seeding import draw_key
 from data_cards.dataset.table import Picture
-from data_cards.selection.filters import keep_where
+from data_cards.selection.filters import filter_pictures
 from data_cards.selection.matching import check_names, match_pictures
 
 
@@ -71,7 +71,7 @@ def draw_subset(pictures: Sequence[Picture], selection: Selection) -> Drawn:
     """
     left, steps, remaining = list(pictures), [("found", len(pictures))], None
     if selection.where:
-        left = keep_where(left, selection.where)
+        left = filter_pictures(left, selection.where)
         steps.append((" and ".join(selection.where), len(left)))
     if selection.max_per_source is not None:
         left = _draw_most(left, selection.max_per_source, selection.seed)

@@ -1,6 +1,6 @@
 """A report as text for the terminal."""
 
-from data_cards.core.console import table
+from data_cards.core.console import format_table
 from data_cards.core.labels import CLASS_NAMES
 from eval.report.format import SCOPES, format_score, format_share
 from eval.scores.metrics import METRICS
@@ -26,7 +26,7 @@ def format_comparison(comparison: dict) -> str:
     parts = [
         comparison["notice"],
         f"{comparison['split']} split, pictures that all runs can be scored on: {counts}",
-        table(scores, ["score"] + [text for run in runs for text in (run["name"], "95% interval")]),
+        format_table(scores, ["score"] + [text for run in runs for text in (run["name"], "95% interval")]),
     ]
     for one in comparison["differences"]:
         rows = [
@@ -38,7 +38,7 @@ def format_comparison(comparison: dict) -> str:
             for name, metric in METRICS.items()
         ]
         interval = f"{100 * comparison['intervals']['level_of_differences']:.3g}% interval"
-        parts.append(table(rows, [f"{one['first']} less {one['second']}", "difference", interval, "real?"]))
+        parts.append(format_table(rows, [f"{one['first']} less {one['second']}", "difference", interval, "real?"]))
     for run in runs:
         parts += [f"{run['name']}:", _shortcuts(run["shortcuts"]), _swap(run["swap"])]
     parts += [comparison["notice"], "\n".join(comparison["summary"])]
@@ -60,13 +60,13 @@ def _scores(report: dict) -> str:
         headers += [SCOPES[scope], "95% interval"]
         for row, name in zip(rows, METRICS, strict=True):
             row += format_score(name, part["scores"][name])
-    return table(rows, headers)
+    return format_table(rows, headers)
 
 
 def _confusion(report: dict) -> str:
     counts = report["scopes"][report["headline"]]["confusion"]
     rows = [[f"is {label}", counts[f"{label}_called_real"], counts[f"{label}_called_fake"]] for label in CLASS_NAMES]
-    return table(rows, [SCOPES[report["headline"]], "called real", "called fake"])
+    return format_table(rows, [SCOPES[report["headline"]], "called real", "called fake"])
 
 
 def _threshold(report: dict) -> str:
@@ -92,7 +92,7 @@ def _sources(report: dict) -> str:
         for one in report["sources"][report["headline"]]
     ]
     headers = ["source", "class", "pictures", "accuracy", "95% interval", "AUROC*", "95% interval"]
-    return table(rows, headers) + "\n* against all pictures of the other class"
+    return format_table(rows, headers) + "\n* against all pictures of the other class"
 
 
 def _bands(report: dict) -> str:
@@ -106,7 +106,7 @@ def _bands(report: dict) -> str:
         ]
         for one in report["quality_bands"]
     ]
-    return table(rows, ["JPEG quality", "real", "fake", "accuracy", "95% interval", "AUROC", "95% interval"])
+    return format_table(rows, ["JPEG quality", "real", "fake", "accuracy", "95% interval", "AUROC", "95% interval"])
 
 
 def _conditions(report: dict) -> str:
@@ -124,7 +124,7 @@ def _conditions(report: dict) -> str:
     ]
     columns = ["AUROC", METRICS["false_positive_rate"].title, METRICS["false_negative_rate"].title, "verdicts changed"]
     headers = ["condition"] + [text for column in columns for text in (column, "95% interval")]
-    return table(rows, headers)
+    return format_table(rows, headers)
 
 
 def _shortcuts(baseline: dict) -> str:
@@ -134,7 +134,7 @@ def _shortcuts(baseline: dict) -> str:
         [one["properties"], *format_score("auroc", one["auroc"]), *format_score("accuracy", one["accuracy"])]
         for one in baseline["shortcuts"]
     ]
-    return table(rows, ["file properties alone", "AUROC", "95% interval", "accuracy", "95% interval"])
+    return format_table(rows, ["file properties alone", "AUROC", "95% interval", "accuracy", "95% interval"])
 
 
 def _swap(swap: dict) -> str:
@@ -147,7 +147,7 @@ def _swap(swap: dict) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in swap["samples_by_class"].items())
     headers = ["JPEG-swap test"]
     headers += [text for state in ("as they are", "saved alike", "drop") for text in (state, "95% interval")]
-    return table(rows, headers) + f"\n{counts}; {swap['how']}"
+    return format_table(rows, headers) + f"\n{counts}; {swap['how']}"
 
 
 def _deciding(deciding: dict) -> str:
@@ -162,4 +162,4 @@ def _deciding(deciding: dict) -> str:
     ]
     counts = ", ".join(f"{count} {name}" for name, count in deciding["samples_by_class"].items())
     headers = ["without", "AUROC lost", "95% interval", "log-odds lost, real", "fake"]
-    return table(rows, headers) + f"\n{counts}"
+    return format_table(rows, headers) + f"\n{counts}"

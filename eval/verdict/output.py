@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
-from data_cards.core.console import note, table
+from data_cards.core.console import format_table, note
 from data_cards.core.text import escape_untrusted
 from eval.verdict.decide import Judgement
 from eval.verdict.predict import Verdict
@@ -31,7 +31,9 @@ def write_table(verdicts: Iterable[Verdict]) -> int:
     headers = ["picture", "verdict", "probability fake", "why unsure", "crops", "declared, not verified"]
     kept = [number for number in range(len(headers)) if any(row[number] for row in rows)]
     if rows:
-        click.echo(table([[row[number] for number in kept] for row in rows], [headers[number] for number in kept]))
+        click.echo(
+            format_table([[row[number] for number in kept] for row in rows], [headers[number] for number in kept])
+        )
     return failures.count
 
 

@@ -12,9 +12,9 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from data_cards.audit.audit import Audit, audit_pictures
-from data_cards.card.contents import make_card
+from data_cards.card.contents import compute_card
 from data_cards.card.files import read_selections
-from data_cards.dataset.source_info import read_sources
+from data_cards.dataset.source_info import read_source_info
 from pipeline.builder.plan import Plan
 from pipeline.features.versions import feature_versions, program_version
 from pipeline.store.filesystem import Storage
@@ -27,13 +27,13 @@ KEPT_CARD = f"{RECORDS}/card.json"  # of a store that is being grown
 def make_build_card(plan: Plan, simulated: bool, audit: Audit | None = None, before: dict | None = None) -> dict:
     """The card of a build; `before` is that of the store it adds to, whose folders may be gone."""
     settings = plan.settings
-    said = read_sources(plan.pictures)
+    said = read_source_info(plan.pictures)
     for one in (before or {}).get("sources", []):
         key = one["class"], one["source"]
         if key in said:
             said[key] = {name: value or one["provenance"].get(name) for name, value in said[key].items()}
     names = [variant.name for variant in settings.draw_variants(bytes(32))]
-    return make_card(
+    return compute_card(
         plan.pictures,
         plan.set_aside,
         said,

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import zarr
 
-from data_cards.core.errors import StoreError, UserError, first_line
+from data_cards.core.errors import StoreError, UserError, format_error
 from data_cards.core.files import PARTIAL
-from data_cards.dataset.layout import as_unicode, is_unicode
+from data_cards.dataset.layout import escape_undecodable, is_unicode
 from data_cards.dataset.table import PictureTable
 from pipeline.builder.metadata import make_attributes
 from pipeline.builder.plan import Plan, identify
@@ -34,7 +34,7 @@ def check_place(path: str, *, dry_run: bool = False) -> None:
             f"give one inside, such as {os.path.join(path, 'features.zarr')}"
         )
     if not is_unicode(path) or "::" in path:
-        raise UserError(f"--out {as_unicode(path)}: its name is not UTF-8, or holds '::'; choose another")
+        raise UserError(f"--out {escape_undecodable(path)}: its name is not UTF-8, or holds '::'; choose another")
     if os.path.lexists(path) and not os.path.isdir(path):
         what = "a file" if os.path.exists(path) else "a link to what is not there"
         raise UserError(f"{path}: is {what}; a store is a folder, choose another --out")
@@ -131,7 +131,7 @@ def _flatten(values: dict) -> dict:
 
 
 def _damage_error(storage: Storage, name: str, error: object) -> StoreError:
-    why = first_line(error)
+    why = format_error(error)
     return StoreError(
         f"{storage.url}: its {name} is damaged ({why}), so nothing can be added to it; put that back from a copy, "
         "or build under another --out"

@@ -52,9 +52,9 @@ def audit(context, sources, store, where, warn, fail, strict, contact_sheet, max
       pipeline audit --src kaggle_dir --contact-sheet duplicates.png
     """
     from data_cards.audit.audit import Limits
-    from pipeline.datasets.audit import audit_set, format_audit_result
+    from pipeline.datasets.audit import audit_dataset, format_audit_result
 
-    result = audit_set(
+    result = audit_dataset(
         sources,
         store,
         limits=Limits(warn, fail),
@@ -99,11 +99,11 @@ def subset(sources, out, fraction, seed, where, max_per_source, balance, links, 
       pipeline subset --src kaggle_dir --where format=JPEG --where "short>=512" --out large --links
     """
     from data_cards.selection.subset import Selection
-    from pipeline.datasets.subset import format_subset, make_subset
+    from pipeline.datasets.subset import format_subset, write_subset
 
     names = tuple(name.strip() for name in balance.split(",")) if balance else ()
     selection = Selection(where, max_per_source, fraction, names, seed)
-    made = make_subset(sources, out, selection, links=links, max_pixels=max_pixels, cache=cache)
+    made = write_subset(sources, out, selection, links=links, max_pixels=max_pixels, cache=cache)
     print_json(made.to_dict()) if as_json else click.echo(format_subset(made))
 
 
@@ -128,11 +128,11 @@ def card(places, out, diff, max_pixels, cache, as_json) -> None:
     """
     from data_cards.card.diff import compare_cards, format_comparison
     from data_cards.card.files import PAGE_FILE, write_card_files
-    from pipeline.datasets.card import find_card
+    from pipeline.datasets.card import load_card
 
     if len(places) != (2 if diff else 1):
         raise UsageError(f"{len(places)} places: expected {'two, with --diff' if diff else 'one (two with --diff)'}")
-    found = [find_card(place, max_pixels=max_pixels, cache=cache) for place in places]
+    found = [load_card(place, max_pixels=max_pixels, cache=cache) for place in places]
     if diff:
         differences = compare_cards(found[0][0], found[1][0])
         print_json(differences) if as_json else click.echo(format_comparison(differences, *places))

@@ -22,7 +22,7 @@ from pipeline.maintenance.inspect import format_progress, format_store, inspect_
 from pipeline.maintenance.plot_planes import draw_samples
 from pipeline.maintenance.repair import repair_store
 from pipeline.maintenance.verify import verify_store
-from pipeline.simulate.sample_set import make_sample
+from pipeline.simulate.sample_set import write_sample
 from pipeline.store.settings import BuildSettings
 
 
@@ -143,7 +143,7 @@ def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
     Example:
       pipeline sample --out sample_set
     """
-    made = make_sample(
+    made = write_sample(
         out,
         train_per_source=train_per_source,
         test_per_source=test_per_source,

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from data_cards.audit.audit import format_audit_briefly
-from data_cards.core.console import table
+from data_cards.core.console import format_table
 from data_cards.core.text import format_bytes, format_duration
 from data_cards.dataset.table import count_sources
 from pipeline.builder.build import BuildSummary
@@ -17,7 +17,7 @@ _NAMED = 20  # lost pictures of a shard
 def format_build(summary: BuildSummary) -> str:
     """The short table that ends a build."""
     plan = summary.plan
-    lines = [table([[*one.values()] for one in _count_sources(plan)], ["split", "class", "source", "pictures"])]
+    lines = [format_table([[*one.values()] for one in _count_sources(plan)], ["split", "class", "source", "pictures"])]
     lines += ["", format_audit_briefly(summary.audit)]
     size = plan.settings.features.size
     upsampled = plan.count_upsampled()

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from data_cards.audit.audit import FAILED, Audit, Limits, audit_pictures, format_audit
 from data_cards.core.errors import UsageError, UserError
-from data_cards.dataset.near_duplicates import Leaks, draw_contact_sheet, find_leaks, format_leaks
+from data_cards.dataset.near_duplicates import Leaks, find_leaks, format_leaks, plot_contact_sheet
 from data_cards.dataset.scan import scan_sources
-from data_cards.selection.advice import Advice, advise, format_advice
-from data_cards.selection.filters import keep_where
+from data_cards.selection.advice import Advice, compute_advice, format_advice
+from data_cards.selection.filters import filter_pictures
 from pipeline.features.settings import MAX_PIXELS
 from pipeline.store.reader import open_store
 
@@ -38,7 +38,7 @@ class AuditResult:
         }
 
 
-def audit_set(
+def audit_dataset(
     sources: Sequence[str] = (),
     store: str | None = None,
     *,
@@ -69,16 +69,16 @@ def audit_set(
         found = open_store(store).read_pictures()
     else:
         found = scan_sources(sources, max_pixels=max_pixels, cache=cache, all_thumbnails=True).pictures
-    pictures = keep_where(found, where)
+    pictures = filter_pictures(found, where)
     if not pictures:
         raise UserError(f"no picture of {len(found)} meets {' and '.join(where)}")
     audit = audit_pictures(pictures, limits)
     leaks = find_leaks(pictures)
     drawn = None
     if contact_sheet and leaks.worst:
-        draw_contact_sheet(leaks.worst, contact_sheet, max_pixels)
+        plot_contact_sheet(leaks.worst, contact_sheet, max_pixels)
         drawn = contact_sheet
-    return AuditResult(audit, advise(pictures, audit, sources or ("DIR",)), leaks, drawn)
+    return AuditResult(audit, compute_advice(pictures, audit, sources or ("DIR",)), leaks, drawn)
 
 
 def format_audit_result(result: AuditResult) -> str:

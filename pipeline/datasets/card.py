@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_cards.audit.audit import Audit, audit_pictures
-from data_cards.card.contents import make_card
+from data_cards.card.contents import compute_card
 from data_cards.card.files import read_card_file, read_selections, write_card_files
 from data_cards.dataset.scan import SetAside, scan_sources
 from data_cards.dataset.simulated import is_simulated
-from data_cards.dataset.source_info import read_sources
+from data_cards.dataset.source_info import read_source_info
 from data_cards.dataset.table import Picture
 from pipeline.features.settings import MAX_PIXELS
 from pipeline.features.versions import program_version
@@ -16,7 +16,7 @@ from pipeline.store.filesystem import Storage
 from pipeline.store.reader import open_store
 
 
-def find_card(place: str, *, max_pixels: int = MAX_PIXELS, cache: bool = True) -> tuple[dict, list[Picture]]:
+def load_card(place: str, *, max_pixels: int = MAX_PIXELS, cache: bool = True) -> tuple[dict, list[Picture]]:
     """The card of a store, of a folder of pictures, or of a card.json; and its pictures, none of a file's.
 
     Raises
@@ -57,10 +57,10 @@ def _make_set_card(
     audit: Audit | None,
     selections: Sequence[dict],
 ) -> dict:
-    card = make_card(
+    card = compute_card(
         pictures,
         set_aside,
-        read_sources(pictures),
+        read_source_info(pictures),
         audit or audit_pictures(pictures),
         selections=selections,
         versions={"program": program_version()},

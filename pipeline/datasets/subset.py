@@ -26,7 +26,7 @@ from pipeline.features.settings import MAX_PIXELS
 
 @dataclass(frozen=True)
 class SubsetSummary:
-    """What `make_subset` wrote: folder, what was drawn, which SPLIT/CLASS/SOURCE are gone, audits before and after."""
+    """What `write_subset` wrote: folder, what was drawn, which SPLIT/CLASS/SOURCE are gone, audits before and after."""
 
     path: Path
     drawn: Drawn
@@ -46,7 +46,7 @@ class SubsetSummary:
         }
 
 
-def make_subset(
+def write_subset(
     sources: Sequence[str],
     out: str | Path,
     selection: Selection,

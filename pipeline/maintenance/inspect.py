@@ -5,7 +5,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from data_cards.core.console import table
+from data_cards.core.console import format_table
 from data_cards.core.errors import StoreError, UserError
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.text import format_bytes
@@ -188,7 +188,7 @@ def format_store(facts: dict) -> str:
     head = "simulation: made-up sample pictures\n\n" if facts["simulated"] else ""
     return (
         head
-        + table(rows, ["split", "class", "source", "pictures"])
+        + format_table(rows, ["split", "class", "source", "pictures"])
         + "\n\n"
         + "\n".join(f"{name:13} {value}" for name, value in named)
     )

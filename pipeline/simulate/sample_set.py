@@ -41,7 +41,7 @@ _DESCRIPTIONS = {"real": "camera", "fake": "generator"}
 
 @dataclass(frozen=True)
 class SampleSummary:
-    """What `make_sample` wrote.
+    """What `write_sample` wrote.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class SampleSummary:
         return sum(self.pictures.values())
 
 
-def make_sample(
+def write_sample(
     out: Path | str,
     *,
     train_per_source: int = 75,
@@ -93,7 +93,7 @@ def make_sample(
         return _write_set(folder, out, counts, size, seed, watch)
 
 
-def make_picture(
+def draw_picture(
     seed: int, split: str, label: str, source: str, number: int, *, size: int = 128
 ) -> tuple[np.ndarray, int, str]:
     """One picture before its JPEG: uint8 (H, W, 3), then the quality and subsampling to save it with."""
@@ -121,7 +121,7 @@ def _write_set(folder: Path, out: Path, counts: dict[str, int], size: int, seed:
     jobs = [(*source, number) for source in sources for number in range(counts[source[0]])]
 
     def write(job: tuple[str, str, str, int]) -> int:
-        data = _encode(*make_picture(seed, *job, size=size))
+        data = _encode(*draw_picture(seed, *job, size=size))
         split, label, source, number = job
         return (folder / split / label / source / f"{number:05d}.jpg").write_bytes(data)
 

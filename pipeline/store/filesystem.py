@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import fsspec
 
-from data_cards.core.errors import UserError, first_line
+from data_cards.core.errors import UserError, format_error
 from data_cards.core.files import PARTIAL
 
 # Files from this size on have blocks reserved, so many bytes ahead. Left to ext4, which finds blocks only when it
@@ -174,7 +174,7 @@ class Storage:
             yield from (os.path.join(parent, name) for name in names)
 
     def _explain(self, what: str, error: Exception) -> UserError:
-        why = first_line(error).rstrip(".")
+        why = format_error(error).rstrip(".")
         return UserError(
             f"{self.url}: cannot be {what} ({why}); check the bucket's name, the address and the credentials"
         )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
-from data_cards.core.errors import StoreError, UserError, first_line
+from data_cards.core.errors import StoreError, UserError, format_error
 from data_cards.core.files import PARTIAL
 from pipeline.store.filesystem import Storage
 from pipeline.store.settings import BuildSettings
@@ -261,7 +261,7 @@ def open_group(path: str | os.PathLike) -> zarr.Group:
         raise _explain_no_right(path, error) from error
     except Exception as error:  # zarr raises many kinds for a folder that is no store
         raise StoreError(
-            f"{path}: not a feature store, or its zarr.json is damaged ({first_line(error)}); expected a folder that "
+            f"{path}: not a feature store, or its zarr.json is damaged ({format_error(error)}); expected a folder that "
             "`pipeline build` wrote"
         ) from error
     version = attributes.get("format_version")
@@ -278,7 +278,7 @@ def _explain_no_right(path: str, error: PermissionError) -> StoreError:
 
 
 def _explain_damage(path: str, name: str, why: object) -> StoreError:
-    why = first_line(why) if isinstance(why, Exception) else why
+    why = format_error(why) if isinstance(why, Exception) else why
     return StoreError(
         f"{path}: the store is damaged ({name}: {why}); `pipeline verify {path} --repair` makes what is damaged again"
     )

@@ -11,19 +11,19 @@ from helpers.pictures import draw_noise
 from PIL import Image
 
 from data_cards.audit.audit import Limits, audit_pictures, format_audit, format_audit_briefly
-from data_cards.audit.cross_validation import Auroc, fold_by_group, fold_by_source, measure_auroc
-from data_cards.audit.properties import FAMILIES, list_properties
+from data_cards.audit.cross_validation import Auroc, compute_auroc, fold_by_group, fold_by_source
+from data_cards.audit.properties import FAMILIES, compute_properties
 from data_cards.core.errors import UsageError
 from data_cards.dataset.scan import scan_sources
 from pipeline.cli.main import main
-from pipeline.simulate.sample_set import make_sample
+from pipeline.simulate.sample_set import write_sample
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
     """A simulated set of 200 pictures, in which the classes differ by traces alone."""
     folder = tmp_path_factory.mktemp("audit") / "sample"
-    make_sample(folder, train_per_source=40, test_per_source=10, size=64)
+    write_sample(folder, train_per_source=40, test_per_source=10, size=64)
     return folder
 
 
@@ -72,9 +72,9 @@ def test_quiet_where_nothing_is_planted(sample):
 
 def test_the_profile_stays_below_the_traces_of_small_pictures(sample):
     pictures = pictures_of(sample)
-    assert len(list_properties(pictures, "low frequencies")) == 4
+    assert len(compute_properties(pictures, "low frequencies")) == 4
     large = [replace(one, facts=replace(one.facts, width=400, height=300)) for one in pictures]
-    assert len(list_properties(large, "low frequencies")) == 16
+    assert len(compute_properties(large, "low frequencies")) == 16
 
 
 def test_fakes_saved_as_png(sample, tmp_path):
@@ -168,7 +168,7 @@ def test_auroc_equals_the_plain_one_and_its_interval_covers():
     for _ in range(100):
         labels = np.arange(120) % 2
         scores = np.round(rng.normal(labels * 0.7), 1)  # with ties
-        found = measure_auroc(labels, scores, np.zeros(120), np.arange(120))
+        found = compute_auroc(labels, scores, np.zeros(120), np.arange(120))
         assert found.value == pytest.approx(roc_auc_score(labels, scores), abs=1e-4)
         covered += found.low <= 0.6897 <= found.high  # of normals 0.7 apart: Phi(0.7 / sqrt 2)
     assert covered > 88

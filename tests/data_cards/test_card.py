@@ -12,10 +12,10 @@ from PIL import Image
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.dataset.scan import scan_sources
-from data_cards.dataset.source_info import read_sources
+from data_cards.dataset.source_info import read_source_info
 from data_cards.image.facts import read_facts
 from pipeline.cli.main import main
-from pipeline.simulate.sample_set import make_sample
+from pipeline.simulate.sample_set import write_sample
 from pipeline.store.reader import open_store
 
 EVIL = "<script>alert(1)</script>|**x**[y](http://z)"
@@ -173,7 +173,7 @@ def test_positions_in_exif_are_never_kept(tmp_path):
 def test_broken_provenance_is_one_line(kaggle_dir, name, text):
     (kaggle_dir / "train/real" / name).write_text(text)
     with pytest.raises(UserError, match=name):
-        read_sources(scan_sources([str(kaggle_dir)], max_pixels=10**8).pictures)
+        read_source_info(scan_sources([str(kaggle_dir)], max_pixels=10**8).pictures)
 
 
 def test_no_card_is_one_line(tmp_path):
@@ -184,7 +184,7 @@ def test_no_card_is_one_line(tmp_path):
 
 
 def test_card_of_simulated_pictures_says_so(tmp_path):
-    make_sample(tmp_path / "set", train_per_source=1, test_per_source=1, size=32)
+    write_sample(tmp_path / "set", train_per_source=1, test_per_source=1, size=32)
     run("card", tmp_path / "set", "--out", tmp_path / "card")
     assert "Simulation" in (tmp_path / "card/card.html").read_text()
     assert "simulation" in (tmp_path / "card/README.md").read_text()

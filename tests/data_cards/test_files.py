@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from data_cards.core.errors import PictureError, UserError, first_line
+from data_cards.core.errors import PictureError, UserError, format_error
 from data_cards.core.files import MAX_BYTES, PARTIAL, check_new_folder, read_file, read_unchanged, whole_folder
 
 
@@ -61,5 +61,5 @@ def test_read_unchanged_refuses_another_hash(tmp_path):
 
 
 def test_first_line_of_an_error_without_a_message_is_its_kind():
-    assert first_line(ValueError("one\ntwo")) == "one"
-    assert first_line(ValueError()) == "ValueError"
+    assert format_error(ValueError("one\ntwo")) == "one"
+    assert format_error(ValueError()) == "ValueError"

@@ -11,7 +11,7 @@ from helpers.pictures import draw_noise, make_kaggle_dir
 from PIL import Image
 
 from data_cards.core.errors import UserError
-from data_cards.dataset.near_duplicates import Side, draw_contact_sheet, find_leaks, format_leaks
+from data_cards.dataset.near_duplicates import Side, find_leaks, format_leaks, plot_contact_sheet
 from data_cards.dataset.scan import scan_sources
 from eval.report.report import make_report
 from pipeline.cli.main import main
@@ -50,7 +50,7 @@ def test_groups_across_splits_and_classes_are_listed(leaking):
 
 def test_contact_sheet_shows_both_sides_of_each_group(leaking, tmp_path):
     leaks = find_leaks(scan_sources([str(leaking)], max_pixels=10**8).pictures)
-    assert draw_contact_sheet(leaks.worst, tmp_path / "sheet.png", 10**8) == 2
+    assert plot_contact_sheet(leaks.worst, tmp_path / "sheet.png", 10**8) == 2
     with Image.open(tmp_path / "sheet.png") as sheet:
         pixels = np.asarray(sheet.convert("RGB")).astype(int)
     # The two pictures of the first row, side by side, are alike; the row below shows something else.
@@ -58,9 +58,9 @@ def test_contact_sheet_shows_both_sides_of_each_group(leaking, tmp_path):
     assert np.abs(middle[0] - middle[1]).mean() < 25
     assert pixels.shape == (8 + 2 * 202, 8 + 2 * 168, 3)
     with pytest.raises(UserError, match="no near-duplicates"):
-        draw_contact_sheet([], tmp_path / "none.png", 10**8)
+        plot_contact_sheet([], tmp_path / "none.png", 10**8)
     with pytest.raises(UserError, match="name a file in a folder"):
-        draw_contact_sheet(leaks.worst, tmp_path / "none/none.png", 10**8)
+        plot_contact_sheet(leaks.worst, tmp_path / "none/none.png", 10**8)
 
 
 def test_build_refuses_given_splits_that_leak(leaking, tmp_path):

@@ -8,7 +8,7 @@ from helpers.pictures import draw_noise
 from PIL import Image
 
 from data_cards.image.facts import read_facts
-from data_cards.image.perceptual_hash import MAX_DISTANCE, group_near_duplicates, hash_thumbnail
+from data_cards.image.perceptual_hash import MAX_DISTANCE, compute_perceptual_hash, group_near_duplicates
 
 
 def group(hashes: list[bytes]) -> np.ndarray:
@@ -75,4 +75,4 @@ def test_format_and_orientation_do_not_matter(tmp_path):
 
 
 def test_a_flat_picture_has_no_noise_in_its_hash():
-    assert hash_thumbnail(Image.new("L", (100, 80), 77)) == b"\0" * 32
+    assert compute_perceptual_hash(Image.new("L", (100, 80), 77)) == b"\0" * 32

@@ -11,14 +11,14 @@ from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.table import PictureTable
 from pipeline.builder.plan import plan_build
 from pipeline.features.settings import FeatureSettings
-from pipeline.simulate.sample_set import make_sample
+from pipeline.simulate.sample_set import write_sample
 from pipeline.store.settings import BuildSettings
 
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     folder = tmp_path_factory.mktemp("looks") / "sample"
-    make_sample(folder, train_per_source=20, test_per_source=5, size=64)
+    write_sample(folder, train_per_source=20, test_per_source=5, size=64)
     return scan_sources([str(folder)], max_pixels=10**8).pictures
 
 

@@ -29,8 +29,8 @@ def age(path, seconds=3600):
 def decoded(monkeypatch):
     """Hashes of the files that a scan decodes."""
     seen = []
-    measure = scan_module.measure_facts
-    monkeypatch.setattr(scan_module, "measure_facts", lambda *values: seen.append(values[1]) or measure(*values))
+    measure = scan_module.compute_facts
+    monkeypatch.setattr(scan_module, "compute_facts", lambda *values: seen.append(values[1]) or measure(*values))
     return seen
 
 

@@ -18,10 +18,10 @@ from data_cards.core.errors import UsageError, UserError
 from data_cards.dataset.layout import find_pictures
 from data_cards.dataset.simulated import SIMULATION_MARKER, is_simulated
 from data_cards.image.jpeg import estimate_quality
-from data_cards.image.perceptual_hash import group_near_duplicates, hash_thumbnail
+from data_cards.image.perceptual_hash import compute_perceptual_hash, group_near_duplicates
 from pipeline.features.variants import SUBSAMPLINGS
 from pipeline.simulate.makers import MAKERS, Camera
-from pipeline.simulate.sample_set import JPEG_QUALITIES, make_picture, make_sample
+from pipeline.simulate.sample_set import JPEG_QUALITIES, draw_picture, write_sample
 from pipeline.simulate.scenes import draw_scene
 
 SOURCES = [("real", "camera-a"), ("real", "camera-b"), ("fake", "generator-a"), ("fake", "generator-b")]
@@ -30,13 +30,13 @@ SIZE = 64
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory) -> Path:
-    return make_sample(
+    return write_sample(
         tmp_path_factory.mktemp("sample") / "set", train_per_source=40, test_per_source=30, size=SIZE
     ).path
 
 
 def test_layout_is_kaggles(tmp_path):
-    summary = make_sample(tmp_path / "set", train_per_source=2, test_per_source=1, size=32)
+    summary = write_sample(tmp_path / "set", train_per_source=2, test_per_source=1, size=32)
     found = find_pictures(str(tmp_path / "set"))
     expected = [
         f"{split}/{label}/{source}/{number:05d}.jpg"
@@ -72,20 +72,20 @@ def test_whatever_lies_in_a_simulated_set_is_simulated(sample):
 
 
 def test_pictures_do_not_depend_on_the_others(sample, tmp_path):
-    small = make_sample(tmp_path / "small", train_per_source=1, test_per_source=2, size=SIZE).path
+    small = write_sample(tmp_path / "small", train_per_source=1, test_per_source=2, size=SIZE).path
     for picture in find_pictures(str(small)):
         assert picture.path.read_bytes() == (sample / picture.image).read_bytes(), picture.image
 
 
 def test_another_seed_gives_other_pictures(sample, tmp_path):
-    other = make_sample(tmp_path / "other", train_per_source=1, test_per_source=1, size=SIZE, seed=1).path
+    other = write_sample(tmp_path / "other", train_per_source=1, test_per_source=1, size=SIZE, seed=1).path
     for picture in find_pictures(str(other)):
         assert picture.path.read_bytes() != (sample / picture.image).read_bytes(), picture.image
 
 
 def test_no_picture_comes_twice(sample):
     pictures = find_pictures(str(sample))
-    hashes = b"".join(hash_thumbnail(Image.open(picture.path).convert("L")) for picture in pictures)
+    hashes = b"".join(compute_perceptual_hash(Image.open(picture.path).convert("L")) for picture in pictures)
     groups = group_near_duplicates(np.frombuffer(hashes, np.uint8).reshape(-1, 32))
     assert len(np.unique(groups)) == len(pictures)
 
@@ -106,7 +106,7 @@ def test_file_facts_are_the_same_in_every_source(sample):
 
 
 def test_saved_file_is_the_picture_that_make_picture_gives(sample):
-    levels, quality, subsampling = make_picture(0, "test", "fake", "generator-b", 7, size=SIZE)
+    levels, quality, subsampling = draw_picture(0, "test", "fake", "generator-b", 7, size=SIZE)
     buffer = io.BytesIO()
     Image.fromarray(levels).save(buffer, "JPEG", quality=quality, subsampling=subsampling)
     assert subsampling in SUBSAMPLINGS
@@ -223,15 +223,15 @@ def test_only_transposed_convolution_leaves_a_checkerboard(label, source, has_pe
 def test_used_folder_is_refused_and_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="is not empty; name a new folder"):
-        make_sample(tmp_path, train_per_source=1, test_per_source=1, size=32)
+        write_sample(tmp_path, train_per_source=1, test_per_source=1, size=32)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
     with pytest.raises(UserError, match="is a file"):
-        make_sample(tmp_path / "mine.txt", train_per_source=1, test_per_source=1, size=32)
+        write_sample(tmp_path / "mine.txt", train_per_source=1, test_per_source=1, size=32)
 
 
 def test_empty_folder_is_filled(tmp_path):
     (tmp_path / "set").mkdir()
-    make_sample(tmp_path / "set", train_per_source=1, test_per_source=1, size=32)
+    write_sample(tmp_path / "set", train_per_source=1, test_per_source=1, size=32)
     assert (tmp_path / "set" / SIMULATION_MARKER).is_file()
 
 
@@ -244,7 +244,7 @@ def test_interrupted_run_leaves_nothing(tmp_path):
             yield item
 
     with pytest.raises(KeyboardInterrupt):
-        make_sample(tmp_path / "set", train_per_source=1, test_per_source=1, size=32, watch=stop_after_three)
+        write_sample(tmp_path / "set", train_per_source=1, test_per_source=1, size=32, watch=stop_after_three)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -258,7 +258,7 @@ def test_interrupted_run_leaves_nothing(tmp_path):
 )
 def test_bad_arguments_are_named(tmp_path, arguments, message):
     with pytest.raises(UsageError, match=message):
-        make_sample(tmp_path / "set", **arguments)
+        write_sample(tmp_path / "set", **arguments)
     assert not (tmp_path / "set").exists()
 
 
@@ -266,7 +266,7 @@ def test_bytes_are_the_same_whatever_the_threads(tmp_path, monkeypatch):
     digests = set()
     for name, cores in (("one", 1), ("four", 4)):
         monkeypatch.setattr("pipeline.simulate.sample_set.count_cores", lambda cores=cores: cores)
-        folder = make_sample(tmp_path / name, train_per_source=2, test_per_source=1, size=32).path
+        folder = write_sample(tmp_path / name, train_per_source=2, test_per_source=1, size=32).path
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         digests.add(hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest())
     assert len(digests) == 1

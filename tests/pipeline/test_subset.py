@@ -11,7 +11,7 @@ from helpers.pictures import draw_noise, make_kaggle_dir
 from data_cards.audit.audit import audit_pictures
 from data_cards.core.errors import UsageError, UserError
 from data_cards.dataset.scan import scan_sources
-from data_cards.selection.filters import keep_where
+from data_cards.selection.filters import filter_pictures
 from data_cards.selection.matching import match_pictures
 from data_cards.selection.subset import Selection, draw_subset
 from pipeline.cli.main import main
@@ -99,13 +99,13 @@ def test_most_of_a_source_and_conditions(pictures):
     ],
 )
 def test_conditions(pictures, condition, test):
-    assert keep_where(pictures, [condition]) == [one for one in pictures if test(one)]
+    assert filter_pictures(pictures, [condition]) == [one for one in pictures if test(one)]
 
 
 @pytest.mark.parametrize("condition", ["width", "colour=red", "width=wide", "source>camera", "width>1,2", "path=1"])
 def test_conditions_that_make_no_sense(pictures, condition):
     with pytest.raises(UsageError, match="--where"):
-        keep_where(pictures, [condition])
+        filter_pictures(pictures, [condition])
 
 
 def test_balance_makes_the_classes_match(tmp_path):

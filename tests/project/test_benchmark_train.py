@@ -9,7 +9,7 @@ import torch
 from click.testing import CliRunner
 
 from pipeline.features.periodogram import quantised_planes
-from pipeline.simulate.sample_set import make_sample
+from pipeline.simulate.sample_set import write_sample
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def test_transform_on_the_device_gives_the_features(benchmark, shape):
 @pytest.mark.slow
 def test_all_of_it_runs(benchmark, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    make_sample(tmp_path / "pictures", train_per_source=8, test_per_source=2, size=64)
+    write_sample(tmp_path / "pictures", train_per_source=8, test_per_source=2, size=64)
     options = "--sizes 32 --pictures 16 --samples 1 --rounds 1 --batch-size 4 --network small --workers 1 --device cpu"
     result = CliRunner().invoke(benchmark.main, ["--src", str(tmp_path / "pictures"), *options.split()])
     assert result.exit_code == 0, result.output

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.simulate.sample_set import make_sample
+from pipeline.simulate.sample_set import write_sample
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     folder = tmp_path_factory.mktemp("benchmarks") / "pictures"
-    make_sample(folder, train_per_source=12, test_per_source=2, size=64)
+    write_sample(folder, train_per_source=12, test_per_source=2, size=64)
     return folder
 
 

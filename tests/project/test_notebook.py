@@ -41,7 +41,7 @@ def test_it_runs(notebook, tmp_path, monkeypatch):
     pytest.importorskip("ipykernel", reason="running a notebook needs ipykernel")
     client = pytest.importorskip("nbclient", reason="running a notebook needs nbclient")
     small = {"EPOCHS = 20": "EPOCHS = 1"}
-    small["make_sample(pictures)"] = "make_sample(pictures, train_per_source=12, test_per_source=4, size=64)"
+    small["write_sample(pictures)"] = "write_sample(pictures, train_per_source=12, test_per_source=4, size=64)"
     for cell in notebook.cells:
         for old in [one for one in small if one in cell.source]:
             cell.source = cell.source.replace(old, small.pop(old))

@@ -14,7 +14,7 @@ from shlex import quote
 import numpy as np
 import torch
 
-from data_cards.core.errors import StoreError, first_line
+from data_cards.core.errors import StoreError, format_error
 from pipeline.features.settings import PLANES_A_KIND, planes_of_kinds
 from pipeline.store.reader import FeatureStore
 from train.data.packed_batch import (
@@ -190,7 +190,7 @@ class RowReader:
 
 
 def _read_error(part: FeatureStore, row: int, error: Exception, is_damage: bool) -> str:
-    reason = first_line(error)
+    reason = format_error(error)
     reason = re.sub(r"\bb(['\"])(.*)\1", r"\2", reason)  # numcodecs puts bytes into its messages
     image = part.columns["image"][row]
     advice = "mend that and go on"
