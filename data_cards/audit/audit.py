@@ -1,23 +1,25 @@
-"""The shortcut audit: how well do trivial properties alone tell a set's classes apart?
+"""The shortcut audit: how well trivial properties alone separate a set's classes.
 
-A network that is right because all fakes are PNG has learnt nothing of generators. Each family of
-properties (`data_cards.audit.properties`) gets a classifier that is scored on held-out pictures, and,
-where each class has at least three sources, on held-out sources; the verdict takes the worse.
+A network that is right because all fakes are PNG has learnt nothing about generators. Each family of
+properties (`data_cards.audit.properties`) gets a classifier that is scored on held-out pictures and,
+where each class has at least three sources, on held-out sources; the verdict is the worse of the two.
 """
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from enum import Enum, StrEnum
 
 import numpy as np
 
-from data_cards.audit.best_rule import Telling, find_most_telling
+from data_cards.audit.best_rule import Rule, find_best_rules, format_rule
 from data_cards.audit.cross_validation import (
     FEWEST_SOURCES,
     Auroc,
-    compute_auroc,
+    compute_held_out_auroc,
     fold_by_group,
     fold_by_source,
-    score_held_out,
+    score_by_ridge,
+    score_by_trees,
 )
 from data_cards.audit.properties import FAMILIES, FILE, build_inputs, compute_properties
 from data_cards.core.console import format_table
@@ -26,17 +28,34 @@ from data_cards.core.labels import CLASS_NAMES
 from data_cards.dataset.table import MOST_THUMBNAILS, Picture
 
 WARN, FAIL = 0.6, 0.75
-FINE, WARNING, FAILED, UNKNOWN = "fine", "warn", "fail", "unknown"
-_ORDER = (FINE, WARNING, FAILED)
 _GUESSING = 0.5
 FEWEST = 20  # pictures of each class
-_TOLD = 3  # properties that are told of a family
-_NOISE = 0.02  # of the classes' shares: not worth telling
+_RULES = 3  # listed of a family
+_NOISE = 0.02  # difference of the classes' shares below which a rule is not listed
+
+
+class Verdict(StrEnum):
+    """What an audit concludes of a family, or of a set; from the best to the worst, then where nothing is known."""
+
+    FINE = "fine"
+    WARN = "warn"
+    FAIL = "fail"
+    UNKNOWN = "unknown"
+
+
+_ORDER = tuple(Verdict)
+
+
+class Obstacle(Enum):
+    """Why pictures cannot be audited."""
+
+    TOO_FEW = "too few pictures"
+    DUPLICATES = "nearly all pictures are near-duplicates"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """AUROC from which on a family is a warning, and from which on it fails."""
+    """AUROC from which on a family is a warning, and above which it fails."""
 
     warn: float = WARN
     fail: float = FAIL
@@ -47,37 +66,42 @@ class Limits:
                 f"limits {self.warn} and {self.fail}: expected 0.5 to 1, the warning's not above the failure's"
             )
 
-    def judge(self, auroc: Auroc) -> str:
-        """ "fine", "warn" or "fail"; fine too where so few pictures leave guessing (0.5) within the interval."""
+    def judge(self, auroc: Auroc) -> Verdict:
+        """Return the verdict on an AUROC; it is fine too where guessing (0.5) is within the interval."""
         if auroc.value < self.warn or auroc.low <= _GUESSING:
-            return FINE
-        return WARNING if auroc.value <= self.fail else FAILED
+            return Verdict.FINE
+        return Verdict.WARN if auroc.value <= self.fail else Verdict.FAIL
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one family of properties tells.
+    """What the audit found of one family of properties.
 
     Attributes
     ----------
-    family : of `FAMILIES`
+    family : str, of `FAMILIES`
     pictures_held_out : AUROC on held-out pictures
     sources_held_out : AUROC on held-out sources; None where a class has fewer than three
-    verdict : "fine", "warn" or "fail", the worse of the two's
-    telling : the most telling single properties
+    verdict : the worse of the two's
+    rules : the best single rules
     """
 
     family: str
     pictures_held_out: Auroc
     sources_held_out: Auroc | None
-    verdict: str
-    telling: tuple[Telling, ...]
+    verdict: Verdict
+    rules: tuple[Rule, ...]
 
     @property
     def auroc(self) -> Auroc:
         """The higher of the two."""
         both = [one for one in (self.pictures_held_out, self.sources_held_out) if one]
         return max(both, key=lambda one: one.value)
+
+    def to_dict(self) -> dict:
+        values = asdict(self)
+        del values["rules"]
+        return {**values, "telling": [rule.to_dict() for rule in self.rules], "auroc": asdict(self.auroc)}
 
 
 @dataclass(frozen=True)
@@ -86,21 +110,30 @@ class Audit:
 
     Attributes
     ----------
-    verdict : the worst of the findings'; "unknown" where there are too few pictures
-    findings : one a family; none where there are too few pictures
-    pictures : number of pictures looked at, of each class (real, fake)
-    limits : that were used
-    reason : why there are no findings
+    findings : one a family; none where there is an obstacle
+    pictures : number of audited pictures of each class (real, fake)
+    limits : of the verdicts
+    obstacle : why there are no findings; None where there are some
     """
 
-    verdict: str
     findings: tuple[Finding, ...]
     pictures: tuple[int, int]
     limits: Limits
-    reason: str | None = None
+    obstacle: Obstacle | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the findings'."""
+        return max((one.verdict for one in self.findings), key=_ORDER.index, default=Verdict.UNKNOWN)
 
     def to_dict(self) -> dict:
-        return {**asdict(self), "findings": [{**asdict(one), "auroc": one.auroc.to_dict()} for one in self.findings]}
+        return {
+            "verdict": self.verdict,
+            "findings": [one.to_dict() for one in self.findings],
+            "pictures": self.pictures,
+            "limits": asdict(self.limits),
+            "reason": format_obstacle(self),
+        }
 
 
 def audit_pictures(pictures: Sequence[Picture], limits: Limits | None = None, without: Sequence[str] = ()) -> Audit:
@@ -110,7 +143,7 @@ def audit_pictures(pictures: Sequence[Picture], limits: Limits | None = None, wi
     ----------
     pictures : of both classes
     limits : of the verdicts
-    without : names of file facts that are left out, as if they were alike for all; the other families
+    without : names of file facts that are left out, as if all pictures had the same; the other families
         are then left out too
     """
     limits = limits or Limits()
@@ -118,49 +151,55 @@ def audit_pictures(pictures: Sequence[Picture], limits: Limits | None = None, wi
     labels = np.array([CLASS_NAMES.index(picture.file.label) for picture in chosen], dtype=int)
     counts = (int((labels == 0).sum()), int((labels == 1).sum()))
     if min(counts) < FEWEST:
-        reason = f"too few pictures: {counts[0]} real and {counts[1]} fake, at least {FEWEST} of each are needed"
-        return Audit(UNKNOWN, (), counts, limits, reason)
-    # Numbered anew, by first appearance: a store numbers them otherwise than a scan.
+        return Audit((), counts, limits, Obstacle.TOO_FEW)
+    # Renumbered by first appearance: a store numbers them otherwise than a scan.
     numbers: dict[int, int] = {}
     groups = np.array([numbers.setdefault(picture.group, len(numbers)) for picture in chosen])
     if min(len(np.unique(groups[labels == label])) for label in (0, 1)) < FEWEST // 2:
-        return Audit(UNKNOWN, (), counts, limits, "too few different pictures: nearly all are near-duplicates")
+        return Audit((), counts, limits, Obstacle.DUPLICATES)
     sources = np.array([picture.file.source for picture in chosen], dtype=str)
-    folds, by_source = fold_by_group(labels, groups), fold_by_source(labels, sources)
+    cross_validations = [(fold_by_group(labels, groups), groups)]
+    if (folds := fold_by_source(labels, sources)) is not None:
+        cross_validations.append((folds, sources))
     findings = []
     for family in [FILE] if without else FAMILIES:
         properties = [one for one in compute_properties(chosen, family) if one.name not in without]
         inputs, is_category = build_inputs(chosen, family, properties)
-        # Trees for file facts, of all kinds and units; a line for the many alike of the others.
-        trees = family == FILE
-        own = compute_auroc(labels, score_held_out(inputs, is_category, labels, folds, trees), folds, groups)
-        other = None
-        if by_source is not None:
-            scores = score_held_out(inputs, is_category, labels, by_source, trees)
-            other = compute_auroc(labels, scores, by_source, sources)
-        verdict = max((limits.judge(one) for one in (own, other) if one), key=_ORDER.index)
-        telling = tuple(one for one in find_most_telling(properties, labels)[:_TOLD] if one.difference > _NOISE)
-        findings.append(Finding(family, own, other, verdict, telling))
-    worst = max((one.verdict for one in findings), key=_ORDER.index)
-    return Audit(worst, tuple(findings), counts, limits)
+        classifier = score_by_trees if family == FILE else score_by_ridge
+        aurocs = [compute_held_out_auroc(classifier, inputs, is_category, labels, *one) for one in cross_validations]
+        verdict = max(map(limits.judge, aurocs), key=_ORDER.index)
+        rules = tuple(one for one in find_best_rules(properties, labels)[:_RULES] if one.difference > _NOISE)
+        findings.append(Finding(family, aurocs[0], aurocs[1] if len(aurocs) > 1 else None, verdict, rules))
+    return Audit(tuple(findings), counts, limits)
 
 
 def _choose(pictures: Sequence[Picture]) -> list[Picture]:
-    """All pictures that keep their thumbnail, in an order that does not depend on where they lie."""
-    seen = [one for one in pictures if one.facts.thumbnail]
-    ordered = sorted(seen, key=lambda one: (one.facts.sha256, one.file.label, one.file.split, one.file.source))
-    chosen = []
-    for label in CLASS_NAMES:
-        chosen += [one for one in ordered if one.file.label == label][: MOST_THUMBNAILS // 2]
-    return chosen
+    """Return the pictures that keep their thumbnail, at most so many of each class, in an order of contents."""
+    kept = [one for one in pictures if one.facts.thumbnail]
+    kept.sort(key=lambda one: (one.facts.sha256, one.file.label, one.file.split, one.file.source))
+    return [
+        picture
+        for label in CLASS_NAMES
+        for picture in [one for one in kept if one.file.label == label][: MOST_THUMBNAILS // 2]
+    ]
+
+
+def format_obstacle(audit: Audit) -> str | None:
+    """Format why there are no findings; None where there are."""
+    if audit.obstacle is Obstacle.DUPLICATES:
+        return "too few different pictures: nearly all are near-duplicates"
+    if audit.obstacle is Obstacle.TOO_FEW:
+        real, fake = audit.pictures
+        return f"too few pictures: {real} real and {fake} fake, at least {FEWEST} of each are needed"
+    return None
 
 
 def format_audit(audit: Audit) -> str:
-    """The audit as a table with the most telling properties, for a terminal."""
+    """Format an audit as a table with each family's best rules, for a terminal."""
     real, fake = audit.pictures
     head = f"shortcut audit of {real} real and {fake} fake pictures: {audit.verdict}"
-    if audit.reason:
-        return f"{head}; {audit.reason}"
+    if audit.obstacle:
+        return f"{head}; {format_obstacle(audit)}"
     by_source = any(one.sources_held_out for one in audit.findings)
     rows = [
         [one.family, str(one.pictures_held_out), *([str(one.sources_held_out)] if by_source else []), one.verdict]
@@ -168,20 +207,19 @@ def format_audit(audit: Audit) -> str:
     ]
     held_out = ["AUROC, pictures held out", *(["AUROC, sources held out"] if by_source else [])]
     lines = [head, "", format_table(rows, ["seen", *held_out, "verdict"]), ""]
-    for one in audit.findings:
-        lines += [f"{one.family}: {telling.words}" for telling in one.telling]
+    lines += [f"{one.family}: {format_rule(rule)}" for one in audit.findings for rule in one.rules]
     if not by_source:
         lines.append(f"(a class has fewer than {FEWEST_SOURCES} sources: none could be held out)")
     return "\n".join(lines)
 
 
 def format_audit_briefly(audit: Audit) -> str:
-    """The audit in one or two lines, for the end of another command."""
-    if audit.reason:
-        return f"shortcut audit: {audit.reason}"
+    """Format an audit as one or two lines, for the end of another command."""
+    if audit.obstacle:
+        return f"shortcut audit: {format_obstacle(audit)}"
     figures = ", ".join(f"{one.family} {one.auroc.value:.2f}" for one in audit.findings)
     text = f"shortcut audit: {audit.verdict}; AUROC of trivial properties alone: {figures} (0.5: they tell nothing)"
     worst = max(audit.findings, key=lambda one: one.auroc.value)
-    if audit.verdict != FINE and worst.telling:
-        text += f"\n  most telling: {worst.telling[0].words}; `pipeline audit` says what to do"
+    if audit.verdict != Verdict.FINE and worst.rules:
+        text += f"\n  most telling: {format_rule(worst.rules[0])}; `pipeline audit` says what to do"
     return text

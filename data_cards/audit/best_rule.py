@@ -1,7 +1,6 @@
-"""Which single property tells the classes apart best, and that in words.
+"""The single rule on a property that best separates the classes: one category, or one threshold.
 
-For each property the best single rule is looked for: one category, or one cut. It is judged by the
-difference of the classes' shares that obey it (Youden's J), 0 for no difference, 1 for all.
+Rules are ranked by the difference of the classes' shares that obey them (Youden's J): 0 for no difference, 1 for all.
 """
 
 from collections.abc import Sequence
@@ -10,78 +9,92 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_cards.audit.properties import Property
+from data_cards.core.labels import CLASS_NAMES
 
 
 @dataclass(frozen=True)
-class Telling:
+class Rule:
     """A property's best single rule.
 
     Attributes
     ----------
-    name : of the property
-    difference : of the shares of the two classes that obey the rule, 0 to 1
-    words : the rule and the shares, such as "all fakes are PNG, no real pictures are"
+    name : str, of the property
+    difference : float, of the two shares, 0 to 1
+    predicate : str, what a picture does that obeys the rule: "are PNG"
+    real, fake : float, share of each class that obeys the rule, 0 to 1
     """
 
     name: str
     difference: float
-    words: str
+    predicate: str
+    real: float
+    fake: float
+
+    def to_dict(self) -> dict:
+        return {"name": self.name, "difference": self.difference, "words": format_rule(self)}
 
 
-def find_most_telling(properties: Sequence[Property], labels: np.ndarray) -> list[Telling]:
-    """Every property's best rule, the most telling first; labels int (N,), 0 real, 1 fake."""
-    found = [_find_best_category(one, labels) if one.is_category else _find_best_cut(one, labels) for one in properties]
+def format_rule(rule: Rule) -> str:
+    """Format a rule as a sentence such as "all fakes are PNG, no real pictures are"."""
+    verb = rule.predicate.split()[0]
+    fakes, reals = _format_share(rule.fake, "fakes"), _format_share(rule.real, "real pictures")
+    more, less = (reals, fakes) if rule.real > rule.fake else (fakes, reals)
+    return f"{more} {rule.predicate}, {less} {verb}"
+
+
+def find_best_rules(properties: Sequence[Property], labels: np.ndarray) -> list[Rule]:
+    """Find the best rule on each property, ordered by difference, the largest first.
+
+    Parameters
+    ----------
+    properties : of N pictures; those that no picture has are left out
+    labels : int (N,), 0 real, 1 fake
+    """
+    found = [
+        _find_best_category(one, labels) if one.is_category else _find_best_threshold(one, labels)
+        for one in properties
+        if one.is_category or not np.isnan(one.values).all()
+    ]
     # Of equals the property listed first is the plainest.
-    return sorted(found, key=lambda one: -round(one.difference, 6))
+    return sorted(found, key=lambda rule: -round(rule.difference, 6))
 
 
-def _find_best_category(one: Property, labels: np.ndarray) -> Telling:
+def _find_best_category(one: Property, labels: np.ndarray) -> Rule:
     words = one.values.astype(str)
     best = None
     for value in np.unique(words):
         has = words == value
-        fake, real = has[labels == 1].mean(), has[labels == 0].mean()
+        real, fake = (float(has[labels == label].mean()) for label in range(len(CLASS_NAMES)))
         # Rather what fakes have than what they lack.
         rank = (round(abs(fake - real), 9), fake > real)
         if best is None or rank > best[0]:
-            best = rank, value, fake, real
-    rank, value, fake, real = best
-    return Telling(one.name, float(rank[0]), _write(one.phrase.format(value), fake, real))
+            best = rank, Rule(one.name, rank[0], one.phrase.format(value), real, fake)
+    return best[1]
 
 
-def _find_best_cut(one: Property, labels: np.ndarray) -> Telling:
+def _find_best_threshold(one: Property, labels: np.ndarray) -> Rule:
     known = ~np.isnan(one.values)
-    cuts = np.unique(one.values[known])
-    if not len(cuts):
-        return Telling(one.name, 0.0, f"no picture has a {one.name}")
+    thresholds = np.unique(one.values[known])
     shares = []
-    for label in (1, 0):
+    for label in range(len(CLASS_NAMES)):
         own = np.sort(one.values[known & (labels == label)])
         count = max((labels == label).sum(), 1)
-        above = (len(own) - np.searchsorted(own, cuts, side="left")) / count
-        below = np.searchsorted(own, cuts, side="right") / count
+        above = (len(own) - np.searchsorted(own, thresholds, side="left")) / count
+        below = np.searchsorted(own, thresholds, side="right") / count
         shares.append(np.concatenate([above, below]))
-    fake, real = shares
+    real, fake = shares
     best = int(np.argmax(fake - real))
-    cut = cuts[best % len(cuts)]
-    rule = f"{_write_number(cut)} {'or more' if best < len(cuts) else 'or less'}"
-    return Telling(one.name, float(fake[best] - real[best]), _write(one.phrase.format(rule), fake[best], real[best]))
+    side = "or more" if best < len(thresholds) else "or less"
+    predicate = one.phrase.format(f"{_format_number(thresholds[best % len(thresholds)])} {side}")
+    return Rule(one.name, float(fake[best] - real[best]), predicate, float(real[best]), float(fake[best]))
 
 
-def _write(predicate: str, fake: float, real: float) -> str:
-    verb = predicate.split()[0]
-    fakes, reals = _write_share(fake, "fakes"), _write_share(real, "real pictures")
-    if real > fake:
-        return f"{reals} {predicate}, {fakes} {verb}"
-    return f"{fakes} {predicate}, {reals} {verb}"
-
-
-def _write_share(share: float, what: str) -> str:
+def _format_share(share: float, what: str) -> str:
     if share in (0, 1):
         return f"{'all' if share else 'no'} {what}"
     # "0%" and "100%" are kept for none and all.
     return f"{min(max(100 * share, 1), 99):.0f}% of {what}"
 
 
-def _write_number(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"{value:,.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.2f}"

@@ -1,14 +1,14 @@
-"""AUROC of a classifier on pictures that it was not fitted on, with an interval.
+"""Cross-validated AUROC of a classifier, with an interval.
 
-Folds keep near-duplicates together, or whole sources. The AUROC is taken within each fold and
-averaged by the number of its pairs, because scores of classifiers fitted on different pictures do
-not compare. The interval is from the structural components of DeLong et al. (1988), summed within
-clusters (Obuchowski 1997): near-duplicates, or pictures of one source, are no independent evidence.
-A bootstrap, as of a network's scores, would have to resample every fold apart, 2,000 times in every build.
+Folds keep near-duplicates together, or whole sources. The AUROC is computed within each fold and
+averaged by the number of its pairs, because scores of classifiers fitted on different pictures are
+not comparable. The interval is from the structural components of DeLong et al. (1988), summed within
+clusters (Obuchowski 1997): near-duplicates, or pictures of one source, are not independent evidence.
+A bootstrap, as of a network's scores, would have to resample every fold separately, 2,000 times in every build.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import norm, rankdata
@@ -17,6 +17,8 @@ from threadpoolctl import threadpool_limits
 FOLDS = 5
 LEVEL = 0.95
 FEWEST_SOURCES = 3  # of each class, for holding out sources
+# Fits on (inputs, is_category, labels) and scores other pictures' inputs.
+Classifier = Callable[[np.ndarray, Sequence[bool], np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,22 @@ class Auroc:
     low: float
     high: float
 
-    def to_dict(self) -> dict:
-        return asdict(self)
-
     def __str__(self) -> str:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 def fold_by_group(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """A fold number for each picture, near-duplicates together, both classes in each fold."""
+    """Assign each picture a fold, near-duplicates to the same one, both classes to each.
+
+    Parameters
+    ----------
+    labels : int (N,), 0 real, 1 fake
+    groups : int (N,), near-duplicate groups
+
+    Returns
+    -------
+    int (N,), from 0 to `FOLDS` - 1
+    """
     from sklearn.model_selection import StratifiedGroupKFold
 
     folds = np.zeros(len(labels), dtype=int)
@@ -46,9 +55,14 @@ def fold_by_group(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return folds
 
 
-def fold_by_source(labels: np.ndarray, sources: Sequence[str]) -> np.ndarray | None:
-    """A fold number for each picture, whole sources together; None where a class has too few sources."""
-    sources = np.asarray(sources, dtype=str)
+def fold_by_source(labels: np.ndarray, sources: np.ndarray) -> np.ndarray | None:
+    """Assign each picture a fold, all of a source to the same one; None where a class has too few sources.
+
+    Parameters
+    ----------
+    labels : int (N,), 0 real, 1 fake
+    sources : str (N,)
+    """
     by_class = []
     for label in (0, 1):
         names, counts = np.unique(sources[labels == label], return_counts=True)
@@ -59,39 +73,52 @@ def fold_by_source(labels: np.ndarray, sources: Sequence[str]) -> np.ndarray | N
     folds = np.zeros(len(labels), dtype=int)
     for label, names in enumerate(by_class):
         for place, name in enumerate(names):
-            # To and fro, so that the largest do not all meet in the first fold.
+            # To and fro, so that the largest are not all in the first fold.
             turn, step = divmod(place, number)
             folds[(labels == label) & (sources == name)] = step if turn % 2 == 0 else number - 1 - step
     return folds
 
 
-def score_held_out(
-    inputs: np.ndarray, is_category: list[bool], labels: np.ndarray, folds: np.ndarray, trees: bool
-) -> np.ndarray:
-    """A score for each picture by a classifier that was fitted on the other folds: float64 (N,).
+def compute_held_out_auroc(
+    classifier: Classifier,
+    inputs: np.ndarray,
+    is_category: Sequence[bool],
+    labels: np.ndarray,
+    folds: np.ndarray,
+    clusters: np.ndarray,
+) -> Auroc:
+    """Fit a classifier on all folds but one, score that one, for each in turn; compute the AUROC of the scores.
 
-    `trees` suit some dozen properties of all kinds, in any units; a shrunken linear classifier,
-    many alike.
+    Parameters
+    ----------
+    classifier : `score_by_trees` for a dozen properties of all kinds and units, `score_by_ridge` for many of one kind
+    inputs : float64 (N, inputs), NaN where a picture has no value
+    is_category : of each input
+    labels : int (N,), 0 real, 1 fake
+    folds : int (N,), such as of `fold_by_group`
+    clusters : (N,), what pictures that are not independent of one another have in common: groups or sources
     """
     scores = np.zeros(len(labels))
     for number in np.unique(folds):
         held_out = folds == number
-        known, others = inputs[~held_out], inputs[held_out]
-        if trees:
-            scores[held_out] = score_by_trees(known, is_category, labels[~held_out], others)
-        else:
-            scores[held_out] = _score_by_line(known, labels[~held_out], others)
-    return scores
+        scores[held_out] = classifier(inputs[~held_out], is_category, labels[~held_out], inputs[held_out])
+    return compute_auroc(labels, scores, folds, clusters)
 
 
-def score_by_trees(inputs: np.ndarray, is_category: list[bool], labels: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Log-odds of "fake" for other pictures, float64 (M,), by boosted trees fitted on these; both classes weigh alike.
+def score_by_trees(
+    inputs: np.ndarray, is_category: Sequence[bool], labels: np.ndarray, others: np.ndarray
+) -> np.ndarray:
+    """Fit boosted trees, in which both classes weigh the same, and score other pictures.
 
     Parameters
     ----------
-    inputs, others : float64 (N, inputs) and (M, inputs), NaN where a picture has none; of a category its number
+    inputs, others : float64 (N, inputs) and (M, inputs), NaN where a picture has no value; a category's number
     is_category : of each input
     labels : int (N,), 0 real, 1 fake
+
+    Returns
+    -------
+    float64 (M,), log-odds of "fake"
     """
     known = ~np.isnan(inputs).all(axis=0)  # such as JPEG quality where no picture is a JPEG: it cannot be fitted
     if not known.any():
@@ -108,13 +135,34 @@ def score_by_trees(inputs: np.ndarray, is_category: list[bool], labels: np.ndarr
         categorical_features=np.array(is_category)[known],
         class_weight="balanced",
     )
-    # One thread: as many as there are cores, on sets as small, mostly wait for one another.
+    # One thread: on sets this small, one a core would mostly wait for the others.
     with threadpool_limits(1):
         return boosting.fit(inputs[:, known], labels).decision_function(others[:, known])
 
 
+def score_by_ridge(
+    inputs: np.ndarray, is_category: Sequence[bool], labels: np.ndarray, others: np.ndarray
+) -> np.ndarray:
+    """Fit a shrunken linear classifier and score other pictures; parameters as of `score_by_trees`, no categories."""
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    # Shrunk by as much as a hundred pictures weigh: there are more inputs than small sets have pictures.
+    ridge = make_pipeline(StandardScaler(), RidgeClassifier(alpha=100, class_weight="balanced"))
+    with threadpool_limits(1):
+        return ridge.fit(inputs, labels).decision_function(others)
+
+
 def compute_auroc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray, clusters: np.ndarray) -> Auroc:
-    """AUROC over folds with its interval; `clusters` are pictures that are no independent evidence."""
+    """Compute the AUROC over folds, with its interval.
+
+    Parameters
+    ----------
+    labels : int (N,), 0 real, 1 fake
+    scores : float64 (N,), higher for "fake"; comparable within a fold
+    folds, clusters : (N,), as of `compute_held_out_auroc`
+    """
     pairs, value, influence = 0, 0.0, np.zeros(len(labels))
     for number in np.unique(folds):
         fake, real = (np.flatnonzero((folds == number) & (labels == label)) for label in (1, 0))
@@ -134,14 +182,3 @@ def compute_auroc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray, clu
     spread = norm.ppf((1 + LEVEL) / 2) * np.sqrt((of_cluster**2).sum())
     # Four digits: the last bits depend on the number of threads.
     return Auroc(*(round(float(np.clip(bound, 0, 1)), 4) for bound in (value, value - spread, value + spread)))
-
-
-def _score_by_line(inputs: np.ndarray, labels: np.ndarray, others: np.ndarray) -> np.ndarray:
-    from sklearn.linear_model import RidgeClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    # Shrunk by as much as a hundred pictures weigh: there are more inputs than small sets have pictures.
-    ridge = make_pipeline(StandardScaler(), RidgeClassifier(alpha=100, class_weight="balanced"))
-    with threadpool_limits(1):
-        return ridge.fit(inputs, labels).decision_function(others)

@@ -12,7 +12,7 @@ from pathlib import PurePath
 
 import numpy as np
 
-from data_cards.audit.audit import FINE, UNKNOWN, Audit, format_audit_briefly
+from data_cards.audit.audit import Audit, Verdict, format_audit_briefly
 from data_cards.core.labels import CLASS_NAMES, SPLITS
 from data_cards.dataset.near_duplicates import CONSEQUENCES, find_leaks
 from data_cards.dataset.scan import SetAside
@@ -199,10 +199,10 @@ def _find_limits(card: dict) -> list[str]:
     if missing:
         limits.append(f"No licence is stated for {len(missing)} of {len(card['sources'])} sources.")
     audit = card["audit"]
-    if audit["verdict"] == UNKNOWN:
+    if audit["verdict"] == Verdict.UNKNOWN:
         limits.append(f"Shortcuts were not looked for: {audit['reason']}.")
     for finding in audit["findings"]:
-        if finding["verdict"] != FINE:
+        if finding["verdict"] != Verdict.FINE:
             told = f"; {finding['telling'][0]['words']}" if finding["telling"] else ""
             limits.append(
                 f"{finding['family'].capitalize()} alone tell the classes apart with an AUROC of "

@@ -8,7 +8,7 @@ the pixels stay, so those figures are the best that can be hoped for, and say so
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from data_cards.audit.audit import FINE, Audit, Limits, audit_pictures
+from data_cards.audit.audit import Audit, Limits, Verdict, audit_pictures, format_obstacle
 from data_cards.audit.properties import FILE
 from data_cards.core.errors import UserError
 from data_cards.dataset.table import Picture
@@ -47,7 +47,7 @@ class Advice:
 
 def compute_advice(pictures: Sequence[Picture], audit: Audit, sources: Sequence[str] = ("DIR",)) -> list[Advice]:
     """What to do about each family that is not fine; `sources` are those of the command line."""
-    found = {finding.family: finding.auroc.value for finding in audit.findings if finding.verdict != FINE}
+    found = {finding.family: finding.auroc.value for finding in audit.findings if finding.verdict != Verdict.FINE}
     advice = []
     if FILE in found:
         advice += _balance(pictures, audit.limits, "size,format,quality", {FILE: found[FILE]}, sources)
@@ -78,7 +78,7 @@ def _balance(
     after = {one.family: one.auroc.value for one in audit.findings}
     advice = []
     for family, before in found.items():
-        note = audit.reason or ""
+        note = format_obstacle(audit) or ""
         if family != FILE and after.get(family, 0) >= limits.warn:
             note = "content differs: add sources of the same subjects to both classes"
         advice.append(Advice(action, family, before, after.get(family), len(match.pictures), note))

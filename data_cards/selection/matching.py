@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_cards.audit.cross_validation import compute_auroc, fold_by_group, score_held_out
+from data_cards.audit.cross_validation import compute_held_out_auroc, fold_by_group, score_by_trees
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.seeding import draw_key
@@ -138,8 +138,8 @@ def _measure(pictures: Sequence[Picture], names: Sequence[str]) -> float | None:
         [np.unique(one, return_inverse=True)[1] if isinstance(one[0], str) else one for one in columns], 1
     )
     folds = fold_by_group(labels, groups)
-    scores = score_held_out(inputs, [False] * inputs.shape[1], labels, folds, trees=True)
-    return compute_auroc(labels, scores, folds, groups).value
+    is_category = [False] * inputs.shape[1]
+    return compute_held_out_auroc(score_by_trees, inputs, is_category, labels, folds, groups).value
 
 
 def _list_values(picture: Picture, names: Sequence[str]) -> list[str | float]:

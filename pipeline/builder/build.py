@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from data_cards.audit.audit import FAILED, WARNING, Audit, audit_pictures, format_audit_briefly
+from data_cards.audit.audit import Audit, Verdict, audit_pictures, format_audit_briefly
 from data_cards.core.console import note, progress, warn
 from data_cards.core.errors import UserError
 from data_cards.dataset.near_duplicates import check_leaks
@@ -136,7 +136,7 @@ def build_store(
     if dry_run:
         return BuildSummary(path, plan, estimate, 0, time.monotonic() - began, 0, 0, audit)
     note(format_estimate(estimate))
-    if audit.verdict in (WARNING, FAILED):
+    if audit.verdict in (Verdict.WARN, Verdict.FAIL):
         warn(format_audit_briefly(audit))
     refuse_if_too_large(estimate, path)
     with lock_folder(storage):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_cards.audit.audit import FAILED, Audit, Limits, audit_pictures, format_audit
+from data_cards.audit.audit import Audit, Limits, Verdict, audit_pictures, format_audit
 from data_cards.core.errors import UsageError, UserError
 from data_cards.dataset.near_duplicates import Leaks, find_leaks, format_leaks, plot_contact_sheet
 from data_cards.dataset.scan import scan_sources
@@ -26,7 +26,7 @@ class AuditResult:
     @property
     def passes(self) -> bool:
         """Whether nothing fails and nothing stands across splits or classes."""
-        return self.audit.verdict != FAILED and not self.leaks.worst
+        return self.audit.verdict != Verdict.FAIL and not self.leaks.worst
 
     def to_dict(self) -> dict:
         return {

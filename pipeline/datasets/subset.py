@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_cards.audit.audit import Audit, audit_pictures
+from data_cards.audit.audit import Audit, audit_pictures, format_obstacle
 from data_cards.card.files import CARD_FILE
 from data_cards.core.console import progress
 from data_cards.core.errors import PictureError, UserError
@@ -93,8 +93,8 @@ def format_subset(summary: SubsetSummary) -> str:
         )
     for one, other in zip(summary.before.findings, summary.after.findings, strict=False):
         lines.append(f"{one.family}: AUROC {one.auroc.value:.3f} before, {other.auroc.value:.3f} in the subset")
-    if summary.after.reason:
-        lines.append(f"shortcut audit of the subset: {summary.after.reason}")
+    if summary.after.obstacle:
+        lines.append(f"shortcut audit of the subset: {format_obstacle(summary.after)}")
     lines += [f"nothing is left of {place}" for place in summary.gone]
     lines.append(f"{summary.path}: {count} of {found} pictures, {found - count} left out; its card: {CARD_FILE}")
     return "\n".join(lines)

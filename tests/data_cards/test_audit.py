@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from helpers.pictures import draw_noise
 from PIL import Image
 
-from data_cards.audit.audit import Limits, audit_pictures, format_audit, format_audit_briefly
+from data_cards.audit.audit import Limits, Obstacle, audit_pictures, format_audit, format_audit_briefly
+from data_cards.audit.best_rule import format_rule
 from data_cards.audit.cross_validation import Auroc, compute_auroc, fold_by_group, fold_by_source
 from data_cards.audit.properties import FAMILIES, compute_properties
 from data_cards.core.errors import UsageError
@@ -97,7 +98,7 @@ def test_jpeg_95_against_75(sample, tmp_path):
     found = audit_pictures(pictures_of(folder))
     first = found.findings[0]
     assert (found.verdict, first.verdict) == ("fail", "fail")
-    assert first.telling[0].words == "all fakes have a JPEG quality of 95 or more, no real pictures have"
+    assert format_rule(first.rules[0]) == "all fakes have a JPEG quality of 95 or more, no real pictures have"
     assert "JPEG quality" in format_audit_briefly(found)
     assert [one.verdict for one in found.findings[1:]] == ["fine", "fine"]
 
@@ -107,7 +108,7 @@ def test_colour_cast(sample, tmp_path):
     thumbnail = found.findings[1]
     assert thumbnail.verdict in ("warn", "fail")
     assert thumbnail.auroc.low > 0.6
-    assert any("cast" in one.name for one in thumbnail.telling)
+    assert any("cast" in one.name for one in thumbnail.rules)
     assert found.findings[2].verdict == "fine"
 
 
@@ -157,7 +158,8 @@ def test_limits_are_settable_and_checked():
 def test_too_few_pictures(kaggle_dir):
     found = audit_pictures(pictures_of(kaggle_dir))
     assert found.verdict == "unknown"
-    assert "too few pictures: 16 real and 16 fake" in format_audit(found)
+    assert (found.obstacle, found.pictures) == (Obstacle.TOO_FEW, (16, 16))
+    assert "16 real and 16 fake" in format_audit(found)
 
 
 def test_auroc_equals_the_plain_one_and_its_interval_covers():
@@ -183,7 +185,7 @@ def test_folds_keep_groups_and_sources_together():
     folds = fold_by_source(labels, sources)
     assert all(len(set(folds[sources == source])) == 1 for source in sources)
     assert all(len(set(labels[folds == fold])) == 2 for fold in set(folds))
-    assert fold_by_source(labels, ["one"] * 200) is None
+    assert fold_by_source(labels, np.array(["one"] * 200)) is None
 
 
 def test_audit_of_pictures_without_thumbnails_is_unknown(sample):

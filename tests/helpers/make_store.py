@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from data_cards.audit.audit import Audit, Limits
+from data_cards.audit.audit import Audit, Limits, Obstacle
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.dataset.layout import PictureFile
 from data_cards.dataset.table import PictureTable
@@ -78,7 +78,7 @@ def make_store(
     write_statistics(storage, *measure_statistics(group["features"], np.flatnonzero(is_training)))
     write_provenance(group, pack_pictures(plan.pictures))
     counts = np.sum(list(pictures.values()), axis=0).tolist()
-    audit = Audit("unknown", (), tuple(counts), Limits(), "made-up pictures are not audited")
+    audit = Audit((), tuple(counts), Limits(), Obstacle.TOO_FEW)
     write_card(group, make_build_card(plan, False, audit))
     set_attributes(storage, sign(storage, attributes) if complete else attributes)
     return path
