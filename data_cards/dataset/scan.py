@@ -1,6 +1,6 @@
-"""A set of pictures: every file found, its facts and its near-duplicate group.
+"""The scan of a set of pictures: every file found, its facts and its near-duplicate group.
 
-The result does not depend on the order of the file system nor on the number of threads.
+The result depends neither on the order of the file system nor on the number of threads.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ from data_cards.image.perceptual_hash import group_near_duplicates
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """A picture file that cannot be used, and why."""
+    """A picture file that cannot be used, and the reason."""
 
     path: str
     reason: str
@@ -35,7 +35,7 @@ class SetAside:
 
 @dataclass(frozen=True)
 class PictureSet:
-    """All that a scan found. `pictures` are in order of root and path."""
+    """The result of a scan. `pictures` are in order of root and path."""
 
     pictures: PictureTable
     set_aside: list[SetAside]
@@ -53,15 +53,15 @@ def scan_sources(
 
     Parameters
     ----------
-    sources : folders, or `[SPLIT/]CLASS=FOLDER`
-    max_pixels : larger pictures are set aside
-    threads : that read files; 0 takes one a core
-    cache : remember what files are in the user's cache folder (`data_cards.dataset.scan_cache`), and look there first
-    all_thumbnails : keep every picture's thumbnail and profile, not only as many as an audit looks at
+    sources : of str, folders, or `[SPLIT/]CLASS=FOLDER`
+    max_pixels : int, larger pictures are set aside
+    threads : int, that read files; 0 for one a core
+    cache : bool, whether to use the cache of facts in the user's cache folder (`data_cards.dataset.scan_cache`)
+    all_thumbnails : bool, whether to keep every picture's thumbnail and profile, not only as many as an audit uses
 
     Raises
     ------
-    UserError : a folder is missing, empty or not understood; no usable picture
+    UserError : a folder is missing, empty or not understood; no picture can be used
     """
     files = _drop_repeated(file for source in sources for file in find_pictures(source))
     with closing(ScanCache(find_cache_folder() if cache else None)) as remembered:
@@ -72,7 +72,7 @@ def scan_sources(
 def collect_pictures(
     read: Iterable[tuple[PictureFile, PictureFacts | PictureError]], all_thumbnails: bool = False
 ) -> PictureSet:
-    """The set of what was read of files, with its near-duplicate groups; see `scan_sources`."""
+    """Collect the facts of files as a set, and find its near-duplicate groups; see `scan_sources`."""
     pictures, set_aside = PictureTable(), []
     for file, facts in read:
         if isinstance(facts, PictureError):
@@ -89,7 +89,7 @@ def collect_pictures(
 
 
 def _drop_repeated(files: Iterable[PictureFile]) -> list[PictureFile]:
-    """Each file once, though folders given twice may hold it twice; two different classes are an error."""
+    """Drop files that were found before; raises `UserError` for one that was found as two classes or splits."""
     seen: dict[str, PictureFile] = {}
     for file in files:
         path = os.path.realpath(file.path)
@@ -103,7 +103,7 @@ def _drop_repeated(files: Iterable[PictureFile]) -> list[PictureFile]:
 
 
 def _read_all(files: list[PictureFile], max_pixels: int, threads: int, cache: ScanCache) -> Iterator[tuple]:
-    # Threads are enough: decoding and hashing let go of Python's lock. A window bounds what waits.
+    # Threads are enough: decoding and hashing release Python's lock. A window bounds the memory of results.
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque = deque()
         rest = iter(files)
@@ -119,24 +119,24 @@ def _read_all(files: list[PictureFile], max_pixels: int, threads: int, cache: Sc
 def _read_one(file: PictureFile, max_pixels: int, cache: ScanCache) -> PictureFacts | PictureError:
     if not is_unicode(str(file.path)):
         return PictureError("its name is not UTF-8; rename it")
-    facts = cache.find(file.path)
     try:
-        if facts is None:
-            facts = _read_uncached(file.path, max_pixels, cache)
-        # One that is remembered may have been read under another limit.
+        facts = _read_facts(file.path, max_pixels, cache)
+        # Remembered facts may have been read under another limit.
         check_pixels(facts.width, facts.height, max_pixels)
         return facts
     except PictureError as error:
         return error
 
 
-def _read_uncached(path: Path, max_pixels: int, cache: ScanCache) -> PictureFacts:
+def _read_facts(path: Path, max_pixels: int, cache: ScanCache) -> PictureFacts:
     try:
         status = path.stat()
     except OSError as error:
         raise PictureError(f"cannot be read: {error.strerror or error}") from error
-    data = read_file(path)
-    sha256 = hashlib.sha256(data).digest()
-    facts = cache.find_hash(sha256) or compute_facts(data, sha256, max_pixels)
-    cache.add(path, status, facts)
+    facts = cache.find(path, status)
+    if facts is None:
+        data = read_file(path)
+        sha256 = hashlib.sha256(data).digest()
+        facts = cache.find_by_hash(sha256) or compute_facts(data, sha256, max_pixels)
+        cache.add(path, status, facts)
     return facts

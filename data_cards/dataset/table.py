@@ -1,8 +1,8 @@
-"""A picture of a set, and many of them held column by column.
+"""The picture of a set, and the table that holds many of them column by column.
 
-As objects a million pictures with their facts take a gigabyte; in columns some 150 MB. A table
-makes a picture when it is asked for one. What a picture looks like (thumbnail and low frequencies)
-is kept of a bounded number of them: an audit looks at no more.
+As objects a million pictures with their facts take a gigabyte; in columns some 150 MB. The table
+creates a picture when one is read. Thumbnails and low-frequency profiles are kept of a bounded
+number of pictures: an audit uses no more.
 """
 
 import heapq
@@ -26,7 +26,7 @@ _NUMBERS = {"bytes": "q", "width": "i", "height": "i", "quality": "h", "exif": "
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A usable picture of a set: where it is, what it is, its near-duplicate group."""
+    """A usable picture of a set: its file, its facts, its near-duplicate group."""
 
     file: PictureFile
     facts: PictureFacts
@@ -44,9 +44,9 @@ class Picture:
 
 
 def compute_columns(pictures: Iterable[Picture]) -> dict[str, np.ndarray]:
-    """What is known of pictures, an array (N,) a property: words as objects, all else as float64.
+    """Compute an array (N,) of each fact of N pictures: of words object, of others float64.
 
-    In one pass, and without holding a million pictures as objects.
+    In one pass, without holding a million pictures as objects.
     """
     numbers = {name: array("d") for name in _NUMBERS if name != "group"}
     words: dict[str, list[str]] = {name: [] for name in ("split", "label", "source", *_FACT_WORDS)}
@@ -64,8 +64,8 @@ class PictureTable(Sequence[Picture]):
 
     def __init__(self, pictures: Iterable[Picture] = ()):
         self._hashes = bytearray()  # sha256 and phash of each
-        self._images = bytearray()  # their names, one behind the other
-        self._ends = array("q")  # of each name
+        self._images = bytearray()  # paths of each, one behind the other
+        self._ends = array("q")  # of each path
         self._numbers = {name: array(kind) for name, kind in _NUMBERS.items()}
         self._words = {name: array("i") for name in (*_FILE_WORDS, *_FACT_WORDS)}
         self._vocabulary: dict[str, int] = {}
@@ -85,21 +85,17 @@ class PictureTable(Sequence[Picture]):
             column.append(group if name == "group" else getattr(facts, name))
         for names, holder in ((_FILE_WORDS, file), (_FACT_WORDS, facts)):
             for name in names:
-                self._words[name].append(self._number(getattr(holder, name)))
+                self._words[name].append(self._intern(getattr(holder, name)))
 
     def __len__(self) -> int:
         return len(self._ends)
 
     def __getitem__(self, index):
-        if isinstance(index, slice):
-            return [self._make(number) for number in range(*index.indices(len(self)))]
-        number = index + len(self) if index < 0 else index
-        if not 0 <= number < len(self):
-            raise IndexError(f"picture {index} of {len(self)}")
-        return self._make(number)
+        numbers = range(len(self))[index]  # raises IndexError
+        return self._read(numbers) if isinstance(numbers, int) else [self._read(number) for number in numbers]
 
     def __iter__(self) -> Iterator[Picture]:
-        return map(self._make, range(len(self)))
+        return map(self._read, range(len(self)))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and all(map(Picture.__eq__, self, other))
@@ -122,17 +118,16 @@ class PictureTable(Sequence[Picture]):
 
     def set_splits(self, splits: Sequence[str]) -> None:
         """Set every picture's split."""
-        self._words["split"] = array("i", [self._number(split) for split in splits])
+        self._words["split"] = array("i", map(self._intern, splits))
 
-    def take(self, numbers: Iterable[int]) -> "PictureTable":
-        """A table of the pictures with these numbers, in that order."""
-        return PictureTable(map(self._make, numbers))
+    def select(self, numbers: Iterable[int]) -> "PictureTable":
+        """Return a table of the pictures with these numbers, in that order."""
+        return PictureTable(map(self._read, numbers))
 
     def subsample_thumbnails(self, most: int = MOST_THUMBNAILS) -> None:
         """Drop thumbnail and profile of all but `most` pictures, half of them of each class.
 
-        Those with the lowest hashes keep theirs: a fair draw, and the same wherever they lie and in whatever
-        order they are found.
+        Those with the lowest hashes keep theirs: a fair draw that depends neither on folders nor on order.
         """
         of_class: dict[str, list[tuple[bytes, int]]] = {label: [] for label in CLASS_NAMES}
         for number in self._thumbnails:
@@ -145,46 +140,30 @@ class PictureTable(Sequence[Picture]):
                     if sha256 > highest:
                         del self._thumbnails[number]
 
-    def _number(self, word: str) -> int:
+    def _intern(self, word: str) -> int:
         number = self._vocabulary.setdefault(word, len(self._spelled))
         if number == len(self._spelled):
             self._spelled.append(word)
         return number
 
-    def _make(self, number: int) -> Picture:
+    def _read(self, number: int) -> Picture:
         start = self._ends[number - 1] if number else 0
         image = self._images[start : self._ends[number]].decode("utf-8", "surrogatepass")
-        spell, words, numbers = self._spelled, self._words, self._numbers
+        words = {name: self._spelled[column[number]] for name, column in self._words.items()}
+        numbers = {name: column[number] for name, column in self._numbers.items()}
+        group = numbers.pop("group")
+        numbers |= {name: bool(numbers[name]) for name in ("exif", "camera")}
+        hashes = bytes(self._hashes[2 * _HASH * number : 2 * _HASH * (number + 1)])
         thumbnail, profile = self._thumbnails.get(number, (b"", b""))
-        place = 2 * _HASH * number
-        file = PictureFile(
-            spell[words["root"][number]],
-            image,
-            spell[words["split"][number]],
-            spell[words["label"][number]],
-            spell[words["source"][number]],
-        )
+        file = PictureFile(image=image, **{name: words.pop(name) for name in _FILE_WORDS})
         facts = PictureFacts(
-            sha256=bytes(self._hashes[place : place + _HASH]),
-            bytes=numbers["bytes"][number],
-            format=spell[words["format"][number]],
-            width=numbers["width"][number],
-            height=numbers["height"][number],
-            quality=numbers["quality"][number],
-            phash=bytes(self._hashes[place + _HASH : place + 2 * _HASH]),
-            mode=spell[words["mode"][number]],
-            tables=spell[words["tables"][number]],
-            subsampling=spell[words["subsampling"][number]],
-            exif=bool(numbers["exif"][number]),
-            camera=bool(numbers["camera"][number]),
-            thumbnail=thumbnail,
-            profile=profile,
+            sha256=hashes[:_HASH], phash=hashes[_HASH:], thumbnail=thumbnail, profile=profile, **words, **numbers
         )
-        return Picture(file, facts, numbers["group"][number])
+        return Picture(file, facts, group)
 
 
 def count_sources(sources: Iterable[tuple[str, str, str]]) -> list[dict]:
-    """How often each (split, class, source) comes up, as plain values in the order of splits."""
+    """Count the pictures of each (split, class, source), as plain values in the order of splits."""
     counts = Counter(sources)
     return [
         {"split": split, "class": label, "source": source, "pictures": counts[split, label, source]}

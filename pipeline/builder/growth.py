@@ -43,7 +43,7 @@ def grow_pictures(base: PictureTable, found: PictureTable, usable: Sequence[int]
     groups = group_near_duplicates(pictures.phashes)
     splits = _draw_splits(pictures, kept, groups, settings)
     rows = np.concatenate([np.arange(kept), kept + _shuffle(pictures, kept, splits, settings.seed)])
-    grown = pictures.take(rows.tolist())
+    grown = pictures.select(rows.tolist())
     grown.set_splits([splits[row] for row in rows.tolist()])
     grown.set_groups(_number_by_appearance(groups[rows]))
     grown.subsample_thumbnails()
@@ -67,7 +67,7 @@ def _number_by_appearance(groups: np.ndarray) -> np.ndarray:
 def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> tuple[PictureTable, list[str]]:
     """The pictures kept (where they are now) and behind them those that are new; paths of those removed."""
     if not base:
-        return found if len(usable) == len(found) else found.take(usable), []
+        return found if len(usable) == len(found) else found.select(usable), []
     roots = {found[number].file.root for number in usable}
     by_place, by_hash = {}, defaultdict(list)
     for number in usable:

@@ -88,7 +88,7 @@ def test_a_table_gives_back_what_was_put_in(pictures):
     table = PictureTable([*pictures, odd])
     assert list(table) == [*pictures, odd]
     assert (table[-1], table[len(pictures)], table[3:5]) == (odd, odd, [pictures[3], pictures[4]])
-    assert table.take([len(pictures), 0]) == [odd, pictures[0]]
+    assert table.select([len(pictures), 0]) == [odd, pictures[0]]
     assert table.phashes.tolist() == [list(one.facts.phash) for one in table]
     table.set_groups(range(len(table)))
     table.set_splits(["test"] * len(table))

@@ -119,7 +119,7 @@ def test_a_damaged_cache_does_no_harm(pictures, tmp_path, damage):
         from contextlib import closing
 
         with closing(sqlite3.connect(path)) as database, database:
-            database.execute("update facts set facts = '{}'")
+            database.execute("update files set facts = '{}'")
     assert scan(pictures) == first
 
 
