@@ -1,8 +1,8 @@
-"""Where the pictures of a set are, by the names of its folders: split, class and source.
+"""The layout of a set of pictures: split, class and source by the names of its folders.
 
-Understood are Kaggle's layout SPLIT/CLASS/[SOURCE/]..., CLASS/SPLIT/[SOURCE/]... and
-CLASS/[SOURCE/]..., also below folders that hold nothing but one other folder, and
-`[SPLIT/]CLASS=FOLDER`, which takes every picture below a folder as one source.
+Recognised are Kaggle's layout SPLIT/CLASS/[SOURCE/]..., CLASS/SPLIT/[SOURCE/]... and
+CLASS/[SOURCE/]..., also below folders that contain only one other folder, and
+`[SPLIT/]CLASS=FOLDER`, which makes one source of all pictures below a folder.
 """
 
 import os
@@ -24,14 +24,14 @@ _SPLIT_WORDS = {
     "val": "val valid validation dev",
     "test": "test testing",
 }
-_STORES = (".zarr", PARTIAL)  # so end the names of stores, by custom, and of those that are being built
-# Words that may stand beside a class's or split's name, as in `fake_images` or `0_real`.
+_STORES = (".zarr", PARTIAL)  # endings of the names of stores, by custom, and of unfinished ones
+# Words that may be beside the name of a class or split, as in `fake_images` or `0_real`.
 _FILLERS = frozenset("image images img imgs picture pictures pics face faces art data dataset set by made".split())
 
 
 @dataclass(frozen=True, slots=True)
 class PictureFile:
-    """One file that has a picture's name. `image` is relative to `root` (absolute), with forward slashes."""
+    """A file with a picture's suffix. `image` is relative to `root` (absolute), with forward slashes."""
 
     root: str
     image: str
@@ -45,54 +45,52 @@ class PictureFile:
 
 
 def is_unicode(name: str) -> bool:
-    """Whether a file's name is text; of names in another encoding than the system's, Python makes surrogates."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    """Return whether a file's name is text; in names of another encoding than the system's Python puts surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def escape_undecodable(name: str) -> str:
-    """A file's name as it can be printed and stored: bytes that are no text are written out, as in caf\\xe9.jpg."""
+    """Escape the bytes of a file's name that are not text, as in caf\\xe9.jpg, to print and store it."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def match_class(name: str) -> str | None:
-    """ "real" or "fake" for a folder's name in any of the spellings that people use, else None."""
+    """Return "real" or "fake" for a folder's name in any of the usual spellings, else None."""
     return _match(name, _CLASS_WORDS)
 
 
 def match_split(name: str) -> str | None:
-    """ "train", "val" or "test" for a folder's name, else None."""
+    """Return "train", "val" or "test" for a folder's name, else None."""
     return _match(name, _SPLIT_WORDS)
 
 
 def find_pictures(src: str) -> list[PictureFile]:
-    """All files below one `--src` that have a picture's name, sorted by path.
+    """Find all files below one `--src` that have a picture's suffix, sorted by path.
 
     Raises
     ------
-    UserError : the folder is missing or empty, or its folders' names are not understood
+    UserError : the folder is missing or empty, or the names of its folders are not recognised
     """
     spec, _, folder = src.partition("=")
     split, _, name = spec.rpartition("/")
     label = match_class(name)
     if folder and label and (not split or match_split(split)):
-        root = _existing_folder(folder)
-        pictures = list(_take_all(root, root, match_split(split) or "train", label, root.name))
-        return _not_empty(pictures, root)
-    root = _existing_folder(src)
-    return _not_empty(list(_walk_layout(root)), root)
+        root = _resolve_folder(folder)
+        pictures = list(_walk_files(root, root, match_split(split) or "train", label, root.name))
+    else:
+        root = _resolve_folder(src)
+        pictures = list(_walk_layout(root))
+    if not pictures:
+        raise UserError(f"{root}: contains no picture files ({', '.join(sorted(SUFFIXES)[:12])}, ...)")
+    return sorted(pictures, key=lambda picture: picture.image)
 
 
 def _walk_layout(root: Path) -> Iterator[PictureFile]:
     top = _skip_wrappers(root)
-    splits = {folder: match_split(folder.name) for folder in _folders(top)}
+    splits = {folder: match_split(folder.name) for folder in _list_folders(top)}
     if any(splits.values()):
-        _refuse_unknown(
-            top, [folder for folder, split in splits.items() if split is None], "split", "train, val or test"
-        )
+        if unknown := [folder for folder, split in splits.items() if split is None]:
+            raise _unknown_folders_error(top, unknown, "split", "train, val or test")
         for folder, split in splits.items():
             yield from _walk_classes(root, _skip_wrappers(folder), split)
     else:
@@ -100,12 +98,12 @@ def _walk_layout(root: Path) -> Iterator[PictureFile]:
 
 
 def _walk_classes(root: Path, parent: Path, split: str | None) -> Iterator[PictureFile]:
-    classes = {folder: match_class(folder.name) for folder in _folders(parent)}
+    classes = {folder: match_class(folder.name) for folder in _list_folders(parent)}
     unknown = [folder for folder, label in classes.items() if label is None]
     if unknown or not classes:
-        _refuse_unknown(parent, unknown, "class", "real and fake (or photo, ai, generated, ...)")
+        raise _unknown_folders_error(parent, unknown, "class", "real and fake (or photo, ai, generated, ...)")
     for folder, label in classes.items():
-        inner = {split_folder: match_split(split_folder.name) for split_folder in _folders(folder)}
+        inner = {split_folder: match_split(split_folder.name) for split_folder in _list_folders(folder)}
         if split is None and inner and all(inner.values()):
             for split_folder, inner_split in inner.items():
                 yield from _walk_sources(root, split_folder, inner_split, label)
@@ -114,23 +112,25 @@ def _walk_classes(root: Path, parent: Path, split: str | None) -> Iterator[Pictu
 
 
 def _walk_sources(root: Path, folder: Path, split: str, label: str) -> Iterator[PictureFile]:
-    own = root.name  # the source of pictures that stand in no folder of their own
-    yield from _take_all(root, folder, split, label, own, recurse=False)
-    for source in _folders(folder):
-        # A class folder once more in itself (RealArt/RealArt), as some archives unpack, is no source.
+    own = root.name  # the source of pictures that are not in a folder of a source
+    yield from _walk_files(root, folder, split, label, own, recurse=False)
+    for source in _list_folders(folder):
+        # A class folder inside a folder of its name (RealArt/RealArt), as some archives unpack, is not a source.
         name = own if source.name == folder.name else source.name
-        yield from _take_all(root, source, split, label, name)
+        yield from _walk_files(root, source, split, label, name)
 
 
-def _take_all(root: Path, folder: Path, split: str, label: str, source: str, recurse: bool = True):
-    for file in _files(folder, recurse):
+def _walk_files(
+    root: Path, folder: Path, split: str, label: str, source: str, recurse: bool = True
+) -> Iterator[PictureFile]:
+    for file in _list_files(folder, recurse):
         yield PictureFile(str(root), file.relative_to(root).as_posix(), split, label, source)
 
 
-def _files(folder: Path, recurse: bool) -> Iterator[Path]:
+def _list_files(folder: Path, recurse: bool) -> Iterator[Path]:
     seen = set()
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_raise):
-        # A link to a folder above would go round for ever.
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_raise_unreadable):
+        # A link to a folder above would be followed for ever.
         folders[:] = sorted(name for name in folders if not _is_to_skip(Path(parent, name))) if recurse else []
         real = os.path.realpath(parent)
         if real in seen:
@@ -142,46 +142,43 @@ def _files(folder: Path, recurse: bool) -> Iterator[Path]:
                 yield Path(parent, name)
 
 
-def _raise(error: OSError) -> None:
+def _raise_unreadable(error: OSError) -> None:
     raise UserError(f"{error.filename}: cannot be read ({error.strerror}); change its permissions") from error
 
 
-def _folders(folder: Path) -> list[Path]:
+def _list_folders(folder: Path) -> list[Path]:
     try:
         return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not _is_to_skip(entry))
     except OSError as error:
-        _raise(error)
+        _raise_unreadable(error)
 
 
 def _skip_wrappers(folder: Path) -> Path:
-    """Down through folders that hold nothing but one folder, as unpacked archives often have."""
+    """Descend through folders that contain only one folder, as unpacked archives often have."""
     while True:
-        inner = _folders(folder)
-        if len(inner) != 1 or match_split(inner[0].name) or any(_files(folder, recurse=False)):
+        inner = _list_folders(folder)
+        if len(inner) != 1 or match_split(inner[0].name) or any(_list_files(folder, recurse=False)):
             return folder
-        # A lone folder whose own name sounds like a class (photos/) may still hold the whole set.
-        deeper = any(match_split(one.name) or match_class(one.name) for one in _folders(inner[0]))
+        # A lone folder whose own name matches a class (photos/) may still contain the whole set.
+        deeper = any(match_split(one.name) or match_class(one.name) for one in _list_folders(inner[0]))
         if match_class(inner[0].name) and not deeper:
             return folder
         folder = inner[0]
 
 
-def _refuse_unknown(parent: Path, unknown: list[Path], what: str, expected: str) -> None:
+def _unknown_folders_error(parent: Path, unknown: list[Path], what: str, expected: str) -> UserError:
     if unknown:
         names = [folder.name for folder in unknown]
         found = "found " + ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-    elif any(_files(parent, recurse=False)):
-        found = "found pictures, but no folders"
     else:
-        found = "found no folders"
-    if unknown or what == "class":
-        raise UserError(
-            f"{parent}: {found}; expected {what} folders named {expected}. Rename them, or give each folder "
-            "a class of its own: --src real=FOLDER --src fake=FOLDER"
-        )
+        found = "found pictures, but no folders" if any(_list_files(parent, recurse=False)) else "found no folders"
+    return UserError(
+        f"{parent}: {found}; expected {what} folders named {expected}. Rename them, or give each folder "
+        "a class of its own: --src real=FOLDER --src fake=FOLDER"
+    )
 
 
-def _existing_folder(name: str) -> Path:
+def _resolve_folder(name: str) -> Path:
     path = Path(os.path.abspath(name))
     if not is_unicode(str(path)):
         raise UserError(f"{escape_undecodable(str(path))}: its name is not UTF-8; rename the folder")
@@ -192,20 +189,14 @@ def _existing_folder(name: str) -> Path:
     return path
 
 
-def _not_empty(pictures: list[PictureFile], root: Path) -> list[PictureFile]:
-    if not pictures:
-        raise UserError(f"{root}: holds no picture files ({', '.join(sorted(SUFFIXES)[:12])}, ...)")
-    return sorted(pictures, key=lambda picture: picture.image)
-
-
 def _is_to_skip(folder: Path) -> bool:
-    """Whether a folder is hidden, or a feature store that was built among the pictures."""
+    """Return whether a folder is hidden, or a feature store that was built among the pictures."""
     name = folder.name
     return name.startswith(".") or name == "__MACOSX" or name.endswith(_STORES) or Path(folder, "zarr.json").exists()
 
 
 def _match(name: str, words: dict[str, str]) -> str | None:
-    # CamelCase and digits part words too: AiArtData, 1_fake.
+    # CamelCase and digits separate words too: AiArtData, 1_fake.
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     tokens = [token for token in re.findall(r"[a-z]+", spaced.lower()) if token not in _FILLERS]
     joined = "".join(tokens)

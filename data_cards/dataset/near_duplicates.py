@@ -1,8 +1,7 @@
-"""Pictures that stand on two sides: near-duplicates in more than one split, or in both classes.
+"""Near-duplicate leakage: near-duplicate pictures in more than one split, or in both classes.
 
-Across splits they make test scores flatter than the truth; across classes one of the two labels
-is wrong, or the picture cannot be told by its class. The hashes decide what a near-duplicate
-is (`data_cards.image.perceptual_hash`).
+Across splits they raise test scores above the truth; across classes one of the two labels is wrong, or says
+nothing of the picture. The hashes decide what a near-duplicate is (`data_cards.image.perceptual_hash`).
 """
 
 from collections.abc import Sequence
@@ -26,13 +25,13 @@ _PAPER, _INK = (250, 250, 250), (20, 20, 20)
 
 
 class Side(Enum):
-    """What the pictures of a near-duplicate group should have in common; the value names all of that kind."""
+    """What the pictures of a near-duplicate group should have in common; the value is its plural."""
 
     SPLIT = "splits"
     CLASS = "classes"
 
     def of(self, picture: Picture) -> str:
-        """The side that a picture stands on."""
+        """Return the picture's split or class."""
         return picture.file.split if self is Side.SPLIT else picture.file.label
 
 
@@ -41,11 +40,11 @@ CONSEQUENCES = {Side.SPLIT: "test scores flatter", Side.CLASS: "a label is wrong
 
 @dataclass(frozen=True)
 class Leak:
-    """A near-duplicate group on more than one side.
+    """A near-duplicate group that has more than one split, or both classes.
 
     Attributes
     ----------
-    across : the sides that differ
+    across : which of the two differs
     pictures : of the group, in order of split, class and path
     """
 
@@ -54,7 +53,7 @@ class Leak:
 
     @property
     def pair(self) -> tuple[Picture, Picture]:
-        """Two of its pictures on different sides."""
+        """Two of its pictures that differ in it."""
         first = self.pictures[0]
         return first, next(one for one in self.pictures if self.across.of(one) != self.across.of(first))
 
@@ -66,15 +65,14 @@ class Leaks:
     Attributes
     ----------
     repeated : all groups of more than one picture, each in order of split, class and path
-    found : those that stand on more than one side: across splits, then across classes; one that does both is
-        there twice
+    found : the groups across splits, then those across classes; a group that is both is there twice
     """
 
     repeated: list[list[Picture]]
     found: list[Leak]
 
     def across(self, side: Side) -> list[Leak]:
-        """The groups that stand on more than one side of that kind."""
+        """Return the groups across splits, or across classes."""
         return [leak for leak in self.found if leak.across is side]
 
     @property
@@ -93,17 +91,17 @@ class Leaks:
             ),
             **{f"groups_across_{side.value}": len(leaks) for side, leaks in across.items()},
             **{
-                f"across_{side.value}": [[_name(one) for one in leak.pictures] for leak in leaks[:limit]]
+                f"across_{side.value}": [[_to_dict(one) for one in leak.pictures] for leak in leaks[:limit]]
                 for side, leaks in across.items()
             },
         }
 
 
 def find_leaks(pictures: Sequence[Picture]) -> Leaks:
-    """Sort the near-duplicate groups of a set by which sides they stand on."""
+    """Find the near-duplicate groups of a set, and which of them are across splits or classes."""
     numbers = np.fromiter((picture.group for picture in pictures), np.int64, len(pictures))
     found, count = np.unique(numbers, return_counts=True)
-    # Only of those that are repeated are the pictures held: of a million that would take a gigabyte.
+    # Only repeated pictures become objects: a million of them would take a gigabyte.
     groups: dict[int, list[Picture]] = {}
     for index in np.flatnonzero(np.isin(numbers, found[count > 1])).tolist():
         groups.setdefault(int(numbers[index]), []).append(pictures[index])
@@ -121,22 +119,22 @@ def check_leaks(pictures: Sequence[Picture], allow: bool) -> None:
 
     Raises
     ------
-    UserError : some stand across splits
+    UserError : some are across splits
     """
     leaks = find_leaks(pictures)
     for side in Side:
         across = leaks.across(side)
         if across and side is Side.SPLIT and not allow:
             raise UserError(
-                f"{_format_count(across)}. `pipeline audit` lists and draws them; take one side out, or build all the "
-                "same with --allow-leakage"
+                f"{_format_count(across)}. `pipeline audit` lists and draws them; remove one of each pair, or build "
+                "with --allow-leakage"
             )
         if across:
             warn(_format_count(across))
 
 
 def format_leaks(leaks: Leaks, limit: int = 10) -> list[str]:
-    """What was found, as lines for a terminal; `limit` groups of each kind are listed."""
+    """Format the groups as lines for a terminal, at most `limit` of each kind."""
     if not leaks.repeated:
         return ["no near-duplicate pictures"]
     found = leaks.to_dict()
@@ -147,43 +145,51 @@ def format_leaks(leaks: Leaks, limit: int = 10) -> list[str]:
     for side in Side:
         across = leaks.across(side)
         if across:
-            stand = "group stands" if len(across) == 1 else "groups stand"
-            lines.append(f"{len(across)} {stand} across {side.value}: {CONSEQUENCES[side]}")
-            lines += ["  " + "  =  ".join(map(_place, leak.pictures[:4])) for leak in across[:limit]]
+            groups = "group" if len(across) == 1 else "groups"
+            lines.append(f"{len(across)} {groups} across {side.value}: {CONSEQUENCES[side]}")
+            lines += ["  " + "  =  ".join(map(_format_place, leak.pictures[:4])) for leak in across[:limit]]
             lines += [f"  and {len(across) - limit} more"] if len(across) > limit else []
     return lines
 
 
 def plot_contact_sheet(groups: Sequence[Sequence[Picture]], path: Path, max_pixels: int) -> int:
-    """Draw groups of near-duplicates to a PNG, a row each, at most `SHEET_GROUPS`; returns how many were drawn.
+    """Plot groups of near-duplicates to a PNG, a row each, at most `SHEET_GROUPS`.
+
+    Parameters
+    ----------
+    groups : at least one
+    path : of the PNG
+    max_pixels : int, larger pictures are not shown
+
+    Returns
+    -------
+    int, number of groups plotted
 
     Raises
     ------
-    UserError : there is none to draw, or the file cannot be written
+    UserError : the file cannot be written
     """
     drawn = list(groups)[:SHEET_GROUPS]
-    if not drawn:
-        raise UserError("no near-duplicates stand across splits or classes, so there is no contact sheet to draw")
     columns = max(min(len(group), _PER_GROUP) for group in drawn)
     step = (_SIDE + _GAP, _SIDE + _CAPTION + _GAP)
     sheet = Image.new("RGB", (_GAP + columns * step[0], _GAP + len(drawn) * step[1]), _PAPER)
     pen = ImageDraw.Draw(sheet)
     for row, group in enumerate(drawn):
-        # One of each side first: that is what the sheet is for.
+        # One of each split and class first: they are what the sheet is for.
         sides = {(one.file.split, one.file.label): one for one in reversed(group)}
         first = sorted(sides.values(), key=lambda one: (one.file.split, one.file.label))
         shown = (first + [one for one in group if one not in first])[:_PER_GROUP]
         for column, picture in enumerate(shown):
             corner = (_GAP + column * step[0], _GAP + row * step[1])
-            _draw_picture(sheet, pen, picture, corner, max_pixels)
+            _plot_picture(sheet, pen, picture, corner, max_pixels)
     try:
         sheet.save(path, "PNG")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        raise UserError(f"{path}: {error.strerror}; name a file in a folder that is there") from error
+        raise UserError(f"{path}: {error.strerror}; name a file in a folder that exists") from error
     return len(drawn)
 
 
-def _draw_picture(
+def _plot_picture(
     sheet: Image.Image, pen: ImageDraw.ImageDraw, picture: Picture, corner: tuple[int, int], max_pixels: int
 ) -> None:
     left, top = corner
@@ -192,20 +198,20 @@ def _draw_picture(
         small = ImageOps.contain(small, (_SIDE, _SIDE))
         sheet.paste(small, (left + (_SIDE - small.width) // 2, top + (_SIDE - small.height) // 2))
     except PictureError:
-        pen.text((left + 4, top + _SIDE // 2), "not at hand", fill=_INK)
+        pen.text((left + 4, top + _SIDE // 2), "not found", fill=_INK)
     for line, words in enumerate((f"{picture.file.split} {picture.file.label}", picture.file.image)):
         pen.text((left, top + _SIDE + 2 + 15 * line), _fit(pen, words), fill=_INK)
 
 
 def _fit(pen: ImageDraw.ImageDraw, words: str) -> str:
-    """The end of a text that is as wide as a picture: of a path, the file's name."""
-    words = words.encode("latin-1", "replace").decode("latin-1")  # Pillow's own font knows no more
+    """Cut a text at its start until it is no wider than a picture: of a path the file's name remains."""
+    words = words.encode("latin-1", "replace").decode("latin-1")  # all that Pillow's own font has
     while len(words) > 1 and pen.textlength(words) > _SIDE:
         words = words[1:]
     return words
 
 
-def _name(picture: Picture) -> dict:
+def _to_dict(picture: Picture) -> dict:
     return {
         "path": str(picture.file.path),
         "image": picture.file.image,
@@ -215,13 +221,13 @@ def _name(picture: Picture) -> dict:
     }
 
 
-def _place(picture: Picture) -> str:
+def _format_place(picture: Picture) -> str:
     return f"{picture.file.path} ({picture.file.split}, {picture.file.label})"
 
 
 def _format_count(leaks: Sequence[Leak]) -> str:
-    """How many groups stand on two sides of a kind, what follows, and two pictures that show it."""
-    stand = "group of near-duplicate pictures stands" if len(leaks) == 1 else "groups of near-duplicates stand"
+    """Format the number of groups across splits or classes, the consequence, and two pictures as an example."""
+    groups = "group of near-duplicates is" if len(leaks) == 1 else "groups of near-duplicates are"
     side, (one, other) = leaks[0].across, leaks[0].pair
     pair = f"the first: {one.file.path} and {other.file.path}"
-    return f"{len(leaks)} {stand} across {side.value}, so {CONSEQUENCES[side]}; {pair}"
+    return f"{len(leaks)} {groups} across {side.value}, so {CONSEQUENCES[side]}; {pair}"

@@ -1,7 +1,7 @@
-"""What people say of a source: `source.toml` or `source.json` in its folder, or in one above it.
+"""Information about a source: `source.toml` or `source.json` in its folder, or in one above it.
 
-A file in a folder above counts for all sources below it; a table in it that is named as a source
-counts for that source. What is not said is shown as missing, never guessed.
+A file in a folder above is about all sources below it; a table in it that has a source's name is
+about that source. What is not stated is shown as missing, never guessed.
 """
 
 import json
@@ -21,11 +21,11 @@ _MOST_LETTERS = 2_000
 
 
 def read_source_info(pictures: Sequence[Picture]) -> dict[tuple[str, str], dict[str, str | None]]:
-    """What is said of every (class, source): the `FIELDS`, None where nothing is.
+    """Read the `FIELDS` of every (class, source), None where one is not stated.
 
     Raises
     ------
-    UserError : a file that is no TOML or JSON
+    UserError : a file that is not TOML or JSON
     """
     found: dict[tuple[str, str], dict[str, str | None]] = {}
     seen = set()
@@ -36,14 +36,14 @@ def read_source_info(pictures: Sequence[Picture]) -> dict[tuple[str, str], dict[
         if place in seen:
             continue
         seen.add(place)
-        said = _say(file.source, find_source_file(Path(file.root), file.path.parent))
+        stated = _read_fields(file.source, find_source_file(Path(file.root), file.path.parent))
         before = found.setdefault(key, dict.fromkeys(FIELDS))
-        found[key] = {name: before[name] or said.get(name) for name in FIELDS}
+        found[key] = {name: before[name] or stated.get(name) for name in FIELDS}
     return found
 
 
 def find_source_file(root: Path, folder: Path) -> Path | None:
-    """The nearest file about sources, from a picture's folder up to its root."""
+    """Find the nearest file about sources, from a picture's folder up to its root."""
     while True:
         for name in NAMES:
             if (folder / name).is_file():
@@ -53,10 +53,13 @@ def find_source_file(root: Path, folder: Path) -> Path | None:
         folder = folder.parent
 
 
-def _say(source: str, path: Path | None) -> dict[str, str]:
+def _read_fields(source: str, path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
-    values = _read(path)
+    status = path.stat()
+    if status.st_size > _MOST_BYTES:
+        raise UserError(f"{path}: too large; expected a few lines about a source, got {status.st_size:,} bytes")
+    values = _parse(path, (status.st_size, status.st_mtime_ns))
     own = values.get(source)
     values = own if isinstance(own, dict) else values
     return {
@@ -67,21 +70,14 @@ def _say(source: str, path: Path | None) -> dict[str, str]:
 
 
 @lru_cache(maxsize=4096)
-def _parse(path: Path, status: tuple[int, int]) -> dict:
+def _parse(path: Path, stamp: tuple[int, int]) -> dict:
     try:
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (ValueError, RecursionError) as error:  # both parsers' errors are ValueErrors, wrong bytes too
         raise UserError(
-            f"{path}: is no {path.suffix[1:].upper()} ({format_error(error)}); mend it, or take it away"
+            f"{path}: not {path.suffix[1:].upper()} ({format_error(error)}); correct or remove the file"
         ) from error
     if not isinstance(values, dict):
         raise UserError(f'{path}: expected names and values, such as licence = "CC0"')
     return values
-
-
-def _read(path: Path) -> dict:
-    status = path.stat()
-    if status.st_size > _MOST_BYTES:
-        raise UserError(f"{path}: {status.st_size:,} bytes; expected a few lines about a source")
-    return _parse(path, (status.st_size, status.st_mtime_ns))

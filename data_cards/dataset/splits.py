@@ -1,4 +1,4 @@
-"""Drawing a validation split: a pure function of the seed and the pictures' hashes.
+"""The random draw of a validation split: a pure function of the seed and the pictures' hashes.
 
 Whole near-duplicate groups move, never single pictures, so no picture of the training split has
 a near-duplicate in validation. The share is drawn per class and source, so that every source
@@ -20,20 +20,20 @@ def draw_validation(
     fraction: float,
     seed: int,
 ) -> np.ndarray:
-    """Choose the validation pictures among training pictures.
+    """Draw the validation pictures among N training pictures.
 
     Parameters
     ----------
-    identities : each picture's sha256
-    groups : each picture's near-duplicate group
-    strata : each picture's (class, source)
-    fraction : share of each stratum's groups, 0 to 1
-    seed : of the draw
+    identities : of bytes, length N, each picture's sha256
+    groups : of int, length N, each picture's near-duplicate group
+    strata : of (class, source), length N
+    fraction : float, share of each stratum's groups, 0 to 1
+    seed : int, of the draw
 
     Returns
     -------
-    bool (N,), true for each picture that goes to validation. A class of at least two groups gets at least
-    one there where the fraction is above 0, and never all.
+    bool (N,), true for each validation picture. Of a class of at least two groups at least one is drawn
+    where the fraction is above 0, and never all.
     """
     # Arrays, not lists of lists: a plan of a million pictures must fit beside them.
     names = np.array(identities, dtype=bytes)

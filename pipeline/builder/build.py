@@ -108,7 +108,7 @@ def build_store(
     scheduler : address of a running Dask scheduler
     max_memory : of all local workers together, in bytes
     dry_run : stop after the estimate; nothing is written
-    allow_leakage : build though near-duplicates stand in more than one split
+    allow_leakage : build even if near-duplicates are in more than one split
     cache : as for `scan_sources`
 
     Raises

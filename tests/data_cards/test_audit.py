@@ -123,7 +123,7 @@ def test_duplicates_across_splits(sample, tmp_path):
             picture.resize((picture.width * 3 // 4, picture.height * 3 // 4)).save(planted[-1], quality=quality)
     result = audit("--src", folder, "--strict", "--contact-sheet", tmp_path / "sheet.png")
     assert result.exit_code == 1
-    assert "3 groups stand across splits" in result.stdout
+    assert "3 groups across splits" in result.stdout
     for path in planted:
         assert str(path) in result.stdout
     assert (tmp_path / "sheet.png").read_bytes().startswith(b"\x89PNG")

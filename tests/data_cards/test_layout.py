@@ -100,7 +100,7 @@ def test_links_in_a_circle_end(tmp_path):
         pytest.param(["train/cats/a.jpg", "train/real/b.jpg"], "found cats", id="class-in-split"),
         pytest.param(["train/real/a.jpg", "extra/real/b.jpg"], "found extra; expected split folders", id="splits"),
         pytest.param(["a.jpg"], "pictures, but no folders", id="flat"),
-        pytest.param(["real/a.txt", "fake/b.txt"], "holds no picture files", id="no-pictures"),
+        pytest.param(["real/a.txt", "fake/b.txt"], "contains no picture files", id="no-pictures"),
     ],
 )
 def test_errors_list_what_was_found(tmp_path, files, message):
