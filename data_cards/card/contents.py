@@ -1,8 +1,8 @@
-"""The data card: what a set of pictures is, where it came from, and what it would teach, as plain values.
+"""The contents of a data card: counts, sources, file facts, audit and limits of a set, as plain values.
 
-A pure function of the pictures and of what is said of their sources: no time, no folder of the
-user's, so the same set has the same card wherever it lies. `data_cards.card.markdown`, `croissant` and
-`page` write it; `compare` tells two apart.
+A pure function of the pictures and of the information about their sources: no time, no folder of the
+user's, so the same set has the same card in any folder. `data_cards.card.markdown`, `croissant` and
+`html` format it; `diff` compares two.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from data_cards.image.perceptual_hash import BITS, MAX_DISTANCE
 CARD_VERSION = 1
 _LISTED_GROUPS = 50
 _BINS = 16
-# What is drawn and summarised of the pictures, with a title.
+# Measures of pictures that are summarised and plotted, with their titles.
 MEASURES = {
     "width": "width, pixels",
     "height": "height, pixels",
@@ -37,7 +37,7 @@ MEASURES = {
 def compute_card(
     pictures: Sequence[Picture],
     set_aside: Sequence[SetAside],
-    said: Mapping[tuple[str, str], Mapping[str, str | None]],
+    source_info: Mapping[tuple[str, str], Mapping[str, str | None]],
     audit: Audit,
     *,
     selections: Sequence[Mapping] = (),
@@ -47,16 +47,16 @@ def compute_card(
     versions: Mapping[str, str] | None = None,
     simulated: bool = False,
 ) -> dict:
-    """The card's values, ready for JSON.
+    """Compute the contents of a card, ready for JSON.
 
     Parameters
     ----------
     pictures, set_aside : of the set
-    said : of each (class, source), see `data_cards.dataset.source_info.read_source_info`
+    source_info : of each (class, source), see `data_cards.dataset.source_info.read_source_info`
     audit : of the pictures
-    selections : what made the set out of larger ones
+    selections : the steps by which the set was selected from larger ones
     split_rule, variants, settings, versions : of a build
-    simulated : whether the pictures are simulated
+    simulated : bool, whether the pictures are simulated
     """
     columns = compute_columns(pictures)
     sides = sorted(set(zip(columns["label"], columns["source"], strict=True)))
@@ -72,15 +72,15 @@ def compute_card(
                 "class": label,
                 "source": source,
                 "splits": dict(sorted(Counter(members["split"]).items())),
-                "provenance": {name: said.get((label, source), {}).get(name) for name in FIELDS},
+                "provenance": {name: source_info.get((label, source), {}).get(name) for name in FIELDS},
                 **_summarise(members),
             }
             for label, source in sides
             for members in (_select(columns, label, source),)
         ],
-        "histograms": _draw_histograms(columns),
+        "histograms": _compute_histograms(columns),
         "set_aside": _list_set_aside(pictures, set_aside),
-        "near_duplicates": _list_duplicates(pictures),
+        "near_duplicates": _compute_near_duplicates(pictures),
         "hashes": {
             "set_sha256": _hash_set(pictures),
             "set_sha256_of": "the sorted lines `SHA256 SPLIT/CLASS/SOURCE`, one a picture",
@@ -93,7 +93,7 @@ def compute_card(
         "versions": dict(versions or {}),
         "audit": {**audit.to_dict(), "words": format_audit_briefly(audit)},
     }
-    return {**card, "limits": _find_limits(card)}
+    return {**card, "limits": _format_limits(card)}
 
 
 def _select(columns: dict[str, np.ndarray], label: str, source: str | None = None) -> dict[str, np.ndarray]:
@@ -144,7 +144,7 @@ def _summarise(columns: dict[str, np.ndarray]) -> dict:
     }
 
 
-def _draw_histograms(columns: dict[str, np.ndarray]) -> dict[str, dict]:
+def _compute_histograms(columns: dict[str, np.ndarray]) -> dict[str, dict]:
     everything = _measure(columns)
     by_class = {label: _measure(_select(columns, label)) for label in CLASS_NAMES}
     histograms = {}
@@ -169,7 +169,7 @@ def _list_set_aside(pictures: Sequence[Picture], set_aside: Sequence[SetAside]) 
     return sorted(({"file": shorten(one.path), "reason": one.reason} for one in set_aside), key=lambda one: one["file"])
 
 
-def _list_duplicates(pictures: Sequence[Picture]) -> dict:
+def _compute_near_duplicates(pictures: Sequence[Picture]) -> dict:
     found = find_leaks(pictures).to_dict(_LISTED_GROUPS)
     for kind in ("across_splits", "across_classes"):
         found[kind] = [
@@ -179,7 +179,7 @@ def _list_duplicates(pictures: Sequence[Picture]) -> dict:
 
 
 def _hash_set(pictures: Sequence[Picture]) -> str:
-    # As bytes, not as lines: of a million pictures those take twice the room.
+    # As bytes, not as lines: of a million pictures those take twice the memory.
     names = sorted(
         one.facts.sha256 + f"{one.file.split}/{one.file.label}/{one.file.source}".encode("utf-8", "surrogatepass")
         for one in pictures
@@ -190,8 +190,8 @@ def _hash_set(pictures: Sequence[Picture]) -> str:
     return digest.hexdigest()
 
 
-def _find_limits(card: dict) -> list[str]:
-    """What a user of the set should know of it before trusting a score on it."""
+def _format_limits(card: dict) -> list[str]:
+    """Format what a user should know of the set before trusting a score on it."""
     limits = []
     if card["simulated"]:
         limits.append("The pictures are simulated: scores on them say nothing about real pictures.")

@@ -47,11 +47,11 @@ def compute_croissant(card: dict, manifest_sha256: str) -> dict:
         "@context": _CONTEXT,
         "@type": "sc:Dataset",
         "name": card["name"],
-        "description": _describe(card),
+        "description": _format_description(card),
         "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
         "license": licence or f"{MISSING} for all sources; see each source",
         **({"isBasedOn": urls} if urls else {}),
-        **_responsible(card),
+        **_compute_responsible_ai(card),
         "distribution": [
             {
                 "@type": "cr:FileObject",
@@ -86,19 +86,19 @@ def compute_croissant(card: dict, manifest_sha256: str) -> dict:
     }
 
 
-def _describe(card: dict) -> str:
+def _format_description(card: dict) -> str:
     real, fake = (card["classes"][label]["pictures"] for label in CLASS_NAMES)
     simulated = "Simulated pictures. " if card["simulated"] else ""
     return f"{simulated}{real} photographs and {fake} generated pictures, for telling the two apart."
 
 
-def _responsible(card: dict) -> dict:
-    said = {one["source"]: one["provenance"] for one in card["sources"]}
+def _compute_responsible_ai(card: dict) -> dict:
+    stated = {one["source"]: one["provenance"] for one in card["sources"]}
 
-    def tell(*names: str) -> list[str]:
+    def format_sources(*names: str) -> list[str]:
         return [
             f"{source}: " + (", ".join(f"{name} {own[name]}" for name in names if own[name]) or MISSING)
-            for source, own in said.items()
+            for source, own in stated.items()
         ]
 
     selections = [
@@ -115,7 +115,7 @@ def _responsible(card: dict) -> dict:
     ]
     variants = card["variants"]
     return {
-        "rai:dataCollection": "; ".join(tell("name", "generator", "camera", "url", "date", "note")),
+        "rai:dataCollection": "; ".join(format_sources("name", "generator", "camera", "url", "date", "note")),
         "rai:dataCollectionType": ["Others"],
         "rai:dataCollectionMissingData": f"{len(card['set_aside'])} picture files could not be used",
         "rai:dataPreprocessingProtocol": [
@@ -129,6 +129,6 @@ def _responsible(card: dict) -> dict:
         "rai:dataBiases": biases or [audit["reason"]],
         "rai:personalSensitiveInformation": [
             "photographs may show people",
-            *(f"consent, {one}" for one in tell("consent")),
+            *(f"consent, {one}" for one in format_sources("consent")),
         ],
     }

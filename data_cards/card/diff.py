@@ -1,4 +1,4 @@
-"""Two data cards side by side: every value in which they differ."""
+"""The difference of two data cards: every value in which they differ."""
 
 from typing import Any
 
@@ -8,8 +8,8 @@ _WIDTH = 60
 
 
 def compare_cards(one: dict, other: dict) -> list[dict]:
-    """The values that differ, in the first card's order: `what`, `first`, `second`; None where a card has none."""
-    first, second = _flatten(_tidy(one)), _flatten(_tidy(other))
+    """Return the values that differ, in the first card's order: `what`, `first`, `second` (None for a missing one)."""
+    first, second = _flatten(_normalise(one)), _flatten(_normalise(other))
     names = [*first, *(name for name in second if name not in first)]
     return [
         {"what": name, "first": first.get(name), "second": second.get(name)}
@@ -19,7 +19,7 @@ def compare_cards(one: dict, other: dict) -> list[dict]:
 
 
 def format_comparison(differences: list[dict], first: str, second: str) -> str:
-    """`compare_cards`'s result as a table for a terminal."""
+    """Format the result of `compare_cards` as a table for a terminal."""
     if not differences:
         return "the cards say the same"
     rows = [[one["what"], *(_shorten(one[side]) for side in ("first", "second"))] for one in differences]
@@ -31,8 +31,8 @@ def _shorten(value: Any) -> str:
     return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
 
 
-def _tidy(card: dict) -> dict:
-    """Lists by name, and without what only follows from the rest."""
+def _normalise(card: dict) -> dict:
+    """Key the lists by name, and drop what follows from the rest."""
     kept = {
         name: value for name, value in card.items() if name not in ("histograms", "limits", "sources", "audit", "name")
     }

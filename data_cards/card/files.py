@@ -21,9 +21,17 @@ _MOST_BYTES = 50_000_000
 def write_card_files(
     folder: Path, card: dict, pictures: Sequence[Picture], places: Sequence[str] | None = None
 ) -> None:
-    """Write card.json, README.md, croissant.json, card.html and manifest.csv; `places` are the pictures' paths."""
+    """Write card.json, README.md, croissant.json, card.html and manifest.csv.
+
+    Parameters
+    ----------
+    folder : created where it does not exist
+    card : see `data_cards.card.contents.compute_card`, and the set's `name`
+    pictures : of the set
+    places : of str, each picture's path for the manifest; None for the paths below their roots
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    manifest = _make_manifest(pictures, places or [picture.file.image for picture in pictures])
+    manifest = _format_manifest(pictures, places or [picture.file.image for picture in pictures])
     croissant = compute_croissant(card, hashlib.sha256(manifest).hexdigest())
     (folder / MANIFEST).write_bytes(manifest)
     for name, text in (
@@ -36,33 +44,33 @@ def write_card_files(
 
 
 def read_card_file(path: Path) -> dict:
-    """A card.json; raises `UserError` where it is none, or of another version."""
+    """Read a card.json; raises `UserError` where the file is not a card, or of another version."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ValueError("too large")
         card = json.loads(path.read_text(encoding="utf-8"))
         if card["card_version"] != CARD_VERSION:
-            raise UserError(f"{path}: a card of version {card['card_version']}, this program reads {CARD_VERSION}")
+            raise UserError(f"{path}: a card of another version; expected {CARD_VERSION}, got {card['card_version']}")
         for name in ("sources", "audit", "selections", "near_duplicates"):
             card[name]
         return card
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: is no data card; expected one that `pipeline card` or `subset` wrote") from error
+        raise UserError(f"{path}: not a data card; expected one that `pipeline card` or `subset` wrote") from error
 
 
 def read_selections(roots: Sequence[str]) -> list[dict]:
-    """What made the sets that stand in these folders, where they are subsets with a card."""
+    """Read the selections of the sets in these folders, where they are subsets with a card."""
     selections = []
     for root in roots:
         path = Path(root) / CARD_FILE
         if path.is_file():
-            read = [_tidy_selection(path, one) for one in read_card_file(path)["selections"]]
+            read = [_normalise_selection(path, one) for one in read_card_file(path)["selections"]]
             selections += [one for one in read if one not in selections]
     return selections
 
 
-def _tidy_selection(path: Path, values: dict) -> dict:
-    """A selection of a card that anyone may have written, in the shape that ours have."""
+def _normalise_selection(path: Path, values: dict) -> dict:
+    """Check a selection of a card that anyone may have written, and keep the fields that ours have."""
     try:
         return {
             "where": [str(one) for one in values["where"]],
@@ -77,7 +85,7 @@ def _tidy_selection(path: Path, values: dict) -> dict:
         raise UserError(f"{path}: its selection is damaged ({error!r}); draw the subset again") from error
 
 
-def _make_manifest(pictures: Sequence[Picture], places: Sequence[str]) -> bytes:
+def _format_manifest(pictures: Sequence[Picture], places: Sequence[str]) -> bytes:
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(COLUMNS)

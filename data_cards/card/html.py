@@ -9,7 +9,7 @@ from data_cards.dataset.source_info import FIELDS
 
 
 def format_html(card: dict) -> str:
-    """The page of a card (see `data_cards.card.contents`)."""
+    """Format a card (see `data_cards.card.contents`) as a page."""
     environment = create_environment(autoescape=True)
     environment.filters["size"] = format_bytes
     return environment.get_template("card.html").render(
@@ -19,12 +19,12 @@ def format_html(card: dict) -> str:
         families=FAMILIES,
         fields=FIELDS,
         missing=MISSING,
-        plots={name: _lay_out(histogram) for name, histogram in card["histograms"].items()},
+        plots={name: _compute_bars(histogram) for name, histogram in card["histograms"].items()},
     )
 
 
-def _lay_out(histogram: dict) -> dict:
-    """Bars of both classes as shares of their class, in a drawing of 320 x 120."""
+def _compute_bars(histogram: dict) -> dict:
+    """Compute the bars of both classes as shares of their class, in a drawing of 320 x 120."""
     bins = len(histogram["edges"]) - 1
     shares = {label: [count / max(sum(histogram[label]), 1) for count in histogram[label]] for label in CLASS_NAMES}
     top = max(max(own) for own in shares.values()) or 1

@@ -13,16 +13,18 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 
 def format_markdown(card: dict) -> str:
-    """The card (see `data_cards.card.contents`) as README.md of a data set on Hugging Face."""
+    """Format a card (see `data_cards.card.contents`) as README.md of a data set on Hugging Face."""
     environment = create_environment(autoescape=False, keep_trailing_newline=True)
-    environment.filters |= {"cell": _format_cell, "text": _escape, "size": format_bytes}
+    environment.filters |= {"cell": _format_cell, "text": _escape_markdown, "size": format_bytes}
     # JSON is YAML.
-    header = "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in _make_header(card).items())
+    header = "".join(
+        f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in _compute_header(card).items()
+    )
     return environment.get_template("README.md.j2").render(card=card, header=header, missing=MISSING)
 
 
 def create_environment(**options: bool) -> Environment:
-    """What renders the templates of cards: an unknown name is an error, and a line of a tag alone leaves no trace."""
+    """Create the environment of the templates of cards: an unknown name is an error, and lines of tags are dropped."""
     return Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=StrictUndefined,
@@ -33,12 +35,12 @@ def create_environment(**options: bool) -> Environment:
 
 
 def find_common_licence(card: dict) -> str | None:
-    """The licence of all sources, where each states the same; else None."""
+    """Return the licence of all sources, where each states the same; else None."""
     licences = {one["provenance"]["licence"] for one in card["sources"]}
     return next(iter(licences)) if len(licences) == 1 else None
 
 
-def _make_header(card: dict) -> dict:
+def _compute_header(card: dict) -> dict:
     licence = find_common_licence(card)
     known = licence and re.fullmatch(r"[a-z0-9.+-]+", licence.lower())
     return {
@@ -52,9 +54,9 @@ def _make_header(card: dict) -> dict:
 
 
 def _format_cell(value: object) -> str:
-    return " ".join(_escape(str(value)).replace("|", "\\|").split())
+    return " ".join(_escape_markdown(str(value)).replace("|", "\\|").split())
 
 
-def _escape(text: str) -> str:
-    """Texts of others stay text: no HTML, no links, no images."""
+def _escape_markdown(text: str) -> str:
+    """Escape untrusted text: no HTML, no links, no images."""
     return re.sub(r"([\\`*\[\]<>])", r"\\\1", text)

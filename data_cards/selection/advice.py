@@ -1,8 +1,8 @@
-"""What to do about what an audit found, each with the figure after doing it.
+"""Advice on the findings of an audit, each with the AUROC after following it.
 
-A balanced subset is drawn and audited again. What cropping or saving anew would leave is measured
-by leaving the properties out that would then be alike; the traces that the first saving left in
-the pixels stay, so those figures are the best that can be hoped for, and say so.
+A balanced subset is drawn and audited again. The effect of cropping or saving again is measured
+by leaving out the properties that would then be the same for all; traces of the first saving remain in
+the pixels, so those figures are the best case, and the advice says so.
 """
 
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ SAVING_FACTS = (
 
 @dataclass(frozen=True)
 class Advice:
-    """One thing to do.
+    """One action.
 
     Attributes
     ----------
-    action : in words, with the command
-    family : that it is for
-    before, after : AUROC of that family (the higher of held-out pictures and sources); `after` None
-        where it cannot be told, and `note` says why
-    pictures : that are left
-    note : what to mind
+    action : str, in words, with the command
+    family : str, of properties that it is for
+    before, after : float, AUROC of that family (the higher of held-out pictures and sources); `after` is None
+        where it is not known, and `note` says why
+    pictures : int, number left
+    note : str, a caveat
     """
 
     action: str
@@ -46,26 +46,26 @@ class Advice:
 
 
 def compute_advice(pictures: Sequence[Picture], audit: Audit, sources: Sequence[str] = ("DIR",)) -> list[Advice]:
-    """What to do about each family that is not fine; `sources` are those of the command line."""
+    """Compute the advice on each family that is not fine; `sources` are those of the command line."""
     found = {finding.family: finding.auroc.value for finding in audit.findings if finding.verdict != Verdict.FINE}
     advice = []
     if FILE in found:
-        advice += _balance(pictures, audit.limits, "size,format,quality", {FILE: found[FILE]}, sources)
-        advice += _leave_out(pictures, audit.limits, found[FILE])
+        advice += _advise_balance(pictures, audit.limits, "size,format,quality", {FILE: found[FILE]}, sources)
+        advice += _advise_preprocessing(pictures, audit.limits, found[FILE])
     content = {family: before for family, before in found.items() if family != FILE}
     if content:
-        advice += _balance(pictures, audit.limits, "colour", content, sources)
+        advice += _advise_balance(pictures, audit.limits, "colour", content, sources)
     return advice
 
 
 def format_advice(one: Advice) -> str:
-    """One line of a terminal."""
+    """Format advice as one line of a terminal."""
     after = "not known" if one.after is None else f"{one.after:.3f}"
     note = f"; {one.note}" if one.note else ""
     return f"{one.action}: {one.family} {one.before:.3f} -> {after}, {one.pictures} pictures left{note}"
 
 
-def _balance(
+def _advise_balance(
     pictures: Sequence[Picture], limits: Limits, names: str, found: dict[str, float], sources: Sequence[str]
 ) -> list[Advice]:
     src = " ".join(f"--src {source}" for source in sources)
@@ -85,13 +85,13 @@ def _balance(
     return advice
 
 
-def _leave_out(pictures: Sequence[Picture], limits: Limits, before: float) -> list[Advice]:
+def _advise_preprocessing(pictures: Sequence[Picture], limits: Limits, before: float) -> list[Advice]:
     choices = (
-        ("pipeline build --fit crop, which makes all sizes alike", SIZE_FACTS, ""),
+        ("pipeline build --fit crop, which makes all sizes the same", SIZE_FACTS, ""),
         (
-            "saving both classes anew in one format and quality",
+            "saving both classes again in one format and quality",
             SAVING_FACTS,
-            "at best: traces of the first saving stay in the pixels, and sizes must still be made alike",
+            "at best: traces of the first saving remain in the pixels, and sizes must still be made the same",
         ),
     )
     advice = []

@@ -1,4 +1,4 @@
-"""Choosing pictures of a set by what is known of them: conditions such as width>=512 or source=coco,ffhq."""
+"""Filters of pictures by their file and facts: conditions such as width>=512 or source=coco,ffhq."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -33,11 +33,11 @@ EXPECTED = (
 
 
 def parse_condition(text: str) -> Callable[[Picture], bool]:
-    """A test of one picture from its text, such as `width>=512`; commas part alternatives of = and !=.
+    """Parse a condition such as `width>=512`; commas separate alternatives of = and !=.
 
     Raises
     ------
-    UsageError : not understood
+    UsageError : not a condition
     """
     match = re.fullmatch(r"\s*(\w+)\s*(!=|>=|<=|=|>|<)\s*(.+?)\s*", text)
     if not match or match[1] not in {*_TEXTS, *_NUMBERS}:
@@ -51,7 +51,7 @@ def parse_condition(text: str) -> Callable[[Picture], bool]:
     try:
         numbers = [float(one) for one in values]
     except ValueError as error:
-        raise UsageError(f"--where {text!r}: {value!r} is no number") from error
+        raise UsageError(f"--where {text!r}: expected a number, got {value!r}") from error
     if sign in _COMPARE:
         if len(numbers) > 1:
             raise UsageError(f"--where {text!r}: {sign} takes one number")
@@ -60,6 +60,6 @@ def parse_condition(text: str) -> Callable[[Picture], bool]:
 
 
 def filter_pictures(pictures: Sequence[Picture], conditions: Sequence[str]) -> list[Picture]:
-    """The pictures for which all conditions hold."""
+    """Return the pictures that meet all conditions."""
     tests = [parse_condition(text) for text in conditions]
     return [picture for picture in pictures if all(test(picture) for test in tests)]

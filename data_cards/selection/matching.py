@@ -1,9 +1,8 @@
-"""Picking pictures so that both classes match in what is named: size, format, quality and the like.
+"""Coarsened exact matching of the classes in properties such as size, format and quality.
 
-Coarsened exact matching (Iacus, King and Porro 2012): pictures are sorted into bins of the named
-properties within each split, and of every bin as many of one class as of the other are kept. The
-bins are made finer until the matched classes cannot be told apart by these properties, as long as
-pictures are left.
+After Iacus, King and Porro (2012): pictures are sorted into bins of the named properties within each
+split, and of every bin as many of one class as of the other are kept. The bins are made finer until the
+matched classes cannot be separated by these properties, as long as pictures are left.
 """
 
 from collections import Counter, defaultdict
@@ -20,15 +19,15 @@ from data_cards.dataset.table import Picture
 
 _FINENESS = (1, 2, 4, 8)
 _GOOD = 0.55  # AUROC of the named properties below which bins are fine enough
-_FEWEST = 10  # pictures of each class that finer bins must leave to be taken
+_FEWEST = 10  # pictures of each class that finer bins must leave to be used
 
 
-def _measure_size(picture: Picture) -> list[float]:
+def _compute_size(picture: Picture) -> list[float]:
     # Half an octave, rounded to the middle, so that 512 and 500 share a bin.
     return [2 * np.log2(side) + 0.5 for side in (picture.facts.width, picture.facts.height)]
 
 
-def _measure_colour(picture: Picture) -> list[float]:
+def _compute_colour(picture: Picture) -> list[float]:
     if not picture.facts.thumbnail:
         raise UserError("this store does not keep the colours of all its pictures; give their folders with --src")
     mean = np.frombuffer(picture.facts.thumbnail, np.uint8).reshape(-1, 3).mean(axis=0)
@@ -36,35 +35,33 @@ def _measure_colour(picture: Picture) -> list[float]:
     return [grey / 64, (mean[0] - grey) / 16 + 0.5, (mean[2] - grey) / 16 + 0.5]
 
 
-# What can be matched, each as names of categories or as numbers in units of a coarse bin's width.
+# The properties, each as names of categories or as numbers in units of a coarse bin's width.
 _VALUES: dict[str, Callable[[Picture], list[str] | list[float]]] = {
-    "size": _measure_size,
+    "size": _compute_size,
     "format": lambda one: [one.facts.format],
     "quality": lambda one: [one.facts.quality / 8],  # `NO_QUALITY` falls into a bin of its own
     "exif": lambda one: [float(one.facts.exif)],
-    "colour": _measure_colour,
+    "colour": _compute_colour,
 }
 PROPERTIES = tuple(_VALUES)
 
 
 @dataclass(frozen=True)
 class Match:
-    """The pictures that are kept, in their order, and what that cost.
+    """The matched pictures, in their order.
 
     Attributes
     ----------
     pictures : as many of each class in every bin
-    dropped : number of pictures left out
-    remaining : AUROC with which the named properties still tell the kept classes apart; None where too few are left
+    remaining : AUROC with which the named properties still separate the kept classes; None where too few are left
     """
 
     pictures: list[Picture]
-    dropped: int
     remaining: float | None
 
 
 def check_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Names of properties to balance; raises `UsageError` for others."""
+    """Return the names of properties in their order; raises `UsageError` for unknown ones."""
     unknown = [name for name in names if name not in PROPERTIES]
     if unknown or not names:
         raise UsageError(f"balance {','.join(unknown) or 'nothing'}: expected one or more of {', '.join(PROPERTIES)}")
@@ -72,7 +69,13 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def match_pictures(pictures: Sequence[Picture], names: Sequence[str], seed: int = 0) -> Match:
-    """Pick pictures so that the classes match in the named properties; a pure function of set, names and seed.
+    """Select pictures so that the classes match; a pure function of its parameters.
+
+    Parameters
+    ----------
+    pictures : of both classes
+    names : of `PROPERTIES`
+    seed : int, of the draw within a bin
 
     Raises
     ------
@@ -82,12 +85,12 @@ def match_pictures(pictures: Sequence[Picture], names: Sequence[str], seed: int 
     names = check_names(names)
     best = None
     for fineness in _FINENESS:
-        kept = _keep_equal(pictures, names, fineness, seed)
+        kept = _match_in_bins(pictures, names, fineness, seed)
         if min(_count(kept)) < (_FEWEST if best else 1):
             break
-        remaining = _measure(kept, names)
+        remaining = _compute_remaining(kept, names)
         if best is None or (remaining is not None and (best.remaining is None or remaining < best.remaining)):
-            best = Match(kept, len(pictures) - len(kept), remaining)
+            best = Match(kept, remaining)
         if remaining is not None and remaining < _GOOD:
             break
     if best is None:
@@ -98,10 +101,12 @@ def match_pictures(pictures: Sequence[Picture], names: Sequence[str], seed: int 
     return best
 
 
-def _keep_equal(pictures: Sequence[Picture], names: Sequence[str], fineness: int, seed: int) -> list[Picture]:
+def _match_in_bins(pictures: Sequence[Picture], names: Sequence[str], fineness: int, seed: int) -> list[Picture]:
     bins: dict[tuple, dict[str, list[int]]] = defaultdict(lambda: {label: [] for label in CLASS_NAMES})
     for number, picture in enumerate(pictures):
-        bins[(picture.file.split, *_find_bin(picture, names, fineness))][picture.file.label].append(number)
+        values = _list_values(picture, names)
+        place = [one if isinstance(one, str) else int(np.floor(one * fineness)) for one in values]
+        bins[picture.file.split, *place][picture.file.label].append(number)
     kept: list[int] = []
     for members in bins.values():
         count = min(map(len, members.values()))
@@ -110,13 +115,8 @@ def _keep_equal(pictures: Sequence[Picture], names: Sequence[str], fineness: int
     return [pictures[number] for number in sorted(kept)]
 
 
-def _find_bin(picture: Picture, names: Sequence[str], fineness: int) -> list[str | int]:
-    values = _list_values(picture, names)
-    return [value if isinstance(value, str) else int(np.floor(value * fineness)) for value in values]
-
-
 def _draw(pictures: Sequence[Picture], numbers: list[int], count: int, seed: int) -> list[int]:
-    """So many of a bin, taken from its sources in turn, so that no source goes that need not."""
+    """Draw `count` pictures of a bin from its sources in turn, so that as many sources as possible remain."""
     by_source = defaultdict(list)
     for number in numbers:
         by_source[pictures[number].file.source].append(number)
@@ -127,8 +127,8 @@ def _draw(pictures: Sequence[Picture], numbers: list[int], count: int, seed: int
     return [number for _, _, number in sorted(queue)[:count]]
 
 
-def _measure(pictures: Sequence[Picture], names: Sequence[str]) -> float | None:
-    """AUROC with which the named properties alone tell the classes apart, on held-out pictures."""
+def _compute_remaining(pictures: Sequence[Picture], names: Sequence[str]) -> float | None:
+    """Compute the AUROC with which the named properties alone separate the classes, on held-out pictures."""
     if min(_count(pictures)) < _FEWEST:
         return None
     columns = zip(*(_list_values(picture, names) for picture in pictures), strict=True)

@@ -1,11 +1,11 @@
-"""Drawing a subset: a pure function of the pictures, the seed and the selection.
+"""The random draw of a subset: a pure function of the pictures, the seed and the selection.
 
-A share is drawn of every split, class and source alike, by a hash of (seed, picture): the same
-pictures whatever the order, and a smaller share is part of a larger one.
+The same share is drawn of every split, class and source, by a hash of (seed, picture): the draw does
+not depend on the order of the pictures, and a smaller share is part of a larger one.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from data_cards.core.errors import UsageError, UserError
@@ -17,15 +17,15 @@ from data_cards.selection.matching import check_names, match_pictures
 
 @dataclass(frozen=True)
 class Selection:
-    """What makes a subset, in the order in which it is applied.
+    """The steps that select a subset, in the order in which they are applied.
 
     Attributes
     ----------
-    where : conditions that pictures must meet
-    max_per_source : at most so many pictures of a source, in each split; None for all
-    fraction : share of the pictures, above 0, at most 1
-    balance : properties in which the classes are made to match
-    seed : of everything drawn
+    where : conditions that pictures must meet, see `data_cards.selection.filters`
+    max_per_source : int, most pictures of a source in each split; None for all
+    fraction : float, share of the pictures, above 0, at most 1
+    balance : properties in which the classes are matched, see `data_cards.selection.matching`
+    seed : int, of every draw
     """
 
     where: tuple[str, ...] = ()
@@ -47,79 +47,72 @@ class Selection:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class Subset:
     """A drawn subset.
 
     Attributes
     ----------
-    pictures : in the order given
-    steps : after each step that was asked for, its name and the number of pictures then left
-    remaining : AUROC with which the balanced properties still tell the classes apart; None where not balanced
+    pictures : in the order of the set
+    steps : of each step that was asked for, `step`, its name, and `pictures`, the number left after it
+    remaining : AUROC with which the balanced properties still separate the classes; None where not balanced
     """
 
     pictures: list[Picture]
-    steps: list[tuple[str, int]]
+    steps: list[dict]
     remaining: float | None
 
 
-def draw_subset(pictures: Sequence[Picture], selection: Selection) -> Drawn:
+def draw_subset(pictures: Sequence[Picture], selection: Selection) -> Subset:
     """Draw a subset.
 
     Raises
     ------
     UserError : no picture is left
     """
-    left, steps, remaining = list(pictures), [("found", len(pictures))], None
+    left, steps, remaining = list(pictures), [], None
+
+    def record(step: str) -> None:
+        steps.append({"step": step, "pictures": len(left)})
+
+    record("found")
     if selection.where:
         left = filter_pictures(left, selection.where)
-        steps.append((" and ".join(selection.where), len(left)))
+        record(" and ".join(selection.where))
     if selection.max_per_source is not None:
-        left = _draw_most(left, selection.max_per_source, selection.seed)
-        steps.append((f"at most {selection.max_per_source} of a source and split", len(left)))
+        left = _draw_per_source(left, selection.seed, lambda found: dict.fromkeys(found, selection.max_per_source))
+        record(f"at most {selection.max_per_source} of a source and split")
     if selection.fraction < 1:
-        left = _draw_fraction(left, selection.fraction, selection.seed)
-        steps.append((f"a fraction of {selection.fraction:g}", len(left)))
+        left = _draw_per_source(left, selection.seed, lambda found: _share_out_fraction(found, selection.fraction))
+        record(f"a fraction of {selection.fraction:g}")
     if selection.balance and left:
         match = match_pictures(left, selection.balance, selection.seed)
         left, remaining = match.pictures, match.remaining
-        steps.append((f"classes match in {', '.join(selection.balance)}", len(left)))
+        record(f"classes match in {', '.join(selection.balance)}")
     if not left:
-        raise UserError(f"no picture is left: {'; '.join(f'{name}: {count}' for name, count in steps)}")
-    return Drawn(left, steps, remaining)
+        raise UserError(f"no picture is left: {'; '.join('{step}: {pictures}'.format(**one) for one in steps)}")
+    return Subset(left, steps, remaining)
 
 
-def _strata(pictures: Sequence[Picture]) -> dict[tuple[str, str], dict[str, list[int]]]:
+def _draw_per_source(
+    pictures: list[Picture], seed: int, share_out: Callable[[dict[str, int]], dict[str, int]]
+) -> list[Picture]:
+    """Draw from each source of a split's class as many pictures as `share_out` gives it of how many there are."""
     strata: dict = defaultdict(lambda: defaultdict(list))
-    for number, picture in enumerate(pictures):
-        strata[picture.file.split, picture.file.label][picture.file.source].append(number)
-    return strata
+    for picture in pictures:
+        key = draw_key(seed, picture.facts.sha256, "subset"), picture.file.root, picture.file.image
+        strata[picture.file.split, picture.file.label][picture.file.source].append(key)
+    kept: set[tuple] = set()
+    for sources in strata.values():
+        counts = share_out({source: len(keys) for source, keys in sources.items()})
+        kept.update(key[1:] for source, keys in sources.items() for key in sorted(keys)[: counts[source]])
+    return [picture for picture in pictures if (picture.file.root, picture.file.image) in kept]
 
 
-def _draw_most(pictures: list[Picture], most: int, seed: int) -> list[Picture]:
-    kept: list[int] = []
-    for sources in _strata(pictures).values():
-        for numbers in sources.values():
-            kept += _first(pictures, numbers, most, seed)
-    return [pictures[number] for number in sorted(kept)]
-
-
-def _draw_fraction(pictures: list[Picture], fraction: float, seed: int) -> list[Picture]:
-    kept: list[int] = []
-    for sources in _strata(pictures).values():
-        exact = {source: fraction * len(numbers) for source, numbers in sources.items()}
-        counts = {source: int(share) for source, share in exact.items()}
-        # Largest remainders: a split's class gets its share to the picture, each source its own to within one.
-        missing = max(round(sum(exact.values())), 1) - sum(counts.values())
-        for source in sorted(exact, key=lambda one: (counts[one] - exact[one], one))[:missing]:
-            counts[source] += 1
-        for source, numbers in sources.items():
-            kept += _first(pictures, numbers, counts[source], seed)
-    return [pictures[number] for number in sorted(kept)]
-
-
-def _first(pictures: list[Picture], numbers: list[int], count: int, seed: int) -> list[int]:
-    def place(number: int) -> tuple:
-        picture = pictures[number]
-        return draw_key(seed, picture.facts.sha256, "subset"), picture.file.root, picture.file.image
-
-    return sorted(numbers, key=place)[:count]
+def _share_out_fraction(available: dict[str, int], fraction: float) -> dict[str, int]:
+    """By largest remainders: the class gets its share to the picture, each source its own to within one."""
+    exact = {source: fraction * count for source, count in available.items()}
+    counts = {source: int(share) for source, share in exact.items()}
+    missing = max(round(sum(exact.values())), 1) - sum(counts.values())
+    for source in sorted(exact, key=lambda one: (counts[one] - exact[one], one))[:missing]:
+        counts[source] += 1
+    return counts

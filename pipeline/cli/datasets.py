@@ -128,18 +128,17 @@ def card(places, out, diff, max_pixels, cache, as_json) -> None:
     """
     from data_cards.card.diff import compare_cards, format_comparison
     from data_cards.card.files import PAGE_FILE, write_card_files
-    from pipeline.datasets.card import load_card
+    from pipeline.datasets.card import compute_card_of, load_card
 
     if len(places) != (2 if diff else 1):
         raise UsageError(f"{len(places)} places: expected {'two, with --diff' if diff else 'one (two with --diff)'}")
-    found = [load_card(place, max_pixels=max_pixels, cache=cache) for place in places]
     if diff:
-        differences = compare_cards(found[0][0], found[1][0])
+        differences = compare_cards(*(load_card(place, max_pixels=max_pixels, cache=cache) for place in places))
         print_json(differences) if as_json else click.echo(format_comparison(differences, *places))
         return
-    made, pictures = found[0]
-    if not pictures:
-        raise UsageError(f"{places[0]}: is a card already; name the store or folder that it is of")
-    folder = out or Path(f"{made['name']}-card")
-    write_card_files(folder, made, pictures)
-    print_json(made) if as_json else click.echo(f"{folder / PAGE_FILE}: card of {made['pictures']} pictures")
+    if Path(places[0]).is_file():
+        raise UsageError(f"{places[0]}: is a file; expected a store or a folder of pictures")
+    contents, pictures = compute_card_of(places[0], max_pixels=max_pixels, cache=cache)
+    folder = out or Path(f"{contents['name']}-card")
+    write_card_files(folder, contents, pictures)
+    print_json(contents) if as_json else click.echo(f"{folder / PAGE_FILE}: card of {contents['pictures']} pictures")

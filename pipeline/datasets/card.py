@@ -16,23 +16,30 @@ from pipeline.store.filesystem import Storage
 from pipeline.store.reader import open_store
 
 
-def load_card(place: str, *, max_pixels: int = MAX_PIXELS, cache: bool = True) -> tuple[dict, list[Picture]]:
-    """The card of a store, of a folder of pictures, or of a card.json; and its pictures, none of a file's.
+def load_card(place: str, *, max_pixels: int = MAX_PIXELS, cache: bool = True) -> dict:
+    """Return the card of a card.json, of a store or of a folder of pictures.
 
     Raises
     ------
     UserError : nothing is there, or something that has no card
     """
     path = Path(place)
-    if path.is_file():
-        return read_card_file(path), []
+    return read_card_file(path) if path.is_file() else compute_card_of(place, max_pixels=max_pixels, cache=cache)[0]
+
+
+def compute_card_of(place: str, *, max_pixels: int = MAX_PIXELS, cache: bool = True) -> tuple[dict, Sequence[Picture]]:
+    """Return the card of a store, or compute that of a folder of pictures; and the pictures.
+
+    Raises
+    ------
+    UserError : nothing is there, or something that has no card
+    """
+    name = Path(place.rstrip("/").rpartition("://")[2]).resolve().name
     if Storage(place).exists("zarr.json"):
         store = open_store(place)
-        return {"name": _name(place), **store.card}, store.read_pictures()
+        return {"name": name, **store.card}, store.read_pictures()
     found = scan_sources([place], max_pixels=max_pixels, cache=cache)
-    roots = sorted({picture.file.root for picture in found.pictures})
-    card = _make_set_card(_name(place), found.pictures, found.set_aside, None, read_selections(roots))
-    return card, found.pictures
+    return _compute_set_card(name, found.pictures, found.set_aside, audit_pictures(found.pictures), []), found.pictures
 
 
 def write_set_card(
@@ -44,30 +51,25 @@ def write_set_card(
     selection: dict,
     places: Sequence[str],
 ) -> None:
-    """Write the card of a subset into its folder; its selection stands behind those of the sets it came from."""
-    roots = sorted({picture.file.root for picture in pictures})
-    card = _make_set_card(name, pictures, set_aside, audit, [*read_selections(roots), selection])
-    write_card_files(folder, card, pictures, places)
+    """Write the card of a subset into its folder; its selection comes after those of the sets that it is from."""
+    write_card_files(folder, _compute_set_card(name, pictures, set_aside, audit, [selection]), pictures, places)
 
 
-def _make_set_card(
+def _compute_set_card(
     name: str,
     pictures: Sequence[Picture],
     set_aside: Sequence[SetAside],
-    audit: Audit | None,
+    audit: Audit,
     selections: Sequence[dict],
 ) -> dict:
+    roots = sorted({picture.file.root for picture in pictures})
     card = compute_card(
         pictures,
         set_aside,
         read_source_info(pictures),
-        audit or audit_pictures(pictures),
-        selections=selections,
+        audit,
+        selections=[*read_selections(roots), *selections],
         versions={"program": program_version()},
-        simulated=any(is_simulated(root) for root in {picture.file.root for picture in pictures}),
+        simulated=any(map(is_simulated, roots)),
     )
     return {"name": name, **card}
-
-
-def _name(place: str) -> str:
-    return Path(place.rstrip("/").rpartition("://")[2]).resolve().name

@@ -85,7 +85,7 @@ def test_most_of_a_source_and_conditions(pictures):
     drawn = draw_subset(pictures, Selection(where=("split=train", "format=png"), max_per_source=2))
     assert len(drawn.pictures) == 8
     assert {(one.file.split, one.facts.format) for one in drawn.pictures} == {("train", "PNG")}
-    assert [count for _, count in drawn.steps] == [160 // 2, 20, 8]
+    assert [step["pictures"] for step in drawn.steps] == [160 // 2, 20, 8]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_balance_makes_the_classes_match(tmp_path):
     pictures = scan_sources([str(tmp_path / "set")], max_pixels=10**8).pictures
     assert audit_pictures(pictures).findings[0].auroc.value > 0.6
     match = match_pictures(pictures, ["size", "format", "quality"])
-    assert (len(match.pictures), match.dropped) == (80, 40)
+    assert len(match.pictures) == 80
     counts = Counter((one.file.label, one.facts.width, one.facts.quality) for one in match.pictures)
     assert set(counts.values()) == {20}
     assert match.remaining < 0.6
