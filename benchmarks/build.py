@@ -39,14 +39,14 @@ from pipeline.builder.shard_task import ShardTask, finish_shard, make_shard, mak
 from pipeline.execution.cluster import start_cluster
 from pipeline.execution.tasks import run_tasks
 from pipeline.features.degradations import apply_steps
-from pipeline.features.extract import estimate_planes
-from pipeline.features.fit import as_array, fit_picture
-from pipeline.features.periodogram import quantised_planes
+from pipeline.features.extract import compute_planes
+from pipeline.features.fit import fit_picture, to_array
+from pipeline.features.periodogram import compute_periodogram_levels
 from pipeline.features.settings import MAX_PIXELS, FeatureSettings
 from pipeline.store.filesystem import Storage
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import encode_sample, shard_file
-from pipeline.store.writer import create_arrays, make_record_folder
+from pipeline.store.writer import create_arrays, create_record_folder
 
 
 @click.command()
@@ -75,7 +75,7 @@ def main(sources: tuple[str, ...], sizes: str, samples: int, trials: int) -> Non
 def _draw_tasks(plan: Plan, storage: Storage, samples: int) -> list[ShardTask]:
     """Shards with about so many samples, spread over the set, and at least 32: a shard more or less
     at the end, for one of two workers, is no part of a long build."""
-    make_record_folder(storage)
+    create_record_folder(storage)
     create_arrays(storage, plan.rows, plan.shard_rows, plan.settings)
     count = min(max(samples // plan.shard_rows, 32), plan.shards)
     return [make_task(plan, storage, number * plan.shards // count) for number in range(count)]
@@ -127,14 +127,14 @@ def _run_kernels(tasks: Sequence[ShardTask]) -> None:
         for path, sha256, first, last in task.pictures:
             fitted = fit_picture(decode_picture(read_file(Path(path)), settings.max_pixels), settings.features)
             for variant in settings.draw_variants(sha256)[first:last]:
-                planes = estimate_planes(as_array(apply_steps(fitted, variant.steps)), settings.features)
+                planes = compute_planes(to_array(apply_steps(fitted, variant.steps)), settings.features)
                 encode_sample(planes, settings.packing)
 
 
 def _measure_spectra(plan: Plan, path: str, trials: int) -> list:
     features = plan.settings.features
-    rgb = as_array(fit_picture(decode_picture(read_file(Path(path)), MAX_PIXELS), features))
-    times = _time({"ours": lambda: quantised_planes(rgb), "plain": lambda: plain_planes(rgb)}, trials)
+    rgb = to_array(fit_picture(decode_picture(read_file(Path(path)), MAX_PIXELS), features))
+    times = _time({"ours": lambda: compute_periodogram_levels(rgb), "plain": lambda: plain_planes(rgb)}, trials)
     ours, plain = (1000 * float(np.median(times[way])) for way in ("ours", "plain"))
     return [features.size, ours, plain, float(np.median(np.divide(times["plain"], times["ours"])))]
 

@@ -116,7 +116,7 @@ def _make_stores(src: Path, out: Path, recipe: dict) -> tuple[FeatureStore, Feat
     for asked, limit in ((build.get("variants"), fewer), ("conditions", None)):
         settings = BuildSettings(features, variants=asked)
         one = settings.variants
-        facts = [settings.as_json(), limit, *([idea] if idea else [])]
+        facts = [settings.to_dict(), limit, *([idea] if idea else [])]
         name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
         path = out / f"{one.replace(' ', '-')}-{name}.zarr"
         if not path.exists():

@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from data_cards.audit.file_baseline import ALL, score_shortcuts, select_file_columns
-from pipeline.features.frequencies import HIGHEST, frequencies_of
+from pipeline.features.frequencies import MAX_FREQUENCY, compute_frequencies
 from pipeline.store.reader import FeatureStore
 
 _RINGS = 64
@@ -50,8 +50,8 @@ def _read(kind: str, store: FeatureStore, rows: np.ndarray) -> np.ndarray:
     """Inputs of a classifier, float32 (N, values)."""
     if kind == "dct":
         return np.stack([store.features[int(row), 6:9].ravel() for row in rows]).astype(np.float32)
-    frequency = frequencies_of("magnitude", *store.features.shape[2:]).ravel()
-    ring = np.minimum((frequency / HIGHEST * _RINGS).astype(int), _RINGS - 1)
+    frequency = compute_frequencies("magnitude", *store.features.shape[2:]).ravel()
+    ring = np.minimum((frequency / MAX_FREQUENCY * _RINGS).astype(int), _RINGS - 1)
     count = np.bincount(ring, minlength=_RINGS)
     profiles = [
         [np.bincount(ring, plane.ravel(), _RINGS) / count for plane in store.features[int(row), 0:3]] for row in rows

@@ -17,7 +17,7 @@ from data_cards.core.seeding import draw_key
 from pipeline.features import extract as features
 from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import CLEAN, RECIPES, Variant, draw_jpeg
-from pipeline.features.welch import HIGHEST
+from pipeline.features.welch import ARTANH_LIMIT
 
 QUALITIES = range(50, 99)
 SHARES = range(50, 101)  # of each side, in per cent
@@ -62,12 +62,12 @@ def joint_planes(rgb: np.ndarray, side: int) -> np.ndarray:
         cross += (spectrum.real * other.real + spectrum.imag * other.imag).sum(axis=1)
         cosines = fft.dctn(fft.dct(block, axis=0, norm="ortho"), axes=(2, 3), norm="ortho")
         dct += np.log(1 + np.abs(cosines)).sum(axis=1)
-    count, limit = patches.shape[1] * patches.shape[2], np.tanh(HIGHEST)
+    count, limit = patches.shape[1] * patches.shape[2], np.tanh(ARTANH_LIMIT)
     strength = np.sqrt(power * np.roll(power, -1, axis=0))
     coherency = np.divide(cross, strength, out=np.zeros_like(cross), where=strength > 0).clip(-limit, limit)
     parts = (
         fft.fftshift(magnitude / count, axes=(1, 2)) / np.log1p(255 * 3 * window.sum()),
-        (np.arctanh(fft.fftshift(coherency, axes=(1, 2))) / HIGHEST + 1) / 2,
+        (np.arctanh(fft.fftshift(coherency, axes=(1, 2))) / ARTANH_LIMIT + 1) / 2,
         dct / count / np.log1p(255 * np.sqrt(3) * side),
     )
     return (255 * np.concatenate(parts)).round().astype(np.uint8)
@@ -79,12 +79,12 @@ JOINT = "joint colours"
 @contextmanager
 def planes_of_idea(name: str | None) -> Iterator[None]:
     """Make the planes of fitted pictures of their residual, or across colours, meanwhile; of None as they are."""
-    own = features.estimate_planes
+    own = features.compute_planes
 
     def estimate(rgb: np.ndarray, settings: FeatureSettings) -> np.ndarray:
         return joint_planes(rgb, settings.side) if name == JOINT else own(RESIDUALS[name](rgb), settings)
 
-    with patch.object(features, "estimate_planes", own if name is None else estimate):
+    with patch.object(features, "compute_planes", own if name is None else estimate):
         yield
 
 

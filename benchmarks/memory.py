@@ -32,9 +32,9 @@ from pipeline.builder.shard_task import make_task
 from pipeline.execution.tasks import run_tasks
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.filesystem import Storage
-from pipeline.store.manifest import pack_pictures, write_provenance
+from pipeline.store.manifest import encode_manifest, write_manifest
 from pipeline.store.settings import BuildSettings
-from pipeline.store.writer import create_arrays, make_record_folder, write_checksums
+from pipeline.store.writer import create_arrays, create_record_folder, write_checksums
 
 COUNTS = "10000,100000,1000000"
 
@@ -67,14 +67,14 @@ def measure(count: int) -> dict:
     audit = audit_pictures(plan.pictures)
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(f"{folder}/store")
-        make_record_folder(storage)
+        create_record_folder(storage)
         create_arrays(storage, plan.rows, plan.shard_rows, plan.settings)
         for _ in run_tasks(do_nothing, (make_task(plan, storage, shard) for shard in range(plan.shards)), workers=2):
             pass
         write_plan_columns(plan, storage)
         write_checksums(storage, ["00" * 32] * plan.shards)
         group = zarr.open_group(storage.url, mode="r+")
-        write_provenance(group, pack_pictures(plan.pictures))
+        write_manifest(group, encode_manifest(plan.pictures))
         write_card(group, make_build_card(plan, True, audit))
     return {"start": start, "planned": planned, "peak": peak_megabytes(), "seconds": time.perf_counter() - began}
 

@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.filesystem import Storage
 from pipeline.store.settings import BuildSettings
-from pipeline.store.shard_format import encode_sample, lay_out_shard
-from pipeline.store.writer import create_arrays, make_record_folder, write_shard
+from pipeline.store.shard_format import encode_sample, encode_shard
+from pipeline.store.writer import create_arrays, create_record_folder, write_shard
 
 
 @click.command(context_settings={"show_default": True})
@@ -45,13 +45,13 @@ def measure(size: int, length: int, rounds: int) -> tuple[float, float]:
     levels = np.random.default_rng(0).integers(0, 256, (samples, 9, size, size), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(folder)
-        make_record_folder(storage)
+        create_record_folder(storage)
         create_arrays(storage, samples, samples, settings)
         array = zarr.open_array(f"{folder}/features", mode="r+")
 
         def write_ours() -> None:
             chunks = (chunk for sample in levels for chunk in encode_sample(sample, settings.packing))
-            write_shard(storage, 0, "", lay_out_shard(chunks, 3 * samples))
+            write_shard(storage, 0, "", encode_shard(chunks, 3 * samples))
 
         def write_zarrs() -> None:
             array[:] = levels

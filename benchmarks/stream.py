@@ -37,7 +37,7 @@ from helpers.make_store import make_store  # noqa: E402
 from data_cards.core.cores import count_cores  # noqa: E402
 from pipeline.features.symmetry import fill_mirror_images  # noqa: E402
 from pipeline.store.reader import FeatureStore, open_store  # noqa: E402
-from pipeline.store.shard_format import chunk_codecs, encode_sample, lay_out_shard, shard_file  # noqa: E402
+from pipeline.store.shard_format import create_chunk_codecs, encode_sample, encode_shard, shard_file  # noqa: E402
 from train.data.loader import BatchLoader  # noqa: E402
 from train.data.sampling import sample_epoch  # noqa: E402
 
@@ -54,7 +54,7 @@ def make_features(folder: Path, size: int, rows: int, shard: int, packing: str =
     path = make_store(folder / f"{packing}.zarr", pictures=pictures, size=8, shard=shard)
     shutil.rmtree(path / "features")
     rng = np.random.default_rng(0)
-    serializer, compressor = chunk_codecs(packing)
+    serializer, compressor = create_chunk_codecs(packing)
     count = len(open_columns(path))
     zarr.create_array(
         path / "features",
@@ -77,7 +77,7 @@ def make_features(folder: Path, size: int, rows: int, shard: int, packing: str =
         chunks = [chunk for sample in levels for chunk in encode_sample(sample, packing)]
         file = path / shard_file(start // shard)
         file.parent.mkdir(parents=True)
-        file.write_bytes(b"".join(lay_out_shard(chunks, 3 * shard)))
+        file.write_bytes(b"".join(encode_shard(chunks, 3 * shard)))
     return open_store(path)
 
 

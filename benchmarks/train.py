@@ -42,8 +42,8 @@ from pipeline.builder.build import build_store
 from pipeline.datasets.subset import write_subset
 from pipeline.features.degradations import apply_steps
 from pipeline.features.extract import compute_features
-from pipeline.features.fit import as_array, fit_picture
-from pipeline.features.periodogram import LEVELS, dct_bound, magnitude_bound
+from pipeline.features.fit import fit_picture, to_array
+from pipeline.features.periodogram import LEVELS, compute_dct_bound, compute_magnitude_bound
 from pipeline.features.settings import MAX_PIXELS, FeatureSettings
 from pipeline.store.reader import FeatureStore
 from pipeline.store.settings import BuildSettings
@@ -176,7 +176,7 @@ class _InTheLoop(Dataset):
         variant = next(one for one in variants if one.name == self._variants[row])
         if self._pixels:  # none of the recipe's variants changes a picture before it is fitted
             fitted = apply_steps(fit_picture(picture, settings.features), variant.steps)
-            return torch.from_numpy(np.array(as_array(fitted)))
+            return torch.from_numpy(np.array(to_array(fitted)))
         return torch.from_numpy(next(compute_features(picture, settings.features, (variant,)))[0])
 
 
@@ -186,10 +186,10 @@ def transform_pixels(pixels: torch.Tensor) -> torch.Tensor:
     channels = pixels.permute(0, 3, 1, 2).float()
     height, width = channels.shape[2:]
     spectrum = torch.fft.fftshift(torch.fft.fft2(channels), dim=(2, 3))
-    magnitude = spectrum.abs().log1p() * ((LEVELS - 1) / magnitude_bound(height, width))
+    magnitude = spectrum.abs().log1p() * ((LEVELS - 1) / compute_magnitude_bound(height, width))
     phase = spectrum.angle() * (LEVELS / (2 * torch.pi))
     cosine = _dct(_dct(channels).transpose(2, 3)).transpose(2, 3)
-    cosine = cosine.abs().log1p() * ((LEVELS - 1) / dct_bound(height, width))
+    cosine = cosine.abs().log1p() * ((LEVELS - 1) / compute_dct_bound(height, width))
     # Through int16, because a negative float has no defined uint8.
     return torch.cat([magnitude, phase, cosine], dim=1).round().short().to(torch.uint8)
 

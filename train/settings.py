@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from data_cards.core.errors import UsageError
 from data_cards.core.options import check_choices, option_field
-from pipeline.features.settings import KINDS, FeatureSettings, kind_of_planes
+from pipeline.features.settings import KINDS, FeatureSettings, base_kind
 
 NETWORKS = ("auto", "resnet18", "resnet34", "resnet50", "small", "linear", "radial")
 SINGLE_LAYER = ("linear", "radial")
@@ -290,7 +290,7 @@ class TrainSettings:
         network, averaged = self.network, features.estimator == "averaged"
         if network == "auto":
             network = "radial" if averaged and self.weights is None else "resnet18"
-        magnitudes = any(kind_of_planes(kind) == "magnitude" for kind in kinds)
+        magnitudes = any(base_kind(kind) == "magnitude" for kind in kinds)
         gain = self.gain
         if gain == "auto":
             gain = "remove" if averaged and magnitudes and self.normalise != "sample" else "keep"

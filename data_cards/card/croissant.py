@@ -10,7 +10,7 @@ from data_cards.image.jpeg import NO_QUALITY
 
 MANIFEST = "manifest.csv"
 # Columns of the manifest: Croissant's data type and what they mean.
-COLUMNS = {
+MANIFEST_COLUMNS = {
     "path": ("sc:Text", "the picture file, relative to the folder of its set"),
     "split": ("sc:Text", "train, val or test"),
     "class": ("sc:Text", "real or fake"),
@@ -79,7 +79,7 @@ def compute_croissant(card: dict, manifest_sha256: str) -> dict:
                         "dataType": kind,
                         "source": {"fileObject": {"@id": "manifest"}, "extract": {"column": name}},
                     }
-                    for name, (kind, meaning) in COLUMNS.items()
+                    for name, (kind, meaning) in MANIFEST_COLUMNS.items()
                 ],
             }
         ],

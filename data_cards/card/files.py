@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_cards.card.contents import CARD_VERSION
-from data_cards.card.croissant import COLUMNS, MANIFEST, compute_croissant
+from data_cards.card.croissant import MANIFEST, MANIFEST_COLUMNS, compute_croissant
 from data_cards.card.html import format_html
 from data_cards.card.markdown import format_markdown
 from data_cards.core.errors import UserError
@@ -88,7 +88,7 @@ def _normalise_selection(path: Path, values: dict) -> dict:
 def _format_manifest(pictures: Sequence[Picture], places: Sequence[str]) -> bytes:
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(COLUMNS)
+    rows.writerow(MANIFEST_COLUMNS)
     for picture, place in sorted(zip(pictures, places, strict=True), key=lambda one: (one[1], one[0].file.root)):
         file, facts = picture.file, picture.facts
         rows.writerow(

@@ -16,9 +16,9 @@ from data_cards.core.errors import UserError
 from data_cards.core.files import write_json
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.seeding import FIXED_SEED, draw_key
-from pipeline.features.frequencies import HIGHEST, frequencies_of
+from pipeline.features.frequencies import MAX_FREQUENCY, compute_frequencies
 from pipeline.features.periodogram import LEVELS
-from pipeline.features.settings import PLANES_A_KIND
+from pipeline.features.settings import PLANES_PER_KIND
 from pipeline.features.variants import CLEAN
 from pipeline.store.concatenated import open_stores
 from pipeline.store.reader import FeatureStore
@@ -73,15 +73,15 @@ def radial_profile(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     profile : float64 (P,), mean in each bin, zero frequency left out; logarithmic, from 0 to 1, the most there can be
     """
     height, width = levels.shape[1:]
-    bins = min(MOST_BINS, max(2, math.floor(HIGHEST * min(height, width))))
-    radius = frequencies_of("magnitude", height, width).ravel()
-    number = np.minimum((radius * (bins / HIGHEST)).astype(int), bins - 1)
+    bins = min(MOST_BINS, max(2, math.floor(MAX_FREQUENCY * min(height, width))))
+    radius = compute_frequencies("magnitude", height, width).ravel()
+    number = np.minimum((radius * (bins / MAX_FREQUENCY)).astype(int), bins - 1)
     number[radius == 0] = bins  # the mean brightness says nothing of texture
-    magnitude = levels[:PLANES_A_KIND].astype(np.float64).mean(axis=0).ravel() / (LEVELS - 1)
+    magnitude = levels[:PLANES_PER_KIND].astype(np.float64).mean(axis=0).ravel() / (LEVELS - 1)
     counts = np.bincount(number, minlength=bins + 1)[:bins]
     sums = np.bincount(number, magnitude, minlength=bins + 1)[:bins]
     there = counts > 0  # a small picture may have no bin of some frequency
-    return ((np.arange(bins) + 0.5) * (HIGHEST / bins))[there], sums[there] / counts[there]
+    return ((np.arange(bins) + 0.5) * (MAX_FREQUENCY / bins))[there], sums[there] / counts[there]
 
 
 def class_profiles(store: FeatureStore, per_class: int = PICTURES_PER_CLASS) -> ClassProfiles | None:
@@ -101,7 +101,7 @@ def class_profiles(store: FeatureStore, per_class: int = PICTURES_PER_CLASS) -> 
         rows = rows[store.columns["label"][rows] == label]
         keys = [draw_key(FIXED_SEED, bytes.fromhex(store.columns["sha256"][row]), "profiles") for row in rows]
         chosen = sorted(rows[np.argsort(np.array(keys, np.uint64), kind="stable")[:per_class]])
-        found = [radial_profile(store.features[int(row), :PLANES_A_KIND]) for row in chosen]
+        found = [radial_profile(store.features[int(row), :PLANES_PER_KIND]) for row in chosen]
         frequencies = found[0][0]
         profiles = np.stack([profile for _, profile in found])
         mean[name], deviation[name], pictures[name] = profiles.mean(axis=0), profiles.std(axis=0), len(chosen)

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 
 from eval.explain.class_spectra import radial_profile
-from pipeline.features.frequencies import HIGHEST, NYQUIST, find_bands
-from pipeline.features.settings import is_of_overview
+from pipeline.features.frequencies import MAX_FREQUENCY, NYQUIST, assign_bands
+from pipeline.features.settings import is_overview_kind
 from train.model.detector import Detector
 
 # Twelve bands of equal width up to the finest pattern along an axis, and one for the corners above.
-BAND_EDGES = np.append(np.linspace(0, NYQUIST, 13), HIGHEST)
+BAND_EDGES = np.append(np.linspace(0, NYQUIST, 13), MAX_FREQUENCY)
 
 _VALUES_AT_ONCE = 9 * 2**20  # of float32: 36 MB a batch before the network
 
@@ -119,7 +119,7 @@ def _take_away(values: torch.Tensor, kinds: tuple[str, ...], inputs: tuple[str, 
 @lru_cache(maxsize=4)
 def _bands_of(height: int, width: int, inputs: tuple[str, ...]) -> torch.Tensor:
     bands = {
-        kind: np.full((height, width), -1) if is_of_overview(kind) else find_bands(BAND_EDGES, kind, height, width)
+        kind: np.full((height, width), -1) if is_overview_kind(kind) else assign_bands(BAND_EDGES, kind, height, width)
         for kind in set(inputs)
     }
     return torch.from_numpy(np.stack([bands[kind] for kind in inputs]))

@@ -29,7 +29,7 @@ from eval.scores.file_baseline import describe_shortcuts
 from eval.scores.metrics import METRICS
 from eval.scores.reliability import describe_threshold
 from eval.scores.rows import Scored, locate_pictures, score_samples
-from pipeline.features.versions import program_version
+from pipeline.features.versions import get_program_version
 from pipeline.store.reader import FeatureStore
 from train.run.folder import Run, load_detector
 from train.run.locate import find_run, find_store
@@ -107,7 +107,7 @@ def compute_comparison(sides: Sequence[Side], common: CommonRows, split: str) ->
     simulated = any(side.store.is_simulated for side in sides)
     figures = {
         "report_version": REPORT_VERSION,
-        "program_version": program_version(),
+        "program_version": get_program_version(),
         "simulated": simulated,
         "notice": SIMULATION_NOTICE if simulated else None,
         "summary": [],
@@ -127,7 +127,7 @@ def compute_comparison(sides: Sequence[Side], common: CommonRows, split: str) ->
                 "store": {
                     "path": str(side.store.path),
                     "fingerprint": side.store.fingerprint,
-                    "settings": side.store.settings.as_json(),
+                    "settings": side.store.settings.to_dict(),
                 },
                 "threshold": describe_threshold(side.scored),
                 **describe(side.scored),

@@ -26,7 +26,7 @@ from eval.scores.reliability import describe_abstention, describe_coverage, desc
 from eval.scores.rows import Scored, locate_pictures
 from eval.scores.stress import RECIPE as STRESS
 from eval.scores.stress import describe_conditions
-from pipeline.features.versions import program_version
+from pipeline.features.versions import get_program_version
 from pipeline.store.reader import FeatureStore
 from train.model.detector import Detector
 from train.run.folder import Run
@@ -62,13 +62,13 @@ def compute_figures(
     unleaked = _leave_out(scored, leaked, headline)
     figures = {
         "report_version": REPORT_VERSION,
-        "program_version": program_version(),
+        "program_version": get_program_version(),
         "simulated": simulated,
         "notice": SIMULATION_NOTICE if simulated else None,
         "summary": [],
         "warnings": _find_warnings(scored, run, store, split, training, leaked),
         "run": {"path": str(run.path), "created": run.created, "settings": run.settings.to_dict()},
-        "store": {"path": str(store.path), "fingerprint": store.fingerprint, "settings": store.settings.as_json()},
+        "store": {"path": str(store.path), "fingerprint": store.fingerprint, "settings": store.settings.to_dict()},
         "split": split,
         "threshold": describe_threshold(scopes[headline]),
         "intervals": {

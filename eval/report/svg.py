@@ -13,7 +13,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from data_cards.core.labels import CLASS_NAMES
-from pipeline.features.frequencies import HIGHEST
+from pipeline.features.frequencies import MAX_FREQUENCY
 
 # Colours that nothing else draws in, by the variable of the style sheet that takes their place.
 INK, FAINT, REAL, FAKE = "#010203", "#040506", "#070809", "#0a0b0c"
@@ -234,7 +234,7 @@ def draw_profiles(profiles: dict, picture: Sequence[float] | None = None, title:
             axes.plot(at, mean, color=COLOURS[name], ls=line, lw=2, label=_WORDS[name])
         if picture is not None:
             axes.plot(at, picture, color=INK, lw=2, label="this picture")
-        axes.set(xlim=(0, HIGHEST), xlabel=_FREQUENCY, ylabel="strength, logarithmic")
+        axes.set(xlim=(0, MAX_FREQUENCY), xlabel=_FREQUENCY, ylabel="strength, logarithmic")
         axes.legend(loc="upper right")
         axes.grid(alpha=0.6, lw=0.6)
         return as_svg(figure, title)
@@ -253,5 +253,5 @@ def _draw_steps(axes: Axes, edges: list[float], estimates: list[dict], colour: s
 
 def _finish(axes: Axes) -> None:
     axes.axhline(0, color=FAINT, lw=1.2, ls="--")
-    axes.set(xlim=(0, HIGHEST), xlabel=_FREQUENCY)
+    axes.set(xlim=(0, MAX_FREQUENCY), xlabel=_FREQUENCY)
     axes.grid(axis="y", alpha=0.6, lw=0.6)

@@ -24,7 +24,7 @@ from eval.scores.picture_files import read_original, shuffle_by_class
 from eval.scores.rows import Scored, locate_pictures
 from eval.scores.stress import RECIPE as STRESS
 from pipeline.features.extract import compute_features
-from pipeline.features.variants import SAVED_ALIKE, SUBSAMPLINGS, Variant, draw_jpeg
+from pipeline.features.variants import COMMON_JPEG, SUBSAMPLINGS, Variant, draw_jpeg
 from pipeline.store.reader import FeatureStore
 from train.model.detector import Detector
 from train.model.inference import predict_logits
@@ -55,11 +55,11 @@ def describe_swap(
     if not scored.is_clean.any():
         return {"reason": "the store holds no picture as it is"}
     clean = scored[scored.is_clean].by_picture()
-    if store.settings.variants == STRESS and SAVED_ALIKE.name in scored.columns["variant"]:
-        saved = _describe_jpeg(SAVED_ALIKE)
-        how = f"JPEG {saved['quality']}, {saved['subsampling']}: the stress condition {SAVED_ALIKE.name}"
+    if store.settings.variants == STRESS and COMMON_JPEG.name in scored.columns["variant"]:
+        saved = _describe_jpeg(COMMON_JPEG)
+        how = f"JPEG {saved['quality']}, {saved['subsampling']}: the stress condition {COMMON_JPEG.name}"
         before, steps = clean, [saved] * len(clean)
-        after = scored[scored.columns["variant"] == SAVED_ALIKE.name].by_picture()
+        after = scored[scored.columns["variant"] == COMMON_JPEG.name].by_picture()
     else:
         how = (
             f"JPEG quality {QUALITIES[0]} to {QUALITIES[-1]}, {' or '.join(SUBSAMPLINGS)}, "

@@ -14,7 +14,7 @@ from eval.scores.bootstrap import estimate_differences, estimate_mean
 from eval.scores.picture_files import shuffle_by_class
 from eval.scores.rows import Scored
 from pipeline.features.extract import name_planes
-from pipeline.features.settings import KINDS, PLANES_A_KIND
+from pipeline.features.settings import KINDS, PLANES_PER_KIND
 from pipeline.store.reader import FeatureStore
 from train.model.detector import Detector
 
@@ -52,7 +52,7 @@ def describe_deciding(
             without.append(np.concatenate([bands, kinds]))
             bar.update()
     named = name_planes(store.settings.features)
-    firsts = {kind: named[PLANES_A_KIND * KINDS.index(kind)] for kind in detector.kinds}
+    firsts = {kind: named[PLANES_PER_KIND * KINDS.index(kind)] for kind in detector.kinds}
     titles = {kind: _write_title(first) for kind, first in firsts.items()}
     return _describe(part, np.array(whole), np.stack(without), titles)
 

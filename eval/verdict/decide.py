@@ -21,15 +21,15 @@ from data_cards.image.jpeg import NO_QUALITY
 from eval.defaults import BATCH_SIZE
 from pipeline.features.extract import compute_features
 from pipeline.features.settings import FeatureSettings
-from pipeline.features.variants import CLEAN, Variant, make_jpeg_condition
+from pipeline.features.variants import CLEAN, Variant, create_jpeg_variant
 from train.model.calibration import UNSURE, Calibration
 from train.model.detector import Detector
 from train.model.inference import predict_logits
 
 # Nothing in them is drawn, so a picture meets the same ones each time.
 CHECKS = (
-    replace(make_jpeg_condition(90), name="JPEG 90"),
-    replace(make_jpeg_condition(75), name="JPEG 75"),
+    replace(create_jpeg_variant(90), name="JPEG 90"),
+    replace(create_jpeg_variant(75), name="JPEG 75"),
     # Off the middle: the middle of a cropped picture is the same pixels where features are those of a crop.
     Variant("crop 0.9", ({"do": "crop-corner", "share": 0.9},), before_fit=True),
 )

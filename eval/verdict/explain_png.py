@@ -14,7 +14,7 @@ from data_cards.core.text import escape_untrusted
 from eval.explain.class_spectra import ClassProfiles
 from eval.verdict.examine import Examined
 from eval.verdict.wording import TITLES, name_kind, tell_deciding, tell_verdict
-from pipeline.features.frequencies import HIGHEST
+from pipeline.features.frequencies import MAX_FREQUENCY
 from train.model.calibration import Calibration
 
 MARK = "spectral-detector, eval predict --explain"  # in the PNG, so that only such a file is written over
@@ -127,7 +127,10 @@ def _draw_spectrum(axes: Axes, examined: Examined, profiles: ClassProfiles | Non
             axes.plot(profiles.frequencies, mean, color=colour, lw=1.8, label=label)
     axes.plot(examined.explanation.frequencies, examined.explanation.profile, color=_INK, lw=2, label="this picture")
     axes.set(
-        xlim=(0, HIGHEST), title="Spectrum", ylabel="strength, logarithmic", xlabel="coarse to fine, cycles per pixel"
+        xlim=(0, MAX_FREQUENCY),
+        title="Spectrum",
+        ylabel="strength, logarithmic",
+        xlabel="coarse to fine, cycles per pixel",
     )
     if profiles is None:
         axes.set_title("Spectrum (the classes' own are not at hand)")
@@ -140,7 +143,7 @@ def _draw_bands(axes: Axes, examined: Examined) -> None:
     widths, middles = np.diff(explanation.edges), (explanation.edges[1:] + explanation.edges[:-1]) / 2
     axes.bar(middles, explanation.bands, widths * 0.86, color=_colours(explanation.bands))
     axes.axhline(0, color=_SOFT, lw=1)
-    axes.set(xlim=(0, HIGHEST), xlabel="coarse to fine, cycles per pixel", ylabel="log-odds")
+    axes.set(xlim=(0, MAX_FREQUENCY), xlabel="coarse to fine, cycles per pixel", ylabel="log-odds")
     axes.set_title("What decided: up “generated”, down “photograph”")
     axes.grid(axis="y", color=_LINE, alpha=0.6, lw=0.6)
     kinds = ", ".join(

@@ -6,7 +6,7 @@ from data_cards.core.labels import CLASS_NAMES
 from eval.explain.bands import name_band
 from eval.explain.occlusion import Explanation
 from eval.verdict.decide import Judgement, Reason
-from pipeline.features.settings import is_of_overview, kind_of_planes
+from pipeline.features.settings import base_kind, is_overview_kind
 from train.model.calibration import UNSURE, WRONG_SHARE, Calibration
 
 TITLES = {"real": "Looks like a photograph", "fake": "Looks generated", UNSURE: "Unsure"}
@@ -56,10 +56,10 @@ def tell_verdict(judgement: Judgement, calibration: Calibration) -> str:
 
 def name_kind(kind: str, estimator: str) -> str:
     """A kind of planes in words; `estimator` is that of the run's features."""
-    what = kind_of_planes(kind)
+    what = base_kind(kind)
     # Coherency stands in the place of phase.
     words = "agreement of the colours" if what == "phase" and estimator == "averaged" else _KIND_WORDS[what]
-    return f"{words} in the overview" if is_of_overview(kind) else words
+    return f"{words} in the overview" if is_overview_kind(kind) else words
 
 
 def tell_deciding(explanation: Explanation, estimator: str) -> list[str]:

@@ -41,21 +41,21 @@ from pipeline.builder.shard_task import ShardTask, finish_shard, make_shard, mak
 from pipeline.execution.cluster import WorkerDiedError
 from pipeline.execution.tasks import ATTEMPTS, choose_workers, run_tasks
 from pipeline.features.variants import check_recipe
-from pipeline.store.digests import sign
+from pipeline.store.digests import add_digests
 from pipeline.store.filesystem import Storage
-from pipeline.store.lock import lock_folder
-from pipeline.store.manifest import PLANNED, pack_pictures
+from pipeline.store.lock import writer_lock
+from pipeline.store.manifest import PLANNED_MANIFEST, encode_manifest
 from pipeline.store.reader import partial_name
 from pipeline.store.settings import BuildSettings
 from pipeline.store.writer import (
-    clean_up,
     create_arrays,
-    drop_damaged_records,
-    make_record_folder,
-    read_records,
-    remove_temporary,
+    create_record_folder,
+    read_shard_records,
+    remove_build_files,
+    remove_damaged_records,
+    remove_partial_files,
     rename,
-    set_attributes,
+    write_attributes,
 )
 
 
@@ -131,7 +131,7 @@ def build_store(
     # Before hours of work: a set that gives its classes away is better mended first.
     audit = audit_pictures(plan.pictures)
     if is_current(storage, plan):
-        return BuildSummary(path, plan, None, storage.bytes(), time.monotonic() - began, 0, plan.shards, audit)
+        return BuildSummary(path, plan, None, storage.count_bytes(), time.monotonic() - began, 0, plan.shards, audit)
     estimate = estimate_build(plan, storage, foresee_missing(storage, plan, base), workers)
     if dry_run:
         return BuildSummary(path, plan, estimate, 0, time.monotonic() - began, 0, 0, audit)
@@ -139,30 +139,30 @@ def build_store(
     if audit.verdict in (Verdict.WARN, Verdict.FAIL):
         warn(format_audit_briefly(audit))
     refuse_if_too_large(estimate, path)
-    with lock_folder(storage):
+    with writer_lock(storage):
         refuse_if_changed(storage, path, state)
         storage = _open_partial(storage, path, plan, base)
-        todo = list_missing(plan, read_records(storage))
-        with explaining_full_disk(path, plan, estimate, lambda: list_missing(plan, read_records(storage))):
+        todo = list_missing(plan, read_shard_records(storage))
+        with explaining_full_disk(path, plan, estimate, lambda: list_missing(plan, read_shard_records(storage))):
             _make_shards(plan, storage, todo, workers, scheduler, max_memory)
             _complete(plan, storage, path, audit)
-    size, seconds = Storage(path).bytes(), time.monotonic() - began
+    size, seconds = Storage(path).count_bytes(), time.monotonic() - began
     return BuildSummary(path, plan, estimate, size, seconds, len(todo), plan.shards - len(todo), audit)
 
 
 def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -> Storage:
     """Make ready for writing shards: mark the store incomplete, under its partial name, laid out for the plan."""
-    make_record_folder(storage)
+    create_record_folder(storage)
     if read_attributes(storage).get("complete"):
         restore_records(storage, plan, base)
         keep_card(storage)
-    set_attributes(storage, {**plan.identity, "complete": False})
+    write_attributes(storage, {**plan.identity, "complete": False})
     partial = Storage(partial_name(path))
     if storage.url != partial.url:
         rename(storage.url, partial.url)
-    remove_temporary(partial)
+    remove_partial_files(partial)
     create_arrays(partial, plan.rows, plan.shard_rows, plan.settings)
-    partial.write_stream(PLANNED, [pack_pictures(plan.pictures)], durable=True)
+    partial.write_stream(PLANNED_MANIFEST, [encode_manifest(plan.pictures)], durable=True)
     return partial
 
 
@@ -202,7 +202,7 @@ def _count_pictures(plan: Plan, shards: list[int]) -> int:
 
 
 def _complete(plan: Plan, storage: Storage, path: str, audit: Audit) -> None:
-    records = read_records(storage)
+    records = read_shard_records(storage)
     if missing := list_missing(plan, records):
         raise UserError(
             f"{path}: shard {missing[0]} was written over by a worker of a build that has ended; run this again"
@@ -212,14 +212,14 @@ def _complete(plan: Plan, storage: Storage, path: str, audit: Audit) -> None:
         checksums = [records[shard].checksum for shard in range(plan.shards)]
         write_tables(plan, storage, checksums, attributes["simulated"], audit)
     except Exception as error:  # codecs raise many kinds at a file that was damaged since its record was written
-        damaged = drop_damaged_records(storage, records)
+        damaged = remove_damaged_records(storage, records)
         if not damaged:
             raise
         raise UserError(
             f"{path}: {len(damaged)} of {plan.shards} shards are damaged (the first: {damaged[0]}); everything else is "
             "kept. Run the same build again, which makes them anew"
         ) from error
-    set_attributes(storage, sign(storage, attributes))
-    clean_up(storage, plan.shards)
+    write_attributes(storage, add_digests(storage, attributes))
+    remove_build_files(storage, plan.shards)
     if storage.url != path:
         rename(storage.url, path)

@@ -16,12 +16,12 @@ from data_cards.card.contents import compute_card
 from data_cards.card.files import read_selections
 from data_cards.dataset.source_info import read_source_info
 from pipeline.builder.plan import Plan
-from pipeline.features.versions import feature_versions, program_version
+from pipeline.features.versions import get_feature_versions, get_program_version
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import CARD
-from pipeline.store.writer import RECORDS
+from pipeline.store.writer import RECORD_FOLDER
 
-KEPT_CARD = f"{RECORDS}/card.json"  # of a store that is being grown
+KEPT_CARD = f"{RECORD_FOLDER}/card.json"  # of a store that is being grown
 
 
 def make_build_card(plan: Plan, simulated: bool, audit: Audit | None = None, before: dict | None = None) -> dict:
@@ -44,8 +44,8 @@ def make_build_card(plan: Plan, simulated: bool, audit: Audit | None = None, bef
             f"source, whole near-duplicate groups, drawn by seed {settings.seed}"
         ),
         variants={"recipe": settings.variants, "names": names},
-        settings=settings.as_json(),
-        versions={"program": program_version(), **feature_versions()},
+        settings=settings.to_dict(),
+        versions={"program": get_program_version(), **get_feature_versions()},
         simulated=simulated,
     )
 

@@ -15,10 +15,10 @@ from data_cards.dataset.simulated import is_simulated
 from pipeline.builder.card import make_build_card, read_card_before, write_card
 from pipeline.builder.plan import Plan
 from pipeline.features.extract import name_planes
-from pipeline.features.versions import program_version
+from pipeline.features.versions import get_program_version
 from pipeline.store.filesystem import Storage
-from pipeline.store.manifest import pack_pictures, write_provenance
-from pipeline.store.statistics import measure_statistics
+from pipeline.store.manifest import encode_manifest, write_manifest
+from pipeline.store.statistics import compute_statistics
 from pipeline.store.writer import write_checksums, write_columns, write_statistics
 
 _COLUMN_BLOCK = 16_384  # pictures whose columns are made at a time
@@ -30,7 +30,7 @@ def write_tables(plan: Plan, storage: Storage, checksums: list[str], simulated: 
     write_checksums(storage, checksums)
     group = zarr.open_group(storage.url, mode="r+")
     write_plan_statistics(plan, storage, group["features"])
-    write_provenance(group, pack_pictures(plan.pictures))
+    write_manifest(group, encode_manifest(plan.pictures))
     write_card(group, make_build_card(plan, simulated, audit, read_card_before(storage, group)))
 
 
@@ -50,14 +50,14 @@ def write_plan_statistics(plan: Plan, storage: Storage, features: zarr.Array) ->
     count = len(plan.pictures)
     is_training = np.fromiter((picture.file.split == "train" for picture in plan.pictures), bool, count)
     training = np.repeat(is_training, plan.variants).nonzero()[0]
-    write_statistics(storage, *measure_statistics(features, training))
+    write_statistics(storage, *compute_statistics(features, training))
 
 
 def make_attributes(plan: Plan) -> dict:
     """Attributes of the store's group, all but `complete` and the signature."""
     return {
         **plan.identity,
-        "program": program_version(),
+        "program": get_program_version(),
         "fingerprint": plan.fingerprint,
         "class_names": list(CLASS_NAMES),
         "planes": list(name_planes(plan.settings.features)),

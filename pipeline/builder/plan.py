@@ -17,10 +17,10 @@ from data_cards.core.labels import CLASS_NAMES
 from data_cards.dataset.scan import PictureSet, SetAside
 from data_cards.dataset.table import Picture, PictureTable
 from pipeline.builder.growth import Growth, grow_pictures
-from pipeline.features.fit import explain_misfit, resampling_factor
+from pipeline.features.fit import compute_resampling_factor, misfit_error
 from pipeline.features.variants import TEST_RECIPES, count_variants
-from pipeline.features.versions import feature_versions
-from pipeline.store.reader import COLUMNS, FORMAT_VERSION
+from pipeline.features.versions import get_feature_versions
+from pipeline.store.reader import FORMAT_VERSION, SAMPLE_COLUMNS
 from pipeline.store.settings import BuildSettings
 
 SHARD_BYTES = 64 * 2**20  # of features before compression
@@ -113,7 +113,7 @@ class Plan:
     def columns(self, first: int, last: int) -> dict[str, np.ndarray]:
         """The per-sample columns of the rows of pictures `first` up to, not including, `last`."""
         root_number = {root: number for number, root in enumerate(self.roots)}
-        values: dict[str, list] = {name: [] for name in COLUMNS}
+        values: dict[str, list] = {name: [] for name in SAMPLE_COLUMNS}
         for number in range(first, last):
             file, facts = self.pictures[number].file, self.pictures[number].facts
             of_picture = {
@@ -130,32 +130,33 @@ class Plan:
                 "height": facts.height,
                 "bytes": facts.bytes,
                 "file_quality": facts.quality,
-                "scale": resampling_factor(facts.width, facts.height, self.settings.features),
+                "scale": compute_resampling_factor(facts.width, facts.height, self.settings.features),
             }
             for variant in self.settings.draw_variants(facts.sha256):
                 of_sample = {
                     "variant": variant.name,
-                    "parameters": variant.parameters_as_json(),
+                    "parameters": variant.format_parameters(),
                     "jpeg_quality": variant.jpeg_quality,
                 }
                 for name, value in (of_picture | of_sample).items():
                     values[name].append(value)
         return {
             name: np.array(values[name], dtype=object if kind == "string" else kind)
-            for name, (kind, _) in COLUMNS.items()
+            for name, (kind, _) in SAMPLE_COLUMNS.items()
         }
 
     def count_upsampled(self) -> int:
         """Pictures that the fit makes larger."""
         features = self.settings.features
         return sum(
-            resampling_factor(picture.facts.width, picture.facts.height, features) > 1 for picture in self.pictures
+            compute_resampling_factor(picture.facts.width, picture.facts.height, features) > 1
+            for picture in self.pictures
         )
 
 
 def identify(settings: BuildSettings) -> dict:
     """What must be equal for two builds' shards to be interchangeable, besides the pictures."""
-    return {"format_version": FORMAT_VERSION, "settings": settings.as_json(), "versions": feature_versions()}
+    return {"format_version": FORMAT_VERSION, "settings": settings.to_dict(), "versions": get_feature_versions()}
 
 
 def compute_fingerprint(identity: dict, pictures: Iterable[Picture]) -> str:
@@ -181,9 +182,9 @@ def plan_build(found: PictureSet, settings: BuildSettings, base: PictureTable | 
     """
     fitting, set_aside, of_test = [], list(found.set_aside), []
     for number, picture in enumerate(found.pictures):
-        reason = explain_misfit(picture.facts.width, picture.facts.height, settings.features)
-        if reason:
-            set_aside.append(SetAside(str(picture.file.path), reason))
+        error = misfit_error(picture.facts.width, picture.facts.height, settings.features)
+        if error:
+            set_aside.append(SetAside(str(picture.file.path), str(error)))
             continue
         fitting.append(number)
         if picture.file.split == "test":

@@ -16,10 +16,17 @@ from pipeline.builder.metadata import make_attributes
 from pipeline.builder.plan import Plan, identify
 from pipeline.store.digests import find_damage
 from pipeline.store.filesystem import Storage
-from pipeline.store.manifest import ARRAY, PLANNED, read_provenance, unpack_pictures
+from pipeline.store.manifest import MANIFEST_ARRAY, PLANNED_MANIFEST, decode_manifest, read_manifest
 from pipeline.store.reader import partial_name
 from pipeline.store.settings import BuildSettings
-from pipeline.store.writer import RECORDS, ShardRecord, list_shards, read_checksums, read_records, write_record
+from pipeline.store.writer import (
+    RECORD_FOLDER,
+    ShardRecord,
+    list_shards,
+    read_checksums,
+    read_shard_records,
+    write_shard_record,
+)
 
 
 def check_place(path: str, *, dry_run: bool = False) -> None:
@@ -66,7 +73,7 @@ def read_attributes(storage: Storage) -> dict:
 def read_state(storage: Storage) -> str:
     """A digest that changes whenever a build goes on to another step there."""
     digest = hashlib.sha256()
-    for name in ("zarr.json", PLANNED):
+    for name in ("zarr.json", PLANNED_MANIFEST):
         with suppress(FileNotFoundError):
             digest.update(storage.read(name))
         digest.update(b"\n")
@@ -91,10 +98,10 @@ def read_base(storage: Storage) -> PictureTable:
     """The pictures that a store, or the build under way, already has a place for."""
     attributes = read_attributes(storage)
     for name, read in (
-        (PLANNED, lambda: unpack_pictures(storage.read(PLANNED))),
-        (ARRAY, lambda: read_provenance(zarr.open_group(storage.url, mode="r"))),
+        (PLANNED_MANIFEST, lambda: decode_manifest(storage.read(PLANNED_MANIFEST))),
+        (MANIFEST_ARRAY, lambda: read_manifest(zarr.open_group(storage.url, mode="r"))),
     ):
-        if storage.exists(name) or (name == ARRAY and attributes.get("complete")):
+        if storage.exists(name) or (name == MANIFEST_ARRAY and attributes.get("complete")):
             if "settings" not in attributes:
                 raise _damage_error(storage, "zarr.json", "it has no settings")
             try:
@@ -103,7 +110,7 @@ def read_base(storage: Storage) -> PictureTable:
                 raise _damage_error(storage, name, error) from error
     # A build that was killed at its very start left a group without pictures, under the partial name.
     begun = storage.url.endswith(PARTIAL) or attributes.get("complete") is False
-    if not begun and any(storage.names()):
+    if not begun and any(storage.list_files()):
         raise UserError(f"{storage.url}: is there, but no store that this program built; choose another --out")
     return PictureTable()
 
@@ -148,7 +155,7 @@ def is_current(storage: Storage, plan: Plan) -> bool:
     return (
         attributes.get("complete") is True
         and all(attributes.get(name) == wanted[name] for name in wanted)
-        and not storage.exists(RECORDS)
+        and not storage.exists(RECORD_FOLDER)
         and not storage.url.endswith(PARTIAL)
         and not find_damage(storage, attributes)
         and list_shards(storage, plan.shard_chunks) == set(range(plan.shards))
@@ -165,7 +172,7 @@ def list_missing(plan: Plan, records: dict[int, ShardRecord]) -> list[int]:
 def foresee_missing(storage: Storage, plan: Plan, base: PictureTable) -> list[int]:
     """Shards that a build will have to make, found without touching anything; `base` are the pictures now there."""
     if not read_attributes(storage).get("complete"):
-        return list_missing(plan, read_records(storage))
+        return list_missing(plan, read_shard_records(storage))
     kept = _list_kept(storage, plan, base)
     return [shard for shard in range(plan.shards) if shard not in kept]
 
@@ -180,7 +187,7 @@ def restore_records(storage: Storage, plan: Plan, base: PictureTable) -> None:
         )
     for shard, key in _list_kept(storage, plan, base).items():
         if shard < len(checksums):
-            write_record(storage, ShardRecord(shard, key, checksums[shard]))
+            write_shard_record(storage, ShardRecord(shard, key, checksums[shard]))
 
 
 def _list_kept(storage: Storage, plan: Plan, base: PictureTable) -> dict[int, str]:

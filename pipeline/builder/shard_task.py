@@ -8,11 +8,11 @@ from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import read_unchanged
 from pipeline.builder.plan import Plan
 from pipeline.features.extract import compute_features
-from pipeline.features.versions import feature_versions
+from pipeline.features.versions import get_feature_versions
 from pipeline.store.filesystem import Storage
 from pipeline.store.settings import BuildSettings
-from pipeline.store.shard_format import encode_sample, lay_out_shard
-from pipeline.store.writer import ShardRecord, keep_shard, write_shard
+from pipeline.store.shard_format import encode_sample, encode_shard
+from pipeline.store.writer import ShardRecord, commit_shard, write_shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +58,13 @@ def make_shard(task: ShardTask) -> ShardRecord:
     UserError : a picture cannot be read, or has changed since the scan; this worker has other libraries
     """
     _check_versions(task)
-    parts = lay_out_shard(_make_chunks(task), task.rows * len(task.settings.features.kinds))
+    parts = encode_shard(_make_chunks(task), task.rows * len(task.settings.features.kinds))
     return write_shard(Storage(task.url), task.shard, task.key, parts)
 
 
 def finish_shard(task: ShardTask, record: ShardRecord) -> ShardRecord:
     """Wait for the disk and write a shard's record: what is left to do when the processor's work is done."""
-    keep_shard(Storage(task.url), record)
+    commit_shard(Storage(task.url), record)
     return record
 
 
@@ -83,7 +83,7 @@ def _make_chunks(task: ShardTask) -> Iterator[bytes]:
 
 def _check_versions(task: ShardTask) -> None:
     """Refuse to mix features that may differ in the last place; a worker of a cluster may have other libraries."""
-    here = feature_versions()
+    here = get_feature_versions()
     differing = [f"{name} {here[name]}, not {wanted}" for name, wanted in task.versions.items() if here[name] != wanted]
     if differing:
         raise UserError(

@@ -11,7 +11,7 @@ from data_cards.dataset.simulated import is_simulated
 from data_cards.dataset.source_info import read_source_info
 from data_cards.dataset.table import Picture
 from pipeline.features.settings import MAX_PIXELS
-from pipeline.features.versions import program_version
+from pipeline.features.versions import get_program_version
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import open_store
 
@@ -69,7 +69,7 @@ def _compute_set_card(
         read_source_info(pictures),
         audit,
         selections=[*read_selections(roots), *selections],
-        versions={"program": program_version()},
+        versions={"program": get_program_version()},
         simulated=any(map(is_simulated, roots)),
     )
     return {"name": name, **card}

@@ -20,12 +20,12 @@ def apply_steps(picture: Image.Image, steps: Sequence[dict]) -> Image.Image:
     return picture
 
 
-def save_jpeg(picture: Image.Image, quality: int, subsampling: str) -> Image.Image:
+def recompress_jpeg(picture: Image.Image, quality: int, subsampling: str) -> Image.Image:
     """Saved as JPEG, quality 1 to 100 by libjpeg's scale, subsampling "4:4:4", "4:2:2" or "4:2:0"."""
     return _save(picture, "JPEG", quality=quality, subsampling=subsampling)
 
 
-def save_webp(picture: Image.Image, quality: int) -> Image.Image:
+def recompress_webp(picture: Image.Image, quality: int) -> Image.Image:
     """Saved as lossy WebP, quality 0 to 100."""
     return _save(picture, "WEBP", quality=quality)
 
@@ -71,8 +71,8 @@ def crop_corner(picture: Image.Image, share: float) -> Image.Image:
 
 
 STEPS: dict[str, Callable[..., Image.Image]] = {
-    "jpeg": save_jpeg,
-    "webp": save_webp,
+    "jpeg": recompress_jpeg,
+    "webp": recompress_webp,
     "scale": scale,
     "scale-and-back": scale_and_back,
     "limit": limit,

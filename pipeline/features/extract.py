@@ -9,11 +9,11 @@ from PIL import Image
 from data_cards.core.files import read_file
 from data_cards.image.decode import decode_picture
 from pipeline.features.degradations import apply_steps
-from pipeline.features.fit import as_array, cut_crops, enlarge_to_fit, fit_picture, squeeze_picture
-from pipeline.features.periodogram import quantised_planes
+from pipeline.features.fit import cut_crops, enlarge_to_fit, fit_picture, resize_to_overview, to_array
+from pipeline.features.periodogram import compute_periodogram_levels
 from pipeline.features.settings import MAX_PIXELS, FeatureSettings
 from pipeline.features.variants import CLEAN, Variant
-from pipeline.features.welch import averaged_planes
+from pipeline.features.welch import compute_welch_levels
 
 
 def compute_features(
@@ -64,23 +64,23 @@ def _fit(
 ) -> tuple[list[Image.Image], Image.Image | None]:
     """The fitted crops of a picture, and the overview, of the `whole` one; None where there is to be none."""
     crops = cut_crops(picture, settings) if all_crops else [picture]
-    return [fit_picture(crop, settings) for crop in crops], squeeze_picture(whole, settings)
+    return [fit_picture(crop, settings) for crop in crops], resize_to_overview(whole, settings)
 
 
 def _compute_levels(
     crops: Sequence[Image.Image], overview: Image.Image | None, settings: FeatureSettings
 ) -> np.ndarray:
     """Features (crops, planes, side, side) of fitted crops, which share the planes of their overview."""
-    levels = np.stack([estimate_planes(as_array(crop), settings) for crop in crops])
+    levels = np.stack([compute_planes(to_array(crop), settings) for crop in crops])
     if overview is None:
         return levels
-    shared = estimate_planes(as_array(overview), settings)
+    shared = compute_planes(to_array(overview), settings)
     return np.concatenate([levels, np.broadcast_to(shared, levels.shape)], axis=1)
 
 
-def estimate_planes(rgb: np.ndarray, settings: FeatureSettings) -> np.ndarray:
+def compute_planes(rgb: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     """Planes (9, side, side) of a fitted or squeezed picture, uint8 (H, W, 3), by the settings' estimator."""
-    return quantised_planes(rgb) if settings.patch is None else averaged_planes(rgb, settings.patch)
+    return compute_periodogram_levels(rgb) if settings.patch is None else compute_welch_levels(rgb, settings.patch)
 
 
 def name_planes(settings: FeatureSettings) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Picture of any size to a square of the store's size; for averaged planes also to what there is of it."""
+"""Fitting a picture of any size to the square that its planes are computed from."""
 
 import numpy as np
 from PIL import Image
@@ -10,17 +10,17 @@ MOST_CROPS = 5
 
 
 def fit_picture(picture: Image.Image, settings: FeatureSettings) -> Image.Image:
-    """Fit an RGB picture to `size` x `size` pixels as the settings say.
+    """Fit an RGB picture to `size` x `size` pixels by the settings' `fit`.
 
-    A crop for averaged planes is as large as the picture where that is smaller.
+    With averaged planes a crop is at most as large as the picture, and so may be smaller than `size`.
 
     Raises
     ------
-    PictureError : "crop" and the picture is smaller than the crop
+    PictureError : the fit is "crop" and the picture is smaller than the crop
     """
-    reason = explain_misfit(picture.width, picture.height, settings)
-    if reason:
-        raise PictureError(reason)
+    error = misfit_error(picture.width, picture.height, settings)
+    if error:
+        raise error
     size = settings.size
     if settings.fit == "crop":
         width, height = min(picture.width, size), min(picture.height, size)
@@ -37,9 +37,9 @@ def fit_picture(picture: Image.Image, settings: FeatureSettings) -> Image.Image:
 
 
 def cut_crops(picture: Image.Image, settings: FeatureSettings) -> list[Image.Image]:
-    """The crops of native pixels that a picture is judged by: the middle, then the middles of the quarters.
+    """Cut up to `MOST_CROPS` crops of native pixels: around the middle, then around the middle of each quarter.
 
-    The picture itself, alone, where it does not hold two crops each way, and where pictures are resampled.
+    A picture with a side below two crops, and any picture that is resampled, is returned whole as the only crop.
     """
     size = settings.size
     if settings.fit != "crop" or min(picture.size) < 2 * size:
@@ -50,16 +50,16 @@ def cut_crops(picture: Image.Image, settings: FeatureSettings) -> list[Image.Ima
     return [picture.crop((left, top, left + size, top + size)) for left, top in corners]
 
 
-def squeeze_picture(picture: Image.Image, settings: FeatureSettings) -> Image.Image | None:
-    """The whole picture on a square of the settings' overview; None where there is to be none."""
+def resize_to_overview(picture: Image.Image, settings: FeatureSettings) -> Image.Image | None:
+    """Resize the whole picture to the square of the overview; None with settings that have no overview."""
     if settings.overview is None:
         return None
     return picture.resize((settings.overview,) * 2, Image.Resampling[settings.resample.upper()])
 
 
 def enlarge_to_fit(picture: Image.Image, settings: FeatureSettings) -> Image.Image:
-    """The picture, enlarged where it is too small to be fitted."""
-    if explain_misfit(picture.width, picture.height, settings) is None:
+    """Enlarge a picture that is too small to be fitted; return any other as it is."""
+    if misfit_error(picture.width, picture.height, settings) is None:
         return picture
     least = settings.side
     factor = least / min(picture.size)
@@ -67,22 +67,22 @@ def enlarge_to_fit(picture: Image.Image, settings: FeatureSettings) -> Image.Ima
     return picture.resize(size, Image.Resampling[settings.resample.upper()])
 
 
-def explain_misfit(width: int, height: int, settings: FeatureSettings) -> str | None:
-    """Why a picture of this size cannot be fitted; None where it can."""
-    if settings.fit == "crop" and min(width, height) < settings.side:
-        what, option = ("crop", "--size") if settings.patch is None else ("patch", "--patch")
-        return (
-            f"{width} x {height} pixels, smaller than the {what} of {settings.side}; "
-            f"use a smaller {option}, or --fit cover, which resamples"
-        )
-    return None
+def misfit_error(width: int, height: int, settings: FeatureSettings) -> PictureError | None:
+    """Return the error of a picture too small to be fitted, its size in pixels; None for any other."""
+    if settings.fit != "crop" or min(width, height) >= settings.side:
+        return None
+    what, option = ("crop", "--size") if settings.patch is None else ("patch", "--patch")
+    return PictureError(
+        f"{width} x {height} pixels, smaller than the {what} of {settings.side}; "
+        f"use a smaller {option}, or --fit cover, which resamples"
+    )
 
 
-def resampling_factor(width: int, height: int, settings: FeatureSettings) -> float:
-    """By how much the short side is resampled; above 1 the picture is upsampled."""
+def compute_resampling_factor(width: int, height: int, settings: FeatureSettings) -> float:
+    """Return the factor by which the short side is resampled; above 1 the picture is upsampled."""
     return 1.0 if settings.fit == "crop" else settings.size / min(width, height)
 
 
-def as_array(picture: Image.Image) -> np.ndarray:
-    """uint8 (H, W, 3) of an RGB picture."""
+def to_array(picture: Image.Image) -> np.ndarray:
+    """Return an RGB picture's pixels: uint8 (H, W, 3)."""
     return np.asarray(picture, dtype=np.uint8)

@@ -9,26 +9,26 @@ corner on.
 
 import numpy as np
 
-from pipeline.features.settings import kind_of_planes
+from pipeline.features.settings import base_kind
 
-HIGHEST = float(np.sqrt(0.5))
+MAX_FREQUENCY = float(np.sqrt(0.5))
 NYQUIST = 0.5
 
 
-def frequencies_of(kind: str, height: int, width: int) -> np.ndarray:
+def compute_frequencies(kind: str, height: int, width: int) -> np.ndarray:
     """Frequency of every bin of a plane of that kind, float64 (H, W), in cycles per pixel."""
-    if kind_of_planes(kind) == "dct":
+    if base_kind(kind) == "dct":
         down, across = np.arange(height) / (2 * height), np.arange(width) / (2 * width)
     else:
         down, across = ((np.arange(side) - side // 2) / side for side in (height, width))
     return np.hypot(down[:, None], across[None, :])
 
 
-def find_bands(edges: np.ndarray, kind: str, height: int, width: int) -> np.ndarray:
+def assign_bands(edges: np.ndarray, kind: str, height: int, width: int) -> np.ndarray:
     """Band of every bin of a plane of that kind: int64 (H, W), from 0 to len(edges) - 2.
 
     Parameters
     ----------
     edges : ascending, in cycles per pixel; the last band holds all above it too
     """
-    return np.clip(np.digitize(frequencies_of(kind, height, width), edges) - 1, 0, len(edges) - 2)
+    return np.clip(np.digitize(compute_frequencies(kind, height, width), edges) - 1, 0, len(edges) - 2)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 LEVELS = 256
 
 
-def spectral_planes(rgb: np.ndarray) -> np.ndarray:
+def compute_periodogram(rgb: np.ndarray) -> np.ndarray:
     """Planes of a picture in natural units.
 
     Parameters
@@ -47,7 +47,7 @@ def spectral_planes(rgb: np.ndarray) -> np.ndarray:
     return planes
 
 
-def quantised_planes(rgb: np.ndarray) -> np.ndarray:
+def compute_periodogram_levels(rgb: np.ndarray) -> np.ndarray:
     """Planes of a picture on their fixed scales, as the store holds them.
 
     Magnitude and DCT: level 0..255 is linear from 0 to the plane's bound. Phase: level k is the
@@ -59,37 +59,37 @@ def quantised_planes(rgb: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    uint8 (9, H, W), channels as `spectral_planes`
+    uint8 (9, H, W), channels as `compute_periodogram`
     """
     height, width = rgb.shape[:2]
     scales = (
-        (LEVELS - 1) / magnitude_bound(height, width),
+        (LEVELS - 1) / compute_magnitude_bound(height, width),
         LEVELS / (2 * np.pi),
-        (LEVELS - 1) / dct_bound(height, width),
+        (LEVELS - 1) / compute_dct_bound(height, width),
     )
     return _transform(rgb, np.uint8, scales)
 
 
-def magnitude_bound(height: int, width: int) -> float:
+def compute_magnitude_bound(height: int, width: int) -> float:
     """The largest possible log magnitude, that of a white picture's mean."""
     return float(np.log1p(255.0 * height * width))
 
 
-def dct_bound(height: int, width: int) -> float:
+def compute_dct_bound(height: int, width: int) -> float:
     """The largest possible log DCT coefficient, that of a white picture's mean."""
     return float(np.log1p(255.0 * np.sqrt(height * width)))
 
 
 def _transform(rgb: np.ndarray, dtype: type, scales: tuple[float, float, float]) -> np.ndarray:
     """Planes (9, H, W) times a scale a kind; rounded to whole levels modulo 256 where `dtype` is uint8."""
-    channels = _spread(rgb.transpose(2, 0, 1))
+    channels = _pad_rows(rgb.transpose(2, 0, 1))
     half = fft.rfft2(channels)
     height, width = rgb.shape[:2]
     # Bins that are their own mirror image are real; rounding must not give them another phase.
     for row in {0, height // 2} if height % 2 == 0 else {0}:
         for column in {0, width // 2} if width % 2 == 0 else {0}:
             half.imag[:, row, column] = 0
-    with _one_thread():
+    with _torch_on_one_thread():
         magnitude, phase = _to_polar(half, dtype, scales[0], scales[1])
     planes = np.empty((9, height, width), dtype=dtype)
     for part, whole, odd in ((magnitude, planes[0:3], False), (phase, planes[3:6], True)):
@@ -98,26 +98,26 @@ def _transform(rgb: np.ndarray, dtype: type, scales: tuple[float, float, float])
         whole[:, :, 0] = part[:, :, -1]  # frequency -W / 2 where the width is even; else overwritten
         fill_mirror_images(whole, odd)
     coefficients = fft.dctn(channels, axes=(1, 2), norm="ortho", overwrite_x=True)
-    with _one_thread():
+    with _torch_on_one_thread():
         _to_log(coefficients, scales[2], planes[6:9])
     return planes
 
 
-def _spread(planes: np.ndarray) -> np.ndarray:
+def _pad_rows(planes: np.ndarray) -> np.ndarray:
     """Copy of planes (n, H, W) as float32, its rows an odd number of cache lines apart.
 
     A transform along columns takes one value of every row. Where rows lie a power of two apart, these share a
     few sets of the processor's cache and drive each other out, as of pictures of 1024 px.
     """
     count, height, width = planes.shape
-    line = _LINE_BYTES // np.dtype(np.float32).itemsize
+    line = _CACHE_LINE_BYTES // np.dtype(np.float32).itemsize
     copy = np.empty((count, height, (-(-width // line) | 1) * line), np.float32)[:, :, :width]
     copy[...] = planes
     return copy
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def _torch_on_one_thread() -> Iterator[None]:
     """Keep torch to the calling thread: pictures are what is worked on in parallel."""
     # Loading torch takes a second that commands without spectra need not pay.
     import torch
@@ -131,7 +131,7 @@ def _one_thread() -> Iterator[None]:
 
 
 # What the processor's caches hold as one piece.
-_LINE_BYTES = 64
+_CACHE_LINE_BYTES = 64
 # Values worked on at a time, so that they stay in the processor's second-level cache from step to step.
 _BLOCK = 65_536
 

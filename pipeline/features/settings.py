@@ -28,11 +28,11 @@ DEFAULTS_BY_ESTIMATOR = {
 }
 _OVERVIEW_DEFAULT = 128
 
-PLANES_A_KIND = 3  # one a colour
+PLANES_PER_KIND = 3  # one a colour
 _OVERVIEW = "overview-"
-OF_SQUARE = ("magnitude", "phase", "dct")
+SQUARE_KINDS = ("magnitude", "phase", "dct")
 # Every kind of planes that a store can have, in their order; those of the overview may be missing.
-KINDS = (*OF_SQUARE, *(_OVERVIEW + kind for kind in OF_SQUARE))
+KINDS = (*SQUARE_KINDS, *(_OVERVIEW + kind for kind in SQUARE_KINDS))
 
 # A 108-megapixel phone picture passes; decoded it takes 360 MB.
 MAX_PIXELS = 120_000_000
@@ -45,17 +45,17 @@ _CONSTANTS = {"dtype": "uint8", "jpeg_scale": "full", "colour_axis": "separate"}
 _FORMAT = ("size", "fit", "resample", "dtype", "jpeg_scale", "estimator", "patch", "colour_axis", "overview")
 
 
-def kind_of_planes(kind: str) -> str:
+def base_kind(kind: str) -> str:
     """What planes of that kind are, wherever they are from: "magnitude", "phase" or "dct"."""
     return kind.removeprefix(_OVERVIEW)
 
 
-def planes_of_kinds(first: int, behind: int | None = None) -> slice:
+def plane_slice(first: int, behind: int | None = None) -> slice:
     """The planes of one kind by its place, or of the kinds from one place up to, not including, another."""
-    return slice(PLANES_A_KIND * first, PLANES_A_KIND * (first + 1 if behind is None else behind))
+    return slice(PLANES_PER_KIND * first, PLANES_PER_KIND * (first + 1 if behind is None else behind))
 
 
-def is_of_overview(kind: str) -> bool:
+def is_overview_kind(kind: str) -> bool:
     """Whether planes of that kind are those of the overview."""
     return kind.startswith(_OVERVIEW)
 
@@ -156,12 +156,12 @@ class FeatureSettings:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of planes, three planes each, in their order."""
-        return KINDS[: len(OF_SQUARE)] if self.overview is None else KINDS
+        return KINDS[: len(SQUARE_KINDS)] if self.overview is None else KINDS
 
     @property
     def planes(self) -> int:
         """How many planes there are: 9, or 18 with an overview."""
-        return PLANES_A_KIND * len(self.kinds)
+        return PLANES_PER_KIND * len(self.kinds)
 
     def to_dict(self) -> dict:
         """Plain values, as the format has them."""

@@ -14,12 +14,12 @@ import numpy as np
 Index = tuple
 
 
-def mirrored_parts(height: int, width: int) -> Iterator[tuple[Index, Index]]:
+def iterate_mirrored_parts(height: int, width: int) -> Iterator[tuple[Index, Index]]:
     """Pairs of indices (dependent, independent), for arrays whose last two axes are rows and columns."""
     row, column = height // 2, width // 2
     below = (height - 1) // 2  # rows, and columns, that have a mirror image on the other side
     right = (width - 1) // 2
-    for own in own_columns(width):
+    for own in self_mirrored_columns(width):
         yield (..., slice(row - below, row), own), (..., _reversed(row + 1, row + 1 + below), own)
     left, source = slice(column - right, column), _reversed(column + 1, column + 1 + right)
     yield (..., slice(row - below, height), left), (..., _reversed(row - below, height), source)
@@ -27,21 +27,21 @@ def mirrored_parts(height: int, width: int) -> Iterator[tuple[Index, Index]]:
         yield (..., 0, left), (..., 0, source)
 
 
-def own_columns(width: int) -> tuple[int, ...]:
+def self_mirrored_columns(width: int) -> tuple[int, ...]:
     """Columns that are their own mirror image."""
     return (width // 2, 0) if width % 2 == 0 else (width // 2,)
 
 
 def fill_mirror_images(planes: np.ndarray, odd: bool) -> None:
     """Fill the dependent part of planes (..., H, W) from the independent one, in place."""
-    for dependent, independent in mirrored_parts(*planes.shape[-2:]):
+    for dependent, independent in iterate_mirrored_parts(*planes.shape[-2:]):
         _copy_turned(planes[independent], planes[dependent], odd)
 
 
 def is_mirrored(planes: np.ndarray, odd: bool) -> bool:
     """Whether planes (..., H, W) are even, or odd, to the last bit."""
     bits = np.dtype(f"u{planes.itemsize}")
-    for dependent, independent in mirrored_parts(*planes.shape[-2:]):
+    for dependent, independent in iterate_mirrored_parts(*planes.shape[-2:]):
         there = planes[dependent]
         expected = np.empty_like(there)
         _copy_turned(planes[independent], expected, odd)

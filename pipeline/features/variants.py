@@ -47,7 +47,7 @@ class Variant:
         """The quality of the last JPEG step; `NO_QUALITY` where there is none."""
         return next((step["quality"] for step in reversed(self.steps) if step["do"] == "jpeg"), NO_QUALITY)
 
-    def parameters_as_json(self) -> str:
+    def format_parameters(self) -> str:
         """What was done, with the drawn parameters, as JSON."""
         return json.dumps({"steps": self.steps, "before_fit": self.before_fit}, sort_keys=True)
 
@@ -59,13 +59,13 @@ def _jpeg(quality: int, subsampling: str = "4:2:0") -> dict:
     return {"do": "jpeg", "quality": quality, "subsampling": subsampling}
 
 
-def make_jpeg_condition(quality: int) -> Variant:
+def create_jpeg_variant(quality: int) -> Variant:
     """The picture as it was decoded saved as JPEG of that quality, with halved colours; named such as jpeg-75."""
     return Variant(f"jpeg-{quality}", (_jpeg(quality),), before_fit=True)
 
 
 # As both classes are saved where they are compared saved alike.
-SAVED_ALIKE = make_jpeg_condition(75)
+COMMON_JPEG = create_jpeg_variant(75)
 
 
 def draw_jpeg(key: int, qualities: Sequence[int]) -> tuple[dict, int]:
@@ -155,7 +155,7 @@ def _draw_stress(seed: int, sha256: bytes) -> tuple[Variant, ...]:
         "web": web,
         "hard": hard,
     }
-    jpegs = map(make_jpeg_condition, (95, 90, 75, 60, 45, 30))
+    jpegs = map(create_jpeg_variant, (95, 90, 75, 60, 45, 30))
     return (CLEAN, *jpegs, *(Variant(name, tuple(steps), before_fit=True) for name, steps in chains.items()))
 
 
@@ -167,6 +167,6 @@ RECIPES: dict[str, Callable[[int, bytes], tuple[Variant, ...]]] = {
     "conditions": _draw_conditions,
     "stress": _draw_stress,
 }
-CONDITIONS = (CLEAN.name, SAVED_ALIKE.name, "web")  # of the recipe of that name
+CONDITIONS = (CLEAN.name, COMMON_JPEG.name, "web")  # of the recipe of that name
 # Made of test pictures alone, where there are some: nobody trains on them.
 TEST_RECIPES = ("stress", "conditions")

@@ -8,7 +8,7 @@ import scipy
 from PIL import features
 
 
-def feature_versions() -> dict[str, str]:
+def get_feature_versions() -> dict[str, str]:
     """Libraries whose results are in the features; another version may differ in the last place."""
     return {
         "numpy": numpy.__version__,
@@ -20,7 +20,7 @@ def feature_versions() -> dict[str, str]:
     }
 
 
-def program_version() -> str:
+def get_program_version() -> str:
     """Version of this program; "unknown" where it runs without being installed."""
     try:
         return version("spectral-detector")

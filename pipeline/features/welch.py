@@ -21,15 +21,15 @@ from scipy import fft
 
 from pipeline.features.symmetry import fill_mirror_images
 
-HIGHEST = 5.0  # of the artanh: a coherency of 0.9999
+ARTANH_LIMIT = 5.0  # of the artanh: a coherency of 0.9999
 
 
-def averaged_planes(rgb: np.ndarray, patch: int) -> np.ndarray:
-    """Planes of a picture as the store holds them: whole levels, uint8, of `averaged_levels`."""
-    return averaged_levels(rgb, patch).round().astype(np.uint8)
+def compute_welch_levels(rgb: np.ndarray, patch: int) -> np.ndarray:
+    """Planes of a picture as the store holds them: whole levels, uint8, of `compute_welch`."""
+    return compute_welch(rgb, patch).round().astype(np.uint8)
 
 
-def averaged_levels(rgb: np.ndarray, patch: int) -> np.ndarray:
+def compute_welch(rgb: np.ndarray, patch: int) -> np.ndarray:
     """Planes of a picture on their fixed scales: levels 0..255 over each plane's range.
 
     Parameters
@@ -42,11 +42,11 @@ def averaged_levels(rgb: np.ndarray, patch: int) -> np.ndarray:
     float64 (9, patch, patch); zero frequency of magnitude and phase in the middle
     """
     magnitude, coherency, dct = _average(np.ascontiguousarray(rgb.transpose(2, 0, 1), dtype=np.float32), patch)
-    limit = np.tanh(HIGHEST)
+    limit = np.tanh(ARTANH_LIMIT)
     return 255 * np.concatenate(
         [
             magnitude / np.log1p(255 * _window(patch).sum()),
-            (np.arctanh(coherency.clip(-limit, limit)) / HIGHEST + 1) / 2,
+            (np.arctanh(coherency.clip(-limit, limit)) / ARTANH_LIMIT + 1) / 2,
             dct / np.log1p(255 * patch),
         ]
     )

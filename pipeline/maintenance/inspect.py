@@ -12,12 +12,12 @@ from data_cards.core.text import format_bytes
 from data_cards.dataset.table import count_sources
 from pipeline.builder.plan import Plan
 from pipeline.builder.resume import list_missing, read_attributes, read_base
-from pipeline.features.settings import PLANES_A_KIND
+from pipeline.features.settings import PLANES_PER_KIND
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import FeatureStore, open_store, partial_name
 from pipeline.store.settings import BuildSettings
-from pipeline.store.shard_format import ABSENT, index_length, shard_file, unpack_index
-from pipeline.store.writer import read_records
+from pipeline.store.shard_format import ABSENT, decode_index, index_length, shard_file
+from pipeline.store.writer import read_shard_records
 
 _TRIES = 3  # at a place: a store may be renamed between the look for it and that for its build
 _INDICES_READ = 8  # shards whose index is read for the compression
@@ -52,7 +52,7 @@ def store_to_dict(store: FeatureStore) -> dict:
     """What a store is, as plain values."""
     columns = store.columns
     pictures = np.unique(columns["picture"], return_index=True)[1]
-    size = Storage(store.path).bytes()
+    size = Storage(store.path).count_bytes()
     return {
         "store": str(store.path),
         "complete": True,
@@ -90,7 +90,7 @@ def measure_compression(store: FeatureStore) -> dict[str, float]:
         stored = read_chunk_sizes(storage, int(shard), rows, len(kinds))
         samples += np.count_nonzero(stored[:, 0])
         sizes += stored.sum(axis=0)
-    raw = samples * height * width * PLANES_A_KIND * store.features.dtype.itemsize
+    raw = samples * height * width * PLANES_PER_KIND * store.features.dtype.itemsize
     return dict(zip(kinds, (sizes / raw).tolist(), strict=True))
 
 
@@ -100,7 +100,7 @@ def read_chunk_sizes(storage: Storage, shard: int, rows: int, kinds: int) -> np.
     Raises `StoreError` where the file's index is not there.
     """
     (tail,) = storage.read_ends([shard_file(shard)], index_length(rows * kinds))
-    index = unpack_index(tail, rows * kinds)
+    index = decode_index(tail, rows * kinds)
     if index is None:
         raise StoreError(
             f"{storage.url}: the store is damaged (shard {shard}); `pipeline verify {storage.url} --repair` makes what "
@@ -114,10 +114,10 @@ def progress_to_dict(path: str) -> dict | None:
     """How far the build under way is whose store will be `path`; None where there is none, or it has only begun."""
     storage = Storage(partial_name(path))
     try:
-        records, size = read_records(storage), storage.bytes()
+        records, size = read_shard_records(storage), storage.count_bytes()
         # After the records: they are taken away when the attributes say that all is complete.
         attributes = read_attributes(storage)
-        settings, complete = BuildSettings.from_json(attributes["settings"]), attributes["complete"]
+        settings, complete = BuildSettings.from_dict(attributes["settings"]), attributes["complete"]
         plan = Plan(read_base(storage), [], settings)
     except (FileNotFoundError, KeyError, ValueError, UserError):  # files that come, or go where the store is renamed
         return None
@@ -127,7 +127,7 @@ def progress_to_dict(path: str) -> dict | None:
     return {
         "store": path,
         "complete": False,
-        "settings": settings.as_json(),
+        "settings": settings.to_dict(),
         "fingerprint": plan.fingerprint,
         "versions": dict(attributes["versions"]),
         "pictures": len(plan.pictures),

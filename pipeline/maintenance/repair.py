@@ -21,22 +21,22 @@ from pipeline.builder.metadata import write_plan_columns, write_plan_statistics
 from pipeline.builder.plan import Plan
 from pipeline.builder.resume import read_attributes
 from pipeline.builder.shard_task import make_shard, make_task
-from pipeline.features.versions import feature_versions
+from pipeline.features.versions import get_feature_versions
 from pipeline.maintenance.verify import Verification
-from pipeline.store.checksum import checksum
-from pipeline.store.digests import ATTRIBUTES, is_signed, list_arrays, sign
+from pipeline.store.checksum import compute_checksum
+from pipeline.store.digests import ROOT_METADATA, add_digests, is_digest_valid, list_array_files
 from pipeline.store.filesystem import Storage
-from pipeline.store.lock import lock_folder
-from pipeline.store.manifest import ARRAY as PICTURES
-from pipeline.store.manifest import pack_pictures, write_provenance
-from pipeline.store.reader import CARD, COLUMNS
+from pipeline.store.lock import writer_lock
+from pipeline.store.manifest import MANIFEST_ARRAY as PICTURES
+from pipeline.store.manifest import encode_manifest, write_manifest
+from pipeline.store.reader import CARD, SAMPLE_COLUMNS
 from pipeline.store.shard_format import shard_file
 from pipeline.store.writer import (
     create_arrays,
-    make_record_folder,
+    create_record_folder,
     read_checksums,
-    remove_temporary,
-    set_attributes,
+    remove_partial_files,
+    write_attributes,
     write_checksums,
 )
 
@@ -91,10 +91,10 @@ def repair_store(found: Verification) -> list[Problem]:
     """
     if found.sound:
         return []
-    if found.plan is None or ATTRIBUTES in found.damage:
-        return [Problem(ATTRIBUTES if ATTRIBUTES in found.damage else PICTURES, Cause.IS_ORIGINAL)]
+    if found.plan is None or ROOT_METADATA in found.damage:
+        return [Problem(ROOT_METADATA if ROOT_METADATA in found.damage else PICTURES, Cause.IS_ORIGINAL)]
     storage = Storage(found.path)
-    with lock_folder(storage):
+    with writer_lock(storage):
         if read_attributes(storage) != found.attributes:
             with suppress(OSError):  # made for the lock, where a build has moved the store
                 os.rmdir(storage.path())
@@ -152,17 +152,17 @@ class _Repair:
             return
         for name in sorted(damage):
             yield from _attempt(name, self.replace, name)
-        yield from _attempt("temporary files", remove_temporary, self.storage)
+        yield from _attempt("temporary files", remove_partial_files, self.storage)
 
     def lay_out(self) -> None:
         """Make the places where shards and arrays are rebuilt."""
-        make_record_folder(self.shards)
+        create_record_folder(self.shards)
         create_arrays(self.arrays, self.plan.rows, self.plan.shard_rows, self.plan.settings)
 
     def repair_checksums(self) -> None:
         """Replace the list of checksums by that of the shards as they are, if it is the one that was signed."""
         write_checksums(self.arrays, [_checksum_shard(self.storage, shard) for shard in range(self.plan.shards)])
-        if not is_signed(self.arrays, self.found.attributes, _CHECKSUMS):
+        if not is_digest_valid(self.arrays, self.found.attributes, _CHECKSUMS):
             raise _UnrepairableError(Cause.UNKNOWN_SHARD)
         self.replace(_CHECKSUMS)
 
@@ -186,31 +186,31 @@ class _Repair:
         if statistics:
             features = zarr.open_array(f"{self.storage.url}/{_FEATURES}", mode="r")
             write_plan_statistics(self.plan, self.arrays, features)
-        if damage & set(COLUMNS):
+        if damage & set(SAMPLE_COLUMNS):
             write_plan_columns(self.plan, self.arrays)
         group = zarr.open_group(self.arrays.url, mode="r+")
         if PICTURES in damage:
-            write_provenance(group, pack_pictures(self.plan.pictures))
+            write_manifest(group, encode_manifest(self.plan.pictures))
         if CARD in damage:
             write_card(group, make_build_card(self.plan, self.found.attributes["simulated"]))
 
     def replace(self, name: str) -> None:
         """Put one array's or group's rebuilt files in the place of those that are there."""
-        same = is_signed(self.arrays, self.found.attributes, name)
+        same = is_digest_valid(self.arrays, self.found.attributes, name)
         if name != CARD and not same:
             raise self.differs_error()
-        files = list_arrays(self.arrays)[name]
-        for file in set(list_arrays(self.storage).get(name, [])) - set(files):
+        files = list_array_files(self.arrays)[name]
+        for file in set(list_array_files(self.storage).get(name, [])) - set(files):
             self.storage.remove(file)
         for file in files:
             _copy(self.arrays, self.storage, file)
         if not same:  # the source folders describe themselves differently now, or are gone
             warn(f"{name}: made again it is another, because of what is in the source folders now")
-            set_attributes(self.storage, sign(self.storage, self.found.attributes, {name}))
+            write_attributes(self.storage, add_digests(self.storage, self.found.attributes, {name}))
 
     def differs_error(self) -> _UnrepairableError:
         """The exception for what comes out otherwise, with the libraries that may be why."""
-        now, made = feature_versions(), self.found.attributes["versions"]
+        now, made = get_feature_versions(), self.found.attributes["versions"]
         return _UnrepairableError(
             Cause.DIFFERS,
             tuple(f"{name} {then} then, {now.get(name)} now" for name, then in made.items() if now.get(name) != then),
@@ -242,12 +242,12 @@ def _list_lost(plan: Plan, shard: int) -> tuple[str, ...]:
 
 
 def _copy(scratch: Storage, storage: Storage, file: str) -> None:
-    storage.make_folder(file.rpartition("/")[0])
+    storage.create_folder(file.rpartition("/")[0])
     storage.write(file, scratch.read(file))
 
 
 def _checksum_shard(storage: Storage, shard: int) -> str:
     try:
-        return checksum(storage.read(shard_file(shard)))
+        return compute_checksum(storage.read(shard_file(shard)))
     except OSError:
         return bytes(32).hex()

@@ -10,11 +10,11 @@ from data_cards.core.console import progress
 from data_cards.core.errors import UserError
 from data_cards.dataset.scan import SetAside
 from pipeline.builder.plan import Plan, compute_fingerprint
-from pipeline.store.checksum import checksum
-from pipeline.store.digests import ATTRIBUTES, find_damage
+from pipeline.store.checksum import compute_checksum
+from pipeline.store.digests import ROOT_METADATA, find_damage
 from pipeline.store.filesystem import Storage
-from pipeline.store.manifest import ARRAY as PICTURES
-from pipeline.store.manifest import read_provenance
+from pipeline.store.manifest import MANIFEST_ARRAY as PICTURES
+from pipeline.store.manifest import read_manifest
 from pipeline.store.reader import open_group
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import shard_file
@@ -56,7 +56,7 @@ class Verification:
     plan : what it was built by; None where its list of pictures is damaged
     shards : number of shards that were checked
     bad : those that are damaged
-    damage : names of other arrays and groups that are, `ATTRIBUTES` for the store's own attributes
+    damage : names of other arrays and groups that are, `ROOT_METADATA` for the store's own attributes
     """
 
     path: str
@@ -100,7 +100,7 @@ def verify_store(path: str) -> Verification:
     else:
         identity = {name: attributes.get(name) for name in plan.identity}
         if not damage and compute_fingerprint(identity, plan.pictures) != attributes.get("fingerprint"):
-            damage = [ATTRIBUTES]
+            damage = [ROOT_METADATA]
     checksums = read_checksums(storage)
     bad = []
     for shard in progress(range(len(checksums)), what="verify", unit="shards"):
@@ -112,7 +112,7 @@ def verify_store(path: str) -> Verification:
 def read_plan(group: zarr.Group) -> Plan:
     """The plan that a complete store was built by, from its recorded provenance."""
     set_aside = [SetAside(**one) for one in group.attrs["set_aside"]]
-    return Plan(read_provenance(group), set_aside, BuildSettings.from_json(group.attrs["settings"]))
+    return Plan(read_manifest(group), set_aside, BuildSettings.from_dict(group.attrs["settings"]))
 
 
 def _check_file(storage: Storage, shard: int, wanted: str) -> Damage | None:
@@ -122,7 +122,7 @@ def _check_file(storage: Storage, shard: int, wanted: str) -> Damage | None:
         return Damage.MISSING
     except OSError:
         return Damage.UNREADABLE
-    return None if checksum(data) == wanted else Damage.DIFFERS
+    return None if compute_checksum(data) == wanted else Damage.DIFFERS
 
 
 def _find_bad_rows(group: zarr.Group, storage: Storage, shard: int) -> Iterator[int]:

@@ -36,7 +36,7 @@ class Checksum:
         return digest.hexdigest()
 
 
-def checksum(data: bytes) -> str:
+def compute_checksum(data: bytes) -> str:
     """The checksum of a file's bytes."""
     whole = Checksum()
     whole.update(data)

@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES
-from pipeline.store.reader import COLUMNS, FeatureStore, ZarrStore, open_store
+from pipeline.store.reader import SAMPLE_COLUMNS, FeatureStore, ZarrStore, open_store
 from pipeline.store.settings import BuildSettings
 
 LEFT_OUT = "left out"  # the split of rows that are near-duplicates of another store's held-out pictures
@@ -38,7 +38,7 @@ class ConcatenatedFeatures:
     def __init__(self, parts: Sequence[ZarrStore]):
         first = parts[0].features
         self._parts = parts
-        self._starts = _starts(parts)
+        self._row_offsets = _row_offsets(parts)
         self.shape = (sum(map(len, parts)), *first.shape[1:])
         self.dtype, self.chunks, self.shards = first.dtype, first.chunks, first.shards
 
@@ -49,8 +49,8 @@ class ConcatenatedFeatures:
 
     def locate(self, row: int) -> tuple[ZarrStore, int]:
         """The store that a row is in, and its number there."""
-        number = bisect_right(self._starts, row) - 1
-        return self._parts[number], row - self._starts[number]
+        number = bisect_right(self._row_offsets, row) - 1
+        return self._parts[number], row - self._row_offsets[number]
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,13 @@ class ConcatenatedStore(FeatureStore):
     def columns(self) -> dict[str, np.ndarray]:
         """Every per-sample column, each of length N; numbers of pictures, groups and roots are those of all stores."""
         parts = self.parts
-        columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in COLUMNS}
+        columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in SAMPLE_COLUMNS}
         of_store = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         roots = [0, *accumulate(len(part.roots) for part in parts)]
         columns["root"] = columns["root"] + np.array(roots[:-1], dtype=np.uint16)[of_store]
         columns["picture"] = _number_pictures(parts, columns["sha256"], of_store).astype(np.int32)
         columns["group"] = self._number_groups(columns["picture"]).astype(np.int32)
-        columns["split"] = _leave_out(columns["split"], columns["group"], of_store)
+        columns["split"] = _exclude_near_duplicates(columns["split"], columns["group"], of_store)
         return columns
 
     def _number_groups(self, pictures: np.ndarray) -> np.ndarray:
@@ -112,10 +112,10 @@ class ConcatenatedStore(FeatureStore):
         # Here, because it loads transforms, which a run on one store has no use for.
         from data_cards.image.perceptual_hash import group_near_duplicates
 
-        groups = _number_on([part.columns["group"] for part in self.parts])
+        groups = _offset_numbers([part.columns["group"] for part in self.parts])
         _, first, same = np.unique(pictures, return_index=True, return_inverse=True)
         # The group of each picture of each store, in the order of their hashes.
-        _, own_first = np.unique(_number_on([part.columns["picture"] for part in self.parts]), return_index=True)
+        _, own_first = np.unique(_offset_numbers([part.columns["picture"] for part in self.parts]), return_index=True)
         of_hash = groups[own_first]
         alike = of_hash[group_near_duplicates(self.perceptual_hashes)]
         edges = np.concatenate([np.stack([groups, groups[first[same]]]), np.stack([of_hash, alike])], axis=1)
@@ -173,7 +173,7 @@ def open_stores(paths: Sequence[str]) -> FeatureStore:
 
 def _number_pictures(parts: Sequence[ZarrStore], sha256: np.ndarray, of_store: np.ndarray) -> np.ndarray:
     """int64 (N,): numbers of the pictures; a file that several stores hold has the first one's."""
-    numbers = _number_on([part.columns["picture"] for part in parts])
+    numbers = _offset_numbers([part.columns["picture"] for part in parts])
     files, of_file = np.unique(sha256.astype(str), return_inverse=True)
     first, first_store, last_store = (np.full(len(files), start) for start in (len(numbers) + numbers.max(), 2**31, -1))
     for least, values in ((first, numbers), (first_store, of_store)):
@@ -182,7 +182,7 @@ def _number_pictures(parts: Sequence[ZarrStore], sha256: np.ndarray, of_store: n
     return np.where((first_store < last_store)[of_file], first[of_file], numbers)
 
 
-def _leave_out(split: np.ndarray, group: np.ndarray, of_store: np.ndarray) -> np.ndarray:
+def _exclude_near_duplicates(split: np.ndarray, group: np.ndarray, of_store: np.ndarray) -> np.ndarray:
     """The splits, with `LEFT_OUT` for rows that have a near-duplicate further from training in another store."""
     left = split.copy()
     for store in np.unique(of_store):
@@ -211,11 +211,11 @@ def _check_same_pictures(parts: Sequence[ZarrStore]) -> None:
                     )
 
 
-def _starts(parts: Sequence[ZarrStore]) -> list[int]:
+def _row_offsets(parts: Sequence[ZarrStore]) -> list[int]:
     return [0, *accumulate(map(len, parts))][:-1]
 
 
-def _number_on(columns: Sequence[np.ndarray]) -> np.ndarray:
+def _offset_numbers(columns: Sequence[np.ndarray]) -> np.ndarray:
     """int64: the numbers of each store behind those of the one before."""
     numbered, start = [], 0
     for values in columns:

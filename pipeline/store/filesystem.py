@@ -94,7 +94,7 @@ class Storage:
         except Exception as error:  # of many kinds, the storage's own
             if self.is_local:
                 raise
-            raise self._explain("reached", error) from error
+            raise self._access_error("reached", error) from error
 
     def check_writable(self) -> None:
         """Raise `UserError` where object storage takes no object: no server, no bucket, no right.
@@ -106,9 +106,9 @@ class Storage:
             self._files.pipe_file(beside, b"may be removed")
             self._files.rm_file(beside)
         except Exception as error:
-            raise self._explain("written", error) from error
+            raise self._access_error("written", error) from error
 
-    def names(self, folder: str = "") -> Iterator[str]:
+    def list_files(self, folder: str = "") -> Iterator[str]:
         """Names of all files below a folder, sorted."""
         if self.is_local:
             yield from sorted(os.path.relpath(path, self._root).replace(os.sep, "/") for path in self._walk(folder))
@@ -117,7 +117,7 @@ class Storage:
         for path in sorted(self._files.find(self.path(folder))):
             yield path.removeprefix(self._root).lstrip("/")
 
-    def folders(self, folder: str) -> list[str]:
+    def list_entries(self, folder: str) -> list[str]:
         """Names, relative to it, of what stands directly in a folder, sorted; none where it is not there."""
         self._files.invalidate_cache()
         try:
@@ -126,14 +126,14 @@ class Storage:
             return []
         return sorted(path.rstrip("/").rsplit("/", 1)[1] for path in found)
 
-    def bytes(self, folder: str = "") -> int:
+    def count_bytes(self, folder: str = "") -> int:
         """Size of all files below a folder."""
         if self.is_local:
             return sum(map(_size, self._walk(folder)))
         self._files.invalidate_cache()
         return sum(self._files.du(self.path(folder), total=False).values())
 
-    def make_folder(self, name: str = "") -> None:
+    def create_folder(self, name: str = "") -> None:
         """Make the storage's own folder and those above it; or one below it, which then must be there.
 
         Object storage needs none.
@@ -173,7 +173,7 @@ class Storage:
         for parent, _, names in os.walk(self.path(folder), followlinks=True):
             yield from (os.path.join(parent, name) for name in names)
 
-    def _explain(self, what: str, error: Exception) -> UserError:
+    def _access_error(self, what: str, error: Exception) -> UserError:
         why = format_error(error).rstrip(".")
         return UserError(
             f"{self.url}: cannot be {what} ({why}); check the bucket's name, the address and the credentials"

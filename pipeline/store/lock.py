@@ -14,7 +14,7 @@ except ImportError:  # Windows; there, as in object storage, keeping writers apa
 
 
 @contextmanager
-def lock_folder(storage: Storage, other: str = "another build") -> Iterator[None]:
+def writer_lock(storage: Storage, other: str = "another build") -> Iterator[None]:
     """Hold a local folder, made if need be, for this process. Whoever only reads there needs no lock.
 
     Parameters
@@ -25,7 +25,7 @@ def lock_folder(storage: Storage, other: str = "another build") -> Iterator[None
     ------
     UserError : another process holds it
     """
-    storage.make_folder()
+    storage.create_folder()
     if fcntl is None or not storage.is_local:
         yield
         return

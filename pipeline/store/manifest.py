@@ -15,12 +15,12 @@ from zarr.codecs import ZstdCodec
 
 from data_cards.dataset.table import Picture, PictureTable
 
-ARRAY = "provenance"
-PLANNED = "build/pictures.jsonl.gz"  # of the build under way; without it none was begun
+MANIFEST_ARRAY = "provenance"
+PLANNED_MANIFEST = "build/pictures.jsonl.gz"  # of the build under way; without it none was begun
 _CHUNK = 16 * 2**20
 
 
-def pack_pictures(pictures: Iterable[Picture]) -> bytes:
+def encode_manifest(pictures: Iterable[Picture]) -> bytes:
     """The pictures as gzipped JSON lines; the same pictures give the same bytes."""
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=0) as lines:
@@ -29,16 +29,16 @@ def pack_pictures(pictures: Iterable[Picture]) -> bytes:
     return packed.getvalue()
 
 
-def unpack_pictures(data: bytes) -> PictureTable:
-    """The inverse of `pack_pictures`."""
+def decode_manifest(data: bytes) -> PictureTable:
+    """The inverse of `encode_manifest`."""
     with gzip.open(io.BytesIO(data)) as lines:
         return PictureTable(Picture.from_dict(json.loads(line)) for line in lines)
 
 
-def write_provenance(group: zarr.Group, data: bytes) -> None:
-    """Write `pack_pictures`'s bytes as an array of the store."""
+def write_manifest(group: zarr.Group, data: bytes) -> None:
+    """Write `encode_manifest`'s bytes as an array of the store."""
     array = group.create_array(
-        ARRAY,
+        MANIFEST_ARRAY,
         shape=(len(data),),
         dtype="uint8",
         chunks=(_CHUNK,),
@@ -52,6 +52,6 @@ def write_provenance(group: zarr.Group, data: bytes) -> None:
         array[start : start + _CHUNK] = np.frombuffer(data[start : start + _CHUNK], dtype=np.uint8)
 
 
-def read_provenance(group: zarr.Group) -> PictureTable:
+def read_manifest(group: zarr.Group) -> PictureTable:
     """The pictures of a complete store."""
-    return unpack_pictures(group[ARRAY][:].tobytes())
+    return decode_manifest(group[MANIFEST_ARRAY][:].tobytes())

@@ -22,7 +22,7 @@ from zarr.core.array_spec import ArraySpec
 from zarr.core.buffer import Buffer, NDBuffer
 from zarr.core.common import JSON
 
-from pipeline.features.symmetry import fill_mirror_images, is_mirrored, own_columns
+from pipeline.features.symmetry import fill_mirror_images, is_mirrored, self_mirrored_columns
 
 CODEC_NAME = "spectral-detector.mirror"
 WHOLE, EVEN, ODD = 0, 1, 2
@@ -41,8 +41,8 @@ def pack(chunk: np.ndarray) -> np.ndarray:
     width = chunk.shape[-1]
     for kind in (EVEN, ODD):
         if is_mirrored(chunk, odd=kind == ODD):
-            right = chunk[..., width // 2 + 1 :]
-            return _with_header(kind, [right, *(_independent_rows(chunk[..., own]) for own in own_columns(width))])
+            own = [_independent_rows(chunk[..., column]) for column in self_mirrored_columns(width)]
+            return _with_header(kind, [chunk[..., width // 2 + 1 :], *own])
     return _with_header(WHOLE, [chunk])
 
 
@@ -50,7 +50,7 @@ def unpack(data: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, out: np.nd
     """Decode `pack`'s uint8 (bytes,) to a chunk, into `out` if given; raises `ValueError` for bytes that are none."""
     kind, values = int(data[0]) if len(data) else None, data[1:]
     dtype = np.dtype(dtype).newbyteorder("<")
-    half = half_length(shape)
+    half = count_independent(shape)
     expected = {WHOLE: int(np.prod(shape)), EVEN: half, ODD: half}.get(kind)
     if expected is None or len(values) != expected * dtype.itemsize:
         raise ValueError(f"packed chunk of {len(data)} bytes, kind {kind}: damaged, or not of shape {shape} {dtype}")
@@ -65,20 +65,20 @@ def unpack(data: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, out: np.nd
     return chunk
 
 
-def half_length(shape: tuple[int, ...]) -> int:
+def count_independent(shape: tuple[int, ...]) -> int:
     """Values in the independent half of a mirrored chunk (..., H, W)."""
     *leading, height, width = shape
-    return int(np.prod(leading)) * (height * ((width - 1) // 2) + len(own_columns(width)) * (height // 2 + 1))
+    return int(np.prod(leading)) * (height * ((width - 1) // 2) + len(self_mirrored_columns(width)) * (height // 2 + 1))
 
 
 def unpack_halves(values: np.ndarray, chunks: np.ndarray, odd: bool) -> None:
-    """Fill mirrored chunks (N, ..., H, W) from their independent halves (N, `half_length`), all even or all odd."""
+    """Fill mirrored chunks (N, ..., H, W), all even or all odd, from their independent halves (N, values)."""
     *leading, height, width = chunks.shape
     right = (width - 1) // 2
     planes = int(np.prod(leading[1:]))
     taken = planes * height * right
     chunks[..., width // 2 + 1 :] = values[:, :taken].reshape(*leading, height, right)
-    for column in own_columns(width):
+    for column in self_mirrored_columns(width):
         length = planes * (height // 2 + 1)
         rows = values[:, taken : taken + length].reshape(*leading, height // 2 + 1)
         taken += length

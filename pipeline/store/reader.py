@@ -1,7 +1,7 @@
 """The feature store: its format, and opening one to read.
 
 One Zarr v3 group. `features` is uint8 (N, planes, H, W), in levels, one row a sample (a
-picture's variant); beside it one array a column (`COLUMNS`), each of length N, and `statistics/mean` and
+picture's variant); beside it one array a column (`SAMPLE_COLUMNS`), each of length N, and `statistics/mean` and
 `statistics/std`, float32 (planes, H, W), in levels, of the training rows. Attributes hold the
 format version, the settings, their fingerprint, the class names, `complete`, and digests of all other files
 (`pipeline.store.digests`); `checksums` holds that of every shard's file (`pipeline.store.checksum`).
@@ -32,7 +32,7 @@ FORMAT_VERSION = 2
 CARD = "card"  # array of the data card, JSON as bytes
 
 # Per-sample columns: Zarr data type and what the values mean.
-COLUMNS = {
+SAMPLE_COLUMNS = {
     "label": ("uint8", "index into the attribute class_names: 0 real, 1 fake"),
     "split": ("string", "train, val or test"),
     "source": ("string", "the collection or generator that the picture came from"),
@@ -77,7 +77,7 @@ class FeatureStore(ABC):
     @property
     @abstractmethod
     def columns(self) -> dict[str, np.ndarray]:
-        """Every per-sample column (`COLUMNS`), each of length N; texts as arrays of str objects."""
+        """Every per-sample column (`SAMPLE_COLUMNS`), each of length N; texts as arrays of str objects."""
 
     @property
     @abstractmethod
@@ -151,7 +151,8 @@ class ZarrStore(FeatureStore):
     @cached_property
     def columns(self) -> dict[str, np.ndarray]:
         return {
-            name: self._read(name).astype(object if kind == "string" else kind) for name, (kind, _) in COLUMNS.items()
+            name: self._read(name).astype(object if kind == "string" else kind)
+            for name, (kind, _) in SAMPLE_COLUMNS.items()
         }
 
     @cached_property
@@ -186,9 +187,9 @@ class ZarrStore(FeatureStore):
     def read_pictures(self) -> "PictureTable":
         """The pictures that the store was made of, in the order of their rows."""
         # Here, because it loads transforms, which training has no use for.
-        from pipeline.store.manifest import ARRAY, unpack_pictures
+        from pipeline.store.manifest import MANIFEST_ARRAY, decode_manifest
 
-        return self._read(ARRAY, unpack_pictures)
+        return self._read(MANIFEST_ARRAY, decode_manifest)
 
     def locate(self, row: int) -> tuple["ZarrStore", int]:
         return self, row
@@ -201,9 +202,9 @@ class ZarrStore(FeatureStore):
                 raise FileNotFoundError("a part of it is missing")
             return array[:] if parse is None else parse(array[:].tobytes())
         except PermissionError as error:
-            raise _explain_no_right(self.path, error) from error
+            raise _permission_error(self.path, error) from error
         except Exception as error:  # a damaged array raises whatever its decoder finds
-            raise _explain_damage(self.path, name, error) from error
+            raise _damage_error(self.path, name, error) from error
 
 
 def partial_name(path: str | os.PathLike) -> str:
@@ -228,7 +229,7 @@ def open_store(path: str | os.PathLike) -> ZarrStore:
             path=os.path.abspath(path) if storage.is_local else path,
             group=group,
             features=group["features"],
-            settings=BuildSettings.from_json(attributes["settings"]),
+            settings=BuildSettings.from_dict(attributes["settings"]),
             fingerprint=attributes["fingerprint"],
             attributes=attributes,
         )
@@ -238,11 +239,11 @@ def open_store(path: str | os.PathLike) -> ZarrStore:
     except UserError as error:  # settings that this program no longer has
         raise StoreError(f"{path}: {error}") from error
     except PermissionError as error:
-        raise _explain_no_right(path, error) from error
+        raise _permission_error(path, error) from error
     except Exception as error:
-        raise _explain_damage(path, "features", error) from error
+        raise _damage_error(path, "features", error) from error
     if wrong:
-        raise _explain_damage(path, ", ".join(wrong), "length")
+        raise _damage_error(path, ", ".join(wrong), "length")
     return store
 
 
@@ -258,7 +259,7 @@ def open_group(path: str | os.PathLike) -> zarr.Group:
         group = zarr.open_group(path, mode="r")
         attributes = dict(group.attrs)
     except PermissionError as error:
-        raise _explain_no_right(path, error) from error
+        raise _permission_error(path, error) from error
     except Exception as error:  # zarr raises many kinds for a folder that is no store
         raise StoreError(
             f"{path}: not a feature store, or its zarr.json is damaged ({format_error(error)}); expected a folder that "
@@ -273,11 +274,11 @@ def open_group(path: str | os.PathLike) -> zarr.Group:
     return group
 
 
-def _explain_no_right(path: str, error: PermissionError) -> StoreError:
+def _permission_error(path: str, error: PermissionError) -> StoreError:
     return StoreError(f"{path}: no permission to read {error.filename or 'it'}; change its permissions")
 
 
-def _explain_damage(path: str, name: str, why: object) -> StoreError:
+def _damage_error(path: str, name: str, why: object) -> StoreError:
     why = format_error(why) if isinstance(why, Exception) else why
     return StoreError(
         f"{path}: the store is damaged ({name}: {why}); `pipeline verify {path} --repair` makes what is damaged again"

@@ -61,11 +61,11 @@ class BuildSettings:
         """The variants of a picture, by its file's hash."""
         return draw_variants(self.variants, self.seed, sha256)
 
-    def as_json(self) -> dict:
+    def to_dict(self) -> dict:
         """Plain values for the store's attributes."""
         return {**asdict(self), "features": self.features.to_dict()}
 
     @classmethod
-    def from_json(cls, values: dict) -> "BuildSettings":
-        """The inverse of `as_json`."""
+    def from_dict(cls, values: dict) -> "BuildSettings":
+        """The inverse of `to_dict`."""
         return cls(**{**values, "features": FeatureSettings.from_dict(values["features"])})

@@ -16,7 +16,7 @@ from numcodecs.zstd import Zstd
 from zarr.abc.codec import ArrayBytesCodec, BytesBytesCodec
 from zarr.codecs import BytesCodec, ZstdCodec
 
-from pipeline.features.settings import PLANES_A_KIND
+from pipeline.features.settings import PLANES_PER_KIND
 from pipeline.store.mirror_codec import MirrorCodec, pack
 
 # Higher levels take longer and save nothing. The checksum is verified by every reader that decodes a chunk.
@@ -37,7 +37,7 @@ def shard_file(shard: int) -> str:
     return f"{shard_folder(shard)}/0/0/0"
 
 
-def chunk_codecs(packing: str) -> tuple[ArrayBytesCodec, BytesBytesCodec]:
+def create_chunk_codecs(packing: str) -> tuple[ArrayBytesCodec, BytesBytesCodec]:
     """The codecs of a chunk, for Zarr's metadata: to bytes, and the compressor."""
     return MirrorCodec() if packing == "mirror" else BytesCodec(endian="little"), ZstdCodec(**_ZSTD)
 
@@ -45,12 +45,12 @@ def chunk_codecs(packing: str) -> tuple[ArrayBytesCodec, BytesBytesCodec]:
 def encode_sample(planes: np.ndarray, packing: str) -> list[bytes]:
     """The chunks of one sample (planes, H, W), one a kind of plane, as those codecs encode them."""
     planes = planes.astype(planes.dtype.newbyteorder("<"), copy=False)
-    kinds = np.split(planes, len(planes) // PLANES_A_KIND)
+    kinds = np.split(planes, len(planes) // PLANES_PER_KIND)
     encode = Zstd(**_ZSTD).encode
     return [encode(pack(kind) if packing == "mirror" else np.ascontiguousarray(kind)) for kind in kinds]
 
 
-def lay_out_shard(chunks: Iterable[bytes], capacity: int) -> Iterator[bytes]:
+def encode_shard(chunks: Iterable[bytes], capacity: int) -> Iterator[bytes]:
     """The parts of a shard, as its chunks come: those, then the index with its checksum.
 
     Parameters
@@ -71,7 +71,7 @@ def index_length(capacity: int) -> int:
     return capacity * 16 + 4
 
 
-def unpack_index(tail: bytes, capacity: int) -> np.ndarray | None:
+def decode_index(tail: bytes, capacity: int) -> np.ndarray | None:
     """Offset and length of each chunk, uint64 (capacity, 2), from a file's last bytes; None where they are no index.
 
     Of a file that is cut off or lengthened they are none.

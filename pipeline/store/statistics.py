@@ -1,6 +1,6 @@
 """Mean and standard deviation of the training rows, per plane and frequency.
 
-Sums of whole levels are exact.
+LevelSums of whole levels are exact.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ import numpy as np
 import zarr
 
 from data_cards.core.cores import count_cores
-from pipeline.features.settings import PLANES_A_KIND
+from pipeline.features.settings import PLANES_PER_KIND
 
 # Enough for 2 % on a standard deviation. A pass over a large store would take hours for a third digit.
 MAX_ROWS = 2048
@@ -17,7 +17,7 @@ MAX_ROWS = 2048
 MAX_LEVELS = 2**31
 
 
-def choose_rows(rows: np.ndarray, row_levels: int) -> np.ndarray:
+def subsample_rows(rows: np.ndarray, row_levels: int) -> np.ndarray:
     """The rows that statistics are taken over: all of them, or so many as are enough, evenly spaced.
 
     Rows stand in seeded random order in a store, and added ones behind the old, so these are a
@@ -27,8 +27,8 @@ def choose_rows(rows: np.ndarray, row_levels: int) -> np.ndarray:
     return rows[np.arange(count) * len(rows) // max(count, 1)]
 
 
-def measure_statistics(features: zarr.Array, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Statistics over the given rows, or a fair sample of many (`choose_rows`).
+def compute_statistics(features: zarr.Array, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Statistics over the given rows, or a fair sample of many (`subsample_rows`).
 
     Parameters
     ----------
@@ -40,22 +40,22 @@ def measure_statistics(features: zarr.Array, rows: np.ndarray) -> tuple[np.ndarr
     mean, std : float32 (planes, H, W), in levels 0..255; 0 and 1 where there are no rows
     """
     shape = features.shape[1:]
-    chosen = choose_rows(rows, int(np.prod(shape)))
-    parts = [slice(first, first + PLANES_A_KIND) for first in range(0, shape[0], PLANES_A_KIND)]
+    chosen = subsample_rows(rows, int(np.prod(shape)))
+    parts = [slice(first, first + PLANES_PER_KIND) for first in range(0, shape[0], PLANES_PER_KIND)]
     with ThreadPoolExecutor(min(len(parts), count_cores())) as threads:
         mean, std = zip(*threads.map(lambda part: _measure(features, chosen, part), parts), strict=True)
     return np.concatenate(mean), np.concatenate(std)
 
 
 def _measure(features: zarr.Array, rows: np.ndarray, planes: slice) -> tuple[np.ndarray, np.ndarray]:
-    sums = Sums((planes.stop - planes.start, *features.shape[2:]))
+    sums = LevelSums((planes.stop - planes.start, *features.shape[2:]))
     for row in rows:
         sums.add(features[int(row), planes])
     return sums.mean_and_std()
 
 
-class Sums:
-    """Sums of up to `MAX_ROWS` rows' levels and of their squares.
+class LevelSums:
+    """LevelSums of up to `MAX_ROWS` rows' levels and of their squares.
 
     Parameters
     ----------

@@ -17,17 +17,24 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from data_cards.core.files import PARTIAL
-from pipeline.features.settings import PLANES_A_KIND
-from pipeline.store.checksum import Checksum, checksum
+from pipeline.features.settings import PLANES_PER_KIND
+from pipeline.store.checksum import Checksum, compute_checksum
 from pipeline.store.filesystem import Storage
-from pipeline.store.reader import COLUMNS
+from pipeline.store.reader import SAMPLE_COLUMNS
 from pipeline.store.settings import BuildSettings
-from pipeline.store.shard_format import SHARDS, chunk_codecs, index_length, shard_file, shard_folder, unpack_index
+from pipeline.store.shard_format import (
+    SHARDS,
+    create_chunk_codecs,
+    decode_index,
+    index_length,
+    shard_file,
+    shard_folder,
+)
 
-RECORDS = "build"  # folder inside a store that is being built; gone when it is complete
-_DONE = f"{RECORDS}/done"
+RECORD_FOLDER = "build"  # folder inside a store that is being built; gone when it is complete
+_DONE = f"{RECORD_FOLDER}/done"
 _COLUMN_CHUNK = 65_536
-_LOOKED_AT = 64  # shards whose indexes are in memory at a time
+_SHARDS_AT_ONCE = 64  # shards whose indexes are in memory at a time
 _ALL_CHUNKS = {"write_empty_chunks": True}
 
 
@@ -48,12 +55,12 @@ def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildS
     planes, size = settings.features.planes, settings.features.side
     group = zarr.open_group(storage.url, mode="a")
     storage.remove("features/zarr.json")
-    serializer, compressor = chunk_codecs(settings.packing)
+    serializer, compressor = create_chunk_codecs(settings.packing)
     group.create_array(
         "features",
         shape=(rows, planes, size, size),
         dtype="uint8",
-        chunks=(1, PLANES_A_KIND, size, size),
+        chunks=(1, PLANES_PER_KIND, size, size),
         shards=(shard_rows, planes, size, size),
         filters=None,
         serializer=serializer,
@@ -70,33 +77,33 @@ def write_shard(storage: Storage, shard: int, key: str, parts: Iterable[bytes]) 
     Locally no more than a part is held: the memory of a whole shard, fresh for each, is slow.
     """
     storage.remove(_record_name(shard))
-    storage.make_folder(shard_folder(shard) + "/0/0")
+    storage.create_folder(shard_folder(shard) + "/0/0")
     whole = Checksum()
-    storage.write_stream(shard_file(shard), _sum_up(parts, whole))
+    storage.write_stream(shard_file(shard), _update_checksum(parts, whole))
     return ShardRecord(shard, key, whole.hexdigest())
 
 
-def keep_shard(storage: Storage, record: ShardRecord) -> None:
+def commit_shard(storage: Storage, record: ShardRecord) -> None:
     """Write a shard's record, when the disk has its file: so that it holds after a power cut too."""
     storage.flush(shard_file(record.shard))
-    write_record(storage, record)
+    write_shard_record(storage, record)
 
 
-def _sum_up(parts: Iterable[bytes], whole: Checksum) -> Iterator[bytes]:
+def _update_checksum(parts: Iterable[bytes], whole: Checksum) -> Iterator[bytes]:
     for part in parts:
         whole.update(part)
         yield part
 
 
-def write_record(storage: Storage, record: ShardRecord) -> None:
+def write_shard_record(storage: Storage, record: ShardRecord) -> None:
     """Note that a shard is done."""
     storage.write(_record_name(record.shard), json.dumps(asdict(record), sort_keys=True).encode())
 
 
-def read_records(storage: Storage) -> dict[int, ShardRecord]:
+def read_shard_records(storage: Storage) -> dict[int, ShardRecord]:
     """The records of all finished shards, by shard; without those taken away meanwhile, or lost in a power cut."""
     records = {}
-    for name in storage.names(_DONE):
+    for name in storage.list_files(_DONE):
         if name.endswith(".json"):
             with suppress(FileNotFoundError, ValueError):
                 record = ShardRecord(**json.loads(storage.read(name)))
@@ -104,12 +111,12 @@ def read_records(storage: Storage) -> dict[int, ShardRecord]:
     return records
 
 
-def drop_damaged_records(storage: Storage, records: dict[int, ShardRecord]) -> list[int]:
+def remove_damaged_records(storage: Storage, records: dict[int, ShardRecord]) -> list[int]:
     """Remove the records of shards whose file is not what they say; the numbers of those shards."""
     damaged = []
     for shard, record in records.items():
         try:
-            sound = checksum(storage.read(shard_file(shard))) == record.checksum
+            sound = compute_checksum(storage.read(shard_file(shard))) == record.checksum
         except FileNotFoundError:
             sound = False
         if not sound:
@@ -118,10 +125,10 @@ def drop_damaged_records(storage: Storage, records: dict[int, ShardRecord]) -> l
     return damaged
 
 
-def make_record_folder(storage: Storage) -> None:
+def create_record_folder(storage: Storage) -> None:
     """Make the folder that records go into, and the store's own if need be."""
-    storage.make_folder()
-    storage.make_folder(_DONE)
+    storage.create_folder()
+    storage.create_folder(_DONE)
 
 
 def write_columns(storage: Storage, rows: int, blocks: Iterable[dict[str, np.ndarray]]) -> None:
@@ -129,7 +136,7 @@ def write_columns(storage: Storage, rows: int, blocks: Iterable[dict[str, np.nda
     group = zarr.open_group(storage.url, mode="r+")
     arrays = {
         name: _create_column(group, name, (rows,), kind, ("sample",), meaning)
-        for name, (kind, meaning) in COLUMNS.items()
+        for name, (kind, meaning) in SAMPLE_COLUMNS.items()
     }
     start = 0
     for block in blocks:
@@ -162,13 +169,13 @@ def read_checksums(storage: Storage) -> list[str]:
 
 def list_shards(storage: Storage, chunks: int) -> set[int]:
     """Numbers of the shards, of so many chunks, whose files are there and neither cut off nor empty."""
-    parts = (name.split("/") for name in storage.names(SHARDS))
+    parts = (name.split("/") for name in storage.list_files(SHARDS))
     there = [int(shard) for _, _, shard, *rest in parts if rest == ["0", "0", "0"] and shard.isdecimal()]
     whole = set()
-    for first in range(0, len(there), _LOOKED_AT):
-        few = there[first : first + _LOOKED_AT]
+    for first in range(0, len(there), _SHARDS_AT_ONCE):
+        few = there[first : first + _SHARDS_AT_ONCE]
         tails = storage.read_ends([shard_file(shard) for shard in few], index_length(chunks))
-        whole |= {shard for shard, tail in zip(few, tails, strict=True) if unpack_index(tail, chunks) is not None}
+        whole |= {shard for shard, tail in zip(few, tails, strict=True) if decode_index(tail, chunks) is not None}
     return whole
 
 
@@ -189,7 +196,7 @@ def write_statistics(storage: Storage, mean: np.ndarray, std: np.ndarray) -> Non
         array[...] = values
 
 
-def set_attributes(storage: Storage, attributes: dict) -> None:
+def write_attributes(storage: Storage, attributes: dict) -> None:
     """Set the attributes of the store's group, made if need be: these and no others, all at once.
 
     One file is written: killed between two attributes, a build would be taken for one with other settings.
@@ -200,20 +207,20 @@ def set_attributes(storage: Storage, attributes: dict) -> None:
         zarr.create_group(storage.url, attributes=attributes)
 
 
-def clean_up(storage: Storage, shards: int) -> None:
+def remove_build_files(storage: Storage, shards: int) -> None:
     """Remove what a finished build leaves: records, shards behind the last, files that a kill cut off."""
-    for folder in storage.folders(SHARDS):
+    for folder in storage.list_entries(SHARDS):
         if not folder.isdecimal() or int(folder) >= shards:
             storage.remove(shard_folder(folder))
-    remove_temporary(storage)
-    storage.remove(RECORDS)
+    remove_partial_files(storage)
+    storage.remove(RECORD_FOLDER)
 
 
-def remove_temporary(storage: Storage) -> None:
+def remove_partial_files(storage: Storage) -> None:
     """Remove files whose writing a kill cut off; object storage has none."""
     if not storage.is_local:
         return
-    for name in list(storage.names()):
+    for name in list(storage.list_files()):
         if name.endswith(PARTIAL):
             storage.remove(name)
 

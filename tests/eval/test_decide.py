@@ -27,7 +27,7 @@ from pipeline.features.extract import compute_features
 from pipeline.features.fit import cut_crops
 from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import CLEAN
-from pipeline.features.welch import averaged_planes
+from pipeline.features.welch import compute_welch_levels
 from train.model.calibration import Calibration
 from train.run.checkpoint import BEST, save_weights
 from train.run.folder import load_detector, open_run
@@ -126,7 +126,7 @@ def test_crops_share_the_overview_of_the_whole_picture():
     settings = FeatureSettings(size=32, fit="crop", estimator="averaged", overview=40)
     found = look_at(picture, settings, CHECKS[:1]).levels
     assert len(found) == 10
-    whole = averaged_planes(np.asarray(picture.resize((40, 40), Image.Resampling.BICUBIC)), 32)
+    whole = compute_welch_levels(np.asarray(picture.resize((40, 40), Image.Resampling.BICUBIC)), 32)
     assert all(np.array_equal(one[9:], whole) for one in found[:5])
     assert not np.array_equal(found[5, 9:], whole)  # of the picture saved as JPEG
     assert not np.array_equal(found[0, :9], found[1, :9])

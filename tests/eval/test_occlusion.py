@@ -9,8 +9,8 @@ from helpers.make_store import make_store
 from data_cards.core.errors import UserError
 from eval.explain.class_spectra import PROFILES, class_profiles, find_profiles, radial_profile
 from eval.explain.occlusion import BAND_EDGES, explain_levels
-from pipeline.features.frequencies import find_bands, frequencies_of
-from pipeline.features.periodogram import quantised_planes, spectral_planes
+from pipeline.features.frequencies import assign_bands, compute_frequencies
+from pipeline.features.periodogram import compute_periodogram, compute_periodogram_levels
 from pipeline.features.settings import KINDS as ALL_KINDS
 from pipeline.store.reader import open_store
 from train.model.detector import Detector
@@ -26,7 +26,7 @@ class OneBin(torch.nn.Module):
         super().__init__()
         self.plane, self.chosen = (
             plane,
-            torch.from_numpy(find_bands(BAND_EDGES, ALL_KINDS[plane // 3], SIZE, SIZE) == band),
+            torch.from_numpy(assign_bands(BAND_EDGES, ALL_KINDS[plane // 3], SIZE, SIZE) == band),
         )
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
@@ -37,7 +37,7 @@ class OneBin(torch.nn.Module):
 @pytest.fixture(scope="module")
 def levels() -> np.ndarray:
     rng = np.random.default_rng(0)
-    return quantised_planes(rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8))
+    return compute_periodogram_levels(rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8))
 
 
 def detector_of(plane: int, band: int) -> Detector:
@@ -88,19 +88,19 @@ def test_a_wave_stands_at_its_frequency_in_every_kind_of_planes(size):
     across = 5  # whole cycles over the width
     wave = 127 + 100 * np.cos(2 * np.pi * across * (np.arange(width) + 0.5) / width)
     picture = np.repeat(np.broadcast_to(wave, size)[:, :, None], 3, axis=2).round().astype(np.uint8)
-    planes = spectral_planes(picture)
+    planes = compute_periodogram(picture)
     for number, kind in ((0, "magnitude"), (6, "dct")):
-        found = frequencies_of(kind, height, width)
+        found = compute_frequencies(kind, height, width)
         plane = np.where(found == 0, 0, planes[number])
         assert found.flat[plane.argmax()] == pytest.approx(across / width)
-    assert frequencies_of("dct", height, width).max() <= np.sqrt(0.5)
-    assert frequencies_of("phase", height, width).max() <= np.sqrt(0.5) + 1e-12
+    assert compute_frequencies("dct", height, width).max() <= np.sqrt(0.5)
+    assert compute_frequencies("phase", height, width).max() <= np.sqrt(0.5) + 1e-12
 
 
 def test_profile_of_a_wave_peaks_at_its_frequency():
     wave = 127 + 100 * np.cos(2 * np.pi * 16 * np.arange(64) / 64)
     picture = np.repeat(np.broadcast_to(wave, (64, 64))[:, :, None], 3, axis=2).round().astype(np.uint8)
-    frequencies, profile = radial_profile(quantised_planes(picture))
+    frequencies, profile = radial_profile(compute_periodogram_levels(picture))
     assert frequencies[profile.argmax()] == pytest.approx(0.25, abs=0.02)
     assert len(frequencies) == len(profile)
 

@@ -15,15 +15,15 @@ from pipeline.builder.build import make_attributes
 from pipeline.builder.card import make_build_card, write_card
 from pipeline.builder.plan import Plan
 from pipeline.features.settings import FeatureSettings
-from pipeline.store.digests import sign
+from pipeline.store.digests import add_digests
 from pipeline.store.filesystem import Storage
-from pipeline.store.manifest import pack_pictures, write_provenance
+from pipeline.store.manifest import encode_manifest, write_manifest
 from pipeline.store.settings import BuildSettings
-from pipeline.store.shard_format import encode_sample, lay_out_shard
-from pipeline.store.statistics import measure_statistics
+from pipeline.store.shard_format import encode_sample, encode_shard
+from pipeline.store.statistics import compute_statistics
 from pipeline.store.writer import (
     create_arrays,
-    set_attributes,
+    write_attributes,
     write_checksums,
     write_columns,
     write_shard,
@@ -65,7 +65,7 @@ def make_store(
 
     storage = Storage(path)
     attributes = {**make_attributes(plan), "fingerprint": fingerprint or f"{seed:064x}", "complete": complete}
-    set_attributes(storage, attributes)
+    write_attributes(storage, attributes)
     create_arrays(storage, len(samples), shard, settings)
     checksums = [
         _write_shard(storage, number, samples[start : start + shard], shard)
@@ -75,12 +75,12 @@ def make_store(
     write_checksums(storage, checksums)
     group = zarr.open_group(storage.url, mode="r+")
     is_training = np.repeat([one.file.split == "train" for one in plan.pictures], len(variants))
-    write_statistics(storage, *measure_statistics(group["features"], np.flatnonzero(is_training)))
-    write_provenance(group, pack_pictures(plan.pictures))
+    write_statistics(storage, *compute_statistics(group["features"], np.flatnonzero(is_training)))
+    write_manifest(group, encode_manifest(plan.pictures))
     counts = np.sum(list(pictures.values()), axis=0).tolist()
     audit = Audit((), tuple(counts), Limits(), Obstacle.TOO_FEW)
     write_card(group, make_build_card(plan, False, audit))
-    set_attributes(storage, sign(storage, attributes) if complete else attributes)
+    write_attributes(storage, add_digests(storage, attributes) if complete else attributes)
     return path
 
 
@@ -112,4 +112,4 @@ def _make_columns(plan: Plan, variants: tuple[str, ...]) -> dict[str, np.ndarray
 def _write_shard(storage: Storage, number: int, samples: np.ndarray, rows: int) -> str:
     """Write a shard of so many rows; returns the checksum of its file."""
     chunks = [chunk for sample in samples for chunk in encode_sample(sample, "none")]
-    return write_shard(storage, number, "", lay_out_shard(chunks, rows * 3)).checksum
+    return write_shard(storage, number, "", encode_shard(chunks, rows * 3)).checksum

@@ -16,9 +16,9 @@ from pipeline.builder.build import build_store
 from pipeline.features.extract import compute_features
 from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import draw_variants
-from pipeline.store.reader import COLUMNS, open_store, partial_name
+from pipeline.store.reader import SAMPLE_COLUMNS, open_store, partial_name
 from pipeline.store.settings import BuildSettings
-from pipeline.store.statistics import MAX_LEVELS, MAX_ROWS, choose_rows
+from pipeline.store.statistics import MAX_LEVELS, MAX_ROWS, subsample_rows
 
 SETTINGS = BuildSettings(FeatureSettings(size=16), val_fraction=0.25)
 
@@ -43,7 +43,7 @@ def test_every_row_is_what_its_columns_say(kaggle_dir, tmp_path):
             assert (store.features[row] == next(compute_features(path, store.settings.features))[0]).all()
         else:
             drawn = {v.name: v for v in draw_variants("train", 0, bytes.fromhex(columns["sha256"][row]))}
-            assert columns["parameters"][row] == drawn[columns["variant"][row]].parameters_as_json()
+            assert columns["parameters"][row] == drawn[columns["variant"][row]].format_parameters()
             assert columns["jpeg_quality"][row] == drawn[columns["variant"][row]].jpeg_quality
     assert set(columns["format"]) == {"JPEG", "PNG"}
     assert set(columns["file_quality"][columns["format"] == "PNG"]) == {-1}
@@ -72,7 +72,7 @@ def test_workers_make_the_same_bytes(kaggle_dir, tmp_path, workers):
 def test_plain_zarr_reads_it(kaggle_dir, tmp_path):
     build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
     group = zarr.open(tmp_path / "a.zarr", mode="r")
-    assert set(COLUMNS) < set(group)
+    assert set(SAMPLE_COLUMNS) < set(group)
     assert group.attrs["complete"] is True
     kinds = ("magnitude", "phase", "dct")
     assert group.attrs["planes"] == [f"{kind}_{colour}" for kind in kinds for colour in "rgb"]
@@ -186,11 +186,11 @@ def test_the_place_of_the_pictures_does_not_matter_for_the_features(tmp_path):
 
 
 def test_statistics_of_many_rows_take_some_of_all_parts():
-    assert choose_rows(np.arange(7), 100).tolist() == [0, 1, 2, 3, 4, 5, 6]
-    rows = choose_rows(np.arange(1, 5000, 2), 100)
+    assert subsample_rows(np.arange(7), 100).tolist() == [0, 1, 2, 3, 4, 5, 6]
+    rows = subsample_rows(np.arange(1, 5000, 2), 100)
     assert len(rows) == MAX_ROWS
     assert rows[0] == 1
     assert rows[-1] >= 4993
     assert set(np.diff(rows)) == {2, 4}
-    assert choose_rows(np.arange(1000), MAX_LEVELS // 4).tolist() == [0, 250, 500, 750]
-    assert len(choose_rows(np.arange(0), 100)) == 0
+    assert subsample_rows(np.arange(1000), MAX_LEVELS // 4).tolist() == [0, 250, 500, 750]
+    assert len(subsample_rows(np.arange(0), 100)) == 0

@@ -21,7 +21,7 @@ from pipeline.builder.plan import plan_build
 from pipeline.builder.shard_task import make_shard, make_task
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.filesystem import Storage
-from pipeline.store.lock import lock_folder
+from pipeline.store.lock import writer_lock
 from pipeline.store.reader import open_store
 from pipeline.store.settings import BuildSettings
 
@@ -161,7 +161,7 @@ def test_a_worker_that_outlives_its_build_brings_no_folder_back(kaggle_dir, tmp_
 
 def test_two_builds_in_one_place_do_not_meet(source, tmp_path):
     out = tmp_path / "features.zarr"
-    with lock_folder(Storage(f"{out}.partial")):
+    with writer_lock(Storage(f"{out}.partial")):
         second = start_build(source, out, "--workers", "0")
         _, errors = second.communicate(timeout=300)
     assert second.returncode == 1

@@ -306,8 +306,8 @@ def test_a_shard_whose_worker_always_dies_is_reported_with_its_pictures(kaggle_d
 
 def test_a_worker_with_other_libraries_is_refused(kaggle_dir, tmp_path, monkeypatch):
     """The worker is this process; the plan was made elsewhere."""
-    versions = {**plan_module.feature_versions(), "scipy": "0.1"}
-    monkeypatch.setattr(plan_module, "feature_versions", lambda: versions)
+    versions = {**plan_module.get_feature_versions(), "scipy": "0.1"}
+    monkeypatch.setattr(plan_module, "get_feature_versions", lambda: versions)
     with pytest.raises(UserError, match=r"worker on .* has scipy .*, not 0\.1; install the same versions"):
         build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
 

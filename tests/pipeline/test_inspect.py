@@ -56,8 +56,8 @@ def restless(tmp_path):
 
 def test_files_that_come_and_go_hide_no_other(restless):
     for _ in range(300):
-        assert "folder/stays" in list(restless.names("folder"))
-        assert restless.bytes() == 3
+        assert "folder/stays" in list(restless.list_files("folder"))
+        assert restless.count_bytes() == 3
 
 
 @pytest.mark.parametrize("damage", ["gone", "short"])

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from zarr.codecs import ZstdCodec
 
-from pipeline.features.periodogram import quantised_planes
+from pipeline.features.periodogram import compute_periodogram_levels
 from pipeline.features.symmetry import fill_mirror_images, is_mirrored
 from pipeline.store.mirror_codec import CODEC_NAME, EVEN, ODD, WHOLE, MirrorCodec, pack, unpack
 
@@ -76,7 +76,7 @@ def test_one_changed_bit_is_never_lost(height, width, place, odd):
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (33, 64), (64, 33), (33, 33)])
 def test_spectra_are_recognised(height, width):
     rgb = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    planes = quantised_planes(rgb)
+    planes = compute_periodogram_levels(rgb)
     kinds = [int(pack(planes[start : start + 3])[0]) for start in (0, 3, 6)]
     assert kinds == [EVEN, ODD, WHOLE]
     assert len(pack(planes[:3])) < 0.53 * planes[:3].nbytes

@@ -65,12 +65,12 @@ def answers(port: int) -> bool:
 
 def objects_of(url: str) -> dict[str, bytes]:
     storage = Storage(url)
-    return {name: storage.read(name) for name in storage.names()}
+    return {name: storage.read(name) for name in storage.list_files()}
 
 
 def has_records(url: str, count: int) -> bool:
     """Whether a build has finished so many shards."""
-    return len(Storage(url).folders("build/done")) >= count
+    return len(Storage(url).list_entries("build/done")) >= count
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,13 @@ import pytest
 from helpers.pictures import draw_noise
 from PIL import Image
 
-from pipeline.features.fit import as_array, fit_picture
-from pipeline.features.periodogram import dct_bound, magnitude_bound, quantised_planes, spectral_planes
+from pipeline.features.fit import fit_picture, to_array
+from pipeline.features.periodogram import (
+    compute_dct_bound,
+    compute_magnitude_bound,
+    compute_periodogram,
+    compute_periodogram_levels,
+)
 from pipeline.features.settings import FeatureSettings
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -49,8 +54,8 @@ def check_against_original(rgb, expected):
     """Planes of a picture, stretched as the original program did, are `expected` (levels) but for rounding."""
     if rgb.shape[:2] != expected.shape[1:]:
         settings = FeatureSettings(size=expected.shape[1], fit="stretch")
-        rgb = as_array(fit_picture(Image.fromarray(rgb), settings))
-    planes = spectral_planes(rgb).astype(np.float64)
+        rgb = to_array(fit_picture(Image.fromarray(rgb), settings))
+    planes = compute_periodogram(rgb).astype(np.float64)
     visible = planes[0:3] > np.log1p(0.01)  # elsewhere the phase is that of rounding noise
     planes[3:6] = (np.pi / 2 - planes[3:6]) % (2 * np.pi)  # its phase convention
     difference = np.abs(stretch(planes) - expected)
@@ -65,7 +70,7 @@ def check_against_original(rgb, expected):
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_equal_to_the_complex_transform(height, width):
     rgb = noise(height, width)
-    planes = spectral_planes(rgb)
+    planes = compute_periodogram(rgb)
     full = np.fft.fftshift(np.fft.fft2(rgb.astype(np.float64), axes=(0, 1)), axes=(0, 1)).transpose(2, 0, 1)
     assert np.allclose(planes[0:3], np.log1p(np.abs(full)), atol=1e-4)
     turn = np.abs(np.exp(1j * planes[3:6]) - np.exp(1j * np.angle(full)))
@@ -74,10 +79,10 @@ def test_equal_to_the_complex_transform(height, width):
 
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_mirror_images_are_exact(height, width):
-    levels = quantised_planes(noise(height, width))
+    levels = compute_periodogram_levels(noise(height, width))
     assert (levels[0:3] == mirror(levels[0:3])).all()
     assert (levels[3:6] == np.negative(mirror(levels[3:6]))).all()
-    planes = spectral_planes(noise(height, width))
+    planes = compute_periodogram(noise(height, width))
     assert (planes[0:3] == mirror(planes[0:3])).all()
     assert planes[3:6].max() <= np.float32(np.pi)
     assert planes[3:6].min() > -np.float32(np.pi)
@@ -86,16 +91,16 @@ def test_mirror_images_are_exact(height, width):
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_levels_are_the_planes_on_their_fixed_scales(height, width):
     rgb = noise(height, width)
-    planes, levels = spectral_planes(rgb).astype(np.float64), quantised_planes(rgb).astype(int)
-    assert np.abs(levels[0:3] - planes[0:3] * 255 / magnitude_bound(height, width)).max() <= 0.501
-    assert np.abs(levels[6:9] - planes[6:9] * 255 / dct_bound(height, width)).max() <= 0.501
+    planes, levels = compute_periodogram(rgb).astype(np.float64), compute_periodogram_levels(rgb).astype(int)
+    assert np.abs(levels[0:3] - planes[0:3] * 255 / compute_magnitude_bound(height, width)).max() <= 0.501
+    assert np.abs(levels[6:9] - planes[6:9] * 255 / compute_dct_bound(height, width)).max() <= 0.501
     step = (levels[3:6] - planes[3:6] * 128 / np.pi + 128) % 256 - 128
     assert np.abs(step).max() <= 0.501
 
 
 @pytest.mark.parametrize("value", [0, 1, 255])
 def test_extreme_pictures_stay_on_the_scale(value):
-    levels = quantised_planes(np.full((16, 16, 3), value, dtype=np.uint8))
+    levels = compute_periodogram_levels(np.full((16, 16, 3), value, dtype=np.uint8))
     assert levels[0, 8, 8] == levels[6, 0, 0] or value == 1
     assert levels[0, 8, 8] == (255 if value == 255 else levels[0, 8, 8])
     assert levels[3, 8, 8] == 0  # a positive mean has phase 0
@@ -108,7 +113,7 @@ def test_levels_do_not_depend_on_the_rest_of_the_picture():
     wave = 20 * np.cos(2 * np.pi * 4 * x / 32)
     calm = np.broadcast_to((100 + wave)[None, :, None], (32, 32, 3))
     loud = calm + 60 * np.cos(2 * np.pi * 8 * x / 32)[None, :, None]
-    levels = [quantised_planes(np.rint(one).astype(np.uint8))[0, 16, 20] for one in (calm, loud)]
+    levels = [compute_periodogram_levels(np.rint(one).astype(np.uint8))[0, 16, 20] for one in (calm, loud)]
     assert abs(int(levels[0]) - int(levels[1])) <= 1
 
 
@@ -121,8 +126,8 @@ def test_fits_give_the_size(fit, width, height):
 
 def test_cover_takes_the_middle_and_crop_keeps_pixels():
     picture = draw_noise(1, 64, 48)
-    pixels = as_array(picture)
-    crop = as_array(fit_picture(picture, FeatureSettings(size=40, fit="crop")))
+    pixels = to_array(picture)
+    crop = to_array(fit_picture(picture, FeatureSettings(size=40, fit="crop")))
     assert (crop == pixels[4:44, 12:52]).all()
-    cover = as_array(fit_picture(picture, FeatureSettings(size=48, fit="cover")))
+    cover = to_array(fit_picture(picture, FeatureSettings(size=48, fit="cover")))
     assert (cover == pixels[:, 8:56]).all()

@@ -25,11 +25,11 @@ from pipeline.cli.main import main
 from pipeline.features.settings import FeatureSettings
 from pipeline.maintenance.repair import Cause, Problem, repair_store
 from pipeline.maintenance.verify import verify_store
-from pipeline.store.digests import sign
+from pipeline.store.digests import add_digests
 from pipeline.store.filesystem import Storage
-from pipeline.store.lock import lock_folder
+from pipeline.store.lock import writer_lock
 from pipeline.store.settings import BuildSettings
-from pipeline.store.writer import set_attributes
+from pipeline.store.writer import write_attributes
 
 
 def test_what_cannot_be_mended_is_said_and_left(store, kaggle_dir):
@@ -165,7 +165,7 @@ def test_a_place_that_takes_no_files(store, monkeypatch, code):
 def test_a_store_that_is_written_to_is_left_alone(store, kaggle_dir, tmp_path):
     flip_bit(store / "label/c/0", 99)
     found = verify_store(str(store))
-    with lock_folder(Storage(store)), pytest.raises(UserError, match="is writing there"):
+    with writer_lock(Storage(store)), pytest.raises(UserError, match="is writing there"):
         repair_store(found)
     store.rename(store.with_name("a.zarr.partial"))
     with pytest.raises(UserError, match=r"a\.zarr: was changed by a build since"):
@@ -184,7 +184,7 @@ def test_a_store_that_is_written_to_is_left_alone(store, kaggle_dir, tmp_path):
 def test_what_comes_out_otherwise_is_not_put_in(store):
     attributes = dict(zarr.open_group(store, mode="r").attrs)
     attributes["arrays"]["label"] = "of another"
-    set_attributes(Storage(store), sign(Storage(store), attributes, []))
+    write_attributes(Storage(store), add_digests(Storage(store), attributes, []))
     before = read_files(store)
     assert repair_store(verify_store(str(store))) == [Problem("label", Cause.DIFFERS)]
     assert_same_files(store, before)

@@ -24,7 +24,7 @@ from pipeline.store.filesystem import Storage
 from pipeline.store.reader import open_store
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import shard_file
-from pipeline.store.writer import keep_shard, make_record_folder, read_records, set_attributes, write_shard
+from pipeline.store.writer import commit_shard, create_record_folder, read_shard_records, write_attributes, write_shard
 
 SETTINGS = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
 
@@ -80,8 +80,8 @@ def test_attributes_are_written_at_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(LocalStore, "set", watch)
     storage = Storage(tmp_path / "a.zarr.partial")
-    set_attributes(storage, {"one": 1, "two": 2})
-    set_attributes(storage, {"three": 3, "four": 4})
+    write_attributes(storage, {"one": 1, "two": 2})
+    write_attributes(storage, {"three": 3, "four": 4})
     assert written == [{"one": 1, "two": 2}, {"three": 3, "four": 4}]
 
 
@@ -170,25 +170,25 @@ def test_files_of_a_file_manager_are_in_no_ones_way(build):
 
 def test_a_shards_old_record_goes_before_its_file(tmp_path):
     storage = Storage(tmp_path / "a.zarr")
-    make_record_folder(storage)
-    keep_shard(storage, write_shard(storage, 3, "old", [b"old"]))
-    assert set(read_records(storage)) == {3}
+    create_record_folder(storage)
+    commit_shard(storage, write_shard(storage, 3, "old", [b"old"]))
+    assert set(read_shard_records(storage)) == {3}
     write_shard(storage, 3, "new", [b"new"])
-    assert read_records(storage) == {}
+    assert read_shard_records(storage) == {}
 
 
 def test_the_disk_has_a_shard_before_its_record(tmp_path, monkeypatch):
     storage, seen, fsync = Storage(tmp_path / "a.zarr"), [], os.fsync
-    make_record_folder(storage)
+    create_record_folder(storage)
 
     def look(file):
         fsync(file)
-        seen.append((os.fstat(file).st_size, read_records(storage)))
+        seen.append((os.fstat(file).st_size, read_shard_records(storage)))
 
     monkeypatch.setattr(os, "fsync", look)
-    keep_shard(storage, write_shard(storage, 3, "key", [b"some", b"bytes"]))
+    commit_shard(storage, write_shard(storage, 3, "key", [b"some", b"bytes"]))
     assert seen == [(9, {})]
-    assert set(read_records(storage)) == {3}
+    assert set(read_shard_records(storage)) == {3}
 
 
 @pytest.mark.parametrize("left", [b"", bytes(100), b'{"shard": 1'])
@@ -210,7 +210,7 @@ def test_a_shard_that_a_worker_of_an_ended_build_writes_over_is_made_again(kaggl
 
     def run_beside_another(*arguments, **options):
         yield from run_tasks(*arguments, **options)
-        keep_shard(partial, write_shard(partial, 0, "of other pictures", [b"old"]))
+        commit_shard(partial, write_shard(partial, 0, "of other pictures", [b"old"]))
 
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.builder.build.run_tasks", run_beside_another)

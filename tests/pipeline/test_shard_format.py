@@ -7,11 +7,11 @@ import tensorstore
 import zarr
 
 from pipeline.features.settings import FeatureSettings
-from pipeline.store.checksum import Checksum, checksum
+from pipeline.store.checksum import Checksum, compute_checksum
 from pipeline.store.filesystem import Storage
 from pipeline.store.settings import BuildSettings
-from pipeline.store.shard_format import encode_sample, lay_out_shard
-from pipeline.store.writer import create_arrays, make_record_folder, write_shard
+from pipeline.store.shard_format import encode_sample, encode_shard
+from pipeline.store.writer import create_arrays, create_record_folder, write_shard
 
 ROWS, SHARD = 7, 3
 
@@ -19,13 +19,13 @@ ROWS, SHARD = 7, 3
 def write_store(path, packing: str, size: int) -> np.ndarray:
     """Write random samples in shards of three, the last one ragged; returns them."""
     storage = Storage(path)
-    make_record_folder(storage)
+    create_record_folder(storage)
     settings = BuildSettings(FeatureSettings(size=size), packing=packing)
     create_arrays(storage, ROWS, SHARD, settings)
     samples = np.random.default_rng(0).integers(0, 256, (ROWS, 9, size, size), dtype=np.uint8)
     for shard, start in enumerate(range(0, ROWS, SHARD)):
         chunks = [chunk for planes in samples[start : start + SHARD] for chunk in encode_sample(planes, packing)]
-        write_shard(storage, shard, "key", lay_out_shard(chunks, SHARD * 3))
+        write_shard(storage, shard, "key", encode_shard(chunks, SHARD * 3))
     return samples
 
 
@@ -62,12 +62,12 @@ def test_tensorstore_reads_what_is_not_packed(tmp_path):
 
 def test_a_checksum_does_not_depend_on_the_parts_and_sees_every_bit():
     data = bytearray(np.random.default_rng(0).bytes(2**21 + 77))
-    whole, in_parts = checksum(bytes(data)), Checksum()
+    whole, in_parts = compute_checksum(bytes(data)), Checksum()
     for part in (data[:5], b"", data[5 : 2**20 + 3], data[2**20 + 3 :]):
         in_parts.update(bytes(part))
     assert in_parts.hexdigest() == whole
     for bit in (0, 8 * 2**20, 8 * len(data) - 1):
         data[bit // 8] ^= 1 << bit % 8
-        assert checksum(bytes(data)) != whole
+        assert compute_checksum(bytes(data)) != whole
         data[bit // 8] ^= 1 << bit % 8
-    assert checksum(b"") != checksum(b"\0")
+    assert compute_checksum(b"") != compute_checksum(b"\0")

@@ -55,7 +55,7 @@ def test_conditions_are_three_of_the_stress_recipe():
 
 def test_golden_draws():
     """Pins the draws from version to version: stores built today must resume tomorrow."""
-    clean, *drawn = [json.loads(one.parameters_as_json()) for one in draw_variants("train", 7, b"picture")]
+    clean, *drawn = [json.loads(one.format_parameters()) for one in draw_variants("train", 7, b"picture")]
     assert clean == {"steps": [], "before_fit": False}
     assert drawn == [
         {"steps": [{"do": "jpeg", "quality": quality, "subsampling": "4:2:0"}], "before_fit": False}

@@ -14,9 +14,9 @@ from data_cards.core.errors import UserError
 from pipeline.cli.main import main
 from pipeline.maintenance.repair import repair_store
 from pipeline.maintenance.verify import verify_store
-from pipeline.store.digests import sign
+from pipeline.store.digests import add_digests
 from pipeline.store.filesystem import Storage
-from pipeline.store.writer import set_attributes
+from pipeline.store.writer import write_attributes
 
 OPTIONS = ["--size", "16", "--variants", "clean", "--val-fraction", "0.25", "--workers", "0", "--dry-run"]
 
@@ -124,7 +124,7 @@ def test_verify_store_of_removed_option_says_so(store):
     settings = json.loads(json.dumps(zarr.open_group(store, mode="r").attrs["settings"]))
     settings["features"]["dtype"] = "float16"
     storage = Storage(store)
-    set_attributes(storage, sign(storage, {**zarr.open_group(store, mode="r").attrs, "settings": settings}))
+    write_attributes(storage, add_digests(storage, {**zarr.open_group(store, mode="r").attrs, "settings": settings}))
     with pytest.raises(UserError, match="float16, an option that was removed"):
         verify_store(str(store))
 
@@ -134,6 +134,6 @@ def test_settings_that_are_not_those_of_the_fingerprint(store):
     settings = json.loads(json.dumps(group.attrs["settings"]))
     settings["seed"] = 7
     storage = Storage(store)
-    set_attributes(storage, sign(storage, {**group.attrs, "settings": settings}))
+    write_attributes(storage, add_digests(storage, {**group.attrs, "settings": settings}))
     found = verify_store(str(store))
     assert found.damage == ("zarr.json",)

@@ -18,7 +18,7 @@ from pipeline.features.extract import compute_features, name_planes
 from pipeline.features.fit import fit_picture
 from pipeline.features.settings import KINDS, FeatureSettings
 from pipeline.features.variants import CLEAN, Variant
-from pipeline.features.welch import HIGHEST, averaged_levels, averaged_planes
+from pipeline.features.welch import ARTANH_LIMIT, compute_welch, compute_welch_levels
 from pipeline.store.mirror_codec import EVEN, pack
 from pipeline.store.reader import open_store
 from pipeline.store.settings import BuildSettings
@@ -61,11 +61,11 @@ def define(rgb, patch):
 
 def test_planes_are_what_their_definition_says(rgb):
     magnitude, coherency, dct, mass = define(rgb, 32)
-    levels = averaged_levels(rgb, 32)
+    levels = compute_welch(rgb, 32)
     np.testing.assert_allclose(levels[:3], 255 * magnitude / np.log1p(255 * mass), atol=1e-3)
-    np.testing.assert_allclose(levels[3:6], 255 * (coherency / HIGHEST + 1) / 2, atol=1e-3)
+    np.testing.assert_allclose(levels[3:6], 255 * (coherency / ARTANH_LIMIT + 1) / 2, atol=1e-3)
     np.testing.assert_allclose(levels[6:], 255 * dct / np.log1p(255 * 32), atol=1e-3)
-    planes = averaged_planes(rgb, 32)
+    planes = compute_welch_levels(rgb, 32)
     assert planes.dtype == np.uint8
     assert np.abs(planes - levels).max() <= 0.5
 
@@ -73,11 +73,11 @@ def test_planes_are_what_their_definition_says(rgb):
 def test_coherency_tells_how_colours_move_together():
     rng = np.random.default_rng(0)
     red, blue = rng.integers(0, 256, (2, 256, 256)).astype(np.uint8)
-    planes = averaged_planes(np.stack([red, 255 - red, blue], axis=2), 32)
+    planes = compute_welch_levels(np.stack([red, 255 - red, blue], axis=2), 32)
     inner = np.s_[4:12, 4:12]  # away from zero frequency, which has been taken out
     assert (planes[3][inner] == 0).all()  # red and green: opposite
     assert np.abs(planes[4][inner].astype(float) - 127.5).max() < 20  # green and blue: unrelated
-    alike = averaged_planes(np.stack([red, red, red], axis=2), 32)
+    alike = compute_welch_levels(np.stack([red, red, red], axis=2), 32)
     assert (alike[3:6][:, 4:12, 4:12] == 255).all()
 
 
@@ -85,18 +85,18 @@ def test_an_average_is_steadier_than_a_periodogram():
     rng = np.random.default_rng(1)
     noise = [rng.integers(0, 256, (512, 512, 3)).astype(np.uint8) for _ in range(6)]
     inner = np.s_[0, 4:12, 4:12]
-    averaged = np.std([averaged_levels(one, 32)[inner] for one in noise], axis=0).mean()
-    single = np.std([averaged_levels(one[:32, :32], 32)[inner] for one in noise], axis=0)
+    averaged = np.std([compute_welch(one, 32)[inner] for one in noise], axis=0).mean()
+    single = np.std([compute_welch(one[:32, :32], 32)[inner] for one in noise], axis=0)
     assert averaged < single.mean() / 10
 
 
 def test_planes_pack_as_even_to_the_last_bit(rgb):
-    for planes in (averaged_planes(rgb, 32), averaged_levels(rgb, 32)):
+    for planes in (compute_welch_levels(rgb, 32), compute_welch(rgb, 32)):
         assert [int(pack(planes[first : first + 3])[0]) for first in (0, 3)] == [EVEN, EVEN]
 
 
 def test_a_flat_picture_has_planes_too():
-    planes = averaged_levels(np.full((40, 40, 3), 200, np.uint8), 32)
+    planes = compute_welch(np.full((40, 40, 3), 200, np.uint8), 32)
     assert (planes[:3] == 0).all()
     assert (planes[6:] == 0).all()
     assert (planes[3:6] == 127.5).all()

@@ -8,7 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from pipeline.features.periodogram import quantised_planes
+from pipeline.features.periodogram import compute_periodogram_levels
 from pipeline.simulate.sample_set import write_sample
 
 
@@ -24,7 +24,7 @@ def benchmark():
 @pytest.mark.parametrize("shape", [(64, 64), (33, 48)])
 def test_transform_on_the_device_gives_the_features(benchmark, shape):
     pixels = np.random.default_rng(0).integers(0, 256, (2, *shape, 3), dtype=np.uint8)
-    wanted = np.stack([quantised_planes(one) for one in pixels])
+    wanted = np.stack([compute_periodogram_levels(one) for one in pixels])
     found = benchmark.transform_pixels(torch.from_numpy(pixels)).numpy()
     difference = (found.astype(int) - wanted + 128) % 256 - 128
     assert found.dtype == np.uint8

@@ -17,7 +17,7 @@ from data_cards.core.errors import StoreError
 from pipeline.features.settings import FeatureSettings
 from pipeline.features.symmetry import fill_mirror_images
 from pipeline.store.reader import open_store
-from pipeline.store.shard_format import chunk_codecs, encode_sample, lay_out_shard
+from pipeline.store.shard_format import create_chunk_codecs, encode_sample, encode_shard
 from train.data.loader import BatchLoader, move_batches, read_batches
 from train.data.packed_batch import PackedBatch
 from train.data.shard_reader import create_file_opener, open_shard_reader
@@ -111,7 +111,7 @@ def write_features(store, path, *, packing="none", size=16, shard=4, rows=11, sh
         for row, column in ((0, 0), (0, size // 2), (size // 2, 0)):
             samples[:, 3:6, row, column] = 0
     samples[:, 3:6, size // 2, size // 2] = 0
-    serializer, compressor = chunk_codecs(packing)
+    serializer, compressor = create_chunk_codecs(packing)
     features = zarr.create_array(
         path / "features",
         shape=samples.shape,
@@ -317,7 +317,7 @@ def test_a_packed_chunk_of_another_kind_than_its_size_is_damage(store, tmp_path)
     chunks = [encode_sample(sample, "mirror") for sample in samples[:4]]
     chunks[2][0] = Zstd().encode(b"\x00" + Zstd().decode(chunks[2][0])[1:])
     shard = tmp_path / "features" / "c" / "0" / "0" / "0" / "0"
-    shard.write_bytes(b"".join(lay_out_shard([chunk for row in chunks for chunk in row], 12)))
+    shard.write_bytes(b"".join(encode_shard([chunk for row in chunks for chunk in row], 12)))
     for packed in (False, True):
         skipped = set()
         (batch,) = read_batches(built, [np.array([1, 2])], packed=packed, skipped=skipped)
@@ -336,7 +336,7 @@ def test_a_chunk_that_is_not_one_frame_alone_is_never_taken_for_another(store, t
     skippable = b"\x50\x2a\x4d\x18" + len(chunks[2][1]).to_bytes(4, "little")
     for wrong in ([chunks[2][0], b"", chunks[2][2]], [chunks[2][0] + skippable, *chunks[2][1:]]):
         rows = [chunks[0], chunks[1], wrong, chunks[3]]
-        (tmp_path / "features/c/0/0/0/0").write_bytes(b"".join(lay_out_shard([one for row in rows for one in row], 12)))
+        (tmp_path / "features/c/0/0/0/0").write_bytes(b"".join(encode_shard([one for row in rows for one in row], 12)))
         for packed in (False, True):
             skipped = set()
             reading = read_batches(built, [np.array([1, 3]), np.array([2, 1])], packed=packed, skipped=skipped, ahead=0)

@@ -13,8 +13,8 @@ from itertools import accumulate
 import numpy as np
 import torch
 
-from pipeline.features.settings import planes_of_kinds
-from pipeline.store.mirror_codec import EVEN, ODD, WHOLE, half_length, unpack, unpack_halves
+from pipeline.features.settings import plane_slice
+from pipeline.store.mirror_codec import EVEN, ODD, WHOLE, count_independent, unpack, unpack_halves
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class PackedLayout:
     @cached_property
     def sizes(self) -> tuple[int, ...]:
         """Bytes of each kind's chunk."""
-        whole, half = packed_sizes(self.shape, self.dtype)
+        whole, half = compute_packed_sizes(self.shape, self.dtype)
         return tuple(half if one else whole for one in self.mirrored)
 
     @cached_property
@@ -80,7 +80,7 @@ class PackedBatch:
         data = self.data.numpy()[:count]
         for kind, mirrored in enumerate(layout.mirrored):
             start, stop = layout.starts[kind : kind + 2]
-            chunks = levels[:, planes_of_kinds(kind)]
+            chunks = levels[:, plane_slice(kind)]
             values, odd = data[:, start + 1 : stop].view(layout.dtype), data[:, start] == ODD
             if not mirrored:
                 chunks[...] = values.reshape(chunks.shape)
@@ -114,9 +114,9 @@ class PackedBatch:
         return planes
 
 
-def packed_sizes(shape: tuple[int, int, int], dtype: np.dtype) -> tuple[int, int]:
+def compute_packed_sizes(shape: tuple[int, int, int], dtype: np.dtype) -> tuple[int, int]:
     """Bytes of a chunk as `pack` makes it, whole and mirrored."""
-    return 1 + int(np.prod(shape)) * dtype.itemsize, 1 + half_length(shape) * dtype.itemsize
+    return 1 + int(np.prod(shape)) * dtype.itemsize, 1 + count_independent(shape) * dtype.itemsize
 
 
 def unpack_chunks(
@@ -125,7 +125,7 @@ def unpack_chunks(
     """Unpack a row's chunks, whatever their layout, into levels (3 * kinds, H, W); raises `ValueError` as `unpack`."""
     start = 0
     for kind, size in enumerate(sizes):
-        unpack(data[start : start + size], shape, dtype, out=levels[planes_of_kinds(kind)])
+        unpack(data[start : start + size], shape, dtype, out=levels[plane_slice(kind)])
         start += size
 
 
@@ -146,6 +146,6 @@ def allocate_buffer(shape: tuple[int, ...], dtype: torch.dtype, pinned: bool) ->
 def _mirror_indices(shape: tuple[int, int, int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Of each value of a chunk its place in the independent half, and whether it is a mirror image: int64, bool."""
     places = np.empty((1, *shape), dtype=np.int32)
-    unpack_halves(np.arange(1, half_length(shape) + 1, dtype=np.int32)[None], places, odd=True)
+    unpack_halves(np.arange(1, count_independent(shape) + 1, dtype=np.int32)[None], places, odd=True)
     found = torch.from_numpy(places.astype(np.int64)).flatten().to(device)
     return found.abs() - 1, found < 0

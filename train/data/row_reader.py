@@ -15,17 +15,17 @@ import numpy as np
 import torch
 
 from data_cards.core.errors import StoreError, format_error
-from pipeline.features.settings import PLANES_A_KIND, planes_of_kinds
+from pipeline.features.settings import PLANES_PER_KIND, plane_slice
 from pipeline.store.reader import FeatureStore
 from train.data.packed_batch import (
     PackedBatch,
     PackedLayout,
     allocate_buffer,
     allocate_packed_batch,
-    packed_sizes,
+    compute_packed_sizes,
     unpack_chunks,
 )
-from train.data.shard_reader import Fetched, ShardReader, create_file_opener, open_shard_reader
+from train.data.shard_reader import EncodedChunks, ShardReader, create_file_opener, open_shard_reader
 
 # Errors of a file itself; others, such as a missing right, are of the system around it, and no row's fault.
 _DAMAGE = (errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENOTDIR)
@@ -59,7 +59,7 @@ class RowReader:
     def __init__(self, store: FeatureStore, kinds: list[int]):
         self._store = store
         self._kinds = kinds
-        self._shape = (PLANES_A_KIND, *store.features.shape[2:])
+        self._shape = (PLANES_PER_KIND, *store.features.shape[2:])
         self._dtype = store.features.dtype
         open_file = create_file_opener()
         self._shards = {part.path: open_shard_reader(part, open_file) for part in store.parts}
@@ -91,7 +91,7 @@ class RowReader:
     def detect_layout(self, rows: np.ndarray) -> None:
         """Find out of a few rows which kinds of a packed store are mirrored, before any is read."""
         if self._layout is None and self.is_packed:
-            half, sizes = packed_sizes(self._shape, self._dtype)[1], []
+            half, sizes = compute_packed_sizes(self._shape, self._dtype)[1], []
             for row in rows[:_PROBED_ROWS].tolist():
                 with suppress(Exception):  # told of when the row's turn comes
                     part, own = self._store.locate(row)
@@ -101,7 +101,7 @@ class RowReader:
 
     def allocate_levels(self, count: int, pinned: bool) -> torch.Tensor:
         """A buffer for so many rows."""
-        shape = (count, PLANES_A_KIND * len(self._kinds), *self._shape[1:])
+        shape = (count, PLANES_PER_KIND * len(self._kinds), *self._shape[1:])
         return allocate_buffer(shape, torch.uint8, pinned)
 
     def allocate_packed(self, count: int, pinned: bool) -> PackedBatch:
@@ -148,7 +148,7 @@ class RowReader:
         for some in self._together:
             fetched = shards.fetch(row, self._kinds[some])
             if fetched.sizes != layout.sizes[some]:
-                planes = np.empty((PLANES_A_KIND * len(self._kinds), *self._shape[1:]), dtype=self._dtype)
+                planes = np.empty((PLANES_PER_KIND * len(self._kinds), *self._shape[1:]), dtype=self._dtype)
                 self._read_plain(part, row, planes[None], 0)
                 batch.unusual[place] = planes
                 return
@@ -159,23 +159,21 @@ class RowReader:
         shards, target = self._shards[part.path], levels[place]
         if shards is not None:
             for some in self._together:
-                self._decode(
-                    shards, shards.fetch(row, self._kinds[some]), target[planes_of_kinds(some.start, some.stop)]
-                )
+                self._decode(shards, shards.fetch(row, self._kinds[some]), target[plane_slice(some.start, some.stop)])
         elif self._kinds == list(range(len(self._store.settings.features.kinds))):
             # Basic indexing of one row: for Zarr much faster than a batch of rows at once.
             target[...] = part.features[row]
         else:
             for number, kind in enumerate(self._kinds):
-                target[planes_of_kinds(number)] = part.features[row, planes_of_kinds(kind)]
+                target[plane_slice(number)] = part.features[row, plane_slice(kind)]
 
-    def _decode(self, shards: ShardReader, fetched: Fetched, planes: np.ndarray) -> None:
+    def _decode(self, shards: ShardReader, fetched: EncodedChunks, planes: np.ndarray) -> None:
         if not shards.packed:
             if set(fetched.sizes) != {planes.nbytes // len(fetched.sizes)}:
                 raise ValueError(f"chunks of {fetched.sizes} bytes, expected {planes.nbytes} in all")
             shards.decode(fetched, planes.reshape(-1).view(np.uint8))
             return
-        if max(fetched.sizes) > packed_sizes(self._shape, self._dtype)[0]:  # before memory is asked for
+        if max(fetched.sizes) > compute_packed_sizes(self._shape, self._dtype)[0]:  # before memory is asked for
             raise ValueError(f"chunks of {fetched.sizes} bytes, more than their planes have")
         data = np.empty(sum(fetched.sizes), dtype=np.uint8)
         shards.decode(fetched, data)

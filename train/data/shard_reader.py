@@ -27,12 +27,12 @@ from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 from zarr.codecs.sharding import ShardingCodecIndexLocation
 
 from data_cards.core.errors import StoreError
-from pipeline.features.settings import PLANES_A_KIND
+from pipeline.features.settings import PLANES_PER_KIND
 from pipeline.store.mirror_codec import MirrorCodec
 from pipeline.store.reader import FeatureStore
-from pipeline.store.shard_format import ABSENT, index_length, shard_file, unpack_index
+from pipeline.store.shard_format import ABSENT, decode_index, index_length, shard_file
 
-_KEPT_OPEN = 4096  # files at most: opening one anew costs a small row more than its reading
+_MAX_OPEN_FILES = 4096  # files at most: opening one anew costs a small row more than its reading
 
 Stamp = tuple[int, int, int]  # of a file: inode, size, time of change
 
@@ -55,7 +55,7 @@ FileOpener = Callable[[str], _OpenFile]
 
 
 @dataclass(frozen=True)
-class Fetched:
+class EncodedChunks:
     """Chunks as they are in the file, one behind the other, and the size in bytes of each when decoded."""
 
     data: memoryview
@@ -76,7 +76,7 @@ class ShardReader:
         self._path = store.path
         self.packed = packed
         self._rows_a_shard = features.shards[0]
-        self._kinds = features.shape[1] // PLANES_A_KIND
+        self._kinds = features.shape[1] // PLANES_PER_KIND
         whole = math.prod(features.chunks) * features.dtype.itemsize
         self._longest = whole + (whole >> 8) + 1024  # of a chunk, whatever zstd makes of it
         self._count = -(-features.shape[0] // self._rows_a_shard)
@@ -103,7 +103,7 @@ class ShardReader:
                     continue
             raise self._change_error(shard)
 
-    def fetch(self, row: int, kinds: Sequence[int]) -> Fetched:
+    def fetch(self, row: int, kinds: Sequence[int]) -> EncodedChunks:
         """Read the chunks of a row, of these kinds of planes (indices into the store's), as they are in the file.
 
         What it gives stands until this thread fetches again.
@@ -129,11 +129,11 @@ class ShardReader:
             start += length
         if 0 in sizes:
             bounds = pairwise([0, *accumulate(lengths)])
-            sizes = tuple(_decoded_size(data[start:stop]) for start, stop in bounds)
+            sizes = tuple(_read_decoded_size(data[start:stop]) for start, stop in bounds)
             known.chunks[place, kinds, 2] = sizes
-        return Fetched(data, sizes)
+        return EncodedChunks(data, sizes)
 
-    def decode(self, fetched: Fetched, target: np.ndarray) -> None:
+    def decode(self, fetched: EncodedChunks, target: np.ndarray) -> None:
         """Decode what was fetched, chunk behind chunk, into uint8 (sum of its sizes,); raises ValueError, RuntimeError.
 
         In one call: each time that threads let go of Python's lock and ask for it again costs them more than a
@@ -172,7 +172,7 @@ class ShardReader:
     def _read_index(self, descriptor: int, size: int) -> np.ndarray:
         chunks = self._rows_a_shard * self._kinds
         length = index_length(chunks)
-        index = unpack_index(os.pread(descriptor, length, max(size - length, 0)), chunks)
+        index = decode_index(os.pread(descriptor, length, max(size - length, 0)), chunks)
         if index is None:
             raise ValueError("its index is damaged or cut off")
         return np.pad(index.reshape(-1, self._kinds, 2), ((0, 0), (0, 0), (0, 1)))
@@ -191,7 +191,7 @@ def create_file_opener() -> FileOpener:
     Others open files, too; and each training has more than one reader.
     """
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    count = _KEPT_OPEN if allowed == resource.RLIM_INFINITY else min(max(allowed // 8, 1), _KEPT_OPEN)
+    count = _MAX_OPEN_FILES if allowed == resource.RLIM_INFINITY else min(max(allowed // 8, 1), _MAX_OPEN_FILES)
     return lru_cache(count)(lambda path: _OpenFile(os.open(path, os.O_RDONLY)))
 
 
@@ -204,7 +204,7 @@ def open_shard_reader(store: FeatureStore, open_file: FileOpener) -> ShardReader
     sides = features.shape[1:]
     expected = (
         len(features.metadata.codecs) == 1
-        and features.chunks == (1, PLANES_A_KIND, *sides[1:])
+        and features.chunks == (1, PLANES_PER_KIND, *sides[1:])
         and features.shards[1:] == sides
         and features.metadata.chunk_key_encoding.encode_chunk_key((0, 0)) == "c/0/0"
         and sharding.index_location == ShardingCodecIndexLocation.end
@@ -235,7 +235,7 @@ def _merge_ranges(offsets: Sequence[int], lengths: Sequence[int], size: int) -> 
     return runs
 
 
-def _decoded_size(frame: memoryview) -> int:
+def _read_decoded_size(frame: memoryview) -> int:
     """The size that a zstd frame's header tells (RFC 8878, 3.1.1.1); writers that know it always tell it."""
     if frame[:4] != b"\x28\xb5\x2f\xfd" or len(frame) < 14:
         raise ValueError("not a chunk that zstd compressed")

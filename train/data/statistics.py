@@ -3,7 +3,7 @@
 import numpy as np
 
 from pipeline.store.reader import FeatureStore
-from pipeline.store.statistics import Sums, choose_rows
+from pipeline.store.statistics import LevelSums, subsample_rows
 from train.data.loader import read_batches
 from train.data.sampling import split_batches
 from train.settings import TrainSettings
@@ -32,9 +32,9 @@ def compute_training_statistics(
     if np.array_equal(rows, store.rows("train")):
         return store.mean, store.std
     shape = store.features.shape[1:]
-    chosen = choose_rows(rows, int(np.prod(shape)))
+    chosen = subsample_rows(rows, int(np.prod(shape)))
     skipped = set() if settings.on_bad_sample == "skip" else None
-    sums = Sums(shape)
+    sums = LevelSums(shape)
     batches = split_batches(chosen, _ROWS_A_BATCH)
     reading = read_batches(store, batches, threads=settings.threads, skipped=skipped)
     for numbers, levels in zip(batches, reading, strict=True):

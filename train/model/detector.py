@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from data_cards.core.errors import UsageError
-from pipeline.features.settings import KINDS, OF_SQUARE, PLANES_A_KIND, FeatureSettings, kind_of_planes
+from pipeline.features.settings import KINDS, PLANES_PER_KIND, SQUARE_KINDS, FeatureSettings, base_kind
 from train.model.calibration import Calibration
 from train.model.network import RADIAL, RADIAL_UP_TO, build_network
 from train.model.normaliser import Normaliser, select_statistics
@@ -43,19 +43,21 @@ class Detector(nn.Module):
         std: np.ndarray | torch.Tensor,
         network: str = "resnet18",
         dropout: float = 0.0,
-        kinds: Sequence[str] = OF_SQUARE,
+        kinds: Sequence[str] = SQUARE_KINDS,
         stem: str = "auto",
         own_range: bool = False,
         gain: str = "keep",
     ):
         super().__init__()
         self.kinds = tuple(kinds)
-        self.planes = [PLANES_A_KIND * KINDS.index(kind) + colour for kind in kinds for colour in range(PLANES_A_KIND)]
-        self.inputs = tuple(kind for kind in kinds for _ in range(PLANES_A_KIND))
+        self.planes = [
+            PLANES_PER_KIND * KINDS.index(kind) + colour for kind in kinds for colour in range(PLANES_PER_KIND)
+        ]
+        self.inputs = tuple(kind for kind in kinds for _ in range(PLANES_PER_KIND))
         magnitudes = [
-            (PLANES_A_KIND * place, PLANES_A_KIND * place + PLANES_A_KIND - 1)
+            (PLANES_PER_KIND * place, PLANES_PER_KIND * place + PLANES_PER_KIND - 1)
             for place, kind in enumerate(self.kinds)
-            if kind_of_planes(kind) == "magnitude"
+            if base_kind(kind) == "magnitude"
         ]
         gains = magnitudes if gain == "remove" else []
         self.normalise = Normaliser(mean[self.planes], std[self.planes], own_range, gains)

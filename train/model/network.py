@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from pipeline.features.frequencies import frequencies_of
+from pipeline.features.frequencies import compute_frequencies
 
 
 def _convolve(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -153,7 +153,7 @@ class RadialNetwork(nn.Module):
 
 def _ring_shares(kind: str, side: int) -> torch.Tensor:
     """What each value of a plane adds to the mean of each ring, float32 (side * side, rings)."""
-    radius = torch.from_numpy(frequencies_of(kind, side, side)) * side
+    radius = torch.from_numpy(compute_frequencies(kind, side, side)) * side
     ring = radius.round().long().clamp_max(side // 2 + 1).flatten()
     members = nn.functional.one_hot(ring).float()
     return members / members.sum(dim=0)

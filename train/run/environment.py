@@ -5,7 +5,7 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pipeline.features.versions import program_version
+from pipeline.features.versions import get_program_version
 
 _LIBRARIES = ("torch", "numpy", "scipy", "zarr", "numcodecs", "safetensors")
 _TIMEOUT = 5  # seconds that git may take
@@ -13,7 +13,7 @@ _TIMEOUT = 5  # seconds that git may take
 
 def collect_versions() -> dict[str, str]:
     """Versions of this program, of Python and of the libraries that a run's numbers depend on."""
-    found = {"program": program_version(), "python": platform.python_version(), "platform": platform.platform()}
+    found = {"program": get_program_version(), "python": platform.python_version(), "platform": platform.platform()}
     for name in _LIBRARIES:
         try:
             found[name] = version(name)

@@ -21,7 +21,7 @@ from data_cards.core.files import PARTIAL, write_json
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.concatenated import open_stores
 from pipeline.store.filesystem import Storage
-from pipeline.store.lock import lock_folder
+from pipeline.store.lock import writer_lock
 from pipeline.store.reader import FeatureStore
 from pipeline.store.settings import BuildSettings
 from train.model.detector import Detector, build_detector
@@ -109,7 +109,7 @@ def folder_lock(path: Path) -> Iterator[None]:
     ------
     UserError : another one does
     """
-    with lock_folder(Storage(path), "another training"):
+    with writer_lock(Storage(path), "another training"):
         yield
 
 
@@ -134,7 +134,7 @@ def write_run_settings(path: Path, settings: TrainSettings, store: FeatureStore,
                 "paths": [part.path for part in store.parts],
                 "fingerprints": [part.fingerprint for part in store.parts],
                 "fingerprint": store.fingerprint,
-                "settings": store.settings.as_json(),
+                "settings": store.settings.to_dict(),
             },
             "class_names": list(CLASS_NAMES),
             "processes": processes,
@@ -229,7 +229,7 @@ def read_run(path: str | Path) -> Run:
 
 def _read_build_settings(path: Path, values: dict) -> BuildSettings:
     try:
-        return BuildSettings.from_json(values)
+        return BuildSettings.from_dict(values)
     except UserError as error:
         raise UserError(f"{path}: its store was {error}, and train again") from error
 
