@@ -16,10 +16,8 @@ def format_markdown(card: dict) -> str:
     """Format a card (see `data_cards.card.contents`) as README.md of a data set on Hugging Face."""
     environment = create_environment(autoescape=False, keep_trailing_newline=True)
     environment.filters |= {"cell": _format_cell, "text": _escape_markdown, "size": format_bytes}
-    # JSON is YAML.
-    header = "".join(
-        f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in _compute_header(card).items()
-    )
+    fields = _compute_header(card).items()
+    header = "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in fields)  # JSON is YAML
     return environment.get_template("README.md.j2").render(card=card, header=header, missing=MISSING)
 
 

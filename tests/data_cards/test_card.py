@@ -180,7 +180,7 @@ def test_no_card_is_one_line(tmp_path):
     (tmp_path / "card.json").write_text("{}")
     result = run("card", "--diff", tmp_path / "card.json", tmp_path / "card.json")
     assert result.exit_code == 1
-    assert "is no data card" in result.stderr
+    assert "not a data card" in result.stderr
 
 
 def test_card_of_simulated_pictures_says_so(tmp_path):
