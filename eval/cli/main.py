@@ -7,10 +7,10 @@ commands of their own too, and `eval report` typed in a shell does what it says.
 import click
 
 from data_cards.core.console import Command, CommandGroup, print_json, warn
-from data_cards.core.errors import UsageError
 from data_cards.core.labels import SPLITS
-from eval.cli.predict import device_option, page, predict
-from eval.defaults import EXPLAIN_PICTURES, HELD_OUT, REPORT_BATCH_SIZE, SWAP_PICTURES, THREADS
+from data_cards.core.options import add_options
+from eval.cli.predict import page, predict
+from eval.settings import HELD_OUT, ReportSettings
 
 
 @click.group(cls=CommandGroup)
@@ -37,24 +37,9 @@ def cli() -> None:
 @click.option(
     "--out", metavar="DIR", help="Where report.json and report.html go  [default: the run folder, of several the first]"
 )
-@device_option
-@click.option("--batch-size", type=int, default=REPORT_BATCH_SIZE, show_default=True, help="Samples scored at a time.")
-@click.option("--threads", type=int, default=THREADS, show_default=True, help="Threads that read the store.")
-@click.option(
-    "--swap-pictures",
-    type=int,
-    default=SWAP_PICTURES,
-    show_default=True,
-    help="At most so many pictures for the JPEG-swap test, in which both classes are saved alike; 0 leaves it out.",
-)
-@click.option(
-    "--explain-pictures",
-    type=int,
-    help="On at most so many it is measured which frequencies decide, the slowest part; of one run only; 0 leaves "
-    f"it out.  [default: {EXPLAIN_PICTURES}]",
-)
+@add_options(ReportSettings)
 @click.option("--json", "as_json", is_flag=True, help="Print all scores as JSON (each sample's own: see report.json).")
-def report(runs, store, split, out, device, batch_size, threads, swap_pictures, explain_pictures, as_json) -> None:
+def report(runs, store, split, out, as_json, **settings) -> None:
     """Score a run on pictures that it was not trained on.
 
     Prints tables and writes report.json (every score, each picture's too) and report.html.
@@ -69,25 +54,20 @@ def report(runs, store, split, out, device, batch_size, threads, swap_pictures, 
       eval report --store other_pictures.zarr --json
     """
     from eval.report.compare import compare_runs  # loads PyTorch, which `--help` need not wait for
-    from eval.report.contents import leave_out_rows
+    from eval.report.contents import drop_rows
     from eval.report.report import make_report
     from eval.report.terminal import format_comparison, format_report
 
-    options = {"device": device, "batch_size": batch_size, "threads": threads, "swap_pictures": swap_pictures}
     if len(runs) > 1:
-        if explain_pictures is not None:
-            raise UsageError("--explain-pictures: what decides is measured for one run at a time; leave it out")
-        made, write = compare_runs(runs, store, split, out, **options), format_comparison
+        made, write = compare_runs(runs, store, split, out, **settings), format_comparison
     else:
-        explained = EXPLAIN_PICTURES if explain_pictures is None else explain_pictures
-        made = make_report(runs[0] if runs else None, store, split, out, explain_pictures=explained, **options)
-        write = format_report
-    for warning in made.figures["warnings"]:
+        made, write = make_report(runs[0] if runs else None, store, split, out, **settings), format_report
+    for warning in made.contents["warnings"]:
         warn(warning)
     if as_json:
-        print_json(leave_out_rows(made.figures) | {"files": {"json": str(made.json), "html": str(made.html)}})
+        print_json(drop_rows(made.contents) | {"files": {"json": str(made.json), "html": str(made.html)}})
     else:
-        click.echo(write(made.figures))
+        click.echo(write(made.contents))
         click.echo(f"\nreport: {made.html} (each picture's score: {made.json})")
 
 

@@ -6,7 +6,7 @@ import click
 
 from data_cards.core.console import Command, note, warn
 from data_cards.core.errors import UsageError
-from eval.defaults import BATCH_SIZE, FRAMES, HOST, PORT
+from eval.settings import BATCH_SIZE, FRAMES, HOST, PORT
 from train.settings import DEVICES
 
 run_option = click.option("--run", metavar="DIR", help="Run folder  [default: the newest under runs/]")
@@ -75,14 +75,14 @@ def predict(context, pictures, run, device, batch_size, quick, frames, explain, 
         failed = write(verdicts)
     else:
         from eval.verdict.examine import Examiner
-        from eval.verdict.explain_file import check_explained, examine_file, write_drawing  # loads matplotlib
+        from eval.verdict.explain_file import check_explained, examine_file, write_explanation  # loads matplotlib
 
         explained = check_explained(inputs, explain)
         examiner = Examiner(opened, device)
         verdict, examined = examine_file(examiner, explained, quick=quick, batch_size=batch_size)
         failed = write([verdict])
         if examined is not None:
-            write_drawing(examiner, explained.path, examined, explain)
+            write_explanation(examiner, explained.path, examined, explain)
             note(f"explained: {escape_untrusted(explain)}")
     if opened.simulated:
         click.echo(SIMULATION_NOTICE, err=True)

@@ -4,7 +4,7 @@
 _BANDS = ((0.1, "coarse patterns"), (0.3, "middling patterns"), (1.0, "fine patterns"))
 
 
-def name_band(low: float, high: float) -> str:
+def format_frequency_band(low: float, high: float) -> str:
     """A band of frequencies in words, with the wavelengths that it stands for, in pixels of the fitted picture."""
     middle = (low + high) / 2
     kind = next(words for most, words in _BANDS if middle < most)

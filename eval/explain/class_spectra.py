@@ -32,13 +32,13 @@ _VERSION = 1
 
 
 @dataclass(frozen=True)
-class ClassProfiles:
+class ClassSpectra:
     """Mean radial spectra of both classes.
 
     Attributes
     ----------
     frequencies : float64 (P,), middles of the bins, in cycles per pixel
-    mean, deviation : by class name, float64 (P,): of `radial_profile` over the class's pictures
+    mean, deviation : by class name, float64 (P,): of `compute_radial_profile` over the class's pictures
     pictures : by class name, how many they are
     split : that they are from
     """
@@ -49,7 +49,7 @@ class ClassProfiles:
     pictures: dict[str, int]
     split: str
 
-    def as_json(self) -> dict:
+    def to_dict(self) -> dict:
         """Plain values, lists for arrays."""
         return {
             "frequencies": self.frequencies.tolist(),
@@ -60,7 +60,7 @@ class ClassProfiles:
         }
 
 
-def radial_profile(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def compute_radial_profile(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean strength of each frequency over directions and colours.
 
     Parameters
@@ -84,7 +84,7 @@ def radial_profile(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return ((np.arange(bins) + 0.5) * (MAX_FREQUENCY / bins))[there], sums[there] / counts[there]
 
 
-def class_profiles(store: FeatureStore, per_class: int = PICTURES_PER_CLASS) -> ClassProfiles | None:
+def compute_class_spectra(store: FeatureStore, per_class: int = PICTURES_PER_CLASS) -> ClassSpectra | None:
     """Profiles of both classes from a store's validation pictures, else training ones; None where neither
     has both classes.
 
@@ -101,14 +101,14 @@ def class_profiles(store: FeatureStore, per_class: int = PICTURES_PER_CLASS) -> 
         rows = rows[store.columns["label"][rows] == label]
         keys = [draw_key(FIXED_SEED, bytes.fromhex(store.columns["sha256"][row]), "profiles") for row in rows]
         chosen = sorted(rows[np.argsort(np.array(keys, np.uint64), kind="stable")[:per_class]])
-        found = [radial_profile(store.features[int(row), :PLANES_PER_KIND]) for row in chosen]
+        found = [compute_radial_profile(store.features[int(row), :PLANES_PER_KIND]) for row in chosen]
         frequencies = found[0][0]
         profiles = np.stack([profile for _, profile in found])
         mean[name], deviation[name], pictures[name] = profiles.mean(axis=0), profiles.std(axis=0), len(chosen)
-    return ClassProfiles(frequencies, mean, deviation, pictures, split)
+    return ClassSpectra(frequencies, mean, deviation, pictures, split)
 
 
-def find_profiles(run: Run, store: FeatureStore | None = None) -> ClassProfiles | None:
+def load_class_spectra(run: Run, store: FeatureStore | None = None) -> ClassSpectra | None:
     """The profiles of a run: from its folder, else from its store, which are then kept in the folder.
 
     Parameters
@@ -133,10 +133,10 @@ def find_profiles(run: Run, store: FeatureStore | None = None) -> ClassProfiles 
             return None
     if store.fingerprint != run.store_fingerprint:
         return None
-    profiles = class_profiles(store)
+    profiles = compute_class_spectra(store)
     if profiles is not None:
         with suppress(OSError):  # a run folder that cannot be written to: they are computed anew next time
-            write_json(file, {"version": _VERSION, **profiles.as_json()})
+            write_json(file, {"version": _VERSION, **profiles.to_dict()})
     return profiles
 
 
@@ -144,7 +144,7 @@ def _has_both(store: FeatureStore, split: str) -> bool:
     return len(np.unique(store.columns["label"][store.rows(split, CLEAN.name)])) == len(CLASS_NAMES)
 
 
-def _read(file: Path) -> ClassProfiles:
+def _read(file: Path) -> ClassSpectra:
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         frequencies = np.array(record["frequencies"], dtype=np.float64)
@@ -157,6 +157,6 @@ def _read(file: Path) -> ClassProfiles:
         if record["version"] != _VERSION or not right or not all(np.isfinite(values).all() for values in curves):
             raise ValueError("its numbers do not fit together")
         pictures = {name: int(record["pictures"][name]) for name in CLASS_NAMES}
-        return ClassProfiles(frequencies, *both, pictures, str(record["split"]))
+        return ClassSpectra(frequencies, *both, pictures, str(record["split"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: damaged ({error!r}); delete it, and it is made anew from the store") from error

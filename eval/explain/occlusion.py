@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from eval.explain.class_spectra import radial_profile
+from eval.explain.class_spectra import compute_radial_profile
 from pipeline.features.frequencies import MAX_FREQUENCY, NYQUIST, assign_bands
 from pipeline.features.settings import is_overview_kind
 from train.model.detector import Detector
@@ -37,7 +37,7 @@ class Explanation:
     bands : float64 (K,), what the log-odds lose without each band; above 0: it spoke for "fake"
     kinds : the same for each kind of planes that the detector is fed, by name
     frequencies : float64 (P,), middles of the bins of `profile`, in cycles per pixel
-    profile : float64 (P,), strength of each, as `eval.explain.class_spectra.radial_profile` gives it
+    profile : float64 (P,), strength of each, as `eval.explain.class_spectra.compute_radial_profile` gives it
     """
 
     log_odds: float
@@ -47,7 +47,7 @@ class Explanation:
     frequencies: np.ndarray
     profile: np.ndarray
 
-    def as_json(self) -> dict:
+    def to_dict(self) -> dict:
         """Plain values, lists for arrays."""
         return {
             "log_odds": self.log_odds,
@@ -67,7 +67,7 @@ def explain_levels(detector: Detector, levels: np.ndarray) -> Explanation:
     levels : features of the picture, uint8 (planes, H, W), as `pipeline.features.extract` makes them
     """
     whole, bands, kinds = occlude(detector, levels)
-    frequencies, profile = radial_profile(levels)
+    frequencies, profile = compute_radial_profile(levels)
     return Explanation(
         log_odds=whole,
         edges=BAND_EDGES,
@@ -95,14 +95,14 @@ def occlude(detector: Detector, levels: np.ndarray) -> tuple[float, np.ndarray, 
     with torch.inference_mode():
         batch = torch.as_tensor(levels[detector.planes])[None].to(detector.device)
         values = detector.normalise(batch)
-        logits = [detector.network(part) for part in _take_away(values, detector.kinds, detector.inputs)]
+        logits = [detector.network(part) for part in _occlude_parts(values, detector.kinds, detector.inputs)]
     log_odds = np.concatenate([(one[:, 1] - one[:, 0]).double().cpu().numpy() for one in logits])
     log_odds = log_odds / detector.calibration.temperature
     count = len(BAND_EDGES) - 1
     return float(log_odds[0]), log_odds[1 : 1 + count], log_odds[1 + count :]
 
 
-def _take_away(values: torch.Tensor, kinds: tuple[str, ...], inputs: tuple[str, ...]) -> Iterator[torch.Tensor]:
+def _occlude_parts(values: torch.Tensor, kinds: tuple[str, ...], inputs: tuple[str, ...]) -> Iterator[torch.Tensor]:
     """The normalised sample (1, C, H, W) as it is and with one part after the other at zero, in batches."""
     height, width = values.shape[2:]
     band_of = _bands_of(height, width, inputs).to(values.device)

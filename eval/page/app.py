@@ -22,7 +22,15 @@ from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.page.guard import Guard
 from eval.verdict.examine import Examined, Examiner
 from eval.verdict.video import find_container
-from eval.verdict.wording import CAUTION, DECLARED_NOTE, TITLES, format_reason, name_kind, tell_deciding, tell_verdict
+from eval.verdict.wording import (
+    CAUTION,
+    DECLARED_NOTE,
+    TITLES,
+    format_kind,
+    format_reason,
+    format_verdict,
+    summarise_explanation,
+)
 
 MAX_UPLOAD = 64 << 20  # bytes
 MOST_WAITING = 8  # pictures in memory, judged or waiting
@@ -103,15 +111,15 @@ def _judge(examiner: Examiner, data: bytes) -> dict:
     return {
         "verdict": said.verdict,
         "title": TITLES[said.verdict],
-        "words": tell_verdict(said, examiner.calibration),
+        "words": format_verdict(said, examiner.calibration),
         "probability_fake": said.probability_fake,
         "why": format_reason(said),
         "crops": said.crops,
         "checks": said.checks,
-        "declared": [one.as_json() for one in examined.declared],
-        "deciding": tell_deciding(explanation, examined.estimator),
-        "explanation": explanation.as_json()
-        | {"kinds": {name_kind(name, examined.estimator): value for name, value in explanation.kinds.items()}},
+        "declared": [one.to_dict() for one in examined.declared],
+        "deciding": summarise_explanation(explanation, examined.estimator),
+        "explanation": explanation.to_dict()
+        | {"kinds": {format_kind(name, examined.estimator): value for name, value in explanation.kinds.items()}},
         "width": examined.picture.width,
         "height": examined.picture.height,
         "thumbnail": _make_thumbnail(examined),
@@ -128,7 +136,7 @@ def _describe(examiner: Examiner) -> dict:
         "low": calibration.low,
         "high": calibration.high,
         "most_bytes": MAX_UPLOAD,
-        "profiles": None if examiner.profiles is None else examiner.profiles.as_json(),
+        "profiles": None if examiner.spectra is None else examiner.spectra.to_dict(),
     }
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from data_cards.core.errors import UsageError, UserError
-from eval.defaults import HOST, PORT
+from eval.settings import HOST, PORT
 from train.run.folder import Run
 
 MISSING = "the page needs Starlette and uvicorn: pip install 'spectral-detector[page]'"

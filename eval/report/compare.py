@@ -1,34 +1,32 @@
-"""Runs side by side: scored on the same pictures, none of which any of them was trained on, and compared pairwise.
+"""Comparison of runs, pairwise, on the same pictures, none of which any of them was trained on.
 
-Whether a difference is real is read from its own interval, with both runs scored on the same resampled
-pictures: two intervals that overlap say nothing of that. With several pairs the intervals are wider
-(Bonferroni), so that all of them together hold with 95%.
+Whether a difference is real is read from its own interval, with both runs scored on the same resampled pictures:
+overlapping intervals of the single runs do not answer that. With several pairs the intervals are wider (Bonferroni),
+so that all of them together hold with 95%.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
 from data_cards.core.errors import UsageError
-from data_cards.core.files import whole_file
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.seeding import FIXED_SEED
 from data_cards.dataset.simulated import SIMULATION_NOTICE
-from eval.defaults import REPORT_BATCH_SIZE, SWAP_PICTURES, THREADS
 from eval.report.contents import REPORT_VERSION
 from eval.report.html import render_comparison
-from eval.report.report import Report, make_folder
+from eval.report.report import Report, create_folder, write_report
 from eval.report.summary import summarise_comparison
-from eval.scores import jpeg_swap as swap
 from eval.scores.bootstrap import LEVEL, RESAMPLES, estimate_differences
-from eval.scores.breakdown import describe
+from eval.scores.breakdown import compute_evaluation
 from eval.scores.common_pictures import CommonRows, find_common_rows
-from eval.scores.file_baseline import describe_shortcuts
+from eval.scores.file_baseline import compute_file_baseline
+from eval.scores.jpeg_swap import compute_jpeg_swap
 from eval.scores.metrics import METRICS
-from eval.scores.reliability import describe_threshold
+from eval.scores.reliability import compute_thresholds
 from eval.scores.rows import Scored, locate_pictures, score_samples
+from eval.settings import ReportSettings
 from pipeline.features.versions import get_program_version
 from pipeline.store.reader import FeatureStore
 from train.run.folder import Run, load_detector
@@ -53,21 +51,19 @@ def compare_runs(
     split: str = "test",
     out: str | Path | None = None,
     *,
-    device: str = "auto",
-    batch_size: int = REPORT_BATCH_SIZE,
-    threads: int = THREADS,
-    swap_pictures: int = SWAP_PICTURES,
     progress: bool = True,
+    **settings: object,
 ) -> Report:
     """Compare runs on a split's pictures and write `comparison.json` and `comparison.html`.
 
     Parameters
     ----------
-    runs : at least two run folders
+    runs : sequence of run folders, at least two
     store : feature store for all of them; None takes each one's own, and the pictures that all of these hold
-    split : "test", or "val"
+    split : {"test", "val"}
     out : folder for the two files; None takes the first run's
-    device, batch_size, threads, swap_pictures : as `eval.report.report.make_report`
+    progress : bool, show bars on stderr
+    settings : fields of `ReportSettings`, `explain_pictures` excepted
 
     Raises
     ------
@@ -75,37 +71,33 @@ def compare_runs(
     """
     if len(runs) < 2:
         raise UsageError("one run: expected at least two to compare")
-    if batch_size < 1 or threads < 1 or swap_pictures < 0:
-        raise UsageError(
-            f"batch size {batch_size}, threads {threads}, swap pictures {swap_pictures}: expected at least 1, 1 and 0"
-        )
+    options = ReportSettings(**settings)
+    if options.explain_pictures is not None:
+        raise UsageError("--explain-pictures: what decides is measured for one run at a time; leave it out")
     opened = [find_run(run) for run in runs]
     names = _name_runs([run.path for run in opened])
     stores = [find_store(run, store) for run in opened]
     common = find_common_rows(opened, names, stores, split)
-    folder = make_folder(opened[0].path if out is None else Path(out))
+    folder = create_folder(opened[0].path if out is None else Path(out))
     sides = []
     for name, run, tested, rows, training in zip(names, opened, stores, common.rows, common.training, strict=True):
-        detector = load_detector(run, device)
-        scored = score_samples(run, detector, tested, rows, batch_size=batch_size, threads=threads, progress=progress)
-        alike = swap.describe_swap(scored, tested, detector, swap_pictures, progress)
-        sides.append(Side(name, run, tested, training, scored, alike))
-    figures = compute_comparison(sides, common, split)
-    text = json.dumps(figures, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    report = Report(figures, folder / "comparison.json", folder / "comparison.html")
-    with whole_file(report.json) as json_file, whole_file(report.html) as html_file:
-        json_file.write_text(text, encoding="utf-8", errors="replace")
-        html_file.write_text(render_comparison(figures), encoding="utf-8", errors="replace")
-    return report
+        detector = load_detector(run, options.device)
+        scored = score_samples(
+            run, detector, tested, rows, batch_size=options.batch_size, threads=options.threads, progress=progress
+        )
+        swap = compute_jpeg_swap(scored, tested, detector, options.swap_pictures, progress)
+        sides.append(Side(name, run, tested, training, scored, swap))
+    comparison = compute_comparison(sides, common, split)
+    return write_report(comparison, render_comparison(comparison), folder, "comparison")
 
 
 def compute_comparison(sides: Sequence[Side], common: CommonRows, split: str) -> dict:
-    """All figures of a comparison as plain values, as they stand in `comparison.json`."""
+    """Compute all of `comparison.json`, as JSON values."""
     first = sides[0].scored
     pairs = list(combinations(sides, 2))
     level = 1 - (1 - LEVEL) / len(pairs)
     simulated = any(side.store.is_simulated for side in sides)
-    figures = {
+    comparison = {
         "report_version": REPORT_VERSION,
         "program_version": get_program_version(),
         "simulated": simulated,
@@ -129,9 +121,9 @@ def compute_comparison(sides: Sequence[Side], common: CommonRows, split: str) ->
                     "fingerprint": side.store.fingerprint,
                     "settings": side.store.settings.to_dict(),
                 },
-                "threshold": describe_threshold(side.scored),
-                **describe(side.scored),
-                "shortcuts": describe_shortcuts(side.run, side.scored, side.training),
+                "threshold": compute_thresholds(side.scored),
+                **compute_evaluation(side.scored),
+                "shortcuts": compute_file_baseline(side.run, side.scored, side.training),
                 "swap": side.swap,
             }
             for side in sides
@@ -139,8 +131,8 @@ def compute_comparison(sides: Sequence[Side], common: CommonRows, split: str) ->
         "differences": [_compare(one, other, level) for one, other in pairs],
         "rows": _list_rows(sides),
     }
-    figures["summary"] = summarise_comparison(figures)
-    return figures
+    comparison["summary"] = summarise_comparison(comparison)
+    return comparison
 
 
 def _compare(one: Side, other: Side, level: float) -> dict:
@@ -158,7 +150,7 @@ def _compare(one: Side, other: Side, level: float) -> dict:
         known = estimate.low is not None
         # An interval of no width is no evidence: all resamples were alike.
         real = known and estimate.low < estimate.high and (estimate.low > 0 or estimate.high < 0)
-        scores[name] = {**estimate.as_json(), "real": real}
+        scores[name] = {**estimate.to_dict(), "real": real}
     return {"first": one.name, "second": other.name, "scores": scores}
 
 
@@ -186,7 +178,7 @@ def _list_rows(sides: Sequence[Side]) -> list[dict]:
 
 
 def _name_runs(paths: Sequence[Path]) -> list[str]:
-    """The folders' names, or their whole paths where two have one name."""
+    """Name runs by their folders, or by their whole paths where two folders have the same name."""
     twice = [path for number, path in enumerate(paths) if path.resolve() in [one.resolve() for one in paths[:number]]]
     if twice:
         raise UsageError(f"{twice[0]}: named twice; a run has no difference to itself")

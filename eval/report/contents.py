@@ -1,4 +1,4 @@
-"""The figures of a report, from scored rows to the plain values that stand in `report.json`."""
+"""Contents of `report.json`, computed from scored rows."""
 
 import numpy as np
 
@@ -6,26 +6,26 @@ from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.seeding import FIXED_SEED
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from data_cards.image.jpeg import NO_QUALITY
-from eval.defaults import EXPLAIN_PICTURES, SWAP_PICTURES
-from eval.explain.class_spectra import find_profiles
+from eval.explain.class_spectra import load_class_spectra
 from eval.report.summary import summarise
-from eval.scores import jpeg_swap as swap
-from eval.scores import occlusion_study as deciding
 from eval.scores.bootstrap import LEVEL, RESAMPLES
 from eval.scores.breakdown import (
-    describe,
-    describe_histogram,
-    describe_over_sources,
-    describe_quality_bands,
-    describe_roc,
-    describe_sources,
+    compute_by_quality,
+    compute_by_source,
+    compute_evaluation,
+    compute_histogram,
+    compute_over_sources,
+    compute_roc,
 )
 from eval.scores.common_pictures import find_leaked
-from eval.scores.file_baseline import describe_shortcuts
-from eval.scores.reliability import describe_abstention, describe_coverage, describe_reliability, describe_threshold
+from eval.scores.file_baseline import compute_file_baseline
+from eval.scores.jpeg_swap import compute_jpeg_swap
+from eval.scores.occlusion_study import compute_occlusion_study
+from eval.scores.reliability import compute_abstention, compute_reliability, compute_risk_coverage, compute_thresholds
 from eval.scores.rows import Scored, locate_pictures
 from eval.scores.stress import RECIPE as STRESS
-from eval.scores.stress import describe_conditions
+from eval.scores.stress import compute_by_condition
+from eval.settings import EXPLAIN_PICTURES, ReportSettings
 from pipeline.features.versions import get_program_version
 from pipeline.store.reader import FeatureStore
 from train.model.detector import Detector
@@ -35,32 +35,30 @@ from train.run.locate import find_training_store
 REPORT_VERSION = 2
 
 
-def compute_figures(
+def compute_contents(
     run: Run,
     detector: Detector,
     store: FeatureStore,
     split: str,
     scored: Scored,
     scopes: dict[str, Scored],
-    *,
-    swap_pictures: int = SWAP_PICTURES,
-    explain_pictures: int = EXPLAIN_PICTURES,
+    settings: ReportSettings,
     progress: bool = True,
 ) -> dict:
-    """All figures of a report as plain values.
+    """Compute all of `report.json`, as JSON values.
 
     Parameters
     ----------
-    scored : the split's rows
-    scopes : sets of them, as `choose_scopes` gives them
-    swap_pictures, explain_pictures : at most so many for the JPEG-swap test and for what decided; 0 leaves it out
+    scored : Scored, the split's rows
+    scopes : dict of str to Scored, sets of these rows, as of `choose_scopes`
     """
+    explain_pictures = EXPLAIN_PICTURES if settings.explain_pictures is None else settings.explain_pictures
     headline = next(iter(scopes))
     training = find_training_store(run, store)
     simulated = store.is_simulated
     leaked = find_leaked(run, scored, store, training, split)
     unleaked = _leave_out(scored, leaked, headline)
-    figures = {
+    contents = {
         "report_version": REPORT_VERSION,
         "program_version": get_program_version(),
         "simulated": simulated,
@@ -70,7 +68,7 @@ def compute_figures(
         "run": {"path": str(run.path), "created": run.created, "settings": run.settings.to_dict()},
         "store": {"path": str(store.path), "fingerprint": store.fingerprint, "settings": store.settings.to_dict()},
         "split": split,
-        "threshold": describe_threshold(scopes[headline]),
+        "threshold": compute_thresholds(scopes[headline]),
         "intervals": {
             "level": LEVEL,
             "method": "percentile bootstrap over pictures with all their variants; near-duplicates together",
@@ -78,37 +76,37 @@ def compute_figures(
             "seed": FIXED_SEED,
         },
         "headline": headline,
-        "scopes": {name: describe(part) for name, part in (scopes | unleaked).items()},
-        "sources": {name: describe_sources(part) for name, part in scopes.items()},
-        "over_sources": describe_over_sources(scopes[headline]),
-        "quality_bands": describe_quality_bands(scored),
-        "conditions": describe_conditions(scored) if store.settings.variants == STRESS else [],
-        "roc": describe_roc(scopes[headline]),
-        "histogram": describe_histogram(scopes[headline]),
-        "reliability": describe_reliability(scopes[headline]),
-        "coverage": describe_coverage(scopes[headline]),
-        "abstention": describe_abstention(scopes[headline]),
-        "shortcuts": describe_shortcuts(run, scopes[headline].first_of_each_picture(), training),
-        "card": _shorten_card(store.cards[0]) if len(store.cards) == 1 else None,
+        "scopes": {name: compute_evaluation(part) for name, part in (scopes | unleaked).items()},
+        "sources": {name: compute_by_source(part) for name, part in scopes.items()},
+        "over_sources": compute_over_sources(scopes[headline]),
+        "quality_bands": compute_by_quality(scored),
+        "conditions": compute_by_condition(scored) if store.settings.variants == STRESS else [],
+        "roc": compute_roc(scopes[headline]),
+        "histogram": compute_histogram(scopes[headline]),
+        "reliability": compute_reliability(scopes[headline]),
+        "coverage": compute_risk_coverage(scopes[headline]),
+        "abstention": compute_abstention(scopes[headline]),
+        "shortcuts": compute_file_baseline(run, scopes[headline].first_of_each_picture(), training),
+        "card": _summarise_card(store.cards[0]) if len(store.cards) == 1 else None,
         "audit": training.cards[0]["audit"] if training is not None and len(training.cards) == 1 else None,
-        "swap": swap.describe_swap(scored, store, detector, swap_pictures, progress),
-        "deciding": deciding.describe_deciding(scopes[headline], store, detector, explain_pictures, progress),
-        "profiles": _describe_profiles(run, training),
+        "swap": compute_jpeg_swap(scored, store, detector, settings.swap_pictures, progress),
+        "deciding": compute_occlusion_study(scopes[headline], store, detector, explain_pictures, progress),
+        "profiles": _compute_class_spectra(run, training),
         "rows": _list_rows(scored, store),
     }
-    figures["summary"] = summarise(figures)
-    return figures
+    contents["summary"] = summarise(contents)
+    return contents
 
 
 def choose_scopes(scored: Scored) -> dict[str, Scored]:
-    """The sets of rows that are scored, the headline's first: the pictures as they are, all variants."""
+    """Choose the sets of rows to score, the headline's first: the pictures as they are, all variants."""
     clean = scored[scored.is_clean]
     scopes = {"clean": clean} if len(np.unique(clean.labels)) == len(CLASS_NAMES) else {}
     return scopes if len(clean) == len(scored) else {**scopes, "all": scored}
 
 
 def _leave_out(scored: Scored, leaked: np.ndarray, headline: str) -> dict[str, Scored]:
-    """The headline's rows without leaked pictures, where there are leaked ones and both classes are left."""
+    """Return the headline's rows without leaked pictures, where some leaked and both classes are left."""
     kept = scored[~leaked]
     kept = kept[kept.is_clean] if headline == "clean" else kept
     both = len(np.unique(kept.labels)) == len(CLASS_NAMES)
@@ -137,16 +135,16 @@ def _find_warnings(
     return warnings
 
 
-def _shorten_card(card: dict) -> dict:
-    """What of a store's data card stands in a report."""
+def _summarise_card(card: dict) -> dict:
+    """Return the parts of a store's data card that a report shows."""
     kept = ("source", "class", "splits", "pictures", "formats", "width", "height", "quality", "provenance")
     sources = [{name: one.get(name) for name in kept} for one in card["sources"]]
     return {name: card[name] for name in ("pictures", "splits", "split_rule", "limits")} | {"sources": sources}
 
 
-def _describe_profiles(run: Run, training: FeatureStore | None) -> dict:
-    profiles = find_profiles(run, training)
-    return {"reason": "the run's own pictures are not at hand"} if profiles is None else profiles.as_json()
+def _compute_class_spectra(run: Run, training: FeatureStore | None) -> dict:
+    profiles = load_class_spectra(run, training)
+    return {"reason": "the run's own pictures are not at hand"} if profiles is None else profiles.to_dict()
 
 
 def _list_rows(scored: Scored, store: FeatureStore) -> list[dict]:
@@ -169,8 +167,8 @@ def _list_rows(scored: Scored, store: FeatureStore) -> list[dict]:
     ]
 
 
-def leave_out_rows(figures: object) -> object:
-    """The figures without the lists of each picture's own scores, which are long."""
-    if isinstance(figures, dict):
-        return {name: leave_out_rows(value) for name, value in figures.items() if name != "rows"}
-    return [leave_out_rows(value) for value in figures] if isinstance(figures, list) else figures
+def drop_rows(contents: object) -> object:
+    """Return the contents without the lists of each picture's own scores, which are long."""
+    if isinstance(contents, dict):
+        return {name: drop_rows(value) for name, value in contents.items() if name != "rows"}
+    return [drop_rows(value) for value in contents] if isinstance(contents, list) else contents

@@ -1,4 +1,4 @@
-"""Figures of a report as text: scores, intervals, shares and spans."""
+"""Text of single scores, intervals, shares and spans."""
 
 from eval.scores.metrics import METRICS
 
@@ -10,14 +10,14 @@ SCOPES = {"clean": "pictures as they are", "all": "all variants", "unleaked": "w
 
 
 def format_value(value: float | None, percent: bool) -> str:
-    """A score: 74.2%, 0.742, or n/a where there is none."""
+    """Format a score: 74.2%, 0.742, or n/a where there is none."""
     if value is None:
         return "n/a"
     return f"{value:.1%}" if percent else f"{value:.3f}"
 
 
 def format_interval(estimate: dict, percent: bool) -> str:
-    """An interval: 65.1 to 82.0%, 0.651 to 0.820; "none" or "all alike" where it says nothing."""
+    """Format an interval: 65.1 to 82.0%, 0.651 to 0.820; "none" or "all alike" where it says nothing."""
     if estimate["value"] is None:
         return ""
     if estimate["low"] is None:
@@ -30,18 +30,18 @@ def format_interval(estimate: dict, percent: bool) -> str:
 
 
 def format_score(name: str, estimate: dict) -> tuple[str, str]:
-    """A score of `METRICS` and its interval, as text."""
+    """Format a score of `METRICS`, and its interval."""
     percent = METRICS[name].percent
     return format_value(estimate["value"], percent), format_interval(estimate, percent)
 
 
 def format_share(estimate: dict) -> tuple[str, str]:
-    """A share of pictures and its interval, in per cent."""
+    """Format a share of pictures, and its interval, in per cent."""
     return format_value(estimate["value"], True), format_interval(estimate, True)
 
 
 def format_span(span: dict | None) -> str:
-    """Least, median and most of a data card's property: 256 · 500 · 964; "none" where there is none."""
+    """Format least, median and most of a data card's property: 256 · 500 · 964; "none" where there is none."""
     if span is None or span["median"] is None:
         return "none"
     return " · ".join(f"{span[name]:g}" for name in ("least", "median", "most"))

@@ -1,7 +1,6 @@
-"""Example pictures for the report: the worst mistakes and a seeded draw, with thumbnails.
+"""Example pictures of a report: the worst mistakes and a seeded sample, with thumbnails.
 
-Thumbnails are made from the picture files, where they are still there and unchanged; else the
-report goes on without them.
+Thumbnails come from the picture files where these still exist unchanged; a report is written without them too.
 """
 
 import base64
@@ -31,12 +30,12 @@ class Example:
 
     Attributes
     ----------
-    path : of the picture file
-    source, label : where it came from, and its class
-    verdict : "real" or "fake", by the threshold
-    unsure : whether the score is in the abstention band, so that the word said would be "unsure"
-    probability_fake : the detector's score
-    thumbnail : data URL of a small JPEG; None where the file is gone or has changed
+    path : str, of the picture file
+    source, label : str, its source and its class
+    verdict : str, "real" or "fake", by the threshold
+    unsure : bool, whether the score is in the abstention band, so that the verdict would be "unsure"
+    probability_fake : float, the detector's score
+    thumbnail : str or None, data URL of a small JPEG; None where the file is gone or has changed
     """
 
     path: str
@@ -49,12 +48,12 @@ class Example:
 
     @property
     def right(self) -> bool:
-        """Whether the verdict is the truth."""
+        """Whether the verdict is right."""
         return self.verdict == self.label
 
 
 def pick_worst(scored: Scored) -> np.ndarray:
-    """Numbers of the rows with the surest wrong verdicts, at most `WORST_PER_CLASS` a class."""
+    """Return the numbers of the rows with the surest wrong verdicts, at most `WORST_PER_CLASS` per class."""
     chosen = []
     for label in range(len(CLASS_NAMES)):
         wrong = np.flatnonzero((scored.labels == label) & (scored.called_fake != label))
@@ -64,13 +63,13 @@ def pick_worst(scored: Scored) -> np.ndarray:
 
 
 def pick_examples(scored: Scored, leave_out: np.ndarray) -> np.ndarray:
-    """Numbers of rows drawn by seed and the files' hashes, at most `EXAMPLES_PER_CLASS` a class."""
+    """Return numbers of rows drawn by seed and the files' hashes, at most `EXAMPLES_PER_CLASS` per class."""
     orders = shuffle_by_class(scored, "gallery")
     return np.concatenate([order[~np.isin(order, leave_out)][:EXAMPLES_PER_CLASS] for order in orders])
 
 
-def make_examples(scored: Scored, rows: np.ndarray, store: FeatureStore) -> list[Example]:
-    """The examples of the rows, in order."""
+def build_examples(scored: Scored, rows: np.ndarray, store: FeatureStore) -> list[Example]:
+    """Build the examples of the rows, in order."""
     part = scored[rows]
     return [
         Example(

@@ -1,44 +1,43 @@
-"""The figures of a report, or of a comparison of runs, in words that need no statistics.
+"""Summary of a report, or of a comparison of runs, in sentences that need no statistics.
 
-The words never claim more than the intervals bear: "clearly" means that the whole interval is
-on one side.
+No sentence claims more than the intervals support: "clearly" means that the whole interval is on one side.
 """
 
-from eval.explain.bands import name_band
+from eval.explain.bands import format_frequency_band
 from eval.report.format import format_value
 from eval.scores.metrics import METRICS
 
-# Below so many pictures of a class the summary warns of the small number.
-FEW_PICTURES = 30
+FEW_PICTURES = 30  # of a class; with fewer the summary warns
 
-# From this share of wrong verdicts on a class on, the detector calls everything by the other class's name.
-_BLIND = 0.9
-_GUESSING = 0.5  # AUROC of a detector that knows nothing
+_BLIND = 0.9  # share of wrong verdicts on a class, from which on the detector knows nothing of it
+_GUESSING = 0.5  # AUROC of guessing
 
 
 def summarise(report: dict) -> list[str]:
-    """The report's message, most important sentence first, from its figures (see `report.json`)."""
+    """Summarise the contents of `report.json`, most important sentence first."""
     headline = report["scopes"][report["headline"]]
-    sentences = [_tell_mistakes(headline["scores"]), _tell_ranking(headline["scores"]["auroc"])]
-    sentences += _tell_shortcuts(headline["scores"]["auroc"], report["shortcuts"])
-    sentences += _tell_swap(report["swap"])
-    sentences += _tell_sources(report["sources"][report["headline"]])
-    sentences += _tell_conditions(report["conditions"])
-    sentences += _tell_abstention(report["abstention"])
-    sentences += _tell_deciding(report["deciding"], headline["scores"]["auroc"])
-    fewest = min(headline["samples_by_class"].values())
-    if fewest < FEW_PICTURES:
-        sentences.append(f"Mind the small number: one class has only {_count(fewest, 'test picture')}.")
-    return sentences
+    auroc = headline["scores"]["auroc"]
+    sentences = [
+        _format_mistakes(headline["scores"]),
+        _format_ranking(auroc),
+        _format_file_baseline(auroc, report["shortcuts"]),
+        _format_jpeg_swap(report["swap"]),
+        *_summarise_sources(report["sources"][report["headline"]]),
+        *_summarise_conditions(report["conditions"]),
+        _format_abstention(report["abstention"]),
+        _format_deciding_band(report["deciding"], auroc),
+        _format_small_number(headline["samples_by_class"], "test picture"),
+    ]
+    return [sentence for sentence in sentences if sentence]
 
 
 def summarise_comparison(comparison: dict) -> list[str]:
-    """The comparison's message, from its figures (see `comparison.json`)."""
-    sentences = [_tell_difference(one) for one in comparison["differences"]]
+    """Summarise the contents of `comparison.json`."""
+    sentences = [_format_difference(one) for one in comparison["differences"]]
     for one in comparison["differences"]:
         real = [name for name in METRICS if name != "auroc" and one["scores"][name]["real"]]
         if real:
-            listed = ", ".join(f"{METRICS[name].title} {_write_change(name, one['scores'][name])}" for name in real)
+            listed = ", ".join(f"{METRICS[name].title} {_format_change(name, one['scores'][name])}" for name in real)
             also = " too" if one["scores"]["auroc"]["real"] else ""
             sentences.append(f"Real{also}, {one['first']} less {one['second']}: {listed}.")
         else:
@@ -48,24 +47,22 @@ def summarise_comparison(comparison: dict) -> list[str]:
             f"With {len(comparison['differences'])} pairs of runs the intervals of the differences are wider, so that "
             "all of them together are right in 95 of 100 such comparisons."
         )
-    fewest = min(comparison["samples_by_class"].values())
-    if fewest < FEW_PICTURES:
-        sentences.append(f"Mind the small number: one class has only {_count(fewest, 'picture')}.")
-    return sentences
+    few = _format_small_number(comparison["samples_by_class"], "picture")
+    return [*sentences, few] if few else sentences
 
 
-def _tell_mistakes(scores: dict) -> str:
+def _format_mistakes(scores: dict) -> str:
     alarms, misses = scores["false_positive_rate"], scores["false_negative_rate"]
     return (
-        f"Of 100 photographs it would call {_of_hundred(alarms)} generated; "
-        f"of 100 generated pictures it would miss {_of_hundred(misses)}."
+        f"Of 100 photographs it would call {_format_of_hundred(alarms)} generated; "
+        f"of 100 generated pictures it would miss {_format_of_hundred(misses)}."
     )
 
 
-def _tell_ranking(auroc: dict) -> str:
+def _format_ranking(auroc: dict) -> str:
     sentence = (
         "Shown a photograph and a generated picture, it finds the generated one in "
-        f"{_of_hundred(auroc)} of 100 such pairs; guessing finds 50."
+        f"{_format_of_hundred(auroc)} of 100 such pairs; guessing finds 50."
     )
     if auroc["low"] is None:
         return f"{sentence} Too few pictures to say whether that is better than guessing."
@@ -76,42 +73,40 @@ def _tell_ranking(auroc: dict) -> str:
     return sentence
 
 
-def _tell_shortcuts(auroc: dict, baseline: dict) -> list[str]:
+def _format_file_baseline(auroc: dict, baseline: dict) -> str:
     if "reason" in baseline:
-        return [
-            f"Whether file format, size and JPEG quality alone would do as well is not known: {baseline['reason']}."
-        ]
+        return f"Whether file format, size and JPEG quality alone would do as well is not known: {baseline['reason']}."
     alone, lead = baseline["shortcuts"][0]["auroc"], baseline["lead"]
     sentence = (
         "File format, size, bytes per pixel and JPEG quality alone, without a look at the picture, "
-        f"find it in {_of_hundred(alone)} of 100."
+        f"find it in {_format_of_hundred(alone)} of 100."
     )
     if lead["low"] is None:
-        return [f"{sentence} Too few pictures to compare the two."]
+        return f"{sentence} Too few pictures to compare the two."
     if lead["low"] > 0:
-        return [f"{sentence} The network is clearly better than that."]
+        return f"{sentence} The network is clearly better than that."
     if lead["high"] < 0:
-        return [
+        return (
             f"{sentence} That is clearly more than the network finds: "
             "how these pictures were collected gives them away."
-        ]
+        )
     if auroc["low"] is not None and auroc["low"] > _GUESSING:
-        return [
+        return (
             f"{sentence} The network is not clearly better, so its score is no proof that it knows "
             "generated pictures by anything else."
-        ]
-    return [f"{sentence} The network is not clearly better than that."]
+        )
+    return f"{sentence} The network is not clearly better than that."
 
 
-def _tell_conditions(conditions: list[dict]) -> list[str]:
-    """The conditions under which verdicts change most, and those that turn everything into one class."""
+def _summarise_conditions(conditions: list[dict]) -> list[str]:
+    """Name the condition that changes most verdicts, and those under which every verdict is one class."""
     changed = [one for one in conditions if one["flip_rate"]]
     if not changed:
         return []
     worst = max(changed, key=lambda one: one["flip_rate"]["value"])
     sentences = [
         f"What is done to a picture changes verdicts: most of all {worst['condition']}, which changes "
-        f"{_of_hundred(worst['flip_rate'])} of 100."
+        f"{_format_of_hundred(worst['flip_rate'])} of 100."
     ]
     for rate, whole, words in (
         ("false_positive_rate", "photographs", "generated"),
@@ -127,26 +122,26 @@ def _tell_conditions(conditions: list[dict]) -> list[str]:
     return sentences
 
 
-def _tell_swap(swap: dict) -> list[str]:
+def _format_jpeg_swap(swap: dict) -> str:
     if "reason" in swap:
-        return []
+        return ""
     auroc = swap["scores"]["auroc"]
     before, after, drop = auroc["as_they_are"], auroc["saved_alike"], auroc["drop"]
     if before["low"] is not None and before["low"] <= _GUESSING:
-        return []  # there was nothing to lose
+        return ""  # there was nothing to lose
     sentence = (
         "Once both classes are saved alike as JPEG, so that the file no longer tells how it was kept, it finds the "
-        f"generated one in {_of_hundred(after)} of 100 pairs; before, in {100 * before['value']:.0f}."
+        f"generated one in {_format_of_hundred(after)} of 100 pairs; before, in {100 * before['value']:.0f}."
     )
     if drop["low"] is None:
-        return [f"{sentence} Too few pictures to say whether that is less."]
+        return f"{sentence} Too few pictures to say whether that is less."
     if drop["low"] > 0:
-        return [f"{sentence} What is lost was no evidence of a generator that lasts."]
-    return [f"{sentence} No clear loss."]
+        return f"{sentence} What is lost was no evidence of a generator that lasts."
+    return f"{sentence} No clear loss."
 
 
-def _tell_sources(sources: list[dict]) -> list[str]:
-    """The generator that is found least and the photographs that raise most alarms, where there are several."""
+def _summarise_sources(sources: list[dict]) -> list[str]:
+    """Name the generator found least and the photographs with most false alarms, where there are several."""
     sentences = []
     for label, words in (
         ("fake", "Of its generators it finds {source} least: {count} of 100."),
@@ -157,13 +152,13 @@ def _tell_sources(sources: list[dict]) -> list[str]:
             continue
         worst = min(own, key=lambda one: one["accuracy"]["value"])
         if worst["accuracy"]["value"] < 1:
-            share = worst["accuracy"] if label == "fake" else _turn_round(worst["accuracy"])
-            sentences.append(words.format(source=worst["source"], count=_of_hundred(share)))
+            share = worst["accuracy"] if label == "fake" else _complement(worst["accuracy"])
+            sentences.append(words.format(source=worst["source"], count=_format_of_hundred(share)))
     return sentences
 
 
-def _turn_round(share: dict) -> dict:
-    """One less a share, with its bounds."""
+def _complement(share: dict) -> dict:
+    """Compute 1 - share, with its bounds."""
     low, high = share["low"], share["high"]
     return {
         "value": 1 - share["value"],
@@ -172,63 +167,65 @@ def _turn_round(share: dict) -> dict:
     }
 
 
-def _tell_abstention(abstention: dict) -> list[str]:
+def _format_abstention(abstention: dict) -> str:
     unsure, mistakes = abstention["unsure"], abstention["mistakes_when_judged"]
     if not unsure["value"]:
-        return []
-    sentence = f"It says “unsure” of {_of_hundred(unsure)} of 100 pictures"
+        return ""
+    sentence = f"It says “unsure” of {_format_of_hundred(unsure)} of 100 pictures"
     if mistakes["value"] is None:
-        return [f"{sentence}, which is all of them."]
-    return [f"{sentence}; of those that it does judge {_of_hundred(mistakes)} of 100 are wrong."]
+        return f"{sentence}, which is all of them."
+    return f"{sentence}; of those that it does judge {_format_of_hundred(mistakes)} of 100 are wrong."
 
 
-def _tell_deciding(deciding: dict, auroc: dict) -> list[str]:
+def _format_deciding_band(deciding: dict, auroc: dict) -> str:
     if "reason" in deciding or (auroc["low"] is not None and auroc["low"] <= _GUESSING):
-        return []
+        return ""
     most = max(deciding["bands"], key=lambda band: band["auroc_drop"]["value"])
     drop = most["auroc_drop"]
     if drop["low"] is None or drop["low"] <= 0:
-        return ["No single band of frequencies decides: without any one of them it does about as well."]
-    return [
-        f"It goes most by {name_band(most['low'], most['high'])}: without them it finds the generated one in "
-        f"{100 * drop['value']:.0f} fewer of 100 pairs (95% interval {100 * drop['low']:.0f} to "
-        f"{100 * drop['high']:.0f})."
-    ]
+        return "No single band of frequencies decides: without any one of them it does about as well."
+    band = format_frequency_band(most["low"], most["high"])
+    return (
+        f"It goes most by {band}: without them it finds the generated one in {100 * drop['value']:.0f} fewer of 100 "
+        f"pairs (95% interval {100 * drop['low']:.0f} to {100 * drop['high']:.0f})."
+    )
 
 
-def _of_hundred(estimate: dict) -> str:
+def _format_of_hundred(estimate: dict) -> str:
     text = f"{100 * estimate['value']:.0f}"
     if estimate["low"] is None or estimate["low"] == estimate["high"]:
         return text
     return f"{text} (95% interval {100 * estimate['low']:.0f} to {100 * estimate['high']:.0f})"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
+def _format_small_number(samples_by_class: dict[str, int], what: str) -> str:
+    fewest = min(samples_by_class.values())
+    plural = "" if fewest == 1 else "s"
+    return "" if fewest >= FEW_PICTURES else f"Mind the small number: one class has only {fewest} {what}{plural}."
 
 
-def _tell_difference(one: dict) -> str:
+def _format_difference(one: dict) -> str:
     first, second, lead = one["first"], one["second"], one["scores"]["auroc"]
     if lead["low"] is None:
         return f"Too few pictures to say which of {first} and {second} tells generated pictures better."
-    interval = f"{_write_lead(lead['low'])} to {_write_lead(lead['high'])}"
+    interval = f"{_format_lead(lead['low'])} to {_format_lead(lead['high'])}"
     if not lead["real"]:
         return (
             f"Whether {first} or {second} tells generated pictures better is not clear: of 100 pairs of a photograph "
-            f"and a generated picture {first} finds {_write_lead(lead['value'])} (interval {interval})."
+            f"and a generated picture {first} finds {_format_lead(lead['value'])} (interval {interval})."
         )
     better, worse = (first, second) if lead["value"] > 0 else (second, first)
     return (
         f"{better} tells generated pictures better than {worse}: of 100 pairs of a photograph and a generated picture "
-        f"{first} finds {_write_lead(lead['value'])} (interval {interval}). That difference is real."
+        f"{first} finds {_format_lead(lead['value'])} (interval {interval}). That difference is real."
     )
 
 
-def _write_lead(lead: float) -> str:
+def _format_lead(lead: float) -> str:
     return f"{abs(100 * lead):.1f} {'more' if lead >= 0 else 'fewer'}"
 
 
-def _write_change(name: str, change: dict) -> str:
+def _format_change(name: str, change: dict) -> str:
     percent = METRICS[name].percent
     low, high = (format_value(change[bound], percent) for bound in ("low", "high"))
     return f"{'+' if change['value'] > 0 else ''}{format_value(change['value'], percent)} ({low} to {high})"

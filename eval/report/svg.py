@@ -1,11 +1,12 @@
-"""The plots of reports as SVG that stands in HTML and takes the page's colours, light or dark.
+"""Plots of reports as inline SVG that takes the page's colours, light or dark.
 
-Drawn with matplotlib in marker colours; those are then replaced by the style sheet's variables.
+Plotted with matplotlib in marker colours, which are then replaced by the style sheet's variables.
 """
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.features.frequencies import MAX_FREQUENCY
 
-# Colours that nothing else draws in, by the variable of the style sheet that takes their place.
+# Colours that occur nowhere else, each replaced by a variable of the style sheet.
 INK, FAINT, REAL, FAKE = "#010203", "#040506", "#070809", "#0a0b0c"
 _VARIABLES = {INK: "--ink", FAINT: "--line", REAL: "--real", FAKE: "--fake"}
 COLOURS = dict(zip(CLASS_NAMES, (REAL, FAKE), strict=True))
@@ -37,10 +38,9 @@ STYLE = {
 }
 
 
-def draw_roc(roc: dict) -> str:
-    """The ROC curve with its band, as SVG; `roc` as `eval.scores.breakdown.describe_roc` returns it."""
-    with mpl.rc_context({**STYLE, "svg.hashsalt": "roc"}):
-        figure, axes = new_figure(4.4, 4.2)
+def plot_roc(roc: dict) -> str:
+    """Plot the ROC curve with its band as SVG; `roc` as `eval.scores.breakdown.compute_roc` returns it."""
+    with styled_figure("roc", 4.4, 4.2) as (figure, axes):
         band = roc["interval"]
         if band:
             axes.fill_between(
@@ -56,15 +56,14 @@ def draw_roc(roc: dict) -> str:
             ylabel="share of generated pictures found",
         )
         axes.grid(alpha=0.6, lw=0.6)
-        return as_svg(figure, "ROC curve")
+        return render_svg(figure, "ROC curve")
 
 
-def draw_histogram(histogram: dict, threshold: float) -> str:
-    """Scores of each class as SVG; `histogram` as `eval.scores.breakdown.describe_histogram` returns it."""
-    with mpl.rc_context({**STYLE, "svg.hashsalt": "histogram"}):
-        figure, axes = new_figure(4.8, 4.2)
+def plot_histogram(histogram: dict, threshold: float) -> str:
+    """Plot the scores of each class as SVG; `histogram` as `eval.scores.breakdown.compute_histogram` returns it."""
+    with styled_figure("histogram", 4.8, 4.2) as (figure, axes):
         edges = histogram["edges"]
-        for name, words in zip(CLASS_NAMES, ("photographs", "generated"), strict=True):
+        for name, words in _WORDS.items():
             total = max(sum(histogram[name]), 1)
             shares = [100 * count / total for count in histogram[name]]
             axes.stairs(shares, edges, fill=True, color=COLOURS[name], alpha=0.35)
@@ -73,13 +72,12 @@ def draw_histogram(histogram: dict, threshold: float) -> str:
         axes.set(xlim=(0, 1), xlabel="score: probability of being generated", ylabel="% of the class")
         axes.grid(axis="y", alpha=0.6, lw=0.6)
         axes.legend(loc="upper center", ncols=2, bbox_to_anchor=(0.5, 1.13))
-        return as_svg(figure, "Scores of both classes")
+        return render_svg(figure, "Scores of both classes")
 
 
-def draw_reliability(bins: list[dict]) -> str:
-    """The reliability diagram as SVG; `bins` as `eval.scores.reliability.describe_reliability` returns them."""
-    with mpl.rc_context({**STYLE, "svg.hashsalt": "reliability"}):
-        figure, axes = new_figure(4.4, 4.2)
+def plot_reliability(bins: list[dict]) -> str:
+    """Plot the reliability diagram as SVG; `bins` as `eval.scores.reliability.compute_reliability` returns them."""
+    with styled_figure("reliability", 4.4, 4.2) as (figure, axes):
         axes.plot([0, 1], [0, 1], color=FAINT, lw=1.2, ls="--")
         said = [one["mean_probability"] for one in bins]
         shares = [one["share_fake"] for one in bins]
@@ -97,13 +95,12 @@ def draw_reliability(bins: list[dict]) -> str:
             ylabel="share that is generated",
         )
         axes.grid(alpha=0.6, lw=0.6)
-        return as_svg(figure, "Reliability diagram")
+        return render_svg(figure, "Reliability diagram")
 
 
-def draw_coverage(coverage: dict) -> str:
-    """Mistakes against coverage as SVG; `coverage` as `eval.scores.reliability.describe_coverage` returns it."""
-    with mpl.rc_context({**STYLE, "svg.hashsalt": "coverage"}):
-        figure, axes = new_figure(4.8, 4.2)
+def plot_risk_coverage(coverage: dict) -> str:
+    """Plot mistakes against coverage as SVG; `coverage` as `reliability.compute_risk_coverage` returns it."""
+    with styled_figure("coverage", 4.8, 4.2) as (figure, axes):
         band = coverage["interval"]
         if band:
             low, high = ([100 * value for value in band[bound]] for bound in ("low", "high"))
@@ -113,13 +110,12 @@ def draw_coverage(coverage: dict) -> str:
         axes.set(xlim=(0, 101), xlabel="% of the pictures judged, surest first", ylabel="% of those judged wrongly")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.6, lw=0.6)
-        return as_svg(figure, "Mistakes against the share of pictures judged")
+        return render_svg(figure, "Mistakes against the share of pictures judged")
 
 
-def draw_runs(estimates: list[dict], names: list[str]) -> str:
-    """The AUROC of each run with its interval as SVG, the runs by number, since names may be long or hold anything."""
-    with mpl.rc_context({**STYLE, "svg.hashsalt": "runs"}):
-        figure, axes = new_figure(5.2, 0.7 + 0.45 * len(names))
+def plot_runs(estimates: list[dict], names: list[str]) -> str:
+    """Plot the AUROC of each run with its interval as SVG, the runs by number, since names may hold anything."""
+    with styled_figure("runs", 5.2, 0.7 + 0.45 * len(names)) as (figure, axes):
         for place, one in enumerate(estimates):
             if one["low"] is not None:
                 axes.plot([one["low"], one["high"]], [place, place], color=INK, lw=1.6)
@@ -128,13 +124,13 @@ def draw_runs(estimates: list[dict], names: list[str]) -> str:
         axes.set(xlabel="AUROC", yticks=range(len(names)), yticklabels=[f"{n + 1}." for n in range(len(names))])
         axes.set_ylim(len(names) - 0.4, -0.6)  # the first at the top
         axes.grid(axis="x", alpha=0.6, lw=0.6)
-        return as_svg(figure, "AUROC of each run")
+        return render_svg(figure, "AUROC of each run")
 
 
-def draw_conditions(conditions: list[dict]) -> str:
-    """Scores against strength, a panel for each kind of change, as SVG; empty without conditions.
+def plot_conditions(conditions: list[dict]) -> str:
+    """Plot scores against strength, a panel for each kind of change, as SVG; empty without conditions.
 
-    `conditions` as `eval.scores.stress.describe_conditions` returns them; each curve begins at the clean picture.
+    `conditions` as `eval.scores.stress.compute_by_condition` returns them; each curve begins at the clean picture.
     """
     families = dict.fromkeys(one["family"] for one in conditions if one["strength"] is not None)
     if not families:
@@ -163,22 +159,27 @@ def draw_conditions(conditions: list[dict]) -> str:
         for axes in panels[len(families) :]:
             axes.set_axis_off()
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
-        return as_svg(figure, "Scores against the strength of each change")
+        return render_svg(figure, "Scores against the strength of each change")
 
 
 def as_number(value: float | None) -> float:
+    """Return the value; NaN for None."""
     return float("nan") if value is None else value
 
 
-def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasSVG(figure)
-    return figure, figure.subplots()
+@contextmanager
+def styled_figure(name: str, width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """Context with a new figure and its axes in the report's style; `name` makes the identifiers in its SVG unique."""
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasSVG(figure)
+        yield figure, figure.subplots()
 
 
-def as_svg(figure: Figure, title: str) -> str:
+def render_svg(figure: Figure, title: str) -> str:
+    """Render a figure as inline SVG, with `title` as its label."""
     file = io.StringIO()
-    # Without metadata the bytes do not depend on the time, and no address stands in them.
+    # Without metadata the bytes do not depend on the time and contain no address.
     figure.savefig(
         file, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
     )
@@ -192,66 +193,55 @@ def as_svg(figure: Figure, title: str) -> str:
     return svg.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
 
 
-def draw_drops(deciding: dict) -> str:
-    """AUROC lost without each band, as SVG; `deciding` as `describe_deciding` of the occlusion study returns it."""
-    with mpl.rc_context({**STYLE, "svg.hashsalt": "drops"}):
-        figure, axes = new_figure(5.2, 3.9)
-        _draw_steps(axes, _edges(deciding), [band["auroc_drop"] for band in deciding["bands"]], INK, None)
+def plot_auroc_drops(deciding: dict) -> str:
+    """Plot the AUROC lost without each band as SVG; `deciding` as `compute_occlusion_study` returns it."""
+    with styled_figure("drops", 5.2, 3.9) as (figure, axes):
+        _plot_steps(axes, _edges(deciding), [band["auroc_drop"] for band in deciding["bands"]], INK, None)
         axes.set(ylabel="AUROC lost without it")
-        _finish(axes)
-        return as_svg(figure, "How much each band of frequencies matters")
+        _finish_band_axes(axes)
+        return render_svg(figure, "How much each band of frequencies matters")
 
 
-def draw_changes(deciding: dict) -> str:
-    """How much the log-odds of "fake" lose without each band, by class, as SVG; `deciding` likewise."""
-    with mpl.rc_context({**STYLE, "svg.hashsalt": "changes"}):
-        figure, axes = new_figure(5.2, 3.9)
+def plot_log_odds_changes(deciding: dict) -> str:
+    """Plot the log-odds of "fake" lost without each band, by class, as SVG; `deciding` likewise."""
+    with styled_figure("changes", 5.2, 3.9) as (figure, axes):
         for name in CLASS_NAMES:
             estimates = [band["log_odds_change"][name] for band in deciding["bands"]]
-            _draw_steps(axes, _edges(deciding), estimates, COLOURS[name], _WORDS[name])
+            _plot_steps(axes, _edges(deciding), estimates, COLOURS[name], _WORDS[name])
         axes.set(ylabel="log-odds lost without it")
         axes.legend(loc="best")
-        _finish(axes)
-        return as_svg(figure, "Which way each band of frequencies speaks")
+        _finish_band_axes(axes)
+        return render_svg(figure, "Which way each band of frequencies speaks")
 
 
-def draw_profiles(profiles: dict, picture: Sequence[float] | None = None, title: str = "Mean spectra") -> str:
-    """Mean spectra of both classes, and a picture's beside them if given, as SVG.
-
-    Parameters
-    ----------
-    profiles : as `eval.explain.class_spectra.ClassProfiles.as_json` returns them
-    picture : the picture's profile at the same frequencies
-    """
-    at = profiles["frequencies"]
-    with mpl.rc_context({**STYLE, "svg.hashsalt": "profiles"}):
-        figure, axes = new_figure(5.2, 3.9)
+def plot_class_spectra(spectra: dict) -> str:
+    """Plot the mean spectra of both classes as SVG; `spectra` as `ClassSpectra.to_dict` returns them."""
+    at = spectra["frequencies"]
+    with styled_figure("profiles", 5.2, 3.9) as (figure, axes):
         for name, line in zip(CLASS_NAMES, ("-", "--"), strict=True):
-            mean, spread = profiles["mean"][name], profiles["deviation"][name]
+            mean, spread = spectra["mean"][name], spectra["deviation"][name]
             low = [value - width for value, width in zip(mean, spread, strict=True)]
             high = [value + width for value, width in zip(mean, spread, strict=True)]
             axes.fill_between(at, low, high, color=COLOURS[name], alpha=0.15, lw=0)
             axes.plot(at, mean, color=COLOURS[name], ls=line, lw=2, label=_WORDS[name])
-        if picture is not None:
-            axes.plot(at, picture, color=INK, lw=2, label="this picture")
         axes.set(xlim=(0, MAX_FREQUENCY), xlabel=_FREQUENCY, ylabel="strength, logarithmic")
         axes.legend(loc="upper right")
         axes.grid(alpha=0.6, lw=0.6)
-        return as_svg(figure, title)
+        return render_svg(figure, "Mean spectra")
 
 
 def _edges(deciding: dict) -> list[float]:
     return [deciding["bands"][0]["low"], *(band["high"] for band in deciding["bands"])]
 
 
-def _draw_steps(axes: Axes, edges: list[float], estimates: list[dict], colour: str, label: str | None) -> None:
+def _plot_steps(axes: Axes, edges: list[float], estimates: list[dict], colour: str, label: str | None) -> None:
     axes.stairs([as_number(one["value"]) for one in estimates], edges, baseline=None, color=colour, lw=2, label=label)
     for low, high, one in zip(edges[:-1], edges[1:], estimates, strict=True):
         if one["low"] is not None:
             axes.fill_between([low, high], one["low"], one["high"], color=colour, alpha=0.15, lw=0)
 
 
-def _finish(axes: Axes) -> None:
+def _finish_band_axes(axes: Axes) -> None:
     axes.axhline(0, color=FAINT, lw=1.2, ls="--")
     axes.set(xlim=(0, MAX_FREQUENCY), xlabel=_FREQUENCY)
     axes.grid(axis="y", alpha=0.6, lw=0.6)

@@ -1,4 +1,4 @@
-"""A report as text for the terminal."""
+"""Report and comparison as text for the terminal."""
 
 from data_cards.core.console import format_table
 from data_cards.core.labels import CLASS_NAMES
@@ -7,17 +7,28 @@ from eval.scores.metrics import METRICS
 
 
 def format_report(report: dict) -> str:
-    """The report's figures (as in `report.json`) as tables, then the summary, where a terminal stops."""
-    parts = [report["notice"], _headline(report), _scores(report), _confusion(report)]
-    parts += [_threshold(report), _sources(report), _bands(report), _conditions(report)]
-    parts += [_shortcuts(report["shortcuts"]), _swap(report["swap"]), _deciding(report["deciding"])]
-    parts.append(f"the training set's {report['audit']['words']}" if report["audit"] else None)
-    parts += [report["notice"], "\n".join(report["summary"])]
+    """Format the contents of `report.json` as tables, then the summary, which a terminal shows last."""
+    parts = [
+        report["notice"],
+        _format_headline(report),
+        _format_scores(report),
+        _format_confusion(report),
+        _format_threshold(report),
+        _format_sources(report),
+        _format_quality_bands(report),
+        _format_conditions(report),
+        _format_file_baseline(report["shortcuts"]),
+        _format_jpeg_swap(report["swap"]),
+        _format_occlusion_study(report["deciding"]),
+        f"the training set's {report['audit']['words']}" if report["audit"] else None,
+        report["notice"],
+        "\n".join(report["summary"]),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
 def format_comparison(comparison: dict) -> str:
-    """A comparison's figures (as in `comparison.json`) as tables, then the summary."""
+    """Format the contents of `comparison.json` as tables, then the summary."""
     runs = comparison["runs"]
     counts = ", ".join(f"{count} {name}" for name, count in comparison["samples_by_class"].items())
     scores = []
@@ -40,12 +51,12 @@ def format_comparison(comparison: dict) -> str:
         interval = f"{100 * comparison['intervals']['level_of_differences']:.3g}% interval"
         parts.append(format_table(rows, [f"{one['first']} less {one['second']}", "difference", interval, "real?"]))
     for run in runs:
-        parts += [f"{run['name']}:", _shortcuts(run["shortcuts"]), _swap(run["swap"])]
+        parts += [f"{run['name']}:", _format_file_baseline(run["shortcuts"]), _format_jpeg_swap(run["swap"])]
     parts += [comparison["notice"], "\n".join(comparison["summary"])]
     return "\n\n".join(part for part in parts if part)
 
 
-def _headline(report: dict) -> str:
+def _format_headline(report: dict) -> str:
     first = report["scopes"][report["headline"]]
     counts = ", ".join(f"{count} {name}" for name, count in first["samples_by_class"].items())
     return (
@@ -54,7 +65,7 @@ def _headline(report: dict) -> str:
     )
 
 
-def _scores(report: dict) -> str:
+def _format_scores(report: dict) -> str:
     headers, rows = ["score"], [[metric.title] for metric in METRICS.values()]
     for scope, part in report["scopes"].items():
         headers += [SCOPES[scope], "95% interval"]
@@ -63,13 +74,13 @@ def _scores(report: dict) -> str:
     return format_table(rows, headers)
 
 
-def _confusion(report: dict) -> str:
+def _format_confusion(report: dict) -> str:
     counts = report["scopes"][report["headline"]]["confusion"]
     rows = [[f"is {label}", counts[f"{label}_called_real"], counts[f"{label}_called_fake"]] for label in CLASS_NAMES]
     return format_table(rows, [SCOPES[report["headline"]], "called real", "called fake"])
 
 
-def _threshold(report: dict) -> str:
+def _format_threshold(report: dict) -> str:
     threshold, oracle = report["threshold"], report["threshold"]["oracle"]
     balanced = report["scopes"][report["headline"]]["scores"]["balanced_accuracy"]["value"]
     return (
@@ -80,7 +91,7 @@ def _threshold(report: dict) -> str:
     )
 
 
-def _sources(report: dict) -> str:
+def _format_sources(report: dict) -> str:
     rows = [
         [
             one["source"],
@@ -95,7 +106,7 @@ def _sources(report: dict) -> str:
     return format_table(rows, headers) + "\n* against all pictures of the other class"
 
 
-def _bands(report: dict) -> str:
+def _format_quality_bands(report: dict) -> str:
     rows = [
         [
             one["quality"],
@@ -109,7 +120,7 @@ def _bands(report: dict) -> str:
     return format_table(rows, ["JPEG quality", "real", "fake", "accuracy", "95% interval", "AUROC", "95% interval"])
 
 
-def _conditions(report: dict) -> str:
+def _format_conditions(report: dict) -> str:
     if not report["conditions"]:
         return ""
     rows = [
@@ -127,7 +138,7 @@ def _conditions(report: dict) -> str:
     return format_table(rows, headers)
 
 
-def _shortcuts(baseline: dict) -> str:
+def _format_file_baseline(baseline: dict) -> str:
     if "reason" in baseline:
         return f"no scores of file properties alone: {baseline['reason']}"
     rows = [
@@ -137,7 +148,7 @@ def _shortcuts(baseline: dict) -> str:
     return format_table(rows, ["file properties alone", "AUROC", "95% interval", "accuracy", "95% interval"])
 
 
-def _swap(swap: dict) -> str:
+def _format_jpeg_swap(swap: dict) -> str:
     if "reason" in swap:
         return f"no JPEG-swap test: {swap['reason']}"
     rows = []
@@ -150,7 +161,7 @@ def _swap(swap: dict) -> str:
     return format_table(rows, headers) + f"\n{counts}; {swap['how']}"
 
 
-def _deciding(deciding: dict) -> str:
+def _format_occlusion_study(deciding: dict) -> str:
     if "reason" in deciding:
         return f"which frequencies decide: {deciding['reason']}"
     parts = [(f"{one['low']:.3f} to {one['high']:.3f} cycles/pixel", one) for one in deciding["bands"]]

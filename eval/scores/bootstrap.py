@@ -41,7 +41,7 @@ class Estimate:
     high: float | None = None
     reason: str | None = None
 
-    def as_json(self) -> dict:
+    def to_dict(self) -> dict:
         """Plain values; `reason` only where there is one."""
         plain = {"value": self.value, "low": self.low, "high": self.high}
         return plain | ({"reason": self.reason} if self.reason else {})
@@ -61,7 +61,7 @@ def estimate_scores(
     """
     values = compute_scores(labels, probabilities, threshold)
     draws = score_resamples(labels, probabilities, groups, threshold)
-    return {name: make_estimate(values[name], draws[name], groups) for name in METRICS}
+    return {name: compute_estimate(values[name], draws[name], groups) for name in METRICS}
 
 
 def estimate_difference(
@@ -93,7 +93,7 @@ def estimate_differences(
     for name in names:
         values = [one[name] for one in found]
         value = None if None in values else values[0] - values[1]
-        differences[name] = make_estimate(value, draws[0][name] - draws[1][name], groups, level)
+        differences[name] = compute_estimate(value, draws[0][name] - draws[1][name], groups, level)
     return differences
 
 
@@ -102,10 +102,10 @@ def estimate_mean(values: np.ndarray, groups: np.ndarray) -> Estimate:
     if not len(values):
         return Estimate(None, reason="not defined: no pictures")
     draws = np.concatenate([counts @ values / counts.sum(axis=1) for counts in draw_counts(groups)])
-    return make_estimate(float(np.mean(values)), draws, groups)
+    return compute_estimate(float(np.mean(values)), draws, groups)
 
 
-def make_estimate(value: float | None, draws: np.ndarray, groups: np.ndarray, level: float = LEVEL) -> Estimate:
+def compute_estimate(value: float | None, draws: np.ndarray, groups: np.ndarray, level: float = LEVEL) -> Estimate:
     """A score's value and its resampled values, NaN where undefined, as an estimate."""
     if value is None:
         return Estimate(None, reason="not defined: these pictures are all of one class")
@@ -147,7 +147,7 @@ def score_resamples(
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
-def bound_roc(
+def compute_roc_band(
     labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, grid: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Pointwise interval of the ROC curve: bounds of the true-positive rate at the rates of `grid`.

@@ -7,39 +7,36 @@ import numpy as np
 
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.image.jpeg import NO_QUALITY
-from eval.scores.bootstrap import Estimate, bound_roc, estimate_scores
-from eval.scores.metrics import count_verdicts, trace_roc
+from eval.scores.bootstrap import Estimate, compute_roc_band, estimate_scores
+from eval.scores.metrics import MAIN_SCORES, compute_roc_curve, count_confusion
 from eval.scores.rows import Scored
 
 # Lowest and highest quality of each band, both within it.
 QUALITY_BANDS = ((1, 49), (50, 69), (70, 84), (85, 94), (95, 100))
 NO_JPEG = "no JPEG"
 
-# What is shown with intervals over sources.
-OVER_SOURCES = ("auroc", "accuracy", "false_positive_rate", "false_negative_rate")
-
 HISTOGRAM_BINS = 20
 ROC_GRID = np.linspace(0, 1, 101)
 
 
-def describe(scored: Scored) -> dict:
+def compute_evaluation(scored: Scored) -> dict:
     """Counts, confusion matrix and every score with its interval."""
-    estimates = estimate_all(scored)
+    estimates = estimate_scored(scored)
     return {
         "pictures": scored.count_pictures(),
         "samples": len(scored),
         "samples_by_class": {name: int((scored.labels == label).sum()) for label, name in enumerate(CLASS_NAMES)},
         "confusion": _confusion(scored),
-        "scores": {name: estimate.as_json() for name, estimate in estimates.items()},
+        "scores": {name: estimate.to_dict() for name, estimate in estimates.items()},
     }
 
 
-def estimate_all(scored: Scored) -> dict[str, Estimate]:
+def estimate_scored(scored: Scored) -> dict[str, Estimate]:
     """Every score of the rows with its interval."""
     return estimate_scores(scored.labels, scored.probability_fake, scored.groups, scored.threshold)
 
 
-def describe_sources(scored: Scored) -> list[dict]:
+def compute_by_source(scored: Scored) -> list[dict]:
     """Scores of each source, which has one class: accuracy, and AUROC against all of the other class.
 
     A source of fakes is a generator: its accuracy is the share of its pictures that are found.
@@ -49,21 +46,21 @@ def describe_sources(scored: Scored) -> list[dict]:
     for label, source in sources:
         is_source = (scored.labels == label) & (scored.columns["source"] == source)
         own, against = scored[is_source], scored[is_source | (scored.labels != label)]
-        accuracy, auroc = estimate_all(own)["accuracy"], estimate_all(against)["auroc"]
+        accuracy, auroc = estimate_scored(own)["accuracy"], estimate_scored(against)["auroc"]
         parts.append(
             {
                 "source": source,
                 "class": CLASS_NAMES[label],
                 "pictures": own.count_pictures(),
                 "samples": len(own),
-                "accuracy": accuracy.as_json(),
-                "auroc_against_other_class": auroc.as_json(),
+                "accuracy": accuracy.to_dict(),
+                "auroc_against_other_class": auroc.to_dict(),
             }
         )
     return parts
 
 
-def describe_over_sources(scored: Scored) -> dict:
+def compute_over_sources(scored: Scored) -> dict:
     """Scores with intervals that draw whole sources instead of pictures: what other sources would change.
 
     Returns
@@ -81,21 +78,21 @@ def describe_over_sources(scored: Scored) -> dict:
         return {"sources": counts, "reason": f"{' and '.join(alone)}: all from one source"}
     units = np.unique(names, return_inverse=True)[1]
     estimates = estimate_scores(scored.labels, scored.probability_fake, units, scored.threshold)
-    return {"sources": counts, "scores": {name: estimates[name].as_json() for name in OVER_SOURCES}}
+    return {"sources": counts, "scores": {name: estimates[name].to_dict() for name in MAIN_SCORES}}
 
 
-def describe_quality_bands(scored: Scored) -> list[dict]:
+def compute_by_quality(scored: Scored) -> list[dict]:
     """Scores by JPEG quality of what the network saw; bands without a sample are left out."""
     quality = scored.seen_quality
     bands = [(NO_JPEG, quality == NO_QUALITY)]
     bands += [(f"{low} to {high}", (quality >= low) & (quality <= high)) for low, high in QUALITY_BANDS]
-    return [{"quality": name, **describe(scored[chosen])} for name, chosen in bands if chosen.any()]
+    return [{"quality": name, **compute_evaluation(scored[chosen])} for name, chosen in bands if chosen.any()]
 
 
-def describe_roc(scored: Scored) -> dict:
+def compute_roc(scored: Scored) -> dict:
     """The ROC curve, and the interval of its true-positive rate on a grid of false-positive rates."""
-    false_positive, true_positive = trace_roc(scored.labels, scored.probability_fake)
-    bounds = bound_roc(scored.labels, scored.probability_fake, scored.groups, ROC_GRID)
+    false_positive, true_positive = compute_roc_curve(scored.labels, scored.probability_fake)
+    bounds = compute_roc_band(scored.labels, scored.probability_fake, scored.groups, ROC_GRID)
     return {
         "false_positive_rate": false_positive.tolist(),
         "true_positive_rate": true_positive.tolist(),
@@ -108,7 +105,7 @@ def describe_roc(scored: Scored) -> dict:
     }
 
 
-def describe_histogram(scored: Scored) -> dict:
+def compute_histogram(scored: Scored) -> dict:
     """Numbers of samples of each class by their score, in bins of equal width from 0 to 1."""
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
     return {
@@ -122,4 +119,4 @@ def describe_histogram(scored: Scored) -> dict:
 
 def _confusion(scored: Scored) -> dict:
     names = ("real_called_real", "real_called_fake", "fake_called_real", "fake_called_fake")
-    return dict(zip(names, count_verdicts(scored.labels, scored.probability_fake, scored.threshold), strict=True))
+    return dict(zip(names, count_confusion(scored.labels, scored.probability_fake, scored.threshold), strict=True))

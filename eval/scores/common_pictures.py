@@ -11,7 +11,7 @@ import numpy as np
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.image.perceptual_hash import group_near_duplicates
-from eval.scores.rows import Scored, find_rows, is_held_out
+from eval.scores.rows import Scored, find_rows, held_out_mask
 from pipeline.features.variants import CLEAN
 from pipeline.store.reader import FeatureStore
 from train.model.calibration import Calibration
@@ -97,7 +97,7 @@ def find_leaked(run: Run, scored: Scored, store: FeatureStore, training: Feature
     seen_splits = [name for name in ("train", "val") if name != split or training is not store]
     if training is None or (training is store and split == "train"):
         return np.zeros(len(scored), dtype=bool)
-    seen = np.isin(training.columns["split"], seen_splits) & ~is_held_out(run, training)
+    seen = np.isin(training.columns["split"], seen_splits) & ~held_out_mask(run, training)
     if training is store:
         return np.isin(scored.groups, np.unique(training.columns["group"][seen]))
     leaked = np.isin(scored.columns["sha256"], training.columns["sha256"][seen])

@@ -5,14 +5,14 @@ import numpy as np
 from data_cards.audit.file_baseline import ALL, score_shortcuts, select_file_columns
 from data_cards.core.labels import CLASS_NAMES
 from eval.scores.bootstrap import estimate_difference, estimate_scores
-from eval.scores.rows import Scored, is_held_out
+from eval.scores.rows import Scored, held_out_mask
 from pipeline.store.reader import FeatureStore
 from train.run.folder import Run
 
 SCORES = ("auroc", "accuracy", "balanced_accuracy")
 
 
-def describe_shortcuts(run: Run, pictures: Scored, training: FeatureStore | None) -> dict:
+def compute_file_baseline(run: Run, pictures: Scored, training: FeatureStore | None) -> dict:
     """Scores of classifiers that see file properties only, as they stand in `report.json`.
 
     Parameters
@@ -29,7 +29,7 @@ def describe_shortcuts(run: Run, pictures: Scored, training: FeatureStore | None
     if training is None:
         return {"reason": "the store that the run was trained on is not at hand, or has changed"}
     rows = training.rows("train")
-    rows = rows[~is_held_out(run, training)[rows]]
+    rows = rows[~held_out_mask(run, training)[rows]]
     rows = rows[np.unique(training.columns["picture"][rows], return_index=True)[1]]
     labels = training.columns["label"][rows]
     if len(np.unique(labels)) < len(CLASS_NAMES):
@@ -42,6 +42,6 @@ def describe_shortcuts(run: Run, pictures: Scored, training: FeatureStore | None
     shortcuts = []
     for name, probabilities in scored.items():
         estimates = estimate_scores(pictures.labels, probabilities, pictures.groups)
-        shortcuts.append({"properties": name, **{score: estimates[score].as_json() for score in SCORES}})
+        shortcuts.append({"properties": name, **{score: estimates[score].to_dict() for score in SCORES}})
     lead = estimate_difference("auroc", pictures.labels, pictures.probability_fake, scored[ALL], pictures.groups)
-    return {"training_pictures": len(rows), "shortcuts": shortcuts, "lead": lead.as_json()}
+    return {"training_pictures": len(rows), "shortcuts": shortcuts, "lead": lead.to_dict()}

@@ -17,9 +17,8 @@ from data_cards.core.cores import count_cores
 from data_cards.core.errors import PictureError
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.seeding import FIXED_SEED, draw_key
-from eval.defaults import SWAP_PICTURES
 from eval.scores.bootstrap import estimate_differences
-from eval.scores.breakdown import estimate_all
+from eval.scores.breakdown import estimate_scored
 from eval.scores.picture_files import read_original, shuffle_by_class
 from eval.scores.rows import Scored, locate_pictures
 from eval.scores.stress import RECIPE as STRESS
@@ -35,8 +34,8 @@ SCORES = ("auroc", "accuracy", "balanced_accuracy", "false_positive_rate", "fals
 _BATCH = 16
 
 
-def describe_swap(
-    scored: Scored, store: FeatureStore, detector: Detector, pictures: int = SWAP_PICTURES, progress: bool = True
+def compute_jpeg_swap(
+    scored: Scored, store: FeatureStore, detector: Detector, pictures: int, progress: bool = True
 ) -> dict:
     """Scores of the same pictures as they are and saved alike, and what is lost, with paired intervals.
 
@@ -56,7 +55,7 @@ def describe_swap(
         return {"reason": "the store holds no picture as it is"}
     clean = scored[scored.is_clean].by_picture()
     if store.settings.variants == STRESS and COMMON_JPEG.name in scored.columns["variant"]:
-        saved = _describe_jpeg(COMMON_JPEG)
+        saved = _jpeg_parameters(COMMON_JPEG)
         how = f"JPEG {saved['quality']}, {saved['subsampling']}: the stress condition {COMMON_JPEG.name}"
         before, steps = clean, [saved] * len(clean)
         after = scored[scored.columns["variant"] == COMMON_JPEG.name].by_picture()
@@ -72,15 +71,15 @@ def describe_swap(
     drops = estimate_differences(
         SCORES, before.labels, before.probability_fake, after.probability_fake, before.groups, (scored.threshold,) * 2
     )
-    estimates = [estimate_all(one) for one in (before, after)]
+    estimates = [estimate_scored(one) for one in (before, after)]
     return {
         "how": how,
         "samples_by_class": counts,
         "scores": {
             name: {
-                "as_they_are": estimates[0][name].as_json(),
-                "saved_alike": estimates[1][name].as_json(),
-                "drop": drops[name].as_json(),
+                "as_they_are": estimates[0][name].to_dict(),
+                "saved_alike": estimates[1][name].to_dict(),
+                "drop": drops[name].to_dict(),
             }
             for name in SCORES
         },
@@ -97,14 +96,14 @@ def describe_swap(
     }
 
 
-def draw_saving(sha256: str) -> Variant:
+def draw_jpeg_variant(sha256: str) -> Variant:
     """How a picture is saved: drawn from its file's hash alone, and done before it is fitted."""
     key = draw_key(FIXED_SEED, bytes.fromhex(sha256), "jpeg-swap")
     jpeg, _ = draw_jpeg(key, QUALITIES)
     return Variant("swap", (jpeg,), before_fit=True)
 
 
-def _describe_jpeg(variant: Variant) -> dict:
+def _jpeg_parameters(variant: Variant) -> dict:
     """Quality and subsampling of a variant that is saved as JPEG."""
     (step,) = variant.steps
     return {name: step[name] for name in ("quality", "subsampling")}
@@ -123,7 +122,7 @@ def _save_alike(
         if data is None:
             return None
         try:
-            found = compute_features(data, features, (draw_saving(sha256),), max_pixels=store.settings.max_pixels)
+            found = compute_features(data, features, (draw_jpeg_variant(sha256),), max_pixels=store.settings.max_pixels)
             return next(found)[0]
         except PictureError:
             return None
@@ -138,7 +137,7 @@ def _save_alike(
                 bar.update(len(rows))
     before = clean[np.array(chosen, dtype=int)]
     found = np.concatenate(logits) if logits else np.zeros((0, len(CLASS_NAMES)))
-    steps = [_describe_jpeg(draw_saving(sha256)) for sha256 in before.columns["sha256"]]
+    steps = [_jpeg_parameters(draw_jpeg_variant(sha256)) for sha256 in before.columns["sha256"]]
     return before, replace(before, logits=found), steps
 
 

@@ -65,6 +65,8 @@ METRICS = {
 }
 FALSE_ALARMS = {"tpr_at_1_percent": 0.01, "tpr_at_5_percent": 0.05}
 CALIBRATION_BINS = 10
+# Shown of each source, JPEG quality and stress condition.
+MAIN_SCORES = ("auroc", "accuracy", "false_positive_rate", "false_negative_rate")
 
 COVERAGE = 0.8  # of the metric that stands for the curve
 
@@ -84,7 +86,7 @@ def compute_scores(
     probabilities : float (N,), probability of "fake"
     threshold : from which on a picture is called fake
     """
-    scores = score_counts(labels, probabilities, _once(labels), threshold)
+    scores = score_counts(labels, probabilities, _unit_counts(labels), threshold)
     return {name: None if np.isnan(scores[name][0]) else float(scores[name][0]) for name in METRICS}
 
 
@@ -108,7 +110,7 @@ def score_counts(
         curves = rates_from_curve(real_called / reals[:, None], fake_called / fakes[:, None])
         scores |= {name: np.where(fakes * reals > 0, values, np.nan) for name, values in curves.items()}
         scores |= scores_from_probabilities(labels, probabilities, counts)
-        scores |= rates_from_coverage(*accumulate_surest(labels, probabilities, counts, threshold))
+        scores |= rates_from_coverage(*accumulate_by_confidence(labels, probabilities, counts, threshold))
         # Undefined without photographs, from which the fakes were to be told.
         scores["average_precision"] = np.where(reals > 0, precision, np.nan)
     return scores
@@ -138,7 +140,7 @@ def accumulate(
     return ordered[ends], sum_up(of_fakes), sum_up(counts - of_fakes)
 
 
-def count_verdicts(
+def count_confusion(
     labels: np.ndarray, probabilities: np.ndarray, threshold: float = THRESHOLD
 ) -> tuple[int, int, int, int]:
     """Confusion matrix as numbers: real called real, real called fake, fake called real, fake called fake."""
@@ -189,7 +191,7 @@ def scores_from_probabilities(
     errors = labels - probabilities
     said = np.clip(np.where(labels == 1, probabilities, 1 - probabilities), _SUREST, 1 - _SUREST)
     gaps = np.zeros((len(labels), CALIBRATION_BINS))
-    gaps[np.arange(len(labels)), calibration_bin(probabilities)] = errors
+    gaps[np.arange(len(labels)), assign_calibration_bins(probabilities)] = errors
     return {
         "brier": counts @ errors**2 / total,
         "log_loss": counts @ -np.log(said) / total,
@@ -197,13 +199,13 @@ def scores_from_probabilities(
     }
 
 
-def measure_sureness(probabilities: np.ndarray, threshold: float) -> np.ndarray:
+def compute_confidence(probabilities: np.ndarray, threshold: float) -> np.ndarray:
     """How far each probability is from the threshold, in log-odds: float64 (N,), at least 0."""
     log_odds = logit(np.clip(probabilities, _NEAREST, 1 - _NEAREST))
     return np.abs(log_odds - logit(np.clip(threshold, _NEAREST, 1 - _NEAREST))).round(_DECIMALS)
 
 
-def accumulate_surest(
+def accumulate_by_confidence(
     labels: np.ndarray, probabilities: np.ndarray, counts: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pictures judged, and mistakes among them, as less and less sure ones are judged.
@@ -214,7 +216,7 @@ def accumulate_surest(
     -------
     covered, wrong : int (R, K), at each of the K distinct degrees of sureness, descending
     """
-    sureness = measure_sureness(probabilities, threshold)
+    sureness = compute_confidence(probabilities, threshold)
     order = np.argsort(-sureness, kind="stable")
     ordered = sureness[order]
     ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
@@ -224,7 +226,7 @@ def accumulate_surest(
 
 
 def rates_from_coverage(covered: np.ndarray, wrong: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores that follow from the two arrays of `accumulate_surest`, for each of their rows."""
+    """Scores that follow from the two arrays of `accumulate_by_confidence`, for each of their rows."""
     total = covered[:, -1:]
     risk = wrong / np.maximum(covered, 1)
     place = (covered < COVERAGE * total - 1e-9).sum(axis=1)
@@ -235,24 +237,24 @@ def rates_from_coverage(covered: np.ndarray, wrong: np.ndarray) -> dict[str, np.
     }
 
 
-def calibration_bin(probabilities: np.ndarray) -> np.ndarray:
+def assign_calibration_bins(probabilities: np.ndarray) -> np.ndarray:
     """Which of the bins of equal width each probability falls into."""
     return np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
 
 
-def trace_roc(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def compute_roc_curve(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """ROC curve: false-positive and true-positive rates, float64 (K,), both from 0 to 1."""
-    _, fakes, reals = accumulate(labels, probabilities, _once(labels))
+    _, fakes, reals = accumulate(labels, probabilities, _unit_counts(labels))
     return reals[0] / reals[0, -1], fakes[0] / fakes[0, -1]
 
 
-def trace_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def compute_roc_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The ROC curve's rates at every threshold that is a score, descending: three float64 (K,)."""
-    thresholds, _, _ = accumulate(labels, probabilities, _once(labels))
-    false_positive, true_positive = trace_roc(labels, probabilities)
+    thresholds, _, _ = accumulate(labels, probabilities, _unit_counts(labels))
+    false_positive, true_positive = compute_roc_curve(labels, probabilities)
     return false_positive[1:], true_positive[1:], thresholds
 
 
-def _once(labels: np.ndarray) -> np.ndarray:
+def _unit_counts(labels: np.ndarray) -> np.ndarray:
     """Counts of the rows as they are, int32 (1, N)."""
     return np.ones((1, len(labels)), dtype=np.int32)

@@ -8,7 +8,6 @@ from scipy.special import expit
 
 from data_cards.core.console import progress as show_progress
 from data_cards.core.labels import CLASS_NAMES
-from eval.defaults import EXPLAIN_PICTURES
 from eval.explain.occlusion import BAND_EDGES, occlude
 from eval.scores.bootstrap import estimate_differences, estimate_mean
 from eval.scores.picture_files import shuffle_by_class
@@ -19,11 +18,11 @@ from pipeline.store.reader import FeatureStore
 from train.model.detector import Detector
 
 
-def describe_deciding(
+def compute_occlusion_study(
     scored: Scored,
     store: FeatureStore,
     detector: Detector,
-    pictures: int = EXPLAIN_PICTURES,
+    pictures: int,
     progress: bool = True,
 ) -> dict:
     """What taking away each band of frequencies, and each kind of planes, does to the scores.
@@ -53,11 +52,11 @@ def describe_deciding(
             bar.update()
     named = name_planes(store.settings.features)
     firsts = {kind: named[PLANES_PER_KIND * KINDS.index(kind)] for kind in detector.kinds}
-    titles = {kind: _write_title(first) for kind, first in firsts.items()}
+    titles = {kind: _format_title(first) for kind, first in firsts.items()}
     return _describe(part, np.array(whole), np.stack(without), titles)
 
 
-def _write_title(plane: str) -> str:
+def _format_title(plane: str) -> str:
     """A kind's title by the name of its first plane."""
     kind = plane.removeprefix("overview_").split("_")[0].replace("dct", "DCT")
     return f"{kind} of the overview" if plane.startswith("overview_") else kind
@@ -69,11 +68,11 @@ def _describe(part: Scored, whole: np.ndarray, without: np.ndarray, kinds: dict[
         {
             "auroc_drop": estimate_differences(
                 ("auroc",), part.labels, expit(whole), expit(without[:, number]), part.groups
-            )["auroc"].as_json(),
+            )["auroc"].to_dict(),
             "log_odds_change": {
                 name: estimate_mean(
                     (whole - without[:, number])[part.labels == label], part.groups[part.labels == label]
-                ).as_json()
+                ).to_dict()
                 for label, name in enumerate(CLASS_NAMES)
             },
         }

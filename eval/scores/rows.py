@@ -8,7 +8,7 @@ import numpy as np
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES, SPLITS
 from data_cards.image.jpeg import NO_QUALITY
-from eval.defaults import HELD_OUT, REPORT_BATCH_SIZE, THREADS
+from eval.settings import HELD_OUT
 from pipeline.features.variants import CLEAN
 from pipeline.store.reader import FeatureStore
 from train.model.calibration import Calibration
@@ -101,7 +101,7 @@ def find_rows(run: Run, store: FeatureStore, split: str) -> np.ndarray:
     if split == HELD_OUT:
         if not run.settings.hold_out:
             raise UserError(f"{run.path}: left no source out; train one with `train run --hold-out SOURCE`")
-        rows = np.flatnonzero(is_held_out(run, store))
+        rows = np.flatnonzero(held_out_mask(run, store))
     else:
         rows = store.rows(split)
     if not len(rows) and split == HELD_OUT:
@@ -131,7 +131,7 @@ def find_rows(run: Run, store: FeatureStore, split: str) -> np.ndarray:
     return rows
 
 
-def is_held_out(run: Run, store: FeatureStore) -> np.ndarray:
+def held_out_mask(run: Run, store: FeatureStore) -> np.ndarray:
     """bool (N,): rows of the sources that the run left out of its training."""
     return np.isin(store.columns["source"], np.array(run.settings.hold_out, dtype=object))
 
@@ -142,8 +142,8 @@ def score_samples(
     store: FeatureStore,
     rows: np.ndarray,
     *,
-    batch_size: int = REPORT_BATCH_SIZE,
-    threads: int = THREADS,
+    batch_size: int,
+    threads: int,
     progress: bool = True,
 ) -> Scored:
     """Score rows of a store, such as those of `find_rows`, with a run's detector.

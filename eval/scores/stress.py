@@ -5,16 +5,15 @@ ordered by strength, so that they make curves.
 """
 
 from eval.scores.bootstrap import estimate_mean
-from eval.scores.breakdown import estimate_all
+from eval.scores.breakdown import estimate_scored
+from eval.scores.metrics import MAIN_SCORES
 from eval.scores.rows import Scored
 from pipeline.features.variants import CLEAN
 
 RECIPE = "stress"
-# What is shown of each condition.
-SCORES = ("auroc", "accuracy", "false_positive_rate", "false_negative_rate")
 
 
-def describe_conditions(scored: Scored) -> list[dict]:
+def compute_by_condition(scored: Scored) -> list[dict]:
     """Scores of every condition, in the recipe's order, and how often it changes a verdict.
 
     Parameters
@@ -31,7 +30,7 @@ def describe_conditions(scored: Scored) -> list[dict]:
     conditions = []
     for name in names:
         part = scored[scored.columns["variant"] == name].by_picture()
-        estimates = estimate_all(part)
+        estimates = estimate_scored(part)
         flips = part.called_fake != clean.called_fake
         family, strength = _split_name(name)
         conditions.append(
@@ -40,8 +39,8 @@ def describe_conditions(scored: Scored) -> list[dict]:
                 "family": family,
                 "strength": strength,
                 "samples": len(part),
-                "scores": {score: estimates[score].as_json() for score in SCORES},
-                "flip_rate": None if name == CLEAN.name else estimate_mean(flips, part.groups).as_json(),
+                "scores": {score: estimates[score].to_dict() for score in MAIN_SCORES},
+                "flip_rate": None if name == CLEAN.name else estimate_mean(flips, part.groups).to_dict(),
             }
         )
     return conditions

@@ -1,8 +1,8 @@
-"""The metadata of a picture file or clip, taken out of its container as bytes.
+"""Metadata blocks of picture files and clips, as the bytes in their containers.
 
 Pillow reads those of pictures. It does not know the content credentials of WebP and of ISO files (AVIF, JPEG 2000,
-clips), whose outermost chunks and boxes are walked over here, bounded in steps and bytes. A broken file ends either
-quietly: whether the picture can be read is told by its decoder.
+clips); their outermost chunks and boxes are read here, bounded in number and bytes. A broken file ends the reading
+without an error: the decoder reports whether the picture can be read.
 """
 
 import io
@@ -14,12 +14,14 @@ from typing import BinaryIO
 
 from PIL import Image, PngImagePlugin
 
-MOST_SEGMENTS = 4096  # that are walked over
-MOST_BYTES = 4 << 20  # of a segment that are kept, and after decompression
+MOST_SEGMENTS = 4096  # chunks or boxes of a file
+MOST_BYTES = 4 << 20  # kept of a segment, after decompression
 MOST_TOTAL = 16 << 20  # of all segments together
 
-_C2PA_UUID = bytes.fromhex("d8fec3d61b0e483c92975828877ec481")
-_XMP_UUID = bytes.fromhex("be7acfcb97a942e89c71999491e3afac")
+_UUIDS = {  # of ISO boxes
+    bytes.fromhex("d8fec3d61b0e483c92975828877ec481"): "c2pa",
+    bytes.fromhex("be7acfcb97a942e89c71999491e3afac"): "xmp",
+}
 _XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
 _FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000")
 _TIFF_XMP, _TIFF_C2PA = 700, 52545
@@ -27,14 +29,14 @@ _TIFF_XMP, _TIFF_C2PA = 700, 52545
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece of metadata.
+    """One block of metadata.
 
     Attributes
     ----------
-    kind : "c2pa" (JUMBF boxes), "xmp", "exif" (a TIFF block) or "text"
-    where : in what part of which container, such as "JPEG APP11"
-    data : its bytes, without the container's header
-    name : keyword of a text
+    kind : str, "c2pa" (JUMBF boxes), "xmp", "exif" (a TIFF block) or "text"
+    where : str, container and part, such as "ISO box uuid"
+    data : bytes, without the container's header
+    name : str, keyword of a text
     """
 
     kind: str
@@ -44,21 +46,21 @@ class Segment:
 
 
 def read_segments(file: BinaryIO) -> list[Segment]:
-    """The metadata of a picture or clip, from the beginning of an open file; empty where there is none."""
+    """Read the metadata blocks of an open picture or clip, positioned at its beginning."""
     start = file.read(16)
     file.seek(0)
-    found = [_ask_pillow(file)]
+    parts = [_read_with_pillow(file)]
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        found.append(_walk_webp(file))
+        parts.append(_read_webp(file))
     elif start[4:8] in (b"ftyp", b"jP  "):
-        found.append(_walk_boxes(file))
-    return list(_bound(found))
+        parts.append(_read_boxes(file))
+    return list(_limit(parts))
 
 
-def _bound(parts: Iterable[Iterable[Segment]]) -> Iterator[Segment]:
+def _limit(parts: Iterable[Iterable[Segment]]) -> Iterator[Segment]:
+    """Yield the segments up to `MOST_TOTAL` bytes, and of a broken container those before the damage."""
     left = MOST_TOTAL
     for segments in parts:
-        # Broken containers end a walk in many ways; what was found before it stands.
         with suppress(struct.error, EOFError, ValueError, OSError):
             for one in segments:
                 left -= len(one.data)
@@ -74,56 +76,52 @@ def _read(file: BinaryIO, count: int) -> bytes:
     return data
 
 
-def _take(file: BinaryIO, length: int) -> bytes:
-    """A segment's first bytes; the file then stands behind all of it."""
+def _read_segment(file: BinaryIO, length: int) -> bytes:
+    """Read the first `MOST_BYTES` of a segment, and move to its end."""
     data = _read(file, min(length, MOST_BYTES))
     file.seek(length - len(data), io.SEEK_CUR)
     return data
 
 
-def _walk_webp(file: BinaryIO) -> Iterator[Segment]:
-    """Content credentials among the chunks of a WebP file."""
+def _read_webp(file: BinaryIO) -> Iterator[Segment]:
+    """Yield content credentials among the chunks of a WebP file."""
     file.seek(12)
     for _ in range(MOST_SEGMENTS):
         kind, length = struct.unpack("<4sI", _read(file, 8))
         if kind == b"C2PA":
-            yield Segment("c2pa", "WebP C2PA", _take(file, length))
+            yield Segment("c2pa", "WebP C2PA", _read_segment(file, length))
         else:
             file.seek(length, io.SEEK_CUR)
         file.seek(length % 2, io.SEEK_CUR)
 
 
-def _walk_boxes(file: BinaryIO) -> Iterator[Segment]:
-    """Content credentials and XMP among the outermost boxes of an ISO file."""
+def _read_boxes(file: BinaryIO) -> Iterator[Segment]:
+    """Yield content credentials and XMP among the outermost boxes of an ISO file."""
     file.seek(0)
     for _ in range(MOST_SEGMENTS):
         length, kind = struct.unpack(">I4s", _read(file, 8))
-        header = 8
+        done = 8
         if length == 1:
-            length, header = struct.unpack(">Q", _read(file, 8))[0], 16
-        if kind == b"uuid":
-            name = _read(file, 16)
-            header += 16
-            if name in (_C2PA_UUID, _XMP_UUID):
-                found = file.read(MOST_BYTES if length == 0 else max(min(length - header, MOST_BYTES), 0))
-                yield Segment("c2pa" if name == _C2PA_UUID else "xmp", "ISO box uuid", found)
-                header += len(found)
-        elif kind == b"jumb":
-            found = file.read(MOST_BYTES if length == 0 else max(min(length - header, MOST_BYTES), 0))
-            yield Segment("c2pa", "ISO box jumb", found)
-            header += len(found)
-        if length < header:  # 0: up to the end of the file; else broken
+            length, done = struct.unpack(">Q", _read(file, 8))[0], 16
+        uuid = _read(file, 16) if kind == b"uuid" else b""
+        done += len(uuid)
+        content = "c2pa" if kind == b"jumb" else _UUIDS.get(uuid)
+        if content is not None:
+            data = file.read(MOST_BYTES if length == 0 else max(min(length - done, MOST_BYTES), 0))
+            yield Segment(content, f"ISO box {kind.decode()}", data)
+            done += len(data)
+        if length < done:  # 0: the box ends with the file; else broken
             return
-        file.seek(length - header, io.SEEK_CUR)
+        file.seek(length - done, io.SEEK_CUR)
 
 
-def _ask_pillow(file: BinaryIO) -> Iterator[Segment]:
-    """What Pillow finds in a picture's headers and, in a PNG, behind the pixels."""
+def _read_with_pillow(file: BinaryIO) -> Iterator[Segment]:
+    """Yield what Pillow finds in a picture's headers and, in a PNG, after the pixels."""
     blocks: list[tuple[str, str, bytes | str | None]] = []
     try:
         with Image.open(file, formats=_FORMATS) as picture:
             if picture.format == "PNG":
-                with suppress(Exception):  # of a damaged one what stands before the damage
+                with suppress(Exception):  # of a damaged file, keep what comes before the damage
                     picture.load()
             info, exif = picture.info, picture.getexif()
             blocks += [("xmp", "", info.get("xmp") or exif.get(_TIFF_XMP)), ("c2pa", "", exif.get(_TIFF_C2PA))]
@@ -140,7 +138,7 @@ def _ask_pillow(file: BinaryIO) -> Iterator[Segment]:
                     data = text.encode("utf-8" if isinstance(text, PngImagePlugin.iTXt) else "latin-1", "replace")
                     blocks.append(("xmp" if name == "XML:com.adobe.xmp" else "text", name, data))
             form = picture.format
-    except Exception:  # as many kinds as there are decoders; the decoding itself tells what is wrong
+    except Exception:  # each decoder raises its own; decoding the picture reports what is wrong
         return
     for kind, name, block in blocks:
         if isinstance(block, str):

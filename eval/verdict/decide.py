@@ -1,12 +1,11 @@
-"""One picture to a word: looks at several crops, and whether the word outlives what the web does to pictures.
+"""The verdict on one picture: logits of its crops averaged, then checked against JPEG and cropping.
 
-A picture is looked at once, or, where features are those of a crop of native pixels and the picture
-holds at least two crops each way, on five fixed crops: the middle and the middles of the quarters.
-The logits of the crops are averaged, which averages the log-odds.
+A picture has one crop, or five fixed ones (the middle and the middles of the quarters) where the features are
+those of a crop of native pixels and the picture holds at least two crops each way. Averaging the crops' logits
+averages their log-odds.
 
-The word is the calibration's, "unsure" within its band. It is "unsure" too where one of `CHECKS`,
-done to the picture as it was decoded, moves it to the other side of the threshold. All go the
-one way of features.
+The verdict is the calibration's, "unsure" within its band. It is also "unsure" where one of `CHECKS`, applied to
+the decoded picture, moves the score across the threshold. The features of every crop come from `compute_features`.
 """
 
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from PIL import Image
 
 from data_cards.core.errors import UserError
 from data_cards.image.jpeg import NO_QUALITY
-from eval.defaults import BATCH_SIZE
+from eval.settings import BATCH_SIZE
 from pipeline.features.extract import compute_features
 from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import CLEAN, Variant, create_jpeg_variant
@@ -26,7 +25,7 @@ from train.model.calibration import UNSURE, Calibration
 from train.model.detector import Detector
 from train.model.inference import predict_logits
 
-# Nothing in them is drawn, so a picture meets the same ones each time.
+# None of them is random: a picture is checked in the same way each time.
 CHECKS = (
     replace(create_jpeg_variant(90), name="JPEG 90"),
     replace(create_jpeg_variant(75), name="JPEG 75"),
@@ -38,18 +37,19 @@ _JPEG_SIDE = 65_500  # libjpeg writes no longer one
 
 
 @dataclass(frozen=True)
-class Looks:
-    """Features of all that is looked at for one picture.
+class Crops:
+    """Features of one picture's crops, as it is and after each check.
 
     Attributes
     ----------
-    levels : (N, planes, H, W), uint8: the picture's own crops, then those of each check
-    crops : how many of them are of the picture as it is, and of each check
-    checks : names of those done, in order; JPEG is left out where a side is longer than that format allows
+    levels : ndarray of uint8, shape (N, planes, H, W), the picture's own crops, then those of each check
+    counts : tuple of int, number of crops of the picture as it is, then of each check
+    checks : tuple of str, names of the checks done, in order; JPEG is left out where a side is longer than that
+        format allows
     """
 
     levels: np.ndarray
-    crops: tuple[int, ...]
+    counts: tuple[int, ...]
     checks: tuple[str, ...]
 
 
@@ -63,17 +63,17 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True)
 class Judgement:
-    """What is said of one picture.
+    """The verdict on one picture, and what it rests on.
 
     Attributes
     ----------
-    verdict : "real", "fake" or "unsure"
-    probability_fake : calibrated, 0 to 1
-    log_odds : of that probability, ln(p / (1 - p)), also where p rounds to 0 or 1
-    reason : why it is unsure; None where it is not
-    crops : number of crops that it was judged on
-    checks : the same probability after each check, by its name
-    flips : names of the checks that move it across the threshold, where that is the reason
+    verdict : str, "real", "fake" or "unsure"
+    probability_fake : float, calibrated, 0 to 1
+    log_odds : float, ln(p / (1 - p)) of that probability, exact also where p rounds to 0 or 1
+    reason : Reason or None, why the verdict is "unsure"
+    crops : int, number of crops whose logits were averaged
+    checks : dict of str to float, the probability after each check
+    flips : tuple of str, checks that move the probability across the threshold, where that is the reason
     """
 
     verdict: str
@@ -86,7 +86,7 @@ class Judgement:
 
 
 def score_levels(detector: Detector, levels: np.ndarray, batch_size: int = BATCH_SIZE) -> np.ndarray:
-    """Logits, float64 (N, 2), of features (N, planes, H, W); raises `UserError` where they are not finite."""
+    """Compute the logits, float64 (N, 2), of features (N, planes, H, W); raise `UserError` if any is not finite."""
     batches = [levels[start : start + batch_size] for start in range(0, len(levels), batch_size)]
     logits = np.concatenate([predict_logits(detector, batch) for batch in batches])
     if not np.isfinite(logits).all():
@@ -94,25 +94,25 @@ def score_levels(detector: Detector, levels: np.ndarray, batch_size: int = BATCH
     return logits
 
 
-def look_at(picture: Image.Image, settings: FeatureSettings, checks: Sequence[Variant] = CHECKS) -> Looks:
-    """Features of an RGB picture's crops, as it is and after each check.
+def compute_crops(picture: Image.Image, settings: FeatureSettings, checks: Sequence[Variant] = CHECKS) -> Crops:
+    """Compute the features of an RGB picture's crops, as it is and after each check.
 
     Raises
     ------
-    PictureError : it is too small for the settings
+    PictureError : the picture is too small for the settings
     """
     is_too_long = max(picture.size) > _JPEG_SIDE
     checks = [check for check in checks if not (is_too_long and check.jpeg_quality != NO_QUALITY)]
     found = list(compute_features(picture, settings, (CLEAN, *checks), all_crops=True))
-    return Looks(np.concatenate(found), tuple(map(len, found)), tuple(check.name for check in checks))
+    return Crops(np.concatenate(found), tuple(map(len, found)), tuple(check.name for check in checks))
 
 
-def decide(logits: np.ndarray, looks: Looks, calibration: Calibration) -> Judgement:
-    """The word from the logits, float64 (N, 2), of everything that was looked at."""
-    starts = np.cumsum((0, *looks.crops[:-1]))
-    means = np.add.reduceat(logits, starts) / np.array(looks.crops)[:, None]
+def decide(logits: np.ndarray, crops: Crops, calibration: Calibration) -> Judgement:
+    """Decide the verdict from the logits, float64 (N, 2), of all crops."""
+    starts = np.cumsum((0, *crops.counts[:-1]))
+    means = np.add.reduceat(logits, starts) / np.array(crops.counts)[:, None]
     own, *changed = (float(one) for one in calibration.probability(means))
-    checks = dict(zip(looks.checks, changed, strict=True))
+    checks = dict(zip(crops.checks, changed, strict=True))
     verdict, reason, flips = calibration.verdict(own), None, ()
     if verdict == UNSURE:
         reason = Reason.IN_BAND
@@ -121,13 +121,13 @@ def decide(logits: np.ndarray, looks: Looks, calibration: Calibration) -> Judgem
         if flips:
             verdict, reason = UNSURE, Reason.FLIPS
     log_odds = float(means[0, 1] - means[0, 0]) / calibration.temperature
-    return Judgement(verdict, own, log_odds, reason, looks.crops[0], checks, flips)
+    return Judgement(verdict, own, log_odds, reason, crops.counts[0], checks, flips)
 
 
 def decide_clip(frames: Sequence[Judgement], calibration: Calibration) -> Judgement:
-    """The word of a clip: its frames' log-odds averaged; unsure too where frames contradict each other.
+    """Decide a clip's verdict from its frames' mean log-odds.
 
-    They do where more than a quarter of them are surely called the opposite.
+    It is "unsure" also where more than a quarter of the frames have the opposite verdict.
     """
     log_odds = float(np.mean([one.log_odds for one in frames]))
     own = float(calibration.probability(np.array([[0.0, log_odds * calibration.temperature]]))[0])

@@ -1,16 +1,17 @@
-"""One picture in full: verdict, what its file declares, its spectrum, and which frequencies and planes decided."""
+"""Full examination of one picture: verdict, declarations of its file, spectrum, deciding frequencies and planes."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image
 
 from data_cards.image.decode import decode_picture
-from eval.defaults import BATCH_SIZE
-from eval.explain.class_spectra import ClassProfiles, find_profiles
+from eval.explain.class_spectra import ClassSpectra, load_class_spectra
 from eval.explain.occlusion import Explanation, explain_levels
-from eval.verdict.decide import CHECKS, Judgement, decide, look_at, score_levels
-from eval.verdict.metadata import Declaration, read_declared
+from eval.settings import BATCH_SIZE
+from eval.verdict.decide import CHECKS, Judgement, compute_crops, decide, score_levels
+from eval.verdict.metadata import Declaration, read_declarations
 from pipeline.features.variants import Variant
 from train.model.calibration import Calibration
 from train.run.folder import Run, load_detector
@@ -18,15 +19,15 @@ from train.run.folder import Run, load_detector
 
 @dataclass(frozen=True)
 class Examined:
-    """What there is to say of one picture.
+    """The result of an examination.
 
     Attributes
     ----------
-    judgement : the same as `eval predict` gives it
-    declared : what the file says of itself, not verified
-    explanation : what decided; of a picture judged on several crops, on the middle one
-    picture : upright RGB
-    estimator : of the run's features
+    judgement : Judgement, equal to that of `eval predict`
+    declared : tuple of Declaration, what the file declares, not verified
+    explanation : Explanation, what decided; of a picture with several crops, for the middle one
+    picture : PIL.Image.Image, upright RGB
+    estimator : str, of the run's features
     """
 
     judgement: Judgement
@@ -37,25 +38,24 @@ class Examined:
 
 
 class Examiner:
-    """A run's detector, ready for one picture after the other.
+    """A run's loaded detector, for any number of pictures.
 
     Attributes
     ----------
-    run : the run
-    calibration : how its scores are read
-    profiles : mean spectra of both classes; None where they are not to be had
-    simulated : whether it was trained on simulated pictures
+    run : Run
+    spectra : ClassSpectra or None, mean spectra of both classes, where they are available
+    simulated : bool, whether the run was trained on simulated pictures
     """
 
     def __init__(self, run: Run, device: str = "auto"):
         self.run = run
         self._detector = load_detector(run, device)
-        self.profiles: ClassProfiles | None = find_profiles(run)
+        self.spectra: ClassSpectra | None = load_class_spectra(run)
         self.simulated = run.simulated
 
     @property
     def calibration(self) -> Calibration:
-        """How the detector's scores are read."""
+        """The detector's calibration."""
         return self._detector.calibration
 
     def examine(self, data: bytes, checks: Sequence[Variant] = CHECKS, batch_size: int = BATCH_SIZE) -> Examined:
@@ -63,17 +63,19 @@ class Examiner:
 
         Parameters
         ----------
-        checks : that may turn the verdict into "unsure"
-        batch_size : samples that the network scores at a time
+        checks : sequence of Variant, which may turn the verdict into "unsure"
+        batch_size : int, samples that the network scores at a time
 
         Raises
         ------
-        PictureError : it cannot be read or used; the message is the reason
+        PictureError : the picture cannot be read or used; the message is the reason
         UserError : the network gives no finite scores
         """
         settings = self.run.build_settings
         picture = decode_picture(data, settings.max_pixels)
-        looks = look_at(picture, settings.features, checks)
-        judgement = decide(score_levels(self._detector, looks.levels, batch_size), looks, self.calibration)
-        explanation = explain_levels(self._detector, looks.levels[0])
-        return Examined(judgement, read_declared(data), explanation, picture, settings.features.estimator)
+        crops = compute_crops(picture, settings.features, checks)
+        judgement = decide(score_levels(self._detector, crops.levels, batch_size), crops, self.calibration)
+        explanation = explain_levels(self._detector, crops.levels[0])
+        return Examined(
+            judgement, read_declarations(io.BytesIO(data)), explanation, picture, settings.features.estimator
+        )

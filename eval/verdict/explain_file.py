@@ -1,4 +1,4 @@
-"""`eval predict --explain`: what decided one picture's verdict, drawn into a PNG file."""
+"""Files of `eval predict --explain`: the picture that is read, and the PNG that is written."""
 
 import os
 from pathlib import Path
@@ -9,21 +9,21 @@ from data_cards.core.errors import PictureError, UsageError, UserError
 from data_cards.core.files import open_regular, read_bounded, whole_file
 from data_cards.core.text import escape_untrusted
 from data_cards.dataset.simulated import SIMULATION_NOTICE
-from eval.defaults import BATCH_SIZE
+from eval.settings import BATCH_SIZE
 from eval.verdict.decide import CHECKS
 from eval.verdict.examine import Examined, Examiner
-from eval.verdict.explain_png import MARK, draw_examined
+from eval.verdict.explain_png import MARK, plot_examined
 from eval.verdict.inputs import Input
 from eval.verdict.predict import Verdict
 from eval.verdict.video import find_container
 
 
 def check_explained(inputs: list[Input], out: str | Path) -> Input:
-    """The one picture that is to be explained.
+    """Return the one picture to be explained.
 
     Raises
     ------
-    UsageError : it is not one, or `out` is no name for the drawing
+    UsageError : not exactly one picture, or `out` is not a name for the PNG
     """
     if len(inputs) != 1:
         raise UsageError(f"--explain: explains one picture, and {len(inputs)} were given")
@@ -32,7 +32,7 @@ def check_explained(inputs: list[Input], out: str | Path) -> Input:
         raise UsageError(f"{escape_untrusted(str(out))}: --explain writes a PNG; give a name that ends in .png")
     if out.exists() and not _is_ours(out):
         raise UsageError(
-            f"{escape_untrusted(str(out))}: is there already and was not made by --explain; "
+            f"{escape_untrusted(str(out))}: exists already and was not made by --explain; "
             "give another name, or delete it"
         )
     return inputs[0]
@@ -41,7 +41,7 @@ def check_explained(inputs: list[Input], out: str | Path) -> Input:
 def examine_file(
     examiner: Examiner, one: Input, *, quick: bool = False, batch_size: int = BATCH_SIZE
 ) -> tuple[Verdict, Examined | None]:
-    """The verdict of `eval.verdict.predict.iterate_verdicts` on a picture, and what was examined for it.
+    """Examine a picture file, for the same verdict as that of `eval.verdict.predict.iterate_verdicts`.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ def examine_file(
 
     Returns
     -------
-    verdict : has its `error` set where the file cannot be judged
-    examined : None where the file cannot be judged
+    verdict : Verdict, with its `error` set where the file cannot be judged
+    examined : Examined or None, None where the file cannot be judged
 
     Raises
     ------
@@ -69,16 +69,16 @@ def examine_file(
     return Verdict(one.path, examined.judgement, examined.declared), examined
 
 
-def write_drawing(examiner: Examiner, path: str, examined: Examined, out: str | Path) -> None:
-    """Draw an examined picture into a PNG file; raises `UserError` where that cannot be written."""
+def write_explanation(examiner: Examiner, path: str, examined: Examined, out: str | Path) -> None:
+    """Write the plot of an examined picture as a PNG file; raise `UserError` where that cannot be written."""
     notice = SIMULATION_NOTICE if examiner.simulated else None
-    drawing = draw_examined(os.path.basename(path), examined, examiner.calibration, examiner.profiles, notice)
+    png = plot_examined(os.path.basename(path), examined, examiner.calibration, examiner.spectra, notice)
     try:
         with whole_file(Path(out)) as file:
-            file.write_bytes(drawing)
+            file.write_bytes(png)
     except FileNotFoundError as error:
         raise UserError(
-            f"{escape_untrusted(str(out))}: its folder is not there; make it, or give another name"
+            f"{escape_untrusted(str(out))}: its folder does not exist; create it, or give another name"
         ) from error
 
 
@@ -86,5 +86,5 @@ def _is_ours(file: Path) -> bool:
     try:
         with Image.open(file, formats=("PNG",)) as picture:
             return picture.info.get("Software") == MARK
-    except Exception:  # whatever it is, it is not ours
+    except Exception:  # any other file was not made by us
         return False

@@ -1,7 +1,7 @@
-"""One picture examined, as one PNG: verdict on its scale, spectrum beside both classes', what decided."""
+"""Plot of an examined picture as PNG: verdict on its scale, spectrum beside both classes', what decided."""
 
 import io
-from collections.abc import Sequence
+import textwrap
 
 import matplotlib as mpl
 import numpy as np
@@ -11,17 +11,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from data_cards.core.text import escape_untrusted
-from eval.explain.class_spectra import ClassProfiles
+from eval.explain.class_spectra import ClassSpectra
 from eval.verdict.examine import Examined
-from eval.verdict.wording import TITLES, name_kind, tell_deciding, tell_verdict
+from eval.verdict.wording import TITLES, format_kind, format_verdict, summarise_explanation
 from pipeline.features.frequencies import MAX_FREQUENCY
 from train.model.calibration import Calibration
 
-MARK = "spectral-detector, eval predict --explain"  # in the PNG, so that only such a file is written over
+MARK = "spectral-detector, eval predict --explain"  # in the PNG, so that only such a file is overwritten
 
 _INK, _SOFT, _LINE = "#1d2327", "#59636b", "#d9d8d2"
 _REAL, _FAKE = "#1f6f8b", "#c2571a"
-# Of picture, words, scale, spectrum and bands: left, bottom, width and height, in shares of the drawing.
+# Of picture, words, scale, spectrum and bands: left, bottom, width and height, as shares of the figure.
 _PLACES = (
     (0.04, 0.50, 0.42, 0.46),
     (0.51, 0.50, 0.46, 0.46),
@@ -46,15 +46,15 @@ _STYLE = {
 }
 
 
-def draw_examined(
-    name: str, examined: Examined, calibration: Calibration, profiles: ClassProfiles | None, notice: str | None = None
+def plot_examined(
+    name: str, examined: Examined, calibration: Calibration, spectra: ClassSpectra | None, notice: str | None = None
 ) -> bytes:
-    """The picture as the bytes of a PNG.
+    """Plot an examined picture; return the bytes of a PNG.
 
     Parameters
     ----------
-    name : of the file
-    notice : stands above all
+    name : str, of the file
+    notice : str or None, printed above all else
     """
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(11, 10.6), facecolor="white")
@@ -66,10 +66,10 @@ def draw_examined(
         shown.set_axis_off()
         shown.set_anchor("NW")
         shown.set_title(_shorten(escape_untrusted(name)))
-        _write_words(words, examined, calibration, notice)
-        _draw_scale(scale, examined, calibration)
-        _draw_spectrum(spectrum, examined, profiles)
-        _draw_bands(bands, examined)
+        _plot_words(words, examined, calibration, notice)
+        _plot_scale(scale, examined, calibration)
+        _plot_spectrum(spectrum, examined, spectra)
+        _plot_bands(bands, examined)
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=110, metadata={"Software": MARK})
         return file.getvalue()
@@ -79,29 +79,23 @@ def _shorten(name: str, most: int = 46) -> str:
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
-def _write_words(axes: Axes, examined: Examined, calibration: Calibration, notice: str | None) -> None:
+def _plot_words(axes: Axes, examined: Examined, calibration: Calibration, notice: str | None) -> None:
     axes.set_axis_off()
     said = examined.judgement
     colour = {"real": _REAL, "fake": _FAKE}.get(said.verdict, _INK)
     axes.text(0, 1, TITLES[said.verdict], size=22, weight="bold", color=colour, va="top")
-    lines = [f"probability of being generated: {said.probability_fake:.1%}", tell_verdict(said, calibration)]
+    lines = [f"probability of being generated: {said.probability_fake:.1%}", format_verdict(said, calibration)]
     if said.crops > 1:
         lines.append(f"Judged on {said.crops} crops; what decided is shown for the middle one.")
-    lines += tell_deciding(examined.explanation, examined.estimator)
+    lines += summarise_explanation(examined.explanation, examined.estimator)
     if examined.declared:
         lines.append("Declared, not verified: " + "; ".join(dict.fromkeys(one.what for one in examined.declared)))
     if notice:
         lines.insert(0, notice)
-    axes.text(0, 0.88, "\n\n".join(_wrap(line) for line in lines), va="top", linespacing=1.25, size=10.5)
+    axes.text(0, 0.88, "\n\n".join(textwrap.fill(line, 62) for line in lines), va="top", linespacing=1.25, size=10.5)
 
 
-def _wrap(text: str, width: int = 62) -> str:
-    import textwrap
-
-    return "\n".join(textwrap.wrap(text, width))
-
-
-def _draw_scale(axes: Axes, examined: Examined, calibration: Calibration) -> None:
+def _plot_scale(axes: Axes, examined: Examined, calibration: Calibration) -> None:
     low, high, p = calibration.low, calibration.high, examined.judgement.probability_fake
     for start, end, colour in ((0, low, _REAL), (low, high, _LINE), (high, 1, _FAKE)):
         axes.axvspan(start, end, color=colour, alpha=0.75 if colour == _LINE else 0.28, lw=0)
@@ -119,12 +113,12 @@ def _draw_scale(axes: Axes, examined: Examined, calibration: Calibration) -> Non
     axes.spines["left"].set_visible(False)
 
 
-def _draw_spectrum(axes: Axes, examined: Examined, profiles: ClassProfiles | None) -> None:
-    if profiles is not None:
+def _plot_spectrum(axes: Axes, examined: Examined, spectra: ClassSpectra | None) -> None:
+    if spectra is not None:
         for name, colour, label in (("real", _REAL, "photographs"), ("fake", _FAKE, "generated")):
-            mean, width = profiles.mean[name], profiles.deviation[name]
-            axes.fill_between(profiles.frequencies, mean - width, mean + width, color=colour, alpha=0.14, lw=0)
-            axes.plot(profiles.frequencies, mean, color=colour, lw=1.8, label=label)
+            mean, width = spectra.mean[name], spectra.deviation[name]
+            axes.fill_between(spectra.frequencies, mean - width, mean + width, color=colour, alpha=0.14, lw=0)
+            axes.plot(spectra.frequencies, mean, color=colour, lw=1.8, label=label)
     axes.plot(examined.explanation.frequencies, examined.explanation.profile, color=_INK, lw=2, label="this picture")
     axes.set(
         xlim=(0, MAX_FREQUENCY),
@@ -132,25 +126,23 @@ def _draw_spectrum(axes: Axes, examined: Examined, profiles: ClassProfiles | Non
         ylabel="strength, logarithmic",
         xlabel="coarse to fine, cycles per pixel",
     )
-    if profiles is None:
-        axes.set_title("Spectrum (the classes' own are not at hand)")
+    if spectra is None:
+        axes.set_title("Spectrum (those of the classes are not available)")
     axes.legend(loc="upper right")
     axes.grid(color=_LINE, alpha=0.6, lw=0.6)
 
 
-def _draw_bands(axes: Axes, examined: Examined) -> None:
+def _plot_bands(axes: Axes, examined: Examined) -> None:
     explanation = examined.explanation
     widths, middles = np.diff(explanation.edges), (explanation.edges[1:] + explanation.edges[:-1]) / 2
-    axes.bar(middles, explanation.bands, widths * 0.86, color=_colours(explanation.bands))
+    axes.bar(
+        middles, explanation.bands, widths * 0.86, color=[_FAKE if value > 0 else _REAL for value in explanation.bands]
+    )
     axes.axhline(0, color=_SOFT, lw=1)
     axes.set(xlim=(0, MAX_FREQUENCY), xlabel="coarse to fine, cycles per pixel", ylabel="log-odds")
     axes.set_title("What decided: up “generated”, down “photograph”")
     axes.grid(axis="y", color=_LINE, alpha=0.6, lw=0.6)
     kinds = ", ".join(
-        f"{name_kind(name, examined.estimator)} {value:+.2f}" for name, value in explanation.kinds.items()
+        f"{format_kind(name, examined.estimator)} {value:+.2f}" for name, value in explanation.kinds.items()
     )
     axes.figure.text(0.04, 0.02, f"By kind of planes: {kinds}.", size=10, color=_SOFT)
-
-
-def _colours(values: Sequence[float]) -> list[str]:
-    return [_FAKE if value > 0 else _REAL for value in values]

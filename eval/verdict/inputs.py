@@ -1,4 +1,4 @@
-"""What was asked to be judged, as a list of files in order: pictures, clips, folders, globs, a list on stdin."""
+"""Files to be judged, in order: from pictures, clips, folders, globs, or a list on stdin."""
 
 import glob
 import os
@@ -9,18 +9,18 @@ from typing import BinaryIO
 
 from data_cards.image.decode import SUFFIXES
 
-# Of clips; what a file is decides its content, a folder is searched by these.
+# Of clips, for searching a folder; the container itself is recognised by its first bytes.
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .ogv .flv .3gp .wmv".split())
 
 
 @dataclass(frozen=True)
 class Input:
-    """One file to be judged, or why there is none.
+    """One file to be judged, or an error in its place.
 
     Attributes
     ----------
-    path : as it was given, or found in a folder or by a glob that was given
-    error : None where it is to be read
+    path : str, as given, or as found in a folder or by a glob
+    error : str or None, None where the file is to be read
     """
 
     path: str
@@ -28,13 +28,13 @@ class Input:
 
 
 def find_inputs(arguments: Iterable[str | Path], stdin: BinaryIO | None = None) -> list[Input]:
-    """Every file that the arguments stand for, in their order; what stands for none is there with an error.
+    """List the files that the arguments name, in their order; an argument without a file gets an error.
 
     Parameters
     ----------
-    arguments : files; folders, for every picture and clip below them; globs, where no file has that name
-        ("**" for folders within folders); "-" for a list on `stdin`, a path a line
-    stdin : in bytes; None: "-" is a file's name as any other
+    arguments : iterable of str or Path: files; folders, for every picture and clip below them; globs, where no
+        file has that name ("**" matches nested folders); "-" for a list on `stdin`, one path per line
+    stdin : binary file or None; None treats "-" as any other file name
     """
     found = []
     for argument in arguments:
@@ -53,7 +53,7 @@ def find_inputs(arguments: Iterable[str | Path], stdin: BinaryIO | None = None) 
 
 
 def list_folder(folder: str | Path, suffixes: frozenset[str] = SUFFIXES | VIDEO_SUFFIXES) -> list[str]:
-    """The files below a folder with one of the suffixes, sorted; hidden ones and those in hidden folders left out."""
+    """List the files below a folder with one of the suffixes, sorted, without hidden files and folders."""
     return sorted(
         str(file)
         for file in Path(folder).rglob("*")

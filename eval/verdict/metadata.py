@@ -1,10 +1,9 @@
-"""What a file says of itself: metadata that names a generator. Declared, not verified, and no part of the score.
+"""Declarations in a file's metadata that name a generator: not verified, and no part of the score.
 
-Anybody can write such metadata into any file, and most programs take it off, so neither its presence nor its
+Anybody can write such metadata into any file, and most programs remove it, so neither its presence nor its
 absence proves anything. Signatures of content credentials are not checked.
 """
 
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from eval.verdict.containers import Segment, read_segments
 
 MOST_SHOWN = 120  # characters of a value
 MOST_DECLARATIONS = 20
-_MOST_TEXT = 1 << 16  # bytes of a text that names are looked for in
+_MOST_TEXT = 1 << 16  # bytes of a text that are searched for names
 
 # IPTC's vocabulary of digital source types; C2PA uses the same words.
 _SOURCE_TYPE = re.compile(
@@ -42,109 +41,97 @@ _EXIF_BLOCK, _USER_COMMENT = 0x8769, 0x9286
 
 @dataclass(frozen=True)
 class Declaration:
-    """One thing that a file says of itself.
+    """One declaration in a file's metadata.
 
     Attributes
     ----------
-    what : in a few words
-    where : in what part of the file
-    value : beginning of what stands there, without control characters; "" where there is nothing to show
+    what : str, in a few words
+    where : str, part of the file
+    value : str, beginning of its text, without control characters; "" where there is nothing to show
     """
 
     what: str
     where: str
     value: str = ""
 
-    def as_json(self) -> dict:
-        """Plain values."""
+    def to_dict(self) -> dict:
+        """Return JSON values."""
         return asdict(self)
 
 
-def read_declared(data: bytes) -> tuple[Declaration, ...]:
-    """What the bytes of a picture file declare; a PNG is decoded for it, so check its number of pixels before."""
-    return read_declared_file(io.BytesIO(data))
+def read_declarations(file: BinaryIO) -> tuple[Declaration, ...]:
+    """Read what an open picture or clip declares, each thing once.
 
-
-def read_declared_file(file: BinaryIO) -> tuple[Declaration, ...]:
-    """What an open file declares, a clip's too; each thing once."""
-    found = (one for segment in read_segments(file) for one in _interpret(segment))
+    A PNG is decoded for it, so check its number of pixels before.
+    """
+    parsers = {"c2pa": _parse_c2pa, "xmp": _parse_xmp, "exif": _parse_exif, "text": _parse_text}
+    found = (one for segment in read_segments(file) for one in parsers[segment.kind](segment))
     return tuple(dict.fromkeys(found))[:MOST_DECLARATIONS]
 
 
-def _interpret(segment: Segment) -> Iterator[Declaration]:
-    if segment.kind == "c2pa":
-        yield from _interpret_c2pa(segment)
-    elif segment.kind == "xmp":
-        yield from _interpret_xmp(segment)
-    elif segment.kind == "exif":
-        yield from _interpret_exif(segment)
-    else:
-        yield from _interpret_text(segment)
-
-
-def _interpret_c2pa(segment: Segment) -> Iterator[Declaration]:
+def _parse_c2pa(segment: Segment) -> Iterator[Declaration]:
     if b"c2pa" not in segment.data.lower():  # other programs use JUMBF boxes too
         return
     kinds = dict.fromkeys(match[1].decode() for match in _SOURCE_TYPE.finditer(segment.data))
     names = dict.fromkeys(match[0] for match in _GENERATORS.finditer(segment.data.decode("latin-1")))
     if kinds or names:
-        yield _declare("content credentials (C2PA) of a generator", segment.where, ", ".join((*kinds, *names)))
+        yield _declaration("content credentials (C2PA) of a generator", segment.where, ", ".join((*kinds, *names)))
     else:
         yield Declaration("content credentials (C2PA), which cameras and editors write too", segment.where)
 
 
-def _interpret_xmp(segment: Segment) -> Iterator[Declaration]:
+def _parse_xmp(segment: Segment) -> Iterator[Declaration]:
     for match in _SOURCE_TYPE.finditer(segment.data):
-        yield _declare("made with a trained algorithm (IPTC)", f"XMP in {segment.where}", match[1].decode())
+        yield _declaration("made with a trained algorithm (IPTC)", f"XMP in {segment.where}", match[1].decode())
     for match in _NAMED_IN_XMP.finditer(segment.data):
         value = match[2].decode("utf-8", "replace")
         if _GENERATORS.search(value):
-            yield _declare("a generator's name", f"XMP {match[1].decode()} in {segment.where}", value)
+            yield _declaration("a generator's name", f"XMP {match[1].decode()} in {segment.where}", value)
 
 
-def _interpret_exif(segment: Segment) -> Iterator[Declaration]:
+def _parse_exif(segment: Segment) -> Iterator[Declaration]:
     try:
         exif = Image.Exif()
         exif.load(segment.data)
         tags = {"Software": _SOFTWARE, "ImageDescription": _DESCRIPTION, "Make": _MAKE, "Model": _MODEL}
         values = {name: exif.get(tag) for name, tag in {**tags, "Artist": _ARTIST}.items()}
         values["UserComment"] = _decode_comment(exif.get_ifd(_EXIF_BLOCK).get(_USER_COMMENT))
-    except Exception:  # a broken EXIF block says nothing
+    except Exception:  # a broken EXIF block declares nothing
         return
     for name, value in values.items():
         if not isinstance(value, str):
             continue
         value = value[:_MOST_TEXT]
         if _STEPS.search(value):
-            yield _declare("Stable Diffusion parameters", f"EXIF {name} in {segment.where}", value)
+            yield _declaration("Stable Diffusion parameters", f"EXIF {name} in {segment.where}", value)
         elif _GENERATORS.search(value):
-            yield _declare("a generator's name", f"EXIF {name} in {segment.where}", value)
+            yield _declaration("a generator's name", f"EXIF {name} in {segment.where}", value)
 
 
 def _decode_comment(value: object) -> str | None:
-    """EXIF's UserComment: eight bytes name the encoding (Exif 2.32, 4.6.6)."""
+    """Decode EXIF's UserComment, whose first eight bytes name the encoding (Exif 2.32, 4.6.6)."""
     if not isinstance(value, bytes):
         return value if isinstance(value, str) else None
     kind, text = value[:8], value[8:]
     if kind.startswith(b"UNICODE"):
-        # In the byte order of the block, say the rules; programs write either.
+        # The standard says the byte order of the block; programs write either.
         little = text[1::2].count(0) > text[::2].count(0)
         return text.decode("utf-16-le" if little else "utf-16-be", "replace")
     return (text if kind[:5] in (b"ASCII", b"JIS\0\0", b"\0" * 5) else value).decode("utf-8", "replace")
 
 
-def _interpret_text(segment: Segment) -> Iterator[Declaration]:
+def _parse_text(segment: Segment) -> Iterator[Declaration]:
     text = segment.data[:_MOST_TEXT].decode("utf-8", "replace")
     name, where = segment.name.lower(), f"{segment.where} “{escape_untrusted(segment.name, 40)}”"
     if name == "parameters" and _PARAMETERS.search(text):
-        yield _declare("Stable Diffusion parameters", where, text)
+        yield _declaration("Stable Diffusion parameters", where, text)
     elif name in ("prompt", "workflow") and text.lstrip().startswith("{"):
-        yield _declare("ComfyUI workflow", where, text)
+        yield _declaration("ComfyUI workflow", where, text)
     elif name.startswith("invokeai") or name in ("sd-metadata", "dream"):
-        yield _declare("InvokeAI parameters", where, text)
+        yield _declaration("InvokeAI parameters", where, text)
     elif name in ("software", "source", "author", "title", "description", "comment") and _GENERATORS.search(text):
-        yield _declare("a generator's name", where, text)
+        yield _declaration("a generator's name", where, text)
 
 
-def _declare(what: str, where: str, value: str) -> Declaration:
+def _declaration(what: str, where: str, value: str) -> Declaration:
     return Declaration(what, where, escape_untrusted(value.strip("\0 \r\n"), MOST_SHOWN))

@@ -1,7 +1,7 @@
-"""Verdicts to stdout, as a table, JSON or CSV; files that cannot be judged to stderr too.
+"""Verdicts on stdout as a table, JSON or CSV; files that cannot be judged on stderr too.
 
-JSON and CSV are written as the verdicts come. Names of files are strangers' texts: the table, CSV and
-messages show them without control characters, JSON keeps them exactly, as escapes where they are not ASCII.
+JSON and CSV are streamed. Names of files are untrusted: the table, CSV and messages show them without control
+characters, JSON keeps them exactly, as escapes where they are not ASCII.
 """
 
 import csv
@@ -21,13 +21,13 @@ CSV_COLUMNS = ("path", "second", "verdict", "probability_fake", "why", "crops", 
 
 
 def write_table(verdicts: Iterable[Verdict]) -> int:
-    """A table of what could be judged, with the columns that say something; returns the number of failures."""
+    """Write a table of the judged files without its empty columns; return the number of failures."""
     failures = _Failures()
     rows = []
-    for one in failures.tell(verdicts):
+    for one in failures.report(verdicts):
         if one.judgement is not None:
-            rows.append([escape_untrusted(one.path), *_write(one.judgement), _name(one)])
-            rows += [[f"· {frame.second:.2f} s", *_write(frame.judgement), ""] for frame in one.frames]
+            rows.append([escape_untrusted(one.path), *_format_cells(one.judgement), _format_declared(one)])
+            rows += [[f"· {frame.second:.2f} s", *_format_cells(frame.judgement), ""] for frame in one.frames]
     headers = ["picture", "verdict", "probability fake", "why unsure", "crops", "declared, not verified"]
     kept = [number for number in range(len(headers)) if any(row[number] for row in rows)]
     if rows:
@@ -38,24 +38,23 @@ def write_table(verdicts: Iterable[Verdict]) -> int:
 
 
 def write_json(verdicts: Iterable[Verdict]) -> int:
-    """A JSON list of `Verdict.as_json`, an object a line; returns the number of failures."""
+    """Write a JSON list of `Verdict.to_dict`, an object per line; return the number of failures."""
     failures = _Failures()
     before = "[\n"
-    for one in failures.tell(verdicts):
-        click.echo(before + json.dumps(one.as_json()), nl=False)
+    for one in failures.report(verdicts):
+        click.echo(before + json.dumps(one.to_dict()), nl=False)
         before = ",\n"
     click.echo("[]" if before == "[\n" else "\n]")
     return failures.count
 
 
 def write_csv(verdicts: Iterable[Verdict]) -> int:
-    """Lines of `CSV_COLUMNS`: their names, one a file, and one more for each frame of a clip; returns the number of
-    failures."""
+    """Write `CSV_COLUMNS`, a line per file and per frame of a clip; return the number of failures."""
     failures = _Failures()
     writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for one in failures.tell(verdicts):
-        values = one.as_json() | {"declared_not_verified": _name(one)}
+    for one in failures.report(verdicts):
+        values = one.to_dict() | {"declared_not_verified": _format_declared(one)}
         writer.writerow(
             {name: escape_untrusted(value) if isinstance(value, str) else value for name, value in values.items()}
         )
@@ -64,22 +63,22 @@ def write_csv(verdicts: Iterable[Verdict]) -> int:
     return failures.count
 
 
-def _write(said: Judgement) -> list[str]:
+def _format_cells(said: Judgement) -> list[str]:
     crops = "" if said.crops == 1 else str(said.crops)
     return [said.verdict, f"{said.probability_fake:.3f}", format_reason(said) or "", crops]
 
 
-def _name(one: Verdict) -> str:
+def _format_declared(one: Verdict) -> str:
     return "; ".join(dict.fromkeys(declaration.what for declaration in one.declared))
 
 
 class _Failures:
-    """Passes verdicts on, and names each that is none on stderr."""
+    """Counts the files that cannot be judged, and reports each on stderr."""
 
     def __init__(self) -> None:
         self.count = 0
 
-    def tell(self, verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
+    def report(self, verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
         for one in verdicts:
             if one.error is not None:
                 self.count += 1

@@ -1,10 +1,10 @@
-"""Verdicts on files, many or few: the same features as the build's, the run's best network.
+"""Verdicts on any number of files, with the run's best network.
 
-Files are read, decoded and made into features by threads, several batches ahead of the network, and
-verdicts come out one by one in the order of the files: neither waits for the other, and memory holds
-a bounded number of features however many files there are.
+Threads read and decode files and compute their features, several batches ahead of the network. Verdicts are yielded
+one by one in the order of the files, and memory holds a bounded number of features however many files there are.
 """
 
+import io
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,10 +18,10 @@ from data_cards.core.cores import count_cores
 from data_cards.core.errors import PictureError, UsageError
 from data_cards.core.files import open_regular, read_bounded
 from data_cards.image.decode import decode_picture
-from eval.defaults import BATCH_SIZE, FRAMES
-from eval.verdict.decide import CHECKS, Judgement, Looks, decide, decide_clip, look_at, score_levels
+from eval.settings import BATCH_SIZE, FRAMES
+from eval.verdict.decide import CHECKS, Crops, Judgement, compute_crops, decide, decide_clip, score_levels
 from eval.verdict.inputs import VIDEO_SUFFIXES, Input, find_inputs
-from eval.verdict.metadata import Declaration, read_declared, read_declared_file
+from eval.verdict.metadata import Declaration, read_declarations
 from eval.verdict.video import MOST_FRAMES, find_container, read_frames
 from eval.verdict.wording import format_reason
 from pipeline.features.fit import MOST_CROPS
@@ -36,7 +36,7 @@ _BYTES_AHEAD = 1 << 30  # of features that wait for the network
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of a clip: the second that it is shown at, and what is said of it."""
+    """One frame of a clip: the second at which it is shown, and its verdict."""
 
     second: float
     judgement: Judgement
@@ -44,15 +44,15 @@ class Frame:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the detector says of one file.
+    """The verdict on one file, or the error that prevented it.
 
     Attributes
     ----------
-    path : as it was given, or found in a folder that was given
-    judgement : None where the file cannot be judged
-    declared : what the file says of itself: not verified, and no part of the judgement
-    frames : of a clip, in order; a picture has none
-    error : why it cannot be judged, else None
+    path : str, as given, or as found in a folder or by a glob
+    judgement : Judgement or None, None where the file cannot be judged
+    declared : tuple of Declaration, what the file declares: not verified, and no part of the judgement
+    frames : tuple of Frame, of a clip, in order
+    error : str or None, why the file cannot be judged
     """
 
     path: str
@@ -71,8 +71,8 @@ class Verdict:
         """The calibrated probability; None where the file cannot be judged."""
         return None if self.judgement is None else self.judgement.probability_fake
 
-    def as_json(self) -> dict:
-        """Plain values: either what is said of it, or the error."""
+    def to_dict(self) -> dict:
+        """Return JSON values: either those of the verdict, or the error."""
         if self.judgement is None:
             return {"path": self.path, "error": self.error}
         said = self.judgement
@@ -89,17 +89,17 @@ class Verdict:
             "flips_under": list(said.flips),
             "crops": said.crops,
             "checks": said.checks,
-            "declared_not_verified": [one.as_json() for one in self.declared],
+            "declared_not_verified": [one.to_dict() for one in self.declared],
             **({"frames": frames} if frames else {}),
         }
 
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A file on its way to the network: its features, or why there are none."""
+    """A file that is ready for the network: its features, or the error."""
 
     path: str
-    looks: tuple[Looks, ...] = ()
+    crops: tuple[Crops, ...] = ()
     declared: tuple[Declaration, ...] = ()
     seconds: tuple[float, ...] = ()
     error: str | None = None
@@ -110,10 +110,10 @@ def predict_files(run: Run, paths: Iterable[str | Path], *, progress: bool = Tru
 
     Parameters
     ----------
-    run : whose best weights and feature settings are used
-    paths : as `eval.verdict.inputs.find_inputs` takes them
-    progress : show a bar on stderr
-    options : as `iterate_verdicts` takes them
+    run : Run, whose best weights and feature settings are used
+    paths : iterable of str or Path, as of `eval.verdict.inputs.find_inputs`
+    progress : bool, show a bar on stderr
+    options : as of `iterate_verdicts`
     """
     return list(iterate_verdicts(run, find_inputs(paths), progress=progress, **options))
 
@@ -129,15 +129,15 @@ def iterate_verdicts(
     threads: int | None = None,
     progress: bool = False,
 ) -> Iterator[Verdict]:
-    """Judge files one after the other; what cannot be judged has its `error` set.
+    """Yield the verdict on each file in order; a file that cannot be judged has its `error` set.
 
     Parameters
     ----------
-    device : "auto", "cpu", "cuda" or "mps"
-    batch_size : samples that the network scores at a time
-    quick : leave out `eval.verdict.decide.CHECKS`, which make three further sets of features of each picture
-    frames : of a clip that are judged, evenly over its length
-    threads : that make features; None: as many as there are processors
+    device : {"auto", "cpu", "cuda", "mps"}
+    batch_size : int, samples that the network scores at a time
+    quick : bool, skip `eval.verdict.decide.CHECKS`, which need three further sets of features of each picture
+    frames : int, frames of a clip that are judged, evenly over its length
+    threads : int or None, threads that compute features; None takes one per core
 
     Raises
     ------
@@ -148,8 +148,8 @@ def iterate_verdicts(
     threads = threads or count_cores()
     checks = () if quick else CHECKS
     clips = any(Path(one.path).suffix.lower() in VIDEO_SUFFIXES for one in inputs)
-    looks = max(1 + len(checks), frames if clips else 0)
-    ahead = _count_ahead(run.build_settings.features, threads, batch_size, looks)
+    per_file = max(1 + len(checks), frames if clips else 0)
+    ahead = _count_ahead(run.build_settings.features, threads, batch_size, per_file)
 
     def prepare(one: Input) -> _Prepared:
         if one.error is not None:
@@ -163,7 +163,7 @@ def iterate_verdicts(
         bar.disable = bar.disable or not progress or len(inputs) < 2
         prepared = _map_ahead(prepare, inputs, threads, ahead)
         for one, logits in _score(detector, prepared, batch_size):
-            yield _conclude(one, logits, detector)
+            yield _decide_file(one, logits, detector)
             bar.update()
 
 
@@ -179,28 +179,28 @@ def _prepare_file(path: str, settings: BuildSettings, checks: Sequence[Variant],
     with open_regular(path) as file:
         if find_container(file.read(512)) is None:
             data = read_bounded(file)
-            picture = decode_picture(data, settings.max_pixels)
-            return _Prepared(path, (look_at(picture, settings.features, checks),), read_declared(data))
+            crops = compute_crops(decode_picture(data, settings.max_pixels), settings.features, checks)
+            return _Prepared(path, (crops,), read_declarations(io.BytesIO(data)))
         file.seek(0)
-        declared = read_declared_file(file)
+        declared = read_declarations(file)
         file.seek(0)
-        # A clip's frames check each other already, and each check would cost as much again.
-        looks = {
-            second: look_at(picture, settings.features, ())
+        # A clip's frames check each other already, and each check would double the cost.
+        crops = {
+            second: compute_crops(picture, settings.features, ())
             for second, picture in read_frames(file, frames, settings.max_pixels)
         }
-        return _Prepared(path, tuple(looks.values()), declared, tuple(looks))
+        return _Prepared(path, tuple(crops.values()), declared, tuple(crops))
 
 
-def _count_ahead(settings: FeatureSettings, threads: int, batch_size: int, looks: int) -> int:
-    """How many files are prepared ahead: enough for the network's next batches, bounded in bytes."""
+def _count_ahead(settings: FeatureSettings, threads: int, batch_size: int, per_file: int) -> int:
+    """Return how many files to prepare ahead: enough for the network's next batches, bounded in bytes."""
     crops = MOST_CROPS if settings.fit == "crop" else 1
-    bytes_each = looks * crops * settings.planes * settings.side**2
+    bytes_each = per_file * crops * settings.planes * settings.side**2
     return max(2, min(threads + 2 * batch_size, _BYTES_AHEAD // bytes_each))
 
 
 def _map_ahead(function, items: Iterable, threads: int, ahead: int) -> Iterator:
-    """Results in the order of the items; at most `ahead` of them are under way or wait."""
+    """Yield results in the order of the items, with at most `ahead` of them computed or waiting."""
     waiting: deque[Future] = deque()
     pool = ThreadPoolExecutor(min(threads, ahead))
     try:
@@ -217,11 +217,11 @@ def _map_ahead(function, items: Iterable, threads: int, ahead: int) -> Iterator:
 def _score(
     detector: Detector, prepared: Iterable[_Prepared], batch_size: int
 ) -> Iterator[tuple[_Prepared, list[np.ndarray]]]:
-    """Each file with the logits of each of its looks; samples of several files share the network's batches."""
+    """Yield each file with the logits of each of its sets of crops; several files share the network's batches."""
     group, samples = [], 0
     for one in prepared:
         group.append(one)
-        samples += sum(len(looks.levels) for looks in one.looks)
+        samples += sum(len(crops.levels) for crops in one.crops)
         if max(samples, len(group)) >= batch_size:
             yield from _score_group(detector, group, batch_size)
             group, samples = [], 0
@@ -231,17 +231,17 @@ def _score(
 def _score_group(
     detector: Detector, group: list[_Prepared], batch_size: int
 ) -> Iterator[tuple[_Prepared, list[np.ndarray]]]:
-    levels = [looks.levels for file in group for looks in file.looks]
+    levels = [crops.levels for file in group for crops in file.crops]
     logits = score_levels(detector, np.concatenate(levels), batch_size) if levels else np.zeros((0, 2))
     parts = iter(np.split(logits, np.cumsum([len(one) for one in levels])[:-1])) if levels else iter(())
     for file in group:
-        yield file, [next(parts) for _ in file.looks]
+        yield file, [next(parts) for _ in file.crops]
 
 
-def _conclude(one: _Prepared, logits: list[np.ndarray], detector: Detector) -> Verdict:
+def _decide_file(one: _Prepared, logits: list[np.ndarray], detector: Detector) -> Verdict:
     if one.error is not None:
         return Verdict(one.path, error=one.error)
-    said = [decide(part, looks, detector.calibration) for part, looks in zip(logits, one.looks, strict=True)]
+    said = [decide(part, crops, detector.calibration) for part, crops in zip(logits, one.crops, strict=True)]
     if not one.seconds:
         return Verdict(one.path, said[0], one.declared)
     frames = tuple(Frame(second, judgement) for second, judgement in zip(one.seconds, said, strict=True))

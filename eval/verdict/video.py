@@ -1,7 +1,7 @@
-"""Clips to frames, evenly over their length, upright 8-bit RGB as pictures are. Needs PyAV, an optional extra.
+"""Frames of clips, evenly over their length, as upright 8-bit RGB. Needs PyAV, an optional extra.
 
-A clip is as untrusted as a picture. Its container is told by its first bytes and must be one of a few, so that
-no playlist is followed and no other file opened; pixels and decoded frames are bounded.
+A clip is as untrusted as a picture. Its container is recognised by its first bytes and must be one of a few, so that
+no playlist is followed and no other file is opened; pixels and decoded frames are bounded.
 """
 
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ from data_cards.image.decode import check_pixels
 
 MISSING = "a clip; reading clips needs PyAV: pip install 'spectral-detector[video]'"
 MOST_FRAMES = 64
-MOST_DECODED = 5000  # frames of a clip, for those that are judged and those on the way to them
+MOST_DECODED = 5000  # frames of a clip, judged ones and those decoded to reach them
 
-_MOST_PACKETS = 1_000_000  # that are counted where a clip does not tell its length
-_STEP_OVER = 2.0  # seconds; a frame further ahead is sought, a nearer one reached by decoding
+_MOST_PACKETS = 1_000_000  # counted where a clip does not state its length
+_STEP_OVER = 2.0  # seconds; seek to a frame further ahead, decode up to a nearer one
 _STILL_BRANDS = (b"avif", b"avis", b"mif1", b"msf1", b"heic", b"heix", b"hevc", b"hevx")
 _TURNS = {
     90: Image.Transpose.ROTATE_90,
@@ -30,7 +30,7 @@ _TURNS = {
 
 
 def find_container(start: bytes) -> str | None:
-    """FFmpeg's name of the container that a file's first 512 bytes belong to; None where it is no clip."""
+    """Return FFmpeg's name of the container of a file's first 512 bytes; None where it is not a clip."""
     if start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         return None if start[4:8] == b"ftyp" and start[8:12] in _STILL_BRANDS else "mov"
     if start[:4] == b"RIFF" and start[8:12] == b"AVI ":
@@ -48,21 +48,21 @@ def find_container(start: bytes) -> str | None:
 
 
 def read_frames(file: BinaryIO, count: int, max_pixels: int) -> Iterator[tuple[float, Image.Image]]:
-    """Frames of an open clip, at the middles of `count` equal parts of its length; fewer where it has fewer.
+    """Yield frames of an open clip at the middles of `count` equal parts of its length; fewer where it has fewer.
 
     Yields
     ------
-    seconds from the clip's beginning, and the frame
+    tuple of float, seconds from the clip's beginning, and PIL.Image.Image, the frame
 
     Raises
     ------
-    PictureError : PyAV is not there, it is no clip or a broken one, or its frames are too large
+    PictureError : PyAV is not installed, the file is not a clip or is broken, or its frames are too large
     """
     try:
         import av
     except ImportError as error:
         raise PictureError(MISSING) from error
-    av.logging.set_level(av.logging.PANIC)  # what it says of strangers' files is no message to the user
+    av.logging.set_level(av.logging.PANIC)  # its messages on untrusted files are not for the user
     form = find_container(file.read(512))
     try:
         with _open(file, form, max_pixels) as clip:
@@ -97,7 +97,7 @@ def _open(file: BinaryIO, form: str | None, max_pixels: int):
 
 
 def _find_length(clip) -> Fraction | None:
-    """In seconds, as the clip tells it; None where it does not."""
+    """Return the length in seconds that the clip states; None where it states none."""
     stream = clip.streams.video[0]
     if stream.duration and stream.time_base:
         return max(stream.duration * stream.time_base, Fraction(0)) or None
@@ -119,20 +119,20 @@ def _measure_length(clip) -> Fraction:
 
 
 def _pick_frames(clip, times: list[float], max_pixels: int) -> Iterator[tuple[float, Image.Image]]:
-    """What is shown at each of the times, in seconds from the beginning; the same frame only once."""
+    """Yield the frame shown at each of the times, in seconds from the beginning; the same frame only once."""
     reader = _Reader(clip, max_pixels)
     last = None
     for time in times:
         shown = reader.find(time)
         if shown is not None and shown is not last:
             last = shown
-            yield max(shown[0], 0.0), _make_upright(shown[1])
+            yield max(shown[0], 0.0), _rotate_upright(shown[1])
     if last is None:
         raise PictureError("broken or truncated clip: none of its frames can be decoded")
 
 
 class _Reader:
-    """Frames of an open clip, each with the second that it is shown at, in that order."""
+    """Reader of an open clip's frames, each with the second at which it is shown, in that order."""
 
     def __init__(self, clip, max_pixels: int):
         self.clip, self.stream, self.max_pixels = clip, clip.streams.video[0], max_pixels
@@ -143,7 +143,7 @@ class _Reader:
         self.start = float(begin * base) if begin and base else 0.0
 
     def find(self, time: float):
-        """What is shown at a time, which never goes back; None where nothing is."""
+        """Return the frame shown at a time, which never decreases; None where there is none."""
         if time - (self.shown[0] if self.shown else 0) > _STEP_OVER:
             self._seek(time)
         while True:
@@ -155,7 +155,7 @@ class _Reader:
     def _seek(self, time: float) -> None:
         import av
 
-        with suppress(av.FFmpegError):  # some clips cannot be sought: decoding gets there too
+        with suppress(av.FFmpegError):  # not every clip can seek: decoding reaches the frame too
             self.clip.seek(int((time + self.start) * 1_000_000), backward=True)
             self.frames, self.ahead = self.clip.decode(self.stream), None
 
@@ -169,7 +169,7 @@ class _Reader:
             except StopIteration:
                 return None
             except av.FFmpegError:
-                self.frames = self.clip.decode(self.stream)  # behind a broken packet others may be whole
+                self.frames = self.clip.decode(self.stream)  # packets after a broken one may be whole
                 continue
             check_pixels(frame.width, frame.height, self.max_pixels)
             untimed = self.decoded / float(self.stream.average_rate or 25)
@@ -177,7 +177,7 @@ class _Reader:
         return None
 
 
-def _make_upright(frame) -> Image.Image:
+def _rotate_upright(frame) -> Image.Image:
     picture = frame.to_image().convert("RGB")
     turn = _TURNS.get(frame.rotation)
     return picture if turn is None else picture.transpose(turn)

@@ -1,9 +1,9 @@
-"""A verdict in words that need no statistics. They claim no more than the validation pictures bear."""
+"""Sentences about a verdict that need no statistics, and claim no more than the validation pictures support."""
 
 import numpy as np
 
 from data_cards.core.labels import CLASS_NAMES
-from eval.explain.bands import name_band
+from eval.explain.bands import format_frequency_band
 from eval.explain.occlusion import Explanation
 from eval.verdict.decide import Judgement, Reason
 from pipeline.features.settings import base_kind, is_overview_kind
@@ -26,18 +26,18 @@ DECLARED_NOTE = (
     "signatures were not checked."
 )
 
-_LITTLE = 0.05  # share of the log-odds that a part must hold to be worth a word
+_LITTLE = 0.05  # share of the log-odds below which a part is not mentioned
 
 
 def format_reason(judgement: Judgement) -> str | None:
-    """Why a verdict is "unsure", in a few words; None where it is not."""
+    """Format why a verdict is "unsure", in a few words; None where it is not."""
     if judgement.reason is None:
         return None
     return _REASON_WORDS[judgement.reason].format(flips=", ".join(judgement.flips))
 
 
-def tell_verdict(judgement: Judgement, calibration: Calibration) -> str:
-    """Why the word is what it is, in one or two sentences."""
+def format_verdict(judgement: Judgement, calibration: Calibration) -> str:
+    """Format the reason of a verdict, in one or two sentences."""
     if judgement.reason is Reason.IN_BAND:
         return "Its score lies where the detector mixed up both kinds of pictures when it was tried out."
     if judgement.reason is Reason.FLIPS:
@@ -54,26 +54,26 @@ def tell_verdict(judgement: Judgement, calibration: Calibration) -> str:
     return f"When it was tried out at most {100 * WRONG_SHARE:.0f} of 100 {other}s had such a score."
 
 
-def name_kind(kind: str, estimator: str) -> str:
-    """A kind of planes in words; `estimator` is that of the run's features."""
+def format_kind(kind: str, estimator: str) -> str:
+    """Format the name of a kind of planes; `estimator` is that of the run's features."""
     what = base_kind(kind)
-    # Coherency stands in the place of phase.
+    # Averaged planes hold the coherency in place of the phase.
     words = "agreement of the colours" if what == "phase" and estimator == "averaged" else _KIND_WORDS[what]
     return f"{words} in the overview" if is_overview_kind(kind) else words
 
 
-def tell_deciding(explanation: Explanation, estimator: str) -> list[str]:
-    """Which band spoke most for each side, and which planes counted most; empty where nothing did."""
+def summarise_explanation(explanation: Explanation, estimator: str) -> list[str]:
+    """Summarise which band favoured each class most, and which planes counted most; empty where none did."""
     sentences = []
     edges = explanation.edges
     least = _LITTLE * max(abs(explanation.log_odds), np.abs(explanation.bands).max(), 1e-6)
     for sign, words in ((1, "generated"), (-1, "a photograph")):
         number = int(np.argmax(sign * explanation.bands))
         if sign * explanation.bands[number] > least:
-            sentences.append(f"Most for “{words}” spoke {name_band(edges[number], edges[number + 1])}.")
+            sentences.append(f"Most for “{words}” spoke {format_frequency_band(edges[number], edges[number + 1])}.")
     kinds = {name: value for name, value in explanation.kinds.items() if abs(value) > least}
     if len(explanation.kinds) > 1 and kinds:
         most = max(kinds, key=lambda name: abs(kinds[name]))
         side = "generated" if kinds[most] > 0 else "a photograph"
-        sentences.append(f"Of the kinds of planes the {name_kind(most, estimator)} counted most, for “{side}”.")
+        sentences.append(f"Of the kinds of planes the {format_kind(most, estimator)} counted most, for “{side}”.")
     return sentences

@@ -234,6 +234,6 @@ def test_build_training_and_report_show_the_audit(tmp_path):
     assert trained.exit_code == 0, trained.output
     assert words in trained.stderr
     report = make_report(make_run(tmp_path / "run", store), device="cpu", progress=False)
-    assert report.figures["audit"]["verdict"] == "fail"
-    assert words in format_report(report.figures)
+    assert report.contents["audit"]["verdict"] == "fail"
+    assert words in format_report(report.contents)
     assert words in report.html.read_text()

@@ -92,7 +92,7 @@ def test_report_scores_with_and_without_leaked_pictures(tmp_path):
     report = make_report(make_run(tmp_path / "run", store), device="cpu", progress=False)
     scopes = json.loads(report.json.read_text())["scopes"]
     assert {name: part["pictures"] for name, part in scopes.items()} == {"clean": 12, "unleaked": 9}
-    assert "3 of 12 pictures were in the run's training" in report.figures["warnings"][0]
+    assert "3 of 12 pictures were in the run's training" in report.contents["warnings"][0]
     assert "without leaked pictures" in report.html.read_text()
 
 
@@ -103,5 +103,5 @@ def test_report_finds_near_duplicates_in_the_store_that_the_run_was_trained_on(t
     build(other, tmp_path / "other.zarr")
     run = make_run(tmp_path / "run", tmp_path / "one.zarr")
     report = make_report(run, tmp_path / "other.zarr", device="cpu", progress=False)
-    pictures = {name: part["pictures"] for name, part in report.figures["scopes"].items()}
+    pictures = {name: part["pictures"] for name, part in report.contents["scopes"].items()}
     assert pictures == {"clean": 16, "unleaked": 15}

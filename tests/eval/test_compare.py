@@ -64,7 +64,7 @@ def test_differences_are_those_of_the_scores_with_wider_intervals_for_more_pairs
             lead = scores[one["first"]][name]["value"] - scores[one["second"]][name]["value"]
             assert one["scores"][name]["value"] == pytest.approx(lead, abs=1e-9)
     assert figures["intervals"]["level_of_differences"] == pytest.approx(1 - 0.05 / 3)
-    pair = compare_runs([folder / "a", folder / "b"], out=tmp_path, **QUIET).figures
+    pair = compare_runs([folder / "a", folder / "b"], out=tmp_path, **QUIET).contents
     alone, among = pair["differences"][0]["scores"]["auroc"], figures["differences"][0]["scores"]["auroc"]
     assert alone["value"] == among["value"]
     assert among["low"] < alone["low"] < alone["high"] < among["high"]
@@ -72,7 +72,7 @@ def test_differences_are_those_of_the_scores_with_wider_intervals_for_more_pairs
 
 def test_the_same_weights_do_not_differ(folder, tmp_path):
     make_run(tmp_path / "twin", folder / "a.zarr", seed=0)
-    found = compare_runs([folder / "a", tmp_path / "twin"], out=tmp_path, **QUIET).figures
+    found = compare_runs([folder / "a", tmp_path / "twin"], out=tmp_path, **QUIET).contents
     assert all(one["value"] == 0 and not one["real"] for one in found["differences"][0]["scores"].values())
     assert "not clear" in found["summary"][0]
 
@@ -100,7 +100,7 @@ def test_pictures_of_one_store_only_and_pictures_trained_on_are_left_out(folder,
     leaked = int(next(row for row in rows[1:] if open_store(other).columns["label"][row] == 0))
     change(other, group=lambda old: np.where(np.arange(len(old)) == leaked, old[0], old))
     make_run(tmp_path / "second", other, seed=5)
-    found = compare_runs([folder / "a", tmp_path / "second"], out=tmp_path, **QUIET).figures
+    found = compare_runs([folder / "a", tmp_path / "second"], out=tmp_path, **QUIET).contents
     assert found["samples_by_class"] == {"real": 10, "fake": 9}
     assert found["left_out"] == {"not_in_all_stores": 36 + 22 - 2 * 20, "trained_on": 1}
     assert any("1 pictures, or near-duplicates of them, were in a run's training" in one for one in found["warnings"])
@@ -137,7 +137,7 @@ def test_one_store_for_all_and_a_run_whose_own_is_gone(folder, tmp_path):
     moved = make_store(tmp_path / "gone.zarr", seed=4, size=16)
     make_run(tmp_path / "second", moved)
     moved.rename(tmp_path / "moved.zarr")
-    found = compare_runs([folder / "a", tmp_path / "second"], folder / "a.zarr", out=tmp_path, **QUIET).figures
+    found = compare_runs([folder / "a", tmp_path / "second"], folder / "a.zarr", out=tmp_path, **QUIET).contents
     assert found["pictures"] == 36
     assert any("the store that second was trained on is gone" in one for one in found["warnings"])
     assert "none of them was trained" not in (tmp_path / "comparison.html").read_text()

@@ -19,7 +19,7 @@ from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import MAX_BYTES, open_regular, read_bounded
 from data_cards.core.text import escape_untrusted
 from eval.cli.main import cli
-from eval.verdict.decide import CHECKS, Looks, Reason, decide, look_at, score_levels
+from eval.verdict.decide import CHECKS, Crops, Reason, compute_crops, decide, score_levels
 from eval.verdict.inputs import find_inputs
 from eval.verdict.predict import predict_files
 from pipeline.features.degradations import apply_steps
@@ -56,8 +56,8 @@ def logits_of(*probabilities: float) -> np.ndarray:
     return np.array([[0.0, np.log(p / (1 - p))] for p in probabilities])
 
 
-def looks(crops: tuple[int, ...] = (1,), checks: tuple[str, ...] = ()) -> Looks:
-    return Looks(np.zeros((sum(crops), 9, 1, 1), np.uint8), crops, checks)
+def make_crops(counts: tuple[int, ...] = (1,), checks: tuple[str, ...] = ()) -> Crops:
+    return Crops(np.zeros((sum(counts), 9, 1, 1), np.uint8), counts, checks)
 
 
 # --- the word
@@ -67,7 +67,7 @@ def looks(crops: tuple[int, ...] = (1,), checks: tuple[str, ...] = ()) -> Looks:
     ("probability", "word", "reason"), [(0.9, "fake", None), (0.1, "real", None), (0.6, "unsure", Reason.IN_BAND)]
 )
 def test_the_word_is_the_calibrations(probability, word, reason):
-    said = decide(logits_of(probability), looks(), BAND)
+    said = decide(logits_of(probability), make_crops(), BAND)
     assert (said.verdict, said.reason, said.crops, said.checks) == (word, reason, 1, {})
     assert said.probability_fake == pytest.approx(probability)
 
@@ -85,24 +85,24 @@ def test_the_word_is_the_calibrations(probability, word, reason):
 )
 def test_checks_that_flip_the_word(probabilities, word, reason, flips):
     names = tuple(check.name for check in CHECKS)
-    said = decide(logits_of(*probabilities), looks((1, 1, 1, 1), names), BAND)
+    said = decide(logits_of(*probabilities), make_crops((1, 1, 1, 1), names), BAND)
     assert (said.verdict, said.reason, said.flips) == (word, reason, flips)
     assert said.checks == pytest.approx(dict(zip(names, probabilities[1:], strict=True)))
 
 
 def test_crops_average_log_odds_and_the_temperature_counts():
-    said = decide(logits_of(0.9, 0.9, 0.5, 0.2, 0.2), looks((2, 3), ("JPEG 90",)), BAND)
+    said = decide(logits_of(0.9, 0.9, 0.5, 0.2, 0.2), make_crops((2, 3), ("JPEG 90",)), BAND)
     assert said.probability_fake == pytest.approx(0.9)
     assert said.crops == 2
     assert said.checks["JPEG 90"] == pytest.approx(1 / (1 + np.exp(2 * np.log(4) / 3)))
-    said = decide(logits_of(0.9), looks(), Calibration(temperature=2.0))
+    said = decide(logits_of(0.9), make_crops(), Calibration(temperature=2.0))
     assert said.probability_fake == pytest.approx(0.75)
 
 
-def test_what_is_looked_at_goes_the_one_way_of_features():
+def test_crops_and_checks_have_the_features_of_the_build():
     picture = draw_noise(1, 60, 50)
-    found = look_at(picture, COVER)
-    assert (found.crops, found.checks) == ((1, 1, 1, 1), ("JPEG 90", "JPEG 75", "crop 0.9"))
+    found = compute_crops(picture, COVER)
+    assert (found.counts, found.checks) == ((1, 1, 1, 1), ("JPEG 90", "JPEG 75", "crop 0.9"))
     for levels, variant in zip(found.levels, (CLEAN, *CHECKS), strict=True):
         np.testing.assert_array_equal(levels, next(compute_features(picture, COVER, (variant,)))[0])
     assert len({levels.tobytes() for levels in found.levels}) == 4
@@ -115,16 +115,16 @@ def test_several_crops_where_the_picture_holds_them(size, count):
     assert len(crops) == count
     assert len({crop.tobytes() for crop in crops}) == count
     middle = next(compute_features(picture, CROP, (CLEAN,)))[0]
-    found = look_at(picture, CROP, ())
+    found = compute_crops(picture, CROP, ())
     np.testing.assert_array_equal(found.levels[0], middle)
-    assert found.crops == (count,)
+    assert found.counts == (count,)
     assert len(cut_crops(picture, COVER)) == 1
 
 
 def test_crops_share_the_overview_of_the_whole_picture():
     picture = draw_noise(5, 90, 70)
     settings = FeatureSettings(size=32, fit="crop", estimator="averaged", overview=40)
-    found = look_at(picture, settings, CHECKS[:1]).levels
+    found = compute_crops(picture, settings, CHECKS[:1]).levels
     assert len(found) == 10
     whole = compute_welch_levels(np.asarray(picture.resize((40, 40), Image.Resampling.BICUBIC)), 32)
     assert all(np.array_equal(one[9:], whole) for one in found[:5])
@@ -133,10 +133,10 @@ def test_crops_share_the_overview_of_the_whole_picture():
 
 
 def test_the_crop_check_changes_a_crop_too():
-    found = look_at(draw_noise(3, 48, 48), CROP)
+    found = compute_crops(draw_noise(3, 48, 48), CROP)
     assert found.checks == ("JPEG 90", "JPEG 75", "crop 0.9")
     assert (found.levels[0] != found.levels[3]).any()
-    small = look_at(draw_noise(3, 33, 48), CROP)  # its corner is enlarged, as a build's variants are
+    small = compute_crops(draw_noise(3, 33, 48), CROP)  # its corner is enlarged, as a build's variants are
     assert small.checks == found.checks
     assert (small.levels[0] != small.levels[3]).any()
     corner = apply_steps(Image.linear_gradient("L").convert("RGB"), CHECKS[2].steps)
@@ -146,7 +146,7 @@ def test_the_crop_check_changes_a_crop_too():
 
 def test_a_side_too_long_for_jpeg_is_judged_without(run):
     long = Image.new("RGB", (65_501, 32))
-    assert look_at(long, FeatureSettings(size=32, fit="stretch")).checks == ("crop 0.9",)
+    assert compute_crops(long, FeatureSettings(size=32, fit="stretch")).checks == ("crop 0.9",)
 
 
 def test_scores_that_are_no_numbers_end_it(run):
@@ -194,12 +194,12 @@ def test_a_file_beyond_the_bound_is_not_read(tmp_path):
 def test_few_files_are_held_at_a_time(run, pictures, monkeypatch):
     alive, most = [0], [0]
 
-    def look(picture, settings, checks):
+    def count_alive(picture, settings, checks):
         alive[0] += 1
         most[0] = max(most[0], alive[0])
-        return look_at(picture, settings, checks)
+        return compute_crops(picture, settings, checks)
 
-    monkeypatch.setattr(eval.verdict.predict, "look_at", look)
+    monkeypatch.setattr(eval.verdict.predict, "compute_crops", count_alive)
     files = [str(pictures / "b.png")] * 40
     seen = 0
     for _ in eval.verdict.predict.iterate_verdicts(

@@ -19,9 +19,9 @@ from eval.cli.main import cli
 from eval.explain.occlusion import Explanation
 from eval.verdict.decide import Judgement, Reason
 from eval.verdict.examine import Examiner
-from eval.verdict.explain_png import draw_examined
+from eval.verdict.explain_png import plot_examined
 from eval.verdict.predict import predict_files
-from eval.verdict.wording import TITLES, tell_deciding, tell_verdict
+from eval.verdict.wording import TITLES, format_verdict, summarise_explanation
 from train.model.calibration import Calibration
 from train.model.inference import predict_logits
 from train.run.checkpoint import BEST, save_weights
@@ -123,8 +123,8 @@ def test_examined_is_what_is_predicted(folder):
     assert examined.judgement.verdict == verdict.verdict
     assert examined.judgement.probability_fake == pytest.approx(verdict.probability_fake, abs=1e-5)
     assert examined.explanation.log_odds == pytest.approx(verdict.judgement.log_odds, abs=1e-4)
-    assert examiner.profiles is not None
-    plain = draw_examined("x", examined, examiner.calibration, None, "a notice")
+    assert examiner.spectra is not None
+    plain = plot_examined("x", examined, examiner.calibration, None, "a notice")
     assert Image.open(io.BytesIO(plain)).format == "PNG"
 
 
@@ -136,7 +136,7 @@ def test_refusals(call, folder, tmp_path):
         ((NAME, "--explain", "why.jpg"), 2, "give a name that ends in .png"),
         ((NAME, "--explain", NAME), 2, "was not made by --explain"),
         ((NAME, "--explain", "text.png"), 2, "was not made by --explain"),
-        ((NAME, "--explain", "absent/why.png"), 1, "its folder is not there"),
+        ((NAME, "--explain", "absent/why.png"), 1, "its folder does not exist"),
     ):
         result = call(*arguments)
         assert result.exit_code == status, result.output
@@ -167,7 +167,7 @@ BAND = Calibration(threshold=0.5, low=0.2, high=0.8)
     ],
 )
 def test_words_of_a_verdict(judgement, calibration, text):
-    assert text in tell_verdict(judgement, calibration)
+    assert text in format_verdict(judgement, calibration)
 
 
 def test_words_of_what_decided():
@@ -175,11 +175,11 @@ def test_words_of_what_decided():
 
     edges = np.array([0, 0.25, 0.5, 0.71])
     found = Explanation(1.0, edges, np.array([-0.5, 2.0, 0.01]), {"phase": 1.0, "dct": -0.1}, edges[1:], edges[1:])
-    first, second, third = tell_deciding(found, "periodogram")
+    first, second, third = summarise_explanation(found, "periodogram")
     assert "“generated”" in first
     assert "2.0 to 4.0 pixels" in first
     assert "“a photograph”" in second
     assert "place of patterns" in third
     nothing = Explanation(0.0, edges, np.zeros(3), {"phase": 0.0, "dct": 0.0}, edges[1:], edges[1:])
-    assert tell_deciding(nothing, "periodogram") == []
-    assert "agreement of the colours" in tell_deciding(found, "averaged")[2]
+    assert summarise_explanation(nothing, "periodogram") == []
+    assert "agreement of the colours" in summarise_explanation(found, "averaged")[2]

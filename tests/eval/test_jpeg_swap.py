@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn import metrics as sk
 
 from eval.report.report import make_report
-from eval.scores.jpeg_swap import draw_saving
+from eval.scores.jpeg_swap import draw_jpeg_variant
 from pipeline.builder.build import build_store
 from pipeline.features.extract import compute_features
 from pipeline.features.settings import FeatureSettings
@@ -47,7 +47,7 @@ def test_every_picture_is_saved_as_drawn_and_fitted_as_in_a_build(folder, figure
     detector = load_detector(open_run(folder / "run"), "cpu")
     for row in swapped[::5]:
         step = {name: row[name] for name in ("quality", "subsampling")}
-        assert step == {name: draw_saving(row["sha256"]).steps[0][name] for name in step}
+        assert step == {name: draw_jpeg_variant(row["sha256"]).steps[0][name] for name in step}
         # Saved without loss after that, the file is what an ordinary build would have read.
         with Image.open(rows[row["sha256"]]["path"]) as picture:
             picture.convert("RGB").save(tmp_path / "once.jpg", **step)
@@ -72,16 +72,16 @@ def test_the_drop_can_be_recomputed(figures):
 
 
 def test_the_drawn_saving_does_not_know_the_class():
-    steps = [draw_saving(f"{number:064x}").steps[0] for number in range(4000)]
+    steps = [draw_jpeg_variant(f"{number:064x}").steps[0] for number in range(4000)]
     qualities = np.array([step["quality"] for step in steps])
     assert (qualities.min(), qualities.max()) == (60, 95)
     assert np.bincount(qualities, minlength=96)[60:].min() > 70  # 111 of each on average
     assert np.mean([step["subsampling"] == "4:2:0" for step in steps]) == pytest.approx(0.5, abs=0.04)
-    assert draw_saving("0a") == draw_saving("0a")
+    assert draw_jpeg_variant("0a") == draw_jpeg_variant("0a")
 
 
 def test_the_sample_is_bounded_and_halved(folder, figures, tmp_path):
-    part = make_report(folder / "run", out=tmp_path, swap_pictures=6, **QUIET).figures["swap"]
+    part = make_report(folder / "run", out=tmp_path, swap_pictures=6, **QUIET).contents["swap"]
     assert part["samples_by_class"] == {"real": 3, "fake": 3}
     whole = {row["sha256"]: row for row in figures["swap"]["rows"]}
     for row in part["rows"]:
@@ -96,10 +96,10 @@ def test_pictures_gone_or_changed_are_left_out(folder, tmp_path):
     (root / "test/real/camera/0.jpg").unlink()
     (root / "test/fake/gan/1.png").write_bytes((root / "test/fake/gan/3.png").read_bytes())
     run = make_run(tmp_path / "run", tmp_path / "a.zarr")
-    assert make_report(run, **QUIET).figures["swap"]["samples_by_class"] == {"real": 7, "fake": 7}
+    assert make_report(run, **QUIET).contents["swap"]["samples_by_class"] == {"real": 7, "fake": 7}
     root.rename(tmp_path / "elsewhere")
-    assert "not at hand" in make_report(run, **QUIET).figures["swap"]["reason"]
-    assert "on demand" in make_report(run, swap_pictures=0, **QUIET).figures["swap"]["reason"]
+    assert "not at hand" in make_report(run, **QUIET).contents["swap"]["reason"]
+    assert "on demand" in make_report(run, swap_pictures=0, **QUIET).contents["swap"]["reason"]
 
 
 def test_a_stress_store_has_its_own_condition(tmp_path):
@@ -108,7 +108,7 @@ def test_a_stress_store_has_its_own_condition(tmp_path):
     store = make_store(tmp_path / "a.zarr", variants=("clean", "jpeg-75"), size=16)
     group = zarr.open_group(store, mode="r+")
     group.attrs["settings"] = {**group.attrs["settings"], "variants": "stress"}
-    figures = make_report(make_run(tmp_path / "run", store), **QUIET).figures
+    figures = make_report(make_run(tmp_path / "run", store), **QUIET).contents
     saved = [row for row in figures["rows"] if row["variant"] == "jpeg-75"]
     assert [row["logits"] for row in figures["swap"]["rows"]] == [row["logits"] for row in saved]
     labels, scores = [row["label"] == "fake" for row in saved], [row["probability_fake"] for row in saved]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from eval.verdict.containers import MOST_BYTES, read_segments
-from eval.verdict.metadata import MOST_SHOWN, read_declared
+from eval.verdict.metadata import MOST_SHOWN, Declaration, read_declarations
 
 URI = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 XMP = (
@@ -22,6 +22,10 @@ MANIFEST = (
 )
 PARAMETERS = "a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512"
 PICTURE = Image.linear_gradient("L").convert("RGB").resize((24, 16))
+
+
+def read_from_bytes(data: bytes) -> tuple[Declaration, ...]:
+    return read_declarations(io.BytesIO(data))
 
 
 def save(form: str, **options) -> bytes:
@@ -112,7 +116,7 @@ DECLARING = {
 @pytest.mark.parametrize("name", DECLARING)
 def test_declared(name):
     data, what, value = DECLARING[name]
-    (found,) = read_declared(data)
+    (found,) = read_from_bytes(data)
     assert what in found.what
     assert value in found.value.replace("\\x0a", "\n")
     assert found.where
@@ -135,15 +139,15 @@ def test_declared(name):
     ],
 )
 def test_nothing_declared(data):
-    assert read_declared(data) == ()
+    assert read_from_bytes(data) == ()
 
 
 def test_texts_are_shown_without_control_characters_and_cut():
-    (found,) = read_declared(save_png(parameters="Steps: 1 \x1b[31m\x07\u202e" + "x" * 5000))
+    (found,) = read_from_bytes(save_png(parameters="Steps: 1 \x1b[31m\x07\u202e" + "x" * 5000))
     assert found.value.startswith(r"Steps: 1 \x1b[31m\x07")
     assert all(one.isprintable() for one in found.value)
     assert len(found.value) < MOST_SHOWN + 40
-    (found,) = read_declared(with_png_chunk(b"tEXt", b"invokeai\x1b]0;x\0{}"))
+    (found,) = read_from_bytes(with_png_chunk(b"tEXt", b"invokeai\x1b]0;x\0{}"))
     assert "\x1b" not in found.where
 
 
@@ -152,14 +156,14 @@ def test_packed_text_is_unpacked_up_to_a_bound():
         bomb = with_png_chunk(b"zTXt", b"parameters\0\0" + zlib.compress(b"seed " * times))
         segments = read_segments(io.BytesIO(bomb))
         assert sum(len(one.data) for one in segments) <= MOST_BYTES
-        assert len(read_declared(bomb)) == len(segments) == (times == 1000)
+        assert len(read_from_bytes(bomb)) == len(segments) == (times == 1000)
 
 
 def test_texts_behind_the_pixels_are_read():
     png = save("PNG")
     data = b"parameters\0" + PARAMETERS.encode()
     chunk = struct.pack(">I4s", len(data), b"tEXt") + data + struct.pack(">I", zlib.crc32(b"tEXt" + data))
-    assert [one.what for one in read_declared(png[:-12] + chunk + png[-12:])] == ["Stable Diffusion parameters"]
+    assert [one.what for one in read_from_bytes(png[:-12] + chunk + png[-12:])] == ["Stable Diffusion parameters"]
 
 
 @pytest.mark.parametrize(
@@ -171,14 +175,14 @@ def test_texts_behind_the_pixels_are_read():
 )
 def test_texts_are_searched_within_bounds(near, far):
     # Without both bounds backtracking over texts made for it would take hours.
-    assert len(read_declared(save("PNG", exif=exif(UserComment=near)))) == 1
-    assert read_declared(save("PNG", exif=exif(UserComment=far))) == ()
+    assert len(read_from_bytes(save("PNG", exif=exif(UserComment=near)))) == 1
+    assert read_from_bytes(save("PNG", exif=exif(UserComment=far))) == ()
 
 
 def test_content_credentials_are_searched_within_bounds():
     for gap, what in ((100, GENERATOR), (300, CAMERA)):
         words = b"c2pa digitalSourceType" + b" " * gap + b"trainedAlgorithmicMedia" + b" digitalSourceType" * 20_000
-        (found,) = read_declared(with_png_chunk(b"caBX", words))
+        (found,) = read_from_bytes(with_png_chunk(b"caBX", words))
         assert what in found.what
 
 
@@ -190,4 +194,4 @@ def test_broken_files_end_quietly(data):
     for _ in range(data.draw(st.integers(0, 4))):
         if broken:
             broken[data.draw(st.integers(0, len(broken) - 1))] = data.draw(st.integers(0, 255))
-    read_declared(bytes(broken))
+    read_from_bytes(bytes(broken))

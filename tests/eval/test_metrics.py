@@ -11,13 +11,20 @@ from sklearn import metrics as sk
 
 from eval.scores.bootstrap import (
     RESAMPLES,
-    bound_roc,
+    compute_roc_band,
     draw_counts,
     estimate_difference,
     estimate_scores,
     score_resamples,
 )
-from eval.scores.metrics import METRICS, compute_scores, count_verdicts, score_counts, trace_roc, trace_thresholds
+from eval.scores.metrics import (
+    METRICS,
+    compute_roc_curve,
+    compute_roc_thresholds,
+    compute_scores,
+    count_confusion,
+    score_counts,
+)
 from train.model.calibration import THRESHOLD, Calibration
 
 
@@ -47,12 +54,12 @@ def test_scores_are_those_of_scikit_learn(drawn, threshold):
 def test_curves_and_counts_are_those_of_scikit_learn(drawn, threshold):
     labels, scores, _ = drawn
     false_positive, true_positive, thresholds = sk.roc_curve(labels, scores, drop_intermediate=False)
-    np.testing.assert_allclose(trace_roc(labels, scores), (false_positive, true_positive))
+    np.testing.assert_allclose(compute_roc_curve(labels, scores), (false_positive, true_positive))
     np.testing.assert_allclose(
-        trace_thresholds(labels, scores), (false_positive[1:], true_positive[1:], thresholds[1:])
+        compute_roc_thresholds(labels, scores), (false_positive[1:], true_positive[1:], thresholds[1:])
     )
     matrix = sk.confusion_matrix(labels, scores >= threshold, labels=(0, 1))
-    assert count_verdicts(labels, scores, threshold) == tuple(matrix.ravel())
+    assert count_confusion(labels, scores, threshold) == tuple(matrix.ravel())
 
 
 @settings(deadline=None, max_examples=50)
@@ -74,7 +81,7 @@ def test_called_fake_from_the_threshold_on():
     banded = Calibration(threshold=0.5, low=0.3, high=0.7)
     assert [banded.verdict(one) for one in (0.3, 0.4, 0.6, 0.7)] == ["real", "unsure", "unsure", "fake"]
     assert banded.is_unsure(np.array([0.3, 0.4, 0.6, 0.7])).tolist() == [False, True, True, False]
-    assert count_verdicts(np.array([0, 0, 1, 1, 1]), np.array([0.1, 0.5, 0.4, 0.5, 0.9])) == (1, 1, 1, 2)
+    assert count_confusion(np.array([0, 0, 1, 1, 1]), np.array([0.1, 0.5, 0.4, 0.5, 0.9])) == (1, 1, 1, 2)
 
 
 def test_what_one_class_leaves_undefined():
@@ -140,7 +147,7 @@ def test_no_score_without_its_class_and_never_nan():
     }
     for labels, scores, groups in cases.values():
         for estimate in estimate_scores(labels, scores, groups).values():
-            plain = json.loads(json.dumps(estimate.as_json(), allow_nan=False))
+            plain = json.loads(json.dumps(estimate.to_dict(), allow_nan=False))
             if None in (plain["value"], plain["low"], plain["high"]) or plain["low"] == plain["high"]:
                 assert plain["reason"]
             else:
@@ -163,14 +170,14 @@ def test_difference_is_paired():
 
 def test_roc_lies_within_its_band_and_fits_its_area():
     labels, scores, groups = draw_rows(200)
-    false_positive, true_positive = trace_roc(labels, scores)
+    false_positive, true_positive = compute_roc_curve(labels, scores)
     area = np.trapezoid(true_positive, false_positive)
     assert area == pytest.approx(compute_scores(labels, scores)["auroc"])
     grid = np.linspace(0, 1, 21)
-    low, high = bound_roc(labels, scores, groups, grid)
+    low, high = compute_roc_band(labels, scores, groups, grid)
     place = np.searchsorted(false_positive, grid, side="right") - 1
     assert ((low <= true_positive[place]) & (true_positive[place] <= high)).all()
-    assert bound_roc(np.zeros(3, int), np.arange(3.0), np.arange(3), grid) is None
+    assert compute_roc_band(np.zeros(3, int), np.arange(3.0), np.arange(3), grid) is None
 
 
 def test_resamples_of_many_rows_come_in_chunks():

@@ -7,7 +7,7 @@ from helpers.make_run import make_run
 from helpers.make_store import make_store
 
 from data_cards.core.errors import UserError
-from eval.explain.class_spectra import PROFILES, class_profiles, find_profiles, radial_profile
+from eval.explain.class_spectra import PROFILES, compute_class_spectra, compute_radial_profile, load_class_spectra
 from eval.explain.occlusion import BAND_EDGES, explain_levels
 from pipeline.features.frequencies import assign_bands, compute_frequencies
 from pipeline.features.periodogram import compute_periodogram, compute_periodogram_levels
@@ -100,37 +100,37 @@ def test_a_wave_stands_at_its_frequency_in_every_kind_of_planes(size):
 def test_profile_of_a_wave_peaks_at_its_frequency():
     wave = 127 + 100 * np.cos(2 * np.pi * 16 * np.arange(64) / 64)
     picture = np.repeat(np.broadcast_to(wave, (64, 64))[:, :, None], 3, axis=2).round().astype(np.uint8)
-    frequencies, profile = radial_profile(compute_periodogram_levels(picture))
+    frequencies, profile = compute_radial_profile(compute_periodogram_levels(picture))
     assert frequencies[profile.argmax()] == pytest.approx(0.25, abs=0.02)
     assert len(frequencies) == len(profile)
 
 
 def test_profiles_are_means_over_the_validation_pictures(tmp_path):
     store = open_store(make_store(tmp_path / "features.zarr"))
-    found = class_profiles(store)
+    found = compute_class_spectra(store)
     assert found.split == "val"
     assert found.pictures == {"real": 6, "fake": 6}
     for label, name in enumerate(("real", "fake")):
         rows = [row for row in store.rows("val") if store.columns["label"][row] == label]
-        profiles = [radial_profile(store.features[int(row)])[1] for row in rows]
+        profiles = [compute_radial_profile(store.features[int(row)])[1] for row in rows]
         np.testing.assert_allclose(found.mean[name], np.mean(profiles, axis=0))
         np.testing.assert_allclose(found.deviation[name], np.std(profiles, axis=0))
-    assert class_profiles(store, per_class=2).pictures == {"real": 2, "fake": 2}
+    assert compute_class_spectra(store, per_class=2).pictures == {"real": 2, "fake": 2}
 
 
 def test_profiles_stay_with_the_run_when_the_store_is_gone(tmp_path):
     store = make_store(tmp_path / "features.zarr", pictures={"train": (3, 3), "test": (2, 2)})
     run = open_run(make_run(tmp_path / "run", store))
-    found = find_profiles(run)
+    found = load_class_spectra(run)
     assert found.split == "train"
     store.rename(tmp_path / "elsewhere.zarr")
-    again = find_profiles(run)
-    assert again.as_json() == found.as_json()
+    again = load_class_spectra(run)
+    assert again.to_dict() == found.to_dict()
     (run.path / PROFILES).unlink()
-    assert find_profiles(run) is None
+    assert load_class_spectra(run) is None
     # Another store is no substitute.
     other = open_store(make_store(tmp_path / "other.zarr", seed=1))
-    assert find_profiles(run, other) is None
+    assert load_class_spectra(run, other) is None
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"version": 1, "frequencies": [1]}', '{"version": 1, "frequencies": {}}'])
@@ -138,4 +138,4 @@ def test_damaged_profiles_are_named(tmp_path, text):
     run = open_run(make_run(tmp_path / "run", make_store(tmp_path / "features.zarr")))
     (run.path / PROFILES).write_text(text)
     with pytest.raises(UserError, match=r"profiles\.json: damaged .* delete it"):
-        find_profiles(run)
+        load_class_spectra(run)

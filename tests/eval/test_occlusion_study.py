@@ -45,7 +45,7 @@ def test_rows_are_the_right_pictures_of_a_store_with_variants(tmp_path):
         tmp_path / "a.zarr", variants=("jpeg-1", "clean"), pictures={"train": (4, 4), "test": (4, 4)}, size=16
     )
     run = make_run(tmp_path / "run", store)
-    figures = make_report(run, device="cpu", progress=False, explain_pictures=4).figures
+    figures = make_report(run, device="cpu", progress=False, explain_pictures=4).contents
     own = {row["sha256"]: row["probability_fake"] for row in figures["rows"] if row["variant"] == "clean"}
     for row in figures["deciding"]["rows"]:
         assert 1 / (1 + np.exp(-row["log_odds"])) == pytest.approx(own[row["sha256"]], abs=1e-6)
@@ -54,4 +54,4 @@ def test_rows_are_the_right_pictures_of_a_store_with_variants(tmp_path):
 def test_left_out_on_demand(tmp_path):
     run = make_run(tmp_path / "run", make_store(tmp_path / "a.zarr", size=16))
     report = make_report(run, device="cpu", progress=False, explain_pictures=0)
-    assert "on demand" in report.figures["deciding"]["reason"]
+    assert "on demand" in report.contents["deciding"]["reason"]

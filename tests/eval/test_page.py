@@ -95,7 +95,7 @@ def test_the_answer_is_that_of_predict(client, run, tmp_path):
     assert answer["verdict"] == verdict.verdict
     assert answer["probability_fake"] == pytest.approx(verdict.probability_fake, abs=1e-5)
     assert answer["checks"] == pytest.approx(verdict.judgement.checks, abs=1e-5)
-    assert answer["declared"] == [one.as_json() for one in verdict.declared]
+    assert answer["declared"] == [one.to_dict() for one in verdict.declared]
     assert "\x1b" not in answer["declared"][0]["value"]
     assert (answer["width"], answer["height"]) == (60, 50)
     assert answer["thumbnail"].startswith("data:image/jpeg;base64,")

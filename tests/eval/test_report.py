@@ -137,8 +137,8 @@ def test_the_same_again_is_the_same(folder, figures, page, tmp_path):
 
 def test_a_simulation_is_called_one_everywhere(tmp_path):
     report = report_on(tmp_path, attributes={"simulated": True})
-    assert report.figures["simulated"] is True
-    assert report.figures["notice"] == SIMULATION_NOTICE
+    assert report.contents["simulated"] is True
+    assert report.contents["notice"] == SIMULATION_NOTICE
     assert SIMULATION_NOTICE in report.html.read_text(encoding="utf-8")
 
 
@@ -168,9 +168,9 @@ def test_real_pictures_are_not(figures, page):
 )
 def test_odd_stores(tmp_path, options, scopes):
     report = report_on(tmp_path, **options)
-    assert list(report.figures["scopes"]) == scopes
-    assert report.figures["summary"]
-    assert all("None" not in sentence and "nan" not in sentence for sentence in report.figures["summary"])
+    assert list(report.contents["scopes"]) == scopes
+    assert report.contents["summary"]
+    assert all("None" not in sentence and "nan" not in sentence for sentence in report.contents["summary"])
     assert "</html>" in report.html.read_text(encoding="utf-8")
     json.loads(report.json.read_text(encoding="utf-8"))
 
@@ -180,11 +180,11 @@ def test_odd_stores(tmp_path, options, scopes):
 
 def test_a_changed_store_is_warned_of(tmp_path):
     run = make_run(tmp_path / "run", make_store(tmp_path / "features.zarr"))
-    assert make_report(run, **QUIET).figures["warnings"] == []
+    assert make_report(run, **QUIET).contents["warnings"] == []
     change_store(tmp_path / "features.zarr", attributes={"fingerprint": "f" * 64})
     report = make_report(run, **QUIET)
-    assert "the store has changed" in report.figures["warnings"][0]
-    assert "not at hand, or has changed" in report.figures["shortcuts"]["reason"]
+    assert "the store has changed" in report.contents["warnings"][0]
+    assert "not at hand, or has changed" in report.contents["shortcuts"]["reason"]
 
 
 def test_training_pictures_in_another_store_are_found(tmp_path):
@@ -193,17 +193,17 @@ def test_training_pictures_in_another_store_are_found(tmp_path):
     hashes = open_store(tmp_path / "features.zarr").columns["sha256"]
     change_store(other, {"sha256": lambda old: np.append(hashes[:2], old[2:])})
     report = make_report(run, other, **QUIET)
-    assert any("6 pictures were in the run's training" in text for text in report.figures["warnings"])
-    assert report.figures["shortcuts"]["training_pictures"] == 24
+    assert any("6 pictures were in the run's training" in text for text in report.contents["warnings"])
+    assert report.contents["shortcuts"]["training_pictures"] == 24
     # A store of other pictures, with the run's own still at hand: nothing to warn of.
     others = make_store(tmp_path / "others.zarr", seed=1, pictures={"test": (3, 3)}, first=1000)
-    assert make_report(run, others, **QUIET).figures["warnings"] == []
+    assert make_report(run, others, **QUIET).contents["warnings"] == []
 
 
 def test_other_splits_are_warned_of(tmp_path):
     run = make_run(tmp_path / "run", make_store(tmp_path / "features.zarr"))
-    assert "best epoch was chosen" in make_report(run, split="val", **QUIET).figures["warnings"][0]
-    assert "trained on" in make_report(run, split="train", **QUIET).figures["warnings"][0]
+    assert "best epoch was chosen" in make_report(run, split="val", **QUIET).contents["warnings"][0]
+    assert "trained on" in make_report(run, split="train", **QUIET).contents["warnings"][0]
 
 
 def test_refused(tmp_path):
@@ -227,7 +227,7 @@ def test_refused(tmp_path):
     refuse("batch size 0", run, batch_size=0, kind=UsageError)
     store.rename(tmp_path / "moved.zarr")
     refuse(r"run: its store .*features.zarr is not there.*--store", run)
-    assert make_report(run, tmp_path / "moved.zarr", **QUIET).figures["warnings"] == []
+    assert make_report(run, tmp_path / "moved.zarr", **QUIET).contents["warnings"] == []
 
 
 # --- words

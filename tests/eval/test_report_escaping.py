@@ -61,7 +61,7 @@ def test_report(folder):
     page = Page(report.html.read_text(encoding="utf-8"))
     assert_harmless(page)
     assert page.images  # the pictures are at hand, so the gallery shows them
-    assert report.figures["card"]["sources"]
+    assert report.contents["card"]["sources"]
     assert "saved alike" in page.text
 
 

@@ -46,7 +46,7 @@ def test_scores_can_be_recomputed_from_the_rows(report):
 
 
 def test_families_and_strengths(report):
-    found = {one["condition"]: (one["family"], one["strength"]) for one in report.figures["conditions"]}
+    found = {one["condition"]: (one["family"], one["strength"]) for one in report.contents["conditions"]}
     assert found == {
         "clean": ("clean", None),
         "jpeg-95": ("jpeg", 95.0),
@@ -60,7 +60,7 @@ def test_page_and_words(report):
     page = report.html.read_text()
     assert "Under stress" in page
     assert page.count("double-jpeg") >= 1
-    figures = dict(report.figures)
+    figures = dict(report.contents)
     for one in figures["conditions"][1:]:
         one["flip_rate"] = {"value": 0.1, "low": 0.05, "high": 0.2}
         one["scores"]["false_positive_rate"]["value"] = one["scores"]["false_negative_rate"]["value"] = 0.2

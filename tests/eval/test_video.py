@@ -16,7 +16,7 @@ from PIL import Image
 import eval.verdict.video
 from data_cards.core.errors import PictureError, UsageError
 from eval.cli.main import cli
-from eval.defaults import FRAMES
+from eval.settings import FRAMES
 from eval.verdict.decide import Judgement, Reason, decide_clip
 from eval.verdict.predict import predict_files
 from eval.verdict.video import MISSING, find_container, read_frames

@@ -148,11 +148,11 @@ def test_a_run_on_two_stores_is_recorded_resumed_and_reported(paths, tmp_path):
     result = CliRunner().invoke(cli, ["run", "--resume", "--run", str(run), "--store", paths[0]])
     assert result.exit_code == 1
     assert "not the store that" in result.stderr
-    figures = make_report(run, device="cpu", progress=False, explain_pictures=0, swap_pictures=0).figures
+    figures = make_report(run, device="cpu", progress=False, explain_pictures=0, swap_pictures=0).contents
     assert len(figures["rows"]) == 12 + 4
     assert not any("changed since" in warning for warning in figures["warnings"])
     # Judged on one of its stores, the run has seen that one's validation pictures.
     figures = make_report(
         run, paths[1], "val", device="cpu", progress=False, explain_pictures=0, swap_pictures=0
-    ).figures
+    ).contents
     assert any("4 of 4 pictures were in the run's training" in warning for warning in figures["warnings"])
