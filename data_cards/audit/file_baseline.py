@@ -1,9 +1,9 @@
-"""What trivial properties of the files alone tell about the class of pictures that no classifier was fitted on.
+"""The file baseline: scores of test pictures by trivial properties of their files alone.
 
 Sets are often collected so that one class has other sizes or another JPEG quality than the other. A
-classifier that sees nothing but these properties, fitted on the training pictures like the network,
-says how much of a score such accidents could explain. Properties and classifier are those of the
-audit; of the properties there are those that a feature store's columns hold.
+classifier whose inputs are these properties alone, fitted on the training pictures like the network,
+measures how much of a score such accidents could explain. Properties and classifier are those of the
+audit, as far as a feature store has columns for them.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from scipy.special import expit
 from data_cards.audit.cross_validation import score_by_trees
 from data_cards.audit.properties import FILE, build_inputs, compute_file_facts
 
-# The properties that each classifier sees. The first has them all.
+# The properties of each classifier. The first has them all.
 ALL = "all of these together"
 SHORTCUTS = {
     ALL: ("format", "JPEG quality", "width", "height", "aspect", "bytes per pixel"),
@@ -28,7 +28,7 @@ _COLUMNS = {"format": "format", "width": "width", "height": "height", "bytes": "
 
 
 def select_file_columns(columns: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
-    """What `score_shortcuts` needs of a feature store's columns, for one row a picture."""
+    """Select the columns of a feature store that `score_shortcuts` needs, for one row a picture."""
     return {name: columns[stored][rows] for name, stored in _COLUMNS.items()}
 
 
@@ -39,13 +39,13 @@ def score_shortcuts(
 
     Parameters
     ----------
-    train : of N training pictures, as `select_file_columns` gives them
-    labels : int (N,), their classes: 0 real, 1 fake; both must be there
-    test : of M pictures to score
+    train : columns of N training pictures, from `select_file_columns`
+    labels : int (N,), 0 real, 1 fake; both must be there
+    test : columns of M pictures to score
 
     Returns
     -------
-    Probability of "fake", float64 (M,), by name of `SHORTCUTS`. Deterministic.
+    float64 (M,), probability of "fake", by name of `SHORTCUTS`
     """
     both = {name: np.concatenate([train[name], test[name]]) for name in _COLUMNS}
     properties = {one.name: one for one in compute_file_facts(both)}

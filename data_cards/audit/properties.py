@@ -1,7 +1,7 @@
-"""Trivial properties of pictures as inputs of the shortcut audit's classifiers, in three families.
+"""Trivial properties of pictures, in three families: the inputs of the shortcut audit's classifiers.
 
-File facts never look at a pixel; the thumbnail knows colours and coarse content; the profile is the
-radial profile at low frequencies. None of them can see a generator's traces.
+File facts do not depend on a pixel; the thumbnail has colours and coarse content; the profile is the
+radial profile at low frequencies. None of them contains a generator's traces.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +19,8 @@ FAMILIES = {
     THUMB: "an 8 x 8 thumbnail and the mean colour",
     PROFILE: f"the radial profile, cut at {FREQUENCIES} cycles a side or below",
 }
-_MOST_CATEGORIES = 40  # rarer JPEG tables count as one: the trees take no more than some hundred
-_LEAST_REACH = 4  # cycles a side; fewer would say nothing
+_MOST_CATEGORIES = 40  # rarer JPEG tables count as one: the trees allow no more than some hundred
+_LEAST_REACH = 4  # cycles a side; fewer would have no information
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Property:
 
     Attributes
     ----------
-    name : such as "width"
+    name : str, such as "width"
     values : float64 (N,), NaN where a picture has none; or object (N,) of words
-    phrase : with {} for the value, what a picture that has it does: "are {} pixels wide"
+    phrase : str, a predicate with {} for the value: "are {} pixels wide"
     """
 
     name: str
@@ -43,8 +43,8 @@ class Property:
         return self.values.dtype == object
 
 
-# Name, columns that it is of, how, and phrase of what can be read off a file without a look at the picture; of equally
-# telling ones the first is the plainest.
+# Name, columns, function of these, and phrase of each property of a file that does not depend on a pixel, the plainest
+# first.
 _FILE_FACTS: tuple[tuple[str, tuple[str, ...], Callable[..., np.ndarray], str], ...] = (
     ("format", ("format",), lambda names: names, "are {}"),
     ("EXIF data", ("exif",), lambda has: _as_words(np.where(has, "EXIF data", "no EXIF data")), "have {}"),
@@ -70,7 +70,7 @@ _FILE_FACTS: tuple[tuple[str, tuple[str, ...], Callable[..., np.ndarray], str], 
 
 
 def compute_file_facts(columns: Mapping[str, np.ndarray]) -> list[Property]:
-    """Properties that can be read off a file without a look at the picture, those whose columns are there.
+    """Compute the properties of files that do not depend on a pixel, those whose columns are there.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def compute_file_facts(columns: Mapping[str, np.ndarray]) -> list[Property]:
 
 
 def _compute_thumbnail_properties(pictures: Sequence[Picture]) -> list[Property]:
-    """Colour and coarse content in words' reach: means, casts, contrast, brightness of nine parts."""
+    """Compute colour and coarse content as named properties: means, casts, contrast, brightness of nine parts."""
     colours = _read_thumbnails(pictures)
     mean = colours.mean(axis=(1, 2))
     grey = colours.mean(axis=3)
@@ -107,10 +107,10 @@ def _compute_thumbnail_properties(pictures: Sequence[Picture]) -> list[Property]
 
 
 def _compute_profile_properties(pictures: Sequence[Picture]) -> list[Property]:
-    """The radial profile at each frequency that is low for these pictures.
+    """Compute the radial profile at each frequency that is low for these pictures.
 
-    That is an eighth of the highest frequency that the smaller of them hold: enlarging a picture twofold, as
-    many generators do on their way, dims the upper half, and a little of what lies far below it.
+    That is up to an eighth of the highest frequency in the smaller of them: enlarging a picture twofold, as
+    many generators do internally, attenuates the upper half, and slightly the frequencies far below it.
     """
     sides = [min(picture.facts.width, picture.facts.height) for picture in pictures]
     reach = int(np.clip(np.quantile(sides, 0.05) / 16, _LEAST_REACH, FREQUENCIES))
@@ -122,7 +122,7 @@ def _compute_profile_properties(pictures: Sequence[Picture]) -> list[Property]:
 
 
 def compute_properties(pictures: Sequence[Picture], family: str) -> list[Property]:
-    """The properties of one of `FAMILIES`."""
+    """Compute the properties of one of `FAMILIES`."""
     if family == FILE:
         return compute_file_facts(compute_columns(pictures))
     return {THUMB: _compute_thumbnail_properties, PROFILE: _compute_profile_properties}[family](pictures)
@@ -131,7 +131,7 @@ def compute_properties(pictures: Sequence[Picture], family: str) -> list[Propert
 def build_inputs(
     pictures: Sequence[Picture], family: str, properties: Sequence[Property]
 ) -> tuple[np.ndarray, list[bool]]:
-    """A classifier's inputs, float64 (N, inputs), and which of them are numbers of categories."""
+    """Build a classifier's inputs, float64 (N, inputs), and a list of which are numbers of categories."""
     columns, is_category = [], []
     for one in properties:
         columns.append(_number_categories(one.values) if one.is_category else one.values)
@@ -139,7 +139,7 @@ def build_inputs(
     inputs = np.stack(columns, axis=1)
     if family == FILE:
         return inputs, is_category
-    # Squares let a linear classifier see what is extreme on both sides.
+    # Squares let a linear classifier use values that are extreme on both sides.
     centred = inputs - inputs.mean(axis=0)
     parts = [inputs, centred**2]
     if family == THUMB:

@@ -1,4 +1,4 @@
-"""What all commands share: errors as one line, exit statuses, progress bars, tables.
+"""The console of all commands: errors as one line, exit statuses, progress bars, tables.
 
 Results go to stdout; logs, warnings and progress go to stderr. Exit status: 0 done,
 1 failure, 2 wrong call, 3 store incomplete or damaged.
@@ -28,7 +28,7 @@ _OS_ADVICE = {
 
 
 class CommandError(click.ClickException):
-    """A mendable error on its way to the terminal."""
+    """A user's error as one line of the terminal."""
 
     def __init__(self, message: str, status: int):
         super().__init__(message)
@@ -45,34 +45,32 @@ def _translating_errors() -> Iterator[None]:
     except UserError as error:
         raise CommandError(str(error), error.exit_status) from error
     except KeyboardInterrupt as error:
-        raise CommandError("stopped; run the same command again to go on", 130) from error
+        raise CommandError("stopped; run the same command again to resume", 130) from error
     except BrokenPipeError:
-        raise  # click's own: who reads along has seen enough
+        raise  # click handles it: the reader of the pipe is gone
     except OSError as error:
         if error.errno is None:
             raise
-        told = _OS_ADVICE.get(error.errno, (error.strerror or "input or output failed").lower())
-        raise CommandError(f"{error.filename or 'reading or writing'}: {told}", 1) from error
+        advice = _OS_ADVICE.get(error.errno, (error.strerror or "input or output failed").lower())
+        raise CommandError(f"{error.filename or 'reading or writing'}: {advice}", 1) from error
 
 
-class CommandGroup(click.Group):
+class _OneLineErrors:
+    def invoke(self, ctx: click.Context) -> Any:
+        with _translating_errors():
+            return super().invoke(ctx)
+
+
+class CommandGroup(_OneLineErrors, click.Group):
     """A click group that shows a `UserError`, or a full or closed disk, as one line."""
 
-    def invoke(self, ctx: click.Context) -> Any:
-        with _translating_errors():
-            return super().invoke(ctx)
 
-
-class Command(click.Command):
-    """The same for a command that stands alone (`report`, `predict`)."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with _translating_errors():
-            return super().invoke(ctx)
+class Command(_OneLineErrors, click.Command):
+    """The same for a command without subcommands (`report`, `predict`)."""
 
 
 def note(message: str) -> None:
-    """Write one line of news to stderr, clear of any progress bar."""
+    """Write one line to stderr, clear of any progress bar."""
     tqdm.write(message, file=sys.stderr)
 
 
@@ -82,7 +80,7 @@ def warn(message: str) -> None:
 
 
 def progress(iterable: Iterable | None = None, *, what: str, unit: str, total: int | None = None) -> tqdm:
-    """A bar on stderr that says what, how many, how fast, and when done; silent when piped."""
+    """Show a progress bar with count, rate and remaining time on stderr; none where stderr is not a terminal."""
     return tqdm(
         iterable,
         desc=what,
@@ -101,7 +99,7 @@ def print_json(value: Any) -> None:
 
 
 def format_table(rows: list[list[Any]], headers: list[str]) -> str:
-    """Rows as a plain-text table; numbers to the right, texts to the left."""
+    """Format rows as a plain-text table; numbers to the right, texts to the left."""
     return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=_alignment(rows, headers))
 
 

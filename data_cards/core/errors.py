@@ -1,18 +1,18 @@
-"""Errors that a user can mend: one line that names the file or value, what was expected, what to do.
+"""Errors that a user can fix: one line that names the file or value, what was expected, what to do.
 
 Every command turns these into a message and an exit status (`data_cards.core.console`); any
-other exception is a fault of the program's own and keeps its traceback.
+other exception is a fault of the program and keeps its traceback.
 """
 
 
 class UserError(Exception):
-    """Something the user can mend; the message says how. Exit status 1."""
+    """A problem that the user can fix; the message says how. Exit status 1."""
 
     exit_status = 1
 
 
 class UsageError(UserError):
-    """A wrong call: an option's value that makes no sense. Exit status 2."""
+    """A wrong call: an option's value that is not valid. Exit status 2."""
 
     exit_status = 2
 
@@ -28,5 +28,5 @@ class PictureError(UserError):
 
 
 def format_error(error: Exception) -> str:
-    """The first line of an error's message, or its kind where it has none."""
+    """Format an error as the first line of its message, or as its type where it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""Options said once: fields of a dataclass carry their help; commands, `--help` and documentation are made of them."""
+"""Options defined once: dataclass fields with their help, from which commands, `--help` and documentation are built."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -14,8 +14,8 @@ _OTHER = "Other options"
 
 
 @dataclass(frozen=True)
-class _About:
-    """What a field says of itself as an option."""
+class _OptionInfo:
+    """The properties of a field as an option."""
 
     help: str
     group: str
@@ -33,17 +33,18 @@ def option_field(
     metavar: str | None = None,
     shown: str | None = None,
 ) -> Any:
-    """A field of a dataclass that is an option of a command too, `--name-of-field`.
+    """Create a dataclass field that is also an option of a command, `--name-of-field`.
 
     Parameters
     ----------
-    help : one or two sentences, for `--help` and the documentation
-    group : heading under which it is listed
-    choices : values that it may have; empty for any
-    metavar : name of its value, such as FILE
-    shown : the default in words, where `default` is None and stands for something
+    default : of the field
+    help : str, one or two sentences, for `--help` and the documentation
+    group : str, heading under which the option is listed
+    choices : valid values; empty for any
+    metavar : str, name of the value, such as FILE
+    shown : str, the default in words, where `default` is None and its meaning is not "none"
     """
-    return field(default=default, metadata={_KEY: _About(help, group, choices, metavar, shown)})
+    return field(default=default, metadata={_KEY: _OptionInfo(help, group, choices, metavar, shown)})
 
 
 class GroupedOption(click.Option):
@@ -75,70 +76,70 @@ class GroupedCommand(click.Command):
 
 
 def add_options(settings: type) -> Callable:
-    """A decorator that gives a command the options of a settings dataclass, by the fields' names."""
+    """Return a decorator that adds the options of a settings dataclass to a command, by the fields' names."""
 
     def decorate(function: Callable) -> Callable:
-        for one, about, kind in reversed(list(_list_options(settings))):
-            function = _make_option(one, about, kind)(function)
+        for one, info, kind in reversed(list(_list_options(settings))):
+            function = _create_option(one, info, kind)(function)
         return function
 
     return decorate
 
 
 def option_names(settings: type) -> list[str]:
-    """Names of the fields that are options."""
+    """Return the names of the fields that are options."""
     return [one.name for one, _, _ in _list_options(settings)]
 
 
 def check_choices(settings: Any) -> None:
-    """Raise `UsageError` for an option whose value is none of its choices."""
-    for one, about, _ in _list_options(type(settings)):
+    """Check that every option's value is one of its choices; raises `UsageError`."""
+    for one, info, _ in _list_options(type(settings)):
         value = getattr(settings, one.name)
-        if about.choices and value not in about.choices and not (value is None and one.default is None):
-            allowed = ", ".join(map(str, about.choices))
+        if info.choices and value not in info.choices and not (value is None and one.default is None):
+            allowed = ", ".join(map(str, info.choices))
             raise UsageError(f"{one.name.replace('_', ' ')} {value}: expected one of {allowed}")
 
 
 def format_option_tables(*settings: type) -> str:
-    """The options of settings dataclasses as Markdown, a table for each heading."""
+    """Format the options of settings dataclasses as Markdown, a table for each heading."""
     groups: dict[str, list[str]] = {}
-    for one, about, _ in (found for kind in settings for found in _list_options(kind)):
-        value = about.metavar or ", ".join(map(str, about.choices))
-        flag = f"`{_flag(one)}{' ' * bool(value)}{value}`"
-        groups.setdefault(about.group, []).append(f"| {flag} | {_show_default(one, about)} | {about.help} |\n")
+    for one, info, _ in (found for kind in settings for found in _list_options(kind)):
+        value = info.metavar or ", ".join(map(str, info.choices))
+        flag = f"`{_format_flag(one)}{' ' * bool(value)}{value}`"
+        groups.setdefault(info.group, []).append(f"| {flag} | {_format_default(one, info)} | {info.help} |\n")
     head = "| option | default | what it does |\n|---|---|---|\n"
     return "\n".join(f"**{name}**\n\n{head}{''.join(rows)}" for name, rows in groups.items())
 
 
-def _list_options(settings: type) -> Iterator[tuple[Field, _About, type]]:
+def _list_options(settings: type) -> Iterator[tuple[Field, _OptionInfo, type]]:
     hints = get_type_hints(settings)
     for one in fields(settings):
         if _KEY in one.metadata:
             yield one, one.metadata[_KEY], hints[one.name]
 
 
-def _make_option(one: Field, about: _About, kind: Any) -> Callable:
+def _create_option(one: Field, info: _OptionInfo, kind: Any) -> Callable:
     if isinstance(kind, UnionType):  # int | None
         kind = next(part for part in get_args(kind) if part is not type(None))
     several = get_origin(kind) is tuple
     return click.option(
-        _flag(one),
+        _format_flag(one),
         cls=GroupedOption,
-        group=about.group,
-        type=click.Choice(list(about.choices)) if about.choices else get_args(kind)[0] if several else kind,
+        group=info.group,
+        type=click.Choice(list(info.choices)) if info.choices else get_args(kind)[0] if several else kind,
         multiple=several,
         default=one.default,
-        show_default=about.shown or one.default not in (None, ()),
-        metavar=about.metavar,
-        help=about.help,
+        show_default=info.shown or one.default not in (None, ()),
+        metavar=info.metavar,
+        help=info.help,
     )
 
 
-def _flag(one: Field) -> str:
+def _format_flag(one: Field) -> str:
     return "--" + one.name.replace("_", "-")
 
 
-def _show_default(one: Field, about: _About) -> str:
-    if about.shown or one.default in (None, (), MISSING):
-        return about.shown or ""
+def _format_default(one: Field, info: _OptionInfo) -> str:
+    if info.shown or one.default in (None, (), MISSING):
+        return info.shown or ""
     return ", ".join(one.default) if isinstance(one.default, tuple) else str(one.default)

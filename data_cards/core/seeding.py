@@ -5,16 +5,17 @@ No random generator is involved, so a choice depends neither on the order of oth
 
 import hashlib
 
-FIXED_SEED = 0  # of draws that no option governs
+FIXED_SEED = 0  # of draws that have no option
 
 
 def draw_key(seed: int, identity: bytes, purpose: str) -> int:
-    """A 64-bit number, drawn from these three alone.
+    """Draw a 64-bit number, a pure function of the parameters.
 
     Parameters
     ----------
-    identity : of what the choice is made for; a picture's is the sha256 of its file, as 32 bytes
-    purpose : apart from other choices for the same identity
+    seed : int
+    identity : bytes, of what the number is for; of a picture the sha256 of its file, 32 bytes
+    purpose : str, separates draws for the same identity
     """
     digest = hashlib.sha256(f"{seed}:{purpose}:".encode() + identity).digest()
     return int.from_bytes(digest[:8], "big")

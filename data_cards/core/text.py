@@ -1,10 +1,10 @@
-"""Values as text for people: bytes, durations, and untrusted text without anything that a terminal obeys."""
+"""Text for people: bytes, durations, and untrusted text without control characters."""
 
 MOST_SHOWN = 200  # characters of an untrusted value that is shown
 
 
 def format_bytes(count: float) -> str:
-    """Bytes in decimal units: 5.1 MB."""
+    """Format bytes in decimal units: 5.1 MB."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -13,7 +13,7 @@ def format_bytes(count: float) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as 12.3 s, 4 min 05 s or 2 h 03 min."""
+    """Format seconds as 12.3 s, 4 min 05 s or 2 h 03 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -23,14 +23,15 @@ def format_duration(seconds: float) -> str:
 
 
 def escape_untrusted(text: str, most: int | None = None) -> str:
-    """The text of a file name or of metadata with everything that is not printable as an escape, such as \\x1b.
+    """Escape everything in a file name or in metadata that is not printable, such as \\x1b.
 
     That covers control characters, those that change the direction of writing, and bytes of a file name
     that are not UTF-8.
 
     Parameters
     ----------
-    most : characters that are kept; what is cut is shown by an ellipsis
+    text : str, untrusted
+    most : int, characters to keep; an ellipsis marks the cut
     """
     cut = most is not None and len(text) > most
     escaped = "".join(one if one.isprintable() else _escape(one) for one in (text[:most] if cut else text))

@@ -33,13 +33,13 @@ class Picture:
     group: int
 
     def to_dict(self) -> dict:
-        """Plain values, ready for JSON."""
+        """Return plain values, ready for JSON."""
         file = {field.name: getattr(self.file, field.name) for field in fields(PictureFile)}
         return {"file": file, "facts": self.facts.to_dict(), "group": self.group}
 
     @classmethod
     def from_dict(cls, values: dict) -> "Picture":
-        """The inverse of `to_dict`."""
+        """Create a picture from the values of `to_dict`."""
         return cls(PictureFile(**values["file"]), PictureFacts.from_dict(values["facts"]), values["group"])
 
 

@@ -1,12 +1,12 @@
-"""Picture file to upright 8-bit RGB. The only place where an untrusted file is decoded.
+"""The decoder of picture files to upright 8-bit RGB, the only place where an untrusted file is decoded.
 
 Formats are limited to ordinary raster ones (Pillow would hand EPS to Ghostscript), the number
-of pixels is checked before any is decoded, and whatever is wrong with a file becomes a
-`PictureError` with a reason that a person understands.
+of pixels is checked before any is decoded, and every fault of a file becomes a
+`PictureError` with a reason in plain words.
 
-Colour values are taken as stored: no ICC conversion, which would resample the levels that the
-spectra are made of. Transparency is laid over white, 16 bits are scaled to 8, of an animation
-the first frame counts.
+Colour values are used as stored: an ICC conversion would resample the levels that the spectra are
+computed from. Transparency is composited over white, 16 bits are scaled to 8, and of an animation
+the first frame is used.
 """
 
 import io
@@ -26,7 +26,7 @@ SUFFIXES = frozenset(
 )
 
 Image.init()  # Pillow loads its less common formats only when asked
-# Pillow warns of odd EXIF blocks and of large pictures; the first do no harm, the second we check.
+# Pillow warns of odd EXIF blocks and of large pictures; the first are harmless, the second are checked here.
 warnings.filterwarnings("ignore", module="PIL")
 
 # Transposition that makes a picture upright, by EXIF orientation (Exif 2.32, tag 0x0112).
@@ -50,8 +50,8 @@ def open_picture(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
 
     Raises
     ------
-    PictureError : not a picture of a known format, too large, or broken; also for errors that
-        come up while the caller decodes it
+    PictureError : not a picture of a known format, too large, or broken; also for errors while the caller
+        decodes it
     """
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
@@ -64,14 +64,14 @@ def open_picture(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise PictureError(f"too large: {error}") from error
     except MemoryError as error:
-        raise PictureError("too large to decode in the memory at hand") from error
+        raise PictureError("too large to decode in the available memory") from error
     # Decoders raise many kinds for a broken file: OSError, SyntaxError, ValueError, struct.error ...
     except Exception as error:
         raise PictureError(f"broken or truncated: {error}") from error
 
 
 def check_pixels(width: int, height: int, max_pixels: int) -> None:
-    """Raise `PictureError` where a picture has more pixels than are allowed."""
+    """Check that a picture has no more pixels than allowed; raises `PictureError`."""
     if width * height > max_pixels:
         raise PictureError(f"too large: {width} x {height} pixels, at most {max_pixels:,} are allowed (--max-pixels)")
 
@@ -81,8 +81,8 @@ def decode_picture(data: bytes, max_pixels: int) -> Image.Image:
 
     Parameters
     ----------
-    data : of the whole file
-    max_pixels : more are refused, before any is decoded
+    data : bytes, of the whole file
+    max_pixels : int, larger pictures are refused, before any pixel is decoded
 
     Raises
     ------
@@ -96,7 +96,7 @@ def decode_picture(data: bytes, max_pixels: int) -> Image.Image:
 
 
 def read_orientation(picture: Image.Image) -> int:
-    """EXIF orientation 1 to 8; 1 where there is none or the EXIF data is broken."""
+    """Read the EXIF orientation, 1 to 8; 1 where there is none or the EXIF data is broken."""
     try:
         return int(picture.getexif().get(_ORIENTATION, 1))
     except Exception:  # a broken EXIF block does not spoil the picture
@@ -104,19 +104,19 @@ def read_orientation(picture: Image.Image) -> int:
 
 
 def read_exif_presence(picture: Image.Image) -> tuple[bool, bool]:
-    """Whether there is EXIF data, and whether it names a camera's make or model. Positions are never read."""
+    """Read whether there is EXIF data, and whether it names a camera's make or model. Positions are never read."""
     try:
         exif = picture.getexif()
-        # A TIFF's own tags come as EXIF data too; what a camera adds stands in a block of its own.
+        # A TIFF's own tags are read as EXIF data too; a camera's are in a separate block.
         present = _EXIF_BLOCK in exif if picture.format == "TIFF" else len(exif) > 0
         camera = bool(exif.get(_MAKE) or exif.get(_MODEL))
         return present or camera, camera
-    except Exception:  # a broken EXIF block is one
+    except Exception:  # a broken EXIF block is EXIF data
         return True, False
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """The first frame as 8-bit RGB, transparency over white, 16 bits scaled to 8."""
+    """Convert the first frame to 8-bit RGB, transparency over white, 16 bits scaled to 8."""
     picture.load()
     if picture.mode in _SIXTEEN_BIT or picture.mode == "F":
         picture = _scale_to_8_bit(picture)

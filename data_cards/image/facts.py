@@ -1,7 +1,7 @@
-"""What one picture file is, read without features: hashes, size, format, JPEG quality.
+"""The facts of one picture file: hashes, size, format, JPEG quality.
 
-The whole file is decoded once, for JPEG at a reduced scale: cheap beside the spectra, and it
-finds truncated files before a build has fixed its number of rows.
+The whole file is decoded once, a JPEG at a reduced scale: cheap in comparison with the spectra, and
+truncated files are found before a build has fixed its number of rows.
 """
 
 import hashlib
@@ -26,17 +26,17 @@ class PictureFacts:
 
     Attributes
     ----------
-    sha256 : of the file's bytes, 32 bytes
+    sha256 : 32 bytes, of the file's bytes
     bytes : size of the file
-    format : Pillow's name; MPO counts as JPEG, which it is but for what follows the first frame
+    format : Pillow's name; JPEG for MPO, which is a JPEG with more after the first frame
     width, height : in pixels, upright
     quality : JPEG quality estimated from the tables, 1 to 100; -1 for other formats
-    phash : perceptual hash, 32 bytes
-    mode : Pillow's name of the stored pixels' kind, such as RGB, L or RGBA
-    tables : names the JPEG quantisation tables, 8 hexadecimal digits of their hash; "" for other formats
+    phash : 32 bytes, perceptual hash
+    mode : Pillow's name of the pixel format, such as RGB, L or RGBA
+    tables : 8 hexadecimal digits of the hash of the JPEG quantisation tables; "" for other formats
     subsampling : of a JPEG's colours, such as 4:2:0; "" for other formats
     exif : whether there is EXIF data
-    camera : whether that names a camera's make or model; no other value of it is read
+    camera : whether it names a camera's make or model; no other value of it is read
     thumbnail : uint8 (8, 8, 3), upright; empty for most pictures of a very large set
         (`data_cards.dataset.table.PictureTable.subsample_thumbnails`)
     profile : radial profile of the low frequencies, see `data_cards.image.low_frequency`; empty likewise
@@ -58,13 +58,13 @@ class PictureFacts:
     profile: bytes = b""
 
     def to_dict(self) -> dict:
-        """Plain values, ready for JSON; bytes as hexadecimal digits."""
+        """Return plain values, ready for JSON; bytes as hexadecimal digits."""
         values = ((field, getattr(self, field.name)) for field in fields(self))
         return {field.name: value.hex() if field.type is bytes else value for field, value in values}
 
     @classmethod
     def from_dict(cls, values: dict) -> "PictureFacts":
-        """The inverse of `to_dict`."""
+        """Create facts from the values of `to_dict`."""
         return cls(
             **{
                 field.name: bytes.fromhex(values[field.name]) if field.type is bytes else values[field.name]
@@ -74,13 +74,13 @@ class PictureFacts:
 
 
 def read_facts(path: Path, max_pixels: int) -> PictureFacts:
-    """Facts of a picture file; raises `PictureError` when it is none, broken or too large."""
+    """Read the facts of a picture file; raises `PictureError` where it is not a picture, broken or too large."""
     data = read_file(path)
     return compute_facts(data, hashlib.sha256(data).digest(), max_pixels)
 
 
 def compute_facts(data: bytes, sha256: bytes, max_pixels: int) -> PictureFacts:
-    """Facts of a picture file's bytes, of which the hash is known; raises as `read_facts`."""
+    """Compute the facts of a picture file's bytes, whose hash is known; raises as `read_facts`."""
     with open_picture(data, max_pixels) as picture:
         width, height = picture.size
         quality = estimate_quality(picture)

@@ -1,4 +1,4 @@
-"""Perceptual hashes, and groups of pictures that are near-duplicates by them.
+"""Perceptual hashes, and the groups of near-duplicate pictures that they define.
 
 The hash is 256 signs of the lowest frequencies of a 64 x 64 grey thumbnail's DCT (after Zauner,
 "Implementation and benchmarking of perceptual image hash functions", 2010, with four times its
@@ -16,7 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 BITS = 256
-MAX_DISTANCE = 15  # re-encoding at quality 30 and halving flips at most about 13, another picture over 30
+MAX_DISTANCE = 15  # re-encoding at quality 30 and halving flips at most about 13 bits, another picture over 30
 _THUMBNAIL = 64
 _SIDE = 16
 # Frequencies weaker than this (grey levels times thumbnail side) carry rounding noise, not content.
@@ -25,13 +25,13 @@ _PAIRS_AT_A_TIME = 1_000_000  # bounds the memory: some 100 MB
 
 
 def shrink(grey: Image.Image) -> Image.Image:
-    """A grey picture at 64 x 64, itself where it is so already."""
+    """Resize a grey picture to 64 x 64; one of that size is returned as it is."""
     size = (_THUMBNAIL, _THUMBNAIL)
     return grey if grey.size == size else grey.resize(size, Image.Resampling.BILINEAR)
 
 
 def compute_perceptual_hash(grey: Image.Image) -> bytes:
-    """Perceptual hash (32 bytes) of an upright grey picture ("L"), of any size."""
+    """Compute the perceptual hash (32 bytes) of an upright grey picture ("L") of any size."""
     spectrum = dctn(np.asarray(shrink(grey), dtype=np.float32), norm="ortho")[:_SIDE, :_SIDE]
     signs = spectrum > _FAINT
     signs[0, 0] = False  # the mean says nothing about content
@@ -39,15 +39,20 @@ def compute_perceptual_hash(grey: Image.Image) -> bytes:
 
 
 def group_near_duplicates(hashes: np.ndarray) -> np.ndarray:
-    """Number the groups of near-duplicates of hashes, uint8 (N, 32): int64 (N,), a group is its first member's index.
+    """Group near-duplicates: pictures that a chain of pairs links, each at most `MAX_DISTANCE` bits apart.
 
-    Pictures belong together when a chain of pairs, each at most `MAX_DISTANCE` bits apart,
-    links them.
+    Parameters
+    ----------
+    hashes : uint8 (N, 32)
+
+    Returns
+    -------
+    int64 (N,), the index of the first member of each picture's group
     """
     count = len(hashes)
     if count == 0:
         return np.zeros(0, dtype=np.int64)
-    # Equal hashes first: thousands of equal pictures must not make quadratically many pairs.
+    # Equal hashes first: thousands of equal pictures would be quadratically many pairs.
     unique, inverse = np.unique(hashes, axis=0, return_inverse=True)
     pairs = _find_close_pairs(unique)
     links = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(len(unique),) * 2)
@@ -58,7 +63,7 @@ def group_near_duplicates(hashes: np.ndarray) -> np.ndarray:
 
 
 def _find_close_pairs(hashes: np.ndarray) -> np.ndarray:
-    """Pairs (P, 2) of rows at most `MAX_DISTANCE` bits apart; a pair may come up more than once."""
+    """Find pairs (P, 2) of rows at most `MAX_DISTANCE` bits apart; a pair may be there more than once."""
     words = hashes.view(np.uint64)
     blocks = hashes.view(np.uint16)  # 16 blocks of 16 bits
     assert blocks.shape[1] == MAX_DISTANCE + 1
@@ -66,7 +71,7 @@ def _find_close_pairs(hashes: np.ndarray) -> np.ndarray:
     for block in blocks.T:
         order = np.argsort(block, kind="stable")
         ordered = block[order]
-        # Of a run of equal blocks every member meets the one `step` places behind it, for each step in turn.
+        # In a run of equal blocks every member is compared with the one `step` places after it, for each step in turn.
         first = np.arange(len(order) - 1)
         for step in range(1, len(order)):
             first = first[first + step < len(order)]
