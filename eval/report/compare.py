@@ -106,7 +106,7 @@ def compute_comparison(sides: Sequence[Side], common: CommonRows, split: str) ->
         "warnings": common.warnings,
         "split": split,
         "pictures": len(first),
-        "samples_by_class": {name: int((first.labels == label).sum()) for label, name in enumerate(CLASS_NAMES)},
+        "samples_by_class": first.count_by_class(),
         "left_out": {"not_in_all_stores": common.not_in_all, "trained_on": common.leaked},
         "unchecked": [side.name for side in sides if side.training is None],
         "intervals": {"level": LEVEL, "level_of_differences": level, "resamples": RESAMPLES, "seed": FIXED_SEED},

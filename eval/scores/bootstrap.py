@@ -1,11 +1,11 @@
 """Percentile bootstrap intervals that resample pictures, not their variants.
 
-The unit drawn is the near-duplicate group, which for most pictures is the picture alone with
-all its variants: variants of one picture, or two copies of it, are no independent evidence.
-Same rows, same seed: same draws, so that two scores of the same rows can be compared pairwise.
+The unit that is drawn is the near-duplicate group: for most pictures, the picture with all its variants. Variants of
+a picture, or copies of it, are not independent evidence. The same rows and seed give the same draws, so that two
+scores of the same rows can be compared pairwise.
 
-All resamples of a chunk are computed at once: scores are sorted once, and a resample is a
-number of times that each row counts (Efron and Tibshirani 1993, chapter 13).
+All resamples of a chunk are computed at once: scores are sorted once, and a resample is a vector of how often each
+row counts (Efron and Tibshirani 1993, chapter 13).
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,19 +21,18 @@ RESAMPLES = 2000
 LEVEL = 0.95
 
 _CHUNK_ELEMENTS = 2_000_000  # bounds the memory: some 100 MB
-# Resamples that lack a class leave a score undefined; below this share of usable ones there is no interval.
-LEAST_USABLE = 0.5
+LEAST_USABLE = 0.5  # share of the resamples that must hold both classes, else there is no interval
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A score with its interval; None where there is none, and then `reason` says why.
+    """A score with its interval.
 
     Attributes
     ----------
-    value : the score on the pictures themselves
-    low, high : bounds of the interval
-    reason : why value or bounds are missing, or what to mind about them
+    value : float or None, the score on the pictures themselves
+    low, high : float or None, bounds of the interval
+    reason : str or None, why value or bounds are missing, or a warning about them
     """
 
     value: float | None
@@ -42,7 +41,7 @@ class Estimate:
     reason: str | None = None
 
     def to_dict(self) -> dict:
-        """Plain values; `reason` only where there is one."""
+        """Return JSON values; `reason` only where there is one."""
         plain = {"value": self.value, "low": self.low, "high": self.high}
         return plain | ({"reason": self.reason} if self.reason else {})
 
@@ -50,14 +49,14 @@ class Estimate:
 def estimate_scores(
     labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, threshold: float = THRESHOLD
 ) -> dict[str, Estimate]:
-    """Every score of `METRICS` with its interval.
+    """Estimate every score of `METRICS` with its interval.
 
     Parameters
     ----------
-    labels : int (N,), 0 real, 1 fake
-    probabilities : float (N,), probability of "fake"
-    groups : int (N,), rows that are drawn together
-    threshold : from which on a picture is called fake
+    labels : ndarray of int, shape (N,), 0 real, 1 fake
+    probabilities : ndarray of float, shape (N,), probability of "fake"
+    groups : ndarray of int, shape (N,), rows of the same group are drawn together
+    threshold : float, probability from which on a picture is called fake
     """
     values = compute_scores(labels, probabilities, threshold)
     draws = score_resamples(labels, probabilities, groups, threshold)
@@ -72,7 +71,7 @@ def estimate_difference(
     groups: np.ndarray,
     thresholds: tuple[float, float] = (THRESHOLD, THRESHOLD),
 ) -> Estimate:
-    """How much more the first probabilities score than the second on the same rows, with its paired interval."""
+    """Estimate a score of the first probabilities less that of the second, with its paired interval."""
     return estimate_differences((name,), labels, first, second, groups, thresholds)[name]
 
 
@@ -85,7 +84,7 @@ def estimate_differences(
     thresholds: tuple[float, float] = (THRESHOLD, THRESHOLD),
     level: float = LEVEL,
 ) -> dict[str, Estimate]:
-    """The same for several scores: both sides of every resample are scored on the same draw of groups."""
+    """Estimate differences of several scores; both sides of a resample are scored on the same draw of groups."""
     names, differences = tuple(names), {}
     sides = list(zip((first, second), thresholds, strict=True))
     found = [compute_scores(labels, scores, threshold) for scores, threshold in sides]
@@ -98,7 +97,7 @@ def estimate_differences(
 
 
 def estimate_mean(values: np.ndarray, groups: np.ndarray) -> Estimate:
-    """The mean of a number a row, such as the share of True, with its interval; none of no rows."""
+    """Estimate the mean of one number per row, such as the share of True; undefined without rows."""
     if not len(values):
         return Estimate(None, reason="not defined: no pictures")
     draws = np.concatenate([counts @ values / counts.sum(axis=1) for counts in draw_counts(groups)])
@@ -106,7 +105,7 @@ def estimate_mean(values: np.ndarray, groups: np.ndarray) -> Estimate:
 
 
 def compute_estimate(value: float | None, draws: np.ndarray, groups: np.ndarray, level: float = LEVEL) -> Estimate:
-    """A score's value and its resampled values, NaN where undefined, as an estimate."""
+    """Compute the estimate of a score from its value and its resampled values, NaN where undefined."""
     if value is None:
         return Estimate(None, reason="not defined: these pictures are all of one class")
     if len(np.unique(groups)) < 2:
@@ -121,7 +120,7 @@ def compute_estimate(value: float | None, draws: np.ndarray, groups: np.ndarray,
 
 
 def draw_counts(groups: np.ndarray, resamples: int = RESAMPLES, seed: int = FIXED_SEED) -> Iterator[np.ndarray]:
-    """How often each row counts in each resample: int32 (R, N) chunks, `resamples` rows in all."""
+    """Draw how often each row counts in each resample; yield int32 chunks (R, N), `resamples` rows in all."""
     number = np.unique(groups, return_inverse=True)[1]
     units = int(number.max()) + 1
     rng = np.random.default_rng(seed)
@@ -142,27 +141,29 @@ def score_resamples(
     seed: int = FIXED_SEED,
     names: tuple[str, ...] = tuple(METRICS),
 ) -> dict[str, np.ndarray]:
-    """The named scores of every resample: float64 (resamples,), NaN where undefined."""
+    """Compute the named scores of every resample: float64 (resamples,), NaN where undefined."""
     parts = [score_counts(labels, probabilities, counts, threshold) for counts in draw_counts(groups, resamples, seed)]
     return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
+def compute_band(curves: list[np.ndarray]) -> dict[str, list[float]] | None:
+    """Compute the pointwise interval, `low` and `high`, of resampled curves; None where most resamples have none."""
+    if len(curves) < LEAST_USABLE * RESAMPLES:
+        return None
+    low, high = np.quantile(curves, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    return {"low": low.tolist(), "high": high.tolist()}
+
+
 def compute_roc_band(
     labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, grid: np.ndarray
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Pointwise interval of the ROC curve: bounds of the true-positive rate at the rates of `grid`.
-
-    None where most resamples lack a class.
-    """
+) -> dict[str, list[float]] | None:
+    """Compute the pointwise interval of the true-positive rate at the false-positive rates of `grid`."""
     curves = []
     for counts in draw_counts(groups):
         _, fakes, reals = accumulate(labels, probabilities, counts)
         for fake, real in zip(fakes, reals, strict=True):
             if fake[-1] and real[-1]:
-                # The best that is reached at no more false positives than the grid allows.
+                # The best rate with no more false positives than the grid allows.
                 place = np.searchsorted(real, grid * real[-1], side="right") - 1
                 curves.append(fake[place] / fake[-1])
-    if len(curves) < LEAST_USABLE * RESAMPLES:
-        return None
-    low, high = np.quantile(curves, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    return low, high
+    return compute_band(curves)

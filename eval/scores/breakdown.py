@@ -1,7 +1,4 @@
-"""Scores of a split and of its parts: as the pictures are, all variants, by source, by JPEG quality.
-
-Everything is returned as plain values, as it stands in `report.json`.
-"""
+"""Scores of a set of rows, of its sources and of its JPEG qualities, as the JSON values of `report.json`."""
 
 import numpy as np
 
@@ -14,30 +11,33 @@ from eval.scores.rows import Scored
 # Lowest and highest quality of each band, both within it.
 QUALITY_BANDS = ((1, 49), (50, 69), (70, 84), (85, 94), (95, 100))
 NO_JPEG = "no JPEG"
+CONFUSION = ("real_called_real", "real_called_fake", "fake_called_real", "fake_called_fake")
 
 HISTOGRAM_BINS = 20
 ROC_GRID = np.linspace(0, 1, 101)
 
 
 def compute_evaluation(scored: Scored) -> dict:
-    """Counts, confusion matrix and every score with its interval."""
+    """Compute counts, confusion matrix and every score with its interval."""
     estimates = estimate_scored(scored)
     return {
         "pictures": scored.count_pictures(),
         "samples": len(scored),
-        "samples_by_class": {name: int((scored.labels == label).sum()) for label, name in enumerate(CLASS_NAMES)},
-        "confusion": _confusion(scored),
+        "samples_by_class": scored.count_by_class(),
+        "confusion": dict(
+            zip(CONFUSION, count_confusion(scored.labels, scored.probability_fake, scored.threshold), strict=True)
+        ),
         "scores": {name: estimate.to_dict() for name, estimate in estimates.items()},
     }
 
 
 def estimate_scored(scored: Scored) -> dict[str, Estimate]:
-    """Every score of the rows with its interval."""
+    """Estimate every score of the rows with its interval."""
     return estimate_scores(scored.labels, scored.probability_fake, scored.groups, scored.threshold)
 
 
 def compute_by_source(scored: Scored) -> list[dict]:
-    """Scores of each source, which has one class: accuracy, and AUROC against all of the other class.
+    """Compute the scores of each source, which has one class: accuracy, and AUROC against all of the other class.
 
     A source of fakes is a generator: its accuracy is the share of its pictures that are found.
     """
@@ -61,7 +61,7 @@ def compute_by_source(scored: Scored) -> list[dict]:
 
 
 def compute_over_sources(scored: Scored) -> dict:
-    """Scores with intervals that draw whole sources instead of pictures: what other sources would change.
+    """Compute scores with intervals that draw whole sources instead of pictures: what other sources would change.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def compute_over_sources(scored: Scored) -> dict:
 
 
 def compute_by_quality(scored: Scored) -> list[dict]:
-    """Scores by JPEG quality of what the network saw; bands without a sample are left out."""
+    """Compute the scores by the JPEG quality that the network saw; bands without a sample are left out."""
     quality = scored.seen_quality
     bands = [(NO_JPEG, quality == NO_QUALITY)]
     bands += [(f"{low} to {high}", (quality >= low) & (quality <= high)) for low, high in QUALITY_BANDS]
@@ -90,23 +90,18 @@ def compute_by_quality(scored: Scored) -> list[dict]:
 
 
 def compute_roc(scored: Scored) -> dict:
-    """The ROC curve, and the interval of its true-positive rate on a grid of false-positive rates."""
-    false_positive, true_positive = compute_roc_curve(scored.labels, scored.probability_fake)
-    bounds = compute_roc_band(scored.labels, scored.probability_fake, scored.groups, ROC_GRID)
+    """Compute the ROC curve, and the interval of its true-positive rate on a grid of false-positive rates."""
+    false_positive, true_positive, _ = compute_roc_curve(scored.labels, scored.probability_fake)
+    band = compute_roc_band(scored.labels, scored.probability_fake, scored.groups, ROC_GRID)
     return {
         "false_positive_rate": false_positive.tolist(),
         "true_positive_rate": true_positive.tolist(),
-        "interval": bounds
-        and {
-            "false_positive_rate": ROC_GRID.tolist(),
-            "low": bounds[0].tolist(),
-            "high": bounds[1].tolist(),
-        },
+        "interval": band and {"false_positive_rate": ROC_GRID.tolist(), **band},
     }
 
 
 def compute_histogram(scored: Scored) -> dict:
-    """Numbers of samples of each class by their score, in bins of equal width from 0 to 1."""
+    """Count the samples of each class by their score, in bins of equal width from 0 to 1."""
     edges = np.linspace(0, 1, HISTOGRAM_BINS + 1)
     return {
         "edges": edges.tolist(),
@@ -115,8 +110,3 @@ def compute_histogram(scored: Scored) -> dict:
             for label, name in enumerate(CLASS_NAMES)
         },
     }
-
-
-def _confusion(scored: Scored) -> dict:
-    names = ("real_called_real", "real_called_fake", "fake_called_real", "fake_called_fake")
-    return dict(zip(names, count_confusion(scored.labels, scored.probability_fake, scored.threshold), strict=True))

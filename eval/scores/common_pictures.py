@@ -1,4 +1,4 @@
-"""Which pictures a run can fairly be scored on, and which several runs can be compared on.
+"""Pictures on which runs can fairly be scored or compared.
 
 Leaked pictures are those that a run has seen in training or validation, as themselves or as near-duplicates.
 """
@@ -25,11 +25,11 @@ class CommonRows:
 
     Attributes
     ----------
-    rows : of each store, int64 (N,)
-    training : of each run, its training store; None where that is not at hand
-    not_in_all : pictures of some store that another one lacks
-    leaked : pictures left out because a run had them, or near-duplicates, in training or validation
-    warnings : what to mind
+    rows : list of ndarray of int64, shape (N,), one per store
+    training : list of FeatureStore or None, the training store of each run, where it is available
+    not_in_all : int, pictures of some store that another one lacks
+    leaked : int, pictures left out because a run had them, or near-duplicates, in training or validation
+    warnings : list of str
     """
 
     rows: list[np.ndarray]
@@ -42,7 +42,7 @@ class CommonRows:
 def find_common_rows(
     runs: Sequence[Run], names: Sequence[str], stores: Sequence[FeatureStore], split: str
 ) -> CommonRows:
-    """The rows to compare runs on: pictures as they are, known by their files' hashes.
+    """Find the rows on which runs are compared: pictures as they are, identified by their files' hashes.
 
     Raises
     ------
@@ -80,19 +80,19 @@ def find_common_rows(
 
 
 def find_leaked(run: Run, scored: Scored, store: FeatureStore, training: FeatureStore | None, split: str) -> np.ndarray:
-    """Which rows show a picture that stands, as itself or a near-duplicate, in the run's other splits.
+    """Find rows whose picture, or a near-duplicate of it, is in the run's other splits.
 
     Parameters
     ----------
-    run : that scored them; the sources that it left out it has not seen
-    scored : rows of `store`
-    store, training : the store that is scored, and the one that the run was trained on; None where
-        that is not at hand, and then nothing counts as leaked
-    split : of the scored rows; what is scored on the training split itself counts as nothing leaked
+    run : Run, which scored them; it has not seen the sources that it left out
+    scored : Scored, rows of `store`
+    store : FeatureStore, which is scored
+    training : FeatureStore or None, on which the run was trained; without it no row counts as leaked
+    split : str, of the scored rows; of the training split itself no row counts as leaked
 
     Returns
     -------
-    bool (N,)
+    ndarray of bool, shape (N,)
     """
     seen_splits = [name for name in ("train", "val") if name != split or training is not store]
     if training is None or (training is store and split == "train"):
@@ -108,7 +108,7 @@ def find_leaked(run: Run, scored: Scored, store: FeatureStore, training: Feature
 
 
 def _first_rows(run: Run, store: FeatureStore, split: str) -> dict[str, int]:
-    """The first row of each picture as it is, by the hash of its file."""
+    """Return the first row of each picture as it is, by the hash of its file."""
     rows = find_rows(run, store, split)
     rows = rows[store.columns["variant"][rows] == CLEAN.name]
     if not len(rows):

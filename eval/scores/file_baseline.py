@@ -1,4 +1,4 @@
-"""What trivial properties of the files alone would score on the same pictures, beside the network."""
+"""Baseline of trivial file properties alone, on the same pictures as the network."""
 
 import numpy as np
 
@@ -13,13 +13,13 @@ SCORES = ("auroc", "accuracy", "balanced_accuracy")
 
 
 def compute_file_baseline(run: Run, pictures: Scored, training: FeatureStore | None) -> dict:
-    """Scores of classifiers that see file properties only, as they stand in `report.json`.
+    """Compute the scores of classifiers that see file properties only.
 
     Parameters
     ----------
-    run : whose training pictures it is fitted on, like the network
-    pictures : one row a picture, with the network's scores
-    training : the store that the run was trained on; None where it is not at hand
+    run : Run, on whose training pictures they are fitted, like the network
+    pictures : Scored, one row per picture, with the network's scores
+    training : FeatureStore or None, the store that the run was trained on, where it is available
 
     Returns
     -------

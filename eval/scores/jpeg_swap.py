@@ -1,9 +1,8 @@
-"""The JPEG-swap test: what is left of the score once both classes have been saved alike.
+"""JPEG-swap test: scores after every picture is saved as JPEG once more, independently of its class.
 
-Photographs are often JPEG files and generated pictures PNG files, or of another quality; a detector may
-judge by that alone. Every picture is saved as JPEG once more, with a quality and a subsampling that are drawn
-without a look at its class, and goes through the build's own path of features. What the score loses
-was no evidence of a generator that survives being saved.
+Photographs are often JPEG files and generated pictures PNG files, or of another quality; a detector may use that
+alone. The quality and subsampling are drawn without regard to the class, and the features are those of a build. The
+part of the score that is lost was not evidence of a generator that survives being saved.
 """
 
 from collections.abc import Iterator
@@ -37,12 +36,12 @@ _BATCH = 16
 def compute_jpeg_swap(
     scored: Scored, store: FeatureStore, detector: Detector, pictures: int, progress: bool = True
 ) -> dict:
-    """Scores of the same pictures as they are and saved alike, and what is lost, with paired intervals.
+    """Compute the scores of the same pictures as they are and saved alike, and the drop, with paired intervals.
 
     Parameters
     ----------
-    scored : all rows of the split
-    pictures : at most so many, half of them of each class, drawn by seed; 0 leaves the test out
+    scored : Scored, all rows of the split
+    pictures : int, maximum number, half of them of each class, drawn by seed; 0 skips the test
 
     Returns
     -------
@@ -53,19 +52,19 @@ def compute_jpeg_swap(
         return {"reason": "left out on demand"}
     if not scored.is_clean.any():
         return {"reason": "the store holds no picture as it is"}
-    clean = scored[scored.is_clean].by_picture()
+    clean = scored[scored.is_clean].sort_by_picture()
     if store.settings.variants == STRESS and COMMON_JPEG.name in scored.columns["variant"]:
         saved = _jpeg_parameters(COMMON_JPEG)
         how = f"JPEG {saved['quality']}, {saved['subsampling']}: the stress condition {COMMON_JPEG.name}"
         before, steps = clean, [saved] * len(clean)
-        after = scored[scored.columns["variant"] == COMMON_JPEG.name].by_picture()
+        after = scored[scored.columns["variant"] == COMMON_JPEG.name].sort_by_picture()
     else:
         how = (
             f"JPEG quality {QUALITIES[0]} to {QUALITIES[-1]}, {' or '.join(SUBSAMPLINGS)}, "
             "drawn for each picture without regard to its class"
         )
         before, after, steps = _save_alike(clean, store, detector, pictures, progress)
-    counts = {name: int((before.labels == label).sum()) for label, name in enumerate(CLASS_NAMES)}
+    counts = before.count_by_class()
     if min(counts.values()) < 2:
         return {"reason": "the picture files are not at hand, or have changed since the store was built"}
     drops = estimate_differences(
@@ -97,14 +96,14 @@ def compute_jpeg_swap(
 
 
 def draw_jpeg_variant(sha256: str) -> Variant:
-    """How a picture is saved: drawn from its file's hash alone, and done before it is fitted."""
+    """Draw how a picture is saved, from its file's hash alone; it is saved before it is fitted."""
     key = draw_key(FIXED_SEED, bytes.fromhex(sha256), "jpeg-swap")
     jpeg, _ = draw_jpeg(key, QUALITIES)
     return Variant("swap", (jpeg,), before_fit=True)
 
 
 def _jpeg_parameters(variant: Variant) -> dict:
-    """Quality and subsampling of a variant that is saved as JPEG."""
+    """Return quality and subsampling of a variant that is saved as JPEG."""
     (step,) = variant.steps
     return {name: step[name] for name in ("quality", "subsampling")}
 
@@ -112,11 +111,11 @@ def _jpeg_parameters(variant: Variant) -> dict:
 def _save_alike(
     clean: Scored, store: FeatureStore, detector: Detector, pictures: int, progress: bool
 ) -> tuple[Scored, Scored, list[dict]]:
-    """The drawn pictures as scored and as scored once saved alike, and how each was saved."""
+    """Return drawn pictures as scored before and after saving, and how each was saved."""
     features = store.settings.features
     paths = locate_pictures(clean, store)
 
-    def make_levels(row: int) -> np.ndarray | None:
+    def compute_levels(row: int) -> np.ndarray | None:
         sha256 = clean.columns["sha256"][row]
         data = read_original(paths[row], sha256)
         if data is None:
@@ -131,7 +130,7 @@ def _save_alike(
     with show_progress(what="saving alike", unit="pictures", total=min(pictures, len(clean))) as bar:
         bar.disable = bar.disable or not progress
         for order in shuffle_by_class(clean, "jpeg-swap"):
-            for rows, levels in _make_batches(order, make_levels, pictures // 2):
+            for rows, levels in _prepare_batches(order, compute_levels, pictures // 2):
                 chosen += rows
                 logits.append(predict_logits(detector, np.stack(levels)))
                 bar.update(len(rows))
@@ -141,13 +140,13 @@ def _save_alike(
     return before, replace(before, logits=found), steps
 
 
-def _make_batches(order: np.ndarray, make_levels, most: int) -> Iterator[tuple[list[int], list[np.ndarray]]]:
-    """Rows whose picture is at hand, with their features, until there are `most`."""
+def _prepare_batches(order: np.ndarray, compute_levels, most: int) -> Iterator[tuple[list[int], list[np.ndarray]]]:
+    """Yield rows whose picture file is unchanged, with their features, until there are `most`."""
     left = most
     with ThreadPoolExecutor(count_cores()) as pool:
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH].tolist()
-            levels = pool.map(make_levels, rows)
+            levels = pool.map(compute_levels, rows)
             found = [(row, one) for row, one in zip(rows, levels, strict=True) if one is not None][:left]
             left -= len(found)
             if found:

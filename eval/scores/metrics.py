@@ -1,7 +1,7 @@
-"""Scores from labels and probabilities; "fake" is the positive class throughout.
+"""Scores of labels and probabilities, with "fake" as the positive class.
 
-`METRICS` names every score. A new one is an entry there and a value in `score_counts`, from which the score
-itself and the resamples of its interval are both taken.
+`METRICS` names every score. A new one is an entry there and a value in `score_counts`, which computes both the
+score itself and the resamples of its interval.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from train.model.calibration import THRESHOLD, is_called_fake
 
 @dataclass(frozen=True)
 class Metric:
-    """What a score is called and means; `percent`: shown as a share of 100."""
+    """Title and meaning of a score; `percent`: it is shown as a percentage."""
 
     title: str
     meaning: str
@@ -68,23 +68,23 @@ CALIBRATION_BINS = 10
 # Shown of each source, JPEG quality and stress condition.
 MAIN_SCORES = ("auroc", "accuracy", "false_positive_rate", "false_negative_rate")
 
-COVERAGE = 0.8  # of the metric that stands for the curve
+COVERAGE = 0.8  # at which the risk-coverage curve is reported
 
-_SUREST = 1e-7  # probabilities are taken no nearer to 0 or 1 by the log loss
-_NEAREST = 1e-12  # likewise by the sureness
-_DECIMALS = 9  # of the sureness, so that the same distance on both sides of the threshold is a tie
+_LOG_LOSS_CLIP = 1e-7  # least distance of a probability from 0 and 1 in the log loss
+_CONFIDENCE_CLIP = 1e-12  # the same in the confidence
+_DECIMALS = 9  # of the confidence, so that the same distance on both sides of the threshold is a tie
 
 
 def compute_scores(
     labels: np.ndarray, probabilities: np.ndarray, threshold: float = THRESHOLD
 ) -> dict[str, float | None]:
-    """Every score of `METRICS`; None where it is not defined, for want of a class.
+    """Compute every score of `METRICS`; None where a missing class leaves it undefined.
 
     Parameters
     ----------
-    labels : int (N,), 0 real, 1 fake
-    probabilities : float (N,), probability of "fake"
-    threshold : from which on a picture is called fake
+    labels : ndarray of int, shape (N,), 0 real, 1 fake
+    probabilities : ndarray of float, shape (N,), probability of "fake"
+    threshold : float, probability from which on a picture is called fake
     """
     scores = score_counts(labels, probabilities, _unit_counts(labels), threshold)
     return {name: None if np.isnan(scores[name][0]) else float(scores[name][0]) for name in METRICS}
@@ -93,7 +93,7 @@ def compute_scores(
 def score_counts(
     labels: np.ndarray, probabilities: np.ndarray, counts: np.ndarray, threshold: float = THRESHOLD
 ) -> dict[str, np.ndarray]:
-    """Scores where row i counts `counts[r, i]` times, for each r: float64 (R,), NaN where undefined."""
+    """Compute the scores where row i counts `counts[r, i]` times, for each r: float64 (R,), NaN where undefined."""
     called, fake_called, real_called = accumulate(labels, probabilities, counts)
     fakes, reals = fake_called[:, -1], real_called[:, -1]
     place = int(is_called_fake(called, threshold).sum())  # descending; the first column is "none called"
@@ -111,7 +111,7 @@ def score_counts(
         scores |= {name: np.where(fakes * reals > 0, values, np.nan) for name, values in curves.items()}
         scores |= scores_from_probabilities(labels, probabilities, counts)
         scores |= rates_from_coverage(*accumulate_by_confidence(labels, probabilities, counts, threshold))
-        # Undefined without photographs, from which the fakes were to be told.
+        # Undefined without photographs, from which the fakes are to be distinguished.
         scores["average_precision"] = np.where(reals > 0, precision, np.nan)
     return scores
 
@@ -119,12 +119,12 @@ def score_counts(
 def accumulate(
     labels: np.ndarray, probabilities: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fakes and reals that are called fake as the threshold falls.
+    """Cumulate the fakes and reals that are called fake as the threshold falls.
 
     Returns
     -------
-    scores : float (K,), the distinct scores, descending
-    fakes, reals : int32 (R, K + 1), called fake above every score (none), then from each score on
+    scores : ndarray of float, shape (K,), the distinct scores, descending
+    fakes, reals : ndarray of int32, shape (R, K + 1), called fake above every score (none), then from each score on
     """
     order = np.argsort(-probabilities, kind="stable")
     ordered = probabilities[order]
@@ -143,7 +143,7 @@ def accumulate(
 def count_confusion(
     labels: np.ndarray, probabilities: np.ndarray, threshold: float = THRESHOLD
 ) -> tuple[int, int, int, int]:
-    """Confusion matrix as numbers: real called real, real called fake, fake called real, fake called fake."""
+    """Count the confusion matrix: real called real, real called fake, fake called real, fake called fake."""
     cells = 2 * (labels == 1) + is_called_fake(probabilities, threshold)
     return tuple(np.bincount(cells, minlength=4).tolist())
 
@@ -151,13 +151,13 @@ def count_confusion(
 def rates_from_counts(
     real_right: np.ndarray, real_wrong: np.ndarray, fake_wrong: np.ndarray, fake_right: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Scores that follow from the confusion matrix, for one matrix or many; NaN where 0 is divided by 0."""
+    """Compute the scores of the confusion matrix, for one matrix or many; NaN where 0 is divided by 0."""
     false_positive = real_wrong / (real_right + real_wrong)
     false_negative = fake_wrong / (fake_right + fake_wrong)
     return {
         "accuracy": (real_right + fake_right) / (real_right + real_wrong + fake_right + fake_wrong),
         "balanced_accuracy": 1 - (false_positive + false_negative) / 2,
-        # Without a fake, F1 would be 0 by one false alarm and undefined without: no score of the detector.
+        # Without a fake, F1 would be 0 with a false alarm and undefined with none: it says nothing of the detector.
         "f1": np.where(np.isnan(false_negative), np.nan, 2 * fake_right / (2 * fake_right + real_wrong + fake_wrong)),
         "false_positive_rate": false_positive,
         "false_negative_rate": false_negative,
@@ -165,9 +165,9 @@ def rates_from_counts(
 
 
 def rates_from_curve(false_positive: np.ndarray, true_positive: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores that follow from ROC curves, float (R, K) each from 0 to 1; NaN where the curve is undefined.
+    """Compute the scores of ROC curves, float (R, K) each from 0 to 1; NaN where the curve is undefined.
 
-    The equal error rate is taken where the straight line between two points crosses.
+    The equal error rate is interpolated linearly between two points.
     """
     rows = np.arange(len(false_positive))
     scores = {}
@@ -186,10 +186,10 @@ def rates_from_curve(false_positive: np.ndarray, true_positive: np.ndarray) -> d
 def scores_from_probabilities(
     labels: np.ndarray, probabilities: np.ndarray, counts: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Scores of the probabilities themselves where row i counts `counts[r, i]` times, for each r."""
+    """Compute the scores of the probabilities themselves where row i counts `counts[r, i]` times, for each r."""
     total = counts.sum(axis=1)
     errors = labels - probabilities
-    said = np.clip(np.where(labels == 1, probabilities, 1 - probabilities), _SUREST, 1 - _SUREST)
+    said = np.clip(np.where(labels == 1, probabilities, 1 - probabilities), _LOG_LOSS_CLIP, 1 - _LOG_LOSS_CLIP)
     gaps = np.zeros((len(labels), CALIBRATION_BINS))
     gaps[np.arange(len(labels)), assign_calibration_bins(probabilities)] = errors
     return {
@@ -200,25 +200,25 @@ def scores_from_probabilities(
 
 
 def compute_confidence(probabilities: np.ndarray, threshold: float) -> np.ndarray:
-    """How far each probability is from the threshold, in log-odds: float64 (N,), at least 0."""
-    log_odds = logit(np.clip(probabilities, _NEAREST, 1 - _NEAREST))
-    return np.abs(log_odds - logit(np.clip(threshold, _NEAREST, 1 - _NEAREST))).round(_DECIMALS)
+    """Compute the distance of each probability from the threshold in log-odds: float64 (N,), at least 0."""
+    log_odds = logit(np.clip(probabilities, _CONFIDENCE_CLIP, 1 - _CONFIDENCE_CLIP))
+    return np.abs(log_odds - logit(np.clip(threshold, _CONFIDENCE_CLIP, 1 - _CONFIDENCE_CLIP))).round(_DECIMALS)
 
 
 def accumulate_by_confidence(
     labels: np.ndarray, probabilities: np.ndarray, counts: np.ndarray, threshold: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures judged, and mistakes among them, as less and less sure ones are judged.
+    """Cumulate pictures judged, and mistakes among them, as the least confidence that is judged falls.
 
-    Row i counts `counts[r, i]` times. Equally sure pictures are judged together.
+    Row i counts `counts[r, i]` times. Pictures of equal confidence are judged together.
 
     Returns
     -------
-    covered, wrong : int (R, K), at each of the K distinct degrees of sureness, descending
+    covered, wrong : ndarray of int, shape (R, K), at each of the K distinct confidences, descending
     """
-    sureness = compute_confidence(probabilities, threshold)
-    order = np.argsort(-sureness, kind="stable")
-    ordered = sureness[order]
+    confidence = compute_confidence(probabilities, threshold)
+    order = np.argsort(-confidence, kind="stable")
+    ordered = confidence[order]
     ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
     counts = counts[:, order]
     mistaken = (is_called_fake(probabilities, threshold) != (labels == 1))[order]
@@ -226,7 +226,7 @@ def accumulate_by_confidence(
 
 
 def rates_from_coverage(covered: np.ndarray, wrong: np.ndarray) -> dict[str, np.ndarray]:
-    """Scores that follow from the two arrays of `accumulate_by_confidence`, for each of their rows."""
+    """Compute the scores of the two arrays of `accumulate_by_confidence`, for each of their rows."""
     total = covered[:, -1:]
     risk = wrong / np.maximum(covered, 1)
     place = (covered < COVERAGE * total - 1e-9).sum(axis=1)
@@ -238,23 +238,16 @@ def rates_from_coverage(covered: np.ndarray, wrong: np.ndarray) -> dict[str, np.
 
 
 def assign_calibration_bins(probabilities: np.ndarray) -> np.ndarray:
-    """Which of the bins of equal width each probability falls into."""
+    """Return the number of each probability's bin, of `CALIBRATION_BINS` of equal width."""
     return np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
 
 
-def compute_roc_curve(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """ROC curve: false-positive and true-positive rates, float64 (K,), both from 0 to 1."""
-    _, fakes, reals = accumulate(labels, probabilities, _unit_counts(labels))
-    return reals[0] / reals[0, -1], fakes[0] / fakes[0, -1]
-
-
-def compute_roc_thresholds(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The ROC curve's rates at every threshold that is a score, descending: three float64 (K,)."""
-    thresholds, _, _ = accumulate(labels, probabilities, _unit_counts(labels))
-    false_positive, true_positive = compute_roc_curve(labels, probabilities)
-    return false_positive[1:], true_positive[1:], thresholds
+def compute_roc_curve(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Compute the ROC curve: false-positive rates, true-positive rates and thresholds, from infinity down."""
+    scores, fakes, reals = accumulate(labels, probabilities, _unit_counts(labels))
+    return reals[0] / reals[0, -1], fakes[0] / fakes[0, -1], np.append(np.inf, scores)
 
 
 def _unit_counts(labels: np.ndarray) -> np.ndarray:
-    """Counts of the rows as they are, int32 (1, N)."""
+    """Return counts of one for every row, int32 (1, N)."""
     return np.ones((1, len(labels)), dtype=np.int32)

@@ -1,6 +1,6 @@
-"""Which frequencies and planes decide on a whole set: what becomes of the scores without each of them.
+"""Occlusion study of a set: scores without each band of frequencies and each kind of planes.
 
-On a bounded number of pictures, drawn by seed, since each is scored once for every part taken away.
+Of a bounded number of pictures, drawn by seed, since each is scored once for every occluded part.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from scipy.special import expit
 from data_cards.core.console import progress as show_progress
 from data_cards.core.labels import CLASS_NAMES
 from eval.explain.occlusion import BAND_EDGES, occlude
-from eval.scores.bootstrap import estimate_differences, estimate_mean
+from eval.scores.bootstrap import estimate_difference, estimate_mean
 from eval.scores.picture_files import shuffle_by_class
 from eval.scores.rows import Scored
 from pipeline.features.extract import name_planes
@@ -25,12 +25,12 @@ def compute_occlusion_study(
     pictures: int,
     progress: bool = True,
 ) -> dict:
-    """What taking away each band of frequencies, and each kind of planes, does to the scores.
+    """Compute what the scores lose without each band of frequencies, and without each kind of planes.
 
     Parameters
     ----------
-    scored : the headline's rows
-    pictures : at most so many, half of them of each class; 0 leaves it out
+    scored : Scored, the headline's rows
+    pictures : int, maximum number, half of them of each class; 0 skips the study
 
     Returns
     -------
@@ -53,22 +53,22 @@ def compute_occlusion_study(
     named = name_planes(store.settings.features)
     firsts = {kind: named[PLANES_PER_KIND * KINDS.index(kind)] for kind in detector.kinds}
     titles = {kind: _format_title(first) for kind, first in firsts.items()}
-    return _describe(part, np.array(whole), np.stack(without), titles)
+    return _compute_losses(part, np.array(whole), np.stack(without), titles)
 
 
 def _format_title(plane: str) -> str:
-    """A kind's title by the name of its first plane."""
+    """Format the title of a kind from the name of its first plane."""
     kind = plane.removeprefix("overview_").split("_")[0].replace("dct", "DCT")
     return f"{kind} of the overview" if plane.startswith("overview_") else kind
 
 
-def _describe(part: Scored, whole: np.ndarray, without: np.ndarray, kinds: dict[str, str]) -> dict:
+def _compute_losses(part: Scored, whole: np.ndarray, without: np.ndarray, kinds: dict[str, str]) -> dict:
     bands = len(BAND_EDGES) - 1
     parts = [
         {
-            "auroc_drop": estimate_differences(
-                ("auroc",), part.labels, expit(whole), expit(without[:, number]), part.groups
-            )["auroc"].to_dict(),
+            "auroc_drop": estimate_difference(
+                "auroc", part.labels, expit(whole), expit(without[:, number]), part.groups
+            ).to_dict(),
             "log_odds_change": {
                 name: estimate_mean(
                     (whole - without[:, number])[part.labels == label], part.groups[part.labels == label]
@@ -79,7 +79,7 @@ def _describe(part: Scored, whole: np.ndarray, without: np.ndarray, kinds: dict[
         for number in range(without.shape[1])
     ]
     return {
-        "samples_by_class": {name: int((part.labels == label).sum()) for label, name in enumerate(CLASS_NAMES)},
+        "samples_by_class": part.count_by_class(),
         "bands": [
             {"low": float(low), "high": float(high), **one}
             for low, high, one in zip(BAND_EDGES[:-1], BAND_EDGES[1:], parts[:bands], strict=True)

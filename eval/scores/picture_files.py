@@ -1,4 +1,4 @@
-"""The picture files behind a store's rows, where they are still there and unchanged, and seeded draws of them."""
+"""Picture files of a store's rows, where they still exist unchanged, and seeded draws of them."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from eval.scores.rows import Scored
 
 
 def read_original(path: str | Path, sha256: str) -> bytes | None:
-    """The bytes of a row's picture file; None where it is gone, or another file has its name now."""
+    """Read a row's picture file; None where it is gone or has changed."""
     try:
         return read_unchanged(path, bytes.fromhex(sha256))
     except PictureError:
@@ -20,7 +20,7 @@ def read_original(path: str | Path, sha256: str) -> bytes | None:
 
 
 def shuffle_by_class(scored: Scored, purpose: str) -> list[np.ndarray]:
-    """Numbers of each class's rows in an order drawn by seed, purpose and the files' hashes alone."""
+    """Return the numbers of each class's rows in an order drawn from seed, purpose and the files' hashes alone."""
     keys = np.array(
         [draw_key(FIXED_SEED, bytes.fromhex(sha256), purpose) for sha256 in scored.columns["sha256"]], np.uint64
     )

@@ -1,17 +1,17 @@
-"""How far a probability and a threshold can be trusted: reliability, coverage, abstention, and the threshold in use.
+"""Reliability of probabilities, risk by coverage, abstention, and thresholds.
 
-The oracle's threshold, the best for the tested pictures, knows the answers: it is shown and never used.
+The oracle's threshold, the best for the tested pictures, uses their labels: it is shown and never used.
 """
 
 import numpy as np
 
 from data_cards.core.labels import CLASS_NAMES
-from eval.scores.bootstrap import LEAST_USABLE, LEVEL, RESAMPLES, draw_counts, estimate_mean
+from eval.scores.bootstrap import compute_band, draw_counts, estimate_mean
 from eval.scores.metrics import (
     CALIBRATION_BINS,
     accumulate_by_confidence,
     assign_calibration_bins,
-    compute_roc_thresholds,
+    compute_roc_curve,
 )
 from eval.scores.rows import Scored
 
@@ -19,15 +19,12 @@ COVERAGE_GRID = np.linspace(0.05, 1, 20)
 
 
 def compute_reliability(scored: Scored) -> list[dict]:
-    """The reliability diagram: in bins of equal width, the probability said and the share of fakes found.
-
-    Bins without a sample are left out.
-    """
+    """Compute the reliability diagram: mean probability and share of fakes, in the bins that hold samples."""
     bins = assign_calibration_bins(scored.probability_fake)
-    described = []
+    diagram = []
     for number in np.unique(bins):
         part = scored[bins == number]
-        described.append(
+        diagram.append(
             {
                 "low": float(number / CALIBRATION_BINS),
                 "high": float((number + 1) / CALIBRATION_BINS),
@@ -36,30 +33,29 @@ def compute_reliability(scored: Scored) -> list[dict]:
                 "share_fake": estimate_mean(part.labels == 1, part.groups).to_dict(),
             }
         )
-    return described
+    return diagram
 
 
 def compute_risk_coverage(scored: Scored) -> dict:
-    """Share of mistakes among the surest pictures, against the share of pictures that is judged.
+    """Compute the risk-coverage curve: share of mistakes among the surest pictures, by the share that is judged.
 
     Returns
     -------
-    `coverage` and `risk`, one value a degree of sureness; `interval`, on a grid of coverages, or None
+    `coverage` and `risk`, one value per distinct confidence; `interval`, on a grid of coverages, or None
     """
     covered, wrong = accumulate_by_confidence(
         scored.labels, scored.probability_fake, np.ones((1, len(scored)), int), scored.threshold
     )
-    bounds = _compute_risk_band(scored)
+    band = _compute_risk_band(scored)
     return {
         "coverage": (covered[0] / len(scored)).tolist(),
         "risk": (wrong[0] / covered[0]).tolist(),
-        "interval": bounds
-        and {"coverage": COVERAGE_GRID.tolist(), "low": bounds[0].tolist(), "high": bounds[1].tolist()},
+        "interval": band and {"coverage": COVERAGE_GRID.tolist(), **band},
     }
 
 
 def compute_abstention(scored: Scored) -> dict:
-    """What the abstention band does: how many pictures are called unsure, and mistakes on those that are judged."""
+    """Compute the share of pictures called unsure, and the share of mistakes on those that are judged."""
     unsure = scored.calibration.is_unsure(scored.probability_fake)
     judged = scored[~unsure]
     wrong = judged.called_fake != (judged.labels == 1)
@@ -75,24 +71,21 @@ def compute_abstention(scored: Scored) -> dict:
     }
 
 
-def _compute_risk_band(scored: Scored) -> tuple[np.ndarray, np.ndarray] | None:
+def _compute_risk_band(scored: Scored) -> dict[str, list[float]] | None:
     if len(np.unique(scored.groups)) < 2:
         return None
     curves = []
     for counts in draw_counts(scored.groups):
         covered, wrong = accumulate_by_confidence(scored.labels, scored.probability_fake, counts, scored.threshold)
         for many, mistakes in zip(covered, wrong, strict=True):
-            # The least coverage that reaches the grid's.
+            # The least coverage that is at least the grid's.
             place = np.searchsorted(many, COVERAGE_GRID * many[-1] - 1e-9)
             curves.append(mistakes[place] / many[place])
-    if len(curves) < LEAST_USABLE * RESAMPLES:
-        return None
-    low, high = np.quantile(curves, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    return low, high
+    return compute_band(curves)
 
 
 def compute_thresholds(scored: Scored) -> dict:
-    """The calibration in use, and the oracle's threshold with its balanced accuracy, as they stand in `report.json`."""
+    """Return the calibration in use, and the oracle's threshold with its balanced accuracy."""
     calibration = scored.calibration
     return {
         "value": calibration.threshold,
@@ -105,7 +98,8 @@ def compute_thresholds(scored: Scored) -> dict:
 
 
 def _compute_oracle(scored: Scored) -> dict:
-    false_positive, true_positive, thresholds = compute_roc_thresholds(scored.labels, scored.probability_fake)
+    curve = compute_roc_curve(scored.labels, scored.probability_fake)
+    false_positive, true_positive, thresholds = (values[1:] for values in curve)  # from the highest score down
     balanced = (1 - false_positive + true_positive) / 2
     best = np.flatnonzero(np.isclose(balanced, balanced.max(), rtol=0, atol=1e-12))
     nearest = best[np.abs(thresholds[best] - scored.threshold).argmin()]

@@ -1,4 +1,4 @@
-"""A run and a store to scored rows: what every figure of the report is computed from."""
+"""Scored rows of a store, from which every score of a report is computed."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,10 +23,10 @@ class Scored:
 
     Attributes
     ----------
-    rows : int64 (N,), their numbers in the store
-    columns : every per-sample column of the store, for these rows: each of length N
-    logits : float64 (N, 2), in class order (real, fake), as the network gives them
-    calibration : the run's, chosen on its validation pictures: what turns logits into verdicts
+    rows : ndarray of int64, shape (N,), their numbers in the store
+    columns : dict of str to ndarray, shape (N,), every per-sample column of the store
+    logits : ndarray of float64, shape (N, 2), of the network, in class order (real, fake)
+    calibration : Calibration, of the run, chosen on its validation pictures
     """
 
     rows: np.ndarray
@@ -38,7 +38,7 @@ class Scored:
         return len(self.logits)
 
     def __getitem__(self, rows: np.ndarray) -> "Scored":
-        """Some of the rows, by mask or by number."""
+        """Select rows, by mask or by number."""
         columns = {name: values[rows] for name, values in self.columns.items()}
         return Scored(self.rows[rows], columns, self.logits[rows], self.calibration)
 
@@ -74,25 +74,29 @@ class Scored:
 
     @cached_property
     def seen_quality(self) -> np.ndarray:
-        """int (N,): JPEG quality of what the network saw: the variant's, else the file's; `NO_QUALITY` for no JPEG."""
+        """int (N,): JPEG quality that the network saw: the variant's, else the file's; `NO_QUALITY` for no JPEG."""
         drawn = self.columns["jpeg_quality"]
         return np.where(drawn != NO_QUALITY, drawn, self.columns["file_quality"])
 
+    def count_by_class(self) -> dict[str, int]:
+        """Count the rows of each class."""
+        return {name: int((self.labels == label).sum()) for label, name in enumerate(CLASS_NAMES)}
+
     def count_pictures(self) -> int:
-        """Number of different pictures."""
+        """Count the different pictures."""
         return len(np.unique(self.columns["picture"]))
 
-    def by_picture(self) -> "Scored":
-        """The same rows in the order of their pictures' numbers."""
+    def sort_by_picture(self) -> "Scored":
+        """Return the same rows in the order of their pictures' numbers."""
         return self[np.argsort(self.columns["picture"], kind="stable")]
 
     def first_of_each_picture(self) -> "Scored":
-        """One row for each picture."""
+        """Select the first row of each picture."""
         return self[np.unique(self.columns["picture"], return_index=True)[1]]
 
 
 def find_rows(run: Run, store: FeatureStore, split: str) -> np.ndarray:
-    """Row numbers of a split that a report can be made of; "held-out" are those of the sources that the run left out.
+    """Return the rows of a split that can be reported; "held-out" selects the sources that the run left out.
 
     Raises
     ------
@@ -132,7 +136,7 @@ def find_rows(run: Run, store: FeatureStore, split: str) -> np.ndarray:
 
 
 def held_out_mask(run: Run, store: FeatureStore) -> np.ndarray:
-    """bool (N,): rows of the sources that the run left out of its training."""
+    """Return the mask, bool (N,), of the rows of sources that the run left out of its training."""
     return np.isin(store.columns["source"], np.array(run.settings.hold_out, dtype=object))
 
 
@@ -146,7 +150,7 @@ def score_samples(
     threads: int,
     progress: bool = True,
 ) -> Scored:
-    """Score rows of a store, such as those of `find_rows`, with a run's detector.
+    """Score rows of a store with a run's detector.
 
     Raises
     ------
@@ -165,5 +169,5 @@ def score_samples(
 
 
 def locate_pictures(scored: Scored, store: FeatureStore) -> list[str]:
-    """Path of each row's picture file, where it was when the store was built."""
+    """Return the path that each row's picture file had when the store was built."""
     return [str(store.picture_path(row)) for row in scored.rows]

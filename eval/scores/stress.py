@@ -1,7 +1,7 @@
-"""The stress test: how the same pictures score under each condition of a stress store.
+"""Stress test: scores of the same pictures under each condition of a stress store.
 
-A condition is a variant of the `stress` recipe. Families of one kind of change, such as JPEG, are
-ordered by strength, so that they make curves.
+A condition is a variant of the `stress` recipe. Conditions of one family, such as JPEG, are ordered by strength, so
+that they form curves.
 """
 
 from eval.scores.bootstrap import estimate_mean
@@ -14,11 +14,11 @@ RECIPE = "stress"
 
 
 def compute_by_condition(scored: Scored) -> list[dict]:
-    """Scores of every condition, in the recipe's order, and how often it changes a verdict.
+    """Compute the scores of every condition, in the recipe's order, and how often it changes a verdict.
 
     Parameters
     ----------
-    scored : rows of a stress store, every picture in every condition
+    scored : Scored, rows of a stress store, every picture in every condition
 
     Returns
     -------
@@ -26,10 +26,10 @@ def compute_by_condition(scored: Scored) -> list[dict]:
     scores, and `flip_rate`: the share of pictures whose verdict differs from the clean picture's.
     """
     names = list(dict.fromkeys(scored.columns["variant"].tolist()))
-    clean = scored[scored.is_clean].by_picture()
+    clean = scored[scored.is_clean].sort_by_picture()
     conditions = []
     for name in names:
-        part = scored[scored.columns["variant"] == name].by_picture()
+        part = scored[scored.columns["variant"] == name].sort_by_picture()
         estimates = estimate_scored(part)
         flips = part.called_fake != clean.called_fake
         family, strength = _split_name(name)

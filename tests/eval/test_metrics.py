@@ -20,7 +20,6 @@ from eval.scores.bootstrap import (
 from eval.scores.metrics import (
     METRICS,
     compute_roc_curve,
-    compute_roc_thresholds,
     compute_scores,
     count_confusion,
     score_counts,
@@ -54,10 +53,7 @@ def test_scores_are_those_of_scikit_learn(drawn, threshold):
 def test_curves_and_counts_are_those_of_scikit_learn(drawn, threshold):
     labels, scores, _ = drawn
     false_positive, true_positive, thresholds = sk.roc_curve(labels, scores, drop_intermediate=False)
-    np.testing.assert_allclose(compute_roc_curve(labels, scores), (false_positive, true_positive))
-    np.testing.assert_allclose(
-        compute_roc_thresholds(labels, scores), (false_positive[1:], true_positive[1:], thresholds[1:])
-    )
+    np.testing.assert_allclose(compute_roc_curve(labels, scores), (false_positive, true_positive, thresholds))
     matrix = sk.confusion_matrix(labels, scores >= threshold, labels=(0, 1))
     assert count_confusion(labels, scores, threshold) == tuple(matrix.ravel())
 
@@ -170,11 +166,12 @@ def test_difference_is_paired():
 
 def test_roc_lies_within_its_band_and_fits_its_area():
     labels, scores, groups = draw_rows(200)
-    false_positive, true_positive = compute_roc_curve(labels, scores)
+    false_positive, true_positive, _ = compute_roc_curve(labels, scores)
     area = np.trapezoid(true_positive, false_positive)
     assert area == pytest.approx(compute_scores(labels, scores)["auroc"])
     grid = np.linspace(0, 1, 21)
-    low, high = compute_roc_band(labels, scores, groups, grid)
+    band = compute_roc_band(labels, scores, groups, grid)
+    low, high = np.array(band["low"]), np.array(band["high"])
     place = np.searchsorted(false_positive, grid, side="right") - 1
     assert ((low <= true_positive[place]) & (true_positive[place] <= high)).all()
     assert compute_roc_band(np.zeros(3, int), np.arange(3.0), np.arange(3), grid) is None
