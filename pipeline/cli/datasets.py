@@ -1,4 +1,4 @@
-"""`pipeline audit`, `subset` and `card`: what a set is and what it would teach. Parses and prints."""
+"""The commands on sets of pictures, `pipeline audit`, `subset` and `card`: they parse options and print results."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ cache_option = click.option(
     cls=GroupedOption,
     group="Machine",
     default=True,
-    help="Remember what files are, so that the next scan need not read them.",
+    help="Keep the facts of files, so that the next scan need not read them.",
 )
 
 
@@ -24,11 +24,13 @@ cache_option = click.option(
 @click.option(
     "--src", "sources", multiple=True, metavar="FOLDER|CLASS=FOLDER", help="Pictures, as for build. May be repeated."
 )
-@click.option("--store", help="A feature store instead: the pictures that it was made from.")
-@click.option("--where", multiple=True, metavar="CONDITION", help="Only such pictures: width>=512, source=coco,ffhq.")
+@click.option("--store", help="A feature store instead: the pictures that it was built from.")
+@click.option("--where", multiple=True, metavar="CONDITION", help="Only these pictures: width>=512, source=coco,ffhq.")
 @click.option("--warn", type=float, default=WARN, help="AUROC from which on a family of properties is a warning.")
 @click.option("--fail", type=float, default=FAIL, help="AUROC above which it fails.")
-@click.option("--strict", is_flag=True, help="Exit status 1 when it fails, or near-duplicates stand across sides.")
+@click.option(
+    "--strict", is_flag=True, help="Exit status 1 when it fails, or near-duplicates are across splits or classes."
+)
 @click.option(
     "--contact-sheet",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -39,11 +41,11 @@ cache_option = click.option(
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.pass_context
 def audit(context, sources, store, where, warn, fail, strict, contact_sheet, max_pixels, cache, as_json) -> None:
-    """Tell how well trivial properties alone tell the classes apart, and which pictures stand on two sides.
+    """Measure how well trivial properties alone separate the classes, and list near-duplicate leakage.
 
-    Classifiers see file facts, an 8 x 8 thumbnail, or the spectrum's lowest frequencies, and are
+    Classifiers of file facts, of an 8 x 8 thumbnail, and of the spectrum's lowest frequencies are
     scored on pictures (and sources) that they were not fitted on. 0.5 is guessing; the nearer to 1,
-    the less a detector trained on this set needs to know of generators.
+    the less a detector trained on this set needs to learn about generators.
 
     \b
     Examples:
@@ -74,14 +76,14 @@ def audit(context, sources, store, where, warn, fail, strict, contact_sheet, max
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder that does not exist yet.")
 @click.option("--fraction", type=float, default=1.0, help="Share of the pictures of every split, class and source.")
-@click.option("--seed", type=int, default=0, help="Another seed, other pictures.")
-@click.option("--where", multiple=True, metavar="CONDITION", help="Only such pictures: width>=512, source=coco,ffhq.")
-@click.option("--max-per-source", type=int, default=None, help="At most so many of a source in each split.")
+@click.option("--seed", type=int, default=0, help="Of the draw.")
+@click.option("--where", multiple=True, metavar="CONDITION", help="Only these pictures: width>=512, source=coco,ffhq.")
+@click.option("--max-per-source", type=int, default=None, help="Most pictures of a source in each split.")
 @click.option(
     "--balance",
     default="",
     metavar="NAMES",
-    help=f"Pick pictures so that the classes match in these: {','.join(BALANCED)}.",
+    help=f"Match the classes in these properties: {','.join(BALANCED)}.",
 )
 @click.option("--links", is_flag=True, help="Symbolic links instead of copies.")
 @click.option("--max-pixels", type=int, default=MAX_PIXELS, help="Larger pictures are set aside.")
@@ -103,8 +105,8 @@ def subset(sources, out, fraction, seed, where, max_per_source, balance, links, 
 
     names = tuple(name.strip() for name in balance.split(",")) if balance else ()
     selection = Selection(where, max_per_source, fraction, names, seed)
-    made = write_subset(sources, out, selection, links=links, max_pixels=max_pixels, cache=cache)
-    print_json(made.to_dict()) if as_json else click.echo(format_subset(made))
+    summary = write_subset(sources, out, selection, links=links, max_pixels=max_pixels, cache=cache)
+    print_json(summary.to_dict()) if as_json else click.echo(format_subset(summary))
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""`pipeline`: pictures to feature store. Parses and prints; the work is in the functions."""
+"""The `pipeline` command: parses options, calls the functions of the other packages, prints their results."""
 
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class _Memory(click.ParamType):
         try:
             return value if isinstance(value, int) else parse_bytes(value)
         except ValueError:
-            self.fail(f"{value!r} is no size; expected a number of bytes such as 8GB", param, ctx)
+            self.fail(f"expected a number of bytes such as 8GB, got {value!r}", param, ctx)
 
 
 MEMORY = _Memory()
@@ -52,8 +52,8 @@ for _command in (audit, subset, card):
     main.add_command(_command)
 
 
-def _machine(flag: str, **about: object):
-    return click.option(flag, cls=GroupedOption, group="Machine", **about)
+def _machine(flag: str, **properties: object):
+    return click.option(flag, cls=GroupedOption, group="Machine", **properties)
 
 
 @main.command(cls=GroupedCommand)
@@ -83,22 +83,22 @@ def _machine(flag: str, **about: object):
     is_flag=True,
     cls=GroupedOption,
     group=PICTURES,
-    help="Build though near-duplicate pictures stand in more than one split.",
+    help="Build even if near-duplicate pictures are in more than one split.",
 )
-@_machine("--workers", type=int, show_default="one a core", help="Dask worker processes; 0 works in this process.")
+@_machine("--workers", type=int, show_default="one a core", help="Dask worker processes; 0 builds in this process.")
 @_machine("--max-memory", type=MEMORY, help="Of all workers together, such as 8GB.")
 @_machine("--scheduler", metavar="ADDRESS", help="A running Dask scheduler to use instead.")
 @cache_option
-@click.option("--dry-run", is_flag=True, help="Only say what the build would cost.")
+@click.option("--dry-run", is_flag=True, help="Print the estimated size and time, and build nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def build(sources, out, workers, max_memory, scheduler, dry_run, allow_leakage, cache, as_json, **given) -> None:
     """Make a feature store from folders of pictures.
 
-    With nothing said of the planes they are averaged ones, of native pixels and of an overview of the whole picture:
-    what the evidence recommends. --size alone asks for planes of that size (periodograms), as a ResNet takes.
+    By default planes are averaged ones, of native pixels and of an overview of the whole picture: what the evidence
+    recommends. --size alone gives planes of that size (periodograms), the input of a ResNet.
 
-    A build that was stopped goes on where it was when the same command is run again; with more
-    pictures or another --src it adds those.
+    An interrupted build resumes when the same command is run again; with more pictures or another --src it adds
+    those.
 
     \b
     Examples:
@@ -137,7 +137,7 @@ def build(sources, out, workers, max_memory, scheduler, dry_run, allow_leakage, 
 def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
     """Make a simulated set: pictures of two cameras and two generators.
 
-    For trying the program out, without a download. Scores on it say nothing about real pictures.
+    To try the program without a download. Scores on it say nothing about real pictures.
 
     \b
     Example:
@@ -149,7 +149,7 @@ def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
         test_per_source=test_per_source,
         size=size,
         seed=seed,
-        watch=lambda items, total: progress(items, what="sample", unit="pictures", total=total),
+        wrap=lambda items, total: progress(items, what="sample", unit="pictures", total=total),
     )
     if as_json:
         print_json({"path": str(made.path), "simulated": True, "pictures": made.total, "bytes": made.bytes})
@@ -163,7 +163,7 @@ def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
 @click.option("--row", "rows", type=int, multiple=True, help="A sample to draw; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def inspect(store, png, rows, as_json) -> None:
-    """Show what a feature store is, or how far the build of one has come.
+    """Show the contents of a feature store, or the progress of its build.
 
     \b
     Examples:
@@ -180,7 +180,7 @@ def inspect(store, png, rows, as_json) -> None:
 
 @main.command()
 @click.argument("store", default="features.zarr")
-@click.option("--repair", is_flag=True, help="Make what is damaged again, shards from the pictures they came from.")
+@click.option("--repair", is_flag=True, help="Rebuild what is damaged, shards from the source pictures.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def verify(store, repair, as_json) -> None:
     """Check all of a store against its checksums. Exit status 3 when something is damaged.
@@ -198,7 +198,5 @@ def verify(store, repair, as_json) -> None:
     else:
         click.echo(format_verification(found, left, problems))
     if not left.sound:
-        advice = (
-            "see above for what is left" if repair else "--repair makes again what it can, from the source pictures"
-        )
-        raise StoreError(f"{store}: is damaged; {advice}")
+        advice = "see above for what is left" if repair else "--repair rebuilds what it can, from the source pictures"
+        raise StoreError(f"{store}: the store is damaged; {advice}")

@@ -1,4 +1,4 @@
-"""Words and tables about a build and a verification, for the terminal and for programs."""
+"""Summaries of a build and of a verification, for the terminal and for programs."""
 
 from dataclasses import asdict
 
@@ -15,7 +15,7 @@ _NAMED = 20  # lost pictures of a shard
 
 
 def format_build(summary: BuildSummary) -> str:
-    """The short table that ends a build."""
+    """Format the summary of a build, for a terminal."""
     plan = summary.plan
     lines = [format_table([[*one.values()] for one in _count_sources(plan)], ["split", "class", "source", "pictures"])]
     lines += ["", format_audit_briefly(summary.audit)]
@@ -24,7 +24,7 @@ def format_build(summary: BuildSummary) -> str:
     if upsampled:
         lines.append(
             f"{upsampled} of {len(plan.pictures)} pictures were upsampled to {size} pixels "
-            "(interpolated pixels carry no traces; see --size and --fit crop)"
+            "(interpolated pixels have no traces; see --size and --fit crop)"
         )
     if not any(one.file.split == "test" for one in plan.pictures):
         lines.append(
@@ -40,7 +40,7 @@ def format_build(summary: BuildSummary) -> str:
     )
     growth = plan.growth
     if growth.removed:
-        lines.append(f"{len(growth.removed)} pictures of the store were gone or changed and were taken out:")
+        lines.append(f"{len(growth.removed)} pictures of the store were missing or changed and were removed:")
         lines += [f"  {path}" for path in growth.removed]
     if summary.kept:
         lines.append(f"{summary.kept} of {plan.shards} shards were already there, {growth.added} pictures are new")
@@ -48,7 +48,7 @@ def format_build(summary: BuildSummary) -> str:
 
 
 def build_to_dict(summary: BuildSummary) -> dict:
-    """The same for a program."""
+    """Return the summary of a build, ready for JSON."""
     plan = summary.plan
     return {
         "store": str(summary.path),
@@ -73,17 +73,17 @@ def _count_sources(plan: Plan) -> list[dict]:
 
 
 def format_verification(found: Verification, left: Verification, problems: list[Problem]) -> str:
-    """What a check found, and what a repair left."""
+    """Format the damage that was found, and what a repair left, for a terminal."""
     lines = []
     for bad in found.bad:
         lines.append(f"shard {bad.shard}: {bad.damage.value}")
         lines += [f"  {found.format_row(row)}" for row in bad.rows]
-    lines += [f"{name}: is not what was written" for name in found.damage]
+    lines += [f"{name}: differs from what was written" for name in found.damage]
     repaired = len(found.bad) - len(left.bad)
     if repaired:
-        lines.append(f"{repaired} shards made again")
-    if mended := [name for name in found.damage if name not in left.damage]:
-        lines.append(f"made again: {', '.join(mended)}")
+        lines.append(f"{repaired} shards rebuilt")
+    if rebuilt := [name for name in found.damage if name not in left.damage]:
+        lines.append(f"rebuilt: {', '.join(rebuilt)}")
     lines += map(format_problem, problems)
     if left.sound:
         lines.append(f"{left.path}: sound, {left.shards} shards")
@@ -91,7 +91,7 @@ def format_verification(found: Verification, left: Verification, problems: list[
 
 
 def format_problem(problem: Problem) -> str:
-    """What a repair could not do, and why."""
+    """Format what a repair could not do, and the cause."""
     named, more = ", ".join(problem.details[:_NAMED]), len(problem.details) - _NAMED
     why = {
         Cause.IS_ORIGINAL: "records what the store was built from, so it cannot be rebuilt; restore it from a copy",
@@ -106,7 +106,7 @@ def format_problem(problem: Problem) -> str:
 
 
 def verification_to_dict(found: Verification, left: Verification, problems: list[Problem]) -> dict:
-    """The same for a program."""
+    """Return the same, ready for JSON."""
     return {
         "store": str(found.path),
         "sound": left.sound,

@@ -1,4 +1,4 @@
-"""`pipeline audit`: a folder's or a store's pictures to an audit, its advice and its leaks."""
+"""`pipeline audit`: the audit of a folder's or a store's pictures, advice, and near-duplicates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from pipeline.store.reader import open_store
 
 @dataclass(frozen=True)
 class AuditResult:
-    """All that `pipeline audit` tells; `sheet` is the contact sheet, where one was drawn."""
+    """The result of `audit_dataset`; `sheet` is the contact sheet, where one was plotted."""
 
     audit: Audit
     advice: list[Advice]
@@ -25,7 +25,7 @@ class AuditResult:
 
     @property
     def passes(self) -> bool:
-        """Whether nothing fails and nothing stands across splits or classes."""
+        """Whether no family fails and no near-duplicates are across splits or classes."""
         return self.audit.verdict != Verdict.FAIL and not self.leaks.worst
 
     def to_dict(self) -> dict:
@@ -52,11 +52,13 @@ def audit_dataset(
 
     Parameters
     ----------
-    sources : picture folders, as for a build
+    sources : of str, picture folders, as for a build
     store : a feature store instead; its pictures need not be there
     limits : of the verdicts
-    where : conditions that pictures must meet
+    where : conditions that pictures must meet, see `data_cards.selection.filters`
     contact_sheet : a PNG of near-duplicates across splits or classes; not written where there are none
+    max_pixels : int, larger pictures are set aside
+    cache : bool, see `data_cards.dataset.scan.scan_sources`
 
     Raises
     ------
@@ -74,15 +76,14 @@ def audit_dataset(
         raise UserError(f"no picture of {len(found)} meets {' and '.join(where)}")
     audit = audit_pictures(pictures, limits)
     leaks = find_leaks(pictures)
-    drawn = None
-    if contact_sheet and leaks.worst:
-        plot_contact_sheet(leaks.worst, contact_sheet, max_pixels)
-        drawn = contact_sheet
-    return AuditResult(audit, compute_advice(pictures, audit, sources or ("DIR",)), leaks, drawn)
+    sheet = contact_sheet if leaks.worst else None
+    if sheet:
+        plot_contact_sheet(leaks.worst, sheet, max_pixels)
+    return AuditResult(audit, compute_advice(pictures, audit, sources or ("DIR",)), leaks, sheet)
 
 
 def format_audit_result(result: AuditResult) -> str:
-    """All of it as text for a terminal."""
+    """Format the result of an audit, for a terminal."""
     parts = [format_audit(result.audit)]
     if result.advice:
         advice = (f"  {format_advice(one)}" for one in result.advice)

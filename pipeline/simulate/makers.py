@@ -1,9 +1,9 @@
-"""Simulated cameras and generators: what each leaves in a picture besides its content.
+"""Simulated cameras and generators: the traces of each in a picture besides its content.
 
-Every maker takes the same kind of scene (linear light, twice the picture's height and width)
-and returns an 8-bit sRGB picture. A camera leaves its colour mosaic's interpolation and the
-sensor's noise; a generator leaves what upsampling a small latent picture leaves: mirrored
-spectra and periodic patterns. These are models made to be learnt from in a minute, not
+Every maker is given the same kind of scene (linear light, twice the picture's height and width)
+and returns an 8-bit sRGB picture. A camera adds its colour mosaic's interpolation and the
+sensor's noise; a generator adds the traces of upsampling a small latent picture: mirrored
+spectra and periodic patterns. These are models that a network learns in a minute, not
 measurements of any product.
 """
 
@@ -43,7 +43,7 @@ _MHC_OPPOSITE = np.array([
     [0, 2, 0, 2, 0],
     [0, 0, -1.5, 0, 0],
 ], np.float32) / 8  # fmt: skip
-# What the sensor sees of white: less red and blue than green, so white balance amplifies their noise.
+# The sensor's response to white: less red and blue than green, so white balance amplifies their noise.
 _RAW_GAINS = np.array([0.55, 0.95, 0.65], np.float32)
 
 
@@ -80,7 +80,7 @@ class Camera:
         return _to_levels(_sharpen(_encode_srgb(colours), self.sharpening))
 
     def _mask_mosaic(self, shape: tuple[int, int]) -> np.ndarray:
-        """float32 (H, W, 3): 1 where a sample of that colour is taken."""
+        """Return 1 where a sample of that colour is measured, else 0: float32 (H, W, 3)."""
         row, column = self.red_at
         masks = np.zeros((*shape, 3), np.float32)
         masks[row::2, column::2, 0] = 1
@@ -132,12 +132,12 @@ class Generator:
         picture = _halve(half)
         double = self._double_transposed if self.doubling == "transposed" else _double_bicubic
         strength = np.exp(rng.uniform(np.log(0.4), np.log(1.6)))
-        # The latent knows the half-size detail too: only the steps' own traces differ from the scene.
+        # The latent has the half-size detail too: only the steps' own traces differ from the scene.
         learnt_detail = half - _double_bicubic(picture)
         picture = double(picture) + learnt_detail
-        picture += strength * self.detail / 255 * _shape_noise(rng, picture.shape)
+        picture += strength * self.detail / 255 * _draw_texture_noise(rng, picture.shape)
         picture = double(picture)
-        picture += strength * self.detail / 255 * _shape_noise(rng, picture.shape)
+        picture += strength * self.detail / 255 * _draw_texture_noise(rng, picture.shape)
         return _to_levels(_sharpen(picture, self.sharpening))
 
     def _double_transposed(self, picture: np.ndarray) -> np.ndarray:
@@ -153,8 +153,8 @@ class Generator:
         return np.stack(planes, axis=2)
 
 
-def _shape_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Invented texture: noise of deviation 1, alike in the three colours, without the finest detail."""
+def _draw_texture_noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw invented texture: noise of deviation 1, correlated between the colours, without the finest detail."""
     grey = rng.standard_normal((*shape[:2], 1), dtype=np.float32)
     noise = 0.8 * grey + 0.6 * rng.standard_normal(shape, dtype=np.float32)
     noise = ndimage.gaussian_filter(noise, (0.5, 0.5, 0), mode="wrap")
@@ -169,17 +169,17 @@ def _double_bicubic(picture: np.ndarray) -> np.ndarray:
 
 
 def _halve(picture: np.ndarray) -> np.ndarray:
-    """Mean of each 2 x 2 pixels."""
+    """Return the mean of each 2 x 2 pixels."""
     return (picture[::2, ::2] + picture[1::2, ::2] + picture[::2, 1::2] + picture[1::2, 1::2]) / 4
 
 
 def _filter(plane: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    # "mirror" leaves the edge's own row out, so the mosaic's phase goes on across the edge.
+    # "mirror" does not repeat the edge's own row, so the mosaic's phase continues across the edge.
     return ndimage.convolve(plane, kernel, mode="mirror")
 
 
 def _encode_srgb(linear: np.ndarray) -> np.ndarray:
-    """Linear light to sRGB's curve (IEC 61966-2-1), both 0..1."""
+    """Encode linear light by sRGB's curve (IEC 61966-2-1), both 0 to 1."""
     linear = np.clip(linear, 0, 1)
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
@@ -193,7 +193,7 @@ def _to_levels(picture: np.ndarray) -> np.ndarray:
 
 
 # Two makers a class; their names are the sources' names. Noise costs bytes, so the classes' noises are
-# balanced by trial until bytes per pixel alone told nothing (AUROC 0.51 on 600 pictures).
+# balanced by trial until bytes per pixel alone did not separate them (AUROC 0.51 on 600 pictures).
 MAKERS: dict[str, dict[str, Maker]] = {
     "real": {
         "camera-a": Camera(

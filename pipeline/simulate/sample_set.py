@@ -1,11 +1,11 @@
 """The simulated sample set: pictures of two cameras and two generators, in Kaggle's layout.
 
-The classes differ by traces alone. Scenes come from one distribution; size, JPEG quality and
+The classes differ by traces alone. Scenes are from one distribution; size, JPEG quality and
 subsampling are drawn from (seed, split, number) without the class, so that they are the same
 for every source. Every picture is a pure function of (seed, split, class, source, number):
 the same bytes whatever the order and whichever others are made.
 
-The set calls itself a simulation: `SIMULATION_MARKER` stands in its folder, for programs and people.
+The set is marked as a simulation by the file `SIMULATION_MARKER` in its folder, for programs and people.
 """
 
 import io
@@ -41,7 +41,7 @@ _DESCRIPTIONS = {"real": "camera", "fake": "generator"}
 
 @dataclass(frozen=True)
 class SampleSummary:
-    """What `write_sample` wrote.
+    """The result of `write_sample`.
 
     Attributes
     ----------
@@ -67,36 +67,36 @@ def write_sample(
     test_per_source: int = 25,
     size: int = 128,
     seed: int = 0,
-    watch: Callable[[Iterable, int], Iterable] = lambda items, total: items,
+    wrap: Callable[[Iterable, int], Iterable] = lambda items, total: items,
 ) -> SampleSummary:
     """Write a sample set to a new folder `out`.
 
     Parameters
     ----------
     out : a folder that does not exist yet or is empty
-    train_per_source, test_per_source : pictures of each of the four sources, at least 1
-    size : the smallest short side in pixels; the other sizes are up to one and a half times that;
-        a multiple of 8 from 32 to 2048
-    seed : another seed, other pictures
-    watch : wraps the iteration (items, total), for a progress bar
+    train_per_source, test_per_source : int, pictures of each of the four sources, at least 1
+    size : int, the smallest short side in pixels, a multiple of 8 from 32 to 2048; other sides are up to one
+        and a half times that
+    seed : int, of every draw
+    wrap : callable(items, total) -> items, wraps the iteration in a progress bar
 
     Raises
     ------
     UsageError : a count or size out of range
-    UserError : `out` holds something already
+    UserError : `out` is not empty
     """
     counts = {"train": train_per_source, "test": test_per_source}
     _check_arguments(counts, size)
     out = Path(out).resolve()
     check_new_folder(out)
     with whole_folder(out) as folder:
-        return _write_set(folder, out, counts, size, seed, watch)
+        return _write_set(folder, out, counts, size, seed, wrap)
 
 
 def draw_picture(
     seed: int, split: str, label: str, source: str, number: int, *, size: int = 128
 ) -> tuple[np.ndarray, int, str]:
-    """One picture before its JPEG: uint8 (H, W, 3), then the quality and subsampling to save it with."""
+    """Draw one picture: uint8 (H, W, 3), and the JPEG quality and subsampling to save it with."""
     height, width, quality, subsampling = _draw_file_facts(seed, split, number, size)
     identity = f"{split}/{label}/{source}/{number}".encode()
     rng = np.random.default_rng(draw_key(seed, identity, "sample picture"))
@@ -105,14 +105,14 @@ def draw_picture(
 
 
 def _draw_file_facts(seed: int, split: str, number: int, size: int) -> tuple[int, int, int, str]:
-    """Height, width, JPEG quality and subsampling. The class has no part in it."""
+    """Draw height, width, JPEG quality and subsampling, independently of the class."""
     rng = np.random.default_rng(draw_key(seed, f"{split}/{number}".encode(), "sample file facts"))
     aspect = _ASPECTS[rng.integers(len(_ASPECTS))]
     height, width = (8 * round(size * side / 8) for side in aspect)
     return height, width, int(rng.choice(JPEG_QUALITIES)), SUBSAMPLINGS[rng.integers(2)]
 
 
-def _write_set(folder: Path, out: Path, counts: dict[str, int], size: int, seed: int, watch: Callable) -> SampleSummary:
+def _write_set(folder: Path, out: Path, counts: dict[str, int], size: int, seed: int, wrap: Callable) -> SampleSummary:
     sources = [(split, label, source) for split in counts for label in MAKERS for source in MAKERS[label]]
     for split, label, source in sources:
         source_folder = folder / split / label / source
@@ -125,9 +125,9 @@ def _write_set(folder: Path, out: Path, counts: dict[str, int], size: int, seed:
         split, label, source, number = job
         return (folder / split / label / source / f"{number:05d}.jpg").write_bytes(data)
 
-    # Threads are enough: most of the work is NumPy's and SciPy's, which let go of Python's lock.
+    # Threads are enough: most of the work is NumPy's and SciPy's, which release Python's lock.
     with ThreadPoolExecutor(count_cores()) as pool:
-        written = sum(watch(pool.map(write, jobs), len(jobs)))
+        written = sum(wrap(pool.map(write, jobs), len(jobs)))
     marker = {
         "simulated": True,
         "made_by": "pipeline sample",

@@ -244,7 +244,7 @@ def test_interrupted_run_leaves_nothing(tmp_path):
             yield item
 
     with pytest.raises(KeyboardInterrupt):
-        write_sample(tmp_path / "set", train_per_source=1, test_per_source=1, size=32, watch=stop_after_three)
+        write_sample(tmp_path / "set", train_per_source=1, test_per_source=1, size=32, wrap=stop_after_three)
     assert list(tmp_path.iterdir()) == []
 
 
