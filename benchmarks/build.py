@@ -35,8 +35,8 @@ from data_cards.core.files import read_file
 from data_cards.dataset.scan import scan_sources
 from data_cards.image.decode import decode_picture
 from pipeline.builder.plan import Plan, plan_build
-from pipeline.builder.shard_task import ShardTask, finish_shard, make_shard, make_task
-from pipeline.execution.cluster import start_cluster
+from pipeline.builder.shard_task import ShardTask, build_shard, create_task, finish_shard
+from pipeline.execution.cluster import local_cluster
 from pipeline.execution.tasks import run_tasks
 from pipeline.features.degradations import apply_steps
 from pipeline.features.extract import compute_planes
@@ -78,16 +78,16 @@ def _draw_tasks(plan: Plan, storage: Storage, samples: int) -> list[ShardTask]:
     create_record_folder(storage)
     create_arrays(storage, plan.rows, plan.shard_rows, plan.settings)
     count = min(max(samples // plan.shard_rows, 32), plan.shards)
-    return [make_task(plan, storage, number * plan.shards // count) for number in range(count)]
+    return [create_task(plan, storage, number * plan.shards // count) for number in range(count)]
 
 
 def _measure_build(plan: Plan, tasks: Sequence[ShardTask], trials: int) -> list[list]:
     rows = _count_rows(tasks)
     size = plan.settings.features.size
-    with start_cluster(2) as cluster, ProcessPoolExecutor(2, get_context("spawn")) as pair:
+    with local_cluster(2) as cluster, ProcessPoolExecutor(2, get_context("spawn")) as pair:
 
         def run(**where: object) -> None:
-            for _, result in run_tasks(make_shard, tasks, finish_shard, **where):
+            for _, result in run_tasks(build_shard, tasks, finish_shard, **where):
                 if isinstance(result, Exception):
                     raise result
 

@@ -25,10 +25,10 @@ from data_cards.audit.audit import audit_pictures
 from data_cards.dataset.layout import PictureFile
 from data_cards.dataset.scan import collect_pictures
 from data_cards.image.facts import PictureFacts
-from pipeline.builder.card import make_build_card, write_card
+from pipeline.builder.card import compute_build_card, write_card
 from pipeline.builder.metadata import write_plan_columns
 from pipeline.builder.plan import plan_build
-from pipeline.builder.shard_task import make_task
+from pipeline.builder.shard_task import create_task
 from pipeline.execution.tasks import run_tasks
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.filesystem import Storage
@@ -69,13 +69,13 @@ def measure(count: int) -> dict:
         storage = Storage(f"{folder}/store")
         create_record_folder(storage)
         create_arrays(storage, plan.rows, plan.shard_rows, plan.settings)
-        for _ in run_tasks(do_nothing, (make_task(plan, storage, shard) for shard in range(plan.shards)), workers=2):
+        for _ in run_tasks(do_nothing, (create_task(plan, storage, shard) for shard in range(plan.shards)), workers=2):
             pass
         write_plan_columns(plan, storage)
         write_checksums(storage, ["00" * 32] * plan.shards)
         group = zarr.open_group(storage.url, mode="r+")
         write_manifest(group, encode_manifest(plan.pictures))
-        write_card(group, make_build_card(plan, True, audit))
+        write_card(group, compute_build_card(plan, True, audit))
     return {"start": start, "planned": planned, "peak": peak_megabytes(), "seconds": time.perf_counter() - began}
 
 

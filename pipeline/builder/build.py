@@ -1,11 +1,11 @@
-"""Pictures to a complete feature store: scan, plan, shards, finish.
+"""The build of a feature store from pictures: scan, plan, shards, metadata.
 
-A build works under the store's partial name. Run again after it was stopped, or with more
-pictures, it makes only the shards that are not there; with other settings it refuses.
+A build works under the store's partial name. A build that runs again after it was interrupted, or with
+more pictures, makes only the missing shards. A build with other settings is refused.
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from data_cards.audit.audit import Audit, Verdict, audit_pictures, format_audit_briefly
@@ -14,30 +14,30 @@ from data_cards.core.errors import UserError
 from data_cards.dataset.near_duplicates import check_leaks
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.table import PictureTable
-from pipeline.builder.card import keep_card
+from pipeline.builder.card import save_card
 from pipeline.builder.estimate import (
     Estimate,
+    check_free_space,
     estimate_build,
-    explaining_full_disk,
     format_estimate,
-    refuse_if_too_large,
+    translating_full_disk,
 )
-from pipeline.builder.metadata import make_attributes, write_tables
+from pipeline.builder.metadata import compute_attributes, write_metadata
 from pipeline.builder.plan import Plan, plan_build
 from pipeline.builder.resume import (
     check_place,
-    foresee_missing,
+    check_same_settings,
+    check_unchanged,
+    compute_state,
+    find_store,
     is_current,
     list_missing,
-    locate,
+    predict_missing,
     read_attributes,
     read_base,
-    read_state,
-    refuse_if_changed,
-    refuse_other_settings,
     restore_records,
 )
-from pipeline.builder.shard_task import ShardTask, finish_shard, make_shard, make_task
+from pipeline.builder.shard_task import ShardTask, build_shard, create_task, finish_shard
 from pipeline.execution.cluster import WorkerDiedError
 from pipeline.execution.tasks import ATTEMPTS, choose_workers, run_tasks
 from pipeline.features.variants import check_recipe
@@ -48,6 +48,7 @@ from pipeline.store.manifest import PLANNED_MANIFEST, encode_manifest
 from pipeline.store.reader import partial_name
 from pipeline.store.settings import BuildSettings
 from pipeline.store.writer import (
+    ShardRecord,
     create_arrays,
     create_record_folder,
     read_shard_records,
@@ -61,17 +62,17 @@ from pipeline.store.writer import (
 
 @dataclass(frozen=True)
 class BuildSummary:
-    """What a build made.
+    """The result of a build.
 
     Attributes
     ----------
-    path : the complete store, a folder or a URL
-    plan : its pictures, those set aside, the settings, and what is new
-    estimate : of what was to be made; None where nothing was
-    bytes : size on disk
-    seconds : that the build took
-    made, kept : shards made now, and found finished
-    audit : how well trivial properties alone tell the classes apart
+    path : str, folder or URL of the complete store
+    plan : Plan, the pictures, those set aside, the settings, and what is new
+    estimate : Estimate of the missing shards; None where no shard was missing
+    bytes : int, size on disk
+    seconds : float, duration of the build
+    made, kept : int, number of shards made by this build, and found finished
+    audit : Audit, how well trivial properties alone separate the classes
     """
 
     path: str
@@ -95,25 +96,28 @@ def build_store(
     dry_run: bool = False,
     allow_leakage: bool = False,
     cache: bool = True,
+    shard_function: Callable[[ShardTask], ShardRecord] = build_shard,
 ) -> BuildSummary:
-    """Build a feature store, or add to one; see `scan_sources` for what `sources` may be.
+    """Build a feature store, or add pictures to one.
 
     Parameters
     ----------
-    sources : picture folders
-    out : the store's folder or URL, ending in .zarr by custom
-    settings : of the build, None for those of `pipeline build` without options; a store that is there must have been
-        built with the same
-    workers : Dask worker processes; 0 works in this process; None takes one a core, as far as `max_memory` goes
-    scheduler : address of a running Dask scheduler
-    max_memory : of all local workers together, in bytes
-    dry_run : stop after the estimate; nothing is written
-    allow_leakage : build even if near-duplicates are in more than one split
-    cache : as for `scan_sources`
+    sources : iterable of str, picture folders, as for `scan_sources`
+    out : str, the store's folder or URL, ending in .zarr by custom
+    settings : BuildSettings; None for those of `pipeline build` without options. An existing store must have been
+        built with the same settings
+    workers : int, number of Dask worker processes; 0 runs everything in this process; None starts one a core, or as
+        many as `max_memory` allows
+    scheduler : str, address of a running Dask scheduler
+    max_memory : int, bytes of all local workers together
+    dry_run : bool, return after the estimate; nothing is written
+    allow_leakage : bool, build although near-duplicates are in more than one split
+    cache : bool, as for `scan_sources`
+    shard_function : callable, what a worker runs for each missing shard; a test may wrap it to fail or to interrupt
 
     Raises
     ------
-    UserError : something the user can mend, named
+    UserError : an error that the user can fix
     """
     began = time.monotonic()
     settings = settings or BuildSettings()
@@ -121,41 +125,44 @@ def build_store(
     check_recipe(settings.variants)
     check_place(path, dry_run=dry_run)
     workers = choose_workers(workers, scheduler, max_memory)
-    storage = locate(path)
-    state = read_state(storage)
+    storage = find_store(path)
+    state = compute_state(storage)
     base = read_base(storage)
-    refuse_other_settings(storage, settings)
-    # What was found is not kept beside the plan: of a million pictures that takes memory.
+    check_same_settings(storage, settings)
+    # The scan's result is not kept beside the plan: a million pictures need memory.
     plan = plan_build(scan_sources(sources, max_pixels=settings.max_pixels, cache=cache), settings, base)
     check_leaks(plan.pictures, allow_leakage)
-    # Before hours of work: a set that gives its classes away is better mended first.
+    # Before hours of work: a picture set whose classes trivial properties reveal should be fixed first.
     audit = audit_pictures(plan.pictures)
     if is_current(storage, plan):
         return BuildSummary(path, plan, None, storage.count_bytes(), time.monotonic() - began, 0, plan.shards, audit)
-    estimate = estimate_build(plan, storage, foresee_missing(storage, plan, base), workers)
+    estimate = estimate_build(plan, storage, predict_missing(storage, plan, base), workers)
     if dry_run:
         return BuildSummary(path, plan, estimate, 0, time.monotonic() - began, 0, 0, audit)
     note(format_estimate(estimate))
     if audit.verdict in (Verdict.WARN, Verdict.FAIL):
         warn(format_audit_briefly(audit))
-    refuse_if_too_large(estimate, path)
+    check_free_space(estimate, path)
     with writer_lock(storage):
-        refuse_if_changed(storage, path, state)
+        check_unchanged(storage, path, state)
         storage = _open_partial(storage, path, plan, base)
         todo = list_missing(plan, read_shard_records(storage))
-        with explaining_full_disk(path, plan, estimate, lambda: list_missing(plan, read_shard_records(storage))):
-            _make_shards(plan, storage, todo, workers, scheduler, max_memory)
-            _complete(plan, storage, path, audit)
+        with translating_full_disk(path, plan, estimate, lambda: list_missing(plan, read_shard_records(storage))):
+            tasks = (create_task(plan, storage, shard) for shard in todo)
+            # More processes than shards would only start and stop.
+            where = {"workers": min(workers, len(todo)), "scheduler": scheduler, "max_memory": max_memory}
+            _report_results(plan, todo, run_tasks(shard_function, tasks, finish_shard, **where))
+            _finish_store(plan, storage, path, audit)
     size, seconds = Storage(path).count_bytes(), time.monotonic() - began
     return BuildSummary(path, plan, estimate, size, seconds, len(todo), plan.shards - len(todo), audit)
 
 
 def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -> Storage:
-    """Make ready for writing shards: mark the store incomplete, under its partial name, laid out for the plan."""
+    """Prepare a store for its shards: mark it incomplete, give it its partial name, and create the plan's arrays."""
     create_record_folder(storage)
     if read_attributes(storage).get("complete"):
         restore_records(storage, plan, base)
-        keep_card(storage)
+        save_card(storage)
     write_attributes(storage, {**plan.identity, "complete": False})
     partial = Storage(partial_name(path))
     if storage.url != partial.url:
@@ -166,24 +173,19 @@ def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -
     return partial
 
 
-def _make_shards(
-    plan: Plan, storage: Storage, todo: list[int], workers: int, scheduler: str | None, max_memory: int | None
-) -> None:
-    tasks = (make_task(plan, storage, shard) for shard in todo)
+def _report_results(plan: Plan, todo: list[int], results: Iterable[tuple[ShardTask, object]]) -> None:
+    """Show the progress of the shards in `todo`; raise `UserError` at the end where some failed."""
     failures = []
     with progress(what="build", unit="pictures", total=len(plan.pictures)) as bar:
         bar.update(len(plan.pictures) - _count_pictures(plan, todo))
-        # More processes than shards would only start and stop.
-        crew = min(workers, len(todo))
-        results = run_tasks(make_shard, tasks, finish_shard, workers=crew, scheduler=scheduler, max_memory=max_memory)
         for task, result in results:
             if isinstance(result, Exception):
                 failures.append(_format_failure(task, result))
             bar.update(_count_pictures(plan, [task.shard]))
     if failures:
         raise UserError(
-            "\n".join(failures) + f"\n{len(failures)} of {plan.shards} shards could not be made, everything else is "
-            "kept. Mend this and run the same build again"
+            "\n".join(failures) + f"\n{len(failures)} of {plan.shards} shards could not be made; the others are kept. "
+            "Fix the cause and run the same build again"
         )
 
 
@@ -196,28 +198,29 @@ def _format_failure(task: ShardTask, error: Exception) -> str:
 
 
 def _count_pictures(plan: Plan, shards: list[int]) -> int:
-    """Pictures whose first sample stands in one of the shards."""
+    """Count the pictures whose first sample is in one of the shards."""
     starts = [-(-row // plan.variants) for shard in shards for row in plan.shard_range(shard)]
     return sum(starts[1::2]) - sum(starts[::2])
 
 
-def _complete(plan: Plan, storage: Storage, path: str, audit: Audit) -> None:
+def _finish_store(plan: Plan, storage: Storage, path: str, audit: Audit) -> None:
+    """Write all but the features, mark the store complete, and give it its own name."""
     records = read_shard_records(storage)
     if missing := list_missing(plan, records):
         raise UserError(
-            f"{path}: shard {missing[0]} was written over by a worker of a build that has ended; run this again"
+            f"{path}: shard {missing[0]} was overwritten by a worker of a build that has ended; run this again"
         )
-    attributes = {**make_attributes(plan), "complete": True}
+    attributes = {**compute_attributes(plan), "complete": True}
     try:
         checksums = [records[shard].checksum for shard in range(plan.shards)]
-        write_tables(plan, storage, checksums, attributes["simulated"], audit)
-    except Exception as error:  # codecs raise many kinds at a file that was damaged since its record was written
+        write_metadata(plan, storage, checksums, attributes["simulated"], audit)
+    except Exception as error:  # codecs raise many types for a file that was damaged since its record was written
         damaged = remove_damaged_records(storage, records)
         if not damaged:
             raise
         raise UserError(
-            f"{path}: {len(damaged)} of {plan.shards} shards are damaged (the first: {damaged[0]}); everything else is "
-            "kept. Run the same build again, which makes them anew"
+            f"{path}: {len(damaged)} of {plan.shards} shards are damaged (the first: {damaged[0]}); the others are "
+            "kept. Run the same build again, which makes the damaged ones again"
         ) from error
     write_attributes(storage, add_digests(storage, attributes))
     remove_build_files(storage, plan.shards)

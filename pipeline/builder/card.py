@@ -1,7 +1,6 @@
-"""The data card that every store carries.
+"""The data card of a store.
 
-It is the array `card`: JSON as bytes, without a name, because the name is that
-of the store and may change.
+The card is the array `card`, JSON as bytes. It holds no name: its name is the store's, which may change.
 """
 
 import json
@@ -21,11 +20,19 @@ from pipeline.store.filesystem import Storage
 from pipeline.store.reader import CARD
 from pipeline.store.writer import RECORD_FOLDER
 
-KEPT_CARD = f"{RECORD_FOLDER}/card.json"  # of a store that is being grown
+SAVED_CARD = f"{RECORD_FOLDER}/card.json"  # the card of a store to which a build adds pictures
 
 
-def make_build_card(plan: Plan, simulated: bool, audit: Audit | None = None, before: dict | None = None) -> dict:
-    """The card of a build; `before` is that of the store it adds to, whose folders may be gone."""
+def compute_build_card(plan: Plan, simulated: bool, audit: Audit | None = None, before: dict | None = None) -> dict:
+    """Compute the card of a build.
+
+    Parameters
+    ----------
+    plan : Plan
+    simulated : bool, whether the pictures are the simulated sample set
+    audit : Audit of the pictures; None computes it
+    before : dict, card of the store to which the build adds pictures, whose folders may be gone
+    """
     settings = plan.settings
     said = read_source_info(plan.pictures)
     for one in (before or {}).get("sources", []):
@@ -50,26 +57,26 @@ def make_build_card(plan: Plan, simulated: bool, audit: Audit | None = None, bef
     )
 
 
-def keep_card(storage: Storage) -> None:
-    """Keep a complete store's card beside the plan of its growth: what it knows of gone folders is nowhere else."""
-    with suppress(FileNotFoundError, KeyError, RuntimeError, ValueError):  # one that cannot be read is none
+def save_card(storage: Storage) -> None:
+    """Save a complete store's card before pictures are added: only it describes folders that are gone."""
+    with suppress(FileNotFoundError, KeyError, RuntimeError, ValueError):  # an unreadable card is not saved
         card = zarr.open_array(f"{storage.url}/{CARD}", mode="r")[:].tobytes()
         json.loads(card)
-        storage.write(KEPT_CARD, card)
+        storage.write(SAVED_CARD, card)
 
 
-def read_card_before(storage: Storage, group: zarr.Group) -> dict | None:
-    """The card that a store had before it was grown, or has while it is repaired; None for a new one.
+def read_previous_card(storage: Storage, group: zarr.Group) -> dict | None:
+    """Read the card of a store as it was before this build or repair; None for a new store.
 
-    That in the group of an unfinished build may be half-written by one that was killed.
+    The card in the group of an unfinished build may be half-written, so it is not used.
     """
-    if storage.exists(KEPT_CARD):
-        return json.loads(storage.read(KEPT_CARD))
+    if storage.exists(SAVED_CARD):
+        return json.loads(storage.read(SAVED_CARD))
     return json.loads(group[CARD][:].tobytes()) if group.attrs.get("complete") and CARD in group else None
 
 
 def write_card(group: zarr.Group, card: dict) -> None:
-    """Write a card as an array of a store."""
+    """Write a card as the array `card` of a store."""
     data = np.frombuffer(json.dumps(card, ensure_ascii=False).encode(), dtype=np.uint8)
     array = group.create_array(
         CARD,

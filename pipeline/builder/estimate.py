@@ -1,4 +1,4 @@
-"""What a build will cost, measured on a few of its pictures before the work starts."""
+"""Estimates of disk use and duration of a build, measured on a few of its pictures."""
 
 import errno
 import shutil
@@ -19,24 +19,24 @@ from pipeline.store.filesystem import Storage
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import encode_sample
 
-_SECONDS = 2.0  # spent on measuring, about
+_SECONDS = 2.0  # after which no more pictures are measured
 _PICTURES = 8
-_LEAST_PICTURES = 3  # measured however long it takes: of fewer it is not known how much they differ
+_LEAST_PICTURES = 3  # measured at any duration: fewer do not show how much pictures differ
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
-_PICTURE_BYTES, _ROW_BYTES = 600, 60  # of a picture's provenance and of a sample's columns, packed, at most
+_PICTURE_BYTES, _ROW_BYTES = 600, 60  # at most, compressed: a picture's provenance, a sample's columns
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the shards that are to be made will take.
+    """The estimated cost of a build's missing shards.
 
     Attributes
     ----------
-    samples : number of samples to make
-    bytes : of disk, about; rather more than less, by two standard errors of what was measured
-    tables : bytes of those that are no samples: statistics, columns, provenance; a build that goes on needs them too
-    seconds : on so many workers of this machine, about; without reading pictures over a network and the like
-    free : bytes free on the disk; None where that cannot be known
+    samples : int, number of missing samples
+    bytes : int, of disk; an upper estimate, the mean of the measured samples plus two standard errors
+    tables : int, the part of `bytes` that is not samples: statistics, columns, provenance; a resumed build needs it too
+    seconds : float, duration on the workers of this machine, without reading pictures over a network
+    free : int, bytes free on the disk; None where unknown, as on object storage
     """
 
     samples: int
@@ -50,22 +50,22 @@ class Estimate:
         return self.free is None or self.bytes <= self.free
 
     def bytes_for(self, missing: int) -> int:
-        """Bytes of disk, about, for what is left to write when so many of the samples are missing."""
+        """Estimate the bytes still to be written when `missing` of the samples are missing."""
         return self.tables + round((self.bytes - self.tables) * missing / max(self.samples, 1))
 
 
 def format_estimate(estimate: Estimate) -> str:
-    """The estimate in a line."""
+    """Format an estimate as one line."""
     disk = f" ({format_bytes(estimate.free)} are free)" if estimate.free is not None else ""
     time = format_duration(estimate.seconds)
     return f"{estimate.samples} samples to make: about {format_bytes(estimate.bytes)} of disk{disk}, about {time}"
 
 
 def estimate_build(plan: Plan, storage: Storage, todo: list[int], workers: int) -> Estimate:
-    """Measure a few of the pictures, spread over the plan, and scale up to the shards to be made."""
+    """Measure a few pictures, evenly spaced in the plan, and scale up to the missing shards (`todo`)."""
     shards = _count_samples(plan, todo)
-    rows, free = sum(shards), _measure_free(storage)
-    tables = _measure_tables(plan)
+    rows, free = sum(shards), _free_bytes(storage)
+    tables = _compute_metadata_bytes(plan)
     if rows == 0:
         return Estimate(0, tables, tables, 0.0, free)
     numbers = np.unique(np.linspace(0, len(plan.pictures) - 1, _PICTURES).astype(int))
@@ -76,46 +76,47 @@ def estimate_build(plan: Plan, storage: Storage, todo: list[int], workers: int) 
     return Estimate(rows, round(rows * size) + tables, tables, seconds, free)
 
 
-def _measure_tables(plan: Plan) -> int:
+def _compute_metadata_bytes(plan: Plan) -> int:
     features = plan.settings.features
     statistics = 2 * features.planes * features.side**2 * np.dtype(np.float32).itemsize
     return statistics + _PICTURE_BYTES * len(plan.pictures) + _ROW_BYTES * plan.rows
 
 
 def longest_share(shards: Sequence[int], workers: int, cores: int) -> float:
-    """Samples that the last worker to end makes one after the other, at the speed of a core of its own.
+    """Return the number of samples of the worker that finishes last, at the speed of one core a worker.
 
     Parameters
     ----------
-    shards : samples of each shard to be made; one shard keeps one worker busy
-    workers : processes; 0 is this one alone
-    cores : more workers than these share them
+    shards : sequence of int, samples of each missing shard; a shard runs on one worker
+    workers : int, number of processes; 0 is this process alone
+    cores : int, number of cores; more workers than cores share them
     """
-    crew = max(min(workers, len(shards)), 1)
-    return max(max(sum(shards[worker::crew]) for worker in range(crew)), sum(shards) / cores)
+    count = max(min(workers, len(shards)), 1)
+    return max(max(sum(shards[worker::count]) for worker in range(count)), sum(shards) / cores)
 
 
-def refuse_if_too_large(estimate: Estimate, path: str) -> None:
-    """Raise `UserError` with advice when the disk cannot hold the build."""
+def check_free_space(estimate: Estimate, path: str) -> None:
+    """Raise `UserError` where the disk is too small for the build."""
     if not estimate.fits:
         raise UserError(
-            f"{path}: the build needs about {format_bytes(estimate.bytes)}, {format_bytes(estimate.free)} are free. "
-            "Free some space, choose another --out, or make less: a smaller --size, --variants clean, or a subset "
+            f"{path}: the build needs about {format_bytes(estimate.bytes)}, {format_bytes(estimate.free)} are free; "
+            "free some space, choose another --out, or build less: a smaller --size, --variants clean, or a subset "
             "of the pictures"
         )
 
 
 @contextmanager
-def explaining_full_disk(
+def translating_full_disk(
     path: str, plan: Plan, estimate: Estimate, list_missing: Callable[[], list[int]]
 ) -> Iterator[None]:
-    """Say of a disk that fills up during a build what that build still needs: a `UserError` for the system's error.
+    """Context in which a full disk raises a `UserError` that names the bytes which the build still needs.
 
     Parameters
     ----------
-    path : of the store
-    estimate : of the build, before it began
-    list_missing : called then; the shards that are still to be made
+    path : str, of the store
+    plan : Plan
+    estimate : Estimate, computed before the build began
+    list_missing : callable, called when the disk is full; returns the missing shards
     """
     try:
         yield
@@ -123,7 +124,7 @@ def explaining_full_disk(
         if error.errno not in _FULL:
             raise
         needed = estimate.bytes_for(sum(_count_samples(plan, list_missing())))
-        free = _measure_free(Storage(path))
+        free = _free_bytes(Storage(path))
         raise UserError(
             f"{path}: {_FULL[error.errno]}; about {format_bytes(needed)} more are needed"
             + (f", {format_bytes(free)} are free" if free is not None else "")
@@ -132,11 +133,17 @@ def explaining_full_disk(
 
 
 def measure_samples(pictures: Sequence[tuple[Path, bytes]], settings: BuildSettings) -> tuple[list[float], float]:
-    """Mean bytes of a sample of each picture, and median seconds of a sample on one core, in about two seconds.
+    """Compute and encode the samples of a few pictures, for about two seconds.
 
     Parameters
     ----------
-    pictures : path and sha256 of each
+    pictures : sequence of (path, sha256)
+    settings : BuildSettings
+
+    Returns
+    -------
+    sizes : list of float, mean bytes of a sample of each measured picture
+    seconds : float, median duration of a sample on one core
     """
     sizes, spent, began = [], [], None
     for path, sha256 in [*pictures[:1], *pictures]:
@@ -147,9 +154,9 @@ def measure_samples(pictures: Sequence[tuple[Path, bytes]], settings: BuildSetti
             for (levels,) in compute_features(path, settings.features, variants, max_pixels=settings.max_pixels):
                 size += sum(map(len, encode_sample(levels, settings.packing)))
         except PictureError:
-            continue  # the build itself will name it
+            continue  # the build itself will report the picture
         if began is None:
-            # The first picture pays for loading libraries, so its time does not count.
+            # The first picture's time includes the loading of libraries, so it is measured twice.
             began = time.monotonic()
             continue
         spent.append((time.monotonic() - start) / len(variants))
@@ -163,7 +170,7 @@ def _count_samples(plan: Plan, shards: list[int]) -> list[int]:
     return [stop - start for start, stop in map(plan.shard_range, shards)]
 
 
-def _measure_free(storage: Storage) -> int | None:
+def _free_bytes(storage: Storage) -> int | None:
     return shutil.disk_usage(_existing_parent(storage)).free if storage.is_local else None
 
 

@@ -1,8 +1,8 @@
-"""What a build adds to, and takes from, the pictures that a store already has.
+"""The merge of a store's pictures with those of a new scan.
 
-Pictures are told by their hash. Those that the store has keep their place and their split, new
-ones come behind them; so only shards whose content differs are made again. A folder that is not
-named this time keeps its pictures as they are.
+Pictures are identified by their hash. Pictures of the store keep their position and their split, and new
+pictures follow them, so that only shards with other content are made again. Pictures of a folder that this
+build does not name stay as they are.
 """
 
 from collections import defaultdict
@@ -22,13 +22,13 @@ from pipeline.store.settings import BuildSettings
 
 @dataclass(frozen=True)
 class Growth:
-    """The pictures of the grown store, in order, and what changed.
+    """The merged pictures, in order, and the difference to the store.
 
     Attributes
     ----------
-    pictures : those kept, then those added
-    added : number of pictures that are new
-    removed : paths of pictures that are gone from their folder, or changed there
+    pictures : PictureTable, the store's pictures, then the new ones
+    added : int, number of new pictures
+    removed : list of str, paths of the store's pictures that are gone from their folder, or were changed
     """
 
     pictures: PictureTable
@@ -36,8 +36,16 @@ class Growth:
     removed: list[str]
 
 
-def grow_pictures(base: PictureTable, found: PictureTable, usable: Sequence[int], settings: BuildSettings) -> Growth:
-    """Merge the pictures of a store (`base`, empty for a new one) with those of a scan that are usable, by number."""
+def merge_pictures(base: PictureTable, found: PictureTable, usable: Sequence[int], settings: BuildSettings) -> Growth:
+    """Merge a store's pictures with those of a scan.
+
+    Parameters
+    ----------
+    base : PictureTable of the store, empty for a new store
+    found : PictureTable of the scan
+    usable : sequence of int, positions of the usable pictures in `found`
+    settings : BuildSettings
+    """
     pictures, removed = _match(base, found, usable)
     kept = len(base) - len(removed)
     groups = group_near_duplicates(pictures.phashes)
@@ -51,7 +59,7 @@ def grow_pictures(base: PictureTable, found: PictureTable, usable: Sequence[int]
 
 
 def _shuffle(pictures: PictureTable, kept: int, splits: Sequence[str], seed: int) -> np.ndarray:
-    """The order of the pictures behind `kept`: by split, then drawn; equal files in the order of the scan."""
+    """Return the order of the pictures behind `kept`: by split, then seeded random; equal files as in the scan."""
     new = range(kept, len(pictures))
     keys = np.fromiter((draw_key(seed, pictures[number].facts.sha256, "order") for number in new), np.uint64, len(new))
     numbers = np.fromiter((SPLITS.index(split) for split in splits[kept:]), np.uint8, len(new))
@@ -59,13 +67,13 @@ def _shuffle(pictures: PictureTable, kept: int, splits: Sequence[str], seed: int
 
 
 def _number_by_appearance(groups: np.ndarray) -> np.ndarray:
-    """Groups numbered from 0 as they come up, so that numbers do not depend on how a store came to be."""
+    """Renumber groups from 0 by first appearance, so that the numbers do not depend on the store's history."""
     _, first, member = np.unique(groups, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first))[member]
 
 
 def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> tuple[PictureTable, list[str]]:
-    """The pictures kept (where they are now) and behind them those that are new; paths of those removed."""
+    """Return the kept pictures, with their present files, then the new ones; and the paths of the removed ones."""
     if not base:
         return found if len(usable) == len(found) else found.select(usable), []
     roots = {found[number].file.root for number in usable}
@@ -74,22 +82,22 @@ def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> tu
         picture = found[number]
         by_place[(picture.file.root, picture.file.image)] = number
         by_hash[_identity(picture)].append(number)
-    taken: set[int] = set()
-    moved: list[int] = []  # those of the store that are not at their old place
-    # Those at their old place first, so that a copy elsewhere does not take it.
+    matched: set[int] = set()
+    moved: list[int] = []  # positions of the store's pictures that are not at their old path
+    # Unmoved pictures first, so that they are not matched by a moved copy.
     for position, old in enumerate(base):
         number = by_place.get((old.file.root, old.file.image))
         if number is not None and _identity(found[number]) == _identity(old):
-            taken.add(number)
+            matched.add(number)
         elif old.file.root in roots:
             moved.append(position)
     places: dict[int, PictureFile | None] = {}
     for position in moved:
         old = base[position]
-        number = next((one for one in by_hash[_identity(old)] if one not in taken), None)
+        number = next((one for one in by_hash[_identity(old)] if one not in matched), None)
         places[position] = None
         if number is not None:
-            taken.add(number)
+            matched.add(number)
             places[position] = replace(found[number].file, split=old.file.split)
     pictures, removed = PictureTable(), []
     for position, old in enumerate(base):
@@ -99,25 +107,26 @@ def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> tu
         else:
             pictures.add(file, old.facts)
     for number in usable:
-        if number not in taken:
+        if number not in matched:
             pictures.add(found[number].file, found[number].facts)
     return pictures, removed
 
 
 def _identity(picture: Picture) -> tuple:
-    # A picture that is sorted into another class or into or out of the test split is another sample.
+    # A picture that was moved to another class, or into or out of the test split, is another sample.
     return picture.facts.sha256, picture.file.label, picture.file.source, picture.file.split == "test"
 
 
 def _draw_splits(pictures: PictureTable, kept: int, groups: np.ndarray, settings: BuildSettings) -> list[str]:
-    """Every picture's split: those of the store keep theirs, new near-duplicates of them join them.
+    """Return every picture's split.
 
-    Of the other new training pictures, behind the first `kept`, some are drawn for validation.
+    The first `kept` pictures, those of the store, keep their split, and their new near-duplicates get the same.
+    Of the other new training pictures some are drawn for validation.
     """
     splits, numbers = [picture.file.split for picture in pictures], groups.tolist()
     fixed: dict[int, str] = {}
     for position, group in enumerate(numbers):
-        # Where a group is in train and elsewhere, train keeps it out of validation.
+        # A group that is in train and in another split stays out of validation.
         if (position < kept or splits[position] != "train") and fixed.get(group) != "train":
             fixed[group] = splits[position]
     new = range(kept, len(splits))

@@ -1,7 +1,7 @@
 """The plan of a build: which sample is in which row, and which rows make a shard.
 
-A pure function of the pictures and the settings. New pictures are ordered by split and then by a
-seeded hash, so that reading shards one after the other already mixes classes and sources.
+The plan is a pure function of the pictures and the settings. New pictures are ordered by split and then by
+a seeded hash, so that reading shards in order already mixes classes and sources.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.dataset.scan import PictureSet, SetAside
 from data_cards.dataset.table import Picture, PictureTable
-from pipeline.builder.growth import Growth, grow_pictures
+from pipeline.builder.growth import Growth, merge_pictures
 from pipeline.features.fit import compute_resampling_factor, misfit_error
 from pipeline.features.variants import TEST_RECIPES, count_variants
 from pipeline.features.versions import get_feature_versions
@@ -24,20 +24,21 @@ from pipeline.store.reader import FORMAT_VERSION, SAMPLE_COLUMNS
 from pipeline.store.settings import BuildSettings
 
 SHARD_BYTES = 64 * 2**20  # of features before compression
-# Small planes make small shards, so that a small set still keeps several workers busy.
+# Shards of small planes are smaller, so that a small picture set still keeps several workers busy. Read when a plan
+# is made: tests set it to get several shards from a few pictures.
 MAX_SHARD_ROWS = 256
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a build makes.
+    """The pictures and settings of a build, and the rows and shards that follow from them.
 
     Attributes
     ----------
-    pictures : usable pictures, in the order of their rows
-    set_aside : picture files that cannot be used, with reasons
-    settings : of the build
-    growth : what the build adds to a store that was there; None for the plan of a finished build
+    pictures : PictureTable, the usable pictures in the order of their rows
+    set_aside : list of SetAside, the unusable picture files, with reasons
+    settings : BuildSettings
+    growth : Growth, the difference to the existing store; None for the plan of a finished build
     """
 
     pictures: PictureTable
@@ -47,7 +48,7 @@ class Plan:
 
     @cached_property
     def variants(self) -> int:
-        """Rows a picture."""
+        """Number of rows of each picture."""
         return count_variants(self.settings.variants)
 
     @property
@@ -56,14 +57,14 @@ class Plan:
 
     @cached_property
     def shard_rows(self) -> int:
-        """Rows a shard: at most about 64 MiB of features, whole pictures where they fit."""
+        """Number of rows of a shard: at most 64 MiB of features, whole pictures where they fit."""
         features = self.settings.features
         rows = min(max(SHARD_BYTES // (features.planes * features.side**2), 1), MAX_SHARD_ROWS)
         return rows - rows % self.variants if rows >= self.variants else rows
 
     @property
     def shard_chunks(self) -> int:
-        """Chunks a whole shard: one for each kind of plane of each row."""
+        """Number of chunks of a whole shard: one for each kind of plane of each row."""
         return self.shard_rows * len(self.settings.features.kinds)
 
     @property
@@ -72,30 +73,30 @@ class Plan:
 
     @cached_property
     def roots(self) -> list[str]:
-        """The source folders that `image` is relative to."""
+        """Source folders, to which the column `image` is relative."""
         return sorted({picture.file.root for picture in self.pictures})
 
     @cached_property
     def identity(self) -> dict:
-        """See `identify`."""
-        return identify(self.settings)
+        """See `compute_identity`."""
+        return compute_identity(self.settings)
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256, hexadecimal, over format, settings, versions, and every picture's hash, label and split."""
+        """Hexadecimal sha256 of format, settings, versions, and every picture's hash, label and split."""
         return compute_fingerprint(self.identity, self.pictures)
 
     @cached_property
     def _identity_bytes(self) -> bytes:
-        return _pack_identity(self.identity)
+        return _encode_identity(self.identity)
 
     def shard_range(self, shard: int) -> tuple[int, int]:
-        """First row of a shard and the row behind its last."""
+        """Return the first row of a shard and the row behind its last."""
         start = shard * self.shard_rows
         return start, min(start + self.shard_rows, self.rows)
 
     def shard_pictures(self, shard: int) -> list[tuple[Picture, int, int]]:
-        """Pictures with rows in a shard, and which of their variants (first, behind last) those are."""
+        """Return the pictures with rows in a shard, each with the range of its variants (first, behind last)."""
         start, stop = self.shard_range(shard)
         return [
             (self.pictures[number], max(start - first, 0), min(stop - first, self.variants))
@@ -104,14 +105,14 @@ class Plan:
         ]
 
     def shard_key(self, shard: int) -> str:
-        """sha256, hexadecimal, of what decides a shard's bytes: equal keys, equal shards."""
+        """Return the hexadecimal sha256 of all that determines a shard's bytes: equal keys, equal shards."""
         digest = hashlib.sha256(self._identity_bytes)
         for picture, first, last in self.shard_pictures(shard):
             digest.update(picture.facts.sha256 + bytes([first, last]))
         return digest.hexdigest()
 
     def columns(self, first: int, last: int) -> dict[str, np.ndarray]:
-        """The per-sample columns of the rows of pictures `first` up to, not including, `last`."""
+        """Return the per-sample columns of the rows of pictures `first` up to, not including, `last`."""
         root_number = {root: number for number, root in enumerate(self.roots)}
         values: dict[str, list] = {name: [] for name in SAMPLE_COLUMNS}
         for number in range(first, last):
@@ -146,7 +147,7 @@ class Plan:
         }
 
     def count_upsampled(self) -> int:
-        """Pictures that the fit makes larger."""
+        """Count the pictures that the fit enlarges."""
         features = self.settings.features
         return sum(
             compute_resampling_factor(picture.facts.width, picture.facts.height, features) > 1
@@ -154,14 +155,14 @@ class Plan:
         )
 
 
-def identify(settings: BuildSettings) -> dict:
-    """What must be equal for two builds' shards to be interchangeable, besides the pictures."""
+def compute_identity(settings: BuildSettings) -> dict:
+    """Return all that must be equal, besides the pictures, for the shards of two builds to be interchangeable."""
     return {"format_version": FORMAT_VERSION, "settings": settings.to_dict(), "versions": get_feature_versions()}
 
 
 def compute_fingerprint(identity: dict, pictures: Iterable[Picture]) -> str:
-    """Compute a store's fingerprint from `Plan.identity` and its pictures."""
-    digest = hashlib.sha256(_pack_identity(identity))
+    """Return a store's fingerprint, a hexadecimal sha256 of `Plan.identity` and the pictures."""
+    digest = hashlib.sha256(_encode_identity(identity))
     for picture in pictures:
         file = picture.file
         digest.update(picture.facts.sha256)
@@ -169,16 +170,22 @@ def compute_fingerprint(identity: dict, pictures: Iterable[Picture]) -> str:
     return digest.hexdigest()
 
 
-def _pack_identity(identity: dict) -> bytes:
+def _encode_identity(identity: dict) -> bytes:
     return json.dumps(identity, sort_keys=True).encode()
 
 
 def plan_build(found: PictureSet, settings: BuildSettings, base: PictureTable | None = None) -> Plan:
-    """Plan a build of the scanned pictures, added to those of a store (`base`) if there is one.
+    """Plan a build of the scanned pictures.
+
+    Parameters
+    ----------
+    found : PictureSet of a scan
+    settings : BuildSettings
+    base : PictureTable of the store to which they are added; None for a new store
 
     Raises
     ------
-    UserError : no picture of a class is left that fits the settings
+    UserError : a class has no picture that fits the settings
     """
     fitting, set_aside, of_test = [], list(found.set_aside), []
     for number, picture in enumerate(found.pictures):
@@ -191,13 +198,13 @@ def plan_build(found: PictureSet, settings: BuildSettings, base: PictureTable | 
             of_test.append(number)
     if settings.variants in TEST_RECIPES:
         fitting = of_test or fitting
-    growth = grow_pictures(base or PictureTable(), found.pictures, fitting, settings)
+    growth = merge_pictures(base or PictureTable(), found.pictures, fitting, settings)
     missing = set(CLASS_NAMES) - {picture.file.label for picture in growth.pictures}
     if missing:
         why = f"; the last: {set_aside[-1].path}: {set_aside[-1].reason}" if set_aside else ""
         raise UserError(
             f"no picture of class {' and '.join(sorted(missing))} ({len(set_aside)} set aside){why}; "
-            f"two classes are needed: --src {min(missing)}=FOLDER adds one"
+            f"expected pictures of both classes: --src {min(missing)}=FOLDER adds some"
         )
     set_aside.sort(key=lambda one: one.path)
     return Plan(growth.pictures, set_aside, settings, growth)

@@ -1,4 +1,4 @@
-"""The place where a store is to be built: whether a build may start or resume there, and which shards it lacks."""
+"""Checks of a build's output path: whether a build may start or resume there, and which shards are missing."""
 
 import hashlib
 import os
@@ -12,8 +12,8 @@ from data_cards.core.errors import StoreError, UserError, format_error
 from data_cards.core.files import PARTIAL
 from data_cards.dataset.layout import escape_undecodable, is_unicode
 from data_cards.dataset.table import PictureTable
-from pipeline.builder.metadata import make_attributes
-from pipeline.builder.plan import Plan, identify
+from pipeline.builder.metadata import compute_attributes
+from pipeline.builder.plan import Plan, compute_identity
 from pipeline.store.digests import find_damage
 from pipeline.store.filesystem import Storage
 from pipeline.store.manifest import MANIFEST_ARRAY, PLANNED_MANIFEST, decode_manifest, read_manifest
@@ -30,7 +30,7 @@ from pipeline.store.writer import (
 
 
 def check_place(path: str, *, dry_run: bool = False) -> None:
-    """Refuse a place where no store can be written, before any work; raises `UserError`."""
+    """Raise `UserError` where no store can be written at a path."""
     if "://" in path:
         if not dry_run:
             Storage(path).check_writable()
@@ -54,24 +54,24 @@ def check_place(path: str, *, dry_run: bool = False) -> None:
         raise UserError(f"{parent}: no permission to write there; choose another --out")
 
 
-def locate(path: str) -> Storage:
-    """The store under its own name, or the build under way; an empty place where there is neither."""
+def find_store(path: str) -> Storage:
+    """Return the store under its own name if it exists, else the one under its partial name, which may not exist."""
     storage, partial = Storage(path), Storage(partial_name(path))
     return storage if storage.exists() else partial
 
 
 def read_attributes(storage: Storage) -> dict:
-    """Attributes of the store or build there; none where nothing is."""
+    """Read the attributes of a complete or partial store; empty where there is no store."""
     try:
         return dict(zarr.open_group(storage.url, mode="r").attrs)
     except FileNotFoundError:
         return {}
-    except Exception as error:  # zarr raises many kinds for metadata that are none
+    except Exception as error:  # zarr raises many types for damaged metadata
         raise _damage_error(storage, "zarr.json", error) from error
 
 
-def read_state(storage: Storage) -> str:
-    """A digest that changes whenever a build goes on to another step there."""
+def compute_state(storage: Storage) -> str:
+    """Compute a digest of a store's state, which every step of a build changes."""
     digest = hashlib.sha256()
     for name in ("zarr.json", PLANNED_MANIFEST):
         with suppress(FileNotFoundError):
@@ -80,22 +80,22 @@ def read_state(storage: Storage) -> str:
     return digest.hexdigest()
 
 
-def refuse_if_changed(storage: Storage, path: str, state: str) -> None:
-    """Refuse a plan made while another build changed the store: it would take out what that one added."""
-    if locate(path).url == storage.url and read_state(storage) == state:
+def check_unchanged(storage: Storage, path: str, state: str) -> None:
+    """Raise `UserError` where another build changed the store since `state`: the plan would remove what it added."""
+    if find_store(path).url == storage.url and compute_state(storage) == state:
         if storage.url == path and storage.is_local and Storage(partial_name(path)).exists():
             raise UserError(
-                f"{partial_name(path)}: an unfinished build is in the way; remove it, or the store beside it"
+                f"{partial_name(path)}: an unfinished build is in the way; remove this build, or the store beside it"
             )
         return
     if storage.is_local:
         with suppress(OSError):
-            os.rmdir(storage.path())  # made for the lock, where the other build has moved the store
-    raise UserError(f"{path}: another build changed it while this one looked at the pictures; run this again")
+            os.rmdir(storage.path())  # created for the lock, where the other build has renamed the store
+    raise UserError(f"{path}: another build changed the store while this one read the pictures; run this one again")
 
 
 def read_base(storage: Storage) -> PictureTable:
-    """The pictures that a store, or the build under way, already has a place for."""
+    """Read the pictures that already have rows in a complete or partial store."""
     attributes = read_attributes(storage)
     for name, read in (
         (PLANNED_MANIFEST, lambda: decode_manifest(storage.read(PLANNED_MANIFEST))),
@@ -106,27 +106,27 @@ def read_base(storage: Storage) -> PictureTable:
                 raise _damage_error(storage, "zarr.json", "it has no settings")
             try:
                 return read()
-            except Exception as error:  # whatever a decoder finds
+            except Exception as error:  # decoders raise many types for damaged data
                 raise _damage_error(storage, name, error) from error
-    # A build that was killed at its very start left a group without pictures, under the partial name.
+    # A build that was killed at its start leaves a group without pictures, under the partial name.
     begun = storage.url.endswith(PARTIAL) or attributes.get("complete") is False
     if not begun and any(storage.list_files()):
-        raise UserError(f"{storage.url}: is there, but no store that this program built; choose another --out")
+        raise UserError(f"{storage.url}: exists but is not a feature store; choose another --out")
     return PictureTable()
 
 
-def refuse_other_settings(storage: Storage, settings: BuildSettings) -> None:
-    """Refuse to go on with other settings or libraries than a store was begun with, naming which differ."""
+def check_same_settings(storage: Storage, settings: BuildSettings) -> None:
+    """Raise `UserError` where settings or libraries differ from those of the existing store, and name which."""
     attributes = read_attributes(storage)
     if "settings" not in attributes:
         return
-    now = identify(settings)
+    now = compute_identity(settings)
     before, now = _flatten({name: attributes.get(name) for name in now}), _flatten(now)
     differing = [f"{name} was {before.get(name)}, is now {now[name]}" for name in now if before.get(name) != now[name]]
     if differing:
         raise UserError(
-            f"{storage.url}: was built with other settings: {'; '.join(differing)}. "
-            "Go back to those, or choose another --out"
+            f"{storage.url}: was built with other settings: {'; '.join(differing)}; "
+            "use the same settings again, or choose another --out"
         )
 
 
@@ -140,18 +140,18 @@ def _flatten(values: dict) -> dict:
 def _damage_error(storage: Storage, name: str, error: object) -> StoreError:
     why = format_error(error)
     return StoreError(
-        f"{storage.url}: its {name} is damaged ({why}), so nothing can be added to it; put that back from a copy, "
-        "or build under another --out"
+        f"{storage.url}: its {name} is damaged ({why}), so nothing can be added to it; restore the file from a "
+        "copy, or choose another --out"
     )
 
 
 def is_current(storage: Storage, plan: Plan) -> bool:
-    """Whether a store is complete under its own name and holds just what is planned.
+    """Return whether a store is complete, under its own name, undamaged, and equal to the plan.
 
-    Bits flipped in shards are for `pipeline verify` to find; all else is small.
+    The shards' bytes are not checked: that is left to `pipeline verify`. All other files are small.
     """
     attributes = read_attributes(storage)
-    wanted = make_attributes(plan)
+    wanted = compute_attributes(plan)
     return (
         attributes.get("complete") is True
         and all(attributes.get(name) == wanted[name] for name in wanted)
@@ -163,14 +163,14 @@ def is_current(storage: Storage, plan: Plan) -> bool:
 
 
 def list_missing(plan: Plan, records: dict[int, ShardRecord]) -> list[int]:
-    """Shards that are not among those recorded, or were made of something else."""
+    """Return the shards without a record, or with a record of other content."""
     return [
         shard for shard in range(plan.shards) if shard not in records or records[shard].key != plan.shard_key(shard)
     ]
 
 
-def foresee_missing(storage: Storage, plan: Plan, base: PictureTable) -> list[int]:
-    """Shards that a build will have to make, found without touching anything; `base` are the pictures now there."""
+def predict_missing(storage: Storage, plan: Plan, base: PictureTable) -> list[int]:
+    """Return the shards that a build will have to make; writes nothing. `base` are the store's present pictures."""
     if not read_attributes(storage).get("complete"):
         return list_missing(plan, read_shard_records(storage))
     kept = _list_kept(storage, plan, base)
@@ -178,12 +178,12 @@ def foresee_missing(storage: Storage, plan: Plan, base: PictureTable) -> list[in
 
 
 def restore_records(storage: Storage, plan: Plan, base: PictureTable) -> None:
-    """Record as done those shards of a complete store of pictures `base` that the plan has too."""
+    """Write records for those shards of a complete store, of pictures `base`, that the plan keeps."""
     checksums = read_checksums(storage)
     if not checksums:
         raise StoreError(
             f"{storage.url}: its checksums are damaged, so no shard is known to be sound; "
-            f"`pipeline verify {storage.url} --repair` makes them again"
+            f"`pipeline verify {storage.url} --repair` rebuilds the checksums"
         )
     for shard, key in _list_kept(storage, plan, base).items():
         if shard < len(checksums):
@@ -191,7 +191,7 @@ def restore_records(storage: Storage, plan: Plan, base: PictureTable) -> None:
 
 
 def _list_kept(storage: Storage, plan: Plan, base: PictureTable) -> dict[int, str]:
-    """Shards of a complete store that the plan has too, and their keys."""
+    """Return the shards of a complete store that the plan keeps, and their keys."""
     old = replace(plan, pictures=base)
     return {
         shard: key

@@ -1,4 +1,4 @@
-"""One shard's samples: the task that a worker runs. It may run twice and gives the same bytes."""
+"""The task of one shard, which a worker runs. A task that runs twice writes the same bytes."""
 
 import platform
 from collections.abc import Iterator
@@ -21,13 +21,14 @@ class ShardTask:
 
     Attributes
     ----------
-    url : the store's place while it is built
-    shard, rows : number of the shard, and the rows of a whole one
-    key : of the shard's content, for its record
-    pictures : for each picture with rows in the shard its path, its sha256 and which of its
-        variants (first, behind last) the shard holds
-    settings : of the build
-    versions : of the libraries that the plan was made with
+    url : str, of the store under its partial name
+    shard : int, number of the shard
+    rows : int, rows of a whole shard
+    key : str, of the shard's content, for its record
+    pictures : tuple; for each picture with rows in the shard its path, its sha256, and the range of its variants
+        in the shard (first, behind last)
+    settings : BuildSettings
+    versions : dict, versions of the libraries that the plan was made with
     """
 
     url: str
@@ -39,8 +40,8 @@ class ShardTask:
     versions: dict[str, str]
 
 
-def make_task(plan: Plan, storage: Storage, shard: int) -> ShardTask:
-    """The task of one shard."""
+def create_task(plan: Plan, storage: Storage, shard: int) -> ShardTask:
+    """Return the task of one shard of a plan."""
     pictures = tuple(
         (str(picture.file.path), picture.facts.sha256, first, last)
         for picture, first, last in plan.shard_pictures(shard)
@@ -50,26 +51,26 @@ def make_task(plan: Plan, storage: Storage, shard: int) -> ShardTask:
     )
 
 
-def make_shard(task: ShardTask) -> ShardRecord:
-    """Make the features of a shard's samples and write them; the shard's record, which is not written yet.
+def build_shard(task: ShardTask) -> ShardRecord:
+    """Compute the features of a shard's samples, write the shard's file, and return its record, not yet written.
 
     Raises
     ------
     UserError : a picture cannot be read, or has changed since the scan; this worker has other libraries
     """
     _check_versions(task)
-    parts = encode_shard(_make_chunks(task), task.rows * len(task.settings.features.kinds))
+    parts = encode_shard(_encode_chunks(task), task.rows * len(task.settings.features.kinds))
     return write_shard(Storage(task.url), task.shard, task.key, parts)
 
 
 def finish_shard(task: ShardTask, record: ShardRecord) -> ShardRecord:
-    """Wait for the disk and write a shard's record: what is left to do when the processor's work is done."""
+    """Wait until a shard's file is on the disk, then write its record; needs next to no processor time."""
     commit_shard(Storage(task.url), record)
     return record
 
 
-def _make_chunks(task: ShardTask) -> Iterator[bytes]:
-    """The encoded chunks of all samples, in the order of their place."""
+def _encode_chunks(task: ShardTask) -> Iterator[bytes]:
+    """Yield the encoded chunks of all samples, in their order in the shard."""
     settings = task.settings
     for path, sha256, first, last in task.pictures:
         try:
@@ -82,7 +83,10 @@ def _make_chunks(task: ShardTask) -> Iterator[bytes]:
 
 
 def _check_versions(task: ShardTask) -> None:
-    """Refuse to mix features that may differ in the last place; a worker of a cluster may have other libraries."""
+    """Raise `UserError` where this worker's libraries differ from the plan's.
+
+    A cluster's worker may have other versions, whose features may differ in the last digit.
+    """
     here = get_feature_versions()
     differing = [f"{name} {here[name]}, not {wanted}" for name, wanted in task.versions.items() if here[name] != wanted]
     if differing:

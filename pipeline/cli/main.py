@@ -19,7 +19,7 @@ from pipeline.cli.summary import (
 )
 from pipeline.features.settings import PICTURES, FeatureSettings
 from pipeline.maintenance.inspect import format_progress, format_store, inspect_place
-from pipeline.maintenance.plot_planes import draw_samples
+from pipeline.maintenance.plot_planes import plot_samples
 from pipeline.maintenance.repair import repair_store
 from pipeline.maintenance.verify import verify_store
 from pipeline.simulate.sample_set import write_sample
@@ -174,7 +174,7 @@ def inspect(store, png, rows, as_json) -> None:
     format_facts = format_store if facts["complete"] else format_progress
     print_json(facts) if as_json else click.echo(format_facts(facts))
     if opened and png:
-        drawn = draw_samples(opened, list(rows) or None, png)
+        drawn = plot_samples(opened, list(rows) or None, png)
         click.echo(f"drew rows {', '.join(map(str, drawn))} to {png}", err=True)
 
 

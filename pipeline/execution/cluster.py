@@ -1,9 +1,9 @@
-"""Tasks on a Dask cluster: one started for the time, or one that runs already."""
+"""Dask clusters, a local one or a running one, and the tasks that run there."""
 
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -13,28 +13,27 @@ from data_cards.core.errors import UserError
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
 
-LEAST_MEMORY = 600_000_000  # bytes of a worker; with its libraries, a shard at work and a large picture it holds 480 MB
-POLL_SECONDS = 2.0  # after which it is seen whether workers have joined or left while none has finished a task
-CONNECT_SECONDS = 10.0  # to wait for a scheduler to answer
-ABSENCE_SECONDS = 30.0  # without any worker until a warning; those of a local cluster are replaced sooner
-_GONE = "the Dask scheduler is gone; what was finished is kept, run the same build again to go on"
-_OURS = {
-    "distributed.scheduler.allowed-failures": 0,  # the caller tries again
-    # Dask's watch over itself: by default fifty looks a second in every process, ten at its memory, and a
-    # hundred at what workers do. On two cores that took a twentieth of both.
+LEAST_MEMORY = 600_000_000  # bytes of a worker, which holds 480 MB: its libraries, a shard, and a large picture
+POLL_SECONDS = 2.0  # between two counts of the workers while no task ends
+CONNECT_SECONDS = 10.0  # within which a scheduler must answer
+ABSENCE_SECONDS = 30.0  # without any worker until a warning; a local cluster replaces its workers sooner
+_DASK_SETTINGS = {
+    "distributed.scheduler.allowed-failures": 0,  # the caller runs a failed task again
+    # Dask's monitoring of itself: by default every process is polled fifty times a second, its memory ten times, and
+    # its threads a hundred times. Polling used a twentieth of two cores.
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.worker.memory.monitor-interval": "500ms",
     "distributed.worker.profile.enabled": False,
-    # A worker that nears its share works on. By default it would pause for ever, as it holds nothing to write out.
+    # A worker near its memory limit goes on. By default it would pause for ever, since it has no data to spill.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
-    # Dask has workers give every freed array back to the system at once. Ours are a few megabytes
-    # each and many a second, and fetching fresh pages for them took a third of the time.
+    # By default workers return freed arrays to the system at once. Arrays of a few megabytes, many a second,
+    # spent a third of the time on new pages.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**28,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**28,
-    # These hold for the main arena alone; a worker's tasks run in a thread, which else had its own.
+    # Both thresholds hold for the main arena alone; a worker's tasks run in a thread, which would have its own arena.
     "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
 }
 
@@ -44,33 +43,33 @@ class WorkerDiedError(Exception):
 
     def __init__(self) -> None:
         super().__init__(
-            "its worker was killed, as the system does where memory runs out and Dask above a worker's share; "
+            "its worker was killed, by the system when memory ran out or by Dask above the worker's memory limit; "
             "give more --max-memory or fewer --workers, on a cluster more `dask worker --memory-limit`"
         )
 
 
 @contextmanager
-def connect(workers: int, scheduler: str | None, max_memory: int | None) -> Iterator["Client"]:
-    """A client of the cluster at an address, or where there is none of one started for the time.
+def dask_client(workers: int, scheduler: str | None, max_memory: int | None) -> Iterator["Client"]:
+    """Client of a running cluster, or of a local cluster that is closed at the end.
 
     Parameters
     ----------
-    workers, max_memory : as for `start_cluster`
-    scheduler : address of a running Dask scheduler
+    workers, max_memory : int, as for `local_cluster`
+    scheduler : str, address of a running Dask scheduler; None starts a local cluster
 
     Raises
     ------
-    UserError : nothing answers there, or it has no workers
+    UserError : no scheduler answers at the address, or the scheduler has no workers
     """
-    # Imported here: loading Dask takes a second that a build in this process need not pay.
+    # Imported here: importing Dask needs a second, which a build without workers saves.
     from distributed import Client
 
     if scheduler is None:
-        with start_cluster(workers, max_memory) as cluster, Client(cluster, set_as_default=False) as client:
+        with local_cluster(workers, max_memory) as cluster, Client(cluster, set_as_default=False) as client:
             yield client
         return
     for name in ("distributed", "distributed.client", "tornado.application", "asyncio"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)  # a lost scheduler is told in a line of ours
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # a lost scheduler is reported as a `UserError`
     try:
         client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -84,25 +83,25 @@ def connect(workers: int, scheduler: str | None, max_memory: int | None) -> Iter
 
 
 @contextmanager
-def start_cluster(workers: int, max_memory: int | None = None) -> Iterator["LocalCluster"]:
-    """A Dask cluster of worker processes on this machine, one thread each, told what a build needs.
+def local_cluster(workers: int, max_memory: int | None = None) -> Iterator["LocalCluster"]:
+    """Dask cluster on this machine, of worker processes with one thread each.
 
     Parameters
     ----------
-    workers : processes
-    max_memory : of all together, in bytes
+    workers : int, number of processes
+    max_memory : int, bytes of all workers together
     """
     import dask
     from distributed import LocalCluster
 
     with (
-        dask.config.set(_OURS),
+        dask.config.set(_DASK_SETTINGS),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
             memory_limit=max_memory // workers if max_memory else "auto",
-            # Loopback only, any free port: its default is port 8787 of every interface.
+            # Loopback only, any free port: the default is port 8787 of every interface.
             dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
         ) as cluster,
@@ -111,82 +110,72 @@ def start_cluster(workers: int, max_memory: int | None = None) -> Iterator["Loca
 
 
 def run_on_cluster(
-    client: "Client", function: Callable, tasks: Iterable, finish: Callable | None = None, *, ahead: bool = True
+    client: "Client", function: Callable, finish: Callable, tasks: Iterable, *, ahead: bool
 ) -> Iterator[tuple[object, object]]:
     """Run every task once on the workers and yield (task, its result or its error).
 
     Parameters
     ----------
-    client : of the cluster; workers may join and leave
-    function, tasks, finish : as for `run_tasks`
-    ahead : let one task more than run wait at each worker, so that none is idle until the next has come
+    client : distributed.Client; workers may join and leave
+    function, finish, tasks : as for `run_tasks`
+    ahead : bool, submit one task more to each worker than it runs, so that no worker waits for its next task
 
     Raises
     ------
     UserError : the scheduler is gone
     """
-    from distributed import CancelledError
+    from distributed import CancelledError, wait
     from distributed.client import ClosedClientError
 
     tasks, running, counts = iter(tasks), {}, _count_workers(client)
     while True:
+        ended = []
         try:
             workers, threads = next(counts)
             free = threads + (workers if ahead else 0) - len(running)
             for task in islice(tasks, max(free, 0 if running else 1)):
-                # Pure tasks of equal arguments would be taken for one, and a failed one for failed for ever.
+                # Pure: Dask would merge tasks of equal arguments, and never run a failed one again.
                 running[client.submit(_run_task, function, finish, task, pure=False)] = task
             if not running:
                 return
-            ended = [(running.pop(future), _take_result(future)) for future in _wait_for_any(client, running)]
+            with suppress(TimeoutError), client.as_current():
+                ended = wait(list(running), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
+            ended = [(running.pop(future), _result_or_error(future)) for future in ended]
         except (OSError, CancelledError, ClosedClientError) as error:
-            raise UserError(_GONE) from error
+            raise UserError(
+                "the Dask scheduler is gone; finished shards are kept, run the same build again to resume"
+            ) from error
         yield from ended
 
 
-def _run_task(function: Callable, finish: Callable | None, task: object) -> object:
+def _run_task(function: Callable, finish: Callable, task: object) -> object:
     """Run a task on a worker, which begins its next task before `finish`."""
     from distributed import secede
 
     result = function(task)
-    if finish is None:
-        return result
     secede()
     return finish(task, result)
 
 
-def _count_workers(client: "Client") -> Iterator[tuple[int, int]]:
-    """Yield the present number of workers and of their threads; warn once when there has been none for a while."""
-    seen, warned = time.monotonic(), False
-    while True:
-        threads = client.nthreads()
-        if threads:
-            seen, warned = time.monotonic(), False
-        elif not warned and time.monotonic() - seen > ABSENCE_SECONDS:
-            warned = True
-            address = client.scheduler.address
-            warn(
-                f"{address}: no worker is left there, and the build waits for others; start some with "
-                f"`dask worker {address}`, or stop it and run it again later, it goes on where it was"
-            )
-        yield len(threads), sum(threads.values())
-
-
-def _wait_for_any(client: "Client", futures: Iterable["Future"]) -> Iterable["Future"]:
-    """Wait until at least one has ended, at most `POLL_SECONDS`, and return those that have."""
-    from distributed import wait
-
-    try:
-        with client.as_current():
-            return wait(list(futures), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
-    except TimeoutError:
-        return ()
-
-
-def _take_result(future: "Future") -> object:
-    """Return what an ended task returned, or its error."""
+def _result_or_error(future: "Future") -> object:
     from distributed import KilledWorker
 
     result = future.exception() if future.status == "error" else future.result()
-    future.release()
     return WorkerDiedError() if isinstance(result, KilledWorker) else result
+
+
+def _count_workers(client: "Client") -> Iterator[tuple[int, int]]:
+    """Yield the present number of workers and of their threads; warn once after `ABSENCE_SECONDS` without workers."""
+    seen = time.monotonic()
+    while True:
+        threads = client.nthreads()
+        if threads:
+            seen = time.monotonic()
+        elif time.monotonic() - seen > ABSENCE_SECONDS:
+            seen = float("inf")  # warned
+            address = client.scheduler.address
+            warn(
+                f"{address}: no worker is left, and the build waits for new ones; start some with `dask worker "
+                f"{address}`, or interrupt the build and run it again later to resume"
+            )
+        yield len(threads), sum(threads.values())

@@ -1,13 +1,13 @@
-"""Run independent tasks, in this process or on Dask workers, and try those that fail again."""
+"""Independent tasks, run in this process or on Dask workers, and run again where they fail."""
 
 import errno
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 from data_cards.core.cores import count_cores
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.text import format_bytes
-from pipeline.execution.cluster import LEAST_MEMORY, connect, run_on_cluster
+from pipeline.execution.cluster import LEAST_MEMORY, dask_client, run_on_cluster
 
 ATTEMPTS = 3
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -18,12 +18,13 @@ def choose_workers(workers: int | None, scheduler: str | None, max_memory: int |
 
     Parameters
     ----------
-    workers : None is one a core, as far as `max_memory` goes
-    cores : of this machine; None counts them
+    workers : int; None is one a core, or as many as `max_memory` allows
+    scheduler, max_memory : as for `run_tasks`
+    cores : int, number of this machine's cores; None counts them
 
     Raises
     ------
-    UsageError : options out of range, or without effect together
+    UsageError : an option is out of range, or has no effect together with another
     """
     if workers is not None and workers < 0:
         raise UsageError(f"workers {workers}: expected 0 (in this process) or more")
@@ -46,7 +47,7 @@ def choose_workers(workers: int | None, scheduler: str | None, max_memory: int |
 def run_tasks(
     function: Callable,
     tasks: Iterable,
-    finish: Callable | None = None,
+    finish: Callable = lambda task, result: result,
     *,
     workers: int,
     scheduler: str | None = None,
@@ -54,31 +55,31 @@ def run_tasks(
 ) -> Iterator[tuple[object, object]]:
     """Run `function` on every task and yield (task, its result or the error of its last attempt).
 
-    Tasks that failed, or whose worker was killed, are run again after all others, `ATTEMPTS` times in all. Not so
-    after a `UserError`, which another attempt would only repeat. A full disk ends the run at once.
+    Tasks that fail, or whose worker is killed, run again after all others, `ATTEMPTS` times in all. A `UserError` is
+    final, since another attempt would only repeat it. A full disk ends the run at once.
 
     Parameters
     ----------
-    function : called with one task; workers must be able to import it
-    tasks : consumed as workers become free, so that memory does not grow with their number
-    finish : callable(task, result), run while the next task starts, for waiting (e.g. for the disk); its return value
-        is the task's result
-    workers : processes of a local Dask cluster; 0 runs everything in this process
-    scheduler : address of a running Dask scheduler, used instead of a local cluster
-    max_memory : of all local workers together, in bytes; a worker above its share is restarted
+    function : callable(task) that workers can import
+    tasks : iterable, consumed as workers become free, so that memory does not grow with the number of tasks
+    finish : callable(task, result), run in the background (e.g. fsync) while the next task starts; its return value
+        is yielded
+    workers : int, processes of a local Dask cluster; 0 runs everything in this process
+    scheduler : str, address of a running Dask scheduler, used instead of a local cluster
+    max_memory : int, bytes of all local workers together; a worker above its share is restarted
     """
     if workers == 0 and scheduler is None:
-        yield from _run_passes(lambda tasks, _: _run_here(function, finish, tasks), tasks)
+        yield from _run_attempts(lambda tasks, _: _run_here(function, finish, tasks), tasks)
         return
-    with connect(workers, scheduler, max_memory) as client:
-        # A task that waits at a worker fails with the one that kills that worker: those tried again do not wait.
-        yield from _run_passes(
-            lambda tasks, attempt: run_on_cluster(client, function, tasks, finish, ahead=attempt == 1), tasks
+    with dask_client(workers, scheduler, max_memory) as client:
+        # A task queued at a worker fails with the task that kills the worker, so repeated tasks are not queued.
+        yield from _run_attempts(
+            lambda tasks, attempt: run_on_cluster(client, function, finish, tasks, ahead=attempt == 1), tasks
         )
 
 
-def _run_passes(run: Callable[[Iterable, int], Iterator], tasks: Iterable) -> Iterator[tuple[object, object]]:
-    """Yield from `run(tasks, attempt)`; what failed is run in another pass."""
+def _run_attempts(run: Callable[[Iterable, int], Iterator], tasks: Iterable) -> Iterator[tuple[object, object]]:
+    """Yield from `run(tasks, attempt)`, and run the tasks that failed in another attempt."""
     for attempt in range(1, ATTEMPTS + 1):
         failed = []
         for task, result in run(tasks, attempt):
@@ -91,26 +92,22 @@ def _run_passes(run: Callable[[Iterable, int], Iterator], tasks: Iterable) -> It
         tasks = failed
 
 
-def _run_here(function: Callable, finish: Callable | None, tasks: Iterable) -> Iterator[tuple[object, object]]:
+def _run_here(function: Callable, finish: Callable, tasks: Iterable) -> Iterator[tuple[object, object]]:
     """Run tasks in this process, and `finish` of each in a thread beside the next task."""
-    with ThreadPoolExecutor(1) as beside:
-        last: tuple[object, Future] | None = None
+    with ThreadPoolExecutor(1) as pool:
+        finishing = []
         for task in tasks:
             result = _catch(function, task)
-            if last is not None:
-                yield last[0], _catch(last[1].result)
-                last = None
-            if finish is None or isinstance(result, Exception):
-                yield task, result
-            else:
-                last = task, beside.submit(finish, task, result)
-        if last is not None:
-            yield last[0], _catch(last[1].result)
+            yield from ((before, future.result()) for before, future in finishing)
+            finishing = [(task, pool.submit(_catch, finish, task, result))]
+        yield from ((before, future.result()) for before, future in finishing)
 
 
-def _catch(function: Callable, *arguments: object) -> object:
-    """What `function` returns, or the exception that it raises."""
+def _catch(function: Callable, task: object, *result: object) -> object:
+    """Return what `function` returns or raises; after an error of the step before, return that error."""
+    if result and isinstance(result[0], Exception):
+        return result[0]
     try:
-        return function(*arguments)
+        return function(task, *result)
     except Exception as error:
         return error

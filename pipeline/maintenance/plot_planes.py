@@ -15,7 +15,7 @@ from pipeline.store.reader import FeatureStore
 _IN_A_LINE = 9  # planes: those of the overview stand below those of native pixels
 
 
-def draw_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list[int]:
+def plot_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list[int]:
     """Draw the planes of samples to a PNG file, nine in a line.
 
     Parameters
@@ -28,7 +28,7 @@ def draw_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list
     -------
     The row numbers drawn.
     """
-    rows = _pick_rows(store) if rows is None else rows
+    rows = _choose_rows(store) if rows is None else rows
     for row in rows:
         if not 0 <= row < len(store):
             raise UsageError(f"row {row}: the store has rows 0 to {len(store) - 1}")
@@ -57,7 +57,7 @@ def draw_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list
     return rows
 
 
-def _pick_rows(store: FeatureStore) -> list[int]:
+def _choose_rows(store: FeatureStore) -> list[int]:
     clean = store.columns["variant"] == CLEAN.name
     chosen = [np.flatnonzero(clean & (store.columns["label"] == label)) for label in range(len(CLASS_NAMES))]
     return [int(found[0]) for found in chosen if len(found)]

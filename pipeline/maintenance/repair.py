@@ -16,11 +16,11 @@ import zarr
 from data_cards.core.console import progress, warn
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import read_unchanged
-from pipeline.builder.card import make_build_card, write_card
+from pipeline.builder.card import compute_build_card, write_card
 from pipeline.builder.metadata import write_plan_columns, write_plan_statistics
 from pipeline.builder.plan import Plan
 from pipeline.builder.resume import read_attributes
-from pipeline.builder.shard_task import make_shard, make_task
+from pipeline.builder.shard_task import build_shard, create_task
 from pipeline.features.versions import get_feature_versions
 from pipeline.maintenance.verify import Verification
 from pipeline.store.checksum import compute_checksum
@@ -169,7 +169,7 @@ class _Repair:
     def repair_shard(self, shard: int) -> None:
         """Rebuild one shard's file."""
         try:
-            record = make_shard(make_task(self.plan, self.shards, shard))
+            record = build_shard(create_task(self.plan, self.shards, shard))
             if record.checksum != read_checksums(self.storage)[shard]:
                 raise self.differs_error()
             _copy(self.shards, self.storage, shard_file(shard))
@@ -192,7 +192,7 @@ class _Repair:
         if PICTURES in damage:
             write_manifest(group, encode_manifest(self.plan.pictures))
         if CARD in damage:
-            write_card(group, make_build_card(self.plan, self.found.attributes["simulated"]))
+            write_card(group, compute_build_card(self.plan, self.found.attributes["simulated"]))
 
     def replace(self, name: str) -> None:
         """Put one array's or group's rebuilt files in the place of those that are there."""

@@ -11,8 +11,8 @@ from data_cards.core.labels import CLASS_NAMES
 from data_cards.dataset.layout import PictureFile
 from data_cards.dataset.table import PictureTable
 from data_cards.image.facts import PictureFacts
-from pipeline.builder.build import make_attributes
-from pipeline.builder.card import make_build_card, write_card
+from pipeline.builder.build import compute_attributes
+from pipeline.builder.card import compute_build_card, write_card
 from pipeline.builder.plan import Plan
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.digests import add_digests
@@ -64,7 +64,7 @@ def make_store(
     samples[labels == 1, :, : size // 4, : size // 4] += np.uint8(signal)
 
     storage = Storage(path)
-    attributes = {**make_attributes(plan), "fingerprint": fingerprint or f"{seed:064x}", "complete": complete}
+    attributes = {**compute_attributes(plan), "fingerprint": fingerprint or f"{seed:064x}", "complete": complete}
     write_attributes(storage, attributes)
     create_arrays(storage, len(samples), shard, settings)
     checksums = [
@@ -79,7 +79,7 @@ def make_store(
     write_manifest(group, encode_manifest(plan.pictures))
     counts = np.sum(list(pictures.values()), axis=0).tolist()
     audit = Audit((), tuple(counts), Limits(), Obstacle.TOO_FEW)
-    write_card(group, make_build_card(plan, False, audit))
+    write_card(group, compute_build_card(plan, False, audit))
     write_attributes(storage, add_digests(storage, attributes) if complete else attributes)
     return path
 

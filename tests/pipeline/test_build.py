@@ -13,6 +13,7 @@ from data_cards.core.errors import StoreError, UserError
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.builder import plan as plan_module
 from pipeline.builder.build import build_store
+from pipeline.builder.shard_task import build_shard
 from pipeline.features.extract import compute_features
 from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import draw_variants
@@ -95,15 +96,10 @@ def test_a_stopped_build_goes_on(kaggle_dir, tmp_path):
     def stop(task):
         if task.shard == 5:
             raise KeyboardInterrupt
-        return make_shard(task)
+        return build_shard(task)
 
-    from pipeline.builder import build as build_module
-
-    make_shard = build_module.make_shard
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build_module, "make_shard", stop)
-        with pytest.raises(KeyboardInterrupt):
-            build_store([str(kaggle_dir)], out, SETTINGS, workers=0)
+    with pytest.raises(KeyboardInterrupt):
+        build_store([str(kaggle_dir)], out, SETTINGS, workers=0, shard_function=stop)
     assert not out.exists()
     with pytest.raises(StoreError, match="not finished"):
         open_store(out)
@@ -147,18 +143,13 @@ def test_crop_sets_small_pictures_aside(kaggle_dir, tmp_path):
     assert "20 x 60 pixels, smaller than the crop of 24" in summary.plan.set_aside[0].reason
 
 
-def test_a_picture_that_vanishes_is_named_and_the_rest_is_kept(kaggle_dir, tmp_path, monkeypatch):
-    from pipeline.builder import build as build_module
+def test_a_picture_that_vanishes_is_named_and_the_rest_is_kept(kaggle_dir, tmp_path):
+    def lose_a_picture(task):
+        (kaggle_dir / "train/real/camera/0.jpg").unlink(missing_ok=True)
+        return build_shard(task)
 
-    def scan_then_lose(*args, **options):
-        found = scan(*args, **options)
-        (kaggle_dir / "train/real/camera/0.jpg").unlink()
-        return found
-
-    scan = build_module.scan_sources
-    monkeypatch.setattr(build_module, "scan_sources", scan_then_lose)
     with pytest.raises(UserError, match=r"camera/0\.jpg: cannot be read"):
-        build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
+        build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0, shard_function=lose_a_picture)
     assert not (tmp_path / "a.zarr").exists()
     assert Path(partial_name(tmp_path / "a.zarr")).exists()
 

@@ -35,14 +35,14 @@ def build_overtaken(between, out, source):
         between()
         yield source
 
-    with pytest.raises(UserError, match="another build changed it"):
+    with pytest.raises(UserError, match="another build changed the store"):
         build_store(scan(), str(out), SETTINGS, workers=0)
 
 
 def stop_at_tables(out, source):
     """A build that stops when its shards are made."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build_module, "write_tables", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(build_module, "write_metadata", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             build(out, source)
 

@@ -18,7 +18,7 @@ from helpers.stepping import run_until_step
 from data_cards.core.errors import StoreError, UserError
 from data_cards.dataset.scan import scan_sources
 from pipeline.builder.plan import plan_build
-from pipeline.builder.shard_task import make_shard, make_task
+from pipeline.builder.shard_task import build_shard, create_task
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.filesystem import Storage
 from pipeline.store.lock import writer_lock
@@ -155,7 +155,7 @@ def test_a_worker_that_outlives_its_build_brings_no_folder_back(kaggle_dir, tmp_
     plan = plan_build(scan_sources([str(kaggle_dir)], max_pixels=10**8), BuildSettings(FeatureSettings(size=1024)))
     partial = tmp_path / "features.zarr.partial"
     with pytest.raises(UserError, match=r"features\.zarr\.partial: is gone, or has been renamed"):
-        make_shard(make_task(plan, Storage(partial), 0))
+        build_shard(create_task(plan, Storage(partial), 0))
     assert not partial.exists()
 
 

@@ -5,12 +5,15 @@ import os
 import stat
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import zarr
 from click.testing import CliRunner
 
 from pipeline.builder import plan as plan_module
+from pipeline.builder.build import build_store
+from pipeline.builder.shard_task import build_shard
 from pipeline.cli.main import main
 
 
@@ -76,18 +79,15 @@ def test_inspect(store, tmp_path):
 
 
 def test_inspect_while_a_build_is_under_way(kaggle_dir, tmp_path, monkeypatch):
-    from pipeline.builder import build as build_module
-
     monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 16)
-    make_shard = build_module.make_shard
 
     def stop(task):
         if task.shard == 2:
             raise KeyboardInterrupt
-        return make_shard(task)
+        return build_shard(task)
 
     with monkeypatch.context() as patch:
-        patch.setattr(build_module, "make_shard", stop)
+        patch.setattr("pipeline.cli.main.build_store", partial(build_store, shard_function=stop))
         assert build(kaggle_dir, tmp_path / "a.zarr").exit_code == 130
     facts = json.loads(run("inspect", tmp_path / "a.zarr", "--json").stdout)
     assert (facts["complete"], facts["shards_done"], facts["shards_missing"]) == (False, 2, [2, 3, 4, 5, 6, 7])

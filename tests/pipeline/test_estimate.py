@@ -10,7 +10,7 @@ from data_cards.core.errors import UserError
 from data_cards.core.text import format_bytes
 from pipeline.builder import estimate as estimate_module
 from pipeline.builder.build import build_store
-from pipeline.builder.estimate import explaining_full_disk, longest_share
+from pipeline.builder.estimate import longest_share, translating_full_disk
 from pipeline.cli.main import main
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.settings import BuildSettings
@@ -60,7 +60,7 @@ def test_time_is_that_of_the_workers_that_have_something_to_do(shards, workers, 
 
 def test_a_disk_that_fills_up_is_told_what_is_still_needed(kaggle_dir, tmp_path):
     def fill(missing):
-        with explaining_full_disk("a.zarr", summary.plan, summary.estimate, lambda: missing):
+        with translating_full_disk("a.zarr", summary.plan, summary.estimate, lambda: missing):
             raise OSError(errno.ENOSPC, "No space left on device")
 
     summary = build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0, dry_run=True)

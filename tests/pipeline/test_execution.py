@@ -20,8 +20,9 @@ from helpers.waiting import wait_until
 from data_cards.core.errors import UserError
 from pipeline.builder import plan as plan_module
 from pipeline.builder.build import build_store
+from pipeline.builder.shard_task import build_shard
 from pipeline.execution import cluster as cluster_module
-from pipeline.execution.cluster import WorkerDiedError, run_on_cluster, start_cluster
+from pipeline.execution.cluster import WorkerDiedError, local_cluster, run_on_cluster
 from pipeline.execution.tasks import ATTEMPTS, run_tasks
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.reader import open_store
@@ -141,7 +142,11 @@ def fill_the_disk(task):
     raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
 
 
-def run(function, tmp_path, workers, count=4, finish=None, **options):
+def finish_at_once(task, result):
+    return result
+
+
+def run(function, tmp_path, workers, count=4, finish=finish_at_once, **options):
     tasks = ((tmp_path, number) for number in range(count))
     return {task[1]: result for task, result in run_tasks(function, tasks, finish, workers=workers, **options)}
 
@@ -220,7 +225,7 @@ def test_tasks_in_flight_are_bounded(tmp_path):
 
 
 def test_workers_that_join_are_given_tasks(tmp_path):
-    with start_cluster(1) as cluster:
+    with local_cluster(1) as cluster:
 
         def tasks():
             cluster.scale(2)
@@ -234,7 +239,7 @@ def test_workers_that_join_are_given_tasks(tmp_path):
 def test_workers_that_have_all_left_are_missed_aloud(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cluster_module, "ABSENCE_SECONDS", 1.0)
     said = ""
-    with start_cluster(1) as cluster:
+    with local_cluster(1) as cluster:
 
         def tasks():
             cluster.scale(0)
@@ -254,7 +259,7 @@ def test_workers_that_have_all_left_are_missed_aloud(tmp_path, monkeypatch, caps
         results = dict(run_tasks(fail_at_first, tasks(), workers=0, scheduler=cluster.scheduler_address))
         watcher.join()
     assert list(results.values()) == [0]
-    assert said.count(f"warning: {cluster.scheduler_address}: no worker is left there") == 1
+    assert said.count(f"warning: {cluster.scheduler_address}: no worker is left") == 1
 
 
 @pytest.mark.slow
@@ -266,8 +271,8 @@ def test_no_task_waits_for_workers_that_have_left(tmp_path):
             taken.append(number)
             yield (tmp_path, number)
 
-    with start_cluster(3) as cluster, Client(cluster, set_as_default=False) as client:
-        for done, _ in enumerate(run_on_cluster(client, fail_always, tasks()), start=1):
+    with local_cluster(3) as cluster, Client(cluster, set_as_default=False) as client:
+        for done, _ in enumerate(run_on_cluster(client, fail_always, finish_at_once, tasks(), ahead=True), start=1):
             if done == 3:
                 cluster.scale(1)
                 wait_until(lambda: len(cluster.scheduler.workers) <= 1, "the workers' end")
@@ -276,32 +281,24 @@ def test_no_task_waits_for_workers_that_have_left(tmp_path):
 
 
 def test_a_failing_shard_is_reported_with_its_pictures(kaggle_dir, tmp_path, monkeypatch):
-    from pipeline.builder import build as build_module
-
     monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 16)
-    make_shard = build_module.make_shard
 
     def fail(task):
         if task.shard == 2:
             raise RuntimeError("cosmic ray")
-        return make_shard(task)
+        return build_shard(task)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(build_module, "make_shard", fail)
-        with pytest.raises(UserError, match=r"shard 2 failed 3 times \(RuntimeError: cosmic ray\).*kaggle/train"):
-            build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
+    with pytest.raises(UserError, match=r"shard 2 failed 3 times \(RuntimeError: cosmic ray\).*kaggle/train"):
+        build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0, shard_function=fail)
     summary = build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
     assert (summary.made, summary.kept) == (1, 7)
 
 
-def test_a_shard_whose_worker_always_dies_is_reported_with_its_pictures(kaggle_dir, tmp_path, monkeypatch):
-    from pipeline.builder import build as build_module
-
-    monkeypatch.setattr(build_module, "make_shard", die_always)
+def test_a_shard_whose_worker_always_dies_is_reported_with_its_pictures(kaggle_dir, tmp_path):
     with pytest.raises(
         UserError, match=r"shard 0 failed 3 times \(its worker was killed.*--max-memory or fewer --work.*kaggle/train"
     ):
-        build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=1)
+        build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=1, shard_function=die_always)
 
 
 def test_a_worker_with_other_libraries_is_refused(kaggle_dir, tmp_path, monkeypatch):
@@ -372,15 +369,15 @@ def test_a_scheduler_that_dies_ends_the_build_in_a_line(cluster, tmp_path):
     scheduler.kill()
     _, errors = build.communicate(timeout=120)
     assert build.returncode == 1, errors
-    assert errors.splitlines()[-1].startswith("error: the Dask scheduler is gone; what was finished is kept")
+    assert errors.splitlines()[-1].startswith("error: the Dask scheduler is gone; finished shards are kept")
     assert "Traceback" not in errors
 
 
 def test_a_client_that_has_lost_its_scheduler_takes_no_task(tmp_path):
-    with start_cluster(1) as cluster, Client(cluster, set_as_default=False) as client:
+    with local_cluster(1) as cluster, Client(cluster, set_as_default=False) as client:
         tasks = ((tmp_path, number) for number in range(1) if client.close() is None)
         with pytest.raises(UserError, match="the Dask scheduler is gone"):
-            list(run_on_cluster(client, begin, tasks))
+            list(run_on_cluster(client, begin, finish_at_once, tasks, ahead=True))
 
 
 def test_no_scheduler_at_an_address(kaggle_dir, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from PIL import Image
 from data_cards.core.errors import UserError
 from pipeline.builder import plan as plan_module
 from pipeline.builder.build import build_store
+from pipeline.builder.shard_task import build_shard
 from pipeline.features.extract import compute_features
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.reader import open_store
@@ -28,8 +29,9 @@ def small_shards(monkeypatch):
 
 @pytest.fixture
 def build(kaggle_dir, tmp_path):
-    def run(*sources, out="a.zarr"):
-        return build_store([str(one) for one in sources or (kaggle_dir,)], tmp_path / out, SETTINGS, workers=0)
+    def run(*sources, out="a.zarr", **options):
+        sources = [str(one) for one in sources or (kaggle_dir,)]
+        return build_store(sources, tmp_path / out, SETTINGS, workers=0, **options)
 
     return run
 
@@ -159,11 +161,11 @@ def test_other_settings_are_refused_by_name(build, kaggle_dir, tmp_path, other, 
 
 def test_a_folder_that_is_no_store_of_ours_is_left_alone(build, tmp_path):
     zarr.create_group(tmp_path / "a.zarr")
-    with pytest.raises(UserError, match="no store that this program built"):
+    with pytest.raises(UserError, match="exists but is not a feature store"):
         build()
     (tmp_path / "b.zarr").mkdir()
     (tmp_path / "b.zarr" / "diary.txt").write_text("mine")
-    with pytest.raises(UserError, match="no store that this program built"):
+    with pytest.raises(UserError, match="exists but is not a feature store"):
         build(out="b.zarr")
     assert (tmp_path / "b.zarr" / "diary.txt").read_text() == "mine"
 
@@ -179,19 +181,13 @@ def test_the_grown_store_holds_what_a_fresh_one_would(build, kaggle_dir, tmp_pat
 
 
 def test_more_pictures_while_a_build_is_under_way(kaggle_dir, tmp_path, build):
-    from pipeline.builder import build as build_module
-
-    make_shard = build_module.make_shard
-
     def stop(task):
         if task.shard == 3:
             raise KeyboardInterrupt
-        return make_shard(task)
+        return build_shard(task)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build_module, "make_shard", stop)
-        with pytest.raises(KeyboardInterrupt):
-            build()
+    with pytest.raises(KeyboardInterrupt):
+        build(shard_function=stop)
     make_kaggle_dir(tmp_path / "more", per_source=2)
     draw_noise(950).save(kaggle_dir / "train/real/camera/new.png")
     summary = build()

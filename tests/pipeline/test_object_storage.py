@@ -121,7 +121,7 @@ def test_an_unfinished_store_is_refused(server, source):
     from pipeline.builder import build as build_module
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build_module, "write_tables", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(build_module, "write_metadata", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             build_store([str(source)], "s3://bucket/half.zarr", SETTINGS, workers=0)
     with pytest.raises(StoreError, match="incomplete"):

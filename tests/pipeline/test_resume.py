@@ -36,8 +36,9 @@ def small_shards(monkeypatch):
 
 @pytest.fixture
 def build(kaggle_dir, tmp_path):
-    def run(*sources, out="a.zarr"):
-        return build_store([str(one) for one in sources or (kaggle_dir,)], tmp_path / out, SETTINGS, workers=0)
+    def run(*sources, out="a.zarr", **options):
+        sources = [str(one) for one in sources or (kaggle_dir,)]
+        return build_store(sources, tmp_path / out, SETTINGS, workers=0, **options)
 
     return run
 
@@ -197,7 +198,7 @@ def test_a_record_lost_in_a_power_cut_is_none(kaggle_dir, build, left):
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.builder.build.write_tables", stop)
+        patch.setattr("pipeline.builder.build.write_metadata", stop)
         with pytest.raises(KeyboardInterrupt):
             build()
     record = sorted(kaggle_dir.parent.glob("a.zarr.partial/build/done/*.json"))[1]
@@ -214,7 +215,7 @@ def test_a_shard_that_a_worker_of_an_ended_build_writes_over_is_made_again(kaggl
 
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.builder.build.run_tasks", run_beside_another)
-        with pytest.raises(UserError, match=r"a\.zarr: shard 0 was written over"):
+        with pytest.raises(UserError, match=r"a\.zarr: shard 0 was overwritten"):
             build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
     assert build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0).made == 1
     assert verify_store(str(tmp_path / "a.zarr")).sound
@@ -241,17 +242,16 @@ def test_a_file_written_as_its_parts_come_is_whole_or_not_there(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["whole"]
 
 
-def test_what_a_kill_left_half_written_is_gone_before_more_is_written(kaggle_dir, build, monkeypatch):
+def test_what_a_kill_left_half_written_is_gone_before_more_is_written(kaggle_dir, build):
     store = kaggle_dir.parent / "a.zarr.partial"
 
-    def stop(*_, **__):
+    def stop(_):
         assert not list(store.rglob("*.partial"))
         raise KeyboardInterrupt
 
     (store / "features/c/0/0/0").mkdir(parents=True)
     left = store / "features/c/0/0/0/0.0123.partial"
     left.write_bytes(b"half")
-    monkeypatch.setattr("pipeline.builder.build.run_tasks", stop)
     with pytest.raises(KeyboardInterrupt):
-        build()
+        build(shard_function=stop)
     assert not left.exists()
