@@ -1,13 +1,13 @@
-"""Which recipe tells generated pictures of sources that it never saw?
+"""Detection study: how well each recipe detects generated pictures of sources that it never saw.
 
     python benchmarks/detection.py --src photos --out study
     python benchmarks/detection.py --src photos --out study --only default --seeds 1
     python benchmarks/detection.py --src photos --out pairs --settings benchmarks/detection_pairs.toml
 
 Recipes x folds x seeds from `detection.toml`: each fold leaves out one generator and one photo
-collection, trains on all others and scores the two, as they are, both saved alike as JPEG, and after
-the web's chain. Every run appends a line to `runs.jsonl`; started again, the study goes on with
-those that are missing. `python benchmarks/detection_table.py study` makes the table and the plot.
+collection, trains on all others and scores the two: unchanged, both saved as the same JPEG, and after
+the web's chain. Every run appends a line to `runs.jsonl`; started again, the study resumes with the
+missing runs. `python benchmarks/detection_table.py study` writes the table and the plot.
 `detection_pairs.toml` has every pair of a generator and a collection for its folds.
 """
 
@@ -24,7 +24,7 @@ from pathlib import Path
 import click
 import numpy as np
 from detection_classical import score_classical
-from detection_ideas import VARIANTS, planes_of_idea
+from detection_ideas import VARIANTS, replaced_planes
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is another file
 from data_cards.selection.subset import Selection
@@ -42,7 +42,7 @@ from train.run.checkpoint import BEST
 from train.run.folder import load_detector, open_run
 from train.settings import TrainSettings
 
-CLASSES = ("fake", "real")  # as a fold names its sources
+CLASSES = ("fake", "real")  # order of a fold's sources
 
 
 @click.command()
@@ -50,10 +50,10 @@ CLASSES = ("fake", "real")  # as a fold names its sources
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Stores and results.")
 @click.option("--settings", default=Path(__file__).with_suffix(".toml"), type=click.Path(path_type=Path))
 @click.option("--only", multiple=True, help="These recipes alone.")
-@click.option("--seeds", type=int, default=None, help="So many of the seeds.")
-@click.option("--folds", type=int, default=None, help="So many of the folds.")
+@click.option("--seeds", type=int, default=None, help="Number of seeds.")
+@click.option("--folds", type=int, default=None, help="Number of folds.")
 def main(src: Path, out: Path, settings: Path, only: tuple[str, ...], seeds: int | None, folds: int | None) -> None:
-    """Run what is missing of the study."""
+    """Run the missing runs of the study."""
     study = read_study(settings)
     out.mkdir(parents=True, exist_ok=True)
     done = {(one["recipe"], one["key"], one["fold"], one["seed"]) for one in read_runs(out)}
@@ -66,23 +66,23 @@ def main(src: Path, out: Path, settings: Path, only: tuple[str, ...], seeds: int
                 key = hashlib.sha256(json.dumps([recipe, held_out], sort_keys=True).encode()).hexdigest()[:12]
                 if (recipe["name"], key, fold, seed) in done or ("classical" in recipe and seed != study["seeds"][0]):
                     continue
-                store, conditions = _make_stores(src, out, recipe)
+                store, conditions = _open_stores(src, out, recipe)
                 run = {"recipe": recipe["name"], "key": key, "fold": fold, "held_out": held_out, "seed": seed}
                 run |= _run(recipe, store, conditions, held_out, seed)
                 with open(out / "runs.jsonl", "a", encoding="utf-8") as lines:
                     lines.write(json.dumps(run) + "\n")
-                told = "  ".join(f"{name} {value:.3f}" for name, value in run["auroc"].items())
-                click.echo(f"{recipe['name']}, without {' and '.join(held_out)}, seed {seed}: {told}", err=True)
+                scores = "  ".join(f"{name} {value:.3f}" for name, value in run["auroc"].items())
+                click.echo(f"{recipe['name']}, without {' and '.join(held_out)}, seed {seed}: {scores}", err=True)
 
 
 def read_runs(out: Path) -> list[dict]:
-    """The runs of a study so far."""
+    """Read the runs of a study so far."""
     file = out / "runs.jsonl"
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
 
 
 def read_study(settings: Path) -> dict:
-    """Folds, seeds and recipes of a file, each recipe with what it takes over from the one that it is like."""
+    """Read folds, seeds and recipes of a file, each recipe with the values inherited from its `like`."""
     study = tomllib.loads(settings.read_text(encoding="utf-8"))
     recipes = {}
     for recipe in study["recipe"]:
@@ -93,7 +93,7 @@ def read_study(settings: Path) -> dict:
 
 
 def list_folds(study: dict, src: Path) -> list[list[str]]:
-    """The sources that each fold leaves out: those of the settings, or every pair of a fake and a real source."""
+    """List the sources that each fold holds out: those of the settings, or every pair of a fake and a real source."""
     if study["folds"] != "pairs":
         return study["folds"]
     fakes, reals = ([folder.name for folder in _list_sources(src) if folder.parent.name == of] for of in CLASSES)
@@ -104,10 +104,15 @@ def _list_sources(src: Path) -> list[Path]:
     return sorted((one for one in src.glob("*/*/*") if one.is_dir()), key=lambda one: one.name)
 
 
-def _make_stores(src: Path, out: Path, recipe: dict) -> tuple[FeatureStore, FeatureStore]:
-    """The store to train on, and one with the conditions of all pictures; built once for equal settings.
+def _format_sources(src: Path) -> list[str]:
+    """Return the `--src` values that put all sources into training."""
+    return [f"train/{folder.parent.name}={folder}" for folder in _list_sources(src)]
 
-    A recipe may train on some of the pictures: so many of each source, or those left after balancing properties.
+
+def _open_stores(src: Path, out: Path, recipe: dict) -> tuple[FeatureStore, FeatureStore]:
+    """Open the store to train on, and one with the conditions of all pictures; built once for equal settings.
+
+    A recipe may train on some of the pictures: a number of each source, or those left after balancing properties.
     """
     build, idea = recipe["build"], recipe.get("residual") or recipe.get("planes")
     features = FeatureSettings(**{name: value for name, value in build.items() if name != "variants"})
@@ -121,31 +126,30 @@ def _make_stores(src: Path, out: Path, recipe: dict) -> tuple[FeatureStore, Feat
         path = out / f"{one.replace(' ', '-')}-{name}.zarr"
         if not path.exists():
             here = idea or one in VARIANTS
-            with planes_of_idea(idea):
+            with replaced_planes(idea):
                 build_store(
-                    [f"train/{folder.parent.name}={folder}" for folder in _list_sources(_take_some(src, out, limit))],
+                    _format_sources(_select_pictures(src, out, limit)),
                     str(path),
                     settings,
                     workers=0 if here else None,
-                    allow_leakage=True,  # all sources alike: the folds decide which are held out
+                    allow_leakage=True,  # the folds decide which sources are held out
                 )
         stores.append(open_store(path))
     return stores[0], stores[1]
 
 
-def _take_some(src: Path, out: Path, limit: int | str | None) -> Path:
-    """The set itself, or a folder with so many pictures of each source, or with those left after balancing."""
+def _select_pictures(src: Path, out: Path, limit: int | str | None) -> Path:
+    """Return the set itself, or a folder with `limit` pictures of each source, or with those left after balancing."""
     if isinstance(limit, str):
         to = out / f"pictures-balanced-{limit.replace(',', '-')}"
         if not to.exists():
-            folders = [f"train/{folder.parent.name}={folder}" for folder in _list_sources(src)]
-            write_subset(folders, to, Selection(balance=tuple(limit.split(","))))
+            write_subset(_format_sources(src), to, Selection(balance=tuple(limit.split(","))))
         return to
-    return src if limit is None else _copy_some(src, out / f"pictures-{limit}", limit)
+    return src if limit is None else _copy_pictures(src, out / f"pictures-{limit}", limit)
 
 
-def _copy_some(src: Path, to: Path, count: int) -> Path:
-    """A copy of the set with so many pictures of each source, evenly spaced by name."""
+def _copy_pictures(src: Path, to: Path, count: int) -> Path:
+    """Copy `count` pictures of each source, evenly spaced by name; return their folder."""
     shutil.rmtree(to, ignore_errors=True)
     for folder in _list_sources(src):
         files = sorted(one for one in folder.rglob("*") if one.is_file())
@@ -188,27 +192,27 @@ def _train(
 ) -> tuple[dict[str, np.ndarray], Calibration]:
     with tempfile.TemporaryDirectory() as folder:
         # Balancing may have left nothing of a source.
-        unseen = (*_list_there(store, held_out), *_draw_unused(store, held_out, seed, recipe.get("sources")))
+        unseen = (*_list_present(store, held_out), *_draw_unused(store, held_out, seed, recipe.get("sources")))
         of_fold = {"store": store.path, "run": f"{folder}/run", "seed": seed, "hold_out": unseen}
         if recipe.get("validate_on_others"):
-            of_fold["validate_on"] = _draw_others(store, held_out, seed)
+            of_fold["validate_on"] = _choose_others(store, held_out, seed)
         made = train(TrainSettings(**{**recipe["train"], **of_fold}))
         detector = load_detector(open_run(made.run), which=recipe.get("weights", BEST))
         logits = {name: compute_logits(detector, conditions, rows[name], progress=False) for name in CONDITIONS}
         return logits, detector.calibration
 
 
-def _list_there(store: FeatureStore, names: list[str]) -> list[str]:
+def _list_present(store: FeatureStore, names: list[str]) -> list[str]:
     return [name for name in names if name in set(store.columns["source"])]
 
 
-def _draw_others(store: FeatureStore, held_out: list[str], seed: int) -> tuple[str, ...]:
-    """One source of each class that is not held out, another one for each seed."""
+def _choose_others(store: FeatureStore, held_out: list[str], seed: int) -> tuple[str, ...]:
+    """Choose one source of each class that is not held out, by the seed."""
     return tuple(there[seed % len(there)] for there in _list_others(store, held_out))
 
 
 def _draw_unused(store: FeatureStore, held_out: list[str], seed: int, sources: int | None) -> tuple[str, ...]:
-    """Sources that are not trained on either, so that so many of each class are; None for all."""
+    """Draw further sources to leave out, so that `sources` of each class are trained on; None for all."""
     if sources is None:
         return ()
     rng = np.random.default_rng(seed)
@@ -216,7 +220,7 @@ def _draw_unused(store: FeatureStore, held_out: list[str], seed: int, sources: i
 
 
 def _list_others(store: FeatureStore, held_out: list[str]) -> list[list[str]]:
-    """Sources of each class, real and fake, that are not held out."""
+    """List the sources of each class, real and fake, that are not held out."""
     return [sorted(set(store.columns["source"][store.columns["label"] == label]) - set(held_out)) for label in (0, 1)]
 
 

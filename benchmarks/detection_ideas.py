@@ -1,7 +1,7 @@
-"""Ideas of the detection study that the program does not offer, because they gave nothing: `detection.toml` names them.
+"""Ideas of the detection study that gained nothing and are not in the program: `detection.toml` names them.
 
-Residuals change what the planes are made of, joint colours the transforms, further recipes how pictures are varied.
-They stand in place of the program's own in this process alone, so stores with them are built here, without workers.
+Residuals change the input of the planes, joint colours the transforms, further recipes the variants of pictures. They
+replace the program's own in this process alone, so their stores are built here, without workers.
 """
 
 from collections.abc import Iterator
@@ -23,25 +23,25 @@ QUALITIES = range(50, 99)
 SHARES = range(50, 101)  # of each side, in per cent
 
 
-def median_residual(rgb: np.ndarray) -> np.ndarray:
-    """A picture less its median over 3 x 3 pixels, float32 (H, W, 3).
+def compute_median_residual(rgb: np.ndarray) -> np.ndarray:
+    """Subtract the median over 3 x 3 pixels from a picture: float32 (H, W, 3).
 
-    A linear high-pass would tell nothing new: it adds a constant to each frequency's log magnitude, which normalising
-    takes out, and leaves coherencies as they are.
+    A linear high-pass would add no information: it adds a constant to each frequency's log magnitude, which normalising
+    removes, and does not change coherencies.
     """
     return rgb.astype(np.float32) - median_filter(rgb, size=(3, 3, 1))
 
 
-def cross_difference(rgb: np.ndarray) -> np.ndarray:
-    """|x(i, j) - x(i+1, j) - x(i, j+1) + x(i+1, j+1)|, float32 (H - 1, W - 1, 3), after Bammey (Synthbuster, 2023)."""
+def compute_cross_difference(rgb: np.ndarray) -> np.ndarray:
+    """Compute |x(i, j) - x(i+1, j) - x(i, j+1) + x(i+1, j+1)|, float32 (H - 1, W - 1, 3): Bammey, Synthbuster, 2023."""
     return np.abs(np.diff(np.diff(rgb.astype(np.float32), axis=0), axis=1))
 
 
-RESIDUALS = {"median": median_residual, "cross-difference": cross_difference}
+RESIDUALS = {"median": compute_median_residual, "cross-difference": compute_cross_difference}
 
 
-def joint_planes(rgb: np.ndarray, side: int) -> np.ndarray:
-    """Averaged planes whose transforms run across the three colours too: uint8 (9, side, side).
+def compute_joint_planes(rgb: np.ndarray, side: int) -> np.ndarray:
+    """Compute averaged planes whose transforms run across the three colours too: uint8 (9, side, side).
 
     The DFT over three colours gives their sum and two conjugate differences (red + green w + blue w^2, w a third of a
     turn), the DCT-II a sum, red less blue, and green against both. Else as `pipeline.features.welch`; the bounds of
@@ -77,19 +77,19 @@ JOINT = "joint colours"
 
 
 @contextmanager
-def planes_of_idea(name: str | None) -> Iterator[None]:
-    """Make the planes of fitted pictures of their residual, or across colours, meanwhile; of None as they are."""
+def replaced_planes(name: str | None) -> Iterator[None]:
+    """Planes of residuals or joint colours in place of the program's, within the block; unchanged for None."""
     own = features.compute_planes
 
     def estimate(rgb: np.ndarray, settings: FeatureSettings) -> np.ndarray:
-        return joint_planes(rgb, settings.side) if name == JOINT else own(RESIDUALS[name](rgb), settings)
+        return compute_joint_planes(rgb, settings.side) if name == JOINT else own(RESIDUALS[name](rgb), settings)
 
     with patch.object(features, "compute_planes", own if name is None else estimate):
         yield
 
 
-def _draw(kinds: tuple[str, ...], seed: int, sha256: bytes) -> tuple[Variant, ...]:
-    """The picture, and one more for each kind: saved as JPEG or WebP, or scaled down and saved as JPEG."""
+def _draw_variants(kinds: tuple[str, ...], seed: int, sha256: bytes) -> tuple[Variant, ...]:
+    """Return the picture and one variant for each kind: saved as JPEG or WebP, or scaled down and saved as JPEG."""
     draws = [CLEAN]
     for number, kind in enumerate(kinds, 1):
         key = draw_key(seed, sha256, f"{kind}-{number}")
@@ -105,9 +105,9 @@ def _draw(kinds: tuple[str, ...], seed: int, sha256: bytes) -> tuple[Variant, ..
 
 
 VARIANTS = {
-    "saved once": partial(_draw, ("saved",)),
-    "saved six times": partial(_draw, ("saved",) * 6),
-    "two codecs": partial(_draw, ("saved", "webp") * 2),
-    "saved and scaled": partial(_draw, ("saved",) * 3 + ("scaled",) * 2),
+    "saved once": partial(_draw_variants, ("saved",)),
+    "saved six times": partial(_draw_variants, ("saved",) * 6),
+    "two codecs": partial(_draw_variants, ("saved", "webp") * 2),
+    "saved and scaled": partial(_draw_variants, ("saved",) * 3 + ("scaled",) * 2),
 }
 RECIPES.update(VARIANTS)

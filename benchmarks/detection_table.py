@@ -1,4 +1,4 @@
-"""The detection study's table and plot, from its `runs.jsonl`.
+"""Table and plot of the detection study, from its `runs.jsonl`.
 
     python benchmarks/detection_table.py study
     python benchmarks/detection_table.py pairs --settings benchmarks/detection_pairs.toml --without ffhq
@@ -47,13 +47,15 @@ def main(out: Path, settings: Path, without: tuple[str, ...]) -> None:
     for name, folds in runs.items():
         row = [name, f"{len(folds)} x {max(map(len, folds.values()))}"]
         for condition in CONDITIONS:
-            row.append(_write(draws[name][condition]))
+            row.append(_format_interval(draws[name][condition]))
         known = baseline in runs and set(runs[baseline]) == set(folds)
-        row.append(_write(draws[name]["jpeg-75"] - draws[baseline]["jpeg-75"]) if known and name != baseline else "")
+        row.append(
+            _format_interval(draws[name]["jpeg-75"] - draws[baseline]["jpeg-75"]) if known and name != baseline else ""
+        )
         every = [run for of_fold in folds.values() for run in of_fold]
         row.append(f"{min(np.mean([run['auroc']['jpeg-75'] for run in one]) for one in folds.values()):.2f}")
         row.append(f"{np.mean([run['calibration_error']['jpeg-75'] for run in every]):.2f}")
-        row.append(f"{measure_calibration(folds):.2f}")
+        row.append(f"{compute_calibration_error(folds):.2f}")
         row += [f"{np.mean([run['seconds'] for run in every]):.0f}", f"{every[0]['bytes_a_sample']:,.0f}"]
         table.append(row)
     headers = ["recipe", "folds x seeds", *(f"AUROC {name}" for name in CONDITIONS), f"jpeg-75, less {baseline}",
@@ -62,11 +64,11 @@ def main(out: Path, settings: Path, without: tuple[str, ...]) -> None:
     click.echo(tabulate(table, headers))
     if study["folds"] == "pairs":
         print_pairs(next(iter(runs.values())))
-    draw(draws, out / "table.png")
+    plot_auroc(draws, out / "table.png")
 
 
 def resample(folds: dict[int, list[dict]]) -> dict[str, np.ndarray]:
-    """By condition: the AUROC, then `RESAMPLES` draws of it; each fold's pictures are drawn alike for every recipe."""
+    """Return by condition the AUROC, then `RESAMPLES` draws of it; every recipe has the same draws of pictures."""
     total = {condition: np.zeros(1 + RESAMPLES) for condition in CONDITIONS}
     for fold, runs in folds.items():
         labels = np.array(runs[0]["labels"])
@@ -75,7 +77,7 @@ def resample(folds: dict[int, list[dict]]) -> dict[str, np.ndarray]:
         for _ in range(RESAMPLES):
             parts = [np.flatnonzero(labels == label) for label in (0, 1)]
             chosen.append(np.concatenate([rng.choice(part, len(part)) for part in parts]))
-        of_run = rng.random((RESAMPLES, 16))  # which seeds a draw takes
+        of_run = rng.random((RESAMPLES, 16))  # seeds of a draw
         for condition in CONDITIONS:
             scores = np.array([run["scores"][condition] for run in runs])
             values = np.array([[compute_auroc(labels[some], one[some]) for some in chosen] for one in scores])
@@ -87,7 +89,7 @@ def resample(folds: dict[int, list[dict]]) -> dict[str, np.ndarray]:
 
 
 def print_pairs(folds: dict[int, list[dict]]) -> None:
-    """AUROC of every fake source, a row each, with every real one."""
+    """Print the AUROC of every fake source, in rows, with every real one."""
     for condition in CONDITIONS:
         table: dict[str, dict[str, float]] = {}
         for runs in folds.values():
@@ -96,10 +98,10 @@ def print_pairs(folds: dict[int, list[dict]]) -> None:
         click.echo(f"\n{condition}\n" + tabulate(table.values(), headers="keys", floatfmt=".2f"))
 
 
-def measure_calibration(folds: dict[int, list[dict]]) -> float:
-    """Calibration error of all folds' pictures as one set, saved alike; the mean over seeds that every fold has.
+def compute_calibration_error(folds: dict[int, list[dict]]) -> float:
+    """Compute the calibration error of all folds' pictures as one set, all at jpeg-75; the mean over common seeds.
 
-    A fold is so small that chance alone makes an error of about 0.07 there.
+    A fold is so small that chance alone causes an error of about 0.07 there.
     """
     errors = []
     for runs in zip(*folds.values(), strict=False):
@@ -110,14 +112,14 @@ def measure_calibration(folds: dict[int, list[dict]]) -> float:
 
 
 def compute_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Share of pairs of a fake and a real picture in which the fake one scores higher; ties count half."""
+    """Compute the share of pairs of a fake and a real picture in which the fake scores higher; ties count half."""
     fakes = int(labels.sum())
     ranks = rankdata(scores)[labels == 1].sum()
     return float((ranks - fakes * (fakes + 1) / 2) / (fakes * (len(labels) - fakes)))
 
 
-def draw(draws: dict[str, dict[str, np.ndarray]], path: Path) -> None:
-    """Every recipe's AUROC under each condition, with its interval."""
+def plot_auroc(draws: dict[str, dict[str, np.ndarray]], path: Path) -> None:
+    """Plot every recipe's AUROC under each condition, with its interval."""
     figure = Figure(figsize=(8, 0.45 * len(draws) + 1.4), layout="constrained")
     FigureCanvasAgg(figure)
     axis = figure.subplots()
@@ -134,7 +136,7 @@ def draw(draws: dict[str, dict[str, np.ndarray]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _write(draws: np.ndarray) -> str:
+def _format_interval(draws: np.ndarray) -> str:
     low, high = np.quantile(draws[1:], [0.025, 0.975])
     return f"{draws[0]:.3f} ({low:.3f} to {high:.3f})"
 

@@ -1,10 +1,10 @@
-"""How long does writing a shard take, by `pipeline.store.shard_format` and by Zarr's own writer?
+"""Speed of writing a shard: `pipeline.store.shard_format` against Zarr's own writer.
 
     python benchmarks/shard_writer.py
 
-For each size a shard of noise, which zstd cannot make smaller, so that both write the same bytes: chunks of three
-planes, nine planes a sample. Into the same folder, in turns; the table has the medians. This program takes one thread,
-Zarr as many as it takes by itself. Let the machine do nothing else meanwhile.
+For each size both write a shard of noise, which zstd cannot compress: chunks of three planes, nine planes a sample.
+They write into the same folder, in turns; the table has the medians. This program uses one thread, Zarr its default
+number. Run nothing else on the machine meanwhile.
 """
 
 import sys
@@ -28,7 +28,7 @@ from pipeline.store.writer import create_arrays, create_record_folder, write_sha
 @click.command(context_settings={"show_default": True})
 @click.option("--size", "sizes", multiple=True, type=int, default=(32, 256, 512, 1024), help="Sides of the planes.")
 @click.option("--megabytes", default=64, help="Levels of a shard.")
-@click.option("--rounds", default=5, help="Of which the median is taken.")
+@click.option("--rounds", default=5, help="Rounds; the table has their median.")
 def main(sizes: tuple[int, ...], megabytes: int, rounds: int) -> None:
     """Measure both writers at some sizes."""
     rows = []
@@ -39,7 +39,7 @@ def main(sizes: tuple[int, ...], megabytes: int, rounds: int) -> None:
 
 
 def measure(size: int, length: int, rounds: int) -> tuple[float, float]:
-    """Median seconds that a shard of so many bytes takes, by this program and by Zarr."""
+    """Return the median seconds of writing a shard of `length` bytes, by this program and by Zarr."""
     settings = BuildSettings(FeatureSettings(size=size, estimator="periodogram"), packing="none")
     samples = max(length // (9 * size**2), 1)
     levels = np.random.default_rng(0).integers(0, 256, (samples, 9, size, size), dtype=np.uint8)

@@ -1,1 +1,1 @@
-"""One picture, and its variants, to planes: a pure function of pixels and settings."""
+"""Feature planes of one picture and its variants: a pure function of pixels and settings."""

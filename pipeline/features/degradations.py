@@ -1,8 +1,7 @@
-"""What happens to pictures on their way: codecs, scaling, blur, noise, crops, one function each.
+"""Picture degradations: codecs, scaling, blur, noise and crops, one function each.
 
-A step is a plain dict, `{"do": "jpeg", "quality": 60, "subsampling": "4:2:0"}`, so that a store's
-columns can say what was done. Every step takes an RGB picture and gives one, and the same step gives
-the same pixels.
+A step is a plain dict, `{"do": "jpeg", "quality": 60, "subsampling": "4:2:0"}`, so that a store's columns can record
+it. Every step maps an RGB picture to an RGB picture, deterministically.
 """
 
 import io
@@ -13,7 +12,7 @@ from PIL import Image, ImageFilter
 
 
 def apply_steps(picture: Image.Image, steps: Sequence[dict]) -> Image.Image:
-    """The RGB picture after the steps, in order."""
+    """Apply steps to an RGB picture, in order."""
     for step in steps:
         arguments = {name: value for name, value in step.items() if name != "do"}
         picture = STEPS[step["do"]](picture, **arguments)
@@ -21,52 +20,52 @@ def apply_steps(picture: Image.Image, steps: Sequence[dict]) -> Image.Image:
 
 
 def recompress_jpeg(picture: Image.Image, quality: int, subsampling: str) -> Image.Image:
-    """Saved as JPEG, quality 1 to 100 by libjpeg's scale, subsampling "4:4:4", "4:2:2" or "4:2:0"."""
-    return _save(picture, "JPEG", quality=quality, subsampling=subsampling)
+    """Encode as JPEG and decode: quality 1 to 100 on libjpeg's scale, subsampling "4:4:4", "4:2:2" or "4:2:0"."""
+    return _recompress(picture, "JPEG", quality=quality, subsampling=subsampling)
 
 
 def recompress_webp(picture: Image.Image, quality: int) -> Image.Image:
-    """Saved as lossy WebP, quality 0 to 100."""
-    return _save(picture, "WEBP", quality=quality)
+    """Encode as lossy WebP, quality 0 to 100, and decode."""
+    return _recompress(picture, "WEBP", quality=quality)
 
 
 def scale(picture: Image.Image, factor: float, filter: str) -> Image.Image:
-    """Both sides resampled by a factor, to whole pixels, at least one; `filter` by Pillow's name."""
+    """Resample both sides by a factor, to at least one whole pixel; `filter` is Pillow's name, in any case."""
     return _resize(picture, (picture.width * factor, picture.height * factor), filter)
 
 
 def scale_and_back(picture: Image.Image, factor: float, filter: str) -> Image.Image:
-    """Resampled by a factor and then to its own size again."""
+    """Resample by a factor, then back to the original size."""
     return _resize(scale(picture, factor, filter), picture.size, filter)
 
 
-def limit(picture: Image.Image, longest: int, filter: str) -> Image.Image:
-    """Made smaller, where it is larger, until its long side has so many pixels."""
+def limit_size(picture: Image.Image, longest: int, filter: str) -> Image.Image:
+    """Downscale until the long side has at most `longest` pixels."""
     factor = longest / max(picture.size)
     return scale(picture, factor, filter) if factor < 1 else picture
 
 
 def blur(picture: Image.Image, sigma: float) -> Image.Image:
-    """Gaussian blur with a standard deviation in pixels."""
+    """Apply a Gaussian blur; `sigma` is the standard deviation in pixels."""
     return picture.filter(ImageFilter.GaussianBlur(sigma))
 
 
 def add_noise(picture: Image.Image, sigma: float, seed: int) -> Image.Image:
-    """Independent Gaussian noise with a standard deviation in levels of 255, rounded and clipped."""
+    """Add independent Gaussian noise; `sigma` is the standard deviation in levels of 255. Rounds and clips."""
     levels = np.asarray(picture, dtype=np.float32)
     noise = np.random.default_rng(seed).standard_normal(levels.shape, dtype=np.float32)
     return Image.fromarray(np.clip(np.rint(levels + sigma * noise), 0, 255).astype(np.uint8))
 
 
 def crop_middle(picture: Image.Image, share: float) -> Image.Image:
-    """The middle, with that share of both sides, at least one pixel."""
+    """Crop the middle: a share of both sides, at least one pixel."""
     width, height = (max(round(side * share), 1) for side in picture.size)
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
     return picture.crop((left, top, left + width, top + height))
 
 
 def crop_corner(picture: Image.Image, share: float) -> Image.Image:
-    """The upper left corner, with that share of both sides, at least one pixel."""
+    """Crop the upper left corner: a share of both sides, at least one pixel."""
     return picture.crop((0, 0, *(max(round(side * share), 1) for side in picture.size)))
 
 
@@ -75,7 +74,7 @@ STEPS: dict[str, Callable[..., Image.Image]] = {
     "webp": recompress_webp,
     "scale": scale,
     "scale-and-back": scale_and_back,
-    "limit": limit,
+    "limit": limit_size,
     "blur": blur,
     "noise": add_noise,
     "crop": crop_middle,
@@ -83,7 +82,7 @@ STEPS: dict[str, Callable[..., Image.Image]] = {
 }
 
 
-def _save(picture: Image.Image, form: str, **options: object) -> Image.Image:
+def _recompress(picture: Image.Image, form: str, **options: object) -> Image.Image:
     buffer = io.BytesIO()
     picture.save(buffer, form, **options)
     return Image.open(buffer, formats=(form,)).convert("RGB")

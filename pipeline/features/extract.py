@@ -1,4 +1,4 @@
-"""The one path from a picture to its features: for a build, a verdict, and whoever wants the numbers themselves."""
+"""Feature extraction: the one path from a picture to its planes, for builds, verdicts and callers' own code."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,23 +26,34 @@ def compute_features(
 ) -> Iterator[np.ndarray]:
     """Yield the features of each variant of a picture: uint8 (crops, planes, side, side), in levels.
 
-    A build, a verdict and the page all make features with this function. The features of a picture file as it is,
-    those of its row in a store:
+    `pipeline build`, `eval predict` and `eval page` all use this function. For an unchanged picture file it yields
+    once, the same values that a store holds for the file's clean row:
 
         ((levels,),) = compute_features("picture.jpg", store.settings.features)
 
     Parameters
     ----------
-    picture : a picture file's path or its bytes, or a decoded RGB picture, upright
-    settings : how features are made; those of the store or run that they are compared with
-    variants : of the picture, in the order in which their features are yielded
-    all_crops : up to five crops (`pipeline.features.fit.cut_crops`), the middle first, instead of the middle alone
-    max_pixels : a file with more pixels is not decoded
+    picture : path, bytes or PIL.Image.Image
+        A picture file, its content, or a decoded and upright picture of mode RGB.
+    settings : FeatureSettings
+        Those of the store or run that the features are compared with.
+    variants : iterable of Variant
+        Their features are yielded in this order.
+    all_crops : bool
+        Use up to five crops (`pipeline.features.fit.cut_crops`), the middle one first, instead of the middle one alone.
+    max_pixels : int
+        A file with more pixels is not decoded.
+
+    Yields
+    ------
+    ndarray of uint8, shape (crops, planes, side, side)
+        Levels 0 to 255; `crops` is 1 without `all_crops`, planes are in the order of `name_planes`.
 
     Raises
     ------
-    PictureError : the file cannot be read or decoded, or the picture is too small to be fitted; the message is the
-        reason. A variant that is too small is enlarged instead: every variant of a usable picture has features
+    PictureError
+        The file cannot be read or decoded, or the picture is too small for the fit; the message is the reason. A
+        variant that is too small is enlarged instead, so every variant of a usable picture has features.
     """
     if not isinstance(picture, Image.Image):
         picture = decode_picture(picture if isinstance(picture, bytes) else read_file(picture), max_pixels)
@@ -62,7 +73,7 @@ def compute_features(
 def _fit(
     picture: Image.Image, whole: Image.Image, settings: FeatureSettings, all_crops: bool
 ) -> tuple[list[Image.Image], Image.Image | None]:
-    """The fitted crops of a picture, and the overview, of the `whole` one; None where there is to be none."""
+    """Return the fitted crops of a picture, and the overview of the `whole` one (None without an overview)."""
     crops = cut_crops(picture, settings) if all_crops else [picture]
     return [fit_picture(crop, settings) for crop in crops], resize_to_overview(whole, settings)
 
@@ -70,7 +81,7 @@ def _fit(
 def _compute_levels(
     crops: Sequence[Image.Image], overview: Image.Image | None, settings: FeatureSettings
 ) -> np.ndarray:
-    """Features (crops, planes, side, side) of fitted crops, which share the planes of their overview."""
+    """Compute uint8 (crops, planes, side, side) of fitted crops, which share the planes of their overview."""
     levels = np.stack([compute_planes(to_array(crop), settings) for crop in crops])
     if overview is None:
         return levels
@@ -79,12 +90,12 @@ def _compute_levels(
 
 
 def compute_planes(rgb: np.ndarray, settings: FeatureSettings) -> np.ndarray:
-    """Planes (9, side, side) of a fitted or squeezed picture, uint8 (H, W, 3), by the settings' estimator."""
+    """Compute uint8 (9, side, side) of a fitted picture or overview, uint8 (H, W, 3), by the settings' estimator."""
     return compute_periodogram_levels(rgb) if settings.patch is None else compute_welch_levels(rgb, settings.patch)
 
 
 def name_planes(settings: FeatureSettings) -> tuple[str, ...]:
-    """What each of the planes is, such as magnitude_r or overview_magnitude_r."""
+    """Return the name of each plane in order, such as magnitude_r or overview_magnitude_r."""
     middle = ("phase", "rgb") if settings.patch is None else ("coherency", ("rg", "gb", "br"))
     nine = tuple(f"{kind}_{one}" for kind, names in (("magnitude", "rgb"), middle, ("dct", "rgb")) for one in names)
     return nine if settings.overview is None else (*nine, *(f"overview_{name}" for name in nine))

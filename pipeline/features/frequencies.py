@@ -1,10 +1,9 @@
-"""Spatial frequency of every bin of the planes, one scale for DFT and DCT: cycles per pixel of the fitted picture,
-or of the overview.
+"""Spatial frequency of every bin of the planes, in cycles per pixel of the fitted picture or the overview.
 
-A frequency is the distance from zero frequency, sqrt(fx^2 + fy^2): 0.5 is the finest pattern along a
-row or a column (Nyquist), and only the planes' corners lie above it, up to sqrt(0.5). The DFT planes have
-zero frequency in the middle; bin k of an N-point DCT-II has k / (2 N) cycles per pixel and stands from the
-corner on.
+DFT and DCT share one scale. A frequency is the distance from zero frequency, sqrt(fx^2 + fy^2): 0.5 is the finest
+pattern along a row or a column (Nyquist), and only the planes' corners lie above it, up to sqrt(0.5). The DFT planes
+have zero frequency in the middle; the DCT planes have it in the first corner, and bin k of an N-point DCT-II has
+k / (2 N) cycles per pixel.
 """
 
 import numpy as np
@@ -16,7 +15,7 @@ NYQUIST = 0.5
 
 
 def compute_frequencies(kind: str, height: int, width: int) -> np.ndarray:
-    """Frequency of every bin of a plane of that kind, float64 (H, W), in cycles per pixel."""
+    """Compute the frequency of every bin of a plane of this kind: float64 (H, W), in cycles per pixel."""
     if base_kind(kind) == "dct":
         down, across = np.arange(height) / (2 * height), np.arange(width) / (2 * width)
     else:
@@ -25,10 +24,11 @@ def compute_frequencies(kind: str, height: int, width: int) -> np.ndarray:
 
 
 def assign_bands(edges: np.ndarray, kind: str, height: int, width: int) -> np.ndarray:
-    """Band of every bin of a plane of that kind: int64 (H, W), from 0 to len(edges) - 2.
+    """Assign every bin of a plane of this kind to a frequency band: int64 (H, W), from 0 to len(edges) - 2.
 
     Parameters
     ----------
-    edges : ascending, in cycles per pixel; the last band holds all above it too
+    edges : ndarray of float, shape (bands + 1,)
+        Ascending, in cycles per pixel. Frequencies above the last edge belong to the last band.
     """
     return np.clip(np.digitize(compute_frequencies(kind, height, width), edges) - 1, 0, len(edges) - 2)

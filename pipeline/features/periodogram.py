@@ -1,4 +1,4 @@
-"""Nine spectral planes of a picture: DFT magnitude, DFT phase and DCT of each colour.
+"""Periodogram planes: DFT magnitude, DFT phase and DCT magnitude of each colour of a whole picture.
 
 For one colour channel f of H x W values 0..255, with F its unnormalised 2-D DFT and D its
 orthonormal 2-D DCT-II:
@@ -31,15 +31,16 @@ LEVELS = 256
 
 
 def compute_periodogram(rgb: np.ndarray) -> np.ndarray:
-    """Planes of a picture in natural units.
+    """Compute the nine planes of a picture in natural units.
 
     Parameters
     ----------
-    rgb : uint8 (H, W, 3)
+    rgb : ndarray of uint8, shape (H, W, 3)
 
     Returns
     -------
-    float32 (9, H, W): magnitude R, G, B; phase R, G, B; DCT R, G, B
+    ndarray of float32, shape (9, H, W)
+        Magnitude R, G, B; phase R, G, B; DCT R, G, B.
     """
     planes = _transform(rgb, np.float32, (1.0, 1.0, 1.0))
     # pi and -pi are the same angle; mirroring may have turned one into the other.
@@ -48,18 +49,19 @@ def compute_periodogram(rgb: np.ndarray) -> np.ndarray:
 
 
 def compute_periodogram_levels(rgb: np.ndarray) -> np.ndarray:
-    """Planes of a picture on their fixed scales, as the store holds them.
+    """Compute the nine planes of a picture on their fixed scales, as a store holds them.
 
     Magnitude and DCT: level 0..255 is linear from 0 to the plane's bound. Phase: level k is the
     angle 2 pi k / 256, modulo 256, so that 128 is pi and mirroring negates modulo 256.
 
     Parameters
     ----------
-    rgb : uint8 (H, W, 3)
+    rgb : ndarray of uint8, shape (H, W, 3)
 
     Returns
     -------
-    uint8 (9, H, W), channels as `compute_periodogram`
+    ndarray of uint8, shape (9, H, W)
+        In the order of `compute_periodogram`.
     """
     height, width = rgb.shape[:2]
     scales = (
@@ -71,17 +73,17 @@ def compute_periodogram_levels(rgb: np.ndarray) -> np.ndarray:
 
 
 def compute_magnitude_bound(height: int, width: int) -> float:
-    """The largest possible log magnitude, that of a white picture's mean."""
+    """Return the largest possible log magnitude, that of a white picture's mean."""
     return float(np.log1p(255.0 * height * width))
 
 
 def compute_dct_bound(height: int, width: int) -> float:
-    """The largest possible log DCT coefficient, that of a white picture's mean."""
+    """Return the largest possible log DCT coefficient, that of a white picture's mean."""
     return float(np.log1p(255.0 * np.sqrt(height * width)))
 
 
 def _transform(rgb: np.ndarray, dtype: type, scales: tuple[float, float, float]) -> np.ndarray:
-    """Planes (9, H, W) times a scale a kind; rounded to whole levels modulo 256 where `dtype` is uint8."""
+    """Compute planes (9, H, W), scaled by one factor for each kind; uint8 is rounded to whole levels modulo 256."""
     channels = _pad_rows(rgb.transpose(2, 0, 1))
     half = fft.rfft2(channels)
     height, width = rgb.shape[:2]
@@ -90,7 +92,7 @@ def _transform(rgb: np.ndarray, dtype: type, scales: tuple[float, float, float])
         for column in {0, width // 2} if width % 2 == 0 else {0}:
             half.imag[:, row, column] = 0
     with _torch_on_one_thread():
-        magnitude, phase = _to_polar(half, dtype, scales[0], scales[1])
+        magnitude, phase = _compute_polar(half, dtype, scales[0], scales[1])
     planes = np.empty((9, height, width), dtype=dtype)
     for part, whole, odd in ((magnitude, planes[0:3], False), (phase, planes[3:6], True)):
         part = fft.fftshift(part, axes=1)
@@ -99,15 +101,15 @@ def _transform(rgb: np.ndarray, dtype: type, scales: tuple[float, float, float])
         fill_mirror_images(whole, odd)
     coefficients = fft.dctn(channels, axes=(1, 2), norm="ortho", overwrite_x=True)
     with _torch_on_one_thread():
-        _to_log(coefficients, scales[2], planes[6:9])
+        _write_log_magnitude(coefficients, scales[2], planes[6:9])
     return planes
 
 
 def _pad_rows(planes: np.ndarray) -> np.ndarray:
-    """Copy of planes (n, H, W) as float32, its rows an odd number of cache lines apart.
+    """Copy planes (n, H, W) to float32, with rows padded to an odd number of cache lines.
 
-    A transform along columns takes one value of every row. Where rows lie a power of two apart, these share a
-    few sets of the processor's cache and drive each other out, as of pictures of 1024 px.
+    A transform along columns reads one value of every row. Rows a power of two apart, as of pictures of 1024 px,
+    share few sets of the processor's cache and evict each other.
     """
     count, height, width = planes.shape
     line = _CACHE_LINE_BYTES // np.dtype(np.float32).itemsize
@@ -118,7 +120,7 @@ def _pad_rows(planes: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _torch_on_one_thread() -> Iterator[None]:
-    """Keep torch to the calling thread: pictures are what is worked on in parallel."""
+    """Torch on the calling thread alone: parallel work is over pictures."""
     # Loading torch takes a second that commands without spectra need not pay.
     import torch
 
@@ -130,17 +132,17 @@ def _torch_on_one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-# What the processor's caches hold as one piece.
+# Bytes of one cache line.
 _CACHE_LINE_BYTES = 64
-# Values worked on at a time, so that they stay in the processor's second-level cache from step to step.
+# Values processed at a time, so that they stay in the second-level cache from step to step.
 _BLOCK = 65_536
 
 
-def _to_polar(
+def _compute_polar(
     spectrum: np.ndarray, dtype: type, magnitude_scale: float, phase_scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Log magnitude and phase of a complex64 spectrum, scaled, each of `dtype` and of its shape."""
-    # Torch's logarithm and arctangent are vectorised; with NumPy's these two took most of the time.
+    """Compute scaled log magnitude and phase of a complex64 spectrum, each of its shape and of `dtype`."""
+    # Torch's logarithm and arctangent are vectorised; with NumPy's these two were most of the time.
     import torch
 
     values = torch.view_as_real(torch.from_numpy(spectrum).reshape(-1))
@@ -151,22 +153,22 @@ def _to_polar(
         real, imaginary = values[start:stop, 0].contiguous(), values[start:stop, 1].contiguous()
         angle = torch.atan2(imaginary, real).mul_(phase_scale)
         power = real.square_().addcmul_(imaginary, imaginary)
-        _store(power.sqrt_().log1p_().mul_(magnitude_scale), outputs[0][start:stop])
-        _store(angle, outputs[1][start:stop])
+        _write_rounded(power.sqrt_().log1p_().mul_(magnitude_scale), outputs[0][start:stop])
+        _write_rounded(angle, outputs[1][start:stop])
     return magnitude, phase
 
 
-def _to_log(coefficients: np.ndarray, scale: float, out: np.ndarray) -> None:
-    """Scaled log magnitude of float32 coefficients (3, H, W) into `out`, contiguous and of that shape."""
+def _write_log_magnitude(coefficients: np.ndarray, scale: float, out: np.ndarray) -> None:
+    """Write the scaled log magnitude of float32 coefficients (3, H, W) into `out`, contiguous and of that shape."""
     import torch
 
     for plane, levels in zip(torch.from_numpy(coefficients), torch.from_numpy(out), strict=True):
         rows = max(1, _BLOCK // plane.shape[1])
         for values, part in zip(plane.split(rows), levels.split(rows), strict=True):
-            _store(values.abs().log1p_().mul_(scale), part)
+            _write_rounded(values.abs().log1p_().mul_(scale), part)
 
 
-def _store(values: "torch.Tensor", out: "torch.Tensor") -> None:
+def _write_rounded(values: "torch.Tensor", out: "torch.Tensor") -> None:
     if not out.is_floating_point():
         # Through int16, because a negative float has no defined uint8. Rounding is odd, so the level
         # of a mirrored bin is the negative modulo 256.

@@ -1,12 +1,12 @@
-"""The settings that decide a picture's features.
+"""Feature settings: everything that decides a picture's features.
 
-`FeatureSettings` travels with the store and with every run trained on it: `pipeline build`
-and `eval predict` make features from it with the same function, so the two cannot differ.
+`FeatureSettings` is recorded in the store and in every run trained on it: `pipeline build` and `eval predict` pass it
+to the same function, so the two cannot differ.
 
-**What is not asked for** is filled in by one rule, the same for the command and in Python, as the evidence
-recommends (docs/evidence.md). With nothing said of the planes they are averaged ones, of native pixels and of
-an overview of the whole picture. A size alone asks for planes of that size: those are periodograms. Whoever
-names estimator, patch or size gets no overview unless asked for. Size, fit and variants go by the estimator:
+**Defaults** follow one rule, the same for the command and in Python, as the evidence recommends (docs/evidence.md).
+Without estimator, patch and size, planes are averaged ones of native pixels and of an overview of the whole picture.
+A size alone asks for planes of that size, which are periodograms. With estimator, patch or size given there is no
+overview unless asked for. Size, fit and variants depend on the estimator:
 
     estimator     size   fit     variants
     averaged      512    crop    saved
@@ -21,14 +21,14 @@ from data_cards.core.options import check_choices, option_field
 AVERAGED, PERIODOGRAM = "averaged", "periodogram"
 PATCHES = (32, 64, 128)
 
-# What is not asked for, by the estimator; and the overview where nothing at all is.
+# Defaults by estimator; and the overview's where estimator, patch and size are all left out.
 DEFAULTS_BY_ESTIMATOR = {
     AVERAGED: {"size": 512, "fit": "crop", "variants": "saved"},
     PERIODOGRAM: {"size": 1024, "fit": "cover", "variants": "train"},
 }
 _OVERVIEW_DEFAULT = 128
 
-PLANES_PER_KIND = 3  # one a colour
+PLANES_PER_KIND = 3  # one for each colour
 _OVERVIEW = "overview-"
 SQUARE_KINDS = ("magnitude", "phase", "dct")
 # Every kind of planes that a store can have, in their order; those of the overview may be missing.
@@ -46,17 +46,17 @@ _FORMAT = ("size", "fit", "resample", "dtype", "jpeg_scale", "estimator", "patch
 
 
 def base_kind(kind: str) -> str:
-    """What planes of that kind are, wherever they are from: "magnitude", "phase" or "dct"."""
+    """Return the kind without its origin, square or overview: "magnitude", "phase" or "dct"."""
     return kind.removeprefix(_OVERVIEW)
 
 
-def plane_slice(first: int, behind: int | None = None) -> slice:
-    """The planes of one kind by its place, or of the kinds from one place up to, not including, another."""
-    return slice(PLANES_PER_KIND * first, PLANES_PER_KIND * (first + 1 if behind is None else behind))
+def plane_slice(first: int, stop: int | None = None) -> slice:
+    """Return the slice of the planes of kind number `first`, or of the kinds from `first` to `stop - 1`."""
+    return slice(PLANES_PER_KIND * first, PLANES_PER_KIND * (first + 1 if stop is None else stop))
 
 
 def is_overview_kind(kind: str) -> bool:
-    """Whether planes of that kind are those of the overview."""
+    """Return whether planes of this kind are of the overview."""
     return kind.startswith(_OVERVIEW)
 
 
@@ -67,9 +67,9 @@ def format_default(name: str) -> str:
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """What decides the numbers of one picture's features; each field's help says what it is.
+    """Everything that decides the values of a picture's features; each field has its help text.
 
-    None stands for what the rule above fills in, at once: afterwards only `patch` (of periodograms) and `overview`
+    None asks for the default, which is filled in at once: afterwards only `patch` (of periodograms) and `overview`
     may be None, for none. An overview of 0 asks for none.
     """
 
@@ -134,7 +134,7 @@ class FeatureSettings:
                 raise UsageError(f"overview {self.overview}: expected {self.patch} (a patch) to 8192 pixels")
 
     def _fill_in(self) -> None:
-        """Put what the rule says in the place of what was not asked for."""
+        """Replace None by the default that follows from the other fields."""
         unsaid = self.estimator is None and self.patch is None and self.size is None
         of_size = self.estimator is None and self.patch is None and self.size is not None
         estimator = self.estimator or (PERIODOGRAM if of_size else AVERAGED)
@@ -160,21 +160,21 @@ class FeatureSettings:
 
     @property
     def planes(self) -> int:
-        """How many planes there are: 9, or 18 with an overview."""
+        """Number of planes: 9, or 18 with an overview."""
         return PLANES_PER_KIND * len(self.kinds)
 
     def to_dict(self) -> dict:
-        """Plain values, as the format has them."""
+        """Return plain values, as a store's attributes hold them."""
         values = asdict(self) | _CONSTANTS
         return {name: values[name] for name in _FORMAT}
 
     @classmethod
     def from_dict(cls, values: dict) -> "FeatureSettings":
-        """The inverse of `to_dict`.
+        """Invert `to_dict`.
 
         Raises
         ------
-        UserError : made with an option that was removed
+        UserError : a removed option has another value than its only remaining one
         """
         values = dict(values)
         for name, only in _CONSTANTS.items():

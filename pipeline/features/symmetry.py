@@ -1,4 +1,4 @@
-"""Mirror images in a centred spectrum: which values follow from which others.
+"""Hermitian symmetry of a centred spectrum: the values that follow from others.
 
 With zero frequency at row H // 2, column W // 2, frequency k of index i has -k at index
 (2 (N // 2) - i) mod N. A plane is even when its values at k and -k are equal, odd when one is
@@ -15,7 +15,7 @@ Index = tuple
 
 
 def iterate_mirrored_parts(height: int, width: int) -> Iterator[tuple[Index, Index]]:
-    """Pairs of indices (dependent, independent), for arrays whose last two axes are rows and columns."""
+    """Yield pairs of indices (dependent, independent) into arrays whose last two axes are rows and columns."""
     row, column = height // 2, width // 2
     below = (height - 1) // 2  # rows, and columns, that have a mirror image on the other side
     right = (width - 1) // 2
@@ -28,14 +28,14 @@ def iterate_mirrored_parts(height: int, width: int) -> Iterator[tuple[Index, Ind
 
 
 def self_mirrored_columns(width: int) -> tuple[int, ...]:
-    """Columns that are their own mirror image."""
+    """Return the columns that are their own mirror image."""
     return (width // 2, 0) if width % 2 == 0 else (width // 2,)
 
 
 def fill_mirror_images(planes: np.ndarray, odd: bool) -> None:
     """Fill the dependent part of planes (..., H, W) from the independent one, in place."""
     for dependent, independent in iterate_mirrored_parts(*planes.shape[-2:]):
-        _copy_turned(planes[independent], planes[dependent], odd)
+        _copy_mirror_image(planes[independent], planes[dependent], odd)
 
 
 def is_mirrored(planes: np.ndarray, odd: bool) -> bool:
@@ -44,26 +44,26 @@ def is_mirrored(planes: np.ndarray, odd: bool) -> bool:
     for dependent, independent in iterate_mirrored_parts(*planes.shape[-2:]):
         there = planes[dependent]
         expected = np.empty_like(there)
-        _copy_turned(planes[independent], expected, odd)
+        _copy_mirror_image(planes[independent], expected, odd)
         if not np.array_equal(expected.view(bits), there.view(bits)):
             return False
     return True
 
 
-def _copy_turned(source: np.ndarray, target: np.ndarray, odd: bool) -> None:
-    """`_turn` into `target`; bytes that run backwards as words of eight, swapped: in half the time or less."""
+def _copy_mirror_image(source: np.ndarray, target: np.ndarray, odd: bool) -> None:
+    """Copy the source, negated if odd; reversed bytes go as swapped words of eight, in half the time or less."""
     length = source.shape[-1]
     if source.strides[-1] != -1 or length < 8:
-        target[...] = _turn(source, odd)  # not in place: of a column, NumPy 2.4.6 does that wrongly
+        target[...] = _negate_if_odd(source, odd)  # not in place: of a column, NumPy 2.4.6 does that wrongly
         return
     forwards, whole = source[..., ::-1], length // 8 * 8
     target[..., :whole].view(">u8")[...] = forwards[..., length - whole :].view("<u8")[..., ::-1]
-    target[..., length - 8 :].view(">u8")[...] = forwards[..., :8].view("<u8")  # the rest, and some once more
+    target[..., length - 8 :].view(">u8")[...] = forwards[..., :8].view("<u8")  # the rest, some of it again
     if odd:
         np.negative(target, out=target)
 
 
-def _turn(values: np.ndarray, odd: bool) -> np.ndarray:
+def _negate_if_odd(values: np.ndarray, odd: bool) -> np.ndarray:
     return np.negative(values) if odd else values
 
 

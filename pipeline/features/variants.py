@@ -1,8 +1,7 @@
 """Variants of a picture: named recipes, drawn from (seed, sha256 of the file, number).
 
-So a picture's variants are the same whatever the order, the number of workers, or which other
-pictures are in the set. A new recipe is a new entry in `RECIPES`; a new kind of change a new step
-in `pipeline.features.degradations`.
+A picture's variants therefore do not depend on the order, the number of workers or the other pictures of the set.
+A new recipe is a new entry in `RECIPES`; a new degradation is a new step in `pipeline.features.degradations`.
 """
 
 import json
@@ -13,7 +12,7 @@ from data_cards.core.errors import UsageError
 from data_cards.core.seeding import draw_key
 from data_cards.image.jpeg import NO_QUALITY
 
-# The train recipe's JPEG draws: what the web commonly does to pictures.
+# The train recipe's JPEG draws: qualities common on the web.
 JPEG_QUALITIES = range(30, 96)
 SUBSAMPLINGS = ("4:4:4", "4:2:0")
 JPEG_DRAWS = 3
@@ -32,10 +31,9 @@ class Variant:
 
     Attributes
     ----------
-    name : within the recipe
-    steps : what is done, as `pipeline.features.degradations.apply_steps` takes it; none leaves it as it is
-    before_fit : whether it is done to the picture as it was decoded, as what happens on the web
-        is; else to the fitted one
+    name : str, unique within the recipe
+    steps : arguments of `pipeline.features.degradations.apply_steps`; none leaves the picture unchanged
+    before_fit : bool; whether steps are applied to the decoded picture, as on the web, instead of the fitted one
     """
 
     name: str
@@ -44,11 +42,11 @@ class Variant:
 
     @property
     def jpeg_quality(self) -> int:
-        """The quality of the last JPEG step; `NO_QUALITY` where there is none."""
+        """Quality of the last JPEG step; `NO_QUALITY` without one."""
         return next((step["quality"] for step in reversed(self.steps) if step["do"] == "jpeg"), NO_QUALITY)
 
     def format_parameters(self) -> str:
-        """What was done, with the drawn parameters, as JSON."""
+        """Format the steps, with their drawn parameters, as JSON."""
         return json.dumps({"steps": self.steps, "before_fit": self.before_fit}, sort_keys=True)
 
 
@@ -60,19 +58,19 @@ def _jpeg(quality: int, subsampling: str = "4:2:0") -> dict:
 
 
 def create_jpeg_variant(quality: int) -> Variant:
-    """The picture as it was decoded saved as JPEG of that quality, with halved colours; named such as jpeg-75."""
+    """Create the variant of a decoded picture saved as JPEG of a quality, 4:2:0; its name is such as jpeg-75."""
     return Variant(f"jpeg-{quality}", (_jpeg(quality),), before_fit=True)
 
 
-# As both classes are saved where they are compared saved alike.
+# The same saving for both classes, where they are compared without a difference in compression.
 COMMON_JPEG = create_jpeg_variant(75)
 
 
 def draw_jpeg(key: int, qualities: Sequence[int]) -> tuple[dict, int]:
-    """A JPEG step of one of the qualities and of `SUBSAMPLINGS`, drawn from a key; and what is left of the key.
+    """Draw a JPEG step, of one of the qualities and of `SUBSAMPLINGS`, from a key; return it and the rest of the key.
 
-    A key of 64 bits is divided by the number of choices again and again: what remains of each division is a draw, and
-    independent of the others. Its bias is below 1e-17. The order of the draws decides the pixels of stored variants.
+    A key of 64 bits is repeatedly divided by the number of choices: each remainder is a draw, independent of the
+    others. Its bias is below 1e-17. The order of the draws decides the pixels of stored variants.
     """
     key, subsampling = divmod(key, len(SUBSAMPLINGS))
     rest, quality = divmod(key, len(qualities))
@@ -80,17 +78,17 @@ def draw_jpeg(key: int, qualities: Sequence[int]) -> tuple[dict, int]:
 
 
 def draw_variants(recipe: str, seed: int, sha256: bytes) -> tuple[Variant, ...]:
-    """All variants of one picture, in order."""
+    """Draw all variants of one picture, in order."""
     return RECIPES[check_recipe(recipe)](seed, sha256)
 
 
 def count_variants(recipe: str) -> int:
-    """Number of variants that a recipe makes of every picture."""
+    """Return the number of variants that a recipe has for every picture."""
     return len(draw_variants(recipe, 0, b""))
 
 
 def check_recipe(recipe: str) -> str:
-    """The recipe's name; raises `UsageError` for an unknown one."""
+    """Return the recipe's name; raises `UsageError` for an unknown one."""
     if recipe not in RECIPES:
         raise UsageError(f"variants {recipe!r}: expected one of {', '.join(RECIPES)}")
     return recipe
@@ -101,7 +99,7 @@ def _draw_clean(seed: int, sha256: bytes) -> tuple[Variant, ...]:
 
 
 def _draw_train(seed: int, sha256: bytes) -> tuple[Variant, ...]:
-    """The picture, and the fitted picture saved as JPEG, otherwise each time."""
+    """Return the picture, and the fitted picture saved as JPEG with several draws."""
     draws = [CLEAN]
     for number in range(1, JPEG_DRAWS + 1):
         jpeg, _ = draw_jpeg(draw_key(seed, sha256, f"variant-{number}"), JPEG_QUALITIES)
@@ -110,7 +108,7 @@ def _draw_train(seed: int, sha256: bytes) -> tuple[Variant, ...]:
 
 
 def _draw_saved(seed: int, sha256: bytes) -> tuple[Variant, ...]:
-    """The picture, and the picture as it was decoded saved as JPEG, otherwise each time."""
+    """Return the picture, and the decoded picture saved as JPEG with several draws."""
     draws = [CLEAN]
     for number in range(1, SAVED_DRAWS + 1):
         jpeg, _ = draw_jpeg(draw_key(seed, sha256, f"saved-{number}"), SAVED_QUALITIES)
@@ -119,7 +117,7 @@ def _draw_saved(seed: int, sha256: bytes) -> tuple[Variant, ...]:
 
 
 def _draw_web(seed: int, sha256: bytes) -> tuple[Variant, ...]:
-    """The picture, and what is left of it after being scaled down and saved as JPEG, in other ways each time."""
+    """Return the picture, and the decoded picture scaled down and saved as JPEG with several draws."""
     draws = [CLEAN]
     for number in range(1, WEB_DRAWS + 1):
         jpeg, rest = draw_jpeg(draw_key(seed, sha256, f"web-{number}"), WEB_QUALITIES)
@@ -129,12 +127,12 @@ def _draw_web(seed: int, sha256: bytes) -> tuple[Variant, ...]:
 
 
 def _draw_conditions(seed: int, sha256: bytes) -> tuple[Variant, ...]:
-    """The picture as it is; saved as JPEG, all alike; and after the web's chain. A short `stress`."""
+    """Return three variants of `stress`: unchanged, saved as the common JPEG, and after the web's chain."""
     return tuple(one for one in _draw_stress(seed, sha256) if one.name in CONDITIONS)
 
 
 def _draw_stress(seed: int, sha256: bytes) -> tuple[Variant, ...]:
-    """A fixed grid of what is done to pictures; only the noise is drawn."""
+    """Return a fixed grid of degradations; only the noise is drawn."""
     web = [{"do": "limit", "longest": 768, "filter": "lanczos"}, _jpeg(60)]
     hard = [{"do": "limit", "longest": 512, "filter": "lanczos"}, _jpeg(40)]
     screenshot = [{"do": "scale", "factor": 0.7, "filter": "bilinear"}, {"do": "crop", "share": 0.96}, _jpeg(80)]
@@ -167,6 +165,6 @@ RECIPES: dict[str, Callable[[int, bytes], tuple[Variant, ...]]] = {
     "conditions": _draw_conditions,
     "stress": _draw_stress,
 }
-CONDITIONS = (CLEAN.name, COMMON_JPEG.name, "web")  # of the recipe of that name
-# Made of test pictures alone, where there are some: nobody trains on them.
+CONDITIONS = (CLEAN.name, COMMON_JPEG.name, "web")  # variants of the recipe "conditions"
+# Recipes of test pictures alone, if the set has any: they are never trained on.
 TEST_RECIPES = ("stress", "conditions")

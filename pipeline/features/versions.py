@@ -1,4 +1,4 @@
-"""Versions of the libraries that decide the last bit of a feature, and of this program."""
+"""Versions of this program and of the libraries that decide the last bit of a feature."""
 
 from importlib.metadata import PackageNotFoundError, version
 
@@ -9,7 +9,7 @@ from PIL import features
 
 
 def get_feature_versions() -> dict[str, str]:
-    """Libraries whose results are in the features; another version may differ in the last place."""
+    """Return the versions of the libraries that compute features; another version may differ in the last place."""
     return {
         "numpy": numpy.__version__,
         "scipy": scipy.__version__,
@@ -21,7 +21,7 @@ def get_feature_versions() -> dict[str, str]:
 
 
 def get_program_version() -> str:
-    """Version of this program; "unknown" where it runs without being installed."""
+    """Return this program's version; "unknown" if it is not installed."""
     try:
         return version("spectral-detector")
     except PackageNotFoundError:

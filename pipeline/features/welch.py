@@ -1,8 +1,8 @@
-"""Nine spectral planes averaged over a picture's patches (Welch, 1967): steadier, and small.
+"""Averaged planes: spectra averaged over a picture's overlapping patches (Welch, 1967).
 
-One transform of a whole picture has, in every bin, a deviation as large as what it estimates,
-however large the picture; the mean over many overlapping patches has far less, and it has the
-same small size for every picture. Patches stand half their side apart, each less its own mean.
+In every bin, one transform of a whole picture has a deviation as large as the value that it estimates, however large
+the picture. The mean over many patches has far less, and the same small size for every picture. Patches are half
+their side apart; each has its own mean subtracted.
 With F_c the 2-D DFT of a patch of P x P pixels under a Hann window, in colour c, D_c its
 orthonormal 2-D DCT-II without the window, and <> the mean over patches:
 
@@ -10,7 +10,7 @@ orthonormal 2-D DCT-II without the window, and <> the mean over patches:
     phase      artanh of Re <F_c F_d*> / sqrt(<|F_c|^2> <|F_d|^2>)       -5 .. 5, for c, d = RG, GB, BR
     dct        <log(1 + |D_c|)>                                          0 .. log(1 + 255 P)
 
-A patch's own phase is where its content stands, and averages to nothing. What stays is the phase
+The phase of a patch depends on the position of its content and averages to nothing. What remains is the phase
 between colours: the real part of their coherency, 1 where they move together, 0 where they are
 unrelated, -1 where they are opposite. Fisher's artanh gives its estimates the same spread all over.
 """
@@ -25,21 +25,24 @@ ARTANH_LIMIT = 5.0  # of the artanh: a coherency of 0.9999
 
 
 def compute_welch_levels(rgb: np.ndarray, patch: int) -> np.ndarray:
-    """Planes of a picture as the store holds them: whole levels, uint8, of `compute_welch`."""
+    """Compute the averaged planes as a store holds them: `compute_welch`, rounded to uint8."""
     return compute_welch(rgb, patch).round().astype(np.uint8)
 
 
 def compute_welch(rgb: np.ndarray, patch: int) -> np.ndarray:
-    """Planes of a picture on their fixed scales: levels 0..255 over each plane's range.
+    """Compute the averaged planes on their fixed scales: 0 to 255 is each plane's range.
 
     Parameters
     ----------
-    rgb : uint8 (H, W, 3), both sides at least `patch`
-    patch : side of the patches, even
+    rgb : ndarray of uint8, shape (H, W, 3)
+        Both sides at least `patch`.
+    patch : int
+        Side of the patches in pixels, even.
 
     Returns
     -------
-    float64 (9, patch, patch); zero frequency of magnitude and phase in the middle
+    ndarray of float64, shape (9, patch, patch)
+        Magnitude and phase have zero frequency in the middle.
     """
     magnitude, coherency, dct = _average(np.ascontiguousarray(rgb.transpose(2, 0, 1), dtype=np.float32), patch)
     limit = np.tanh(ARTANH_LIMIT)
@@ -53,7 +56,7 @@ def compute_welch(rgb: np.ndarray, patch: int) -> np.ndarray:
 
 
 def _average(channels: np.ndarray, patch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean log magnitude, real part of the coherency, mean log DCT: float64 (3, patch, patch) each, centred."""
+    """Compute mean log magnitude, real coherency and mean log DCT: float64 (3, patch, patch) each, centred."""
     window = _window(patch)
     patches = sliding_window_view(channels, (patch, patch), axis=(1, 2))[:, :: patch // 2, :: patch // 2]
     magnitude, power, cross = np.zeros((3, 3, patch, patch // 2 + 1))  # a real patch's spectrum is known from its half
@@ -75,13 +78,13 @@ def _average(channels: np.ndarray, patch: int) -> tuple[np.ndarray, np.ndarray, 
 
 
 def _window(patch: int) -> np.ndarray:
-    """Hann window, periodic as the DFT is: float32 (patch, patch)."""
+    """Return a periodic Hann window: float32 (patch, patch)."""
     line = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(patch) / patch)
     return np.outer(line, line).astype(np.float32)
 
 
 def _centre(half: np.ndarray) -> np.ndarray:
-    """Even planes (3, P, P), zero frequency in the middle, of their half with non-negative horizontal frequencies."""
+    """Return centred even planes (3, P, P) from their half with non-negative horizontal frequency."""
     side = half.shape[1]
     half = fft.fftshift(half, axes=1)
     planes = np.empty((3, side, side))

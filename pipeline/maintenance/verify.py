@@ -15,7 +15,7 @@ from pipeline.store.digests import ROOT_METADATA, find_damage
 from pipeline.store.filesystem import Storage
 from pipeline.store.manifest import MANIFEST_ARRAY as PICTURES
 from pipeline.store.manifest import read_manifest
-from pipeline.store.reader import open_group
+from pipeline.store.reader import open_store_group
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import shard_file
 from pipeline.store.writer import read_checksums
@@ -87,7 +87,7 @@ def verify_store(path: str) -> Verification:
     ------
     StoreError, UserError : nothing is there, or what is there is no complete store
     """
-    group, storage = open_group(path), Storage(path)
+    group, storage = open_store_group(path), Storage(path)
     attributes = dict(group.attrs)
     damage = find_damage(storage, attributes)
     plan = None

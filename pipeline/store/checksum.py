@@ -1,6 +1,6 @@
-"""The checksum of a shard's file: sha256 over the CRC-32C of each of its MiB, hexadecimal.
+"""Checksum of a shard's file: sha256 over the CRC-32C of each of its MiB, hexadecimal.
 
-sha256 over all bytes took 3 to 7 % of a build's time. Any flipped bit, and any burst of up to 32 bits, changes a
+sha256 over all bytes was 3 to 7 % of a build's time. Any flipped bit, and any burst of up to 32 bits, changes a
 CRC-32C.
 """
 
@@ -12,14 +12,14 @@ _BLOCK = 2**20
 
 
 class Checksum:
-    """The checksum of a file whose parts come one after the other, however it is cut into them."""
+    """Incremental checksum of a file; it does not depend on how the file is cut into parts."""
 
     def __init__(self):
         self._digest = hashlib.sha256()
         self._crc, self._room = 0, _BLOCK
 
     def update(self, part: bytes) -> None:
-        """Take the next part."""
+        """Add the next part."""
         view = memoryview(part)
         while len(view):
             piece = view[: self._room]
@@ -30,14 +30,14 @@ class Checksum:
                 self._crc, self._room = 0, _BLOCK
 
     def hexdigest(self) -> str:
-        """Of the parts so far."""
+        """Return the checksum of the parts so far."""
         digest = self._digest.copy()
         digest.update(self._crc.to_bytes(4, "little"))
         return digest.hexdigest()
 
 
 def compute_checksum(data: bytes) -> str:
-    """The checksum of a file's bytes."""
+    """Compute the checksum of a file's bytes."""
     whole = Checksum()
     whole.update(data)
     return whole.hexdigest()

@@ -1,9 +1,8 @@
-"""Several feature stores read as one: rows one store after the other, statistics over all of them.
+"""Concatenated stores: several feature stores read as one, with statistics over all of them.
 
-A picture that two stores hold is one picture, and near-duplicates are one group, whichever store
-they are in. No split may share them: the same file in two splits is refused, and a near-duplicate
-of another store's test picture leaves training and validation, one of a validation picture leaves
-training.
+A picture of two stores is one picture, and near-duplicates of any stores are one group. No split may share them: the
+same file in two splits is refused; a near-duplicate of another store's test picture is excluded from training and
+validation, one of a validation picture from training.
 """
 
 import hashlib
@@ -23,11 +22,11 @@ from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.reader import SAMPLE_COLUMNS, FeatureStore, ZarrStore, open_store
 from pipeline.store.settings import BuildSettings
 
-LEFT_OUT = "left out"  # the split of rows that are near-duplicates of another store's held-out pictures
+LEFT_OUT = "left out"  # split of rows that are near-duplicates of another store's held-out pictures
 
 
 class ConcatenatedFeatures:
-    """Features of several stores: (N, planes, H, W), read one row at a time.
+    """Features of several stores, (N, planes, H, W), read one row at a time.
 
     Attributes
     ----------
@@ -48,14 +47,14 @@ class ConcatenatedFeatures:
         return part.features[(own, *rest)]
 
     def locate(self, row: int) -> tuple[ZarrStore, int]:
-        """The store that a row is in, and its number there."""
+        """Return the single store of a row, and the row's number there."""
         number = bisect_right(self._row_offsets, row) - 1
         return self._parts[number], row - self._row_offsets[number]
 
 
 @dataclass(frozen=True)
 class ConcatenatedStore(FeatureStore):
-    """Stores that were built alike, read as one; made by `open_stores`. `settings` are the first store's."""
+    """Stores with equal feature settings, read as one; `open_stores` opens it. `settings` are the first store's."""
 
     parts: tuple[ZarrStore, ...]
 
@@ -96,7 +95,7 @@ class ConcatenatedStore(FeatureStore):
 
     @cached_property
     def columns(self) -> dict[str, np.ndarray]:
-        """Every per-sample column, each of length N; numbers of pictures, groups and roots are those of all stores."""
+        """All per-sample columns, each of length N; pictures, groups and roots are numbered across all stores."""
         parts = self.parts
         columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in SAMPLE_COLUMNS}
         of_store = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
@@ -108,8 +107,8 @@ class ConcatenatedStore(FeatureStore):
         return columns
 
     def _number_groups(self, pictures: np.ndarray) -> np.ndarray:
-        """int64 (N,): numbers of the groups; two groups with a picture, or a near-duplicate, in common are one."""
-        # Here, because it loads transforms, which a run on one store has no use for.
+        """Number the groups, int64 (N,); groups that share a picture or a near-duplicate are merged."""
+        # Imported here, because it loads transforms, which a run on one store does not need.
         from data_cards.image.perceptual_hash import group_near_duplicates
 
         groups = _offset_numbers([part.columns["group"] for part in self.parts])
@@ -117,15 +116,15 @@ class ConcatenatedStore(FeatureStore):
         # The group of each picture of each store, in the order of their hashes.
         _, own_first = np.unique(_offset_numbers([part.columns["picture"] for part in self.parts]), return_index=True)
         of_hash = groups[own_first]
-        alike = of_hash[group_near_duplicates(self.perceptual_hashes)]
-        edges = np.concatenate([np.stack([groups, groups[first[same]]]), np.stack([of_hash, alike])], axis=1)
+        similar = of_hash[group_near_duplicates(self.perceptual_hashes)]
+        edges = np.concatenate([np.stack([groups, groups[first[same]]]), np.stack([of_hash, similar])], axis=1)
         count = int(groups.max(initial=0)) + 1
         graph = coo_array((np.ones(edges.shape[1]), tuple(edges)), (count, count))
         return connected_components(graph, directed=False)[1][groups]
 
     @cached_property
     def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        # Each store's are those of its training rows, so they count as much as it has of them.
+        # Each store's statistics are of its training rows, whose number is their weight.
         counts = np.array([len(part.rows("train")) for part in self.parts], dtype=np.float64)
         shares = (counts / max(counts.sum(), 1))[:, None, None, None]
         means = np.stack([part.mean for part in self.parts]).astype(np.float64)
@@ -135,12 +134,12 @@ class ConcatenatedStore(FeatureStore):
 
     @property
     def mean(self) -> np.ndarray:
-        """float32 (planes, H, W), in levels: mean of the training rows, of each store as its statistics tell it."""
+        """Mean of the training rows, from each store's statistics: float32 (planes, H, W), in levels."""
         return self._statistics[0]
 
     @property
     def std(self) -> np.ndarray:
-        """float32 (planes, H, W), in levels: their standard deviation, by the law of total variance."""
+        """Their standard deviation, by the law of total variance: float32 (planes, H, W), in levels."""
         return self._statistics[1]
 
 
@@ -149,8 +148,8 @@ def open_stores(paths: Sequence[str]) -> FeatureStore:
 
     Raises
     ------
-    UserError : one is not there, the same is named twice, they were built differently, or they disagree on a
-        picture's split or class
+    UserError : a store is missing or named twice, their feature settings differ, or they disagree on a picture's
+        split or class
     StoreError : as `pipeline.store.reader.open_store`
     """
     parts = tuple(open_store(path) for path in paths)
@@ -165,14 +164,14 @@ def open_stores(paths: Sequence[str]) -> FeatureStore:
         if differing:
             raise UserError(
                 f"{part.path}: built with {', '.join(differing)}, so it cannot be joined with {first.path}; "
-                "build it as that one was, or leave it out"
+                "build it with the same settings, or leave it out"
             )
     _check_same_pictures(parts)
     return ConcatenatedStore(parts)
 
 
 def _number_pictures(parts: Sequence[ZarrStore], sha256: np.ndarray, of_store: np.ndarray) -> np.ndarray:
-    """int64 (N,): numbers of the pictures; a file that several stores hold has the first one's."""
+    """Number the pictures, int64 (N,); a file of several stores has its number in the first one."""
     numbers = _offset_numbers([part.columns["picture"] for part in parts])
     files, of_file = np.unique(sha256.astype(str), return_inverse=True)
     first, first_store, last_store = (np.full(len(files), start) for start in (len(numbers) + numbers.max(), 2**31, -1))
@@ -183,7 +182,7 @@ def _number_pictures(parts: Sequence[ZarrStore], sha256: np.ndarray, of_store: n
 
 
 def _exclude_near_duplicates(split: np.ndarray, group: np.ndarray, of_store: np.ndarray) -> np.ndarray:
-    """The splits, with `LEFT_OUT` for rows that have a near-duplicate further from training in another store."""
+    """Return the splits, with `LEFT_OUT` for rows that leak a held-out picture of another store."""
     left = split.copy()
     for store in np.unique(of_store):
         for name, further in (("train", ("val", "test")), ("val", ("test",))):
@@ -193,7 +192,7 @@ def _exclude_near_duplicates(split: np.ndarray, group: np.ndarray, of_store: np.
 
 
 def _check_same_pictures(parts: Sequence[ZarrStore]) -> None:
-    """Raise `UserError` where a file is in different splits, or classes, of two stores."""
+    """Raise `UserError` if a file is in different splits or classes of two stores."""
     for number, part in enumerate(parts):
         for other in parts[:number]:
             _, mine, theirs = np.intersect1d(
@@ -216,7 +215,7 @@ def _row_offsets(parts: Sequence[ZarrStore]) -> list[int]:
 
 
 def _offset_numbers(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """int64: the numbers of each store behind those of the one before."""
+    """Concatenate the numbers of all stores, each offset behind the previous store's: int64 (N,)."""
     numbered, start = [], 0
     for values in columns:
         numbered.append(values.astype(np.int64) + start)

@@ -1,7 +1,8 @@
-"""A store's signature: by it damage to any file but shards is found; shards have the array `checksums`.
+"""SHA-256 digests that detect damage to any file of a store but shards, which have the array `checksums`.
 
-The attribute `arrays` holds a sha256 over all files of each array and group, the attribute `digest`
-one over all other attributes. Both are written with `complete`, in one file.
+The attribute `arrays` holds a digest over all files of each array and group, the attribute `digest` one over all
+other attributes. Both are written together with `complete`, in one file. They have no key: they reveal damage, not
+forgery.
 """
 
 import hashlib
@@ -13,37 +14,37 @@ from data_cards.core.files import PARTIAL
 from pipeline.store.filesystem import Storage
 from pipeline.store.writer import RECORD_FOLDER
 
-ROOT_METADATA = "zarr.json"  # how damage to the attributes themselves is named
+ROOT_METADATA = "zarr.json"  # file of the root's attributes
 _ARRAYS, _DIGEST = "arrays", "digest"
 _SHARDED = "features"
 
 
 def add_digests(storage: Storage, attributes: dict, names: Collection[str] | None = None) -> dict:
-    """The attributes with the signature of the arrays that stand there; if named, of those alone anew."""
+    """Return the attributes with the digests of all arrays, or with those of the named ones updated."""
     hashes = {
         name: _hash_files(storage, files)
         for name, files in list_array_files(storage).items()
         if names is None or name in names
     }
-    signed = {**attributes, _ARRAYS: hashes if names is None else attributes[_ARRAYS] | hashes}
-    return {**signed, _DIGEST: _hash_attributes(signed)}
+    complete = {**attributes, _ARRAYS: hashes if names is None else attributes[_ARRAYS] | hashes}
+    return {**complete, _DIGEST: _hash_attributes(complete)}
 
 
 def find_damage(storage: Storage, attributes: dict) -> list[str]:
-    """Names of arrays and groups that are not what was signed, or not there; `ROOT_METADATA` for those of the root."""
-    if attributes.get(_DIGEST) != _hash_attributes(attributes) or not _is_framed(storage):
+    """List the missing arrays and groups and those with another digest; `ROOT_METADATA` alone if that is damaged."""
+    if attributes.get(_DIGEST) != _hash_attributes(attributes) or not _is_zarr_group(storage):
         return [ROOT_METADATA]
     files = list_array_files(storage)
     return [name for name, wanted in attributes[_ARRAYS].items() if _hash_files(storage, files.get(name, [])) != wanted]
 
 
 def is_digest_valid(storage: Storage, attributes: dict, name: str) -> bool:
-    """Whether one array is what was signed."""
+    """Return whether the files of an array have the recorded digest."""
     return attributes[_ARRAYS].get(name) == _hash_files(storage, list_array_files(storage).get(name, []))
 
 
 def list_array_files(storage: Storage) -> dict[str, list[str]]:
-    """Files of each array and group below the root, by its name, sorted; without shards."""
+    """List the files of each array and group below the root, by its name, sorted; without shards."""
     arrays = defaultdict(list)
     for folder in set(storage.list_entries("")) - {RECORD_FOLDER}:
         for name in [f"{_SHARDED}/zarr.json"] if folder == _SHARDED else storage.list_files(folder):
@@ -63,12 +64,12 @@ def _hash_files(storage: Storage, files: list[str]) -> str:
     return digest.hexdigest()
 
 
-def _is_framed(storage: Storage) -> bool:
-    """Whether around the attributes stands what belongs there; Zarr's own reader does without."""
+def _is_zarr_group(storage: Storage) -> bool:
+    """Return whether the fields around the attributes are those of a Zarr v3 group; Zarr's reader does not check."""
     metadata = json.loads(storage.read(ROOT_METADATA))
     return (metadata.get("zarr_format"), metadata.get("node_type")) == (3, "group")
 
 
 def _hash_attributes(attributes: dict) -> str:
-    signed = {name: value for name, value in attributes.items() if name != _DIGEST}
-    return hashlib.sha256(json.dumps(signed, sort_keys=True).encode()).hexdigest()
+    hashed = {name: value for name, value in attributes.items() if name != _DIGEST}
+    return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()

@@ -1,7 +1,7 @@
-"""Where a store's files are: a local folder, or a prefix in object storage such as s3://bucket/name.
+"""File access for a store: a local folder, or a prefix in object storage such as s3://bucket/name.
 
-A file is either whole or not there: locally it is written under a temporary name and renamed,
-object storage shows an object only when all of it has arrived.
+A file is either whole or absent: locally it is written under a temporary name and renamed; object storage shows an
+object only when all of it has arrived.
 """
 
 import os
@@ -14,8 +14,8 @@ import fsspec
 from data_cards.core.errors import UserError, format_error
 from data_cards.core.files import PARTIAL
 
-# Files from this size on have blocks reserved, so many bytes ahead. Left to ext4, which finds blocks only when it
-# writes its cache back or a file is replaced, they cost ten times the processor's time of the writing itself.
+# From the first size on, blocks are reserved the second many bytes ahead. Ext4 alone allocates them when it writes its
+# cache back or replaces a file, at ten times the processor time of the writing itself.
 _LARGE, _RESERVED = 2**20, 2**24
 
 
@@ -23,7 +23,7 @@ class Storage:
     """Files below one folder or URL, by names relative to it, with forward slashes."""
 
     def __init__(self, url: str | os.PathLike):
-        # Of fsspec and zarr only the one would take "~" for the home folder, and "file://" for local.
+        # Of fsspec and Zarr only one expands "~" and accepts "file://".
         self.url = os.path.expanduser(os.fspath(url).removeprefix("file://")).rstrip("/")
         self.is_local = "://" not in self.url
         try:
@@ -32,29 +32,30 @@ class Storage:
             raise UserError(f"{self.url}: {error}; for s3:// install the extra: pip install '.[s3]'") from error
 
     def read(self, name: str) -> bytes:
-        """A file's bytes; raises `FileNotFoundError`."""
+        """Read a file's bytes; raises `FileNotFoundError`."""
         return self._files.cat_file(self.path(name))
 
     def read_ends(self, names: Sequence[str], count: int) -> list[bytes]:
-        """The last bytes of each file, so many or all that it has; none of one that cannot be read."""
+        """Read the last `count` bytes of each file, or all of a shorter one; b"" for one that cannot be read."""
         ends = self._files.cat_ranges([self.path(name) for name in names], -count, None, on_error="return")
         return [b"" if isinstance(end, Exception) else end for end in ends]
 
     def write(self, name: str, *parts: bytes) -> None:
-        """Write a file of the parts, whole or not at all. Locally its folder must exist."""
+        """Write a file from parts, whole or not at all. Locally its folder must exist."""
         self.write_stream(name, parts)
 
     def write_stream(self, name: str, parts: Iterable[bytes], durable: bool = False) -> None:
-        """Write a file of parts as they come, whole or not at all; what they raise is raised.
+        """Write a file from an iterable of parts, whole or not at all; its errors are raised unchanged.
 
         Parameters
         ----------
-        durable : return when the disk has the bytes, so that what is written later never outlives them in a power cut
+        durable : bool
+            Return when the disk has the bytes, so that no later file survives a power cut without this one.
         """
         if not self.is_local:
             self._files.pipe_file(self.path(name), b"".join(parts))
             return
-        # A name of its own: on a cluster a worker of an ended build may still write the same file.
+        # A unique name: on a cluster a worker of an ended build may still write the same file.
         temporary = f"{self.path(name)}.{uuid.uuid4().hex}{PARTIAL}"
         try:
             with open(temporary, "wb") as file:
@@ -62,7 +63,7 @@ class Storage:
                 for part in parts:
                     written += len(part)
                     if written > reserved and written >= _LARGE:
-                        with suppress(AttributeError, OSError):  # not everywhere; what is wrong, writing will tell
+                        with suppress(AttributeError, OSError):  # not everywhere; `write` raises other errors
                             os.posix_fallocate(file.fileno(), reserved, written + _RESERVED - reserved)
                         reserved = written + _RESERVED
                     file.write(part)
@@ -72,22 +73,22 @@ class Storage:
                     os.fsync(file.fileno())
             os.replace(temporary, self.path(name))
         except BaseException:
-            with suppress(OSError):  # a full disk should not be fuller for it
+            with suppress(OSError):  # leave no partial file on a full disk
                 os.remove(temporary)
             raise
 
     def flush(self, name: str) -> None:
-        """Return when the disk has a file's bytes; object storage has them when they are written."""
+        """Return when the disk has a file's bytes; in object storage at once, which has every written object."""
         if not self.is_local:
             return
-        file = os.open(self.path(name), os.O_RDWR)  # not all systems flush one that was opened for reading
+        file = os.open(self.path(name), os.O_RDWR)  # not all systems flush a file opened for reading
         try:
             os.fsync(file)
         finally:
             os.close(file)
 
     def exists(self, name: str = "") -> bool:
-        """Whether a file, or anything below a folder, is there; raises `UserError` where it cannot be reached."""
+        """Return whether a file, or anything in a folder, exists; raises `UserError` if the storage is unreachable."""
         self._files.invalidate_cache()
         try:
             return self._files.exists(self.path(name))
@@ -97,9 +98,9 @@ class Storage:
             raise self._access_error("reached", error) from error
 
     def check_writable(self) -> None:
-        """Raise `UserError` where object storage takes no object: no server, no bucket, no right.
+        """Raise `UserError` if object storage accepts no object: no server, no bucket, no permission.
 
-        Tried with an object beside the store, because no other right or call tells for certain.
+        Writes and removes an object beside the store, because no other call shows it for certain.
         """
         beside = self._root + PARTIAL
         try:
@@ -109,7 +110,7 @@ class Storage:
             raise self._access_error("written", error) from error
 
     def list_files(self, folder: str = "") -> Iterator[str]:
-        """Names of all files below a folder, sorted."""
+        """Yield the names of all files below a folder, sorted."""
         if self.is_local:
             yield from sorted(os.path.relpath(path, self._root).replace(os.sep, "/") for path in self._walk(folder))
             return
@@ -118,7 +119,7 @@ class Storage:
             yield path.removeprefix(self._root).lstrip("/")
 
     def list_entries(self, folder: str) -> list[str]:
-        """Names, relative to it, of what stands directly in a folder, sorted; none where it is not there."""
+        """List the names of a folder's direct entries, sorted; none for a missing folder."""
         self._files.invalidate_cache()
         try:
             found = self._files.ls(self.path(folder), detail=False)
@@ -127,21 +128,21 @@ class Storage:
         return sorted(path.rstrip("/").rsplit("/", 1)[1] for path in found)
 
     def count_bytes(self, folder: str = "") -> int:
-        """Size of all files below a folder."""
+        """Return the size in bytes of all files below a folder."""
         if self.is_local:
             return sum(map(_size, self._walk(folder)))
         self._files.invalidate_cache()
         return sum(self._files.du(self.path(folder), total=False).values())
 
     def create_folder(self, name: str = "") -> None:
-        """Make the storage's own folder and those above it; or one below it, which then must be there.
+        """Create the storage's own folder with its parents, or a folder below it, for which it must exist.
 
-        Object storage needs none.
+        Object storage has no folders.
 
         Raises
         ------
-        UserError : the storage's own folder is gone. It was renamed or removed, and a worker that
-            outlived its build must not bring it back.
+        UserError : the storage's own folder was renamed or removed; a worker that outlived its build must not
+            recreate it
         """
         if not self.is_local:
             return
@@ -155,21 +156,21 @@ class Storage:
                 with suppress(FileExistsError):
                     os.mkdir(folder)
         except FileNotFoundError as error:
-            raise UserError(f"{self.url}: is gone, or has been renamed; run the same command again") from error
+            raise UserError(f"{self.url}: was removed or renamed; run the same command again") from error
 
     def remove(self, name: str = "") -> None:
-        """Remove a file, or a folder with all below it, if it is there."""
+        """Remove a file, or a folder with everything below it, if it exists."""
         self._files.invalidate_cache()
         if self._files.exists(self.path(name)):
-            with suppress(FileNotFoundError):  # gone meanwhile
+            with suppress(FileNotFoundError):  # removed meanwhile
                 self._files.rm(self.path(name), recursive=True)
 
     def path(self, name: str = "") -> str:
-        """The file system's own path of a name."""
+        """Return the file system's path of a name."""
         return f"{self._root}/{name}" if name else self._root
 
     def _walk(self, folder: str) -> Iterator[str]:
-        # Not by fsspec, which leaves a whole folder out when one of its files vanishes as it looks.
+        # Not with fsspec, which leaves out a whole folder when one of its files vanishes meanwhile.
         for parent, _, names in os.walk(self.path(folder), followlinks=True):
             yield from (os.path.join(parent, name) for name in names)
 
@@ -183,5 +184,5 @@ class Storage:
 def _size(path: str) -> int:
     try:
         return os.stat(path).st_size
-    except FileNotFoundError:  # of a build under way, and renamed since
+    except FileNotFoundError:  # of a running build, and renamed meanwhile
         return 0

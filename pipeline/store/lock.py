@@ -1,4 +1,4 @@
-"""One writer at a time in one folder. The system lets go of the lock when the writer is killed."""
+"""Exclusive lock of a folder for one writer; the system releases it when the writer is killed."""
 
 import os
 from collections.abc import Iterator
@@ -9,21 +9,22 @@ from pipeline.store.filesystem import Storage
 
 try:
     import fcntl
-except ImportError:  # Windows; there, as in object storage, keeping writers apart is up to the user
+except ImportError:  # Windows; there, as in object storage, the user keeps writers apart
     fcntl = None
 
 
 @contextmanager
 def writer_lock(storage: Storage, other: str = "another build") -> Iterator[None]:
-    """Hold a local folder, made if need be, for this process. Whoever only reads there needs no lock.
+    """Exclusive lock of a local folder, created if missing, for this process. Readers need no lock.
 
     Parameters
     ----------
-    other : what the error calls the process that holds it
+    other : str
+        What the error calls the process that has the lock.
 
     Raises
     ------
-    UserError : another process holds it
+    UserError : another process has the lock
     """
     storage.create_folder()
     if fcntl is None or not storage.is_local:

@@ -1,9 +1,9 @@
-"""The Zarr codec that stores a mirrored chunk's independent half.
+"""Zarr codec that stores the independent half of a mirrored chunk.
 
-An array-to-bytes codec. It looks whether a chunk is even or odd under k -> -k in its last two
-axes and then writes only what `pipeline.features.symmetry` calls the independent part; any other chunk goes
-through whole. So it is lossless for every input and knows nothing of channels. General codecs
-cannot see this symmetry, which halves a real picture's DFT.
+An array-to-bytes codec. It detects whether a chunk is even or odd under k -> -k in its last two axes, and then writes
+only the independent part (`pipeline.features.symmetry`); any other chunk is written whole. It is lossless for every
+input and does not depend on what channels mean. General codecs cannot use this symmetry, which halves a real picture's
+DFT.
 
 Encoded: one byte, 0 whole, 1 even, 2 odd; then little-endian values. Even and odd: the columns
 right of the middle, row by row, for each leading index; then the columns that are their own
@@ -33,7 +33,7 @@ def pack(chunk: np.ndarray) -> np.ndarray:
 
     Raises
     ------
-    ValueError : it has no rows and columns
+    ValueError : the chunk has no rows or no columns
     """
     if chunk.ndim < 2 or 0 in chunk.shape[-2:]:
         raise ValueError(f"chunk of shape {chunk.shape}: expected (..., rows, columns), one of each at least")
@@ -47,7 +47,7 @@ def pack(chunk: np.ndarray) -> np.ndarray:
 
 
 def unpack(data: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, out: np.ndarray | None = None) -> np.ndarray:
-    """Decode `pack`'s uint8 (bytes,) to a chunk, into `out` if given; raises `ValueError` for bytes that are none."""
+    """Decode the uint8 (bytes,) of `pack` to a chunk, into `out` if given; raises `ValueError` for any other bytes."""
     kind, values = int(data[0]) if len(data) else None, data[1:]
     dtype = np.dtype(dtype).newbyteorder("<")
     half = count_independent(shape)
@@ -66,7 +66,7 @@ def unpack(data: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, out: np.nd
 
 
 def count_independent(shape: tuple[int, ...]) -> int:
-    """Values in the independent half of a mirrored chunk (..., H, W)."""
+    """Return the number of values in the independent half of a mirrored chunk (..., H, W)."""
     *leading, height, width = shape
     return int(np.prod(leading)) * (height * ((width - 1) // 2) + len(self_mirrored_columns(width)) * (height // 2 + 1))
 
@@ -76,12 +76,12 @@ def unpack_halves(values: np.ndarray, chunks: np.ndarray, odd: bool) -> None:
     *leading, height, width = chunks.shape
     right = (width - 1) // 2
     planes = int(np.prod(leading[1:]))
-    taken = planes * height * right
-    chunks[..., width // 2 + 1 :] = values[:, :taken].reshape(*leading, height, right)
+    start = planes * height * right
+    chunks[..., width // 2 + 1 :] = values[:, :start].reshape(*leading, height, right)
     for column in self_mirrored_columns(width):
         length = planes * (height // 2 + 1)
-        rows = values[:, taken : taken + length].reshape(*leading, height // 2 + 1)
-        taken += length
+        rows = values[:, start : start + length].reshape(*leading, height // 2 + 1)
+        start += length
         chunks[..., height // 2 :, column] = rows[..., : height - height // 2]
         if height % 2 == 0:
             chunks[..., 0, column] = rows[..., -1]
@@ -89,7 +89,7 @@ def unpack_halves(values: np.ndarray, chunks: np.ndarray, odd: bool) -> None:
 
 
 def _independent_rows(column: np.ndarray) -> np.ndarray:
-    """Of a column (..., H) that is its own mirror image: the rows from the middle on, and the first if H is even."""
+    """Return the independent rows of a self-mirrored column (..., H): from the middle, and the first if H is even."""
     height = column.shape[-1]
     below = column[..., height // 2 :]
     return below if height % 2 else np.concatenate([below, column[..., :1]], axis=-1)
@@ -107,7 +107,7 @@ def _with_header(kind: int, parts: list[np.ndarray]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MirrorCodec(ArrayBytesCodec):
-    """`pack` and `unpack` as a Zarr v3 codec."""
+    """Zarr v3 codec of `pack` and `unpack`."""
 
     is_fixed_size = False
 
@@ -116,7 +116,7 @@ class MirrorCodec(ArrayBytesCodec):
         if data["name"] != CODEC_NAME:
             raise ValueError(f"codec {data['name']!r}: expected {CODEC_NAME!r}")
         if data.get("configuration"):
-            raise ValueError(f"codec {CODEC_NAME} takes no configuration, found {data['configuration']}")
+            raise ValueError(f"codec {CODEC_NAME} expected no configuration, got {data['configuration']}")
         return cls()
 
     def to_dict(self) -> dict[str, JSON]:
@@ -124,12 +124,10 @@ class MirrorCodec(ArrayBytesCodec):
 
     def validate(self, *, shape: tuple[int, ...], dtype: Any, **_: Any) -> None:
         if len(shape) < 2:
-            raise ValueError(
-                f"codec {CODEC_NAME}: array of shape {shape}; it mirrors rows and columns, so expected two axes or more"
-            )
+            raise ValueError(f"codec {CODEC_NAME}: expected an array of two axes or more, got shape {shape}")
         native = dtype.to_native_dtype()
         if native.kind not in "iuf":
-            raise ValueError(f"codec {CODEC_NAME}: data type {native}; expected whole or floating numbers")
+            raise ValueError(f"codec {CODEC_NAME}: expected integers or floating-point numbers, got {native}")
 
     async def _encode_single(self, chunk_array: NDBuffer, chunk_spec: ArraySpec) -> Buffer:
         return chunk_spec.prototype.buffer.from_array_like(pack(chunk_array.as_numpy_array()))

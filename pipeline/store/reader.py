@@ -1,10 +1,10 @@
-"""The feature store: its format, and opening one to read.
+"""Feature store reader, and the store's format.
 
-One Zarr v3 group. `features` is uint8 (N, planes, H, W), in levels, one row a sample (a
-picture's variant); beside it one array a column (`SAMPLE_COLUMNS`), each of length N, and `statistics/mean` and
-`statistics/std`, float32 (planes, H, W), in levels, of the training rows. Attributes hold the
-format version, the settings, their fingerprint, the class names, `complete`, and digests of all other files
-(`pipeline.store.digests`); `checksums` holds that of every shard's file (`pipeline.store.checksum`).
+A store is one Zarr v3 group. `features` is uint8 (N, planes, H, W), in levels, one row for each sample (a picture's
+variant). Each column (`SAMPLE_COLUMNS`) is an array of length N; `statistics/mean` and `statistics/std` are float32
+(planes, H, W), in levels, of the training rows. Attributes hold the format version, the settings, their fingerprint,
+the class names, `complete`, and digests of all other files (`pipeline.store.digests`); `checksums` holds the checksum
+of every shard's file (`pipeline.store.checksum`).
 """
 
 import json
@@ -21,6 +21,7 @@ import zarr
 
 from data_cards.core.errors import StoreError, UserError, format_error
 from data_cards.core.files import PARTIAL
+from data_cards.image.jpeg import NO_QUALITY
 from pipeline.store.filesystem import Storage
 from pipeline.store.settings import BuildSettings
 
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 2
 
-CARD = "card"  # array of the data card, JSON as bytes
+CARD = "card"  # array of the data card: JSON as bytes
 
-# Per-sample columns: Zarr data type and what the values mean.
+# Per-sample columns: Zarr data type and meaning of the values.
 SAMPLE_COLUMNS = {
     "label": ("uint8", "index into the attribute class_names: 0 real, 1 fake"),
     "split": ("string", "train, val or test"),
@@ -43,26 +44,26 @@ SAMPLE_COLUMNS = {
     "group": ("int32", "number of the near-duplicate group; never on two sides of a drawn split"),
     "variant": ("string", "name of the variant, such as clean or jpeg-1"),
     "parameters": ("string", "the variant's drawn parameters, as JSON"),
-    "jpeg_quality": ("int16", "JPEG quality drawn for the variant; -1 where none was"),
+    "jpeg_quality": ("int16", f"JPEG quality drawn for the variant; {NO_QUALITY} where none was"),
     "format": ("string", "format of the picture file, such as JPEG or PNG"),
     "width": ("int32", "of the picture file as stored, in pixels"),
     "height": ("int32", "of the picture file as stored, in pixels"),
     "bytes": ("int64", "size of the picture file"),
-    "file_quality": ("int16", "JPEG quality estimated from the file's tables; -1 for other formats"),
+    "file_quality": ("int16", f"JPEG quality estimated from the file's tables; {NO_QUALITY} for other formats"),
     "scale": ("float32", "resampling factor of the short side; above 1 it was upsampled"),
 }
 
 
 class FeatureStore(ABC):
-    """A complete feature store, open to read: `ZarrStore`, or several of them as one (`pipeline.store.concatenated`).
+    """A complete feature store, opened to read: a `ZarrStore`, or several as a `ConcatenatedStore`.
 
     Attributes
     ----------
     path : the store's folder, absolute, or its URL
-    features : zarr array, or what reads one row at a time like it: uint8 (N, planes, H, W), in levels
-    settings : what it was built with
+    features : zarr array, or an object that reads one row at a time like it; uint8 (N, planes, H, W), in levels
+    settings : settings of the build
     fingerprint : sha256 over settings, format version and input hashes, hexadecimal
-    parts : the single stores, in the order of their rows
+    parts : single stores, in the order of their rows
     """
 
     path: str
@@ -77,51 +78,51 @@ class FeatureStore(ABC):
     @property
     @abstractmethod
     def columns(self) -> dict[str, np.ndarray]:
-        """Every per-sample column (`SAMPLE_COLUMNS`), each of length N; texts as arrays of str objects."""
+        """All per-sample columns (`SAMPLE_COLUMNS`), each of length N; texts as arrays of str objects."""
 
     @property
     @abstractmethod
     def mean(self) -> np.ndarray:
-        """float32 (planes, H, W), in levels 0..255: mean of the training rows."""
+        """Mean of the training rows: float32 (planes, H, W), in levels 0 to 255."""
 
     @property
     @abstractmethod
     def std(self) -> np.ndarray:
-        """float32 (planes, H, W), in levels: standard deviation of the training rows; may hold zeros."""
+        """Standard deviation of the training rows: float32 (planes, H, W), in levels; may contain zeros."""
 
     @property
     @abstractmethod
     def roots(self) -> tuple[str, ...]:
-        """The folders that pictures are in; the column `root` holds indices into them."""
+        """Folders of the pictures; the column `root` holds indices into them."""
 
     @property
     @abstractmethod
     def is_simulated(self) -> bool:
-        """Whether any of the pictures is simulated."""
+        """Whether any picture is simulated."""
 
     @property
     @abstractmethod
     def cards(self) -> tuple[dict, ...]:
-        """The data card (`data_cards.card.contents`) of each of the single stores."""
+        """Data card (`data_cards.card.contents`) of each single store."""
 
     @property
     @abstractmethod
     def perceptual_hashes(self) -> np.ndarray:
-        """uint8 (pictures, bytes): of every picture, by its number in the column `picture`."""
+        """Hash of every picture, by its number in the column `picture`: uint8 (pictures, bytes)."""
 
     @abstractmethod
     def locate(self, row: int) -> tuple["ZarrStore", int]:
-        """The single store that a row is in, and its number there."""
+        """Return the single store of a row, and the row's number there."""
 
     def rows(self, split: str, variant: str | None = None) -> np.ndarray:
-        """Row numbers (int64, ascending) of a split, of one variant if named."""
+        """Return the row numbers (int64, ascending) of a split, or of one variant of it."""
         chosen = self.columns["split"] == split
         if variant is not None:
             chosen &= self.columns["variant"] == variant
         return np.flatnonzero(chosen)
 
     def picture_path(self, row: int) -> Path:
-        """The picture file of a row, where it was when the store was built."""
+        """Return the path of a row's picture file, as of the build."""
         return Path(self.roots[self.columns["root"][row]], self.columns["image"][row])
 
 
@@ -131,8 +132,8 @@ class ZarrStore(FeatureStore):
 
     Attributes
     ----------
-    group : zarr group of everything
-    attributes : all attributes of the group
+    group : zarr group of the store
+    attributes : attributes of the group
     path, features, settings, fingerprint : as of `FeatureStore`
     """
 
@@ -173,7 +174,7 @@ class ZarrStore(FeatureStore):
 
     @cached_property
     def card(self) -> dict:
-        """The data card of the pictures (`data_cards.card.contents`)."""
+        """Data card of the pictures (`data_cards.card.contents`)."""
         return self._read(CARD, json.loads)
 
     @property
@@ -185,8 +186,8 @@ class ZarrStore(FeatureStore):
         return self.read_pictures().phashes
 
     def read_pictures(self) -> "PictureTable":
-        """The pictures that the store was made of, in the order of their rows."""
-        # Here, because it loads transforms, which training has no use for.
+        """Read the pictures of the store, in the order of their rows."""
+        # Imported here, because it loads transforms, which training does not need.
         from pipeline.store.manifest import MANIFEST_ARRAY, decode_manifest
 
         return self._read(MANIFEST_ARRAY, decode_manifest)
@@ -195,20 +196,20 @@ class ZarrStore(FeatureStore):
         return self, row
 
     def _read(self, name: str, parse: Callable[[bytes], Any] | None = None) -> Any:
-        """An array's values, or what `parse` makes of their bytes."""
+        """Read an array's values, or their bytes parsed by `parse`."""
         try:
             array = self.group[name]
-            if array.nchunks_initialized < array.nchunks:  # Zarr would fill up with zeros or empty texts
-                raise FileNotFoundError("a part of it is missing")
+            if array.nchunks_initialized < array.nchunks:  # Zarr would read zeros or empty texts
+                raise FileNotFoundError("a part is missing")
             return array[:] if parse is None else parse(array[:].tobytes())
         except PermissionError as error:
             raise _permission_error(self.path, error) from error
-        except Exception as error:  # a damaged array raises whatever its decoder finds
+        except Exception as error:  # decoders raise many kinds
             raise _damage_error(self.path, name, error) from error
 
 
 def partial_name(path: str | os.PathLike) -> str:
-    """Where a store is built until it is complete: another name locally, its own in object storage."""
+    """Return the path of a store during its build: with a suffix locally, unchanged in object storage."""
     name = os.fspath(path).rstrip("/")
     return name if "://" in name else name + PARTIAL
 
@@ -218,10 +219,10 @@ def open_store(path: str | os.PathLike) -> ZarrStore:
 
     Raises
     ------
-    UserError : nothing is there
-    StoreError : something is there that is no store, incomplete, damaged, or of another version
+    UserError : the path does not exist
+    StoreError : not a store, or one that is incomplete, damaged or of another format version
     """
-    group = open_group(path)
+    group = open_store_group(path)
     storage, attributes = Storage(path), dict(group.attrs)
     path = storage.url
     try:
@@ -233,34 +234,34 @@ def open_store(path: str | os.PathLike) -> ZarrStore:
             fingerprint=attributes["fingerprint"],
             attributes=attributes,
         )
-        wrong = [name for name, values in store.columns.items() if len(values) != len(store)]
+        mismatched = [name for name, values in store.columns.items() if len(values) != len(store)]
     except StoreError:
         raise
-    except UserError as error:  # settings that this program no longer has
+    except UserError as error:  # of a removed option
         raise StoreError(f"{path}: {error}") from error
     except PermissionError as error:
         raise _permission_error(path, error) from error
     except Exception as error:
         raise _damage_error(path, "features", error) from error
-    if wrong:
-        raise _damage_error(path, ", ".join(wrong), "length")
+    if mismatched:
+        raise _damage_error(path, ", ".join(mismatched), "length")
     return store
 
 
-def open_group(path: str | os.PathLike) -> zarr.Group:
-    """The group of a complete store, to read, though its arrays may be damaged; raises as `open_store` does."""
+def open_store_group(path: str | os.PathLike) -> zarr.Group:
+    """Open the group of a complete store whose arrays may be damaged; raises the errors of `open_store`."""
     storage = Storage(path)
     path = storage.url
     if not storage.exists():
         if Storage(partial_name(path)).exists():
-            raise StoreError(f"{path}: the build is not finished; run the same `pipeline build` again to go on")
+            raise StoreError(f"{path}: the build is not finished; run the same `pipeline build` again to resume it")
         raise UserError(f"{path}: no such feature store; make one with `pipeline build --src FOLDER --out {path}`")
     try:
         group = zarr.open_group(path, mode="r")
         attributes = dict(group.attrs)
     except PermissionError as error:
         raise _permission_error(path, error) from error
-    except Exception as error:  # zarr raises many kinds for a folder that is no store
+    except Exception as error:  # zarr raises many kinds for other folders
         raise StoreError(
             f"{path}: not a feature store, or its zarr.json is damaged ({format_error(error)}); expected a folder that "
             "`pipeline build` wrote"
@@ -281,5 +282,5 @@ def _permission_error(path: str, error: PermissionError) -> StoreError:
 def _damage_error(path: str, name: str, why: object) -> StoreError:
     why = format_error(why) if isinstance(why, Exception) else why
     return StoreError(
-        f"{path}: the store is damaged ({name}: {why}); `pipeline verify {path} --repair` makes what is damaged again"
+        f"{path}: the store is damaged ({name}: {why}); `pipeline verify {path} --repair` rebuilds the damaged parts"
     )

@@ -1,4 +1,4 @@
-"""The settings of a build: everything that decides the bytes of a store, besides the pictures."""
+"""Build settings: everything that decides the bytes of a store, besides the pictures."""
 
 from dataclasses import asdict, dataclass, field
 
@@ -17,9 +17,9 @@ from pipeline.features.variants import RECIPES, Variant, draw_variants
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """Everything that decides the bytes of a store, besides the pictures themselves.
+    """Everything that decides the bytes of a store, besides the pictures.
 
-    `BuildSettings()` is what `pipeline build` takes where nothing is asked for.
+    `BuildSettings()` has the defaults of `pipeline build`.
     """
 
     features: FeatureSettings = field(default_factory=FeatureSettings)
@@ -58,14 +58,14 @@ class BuildSettings:
             raise UsageError(f"max pixels {self.max_pixels}: expected at least 1")
 
     def draw_variants(self, sha256: bytes) -> tuple[Variant, ...]:
-        """The variants of a picture, by its file's hash."""
+        """Draw the variants of a picture from its file's hash."""
         return draw_variants(self.variants, self.seed, sha256)
 
     def to_dict(self) -> dict:
-        """Plain values for the store's attributes."""
+        """Return plain values, as a store's attributes hold them."""
         return {**asdict(self), "features": self.features.to_dict()}
 
     @classmethod
     def from_dict(cls, values: dict) -> "BuildSettings":
-        """The inverse of `to_dict`."""
+        """Invert `to_dict`."""
         return cls(**{**values, "features": FeatureSettings.from_dict(values["features"])})

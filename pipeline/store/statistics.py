@@ -1,7 +1,4 @@
-"""Mean and standard deviation of the training rows, per plane and frequency.
-
-LevelSums of whole levels are exact.
-"""
+"""Mean and standard deviation of the training rows, per plane and frequency; sums of whole levels are exact."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,43 +8,45 @@ import zarr
 from data_cards.core.cores import count_cores
 from pipeline.features.settings import PLANES_PER_KIND
 
-# Enough for 2 % on a standard deviation. A pass over a large store would take hours for a third digit.
+# Enough for 2 % on a standard deviation. A third digit would cost hours over a large store.
 MAX_ROWS = 2048
-# Of large planes fewer rows, some 200 at 1024 px, so that a build spends its time on features.
+# Fewer rows of large planes, some 200 at 1024 px, so that a build spends its time on features.
 MAX_LEVELS = 2**31
 
 
 def subsample_rows(rows: np.ndarray, row_levels: int) -> np.ndarray:
-    """The rows that statistics are taken over: all of them, or so many as are enough, evenly spaced.
+    """Return the rows that statistics are computed from: all, or enough of them, evenly spaced.
 
-    Rows stand in seeded random order in a store, and added ones behind the old, so these are a
-    fair sample of a store that has grown too.
+    A store's rows are in seeded random order, and added rows follow the old ones, so that the subset is a fair sample
+    of a store that has grown, too.
     """
     count = min(len(rows), MAX_ROWS, max(MAX_LEVELS // row_levels, 1))
     return rows[np.arange(count) * len(rows) // max(count, 1)]
 
 
 def compute_statistics(features: zarr.Array, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Statistics over the given rows, or a fair sample of many (`subsample_rows`).
+    """Compute statistics of the given rows, or of a fair sample of many (`subsample_rows`).
 
     Parameters
     ----------
-    features : (N, planes, H, W)
-    rows : row numbers of the training split, ascending; may be empty
+    features : zarr array of uint8, shape (N, planes, H, W)
+    rows : ndarray of int
+        Row numbers of the training split, ascending; may be empty.
 
     Returns
     -------
-    mean, std : float32 (planes, H, W), in levels 0..255; 0 and 1 where there are no rows
+    mean, std : ndarray of float32, shape (planes, H, W)
+        In levels 0 to 255; 0 and 1 without rows.
     """
     shape = features.shape[1:]
     chosen = subsample_rows(rows, int(np.prod(shape)))
     parts = [slice(first, first + PLANES_PER_KIND) for first in range(0, shape[0], PLANES_PER_KIND)]
     with ThreadPoolExecutor(min(len(parts), count_cores())) as threads:
-        mean, std = zip(*threads.map(lambda part: _measure(features, chosen, part), parts), strict=True)
+        mean, std = zip(*threads.map(lambda part: _compute_of_planes(features, chosen, part), parts), strict=True)
     return np.concatenate(mean), np.concatenate(std)
 
 
-def _measure(features: zarr.Array, rows: np.ndarray, planes: slice) -> tuple[np.ndarray, np.ndarray]:
+def _compute_of_planes(features: zarr.Array, rows: np.ndarray, planes: slice) -> tuple[np.ndarray, np.ndarray]:
     sums = LevelSums((planes.stop - planes.start, *features.shape[2:]))
     for row in rows:
         sums.add(features[int(row), planes])
@@ -55,11 +54,12 @@ def _measure(features: zarr.Array, rows: np.ndarray, planes: slice) -> tuple[np.
 
 
 class LevelSums:
-    """LevelSums of up to `MAX_ROWS` rows' levels and of their squares.
+    """Sums of the levels of up to `MAX_ROWS` rows, and of their squares.
 
     Parameters
     ----------
-    shape : of a row's levels, (planes, H, W)
+    shape : tuple of int
+        Of a row's levels, (planes, H, W).
     """
 
     def __init__(self, shape: tuple[int, ...]):
@@ -67,13 +67,13 @@ class LevelSums:
         self._count = 0
 
     def add(self, levels: np.ndarray) -> None:
-        """Count one row's levels, uint8, in."""
+        """Add one row's levels, uint8."""
         np.add(self._total, levels, out=self._total)
         np.add(self._squares, np.multiply(levels, levels, dtype=np.uint16), out=self._squares)
         self._count += 1
 
     def mean_and_std(self) -> tuple[np.ndarray, np.ndarray]:
-        """float32 of a row's shape, in levels; 0 and 1 where no row was added."""
+        """Return both as float32 of a row's shape, in levels; 0 and 1 without rows."""
         if not self._count:
             return self._total.astype(np.float32), np.ones_like(self._total, np.float32)
         mean = self._total / self._count

@@ -1,9 +1,8 @@
-"""Writing a store: its arrays, one shard at a time, the columns, and the finish.
+"""Store writer: arrays, shards one at a time, columns, and the clean-up of a finished build.
 
-A store is made under its partial name and takes its own name when it is complete; in object
-storage, which cannot rename, it stands under its own name with `complete` false. A shard is done
-when its record is there; the record is written last. No two writers meet, because a shard belongs
-to one task, which always writes it whole.
+A store is built under its partial name and renamed when it is complete; object storage cannot rename, so there it has
+its own name from the start, with `complete` false. A shard is done when its record exists; the record is written last.
+No two writers meet, because a shard belongs to one task, which always writes all of it.
 """
 
 import json
@@ -31,16 +30,16 @@ from pipeline.store.shard_format import (
     shard_folder,
 )
 
-RECORD_FOLDER = "build"  # folder inside a store that is being built; gone when it is complete
+RECORD_FOLDER = "build"  # folder inside a store until it is complete
 _DONE = f"{RECORD_FOLDER}/done"
 _COLUMN_CHUNK = 65_536
-_SHARDS_AT_ONCE = 64  # shards whose indexes are in memory at a time
+_SHARDS_AT_ONCE = 64  # shards whose indexes are read together
 _ALL_CHUNKS = {"write_empty_chunks": True}
 
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """What is known of a finished shard: key of its content and checksum of its file, hexadecimal."""
+    """A finished shard: key of its content and checksum of its file, both hexadecimal."""
 
     shard: int
     key: str
@@ -48,9 +47,9 @@ class ShardRecord:
 
 
 def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildSettings) -> None:
-    """Lay out a store for so many rows, new or grown; the shards that are there stay.
+    """Create the array `features` of a new or grown store for `rows` rows; existing shards are kept.
 
-    What describes them is written anew, in case that it was damaged.
+    Its metadata is rewritten, in case it was damaged.
     """
     planes, size = settings.features.planes, settings.features.side
     group = zarr.open_group(storage.url, mode="a")
@@ -72,9 +71,9 @@ def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildS
 
 
 def write_shard(storage: Storage, shard: int, key: str, parts: Iterable[bytes]) -> ShardRecord:
-    """Write a shard's file of its parts as they come; gives its record. That of what stood there before goes first.
+    """Stream a shard's parts to its file and return its record; a previous record is removed first.
 
-    Locally no more than a part is held: the memory of a whole shard, fresh for each, is slow.
+    Locally no more than one part is in memory: allocating a whole shard each time is slow.
     """
     storage.remove(_record_name(shard))
     storage.create_folder(shard_folder(shard) + "/0/0")
@@ -84,7 +83,7 @@ def write_shard(storage: Storage, shard: int, key: str, parts: Iterable[bytes]) 
 
 
 def commit_shard(storage: Storage, record: ShardRecord) -> None:
-    """Write a shard's record, when the disk has its file: so that it holds after a power cut too."""
+    """Write a shard's record once the disk has its file, so that the record is true after a power cut, too."""
     storage.flush(shard_file(record.shard))
     write_shard_record(storage, record)
 
@@ -96,12 +95,12 @@ def _update_checksum(parts: Iterable[bytes], whole: Checksum) -> Iterator[bytes]
 
 
 def write_shard_record(storage: Storage, record: ShardRecord) -> None:
-    """Note that a shard is done."""
+    """Record that a shard is done."""
     storage.write(_record_name(record.shard), json.dumps(asdict(record), sort_keys=True).encode())
 
 
 def read_shard_records(storage: Storage) -> dict[int, ShardRecord]:
-    """The records of all finished shards, by shard; without those taken away meanwhile, or lost in a power cut."""
+    """Read the records of all finished shards, by shard; skips records removed meanwhile or lost in a power cut."""
     records = {}
     for name in storage.list_files(_DONE):
         if name.endswith(".json"):
@@ -112,7 +111,7 @@ def read_shard_records(storage: Storage) -> dict[int, ShardRecord]:
 
 
 def remove_damaged_records(storage: Storage, records: dict[int, ShardRecord]) -> list[int]:
-    """Remove the records of shards whose file is not what they say; the numbers of those shards."""
+    """Remove the records whose shard file is missing or has another checksum; return the numbers of those shards."""
     damaged = []
     for shard, record in records.items():
         try:
@@ -126,13 +125,13 @@ def remove_damaged_records(storage: Storage, records: dict[int, ShardRecord]) ->
 
 
 def create_record_folder(storage: Storage) -> None:
-    """Make the folder that records go into, and the store's own if need be."""
+    """Create the folder of the records, and the store's own if missing."""
     storage.create_folder()
     storage.create_folder(_DONE)
 
 
 def write_columns(storage: Storage, rows: int, blocks: Iterable[dict[str, np.ndarray]]) -> None:
-    """Write the per-sample columns, given block by block, so that memory does not grow with their length."""
+    """Write the per-sample columns from blocks of rows, so that memory does not grow with their length."""
     group = zarr.open_group(storage.url, mode="r+")
     arrays = {
         name: _create_column(group, name, (rows,), kind, ("sample",), meaning)
@@ -157,18 +156,18 @@ def write_checksums(storage: Storage, checksums: list[str]) -> None:
 
 
 def read_checksums(storage: Storage) -> list[str]:
-    """The checksums of all shards; none where they are damaged."""
+    """Read the checksums of all shards; returns an empty list if the array is damaged."""
     try:
         array = zarr.open_array(f"{storage.url}/checksums", mode="r")
-        if array.nchunks_initialized < array.nchunks:  # Zarr would read zeros for those that are gone
+        if array.nchunks_initialized < array.nchunks:  # Zarr would read zeros for missing chunks
             return []
         return [row.tobytes().hex() for row in array[:]]
-    except Exception:  # what its decoder finds
+    except Exception:  # decoders raise many kinds
         return []
 
 
 def list_shards(storage: Storage, chunks: int) -> set[int]:
-    """Numbers of the shards, of so many chunks, whose files are there and neither cut off nor empty."""
+    """Return the numbers of the shards whose files have a valid index of `chunks` chunks: neither cut off nor empty."""
     parts = (name.split("/") for name in storage.list_files(SHARDS))
     there = [int(shard) for _, _, shard, *rest in parts if rest == ["0", "0", "0"] and shard.isdecimal()]
     whole = set()
@@ -180,7 +179,7 @@ def list_shards(storage: Storage, chunks: int) -> set[int]:
 
 
 def write_statistics(storage: Storage, mean: np.ndarray, std: np.ndarray) -> None:
-    """Write mean and standard deviation, float32 (planes, H, W), in levels."""
+    """Write mean and standard deviation: float32 (planes, H, W), in levels."""
     group = zarr.open_group(storage.url, mode="r+").create_group("statistics", overwrite=True)
     for name, values in (("mean", mean), ("std", std)):
         array = group.create_array(
@@ -197,9 +196,9 @@ def write_statistics(storage: Storage, mean: np.ndarray, std: np.ndarray) -> Non
 
 
 def write_attributes(storage: Storage, attributes: dict) -> None:
-    """Set the attributes of the store's group, made if need be: these and no others, all at once.
+    """Replace all attributes of the store's group, created if missing, in one write.
 
-    One file is written: killed between two attributes, a build would be taken for one with other settings.
+    A build killed between two attributes would be mistaken for one with other settings.
     """
     if storage.exists("zarr.json"):
         zarr.open_group(storage.url, mode="r+").attrs.put(attributes)
@@ -208,7 +207,7 @@ def write_attributes(storage: Storage, attributes: dict) -> None:
 
 
 def remove_build_files(storage: Storage, shards: int) -> None:
-    """Remove what a finished build leaves: records, shards behind the last, files that a kill cut off."""
+    """Remove records, shards after the last, and partial files of a finished build."""
     for folder in storage.list_entries(SHARDS):
         if not folder.isdecimal() or int(folder) >= shards:
             storage.remove(shard_folder(folder))
@@ -217,7 +216,7 @@ def remove_build_files(storage: Storage, shards: int) -> None:
 
 
 def remove_partial_files(storage: Storage) -> None:
-    """Remove files whose writing a kill cut off; object storage has none."""
+    """Remove partial files of a killed writer; object storage has none."""
     if not storage.is_local:
         return
     for name in list(storage.list_files()):

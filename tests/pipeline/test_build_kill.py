@@ -154,7 +154,7 @@ def test_only_the_shards_in_flight_are_made_again(source, whole, tmp_path):
 def test_a_worker_that_outlives_its_build_brings_no_folder_back(kaggle_dir, tmp_path):
     plan = plan_build(scan_sources([str(kaggle_dir)], max_pixels=10**8), BuildSettings(FeatureSettings(size=1024)))
     partial = tmp_path / "features.zarr.partial"
-    with pytest.raises(UserError, match=r"features\.zarr\.partial: is gone, or has been renamed"):
+    with pytest.raises(UserError, match=r"features\.zarr\.partial: was removed or renamed"):
         build_shard(create_task(plan, Storage(partial), 0))
     assert not partial.exists()
 

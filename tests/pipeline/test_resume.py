@@ -140,7 +140,7 @@ def test_a_part_that_is_missing_is_not_read_as_zeros(build, name):
     path = Path(build().path)
     before = read_files(path)
     (path / name).unlink()
-    with pytest.raises(StoreError, match=rf"{name.split('/c/')[0]}: a part of it is missing"):
+    with pytest.raises(StoreError, match=rf"{name.split('/c/')[0]}: a part is missing"):
         read_all(path)
     build()
     assert_same_files(path, before)

@@ -259,7 +259,7 @@ def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch, skipped, er
         raise OSError(error, os.strerror(error), path)
 
     monkeypatch.setattr("train.data.shard_reader.os.open", refuse)
-    with pytest.raises(StoreError, match=rf"row 5 .* cannot be read .*{os.strerror(error)}.*; mend that and go on"):
+    with pytest.raises(StoreError, match=rf"row 5 .* cannot be read .*{os.strerror(error)}.*; fix that and resume"):
         next(read_batches(store, [np.array([5])], skipped=skipped))
 
 

@@ -1,4 +1,4 @@
-"""Rows of a feature store into their places in a batch's buffer.
+"""Row reader: rows of a feature store, read into their places in a batch's buffer.
 
 Local stores are read by `train.data.shard_reader`, all others through Zarr.
 """
@@ -27,15 +27,15 @@ from train.data.packed_batch import (
 )
 from train.data.shard_reader import EncodedChunks, ShardReader, create_file_opener, open_shard_reader
 
-# Errors of a file itself; others, such as a missing right, are of the system around it, and no row's fault.
+# Errors of a damaged file; others, such as a missing permission, concern the system and not a row.
 _DAMAGE = (errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENOTDIR)
-_SMALL_CHUNK = 1 << 20  # bytes: larger ones are read one by one, and decoded while they are in the processor's cache
-_PROBED_ROWS = 8  # rows that tell which kinds of planes are mirrored
+_SMALL_CHUNK = 1 << 20  # bytes: larger chunks are read one by one, and decoded while in the processor's cache
+_PROBED_ROWS = 8  # rows that reveal which kinds of planes are mirrored
 _UNPACKED_ROWS, _UNPACKED_BYTES = 8, 4 << 20  # at a time, at most
 
 
 def _check_complete(store: FeatureStore) -> None:
-    # Zarr reads a missing shard as zeros, without a word: training would go on with nothing.
+    # Zarr reads a missing shard as zeros, without an error: training would continue on them.
     features = store.features
     shards = features.shards or features.chunks
     chunks_a_shard = math.prod(shard // chunk for shard, chunk in zip(shards, features.chunks, strict=True))
@@ -44,16 +44,17 @@ def _check_complete(store: FeatureStore) -> None:
     if there < wanted:
         raise StoreError(
             f"{store.path}: the store is damaged: {wanted - there} of {wanted} files of its features are missing; "
-            f"`pipeline verify {quote(store.path)} --repair` makes them again"
+            f"`pipeline verify {quote(store.path)} --repair` rebuilds them"
         )
 
 
 class RowReader:
-    """Reads rows of a store, or of several as one; threads may share it.
+    """Reader of the rows of a store, or of several as one; threads may share it.
 
     Parameters
     ----------
-    kinds : numbers of the kinds of planes that are read
+    kinds : list of int
+        Numbers of the kinds of planes to read.
     """
 
     def __init__(self, store: FeatureStore, kinds: list[int]):
@@ -70,7 +71,7 @@ class RowReader:
         self._thread_local = threading.local()
 
     def check_complete(self, skip: bool) -> None:
-        """Raise `StoreError` where a file of the features is missing, unless its rows are noticed and to be skipped."""
+        """Raise `StoreError` if a file of the features is missing, unless its rows can be skipped."""
         for part in self._store.parts:
             shards = self._shards[part.path]
             if shards is None:
@@ -79,41 +80,41 @@ class RowReader:
                 shards.check_complete()
 
     def check_unchanged(self) -> None:
-        """Raise `StoreError` where a file of the features is not what it was when it was first read."""
+        """Raise `StoreError` if a file of the features changed since it was first read."""
         for shards in filter(None, self._shards.values()):
             shards.check_unchanged()
 
     @property
     def is_packed(self) -> bool:
-        """Whether all of the store holds the halves of mirrored planes, and they can be read as they are."""
+        """Whether all of the store holds halves of mirrored planes that can be read as such."""
         return all(shards is not None and shards.packed for shards in self._shards.values())
 
     def detect_layout(self, rows: np.ndarray) -> None:
-        """Find out of a few rows which kinds of a packed store are mirrored, before any is read."""
+        """Detect from a few rows which kinds of a packed store are mirrored, before any is read."""
         if self._layout is None and self.is_packed:
             half, sizes = compute_packed_sizes(self._shape, self._dtype)[1], []
             for row in rows[:_PROBED_ROWS].tolist():
-                with suppress(Exception):  # told of when the row's turn comes
+                with suppress(Exception):  # raised when the row is read
                     part, own = self._store.locate(row)
                     sizes.append(self._shards[part.path].fetch(own, self._kinds).sizes)
             mirrored = (2 * np.equal(sizes, half).sum(axis=0) > len(sizes)) if sizes else [False] * len(self._kinds)
             self._layout = PackedLayout(self._shape, self._dtype, tuple(map(bool, mirrored)))
 
     def allocate_levels(self, count: int, pinned: bool) -> torch.Tensor:
-        """A buffer for so many rows."""
+        """Allocate a buffer for `count` rows."""
         shape = (count, PLANES_PER_KIND * len(self._kinds), *self._shape[1:])
         return allocate_buffer(shape, torch.uint8, pinned)
 
     def allocate_packed(self, count: int, pinned: bool) -> PackedBatch:
-        """A buffer for so many rows as they are packed."""
+        """Allocate a buffer for `count` packed rows."""
         return allocate_packed_batch(count, self._layout, pinned)
 
     def read(self, rows: Sequence[int], buffer: torch.Tensor | PackedBatch, place: int, skip: bool) -> list[int]:
-        """Read rows into their places from `place` on, and say which cannot be read.
+        """Read rows into their places from `place` on; return the rows that cannot be read.
 
         Raises
         ------
-        StoreError : a row cannot be read and is not to be skipped, or the store was changed meanwhile
+        StoreError : a row cannot be read and `skip` is false, or the store was changed meanwhile
         """
         if isinstance(buffer, PackedBatch):
             return self._read_each(self._read_packed, rows, buffer, place, skip)
@@ -138,7 +139,7 @@ class RowReader:
             except Exception as error:  # codecs and stores raise many kinds
                 is_damage = not isinstance(error, OSError) or error.errno in _DAMAGE
                 if not (skip and is_damage):
-                    raise StoreError(_read_error(part, own, error, is_damage)) from error
+                    raise _row_error(part, own, error, is_damage) from error
                 bad.append(row)
         return bad
 
@@ -173,25 +174,25 @@ class RowReader:
                 raise ValueError(f"chunks of {fetched.sizes} bytes, expected {planes.nbytes} in all")
             shards.decode(fetched, planes.reshape(-1).view(np.uint8))
             return
-        if max(fetched.sizes) > compute_packed_sizes(self._shape, self._dtype)[0]:  # before memory is asked for
+        if max(fetched.sizes) > compute_packed_sizes(self._shape, self._dtype)[0]:  # before allocating
             raise ValueError(f"chunks of {fetched.sizes} bytes, more than their planes have")
         data = np.empty(sum(fetched.sizes), dtype=np.uint8)
         shards.decode(fetched, data)
         unpack_chunks(data, fetched.sizes, self._shape, self._dtype, planes)
 
     def _scratch(self) -> PackedBatch:
-        """Packed rows of this thread's own: so many that unpacking them takes few calls, and all stay in the cache."""
+        """Return this thread's packed rows: enough for few unpacking calls, few enough for the cache."""
         if not hasattr(self._thread_local, "scratch"):
             count = min(max(_UNPACKED_BYTES // sum(self._layout.sizes), 1), _UNPACKED_ROWS)
             self._thread_local.scratch = allocate_packed_batch(count, self._layout, pinned=False)
         return self._thread_local.scratch
 
 
-def _read_error(part: FeatureStore, row: int, error: Exception, is_damage: bool) -> str:
+def _row_error(part: FeatureStore, row: int, error: Exception, is_damage: bool) -> StoreError:
     reason = format_error(error)
     reason = re.sub(r"\bb(['\"])(.*)\1", r"\2", reason)  # numcodecs puts bytes into its messages
     image = part.columns["image"][row]
-    advice = "mend that and go on"
+    advice = "fix that and resume"
     if is_damage:
-        advice = f"the store is damaged, `pipeline verify {quote(part.path)} --repair` makes it again what it was"
-    return f"{part.path}: row {row} ({image}) cannot be read ({reason}); {advice}"
+        advice = f"the store is damaged, `pipeline verify {quote(part.path)} --repair` rebuilds it"
+    return StoreError(f"{part.path}: row {row} ({image}) cannot be read ({reason}); {advice}")

@@ -1,10 +1,9 @@
-"""Samples straight from a local store's shard files: one `pread` and a decoder, no Zarr in between.
+"""Direct reader of a local store's shard files: one `pread` and a decoder, without Zarr.
 
-A shard's index is read once, a row's chunks are decoded into the caller's buffer by one call. What
-comes out is what plain Zarr gives, to the last bit; of packed stores, the chunks as they are packed.
-Checksums are those of the format: CRC-32C of each index, and zstd's own in every chunk, which the
-decoder verifies. Only layouts that `pipeline build` writes are read so; `open_shard_reader` says None for
-others, and for stores that are not local.
+A shard's index is read once; one call decodes a row's chunks into the caller's buffer. The result equals Zarr's to the
+last bit; of packed stores it is the chunks as packed. Checksums are those of the format: CRC-32C of each index, and
+zstd's in every chunk, which the decoder verifies. Only layouts that `pipeline build` writes are supported;
+`open_shard_reader` returns None for others, and for stores that are not local.
 
 Format: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
 """
@@ -32,14 +31,14 @@ from pipeline.store.mirror_codec import MirrorCodec
 from pipeline.store.reader import FeatureStore
 from pipeline.store.shard_format import ABSENT, decode_index, index_length, shard_file
 
-_MAX_OPEN_FILES = 4096  # files at most: opening one anew costs a small row more than its reading
+_MAX_OPEN_FILES = 4096  # opening a file again costs more than reading a small row
 
 Stamp = tuple[int, int, int]  # of a file: inode, size, time of change
 
 
 @dataclass(frozen=True)
 class _Shard:
-    chunks: np.ndarray  # uint64 (rows, kinds, 3): offset, length and decoded size of each; size 0: not looked at yet
+    chunks: np.ndarray  # uint64 (rows, kinds, 3): offset, length and decoded size; size 0: not read yet
     stamp: Stamp
 
 
@@ -47,7 +46,7 @@ class _Shard:
 class _OpenFile:
     descriptor: int
 
-    def __del__(self) -> None:  # when neither the cache nor a thread that reads holds it any more
+    def __del__(self) -> None:  # when neither the cache nor a reading thread references it
         os.close(self.descriptor)
 
 
@@ -56,19 +55,21 @@ FileOpener = Callable[[str], _OpenFile]
 
 @dataclass(frozen=True)
 class EncodedChunks:
-    """Chunks as they are in the file, one behind the other, and the size in bytes of each when decoded."""
+    """Chunks as in the file, one behind the other, and the decoded size in bytes of each."""
 
     data: memoryview
     sizes: tuple[int, ...]
 
 
 class ShardReader:
-    """The shard files of a store's features; threads may share it.
+    """Reader of the shard files of a store's features; threads may share it.
 
     Parameters
     ----------
-    packed : whether halves are stored
-    open_file : opens them; stores that are read together share it
+    packed : bool
+        Whether the store holds halves of mirrored planes.
+    open_file : callable
+        Opens shard files; stores that are read together share it.
     """
 
     def __init__(self, store: FeatureStore, packed: bool, open_file: FileOpener):
@@ -85,33 +86,33 @@ class ShardReader:
         self._thread_local = threading.local()
 
     def check_complete(self) -> None:
-        """Raise `StoreError` unless every shard's file is there."""
+        """Raise `StoreError` unless every shard's file exists."""
         missing = [shard for shard in range(self._count) if not os.path.exists(self._file(shard))]
         if missing:
             first = missing[0] * self._rows_a_shard
             raise StoreError(
                 f"{self._path}: the store is damaged: {len(missing)} of {self._count} files of its features are "
                 f"missing (the first, of the rows from {first} on: {self._file(missing[0])}); "
-                f"`pipeline verify {quote(self._path)} --repair` makes them again"
+                f"`pipeline verify {quote(self._path)} --repair` rebuilds them"
             )
 
     def check_unchanged(self) -> None:
-        """Raise `StoreError` where a file is not what it was: one that was replaced is read on as it was."""
+        """Raise `StoreError` if a file changed since it was first read: a replaced file that is open stays readable."""
         for shard, known in list(self._known.items()):
-            with suppress(OSError):  # gone, or out of reach
+            with suppress(OSError):  # removed or unreachable
                 if _stamp(os.stat(self._file(shard))) == known.stamp:
                     continue
             raise self._change_error(shard)
 
     def fetch(self, row: int, kinds: Sequence[int]) -> EncodedChunks:
-        """Read the chunks of a row, of these kinds of planes (indices into the store's), as they are in the file.
+        """Read the undecoded chunks of a row, of these kinds of planes (indices into the store's).
 
-        What it gives stands until this thread fetches again.
+        The result is valid until this thread calls `fetch` again.
 
         Raises
         ------
-        ValueError, OSError : the file is damaged or gone
-        StoreError : it was written to since its index was read
+        ValueError, OSError : the file is damaged or missing
+        StoreError : the file was written to since its index was read
         """
         shard, place = divmod(row, self._rows_a_shard)
         file = self._open_file(self._file(shard))
@@ -119,7 +120,7 @@ class ShardReader:
         all_kinds = known.chunks[place].tolist()
         offsets, lengths, sizes = zip(*(all_kinds[kind] for kind in kinds), strict=True)
         runs = _merge_ranges(offsets, lengths, known.stamp[1])
-        if max(lengths) > self._longest:  # before memory is asked for
+        if max(lengths) > self._longest:  # before allocating
             raise ValueError(f"a chunk of {max(lengths)} bytes, more than its planes can have")
         data = memoryview(self._buffer(sum(lengths)))
         start = 0
@@ -134,11 +135,11 @@ class ShardReader:
         return EncodedChunks(data, sizes)
 
     def decode(self, fetched: EncodedChunks, target: np.ndarray) -> None:
-        """Decode what was fetched, chunk behind chunk, into uint8 (sum of its sizes,); raises ValueError, RuntimeError.
+        """Decode fetched chunks, one behind the other, into uint8 (sum of sizes,); raises ValueError or RuntimeError.
 
-        In one call: each time that threads let go of Python's lock and ask for it again costs them more than a
-        chunk's share of the work. It does not notice a result that is too short, so `fetch` has looked at each frame,
-        once as long as the file's size and time stay as they are.
+        One call decodes all: releasing and acquiring Python's lock costs threads more than a chunk's share of the
+        work. The decoder does not detect a result that is too short, so `fetch` checks each frame, once as long as
+        the file's size and time do not change.
         """
         if sum(fetched.sizes) != target.nbytes:
             raise ValueError(f"chunks of {sum(fetched.sizes)} bytes, expected {target.nbytes}")
@@ -147,7 +148,7 @@ class ShardReader:
         self._thread_local.zstd.decode(fetched.data, target)
 
     def _buffer(self, length: int) -> np.ndarray:
-        """uint8 (length,) of this thread's own, which is used again: fresh memory is slow."""
+        """Return this thread's reusable buffer, uint8 (length,): fresh memory is slow."""
         buffer = getattr(self._thread_local, "buffer", None)
         if buffer is None or buffer.nbytes < length:
             buffer = self._thread_local.buffer = np.empty(length, dtype=np.uint8)
@@ -157,7 +158,7 @@ class ShardReader:
         stamp = _stamp(os.fstat(descriptor))
         known = self._known.get(shard)
         if known is None:
-            # Two threads may both read it: they find the same.
+            # Two threads may both read it, with the same result.
             known = self._known[shard] = _Shard(self._read_index(descriptor, stamp[1]), stamp)
         if known.stamp != stamp:
             raise self._change_error(shard)
@@ -166,7 +167,7 @@ class ShardReader:
     def _change_error(self, shard: int) -> StoreError:
         file = self._file(shard)
         return StoreError(
-            f"{file}: was changed while it was being read; bring it back as it was and go on, or begin anew"
+            f"{file}: was changed while it was being read; restore the file and resume, or start a new run"
         )
 
     def _read_index(self, descriptor: int, size: int) -> np.ndarray:
@@ -186,9 +187,9 @@ def _stamp(status: os.stat_result) -> Stamp:
 
 
 def create_file_opener() -> FileOpener:
-    """Opens files to read, and keeps so many of them open: a part of what the system lets a process open.
+    """Create an opener of files to read, which keeps some open: at most an eighth of the process's limit.
 
-    Others open files, too; and each training has more than one reader.
+    Other code opens files, too, and each training has more than one reader.
     """
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     count = _MAX_OPEN_FILES if allowed == resource.RLIM_INFINITY else min(max(allowed // 8, 1), _MAX_OPEN_FILES)
@@ -196,7 +197,7 @@ def create_file_opener() -> FileOpener:
 
 
 def open_shard_reader(store: FeatureStore, open_file: FileOpener) -> ShardReader | None:
-    """The shard files of a local store, or None where its layout is not one that is read here."""
+    """Open the shard files of a local store; None for a layout that is not supported."""
     features = store.features
     if "://" in store.path or sys.byteorder != "little" or not isinstance(features.metadata.codecs[0], ShardingCodec):
         return None
@@ -221,12 +222,12 @@ def open_shard_reader(store: FeatureStore, open_file: FileOpener) -> ShardReader
 
 
 def _merge_ranges(offsets: Sequence[int], lengths: Sequence[int], size: int) -> list[tuple[int, int]]:
-    """Chunks of a file of that size as the runs (offset, length) that one reading gives."""
+    """Merge adjacent chunks of a file into runs (offset, length), each for one read."""
     runs: list[tuple[int, int]] = []
     for offset, length in zip(offsets, lengths, strict=True):
         if ABSENT in (offset, length):
-            raise ValueError("the shard does not hold it")
-        if offset + length > size:  # before memory is asked for
+            raise ValueError("missing in its shard")
+        if offset + length > size:  # before allocating
             raise ValueError("the file is too short")
         if runs and sum(runs[-1]) == offset:
             runs[-1] = (runs[-1][0], runs[-1][1] + length)
@@ -236,11 +237,11 @@ def _merge_ranges(offsets: Sequence[int], lengths: Sequence[int], size: int) -> 
 
 
 def _read_decoded_size(frame: memoryview) -> int:
-    """The size that a zstd frame's header tells (RFC 8878, 3.1.1.1); writers that know it always tell it."""
+    """Read the decoded size from a zstd frame's header (RFC 8878, 3.1.1.1); a writer that knows it records it."""
     if frame[:4] != b"\x28\xb5\x2f\xfd" or len(frame) < 14:
         raise ValueError("not a chunk that zstd compressed")
     flags, alone = frame[4] >> 6, frame[4] >> 5 & 1
-    start = 5 + (not alone) + (0, 1, 2, 4)[frame[4] & 3]  # behind the window and the dictionary's number
+    start = 5 + (not alone) + (0, 1, 2, 4)[frame[4] & 3]  # after the window and the dictionary's number
     length = (alone, 2, 4, 8)[flags]
     if length == 0:
         raise ValueError("a chunk without its size")
