@@ -60,7 +60,7 @@ def pictures_of(folder):
     return scan_sources([str(folder)], max_pixels=10**8).pictures
 
 
-def test_quiet_where_nothing_is_planted(sample):
+def test_audit_of_a_clean_set_is_fine(sample):
     result = audit("--src", sample, "--strict")
     assert result.exit_code == 0, result.output
     found = audit_pictures(pictures_of(sample))
@@ -71,14 +71,14 @@ def test_quiet_where_nothing_is_planted(sample):
     assert "most telling" not in format_audit_briefly(found)
 
 
-def test_the_profile_stays_below_the_traces_of_small_pictures(sample):
+def test_profile_of_small_pictures_ends_below_the_traces(sample):
     pictures = pictures_of(sample)
     assert len(compute_properties(pictures, "low frequencies")) == 4
     large = [replace(one, facts=replace(one.facts, width=400, height=300)) for one in pictures]
     assert len(compute_properties(large, "low frequencies")) == 16
 
 
-def test_fakes_saved_as_png(sample, tmp_path):
+def test_audit_of_png_fakes_fails_for_file_facts(sample, tmp_path):
     folder = plant(sample, tmp_path / "png", "fake", save_as_png)
     result = audit("--src", folder, "--strict", "--json")
     assert result.exit_code == 1
@@ -93,7 +93,7 @@ def test_fakes_saved_as_png(sample, tmp_path):
     assert anew["after"] < 0.6  # sizes are alike
 
 
-def test_jpeg_95_against_75(sample, tmp_path):
+def test_audit_of_two_jpeg_qualities_names_the_threshold(sample, tmp_path):
     folder = plant(plant(sample, tmp_path / "one", "fake", save_at(95)), tmp_path / "two", "real", save_at(75))
     found = audit_pictures(pictures_of(folder))
     first = found.findings[0]
@@ -103,7 +103,7 @@ def test_jpeg_95_against_75(sample, tmp_path):
     assert [one.verdict for one in found.findings[1:]] == ["fine", "fine"]
 
 
-def test_colour_cast(sample, tmp_path):
+def test_audit_of_a_colour_cast_names_the_thumbnail(sample, tmp_path):
     found = audit_pictures(pictures_of(plant(sample, tmp_path / "warm", "fake", warm)))
     thumbnail = found.findings[1]
     assert thumbnail.verdict in ("warn", "fail")
@@ -112,7 +112,7 @@ def test_colour_cast(sample, tmp_path):
     assert found.findings[2].verdict == "fine"
 
 
-def test_duplicates_across_splits(sample, tmp_path):
+def test_audit_strict_with_duplicates_across_splits_fails_and_plots_them(sample, tmp_path):
     folder = tmp_path / "set"
     shutil.copytree(sample, folder)
     planted = []
@@ -130,7 +130,7 @@ def test_duplicates_across_splits(sample, tmp_path):
     assert "across splits" not in audit("--src", folder, "--where", "split=train").stdout
 
 
-def test_store_gives_the_same_audit_without_its_pictures(sample, tmp_path):
+def test_audit_of_a_store_without_its_pictures_equals_that_of_the_folder(sample, tmp_path):
     folder = tmp_path / "set"
     shutil.copytree(sample, folder)
     store = tmp_path / "a.zarr"
@@ -143,7 +143,7 @@ def test_store_gives_the_same_audit_without_its_pictures(sample, tmp_path):
     assert found["audit"]["findings"] == expected["audit"]["findings"]
 
 
-def test_limits_are_settable_and_checked():
+def test_limits_out_of_range_are_refused():
     values = (0.599, 0.6, 0.75, 0.751)
     assert [Limits().judge(Auroc(one, 0.51, 1)) for one in values] == ["fine", "warn", "warn", "fail"]
     assert Limits().judge(Auroc(0.8, 0.5, 1)) == "fine"  # may be guessing
@@ -155,14 +155,14 @@ def test_limits_are_settable_and_checked():
     assert audit("--src", "x", "--store", "y").exit_code == 2
 
 
-def test_too_few_pictures(kaggle_dir):
+def test_audit_of_too_few_pictures_is_unknown(kaggle_dir):
     found = audit_pictures(pictures_of(kaggle_dir))
     assert found.verdict == "unknown"
     assert (found.obstacle, found.pictures) == (Obstacle.TOO_FEW, (16, 16))
     assert "16 real and 16 fake" in format_audit(found)
 
 
-def test_auroc_equals_the_plain_one_and_its_interval_covers():
+def test_compute_auroc_equals_scikit_learn_and_its_interval_covers():
     from sklearn.metrics import roc_auc_score
 
     rng = np.random.default_rng(0)
@@ -194,7 +194,7 @@ def test_audit_of_pictures_without_thumbnails_is_unknown(sample):
     assert (found.verdict, found.pictures, found.findings) == ("unknown", (0, 0), ())
 
 
-def test_audit_of_a_set_without_a_jpeg_is_made(tmp_path):
+def test_audit_of_a_set_without_a_jpeg_has_all_families(tmp_path):
     for label in ("real", "fake"):
         (tmp_path / label / label).mkdir(parents=True)
         for number in range(20):

@@ -46,7 +46,7 @@ def files(set_folder):
     return out
 
 
-def test_provenance_is_what_stands_beside_the_source_and_missing_is_missing(files):
+def test_source_info_is_that_of_the_nearest_file_else_missing(files):
     card = json.loads((files / "card.json").read_text())
     said = {one["source"]: one["provenance"] for one in card["sources"]}
     assert said["camera"]["licence"] == "CC0-1.0"
@@ -60,7 +60,7 @@ def test_provenance_is_what_stands_beside_the_source_and_missing_is_missing(file
     assert card["set_aside"][0]["file"] == "train/real/camera/broken.jpg"
 
 
-def test_counts_and_spans(files):
+def test_card_counts_and_spans_equal_those_of_the_pictures(files):
     card = json.loads((files / "card.json").read_text())
     assert card["splits"] == {"train": {"real": 8, "fake": 8}, "test": {"real": 8, "fake": 8}}
     assert card["classes"]["real"]["formats"] == {"JPEG": 8, "PNG": 8}
@@ -117,7 +117,7 @@ def test_page_is_whole_escaped_and_loads_nothing(files):
         assert words in page
 
 
-def test_every_store_carries_its_card_and_with_the_selection(set_folder, tmp_path):
+def test_store_of_a_subset_has_a_card_with_the_selection(set_folder, tmp_path):
     assert run("subset", "--src", set_folder, "--fraction", 0.5, "--seed", 3, "--out", tmp_path / "half").exit_code == 0
     made = run("build", "--src", tmp_path / "half", "--out", tmp_path / "a.zarr", "--size", 8, "--workers", 0)
     assert made.exit_code == 0, made.output
@@ -132,7 +132,7 @@ def test_every_store_carries_its_card_and_with_the_selection(set_folder, tmp_pat
     assert len((tmp_path / "card/manifest.csv").read_text().splitlines()) == carried["pictures"] + 1
 
 
-def test_same_set_same_card_wherever_it_lies(set_folder, tmp_path):
+def test_card_does_not_depend_on_the_folder(set_folder, tmp_path):
     shutil.copytree(set_folder, tmp_path / "set")
     run("card", set_folder, "--out", tmp_path / "one")
     run("card", tmp_path / "set", "--out", tmp_path / "other")
@@ -141,7 +141,7 @@ def test_same_set_same_card_wherever_it_lies(set_folder, tmp_path):
     assert str(tmp_path) not in (tmp_path / "one/card.json").read_text()
 
 
-def test_cards_are_compared(set_folder, files, tmp_path):
+def test_card_diff_lists_the_values_that_differ(set_folder, files, tmp_path):
     shutil.copytree(set_folder, tmp_path / "set")
     (tmp_path / "set/train/real/phone/0.jpg").unlink()
     shutil.rmtree(tmp_path / "set/test/fake/gan")
@@ -156,7 +156,7 @@ def test_cards_are_compared(set_folder, files, tmp_path):
     assert run("card", set_folder, set_folder).exit_code == 2
 
 
-def test_positions_in_exif_are_never_kept(tmp_path):
+def test_card_contains_no_exif_position(tmp_path):
     exif = Image.Exif()
     exif[0x010F] = "Maker"
     exif.get_ifd(0x8825)[2] = (48.0, 51.0, 30.12345)
@@ -170,13 +170,13 @@ def test_positions_in_exif_are_never_kept(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "text"), [("source.toml", "name = "), ("source.json", "[1]"), ("source.json", "{")])
-def test_broken_provenance_is_one_line(kaggle_dir, name, text):
+def test_source_file_that_is_damaged_is_one_line(kaggle_dir, name, text):
     (kaggle_dir / "train/real" / name).write_text(text)
     with pytest.raises(UserError, match=name):
         read_source_info(scan_sources([str(kaggle_dir)], max_pixels=10**8).pictures)
 
 
-def test_no_card_is_one_line(tmp_path):
+def test_file_that_is_not_a_card_is_one_line(tmp_path):
     (tmp_path / "card.json").write_text("{}")
     result = run("card", "--diff", tmp_path / "card.json", tmp_path / "card.json")
     assert result.exit_code == 1
@@ -192,7 +192,7 @@ def test_card_of_simulated_pictures_says_so(tmp_path):
     assert card["sources"][0]["provenance"]["generator"].startswith("simulated")
 
 
-def test_build_training_and_report_show_the_audit(tmp_path):
+def test_audit_is_shown_by_build_training_and_report(tmp_path):
     import zarr
     from helpers.make_run import make_run
     from helpers.make_store import make_store

@@ -1,4 +1,4 @@
-"""What file properties alone tell."""
+"""The file baseline: file properties that separate the classes are found, others score near guessing."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def score(changes_train: dict, changes_test: dict) -> dict[str, float]:
     return {name: roc_auc_score(classes(100), scores) for name, scores in found.items()}
 
 
-def test_files_that_differ_by_chance_alone_tell_nothing():
+def test_score_shortcuts_of_random_files_is_near_guessing():
     for auroc in score({}, {}).values():
         assert 0.3 < auroc < 0.7
 
@@ -51,7 +51,7 @@ def test_files_that_differ_by_chance_alone_tell_nothing():
         ),
     ],
 )
-def test_each_property_that_gives_the_class_away_is_found(name, change):
+def test_score_shortcuts_finds_the_property_that_separates_the_classes(name, change):
     found = score(change(200), change(100))
     assert found[name] == 1
     assert found[ALL] == 1
@@ -59,26 +59,26 @@ def test_each_property_that_gives_the_class_away_is_found(name, change):
     assert all(found[other] < 0.9 for other in others)
 
 
-def test_a_format_unknown_in_training_is_no_error():
+def test_score_shortcuts_with_an_unknown_format_is_finite():
     test = draw_files(3, 2, format=np.array(["WEBP", "JPEG", "GIF"], dtype=object))
     for scores in score_shortcuts(draw_files(40, 1), classes(40), test).values():
         assert np.isfinite(scores).all()
 
 
-def test_few_training_pictures_and_no_jpeg_among_them():
+def test_score_shortcuts_of_few_pictures_without_a_jpeg_are_probabilities():
     train = draw_files(4, 1, quality=np.full(4, -1), format=np.array(["PNG"] * 4, dtype=object))
     for scores in score_shortcuts(train, classes(4), draw_files(2, 2)).values():
         assert scores.shape == (2,)
         assert ((scores >= 0) & (scores <= 1)).all()
 
 
-def test_sets_in_which_all_files_are_alike():
+def test_score_shortcuts_of_equal_files_is_guessing():
     alike = {name: np.full(40, 512) for name in ("width", "height", "bytes")}
     files = draw_files(40, 1, **alike, quality=np.full(40, 90), format=np.array(["JPEG"] * 40, dtype=object))
     for scores in score_shortcuts(files, classes(40), files).values():
         assert scores == pytest.approx(np.full(40, 0.5))
 
 
-def test_deterministic():
+def test_score_shortcuts_is_deterministic():
     one, two = (score_shortcuts(draw_files(100, 1), classes(100), draw_files(20, 2)) for _ in range(2))
     assert all((one[name] == two[name]).all() for name in SHORTCUTS)

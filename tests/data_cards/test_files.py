@@ -9,7 +9,7 @@ from data_cards.core.errors import PictureError, UserError, format_error
 from data_cards.core.files import MAX_BYTES, PARTIAL, check_new_folder, read_file, read_unchanged, whole_folder
 
 
-def test_whole_folder_that_ends_well_takes_its_name(tmp_path):
+def test_whole_folder_that_succeeds_is_renamed(tmp_path):
     (tmp_path / "set").mkdir()  # empty: allowed
     with whole_folder(tmp_path / "set") as folder:
         assert folder.name.endswith(PARTIAL)
@@ -60,6 +60,6 @@ def test_read_unchanged_refuses_another_hash(tmp_path):
         read_unchanged(tmp_path / "a", hashlib.sha256(b"before").digest())
 
 
-def test_first_line_of_an_error_without_a_message_is_its_kind():
+def test_format_error_without_a_message_is_its_type():
     assert format_error(ValueError("one\ntwo")) == "one"
     assert format_error(ValueError()) == "ValueError"

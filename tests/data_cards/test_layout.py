@@ -1,4 +1,4 @@
-"""Folders in the spellings that people use; anything else is a clear error."""
+"""Folders are recognised in the usual spellings; any other name is a clear error."""
 
 import pytest
 from helpers.pictures import draw_noise
@@ -23,7 +23,7 @@ def found(src):
     "name",
     ["real", "REAL", "Real", "0_real", "real_images", "RealArt", "photos", "nature", "real faces", "Photographs"],
 )
-def test_names_for_real(name):
+def test_match_class_of_names_for_real(name):
     assert match_class(name) == "real"
 
 
@@ -31,16 +31,16 @@ def test_names_for_real(name):
     "name", ["fake", "FAKE", "ai", "AI", "1_fake", "generated", "AiArtData", "ai-generated", "AI_Generated_Images",
              "synthetic", "deepfake", "fakes"]
 )  # fmt: skip
-def test_names_for_fake(name):
+def test_match_class_of_names_for_fake(name):
     assert match_class(name) == "fake"
 
 
 @pytest.mark.parametrize("name", ["cats", "not_ai", "non-fake", "images", "realistic", "train", ""])
-def test_other_names_are_no_class(name):
+def test_match_class_of_other_names_is_none(name):
     assert match_class(name) is None
 
 
-def test_names_for_splits():
+def test_match_split_of_names_for_splits():
     names = ["train", "Training", "test", "testing_set", "valid", "val", "Validation", "trainer"]
     assert [match_split(name) for name in names] == ["train", "train", "test", "test", "val", "val", "val", None]
 
@@ -74,7 +74,7 @@ def test_wrapping_folders_are_skipped(tmp_path, wrapper):
     assert {one[:2] for one in found(tmp_path)} == {("train", "real"), ("val", "fake")}
 
 
-def test_folder_of_the_same_name_is_no_source(tmp_path):
+def test_folder_inside_one_of_the_same_name_is_not_a_source(tmp_path):
     touch(tmp_path / "set", "AiArtData/AiArtData/a.jpg", "RealArt/RealArt/b.jpg")
     assert {one[1:3] for one in found(tmp_path / "set")} == {("fake", "set"), ("real", "set")}
 
@@ -87,7 +87,7 @@ def test_unlabelled_folder(tmp_path):
     assert {one[:2] for one in found(f"test/fake={tmp_path}/holiday")} == {("test", "fake")}
 
 
-def test_links_in_a_circle_end(tmp_path):
+def test_links_in_a_circle_are_followed_once(tmp_path):
     touch(tmp_path, "real/a/x.jpg", "fake/b/y.jpg")
     (tmp_path / "real/a/again").symlink_to(tmp_path / "real")
     assert len(found(tmp_path)) >= 2

@@ -74,7 +74,7 @@ def test_build_refuses_given_splits_that_leak(leaking, tmp_path):
         assert words in allowed.stderr
 
 
-def test_build_of_a_set_that_does_not_leak_says_nothing(kaggle_dir, tmp_path):
+def test_build_without_leaks_does_not_warn(kaggle_dir, tmp_path):
     result = build(kaggle_dir, tmp_path / "a.zarr")
     assert result.exit_code == 0
     assert "near-duplicate" not in result.stderr

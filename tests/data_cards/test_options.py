@@ -1,4 +1,4 @@
-"""Options are said once: commands, their help, the documentation and Python's defaults come from the same fields."""
+"""Options are defined once: commands, their help, the documentation and Python's defaults come from the same fields."""
 
 import importlib.util
 import json
@@ -55,7 +55,7 @@ def call(*arguments: str):
     return result, made
 
 
-def test_a_command_takes_the_fields_as_options():
+def test_add_options_adds_each_field_as_an_option():
     assert option_names(Settings) == ["depth", "shade", "side", "names"]
     assert call()[1] == [Settings()]
     given = ["--depth", "5", "--shade", "light", "--side", "16", "--names", "a", "--names", "b"]
@@ -72,14 +72,14 @@ def test_help_lists_options_under_their_headings():
         assert words in water
 
 
-def test_a_value_that_is_no_choice_is_refused():
+def test_value_that_is_not_a_choice_is_refused():
     with pytest.raises(UsageError, match="shade grey: expected one of dark, light"):
         Settings(shade="grey")
     with pytest.raises(UsageError, match="side 9: expected one of 8, 16"):
         Settings(side=9)
 
 
-def test_tables_of_the_documentation():
+def test_format_option_tables_has_a_table_for_each_heading():
     table = format_option_tables(Settings)
     assert table.startswith(
         "**Water**\n\n| option | default | what it does |\n|---|---|---|\n| `--depth` | 3 | How deep. |"
@@ -89,7 +89,7 @@ def test_tables_of_the_documentation():
 
 
 @pytest.mark.parametrize("file", ["building.md", "training.md"])
-def test_the_documentation_has_the_options_as_they_are(file):
+def test_documentation_equals_the_option_tables(file):
     spec = importlib.util.spec_from_file_location("make_tables", DOCS / "make_tables.py")
     make_tables = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(make_tables)

@@ -1,4 +1,4 @@
-"""Near-duplicates are found through re-encoding and resizing; different pictures are not taken for them."""
+"""Near-duplicates are found through re-encoding and resizing; different pictures are not grouped."""
 
 import io
 
@@ -29,7 +29,7 @@ def test_groups_are_found_up_to_the_distance_and_not_beyond():
     assert group([base, rng.bytes(32), near, far]).tolist() == [0, 1, 0, 3]
 
 
-def test_search_equals_comparing_all_pairs():
+def test_group_near_duplicates_equals_comparing_all_pairs():
     rng = np.random.default_rng(1)
     hashes = [rng.bytes(32) for _ in range(60)]
     hashes += [
@@ -41,7 +41,7 @@ def test_search_equals_comparing_all_pairs():
     assert group(hashes).tolist() == reach.argmax(axis=1).tolist()
 
 
-def test_many_equal_hashes_are_quick():
+def test_group_near_duplicates_of_many_equal_hashes_is_fast():
     assert set(group([b"\0" * 32] * 50_000).tolist()) == {0}
     assert group([]).tolist() == []
 
@@ -61,7 +61,7 @@ def test_reencoded_and_resized_photographs_stay_in_their_group(photos, tmp_path,
     assert (groups[len(files) :] == np.arange(len(files))).all()
 
 
-def test_format_and_orientation_do_not_matter(tmp_path):
+def test_hash_does_not_depend_on_format_or_orientation(tmp_path):
     picture = draw_noise(5, 300, 200)
     picture.save(tmp_path / "a.png")
     exif = Image.Exif()
@@ -74,5 +74,5 @@ def test_format_and_orientation_do_not_matter(tmp_path):
     assert group([one.phash, other.phash]).tolist() == [0, 0]
 
 
-def test_a_flat_picture_has_no_noise_in_its_hash():
+def test_hash_of_a_flat_picture_has_no_noise():
     assert compute_perceptual_hash(Image.new("L", (100, 80), 77)) == b"\0" * 32

@@ -1,4 +1,4 @@
-"""Of a very large set only a drawn part keeps its thumbnails; the audit looks at that part."""
+"""Of a very large set only a drawn part keeps its thumbnails; the audit uses that part."""
 
 from dataclasses import replace
 from functools import partialmethod
@@ -33,7 +33,7 @@ def drop(pictures, most):
     return [one.facts for one in table]
 
 
-def test_each_class_keeps_its_lowest_hashes(pictures):
+def test_subsample_thumbnails_keeps_the_lowest_hashes_of_each_class(pictures):
     before, facts = [one.facts for one in pictures], drop(pictures, 20)
     kept = hashes_of(facts)
     for label in ("real", "fake"):
@@ -44,7 +44,7 @@ def test_each_class_keeps_its_lowest_hashes(pictures):
     ]
 
 
-def test_the_order_and_the_parts_do_not_matter(pictures):
+def test_subsample_thumbnails_does_not_depend_on_order_or_parts(pictures):
     in_parts = PictureTable()
     for number, picture in enumerate(reversed(list(pictures))):
         in_parts.add(picture.file, picture.facts)
@@ -54,7 +54,7 @@ def test_the_order_and_the_parts_do_not_matter(pictures):
     assert hashes_of([one.facts for one in in_parts]) == hashes_of(drop(pictures, 20))
 
 
-def test_an_audit_looks_at_those_that_kept_theirs(pictures):
+def test_audit_uses_the_pictures_that_kept_their_thumbnails(pictures):
     thinned = PictureTable(pictures)
     thinned.subsample_thumbnails(60)
     found = audit_pictures(thinned)
@@ -62,7 +62,7 @@ def test_an_audit_looks_at_those_that_kept_theirs(pictures):
     assert found == audit_pictures([one for one in thinned if one.facts.thumbnail])
 
 
-def test_scan_and_plan_keep_no_more(kaggle_dir, monkeypatch):
+def test_scan_and_plan_keep_a_bounded_number_of_thumbnails(kaggle_dir, monkeypatch):
     """With the bound made small: scan, plan, and a plan that adds to another."""
 
     monkeypatch.setattr(scan_module, "MOST_THUMBNAILS", 5)  # how often the scan drops
@@ -78,7 +78,7 @@ def test_scan_and_plan_keep_no_more(kaggle_dir, monkeypatch):
     assert plan_build(everything, settings, plan.pictures).pictures == plan.pictures
 
 
-def test_a_table_gives_back_what_was_put_in(pictures):
+def test_table_returns_the_pictures_that_were_added(pictures):
     odd = replace(
         pictures[0],
         file=replace(pictures[0].file, image="odd/\udcff name \U0001f5bc.jpg", split="val"),

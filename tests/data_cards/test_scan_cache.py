@@ -1,4 +1,4 @@
-"""A scan remembers files by path, size, time and hash; a changed file is read anew, a damaged cache does no harm."""
+"""A scan remembers files by path, size, time and hash; a changed file is read again, a damaged cache is not used."""
 
 import os
 import time
@@ -38,7 +38,7 @@ def scan(folder, **options):
     return scan_sources([str(folder)], max_pixels=options.pop("max_pixels", 10**8), **options)
 
 
-def test_second_scan_decodes_nothing_and_says_the_same(pictures, decoded):
+def test_second_scan_decodes_nothing_and_is_equal(pictures, decoded):
     first = scan(pictures)
     assert len(decoded) == 32
     decoded.clear()
@@ -48,7 +48,7 @@ def test_second_scan_decodes_nothing_and_says_the_same(pictures, decoded):
     assert len(decoded) == 32
 
 
-def test_a_moved_or_touched_file_is_known_by_its_hash(pictures, decoded):
+def test_moved_or_touched_file_is_found_by_its_hash(pictures, decoded):
     scan(pictures)
     decoded.clear()
     (pictures / "train/real/camera/0.jpg").rename(pictures / "train/real/camera/moved.jpg")
@@ -57,7 +57,7 @@ def test_a_moved_or_touched_file_is_known_by_its_hash(pictures, decoded):
     assert decoded == []
 
 
-def test_a_changed_file_is_read_anew(pictures, decoded):
+def test_changed_file_is_read_again(pictures, decoded):
     before = scan(pictures).pictures[0]
     decoded.clear()
     path = before.file.path
@@ -69,7 +69,7 @@ def test_a_changed_file_is_read_anew(pictures, decoded):
 
 
 @pytest.mark.parametrize("how", ["replaced", "written in place"])
-def test_a_file_of_the_same_size_and_time_is_read_anew(pictures, decoded, how):
+def test_changed_file_of_the_same_size_and_time_is_read_again(pictures, decoded, how):
     path = pictures / "train/real/camera/picture.bmp"
     draw_noise(50, 40).save(path)
     age(path)
@@ -88,7 +88,7 @@ def facts_of(path, folder):
     return next(one.facts for one in scan(folder).pictures if one.file.path == path)
 
 
-def test_a_file_that_changed_a_moment_ago_is_not_remembered(pictures, decoded):
+def test_file_that_changed_a_moment_ago_is_not_cached(pictures, decoded):
     path = scan(pictures).pictures[0].file.path
     first, second = (draw_noise(seed, 40) for seed in (50, 51))
     for picture in (first, second):
@@ -98,7 +98,7 @@ def test_a_file_that_changed_a_moment_ago_is_not_remembered(pictures, decoded):
     assert decoded[-1] != decoded[-3]
 
 
-def test_a_smaller_limit_of_pixels_holds_for_what_is_remembered(pictures):
+def test_smaller_limit_of_pixels_applies_to_cached_facts(pictures):
     everything = scan(pictures).pictures
     smaller = scan(pictures, max_pixels=36 * 32)
     assert len(smaller.set_aside) == sum(one.facts.width > 36 for one in everything) > 0
@@ -106,7 +106,7 @@ def test_a_smaller_limit_of_pixels_holds_for_what_is_remembered(pictures):
 
 
 @pytest.mark.parametrize("damage", ["garbage", "folder", "rows"])
-def test_a_damaged_cache_does_no_harm(pictures, tmp_path, damage):
+def test_damaged_cache_is_not_used(pictures, tmp_path, damage):
     first = scan(pictures)
     (path,) = (tmp_path / "cache").glob("*.sqlite")
     if damage == "garbage":
@@ -123,5 +123,5 @@ def test_a_damaged_cache_does_no_harm(pictures, tmp_path, damage):
     assert scan(pictures) == first
 
 
-def test_threads_make_no_difference(pictures):
+def test_scan_does_not_depend_on_the_number_of_threads(pictures):
     assert scan(pictures, threads=1, cache=False) == scan(pictures, threads=7, cache=False)

@@ -26,7 +26,7 @@ def test_groups_stay_together_and_every_source_is_drawn_from():
     assert 0.17 < sum(chosen) / len(chosen) < 0.23
 
 
-def test_order_does_not_matter_but_the_seed_does():
+def test_draw_validation_depends_on_the_seed_not_on_the_order():
     pictures = list(zip(*make_pictures(), strict=True))
     shuffled = random.Random(0).sample(pictures, len(pictures))
 
@@ -38,7 +38,7 @@ def test_order_does_not_matter_but_the_seed_does():
     assert draw(pictures, 0) != draw(pictures, 1)
 
 
-def test_small_classes_get_one_and_keep_one():
+def test_draw_validation_of_a_small_class_draws_one_and_keeps_one():
     identities = [b"a", b"b", b"c"]
     strata = [("real", "x"), ("real", "x"), ("fake", "y")]
     chosen = draw_validation(identities, [0, 1, 2], strata, 0.1, seed=0)
@@ -47,6 +47,6 @@ def test_small_classes_get_one_and_keep_one():
     assert not any(draw_validation(identities, [0, 1, 2], strata, 0.0, seed=0))
 
 
-def test_golden_key():
+def test_draw_key_equals_the_recorded_one():
     """Pins the draws: a store that grows must not move its old pictures."""
     assert draw_key(7, b"identity", "purpose") == 12231306427047796927

@@ -65,7 +65,7 @@ def test_build_without_a_test_split_says_so(kaggle_dir, tmp_path):
     assert "no test split" in result.stdout
 
 
-def test_inspect(store, tmp_path):
+def test_inspect_prints_the_store(store, tmp_path):
     text = run("inspect", store).stdout
     for words in ("32 of 9 x 16 x 16, uint8", "magnitude 0.", "cover to 16 px", "fingerprint"):
         assert words in text
@@ -110,7 +110,7 @@ def test_inspect_while_a_build_is_under_way(kaggle_dir, tmp_path, monkeypatch):
         pytest.param(["--src", "kaggle", "--out", "gopher://x/y"], 1, ["gopher"], id="unknown-protocol"),
     ],
 )
-def test_bad_input_to_build(kaggle_dir, tmp_path, monkeypatch, arguments, status, words):
+def test_build_of_bad_input_is_one_line(kaggle_dir, tmp_path, monkeypatch, arguments, status, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("x")
@@ -118,21 +118,21 @@ def test_bad_input_to_build(kaggle_dir, tmp_path, monkeypatch, arguments, status
     assert not list(tmp_path.glob("*.zarr*"))
 
 
-def test_an_unknown_choice_is_a_wrong_call(kaggle_dir):
+def test_build_with_an_unknown_choice_exits_2(kaggle_dir):
     result = run("build", "--src", kaggle_dir, "--fit", "squeeze")
     assert result.exit_code == 2
     assert "cover" in result.stderr
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_read_only_folder(kaggle_dir, tmp_path):
+def test_build_into_a_read_only_folder_is_one_line(kaggle_dir, tmp_path):
     folder = tmp_path / "locked"
     folder.mkdir()
     folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
     one_line(build(kaggle_dir, folder / "a.zarr"), 1, "no permission", "--out")
 
 
-def test_stores_that_cannot_be_read(store, tmp_path):
+def test_commands_on_a_store_that_cannot_be_read_are_one_line(store, tmp_path):
     one_line(run("inspect", tmp_path / "none.zarr"), 1, "no such feature store", "pipeline build")
     (tmp_path / "odd").mkdir()
     one_line(run("inspect", tmp_path / "odd"), 3, "not a feature store")
@@ -152,7 +152,7 @@ def test_help_has_examples():
 
 
 @pytest.mark.parametrize("shell", ["bash", "sh"])
-def test_the_installed_command_and_the_module(shell, kaggle_dir, tmp_path):
+def test_installed_command_equals_the_module(shell, kaggle_dir, tmp_path):
     path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
     for number, command in enumerate(("pipeline", f"{sys.executable} -m pipeline")):
         line = f"{command} build --src kaggle --size 16 --out {number}.zarr --workers 0"

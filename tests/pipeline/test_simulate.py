@@ -53,7 +53,7 @@ def test_layout_is_kaggles(tmp_path):
     assert summary.path == tmp_path / "set"
 
 
-def test_set_calls_itself_a_simulation(sample):
+def test_set_has_the_simulation_marker(sample):
     marker = json.loads((sample / SIMULATION_MARKER).read_text(encoding="utf-8"))
     assert marker["simulated"] is True
     assert marker["seed"] == 0
@@ -65,7 +65,7 @@ def test_set_calls_itself_a_simulation(sample):
         assert facts["note"] == "simulation"
 
 
-def test_whatever_lies_in_a_simulated_set_is_simulated(sample):
+def test_folder_in_a_simulated_set_is_simulated(sample):
     assert is_simulated(sample)
     assert is_simulated(sample / "train" / "fake" / "generator-a" / "00000.jpg")
     assert not is_simulated(sample.parent)
@@ -83,7 +83,7 @@ def test_another_seed_gives_other_pictures(sample, tmp_path):
         assert picture.path.read_bytes() != (sample / picture.image).read_bytes(), picture.image
 
 
-def test_no_picture_comes_twice(sample):
+def test_all_pictures_differ(sample):
     pictures = find_pictures(str(sample))
     hashes = b"".join(compute_perceptual_hash(Image.open(picture.path).convert("L")) for picture in pictures)
     groups = group_near_duplicates(np.frombuffer(hashes, np.uint8).reshape(-1, 32))
@@ -105,7 +105,7 @@ def test_file_facts_are_the_same_in_every_source(sample):
     assert {quality for _, _, quality, _ in drawn} <= set(JPEG_QUALITIES)
 
 
-def test_saved_file_is_the_picture_that_make_picture_gives(sample):
+def test_saved_file_equals_draw_picture(sample):
     levels, quality, subsampling = draw_picture(0, "test", "fake", "generator-b", 7, size=SIZE)
     buffer = io.BytesIO()
     Image.fromarray(levels).save(buffer, "JPEG", quality=quality, subsampling=subsampling)
@@ -156,12 +156,12 @@ def _bytes_per_pixel(path: Path) -> np.ndarray:
         return np.array([path.stat().st_size / (opened.width * opened.height)])
 
 
-def test_spectra_tell_the_classes_apart(sample):
+def test_spectra_separate_the_classes(sample):
     assert _score(sample, _spectrum, 0.01) > 0.8
 
 
 @pytest.mark.parametrize("describe", [_thumbnail, _mean_colour, _bytes_per_pixel])
-def test_trivial_properties_tell_little(sample, describe):
+def test_trivial_properties_hardly_separate_the_classes(sample, describe):
     assert 0.35 < _score(sample, describe, 0.01) < 0.65
 
 
@@ -262,7 +262,7 @@ def test_bad_arguments_are_named(tmp_path, arguments, message):
     assert not (tmp_path / "set").exists()
 
 
-def test_bytes_are_the_same_whatever_the_threads(tmp_path, monkeypatch):
+def test_bytes_do_not_depend_on_the_number_of_threads(tmp_path, monkeypatch):
     digests = set()
     for name, cores in (("one", 1), ("four", 4)):
         monkeypatch.setattr("pipeline.simulate.sample_set.count_cores", lambda cores=cores: cores)

@@ -1,4 +1,4 @@
-"""Subsets are drawn by seed, alike from all sources, and are byte for byte what they were."""
+"""Subsets are drawn by seed, the same share from all sources, and copied byte for byte."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ def hashes(folder):
     }
 
 
-def test_a_share_of_every_source_byte_for_byte(many, tmp_path):
+def test_subset_has_the_share_of_every_source_byte_for_byte(many, tmp_path):
     result = subset("--src", many, "--fraction", 0.3, "--seed", 7, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
     before, after = hashes(many), hashes(tmp_path / "out")
@@ -58,7 +58,7 @@ def test_a_share_of_every_source_byte_for_byte(many, tmp_path):
     } == after
 
 
-def test_links_hold_the_same_pictures(many, tmp_path):
+def test_subset_with_links_has_the_same_pictures(many, tmp_path):
     subset("--src", many, "--fraction", 0.3, "--out", tmp_path / "copies")
     subset("--src", many, "--fraction", 0.3, "--out", tmp_path / "links", "--links")
     assert hashes(tmp_path / "links") == hashes(tmp_path / "copies")
@@ -66,7 +66,7 @@ def test_links_hold_the_same_pictures(many, tmp_path):
     assert not any(file.is_symlink() for file in (tmp_path / "copies").rglob("*.jpg"))
 
 
-def test_seed_decides_and_a_smaller_share_is_part_of_a_larger(pictures):
+def test_draw_subset_of_a_smaller_share_is_part_of_a_larger_one(pictures):
     def draw(fraction, seed):
         return {one.file.image for one in draw_subset(pictures, Selection(fraction=fraction, seed=seed)).pictures}
 
@@ -76,12 +76,12 @@ def test_seed_decides_and_a_smaller_share_is_part_of_a_larger(pictures):
     assert {one.file.image for one in shuffled} == draw(0.2, 1)
 
 
-def test_share_is_right_in_all_though_sources_are_small(pictures):
+def test_draw_subset_of_small_sources_has_the_exact_share(pictures):
     drawn = draw_subset(pictures, Selection(fraction=0.15)).pictures
     assert set(Counter((one.file.split, one.file.label) for one in drawn).values()) == {3}  # of 2 sources of 10
 
 
-def test_most_of_a_source_and_conditions(pictures):
+def test_draw_subset_applies_conditions_then_the_most_of_a_source(pictures):
     drawn = draw_subset(pictures, Selection(where=("split=train", "format=png"), max_per_source=2))
     assert len(drawn.pictures) == 8
     assert {(one.file.split, one.facts.format) for one in drawn.pictures} == {("train", "PNG")}
@@ -98,17 +98,17 @@ def test_most_of_a_source_and_conditions(pictures):
         ("exif=yes", lambda one: False),
     ],
 )
-def test_conditions(pictures, condition, test):
+def test_filter_pictures_keeps_those_that_meet_the_condition(pictures, condition, test):
     assert filter_pictures(pictures, [condition]) == [one for one in pictures if test(one)]
 
 
 @pytest.mark.parametrize("condition", ["width", "colour=red", "width=wide", "source>camera", "width>1,2", "path=1"])
-def test_conditions_that_make_no_sense(pictures, condition):
+def test_parse_condition_of_other_text_is_refused(pictures, condition):
     with pytest.raises(UsageError, match="--where"):
         filter_pictures(pictures, [condition])
 
 
-def test_balance_makes_the_classes_match(tmp_path):
+def test_match_pictures_makes_the_classes_match(tmp_path):
     # Fakes are large and saved at 75 for the most part, real pictures small and at 95; a third is the other way.
     for label, usual in (("real", 0), ("fake", 1)):
         (tmp_path / "set" / label / f"{label}-source").mkdir(parents=True)
@@ -129,7 +129,7 @@ def test_balance_makes_the_classes_match(tmp_path):
     assert len(hashes(tmp_path / "out")) == 80
 
 
-def test_balance_of_classes_with_nothing_in_common(tmp_path):
+def test_match_pictures_with_nothing_in_common_is_refused(tmp_path):
     for label, suffix in (("real", "jpg"), ("fake", "png")):
         (tmp_path / label).mkdir()
         for number in range(3):
@@ -141,7 +141,7 @@ def test_balance_of_classes_with_nothing_in_common(tmp_path):
         match_pictures(pictures, ["shape"])
 
 
-def test_mistakes_are_one_line_and_leave_nothing(many, tmp_path):
+def test_subset_mistakes_are_one_line_and_leave_nothing(many, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").touch()
     for arguments, status, words in (
@@ -157,7 +157,7 @@ def test_mistakes_are_one_line_and_leave_nothing(many, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full"]
 
 
-def test_what_is_said_of_a_source_goes_along_and_a_subset_of_a_subset_tells_both(many, tmp_path):
+def test_subset_of_a_subset_keeps_source_info_and_both_selections(many, tmp_path):
     subset("--src", many, "--fraction", 0.5, "--seed", 1, "--out", tmp_path / "one")
     subset("--src", tmp_path / "one", "--max-per-source", 2, "--out", tmp_path / "two")
     card = json.loads((tmp_path / "two/card.json").read_text())
@@ -167,7 +167,7 @@ def test_what_is_said_of_a_source_goes_along_and_a_subset_of_a_subset_tells_both
     assert camera["provenance"]["licence"] == "CC0"
 
 
-def test_pictures_of_the_same_name_from_two_folders_both_go_in(tmp_path):
+def test_subset_keeps_both_pictures_of_the_same_name(tmp_path):
     for seed, root in enumerate(("a", "b")):
         for label in ("real", "fake"):
             (tmp_path / root / label / "source").mkdir(parents=True)
@@ -179,7 +179,7 @@ def test_pictures_of_the_same_name_from_two_folders_both_go_in(tmp_path):
     )
 
 
-def test_what_is_gone_altogether_is_said(many, tmp_path):
+def test_subset_lists_sources_of_which_nothing_is_left(many, tmp_path):
     result = subset("--src", many, "--where", "split=train", "--where", "source!=gan", "--out", tmp_path / "out")
     for place in ("test/real/camera", "test/fake/diffusion", "train/fake/gan"):
         assert f"nothing is left of {place}" in result.stdout
