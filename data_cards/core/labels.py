@@ -2,4 +2,4 @@
 
 CLASS_NAMES = ("real", "fake")  # a label is an index into this: 0 real, 1 fake
 FAKE = CLASS_NAMES.index("fake")
-SPLITS = ("train", "val", "test")
+SPLITS = TRAIN, VAL, TEST = ("train", "val", "test")

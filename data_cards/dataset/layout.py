@@ -13,6 +13,7 @@ from pathlib import Path
 
 from data_cards.core.errors import UserError
 from data_cards.core.files import PARTIAL
+from data_cards.core.labels import TRAIN
 from data_cards.image.decode import SUFFIXES
 
 _CLASS_WORDS = {
@@ -76,7 +77,7 @@ def find_pictures(src: str) -> list[PictureFile]:
     label = match_class(name)
     if folder and label and (not split or match_split(split)):
         root = _resolve_folder(folder)
-        pictures = list(_walk_files(root, root, match_split(split) or "train", label, root.name))
+        pictures = list(_walk_files(root, root, match_split(split) or TRAIN, label, root.name))
     else:
         root = _resolve_folder(src)
         pictures = list(_walk_layout(root))
@@ -108,7 +109,7 @@ def _walk_classes(root: Path, parent: Path, split: str | None) -> Iterator[Pictu
             for split_folder, inner_split in inner.items():
                 yield from _walk_sources(root, split_folder, inner_split, label)
         else:
-            yield from _walk_sources(root, folder, split or "train", label)
+            yield from _walk_sources(root, folder, split or TRAIN, label)
 
 
 def _walk_sources(root: Path, folder: Path, split: str, label: str) -> Iterator[PictureFile]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from data_cards.core.errors import UserError
 from data_cards.core.files import write_json
-from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.labels import CLASS_NAMES, TRAIN, VAL
 from data_cards.core.seeding import FIXED_SEED, draw_key
 from pipeline.features.frequencies import MAX_FREQUENCY, compute_frequencies
 from pipeline.features.periodogram import LEVELS
@@ -92,7 +92,7 @@ def compute_class_spectra(store: FeatureStore, per_class: int = PICTURES_PER_CLA
     ----------
     per_class : at most so many clean pictures of a class, drawn by seed and the files' hashes
     """
-    split = next((split for split in ("val", "train") if _has_both(store, split)), None)
+    split = next((split for split in (VAL, TRAIN) if _has_both(store, split)), None)
     if split is None:
         return None
     mean, deviation, pictures, frequencies = {}, {}, {}, np.zeros(0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.labels import CLASS_NAMES, TRAIN, VAL
 from data_cards.core.seeding import FIXED_SEED
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from data_cards.image.jpeg import NO_QUALITY
@@ -117,9 +117,9 @@ def _find_warnings(
     scored: Scored, run: Run, store: FeatureStore, split: str, training: FeatureStore | None, leaked: np.ndarray
 ) -> list[str]:
     warnings = []
-    if split == "train":
+    if split == TRAIN:
         warnings.append("these are the pictures that the network was trained on: the scores say how well it remembers")
-    if split == "val":
+    if split == VAL:
         warnings.append("the best epoch was chosen on the validation split: its scores flatter a little")
     if training is None:
         warnings.append(

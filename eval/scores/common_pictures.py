@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_cards.core.errors import UsageError, UserError
-from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.labels import CLASS_NAMES, TRAIN, VAL
 from data_cards.image.perceptual_hash import group_near_duplicates
 from eval.scores.rows import Scored, find_rows, held_out_mask
 from pipeline.features.variants import CLEAN
@@ -48,7 +48,7 @@ def find_common_rows(
     ------
     UserError : there are none, or of one class only, or the stores disagree on a picture's class
     """
-    if split == "train":
+    if split == TRAIN:
         raise UsageError("split train: runs are compared on pictures that none was trained on; take test or val")
     training = [find_training_store(run, store) for run, store in zip(runs, stores, strict=True)]
     found = [_first_rows(run, store, split) for run, store in zip(runs, stores, strict=True)]
@@ -94,8 +94,8 @@ def find_leaked(run: Run, scored: Scored, store: FeatureStore, training: Feature
     -------
     ndarray of bool, shape (N,)
     """
-    seen_splits = [name for name in ("train", "val") if name != split or training is not store]
-    if training is None or (training is store and split == "train"):
+    seen_splits = [name for name in (TRAIN, VAL) if name != split or training is not store]
+    if training is None or (training is store and split == TRAIN):
         return np.zeros(len(scored), dtype=bool)
     seen = np.isin(training.columns["split"], seen_splits) & ~held_out_mask(run, training)
     if training is store:
@@ -134,7 +134,7 @@ def _find_warnings(
     names: Sequence[str], training: Sequence[FeatureStore | None], split: str, not_in_all: int, leaked: np.ndarray
 ) -> list[str]:
     warnings = []
-    if split == "val":
+    if split == VAL:
         warnings.append("the best epoch and the threshold were chosen on validation pictures: the scores flatter")
     unknown = [name for name, store in zip(names, training, strict=True) if store is None]
     if unknown:

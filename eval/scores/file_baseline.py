@@ -3,7 +3,7 @@
 import numpy as np
 
 from data_cards.audit.file_baseline import ALL, score_shortcuts, select_file_columns
-from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.labels import CLASS_NAMES, TRAIN
 from eval.scores.bootstrap import estimate_difference, estimate_scores
 from eval.scores.rows import Scored, held_out_mask
 from pipeline.store.reader import FeatureStore
@@ -28,7 +28,7 @@ def compute_file_baseline(run: Run, pictures: Scored, training: FeatureStore | N
     """
     if training is None:
         return {"reason": "the store that the run was trained on is not at hand, or has changed"}
-    rows = training.rows("train")
+    rows = training.rows(TRAIN)
     rows = rows[~held_out_mask(run, training)[rows]]
     rows = rows[np.unique(training.columns["picture"][rows], return_index=True)[1]]
     labels = training.columns["label"][rows]

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from data_cards.core.errors import UserError
-from data_cards.core.labels import CLASS_NAMES, SPLITS
+from data_cards.core.labels import CLASS_NAMES, SPLITS, TRAIN
 from data_cards.image.jpeg import NO_QUALITY
 from eval.settings import HELD_OUT
 from pipeline.features.variants import CLEAN
@@ -113,7 +113,7 @@ def find_rows(run: Run, store: FeatureStore, split: str) -> np.ndarray:
             f"{store.path}: has no picture of {' and '.join(run.settings.hold_out)}, which the run left out"
         )
     if not len(rows):
-        others = [f"--split {name}" for name in SPLITS if len(store.rows(name)) and name != "train"]
+        others = [f"--split {name}" for name in SPLITS if len(store.rows(name)) and name != TRAIN]
         instead = f", or take {' or '.join(others)}" if others else ""
         raise UserError(
             f"{store.path}: has no {split} split; put pictures under {split}/real and {split}/fake "

@@ -4,6 +4,7 @@ A build works under the store's partial name. A build that runs again after it w
 more pictures, makes only the missing shards. A build with other settings is refused.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -55,7 +56,6 @@ from pipeline.store.writer import (
     remove_build_files,
     remove_damaged_records,
     remove_partial_files,
-    rename,
     write_attributes,
 )
 
@@ -166,7 +166,7 @@ def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -
     write_attributes(storage, {**plan.identity, "complete": False})
     partial = Storage(partial_name(path))
     if storage.url != partial.url:
-        rename(storage.url, partial.url)
+        os.rename(storage.url, partial.url)
     remove_partial_files(partial)
     create_arrays(partial, plan.rows, plan.shard_rows, plan.settings)
     partial.write_stream(PLANNED_MANIFEST, [encode_manifest(plan.pictures)], durable=True)
@@ -225,4 +225,4 @@ def _finish_store(plan: Plan, storage: Storage, path: str, audit: Audit) -> None
     write_attributes(storage, add_digests(storage, attributes))
     remove_build_files(storage, plan.shards)
     if storage.url != path:
-        rename(storage.url, path)
+        os.rename(storage.url, path)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from data_cards.core.labels import SPLITS
+from data_cards.core.labels import SPLITS, TEST, TRAIN, VAL
 from data_cards.core.seeding import draw_key
 from data_cards.dataset.layout import PictureFile
 from data_cards.dataset.splits import draw_validation
@@ -114,7 +114,7 @@ def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> tu
 
 def _identity(picture: Picture) -> tuple:
     # A picture that was moved to another class, or into or out of the test split, is another sample.
-    return picture.facts.sha256, picture.file.label, picture.file.source, picture.file.split == "test"
+    return picture.facts.sha256, picture.file.label, picture.file.source, picture.file.split == TEST
 
 
 def _draw_splits(pictures: PictureTable, kept: int, groups: np.ndarray, settings: BuildSettings) -> list[str]:
@@ -127,11 +127,11 @@ def _draw_splits(pictures: PictureTable, kept: int, groups: np.ndarray, settings
     fixed: dict[int, str] = {}
     for position, group in enumerate(numbers):
         # A group that is in train and in another split stays out of validation.
-        if (position < kept or splits[position] != "train") and fixed.get(group) != "train":
+        if (position < kept or splits[position] != TRAIN) and fixed.get(group) != TRAIN:
             fixed[group] = splits[position]
     new = range(kept, len(splits))
-    free = [position for position in new if splits[position] == "train" and numbers[position] not in fixed]
-    draws = settings.val_fraction > 0 and "val" not in splits[kept:]
+    free = [position for position in new if splits[position] == TRAIN and numbers[position] not in fixed]
+    draws = settings.val_fraction > 0 and VAL not in splits[kept:]
     strata: dict[tuple[str, str], tuple[str, str]] = {}  # one tuple for all pictures of a stratum
     chosen = draw_validation(
         [pictures[position].facts.sha256 for position in free],
@@ -141,8 +141,8 @@ def _draw_splits(pictures: PictureTable, kept: int, groups: np.ndarray, settings
         settings.seed,
     )
     for position in new:
-        if splits[position] == "train" and fixed.get(numbers[position]) == "val":
-            splits[position] = "val"
+        if splits[position] == TRAIN and fixed.get(numbers[position]) == VAL:
+            splits[position] = VAL
     for position in np.asarray(free, dtype=int)[chosen].tolist():
-        splits[position] = "val"
+        splits[position] = VAL
     return splits

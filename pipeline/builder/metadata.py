@@ -10,7 +10,7 @@ import zarr
 
 from data_cards.audit.audit import Audit
 from data_cards.core.console import progress
-from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.labels import CLASS_NAMES, TRAIN
 from data_cards.dataset.simulated import is_simulated
 from pipeline.builder.card import compute_build_card, read_previous_card, write_card
 from pipeline.builder.plan import Plan
@@ -48,7 +48,7 @@ def write_plan_statistics(plan: Plan, storage: Storage, features: zarr.Array) ->
     """Compute and write mean and standard deviation of the training rows."""
     # From the plan, not from the column `split`, which may hold four million strings.
     count = len(plan.pictures)
-    is_training = np.fromiter((picture.file.split == "train" for picture in plan.pictures), bool, count)
+    is_training = np.fromiter((picture.file.split == TRAIN for picture in plan.pictures), bool, count)
     training = np.repeat(is_training, plan.variants).nonzero()[0]
     write_statistics(storage, *compute_statistics(features, training))
 

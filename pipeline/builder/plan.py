@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 
 from data_cards.core.errors import UserError
-from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.labels import CLASS_NAMES, TEST
 from data_cards.dataset.scan import PictureSet, SetAside
 from data_cards.dataset.table import Picture, PictureTable
 from pipeline.builder.growth import Growth, merge_pictures
@@ -194,7 +194,7 @@ def plan_build(found: PictureSet, settings: BuildSettings, base: PictureTable | 
             set_aside.append(SetAside(str(picture.file.path), str(error)))
             continue
         fitting.append(number)
-        if picture.file.split == "test":
+        if picture.file.split == TEST:
             of_test.append(number)
     if settings.variants in TEST_RECIPES:
         fitting = of_test or fitting

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from data_cards.audit.audit import format_audit_briefly
 from data_cards.core.console import format_table
+from data_cards.core.labels import TEST
 from data_cards.core.text import format_bytes, format_duration
 from data_cards.dataset.table import count_sources
 from pipeline.builder.build import BuildSummary
@@ -26,7 +27,7 @@ def format_build(summary: BuildSummary) -> str:
             f"{upsampled} of {len(plan.pictures)} pictures were upsampled to {size} pixels "
             "(interpolated pixels have no traces; see --size and --fit crop)"
         )
-    if not any(one.file.split == "test" for one in plan.pictures):
+    if not any(one.file.split == TEST for one in plan.pictures):
         lines.append(
             "no test split: `eval report` will need --split val, or pictures under test/ "
             "(--src test/real=FOLDER --src test/fake=FOLDER)"

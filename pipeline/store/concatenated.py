@@ -18,7 +18,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from data_cards.core.errors import UserError
-from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.labels import CLASS_NAMES, TEST, TRAIN, VAL
 from pipeline.store.reader import SAMPLE_COLUMNS, FeatureStore, ZarrStore, open_store
 from pipeline.store.settings import BuildSettings
 
@@ -125,7 +125,7 @@ class ConcatenatedStore(FeatureStore):
     @cached_property
     def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
         # Each store's statistics are of its training rows, whose number is their weight.
-        counts = np.array([len(part.rows("train")) for part in self.parts], dtype=np.float64)
+        counts = np.array([len(part.rows(TRAIN)) for part in self.parts], dtype=np.float64)
         shares = (counts / max(counts.sum(), 1))[:, None, None, None]
         means = np.stack([part.mean for part in self.parts]).astype(np.float64)
         mean = (shares * means).sum(axis=0)
@@ -185,7 +185,7 @@ def _exclude_near_duplicates(split: np.ndarray, group: np.ndarray, of_store: np.
     """Return the splits, with `LEFT_OUT` for rows that leak a held-out picture of another store."""
     left = split.copy()
     for store in np.unique(of_store):
-        for name, further in (("train", ("val", "test")), ("val", ("test",))):
+        for name, further in ((TRAIN, (VAL, TEST)), (VAL, (TEST,))):
             held = np.unique(group[(of_store != store) & np.isin(split, further)])
             left[(of_store == store) & (split == name) & np.isin(group, held)] = LEFT_OUT
     return left

@@ -42,11 +42,11 @@ def compute_statistics(features: zarr.Array, rows: np.ndarray) -> tuple[np.ndarr
     chosen = subsample_rows(rows, int(np.prod(shape)))
     parts = [slice(first, first + PLANES_PER_KIND) for first in range(0, shape[0], PLANES_PER_KIND)]
     with ThreadPoolExecutor(min(len(parts), count_cores())) as threads:
-        mean, std = zip(*threads.map(lambda part: _compute_of_planes(features, chosen, part), parts), strict=True)
+        mean, std = zip(*threads.map(lambda part: _compute_part(features, chosen, part), parts), strict=True)
     return np.concatenate(mean), np.concatenate(std)
 
 
-def _compute_of_planes(features: zarr.Array, rows: np.ndarray, planes: slice) -> tuple[np.ndarray, np.ndarray]:
+def _compute_part(features: zarr.Array, rows: np.ndarray, planes: slice) -> tuple[np.ndarray, np.ndarray]:
     sums = LevelSums((planes.stop - planes.start, *features.shape[2:]))
     for row in rows:
         sums.add(features[int(row), planes])

@@ -6,7 +6,6 @@ No two writers meet, because a shard belongs to one task, which always writes al
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -222,11 +221,6 @@ def remove_partial_files(storage: Storage) -> None:
     for name in list(storage.list_files()):
         if name.endswith(PARTIAL):
             storage.remove(name)
-
-
-def rename(old: str, new: str) -> None:
-    """Give a local store another name."""
-    os.rename(old, new)
 
 
 def _record_name(shard: int) -> str:

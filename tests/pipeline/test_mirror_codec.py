@@ -118,12 +118,12 @@ def test_without_the_package_the_error_names_it(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["bool", "complex64", "S4", "M8[s]"])
-def test_what_are_no_numbers_is_refused(tmp_path, dtype):
+def test_codec_on_other_than_numbers_raises(tmp_path, dtype):
     with pytest.raises(ValueError, match="expected integers or floating-point numbers"):
         zarr.create_array(tmp_path / "a", shape=(4, 4), dtype=dtype, chunks=(4, 4), serializer=MirrorCodec())
 
 
-def test_what_has_no_rows_and_columns_is_refused(tmp_path):
+def test_codec_without_rows_and_columns_raises(tmp_path):
     with pytest.raises(ValueError, match=r"expected an array of two axes or more, got shape \(4,\)"):
         zarr.create_array(tmp_path / "a", shape=(4,), dtype="u1", chunks=(4,), serializer=MirrorCodec())
     for shape in ((), (5,), (3, 0, 4), (3, 4, 0)):

@@ -206,7 +206,7 @@ def test_a_store_of_averaged_planes(kaggle_dir, tmp_path):
         pytest.param({"size": 96, "fit": "crop"}, ("periodogram", 96, "crop", "train", None), id="a size and a fit"),
     ],
 )
-def test_what_is_not_asked_for_is_as_recommended(asked, expected):
+def test_settings_left_out_are_as_recommended(asked, expected):
     features = FeatureSettings(**asked)
     made = BuildSettings(features)
     assert (features.estimator, features.size, features.fit, made.variants, features.patch) == expected

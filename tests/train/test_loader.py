@@ -252,7 +252,7 @@ def test_rows_of_a_missing_file_may_be_skipped(tmp_path):
 
 @pytest.mark.parametrize("skipped", [None, set()])  # no row is at fault, so none may be skipped
 @pytest.mark.parametrize("error", [errno.EACCES, errno.EMFILE])
-def test_what_the_system_refuses_is_no_damage(tmp_path, monkeypatch, skipped, error):
+def test_error_of_the_system_is_not_damage(tmp_path, monkeypatch, skipped, error):
     store = open_store(make_store(tmp_path / "features.zarr", size=16, shard=4))
 
     def refuse(path, *_):

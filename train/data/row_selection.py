@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_cards.core.errors import UsageError, UserError
-from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.labels import CLASS_NAMES, TRAIN, VAL
 from pipeline.store.reader import FeatureStore
 from train.data.sampling import sample_epoch
 from train.settings import TrainSettings
@@ -44,7 +44,7 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
     UsageError : a batch larger than an epoch
     """
     chosen = _condition_mask(store, settings.where) & ~_source_mask(store, settings.hold_out, "--hold-out")
-    train, val = (rows[chosen[rows]] for rows in (store.rows("train"), store.rows("val")))
+    train, val = (rows[chosen[rows]] for rows in (store.rows(TRAIN), store.rows(VAL)))
     if settings.validate_on:
         train, val = _swap_validation(store, settings.validate_on, train, val)
     told = f", where {' and '.join(settings.where)}" if settings.where else ""

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from data_cards.core.labels import TRAIN
 from pipeline.store.reader import FeatureStore
 from pipeline.store.statistics import LevelSums, subsample_rows
 from train.data.loader import read_batches
@@ -29,7 +30,7 @@ def compute_training_statistics(
     ------
     StoreError : a row cannot be read, and is not to be skipped
     """
-    if np.array_equal(rows, store.rows("train")):
+    if np.array_equal(rows, store.rows(TRAIN)):
         return store.mean, store.std
     shape = store.features.shape[1:]
     chosen = subsample_rows(rows, int(np.prod(shape)))
