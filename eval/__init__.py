@@ -1,1 +1,1 @@
-"""Run to answers: scores on the store, metrics with intervals, report, verdict on a picture."""
+"""Evaluation of a trained run: scores with intervals, report, verdicts on files."""

@@ -1,4 +1,4 @@
-"""`eval`, `report`, `predict` and `page`: run to answers. Parses and prints; the work is in the functions.
+"""Commands `eval`, `report`, `predict` and `page`. They only parse and print.
 
 A shell's builtin `eval` runs the rest of its line as a command, so `report`, `predict` and `page` are
 commands of their own too, and `eval report` typed in a shell does what it says.
@@ -15,7 +15,7 @@ from eval.settings import HELD_OUT, ReportSettings
 
 @click.group(cls=CommandGroup)
 def cli() -> None:
-    """See how good a trained detector is, and what it says of a picture."""
+    """Evaluate a trained detector, and judge pictures with it."""
 
 
 @cli.command(cls=Command)
@@ -35,7 +35,9 @@ def cli() -> None:
     help=f"Which pictures to score; {HELD_OUT}: those of the sources that the run left out.",
 )
 @click.option(
-    "--out", metavar="DIR", help="Where report.json and report.html go  [default: the run folder, of several the first]"
+    "--out",
+    metavar="DIR",
+    help="Folder for report.json and report.html  [default: the (first) run folder]",
 )
 @add_options(ReportSettings)
 @click.option("--json", "as_json", is_flag=True, help="Print all scores as JSON (each sample's own: see report.json).")
@@ -43,8 +45,8 @@ def report(runs, store, split, out, as_json, **settings) -> None:
     """Score a run on pictures that it was not trained on.
 
     Prints tables and writes report.json (every score, each picture's too) and report.html.
-    Several runs are compared on the pictures that all of them can be scored on and none was trained
-    on, and it is said which differences are real (comparison.json, comparison.html).
+    Several runs are compared on pictures that all can be scored on and none was trained on, with
+    the differences that are real (comparison.json, comparison.html).
 
     \b
     Examples:

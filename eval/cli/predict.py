@@ -1,4 +1,4 @@
-"""`predict` and `page`: verdicts on files, in the terminal and in the browser. Only parses and prints."""
+"""Commands `predict` and `page`: verdicts on files, in the terminal and in the browser. Only parse and print."""
 
 import sys
 
@@ -25,7 +25,7 @@ device_option = click.option(
 @click.option(
     "--quick",
     is_flag=True,
-    help="Do not try whether the word outlives JPEG 90, JPEG 75 and a crop: four times as fast, less often unsure.",
+    help="Skip the robustness checks (JPEG 90, JPEG 75, crop): four times as fast, fewer verdicts unsure.",
 )
 @click.option(
     "--frames",
@@ -34,20 +34,20 @@ device_option = click.option(
     show_default=True,
     help="Frames of a clip that are judged, evenly over its length.",
 )
-@click.option("--explain", metavar="FILE.png", help="Draw what decided into that file; for one picture.")
-@click.option("--json", "as_json", is_flag=True, help="Print a list of objects, one a file; names are kept exactly.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print a line a file, as comma-separated values.")
+@click.option("--explain", metavar="FILE.png", help="Plot what decided into that file; for one picture.")
+@click.option("--json", "as_json", is_flag=True, help="Print a list of objects, one per file; names are kept exactly.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print a line per file, as comma-separated values.")
 @click.pass_context
 def predict(context, pictures, run, device, batch_size, quick, frames, explain, as_json, as_csv) -> None:
-    """Say of each PICTURE whether it looks real or generated.
+    """Judge whether each PICTURE is real or generated.
 
-    A PICTURE is a file, a folder, which stands for all pictures and clips in it, a glob in quotes,
-    or - for a list of paths on standard input. Of a clip (MP4, MOV, MKV, WebM, AVI ...) some
-    frames are judged, each alone and all together; that needs the extra `video`.
+    A PICTURE is a file, a folder with pictures and clips, a glob in quotes, or - for a list of
+    paths on standard input. Of a clip (MP4, MOV, MKV, WebM, AVI ...) some frames are judged, each
+    alone and all together; that needs the extra `video`.
 
-    The word is real, fake or unsure; the score is the detector's calibrated probability that the
-    picture is generated; how far to trust it, `eval report` tells. A file that cannot be judged
-    is named, and the exit status is then 1.
+    The verdict is real, fake or unsure; the score is the detector's calibrated probability that the
+    picture is generated; `eval report` measures how reliable it is. A file that cannot be judged
+    is listed on stderr, and the exit status is then 1.
 
     \b
     Examples:
@@ -93,11 +93,16 @@ def predict(context, pictures, run, device, batch_size, quick, frames, explain, 
 @click.command(cls=Command)
 @run_option
 @device_option
-@click.option("--host", default=HOST, show_default=True, help="Address to listen at; others let other computers in.")
-@click.option("--port", type=int, default=PORT, show_default=True, help="Port to listen at; 0 takes a free one.")
+@click.option(
+    "--host",
+    default=HOST,
+    show_default=True,
+    help="Address to listen at; others than loopback admit other computers.",
+)
+@click.option("--port", type=int, default=PORT, show_default=True, help="Port to listen at; 0 chooses a free one.")
 @click.option("--open/--no-open", "open_browser", default=True, show_default=True, help="Open the page in the browser.")
 def page(run, device, host, port, open_browser) -> None:
-    """Open a page in the browser: drop pictures on it, and see what `predict` says of them and why.
+    """Open a page in the browser that shows the verdict on dropped pictures, and why.
 
     It runs on this computer alone, sends nothing anywhere, and keeps no picture. Needs the extra
     `page`. Ctrl-C ends it.
@@ -111,5 +116,5 @@ def page(run, device, host, port, open_browser) -> None:
     from train.run.locate import find_run
 
     serve_page(
-        find_run(run), host=host, port=port, device=device, open_browser=open_browser, tell=click.echo, warn=warn
+        find_run(run), host=host, port=port, device=device, open_browser=open_browser, echo=click.echo, warn=warn
     )

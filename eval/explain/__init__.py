@@ -1,1 +1,1 @@
-"""Which frequencies and planes a score rests on."""
+"""Frequencies and planes on which a score rests."""

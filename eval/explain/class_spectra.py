@@ -1,7 +1,7 @@
-"""How strong each frequency is in photographs and in generated pictures on average, for comparing a picture with.
+"""Mean radial spectra of photographs and of generated pictures, with which a picture is compared.
 
-Taken from a bounded number of the run's own validation pictures (training ones where it has none), never from
-the tested ones. Kept in the run folder as `profiles.json`, so that a verdict needs no store.
+Computed from a bounded number of the run's own validation pictures (training ones where it has none), never from
+tested ones. Kept in the run folder as `profiles.json`, so that a verdict needs no store.
 """
 
 import json
@@ -37,10 +37,10 @@ class ClassSpectra:
 
     Attributes
     ----------
-    frequencies : float64 (P,), middles of the bins, in cycles per pixel
-    mean, deviation : by class name, float64 (P,): of `compute_radial_profile` over the class's pictures
-    pictures : by class name, how many they are
-    split : that they are from
+    frequencies : ndarray of float64, shape (P,), middles of the bins, in cycles per pixel
+    mean, deviation : dict of str to ndarray of float64, shape (P,), of `compute_radial_profile` by class
+    pictures : dict of str to int, number of pictures by class
+    split : str, which the pictures are from
     """
 
     frequencies: np.ndarray
@@ -50,7 +50,7 @@ class ClassSpectra:
     split: str
 
     def to_dict(self) -> dict:
-        """Plain values, lists for arrays."""
+        """Return JSON values, lists for arrays."""
         return {
             "frequencies": self.frequencies.tolist(),
             "mean": {name: values.tolist() for name, values in self.mean.items()},
@@ -61,22 +61,22 @@ class ClassSpectra:
 
 
 def compute_radial_profile(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean strength of each frequency over directions and colours.
+    """Compute the mean strength of each frequency over directions and colours.
 
     Parameters
     ----------
-    levels : uint8 (planes, H, W), features of a picture; the magnitude planes are read
+    levels : ndarray of uint8, shape (planes, H, W), features of a picture; the magnitude planes are read
 
     Returns
     -------
-    frequencies : float64 (P,), middles of the bins, in cycles per pixel
-    profile : float64 (P,), mean in each bin, zero frequency left out; logarithmic, from 0 to 1, the most there can be
+    frequencies : ndarray of float64, shape (P,), middles of the bins, in cycles per pixel
+    profile : ndarray of float64, shape (P,), mean in each bin without the zero frequency; logarithmic, 0 to 1
     """
     height, width = levels.shape[1:]
     bins = min(MOST_BINS, max(2, math.floor(MAX_FREQUENCY * min(height, width))))
     radius = compute_frequencies("magnitude", height, width).ravel()
     number = np.minimum((radius * (bins / MAX_FREQUENCY)).astype(int), bins - 1)
-    number[radius == 0] = bins  # the mean brightness says nothing of texture
+    number[radius == 0] = bins  # the mean brightness is not texture
     magnitude = levels[:PLANES_PER_KIND].astype(np.float64).mean(axis=0).ravel() / (LEVELS - 1)
     counts = np.bincount(number, minlength=bins + 1)[:bins]
     sums = np.bincount(number, magnitude, minlength=bins + 1)[:bins]
@@ -85,12 +85,15 @@ def compute_radial_profile(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def compute_class_spectra(store: FeatureStore, per_class: int = PICTURES_PER_CLASS) -> ClassSpectra | None:
-    """Profiles of both classes from a store's validation pictures, else training ones; None where neither
-    has both classes.
+    """Compute the spectra of both classes from a store's validation pictures, else from its training pictures.
 
     Parameters
     ----------
-    per_class : at most so many clean pictures of a class, drawn by seed and the files' hashes
+    per_class : int, maximum number of clean pictures per class, drawn by seed and the files' hashes
+
+    Returns
+    -------
+    None where neither split has both classes.
     """
     split = next((split for split in (VAL, TRAIN) if _has_both(store, split)), None)
     if split is None:
@@ -109,15 +112,15 @@ def compute_class_spectra(store: FeatureStore, per_class: int = PICTURES_PER_CLA
 
 
 def load_class_spectra(run: Run, store: FeatureStore | None = None) -> ClassSpectra | None:
-    """The profiles of a run: from its folder, else from its store, which are then kept in the folder.
+    """Load the spectra of a run from its folder, else compute them from its store and keep them in the folder.
 
     Parameters
     ----------
-    store : that the run was trained on, where it is open already; None opens it
+    store : FeatureStore or None, the training store where it is open already; None opens it
 
     Returns
     -------
-    None where the folder has none and the store is gone, or has changed since the training.
+    None where the folder has none, and the store is gone or has changed since the training.
 
     Raises
     ------
@@ -135,7 +138,7 @@ def load_class_spectra(run: Run, store: FeatureStore | None = None) -> ClassSpec
         return None
     profiles = compute_class_spectra(store)
     if profiles is not None:
-        with suppress(OSError):  # a run folder that cannot be written to: they are computed anew next time
+        with suppress(OSError):  # a read-only run folder: they are computed again next time
             write_json(file, {"version": _VERSION, **profiles.to_dict()})
     return profiles
 
@@ -159,4 +162,4 @@ def _read(file: Path) -> ClassSpectra:
         pictures = {name: int(record["pictures"][name]) for name in CLASS_NAMES}
         return ClassSpectra(frequencies, *both, pictures, str(record["split"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file}: damaged ({error!r}); delete it, and it is made anew from the store") from error
+        raise UserError(f"{file}: damaged ({error!r}); delete it, and it is computed again from the store") from error

@@ -1,11 +1,10 @@
-"""Which frequencies and which planes decided: what becomes of the score when a part is taken away.
+"""Occlusion of frequencies and planes: the change of the score without each part (Zeiler and Fergus 2014).
 
-A part is a band of frequencies in all planes but those of an overview, where a pattern's frequency is another
-than in the picture's own pixels; or all planes of one kind. It is replaced by zero behind the
-detector's normaliser, what the network takes for average: where it normalises by frequency, the training
-pictures' mean. What the log-odds lose by that is what the part spoke for: above 0 for "fake", below 0 for
-"real" (occlusion; Zeiler and Fergus 2014).
-Parts work together, so their changes need not sum up to the log-odds.
+A part is a band of frequencies in all planes but those of an overview (where a pattern's frequency differs from that
+in the picture's own pixels), or all planes of one kind. It is replaced by zero after the detector's normaliser, which
+is the average for the network: where it normalises by frequency, the training pictures' mean. A loss of log-odds
+above 0 means that the part favours "fake", below 0 "real". Parts interact, so the losses need not sum up to the
+log-odds.
 """
 
 from collections.abc import Iterator
@@ -28,16 +27,16 @@ _VALUES_AT_ONCE = 9 * 2**20  # of float32: 36 MB a batch before the network
 
 @dataclass(frozen=True)
 class Explanation:
-    """What decided one picture's score.
+    """Parts that decided one picture's score.
 
     Attributes
     ----------
-    log_odds : of "fake" against "real", calibrated where the detector is: ln(p / (1 - p))
-    edges : float64 (K + 1,), of the bands, in cycles per pixel
-    bands : float64 (K,), what the log-odds lose without each band; above 0: it spoke for "fake"
-    kinds : the same for each kind of planes that the detector is fed, by name
-    frequencies : float64 (P,), middles of the bins of `profile`, in cycles per pixel
-    profile : float64 (P,), strength of each, as `eval.explain.class_spectra.compute_radial_profile` gives it
+    log_odds : float, of "fake" against "real", calibrated where the detector is: ln(p / (1 - p))
+    edges : ndarray of float64, shape (K + 1,), of the bands, in cycles per pixel
+    bands : ndarray of float64, shape (K,), loss of log-odds without each band; above 0 it favours "fake"
+    kinds : dict of str to float, the same for each kind of planes of the detector's input
+    frequencies : ndarray of float64, shape (P,), middles of the bins of `profile`, in cycles per pixel
+    profile : ndarray of float64, shape (P,), as of `eval.explain.class_spectra.compute_radial_profile`
     """
 
     log_odds: float
@@ -48,7 +47,7 @@ class Explanation:
     profile: np.ndarray
 
     def to_dict(self) -> dict:
-        """Plain values, lists for arrays."""
+        """Return JSON values, lists for arrays."""
         return {
             "log_odds": self.log_odds,
             "band_edges": self.edges.tolist(),
@@ -60,11 +59,11 @@ class Explanation:
 
 
 def explain_levels(detector: Detector, levels: np.ndarray) -> Explanation:
-    """What decided the score of one picture.
+    """Explain the score of one picture by occlusion.
 
     Parameters
     ----------
-    levels : features of the picture, uint8 (planes, H, W), as `pipeline.features.extract` makes them
+    levels : ndarray of uint8, shape (planes, H, W), features of the picture
     """
     whole, bands, kinds = occlude(detector, levels)
     frequencies, profile = compute_radial_profile(levels)
@@ -79,17 +78,17 @@ def explain_levels(detector: Detector, levels: np.ndarray) -> Explanation:
 
 
 def occlude(detector: Detector, levels: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Log-odds of "fake" of a picture as it is, without each band and without each kind of planes.
+    """Compute the log-odds of "fake" of a picture as it is, without each band and without each kind of planes.
 
     Parameters
     ----------
-    levels : uint8 (planes, H, W)
+    levels : ndarray of uint8, shape (planes, H, W)
 
     Returns
     -------
-    whole : of the picture as it is
-    bands : float64 (K,), in the order of `BAND_EDGES`
-    kinds : float64 (len(detector.kinds),)
+    whole : float, of the picture as it is
+    bands : ndarray of float64, shape (K,), in the order of `BAND_EDGES`
+    kinds : ndarray of float64, shape (len(detector.kinds),)
     """
     detector.eval()
     with torch.inference_mode():
@@ -103,7 +102,7 @@ def occlude(detector: Detector, levels: np.ndarray) -> tuple[float, np.ndarray, 
 
 
 def _occlude_parts(values: torch.Tensor, kinds: tuple[str, ...], inputs: tuple[str, ...]) -> Iterator[torch.Tensor]:
-    """The normalised sample (1, C, H, W) as it is and with one part after the other at zero, in batches."""
+    """Yield batches of the normalised sample (1, C, H, W): as it is, then with each part set to zero."""
     height, width = values.shape[2:]
     band_of = _bands_of(height, width, inputs).to(values.device)
     kind_of = torch.tensor([kinds.index(kind) for kind in inputs], device=values.device)[:, None, None]

@@ -1,1 +1,1 @@
-"""A page on this computer that says of dropped pictures what `eval predict` says."""
+"""Local web page with the verdicts of `eval predict` on dropped pictures."""

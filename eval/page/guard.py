@@ -1,8 +1,8 @@
-"""Who may talk to the page: this computer's own browser on the page itself, and nobody by way of another site.
+"""Host and origin checks of the page: only its own pages in a browser of this computer may send requests.
 
-A foreign site can point a name of its own at 127.0.0.1 (DNS rebinding) or post to the page from afar (cross-site
-requests). The first is told by the Host header, which must be an address or this computer's own name, the second
-by the Origin header.
+A foreign site can point a name of its own at 127.0.0.1 (DNS rebinding) or post to the page (cross-site requests).
+The Host header reveals the first: it must be an address or this computer's own name. The Origin header reveals the
+second. Starlette's TrustedHostMiddleware compares with a list of names, and cannot admit every address.
 """
 
 import ipaddress
@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# Nothing but the page's own three files, and thumbnails as data.
+# Only the page's own three files, and thumbnails as data URLs, are loaded.
 HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -28,11 +28,11 @@ HEADERS = {
 
 
 class Guard:
-    """Refuses strangers before the application sees them, and gives every answer its headers.
+    """Middleware that refuses foreign requests, and adds the headers to every response.
 
     Parameters
     ----------
-    open_to_others : the page was asked to listen to other computers; else only loopback addresses are let in
+    open_to_others : bool, admit other computers; else loopback addresses only
     """
 
     def __init__(self, application: ASGIApp, open_to_others: bool = False):
@@ -51,8 +51,8 @@ class Guard:
             await send(message)
 
         refusal = self._refuse(scope["method"], Headers(scope=scope))
-        answer = self.application if refusal is None else JSONResponse({"error": refusal}, 403)
-        await answer(scope, receive, send_with_headers)
+        response = self.application if refusal is None else JSONResponse({"error": refusal}, 403)
+        await response(scope, receive, send_with_headers)
 
     def _refuse(self, method: str, headers: Headers) -> str | None:
         host = headers.get("host", "")
@@ -68,7 +68,7 @@ class Guard:
 
 
 def is_own_host(host: str, open_to_others: bool) -> bool:
-    """Whether a Host header names this computer by an address, as localhost, or, if open, by its own name."""
+    """Return whether a Host header names this computer by an address, as localhost, or, if open, by its own name."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:

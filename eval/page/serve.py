@@ -1,4 +1,4 @@
-"""`eval page`: the page on a port of this computer, until Ctrl-C."""
+"""Server of `eval page` on a port of this computer, until Ctrl-C."""
 
 import errno
 import ipaddress
@@ -22,17 +22,17 @@ def serve_page(
     port: int = PORT,
     device: str = "auto",
     open_browser: bool = False,
-    tell: Callable[[str], None] = print,
+    echo: Callable[[str], None] = print,
     warn: Callable[[str], None] = print,
 ) -> None:
     """Serve the page until it is interrupted.
 
     Parameters
     ----------
-    host : address to listen at; another than a loopback one lets other computers in, and a warning says so
-    port : 0 takes a free one
-    open_browser : show the page in the browser
-    tell, warn : are given the page's address, and the warning
+    host : str, address to listen at; any but a loopback address admits other computers, with a warning
+    port : int, 0 to 65535; 0 chooses a free one
+    open_browser : bool, show the page in the browser
+    echo, warn : callable(str), for the page's address, and for the warning
 
     Raises
     ------
@@ -41,7 +41,7 @@ def serve_page(
     try:
         import uvicorn
 
-        from eval.page.app import make_application
+        from eval.page.app import create_application
     except ImportError as error:
         if error.name is None or error.name.split(".")[0] not in ("starlette", "uvicorn"):
             raise
@@ -50,7 +50,7 @@ def serve_page(
 
     with _listen(host, port) as listener, suppress(KeyboardInterrupt):
         address, open_to_others = _address_of(listener), not _is_loopback(listener)
-        application = make_application(Examiner(run, device), open_to_others)
+        application = create_application(Examiner(run, device), open_to_others)
         config = uvicorn.Config(
             application, log_level="error", access_log=False, server_header=False, date_header=False,
             lifespan="off", ws="none", timeout_graceful_shutdown=1, limit_concurrency=64,
@@ -61,7 +61,7 @@ def serve_page(
         class Server(uvicorn.Server):
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
                 await super().startup(sockets)
-                tell(f"page: {address} (Ctrl-C ends it)")  # from here on it does, without a word
+                echo(f"page: {address} (Ctrl-C ends it)")  # from here on, without a message
                 if open_browser:
                     threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 

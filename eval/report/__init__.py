@@ -1,1 +1,1 @@
-"""The figures of one run, or of several, as page, terminal text, JSON and plots."""
+"""Report on one run, or comparison of several, as HTML page, terminal text, JSON and plots."""

@@ -157,6 +157,7 @@ def _compare(one: Side, other: Side, level: float) -> dict:
 def _list_rows(sides: Sequence[Side]) -> list[dict]:
     first = sides[0]
     columns = first.scored.columns
+    listed = {side.name: side.scored.list_scores() for side in sides}
     return [
         {
             "path": path,
@@ -164,14 +165,7 @@ def _list_rows(sides: Sequence[Side]) -> list[dict]:
             "label": CLASS_NAMES[first.scored.labels[number]],
             "source": columns["source"][number],
             "group": int(columns["group"][number]),
-            "runs": {
-                side.name: {
-                    "logits": side.scored.logits[number].tolist(),
-                    "probability_fake": float(side.scored.probability_fake[number]),
-                    "verdict": side.scored.calibration.verdict(side.scored.probability_fake[number]),
-                }
-                for side in sides
-            },
+            "runs": {name: scores[number] for name, scores in listed.items()},
         }
         for number, path in enumerate(locate_pictures(first.scored, first.store))
     ]

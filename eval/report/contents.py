@@ -159,11 +159,9 @@ def _list_rows(scored: Scored, store: FeatureStore) -> list[dict]:
             "group": int(columns["group"][number]),
             "variant": columns["variant"][number],
             "quality": int(scored.seen_quality[number]) if scored.seen_quality[number] != NO_QUALITY else None,
-            "logits": scored.logits[number].tolist(),
-            "probability_fake": float(scored.probability_fake[number]),
-            "verdict": scored.calibration.verdict(scored.probability_fake[number]),
+            **scores,
         }
-        for number, path in enumerate(locate_pictures(scored, store))
+        for number, (path, scores) in enumerate(zip(locate_pictures(scored, store), scored.list_scores(), strict=True))
     ]
 
 

@@ -3,19 +3,17 @@
 Thumbnails come from the picture files where these still exist unchanged; a report is written without them too.
 """
 
-import base64
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from data_cards.core.errors import PictureError
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.image.decode import decode_picture
 from eval.scores.picture_files import read_original, shuffle_by_class
 from eval.scores.rows import Scored, locate_pictures
+from eval.thumbnail import encode_thumbnail
 from pipeline.store.reader import FeatureStore
 
 WORST_PER_CLASS = 6
@@ -79,21 +77,16 @@ def build_examples(scored: Scored, rows: np.ndarray, store: FeatureStore) -> lis
             verdict=CLASS_NAMES[int(part.called_fake[number])],
             unsure=bool(part.calibration.is_unsure(part.probability_fake[number])),
             probability_fake=float(part.probability_fake[number]),
-            thumbnail=_make_thumbnail(Path(path), part.columns["sha256"][number], store.settings.max_pixels),
+            thumbnail=_read_thumbnail(Path(path), part.columns["sha256"][number], store.settings.max_pixels),
         )
         for number, path in enumerate(locate_pictures(part, store))
     ]
 
 
-def _make_thumbnail(path: Path, sha256: str, max_pixels: int) -> str | None:
+def _read_thumbnail(path: Path, sha256: str, max_pixels: int) -> str | None:
     data = read_original(path, sha256)
     try:
         picture = None if data is None else decode_picture(data, max_pixels)
     except PictureError:
         return None
-    if picture is None:
-        return None
-    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=82)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    return None if picture is None else encode_thumbnail(picture, _SIDE, quality=82)

@@ -30,23 +30,19 @@ def format_report(report: dict) -> str:
 def format_comparison(comparison: dict) -> str:
     """Format the contents of `comparison.json` as tables, then the summary."""
     runs = comparison["runs"]
-    counts = ", ".join(f"{count} {name}" for name, count in comparison["samples_by_class"].items())
-    scores = []
-    for name, metric in METRICS.items():
-        scores.append([metric.title, *(text for run in runs for text in format_score(name, run["scores"][name]))])
+    scores = [
+        [metric.title, *(text for run in runs for text in format_score(name, run["scores"][name]))]
+        for name, metric in METRICS.items()
+    ]
     parts = [
         comparison["notice"],
-        f"{comparison['split']} split, pictures that all runs can be scored on: {counts}",
+        f"{comparison['split']} split, pictures that all runs can be scored on: {_format_counts(comparison)}",
         format_table(scores, ["score"] + [text for run in runs for text in (run["name"], "95% interval")]),
     ]
     for one in comparison["differences"]:
         rows = [
-            [
-                metric.title,
-                *format_score(name, one["scores"][name]),
-                "yes" if one["scores"][name]["real"] else "not clear",
-            ]
-            for name, metric in METRICS.items()
+            [METRICS[name].title, *format_score(name, score), "yes" if score["real"] else "not clear"]
+            for name, score in one["scores"].items()
         ]
         interval = f"{100 * comparison['intervals']['level_of_differences']:.3g}% interval"
         parts.append(format_table(rows, [f"{one['first']} less {one['second']}", "difference", interval, "real?"]))
@@ -58,10 +54,9 @@ def format_comparison(comparison: dict) -> str:
 
 def _format_headline(report: dict) -> str:
     first = report["scopes"][report["headline"]]
-    counts = ", ".join(f"{count} {name}" for name, count in first["samples_by_class"].items())
     return (
         f"{report['run']['path']} on the {report['split']} split of {report['store']['path']}: "
-        f"{first['pictures']} pictures; {SCOPES[report['headline']]}: {counts}"
+        f"{first['pictures']} pictures; {SCOPES[report['headline']]}: {_format_counts(first)}"
     )
 
 
@@ -94,9 +89,7 @@ def _format_threshold(report: dict) -> str:
 def _format_sources(report: dict) -> str:
     rows = [
         [
-            one["source"],
-            one["class"],
-            one["pictures"],
+            *(one[name] for name in ("source", "class", "pictures")),
             *format_score("accuracy", one["accuracy"]),
             *format_score("auroc", one["auroc_against_other_class"]),
         ]
@@ -108,13 +101,7 @@ def _format_sources(report: dict) -> str:
 
 def _format_quality_bands(report: dict) -> str:
     rows = [
-        [
-            one["quality"],
-            one["samples_by_class"]["real"],
-            one["samples_by_class"]["fake"],
-            *format_score("accuracy", one["scores"]["accuracy"]),
-            *format_score("auroc", one["scores"]["auroc"]),
-        ]
+        [one["quality"], *one["samples_by_class"].values(), *_format_scored(one["scores"], "accuracy", "auroc")]
         for one in report["quality_bands"]
     ]
     return format_table(rows, ["JPEG quality", "real", "fake", "accuracy", "95% interval", "AUROC", "95% interval"])
@@ -123,17 +110,16 @@ def _format_quality_bands(report: dict) -> str:
 def _format_conditions(report: dict) -> str:
     if not report["conditions"]:
         return ""
+    rates = ("auroc", "false_positive_rate", "false_negative_rate")
     rows = [
         [
             one["condition"],
-            *format_score("auroc", one["scores"]["auroc"]),
-            *format_score("false_positive_rate", one["scores"]["false_positive_rate"]),
-            *format_score("false_negative_rate", one["scores"]["false_negative_rate"]),
+            *_format_scored(one["scores"], *rates),
             *(format_share(one["flip_rate"]) if one["flip_rate"] else ("", "")),
         ]
         for one in report["conditions"]
     ]
-    columns = ["AUROC", METRICS["false_positive_rate"].title, METRICS["false_negative_rate"].title, "verdicts changed"]
+    columns = [*(METRICS[name].title for name in rates), "verdicts changed"]
     headers = ["condition"] + [text for column in columns for text in (column, "95% interval")]
     return format_table(rows, headers)
 
@@ -141,10 +127,7 @@ def _format_conditions(report: dict) -> str:
 def _format_file_baseline(baseline: dict) -> str:
     if "reason" in baseline:
         return f"no scores of file properties alone: {baseline['reason']}"
-    rows = [
-        [one["properties"], *format_score("auroc", one["auroc"]), *format_score("accuracy", one["accuracy"])]
-        for one in baseline["shortcuts"]
-    ]
+    rows = [[one["properties"], *_format_scored(one, "auroc", "accuracy")] for one in baseline["shortcuts"]]
     return format_table(rows, ["file properties alone", "AUROC", "95% interval", "accuracy", "95% interval"])
 
 
@@ -155,10 +138,9 @@ def _format_jpeg_swap(swap: dict) -> str:
     for name, one in swap["scores"].items():
         cells = [text for state in ("as_they_are", "saved_alike", "drop") for text in format_score(name, one[state])]
         rows.append([METRICS[name].title, *cells])
-    counts = ", ".join(f"{count} {name}" for name, count in swap["samples_by_class"].items())
     headers = ["JPEG-swap test"]
     headers += [text for state in ("as they are", "saved alike", "drop") for text in (state, "95% interval")]
-    return format_table(rows, headers) + f"\n{counts}; {swap['how']}"
+    return format_table(rows, headers) + f"\n{_format_counts(swap)}; {swap['how']}"
 
 
 def _format_occlusion_study(deciding: dict) -> str:
@@ -171,6 +153,13 @@ def _format_occlusion_study(deciding: dict) -> str:
         + [f"{one['log_odds_change'][label]['value']:+.2f}" for label in CLASS_NAMES]
         for name, one in parts
     ]
-    counts = ", ".join(f"{count} {name}" for name, count in deciding["samples_by_class"].items())
     headers = ["without", "AUROC lost", "95% interval", "log-odds lost, real", "fake"]
-    return format_table(rows, headers) + f"\n{counts}"
+    return format_table(rows, headers) + f"\n{_format_counts(deciding)}"
+
+
+def _format_scored(scores: dict, *names: str) -> list[str]:
+    return [text for name in names for text in format_score(name, scores[name])]
+
+
+def _format_counts(part: dict) -> str:
+    return ", ".join(f"{count} {name}" for name, count in part["samples_by_class"].items())

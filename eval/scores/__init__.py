@@ -1,1 +1,1 @@
-"""Scored rows to figures with intervals, as plain values."""
+"""Scores with intervals, computed from scored rows, as JSON values."""

@@ -82,6 +82,13 @@ class Scored:
         """Count the rows of each class."""
         return {name: int((self.labels == label).sum()) for label, name in enumerate(CLASS_NAMES)}
 
+    def list_scores(self) -> list[dict]:
+        """Return each row's logits, probability and verdict, as JSON values."""
+        return [
+            {"logits": logits.tolist(), "probability_fake": float(p), "verdict": self.calibration.verdict(p)}
+            for logits, p in zip(self.logits, self.probability_fake, strict=True)
+        ]
+
     def count_pictures(self) -> int:
         """Count the different pictures."""
         return len(np.unique(self.columns["picture"]))

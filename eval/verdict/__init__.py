@@ -1,1 +1,1 @@
-"""Files to verdicts: inputs, crops, checks, declared metadata, clips, drawings."""
+"""Verdicts on files: inputs, crops, checks, declared metadata, clips, plots."""

@@ -32,7 +32,7 @@ uvicorn = pytest.importorskip("uvicorn", reason="the page needs uvicorn, the ext
 httpx = pytest.importorskip("httpx", reason="no httpx to ask the page with")
 
 import eval.page.app  # noqa: E402
-from eval.page.app import make_application  # noqa: E402
+from eval.page.app import create_application  # noqa: E402
 from eval.page.guard import is_own_host  # noqa: E402
 from eval.page.serve import MISSING, _listen, serve_page  # noqa: E402
 
@@ -56,7 +56,7 @@ def examiner(run):
 def address(examiner):
     """The page on a port of this computer, served by a thread."""
     with _listen("127.0.0.1", 0) as listener:
-        config = uvicorn.Config(make_application(examiner), log_level="error", lifespan="off", ws="none")
+        config = uvicorn.Config(create_application(examiner), log_level="error", lifespan="off", ws="none")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -139,7 +139,7 @@ def test_pictures_that_wait_are_bounded_in_number(examiner, monkeypatch):
     monkeypatch.setattr(eval.page.app, "MOST_WAITING", 0)
 
     async def ask():
-        transport = httpx.ASGITransport(make_application(examiner))
+        transport = httpx.ASGITransport(create_application(examiner))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             return await client.post("/judge", content=encode(PICTURE))
 
@@ -257,7 +257,7 @@ def test_other_computers_only_when_asked_and_with_a_warning(run, monkeypatch, ho
 
     monkeypatch.setattr(uvicorn.Server, "main_loop", end_at_once)
     told, warnings = [], []
-    serve_page(run, host=host, port=0, device="cpu", tell=told.append, warn=warnings.append)
+    serve_page(run, host=host, port=0, device="cpu", echo=told.append, warn=warnings.append)
     (application,) = served
     assert application.open_to_others is warned
     assert len(warnings) == warned

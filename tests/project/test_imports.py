@@ -20,7 +20,7 @@ LAYERS = {
         ("cli",),
     ),
     "train": (("settings",), ("data",), ("model",), ("run", "recipe"), ("loop",), ("cli",)),
-    "eval": (("settings",), ("explain",), ("scores",), ("report", "verdict"), ("page",), ("cli",)),
+    "eval": (("settings", "thumbnail"), ("explain",), ("scores",), ("report", "verdict"), ("page",), ("cli",)),
 }
 
 
