@@ -1,4 +1,4 @@
-"""How near a build is to the limit of the hardware, and how far from the plain way.
+"""Speed of a build, compared with its kernels alone and with a plain implementation.
 
     python benchmarks/build.py --src PICTURES [--src PICTURES ...]
 
@@ -8,7 +8,7 @@ Three tables, each from one run, trials interleaved, medians with the least and 
   pack and compress kernels called alone, one after the other, in this process. In this process and on two
   Dask workers; starting processes and scanning are not counted, reading, hashing and writing are. Two
   processes that run the kernels alone show what two cores share (memory, cache), and writing the same
-  bytes alone what the disk takes; both are limits of the machine
+  bytes alone what the disk needs; both are limits of the machine
 - the spectral step alone against the plain way: complex FFT in double precision, full planes,
   each stretched to its own minimum..maximum
 - bytes a sample against arrays saved with NumPy
@@ -61,7 +61,7 @@ def main(sources: tuple[str, ...], sizes: str, samples: int, trials: int) -> Non
     for size in (int(text) for text in sizes.split(",")):
         plan = plan_build(found, BuildSettings(FeatureSettings(size=size)))
         with tempfile.TemporaryDirectory() as folder:
-            tasks = _draw_tasks(plan, Storage(f"{folder}/store"), samples * max(1, (1024 // size) ** 2 // 2))
+            tasks = _choose_tasks(plan, Storage(f"{folder}/store"), samples * max(1, (1024 // size) ** 2 // 2))
             speeds += _measure_build(plan, tasks, trials)
             stored = sum(path.stat().st_size for path in Path(folder).rglob("features/c/**/*") if path.is_file())
             bytes_.append(_compare_bytes(size, stored / _count_rows(tasks)))
@@ -72,9 +72,11 @@ def main(sources: tuple[str, ...], sizes: str, samples: int, trials: int) -> Non
     print(tabulate(bytes_, headers, floatfmt=(".0f", ".0f", ".0f", ".0f", ".0f", ".1f")))
 
 
-def _draw_tasks(plan: Plan, storage: Storage, samples: int) -> list[ShardTask]:
-    """Shards with about so many samples, spread over the set, and at least 32: a shard more or less
-    at the end, for one of two workers, is no part of a long build."""
+def _choose_tasks(plan: Plan, storage: Storage, samples: int) -> list[ShardTask]:
+    """Choose shards of about `samples` samples, spread over the set, and at least 32 shards.
+
+    Of fewer, the one shard that a worker runs alone at the end would count for more than in a long build.
+    """
     create_record_folder(storage)
     create_arrays(storage, plan.rows, plan.shard_rows, plan.settings)
     count = min(max(samples // plan.shard_rows, 32), plan.shards)
@@ -134,13 +136,13 @@ def _run_kernels(tasks: Sequence[ShardTask]) -> None:
 def _measure_spectra(plan: Plan, path: str, trials: int) -> list:
     features = plan.settings.features
     rgb = to_array(fit_picture(decode_picture(read_file(Path(path)), MAX_PIXELS), features))
-    times = _time({"ours": lambda: compute_periodogram_levels(rgb), "plain": lambda: plain_planes(rgb)}, trials)
+    times = _time({"ours": lambda: compute_periodogram_levels(rgb), "plain": lambda: compute_plain_planes(rgb)}, trials)
     ours, plain = (1000 * float(np.median(times[way])) for way in ("ours", "plain"))
     return [features.size, ours, plain, float(np.median(np.divide(times["plain"], times["ours"])))]
 
 
-def plain_planes(rgb: np.ndarray) -> np.ndarray:
-    """Nine planes the plain way: uint8 (9, H, W), each stretched to its own minimum..maximum."""
+def compute_plain_planes(rgb: np.ndarray) -> np.ndarray:
+    """Compute nine planes the plain way: uint8 (9, H, W), each stretched to its own minimum..maximum."""
     planes = []
     pictures = [rgb[..., colour].astype(np.float64) for colour in range(3)]
     spectra = [np.fft.fftshift(np.fft.fft2(picture)) for picture in pictures]
@@ -164,7 +166,7 @@ def _compare_bytes(size: int, stored: float) -> list:
 
 
 def _time(ways: dict[str, Callable[[], object]], trials: int) -> dict[str, list[float]]:
-    """Seconds of every way in every trial, one way after the other; the first trial warms up and is left out."""
+    """Return the seconds of every way in every trial, ways interleaved; the first trial warms up and is left out."""
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for trial in range(trials + 1):
         for way, run in ways.items():

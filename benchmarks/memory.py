@@ -60,9 +60,9 @@ def main(counts: str, one: int | None) -> None:
 
 
 def measure(count: int) -> dict:
-    """Megabytes at the start, after planning, and at the peak; seconds."""
+    """Measure megabytes at the start, after planning, and at the peak; and seconds."""
     began, start = time.perf_counter(), peak_megabytes()
-    plan = plan_build(collect_pictures(make_pictures(count)), BuildSettings(FeatureSettings(size=256)))
+    plan = plan_build(collect_pictures(create_pictures(count)), BuildSettings(FeatureSettings(size=256)))
     planned = peak_megabytes()
     audit = audit_pictures(plan.pictures)
     with tempfile.TemporaryDirectory() as folder:
@@ -80,11 +80,11 @@ def measure(count: int) -> dict:
 
 
 def do_nothing(task: object) -> None:
-    """In place of the spectra."""
+    """Replace the computation of a shard."""
 
 
-def make_pictures(count: int) -> Iterator[tuple[PictureFile, PictureFacts]]:
-    """Made-up files with facts like a real set's."""
+def create_pictures(count: int) -> Iterator[tuple[PictureFile, PictureFacts]]:
+    """Yield made-up files with facts like a real set's."""
     for number in range(count):
         digest = hashlib.sha256(str(number).encode()).digest()
         label = "real" if number % 2 else "fake"
@@ -111,7 +111,7 @@ def make_pictures(count: int) -> Iterator[tuple[PictureFile, PictureFacts]]:
 
 
 def peak_megabytes() -> float:
-    """Most memory that this process has held."""
+    """Return the peak memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -1,4 +1,4 @@
-"""How fast a set is scanned and its near-duplicates are found, and in how much memory.
+"""Speed and memory of a scan and of the search for near-duplicates.
 
     python benchmarks/scan.py --src PICTURES [--pictures 10000]
 
@@ -34,7 +34,7 @@ from pipeline.features.settings import MAX_PIXELS
 
 
 def spread(src: str, folder: Path, count: int) -> None:
-    """Copy the files of a set under new names, in turn, until there are `count`; they look an hour old."""
+    """Copy the files of a set under new names, in turn, until there are `count`, with times an hour ago."""
     files = find_pictures(src)
     an_hour_ago = time.time() - 3600
     for number in range(count):
@@ -47,7 +47,7 @@ def spread(src: str, folder: Path, count: int) -> None:
 
 
 def measure(folder: Path, threads: int, cache: Path | None) -> dict:
-    """One scan in a process of its own: seconds, pictures, peak memory in MB."""
+    """Run a scan in a process of its own; return seconds, pictures, and peak memory in MB."""
     command = [sys.executable, __file__, "--measure", f"{folder}", "--threads", f"{threads}"]
     environment = {**os.environ, **({ENVIRONMENT: str(cache)} if cache else {})}
     done = subprocess.run(

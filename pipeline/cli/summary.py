@@ -77,7 +77,7 @@ def format_verification(found: Verification, left: Verification, problems: list[
     """Format the damage that was found, and what a repair left, for a terminal."""
     lines = []
     for bad in found.bad:
-        lines.append(f"shard {bad.shard}: {bad.damage.value}")
+        lines.append(f"shard {bad.shard}: {bad.damage.value}" + (f" ({bad.details})" if bad.details else ""))
         lines += [f"  {found.format_row(row)}" for row in bad.rows]
     lines += [f"{name}: differs from what was written" for name in found.damage]
     repaired = len(found.bad) - len(left.bad)
@@ -116,6 +116,7 @@ def verification_to_dict(found: Verification, left: Verification, problems: list
             {
                 "shard": bad.shard,
                 "reason": bad.damage.value,
+                "details": bad.details,
                 "samples": [found.format_row(row) for row in bad.rows],
                 "repaired": bad.shard not in {one.shard for one in left.bad},
             }

@@ -1,4 +1,4 @@
-"""Facts of a store, or of a build under way, as plain values and as text."""
+"""Facts of a store, or of a build in progress, as plain values and as text."""
 
 from collections import Counter
 from contextlib import suppress
@@ -19,17 +19,17 @@ from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import ABSENT, decode_index, index_length, shard_file
 from pipeline.store.writer import read_shard_records
 
-_TRIES = 3  # at a place: a store may be renamed between the look for it and that for its build
+_TRIES = 3  # a store may be renamed between the search for it and the search for its build
 _INDICES_READ = 8  # shards whose index is read for the compression
 
 
 def inspect_place(path: str) -> tuple[FeatureStore | None, dict]:
-    """The complete store at a path and what it is; or None, and how far the build under way there has come.
+    """Return the complete store at a path and its facts; or None and the progress of its build.
 
     Raises
     ------
-    UserError : there is neither
-    StoreError : a store is damaged, or a build has only begun
+    UserError : there is neither a store nor a build
+    StoreError : the store is damaged, or the build has no plan yet
     """
     for _ in range(_TRIES - 1 if Storage(path).is_local else 0):
         with suppress(UserError):
@@ -49,7 +49,7 @@ def _inspect_once(path: str) -> tuple[FeatureStore | None, dict]:
 
 
 def store_to_dict(store: FeatureStore) -> dict:
-    """What a store is, as plain values."""
+    """Return the facts of a store, ready for JSON."""
     columns = store.columns
     pictures = np.unique(columns["picture"], return_index=True)[1]
     size = Storage(store.path).count_bytes()
@@ -79,7 +79,7 @@ def store_to_dict(store: FeatureStore) -> dict:
 
 
 def measure_compression(store: FeatureStore) -> dict[str, float]:
-    """Stored size over raw size for each kind of plane, over a few shards."""
+    """Return stored size over raw size of each kind of plane, from the index of a few shards."""
     storage = Storage(store.path)
     rows, _, height, width = store.features.shards
     count = -(-len(store) // rows)
@@ -95,9 +95,15 @@ def measure_compression(store: FeatureStore) -> dict[str, float]:
 
 
 def read_chunk_sizes(storage: Storage, shard: int, rows: int, kinds: int) -> np.ndarray:
-    """Stored bytes of every chunk of a shard, int64 (rows, kinds); 0 for rows behind the last.
+    """Read the stored bytes of every chunk of a shard from its index.
 
-    Raises `StoreError` where the file's index is not there.
+    Returns
+    -------
+    ndarray of int64, shape (rows, kinds); 0 for rows behind the last
+
+    Raises
+    ------
+    StoreError : the file has no index
     """
     (tail,) = storage.read_ends([shard_file(shard)], index_length(rows * kinds))
     index = decode_index(tail, rows * kinds)
@@ -111,11 +117,11 @@ def read_chunk_sizes(storage: Storage, shard: int, rows: int, kinds: int) -> np.
 
 
 def progress_to_dict(path: str) -> dict | None:
-    """How far the build under way is whose store will be `path`; None where there is none, or it has only begun."""
+    """Return the progress of the build of store `path`, ready for JSON; None where there is none, or it has no plan."""
     storage = Storage(partial_name(path))
     try:
         records, size = read_shard_records(storage), storage.count_bytes()
-        # After the records: they are taken away when the attributes say that all is complete.
+        # Read after the records, which a build removes once the attributes say that the store is complete.
         attributes = read_attributes(storage)
         settings, complete = BuildSettings.from_dict(attributes["settings"]), attributes["complete"]
         plan = Plan(read_base(storage), [], settings)
@@ -140,7 +146,7 @@ def progress_to_dict(path: str) -> dict | None:
 
 
 def format_progress(facts: dict) -> str:
-    """`progress_to_dict`'s values as text."""
+    """Format the values of `progress_to_dict`."""
     missing = facts["shards_missing"]
     named = ", ".join(map(str, missing[:20])) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
     return (
@@ -148,12 +154,12 @@ def format_progress(facts: dict) -> str:
         f"{format_bytes(facts['bytes'])}\n"
         f"{facts['pictures']} pictures, {facts['samples']} samples, fingerprint {facts['fingerprint']}\n"
         f"missing shards: {named or 'none'}\n"
-        "`pipeline build` with the same settings goes on"
+        "`pipeline build` with the same settings resumes it"
     )
 
 
 def _format_planes(features: dict) -> str:
-    """How the planes of a store with these settings were made."""
+    """Format how planes with these settings are computed."""
     parts = [features["estimator"]]
     if features["patch"] is not None:
         parts[0] += f" over patches of {features['patch']} px"
@@ -163,7 +169,7 @@ def _format_planes(features: dict) -> str:
 
 
 def format_store(facts: dict) -> str:
-    """`store_to_dict`'s values as text."""
+    """Format the values of `store_to_dict`."""
     settings = facts["settings"]
     features = settings["features"]
     rows = [[*one.values()] for one in facts["pictures"]]

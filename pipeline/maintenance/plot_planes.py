@@ -1,4 +1,4 @@
-"""The planes of chosen samples as one picture, for a person to look at."""
+"""Plots of the planes of samples, as one PNG file."""
 
 from pathlib import Path
 
@@ -12,21 +12,21 @@ from data_cards.core.labels import CLASS_NAMES
 from pipeline.features.variants import CLEAN
 from pipeline.store.reader import FeatureStore
 
-_IN_A_LINE = 9  # planes: those of the overview stand below those of native pixels
+_IN_A_LINE = 9  # planes; those of the overview are below those of native pixels
 
 
 def plot_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list[int]:
-    """Draw the planes of samples to a PNG file, nine in a line.
+    """Plot the planes of samples to a PNG file, nine in a line.
 
     Parameters
     ----------
-    store : to draw from
-    rows : row numbers; None takes the first clean photograph and the first clean generated picture
-    out : the PNG file
+    store : FeatureStore
+    rows : list of int; None plots the first clean photograph and the first clean generated picture
+    out : Path of the PNG file
 
     Returns
     -------
-    The row numbers drawn.
+    list of int, the plotted rows
     """
     rows = _choose_rows(store) if rows is None else rows
     for row in rows:
@@ -64,6 +64,6 @@ def _choose_rows(store: FeatureStore) -> list[int]:
 
 
 def _shrink(levels: np.ndarray, most: int = 512) -> np.ndarray:
-    """Every so-many-th level, so that a drawing of large planes stays small."""
+    """Subsample a plane to at most `most` levels a side, so that the plot stays small."""
     step = -(-max(levels.shape) // most)
     return levels[::step, ::step]

@@ -1,4 +1,4 @@
-"""Repair of what `pipeline verify` found damaged: shards from the source pictures, all else from the store's list.
+"""Repair of a damaged store: shards are rebuilt from the source pictures, all else from the store's manifest.
 
 Rebuilt files replace damaged ones one by one, each whole, and only where they are what was written
 before: killed at any moment, a repair leaves a store no worse, and the next one goes on.
@@ -44,7 +44,7 @@ _CHECKSUMS, _FEATURES = "checksums", "features"
 
 
 class Cause(Enum):
-    """Why a part of a store could not be repaired."""
+    """The causes for which a part of a store cannot be repaired."""
 
     IS_ORIGINAL = "is original"  # it records what the store was built from
     DIFFERS = "differs"  # rebuilt, it is not what was written; details: libraries of other versions
@@ -60,9 +60,9 @@ class Problem:
 
     Attributes
     ----------
-    part : an array, a group or a shard
-    cause : why
-    details : see `Cause`
+    part : str, name of an array, a group or a shard
+    cause : Cause
+    details : tuple of str, see `Cause`
     """
 
     part: str
@@ -71,7 +71,7 @@ class Problem:
 
 
 class _UnrepairableError(Exception):
-    """Carries the cause and details of a `Problem`."""
+    """A part cannot be repaired; holds the cause and details of a `Problem`."""
 
     def __init__(self, cause: Cause, details: tuple[str, ...] = ()):
         super().__init__(cause, details)
@@ -79,15 +79,19 @@ class _UnrepairableError(Exception):
 
 
 def repair_store(found: Verification) -> list[Problem]:
-    """Rebuild what is damaged, and put it in place where it comes out as it was.
+    """Rebuild the damaged parts of a store, and replace each whose rebuilt bytes are those of the build.
+
+    Parameters
+    ----------
+    found : Verification of the store
 
     Returns
     -------
-    What could not be repaired.
+    list of Problem, the parts that could not be repaired
 
     Raises
     ------
-    UserError : a build or another repair writes there, or has since the check
+    UserError : a build or another repair writes to the store, or has changed it since the verification
     """
     if found.sound:
         return []
@@ -106,14 +110,14 @@ def repair_store(found: Verification) -> list[Problem]:
 
 @dataclass(frozen=True)
 class _Repair:
-    """A repair under way.
+    """A repair in progress.
 
     Attributes
     ----------
-    found : what is damaged
-    plan : that the store was built by
-    storage : of the store
-    shards, arrays : where these are rebuilt
+    found : Verification, with the damage
+    plan : Plan of the store's build
+    storage : Storage of the store
+    shards, arrays : Storage, temporary, of rebuilt shards and of rebuilt arrays
     """
 
     found: Verification
@@ -123,9 +127,9 @@ class _Repair:
     arrays: Storage
 
     def run(self) -> Iterator[Problem]:
-        """Repair everything; yield what could not be repaired."""
+        """Repair all damaged parts; yield those that could not be repaired."""
         damage, bad = set(self.found.damage), self.found.bad
-        if failed := _attempt("temporary files", self.lay_out):
+        if failed := _attempt("temporary files", self.create_temporary_stores):
             yield from failed
             return
         # Where these are the only damage, all shards are sound, whatever the damaged list said of them.
@@ -154,20 +158,20 @@ class _Repair:
             yield from _attempt(name, self.replace, name)
         yield from _attempt("temporary files", remove_partial_files, self.storage)
 
-    def lay_out(self) -> None:
-        """Make the places where shards and arrays are rebuilt."""
+    def create_temporary_stores(self) -> None:
+        """Create the temporary stores for rebuilt shards and arrays."""
         create_record_folder(self.shards)
         create_arrays(self.arrays, self.plan.rows, self.plan.shard_rows, self.plan.settings)
 
     def repair_checksums(self) -> None:
-        """Replace the list of checksums by that of the shards as they are, if it is the one that was signed."""
+        """Replace the checksums by those of the present shards, if their digest is the recorded one."""
         write_checksums(self.arrays, [_checksum_shard(self.storage, shard) for shard in range(self.plan.shards)])
         if not is_digest_valid(self.arrays, self.found.attributes, _CHECKSUMS):
             raise _UnrepairableError(Cause.UNKNOWN_SHARD)
         self.replace(_CHECKSUMS)
 
     def repair_shard(self, shard: int) -> None:
-        """Rebuild one shard's file."""
+        """Rebuild a shard's file."""
         try:
             record = build_shard(create_task(self.plan, self.shards, shard))
             if record.checksum != read_checksums(self.storage)[shard]:
@@ -182,7 +186,7 @@ class _Repair:
             self.shards.remove(shard_file(shard))
 
     def rebuild_arrays(self, damage: set[str], statistics: bool) -> None:
-        """Make all but shards and their checksums again, elsewhere."""
+        """Rebuild damaged arrays other than shards and checksums in the temporary store."""
         if statistics:
             features = zarr.open_array(f"{self.storage.url}/{_FEATURES}", mode="r")
             write_plan_statistics(self.plan, self.arrays, features)
@@ -195,7 +199,7 @@ class _Repair:
             write_card(group, compute_build_card(self.plan, self.found.attributes["simulated"]))
 
     def replace(self, name: str) -> None:
-        """Put one array's or group's rebuilt files in the place of those that are there."""
+        """Replace the files of an array or group by the rebuilt ones."""
         same = is_digest_valid(self.arrays, self.found.attributes, name)
         if name != CARD and not same:
             raise self.differs_error()
@@ -205,11 +209,11 @@ class _Repair:
         for file in files:
             _copy(self.arrays, self.storage, file)
         if not same:  # the source folders describe themselves differently now, or are gone
-            warn(f"{name}: made again it is another, because of what is in the source folders now")
+            warn(f"{name}: the rebuilt one differs, because the source folders have changed")
             write_attributes(self.storage, add_digests(self.storage, self.found.attributes, {name}))
 
     def differs_error(self) -> _UnrepairableError:
-        """The exception for what comes out otherwise, with the libraries that may be why."""
+        """Return the exception for rebuilt bytes that differ, with the libraries of other versions."""
         now, made = get_feature_versions(), self.found.attributes["versions"]
         return _UnrepairableError(
             Cause.DIFFERS,
@@ -218,7 +222,7 @@ class _Repair:
 
 
 def _attempt(part: str, repair: Callable, *arguments: object) -> list[Problem]:
-    """Run one step of a repair; a list of the problem that it met, empty when there was none."""
+    """Run one step of a repair; return its problem in a list, or an empty list."""
     try:
         repair(*arguments)
     except _UnrepairableError as error:
@@ -231,7 +235,7 @@ def _attempt(part: str, repair: Callable, *arguments: object) -> list[Problem]:
 
 
 def _list_lost(plan: Plan, shard: int) -> tuple[str, ...]:
-    """A shard's source pictures that are no longer there as they were."""
+    """Return the paths of a shard's source pictures that are gone or have changed."""
     lost = []
     for picture, _, _ in plan.shard_pictures(shard):
         try:

@@ -1,4 +1,4 @@
-"""Verification of a store: which files are not what the build wrote. `pipeline.maintenance.repair` rebuilds them."""
+"""Verification of a store: the files that differ from what the build wrote."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from pipeline.store.writer import read_checksums
 
 
 class Damage(Enum):
-    """What is wrong with a shard's file."""
+    """The kinds of damage to a shard's file."""
 
     MISSING = "its file is missing"
     UNREADABLE = "its file cannot be read"
@@ -31,31 +31,33 @@ class Damage(Enum):
 
 @dataclass(frozen=True)
 class BadShard:
-    """A shard that is not what was written.
+    """A damaged shard.
 
     Attributes
     ----------
-    shard : its number
-    damage : what is wrong with its file
-    rows : rows that cannot be read any more, or that may be wrong; all where the file as a whole is damaged
+    shard : int, its number
+    damage : Damage
+    rows : tuple of int, unreadable rows; all rows of the shard where the damage cannot be located
+    details : str, the system's error, e.g. "Input/output error"; empty except for `Damage.UNREADABLE`
     """
 
     shard: int
     damage: Damage
     rows: tuple[int, ...]
+    details: str = ""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What a check found.
+    """The result of a verification.
 
     Attributes
     ----------
-    path : of the store
-    attributes : of its group
-    plan : what it was built by; None where its list of pictures is damaged
-    shards : number of shards that were checked
-    bad : those that are damaged
+    path : str, of the store
+    attributes : dict, of the store's group
+    plan : Plan of the store's build; None where the list of its pictures is damaged
+    shards : int, number of verified shards
+    bad : tuple of BadShard
     damage : names of other arrays and groups that are, `ROOT_METADATA` for the store's own attributes
     """
 
@@ -71,7 +73,7 @@ class Verification:
         return not self.bad and not self.damage
 
     def format_row(self, row: int) -> str:
-        """A row and the picture that it came from."""
+        """Format a row with the picture and variant of its sample."""
         if self.plan is None:
             return f"row {row}"
         number, variant = divmod(row, self.plan.variants)
@@ -81,11 +83,11 @@ class Verification:
 
 
 def verify_store(path: str) -> Verification:
-    """Hold every shard's file against its recorded checksum, and all else against the store's signature.
+    """Compare every shard's file with its recorded checksum, and all other files with the recorded digests.
 
     Raises
     ------
-    StoreError, UserError : nothing is there, or what is there is no complete store
+    StoreError, UserError : there is no complete store at the path
     """
     group, storage = open_store_group(path), Storage(path)
     attributes = dict(group.attrs)
@@ -93,8 +95,8 @@ def verify_store(path: str) -> Verification:
     plan = None
     try:
         plan = read_plan(group)
-    except Exception as error:  # what a damaged file's decoder finds
-        if isinstance(error, UserError) and not damage:  # sound, but of settings that are no longer made
+    except Exception as error:  # decoders raise many types for damaged data
+        if isinstance(error, UserError) and not damage:  # undamaged, but built with a setting that was removed
             raise UserError(f"{storage.url}: {error}") from error
         damage = damage or [PICTURES]
     else:
@@ -104,39 +106,41 @@ def verify_store(path: str) -> Verification:
     checksums = read_checksums(storage)
     bad = []
     for shard in progress(range(len(checksums)), what="verify", unit="shards"):
-        if wrong := _check_file(storage, shard, checksums[shard]):
-            bad.append(BadShard(shard, wrong, tuple(_find_bad_rows(group, storage, shard))))
+        damaged, details = _check_file(storage, shard, checksums[shard])
+        if damaged:
+            bad.append(BadShard(shard, damaged, tuple(_find_bad_rows(group, storage, shard)), details))
     return Verification(storage.url, attributes, plan, len(checksums), tuple(bad), tuple(damage))
 
 
 def read_plan(group: zarr.Group) -> Plan:
-    """The plan that a complete store was built by, from its recorded provenance."""
+    """Read the plan of a complete store's build from its manifest."""
     set_aside = [SetAside(**one) for one in group.attrs["set_aside"]]
     return Plan(read_manifest(group), set_aside, BuildSettings.from_dict(group.attrs["settings"]))
 
 
-def _check_file(storage: Storage, shard: int, wanted: str) -> Damage | None:
+def _check_file(storage: Storage, shard: int, wanted: str) -> tuple[Damage | None, str]:
+    """Return the damage to a shard's file, None where there is none, and the system's error."""
     try:
         data = storage.read(shard_file(shard))
     except FileNotFoundError:
-        return Damage.MISSING
-    except OSError:
-        return Damage.UNREADABLE
-    return None if compute_checksum(data) == wanted else Damage.DIFFERS
+        return Damage.MISSING, ""
+    except OSError as error:
+        return Damage.UNREADABLE, error.strerror or str(error)
+    return None if compute_checksum(data) == wanted else Damage.DIFFERS, ""
 
 
 def _find_bad_rows(group: zarr.Group, storage: Storage, shard: int) -> Iterator[int]:
-    """Rows of a bad shard whose chunks fail their own checksums; all rows where none does."""
+    """Yield the rows of a damaged shard whose chunks cannot be decoded; all its rows where every chunk can."""
     try:
         features = group["features"]
         rows = features.shards[0]
-    except Exception:  # its description is damaged too
+    except Exception:  # the array's metadata is damaged too
         return
     everything = range(shard * rows, min((shard + 1) * rows, features.shape[0]))
     unreadable = []
     for row in everything if storage.exists(shard_file(shard)) else ():
         try:
             features[row]
-        except Exception:  # a damaged chunk raises whatever its decoder finds
+        except Exception:  # decoders raise many types for damaged data
             unreadable.append(row)
     yield from unreadable or everything

@@ -1,6 +1,8 @@
 """Damage anywhere is found and named; what the source pictures can mend is mended to the byte."""
 
+import errno
 import json
+import os
 import random
 import shutil
 
@@ -13,7 +15,7 @@ from helpers.folders import assert_same_files, read_files
 from data_cards.core.errors import UserError
 from pipeline.cli.main import main
 from pipeline.maintenance.repair import repair_store
-from pipeline.maintenance.verify import verify_store
+from pipeline.maintenance.verify import Damage, verify_store
 from pipeline.store.digests import add_digests
 from pipeline.store.filesystem import Storage
 from pipeline.store.writer import write_attributes
@@ -64,6 +66,15 @@ def test_missing_and_cut_shards(store, damage):
     result = CliRunner().invoke(main, ["verify", str(store), "--repair", "--json"])
     assert result.exit_code == 0, result.output
     assert_same_files(store, before)
+
+
+def test_verify_unreadable_shard_gives_the_systems_error(store):
+    shard_file(store, 3).unlink()
+    shard_file(store, 3).mkdir()
+    (bad,) = verify_store(str(store)).bad
+    assert (bad.shard, bad.damage, bad.details) == (3, Damage.UNREADABLE, os.strerror(errno.EISDIR))
+    result = CliRunner().invoke(main, ["verify", str(store), "--json"])
+    assert json.loads(result.stdout)["bad_shards"][0]["details"] == bad.details
 
 
 def list_files(store):
