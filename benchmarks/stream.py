@@ -44,8 +44,8 @@ from train.data.sampling import sample_epoch  # noqa: E402
 THREADS = count_cores()
 
 
-def make_features(folder: Path, size: int, rows: int, shard: int, packing: str = "none") -> FeatureStore:
-    """A store of so many rows whose features compress as real ones do; mirrored where it is packed.
+def create_store(folder: Path, size: int, rows: int, shard: int, packing: str = "none") -> FeatureStore:
+    """Create a store of about `rows` rows whose features compress as real ones do; mirrored where it is packed.
 
     That is magnitude and DCT to about 0.75, and phase, whose steps are all as likely, not at all.
     """
@@ -55,7 +55,7 @@ def make_features(folder: Path, size: int, rows: int, shard: int, packing: str =
     shutil.rmtree(path / "features")
     rng = np.random.default_rng(0)
     serializer, compressor = create_chunk_codecs(packing)
-    count = len(open_columns(path))
+    count = len(read_labels(path))
     zarr.create_array(
         path / "features",
         shape=(count, 9, size, size),
@@ -81,15 +81,15 @@ def make_features(folder: Path, size: int, rows: int, shard: int, packing: str =
     return open_store(path)
 
 
-def open_columns(path: Path) -> np.ndarray:
-    """The labels of a store's rows."""
+def read_labels(path: Path) -> np.ndarray:
+    """Read the labels of a store's rows."""
     return zarr.open_array(path / "label", mode="r")[:]
 
 
-def make_readers(
+def create_readers(
     store: FeatureStore, packed: FeatureStore, batches: list[np.ndarray], folder: Path, threads: int
 ) -> dict[str, Callable[[], None]]:
-    """Each reads all batches once."""
+    """Return functions, by name, that each read all batches once."""
     features = store.features
 
     def ours(store: FeatureStore, packed: bool = False) -> Callable[[], None]:
@@ -111,16 +111,16 @@ def make_readers(
             features.oindex[np.sort(rows)]
 
     readers = {
-        "limit": make_limit(store, batches),
-        "limit, to batches": make_limit(store, batches, 3 * len(batches[0])),
-        "limit, packed": make_limit(packed, batches, 3 * len(batches[0])),
+        "limit": create_limit(store, batches),
+        "limit, to batches": create_limit(store, batches, 3 * len(batches[0])),
+        "limit, packed": create_limit(packed, batches, 3 * len(batches[0])),
         "this reader": ours(store),
         "packed, mirrored": ours(packed),
         "packed, as it is": ours(packed, packed=True),
         "zarr, one a time": one_at_a_time,
         "zarr, batches": in_batches,
     }
-    litdata = make_litdata(store, batches, folder / "litdata")
+    litdata = create_litdata(store, batches, folder / "litdata")
     if litdata is not None:
         readers["litdata, zstd"] = litdata
     try:
@@ -141,8 +141,8 @@ def make_readers(
     return {**readers, "tensorstore": with_tensorstore}
 
 
-def make_limit(store: FeatureStore, batches: list[np.ndarray], room: int = 0) -> Callable[[], None]:
-    """Bare pread and decode of the chunks that the batches need; where they are is found out before.
+def create_limit(store: FeatureStore, batches: list[np.ndarray], room: int = 0) -> Callable[[], None]:
+    """Return a function that only preads and decodes the chunks of the batches; their places are looked up before.
 
     Into buffers of `room` rows in turn, or where that is 0 of one chunk for each thread.
     """
@@ -171,8 +171,8 @@ def make_limit(store: FeatureStore, batches: list[np.ndarray], room: int = 0) ->
     return limit
 
 
-def make_litdata(store: FeatureStore, batches: list[np.ndarray], folder: Path) -> Callable[[], None] | None:
-    """litdata with zstd, its workers started before; None, with a line, where it is not there."""
+def create_litdata(store: FeatureStore, batches: list[np.ndarray], folder: Path) -> Callable[[], None] | None:
+    """Return a reader by litdata with zstd, its workers started before; None, with a line, without litdata."""
     try:
         import litdata
         import zstd  # noqa: F401 - litdata's codec
@@ -245,13 +245,13 @@ def main() -> None:
     parser.add_argument("--cold", action="store_true", help="with the file cache emptied before every round")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        store = make_features(Path(folder), arguments.size, arguments.rows, arguments.shard)
-        packed = make_features(Path(folder), arguments.size, arguments.rows, arguments.shard, "mirror")
+        store = create_store(Path(folder), arguments.size, arguments.rows, arguments.shard)
+        packed = create_store(Path(folder), arguments.size, arguments.rows, arguments.shard, "mirror")
         rows = np.arange(len(store))
         order = sample_epoch(rows, rows, 0, 1)
         batches = [order[start : start + arguments.batch] for start in range(0, len(order), arguments.batch)]
         batches *= 1 if arguments.cold else arguments.epochs
-        readers = make_readers(store, packed, batches, Path(folder), arguments.threads)
+        readers = create_readers(store, packed, batches, Path(folder), arguments.threads)
         if arguments.cold:
             readers |= {"dd": partial(read_with_dd, store), "dd, packed": partial(read_with_dd, packed)}
         speeds: dict[str, list[float]] = {name: [] for name in readers}

@@ -1,4 +1,4 @@
-"""What a training step gets of its speed limit, and what a store saves against features made in the loop.
+"""The speed of a training step as a share of its limit, and the gain of a store over features made in the loop.
 
     python benchmarks/train.py --src PICTURES
     python benchmarks/train.py --src PICTURES --sizes 64 --pictures 48 --network small
@@ -45,10 +45,11 @@ from pipeline.features.extract import compute_features
 from pipeline.features.fit import fit_picture, to_array
 from pipeline.features.periodogram import LEVELS, compute_dct_bound, compute_magnitude_bound
 from pipeline.features.settings import MAX_PIXELS, FeatureSettings
-from pipeline.store.reader import FeatureStore
+from pipeline.store.reader import FeatureStore, open_store
 from pipeline.store.settings import BuildSettings
 from train import settings as allowed
 from train.data.loader import move_batches
+from train.data.store_watch import ChangeDetector
 from train.loop.context import TrainContext
 from train.loop.resume_state import Position
 from train.loop.signals import StopSignals
@@ -75,16 +76,17 @@ def main(sources: tuple[str, ...], sizes: str, pictures: int, samples: int, roun
     speeds, payback = [], []
     for size in (int(text) for text in sizes.split(",")):
         with tempfile.TemporaryDirectory() as folder:
-            drawn = _draw_pictures(sources, pictures, f"{folder}/pictures")
+            drawn = _sample_pictures(sources, pictures, f"{folder}/pictures")
             built = build_store([drawn], f"{folder}/features.zarr", BuildSettings(FeatureSettings(size=size)))
-            given = TrainSettings(store=built.path, save_minutes=1e6, **settings)
-            context = prepare(given, StopSignals(), SINGLE_PROCESS)
+            store = open_store(built.path)
+            given = TrainSettings(store=built.path, save_minutes=1e6, **settings).for_features(store.settings.features)
+            context = prepare(given, store, ChangeDetector(given.store), StopSignals(), SINGLE_PROCESS)
             count = samples * max(1, 1024 // size)
             with selected_algorithms(context.device):
-                seconds, waited = _measure(context, _draw_steps(context, count), rounds, workers)
-        count = sum(map(len, _draw_steps(context, count)))
-        speeds += _describe_speeds(context, count, seconds, waited)
-        payback.append(_describe_payback(context, count, seconds, built.seconds))
+                seconds, waited = _measure(context, _sample_steps(context, count), rounds, workers)
+        count = sum(map(len, _sample_steps(context, count)))
+        speeds += _compute_speed_rows(context, count, seconds, waited)
+        payback.append(_compute_payback_row(context, count, seconds, built.seconds))
     device = torch.cuda.get_device_name() if context.device.type == "cuda" else f"CPU, {count_cores()} cores"
     precision = str(context.precision).removeprefix("torch.")
     print(f"{given.network} on {device} in {precision}, batches of {given.batch_size}, {workers} workers\n")
@@ -94,16 +96,16 @@ def main(sources: tuple[str, ...], sizes: str, pictures: int, samples: int, roun
     print(tabulate(payback, headers, floatfmt=("", "", ".1f", ".1f", ".1f", ".2f", ".1f")))
 
 
-def _draw_pictures(sources: Iterable[str], count: int, folder: str) -> str:
-    """A folder with links to about so many training pictures, as many of each source of each class."""
+def _sample_pictures(sources: Iterable[str], count: int, folder: str) -> str:
+    """Link about `count` training pictures, equally many of each source of each class, into a folder."""
     found = scan_sources(list(sources), max_pixels=MAX_PIXELS).pictures
     parts = {(one.file.label, one.file.source) for one in found if one.file.split == "train"}
     selection = Selection(where=("split=train",), max_per_source=max(count // max(len(parts), 1), 2))
     return str(write_subset(list(sources), folder, selection, links=True).path)
 
 
-def _draw_steps(context: TrainContext, samples: int) -> list[np.ndarray]:
-    """Rows of so many samples' steps, all full, from as many epochs as it takes."""
+def _sample_steps(context: TrainContext, samples: int) -> list[np.ndarray]:
+    """Return the rows of steps for about `samples` samples, all full, from as many epochs as needed."""
     order = []
     context.position = Position()
     while sum(map(len, order)) < samples:
@@ -115,16 +117,16 @@ def _draw_steps(context: TrainContext, samples: int) -> list[np.ndarray]:
 
 
 def _measure(context: TrainContext, steps: list[np.ndarray], rounds: int, workers: int) -> tuple[dict, list[float]]:
-    """Seconds of each way in each round, and of the store's way the share that it waited."""
+    """Return the seconds of each way in each round, and the share that the store's way waited for data."""
     store, device = context.store, context.device
     first = next(move_batches(context.loader.read(steps[:1]), device)).clone()
     load = partial(_load, context, steps, workers)
     ways: dict[str, Callable[[], Iterator[torch.Tensor]]] = {
         "one batch in memory": lambda: iter([first] * len(steps)),
-        "in the loop": load(_InTheLoop(store)),
+        "in the loop": load(_PictureDataset(store)),
     }
     if device.type == "cuda":
-        pixels = load(_InTheLoop(store, pixels=True))
+        pixels = load(_PictureDataset(store, pixels=True))
         ways["pixels, FFT on the GPU"] = lambda: map(transform_pixels, pixels())
     seconds: dict[str, list[float]] = {name: [] for name in ("one batch in memory", "from the store", *ways)}
     waited = []
@@ -148,7 +150,7 @@ def _measure(context: TrainContext, steps: list[np.ndarray], rounds: int, worker
 
 
 def _load(context: TrainContext, steps: list[np.ndarray], workers: int, data: Dataset) -> Callable[[], Iterator]:
-    """What gives the steps' batches, on the device, from worker processes that stay."""
+    """Return a function that yields the steps' batches on the device, from persistent worker processes."""
     loader = DataLoader(
         data,
         batch_sampler=[rows.tolist() for rows in steps],
@@ -159,8 +161,8 @@ def _load(context: TrainContext, steps: list[np.ndarray], workers: int, data: Da
     return lambda: move_batches(iter(loader), context.device)
 
 
-class _InTheLoop(Dataset):
-    """Rows of a store made from the pictures anew: their features, or with `pixels` only what is transformed."""
+class _PictureDataset(Dataset):
+    """The features of a store's rows, computed from the pictures; or with `pixels` the pixels before the transforms."""
 
     def __init__(self, store: FeatureStore, pixels: bool = False):
         columns = store.columns
@@ -202,19 +204,19 @@ def _dct(values: torch.Tensor) -> torch.Tensor:
     return (torch.fft.fft(torch.cat([values[..., ::2], values[..., 1::2].flip(-1)], dim=-1)) * turns).real
 
 
-def _describe_speeds(context: TrainContext, count: int, seconds: dict, waited: list[float]) -> list[list]:
+def _compute_speed_rows(context: TrainContext, count: int, seconds: dict, waited: list[float]) -> list[list]:
     table = []
     for name, times in seconds.items():
         rates = [count / spent for spent in times]
         share = np.median(np.divide(seconds["one batch in memory"], times))
-        told = f"{np.median(waited):.2%}" if name == "from the store" else None
+        waited_share = f"{np.median(waited):.2%}" if name == "from the store" else None
         table.append(
-            [context.store.settings.features.size, name, np.median(rates), min(rates), max(rates), share, told]
+            [context.store.settings.features.size, name, np.median(rates), min(rates), max(rates), share, waited_share]
         )
     return table
 
 
-def _describe_payback(context: TrainContext, count: int, seconds: dict, build: float) -> list:
+def _compute_payback_row(context: TrainContext, count: int, seconds: dict, build: float) -> list:
     pictures = len(np.unique(context.rows.train_pictures))
     ours, rival = (float(np.median(seconds[name])) * pictures / count for name in ("from the store", "in the loop"))
     epochs = build / (rival - ours) if rival > ours else None

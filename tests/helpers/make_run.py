@@ -16,6 +16,7 @@ def make_run(path: Path, store: FeatureStore | Path, seed: int = 0) -> Path:
     store = store if isinstance(store, FeatureStore) else open_store(store)
     torch.manual_seed(seed)
     path.mkdir(parents=True, exist_ok=True)
-    write_run_settings(path, TrainSettings(store=store.path, run=str(path), stem="strided"), store)
+    settings = TrainSettings(store=store.path, run=str(path), stem="strided")
+    write_run_settings(path, settings.for_features(store.settings.features), store)
     save_weights(Detector(store.mean, store.std, stem="strided"), path, "best")
     return path

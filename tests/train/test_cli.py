@@ -91,7 +91,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path):
         told += process.communicate(timeout=60)[1].splitlines()
     assert process.returncode == 128 + signal.SIGINT, told
     assert told[-1].startswith("stopped ")
-    assert told[-1].endswith("; go on with `train run --resume --run runs/001-small-32px`")
+    assert told[-1].endswith("; resume with `train run --resume --run runs/001-small-32px`")
     assert not any("Traceback" in line for line in told)
 
 

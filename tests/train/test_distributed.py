@@ -122,7 +122,7 @@ def test_ctrl_c_ends_both_after_the_same_step_and_the_run_goes_on(store, tmp_pat
     wait_until((run / "history.csv").exists, "the first epoch's end", process=process)
     process.send_signal(signal.SIGINT)
     told = process.communicate(timeout=120)[1]
-    assert told.count(f"go on with `train run --resume --run {run}`") == 1, told
+    assert told.count(f"resume with `train run --resume --run {run}`") == 1, told
     assert 0 < len(open_run(run).history) < 60
     settings = json.loads((run / "settings.json").read_text())
     settings["train"]["epochs"] = len(open_run(run).history) + 1
@@ -160,7 +160,7 @@ def test_processes_whose_torchrun_is_killed_save_and_end(store, tmp_path):
         for file in pids.iterdir():
             with suppress(ProcessLookupError):
                 os.kill(int(file.name), signal.SIGKILL)
-    assert told.count(f"go on with `train run --resume --run {run}`") == 1, told
+    assert told.count(f"resume with `train run --resume --run {run}`") == 1, told
     with folder_lock(run):
         assert torch.load(run / "state.pt", weights_only=True)["position"]["ended"] == ""
 

@@ -23,6 +23,11 @@ def _seeded():
     torch.manual_seed(0)
 
 
+def build(features: FeatureSettings, *statistics: np.ndarray, **settings: object) -> Detector:
+    """Build the detector of a run with these settings."""
+    return build_detector(TrainSettings(**settings).for_features(features), features, *statistics)
+
+
 def count_parameters(network) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
@@ -58,7 +63,7 @@ def test_auto_takes_the_stem_by_the_planes_side():
     [({}, 32, 3), ({}, 128, 7), ({"stem": "strided"}, 32, 7), ({"stem": "plain"}, 128, 3), ({"weights": "x"}, 32, 7)],
 )
 def test_the_stem_of_a_run(settings, side, kernel):
-    detector = build_detector(TrainSettings(**settings), FeatureSettings(size=side))
+    detector = build(FeatureSettings(size=side), **settings)
     assert detector.network.conv1.kernel_size == (kernel, kernel)
 
 
@@ -159,7 +164,7 @@ def test_the_radial_network_sees_the_mean_of_every_ring():
 
 def test_the_radial_network_is_for_small_planes():
     with pytest.raises(UsageError, match="planes of 256 bins, expected at most 128"):
-        build_detector(TrainSettings(network="radial"), FeatureSettings(size=256))
+        build(FeatureSettings(size=256), network="radial")
 
 
 @pytest.mark.parametrize(
@@ -204,7 +209,7 @@ def test_the_channels_follow_the_features(channels, features, chosen):
 def test_each_sample_by_its_own_range():
     levels = torch.full((2, 9, 8, 8), 15, dtype=torch.uint8)
     levels[0, :, 0, 0], levels[0, :, 0, 1], levels[0, :, 0, 2] = 10, 20, 30
-    detector = build_detector(TrainSettings(normalise="sample"), FeatureSettings(size=8))
+    detector = build(FeatureSettings(size=8), normalise="sample")
     values = detector.normalise(levels).numpy()
     np.testing.assert_allclose(values[0, 4, 0, :4], [-1, 0, 1, -0.5])
     np.testing.assert_allclose(values[1], -1)  # a plane without any range is not torn apart
@@ -219,15 +224,11 @@ def test_a_pictures_contrast_is_taken_out_of_its_magnitudes():
     levels[1, 0:3] += 20  # the magnitudes of the native pixels
     levels[1, 9:12] -= 10  # and of the overview
     picked = [plane for plane in range(18) if plane % 9 < 6]
-    first, second = build_detector(TrainSettings(normalise="frequency"), features, mean, std).normalise(
-        torch.from_numpy(levels[:, picked])
-    )
+    first, second = build(features, mean, std, normalise="frequency").normalise(torch.from_numpy(levels[:, picked]))
     torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-4)
     assert abs((first[:3] * torch.from_numpy(std[:3])).mean()) < 1e-4
     np.testing.assert_allclose(first[3:6], (levels[0, 3:6] - mean[3:6]) / std[3:6], rtol=1e-4, atol=1e-5)
-    kept = build_detector(TrainSettings(gain="keep", normalise="frequency"), features, mean, std).normalise(
-        torch.from_numpy(levels[:, picked])
-    )
+    kept = build(features, mean, std, gain="keep", normalise="frequency").normalise(torch.from_numpy(levels[:, picked]))
     np.testing.assert_allclose((kept[1] - kept[0])[:3], 20 / std[:3], rtol=1e-3)
 
 

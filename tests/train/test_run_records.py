@@ -49,15 +49,11 @@ def test_without_git_a_run_is_made_all_the_same(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "run" / "settings.json").read_text())["git"] is None
 
 
-def test_the_data_card_is_copied(tmp_path):
+def test_write_run_settings_copies_the_data_card(tmp_path):
     store = open_store(make_store(tmp_path / "features.zarr"))
-    for name in ("without", "with"):
-        (tmp_path / name).mkdir()
-    write_run_settings(tmp_path / "without", TrainSettings(), store)
-    assert not (tmp_path / "without" / "data_card.json").exists()
-    store.__dict__["card"] = {"name": "cats"}  # as read from a store that has one
-    write_run_settings(tmp_path / "with", TrainSettings(), store)
-    assert json.loads((tmp_path / "with" / "data_card.json").read_text()) == {"name": "cats"}
+    (tmp_path / "run").mkdir()
+    write_run_settings(tmp_path / "run", TrainSettings(), store)
+    assert [json.loads((tmp_path / "run" / "data_card.json").read_text())] == list(store.cards)
 
 
 def test_confusion_counts_by_the_threshold():

@@ -59,7 +59,7 @@ def test_an_interrupted_run_goes_on(settings, tmp_path):
         train(settings, on_step=interrupt)
     summary = read_summary(tmp_path / "run")
     assert (summary.state, summary.epochs, summary.best_epoch, summary.calibration) == ("interrupted", 1, 1, None)
-    assert summary.ended.startswith("stopped in epoch 2, after 2 of 3 steps; go on with")
+    assert summary.ended.startswith("stopped in epoch 2, after 2 of 3 steps; resume with")
 
     def look(record):
         assert not (tmp_path / "run" / SUMMARY).exists()  # killed here, it would still tell of the stop

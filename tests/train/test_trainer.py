@@ -58,8 +58,8 @@ def test_it_learns(run):
 
 def test_the_folder_holds_everything(run):
     assert {path.name for path in run.path.iterdir()} - {"events"} == {
-        "best.json", "best.safetensors", "curves.png", "history.csv", "last.safetensors", "settings.json", "state.pt",
-        "summary.json",
+        "best.json", "best.safetensors", "curves.png", "data_card.json", "history.csv", "last.safetensors",
+        "settings.json", "state.pt", "summary.json",
     }  # fmt: skip
     assert (run.path / "curves.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
@@ -243,11 +243,11 @@ def test_too_little_memory_says_what_to_lower(store, tmp_path, error):
         raise error
 
     settings = {**SMALL, "network": "resnet18"}
-    with pytest.raises(UserError, match=r"the memory of cpu does not suffice; begin a new run with a lower") as caught:
+    with pytest.raises(UserError, match=r"out of memory on cpu; start a new run with a lower") as caught:
         train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **settings), fail)
     for text in (
         "--batch-size (it was 8)",
-        "--channels (they were magnitude,phase,dct)",
+        "--channels (it was magnitude,phase,dct)",
         "--network (it was resnet18)",
     ):
         assert text in str(caught.value)
@@ -259,7 +259,7 @@ def test_too_little_memory_before_the_first_step(store, tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "compute_training_statistics", fail)
     settings = {**SMALL, "network": "radial"}
-    with pytest.raises(UserError, match=r"features.zarr: the memory of cpu does not suffice; .*--channels") as caught:
+    with pytest.raises(UserError, match=r"features.zarr: out of memory on cpu; .*--channels") as caught:
         train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **settings))
     assert "--network" not in str(caught.value)  # there is no smaller one
     assert not (tmp_path / "run").exists()
@@ -276,7 +276,7 @@ def test_other_errors_stay_what_they_are(store, tmp_path):
 def test_on_a_gpu_bf16_is_named_too(tmp_path):
     for precision, told in ((torch.float32, True), (torch.bfloat16, False)):
         with (
-            pytest.raises(UserError, match="the memory of cuda does not suffice") as caught,
+            pytest.raises(UserError, match="out of memory on cuda") as caught,
             translating_out_of_memory(tmp_path, TrainSettings(), torch.device("cuda"), precision),
         ):
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -298,7 +298,7 @@ def test_a_run_trained_with_removed_options_is_scored_but_not_gone_on_with(run, 
     assert plain.removed == {}
     averaged = change(ema=0.9, flips=0.5)
     load_detector(open_run(averaged), "cpu")
-    with pytest.raises(UserError, match=r"an option that was removed \(ema 0\.9, flips 0\.5\); begin a new run"):
+    with pytest.raises(UserError, match=r"an option that was removed \(ema 0\.9, flips 0\.5\); start a new run"):
         resume(averaged)
     with pytest.raises(UserError, match="trained with phase cos-sin, an option that was removed; train it again"):
         open_run(change(phase="cos-sin"))

@@ -1,14 +1,11 @@
-"""A run that was killed before its first state can be begun anew or gone on with, and ends the same."""
+"""A run that was killed before its first state can be started again or resumed, and ends the same."""
 
-import json
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import zarr
 from click.testing import CliRunner
 from helpers.make_store import make_store
 
@@ -36,10 +33,7 @@ main()
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Path:
-    path = make_store(tmp_path_factory.mktemp("begin") / "features.zarr")
-    card = json.dumps({"audit": {"words": "shortcut audit: none"}}).encode()
-    zarr.open_group(path).create_array("card", data=np.frombuffer(card, dtype=np.uint8))
-    return path
+    return make_store(tmp_path_factory.mktemp("begin") / "features.zarr")
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +67,7 @@ def test_a_folder_with_settings_alone(store, whole, tmp_path):
     (tmp_path / "run" / SETTINGS).write_bytes((whole / SETTINGS).read_bytes())
     result = call("--store", str(store), "--run", str(tmp_path / "run"), *SMALL)
     assert result.exit_code == 2
-    assert "run: holds a run already; give --resume to go on with it" in result.stderr
+    assert "run: holds a run already; give --resume to continue it" in result.stderr
     result = call("--resume", "--run", str(tmp_path / "run"))
     assert result.exit_code == 0, result.output
     assert_same_run(tmp_path / "run", whole)
@@ -87,7 +81,7 @@ def test_killed_before_a_file_takes_its_name(store, whole, tmp_path, number):
     assert done.returncode == -signal.SIGKILL
     result = call(*arguments)
     if number > 0:  # with its settings it is a run
-        assert "give --resume to go on with it" in result.stderr
+        assert "give --resume to continue it" in result.stderr
         result = call("--resume", "--run", str(tmp_path / "run"))
     assert result.exit_code == 0, result.output
     assert_same_run(tmp_path / "run", whole)

@@ -1,8 +1,8 @@
-"""Rows of a feature store as batches, read by threads several batches ahead.
+"""Data loader: the rows of a feature store as batches, read by threads several batches ahead.
 
-Threads are enough: reading and decompressing let go of Python's lock. Each row has its fixed
+Threads suffice, because reading and decompressing release Python's lock. Each row has a fixed
 place in its batch, so the result does not depend on the number of threads. An error in a
-thread comes up in the loop, at the batch that it belongs to.
+thread is raised in the loop, at the batch that it belongs to.
 """
 
 from collections import deque
@@ -20,16 +20,16 @@ from train.data.row_reader import RowReader
 
 
 class BatchLoader:
-    """Threads and buffers that read a store's batches, epoch after epoch: fresh memory and indexes are slow.
+    """Loader of a store's batches, with threads and buffers that serve all epochs: new memory and indexes are slow.
 
     Parameters
     ----------
-    store : what is read
-    threads : that read
+    store : the store to read
+    threads : number of reading threads
     ahead : batches that are read while the caller works on one
     pinned : put the buffers into page-locked memory, from which a GPU copies faster
-    packed : leave mirrored planes packed, where the store holds them so; `PackedBatch.to` gives the levels
-    kinds : of planes that are read, in this order; the others' bytes stay on the disk; None reads all
+    packed : leave mirrored planes packed, if the store holds them so; `PackedBatch.to` gives the levels
+    kinds : kinds of planes to read, in this order; the bytes of other kinds are not read; None reads all
     """
 
     def __init__(
@@ -42,11 +42,11 @@ class BatchLoader:
         packed: bool = False,
         kinds: Sequence[str] | None = None,
     ):
-        self._rows = RowReader(store, [KINDS.index(kind) for kind in kinds or store.settings.features.kinds])
+        self._row_reader = RowReader(store, [KINDS.index(kind) for kind in kinds or store.settings.features.kinds])
         self._threads = threads
         self._ahead = ahead
         self._pinned = pinned
-        self._packed = packed and self._rows.is_packed
+        self._packed = packed and self._row_reader.is_packed
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
         self._buffers: list[torch.Tensor | PackedBatch] = []
 
@@ -57,42 +57,42 @@ class BatchLoader:
         self.close()
 
     def close(self) -> None:
-        """End the threads; nothing may be read any more."""
+        """End the threads; nothing can be read afterwards."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def read(
         self, batches: Sequence[np.ndarray], skipped: set[int] | None = None
     ) -> Iterator[torch.Tensor | PackedBatch]:
-        """Read batches of rows, in order; one such iteration at a time.
+        """Yield batches of rows, in order; only one such iteration may run at a time.
 
         Parameters
         ----------
         batches : row numbers of each batch
-        skipped : takes up the rows that cannot be read, whose places then hold nothing of meaning; None: they end it
+        skipped : set to which rows are added that cannot be read, whose places are then undefined; None: such a row is
+            an error
 
         Yields
         ------
-        tensor (B, 3 * kinds, H, W) on the CPU, of the store's data type, or a `PackedBatch` of it. It is a reused
-        buffer: it holds this batch until the next one is asked for.
+        Tensor of uint8, shape (B, 3 * kinds, H, W), on the CPU, or a `PackedBatch`. The buffer is reused: it holds this
+        batch until the next one is requested.
 
         Raises
         ------
-        StoreError : a file of the store is missing or was changed meanwhile, or a row cannot be read; the message
-            names it
+        StoreError : a file of the store is missing or has changed, or a row cannot be read; the message names it
         """
         if not batches:
             return
-        self._rows.check_complete(skipped is not None)
-        self._rows.detect_layout(batches[0])
+        self._row_reader.check_complete(skipped is not None)
+        self._row_reader.detect_layout(batches[0])
         count = min(self._ahead + 1, len(batches))
-        buffers = self._make_buffers(count, max(map(len, batches)))
+        buffers = self._allocate_buffers(count, max(map(len, batches)))
 
         def start(number: int) -> list[Future]:
             buffer, rows = buffers[number % count], batches[number].tolist()
-            # As few tasks as keep all threads busy: handing over a small row takes as long as reading it.
+            # As few tasks as keep all threads busy: submitting a small row takes as long as reading it.
             step = max(-(-len(rows) // self._threads), 1)
             return [
-                self._pool.submit(self._rows.read, rows[first : first + step], buffer, first, skipped is not None)
+                self._pool.submit(self._row_reader.read, rows[first : first + step], buffer, first, skipped is not None)
                 for first in range(0, len(rows), step)
             ]
 
@@ -110,17 +110,19 @@ class BatchLoader:
                 reading.popleft()
                 buffer = buffers[number % count]
                 yield buffer.first(len(rows)) if isinstance(buffer, PackedBatch) else buffer[: len(rows)]
-            self._rows.check_unchanged()  # else one part would be of one store and one part of another
+            self._row_reader.check_unchanged()  # else the rows would come from two different stores
         finally:
             # The next iteration fills the same buffers.
             wait([future for futures in reading for future in futures if not future.cancel()])
 
-    def _make_buffers(self, count: int, size: int) -> list[torch.Tensor | PackedBatch]:
-        """So many buffers for so many rows each: those that are there, or larger ones in their place."""
+    def _allocate_buffers(self, count: int, size: int) -> list[torch.Tensor | PackedBatch]:
+        """Return `count` buffers for `size` rows each: the present ones if they suffice, else new ones."""
         if len(self._buffers) < count or len(self._buffers[0]) < size:
-            self._buffers = []  # before the others are asked for
+            self._buffers = []  # freed before the new ones are allocated
             self._buffers = [
-                (self._rows.allocate_packed if self._packed else self._rows.allocate_levels)(size, self._pinned)
+                (self._row_reader.allocate_packed if self._packed else self._row_reader.allocate_levels)(
+                    size, self._pinned
+                )
                 for _ in range(count)
             ]
         return self._buffers
@@ -129,15 +131,15 @@ class BatchLoader:
 def read_batches(
     store: FeatureStore, batches: Sequence[np.ndarray], *, skipped: set[int] | None = None, **options: object
 ) -> Iterator[torch.Tensor | PackedBatch]:
-    """Read batches once: `BatchLoader.read` by a reader with these options."""
-    with BatchLoader(store, **options) as reader:
-        yield from reader.read(batches, skipped)
+    """Read batches once: `BatchLoader.read` of a loader with these options."""
+    with BatchLoader(store, **options) as loader:
+        yield from loader.read(batches, skipped)
 
 
 def move_batches(batches: Iterator[torch.Tensor | PackedBatch], device: torch.device) -> Iterator[torch.Tensor]:
-    """The same batches on `device`; on a CUDA device the copy runs beside the computation.
+    """Yield the batches on `device`; on a CUDA device the copy overlaps with the computation.
 
-    A batch is valid until the next one is asked for.
+    A batch is valid until the next one is requested.
     """
     if device.type != "cuda":
         for batch in batches:

@@ -1,7 +1,7 @@
-"""Batches of packed rows: halves of mirrored planes, copied to a device as such or unpacked many at a time.
+"""Rows in packed form: mirrored planes as halves, copied to a device so, or unpacked many rows at a time.
 
-A store packed by `pipeline.store.mirror_codec` holds only the independent half of a mirrored chunk. That module alone
-defines the layout. The unpacked values equal those of plain reading, to the last bit.
+A store packed by `pipeline.store.mirror_codec` holds only the independent half of a mirrored chunk. That module
+defines the layout; this one asks it for every position. The results equal those of plain reading, bit for bit.
 """
 
 from collections.abc import Sequence
@@ -18,40 +18,38 @@ from pipeline.store.mirror_codec import EVEN, ODD, WHOLE, count_independent, unp
 
 @dataclass(frozen=True)
 class PackedLayout:
-    """Layout of a row's bytes: its chunks one behind the other, each as `pack` encodes it.
+    """The positions of the chunks in a row's bytes: contiguous, each as `pack` made it.
 
     Attributes
     ----------
     shape : of a chunk, (3, H, W)
-    dtype : of its values
-    mirrored : whether each kind is stored as its half
+    mirrored : for each kind of planes, whether only the halves are stored
     """
 
     shape: tuple[int, int, int]
-    dtype: np.dtype
     mirrored: tuple[bool, ...]
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
-        """Size in bytes of each kind's chunk."""
-        whole, half = compute_packed_sizes(self.shape, self.dtype)
+        """Bytes of each kind's chunk."""
+        whole, half = compute_packed_sizes(self.shape)
         return tuple(half if one else whole for one in self.mirrored)
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
-        """Start of each kind's chunk, and the end of the last one."""
+        """Start of each kind's chunk, and the end of the last."""
         return (0, *accumulate(self.sizes))
 
 
 @dataclass
 class PackedBatch:
-    """Packed rows on the CPU, in a reusable buffer.
+    """Packed rows on the CPU, in a reused buffer.
 
     Attributes
     ----------
-    data : uint8 (B, bytes of a row)
+    data : Tensor of uint8, shape (B, bytes of a row)
     layout : of each row
-    unusual : planes (3 * kinds, H, W) of rows with another layout, by place; their `data` is meaningless
+    unusual : by place, planes of uint8, shape (3 * kinds, H, W), of rows with another layout; `data` is undefined there
     """
 
     data: torch.Tensor
@@ -62,25 +60,28 @@ class PackedBatch:
         return len(self.data)
 
     def check_headers(self, place: int) -> None:
-        """Raise `ValueError` if the headers of a row's chunks disagree with their sizes."""
+        """Raise `ValueError` if the header of a row's chunk contradicts the chunk's size."""
         headers = self.data[place].numpy()[list(self.layout.starts[:-1])].tolist()
         for header, mirrored in zip(headers, self.layout.mirrored, strict=True):
             if header not in ((EVEN, ODD) if mirrored else (WHOLE,)):
                 raise ValueError(f"packed chunk of kind {header} and another kind's size: damaged")
 
     def first(self, count: int) -> "PackedBatch":
-        """Return the first rows."""
+        """Return the first `count` rows, without a copy."""
         unusual = {place: planes for place, planes in self.unusual.items() if place < count}
         return PackedBatch(self.data[:count], self.layout, unusual)
 
     def unpack(self, levels: np.ndarray) -> None:
-        """Fill levels (N, 3 * kinds, H, W), N <= B, from the first N rows, in few calls: calls block threads."""
+        """Fill `levels`, uint8 (N, 3 * kinds, H, W), N <= B, from the first N rows.
+
+        Few calls unpack all rows, because calls hold up other threads.
+        """
         layout, count = self.layout, len(levels)
         data = self.data.numpy()[:count]
         for kind, mirrored in enumerate(layout.mirrored):
             start, stop = layout.starts[kind : kind + 2]
             chunks = levels[:, plane_slice(kind)]
-            values, odd = data[:, start + 1 : stop].view(layout.dtype), data[:, start] == ODD
+            values, odd = data[:, start + 1 : stop], data[:, start] == ODD
             if not mirrored:
                 chunks[...] = values.reshape(chunks.shape)
             elif odd.all() or not odd.any():
@@ -93,15 +94,13 @@ class PackedBatch:
                 levels[place] = planes
 
     def to(self, device: torch.device, non_blocking: bool = False) -> torch.Tensor:
-        """Return the levels on the device, (B, 3 * kinds, H, W): halves are copied, and mirrored there."""
+        """Return the levels on the device, uint8 (B, 3 * kinds, H, W): the halves are copied, and mirrored there."""
         layout = self.layout
-        dtype = torch.from_numpy(np.empty(0, dtype=layout.dtype)).dtype
         data = self.data.to(device, non_blocking=non_blocking)
-        planes = torch.empty((len(data), len(layout.mirrored), *layout.shape), dtype=dtype, device=device)
+        planes = torch.empty((len(data), len(layout.mirrored), *layout.shape), dtype=torch.uint8, device=device)
         for kind, mirrored in enumerate(layout.mirrored):
             start, stop = layout.starts[kind : kind + 2]
-            # Cloned, because a single row counts as contiguous where it is, and begins at an odd byte.
-            values = data[:, start + 1 : stop].clone(memory_format=torch.contiguous_format).view(dtype)
+            values = data[:, start + 1 : stop]
             if mirrored:
                 index, negated = _mirror_indices(layout.shape, torch.device(device))
                 values = values[:, index]
@@ -113,37 +112,41 @@ class PackedBatch:
         return planes
 
 
-def compute_packed_sizes(shape: tuple[int, int, int], dtype: np.dtype) -> tuple[int, int]:
-    """Return the size in bytes of a packed chunk, whole and mirrored."""
-    return 1 + int(np.prod(shape)) * dtype.itemsize, 1 + count_independent(shape) * dtype.itemsize
+def compute_packed_sizes(shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Return the bytes of a chunk as `pack` makes it, whole and mirrored."""
+    return 1 + int(np.prod(shape)), 1 + count_independent(shape)
 
 
-def unpack_chunks(
-    data: np.ndarray, sizes: Sequence[int], shape: tuple[int, int, int], dtype: np.dtype, levels: np.ndarray
-) -> None:
-    """Unpack a row's chunks, of any layout, into levels (3 * kinds, H, W); raises the `ValueError` of `unpack`."""
+def unpack_chunks(data: np.ndarray, sizes: Sequence[int], levels: np.ndarray) -> None:
+    """Unpack a row's chunks of any layout into `levels`, uint8 (3 * kinds, H, W); raises `ValueError` as `unpack`."""
     start = 0
     for kind, size in enumerate(sizes):
-        unpack(data[start : start + size], shape, dtype, out=levels[plane_slice(kind)])
+        chunk = levels[plane_slice(kind)]
+        unpack(data[start : start + size], chunk.shape, chunk.dtype, out=chunk)
         start += size
 
 
 def allocate_packed_batch(count: int, layout: PackedLayout, pinned: bool) -> PackedBatch:
-    """Allocate a buffer for `count` rows."""
-    return PackedBatch(allocate_buffer((count, sum(layout.sizes)), torch.uint8, pinned), layout)
+    """Allocate a buffer for `count` packed rows."""
+    return PackedBatch(allocate_buffer((count, sum(layout.sizes)), pinned), layout)
 
 
-def allocate_buffer(shape: tuple[int, ...], dtype: torch.dtype, pinned: bool) -> torch.Tensor:
-    """Allocate a reusable CPU buffer; `pinned` if a GPU copies from it."""
+def allocate_buffer(shape: tuple[int, ...], pinned: bool) -> torch.Tensor:
+    """Allocate a uint8 tensor on the CPU that is filled repeatedly; `pinned` if a GPU copies from it."""
     if pinned:
-        return torch.empty(shape, dtype=dtype, pin_memory=True)
-    # NumPy asks Linux for large pages: the first fill of PyTorch's own buffer is twice as slow.
-    return torch.from_numpy(np.empty(shape, dtype=torch.empty(0, dtype=dtype).numpy().dtype))
+        return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+    # NumPy asks Linux for large pages: filled for the first time, a buffer of PyTorch's own takes twice as long.
+    return torch.from_numpy(np.empty(shape, dtype=np.uint8))
 
 
 @lru_cache(maxsize=8)
 def _mirror_indices(shape: tuple[int, int, int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return each value's place in the independent half, int64, and whether it is a mirror image, bool."""
+    """Return for each value of a chunk its index in the independent half, and whether it is a mirror image.
+
+    Returns
+    -------
+    Tensor of int64 and Tensor of bool, both of shape (values of a chunk,)
+    """
     places = np.empty((1, *shape), dtype=np.int32)
     unpack_halves(np.arange(1, count_independent(shape) + 1, dtype=np.int32)[None], places, odd=True)
     found = torch.from_numpy(places.astype(np.int64)).flatten().to(device)

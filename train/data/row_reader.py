@@ -61,11 +61,9 @@ class RowReader:
         self._store = store
         self._kinds = kinds
         self._shape = (PLANES_PER_KIND, *store.features.shape[2:])
-        self._dtype = store.features.dtype
         open_file = create_file_opener()
         self._shards = {part.path: open_shard_reader(part, open_file) for part in store.parts}
-        chunk_bytes = math.prod(self._shape) * self._dtype.itemsize
-        step = len(kinds) if chunk_bytes <= _SMALL_CHUNK else 1
+        step = len(kinds) if math.prod(self._shape) <= _SMALL_CHUNK else 1
         self._together = [slice(first, first + step) for first in range(0, len(kinds), step)]  # of kinds
         self._layout: PackedLayout | None = None
         self._thread_local = threading.local()
@@ -92,18 +90,18 @@ class RowReader:
     def detect_layout(self, rows: np.ndarray) -> None:
         """Detect from a few rows which kinds of a packed store are mirrored, before any is read."""
         if self._layout is None and self.is_packed:
-            half, sizes = compute_packed_sizes(self._shape, self._dtype)[1], []
+            half, sizes = compute_packed_sizes(self._shape)[1], []
             for row in rows[:_PROBED_ROWS].tolist():
                 with suppress(Exception):  # raised when the row is read
                     part, own = self._store.locate(row)
                     sizes.append(self._shards[part.path].fetch(own, self._kinds).sizes)
             mirrored = (2 * np.equal(sizes, half).sum(axis=0) > len(sizes)) if sizes else [False] * len(self._kinds)
-            self._layout = PackedLayout(self._shape, self._dtype, tuple(map(bool, mirrored)))
+            self._layout = PackedLayout(self._shape, tuple(map(bool, mirrored)))
 
     def allocate_levels(self, count: int, pinned: bool) -> torch.Tensor:
         """Allocate a buffer for `count` rows."""
         shape = (count, PLANES_PER_KIND * len(self._kinds), *self._shape[1:])
-        return allocate_buffer(shape, torch.uint8, pinned)
+        return allocate_buffer(shape, pinned)
 
     def allocate_packed(self, count: int, pinned: bool) -> PackedBatch:
         """Allocate a buffer for `count` packed rows."""
@@ -149,7 +147,7 @@ class RowReader:
         for some in self._together:
             fetched = shards.fetch(row, self._kinds[some])
             if fetched.sizes != layout.sizes[some]:
-                planes = np.empty((PLANES_PER_KIND * len(self._kinds), *self._shape[1:]), dtype=self._dtype)
+                planes = np.empty((PLANES_PER_KIND * len(self._kinds), *self._shape[1:]), dtype=np.uint8)
                 self._read_plain(part, row, planes[None], 0)
                 batch.unusual[place] = planes
                 return
@@ -172,13 +170,13 @@ class RowReader:
         if not shards.packed:
             if set(fetched.sizes) != {planes.nbytes // len(fetched.sizes)}:
                 raise ValueError(f"chunks of {fetched.sizes} bytes, expected {planes.nbytes} in all")
-            shards.decode(fetched, planes.reshape(-1).view(np.uint8))
+            shards.decode(fetched, planes.reshape(-1))
             return
-        if max(fetched.sizes) > compute_packed_sizes(self._shape, self._dtype)[0]:  # before allocating
+        if max(fetched.sizes) > compute_packed_sizes(self._shape)[0]:  # before allocating
             raise ValueError(f"chunks of {fetched.sizes} bytes, more than their planes have")
         data = np.empty(sum(fetched.sizes), dtype=np.uint8)
         shards.decode(fetched, data)
-        unpack_chunks(data, fetched.sizes, self._shape, self._dtype, planes)
+        unpack_chunks(data, fetched.sizes, planes)
 
     def _scratch(self) -> PackedBatch:
         """Return this thread's packed rows: enough for few unpacking calls, few enough for the cache."""

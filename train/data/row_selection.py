@@ -1,4 +1,4 @@
-"""Which rows of a store a run trains and validates on, checked before anything is computed."""
+"""Selection of the rows that a run trains and validates on, checked before anything is computed."""
 
 from dataclasses import dataclass
 
@@ -15,17 +15,18 @@ _BEFORE_TRAINING = 0  # the epoch that validation's variants are drawn as; train
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a run.
+    """The rows of a run.
 
     Attributes
     ----------
-    train : int64 (N,), rows to train on, ascending
-    train_pictures : int64 (N,), the picture that each of them shows
-    val : int64 (M,), rows to validate each epoch on, ascending: of each picture the variants that an epoch takes of
-        it, drawn once
-    calibration : int64 (K,), rows to calibrate the kept weights on, ascending: all variants of these pictures
-    strata : int64 (N, levels), class and source of the training rows as numbers, as far as they are balanced;
-        None where they are not
+    train : ndarray of int64, shape (n,), rows to train on, ascending
+    train_pictures : ndarray of int64, shape (n,), number of each training row's picture
+    val : ndarray of int64, shape (m,), rows to validate each epoch on, ascending: of each picture as many variants as
+        an epoch uses, drawn once
+    calibration : ndarray of int64, shape (k,), rows to calibrate the kept weights on, ascending: all variants of the
+        validation pictures
+    strata : ndarray of int64, shape (n, levels), class and source of the training rows as numbers, as far as they are
+        balanced; None if they are not
     """
 
     train: np.ndarray
@@ -36,7 +37,7 @@ class Rows:
 
 
 def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
-    """Pick the rows of a run and refuse a store that it cannot be trained on.
+    """Choose the rows of a run, and refuse a store that the run cannot be trained on.
 
     Raises
     ------
@@ -47,15 +48,17 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
     train, val = (rows[chosen[rows]] for rows in (store.rows(TRAIN), store.rows(VAL)))
     if settings.validate_on:
         train, val = _swap_validation(store, settings.validate_on, train, val)
-    told = f", where {' and '.join(settings.where)}" if settings.where else ""
-    told += f", without {' and '.join(settings.hold_out)}" if settings.hold_out else ""
-    told += f", validated on {' and '.join(settings.validate_on)}" if settings.validate_on else ""
-    if told and not (len(train) and len(val)):
-        raise UserError(f"{store.path}: has {len(train)} training and {len(val)} validation rows{told}; choose others")
+    filters = f", where {' and '.join(settings.where)}" if settings.where else ""
+    filters += f", without {' and '.join(settings.hold_out)}" if settings.hold_out else ""
+    filters += f", validated on {' and '.join(settings.validate_on)}" if settings.validate_on else ""
+    if filters and not (len(train) and len(val)):
+        raise UserError(
+            f"{store.path}: has {len(train)} training and {len(val)} validation rows{filters}; choose others"
+        )
     if not len(train):
         raise UserError(f"{store.path}: has no training rows; build it from a folder with a train split")
-    advice = "choose others" if told else "build it from pictures of both classes"
-    _check_classes(store, train, f"training rows{told}", advice)
+    advice = "choose others" if filters else "build it from pictures of both classes"
+    _check_classes(store, train, f"training rows{filters}", advice)
     if not len(val):
         raise UserError(
             f"{store.path}: has no validation rows, which early stopping and the best weights are chosen by; "
@@ -64,9 +67,9 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
     advice = "build it with a larger `pipeline build --val-fraction`, or with both classes in the val folder"
     if settings.validate_on:
         advice = "give --validate-on a source of each class"
-    elif told:
+    elif filters:
         advice = "choose others, or validate on sources of both classes with --validate-on"
-    _check_classes(store, val, f"validation rows{told}", advice)
+    _check_classes(store, val, f"validation rows{filters}", advice)
     pictures = store.columns["picture"][train].astype(np.int64)
     samples = len(train) if settings.variants_per_epoch == "all" else len(np.unique(pictures))
     if settings.batch_size > samples:
@@ -92,7 +95,7 @@ def _compute_strata(store: FeatureStore, rows: np.ndarray, balance: str) -> np.n
 def _swap_validation(
     store: FeatureStore, sources: tuple[str, ...], train: np.ndarray, val: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Training rows without these sources and without near-duplicates of theirs, and all rows of them."""
+    """Return the training rows without these sources and their near-duplicates, and all rows of these sources."""
     rows = np.sort(np.concatenate([train, val]))
     of_them = _source_mask(store, sources, "--validate-on")
     groups = store.columns["group"]
@@ -101,26 +104,26 @@ def _swap_validation(
 
 
 def _source_mask(store: FeatureStore, sources: tuple[str, ...], option: str) -> np.ndarray:
-    """bool (N,): rows of these sources; one that the store does not have is refused."""
-    there = store.columns["source"]
-    absent = sorted(set(sources) - set(there))
+    """Return which rows are of these sources, bool (rows,); raises `UserError` for an unknown source."""
+    present = store.columns["source"]
+    absent = sorted(set(sources) - set(present))
     if absent:
-        found = ", ".join(sorted(set(there))[:20])
+        found = ", ".join(sorted(set(present))[:20])
         raise UserError(f"{store.path}: has no source {absent[0]} ({option}); it has {found}")
-    return np.isin(there, np.array(sources, dtype=object))
+    return np.isin(present, np.array(sources, dtype=object))
 
 
 def _condition_mask(store: FeatureStore, where: tuple[str, ...]) -> np.ndarray:
-    """bool (N,): rows that meet all conditions; a value that the store does not have is refused."""
+    """Return which rows meet all conditions, bool (rows,); raises `UserError` for an unknown value."""
     chosen = np.ones(len(store), dtype=bool)
     for condition in where:
         column, _, values = condition.partition("=")
-        there, wanted = store.columns[column], values.split(",")
-        absent = sorted(set(wanted) - set(there))
+        present, wanted = store.columns[column], values.split(",")
+        absent = sorted(set(wanted) - set(present))
         if absent:
-            found = ", ".join(sorted(set(there))[:20])
+            found = ", ".join(sorted(set(present))[:20])
             raise UserError(f"{store.path}: has no {column} {absent[0]} (--where); it has {found}")
-        chosen &= np.isin(there, np.array(wanted, dtype=object))
+        chosen &= np.isin(present, np.array(wanted, dtype=object))
     return chosen
 
 

@@ -1,9 +1,9 @@
-"""Which rows are read in an epoch, and in which order: a pure function of (seed, epoch).
+"""Sampler: the rows of an epoch and their order, a pure function of (seed, epoch).
 
 Every picture gets a 64-bit key from (seed, epoch, its number); pictures are read in the order
 of their keys, and the variant is drawn from another such key. No random generator is involved,
-so the order is the same with every version of NumPy, and any epoch's order is made without
-those before it.
+so the order is the same with every version of NumPy, and the order of an epoch does not depend
+on the epochs before it.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ import numpy as np
 from train.settings import VARIANTS_PER_EPOCH
 
 _FOR_ORDER, _FOR_VARIANT, _FOR_STEP = 1, 2, 3
-_ROUND = 2**40  # apart from all rows and pictures: what is taken once more gets other keys
+_ROUND = 2**40  # above all rows and pictures: an identity that is repeated gets another key
 
 
 def sample_epoch(
@@ -24,20 +24,21 @@ def sample_epoch(
     variants_per_epoch: str = "1",
     strata: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Row numbers of one epoch, shuffled.
+    """Sample the rows of one epoch, in shuffled order.
 
     Parameters
     ----------
-    rows : int (N,), row numbers of the training split, ascending
-    pictures : int (N,), number of the picture of each of them; variants of a picture share it
-    seed, epoch : 0 or more
+    rows : ndarray of int, shape (n,), rows of the training split, ascending
+    pictures : ndarray of int, shape (n,), number of each row's picture; variants of a picture share it
+    seed, epoch : int, 0 or more
     variants_per_epoch : "1" draws one row of each picture, "all" takes every row
-    strata : int (N, levels), of each row, such as class and source; of the first level all values are taken
-        equally often, within each of the second, and so on. An epoch stays as long; None takes all once
+    strata : ndarray of int, shape (n, levels), of each row, such as class and source. All values of the first level
+        are sampled equally often, within each of them all values of the second, and so on. The length of the epoch
+        does not change. None samples every picture once
 
     Returns
     -------
-    int64, one entry a picture or a row
+    ndarray of int64, one entry a picture or a row
     """
     rows, pictures = np.asarray(rows, dtype=np.int64), np.asarray(pictures, dtype=np.int64)
     if variants_per_epoch not in VARIANTS_PER_EPOCH:
@@ -62,12 +63,12 @@ def sample_epoch(
 def _choose_identities(
     identities: np.ndarray, strata: np.ndarray | None, seed: int, epoch: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Places in `identities` that an epoch takes, and which time each is taken, from 0."""
-    everything = np.arange(len(identities))
+    """Return the indices of the identities that an epoch uses, and the repetition of each, from 0."""
+    indices = np.arange(len(identities))
     if strata is None:
-        return everything, np.zeros(len(identities), dtype=np.int64)
+        return indices, np.zeros(len(identities), dtype=np.int64)
     places, rounds = [], []
-    for members, quota in _split_quota(everything, strata, len(identities)):
+    for members, quota in _split_quota(indices, strata, len(identities)):
         whole, rest = divmod(quota, len(members))
         keys = _draw_keys(identities[members] + _ROUND * whole, seed, epoch, _FOR_ORDER)
         places += [np.tile(members, whole), members[np.argsort(keys, kind="stable")[:rest]]]
@@ -76,7 +77,12 @@ def _choose_identities(
 
 
 def _split_quota(members: np.ndarray, strata: np.ndarray, total: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Part a total equally among the values of the first level, each part among those of the next, and so on."""
+    """Split a total equally among the values of the first level, each share among those of the next, and so on.
+
+    Yields
+    ------
+    members of a stratum, and how many samples it gets
+    """
     if strata.shape[1] == 0:
         yield members, total
         return
@@ -91,7 +97,7 @@ def split_batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
     """Cut an order into batches of at most `batch_size`, all of one size or one less.
 
     A small last batch would disturb the statistics of batch normalisation, and leaving it out
-    would lose samples. A batch never has a single sample: for a batch size of 2 and an odd number
+    would lose samples. No batch has a single sample: with a batch size of 2 and an odd number
     of samples, one batch has 3.
     """
     count = min(-(-len(order) // batch_size), len(order) // 2)
@@ -99,12 +105,12 @@ def split_batches(order: np.ndarray, batch_size: int) -> list[np.ndarray]:
 
 
 def draw_seed(seed: int, step: int) -> int:
-    """A 63-bit seed for the random draws of one step, such as dropout's."""
+    """Return a 63-bit seed for the random draws of one step, such as dropout's."""
     return int(_draw_keys(np.array([step]), seed, 0, _FOR_STEP)[0]) >> 1
 
 
 def _draw_keys(identities: np.ndarray, seed: int, epoch: int, purpose: int) -> np.ndarray:
-    """uint64 keys, one an identity, each a pure function of it and the three numbers.
+    """Return a uint64 key for each identity, a pure function of the identity and the three numbers.
 
     Vectorised, unlike `data_cards.core.seeding.draw_key`: an epoch draws millions at once.
     """

@@ -78,7 +78,7 @@ class ShardReader:
         self.packed = packed
         self._rows_a_shard = features.shards[0]
         self._kinds = features.shape[1] // PLANES_PER_KIND
-        whole = math.prod(features.chunks) * features.dtype.itemsize
+        whole = math.prod(features.chunks)
         self._longest = whole + (whole >> 8) + 1024  # of a chunk, whatever zstd makes of it
         self._count = -(-features.shape[0] // self._rows_a_shard)
         self._known: dict[int, _Shard] = {}

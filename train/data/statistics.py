@@ -1,4 +1,4 @@
-"""Mean and deviation of the rows that a run trains on: no source that is held out takes part in normalising."""
+"""Mean and standard deviation of the rows that a run trains on: sources that are held out do not contribute."""
 
 import numpy as np
 
@@ -15,20 +15,20 @@ _ROWS_A_BATCH = 16
 def compute_training_statistics(
     store: FeatureStore, rows: np.ndarray, settings: TrainSettings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Those that the store holds where the run trains on all of its training rows, else measured anew.
+    """Return the store's own statistics if the run trains on all training rows, else compute them from the rows.
 
     Parameters
     ----------
-    rows : int64 (N,), to train on, ascending
+    rows : ndarray of int64, shape (n,), to train on, ascending
 
     Returns
     -------
-    mean, std : float32 (planes, H, W), in levels; of kinds that the run is not fed, and of rows that cannot be read
-        and may be skipped, nothing counts
+    mean, std : ndarray of float32, shape (planes, H, W), in levels; rows that cannot be read and may be skipped do not
+        count
 
     Raises
     ------
-    StoreError : a row cannot be read, and is not to be skipped
+    StoreError : a row cannot be read and may not be skipped
     """
     if np.array_equal(rows, store.rows(TRAIN)):
         return store.mean, store.std

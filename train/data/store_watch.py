@@ -1,7 +1,7 @@
-"""Notices that a store changes under a running training: another build, a copy over it, a lost file.
+"""Detection of changes to a store under a running training: another build, a copy over it, a lost file.
 
-It begins before the store is opened, so that nothing is read half from before a change and half from after it; and it
-looks before a state is saved, so that a run never goes on from what it learned of another store.
+It begins before the store is opened, so that no reading mixes the states before and after a change. It checks again
+before a state is saved, so that a run never resumes from weights that learned from another store.
 """
 
 import os
@@ -13,14 +13,14 @@ from pipeline.store.filesystem import Storage
 
 
 class ChangeDetector:
-    """Remembers how the files of stores, in these places, are now; what cannot be opened it leaves to their opening."""
+    """Detector of changes to the files of stores since its creation; a store that is missing is left to its opening."""
 
-    def __init__(self, places: Sequence[str]):
-        self._seen = {place: _snapshot(place) for place in places}
+    def __init__(self, paths: Sequence[str]):
+        self._seen = {path: _snapshot(path) for path in paths}
 
     @contextmanager
     def checking(self) -> Iterator[None]:
-        """Check before the work and after it; what went wrong in it may have done so because of a change."""
+        """Check before the block and after it, also when it failed: a change may be the cause of its error."""
         self.check()
         try:
             yield
@@ -30,7 +30,7 @@ class ChangeDetector:
         self.check()
 
     def check(self) -> None:
-        """Raise `StoreError` if a file has changed, come or gone since."""
+        """Raise `StoreError` if a file was changed, added or removed."""
         for path, before in self._seen.items():
             now = _snapshot(path)
             if now != before:
@@ -38,16 +38,16 @@ class ChangeDetector:
                 more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
                 raise StoreError(
                     f"{path}: changed while the run was reading it ({changed[0]}{more}); "
-                    "bring it back and go on with `train run --resume`, or begin a new run"
+                    "restore it and resume with `train run --resume`, or start a new run"
                 )
 
 
 def _snapshot(path: str) -> dict[str, object]:
-    """Of each file of the features its inode, size and time of change, locally; and the store's own record."""
+    """Return the store's own record and, of a local store, inode, size and time of change of each feature file."""
     storage = Storage(path)
     seen: dict[str, object] = {}
     if storage.exists("zarr.json"):
-        with suppress(FileNotFoundError):  # gone meanwhile, as may be any file below
+        with suppress(FileNotFoundError):  # removed meanwhile, as may be any file below
             seen["zarr.json"] = storage.read("zarr.json")
     if storage.is_local:
         for folder, _, names in os.walk(f"{path}/features"):

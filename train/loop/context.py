@@ -1,4 +1,4 @@
-"""A run in memory, and what both its steps and its validation do: save, stop, tell of trouble."""
+"""The state of a run in memory, and the actions that its steps and its validation share: save, stop, report errors."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,11 +29,11 @@ class StepRecord:
 
     Attributes
     ----------
-    epoch, step : counted from 1; the step within its epoch
-    rows : int64 (n,), rows of the store in the batch, of all processes together
-    loss : mean over the batch, in nats, without the source penalty
-    accuracy : share of the batch that was classified correctly, 0 to 1
-    detector : that is trained, with its weights after this step; not a copy
+    epoch, step : int, counted from 1; the step within its epoch
+    rows : ndarray of int64, shape (n,); rows of the store in the batch, of all processes together
+    loss : float, mean over the batch, in nats, without the source penalty
+    accuracy : float, share of the batch that was classified correctly, 0 to 1
+    detector : the detector in training, with its weights after this step; not a copy
     """
 
     epoch: int
@@ -51,7 +51,7 @@ OnStep = Callable[[StepRecord], None]
 class TrainContext:
     """A run in memory, ready for its next step."""
 
-    settings: TrainSettings
+    settings: TrainSettings  # resolved: no "auto", no None
     store: FeatureStore
     loader: BatchLoader  # of the planes that the network is fed
     store_changes: ChangeDetector
@@ -62,7 +62,7 @@ class TrainContext:
     precision: torch.dtype
     group: ProcessGroup
     detector: Detector
-    network: nn.Module  # its network, as it is called in a step: wrapped where the team is of several processes
+    network: nn.Module  # the detector's network, as a step calls it: wrapped where there are several processes
     augmenter: Augmenter
     optimiser: torch.optim.Optimizer
     folder: Path
@@ -72,11 +72,11 @@ class TrainContext:
 
 
 def save_context(context: TrainContext) -> None:
-    """Write the state that the run goes on from, unless the store has changed: it may be of another one's samples.
+    """Write the state from which the run can resume, on rank 0.
 
     Raises
     ------
-    StoreError : it has
+    StoreError : the store has changed, so that the weights may have learned from another store's samples
     """
     if not context.group.is_rank0:
         return
@@ -85,26 +85,26 @@ def save_context(context: TrainContext) -> None:
 
 
 def is_stop_requested(context: TrainContext) -> bool:
-    """Whether a process of the team was asked to stop."""
+    """Return whether any process of the group was asked to stop."""
     return any(signal is not None for signal in context.group.all_gather(context.stop.received))
 
 
 def stop_error(context: TrainContext, when: str) -> BaseException:
-    """What ends a run that was asked to stop; the state must be saved."""
+    """Return the exception that ends a run that was asked to stop; the state must have been saved."""
     return context.group.for_rank(Stopped(context.folder, when, context.stop.received or SIGTERM))
 
 
+def loss_error(context: TrainContext, value: float, where: str, rows: np.ndarray) -> BaseException:
+    """Return the exception for a loss that is not finite; see `nonfinite_loss_error`."""
+    where = f"epoch {context.position.epoch}, {where}"
+    error = nonfinite_loss_error(context.folder, context.settings, context.precision, value, where, context.store, rows)
+    return context.group.for_rank(error)
+
+
 def record_skipped(context: TrainContext, rows: np.ndarray) -> None:
-    """Note rows that cannot be read, and tell of each once."""
+    """Record rows that cannot be read, and print each of them once."""
     new = sorted(set(rows.tolist()) - set(context.position.skipped))
     for row in new:
         part, own = context.store.locate(row)
         click.echo(f"{part.path}: row {own} ({part.columns['image'][own]}) cannot be read: skipped", err=True)
     context.position.skipped = sorted([*context.position.skipped, *new])
-
-
-def loss_error(context: TrainContext, value: float, where: str, rows: np.ndarray) -> BaseException:
-    """The error for a loss that is not finite; `rows` are those of the batch, or of a validation those it is of."""
-    where = f"epoch {context.position.epoch}, {where}"
-    error = nonfinite_loss_error(context.folder, context.settings, context.precision, value, where, context.store, rows)
-    return context.group.for_rank(error)

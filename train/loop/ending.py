@@ -1,4 +1,4 @@
-"""The end of a run, whether it finished, was stopped or failed: its summary is made and written."""
+"""The summary at the end of a run, whether it finished, was stopped or failed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,7 +14,7 @@ from train.run.summary import FAILED, FINISHED, INTERRUPTED, STOPPED_EARLY, Summ
 
 
 def write_final_summary(context: TrainContext) -> Summary:
-    """The summary of a run that came to its end; it is written, unless it has been."""
+    """Write and return the summary of a run that came to its end, unless an earlier call wrote it."""
     folder, position = context.folder, context.position
     known = read_summary(folder)
     if known is not None and known.state in (FINISHED, STOPPED_EARLY):
@@ -31,7 +31,7 @@ def write_final_summary(context: TrainContext) -> Summary:
 
 @contextmanager
 def recording_end(context: TrainContext) -> Iterator[None]:
-    """Write a summary if an error or a stop ends the work within it."""
+    """Write a summary if an error or a stop ends the block."""
     try:
         yield
     except Exception as error:
@@ -44,7 +44,7 @@ def recording_end(context: TrainContext) -> Iterator[None]:
 
 
 def _compute_summary(context: TrainContext, state: str, ended: str) -> Summary:
-    """The summary of a run as it stands."""
+    """Return the summary of a run in its present state."""
     position = context.position
     best = choose_epoch(position.history, context.settings.keep) if position.history else {}
     seconds = sum(row["seconds"] for row in position.history)
@@ -68,5 +68,5 @@ def _compute_summary(context: TrainContext, state: str, ended: str) -> Summary:
 
 
 def _count_samples(context: TrainContext) -> int:
-    """How many samples an epoch trains and validates on."""
+    """Return how many samples an epoch trains and validates on."""
     return sum(map(len, sample_batches(context))) + len(context.rows.val)

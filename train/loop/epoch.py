@@ -1,4 +1,4 @@
-"""One epoch: its steps, its validation, and what is written after it."""
+"""One epoch: its steps, its validation, and the files that are written after it."""
 
 import time
 
@@ -18,52 +18,53 @@ from train.run.history import choose_epoch, format_end_reason, write_history
 from train.run.plot_history import plot_history
 from train.run.tensorboard import write_events
 
-_LONG_EPOCH = 10.0  # seconds of an epoch: drawing takes half a second, as long as the epochs of a small run
+_LONG_EPOCH = 10.0  # seconds of an epoch: plotting takes half a second, as long as the epochs of a small run
 
 
 def run_epoch(context: TrainContext) -> None:
-    """Train what is left of the current epoch, validate, write; then the next epoch is current.
+    """Train the rest of the current epoch, validate, write the results, and begin the next epoch.
 
     Raises
     ------
     UserError : the loss is not finite
-    Stopped : a stop was asked for; the state is saved
+    StoreError : no training sample can be read, or the store has changed
+    Stopped : a stop was requested; the state is saved
     """
     batches = sample_batches(context)
     with context.store_changes.checking():
         train_epoch(context, batches)
     begun = time.monotonic()
     if not context.position.seen:
-        raise StoreError(f"{context.store.path}: none of its training samples can be read; build it again")
+        raise StoreError(f"{context.store.path}: none of its training samples can be read; build the store again")
     context.group.broadcast_buffers(context.detector.network)
     logits, rows = validate(context, context.detector, context.rows.val)
     row = _compute_history_row(context, batches, logits, rows)
     row["seconds"] = round(context.position.seconds + time.monotonic() - begun, 3)
     row["waited"] = round(context.position.waited / max(row["seconds"], 1e-3), 4)
-    to_stop = is_stop_requested(context)
+    stop_requested = is_stop_requested(context)
     _record_epoch(context, row, logits, rows)
-    if to_stop and not context.position.ended:
+    if stop_requested and not context.position.ended:
         raise stop_error(context, f"after epoch {row['epoch']}")
 
 
 def _compute_history_row(
     context: TrainContext, batches: list[np.ndarray], logits: np.ndarray, rows: np.ndarray
 ) -> dict:
-    """The epoch's row of the history, but for its seconds."""
+    """Return the epoch's row of the history, except its seconds."""
     position, steps = context.position, len(batches)
     penalty = context.settings.source_penalty or 0.0
-    found = compute_validation_metrics(logits, context.labels[rows], context.sources[rows], penalty)
+    metrics = compute_validation_metrics(logits, context.labels[rows], context.sources[rows], penalty)
     return {
         "epoch": position.epoch,
         "learning_rate": learning_rate(position.epoch * steps - 1, steps, context.settings),
         "train_loss": position.loss_sum / position.seen,
         "train_accuracy": position.correct / position.seen,
-        **found,
+        **metrics,
     }
 
 
 def _record_epoch(context: TrainContext, row: dict, logits: np.ndarray, rows: np.ndarray) -> None:
-    """Take up the epoch and write it; the state comes last, as it says that the rest is there."""
+    """Write the results of an epoch; the state comes last, because it implies that the other files are written."""
     settings, position, folder = context.settings, context.position, context.folder
     history = [*position.history, row]
     context.detector.calibration = calibrate(context, logits, rows)
@@ -79,7 +80,7 @@ def _record_epoch(context: TrainContext, row: dict, logits: np.ndarray, rows: np
             )
     if ended:
         recalibrate_kept(context, is_best)
-    # Only now: a run that is stopped meanwhile validates this epoch again.
+    # Only now: a run that is stopped before this line validates the epoch again.
     position.history, position.best_epoch, position.ended = history, best_epoch, ended
     position.begin_next_epoch()
     if not context.group.is_rank0:

@@ -1,4 +1,4 @@
-"""What can go wrong in the midst of a run, told in one line: a loss that is no number, and memory that is too small."""
+"""One-line error messages for failures in mid-run: a loss that is not finite, and too little memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,15 +24,15 @@ def nonfinite_loss_error(
     store: FeatureStore,
     rows: np.ndarray,
 ) -> UserError:
-    """The error for a loss that is not finite.
+    """Return the error for a loss that is not finite.
 
     Parameters
     ----------
     folder : of the run
-    precision : that it computes in
+    precision : of the run's computations
     value : the loss
-    where : it came up, such as "epoch 2, step 7"
-    rows : of the batch, or of a validation those whose scores are no numbers
+    where : epoch and step, such as "epoch 2, step 7"
+    rows : ndarray of int, shape (n,); the batch, or the validation rows whose scores are not finite
     """
     names = [f"row {row} ({store.columns['image'][row]})" for row in rows[:_MOST_NAMED]]
     more = f" and {len(rows) - _MOST_NAMED} more" if len(rows) > _MOST_NAMED else ""
@@ -44,7 +44,7 @@ def nonfinite_loss_error(
         lower.append(f"--source-penalty (it was {settings.source_penalty:g})")
     other = "" if precision == torch.float32 else " or with --precision float32"
     return UserError(
-        f"{folder}: the loss became {value} in {where}{samples}; train anew with a lower {' or '.join(lower)}{other}"
+        f"{folder}: the loss became {value} in {where}{samples}; train again with a lower {' or '.join(lower)}{other}"
     )
 
 
@@ -52,10 +52,10 @@ def nonfinite_loss_error(
 def translating_out_of_memory(
     place: str | Path, settings: TrainSettings, device: torch.device, precision: torch.dtype
 ) -> Iterator[None]:
-    """Within it, memory that does not suffice is a user's error that says what to lower; `place` is named first."""
+    """Raise running out of memory as a `UserError` that names `place` and says which options to lower."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # PyTorch's own kind is a RuntimeError, and only CUDA has it
+    except (MemoryError, RuntimeError) as error:  # PyTorch's own class is a RuntimeError, and only CUDA raises it
         if not _is_out_of_memory(error):
             raise
         convolves = settings.network not in SINGLE_LAYER
@@ -63,16 +63,14 @@ def translating_out_of_memory(
         if precision == torch.float32 and device.type == "cuda" and convolves:
             what.append("--precision bf16")
         if len(settings.kinds) > 1:
-            what.append(f"fewer planes with --channels (they were {settings.channels})")
+            what.append(f"fewer planes with --channels (it was {settings.channels})")
         if settings.network != "small" and convolves:
             what.append(f"a smaller --network (it was {settings.network})")
-        raise UserError(
-            f"{place}: the memory of {device} does not suffice; begin a new run with {', or '.join(what)}"
-        ) from error
+        raise UserError(f"{place}: out of memory on {device}; start a new run with {', or '.join(what)}") from error
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    # cuBLAS and cuDNN fail in their own words.
+    # cuBLAS and cuDNN have messages of their own.
     return any(text in str(error) for text in ("out of memory", "DefaultCPUAllocator", "STATUS_ALLOC_FAILED"))

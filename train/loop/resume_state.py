@@ -1,9 +1,9 @@
-"""The state that a run goes on from: written after each epoch and, at intervals, within one.
+"""The state from which a run resumes, written after each epoch and, at intervals, within one.
 
-PyTorch's file format, read with `weights_only=True`: tensors and plain values, never code. It has no checksum of
-its tensors, so their file ends with the sha256 of what stands before: a run must not go on from a flipped bit. Order
-and dropout are pure functions of (seed, epoch, step), so no random generator's state is in it.
-The normaliser's statistics are not in it either: they are the store's.
+The file has PyTorch's format, read with `weights_only=True`: tensors and plain values, never code. The format has no
+checksum, so the file ends with the sha256 of the bytes before it: a run must not resume from a flipped bit. Order
+and dropout are pure functions of (seed, epoch, step), so the state of no random generator is stored.
+The normaliser's statistics are not stored either: the store has them.
 """
 
 import hashlib
@@ -24,16 +24,16 @@ _DIGEST = hashlib.sha256().digest_size
 
 @dataclass
 class Position:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes
     ----------
-    epoch : the epoch that is being trained, from 1
-    batch : batches of it that are done
-    loss_sum, correct, seen : over the samples of those batches
-    seconds, waited : spent in this epoch, and of these waiting for data
+    epoch : int, the epoch in training, from 1
+    batch : int, batches of this epoch that are done
+    loss_sum, correct, seen : sum of losses in nats, correct predictions and samples in those batches
+    seconds, waited : seconds spent in this epoch, and the part of them that steps waited for data
     history : one dict a finished epoch
-    best_epoch : whose weights are kept so far; 0 before the first epoch's end
+    best_epoch : epoch whose weights are kept so far; 0 before the end of the first
     skipped : rows that could not be read so far, ascending
     ended : "" while the run goes on, else why it ended
     """
@@ -51,13 +51,13 @@ class Position:
     ended: str = ""
 
     def begin_next_epoch(self) -> None:
-        """Count on to the next epoch, with its sums at zero."""
+        """Move to the start of the next epoch, with its sums at zero."""
         self.epoch += 1
         self.batch, self.loss_sum, self.correct, self.seen, self.seconds, self.waited = 0, 0.0, 0, 0, 0.0, 0.0
 
 
 def save_state(folder: Path, position: Position, network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Write the state of a run, whole or not at all."""
+    """Write the state of a run, completely or not at all."""
     # In memory first: PyTorch's own writer hides that a disk is full.
     buffer = io.BytesIO()
     torch.save(
@@ -74,7 +74,7 @@ def save_state(folder: Path, position: Position, network: nn.Module, optimiser: 
 
 
 def load_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> Position:
-    """Take up a run's state; a run that has none yet begins at its first step.
+    """Load a run's state into network and optimiser; a run without a saved state begins at its first step.
 
     Raises
     ------
@@ -92,4 +92,4 @@ def load_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimize
         optimiser.load_state_dict(state["optimiser"])
         return Position(**state["position"])
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: the saved state is damaged; train anew into another --run") from error
+        raise UserError(f"{path}: the saved state is damaged; train again into another --run") from error

@@ -1,4 +1,4 @@
-"""Ending a run cleanly on Ctrl-C, or when the terminal goes: finish the step, save, say how to go on."""
+"""Signal handling: a run that gets Ctrl-C, or loses its terminal, finishes the step and saves."""
 
 import os
 import signal
@@ -10,8 +10,8 @@ from shlex import quote
 from types import FrameType
 
 
-class Stopped(Exception):  # noqa: N818 - it is no error
-    """A run was stopped from outside and can go on.
+class Stopped(Exception):  # noqa: N818 - not an error
+    """A run was stopped from outside and can be resumed.
 
     Attributes
     ----------
@@ -19,58 +19,58 @@ class Stopped(Exception):  # noqa: N818 - it is no error
     """
 
     def __init__(self, run: Path, when: str, signal_number: int = signal.SIGINT):
-        super().__init__(f"stopped {when}; go on with `train run --resume --run {quote(str(run))}`")
+        super().__init__(f"stopped {when}; resume with `train run --resume --run {quote(str(run))}`")
         self.exit_status = 128 + signal_number
 
 
 class StopSignals:
-    """While entered, the first Ctrl-C (or SIGTERM) only is noted as `received`; a second one stops at once.
+    """A context manager that records the first Ctrl-C (or SIGTERM) as `received`; a second one stops at once.
 
-    The loss of the terminal (SIGHUP) is noted as well, and may come twice; nothing is printed to it any more. Where
-    it is ignored, as under `nohup`, it stays so.
+    The loss of the terminal (SIGHUP) is recorded as well, and may come twice; nothing is printed to the terminal
+    after it. Where SIGHUP is ignored, as under `nohup`, it stays ignored.
 
-    With `in_group`, further ones change nothing: torchrun passes on what the terminal has sent to all, and ends
-    processes that take too long. And when torchrun itself is gone, killed without a word to its processes, that
-    counts as a SIGTERM: nobody could stop them any more.
+    With `in_group`, further signals change nothing: torchrun forwards a signal that the terminal has sent to all
+    processes already, and ends processes that are too slow. When torchrun itself is gone, killed without a signal to
+    its processes, that counts as a SIGTERM: nobody could stop them otherwise.
 
-    Outside the main thread, where Python takes no handlers, signals are left as they are.
+    Outside the main thread, where Python allows no handlers, signals are left as they are.
     """
 
     def __init__(self, in_group: bool = False) -> None:
-        self._in_team = in_group
+        self._in_group = in_group
         self._parent = os.getppid()
-        self._noted: int | None = None
+        self._received: int | None = None
         self._before: dict[int, object] = {}
 
     @property
     def received(self) -> int | None:
-        """The signal that asks to stop; None while nothing does."""
-        if self._noted is None and self._in_team and os.getppid() != self._parent:
-            self._noted = signal.SIGTERM
-        return self._noted
+        """The signal that asks the run to stop; None before there is one."""
+        if self._received is None and self._in_group and os.getppid() != self._parent:
+            self._received = signal.SIGTERM
+        return self._received
 
     def __enter__(self) -> "StopSignals":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._note)
+                    self._before[number] = signal.signal(number, self._record)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
-            _leave_terminal()
-        if self._noted is None:
-            self._noted = number
-        elif not self._in_team and number != signal.SIGHUP:
+            _detach_from_terminal()
+        if self._received is None:
+            self._received = number
+        elif not self._in_group and number != signal.SIGHUP:
             raise KeyboardInterrupt
 
 
-def _leave_terminal() -> None:
-    """Print to nowhere: a lost terminal refuses it, and so does the pipe of a `tee` that went with it."""
+def _detach_from_terminal() -> None:
+    """Redirect stdout and stderr to the null device: a lost terminal, or the pipe of its `tee`, refuses writing."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for number in (1, 2):
         with suppress(OSError):  # closed from the start

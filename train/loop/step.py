@@ -1,6 +1,6 @@
 """The steps of an epoch: batches in, weights changed.
 
-Everything random is a pure function of the seed and the step, and all that a run goes on from is
+Everything random is a pure function of the seed and the step, and the state that a run resumes from is
 in its `Position`, the weights and the optimiser: the epoch may be stopped after any step.
 """
 
@@ -25,67 +25,123 @@ _STEPS_BETWEEN_READINGS = 20
 
 
 def sample_batches(context: TrainContext) -> list[np.ndarray]:
-    """Rows of every step of the current epoch."""
-    settings, rows = context.settings, context.rows
+    """Return the rows of every step of the current epoch."""
+    settings, rows, epoch = context.settings, context.rows, context.position.epoch
     order = sample_epoch(
-        rows.train,
-        rows.train_pictures,
-        settings.seed,
-        context.position.epoch,
-        settings.variants_per_epoch,
-        rows.strata,
+        rows.train, rows.train_pictures, settings.seed, epoch, settings.variants_per_epoch, rows.strata
     )
     return split_batches(order, settings.batch_size)
 
 
 def train_epoch(context: TrainContext, batches: list[np.ndarray]) -> None:
-    """Take the steps of the epoch that are not done yet."""
+    """Run the steps of the epoch that are not done yet.
+
+    Parameters
+    ----------
+    batches : rows of every step of the epoch; rows that cannot be read and may be skipped are removed from it
+    """
     settings, position = context.settings, context.position
     skipped = set(position.skipped) if settings.on_bad_sample == "skip" else None
     reading = context.loader.read([context.group.local_part(rows) for rows in batches[position.batch :]], skipped)
-    alone = context.group.size == 1
-    every = 1 if context.device.type == "cpu" or context.on_step else _STEPS_BETWEEN_READINGS
-    unread: list[tuple[int, torch.Tensor]] = []
-    begun = saved = time.monotonic()
-    seconds_before = position.seconds
+    clock = _EpochClock(position, 60 * settings.save_minutes)
+    results = _StepResults(context, batches)
     bar = progress(what=f"epoch {position.epoch}/{settings.epochs}", unit="samples", total=sum(map(len, batches)))
-    bar.leave = False  # the epoch's line takes its place
+    bar.leave = False  # the epoch's line replaces it
     bar.n = bar.initial = position.seen  # of a resumed epoch, for a true rate
     context.detector.train()
     with bar, closing(reading):
         for levels in _timed(position, move_batches(reading, context.device)):
-            rows = batches[position.batch]
-            if alone:  # the others would have to hear of it
-                levels, rows = _drop_unreadable(context, levels, rows, skipped)
-                batches[position.batch] = rows
+            levels, rows = _drop_unreadable(context, levels, batches[position.batch], skipped)
+            batches[position.batch] = rows
             step = (position.epoch - 1) * len(batches) + position.batch
             set_learning_rate(context.optimiser, learning_rate(step, len(batches), settings))
             if len(rows) > 1:  # batch normalisation needs two
-                unread.append((position.batch, train_step(context, levels, rows, step)))
-                position.seen += len(rows)
+                results.add(position.batch, train_step(context, levels, rows, step))
             position.batch += 1
             bar.update(len(rows))
-            now = time.monotonic()
-            position.seconds = seconds_before + now - begun
-            to_save = now - saved > 60 * settings.save_minutes
-            # The processes of a team read their sums, and so hear of a stop, after the same steps.
-            at_once = alone and (to_save or context.stop.received is not None)
-            if len(unread) >= every or position.batch == len(batches) or at_once:
-                to_stop = _collect_sums(context, batches, unread)
-                to_stop |= alone and context.stop.received is not None
+            clock.update()
+            if results.is_reading_due(clock.is_save_due):
+                is_stop_requested = results.read()
                 bar.set_postfix(loss=f"{position.loss_sum / max(position.seen, 1):.3f}", refresh=False)
-                if to_save or to_stop:
+                if clock.is_save_due or is_stop_requested:
                     save_context(context)
-                    saved = now
-                if to_stop:
-                    done = f"after {position.batch} of {len(batches)} steps"
-                    raise stop_error(context, f"in epoch {position.epoch}, {done}")
+                    clock.restart_saving()
+                if is_stop_requested:
+                    raise stop_error(
+                        context, f"in epoch {position.epoch}, after {position.batch} of {len(batches)} steps"
+                    )
+
+
+class _EpochClock:
+    """The seconds of an epoch, kept in its position, and those since its state was saved."""
+
+    def __init__(self, position: Position, save_seconds: float):
+        self._position, self._save_seconds = position, save_seconds
+        self._now = self._saved = time.monotonic()
+        self._begun = self._now - position.seconds
+
+    def update(self) -> None:
+        """Read the clock: the other methods refer to this moment."""
+        self._now = time.monotonic()
+        self._position.seconds = self._now - self._begun
+
+    @property
+    def is_save_due(self) -> bool:
+        return self._now - self._saved > self._save_seconds
+
+    def restart_saving(self) -> None:
+        self._saved = self._now
+
+
+class _StepResults:
+    """The sums of the last steps, which stay on the device until several are read at once."""
+
+    def __init__(self, context: TrainContext, batches: list[np.ndarray]):
+        self._context, self._batches = context, batches
+        self._is_single = context.group.size == 1
+        self._most = 1 if context.device.type == "cpu" or context.on_step else _STEPS_BETWEEN_READINGS
+        self._unread: list[tuple[int, torch.Tensor]] = []
+
+    def add(self, batch: int, sums: torch.Tensor) -> None:
+        """Add what `train_step` returned for a batch, given by its number in the epoch."""
+        self._unread.append((batch, sums))
+        self._context.position.seen += len(self._batches[batch])
+
+    def is_reading_due(self, is_save_due: bool) -> bool:
+        """Return whether to read now. Several processes read, and so learn of a stop, after the same steps."""
+        if len(self._unread) >= self._most or self._context.position.batch == len(self._batches):
+            return True
+        return self._is_single and (is_save_due or self._context.stop.received is not None)
+
+    def read(self) -> bool:
+        """Add the losses to the position, call `on_step`, and return whether a process was asked to stop.
+
+        Raises
+        ------
+        UserError : a loss is not finite
+        """
+        context, position = self._context, self._context.position
+        is_stop_requested = False
+        for batch, sums in self._unread:
+            loss, correct, stop = sums.tolist()
+            rows = self._batches[batch]
+            if not math.isfinite(loss):
+                raise loss_error(context, loss, f"step {batch + 1}", rows)
+            position.loss_sum += loss * len(rows)
+            position.correct += round(correct)
+            is_stop_requested |= stop > 0
+            if context.on_step is not None:
+                context.on_step(
+                    StepRecord(position.epoch, batch + 1, rows, loss, correct / len(rows), context.detector)
+                )
+        self._unread.clear()
+        return is_stop_requested or (self._is_single and context.stop.received is not None)
 
 
 def _timed(position: Position, batches: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """The same batches; the time that they are waited for is added up.
+    """Yield the batches, and add the time that each is waited for to the position.
 
-    A GPU that still has steps to compute meanwhile does not wait itself, so for it this is the most.
+    A GPU that still has steps to compute meanwhile does not wait itself, so for a GPU this is an upper bound.
     """
     while True:
         begun = time.monotonic()
@@ -99,7 +155,7 @@ def _timed(position: Position, batches: Iterator[torch.Tensor]) -> Iterator[torc
 def _drop_unreadable(
     context: TrainContext, levels: torch.Tensor, rows: np.ndarray, skipped: set[int] | None
 ) -> tuple[torch.Tensor, np.ndarray]:
-    """The batch without its unreadable rows; each of them is noted and told of once."""
+    """Return the batch without its unreadable rows, and record these."""
     if not skipped:
         return levels, rows
     kept = ~np.isin(rows, sorted(skipped))
@@ -108,17 +164,18 @@ def _drop_unreadable(
 
 
 def train_step(context: TrainContext, levels: torch.Tensor, rows: np.ndarray, step: int) -> torch.Tensor:
-    """One step of the optimiser.
+    """Run one step of the optimiser.
 
     Parameters
     ----------
-    levels : of this process's part of the batch
-    rows : of the whole batch
+    levels : Tensor of uint8, shape (b, planes, H, W), of this process's part of the batch
+    rows : ndarray of int, shape (n,), of the whole batch
+    step : int, from 0, over all epochs
 
     Returns
     -------
-    float (3,), on the device: mean loss (without the penalty), number of right answers, and how many processes were
-    asked to stop
+    Tensor of float32, shape (3,), on the device: mean loss (without the penalty), number of correct predictions, and
+    number of processes that were asked to stop
     """
     group = context.group
     # Dropout is seeded by step and process: a resumed run draws what an uninterrupted one would have.
@@ -130,39 +187,15 @@ def train_step(context: TrainContext, levels: torch.Tensor, rows: np.ndarray, st
         logits = context.network(values)
     logits = logits.float()
     losses = context.augmenter.compute_losses(logits, labels, draws)
-    loss = weighed = losses.mean()
+    loss = weighted = losses.mean()
     if penalty := context.settings.source_penalty:
         sources = torch.from_numpy(context.sources[group.local_part(rows)]).to(context.device)
-        weighed = (
-            losses * compute_sample_weights(losses, sources, int(context.sources.max()) + 1, penalty, group)
-        ).mean()
+        weights = compute_sample_weights(losses, sources, int(context.sources.max()) + 1, penalty, group)
+        weighted = (losses * weights).mean()
     context.optimiser.zero_grad(set_to_none=True)
-    # The team takes the mean of the parts' gradients, so each counts by its samples.
-    (weighed * (len(labels) * group.size / len(rows))).backward()
+    # Processes average the gradients of their parts, so each counts by its samples.
+    (weighted * (len(labels) * group.size / len(rows))).backward()
     context.optimiser.step()
+    correct = (logits.argmax(1) == labels).sum()
     stop = torch.full_like(loss, context.stop.received is not None)
-    return group.all_reduce(
-        torch.stack([loss.detach() * (len(labels) / len(rows)), (logits.argmax(1) == labels).sum(), stop])
-    )
-
-
-def _collect_sums(context: TrainContext, batches: list[np.ndarray], unread: list[tuple[int, torch.Tensor]]) -> bool:
-    """Add the losses of the last steps to the sums and tell `on_step`; a loss that is not finite ends the run.
-
-    Returns
-    -------
-    whether a process of the team was asked to stop
-    """
-    to_stop = False
-    for number, sums in unread:
-        loss, correct, stop = sums.tolist()
-        if not math.isfinite(loss):
-            raise loss_error(context, loss, f"step {number + 1}", batches[number])
-        context.position.loss_sum += loss * len(batches[number])
-        context.position.correct += round(correct)
-        to_stop |= stop > 0
-        if context.on_step is not None:
-            rows, epoch = batches[number], context.position.epoch
-            context.on_step(StepRecord(epoch, number + 1, rows, loss, correct / len(rows), context.detector))
-    unread.clear()
-    return to_stop
+    return group.all_reduce(torch.stack([loss.detach() * (len(labels) / len(rows)), correct, stop]))

@@ -1,10 +1,10 @@
-"""The training loop: `train` starts a run, `resume` goes on with one.
+"""The training loop: `train` starts a run, `resume` continues one.
 
 Everything random is a pure function of the seed and the step: first weights, order, dropout. So
 on the CPU a run that was stopped and resumed ends with the very weights of one that was not.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 
 from data_cards.core.errors import UsageError, UserError
 from pipeline.store.concatenated import LEFT_OUT, open_stores
+from pipeline.store.reader import FeatureStore
 from train.data.row_selection import choose_rows
 from train.data.statistics import compute_training_statistics
 from train.data.store_watch import ChangeDetector
@@ -53,8 +54,9 @@ def train(settings: TrainSettings, on_step: OnStep | None = None) -> Summary:
 
     Parameters
     ----------
+    settings : as asked for; "auto" and None are resolved by the store's features
     on_step : called with a `StepRecord` after each step, before the state is saved; on every process, where there are
-        several. A GPU waits for each step's loss then, so leave it out for the highest speed
+        several. A GPU waits for each step's loss then, so omit it for the highest speed
 
     Raises
     ------
@@ -64,15 +66,15 @@ def train(settings: TrainSettings, on_step: OnStep | None = None) -> Summary:
     with joined_process_group(settings.device) as group, StopSignals(group.size > 1) as stop:
 
         def begin() -> TrainContext:
-            context = prepare(settings, stop, group)
-            context.on_step = on_step
+            store, store_changes = _open_watched_stores(settings.store)
+            context = prepare(settings.for_features(store.settings.features), store, store_changes, stop, group)
             _load_first_weights(context)
             return context
 
         context = group.all_or_raise(begin)
-        context.folder = group.on_rank0(
-            lambda: create_run_folder(context.settings, context.store.settings.features.side)
-        )
+        context.on_step = on_step
+        side = context.store.settings.features.side
+        context.folder = group.on_rank0(lambda: create_run_folder(context.settings, side))
         with _locked_folder(context.folder, group):
             with _translating_write_errors(context.folder):
                 group.on_rank0(lambda: write_run_settings(context.folder, context.settings, context.store, group.size))
@@ -80,12 +82,13 @@ def train(settings: TrainSettings, on_step: OnStep | None = None) -> Summary:
 
 
 def resume(run: str | Path, changes: dict | None = None, on_step: OnStep | None = None) -> Summary:
-    """Go on with a run to its end.
+    """Resume a run and train it to its end.
 
     Parameters
     ----------
-    changes : settings given anew; those that decide the weights must be as before
-    on_step : as `train`
+    run : its folder
+    changes : settings given again, by name; those that decide the weights must be as before
+    on_step : as for `train`
 
     Raises
     ------
@@ -94,7 +97,11 @@ def resume(run: str | Path, changes: dict | None = None, on_step: OnStep | None 
     """
     before = read_run(run)
     device = (changes or {}).get("device") or before.settings.device
-    with joined_process_group(device) as group, StopSignals(group.size > 1) as stop, _locked_folder(before.path, group):
+    with (
+        joined_process_group(device) as group,
+        StopSignals(group.size > 1) as stop,
+        _locked_folder(before.path, group),
+    ):
         context = group.all_or_raise(lambda: _restore_context(before, changes, stop, group))
         context.on_step = on_step
         group.on_rank0(lambda: write_cards(context.folder, context.store))  # a kill may have come before them
@@ -103,33 +110,41 @@ def resume(run: str | Path, changes: dict | None = None, on_step: OnStep | None 
 
 @contextmanager
 def _locked_folder(folder: Path, group: ProcessGroup) -> Iterator[None]:
-    """Keep other trainings out of the folder: the leading process holds it, as it alone writes there."""
+    """Keep other trainings out of the folder: rank 0 holds its lock, as it alone writes there."""
     with ExitStack() as held:
         group.on_rank0(lambda: held.enter_context(folder_lock(folder)))
         yield
 
 
+def _open_watched_stores(paths: Sequence[str]) -> tuple[FeatureStore, ChangeDetector]:
+    """Open stores as one, with a detector of changes that began before they were opened."""
+    store_changes = ChangeDetector(paths)
+    return open_stores(paths), store_changes
+
+
 def _restore_context(before: Run, changes: dict | None, stop: StopSignals, group: ProcessGroup) -> TrainContext:
+    """Prepare a run with its recorded settings, and load its last saved state."""
     if before.removed:
-        told = ", ".join(f"{name} {value}" for name, value in before.removed.items())
-        raise UserError(f"{before.path}: trained with an option that was removed ({told}); begin a new run")
+        removed = ", ".join(f"{name} {value}" for name, value in before.removed.items())
+        raise UserError(f"{before.path}: trained with an option that was removed ({removed}); start a new run")
     settings = replace(before.settings, **{"store": before.store_paths, **(changes or {})})
     settings = settings.for_features(before.build_settings.features)
     different = settings.differences(before.settings)
     if different:
-        told = ", ".join(
+        listed = ", ".join(
             f"{name} {getattr(settings, name)} (the run has {getattr(before.settings, name)})" for name in different
         )
         raise UsageError(
-            f"{before.path}: cannot be resumed with other settings: {told}; leave them out, or begin a new run"
+            f"{before.path}: cannot be resumed with other settings: {listed}; leave them out, or start a new run"
         )
-    context = prepare(settings, stop, group)
-    if context.store.fingerprint != before.store_fingerprint:
+    store, store_changes = _open_watched_stores(settings.store)
+    if store.fingerprint != before.store_fingerprint:
         raise UserError(
-            f"{context.store.path}: not the store that {before.path} was trained on (fingerprint "
-            f"{context.store.fingerprint[:12]}, the run has {before.store_fingerprint[:12]}); "
-            "give that one with --store, or begin a new run"
+            f"{store.path}: not the store that {before.path} was trained on (fingerprint "
+            f"{store.fingerprint[:12]}, the run has {before.store_fingerprint[:12]}); "
+            "give that one with --store, or start a new run"
         )
+    context = prepare(settings, store, store_changes, stop, group)
     context.folder = before.path
     if not (context.folder / STATE).exists():
         _load_first_weights(context)
@@ -137,20 +152,24 @@ def _restore_context(before: Run, changes: dict | None, stop: StopSignals, group
     return context
 
 
-def prepare(settings: TrainSettings, stop: StopSignals, group: ProcessGroup) -> TrainContext:
-    """Check everything and make the detector, before anything is written."""
+def prepare(
+    settings: TrainSettings, store: FeatureStore, store_changes: ChangeDetector, stop: StopSignals, group: ProcessGroup
+) -> TrainContext:
+    """Check everything and build the detector, before anything is written.
+
+    Parameters
+    ----------
+    settings : resolved by the store's features (`TrainSettings.for_features`)
+    """
     device = pick_device(settings.device)
     if device.type == "cuda":
         device = torch.device("cuda", torch.cuda.current_device())
     check_settings(settings, group, device)
-    store_changes = ChangeDetector(settings.store)
-    store = open_stores(settings.store)
-    settings = settings.for_features(store.settings.features)
     rows = choose_rows(store, settings)
     precision = pick_precision(settings.precision, device, settings.network)
     with translating_out_of_memory(store.path, settings, device, precision):
         statistics = compute_training_statistics(store, rows.train, settings)
-        torch.manual_seed(settings.seed)  # the first weights are made on the CPU, the same for every device
+        torch.manual_seed(settings.seed)  # the first weights are drawn on the CPU, the same for every device
         detector = build_detector(settings, store.settings.features, *statistics).to(device)
         network = group.wrap(detector.network)
     return TrainContext(
@@ -175,13 +194,13 @@ def prepare(settings: TrainSettings, stop: StopSignals, group: ProcessGroup) -> 
 
 
 def _load_first_weights(context: TrainContext) -> None:
-    """Start from the file of weights that the settings name, if they do."""
-    if context.settings.weights is None:
-        return
-    load_imagenet_weights(context.detector.network, context.settings.weights)
+    """Load the file of weights that the settings name, if they do."""
+    if context.settings.weights is not None:
+        load_imagenet_weights(context.detector.network, context.settings.weights)
 
 
 def _run(context: TrainContext) -> Summary:
+    """Train the remaining epochs, and write and return the summary."""
     position, group = context.position, context.group
     _print_start(context)
     with selected_algorithms(context.device), recording_end(context), _translating_write_errors(context.folder):
@@ -202,22 +221,23 @@ def _run(context: TrainContext) -> Summary:
 
 @contextmanager
 def _translating_write_errors(folder: Path) -> Iterator[None]:
-    """Within it, the system's refusal to write is a `UserError` with the way to go on."""
+    """Raise the system's refusal to write as a `UserError` that says how to continue."""
     try:
         yield
     except OSError as error:
         if error.errno is None:
             raise
         if (folder / SETTINGS).exists():
-            way = f"go on with `train run --resume --run {quote(str(folder))}`"
+            command = f"resume with `train run --resume --run {quote(str(folder))}`"
         else:
-            way = "run the same command again"
+            command = "run the same command again"
         raise UserError(
-            f"{folder}: cannot be written ({(error.strerror or str(error)).lower()}); mend that, then {way}"
+            f"{folder}: cannot be written ({(error.strerror or str(error)).lower()}); fix that, then {command}"
         ) from error
 
 
 def _print_start(context: TrainContext) -> None:
+    """Print the settings and the rows of a run that starts or resumes, and notices about its stores."""
     settings, rows = context.settings, context.rows
     pictures = len(np.unique(rows.train_pictures))
     position = context.position
@@ -225,11 +245,11 @@ def _print_start(context: TrainContext) -> None:
         click.echo(f"{context.folder}: finished already ({position.ended})", err=True)
         return
     processes = f" ({context.group.size} processes)" if context.group.size > 1 else ""
-    onwards = "" if position.epoch == 1 and not position.batch else f"; goes on in epoch {position.epoch}"
+    resumed = "" if position.epoch == 1 and not position.batch else f"; resumes in epoch {position.epoch}"
     click.echo(
         f"{context.folder}: {settings.network} on {context.device.type}{processes} "
         f"in {name_precision(context.precision)}; {pictures:,} training pictures ({len(rows.train):,} samples), "
-        f"{len(rows.val):,} validation samples{onwards}",
+        f"{len(rows.val):,} validation samples{resumed}",
         err=True,
     )
     if not has_tensorboard():

@@ -1,4 +1,4 @@
-"""Scores of the validation rows, and the calibration that is chosen on them."""
+"""Scores of the validation rows, and the calibration that is fitted to them."""
 
 import copy
 from contextlib import closing
@@ -21,13 +21,18 @@ from train.run.checkpoint import BEST, LAST, read_weights, save_weights
 
 
 def validate(context: TrainContext, detector: Detector, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Logits, float64 (N, 2), of the rows that can be read, and these; each process of the team scores its part.
+    """Score rows, each process its part, and return the logits and the rows that could be read.
+
+    Returns
+    -------
+    logits : ndarray of float64, shape (n, 2)
+    rows : ndarray of int64, shape (n,)
 
     Raises
     ------
-    StoreError : of a class not a single row can be read, or the store has changed
+    StoreError : no row of a class can be read, or the store has changed
     UserError : logits are not finite
-    Stopped : a stop was asked for; the state is saved, and all steps of the epoch are done
+    Stopped : a stop was requested; the state is saved, and all steps of the epoch are done
     """
     settings, group = context.settings, context.group
     part = group.local_part(rows)
@@ -51,7 +56,7 @@ def validate(context: TrainContext, detector: Detector, rows: np.ndarray) -> tup
     logits, rows = (np.concatenate(values) for values in zip(*scored, strict=True))
     for label, name in enumerate(CLASS_NAMES):
         if label not in context.labels[rows]:
-            raise StoreError(f"{context.store.path}: no {name} validation sample can be read; build it again")
+            raise StoreError(f"{context.store.path}: no {name} validation sample can be read; build the store again")
     bad = ~np.isfinite(logits).all(axis=1)
     if bad.any():
         raise loss_error(context, float("nan"), "validation", rows[bad])
@@ -61,10 +66,16 @@ def validate(context: TrainContext, detector: Detector, rows: np.ndarray) -> tup
 def compute_validation_metrics(
     logits: np.ndarray, labels: np.ndarray, sources: np.ndarray, penalty: float = 0.0
 ) -> dict[str, float]:
-    """The history's figures of a validation, of uncalibrated logits (N, 2).
+    """Compute the validation columns of the history from uncalibrated logits.
 
-    `val_loss` is the mean cross-entropy in nats, without smoothing; to `val_objective` a source penalty is added as
-    in training: what is trained for is what the best epoch is chosen by.
+    `val_loss` is the mean cross-entropy in nats, without smoothing. `val_objective` adds the source penalty as in
+    training, so that the best epoch is chosen by the quantity that is trained for.
+
+    Parameters
+    ----------
+    logits : ndarray of float64, shape (n, 2)
+    labels, sources : ndarray of int64, shape (n,)
+    penalty : float, 0 or more
     """
     losses = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels), reduction="none").numpy()
     loss = float(losses.mean())
@@ -76,19 +87,19 @@ def compute_validation_metrics(
 
 
 def calibrate(context: TrainContext, logits: np.ndarray, rows: np.ndarray) -> Calibration:
-    """The calibration that these validation rows give; see `fit_calibration`."""
+    """Fit a calibration to the logits of validation rows; see `fit_calibration`."""
     pictures = context.store.columns["picture"][rows]
     return fit_calibration(logits, context.labels[rows], context.sources[rows], pictures)
 
 
 def recalibrate_kept(context: TrainContext, of_last: bool) -> None:
-    """Calibrate the kept weights anew, on all variants of the validation pictures, and write that.
+    """Calibrate the kept weights on all variants of the validation pictures, and write the result.
 
-    An epoch is judged by one variant of each, as it trains on one.
+    Each epoch is validated on one variant of each picture, as it trains on one.
 
     Parameters
     ----------
-    of_last : whether the weights that are kept are those of the last epoch
+    of_last : whether the kept weights are those of the last epoch
     """
     folder, rows, detector = context.folder, context.rows, context.detector
     if len(rows.calibration) == len(rows.val):

@@ -90,18 +90,19 @@ def build_detector(
     mean: np.ndarray | None = None,
     std: np.ndarray | None = None,
 ) -> Detector:
-    """The detector of a run with first weights, on the CPU.
+    """Build the detector of a run with first weights, on the CPU.
 
     Parameters
     ----------
-    features : what its store was built with
-    mean, std : float32 (planes, H, W), the store's statistics, in levels; None where saved ones will take their place
+    settings : resolved by these features (`TrainSettings.for_features`)
+    features : settings of the store's features
+    mean, std : ndarray of float32, shape (planes, H, W), the store's statistics, in levels; None where saved ones will
+        replace them
 
     Raises
     ------
     UsageError : a setting that these features cannot have
     """
-    settings = settings.for_features(features)
     if settings.network == RADIAL and features.side > RADIAL_UP_TO:
         raise UsageError(
             f"network radial: planes of {features.side} bins, expected at most {RADIAL_UP_TO}; "

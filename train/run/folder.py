@@ -121,7 +121,7 @@ def write_run_settings(path: Path, settings: TrainSettings, store: FeatureStore,
     UsageError : the folder holds something already
     """
     if (path / SETTINGS).exists():
-        raise UsageError(f"{path}: holds a run already; give --resume to go on with it, or another --run")
+        raise UsageError(f"{path}: holds a run already; give --resume to continue it, or another --run")
     if not _is_unused(path):
         raise UsageError(f"{path}: the folder is not empty; give another --run")
     write_json(
@@ -171,7 +171,7 @@ def newest_run(folder: Path = RUNS, usable: bool = True) -> Path:
         if found:
             raise UserError(
                 f"{folder}: no run in it has finished an epoch yet; "
-                f"go on with `train run --resume --run {quote(str(max(found)[1]))}`"
+                f"resume with `train run --resume --run {quote(str(max(found)[1]))}`"
             )
         raise unreadable or UserError(f"{folder}: no training run in it; make one with `train run`")
     return max(ready)[1]
@@ -187,7 +187,7 @@ def open_run(path: str | Path) -> Run:
     run = read_run(path)
     if not weights_file(run.path, BEST).exists():
         raise UserError(
-            f"{run.path}: has no finished epoch yet; go on with `train run --resume --run {quote(str(run.path))}`"
+            f"{run.path}: has no finished epoch yet; resume with `train run --resume --run {quote(str(run.path))}`"
         )
     return run
 
