@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from helpers.folders import assert_same_files
 from helpers.pictures import make_kaggle_dir
 from helpers.stepping import run_until_step
@@ -19,6 +20,7 @@ from data_cards.core.errors import StoreError, UserError
 from data_cards.dataset.scan import scan_sources
 from pipeline.builder.plan import plan_build
 from pipeline.builder.shard_task import build_shard, create_task
+from pipeline.cli.main import main
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.filesystem import Storage
 from pipeline.store.lock import writer_lock
@@ -139,16 +141,18 @@ def test_growth_killed_at_any_step_ends_in_the_same_bytes(tmp_path):
         assert_same_files(done, never)
 
 
-def test_only_the_shards_in_flight_are_made_again(source, whole, tmp_path):
-    out = tmp_path / "features.zarr"
+def test_only_the_shards_in_flight_are_made_again(kaggle_dir, tmp_path):
+    options = ["--size", "512", "--variants", "clean", "--workers", "0"]  # 32 samples in 2 shards
+    out, whole = tmp_path / "features.zarr", tmp_path / "whole.zarr"
     done = Path(f"{out}.partial/build/done")
-    # Step 1 is to remove what may be left of the third shard's record, step 2 to write it.
-    assert run_until_step(done / "00000002", 2, build_command(source, out, "--workers", "0"))
-    recorded = len(list(done.glob("*.json")))
-    assert recorded == 2
-    summary = finish(start_build(source, out, "--workers", "0"))
-    assert summary["shards_kept"] == recorded
-    assert_same_files(out, whole[0])
+    # Step 1 is to remove what may be left of the second shard's record, step 2 to write it.
+    assert run_until_step(done / "00000001", 2, build_command(kaggle_dir, out, *options))
+    assert len(list(done.glob("*.json"))) == 1
+    for place, kept in ((out, 1), (whole, 0)):
+        result = CliRunner().invoke(main, build_command(kaggle_dir, place, *options)[1:])
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["shards_kept"] == kept
+    assert_same_files(out, whole)
 
 
 def test_a_worker_that_outlives_its_build_brings_no_folder_back(kaggle_dir, tmp_path):
@@ -159,11 +163,11 @@ def test_a_worker_that_outlives_its_build_brings_no_folder_back(kaggle_dir, tmp_
     assert not partial.exists()
 
 
-def test_two_builds_in_one_place_do_not_meet(source, tmp_path):
+def test_two_builds_in_one_place_do_not_meet(kaggle_dir, tmp_path):
     out = tmp_path / "features.zarr"
+    command = build_command(kaggle_dir, out, "--size", "16", "--variants", "clean", "--workers", "0")[1:]
     with writer_lock(Storage(f"{out}.partial")):
-        second = start_build(source, out, "--workers", "0")
-        _, errors = second.communicate(timeout=300)
-    assert second.returncode == 1
-    assert "another build is writing there" in errors
-    finish(start_build(source, out, "--workers", "0"))
+        second = CliRunner().invoke(main, command)
+    assert second.exit_code == 1
+    assert "another build is writing there" in second.stderr
+    assert CliRunner().invoke(main, command).exit_code == 0

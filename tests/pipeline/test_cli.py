@@ -10,6 +10,8 @@ from functools import partial
 import pytest
 import zarr
 from click.testing import CliRunner
+from helpers.folders import assert_same_files
+from helpers.pictures import make_kaggle_dir
 
 from pipeline.builder import plan as plan_module
 from pipeline.builder.build import build_store
@@ -151,13 +153,21 @@ def test_help_has_examples():
         assert f"pipeline {command}" in run(command, "--help").stdout
 
 
-@pytest.mark.parametrize("shell", ["bash", "sh"])
-def test_installed_command_equals_the_module(shell, kaggle_dir, tmp_path):
+@pytest.mark.parametrize("command", ["pipeline", f"{sys.executable} -m pipeline"], ids=["installed", "module"])
+def test_installed_command_equals_the_module(command, kaggle_dir, tmp_path):
     path = f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}"
-    for number, command in enumerate(("pipeline", f"{sys.executable} -m pipeline")):
-        line = f"{command} build --src kaggle --size 16 --out {number}.zarr --workers 0"
-        result = subprocess.run(
-            [shell, "-c", line], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, check=False
-        )
-        assert result.returncode == 0, result.stderr
-        assert (tmp_path / f"{number}.zarr").is_dir()
+    line = f"{command} build --src kaggle --size 16 --variants clean --out a.zarr --workers 0"
+    result = subprocess.run(
+        ["sh", "-c", line], cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "a.zarr").is_dir()
+
+
+def test_build_defaults_equal_those_of_build_store(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_kaggle_dir(tmp_path / "kaggle", per_source=2)
+    command = ["build", "--src", "kaggle", "--out", "command.zarr", "--workers", "0"]
+    assert CliRunner().invoke(main, command).exit_code == 0
+    build_store(["kaggle"], "code.zarr", workers=0)
+    assert_same_files(tmp_path / "command.zarr", tmp_path / "code.zarr")

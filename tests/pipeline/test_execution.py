@@ -146,33 +146,44 @@ def finish_at_once(task, result):
     return result
 
 
-def run(function, tmp_path, workers, count=4, finish=finish_at_once, **options):
+@pytest.fixture(scope="module")
+def scheduler():
+    """The address of a scheduler with two workers, for the tests that leave them whole."""
+    with start_cluster(2) as cluster:
+        yield cluster.scheduler_address
+
+
+@pytest.fixture(params=["here", "workers"])
+def place(request) -> dict:
+    """Options of `run_tasks`: where the tasks run."""
+    return {"workers": 0, "scheduler": request.getfixturevalue("scheduler") if request.param == "workers" else None}
+
+
+def run(function, tmp_path, count=4, finish=finish_at_once, **options):
     tasks = ((tmp_path, number) for number in range(count))
-    return {task[1]: result for task, result in run_tasks(function, tasks, finish, workers=workers, **options)}
+    return {task[1]: result for task, result in run_tasks(function, tasks, finish, **options)}
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_failures_are_tried_again(tmp_path, workers):
-    assert run(fail_at_first, tmp_path, workers) == {0: 0, 1: 10, 2: 20, 3: 30}
+def test_failures_are_tried_again(tmp_path, place):
+    assert run(fail_at_first, tmp_path, **place) == {0: 0, 1: 10, 2: 20, 3: 30}
     assert len(list(tmp_path.glob("1-*"))) == ATTEMPTS
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_what_always_fails_is_given_up_and_the_rest_goes_on(tmp_path, workers):
-    results = run(fail_always, tmp_path, workers)
+def test_what_always_fails_is_given_up_and_the_rest_goes_on(tmp_path, place):
+    results = run(fail_always, tmp_path, **place)
     assert isinstance(results.pop(1), RuntimeError)
     assert results == {0: 0, 2: 20, 3: 30}
     assert len(list(tmp_path.glob("1-*"))) == ATTEMPTS
 
 
 def test_a_worker_that_dies_is_replaced(tmp_path):
-    assert run(die_at_first, tmp_path, 2) == {0: 0, 1: 10, 2: 20, 3: 30}
+    assert run(die_at_first, tmp_path, workers=2) == {0: 0, 1: 10, 2: 20, 3: 30}
 
 
 @pytest.mark.slow
 def test_a_task_that_waits_where_another_kills_the_worker_is_done(tmp_path):
     """Were it tried again behind the same one, it would be given up with it."""
-    results = run(die_beside_waiting, tmp_path, 1)
+    results = run(die_beside_waiting, tmp_path, workers=1)
     assert isinstance(results.pop(1), WorkerDiedError)
     assert results == {0: 0, 2: 20, 3: 30}
     assert [(tmp_path / f"waiting-{attempt}").read_text() for attempt in (1, 2, 3)] == ["1", "0", "0"]
@@ -180,47 +191,43 @@ def test_a_task_that_waits_where_another_kills_the_worker_is_done(tmp_path):
 
 @pytest.mark.slow
 def test_a_worker_above_its_memory_is_replaced(tmp_path):
-    assert run(swallow_memory_at_first, tmp_path, 2, max_memory=1_400_000_000) == {0: 0, 1: 10, 2: 20, 3: 30}
+    assert run(swallow_memory_at_first, tmp_path, workers=2, max_memory=1_400_000_000) == {0: 0, 1: 10, 2: 20, 3: 30}
     assert len(list(tmp_path.glob("1-*"))) == 2
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_what_the_user_must_mend_is_not_tried_again(tmp_path, workers):
-    results = run(give_up, tmp_path, workers, count=2)
+def test_what_the_user_must_mend_is_not_tried_again(tmp_path, place):
+    results = run(give_up, tmp_path, count=2, **place)
     assert [str(results[number]) for number in range(2)] == ["picture 0 is gone", "picture 1 is gone"]
     assert len(list(tmp_path.glob("0-*"))) == 1
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_full_disk_ends_the_run_at_once(tmp_path, workers):
+def test_a_full_disk_ends_the_run_at_once(tmp_path, place):
     with pytest.raises(OSError, match="No space left"):
-        run(fill_the_disk, tmp_path, workers)
+        run(fill_the_disk, tmp_path, **place)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_what_is_left_of_a_task_waits_beside_the_next(tmp_path, workers):
-    assert run(begin, tmp_path, workers, 2, wait_for_the_next) == {0: True, 1: True}
+def test_what_is_left_of_a_task_waits_beside_the_next(tmp_path, place):
+    assert run(begin, tmp_path, 2, wait_for_the_next, **place) == {0: True, 1: True}
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_what_is_left_of_a_task_may_fail(tmp_path, workers):
-    assert run(begin, tmp_path, workers, 3, fail_at_first_to_end) == {0: 0, 1: 10, 2: 20}
-    results = run(begin, tmp_path, workers, 3, end_on_a_user_error)
+def test_what_is_left_of_a_task_may_fail(tmp_path, place):
+    assert run(begin, tmp_path, 3, fail_at_first_to_end, **place) == {0: 0, 1: 10, 2: 20}
+    results = run(begin, tmp_path, 3, end_on_a_user_error, **place)
     assert str(results.pop(1)) == "not to be tried again"
     assert results == {0: 0, 2: 20}
     with pytest.raises(OSError, match="No space left"):
-        run(begin, tmp_path, workers, 2, end_on_a_full_disk)
+        run(begin, tmp_path, 2, end_on_a_full_disk, **place)
 
 
-def test_tasks_in_flight_are_bounded(tmp_path):
+def test_tasks_in_flight_are_bounded(tmp_path, scheduler):
     taken = []
 
     def tasks():
-        for number in range(50):
+        for number in range(12):
             taken.append(number)
             yield (tmp_path, number)
 
-    for done, _ in enumerate(run_tasks(fail_always, tasks(), workers=2), start=1):
+    for done, _ in enumerate(run_tasks(fail_always, tasks(), workers=0, scheduler=scheduler), start=1):
         assert len(taken) <= done + 2 * 2  # one that runs and one that waits at each
 
 

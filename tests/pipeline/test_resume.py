@@ -146,8 +146,7 @@ def test_a_part_that_is_missing_is_not_read_as_zeros(build, name):
     assert_same_files(path, before)
 
 
-@pytest.mark.parametrize("grown", [False, True])
-@pytest.mark.parametrize("left", [0, 100, -1])
+@pytest.mark.parametrize(("left", "grown"), [(0, False), (100, True), (-1, False)])
 def test_a_build_makes_shards_anew_that_are_cut_off(build, kaggle_dir, tmp_path, left, grown):
     path = Path(build().path)
     for shard in (0, 5):
