@@ -22,7 +22,7 @@ from train.model.detector import Detector
 # Twelve bands of equal width up to the finest pattern along an axis, and one for the corners above.
 BAND_EDGES = np.append(np.linspace(0, NYQUIST, 13), MAX_FREQUENCY)
 
-_VALUES_AT_ONCE = 9 * 2**20  # of float32: 36 MB a batch before the network
+VALUES_AT_ONCE = 9 * 2**20  # of float32: 36 MB a batch before the network
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _occlude_parts(values: torch.Tensor, kinds: tuple[str, ...], inputs: tuple[s
     masks = [lambda: torch.ones_like(values, dtype=torch.bool)[0]]
     masks += [lambda band=band: band_of != band for band in range(len(BAND_EDGES) - 1)]
     masks += [lambda number=number: (kind_of != number).expand(values.shape[1:]) for number in range(len(kinds))]
-    step = max(1, _VALUES_AT_ONCE // values[0].numel())
+    step = max(1, VALUES_AT_ONCE // values[0].numel())
     for start in range(0, len(masks), step):
         kept = torch.stack([mask() for mask in masks[start : start + step]])
         yield torch.where(kept, values, 0).contiguous(memory_format=torch.channels_last)

@@ -48,7 +48,7 @@ def serve_page(
         raise UserError(MISSING) from error
     from eval.verdict.examine import Examiner
 
-    with _listen(host, port) as listener, suppress(KeyboardInterrupt):
+    with open_listener(host, port) as listener, suppress(KeyboardInterrupt):
         address, open_to_others = _address_of(listener), not _is_loopback(listener)
         application = create_application(Examiner(run, device), open_to_others)
         config = uvicorn.Config(
@@ -68,7 +68,7 @@ def serve_page(
         Server(config).run(sockets=[listener])
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def open_listener(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise UsageError(f"port {port}: expected 0 to 65535")
     try:

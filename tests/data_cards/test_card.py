@@ -3,20 +3,29 @@
 import json
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+import zarr
 from click.testing import CliRunner
+from helpers.make_run import make_run
+from helpers.make_store import make_store
 from helpers.pictures import draw_noise, make_kaggle_dir
 from PIL import Image
 
+from data_cards.audit.audit import audit_pictures
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.source_info import read_source_info
 from data_cards.image.facts import read_facts
+from eval.report.report import make_report
+from eval.report.terminal import format_report
+from pipeline.builder.card import write_card
 from pipeline.cli.main import main
 from pipeline.simulate.sample_set import write_sample
 from pipeline.store.reader import open_store
+from train.cli import cli
 
 EVIL = "<script>alert(1)</script>|**x**[y](http://z)"
 
@@ -192,48 +201,53 @@ def test_card_of_simulated_pictures_says_so(tmp_path):
     assert card["sources"][0]["provenance"]["generator"].startswith("simulated")
 
 
-def test_audit_is_shown_by_build_training_and_report(tmp_path):
-    import zarr
-    from helpers.make_run import make_run
-    from helpers.make_store import make_store
+AUDIT_WORDS = "all fakes are PNG, no real pictures are"
 
-    from data_cards.audit.audit import audit_pictures
-    from eval.report.report import make_report
-    from eval.report.terminal import format_report
-    from pipeline.builder.card import write_card
-    from train.cli import cli
 
+@pytest.fixture(scope="module")
+def leaking_set(tmp_path_factory) -> Path:
+    """A set whose fakes alone are PNG."""
+    root = tmp_path_factory.mktemp("leaking") / "set"
     for label, suffix in (("real", "jpg"), ("fake", "png")):
-        (tmp_path / "set" / label / label).mkdir(parents=True)
+        (root / label / label).mkdir(parents=True)
         for number in range(24):
-            draw_noise(number + 100 * (label == "fake")).save(tmp_path / "set" / label / label / f"{number}.{suffix}")
-    words = "all fakes are PNG, no real pictures are"
-    made = run(
-        "build",
-        "--src",
-        tmp_path / "set",
-        "--out",
-        tmp_path / "a.zarr",
-        "--size",
-        8,
-        "--workers",
-        0,
-        "--variants",
-        "clean",
-    )
-    assert words in made.stdout
-    assert "warning: shortcut audit: fail" in made.stderr
-    card = open_store(tmp_path / "a.zarr").card
-    pictures = scan_sources([str(tmp_path / "set")], max_pixels=10**8).pictures
-    assert card["audit"].items() >= json.loads(json.dumps(audit_pictures(pictures).to_dict())).items()
+            draw_noise(number + 100 * (label == "fake")).save(root / label / label / f"{number}.{suffix}")
+    return root
 
-    store = make_store(tmp_path / "b.zarr")
-    write_card(zarr.open_group(store, mode="r+"), card)
-    options = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--epochs", "1"]
-    trained = CliRunner().invoke(cli, ["run", "--store", str(store), "--run", str(tmp_path / "trained"), *options])
-    assert trained.exit_code == 0, trained.output
-    assert words in trained.stderr
-    report = make_report(make_run(tmp_path / "run", store), device="cpu", progress=False)
+
+@pytest.fixture(scope="module")
+def leaking_build(leaking_set):
+    """The result of the build of that set, and the store's path."""
+    out = leaking_set.parent / "a.zarr"
+    return run("build", "--src", leaking_set, "--out", out, "--size", 8, "--workers", 0, "--variants", "clean"), out
+
+
+@pytest.fixture(scope="module")
+def audited_store(leaking_build, tmp_path_factory) -> Path:
+    """A store that can be learned from, with the card of the other."""
+    store = make_store(tmp_path_factory.mktemp("audited") / "b.zarr")
+    write_card(zarr.open_group(store, mode="r+"), open_store(leaking_build[1]).card)
+    return store
+
+
+def test_build_prints_the_audit_and_stores_it(leaking_set, leaking_build):
+    result, out = leaking_build
+    assert AUDIT_WORDS in result.stdout
+    assert "warning: shortcut audit: fail" in result.stderr
+    pictures = scan_sources([str(leaking_set)], max_pixels=10**8).pictures
+    audit = json.loads(json.dumps(audit_pictures(pictures).to_dict()))
+    assert open_store(out).card["audit"].items() >= audit.items()
+
+
+def test_train_run_prints_the_audit_of_its_store(audited_store, tmp_path):
+    options = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--epochs", "1", "--network", "small"]
+    result = CliRunner().invoke(cli, ["run", "--store", str(audited_store), "--run", str(tmp_path / "run"), *options])
+    assert result.exit_code == 0, result.output
+    assert AUDIT_WORDS in result.stderr
+
+
+def test_report_shows_the_audit_of_the_store(audited_store, tmp_path):
+    report = make_report(make_run(tmp_path / "run", audited_store), device="cpu", progress=False, explain_pictures=0)
     assert report.contents["audit"]["verdict"] == "fail"
-    assert words in format_report(report.contents)
-    assert words in report.html.read_text()
+    assert AUDIT_WORDS in format_report(report.contents)
+    assert AUDIT_WORDS in report.html.read_text()

@@ -75,7 +75,7 @@ def test_batches_do_not_change_an_explanation(levels, monkeypatch):
     torch.manual_seed(0)
     detector = Detector(np.full((9, SIZE, SIZE), 100), np.full((9, SIZE, SIZE), 20), kinds=("phase", "dct"))
     whole = explain_levels(detector, levels)
-    monkeypatch.setattr("eval.explain.occlusion._VALUES_AT_ONCE", 1)
+    monkeypatch.setattr("eval.explain.occlusion.VALUES_AT_ONCE", 1)
     single = explain_levels(detector, levels)
     np.testing.assert_allclose(single.bands, whole.bands, atol=1e-5)
     assert list(whole.kinds) == ["phase", "dct"]

@@ -34,7 +34,7 @@ httpx = pytest.importorskip("httpx", reason="no httpx to ask the page with")
 import eval.page.app  # noqa: E402
 from eval.page.app import create_application  # noqa: E402
 from eval.page.guard import is_own_host  # noqa: E402
-from eval.page.serve import MISSING, _listen, serve_page  # noqa: E402
+from eval.page.serve import MISSING, open_listener, serve_page  # noqa: E402
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
@@ -55,7 +55,7 @@ def examiner(run):
 @pytest.fixture(scope="module")
 def address(examiner):
     """The page on a port of this computer, served by a thread."""
-    with _listen("127.0.0.1", 0) as listener:
+    with open_listener("127.0.0.1", 0) as listener:
         config = uvicorn.Config(create_application(examiner), log_level="error", lifespan="off", ws="none")
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -128,7 +128,7 @@ def test_uploads_are_bounded_in_bytes(client, monkeypatch):
 
 
 def test_a_picture_that_does_not_arrive_is_given_up(client, address, monkeypatch):
-    monkeypatch.setattr(eval.page.app, "PATIENCE", 0.2)
+    monkeypatch.setattr(eval.page.app, "PATIENCE", 0)
     host, port = address.removeprefix("http://").rstrip("/").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as slow:
         slow.sendall(f"POST /judge HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 1000\r\n\r\nabc".encode())

@@ -149,7 +149,7 @@ def finish_at_once(task, result):
 @pytest.fixture(scope="module")
 def scheduler():
     """The address of a scheduler with two workers, for the tests that leave them whole."""
-    with start_cluster(2) as cluster:
+    with local_cluster(2) as cluster:
         yield cluster.scheduler_address
 
 

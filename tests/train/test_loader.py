@@ -35,7 +35,7 @@ def store(tmp_path_factory):
 def chunks(request, monkeypatch):
     """How a row's chunks are read: large ones one by one."""
     if request.param == "one by one":
-        monkeypatch.setattr("train.data.row_reader._SMALL_CHUNK", 0)
+        monkeypatch.setattr("train.data.row_reader.SMALL_CHUNK", 0)
 
 
 BATCHES = [np.array(rows) for rows in ([3, 90, 4], [0, 1], [95], [7, 7, 7], [50, 2])]

@@ -29,7 +29,7 @@ from train.data.shard_reader import EncodedChunks, ShardReader, create_file_open
 
 # Errors of a damaged file; others, such as a missing permission, concern the system and not a row.
 _DAMAGE = (errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENOTDIR)
-_SMALL_CHUNK = 1 << 20  # bytes: larger chunks are read one by one, and decoded while in the processor's cache
+SMALL_CHUNK = 1 << 20  # bytes: larger chunks are read one by one, and decoded while in the processor's cache
 _PROBED_ROWS = 8  # rows that reveal which kinds of planes are mirrored
 _UNPACKED_ROWS, _UNPACKED_BYTES = 8, 4 << 20  # at a time, at most
 
@@ -63,7 +63,7 @@ class RowReader:
         self._shape = (PLANES_PER_KIND, *store.features.shape[2:])
         open_file = create_file_opener()
         self._shards = {part.path: open_shard_reader(part, open_file) for part in store.parts}
-        step = len(kinds) if math.prod(self._shape) <= _SMALL_CHUNK else 1
+        step = len(kinds) if math.prod(self._shape) <= SMALL_CHUNK else 1
         self._together = [slice(first, first + step) for first in range(0, len(kinds), step)]  # of kinds
         self._layout: PackedLayout | None = None
         self._thread_local = threading.local()
