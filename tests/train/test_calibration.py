@@ -60,7 +60,7 @@ def test_the_threshold_maximises_balanced_accuracy():
     assert balanced(found.threshold) > balanced(0.5) + 0.05
 
 
-def test_the_band_of_unsure():
+def test_fit_calibration_sets_the_unsure_band():
     rng = np.random.default_rng(1)
     labels = np.repeat([0, 1], 200)
     logits = logits_of(rng.normal(np.where(labels == 1, 1.0, -1.0), 1.5))
@@ -112,12 +112,12 @@ def test_one_source_a_class_tells_of_no_shift():
 
 
 @pytest.mark.parametrize("values", [(0.0, 0.5, 0.5, 0.5), (1.0, 0.2, 0.3, 0.5), (1.0, 0.5, 0.5, float("nan"))])
-def test_a_calibration_that_cannot_be(values):
+def test_calibration_out_of_range_is_refused(values):
     with pytest.raises(ValueError, match="cannot be"):
         Calibration(*values)
 
 
-def test_it_travels_with_the_weights():
+def test_calibration_is_saved_with_the_weights():
     mean = np.zeros((9, 16, 16), np.float32)
     detector, other = Detector(mean, mean), Detector(mean, mean)
     assert detector.calibration == Calibration()

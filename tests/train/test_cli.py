@@ -42,7 +42,7 @@ def assert_refused(result, status: int, *texts: str) -> None:
         assert text in lines[0]
 
 
-def test_defaults_and_output(call, tmp_path):
+def test_train_run_prints_and_numbers_its_runs(call, tmp_path):
     make_store(tmp_path / "features.zarr")
     result = call(*SMALL)
     assert result.exit_code == 0, result.output
@@ -69,7 +69,7 @@ def test_help_has_an_example_and_every_setting(call):
         assert shown in (None, ()) or str(shown) in result.stdout
 
 
-def test_as_a_module(tmp_path):
+def test_train_run_as_a_module_reports_one_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "train", "run", "--store", str(tmp_path / "absent.zarr")],
         capture_output=True,
@@ -81,7 +81,7 @@ def test_as_a_module(tmp_path):
     assert "pipeline build" in done.stderr
 
 
-def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path):
+def test_train_run_on_ctrl_c_exits_130_and_names_resume(tmp_path):
     make_store(tmp_path / "features.zarr")
     command = [sys.executable, "-m", "train", "run", *SMALL, "--epochs", "100000"]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -95,7 +95,7 @@ def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path):
     assert not any("Traceback" in line for line in told)
 
 
-def test_a_lost_terminal_saves_and_ends_with_129(tmp_path):
+def test_train_run_on_hangup_saves_and_exits_129(tmp_path):
     make_store(tmp_path / "features.zarr")
     process, terminal = pty.fork()
     if process == 0:
@@ -116,17 +116,17 @@ def test_a_lost_terminal_saves_and_ends_with_129(tmp_path):
 # --- bad input
 
 
-def test_missing_store(call, tmp_path):
+def test_train_run_of_a_missing_store_exits_1(call, tmp_path):
     assert_refused(call(), 1, "features.zarr: no such feature store", "pipeline build")
     assert not (tmp_path / "runs").exists()
 
 
-def test_incomplete_store(call, tmp_path):
+def test_train_run_of_an_incomplete_store_exits_3(call, tmp_path):
     make_store(tmp_path / "features.zarr", complete=False)
     assert_refused(call(), 3, "features.zarr: the store is incomplete", "pipeline build")
 
 
-def test_a_folder_that_is_no_store(call, tmp_path):
+def test_train_run_of_another_folder_exits_3(call, tmp_path):
     (tmp_path / "features.zarr").mkdir()
     assert_refused(call(), 3, "features.zarr: not a feature store")
 
@@ -171,7 +171,7 @@ def test_a_run_folder_is_not_written_over(call, finished):
     assert (finished / "last.safetensors").read_bytes() == before
 
 
-def test_other_places_that_cannot_be_a_run_folder(call, tmp_path):
+def test_run_folder_in_unusable_places_is_refused(call, tmp_path):
     make_store(tmp_path / "features.zarr")
     (tmp_path / "file").write_text("x")
     (tmp_path / "full").mkdir()
@@ -184,22 +184,22 @@ def test_other_places_that_cannot_be_a_run_folder(call, tmp_path):
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder that even root cannot write to")
-def test_read_only_folder(call, tmp_path):
+def test_train_run_in_a_read_only_folder_is_one_line(call, tmp_path):
     make_store(tmp_path / "features.zarr")
     assert_refused(call(*SMALL, "--run", "/sys/kernel/run"), 1, "/sys/kernel/run: ", "choose another folder")
 
 
-def test_nothing_to_resume(call, tmp_path):
+def test_resume_without_a_run_is_refused(call, tmp_path):
     assert_refused(call("--resume"), 1, "runs: no training run in it", "train run")
     assert_refused(call("--resume", "--run", "absent"), 1, "absent: no such run folder")
 
 
-def test_resuming_with_other_settings(call, finished):
+def test_resume_with_other_settings_is_refused(call, finished):
     result = call("--resume", "--run", str(finished), "--epochs", "9")
     assert_refused(result, 2, "epochs 9 (the run has 1)")
 
 
-def test_resuming_after_the_store_has_moved(call, finished):
+def test_resume_of_a_moved_store_needs_its_new_path(call, finished):
     store = finished.parent / "features.zarr"
     moved = store.rename(store.with_name("moved.zarr"))
     try:
@@ -209,7 +209,7 @@ def test_resuming_after_the_store_has_moved(call, finished):
         moved.rename(store)
 
 
-def test_full_disk(call, tmp_path, monkeypatch):
+def test_train_run_on_a_full_disk_is_one_line(call, tmp_path, monkeypatch):
     make_store(tmp_path / "features.zarr")
 
     def write_to_full_disk(self, data):
@@ -256,5 +256,5 @@ def assert_refused_after_start(result, status: int, *texts: str) -> None:
     "arguments",
     [["--epochs", "0"], ["--lr", "-1"], ["--network", "vgg"], ["--batch-size", "many"], ["--dropout", "1"]],
 )
-def test_senseless_options(call, arguments):
+def test_senseless_options_are_refused(call, arguments):
     assert call(*arguments).exit_code == 2

@@ -22,7 +22,7 @@ def settings(tmp_path) -> TrainSettings:
     return TrainSettings(store=str(store), run=str(tmp_path / "runs" / "one"), **SMALL)
 
 
-def test_a_run_that_trains_is_held(settings):
+def test_train_holds_the_folder_lock(settings):
     told = []
 
     def go_on_elsewhere(_):
@@ -49,7 +49,7 @@ def test_a_held_folder_is_read_but_not_trained_into(settings):
     assert sorted(path.iterdir()) == before
 
 
-def test_where_there_are_no_locks_it_trains(tmp_path, monkeypatch):
+def test_train_without_file_locks_trains(tmp_path, monkeypatch):
     fcntl = pytest.importorskip("fcntl")
 
     def refuse(*_):

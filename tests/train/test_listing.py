@@ -64,7 +64,7 @@ def test_runs_are_listed_from_the_oldest(runs):
         assert text in lines[2]
 
 
-def test_list_as_json(runs):
+def test_list_json_has_the_runs(runs):
     listed = json.loads(call("list", str(runs), "--json").stdout)
     assert [Path(one["run"]).name for one in listed] == ["first", "second"]
     history = open_run(runs / "second").history
@@ -90,7 +90,7 @@ def test_list_as_json(runs):
     }
 
 
-def test_states_and_reports(runs, tmp_path):
+def test_list_shows_states_and_reports(runs, tmp_path):
     for name in ("whole", "cut", "old", "begun", "lost", "bad"):
         shutil.copytree(runs / "first", tmp_path / name)
     (tmp_path / "no run").mkdir()
@@ -126,7 +126,7 @@ def test_states_and_reports(runs, tmp_path):
     assert "bad: failed: the loss became nan" in result.stderr
 
 
-def test_nothing_to_list(tmp_path):
+def test_list_without_runs_is_refused(tmp_path):
     for folder, text in ((tmp_path, "no training run in it"), (tmp_path / "absent", "no such folder")):
         with pytest.raises(UserError, match=text):
             list_runs(folder)
@@ -136,7 +136,7 @@ def test_nothing_to_list(tmp_path):
     ("epochs", "best", "ended"),
     [(20, 20, "all 20 epochs done"), (19, 16, ""), (9, 5, "validation loss no better for 4 epochs"), (9, 6, "")],
 )
-def test_the_end_of_a_run(epochs, best, ended):
+def test_format_end_reason_names_the_cause(epochs, best, ended):
     assert format_end_reason(epochs, best, TrainSettings(epochs=20, patience=4)) == ended
     assert format_end_reason(9, 1, TrainSettings(epochs=20, patience=0)) == ""
     told = format_end_reason(9, 5, TrainSettings(epochs=20, patience=4, source_penalty=1.0))
@@ -165,14 +165,14 @@ def test_an_exported_network_gives_calibrated_probabilities(runs, tmp_path, name
     assert json.loads(properties["features"])["size"] == 32
 
 
-def test_places_that_cannot_be_exported_to(runs, tmp_path):
+def test_export_to_a_folder_is_refused(runs, tmp_path):
     for file in (tmp_path, tmp_path / "absent" / "x.onnx"):
         result = call("export", "--run", str(runs / "first"), "--onnx", str(file))
         assert result.exit_code == 2
         assert "expected the name of a file" in result.stderr
 
 
-def test_without_the_libraries(runs, tmp_path, monkeypatch):
+def test_export_without_the_libraries_names_them(runs, tmp_path, monkeypatch):
     monkeypatch.setattr("train.run.export_onnx.find_spec", lambda name: None if name == "onnxruntime" else name)
     result = call("export", "--run", str(runs / "first"), "--onnx", str(tmp_path / "x.onnx"))
     assert result.exit_code == 1
@@ -202,7 +202,7 @@ class Fickle(nn.Module):
         pytest.param(lambda odds: odds + (50 - odds).sqrt() * 0, True, id="no number, for some samples"),
     ],
 )
-def test_a_network_that_differs_is_not_written(tmp_path, spoil, refused):
+def test_export_of_a_differing_network_writes_nothing(tmp_path, spoil, refused):
     pytest.importorskip("onnxruntime")
     features = FeatureSettings(size=16)
     detector = Detector(np.full((9, 16, 16), 90.0), np.full((9, 16, 16), 10.0), "linear")

@@ -81,7 +81,7 @@ def test_a_batch_stands_until_the_next_is_asked_for(store):
     reading.close()
 
 
-def test_no_batches(store):
+def test_loader_without_rows_gives_no_batches(store):
     assert list(read_batches(store, [])) == []
 
 
@@ -231,7 +231,7 @@ def test_a_shard_that_is_replaced_under_the_reader_is_noticed_at_the_end(store, 
 
 
 @pytest.mark.parametrize("shard", [4, 5, 48])
-def test_missing_files_are_noticed(tmp_path, shard):
+def test_loader_of_missing_files_raises(tmp_path, shard):
     path = make_store(tmp_path / "features.zarr", size=16, shard=shard)
     store = open_store(path)
     assert len(next(read_batches(store, [np.array([0])]))) == 1

@@ -86,7 +86,7 @@ def test_torchvisions_names():
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "small"])
 @pytest.mark.parametrize("size", [8, 33, 64])
-def test_shapes(name, size):
+def test_network_output_has_two_logits(name, size):
     network = ResNet(name, channels=9).eval()
     assert network(torch.randn(2, 9, size, size)).shape == (2, 2)
 
@@ -360,7 +360,7 @@ def wrong_files(tmp_path_factory):
         ("narrow.safetensors", r"conv1.weight has shape \(64, 1, 7, 7\)"),
     ],
 )
-def test_wrong_weights(wrong_files, name, message):
+def test_wrong_weights_are_refused(wrong_files, name, message):
     network = ResNet("resnet18")
     before = {key: value.clone() for key, value in network.state_dict().items()}
     with pytest.raises(UserError, match=message) as caught:

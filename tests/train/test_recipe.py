@@ -66,7 +66,7 @@ def test_an_option_reaches_the_weights_and_the_record(store, plain, tmp_path, op
         assert right == opened.history[-1]["val_accuracy"]
 
 
-def test_the_validation_loss_is_plain_whatever_is_trained_for(store, tmp_path):
+def test_validation_loss_is_plain_under_every_penalty(store, tmp_path):
     settings = {**SMALL, "epochs": 3, "source_penalty": 50.0, "label_smoothing": 0.4, "keep": "best"}
     summary = train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **settings))
     run, opened = open_run(tmp_path / "run"), open_store(store)

@@ -66,7 +66,7 @@ def stop_at(wanted: int) -> Callable[[StepRecord], None]:
         pytest.param(STEPS - 1, id="last step of an epoch"),
     ],
 )
-def test_ctrl_c_then_resume(store, uninterrupted, tmp_path, step):
+def test_resume_after_ctrl_c_gives_the_same_weights(store, uninterrupted, tmp_path, step):
     path, before = tmp_path / "run", signal.getsignal(signal.SIGINT)
     with pytest.raises(Stopped, match=f"train run --resume --run {path}") as caught:
         train(TrainSettings(store=str(store), run=str(path), **SMALL), stop_at(step))
@@ -78,7 +78,7 @@ def test_ctrl_c_then_resume(store, uninterrupted, tmp_path, step):
     assert_same_run(path, uninterrupted)
 
 
-def test_the_whole_recipe_goes_on_as_if_never_stopped(store, uninterrupted, tmp_path):
+def test_resume_with_the_whole_recipe_gives_the_same_weights(store, uninterrupted, tmp_path):
     settings = {**SMALL, "mixup": 0.3, "normalise": "channel"}
     train(TrainSettings(store=str(store), run=str(tmp_path / "whole"), **settings))
     with pytest.raises(Stopped):
@@ -89,7 +89,9 @@ def test_the_whole_recipe_goes_on_as_if_never_stopped(store, uninterrupted, tmp_
 
 
 @pytest.mark.parametrize(("validation", "ended"), [(1, 0), (EPOCHS + 1, EPOCHS - 1)], ids=["first", "calibration"])
-def test_ctrl_c_in_validation(store, uninterrupted, tmp_path, monkeypatch, validation, ended):
+def test_resume_after_ctrl_c_in_validation_gives_the_same_weights(
+    store, uninterrupted, tmp_path, monkeypatch, validation, ended
+):
     path = tmp_path / "run"
     iterate_logits, calls = train_validation.iterate_logits, []
 
@@ -109,7 +111,7 @@ def test_ctrl_c_in_validation(store, uninterrupted, tmp_path, monkeypatch, valid
     assert_same_run(path, uninterrupted)
 
 
-def test_killed_then_resumed(store, uninterrupted, tmp_path):
+def test_resume_after_a_kill_gives_the_same_weights(store, uninterrupted, tmp_path):
     # The process ends without a word in the fifth step; the state of the fourth is there.
     path = tmp_path / "run"
     code = f"""
@@ -137,7 +139,7 @@ train(TrainSettings(store={str(store)!r}, run={str(path)!r}, save_minutes=0.0, *
         pytest.param({"mixup": 0.3, "balance": "source", "variants_per_epoch": "all"}, id="recipe"),
     ],
 )
-def test_killed_again_and_again_at_any_moment(store, tmp_path, recipe):
+def test_resume_after_many_kills_gives_the_same_weights(store, tmp_path, recipe):
     # Whatever the process is at when it dies: reading, a step, validating, drawing, or writing any of its files.
     epochs = 4 if recipe else 12  # of three times as many steps
     settings = {**SMALL, "epochs": epochs, "patience": 0, **recipe}
@@ -169,7 +171,7 @@ def test_killed_again_and_again_at_any_moment(store, tmp_path, recipe):
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
-def test_a_run_without_a_state_begins_anew(uninterrupted, store, tmp_path):
+def test_resume_without_a_state_starts_over(uninterrupted, store, tmp_path):
     path = tmp_path / "run"
     path.mkdir()
     (path / "settings.json").write_bytes((uninterrupted / "settings.json").read_bytes())
@@ -177,7 +179,7 @@ def test_a_run_without_a_state_begins_anew(uninterrupted, store, tmp_path):
     assert_same_run(path, uninterrupted)
 
 
-def test_a_finished_run_stays_as_it_is(uninterrupted):
+def test_resume_of_a_finished_run_changes_nothing(uninterrupted):
     before = {path: path.read_bytes() for path in uninterrupted.rglob("*") if path.is_file()}
     summary = resume(uninterrupted)
     assert summary.epochs == EPOCHS
@@ -199,14 +201,14 @@ def test_another_store_is_refused(uninterrupted, tmp_path):
         resume(uninterrupted, {"store": str(other)})
 
 
-def test_a_store_may_move(uninterrupted, store, tmp_path):
+def test_resume_with_a_moved_store_goes_on(uninterrupted, store, tmp_path):
     moved = tmp_path / "moved.zarr"
     moved.symlink_to(store, target_is_directory=True)
     assert resume(uninterrupted, {"store": str(moved)}).epochs == EPOCHS
 
 
 @pytest.mark.parametrize("damage", ["empty", "text", "cut", "a bit", "the last bit"])
-def test_a_damaged_state(uninterrupted, tmp_path, damage):
+def test_resume_with_a_damaged_state_is_refused(uninterrupted, tmp_path, damage):
     path = tmp_path / "run"
     path.mkdir()
     (path / "settings.json").write_bytes((uninterrupted / "settings.json").read_bytes())
@@ -220,7 +222,7 @@ def test_a_damaged_state(uninterrupted, tmp_path, damage):
         resume(path)
 
 
-def test_a_second_ctrl_c_stops_at_once():
+def test_second_ctrl_c_stops_at_once():
     before = signal.getsignal(signal.SIGINT)
     with StopSignals() as stop:
         os.kill(os.getpid(), signal.SIGINT)

@@ -27,7 +27,7 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_the_git_commit(tmp_path):
+def test_find_commit_names_commit_and_changes(tmp_path):
     assert find_commit(tmp_path) is None  # no repository
     git(tmp_path, "init", "-q")
     assert find_commit(tmp_path) is None  # without a commit
@@ -41,7 +41,7 @@ def test_the_git_commit(tmp_path):
     assert find_commit(tmp_path / "absent") is None
 
 
-def test_without_git_a_run_is_made_all_the_same(tmp_path, monkeypatch):
+def test_write_run_settings_without_git_records_none(tmp_path, monkeypatch):
     store = open_store(make_store(tmp_path / "features.zarr"))
     monkeypatch.setenv("PATH", "")
     (tmp_path / "run").mkdir()
@@ -64,7 +64,7 @@ def test_confusion_counts_by_the_threshold():
     assert confusion == {"real": {"real": 2, "fake": 1}, "fake": {"real": 1, "fake": 2}}
 
 
-def test_the_best_epochs_record(tmp_path):
+def test_best_epoch_survives_its_file(tmp_path):
     best = BestEpoch(2, 0.5, 0.75, {"real": {"real": 9, "fake": 1}, "fake": {"real": 0, "fake": 4}}, Calibration(1.5))
     write_best_epoch(tmp_path, best)
     assert read_best_epoch(tmp_path) == best
@@ -79,7 +79,7 @@ def test_the_best_epochs_record(tmp_path):
         read_best_epoch(tmp_path)
 
 
-def test_events(tmp_path):
+def test_write_events_writes_the_history(tmp_path):
     pytest.importorskip("tensorboardX")
     from tensorboardX.proto.event_pb2 import Event
 
@@ -97,7 +97,7 @@ def test_events(tmp_path):
     assert found == {(tag, step): value for tag, value in wanted.items() for step in (3, 4)}
 
 
-def test_without_the_library_no_events_are_written(tmp_path, monkeypatch):
+def test_write_events_without_the_library_writes_none(tmp_path, monkeypatch):
     monkeypatch.setattr("train.run.tensorboard.find_spec", lambda name: None)
     assert not has_tensorboard()
     write_events(tmp_path, ROW)

@@ -25,7 +25,7 @@ def settings(tmp_path) -> TrainSettings:
     return TrainSettings(store=str(make_store(tmp_path / "features.zarr")), run=str(tmp_path / "run"), **SMALL)
 
 
-def test_a_finished_run(settings, tmp_path):
+def test_summary_of_a_finished_run_says_so(settings, tmp_path):
     summary = train(settings)
     assert read_summary(tmp_path / "run") == summary
     record, history = json.loads((tmp_path / "run" / SUMMARY).read_text()), open_run(tmp_path / "run").history
@@ -40,7 +40,7 @@ def test_a_finished_run(settings, tmp_path):
     assert record["calibration"] == json.loads((tmp_path / "run" / "best.json").read_text())["calibration"]
 
 
-def test_a_run_that_stopped_early(tmp_path):
+def test_summary_of_an_early_stop_says_so(tmp_path):
     store = make_store(tmp_path / "noise.zarr", signal=0)
     summary = train(
         TrainSettings(store=str(store), run=str(tmp_path / "run"), **{**SMALL, "epochs": 60}, keep="best", patience=1)
@@ -71,7 +71,7 @@ def test_an_interrupted_run_goes_on(settings, tmp_path):
     assert read_summary(tmp_path / "run").state == "finished"
 
 
-def test_a_run_that_failed(settings, tmp_path):
+def test_summary_of_a_failed_run_has_the_error(settings, tmp_path):
     with pytest.raises(UserError) as caught:
         train(replace(settings, lr=1e30))
     summary = read_summary(tmp_path / "run")
@@ -87,7 +87,7 @@ def test_a_damaged_summary_is_none(tmp_path, content):
     assert read_summary(tmp_path) is None
 
 
-def test_a_summary_that_a_kill_prevented_is_made_up_for(settings, tmp_path):
+def test_resume_writes_a_summary_that_a_kill_prevented(settings, tmp_path):
     summary = train(settings)
     (tmp_path / "run" / SUMMARY).unlink()
     assert resume(settings.run) == summary

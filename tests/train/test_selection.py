@@ -57,7 +57,7 @@ def test_a_run_on_some_kinds_of_planes(path, tmp_path):
         pytest.param(("source=source-0,source-1",), {"source-0", "source-1"}, {"clean", "jpeg-1"}, id="either"),
     ],
 )
-def test_rows_are_chosen(path, where, sources, variants):
+def test_select_keeps_the_chosen_rows(path, where, sources, variants):
     store = open_store(path)
     rows = choose_rows(store, TrainSettings(store=str(path), where=where, batch_size=2))
     assert set(store.columns["source"][rows.train]) == sources
@@ -68,7 +68,7 @@ def test_rows_are_chosen(path, where, sources, variants):
     assert len(set(pictures)) == len(pictures)  # one variant of each
 
 
-def test_choices_that_cannot_be(path, tmp_path):
+def test_impossible_selections_are_refused(path, tmp_path):
     store = open_store(path)
     with pytest.raises(UserError, match=r"has no source lsun .--where.; it has source-0, source-1"):
         choose_rows(store, TrainSettings(where=("source=lsun",)))

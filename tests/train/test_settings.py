@@ -112,7 +112,7 @@ def test_weight_decay_spares_biases_and_batch_norm():
     assert len(decayed["params"]) + len(spared["params"]) == len(names)
 
 
-def test_device_that_is_not_there():
+def test_missing_device_is_refused():
     absent = next(
         name
         for name, there in (("mps", torch.backends.mps.is_available()), ("cuda", torch.cuda.is_available()))
@@ -125,7 +125,7 @@ def test_device_that_is_not_there():
     assert pick_device("cpu") == torch.device("cpu")
 
 
-def test_precision():
+def test_pick_precision_follows_setting_and_device():
     cpu = torch.device("cpu")
     assert pick_precision("bf16", cpu, "radial") is torch.bfloat16
     assert pick_precision("float32", cpu, "resnet18") is torch.float32

@@ -31,7 +31,7 @@ OPTIONS = {
         ({"gain": "remove", "channels": "dct"}, WHOLE, "gain remove: the planes fed are dct; add magnitude"),
     ],
 )
-def test_what_would_have_no_effect_is_refused(values, features, message):
+def test_option_without_effect_is_refused(values, features, message):
     if features is None:  # by the settings alone
         with pytest.raises(UsageError, match=message):
             TrainSettings(**values)
@@ -50,7 +50,7 @@ def test_what_would_have_no_effect_is_refused(values, features, message):
         pytest.param({"keep": "best", "patience": 3}, AVERAGED, {"patience": 3}, id="best, with patience"),
     ],
 )
-def test_what_has_an_effect_is_not(values, features, chosen):
+def test_option_with_effect_is_accepted(values, features, chosen):
     settings = TrainSettings(**values).for_features(features)
     assert settings.for_features(features) == settings
     assert {name: getattr(settings, name) for name in chosen} == chosen

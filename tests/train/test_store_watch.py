@@ -39,7 +39,7 @@ def append(settings: TrainSettings, file: str) -> None:
 
 
 @pytest.mark.parametrize("change", [touch, append])
-def test_in_an_epoch(settings, tmp_path, change):
+def test_store_change_in_an_epoch_ends_the_run(settings, tmp_path, change):
     def change_store(record):
         if record.step == 2:
             change(settings, SHARD)
@@ -51,7 +51,7 @@ def test_in_an_epoch(settings, tmp_path, change):
     assert state["batch"] == 1  # the step before
 
 
-def test_while_it_is_opened(settings, tmp_path, monkeypatch):
+def test_store_change_at_opening_ends_the_run(settings, tmp_path, monkeypatch):
     choose_rows = loop.choose_rows
 
     def replace_store(store, chosen):
@@ -66,7 +66,7 @@ def test_while_it_is_opened(settings, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("validation", [1, 2, 3], ids=["first", "last", "of all variants"])
-def test_in_a_validation(settings, tmp_path, monkeypatch, validation):
+def test_store_change_in_a_validation_ends_the_run(settings, tmp_path, monkeypatch, validation):
     iterate_logits, calls = train_validation.iterate_logits, []
 
     def change(*arguments):
@@ -98,7 +98,7 @@ def test_a_run_goes_on_once_its_store_is_brought_back(settings, tmp_path):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_a_file_that_goes_while_it_is_looked_at(settings, monkeypatch):
+def test_file_removed_while_watched_counts_as_a_change(settings, monkeypatch):
     watch, found = ChangeDetector(settings.store), list(os.walk(f"{settings.store[0]}/features"))
     monkeypatch.setattr(os, "walk", lambda _: found)
     Path(settings.store[0], SHARD).unlink()

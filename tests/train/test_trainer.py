@@ -51,12 +51,12 @@ def run(tmp_path_factory, store):
     return open_run(path)
 
 
-def test_it_learns(run):
+def test_train_raises_accuracy_and_lowers_the_loss(run):
     assert run.history[-1]["val_accuracy"] > 0.9
     assert run.history[-1]["train_loss"] < run.history[0]["train_loss"]
 
 
-def test_the_folder_holds_everything(run):
+def test_train_writes_every_file_of_a_run(run):
     assert {path.name for path in run.path.iterdir()} - {"events"} == {
         "best.json", "best.safetensors", "curves.png", "data_card.json", "history.csv", "last.safetensors",
         "settings.json", "state.pt", "summary.json",
@@ -78,7 +78,7 @@ def test_settings_and_store_are_recorded(run, store):
     assert record["git"] == find_commit(Path())
 
 
-def test_history(run):
+def test_history_has_a_row_for_every_epoch(run):
     with open(run.path / "history.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert tuple(rows[0]) == HISTORY_COLUMNS
@@ -128,7 +128,7 @@ def test_statistics_in_the_weights_are_the_stores(run, store):
     np.testing.assert_array_equal(state["normalise.mean"].numpy(), open_store(store).mean)
 
 
-def test_the_same_again(store, tmp_path):
+def test_train_twice_gives_the_same_weights(store, tmp_path):
     weights = {}
     for name, seed, threads in (("one", 0, 1), ("again", 0, 5), ("seed", 1, 1)):
         settings = {**SMALL, "run": str(tmp_path / name), "seed": seed, "threads": threads}
@@ -178,7 +178,7 @@ def test_early_stopping_keeps_the_best(tmp_path):
     assert not torch.equal(best["network.conv1.weight"], last["network.conv1.weight"])
 
 
-def test_bf16_trains(store, tmp_path):
+def test_train_in_bf16_keeps_float32_weights(store, tmp_path):
     settings = {**SMALL, "precision": "bf16"}
     summary = train(TrainSettings(store=str(store), run=str(tmp_path / "run"), epochs=1, **settings))
     assert summary.precision == "bf16"
@@ -238,7 +238,7 @@ def test_a_bad_loss_of_a_validation_names_its_pictures(store, tmp_path, monkeypa
         MemoryError(),
     ],
 )
-def test_too_little_memory_says_what_to_lower(store, tmp_path, error):
+def test_out_of_memory_error_names_what_to_lower(store, tmp_path, error):
     def fail(_):
         raise error
 
@@ -253,7 +253,7 @@ def test_too_little_memory_says_what_to_lower(store, tmp_path, error):
         assert text in str(caught.value)
 
 
-def test_too_little_memory_before_the_first_step(store, tmp_path, monkeypatch):
+def test_out_of_memory_before_the_first_step_names_what_to_lower(store, tmp_path, monkeypatch):
     def fail(*_):
         raise MemoryError
 
@@ -265,7 +265,7 @@ def test_too_little_memory_before_the_first_step(store, tmp_path, monkeypatch):
     assert not (tmp_path / "run").exists()
 
 
-def test_other_errors_stay_what_they_are(store, tmp_path):
+def test_other_runtime_errors_pass_unchanged(store, tmp_path):
     def fail(_):
         raise RuntimeError("a bug")
 
@@ -273,7 +273,7 @@ def test_other_errors_stay_what_they_are(store, tmp_path):
         train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **SMALL), fail)
 
 
-def test_on_a_gpu_bf16_is_named_too(tmp_path):
+def test_out_of_memory_on_a_gpu_names_bf16(tmp_path):
     for precision, told in ((torch.float32, True), (torch.bfloat16, False)):
         with (
             pytest.raises(UserError, match="out of memory on cuda") as caught,
@@ -283,7 +283,7 @@ def test_on_a_gpu_bf16_is_named_too(tmp_path):
         assert ("--precision bf16" in str(caught.value)) == told
 
 
-def test_a_run_trained_with_removed_options_is_scored_but_not_gone_on_with(run, store, tmp_path):
+def test_run_with_removed_options_is_scored_but_not_resumed(run, store, tmp_path):
     off = {"shuffle_window": 0, "ema": 0.0, "band_masking": 0.0, "kind_dropout": 0.0, "flips": 0.0, "phase": "raw"}
 
     def change(**values):
@@ -321,7 +321,7 @@ def test_weights_file_is_the_start(store, tmp_path):
 # --- opening
 
 
-def test_newest_run(run, tmp_path, monkeypatch):
+def test_newest_run_is_the_last_begun(run, tmp_path, monkeypatch):
     folder = tmp_path / "runs"
     for name, created in (("b", "2024-01-01T00:00:00.000000+00:00"), ("a", "2025-01-01T00:00:00.000000+00:00")):
         copy = folder / name
@@ -341,7 +341,7 @@ def test_newest_run(run, tmp_path, monkeypatch):
     assert newest_run() == Path("runs/a")
 
 
-def test_no_runs(tmp_path):
+def test_newest_run_without_runs_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(UserError, match="no training run in it; make one with `train run`"):
             newest_run(folder)
@@ -378,7 +378,7 @@ def copy_run(run, to: Path) -> Path:
         ),
     ],
 )
-def test_unusable_runs(run, tmp_path, damage, message):
+def test_open_run_of_damaged_runs_is_refused(run, tmp_path, damage, message):
     path = copy_run(run, tmp_path / "copy")
     damage(path)
     with pytest.raises(UserError, match=message) as caught:
@@ -386,12 +386,12 @@ def test_unusable_runs(run, tmp_path, damage, message):
     assert str(path) in str(caught.value)
 
 
-def test_a_run_that_is_not_there(tmp_path):
+def test_open_run_of_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="no such run folder; runs are made with `train run`"):
         open_run(tmp_path / "absent")
 
 
-def test_weights_that_do_not_fit(run, tmp_path):
+def test_load_detector_of_other_weights_is_refused(run, tmp_path):
     copied = open_run(copy_run(run, tmp_path / "copy"))
     with pytest.raises(UserError, match=r"last\.safetensors: no such file"):
         load_detector(copied, "cpu", "last")
@@ -423,7 +423,7 @@ def test_weights_without_a_digest_are_refused(run, tmp_path):
         load_detector(copied, "cpu")
 
 
-def test_a_folder_that_is_removed_in_training_is_told(store, tmp_path):
+def test_train_in_a_removed_folder_names_it(store, tmp_path):
     def remove(_):
         shutil.rmtree(tmp_path / "run")
 
@@ -431,7 +431,7 @@ def test_a_folder_that_is_removed_in_training_is_told(store, tmp_path):
         train(TrainSettings(store=str(store), run=str(tmp_path / "run"), save_minutes=0, **SMALL), remove)
 
 
-def test_files_are_whole_or_not_there(tmp_path):
+def test_run_files_are_whole_or_absent(tmp_path):
     path = tmp_path / "file"
     path.write_text("before")
 

@@ -52,7 +52,7 @@ def assert_same_run(path: Path, whole: Path) -> None:
         assert (path / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_a_folder_that_was_only_made(store, whole, tmp_path):
+def test_train_in_an_unused_folder_starts_the_run(store, whole, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / f"{SETTINGS}{PARTIAL}").write_text("{")
     with pytest.raises(UserError, match=r"run: no run was begun in it yet; begin one with `train run --run .*run`"):
@@ -62,7 +62,7 @@ def test_a_folder_that_was_only_made(store, whole, tmp_path):
     assert_same_run(tmp_path / "run", whole)
 
 
-def test_a_folder_with_settings_alone(store, whole, tmp_path):
+def test_resume_with_settings_alone_starts_the_run(store, whole, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / SETTINGS).write_bytes((whole / SETTINGS).read_bytes())
     result = call("--store", str(store), "--run", str(tmp_path / "run"), *SMALL)
@@ -75,7 +75,7 @@ def test_a_folder_with_settings_alone(store, whole, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(5))
-def test_killed_before_a_file_takes_its_name(store, whole, tmp_path, number):
+def test_kill_before_a_rename_leaves_a_usable_folder(store, whole, tmp_path, number):
     arguments = ["--store", str(store), "--run", str(tmp_path / "run"), *SMALL]
     done = subprocess.run([sys.executable, "-c", DYING, str(number), "run", *arguments], cwd=Path(__file__).parents[2])
     assert done.returncode == -signal.SIGKILL
