@@ -44,7 +44,7 @@ def figures(folder) -> dict:
     return json.loads((folder / "a" / "comparison.json").read_text(encoding="utf-8"))
 
 
-def test_every_run_is_scored_on_the_same_pictures(figures, folder):
+def test_compare_scores_every_run_on_the_same_pictures(figures, folder):
     assert [run["name"] for run in figures["runs"]] == ["a", "b", "c"]
     assert figures["samples_by_class"] == {"real": 20, "fake": 16}
     labels = np.array([row["label"] == "fake" for row in figures["rows"]])
@@ -56,7 +56,7 @@ def test_every_run_is_scored_on_the_same_pictures(figures, folder):
         assert "not at hand" in run["swap"]["reason"]
 
 
-def test_differences_are_those_of_the_scores_with_wider_intervals_for_more_pairs(figures, folder, tmp_path):
+def test_differences_of_more_pairs_have_wider_intervals(figures, folder, tmp_path):
     scores = {run["name"]: run["scores"] for run in figures["runs"]}
     assert [(one["first"], one["second"]) for one in figures["differences"]] == [("a", "b"), ("a", "c"), ("b", "c")]
     for one in figures["differences"]:
@@ -70,14 +70,14 @@ def test_differences_are_those_of_the_scores_with_wider_intervals_for_more_pairs
     assert among["low"] < alone["low"] < alone["high"] < among["high"]
 
 
-def test_the_same_weights_do_not_differ(folder, tmp_path):
+def test_compare_of_equal_weights_finds_no_difference(folder, tmp_path):
     make_run(tmp_path / "twin", folder / "a.zarr", seed=0)
     found = compare_runs([folder / "a", tmp_path / "twin"], out=tmp_path, **QUIET).contents
     assert all(one["value"] == 0 and not one["real"] for one in found["differences"][0]["scores"].values())
     assert "not clear" in found["summary"][0]
 
 
-def test_pictures_of_one_store_only_and_pictures_trained_on_are_left_out(folder, tmp_path):
+def test_compare_leaves_out_unshared_and_training_pictures(folder, tmp_path):
     own = open_store(folder / "a.zarr")
     tests = own.rows("test", "clean")
     hashes = own.columns["sha256"]
@@ -108,7 +108,7 @@ def test_pictures_of_one_store_only_and_pictures_trained_on_are_left_out(folder,
     assert [row["label"] == "fake" for row in found["rows"]] == labels.astype(bool).tolist()
 
 
-def test_refused(folder, tmp_path):
+def test_compare_of_unusable_runs_is_refused(folder, tmp_path):
     def refuse(words: str, runs, kind=UserError, **options) -> None:
         with pytest.raises(kind, match=words):
             compare_runs(runs, out=tmp_path / "none", **(QUIET | options))
@@ -133,7 +133,7 @@ def test_refused(folder, tmp_path):
     refuse("only.zarr: holds no picture as it is", [folder / "a", tmp_path / "third"])
 
 
-def test_one_store_for_all_and_a_run_whose_own_is_gone(folder, tmp_path):
+def test_compare_on_one_store_warns_of_a_missing_own_store(folder, tmp_path):
     moved = make_store(tmp_path / "gone.zarr", seed=4, size=16)
     make_run(tmp_path / "second", moved)
     moved.rename(tmp_path / "moved.zarr")
@@ -143,7 +143,7 @@ def test_one_store_for_all_and_a_run_whose_own_is_gone(folder, tmp_path):
     assert "none of them was trained" not in (tmp_path / "comparison.html").read_text()
 
 
-def test_page_and_terminal_say_the_same(folder, figures):
+def test_compare_page_and_terminal_show_equal_figures(folder, figures):
     page = (folder / "a" / "comparison.html").read_text(encoding="utf-8")
     assert "<script" not in page
     result = CliRunner().invoke(
@@ -174,7 +174,7 @@ def summary(value: float, low: float, high: float) -> list[str]:
     )
 
 
-def test_words_name_the_better_run_only_where_it_is_clear():
+def test_summary_names_the_better_run_only_where_it_is_clear():
     clear = summary(0.05, 0.01, 0.09)
     assert clear[0].startswith("new tells generated pictures better than old")
     assert "new finds 5.0 more (interval 1.0 more to 9.0 more). That difference is real." in clear[0]

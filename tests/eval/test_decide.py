@@ -66,7 +66,7 @@ def make_crops(counts: tuple[int, ...] = (1,), checks: tuple[str, ...] = ()) -> 
 @pytest.mark.parametrize(
     ("probability", "word", "reason"), [(0.9, "fake", None), (0.1, "real", None), (0.6, "unsure", Reason.IN_BAND)]
 )
-def test_the_word_is_the_calibrations(probability, word, reason):
+def test_verdict_is_that_of_the_calibration(probability, word, reason):
     said = decide(logits_of(probability), make_crops(), BAND)
     assert (said.verdict, said.reason, said.crops, said.checks) == (word, reason, 1, {})
     assert said.probability_fake == pytest.approx(probability)
@@ -83,7 +83,7 @@ def test_the_word_is_the_calibrations(probability, word, reason):
         ((0.6, 0.1, 0.1, 0.1), "unsure", Reason.IN_BAND, ()),
     ],
 )
-def test_checks_that_flip_the_word(probabilities, word, reason, flips):
+def test_checks_that_flip_the_verdict_make_it_unsure(probabilities, word, reason, flips):
     names = tuple(check.name for check in CHECKS)
     said = decide(logits_of(*probabilities), make_crops((1, 1, 1, 1), names), BAND)
     assert (said.verdict, said.reason, said.flips) == (word, reason, flips)
@@ -109,7 +109,7 @@ def test_crops_and_checks_have_the_features_of_the_build():
 
 
 @pytest.mark.parametrize(("size", "count"), [((64, 64), 5), ((100, 65), 5), ((63, 200), 1), ((32, 32), 1)])
-def test_several_crops_where_the_picture_holds_them(size, count):
+def test_large_picture_is_judged_by_several_crops(size, count):
     picture = draw_noise(2, *size)
     crops = cut_crops(picture, CROP)
     assert len(crops) == count
@@ -132,7 +132,7 @@ def test_crops_share_the_overview_of_the_whole_picture():
     assert not np.array_equal(found[0, :9], found[1, :9])
 
 
-def test_the_crop_check_changes_a_crop_too():
+def test_crop_check_changes_each_crop():
     found = compute_crops(draw_noise(3, 48, 48), CROP)
     assert found.checks == ("JPEG 90", "JPEG 75", "crop 0.9")
     assert (found.levels[0] != found.levels[3]).any()
@@ -144,12 +144,12 @@ def test_the_crop_check_changes_a_crop_too():
     assert corner.getpixel((0, 0)) == (0, 0, 0)
 
 
-def test_a_side_too_long_for_jpeg_is_judged_without(run):
+def test_side_too_long_for_jpeg_skips_the_jpeg_check(run):
     long = Image.new("RGB", (65_501, 32))
     assert compute_crops(long, FeatureSettings(size=32, fit="stretch")).checks == ("crop 0.9",)
 
 
-def test_scores_that_are_no_numbers_end_it(run):
+def test_score_levels_of_nan_weights_raises(run):
     detector = load_detector(run, "cpu")
     next(detector.network.parameters()).data.fill_(np.nan)
     with pytest.raises(UserError, match="no finite scores"):
@@ -159,7 +159,7 @@ def test_scores_that_are_no_numbers_end_it(run):
 # --- the files
 
 
-def test_folders_globs_and_lists_in_order(pictures, monkeypatch):
+def test_list_files_keeps_the_order_of_folders_globs_and_lists(pictures, monkeypatch):
     monkeypatch.chdir(pictures)
     stdin = io.BytesIO(b"b.png\r\n\nin\nabsent*.png\n")
     found = find_inputs(["in", "*.png", "-", "**/c.*", "absent*.png", "none.jpg"], stdin)
@@ -173,13 +173,13 @@ def test_folders_globs_and_lists_in_order(pictures, monkeypatch):
     assert [one.error for one in find_inputs(["odd[1].png"])] == [None]
 
 
-def test_names_that_are_no_text(tmp_path):
+def test_find_inputs_accepts_undecodable_names(tmp_path):
     name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
     assert [one.path for one in find_inputs(["-"], io.BytesIO(os.fsencode(name) + b"\n"))] == [name]
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/stdin", ".", "absent.png", "a\0b"])
-def test_only_ordinary_files_are_read(path):
+def test_special_files_are_not_read(path):
     with pytest.raises(PictureError):
         open_regular(path)
 
@@ -191,7 +191,7 @@ def test_a_file_beyond_the_bound_is_not_read(tmp_path):
         read_bounded(file)
 
 
-def test_few_files_are_held_at_a_time(run, pictures, monkeypatch):
+def test_predict_holds_few_files_at_a_time(run, pictures, monkeypatch):
     alive, most = [0], [0]
 
     def count_alive(picture, settings, checks):
@@ -211,7 +211,7 @@ def test_few_files_are_held_at_a_time(run, pictures, monkeypatch):
     assert most[0] <= 2 + 2 * 2 + 1 + 2  # ahead, the one that is taken, and the network's batch
 
 
-def test_quick_leaves_the_checks_out(run, pictures):
+def test_quick_verdict_has_no_checks(run, pictures):
     options = {"device": "cpu", "progress": False}
     (whole,) = predict_files(run, [pictures / "b.png"], **options)
     (quick,) = predict_files(run, [pictures / "b.png"], quick=True, **options)
@@ -239,7 +239,7 @@ def band(run):
     save_weights(detector, run.path, BEST)
 
 
-def test_why_it_is_unsure_is_said(run, pictures, band):
+def test_unsure_verdict_has_a_reason(run, pictures, band):
     name = str(pictures / "b.png")
     table = call("--run", str(run.path), name).stdout
     assert table.splitlines()[0].split("  ")[-1].strip() == "why unsure"
@@ -264,7 +264,7 @@ def test_csv_list_on_stdin_and_failures(run, pictures):
     assert call("--csv", "--json", names[0], "--run", str(run.path)).exit_code == 2
 
 
-def test_declared_stands_beside_the_score(run, tmp_path):
+def test_declared_origin_is_listed_with_the_score(run, tmp_path):
     plain, declaring = tmp_path / "plain.png", tmp_path / "declaring.png"
     draw_noise(1).save(plain)
     from PIL.PngImagePlugin import PngInfo
@@ -285,7 +285,7 @@ def test_declared_stands_beside_the_score(run, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["--json", "--csv", "--device=cpu"])
-def test_names_never_reach_the_terminal_as_they_are(run, tmp_path, form):
+def test_terminal_escapes_file_names(run, tmp_path, form):
     name = tmp_path / os.fsdecode(b"\x1b]0;x\x07\xff\xc2\x9b\xe2\x80\xae.png")
     draw_noise(1).save(name)
     result = call("--run", str(run.path), str(name), str(tmp_path / "\x1b[31m.jpg"), form)
@@ -298,6 +298,6 @@ def test_names_never_reach_the_terminal_as_they_are(run, tmp_path, form):
         assert r"\x1b]0;x\x07\udcff\x9b\u202e.png" in result.stdout
 
 
-def test_escapes():
+def test_escape_replaces_control_characters():
     assert escape_untrusted("a\nü\x1b\u202e\U000e0001", 3) == "a\\x0aü…"
     assert escape_untrusted("\u202e\U000e0001\udcff") == "\\u202e\\U000e0001\\udcff"

@@ -45,7 +45,7 @@ def call(folder, monkeypatch):
 NAME = "a$x^2$_<b>.png"
 
 
-def test_the_drawing(call, folder):
+def test_explain_writes_a_drawing(call, folder):
     result = call(NAME, "--explain", "why.png")
     assert result.exit_code == 0, result.output
     assert NAME in result.stdout
@@ -116,7 +116,7 @@ def test_explain_prints_and_draws_one_verdict(call, flipping, monkeypatch):
     assert found["--quick",]["checks"] == {}
 
 
-def test_examined_is_what_is_predicted(folder):
+def test_explain_gives_the_verdict_of_predict(folder):
     examiner = Examiner(open_run(folder / "runs" / "001"), "cpu")
     examined = examiner.examine((folder / NAME).read_bytes())
     (verdict,) = predict_files(examiner.run, [folder / NAME], device="cpu", progress=False)
@@ -128,7 +128,7 @@ def test_examined_is_what_is_predicted(folder):
     assert Image.open(io.BytesIO(plain)).format == "PNG"
 
 
-def test_refusals(call, folder, tmp_path):
+def test_explain_of_unusable_arguments_is_refused(call, folder, tmp_path):
     before = (folder / NAME).read_bytes()
     (folder / "text.png").write_text("no picture")
     for arguments, status, text in (
@@ -166,11 +166,11 @@ BAND = Calibration(threshold=0.5, low=0.2, high=0.8)
         ),
     ],
 )
-def test_words_of_a_verdict(judgement, calibration, text):
+def test_verdict_text_names_the_score(judgement, calibration, text):
     assert text in format_verdict(judgement, calibration)
 
 
-def test_words_of_what_decided():
+def test_explanation_text_names_what_decided():
     import numpy as np
 
     edges = np.array([0, 0.25, 0.5, 0.71])

@@ -57,7 +57,7 @@ def test_every_picture_is_saved_as_drawn_and_fitted_as_in_a_build(folder, figure
         assert row["logits"] == pytest.approx(predict_logits(detector, levels[None])[0], abs=1e-5)
 
 
-def test_the_drop_can_be_recomputed(figures):
+def test_jpeg_swap_drop_equals_that_of_the_rows(figures):
     swap = figures["swap"]
     assert swap["samples_by_class"] == {"real": 8, "fake": 8}
     labels = [row["label"] == "fake" for row in swap["rows"]]
@@ -71,7 +71,7 @@ def test_the_drop_can_be_recomputed(figures):
     assert auroc["drop"]["low"] <= auroc["drop"]["value"] <= auroc["drop"]["high"]
 
 
-def test_the_drawn_saving_does_not_know_the_class():
+def test_jpeg_swap_draws_quality_independently_of_the_class():
     steps = [draw_jpeg_variant(f"{number:064x}").steps[0] for number in range(4000)]
     qualities = np.array([step["quality"] for step in steps])
     assert (qualities.min(), qualities.max()) == (60, 95)
@@ -80,7 +80,7 @@ def test_the_drawn_saving_does_not_know_the_class():
     assert draw_jpeg_variant("0a") == draw_jpeg_variant("0a")
 
 
-def test_the_sample_is_bounded_and_halved(folder, figures, tmp_path):
+def test_jpeg_swap_sample_is_bounded_and_balanced(folder, figures, tmp_path):
     part = make_report(folder / "run", out=tmp_path, swap_pictures=6, **QUIET).contents["swap"]
     assert part["samples_by_class"] == {"real": 3, "fake": 3}
     whole = {row["sha256"]: row for row in figures["swap"]["rows"]}
@@ -88,7 +88,7 @@ def test_the_sample_is_bounded_and_halved(folder, figures, tmp_path):
         assert row["logits"] == pytest.approx(whole[row["sha256"]]["logits"], abs=1e-5)
 
 
-def test_pictures_gone_or_changed_are_left_out(folder, tmp_path):
+def test_jpeg_swap_leaves_out_missing_and_changed_pictures(folder, tmp_path):
     store = open_store(folder / "a.zarr")
     root = tmp_path / "pictures"
     make_kaggle_dir(root)

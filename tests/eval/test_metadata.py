@@ -114,7 +114,7 @@ DECLARING = {
 
 
 @pytest.mark.parametrize("name", DECLARING)
-def test_declared(name):
+def test_declared_origin_is_found_in_every_container(name):
     data, what, value = DECLARING[name]
     (found,) = read_from_bytes(data)
     assert what in found.what
@@ -138,7 +138,7 @@ def test_declared(name):
         b"text",
     ],
 )
-def test_nothing_declared(data):
+def test_file_without_declarations_gives_none(data):
     assert read_from_bytes(data) == ()
 
 
@@ -188,7 +188,7 @@ def test_content_credentials_are_searched_within_bounds():
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_broken_files_end_quietly(data):
+def test_broken_files_declare_nothing(data):
     whole = data.draw(st.sampled_from([one for one, _, _ in DECLARING.values()]))
     broken = bytearray(whole[: data.draw(st.integers(0, len(whole)))])
     for _ in range(data.draw(st.integers(0, 4))):

@@ -80,7 +80,7 @@ def test_called_fake_from_the_threshold_on():
     assert count_confusion(np.array([0, 0, 1, 1, 1]), np.array([0.1, 0.5, 0.4, 0.5, 0.9])) == (1, 1, 1, 2)
 
 
-def test_what_one_class_leaves_undefined():
+def test_metrics_of_one_class_are_undefined():
     scores = compute_scores(np.zeros(3, int), np.array([0.2, 0.6, 0.1]))
     assert scores["accuracy"] == pytest.approx(2 / 3)
     assert scores["false_positive_rate"] == pytest.approx(1 / 3)
@@ -131,7 +131,7 @@ def test_interval_of_a_share_is_near_its_known_width():
     assert (accuracy.low, accuracy.high) == pytest.approx((accuracy.value - half, accuracy.value + half), abs=0.005)
 
 
-def test_no_score_without_its_class_and_never_nan():
+def test_metrics_without_a_class_are_none_and_never_nan():
     rng = np.random.default_rng(0)
     cases = {
         "one class": (np.zeros(6, int), rng.random(6), np.arange(6)),

@@ -83,7 +83,7 @@ PICTURE = draw_noise(1, 60, 50)
 # --- answers
 
 
-def test_the_answer_is_that_of_predict(client, run, tmp_path):
+def test_page_judges_as_predict(client, run, tmp_path):
     info = PngImagePlugin.PngInfo()
     info.add_text("parameters", "Steps: 20, Sampler: <script>alert(1)</script>\x1b")
     data = encode(PICTURE, pnginfo=info)
@@ -113,7 +113,7 @@ def test_the_answer_is_that_of_predict(client, run, tmp_path):
         (b"\0\0\0\x18ftypisom" + b"\0" * 600, 422, "a clip"),
     ],
 )
-def test_what_cannot_be_judged_is_said(client, data, status, text):
+def test_page_refuses_what_cannot_be_judged(client, data, status, text):
     response = client.post("/judge", content=data)
     assert response.status_code == status
     assert text in response.json()["error"]
@@ -127,7 +127,7 @@ def test_uploads_are_bounded_in_bytes(client, monkeypatch):
     assert untold.status_code == 413
 
 
-def test_a_picture_that_does_not_arrive_is_given_up(client, address, monkeypatch):
+def test_upload_that_stalls_gets_status_408(client, address, monkeypatch):
     monkeypatch.setattr(eval.page.app, "PATIENCE", 0)
     host, port = address.removeprefix("http://").rstrip("/").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as slow:
@@ -135,7 +135,7 @@ def test_a_picture_that_does_not_arrive_is_given_up(client, address, monkeypatch
         assert b" 408 " in slow.recv(1000).splitlines()[0]
 
 
-def test_pictures_that_wait_are_bounded_in_number(examiner, monkeypatch):
+def test_uploads_above_the_queue_get_status_503(examiner, monkeypatch):
     monkeypatch.setattr(eval.page.app, "MOST_WAITING", 0)
 
     async def ask():
@@ -147,7 +147,7 @@ def test_pictures_that_wait_are_bounded_in_number(examiner, monkeypatch):
     assert (response.status_code, response.json()["error"][:8]) == (503, "too many")
 
 
-def test_nothing_is_written_to_disk(client, tmp_path, monkeypatch):
+def test_page_writes_nothing_to_disk(client, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     opened, watching = [], True
 
@@ -166,7 +166,7 @@ def test_nothing_is_written_to_disk(client, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("path", ["/", "/page.js", "/page.css", "/about"])
-def test_headers_and_nothing_from_elsewhere(client, path):
+def test_page_headers_forbid_other_origins(client, path):
     response = client.get(path)
     assert response.status_code == 200
     policy = response.headers["content-security-policy"]
@@ -177,7 +177,7 @@ def test_headers_and_nothing_from_elsewhere(client, path):
         assert address not in response.text.replace("http://www.w3.org/2000/svg", "")
 
 
-def test_pages_that_are_not_there(client):
+def test_unknown_paths_get_status_404(client):
     for path in ("/absent", "/../app.py", "/static/page.js", "/..%2fapp.py"):
         response = client.get(path)
         assert response.status_code == 404
@@ -203,12 +203,12 @@ def test_pages_that_are_not_there(client):
         ("user@evil.example", False, False),
     ],
 )
-def test_own_hosts(host, closed, opened):
+def test_is_own_host_accepts_loopback_names(host, closed, opened):
     assert is_own_host(host, False) is closed
     assert is_own_host(host, True) is opened
 
 
-def test_foreign_names_and_sites_are_refused(client, address):
+def test_foreign_hosts_and_origins_are_refused(client, address):
     data, own = encode(PICTURE), address.rstrip("/")
     for path in ("/", "/about", "/page.js"):
         assert client.get(path, headers={"host": "evil.example:8123"}).status_code == 403
@@ -231,7 +231,7 @@ def test_foreign_names_and_sites_are_refused(client, address):
 # --- the command
 
 
-def test_wrong_calls(run, monkeypatch):
+def test_page_with_wrong_options_is_refused(run, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"port {port}: taken by another program; give another --port"):
@@ -249,7 +249,7 @@ def test_wrong_calls(run, monkeypatch):
 
 
 @pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
-def test_other_computers_only_when_asked_and_with_a_warning(run, monkeypatch, host, warned):
+def test_public_host_needs_an_option_and_warns(run, monkeypatch, host, warned):
     served = []
 
     async def end_at_once(server):
@@ -265,7 +265,7 @@ def test_other_computers_only_when_asked_and_with_a_warning(run, monkeypatch, ho
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_it_quietly(run):
+def test_page_on_ctrl_c_ends_without_an_error(run):
     with subprocess.Popen(
         [sys.executable, "-m", "eval", "page", "--run", str(run.path), "--port", "0", "--no-open", "--device", "cpu"],
         stdout=subprocess.PIPE,
@@ -329,7 +329,7 @@ PASTED = DROP % 'new ClipboardEvent("paste", { clipboardData: transfer, bubbles:
 JPEG = list(encode(PICTURE, "JPEG", quality=90))
 
 
-def test_dropped_pictures_and_a_text(page):
+def test_browser_judges_dropped_pictures_and_refuses_a_text(page):
     name = "<img src=x onerror=alert(1)>.jpg"
     page.evaluate(DROPPED, [[name, "image/jpeg", JPEG], ["notes.txt", "text/plain", list(b"no picture")]])
     page.get_by_text("1 judged, 1 cannot be judged.").wait_for()
@@ -351,7 +351,7 @@ def test_dropped_pictures_and_a_text(page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
 
 
-def test_pasted_chosen_and_by_keyboard(page, tmp_path):
+def test_browser_takes_pasted_and_chosen_pictures_by_keyboard(page, tmp_path):
     page.evaluate(PASTED, [["image.png", "image/png", list(encode(PICTURE))]])
     page.get_by_text("1 judged.").wait_for()
     (tmp_path / "a.jpg").write_bytes(bytes(JPEG))
@@ -367,20 +367,20 @@ def test_pasted_chosen_and_by_keyboard(page, tmp_path):
     assert [one.split(" ")[0] for one in page.locator(".name").all_inner_texts()] == ["a.jpg", "b.webp", "image.png"]
 
 
-def test_simulation_is_said(page, examiner, monkeypatch):
+def test_page_shows_the_simulation_notice(page, examiner, monkeypatch):
     monkeypatch.setattr(examiner, "simulated", True)
     page.reload()
     page.get_by_text(SIMULATION_NOTICE).wait_for()
 
 
-def test_a_server_that_is_gone_is_said(page, address):
+def test_browser_shows_that_the_server_is_gone(page, address):
     page.route("**/judge", lambda route: route.abort())
     page.evaluate(DROPPED, [["a.jpg", "image/jpeg", JPEG]])
     page.get_by_text("no answer; is `eval page` still running?").wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_words_can_be_read_in_light_and_dark(page, scheme):
+def test_page_contrast_suffices_in_light_and_dark(page, scheme):
     page.emulate_media(color_scheme=scheme)
     ink, paper = page.evaluate(
         "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
@@ -390,7 +390,7 @@ def test_words_can_be_read_in_light_and_dark(page, scheme):
     assert abs(brightness[0] - brightness[1]) > 400
 
 
-def test_the_words_in_the_command_help():
+def test_page_help_names_the_commands():
     text = CliRunner().invoke(cli, ["page", "--help"]).stdout
     assert "eval page --run" in text
     assert json.dumps(sorted(cli.commands)) == '["page", "predict", "report"]'

@@ -73,13 +73,13 @@ def test_scores_are_those_of_the_report(folder):
         assert (verdict.probability_fake >= 0.5) == (row["probability_fake"] >= 0.5)
 
 
-def test_the_report_shows_the_pictures(folder):
+def test_report_shows_thumbnails_of_its_pictures(folder):
     page = (folder / "runs" / "001" / "report.html").read_text(encoding="utf-8")
     assert page.count('src="data:image/jpeg;base64,') == page.count('class="shot') >= 12
     assert "picture not" not in page
 
 
-def test_a_changed_picture_is_not_shown_for_another(folder, tmp_path):
+def test_report_omits_thumbnails_of_changed_pictures(folder, tmp_path):
     file = next((folder / "pictures" / "test" / "real" / "phone").iterdir())
     before = file.read_bytes()
     try:
@@ -90,7 +90,7 @@ def test_a_changed_picture_is_not_shown_for_another(folder, tmp_path):
         file.write_bytes(before)
 
 
-def test_table_and_json(call):
+def test_predict_prints_a_table_or_json(call):
     names = ["pictures/test/real/phone/0.jpg", "pictures/test/fake/gan/1.png"]
     result = call(*names)
     assert result.exit_code == 0, result.output
@@ -104,7 +104,7 @@ def test_table_and_json(call):
     assert [f"{one['probability_fake']:.3f}" for one in found] == [line.split()[2] for line in lines]
 
 
-def test_order_batches_and_repeats_change_nothing(folder):
+def test_scores_do_not_depend_on_order_or_batches(folder):
     run = open_run(folder / "runs" / "001")
     files = list_folder(folder / "pictures" / "test")
     options = {"device": "cpu", "progress": False}
@@ -117,7 +117,7 @@ def test_order_batches_and_repeats_change_nothing(folder):
         predict_files(run, files, batch_size=0, **options)
 
 
-def test_a_folder_stands_for_its_pictures(folder, tmp_path):
+def test_predict_of_a_folder_judges_its_pictures(folder, tmp_path):
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "b").mkdir()
     for name in ("c.PNG", "b/a.jpg", "a.webp", "notes.txt", ".hidden/x.png", ".x.png"):
@@ -127,7 +127,7 @@ def test_a_folder_stands_for_its_pictures(folder, tmp_path):
     assert [one.path for one in find_inputs(names)] == [*list_folder(tmp_path), *names[1:]]
 
 
-def test_what_cannot_be_judged_is_named_and_the_rest_judged(call, folder, tmp_path):
+def test_predict_names_broken_files_and_judges_the_rest(call, folder, tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
     whole = (folder / "pictures" / "test" / "real" / "phone" / "0.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
@@ -149,14 +149,14 @@ def test_what_cannot_be_judged_is_named_and_the_rest_judged(call, folder, tmp_pa
     assert [one["path"] for one in found] == [*bad, good]
 
 
-def test_nothing_but_broken_files(call, tmp_path):
+def test_predict_of_broken_files_alone_fails(call, tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
     result = call(str(tmp_path / "text.jpg"))
     assert (result.exit_code, result.stdout) == (1, "")
     assert json.loads(call("--json", str(tmp_path / "text.jpg")).stdout)[0]["error"]
 
 
-def test_simulation_is_said(call, folder):
+def test_predict_shows_the_simulation_notice(call, folder):
     (run,) = (folder / "runs").iterdir()
     card = run / "data_card.json"
     before = card.read_text()
@@ -179,7 +179,7 @@ def test_verdicts_need_no_store(call, folder):
         (folder / "away.zarr").rename(store)
 
 
-def test_wrong_calls(call, tmp_path, monkeypatch):
+def test_predict_with_wrong_options_is_refused(call, tmp_path, monkeypatch):
     assert call().exit_code == 2
     result = call("x.jpg", "--run", "absent")
     assert (result.exit_code, result.stdout) == (1, "")

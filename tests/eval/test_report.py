@@ -127,7 +127,7 @@ def test_sources_and_bands_are_parts_of_the_whole(figures):
         assert {name: one["value"] for name, one in band["scores"].items()} == pytest.approx(expected, abs=1e-9)
 
 
-def test_the_same_again_is_the_same(folder, figures, page, tmp_path):
+def test_report_twice_has_equal_contents(folder, figures, page, tmp_path):
     settings = QUIET | {"explain_pictures": 4, "batch_size": 32}
     again = make_report(folder / "run", out=tmp_path / "new" / "folder", **settings)
     assert json.loads(again.json.read_text(encoding="utf-8")) == figures
@@ -135,14 +135,14 @@ def test_the_same_again_is_the_same(folder, figures, page, tmp_path):
     assert sorted(path.name for path in again.json.parent.iterdir()) == ["report.html", "report.json"]
 
 
-def test_a_simulation_is_called_one_everywhere(tmp_path):
+def test_report_of_a_simulated_store_has_the_notice(tmp_path):
     report = report_on(tmp_path, attributes={"simulated": True})
     assert report.contents["simulated"] is True
     assert report.contents["notice"] == SIMULATION_NOTICE
     assert SIMULATION_NOTICE in report.html.read_text(encoding="utf-8")
 
 
-def test_real_pictures_are_not(figures, page):
+def test_report_of_a_real_store_has_no_notice(figures, page):
     assert figures["simulated"] is False
     assert figures["notice"] is None
     assert "simulation" not in page
@@ -166,7 +166,7 @@ def test_real_pictures_are_not(figures, page):
         pytest.param({"attributes": {"roots": ["/nowhere"]}}, ["clean"], id="pictures gone"),
     ],
 )
-def test_odd_stores(tmp_path, options, scopes):
+def test_report_of_unusual_stores_has_the_expected_scopes(tmp_path, options, scopes):
     report = report_on(tmp_path, **options)
     assert list(report.contents["scopes"]) == scopes
     assert report.contents["summary"]
@@ -178,7 +178,7 @@ def test_odd_stores(tmp_path, options, scopes):
 # --- which run, which store
 
 
-def test_a_changed_store_is_warned_of(tmp_path):
+def test_report_on_a_changed_store_warns(tmp_path):
     run = make_run(tmp_path / "run", make_store(tmp_path / "features.zarr"))
     assert make_report(run, **QUIET).contents["warnings"] == []
     change_store(tmp_path / "features.zarr", attributes={"fingerprint": "f" * 64})
@@ -187,7 +187,7 @@ def test_a_changed_store_is_warned_of(tmp_path):
     assert "not at hand, or has changed" in report.contents["shortcuts"]["reason"]
 
 
-def test_training_pictures_in_another_store_are_found(tmp_path):
+def test_report_on_another_store_finds_training_pictures(tmp_path):
     run = make_run(tmp_path / "run", make_store(tmp_path / "features.zarr"))
     other = make_store(tmp_path / "other.zarr", seed=1, pictures={"test": (3, 3)})
     hashes = open_store(tmp_path / "features.zarr").columns["sha256"]
@@ -200,13 +200,13 @@ def test_training_pictures_in_another_store_are_found(tmp_path):
     assert make_report(run, others, **QUIET).contents["warnings"] == []
 
 
-def test_other_splits_are_warned_of(tmp_path):
+def test_report_on_train_or_val_split_warns(tmp_path):
     run = make_run(tmp_path / "run", make_store(tmp_path / "features.zarr"))
     assert "best epoch was chosen" in make_report(run, split="val", **QUIET).contents["warnings"][0]
     assert "trained on" in make_report(run, split="train", **QUIET).contents["warnings"][0]
 
 
-def test_refused(tmp_path):
+def test_report_of_unusable_arguments_is_refused(tmp_path):
     store = make_store(tmp_path / "features.zarr")
     run = make_run(tmp_path / "run", store)
 
@@ -302,7 +302,7 @@ def good_words(**parts) -> str:
         pytest.param((0.5, 0.4, 0.6), (0.2, 0.1, 0.3), None, id="nothing to lose"),
     ],
 )
-def test_the_summary_tells_what_saving_alike_takes(before, drop, expected):
+def test_summary_names_the_drop_by_the_jpeg_swap(before, drop, expected):
     auroc = {"as_they_are": estimate(*before), "saved_alike": estimate(0.7, 0.6, 0.8), "drop": estimate(*drop)}
     text = good_words(swap={"scores": {"auroc": auroc}})
     if expected is None:
@@ -311,7 +311,7 @@ def test_the_summary_tells_what_saving_alike_takes(before, drop, expected):
         assert f"in 70 (95% interval 60 to 80) of 100 pairs; before, in 90. {expected}" in text
 
 
-def test_the_summary_names_the_worst_generator_and_the_worst_photographs():
+def test_summary_names_the_worst_sources():
     sources = [
         {"source": name, "class": label, "accuracy": estimate(value, value - 0.1, value + 0.1)}
         for name, label, value in (
@@ -327,7 +327,7 @@ def test_the_summary_names_the_worst_generator_and_the_worst_photographs():
     assert "least" not in good_words(sources={"clean": [sources[0], sources[2]]})
 
 
-def test_the_summary_tells_what_it_is_unsure_of_and_what_decides():
+def test_summary_names_unsure_share_and_deciding_band():
     text = good_words(
         abstention={"unsure": estimate(0.2, 0.1, 0.3), "mistakes_when_judged": estimate(0.05, 0.01, 0.1)},
         deciding={"bands": [{"low": 0.4, "high": 0.5, "auroc_drop": estimate(0.2, 0.1, 0.3)}]},

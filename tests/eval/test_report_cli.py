@@ -35,7 +35,7 @@ def run_folder(tmp_path) -> Path:
     return make_run(tmp_path / "runs" / "001", make_store(tmp_path / "features.zarr", variants=("clean", "jpeg-1")))
 
 
-def test_tables_summary_and_files(call, run_folder):
+def test_report_prints_tables_and_writes_files(call, run_folder):
     result = call()
     assert result.exit_code == 0, result.output
     for text in (
@@ -67,7 +67,7 @@ def test_json_is_that_of_the_file_without_the_rows(call, run_folder, tmp_path):
     assert not (run_folder / "report.json").exists()
 
 
-def test_simulation_is_said_and_warnings_go_to_stderr(call, run_folder, tmp_path):
+def test_report_prints_notice_and_warnings_on_stderr(call, run_folder, tmp_path):
     zarr.open_group(tmp_path / "features.zarr").attrs.update({"simulated": True})
     result = call("--split", "val")
     assert result.stdout.startswith(SIMULATION_NOTICE)
@@ -85,7 +85,7 @@ def test_help_has_examples():
 
 @pytest.mark.parametrize(("shell", "names"), [("bash", ["report"]), pytest.param("sh", ["predict", "page"], id="sh")])
 @pytest.mark.skipif(not (SCRIPTS / "report").exists(), reason="the commands are not installed beside this Python")
-def test_as_typed_in_a_shell(shell, names, tmp_path):
+def test_installed_commands_run_in_a_shell(shell, names, tmp_path):
     environment = {**os.environ, "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}"}
     for name in names:
         done = subprocess.run(
@@ -98,7 +98,7 @@ def test_as_typed_in_a_shell(shell, names, tmp_path):
     assert done.stderr == "error: runs: no training run in it; make one with `train run`\n"
 
 
-def test_as_a_module(tmp_path):
+def test_report_runs_as_a_module(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     done = subprocess.run(
         [sys.executable, "-m", "eval", "report"], capture_output=True, text=True, cwd=tmp_path, env=environment
@@ -120,19 +120,19 @@ def assert_refused(result, status: int, *texts: str) -> None:
         assert text in lines[0]
 
 
-def test_no_run(call):
+def test_report_without_a_run_exits_1(call):
     assert_refused(call(), 1, "runs: no training run")
     assert_refused(call("--run", "absent"), 1, "absent: no such run folder")
 
 
-def test_run_without_its_store(call, run_folder, tmp_path):
+def test_report_without_the_store_is_refused(call, run_folder, tmp_path):
     (tmp_path / "features.zarr").rename(tmp_path / "moved.zarr")
     assert_refused(call(), 1, "runs/001: its store", "features.zarr is not there", "--store")
     assert_refused(call("--store", "absent.zarr"), 1, "absent.zarr: no such feature store")
     assert call("--store", "moved.zarr").exit_code == 0
 
 
-def test_incomplete_store_and_store_of_another_version(call, run_folder, tmp_path):
+def test_report_on_incomplete_or_other_version_store_is_refused(call, run_folder, tmp_path):
     group = zarr.open_group(tmp_path / "features.zarr")
     group.attrs.update({"format_version": 99})
     assert_refused(call(), 3, "format version 99")
@@ -140,7 +140,7 @@ def test_incomplete_store_and_store_of_another_version(call, run_folder, tmp_pat
     assert_refused(call(), 3, "incomplete")
 
 
-def test_store_cut_short(call, run_folder, tmp_path):
+def test_report_on_a_truncated_store_is_refused(call, run_folder, tmp_path):
     shards = sorted((tmp_path / "features.zarr" / "features").rglob("c/*/*/*/*"))
     for shard in shards:
         shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
@@ -148,23 +148,23 @@ def test_store_cut_short(call, run_folder, tmp_path):
     assert not (run_folder / "report.json").exists()
 
 
-def test_damaged_weights(call, run_folder):
+def test_report_of_damaged_weights_is_refused(call, run_folder):
     (run_folder / "best.safetensors").write_bytes(b"no weights")
     assert_refused(call(), 1, "best.safetensors: not the weights of this run")
 
 
-def test_no_test_split(call, tmp_path):
+def test_report_without_a_test_split_is_refused(call, tmp_path):
     make_run(tmp_path / "runs" / "001", make_store(tmp_path / "f.zarr", pictures={"train": (3, 3), "val": (2, 2)}))
     assert_refused(call(), 1, "f.zarr: has no test split", "test/real", "--split val")
     assert call("--split", "val").exit_code == 0
 
 
-def test_wrong_call(call, run_folder):
+def test_report_with_wrong_options_exits_2(call, run_folder):
     assert call("--split", "everything").exit_code == 2
     assert_refused(call("--out", "features.zarr/zarr.json"), 2, "zarr.json: is a file")
 
 
-def test_a_folder_that_cannot_be_written(call, run_folder, tmp_path, monkeypatch):
+def test_report_into_an_unwritable_folder_is_refused(call, run_folder, tmp_path, monkeypatch):
     # Root may write everywhere, so the system's refusal is put in its place.
     def refuse(*arguments, **options):
         raise PermissionError(13, "Permission denied", str(run_folder / "report.json"))

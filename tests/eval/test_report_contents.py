@@ -86,7 +86,7 @@ def test_the_oracles_threshold_is_the_best_and_not_used(figures, clean):
     assert used == pytest.approx(sk.balanced_accuracy_score(labels, scores >= figures["threshold"]["value"]))
 
 
-def test_reliability_diagram(figures, clean):
+def test_reliability_diagram_equals_that_of_the_rows(figures, clean):
     labels, scores = read(clean)
     shares, means = calibration_curve(labels, scores, n_bins=10)
     assert [one["mean_probability"] for one in figures["reliability"]] == pytest.approx(means)
@@ -97,7 +97,7 @@ def test_reliability_diagram(figures, clean):
     assert error == pytest.approx(weights @ np.abs(shares - means))
 
 
-def test_risk_against_coverage(figures, clean):
+def test_risk_coverage_equals_that_of_the_rows(figures, clean):
     labels, scores = read(clean)
     threshold = figures["threshold"]["value"]
     sureness = np.abs(logit(scores) - logit(threshold)).round(9)
@@ -115,7 +115,7 @@ def test_risk_against_coverage(figures, clean):
         assert low <= coverage["risk"][np.searchsorted(coverage["coverage"], at - 1e-12)] <= high
 
 
-def test_abstention_band(figures, clean):
+def test_abstention_band_equals_that_of_the_rows(figures, clean):
     labels, scores = read(clean)
     unsure = np.array([row["verdict"] == "unsure" for row in clean])
     found = figures["abstention"]
@@ -162,7 +162,7 @@ def test_every_generator_has_its_own_figures(figures, clean):
         assert one["auroc_against_other_class"]["value"] == pytest.approx(sk.roc_auc_score(*read(against)))
 
 
-def test_roc_and_histogram(figures, clean):
+def test_roc_and_histogram_equal_those_of_the_rows(figures, clean):
     labels, scores = read(clean)
     false_positive, true_positive, _ = sk.roc_curve(labels, scores, drop_intermediate=False)
     assert figures["roc"]["false_positive_rate"] == pytest.approx(false_positive)

@@ -56,7 +56,7 @@ def assert_harmless(page: Page) -> None:
     assert ATTACK in page.text
 
 
-def test_report(folder):
+def test_report_escapes_names(folder):
     report = make_report(folder / f"{ATTACK}0", device="cpu", progress=False, explain_pictures=2)
     page = Page(report.html.read_text(encoding="utf-8"))
     assert_harmless(page)
@@ -65,7 +65,7 @@ def test_report(folder):
     assert "saved alike" in page.text
 
 
-def test_comparison(folder, tmp_path):
+def test_comparison_escapes_names(folder, tmp_path):
     report = compare_runs([folder / f"{ATTACK}{seed}" for seed in (0, 1)], out=tmp_path, device="cpu", progress=False)
     page = Page(report.html.read_text(encoding="utf-8"))
     assert_harmless(page)

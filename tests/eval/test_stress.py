@@ -45,7 +45,7 @@ def test_scores_can_be_recomputed_from_the_rows(report):
         assert one["flip_rate"]["value"] == pytest.approx(flips)
 
 
-def test_families_and_strengths(report):
+def test_stress_has_every_family_and_strength(report):
     found = {one["condition"]: (one["family"], one["strength"]) for one in report.contents["conditions"]}
     assert found == {
         "clean": ("clean", None),
@@ -56,7 +56,7 @@ def test_families_and_strengths(report):
     }
 
 
-def test_page_and_words(report):
+def test_stress_report_page_shows_its_figures(report):
     page = report.html.read_text()
     assert "Under stress" in page
     assert page.count("double-jpeg") >= 1

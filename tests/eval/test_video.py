@@ -84,7 +84,7 @@ def test_a_clip_of_few_frames_is_judged_on_those():
     assert len(read(make_clip(frames=1), 8)) == 1
 
 
-def test_a_clip_that_does_not_tell_its_length():
+def test_clip_without_a_length_is_judged():
     file = io.BytesIO()
     with av.open(file, "w", format="matroska", options={"live": "1"}) as clip:
         stream = clip.add_stream("mpeg4", rate=RATE)
@@ -97,7 +97,7 @@ def test_a_clip_that_does_not_tell_its_length():
     assert [second for second, _ in read(file.getvalue(), 2)] == pytest.approx([0.5, 1.5], abs=0.09)
 
 
-def test_a_phone_held_upright():
+def test_rotated_clip_is_turned_upright():
     data = bytearray(make_clip())
     matrix = data.index(b"tkhd") + 4 + 40
     assert struct.unpack(">9i", data[matrix : matrix + 36]) == (65536, 0, 0, 0, 65536, 0, 0, 0, 1 << 30)
@@ -127,7 +127,7 @@ def frames_or_reason(data: bytes) -> list | str:
 
 
 @pytest.mark.parametrize("form", ["mp4", "mkv", "avi", "webm"])
-def test_broken_clips(form):
+def test_broken_clips_are_refused(form):
     data = make_clip(form)
     for cut in (40, 300, len(data) // 2, len(data) - 30):
         found = frames_or_reason(data[:cut])
@@ -185,7 +185,7 @@ def said(*probabilities: float) -> list[Judgement]:
         ((0.999, 0.999, 0.999, 0.2), "fake", None),
     ],
 )
-def test_the_word_of_a_clip(frames, word, reason):
+def test_clip_verdict_is_that_of_its_frames(frames, word, reason):
     found = decide_clip(said(*frames), Calibration(temperature=1.7, threshold=0.5, low=0.3, high=0.7))
     assert (found.verdict, found.reason) == (word, reason)
     odds = np.mean([one.log_odds for one in said(*frames)])
@@ -206,7 +206,7 @@ def clips(tmp_path):
     return tmp_path
 
 
-def test_the_command(run, clips):
+def test_predict_judges_a_clip(run, clips):
     def call(*arguments: str):
         return CliRunner().invoke(cli, ["predict", "--device", "cpu", "--run", str(run.path), str(clips), *arguments])
 
@@ -228,7 +228,7 @@ def test_the_command(run, clips):
     assert [line.split(",")[1] for line in lines[1:]] == ["", "0.32", "1.0", "1.64", "", ""]
 
 
-def test_what_a_clip_declares(run, tmp_path):
+def test_clip_declarations_are_found(run, tmp_path):
     manifest = bytes.fromhex("d8fec3d61b0e483c92975828877ec481") + b"c2pa digitalSourceType /trainedAlgorithmicMedia"
     box = struct.pack(">I4s", 8 + len(manifest), b"uuid") + manifest
     (tmp_path / "clip.mp4").write_bytes(make_clip(frames=5) + box)
@@ -237,12 +237,12 @@ def test_what_a_clip_declares(run, tmp_path):
     assert [one.what for one in found.declared] == ["content credentials (C2PA) of a generator"]
 
 
-def test_frames_out_of_bounds(run):
+def test_number_of_frames_out_of_bounds_is_refused(run):
     with pytest.raises(UsageError, match="frames 0: expected 1 to 64"):
         predict_files(run, [], frames=0)
 
 
-def test_without_the_extra(run, clips, monkeypatch):
+def test_clip_without_the_extra_names_it(run, clips, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     found = predict_files(run, [clips / "clip.mp4", clips / "picture.png"], device="cpu", progress=False)
     assert [one.error for one in found] == [MISSING, None]
