@@ -109,7 +109,7 @@ def kill_at_steps(source, out, kills, seed, before=None):
 
 
 @pytest.mark.slow
-def test_builds_killed_at_any_step_end_in_the_same_bytes(source, whole, tmp_path):
+def test_build_killed_at_any_step_ends_in_the_same_bytes(source, whole, tmp_path):
     out = tmp_path / "features.zarr"
     kill_at_steps(source, out, 12, seed=1)
     for done in (out, *tmp_path.glob("done-*.zarr")):
@@ -118,7 +118,7 @@ def test_builds_killed_at_any_step_end_in_the_same_bytes(source, whole, tmp_path
 
 
 @pytest.mark.slow
-def test_builds_of_two_workers_killed_at_any_moment_end_in_the_same_bytes(source, whole, tmp_path):
+def test_build_with_workers_killed_at_any_moment_ends_in_the_same_bytes(source, whole, tmp_path):
     out = tmp_path / "features.zarr"
     kill_until_done(source, out, whole[1], 10, 2, "--workers", "2")
     for done in (out, *tmp_path.glob("done-*.zarr")):
@@ -141,7 +141,7 @@ def test_growth_killed_at_any_step_ends_in_the_same_bytes(tmp_path):
         assert_same_files(done, never)
 
 
-def test_only_the_shards_in_flight_are_made_again(kaggle_dir, tmp_path):
+def test_build_after_a_kill_keeps_finished_shards(kaggle_dir, tmp_path):
     options = ["--size", "512", "--variants", "clean", "--workers", "0"]  # 32 samples in 2 shards
     out, whole = tmp_path / "features.zarr", tmp_path / "whole.zarr"
     done = Path(f"{out}.partial/build/done")
@@ -155,7 +155,7 @@ def test_only_the_shards_in_flight_are_made_again(kaggle_dir, tmp_path):
     assert_same_files(out, whole)
 
 
-def test_a_worker_that_outlives_its_build_brings_no_folder_back(kaggle_dir, tmp_path):
+def test_worker_that_outlives_its_build_creates_no_folder(kaggle_dir, tmp_path):
     plan = plan_build(scan_sources([str(kaggle_dir)], max_pixels=10**8), BuildSettings(FeatureSettings(size=1024)))
     partial = tmp_path / "features.zarr.partial"
     with pytest.raises(UserError, match=r"features\.zarr\.partial: was removed or renamed"):
@@ -163,7 +163,7 @@ def test_a_worker_that_outlives_its_build_brings_no_folder_back(kaggle_dir, tmp_
     assert not partial.exists()
 
 
-def test_two_builds_in_one_place_do_not_meet(kaggle_dir, tmp_path):
+def test_build_in_a_locked_folder_is_refused(kaggle_dir, tmp_path):
     out = tmp_path / "features.zarr"
     command = build_command(kaggle_dir, out, "--size", "16", "--variants", "clean", "--workers", "0")[1:]
     with writer_lock(Storage(f"{out}.partial")):

@@ -70,7 +70,7 @@ def test_a_store_without_training_rows_has_no_say_in_the_statistics(paths, tmp_p
     np.testing.assert_allclose(open_stores([paths[0], str(other)]).mean, open_store(paths[0]).mean, rtol=1e-6)
 
 
-def test_one_store_is_itself(paths):
+def test_open_stores_of_one_store_is_that_store(paths):
     assert open_stores(paths[:1]).fingerprint == open_store(paths[0]).fingerprint
 
 
@@ -126,7 +126,7 @@ def test_near_duplicates_of_another_stores_held_out_pictures_are_left_out(tmp_pa
         pytest.param({"fingerprint": f"{0:064x}"}, r"other\.zarr: named twice", id="a copy"),
     ],
 )
-def test_stores_that_do_not_fit(paths, tmp_path, change, message):
+def test_open_stores_of_different_settings_is_refused(paths, tmp_path, change, message):
     other = make_store(tmp_path / "other.zarr", **{"size": 16, "seed": 5, "first": 300, **change})
     with pytest.raises(UserError, match=message):
         open_stores([paths[0], str(other)])

@@ -164,24 +164,24 @@ def run(function, tmp_path, count=4, finish=finish_at_once, **options):
     return {task[1]: result for task, result in run_tasks(function, tasks, finish, **options)}
 
 
-def test_failures_are_tried_again(tmp_path, place):
+def test_run_tasks_retries_failures(tmp_path, place):
     assert run(fail_at_first, tmp_path, **place) == {0: 0, 1: 10, 2: 20, 3: 30}
     assert len(list(tmp_path.glob("1-*"))) == ATTEMPTS
 
 
-def test_what_always_fails_is_given_up_and_the_rest_goes_on(tmp_path, place):
+def test_run_tasks_gives_up_a_task_after_its_attempts(tmp_path, place):
     results = run(fail_always, tmp_path, **place)
     assert isinstance(results.pop(1), RuntimeError)
     assert results == {0: 0, 2: 20, 3: 30}
     assert len(list(tmp_path.glob("1-*"))) == ATTEMPTS
 
 
-def test_a_worker_that_dies_is_replaced(tmp_path):
+def test_run_tasks_replaces_a_killed_worker(tmp_path):
     assert run(die_at_first, tmp_path, workers=2) == {0: 0, 1: 10, 2: 20, 3: 30}
 
 
 @pytest.mark.slow
-def test_a_task_that_waits_where_another_kills_the_worker_is_done(tmp_path):
+def test_run_tasks_finishes_a_task_queued_on_a_killed_worker(tmp_path):
     """Were it tried again behind the same one, it would be given up with it."""
     results = run(die_beside_waiting, tmp_path, workers=1)
     assert isinstance(results.pop(1), WorkerDiedError)
@@ -190,27 +190,27 @@ def test_a_task_that_waits_where_another_kills_the_worker_is_done(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_worker_above_its_memory_is_replaced(tmp_path):
+def test_run_tasks_replaces_a_worker_above_its_memory(tmp_path):
     assert run(swallow_memory_at_first, tmp_path, workers=2, max_memory=1_400_000_000) == {0: 0, 1: 10, 2: 20, 3: 30}
     assert len(list(tmp_path.glob("1-*"))) == 2
 
 
-def test_what_the_user_must_mend_is_not_tried_again(tmp_path, place):
+def test_run_tasks_does_not_retry_user_errors(tmp_path, place):
     results = run(give_up, tmp_path, count=2, **place)
     assert [str(results[number]) for number in range(2)] == ["picture 0 is gone", "picture 1 is gone"]
     assert len(list(tmp_path.glob("0-*"))) == 1
 
 
-def test_a_full_disk_ends_the_run_at_once(tmp_path, place):
+def test_run_tasks_on_a_full_disk_raises_at_once(tmp_path, place):
     with pytest.raises(OSError, match="No space left"):
         run(fill_the_disk, tmp_path, **place)
 
 
-def test_what_is_left_of_a_task_waits_beside_the_next(tmp_path, place):
+def test_run_tasks_finishes_a_task_beside_the_next(tmp_path, place):
     assert run(begin, tmp_path, 2, wait_for_the_next, **place) == {0: True, 1: True}
 
 
-def test_what_is_left_of_a_task_may_fail(tmp_path, place):
+def test_run_tasks_retries_failures_of_finish(tmp_path, place):
     assert run(begin, tmp_path, 3, fail_at_first_to_end, **place) == {0: 0, 1: 10, 2: 20}
     results = run(begin, tmp_path, 3, end_on_a_user_error, **place)
     assert str(results.pop(1)) == "not to be tried again"
@@ -219,7 +219,7 @@ def test_what_is_left_of_a_task_may_fail(tmp_path, place):
         run(begin, tmp_path, 2, end_on_a_full_disk, **place)
 
 
-def test_tasks_in_flight_are_bounded(tmp_path, scheduler):
+def test_run_tasks_bounds_tasks_in_flight(tmp_path, scheduler):
     taken = []
 
     def tasks():
@@ -231,7 +231,7 @@ def test_tasks_in_flight_are_bounded(tmp_path, scheduler):
         assert len(taken) <= done + 2 * 2  # one that runs and one that waits at each
 
 
-def test_workers_that_join_are_given_tasks(tmp_path):
+def test_run_tasks_gives_tasks_to_joining_workers(tmp_path):
     with local_cluster(1) as cluster:
 
         def tasks():
@@ -243,7 +243,7 @@ def test_workers_that_join_are_given_tasks(tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_that_have_all_left_are_missed_aloud(tmp_path, monkeypatch, capsys):
+def test_run_tasks_warns_once_when_all_workers_left(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cluster_module, "ABSENCE_SECONDS", 1.0)
     said = ""
     with local_cluster(1) as cluster:
@@ -270,7 +270,7 @@ def test_workers_that_have_all_left_are_missed_aloud(tmp_path, monkeypatch, caps
 
 
 @pytest.mark.slow
-def test_no_task_waits_for_workers_that_have_left(tmp_path):
+def test_run_on_cluster_queues_no_task_for_workers_that_left(tmp_path):
     taken = []
 
     def tasks():
@@ -287,7 +287,7 @@ def test_no_task_waits_for_workers_that_have_left(tmp_path):
                 assert len(taken) <= done + 2
 
 
-def test_a_failing_shard_is_reported_with_its_pictures(kaggle_dir, tmp_path, monkeypatch):
+def test_build_names_pictures_of_a_failing_shard(kaggle_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 16)
 
     def fail(task):
@@ -301,7 +301,7 @@ def test_a_failing_shard_is_reported_with_its_pictures(kaggle_dir, tmp_path, mon
     assert (summary.made, summary.kept) == (1, 7)
 
 
-def test_a_shard_whose_worker_always_dies_is_reported_with_its_pictures(kaggle_dir, tmp_path):
+def test_build_names_pictures_of_a_shard_that_kills_workers(kaggle_dir, tmp_path):
     with pytest.raises(
         UserError, match=r"shard 0 failed 3 times \(its worker was killed.*--max-memory or fewer --work.*kaggle/train"
     ):
@@ -380,14 +380,14 @@ def test_a_scheduler_that_dies_ends_the_build_in_a_line(cluster, tmp_path):
     assert "Traceback" not in errors
 
 
-def test_a_client_that_has_lost_its_scheduler_takes_no_task(tmp_path):
+def test_run_on_cluster_without_its_scheduler_raises(tmp_path):
     with local_cluster(1) as cluster, Client(cluster, set_as_default=False) as client:
         tasks = ((tmp_path, number) for number in range(1) if client.close() is None)
         with pytest.raises(UserError, match="the Dask scheduler is gone"):
             list(run_on_cluster(client, begin, finish_at_once, tasks, ahead=True))
 
 
-def test_no_scheduler_at_an_address(kaggle_dir, tmp_path, monkeypatch):
+def test_build_without_a_scheduler_at_the_address_is_refused(kaggle_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster_module, "CONNECT_SECONDS", 1.0)
     with pytest.raises(UserError, match="no Dask scheduler answers"):
         build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, scheduler="tcp://127.0.0.1:9")
@@ -395,7 +395,7 @@ def test_no_scheduler_at_an_address(kaggle_dir, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk takes root")
-def test_a_full_disk_and_going_on(tmp_path):
+def test_build_after_a_full_disk_goes_on(tmp_path):
     source = make_kaggle_dir(tmp_path / "kaggle", per_source=8)
     disk = tmp_path / "disk"
     disk.mkdir()

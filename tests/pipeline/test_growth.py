@@ -55,7 +55,7 @@ def check_features(path):
         assert (store.features[row] == next(compute_features(file, store.settings.features))[0]).all()
 
 
-def test_nothing_changed_nothing_done(build):
+def test_build_of_unchanged_pictures_does_nothing(build):
     first = build()
     before = read_files(Path(first.path))
     again = build()

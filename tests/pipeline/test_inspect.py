@@ -61,7 +61,7 @@ def test_files_that_come_and_go_hide_no_other(restless):
 
 
 @pytest.mark.parametrize("damage", ["gone", "short"])
-def test_a_damaged_store_is_said_in_a_line(kaggle_dir, tmp_path, damage):
+def test_inspect_of_a_damaged_store_is_one_line(kaggle_dir, tmp_path, damage):
     out = tmp_path / "a.zarr"
     command = ["build", "--src", str(kaggle_dir), "--out", str(out), "--size", "16", "--workers", "0"]
     assert CliRunner().invoke(main, command).exit_code == 0

@@ -84,12 +84,12 @@ def url(server, source) -> str:
     return build_store([str(source)], "s3://bucket/a.zarr", SETTINGS, workers=0).path
 
 
-def test_the_same_bytes_as_on_disk(url, source, tmp_path):
+def test_build_to_object_storage_writes_the_bytes_of_a_local_build(url, source, tmp_path):
     build_store([str(source)], tmp_path / "a.zarr", SETTINGS, workers=0)
     assert_same_files(objects_of(url), tmp_path / "a.zarr")
 
 
-def test_a_run_reads_it(url, tmp_path):
+def test_train_reads_object_storage(url, tmp_path):
     store = open_store(url)
     run = open_run(make_run(tmp_path / "run", store))
     assert run.store_paths == (url,)
@@ -97,7 +97,7 @@ def test_a_run_reads_it(url, tmp_path):
 
 
 @pytest.mark.slow
-def test_it_grows(server, source, tmp_path):
+def test_store_in_object_storage_grows(server, source, tmp_path):
     more = make_kaggle_dir(tmp_path / "more", per_source=2, first_seed=1000)
     for out in ("s3://bucket/grown.zarr", str(tmp_path / "grown.zarr")):
         build_store([str(source)], out, SETTINGS, workers=0)
@@ -106,7 +106,7 @@ def test_it_grows(server, source, tmp_path):
     assert_same_files(objects_of("s3://bucket/grown.zarr"), tmp_path / "grown.zarr")
 
 
-def test_a_flipped_bit_is_found_and_mended(url):
+def test_repair_in_object_storage_restores_a_flipped_bit(url):
     storage = Storage(url)
     whole = storage.read(shard_file(0))
     storage.write(shard_file(0), whole[:1000] + bytes([whole[1000] ^ 4]) + whole[1001:])
@@ -139,14 +139,14 @@ def one_line(result, *words):
         assert word in line
 
 
-def test_no_such_bucket_and_no_such_store(server, source):
+def test_missing_bucket_or_store_is_one_line(server, source):
     with pytest.raises(UserError, match="no such feature store"):
         open_store("s3://bucket/nothing.zarr")
     failed = CliRunner().invoke(main, ["build", "--src", str(source), "--out", "s3://nowhere/a.zarr", "--workers", "0"])
     one_line(failed, "s3://nowhere/a.zarr: cannot be written", "bucket does not exist")
 
 
-def test_wrong_credentials(server, source):
+def test_wrong_credentials_are_one_line(server, source):
     """The server checks signatures while this test runs."""
 
     def check_from(requests: str) -> None:
@@ -163,7 +163,7 @@ def test_wrong_credentials(server, source):
 
 
 @pytest.mark.slow
-def test_no_server():
+def test_missing_server_is_one_line():
     command = [sys.executable, "-m", "pipeline", "inspect", "s3://bucket/a.zarr"]
     environment = {**os.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
     environment |= {"AWS_ACCESS_KEY_ID": "someone", "AWS_SECRET_ACCESS_KEY": "secret"}

@@ -32,7 +32,7 @@ from pipeline.store.settings import BuildSettings
 from pipeline.store.writer import write_attributes
 
 
-def test_what_cannot_be_mended_is_said_and_left(store, kaggle_dir):
+def test_repair_names_and_leaves_what_cannot_be_restored(store, kaggle_dir):
     flip_bit(shard_file(store, 0), 4000)
     damaged = shard_file(store, 0).read_bytes()
     shutil.move(kaggle_dir, kaggle_dir.with_name("elsewhere"))
@@ -57,7 +57,7 @@ def test_statistics_wait_for_the_shards(store, kaggle_dir):
     assert_same_files(store, before)
 
 
-def test_checksums_and_a_shard(store):
+def test_repair_with_damaged_checksums_names_the_unknown_shard(store):
     flip_bit(store / "checksums/c/0/0", 200)
     flip_bit(shard_file(store, 0), 4000)
     assert repair_store(verify_store(str(store))) == [Problem("checksums", Cause.UNKNOWN_SHARD)]
@@ -129,7 +129,7 @@ def test_a_repair_that_is_killed_goes_on(store, monkeypatch, kills):
     assert_same_files(store, before)
 
 
-def test_every_picture_that_a_shard_lacks_is_named_and_the_rest_is_mended(store, kaggle_dir):
+def test_repair_names_missing_pictures_and_repairs_the_rest(store, kaggle_dir):
     before = read_files(store)
     for name in ("features/c/0/0/0/0", "features/c/1/0/0/0", "label/c/0"):
         flip_bit(store / name, 99)
@@ -143,7 +143,7 @@ def test_every_picture_that_a_shard_lacks_is_named_and_the_rest_is_mended(store,
 
 
 @pytest.mark.parametrize("code", [errno.EROFS, errno.ENOSPC])
-def test_a_place_that_takes_no_files(store, monkeypatch, code):
+def test_repair_in_an_unwritable_store_is_one_line(store, monkeypatch, code):
     for name in ("features/c/0/0/0/0", "label/c/0", "card/c/0"):
         flip_bit(store / name, 99)
     before = read_files(store)
@@ -181,7 +181,7 @@ def test_a_store_that_is_written_to_is_left_alone(store, kaggle_dir, tmp_path):
     assert_same_files(store, before)
 
 
-def test_what_comes_out_otherwise_is_not_put_in(store):
+def test_repair_rejects_an_array_with_other_bytes(store):
     attributes = dict(zarr.open_group(store, mode="r").attrs)
     attributes["arrays"]["label"] = "of another"
     write_attributes(Storage(store), add_digests(Storage(store), attributes, []))

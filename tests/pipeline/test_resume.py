@@ -58,7 +58,7 @@ def kill_in_card(monkeypatch, group, card):
 
 
 @pytest.mark.parametrize("grown", [False, True])
-def test_killed_while_the_card_is_written(build, kaggle_dir, tmp_path, monkeypatch, grown):
+def test_build_killed_in_its_card_ends_in_the_same_bytes(build, kaggle_dir, tmp_path, monkeypatch, grown):
     sources = [kaggle_dir, make_kaggle_dir(tmp_path / "more", first_seed=50)] if grown else [kaggle_dir]
     for out in ("a.zarr", "b.zarr"):
         if grown:
@@ -147,7 +147,7 @@ def test_a_part_that_is_missing_is_not_read_as_zeros(build, name):
 
 
 @pytest.mark.parametrize(("left", "grown"), [(0, False), (100, True), (-1, False)])
-def test_a_build_makes_shards_anew_that_are_cut_off(build, kaggle_dir, tmp_path, left, grown):
+def test_build_replaces_truncated_shards(build, kaggle_dir, tmp_path, left, grown):
     path = Path(build().path)
     for shard in (0, 5):
         file = path / shard_file(shard)
@@ -156,7 +156,7 @@ def test_a_build_makes_shards_anew_that_are_cut_off(build, kaggle_dir, tmp_path,
     assert verify_store(str(path)).sound
 
 
-def test_files_of_a_file_manager_are_in_no_ones_way(build):
+def test_build_and_verify_ignore_files_of_a_file_manager(build):
     path = Path(build().path)
     for folder in ("", "features", "features/c", "label"):
         (path / folder / ".DS_Store").write_bytes(b"icons")
@@ -192,7 +192,7 @@ def test_the_disk_has_a_shard_before_its_record(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("left", [b"", bytes(100), b'{"shard": 1'])
-def test_a_record_lost_in_a_power_cut_is_none(kaggle_dir, build, left):
+def test_truncated_record_after_a_power_cut_counts_as_missing(kaggle_dir, build, left):
     def stop(*_):
         raise KeyboardInterrupt
 
@@ -205,7 +205,7 @@ def test_a_record_lost_in_a_power_cut_is_none(kaggle_dir, build, left):
     assert build().made == 1
 
 
-def test_a_shard_that_a_worker_of_an_ended_build_writes_over_is_made_again(kaggle_dir, tmp_path, monkeypatch):
+def test_build_replaces_a_shard_that_a_late_worker_overwrote(kaggle_dir, tmp_path, monkeypatch):
     partial = Storage(tmp_path / "a.zarr.partial")
 
     def run_beside_another(*arguments, **options):
@@ -225,7 +225,7 @@ def test_too_little_memory_for_a_worker_is_refused(kaggle_dir, tmp_path):
         build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=2, max_memory=900_000_000)
 
 
-def test_a_file_written_as_its_parts_come_is_whole_or_not_there(tmp_path):
+def test_file_written_in_parts_is_whole_or_absent(tmp_path):
     storage = Storage(tmp_path)
     parts = [bytes([number]) * size for number, size in enumerate((5, 2**20, 0, 3 * 2**20, 7))]
     storage.write_stream("whole", iter(parts))
@@ -241,7 +241,7 @@ def test_a_file_written_as_its_parts_come_is_whole_or_not_there(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["whole"]
 
 
-def test_what_a_kill_left_half_written_is_gone_before_more_is_written(kaggle_dir, build):
+def test_build_removes_partial_files_of_a_kill_first(kaggle_dir, build):
     store = kaggle_dir.parent / "a.zarr.partial"
 
     def stop(_):

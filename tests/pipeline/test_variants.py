@@ -25,7 +25,7 @@ def test_train_recipe_is_the_picture_and_three_jpeg_draws():
     assert 0.45 < np.mean(subsampled) < 0.55
 
 
-def test_web_recipe_is_the_picture_and_four_times_scaled_down_and_saved():
+def test_web_recipe_is_the_picture_and_four_downscaled_copies():
     drawn = [draw_variants("web", 0, b"%d" % number) for number in range(300)]
     assert count_variants("web") == 5
     assert all(variants[0] == CLEAN for variants in drawn)
@@ -37,7 +37,7 @@ def test_web_recipe_is_the_picture_and_four_times_scaled_down_and_saved():
     assert {one[1]["subsampling"] for one in steps} == {"4:4:4", "4:2:0"}
 
 
-def test_saved_recipe_is_the_picture_and_three_times_the_whole_of_it_saved():
+def test_saved_recipe_is_the_picture_and_three_whole_jpeg_copies():
     drawn = [draw_variants("saved", 0, b"%d" % number) for number in range(300)]
     assert count_variants("saved") == 4
     assert all(variants[0] == CLEAN for variants in drawn)
@@ -53,7 +53,7 @@ def test_conditions_are_three_of_the_stress_recipe():
     assert all(one in stress for one in draw_variants("conditions", 0, b"picture"))
 
 
-def test_golden_draws():
+def test_draws_equal_golden_values():
     """Pins the draws from version to version: stores built today must resume tomorrow."""
     clean, *drawn = [json.loads(one.format_parameters()) for one in draw_variants("train", 7, b"picture")]
     assert clean == {"steps": [], "before_fit": False}
@@ -130,6 +130,6 @@ def test_stress_recipe():
     assert all(levels.shape == (1, 9, 16, 16) for levels in compute_features(tiny, settings, stress))
 
 
-def test_unknown_recipe():
+def test_unknown_recipe_is_refused():
     with pytest.raises(UsageError, match="expected one of train"):
         draw_variants("nonsense", 0, b"")

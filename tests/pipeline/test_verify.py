@@ -23,7 +23,7 @@ from pipeline.store.writer import write_attributes
 OPTIONS = ["--size", "16", "--variants", "clean", "--val-fraction", "0.25", "--workers", "0", "--dry-run"]
 
 
-def test_a_sound_store(store):
+def test_verify_of_a_sound_store_finds_nothing(store):
     before = read_files(store)
     assert verify_store(str(store)).sound
     result = CliRunner().invoke(main, ["verify", str(store), "--repair"])
@@ -32,7 +32,7 @@ def test_a_sound_store(store):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_any_flipped_bit_in_a_shard_is_found_named_and_mended(store, seed):
+def test_verify_finds_and_repairs_a_flipped_bit_in_a_shard(store, seed):
     before = read_files(store)
     rng = random.Random(seed)
     shard = rng.randrange(6)
@@ -45,7 +45,7 @@ def test_any_flipped_bit_in_a_shard_is_found_named_and_mended(store, seed):
     assert_same_files(store, before)
 
 
-def test_a_bit_in_one_sample_names_that_sample(store):
+def test_verify_names_the_row_of_a_flipped_bit(store):
     flip_bit(shard_file(store, 2), 8 * 40)  # in the first chunk of the shard
     (bad,) = verify_store(str(store)).bad
     assert bad.rows == (12,)
@@ -56,7 +56,7 @@ def test_a_bit_in_one_sample_names_that_sample(store):
 
 
 @pytest.mark.parametrize("damage", ["missing", "short", "empty"])
-def test_missing_and_cut_shards(store, damage):
+def test_repair_restores_missing_and_truncated_shards(store, damage):
     before = read_files(store)
     path = shard_file(store, 3)
     data = path.read_bytes()
@@ -91,7 +91,7 @@ FILES = ["zarr.json", "card", "checksums", "features/zarr.json", "features/c/1",
 
 
 @pytest.mark.parametrize("every_file", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_flipped_bit_in_any_file_is_found_and_all_but_two_are_mended(store, kaggle_dir, every_file):
+def test_flipped_bit_in_any_file_is_found_and_repaired(store, kaggle_dir, every_file):
     before = read_files(store)
     rng = random.Random(5)
     for name in list_files(store) if every_file else choose_files(store):
@@ -112,7 +112,7 @@ def test_a_flipped_bit_in_any_file_is_found_and_all_but_two_are_mended(store, ka
 
 @pytest.mark.parametrize("every_file", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("garbage", [b"", b"{", b"[1, 2]", b'{"zarr_format": 3, "node_type": "group"}'])
-def test_metadata_that_is_none(store, kaggle_dir, garbage, every_file):
+def test_commands_on_garbage_metadata_end_without_a_traceback(store, kaggle_dir, garbage, every_file):
     before = read_files(store)
     names = [name for name in list_files(store) if name.endswith("zarr.json")]
     for name in names if every_file else ("zarr.json", "features/zarr.json", "label/zarr.json"):
@@ -123,7 +123,7 @@ def test_metadata_that_is_none(store, kaggle_dir, garbage, every_file):
         (store / name).write_bytes(before[name])
 
 
-def test_a_lost_array_is_made_again(store):
+def test_repair_restores_a_missing_array(store):
     before = read_files(store)
     for name in ("label", "source", "statistics", "card", "checksums"):
         shutil.rmtree(store / name)
@@ -136,7 +136,7 @@ def test_a_lost_array_is_made_again(store):
 @pytest.mark.parametrize(
     ("old", "new"), [('"zarr_format"', '"zarr_formav"'), (": 3,", ": 2,"), ("versions", "versionr")]
 )
-def test_metadata_that_zarr_reads_all_the_same(store, old, new):
+def test_verify_finds_damage_in_metadata_that_zarr_reads(store, old, new):
     text = (store / "zarr.json").read_text()
     assert old in text
     (store / "zarr.json").write_text(new.join(text.rsplit(old, 1)))
@@ -152,7 +152,7 @@ def test_verify_store_of_removed_option_says_so(store):
         verify_store(str(store))
 
 
-def test_settings_that_are_not_those_of_the_fingerprint(store):
+def test_verify_finds_settings_other_than_the_fingerprints(store):
     group = zarr.open_group(store, mode="r+")
     settings = json.loads(json.dumps(group.attrs["settings"]))
     settings["seed"] = 7
