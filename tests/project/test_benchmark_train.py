@@ -33,7 +33,7 @@ def test_transform_on_the_device_gives_the_features(benchmark, shape):
 
 
 @pytest.mark.slow
-def test_all_of_it_runs(benchmark, tmp_path, monkeypatch):
+def test_benchmark_of_training_runs(benchmark, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_sample(tmp_path / "pictures", train_per_source=8, test_per_source=2, size=64)
     options = "--sizes 32 --pictures 16 --samples 1 --rounds 1 --batch-size 4 --network small --workers 1 --device cpu"

@@ -64,7 +64,7 @@ def run(folder, name, *options):
         ("stream.py", "--size 32 --rows 48 --rounds 1", ["this reader", "tensorstore"]),
     ],
 )
-def test_runs(pictures, tmp_path, name, options, said):
+def test_benchmark_runs(pictures, tmp_path, name, options, said):
     printed = run(tmp_path, name, *options.format(src=pictures).split())
     for words in said:
         assert words in printed

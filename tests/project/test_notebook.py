@@ -15,21 +15,21 @@ def notebook():
     return nbformat.read(NOTEBOOK, as_version=4)
 
 
-def test_no_outputs_are_stored(notebook):
+def test_notebook_stores_no_outputs(notebook):
     nbformat.validate(notebook)
     for cell in notebook.cells:
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None
 
 
-def test_it_says_where_the_kaggle_set_goes(notebook):
+def test_notebook_names_the_folder_of_the_kaggle_set(notebook):
     words = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     assert "KAGGLE_DIR" in words
     assert "train/real" in words
     assert "Colab" in words
 
 
-def test_it_is_python(notebook):
+def test_notebook_cells_are_valid_python(notebook):
     for cell in notebook.cells:
         if cell.cell_type == "code":
             ast.parse("\n".join(line for line in cell.source.splitlines() if not line.lstrip().startswith("%")) + "\n")
@@ -37,7 +37,7 @@ def test_it_is_python(notebook):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_it_runs(notebook, tmp_path, monkeypatch):
+def test_notebook_runs(notebook, tmp_path, monkeypatch):
     pytest.importorskip("ipykernel", reason="running a notebook needs ipykernel")
     client = pytest.importorskip("nbclient", reason="running a notebook needs nbclient")
     small = {"EPOCHS = 20": "EPOCHS = 1"}
