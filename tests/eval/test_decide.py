@@ -1,4 +1,4 @@
-"""The word: the band, checks that flip it, several crops; and the files that were asked for."""
+"""`eval.verdict`: the calibrated verdict, checks that flip it, several crops, and the files asked for."""
 
 import csv
 import io

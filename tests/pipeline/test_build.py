@@ -1,4 +1,4 @@
-"""A build gives the same store however it was run, and the features that a verdict would see."""
+"""`build_store`: the same store however it was run, with the features that a verdict is computed from."""
 
 import shutil
 from pathlib import Path

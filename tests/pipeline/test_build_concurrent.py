@@ -1,4 +1,4 @@
-"""Two builds in one place, one of them while the other looks at its pictures: nothing is lost."""
+"""`build_store` beside another build in the same place: nothing is lost."""
 
 import pytest
 from helpers.folders import assert_same_files, read_files

@@ -1,4 +1,4 @@
-"""Builds that are killed at seeded random moments end in the same bytes as one that never was."""
+"""`pipeline build` under SIGKILL: resumed builds end in the bytes of one that was never killed."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Names, files and places that a build meets and that are not what it hopes for."""
+"""`build_store` on unusual names, files and places."""
 
 import os
 import shutil

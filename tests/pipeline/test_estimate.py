@@ -1,4 +1,4 @@
-"""A build says what it will cost, and does not begin what the disk cannot hold."""
+"""`pipeline.builder` estimates: the cost of a build, and refusal where the disk is too small."""
 
 import errno
 import shutil

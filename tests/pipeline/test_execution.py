@@ -1,4 +1,4 @@
-"""Workers die, run out of memory, fail: tasks are tried again, and what cannot be done is said."""
+"""`run_tasks`: retries, killed workers, memory limits, and errors that end a run."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""A store grows by what is new, and by nothing else."""
+"""`build_store` on a store that exists: it grows by what is new, and by nothing else."""
 
 import shutil
 from pathlib import Path

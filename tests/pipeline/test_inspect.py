@@ -1,4 +1,4 @@
-"""A store is looked at while it is built, while files come and go, and when it is damaged."""
+"""`pipeline inspect`: on a store in the making, with files that come and go, and on a damaged store."""
 
 from threading import Event, Thread
 

@@ -1,4 +1,4 @@
-"""A repair ends in the bytes of the sound store, or says in a line what stood in its way, and mends the rest."""
+"""`repair_store`: the bytes of the sound store, or a line for each obstacle and the rest repaired."""
 
 import errno
 import json

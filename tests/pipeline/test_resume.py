@@ -1,4 +1,4 @@
-"""A build killed or a store damaged at an awkward place goes on to the bytes of one that was not."""
+"""`build_store` after kills and damage at awkward places: the bytes of a build that had none."""
 
 import json
 import os

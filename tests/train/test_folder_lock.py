@@ -1,4 +1,4 @@
-"""One training at a time writes into a run's folder; whoever only reads there is not hindered."""
+"""`folder_lock`: one training at a time writes into a run's folder; readers are not hindered."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""A stopped run goes on as if it had never been stopped: the same weights to the last bit."""
+"""`resume`: a stopped run ends in the same weights, to the last bit, as one that was never stopped."""
 
 import os
 import signal

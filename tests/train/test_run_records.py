@@ -1,4 +1,4 @@
-"""What a run tells of itself: where it came from, its best epoch, its events."""
+"""Records of a run: git commit, data card, best epoch, TensorBoard events."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""How a run ended is told by its folder: at its end, after a stop, and after an error."""
+"""`summary.json` of a run: at its end, after a stop, and after an error."""
 
 import json
 import os

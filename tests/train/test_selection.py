@@ -1,4 +1,4 @@
-"""What a run is fed: kinds of planes, chosen rows, and samples that cannot be read."""
+"""Selection of what a run is fed: kinds of planes, rows, and samples that cannot be read."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A store that changes under a running training ends it, whenever that is, and nothing is kept of it."""
+"""`ChangeDetector`: a store that changes under a training ends it, and nothing is kept of it."""
 
 import os
 from dataclasses import replace

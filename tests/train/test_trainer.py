@@ -1,4 +1,4 @@
-"""A run from its first step to its folder: what it learns, writes, and gives back when opened."""
+"""`train`: what a run learns, writes, and gives back when opened."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""A run that was killed before its first state can be started again or resumed, and ends the same."""
+"""`train run` killed before its first state: started over or resumed, it ends the same."""
 
 import signal
 import subprocess

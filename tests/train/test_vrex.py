@@ -1,4 +1,4 @@
-"""The penalty on losses that differ between sources."""
+"""`train.recipe.vrex`: the penalty on losses that differ between sources."""
 
 import numpy as np
 import pytest
