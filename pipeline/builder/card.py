@@ -17,7 +17,7 @@ from data_cards.dataset.source_info import read_source_info
 from pipeline.builder.plan import Plan
 from pipeline.features.versions import get_feature_versions, get_program_version
 from pipeline.store.filesystem import Storage
-from pipeline.store.reader import CARD
+from pipeline.store.schema import CARD
 from pipeline.store.writer import RECORD_FOLDER
 
 SAVED_CARD = f"{RECORD_FOLDER}/card.json"  # the card of a store to which a build adds pictures

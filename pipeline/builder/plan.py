@@ -20,7 +20,7 @@ from pipeline.builder.growth import Growth, merge_pictures
 from pipeline.features.fit import compute_resampling_factor, misfit_error
 from pipeline.features.variants import TEST_RECIPES, count_variants
 from pipeline.features.versions import get_feature_versions
-from pipeline.store.reader import FORMAT_VERSION, SAMPLE_COLUMNS
+from pipeline.store.schema import FORMAT_VERSION, SAMPLE_COLUMNS
 from pipeline.store.settings import BuildSettings
 
 SHARD_BYTES = 64 * 2**20  # of features before compression

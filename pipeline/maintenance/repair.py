@@ -29,7 +29,7 @@ from pipeline.store.filesystem import Storage
 from pipeline.store.lock import writer_lock
 from pipeline.store.manifest import MANIFEST_ARRAY as PICTURES
 from pipeline.store.manifest import encode_manifest, write_manifest
-from pipeline.store.reader import CARD, SAMPLE_COLUMNS
+from pipeline.store.schema import CARD, SAMPLE_COLUMNS
 from pipeline.store.shard_format import shard_file
 from pipeline.store.writer import (
     create_arrays,

@@ -19,7 +19,8 @@ from scipy.sparse.csgraph import connected_components
 
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES, TEST, TRAIN, VAL
-from pipeline.store.reader import SAMPLE_COLUMNS, FeatureStore, ZarrStore, open_store
+from pipeline.store.reader import FeatureStore, ZarrStore, open_store
+from pipeline.store.schema import SAMPLE_COLUMNS
 from pipeline.store.settings import BuildSettings
 
 LEFT_OUT = "left out"  # split of rows that are near-duplicates of another store's held-out pictures

@@ -1,11 +1,4 @@
-"""Feature store reader, and the store's format.
-
-A store is one Zarr v3 group. `features` is uint8 (N, planes, H, W), in levels, one row for each sample (a picture's
-variant). Each column (`SAMPLE_COLUMNS`) is an array of length N; `statistics/mean` and `statistics/std` are float32
-(planes, H, W), in levels, of the training rows. Attributes hold the format version, the settings, their fingerprint,
-the class names, `complete`, and digests of all other files (`pipeline.store.digests`); `checksums` holds the checksum
-of every shard's file (`pipeline.store.checksum`).
-"""
+"""Feature store reader: one store, or what several as one share (`pipeline.store.schema` has the format)."""
 
 import json
 import os
@@ -21,37 +14,12 @@ import zarr
 
 from data_cards.core.errors import StoreError, UserError, format_error
 from data_cards.core.files import PARTIAL
-from data_cards.image.jpeg import NO_QUALITY
 from pipeline.store.filesystem import Storage
+from pipeline.store.schema import CARD, FORMAT_VERSION, SAMPLE_COLUMNS
 from pipeline.store.settings import BuildSettings
 
 if TYPE_CHECKING:
     from data_cards.dataset.table import PictureTable
-
-FORMAT_VERSION = 2
-
-CARD = "card"  # array of the data card: JSON as bytes
-
-# Per-sample columns: Zarr data type and meaning of the values.
-SAMPLE_COLUMNS = {
-    "label": ("uint8", "index into the attribute class_names: 0 real, 1 fake"),
-    "split": ("string", "train, val or test"),
-    "source": ("string", "the collection or generator that the picture came from"),
-    "root": ("uint16", "index into the attribute roots: the folder that `image` is relative to"),
-    "image": ("string", "the picture file, relative to its root, with forward slashes"),
-    "sha256": ("string", "of the picture file, hexadecimal"),
-    "picture": ("int32", "number of the picture; all variants of one picture share it"),
-    "group": ("int32", "number of the near-duplicate group; never on two sides of a drawn split"),
-    "variant": ("string", "name of the variant, such as clean or jpeg-1"),
-    "parameters": ("string", "the variant's drawn parameters, as JSON"),
-    "jpeg_quality": ("int16", f"JPEG quality drawn for the variant; {NO_QUALITY} where none was"),
-    "format": ("string", "format of the picture file, such as JPEG or PNG"),
-    "width": ("int32", "of the picture file as stored, in pixels"),
-    "height": ("int32", "of the picture file as stored, in pixels"),
-    "bytes": ("int64", "size of the picture file"),
-    "file_quality": ("int16", f"JPEG quality estimated from the file's tables; {NO_QUALITY} for other formats"),
-    "scale": ("float32", "resampling factor of the short side; above 1 it was upsampled"),
-}
 
 
 class FeatureStore(ABC):

@@ -18,7 +18,7 @@ from data_cards.core.files import PARTIAL
 from pipeline.features.settings import PLANES_PER_KIND
 from pipeline.store.checksum import Checksum, compute_checksum
 from pipeline.store.filesystem import Storage
-from pipeline.store.reader import SAMPLE_COLUMNS
+from pipeline.store.schema import SAMPLE_COLUMNS
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import (
     SHARDS,

@@ -17,7 +17,8 @@ from pipeline.builder.shard_task import build_shard
 from pipeline.features.extract import compute_features
 from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import draw_variants
-from pipeline.store.reader import SAMPLE_COLUMNS, open_store, partial_name
+from pipeline.store.reader import open_store, partial_name
+from pipeline.store.schema import SAMPLE_COLUMNS
 from pipeline.store.settings import BuildSettings
 from pipeline.store.statistics import MAX_LEVELS, MAX_ROWS, subsample_rows
 
