@@ -16,8 +16,8 @@ from starlette.routing import Route
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.text import escape_untrusted
 from data_cards.dataset.simulated import SIMULATION_NOTICE
+from data_cards.image.thumbnail import encode_thumbnail
 from eval.page.guard import Guard
-from eval.thumbnail import encode_thumbnail
 from eval.verdict.examine import Examiner
 from eval.verdict.video import find_container
 from eval.verdict.wording import (

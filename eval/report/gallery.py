@@ -11,9 +11,9 @@ import numpy as np
 from data_cards.core.errors import PictureError
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.image.decode import decode_picture
+from data_cards.image.thumbnail import encode_thumbnail
 from eval.scores.picture_files import read_original, shuffle_by_class
 from eval.scores.rows import Scored, locate_pictures
-from eval.thumbnail import encode_thumbnail
 from pipeline.store.reader import FeatureStore
 
 WORST_PER_CLASS = 6

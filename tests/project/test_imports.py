@@ -20,7 +20,7 @@ LAYERS = {
         ("cli",),
     ),
     "train": (("settings",), ("data",), ("model",), ("run", "recipe"), ("loop",), ("cli",)),
-    "eval": (("settings", "thumbnail"), ("explain",), ("scores",), ("report", "verdict"), ("page",), ("cli",)),
+    "eval": (("settings",), ("explain",), ("scores",), ("report", "verdict"), ("page",), ("cli",)),
 }
 
 
@@ -108,7 +108,7 @@ def list_lines(imports: list[Import]) -> str:
 
 def is_laid_out(root: Path, package: str) -> bool:
     """Whether the sub-packages of the table are there."""
-    names = {name for names in LAYERS[package] for name in names} - {"settings", "defaults", "cli"}
+    names = {name for names in LAYERS[package] for name in names} - {"settings", "cli"}
     return all((root / package / name).is_dir() for name in names)
 
 
