@@ -1,1 +1,1 @@
-"""Many pictures: find, scan, cache, tabulate and split them; near-duplicates; who made them."""
+"""Many pictures: find, scan, cache, tabulate and split them; leakage across splits; who made them."""
