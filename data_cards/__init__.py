@@ -1,1 +1,1 @@
-"""What a set of pictures is and where it came from: scan, decode, hashes, splits, baselines."""
+"""Sets of pictures and where they came from: scan, hash, split, audit, card; and what all packages share."""

@@ -1,1 +1,1 @@
-"""How well trivial properties alone separate the classes."""
+"""Shortcut audit: how well trivial properties alone separate the classes."""

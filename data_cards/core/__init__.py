@@ -1,1 +1,1 @@
-"""What all four packages share: console, options, errors, text, whole files, seeded draws, labels."""
+"""Core that all four packages share: console, options, errors, text, whole files, seeded draws, labels."""

@@ -1,1 +1,1 @@
-"""Frequencies and planes on which a score rests."""
+"""Explanations: the frequencies and planes that a score rests on."""

@@ -1,1 +1,1 @@
-"""What changes how weights are learned: optimiser, augmentation, V-REx penalty."""
+"""Recipe of learning: optimiser, augmentation, V-REx penalty."""
