@@ -26,7 +26,7 @@ from pipeline.store.filesystem import Storage
 from pipeline.store.reader import open_store
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import shard_file
-from train.model.inference import score_rows
+from train.model.inference import compute_logits
 from train.run.folder import load_detector, open_run
 
 s3fs = pytest.importorskip("s3fs")
@@ -93,7 +93,7 @@ def test_train_reads_object_storage(url, tmp_path):
     store = open_store(url)
     run = open_run(make_run(tmp_path / "run", store))
     assert run.store_paths == (url,)
-    assert len(score_rows(load_detector(run, "cpu"), store, store.rows("test"))) == len(store.rows("test"))
+    assert len(compute_logits(load_detector(run, "cpu"), store, store.rows("test"))) == len(store.rows("test"))
 
 
 @pytest.mark.slow

@@ -7,8 +7,9 @@ from safetensors.torch import save_file
 
 from data_cards.core.errors import UsageError, UserError
 from pipeline.features.settings import FeatureSettings
+from train.model.calibration import probability_fake
 from train.model.detector import Detector, build_detector
-from train.model.inference import predict_logits, predict_probabilities, probability_fake
+from train.model.inference import predict_logits
 from train.model.network import LAYERS, LINEAR, RADIAL, ResNet, resolve_stem
 from train.model.normaliser import LEAST_DEVIATION, Normaliser, select_statistics
 from train.model.pretrained import load_imagenet_weights
@@ -263,11 +264,12 @@ def detector():
 
 def test_scores_do_not_depend_on_the_batch(detector):
     levels = np.random.default_rng(0).integers(0, 256, (7, 9, 32, 32), dtype=np.uint8)
-    together = predict_probabilities(detector, levels, batch_size=7)
-    assert together.shape == (7,)
+    together = predict_logits(detector, levels)
+    assert together.shape == (7, 2)
     assert together.dtype == np.float64
-    for batch_size in (1, 3):
-        np.testing.assert_allclose(predict_probabilities(detector, levels, batch_size), together, atol=1e-5)
+    for size in (1, 3):
+        parts = [predict_logits(detector, levels[start : start + size]) for start in range(0, 7, size)]
+        np.testing.assert_allclose(np.concatenate(parts), together, atol=1e-5)
 
 
 def test_prediction_leaves_training_mode(detector):
@@ -285,7 +287,7 @@ def test_probability_is_the_softmax_and_never_overflows():
 
 
 def test_no_features_give_no_scores(detector):
-    assert predict_probabilities(detector, np.zeros((0, 9, 32, 32), np.uint8)).shape == (0,)
+    assert predict_logits(detector, np.zeros((0, 9, 32, 32), np.uint8)).shape == (0, 2)
 
 
 # --- ImageNet weights

@@ -15,7 +15,7 @@ from pipeline.store.reader import open_store
 from train.cli import cli
 from train.data.row_selection import choose_rows
 from train.data.statistics import compute_training_statistics
-from train.model.inference import predict_probabilities, score_rows
+from train.model.inference import compute_logits, predict_logits
 from train.run.folder import load_detector, open_run
 from train.settings import TrainSettings
 
@@ -39,13 +39,13 @@ def test_a_run_on_some_kinds_of_planes(path, tmp_path):
     assert detector.kinds == ("magnitude", "dct")
     assert detector.network.conv1.weight.shape[1] == 6
     store, rows = open_store(path), np.arange(5)
-    scores = score_rows(detector, store, rows, progress=False)
+    logits = compute_logits(detector, store, rows, progress=False)
     levels = store.features[:5]
-    np.testing.assert_allclose(predict_probabilities(detector, levels), scores, atol=1e-6)
+    np.testing.assert_allclose(predict_logits(detector, levels), logits, atol=1e-6)
     levels[:, 3:6] = 0  # the phase, which it does not look at
-    np.testing.assert_allclose(predict_probabilities(detector, levels), scores, atol=1e-6)
+    np.testing.assert_allclose(predict_logits(detector, levels), logits, atol=1e-6)
     levels[:, 6:] = 0
-    assert not np.allclose(predict_probabilities(detector, levels), scores, atol=1e-4)
+    assert not np.allclose(predict_logits(detector, levels), logits, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ from train.loop import trainer as loop
 from train.loop import validation as train_validation
 from train.loop.failures import translating_out_of_memory
 from train.loop.trainer import resume, train
-from train.model.calibration import fit_calibration
-from train.model.inference import compute_logits, probability_fake, score_rows
+from train.model.calibration import fit_calibration, probability_fake
+from train.model.inference import compute_logits
 from train.model.normaliser import Normaliser
 from train.recipe.vrex import compute_source_ids
 from train.run.best_epoch import read_best_epoch
@@ -99,7 +99,7 @@ def test_the_saved_detector_scores_as_the_history_says(run, store, which):
     row = run.history[-1] if which == "last" else min(run.history, key=lambda row: row["val_loss"])
     assert loss == pytest.approx(row["val_loss"], rel=1e-4)
     assert ((fake > 0.5) == labels).mean() == pytest.approx(row["val_accuracy"])
-    np.testing.assert_allclose(score_rows(detector, opened, rows, progress=True), fake, atol=1e-6)
+    np.testing.assert_allclose(compute_logits(detector, opened, rows, progress=True), logits, atol=1e-5)
 
 
 def test_calibration_is_that_of_the_validation_rows(run, store):

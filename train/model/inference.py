@@ -1,7 +1,6 @@
-"""Features to logits and probabilities: the one path for validation, report and verdicts.
+"""Features to logits: the one path for validation, report and verdicts.
 
-Always float32 and evaluation mode, so that a picture's score does not depend on the batch that
-it is in, up to rounding.
+Always in float32 and evaluation mode: a picture's logits do not depend on the rest of its batch, up to rounding.
 """
 
 from collections.abc import Iterator
@@ -14,12 +13,16 @@ from data_cards.core.console import progress as show_progress
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.reader import FeatureStore
 from train.data.loader import BatchLoader, move_batches
-from train.model.calibration import probability_fake
 from train.model.detector import Detector
 
 
 def predict_logits(detector: Detector, levels: np.ndarray | torch.Tensor) -> np.ndarray:
-    """Logits, float64 (B, 2), of one batch of features, uint8 (B, planes, H, W), or of the detector's planes alone."""
+    """Compute the logits of one batch, float64 (B, 2).
+
+    Parameters
+    ----------
+    levels : uint8 (B, planes, H, W), all planes of the store or only those that the detector is fed
+    """
     detector.eval()
     if levels.shape[1] > len(detector.planes):
         levels = levels[:, detector.planes]
@@ -28,16 +31,8 @@ def predict_logits(detector: Detector, levels: np.ndarray | torch.Tensor) -> np.
     return logits.float().cpu().numpy().astype(np.float64)
 
 
-def predict_probabilities(detector: Detector, levels: np.ndarray | torch.Tensor, batch_size: int = 32) -> np.ndarray:
-    """Probability of "fake", float64 (N,), of features in memory, uint8 (N, planes, H, W)."""
-    logits = [
-        predict_logits(detector, levels[start : start + batch_size]) for start in range(0, len(levels), batch_size)
-    ]
-    return probability_fake(np.concatenate(logits)) if logits else np.zeros(0)
-
-
 def open_loader(detector: Detector, store: FeatureStore, threads: int = 4) -> BatchLoader:
-    """A reader of what the detector is fed, for the device that it is on."""
+    """Open a loader of the planes that the detector is fed, for the detector's device."""
     on_gpu = detector.device.type == "cuda"
     return BatchLoader(store, threads=threads, pinned=on_gpu, packed=on_gpu, kinds=detector.kinds)
 
@@ -45,9 +40,9 @@ def open_loader(detector: Detector, store: FeatureStore, threads: int = 4) -> Ba
 def iterate_logits(
     detector: Detector, reader: BatchLoader, rows: np.ndarray, batch_size: int = 32, skipped: set[int] | None = None
 ) -> Iterator[np.ndarray]:
-    """Logits of a store's rows, batch by batch: float64 (B, 2), in the order of `rows`.
+    """Yield the logits of a store's rows batch by batch, float64 (B, 2), in the order of `rows`.
 
-    Of rows that `skipped` names after the batch (see `BatchLoader.read`) they mean nothing.
+    Logits of rows that `skipped` holds after the batch (see `BatchLoader.read`) are meaningless.
     """
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     with closing(reader.read(batches, skipped)) as reading:
@@ -63,7 +58,7 @@ def compute_logits(
     progress: bool = True,
     threads: int = 4,
 ) -> np.ndarray:
-    """Logits, float64 (N, 2), of a store's rows, with a progress bar on stderr if wanted."""
+    """Compute the logits of a store's rows, float64 (N, 2), with a progress bar on stderr if `progress`."""
     logits = []
     with (
         open_loader(detector, store, threads) as reader,
@@ -77,15 +72,3 @@ def compute_logits(
                     logits.append(part)
                     bar.update(len(part))
     return np.concatenate(logits) if logits else np.zeros((0, len(CLASS_NAMES)))
-
-
-def score_rows(
-    detector: Detector,
-    store: FeatureStore,
-    rows: np.ndarray,
-    batch_size: int = 32,
-    progress: bool = True,
-    threads: int = 4,
-) -> np.ndarray:
-    """Probability of "fake", float64 (N,), of a store's rows; see `compute_logits` for the logits."""
-    return probability_fake(compute_logits(detector, store, rows, batch_size, progress, threads))
