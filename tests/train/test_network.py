@@ -356,7 +356,7 @@ def wrong_files(tmp_path_factory):
         ("text.safetensors", "cannot be read as weights"),
         ("empty.pth", "cannot be read as weights"),
         ("module.pth", "cannot be read as weights"),
-        ("list.pth", "holds no named tensors"),
+        ("list.pth", "not named tensors"),
         ("other.safetensors", "not the weights of a resnet18"),
         ("deeper.pth", "give --network resnet34"),
         ("narrow.safetensors", r"conv1.weight has shape \(64, 1, 7, 7\)"),

@@ -1,9 +1,8 @@
-"""Logits to a probability that means what it says, and to a word: chosen on validation pictures alone.
+"""Calibration of logits: temperature, threshold and abstention band, chosen on validation pictures alone.
 
-The temperature is that of Guo et al., "On calibration of modern neural networks", 2017, raised by how
-much the validation's sources differ: one that was never seen will differ as much. Between
-`low` and `high` the detector says "unsure": outside of them at most 5 % of the validation pictures
-of the other class stand.
+The temperature is that of Guo et al., "On calibration of modern neural networks", 2017. It is raised by how
+much the validation's sources differ, as an unseen source will differ as much. Between `low` and `high`
+the verdict is "unsure": at most 5 % of each class's validation pictures lie beyond the bound of the other class.
 """
 
 from dataclasses import dataclass
@@ -13,30 +12,30 @@ import numpy as np
 from data_cards.core.labels import FAKE
 
 UNSURE = "unsure"
-THRESHOLD = 0.5  # of scores that were never calibrated
+THRESHOLD = 0.5  # of uncalibrated scores
 WRONG_SHARE = 0.05  # of a class's validation pictures that the sure words of the other class may cover
 _BOUNDS = (0.05, 20.0)  # of the temperature
 
 
 def probability_fake(logits: np.ndarray) -> np.ndarray:
-    """Probability of "fake", float64 (N,), from logits (N, 2): the softmax's second column."""
+    """Compute the probability of "fake", float64 (N,), from logits (N, 2): the softmax's second column."""
     return _sigmoid(_log_odds(logits))
 
 
 def is_called_fake(p: np.ndarray | float, threshold: float = THRESHOLD) -> np.ndarray | bool:
-    """Whether probabilities of "fake" are called fake: from the threshold on."""
+    """Return whether probabilities of "fake" reach the threshold."""
     return p >= threshold
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How a detector's logits are read; the defaults are those of a detector that was never calibrated.
+    """Conversion of logits to probabilities and verdicts; the defaults are those of an uncalibrated detector.
 
     Attributes
     ----------
-    temperature : that logits are divided by, above 0
-    threshold : calibrated probability from which on a picture is rather fake than real
-    low, high : up to `low` the verdict is "real", from `high` on "fake"; low <= threshold <= high
+    temperature : float above 0, the divisor of the logits
+    threshold : float, calibrated probability from which on a picture is more likely fake than real
+    low, high : float, up to `low` the verdict is "real", from `high` on "fake"; low <= threshold <= high
     """
 
     temperature: float = 1.0
@@ -46,50 +45,50 @@ class Calibration:
 
     def __post_init__(self) -> None:
         if not (0 < self.temperature < np.inf and self.low <= self.threshold <= self.high):
-            raise ValueError(f"{self} cannot be: expected temperature > 0 and low <= threshold <= high")
+            raise ValueError(f"{self}: expected temperature > 0 and low <= threshold <= high")
 
     def probability(self, logits: np.ndarray) -> np.ndarray:
-        """Calibrated probability of "fake", float64 (N,), of logits (N, 2)."""
+        """Compute the calibrated probability of "fake", float64 (N,), from logits (N, 2)."""
         return probability_fake(np.asarray(logits, dtype=np.float64) / self.temperature)
 
     def verdict(self, p: float) -> str:
-        """ "real", "fake" or "unsure", of a calibrated probability."""
+        """Return "real", "fake" or "unsure" for a calibrated probability."""
         if self.is_unsure(p):
             return UNSURE
         return "fake" if p >= self.high else "real"
 
     def is_fake(self, p: np.ndarray | float) -> np.ndarray | bool:
-        """Whether probabilities are called fake where the abstention band is left aside."""
+        """Return whether probabilities reach the threshold, regardless of the abstention band."""
         return is_called_fake(p, self.threshold)
 
     def is_unsure(self, p: np.ndarray | float) -> np.ndarray | bool:
-        """Whether probabilities lie in the abstention band."""
+        """Return whether probabilities lie in the abstention band."""
         return (p > self.low) & (p < self.high)
 
     def format_band(self) -> str:
-        """Between which probabilities the verdict is "unsure", in words."""
+        """Format the abstention band as a phrase."""
         return "nothing is unsure" if self.low == self.high else f"unsure between {self.low:.3f} and {self.high:.3f}"
 
 
 def fit_calibration(
     logits: np.ndarray, labels: np.ndarray, sources: np.ndarray | None = None, pictures: np.ndarray | None = None
 ) -> Calibration:
-    """Choose temperature, threshold and the band of "unsure".
+    """Choose temperature, threshold and abstention band.
 
-    The temperature minimises the negative log-likelihood; without a single mistake that has no
-    minimum (ever lower with ever surer scores), so the scores stay as sure as the network's. Where the
-    sources are told it is raised for those that were never seen (`compute_source_shift`). The
-    threshold maximises balanced accuracy, of equally good ones the nearest to 0.5. `high` is the
-    lowest probability with at most 5 % of the photographs at or above it, `low` the highest with at
-    most 5 % of the fakes at or below it. Where they cross nothing is unsure; where the threshold
-    stands outside, they are widened to it, so that the word and the threshold never disagree.
+    The temperature minimises the negative log-likelihood. Without a single mistake the likelihood has no
+    minimum (surer scores always lower it), so the temperature is 1. If `sources` is given, the temperature is
+    raised to account for unseen sources (`compute_source_shift`). The threshold maximises balanced
+    accuracy; among equally good thresholds the nearest to 0.5 is chosen. `high` is the lowest probability with at
+    most 5 % of the photographs at or above it, `low` the highest with at most 5 % of the fakes at or
+    below it. If they cross, nothing is unsure. If the threshold lies outside of them, they are widened to it,
+    so that verdict and threshold never disagree.
 
     Parameters
     ----------
     logits : float64 (N, 2), finite, of validation rows
-    labels : int (N,), 0 real and 1 fake, both of them there
-    sources : int (N,), number of each row's source; sources of two classes are two
-    pictures : int (N,), that the rows show; None where each shows another
+    labels : int (N,), 0 real and 1 fake, both present
+    sources : int (N,), number of each row's source; a name that both classes share has two numbers
+    pictures : int (N,), number of each row's picture; None if no two rows share a picture
     """
     labels = np.asarray(labels)
     log_odds = _log_odds(logits)
@@ -112,11 +111,11 @@ def fit_calibration(
 def compute_source_shift(
     values: np.ndarray, labels: np.ndarray, sources: np.ndarray, pictures: np.ndarray | None = None
 ) -> float:
-    """Variance of the mean value that a source never seen is expected to have, beyond chance.
+    """Estimate the variance of an unseen source's mean value, beyond chance.
 
-    By class that of the sources' means, less what chance makes of it (the method of moments for one-way random
-    effects), and 1 / sources more, as their common mean is not known either. The mean over the classes; one with a
-    single source tells nothing and counts as none.
+    For each class it is the variance of the sources' means less the part due to chance (the method of moments for
+    one-way random effects), plus 1 / sources of it, as the common mean is estimated too. The result is the mean over
+    the classes; a class with a single source counts as 0.
 
     Parameters
     ----------
@@ -158,7 +157,7 @@ def _fit_temperature(log_odds: np.ndarray, labels: np.ndarray) -> float:
 
 
 def _choose_threshold(real: np.ndarray, fake: np.ndarray) -> float:
-    """Of sorted probabilities; half-way between two neighbours, or 0.5 itself."""
+    """Choose among 0.5 and the midpoints of neighbouring probabilities, given sorted ones of each class."""
     values = np.unique(np.concatenate([real, fake]))
     candidates = np.concatenate([[0.5], (values[1:] + values[:-1]) / 2])
     # Twice the balanced accuracy: photographs below the threshold, and fakes from it on.

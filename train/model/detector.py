@@ -1,4 +1,4 @@
-"""The whole detector as one module: normaliser and network, levels in, logits out."""
+"""The detector as one module: normaliser and network, from levels to logits."""
 
 from collections.abc import Sequence
 from dataclasses import astuple
@@ -18,23 +18,23 @@ from train.settings import TrainSettings
 class Detector(nn.Module):
     """Features in levels, uint8 (B, C, H, W), to float logits (B, 2) in class order (real, fake).
 
-    C is the number of the store's planes, or fewer where it is fed only some kinds of them.
+    C is the number of planes of the detector's kinds.
 
     Parameters
     ----------
     mean, std : float32 (planes, H, W), the store's statistics, in levels
-    network : name of the network, one of `train.settings.NETWORKS` but auto
-    dropout : before the last layer, while training
-    kinds : of planes that it is fed, in the store's order
+    network : str, one of `train.settings.NETWORKS` but "auto"
+    dropout : float, share dropped before the last layer while training
+    kinds : sequence of str, the kinds of planes it is fed, in the store's order
     stem : "auto", "strided" or "plain"
-    own_range : stretch each plane of each sample to its own range
-    gain : whether the gain of each sample's log magnitudes stays in ("keep") or is taken out ("remove")
+    own_range : bool, stretch each plane of each sample to its own range
+    gain : "keep" or "remove" the gain of each sample's log magnitudes
 
     Attributes
     ----------
-    planes : numbers of the store's planes that it is fed
-    inputs : kind of each plane that the network is fed, in their order
-    calibration : how its logits are read; saved with the weights
+    planes : list of int, indices of the store's planes that it is fed
+    inputs : tuple of str, the kind of each of these planes
+    calibration : Calibration of the logits; saved with the weights
     """
 
     def __init__(
@@ -67,15 +67,15 @@ class Detector(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its parameters are."""
+        """The device of the parameters."""
         return self.normalise.mean.device
 
     def get_extra_state(self) -> torch.Tensor:
-        """The calibration, float64 (4,), for the state dict: no buffer, as some devices have no float64."""
+        """Return the calibration, float64 (4,), for the state dict: not a buffer, as some devices have no float64."""
         return torch.tensor(astuple(self.calibration), dtype=torch.float64)
 
     def set_extra_state(self, state: torch.Tensor) -> None:
-        """Take the calibration up from a state dict; raises ValueError where it cannot be one."""
+        """Restore the calibration from a state dict; raises ValueError for an invalid one."""
         if state.shape != (4,):
             raise ValueError(f"calibration of shape {tuple(state.shape)}, expected (4,)")
         self.calibration = Calibration(*state.tolist())
@@ -90,27 +90,27 @@ def build_detector(
     mean: np.ndarray | None = None,
     std: np.ndarray | None = None,
 ) -> Detector:
-    """Build the detector of a run with first weights, on the CPU.
+    """Build the detector of a run with initial weights, on the CPU.
 
     Parameters
     ----------
-    settings : resolved by these features (`TrainSettings.for_features`)
+    settings : resolved for these features (`TrainSettings.for_features`)
     features : settings of the store's features
-    mean, std : ndarray of float32, shape (planes, H, W), the store's statistics, in levels; None where saved ones will
-        replace them
+    mean, std : ndarray of float32, shape (planes, H, W), the store's statistics, in levels; None if saved
+        ones will replace them
 
     Raises
     ------
-    UsageError : a setting that these features cannot have
+    UsageError : a setting that does not fit these features
     """
     if settings.network == RADIAL and features.side > RADIAL_UP_TO:
         raise UsageError(
             f"network radial: planes of {features.side} bins, expected at most {RADIAL_UP_TO}; "
-            "take averaged planes (pipeline build --estimator averaged) or another --network"
+            "give another --network, or build averaged planes (pipeline build --estimator averaged)"
         )
     if mean is None or std is None:
         mean = std = np.zeros((features.planes, features.side, features.side), dtype=np.float32)
-    # ImageNet's weights are those of the strided stem.
+    # ImageNet weights need the strided stem.
     stem = "strided" if settings.stem == "auto" and settings.weights is not None else settings.stem
     mean, std = select_statistics(mean, std, settings.normalise)
     own_range = settings.normalise == "sample"

@@ -1,4 +1,4 @@
-"""Which device, which precision and which algorithms a run uses."""
+"""Device, precision and algorithms of a run."""
 
 import platform
 from collections.abc import Iterator
@@ -12,33 +12,33 @@ from train.settings import SINGLE_LAYER
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """The device of that name; "auto" takes CUDA, else Apple's MPS, else the CPU.
+    """Return the device of that name; "auto" prefers CUDA, then Apple's MPS, then the CPU.
 
     Raises
     ------
-    UsageError : the device is not there, or the name is unknown
+    UsageError : the device is not available, or the name is unknown
     """
-    there = {
+    available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     if name == "auto":
-        return torch.device(next(kind for kind, usable in there.items() if usable))
-    if name not in there:
-        raise UsageError(f"device {name}: expected one of auto, {', '.join(sorted(there))}")
-    if not there[name]:
-        usable = ", ".join(kind for kind, usable in there.items() if usable)
-        raise UsageError(f"device {name}: not available to PyTorch here; take one of auto, {usable}")
+        return torch.device(next(kind for kind, is_usable in available.items() if is_usable))
+    if name not in available:
+        raise UsageError(f"device {name}: expected one of auto, {', '.join(sorted(available))}")
+    if not available[name]:
+        usable = ", ".join(kind for kind, is_usable in available.items() if is_usable)
+        raise UsageError(f"device {name}: not available to PyTorch here; give one of auto, {usable}")
     return torch.device(name)
 
 
 def pick_precision(name: str, device: torch.device, network: str) -> torch.dtype:
-    """torch.bfloat16 or torch.float32; "auto" takes bf16 where the hardware multiplies in it.
+    """Return torch.bfloat16 or torch.float32; "auto" chooses bf16 on hardware that multiplies in it.
 
-    That is CUDA from Ampere on, and CPUs with AMX or AVX-512 BF16. Elsewhere bf16 works, but slower. A network of
-    a single layer takes float32: what it learns are small differences of inputs that are nearly alike, which bf16's
-    eight bits lose.
+    Such are CUDA devices from Ampere on, and CPUs with AMX or AVX-512 BF16. Elsewhere bf16 works, but slower. For a
+    network of a single layer "auto" chooses float32: it learns from small differences between nearly equal inputs,
+    which bf16's eight bits lose.
     """
     if name == "auto":
         name = "bf16" if _has_fast_bf16(device) and network not in SINGLE_LAYER else "float32"
@@ -46,12 +46,12 @@ def pick_precision(name: str, device: torch.device, network: str) -> torch.dtype
 
 
 def name_precision(precision: torch.dtype) -> str:
-    """The name by which a setting asks for it: "bf16" or "float32"."""
+    """Return the name of a precision in the settings: "bf16" or "float32"."""
     return "bf16" if precision == torch.bfloat16 else "float32"
 
 
 def name_device(device: torch.device) -> str:
-    """The model of a device, such as "NVIDIA H100 80GB HBM3"; of a CPU as far as the system tells."""
+    """Return the model of a device, such as "NVIDIA H100 80GB HBM3"; of a CPU as far as the system reports it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     with suppress(OSError, StopIteration):  # Linux
@@ -72,7 +72,7 @@ def _has_fast_bf16(device: torch.device) -> bool:
 
 @contextmanager
 def selected_algorithms(device: torch.device) -> Iterator[None]:
-    """On the CPU only deterministic algorithms; on a GPU the fastest, found by trial."""
+    """Use deterministic algorithms on the CPU, and the fastest, found by trial, on a GPU."""
     deterministic, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
     filling = torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(device.type == "cpu")

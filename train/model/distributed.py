@@ -1,8 +1,8 @@
-"""Several processes as one run: `torchrun --nproc-per-node N -m train run ...`.
+"""Process group of a run: `torchrun --nproc-per-node N -m train run ...`.
 
-Every process computes the gradients of its part of each batch, and all take a step by their mean
-(DistributedDataParallel), so the weights of all stay the same. Batch normalisation uses the statistics
-of the whole batch on GPUs (SyncBatchNorm), and of each process's part on the CPU. One process is a team of one.
+Every process computes the gradients of its part of each batch. All step by the mean gradient
+(DistributedDataParallel), so their weights stay equal. Batch normalisation uses the statistics of
+the whole batch on GPUs (SyncBatchNorm), and of each process's part on the CPU. A single process is a group of one.
 """
 
 import os
@@ -27,8 +27,8 @@ class ProcessGroup:
 
     Attributes
     ----------
-    rank : number of this process, from 0; number 0 leads: it alone writes and prints
-    size : how many there are
+    rank : int, number of this process, from 0; rank 0 alone writes and prints
+    size : int, number of processes
     """
 
     rank: int = 0
@@ -40,33 +40,33 @@ class ProcessGroup:
         return self.rank == 0
 
     def local_part(self, rows: np.ndarray) -> np.ndarray:
-        """This process's part of a batch: parts differ in length by one at most, and none overlap."""
+        """Return this process's part of a batch: parts do not overlap and differ in length by at most one."""
         return rows[self.local_slice(len(rows))]
 
     def local_slice(self, count: int) -> slice:
-        """Where in a batch of `count` samples this process's part is."""
+        """Return the slice of this process's part in a batch of `count` samples."""
         return slice(self.rank * count // self.size, (self.rank + 1) * count // self.size)
 
     def all_reduce(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum over all processes."""
+        """Sum a tensor over all processes."""
         if self.size > 1:
             values = values.clone()
             distributed.all_reduce(values)
         return values
 
     def all_gather(self, value: Value) -> list[Value]:
-        """What each process gives, by rank."""
+        """Gather the values of all processes, by rank."""
         if self.size == 1:
             return [value]
         values: list = [None] * self.size
         distributed.all_gather_object(values, value)
         return values
 
-    def all_or_raise(self, make: Callable[[], Value]) -> Value:
-        """What `make` gives; a `UserError` on one process ends all of them, and is told once."""
+    def all_or_raise(self, compute: Callable[[], Value]) -> Value:
+        """Return the result of `compute`; a `UserError` on one process ends all of them and is reported once."""
         value = error = None
         try:
-            value = make()
+            value = compute()
         except UserError as raised:
             error = raised
         first = next((one for one in self.all_gather(error) if one is not None), None)
@@ -74,16 +74,16 @@ class ProcessGroup:
             raise self.for_rank(first) from error
         return value
 
-    def on_rank0(self, make: Callable[[], Value]) -> Value:
-        """What `make` gives on the leading process, to all."""
-        return self.all_gather(self.all_or_raise(lambda: make() if self.is_rank0 else None))[0]
+    def on_rank0(self, compute: Callable[[], Value]) -> Value:
+        """Return the result of `compute` on rank 0 to all processes."""
+        return self.all_gather(self.all_or_raise(lambda: compute() if self.is_rank0 else None))[0]
 
     def for_rank(self, error: Exception) -> BaseException:
-        """To be raised for an error that all processes have: only the leading one's is seen."""
+        """Return the exception to raise for an error that all processes share: only rank 0 reports it."""
         return error if self.is_rank0 else SystemExit(error.exit_status)
 
     def wrap(self, network: nn.Module) -> nn.Module:
-        """The network to call in a step; on GPUs the batch normalisation of the given one is replaced."""
+        """Wrap a network for a step; on GPUs its batch normalisation is replaced in place."""
         if self.size == 1:
             return network
         device = next(network.parameters()).device
@@ -93,7 +93,7 @@ class ProcessGroup:
         return nn.parallel.DistributedDataParallel(network, device_ids=[device.index])
 
     def broadcast_buffers(self, network: nn.Module) -> None:
-        """Give all processes the leading one's buffers: running statistics are those of each one's part of batches."""
+        """Copy the buffers of rank 0 to all processes: each one's running statistics cover only its part of batches."""
         for buffer in network.buffers() if self.size > 1 else ():
             distributed.broadcast(buffer, 0)
 
@@ -102,17 +102,17 @@ SINGLE_PROCESS = ProcessGroup()
 
 
 def is_rank0() -> bool:
-    """Whether this process is the one that prints; true without torchrun."""
+    """Return whether this process prints; true without torchrun."""
     return not distributed.is_torchelastic_launched() or os.environ["RANK"] == "0"
 
 
 @contextmanager
 def joined_process_group(device: str = "auto") -> Iterator[ProcessGroup]:
-    """The team that torchrun started this process for; without torchrun a team of one.
+    """Join the process group that torchrun started this process for; without torchrun a group of one.
 
     Parameters
     ----------
-    device : the setting; processes on the CPU talk by gloo, on GPUs by NCCL
+    device : str, the setting; processes on the CPU communicate by gloo, on GPUs by NCCL
 
     Raises
     ------
@@ -123,7 +123,7 @@ def joined_process_group(device: str = "auto") -> Iterator[ProcessGroup]:
         return
     group = ProcessGroup(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
     if device == "mps":
-        raise group.for_rank(UsageError("device mps: takes one process only; start it without torchrun"))
+        raise group.for_rank(UsageError("device mps: expected one process; start it without torchrun"))
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
     here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
     if on_gpu and gpus < here:
@@ -138,14 +138,14 @@ def joined_process_group(device: str = "auto") -> Iterator[ProcessGroup]:
             if group.is_rank0:
                 yield group
             else:
-                with redirect_stderr(nowhere):  # the leading process shows the progress
+                with redirect_stderr(nowhere):  # rank 0 shows the progress
                     yield group
     finally:
         distributed.destroy_process_group()
 
 
 def check_settings(settings: TrainSettings, group: ProcessGroup, device: torch.device) -> None:
-    """Raise `UsageError` for settings that several processes cannot have."""
+    """Raise `UsageError` for settings that several processes do not support."""
     if group.size == 1:
         return
     # Batches may be half as large as asked for, and batch normalisation needs two samples: on the CPU of each part.
@@ -158,7 +158,7 @@ def check_settings(settings: TrainSettings, group: ProcessGroup, device: torch.d
 
 @contextmanager
 def translating_lost_process(group: ProcessGroup) -> Iterator[None]:
-    """Within it, the failure to reach another process is one line: that process tells why it ended."""
+    """Translate the failure to reach another process into one line: that process reports why it ended."""
     try:
         yield
     except RuntimeError as error:  # gloo and NCCL raise nothing more exact

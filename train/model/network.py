@@ -1,8 +1,8 @@
 """ResNets for any number of input channels, with torchvision's parameter names, and three networks for small planes.
 
-He et al., "Deep residual learning for image recognition", 2015; the stride of a bottleneck
-stands in its 3x3 convolution, as in torchvision ("ResNet v1.5"), whose weights so fit. The plain
-stem is theirs for CIFAR's 32 x 32 pixels: no resolution is lost before the first layer.
+He et al., "Deep residual learning for image recognition", 2015. A bottleneck's stride is in its 3x3 convolution,
+as in torchvision ("ResNet v1.5"), so that torchvision's weights fit. The plain stem is that of He et al. for
+CIFAR's 32 x 32 pixels: it keeps the full resolution for the first layer.
 """
 
 from collections.abc import Sequence
@@ -72,24 +72,24 @@ LAYERS = {
 LINEAR = "linear"
 RADIAL = "radial"
 RADIAL_UP_TO = 128  # side of the planes: beyond, the table of rings takes gigabytes
-PLAIN_UP_TO = 64  # side of the planes, in bins, from which on "auto" takes the strided stem
+PLAIN_UP_TO = 64  # side of the planes, in bins, beyond which "auto" chooses the strided stem
 
 
 def resolve_stem(stem: str, side: int) -> str:
-    """The stem that "auto" stands for with planes of that side: "plain" for small ones, else "strided"."""
+    """Return the stem for planes of that side; "auto" is "plain" for small planes, else "strided"."""
     if stem != "auto":
         return stem
     return "plain" if side <= PLAIN_UP_TO else "strided"
 
 
 def build_network(name: str, inputs: Sequence[str], side: int, classes: int, dropout: float, stem: str) -> nn.Module:
-    """The network of that name, one of `LAYERS`, "linear" or "radial".
+    """Build the network of that name, one of `LAYERS`, "linear" or "radial".
 
     Parameters
     ----------
-    inputs : kind of each plane
-    side : of the planes
-    classes, dropout, stem : as for `ResNet`
+    inputs : sequence of str, the kind of each plane
+    side : int, of the planes, in bins
+    classes, dropout, stem : see `ResNet`
     """
     if name == LINEAR:
         return LinearNetwork(len(inputs) * side**2, classes, dropout)
@@ -101,13 +101,13 @@ def build_network(name: str, inputs: Sequence[str], side: int, classes: int, dro
 class LinearNetwork(nn.Module):
     """A weight for every frequency of every plane: (B, channels, H, W) float to (B, classes) logits.
 
-    Convolutions and pooling look for the same pattern at all frequencies, yet it is the frequency that tells
-    planes of few bins apart.
+    Convolutions and pooling detect the same pattern at all frequencies, but in planes of few bins the frequency
+    itself distinguishes the classes.
 
     Parameters
     ----------
-    inputs : values of all planes
-    dropout : share of them that is dropped while training
+    inputs : int, number of values in all planes
+    dropout : float, share of the values dropped while training
     """
 
     def __init__(self, inputs: int, classes: int = 2, dropout: float = 0.0):
@@ -126,13 +126,13 @@ class RadialNetwork(nn.Module):
 
     A plane's radial profile is the mean over all directions of a frequency (after Durall et al., "Watch your
     up-convolution", 2020), in rings as wide as a row of the plane; the corners beyond Nyquist's frequency
-    are one ring. There are far fewer weights to learn by heart than in `LinearNetwork`.
+    are one ring. It has far fewer weights to overfit with than `LinearNetwork`.
 
     Parameters
     ----------
-    inputs : kind of each plane, which says where its zero frequency stands
-    side : N
-    dropout : share of the profiles' values that is dropped while training
+    inputs : sequence of str, the kind of each plane, which decides where its zero frequency is
+    side : int, N
+    dropout : float, share of the profiles' values dropped while training
     """
 
     def __init__(self, inputs: Sequence[str], side: int, classes: int = 2, dropout: float = 0.0):
@@ -152,7 +152,7 @@ class RadialNetwork(nn.Module):
 
 
 def _ring_shares(kind: str, side: int) -> torch.Tensor:
-    """What each value of a plane adds to the mean of each ring, float32 (side * side, rings)."""
+    """Compute the weight of each value of a plane in the mean of each ring, float32 (side * side, rings)."""
     radius = torch.from_numpy(compute_frequencies(kind, side, side)) * side
     ring = radius.round().long().clamp_max(side // 2 + 1).flatten()
     members = nn.functional.one_hot(ring).float()

@@ -1,4 +1,4 @@
-"""Levels to numbers of mean 0 and deviation 1, per frequency, at the network's front.
+"""Normaliser at the network's front: levels to values of mean 0 and deviation 1.
 
 The statistics are buffers, so they are saved with the weights: a run needs no store to predict.
 """
@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-# A difference of one level is the least that the store can hold; a frequency that never changes
-# in training (deviation 0) must not turn such a difference into a huge number.
+# One level is the smallest difference that a store can hold. A frequency that is constant in training
+# (deviation 0) must not turn such a difference into a huge number.
 LEAST_DEVIATION = 1.0
 
 
 def select_statistics(mean: np.ndarray, std: np.ndarray, normalise: str) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation to normalise by, both float32 (C, H, W), from those of every frequency.
+    """Return mean and deviation to normalise by, both float32 (C, H, W), given those of every frequency.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ class Normaliser(nn.Module):
     ----------
     mean, std : float32 (C, H, W), in levels 0..255; deviations below one level count as one
     own_range : stretch each plane of each sample to its own range, least to greatest value as -1..1, instead
-    gains : first and last of planes that are log magnitudes, such a pair for each kind of them; by how much they lie
-        above the mean all together, a picture's contrast, is taken out of each sample
+    gains : first and last of planes that are log magnitudes, such a pair for each kind of them; their common
+        offset from the mean, a picture's contrast, is subtracted from each sample
     """
 
     def __init__(
@@ -60,8 +60,8 @@ class Normaliser(nn.Module):
     def forward(self, levels: torch.Tensor) -> torch.Tensor:
         if levels.dtype != torch.uint8 or levels.shape[1:] != self.mean.shape:
             raise ValueError(
-                f"features are {levels.dtype} {tuple(levels.shape)}, expected torch.uint8 "
-                f"(batch, {', '.join(map(str, self.mean.shape))}) as this detector was trained on"
+                f"features: expected torch.uint8 (batch, {', '.join(map(str, self.mean.shape))}), "
+                f"as this detector was trained on, got {levels.dtype} {tuple(levels.shape)}"
             )
         values = levels.float()
         if self.own_range:
@@ -72,7 +72,7 @@ class Normaliser(nn.Module):
         return values.contiguous(memory_format=torch.channels_last)
 
     def _remove_gains(self, values: torch.Tensor) -> torch.Tensor:
-        """Differences from the mean (B, C, H, W), of each sample's log magnitudes without their common part."""
+        """Subtract from each sample's log magnitudes their common part; `values` (B, C, H, W) are less the mean."""
         if not self.gains:
             return values
         of_plane = values.mean(dim=(2, 3), keepdim=True)

@@ -1,6 +1,6 @@
-"""ImageNet weights from a file into a network with more input channels.
+"""Loading of ImageNet weights from a file into a network with more input channels.
 
-The file stays data: safetensors, or PyTorch's format read with `weights_only=True`.
+The file is read as data, never executed: safetensors, or PyTorch's format read with `weights_only=True`.
 """
 
 import pickle
@@ -17,14 +17,14 @@ _EXPECTED = "expected torchvision's ResNet weights, as .safetensors or .pth"
 
 
 def load_imagenet_weights(network: ResNet, path: str | Path) -> None:
-    """Start `network` from ImageNet weights; its last layer stays as it is.
+    """Load ImageNet weights into all layers of `network` but the last.
 
     The first convolution's kernels for R, G, B are repeated over the channels and scaled by
     3/channels, so that its outputs keep their size.
 
     Raises
     ------
-    UserError : no such file, not weights, or those of another network
+    UserError : no such file, not weights, or weights of another network
     """
     path = Path(path)
     given = {name: value for name, value in _read_tensors(path).items() if not name.startswith("fc.")}
@@ -34,7 +34,7 @@ def load_imagenet_weights(network: ResNet, path: str | Path) -> None:
     missing = sorted(wanted - counters - given.keys())
     unknown = sorted(given.keys() - wanted)
     if missing or unknown:
-        names = f"lacks {missing[0]}" if missing else f"has {unknown[0]}, which is not known"
+        names = f"lacks {missing[0]}" if missing else f"has an unexpected {unknown[0]}"
         raise UserError(f"{path}: not the weights of a {network.name}: {names}; {_format_advice(given)}")
     kernels = given["conv1.weight"]
     if kernels.ndim == 4 and kernels.shape[1] == 3:
@@ -68,12 +68,12 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     if isinstance(values, dict) and isinstance(values.get("state_dict"), dict):
         values = values["state_dict"]
     if not isinstance(values, dict) or not values or not all(map(torch.is_tensor, values.values())):
-        raise UserError(f"{path}: holds no named tensors; {_EXPECTED}")
+        raise UserError(f"{path}: not named tensors; {_EXPECTED}")
     return dict(values)
 
 
 def _format_advice(given: dict[str, torch.Tensor]) -> str:
-    """Which network the file would fit, by its tensors' names."""
+    """Name the network that the tensors' names fit, as advice."""
     names = {name for name in given if not name.endswith("num_batches_tracked")}
     for network in LAYERS:
         with torch.device("meta"):  # shapes only, no memory

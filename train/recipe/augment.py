@@ -1,7 +1,7 @@
-"""Samples mixed at random while training (mixup), and the training loss.
+"""Mixup of training samples, and the training loss.
 
-What is drawn for a step is a pure function of (seed, step) and the same on every device: two numbers a
-sample, drawn on the CPU. The planes are mixed where they are, as normalised values.
+The draws of a step are a pure function of (seed, step) and equal on every device: two numbers a sample, drawn on
+the CPU. The planes are mixed on their device, as normalised values.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from train.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Draws:
-    """How the samples of one step are mixed; both are None where they are not.
+    """Mixing of one step's samples; both fields are None without mixup.
 
     Attributes
     ----------
-    partners : int64 (B,), the sample that each is mixed with
-    shares : float (B,), what is kept of each sample; the rest is its partner's
+    partners : int64 (B,), index of the sample that each is mixed with
+    shares : float (B,), weight of each sample; its partner has the rest
     """
 
     partners: np.ndarray | None = None
@@ -31,11 +31,11 @@ class Draws:
 
 
 class Augmenter:
-    """Draws and makes the changes that the settings of a run ask for.
+    """Mixup as a run's settings ask for.
 
     Parameters
     ----------
-    device : where the samples are
+    device : of the samples
     """
 
     def __init__(self, settings: TrainSettings, device: torch.device):
@@ -43,22 +43,22 @@ class Augmenter:
         self._device = device
 
     def draw(self, step: int, count: int, group: ProcessGroup = SINGLE_PROCESS) -> Draws:
-        """What happens to the samples of this process's part of a step's batch, which has `count` in all.
+        """Draw the mixing of this process's part of a step's batch, which has `count` samples in all.
 
         Shares are those of mixup (Zhang et al., 2018), one a sample.
         """
         settings = self._settings
         if not settings.mixup:
             return Draws()
-        # The fourth generator: the others belonged to changes that are no more, and a seed keeps its meaning.
+        # The fourth generator: the others belonged to removed augmentations, and a seed keeps its meaning.
         rng = np.random.default_rng(draw_seed(settings.seed, step)).spawn(4)[3]
         shares, part = rng.beta(settings.mixup, settings.mixup, count), group.local_slice(count)
-        # Partners are samples that this process has.
+        # Partners are samples of this process's part.
         partners = rng.spawn(group.size)[group.rank].permutation(part.stop - part.start)
         return Draws(partners, shares[part])
 
     def mix_values(self, values: torch.Tensor, draws: Draws) -> torch.Tensor:
-        """Normalised values (B, planes, H, W), mixed."""
+        """Mix normalised values (B, planes, H, W)."""
         if draws.shares is None:
             return values
         shares = self._to_device(draws.shares)[:, None, None, None]
@@ -66,7 +66,7 @@ class Augmenter:
         return values.contiguous(memory_format=torch.channels_last)  # indexing may have lost it
 
     def compute_losses(self, logits: torch.Tensor, labels: torch.Tensor, draws: Draws) -> torch.Tensor:
-        """Cross-entropy (B,) with the settings' label smoothing; of mixed samples against both labels."""
+        """Compute the cross-entropy (B,) with label smoothing; of mixed samples against both labels."""
         smoothing = self._settings.label_smoothing
         if draws.shares is None:
             return functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")

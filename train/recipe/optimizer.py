@@ -1,4 +1,4 @@
-"""The optimiser and its learning rate, a pure function of the step."""
+"""Optimiser and learning rate, the latter a pure function of the step."""
 
 import math
 
@@ -9,7 +9,7 @@ from train.settings import TrainSettings
 
 
 def create_optimiser(network: nn.Module, settings: TrainSettings) -> torch.optim.AdamW:
-    """AdamW; weight decay on kernels and matrices only, not on biases and batch norm."""
+    """Create AdamW with weight decay on kernels and matrices only, not on biases and batch norm."""
     parameters = list(network.parameters())
     return torch.optim.AdamW(
         [
@@ -22,9 +22,9 @@ def create_optimiser(network: nn.Module, settings: TrainSettings) -> torch.optim
 
 
 def learning_rate(step: int, steps_per_epoch: int, settings: TrainSettings) -> float:
-    """Learning rate of a step (from 0): a linear rise to the peak, then half a cosine down to 0.
+    """Compute the learning rate of a step (from 0): a linear rise to the peak, then half a cosine down to 0.
 
-    The rise takes `settings.warmup` epochs, at most half of the run.
+    The rise lasts `settings.warmup` epochs, at most half of the run.
     """
     total = settings.epochs * steps_per_epoch
     rise = round(min(settings.warmup * steps_per_epoch, total // 2))
@@ -34,6 +34,6 @@ def learning_rate(step: int, steps_per_epoch: int, settings: TrainSettings) -> f
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
-    """Give all parameters this learning rate."""
+    """Set the learning rate of all parameters."""
     for group in optimiser.param_groups:
         group["lr"] = value

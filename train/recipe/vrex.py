@@ -1,4 +1,4 @@
-"""Equal risks: what makes a network better at some sources than at others is not what fakes share.
+"""V-REx penalty: features that serve some sources better than others are not what fakes share.
 
 V-REx (Krueger et al., "Out-of-distribution generalization via risk extrapolation", 2021) adds to the mean
 loss the variance of the sources' mean losses R_s, each counted by its samples:
@@ -16,19 +16,19 @@ from train.model.distributed import ProcessGroup
 
 
 def compute_source_ids(store: FeatureStore) -> np.ndarray:
-    """int64 (N,): number of each row's source, from 0; sources of one name in two classes are two."""
+    """Number each row's source from 0, int64 (N,); a name that both classes share has two numbers."""
     columns = store.columns
     names = np.char.add(columns["label"].astype(str), np.char.add("/", columns["source"].astype(str)))
     return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def compute_risk_variance(losses: np.ndarray, sources: np.ndarray) -> float:
-    """Variance of the sources' mean losses, each counted by its samples.
+    """Compute the variance of the sources' mean losses, weighted by their numbers of samples.
 
     Parameters
     ----------
     losses : float (n,)
-    sources : int64 (n,), number of each one's source
+    sources : int64 (n,), number of each sample's source
     """
     counts = np.bincount(sources)
     risks = np.bincount(sources, losses) / np.maximum(counts, 1)
@@ -38,14 +38,14 @@ def compute_risk_variance(losses: np.ndarray, sources: np.ndarray) -> float:
 def compute_sample_weights(
     losses: torch.Tensor, sources: torch.Tensor, count: int, penalty: float, group: ProcessGroup
 ) -> torch.Tensor:
-    """How often each sample's loss counts, float (b,), without a gradient; may be negative.
+    """Compute the weight of each sample's loss, float (b,), without a gradient; may be negative.
 
     Parameters
     ----------
     losses : float (b,), of this process's part of the batch
-    sources : int64 (b,), number of each one's source
-    count : of all sources
-    penalty : 0 or more
+    sources : int64 (b,), number of each sample's source
+    count : int, number of sources
+    penalty : float, 0 or more
     """
     losses = losses.detach()
     member = torch.nn.functional.one_hot(sources, count).to(losses.dtype)
