@@ -14,7 +14,7 @@ import numpy as np
 
 from data_cards.audit.audit import Audit, Verdict, format_audit_briefly
 from data_cards.core.labels import CLASS_NAMES, SPLITS
-from data_cards.dataset.near_duplicates import CONSEQUENCES, find_leaks
+from data_cards.dataset.leakage import CONSEQUENCES, find_leaks
 from data_cards.dataset.scan import SetAside
 from data_cards.dataset.source_info import FIELDS
 from data_cards.dataset.table import Picture, compute_columns

@@ -7,6 +7,8 @@ bits). Re-encoding and resizing flip few of them; two different pictures differ 
 The search is exact and not quadratic: two hashes that differ in at most `MAX_DISTANCE` bits
 agree in at least one of `MAX_DISTANCE + 1` blocks (pigeonhole), so only pictures that share a
 block are compared.
+
+Groups that cross splits or classes are listed and refused by `data_cards.dataset.leakage`.
 """
 
 import numpy as np

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from data_cards.audit.audit import Audit, Verdict, audit_pictures, format_audit_briefly
 from data_cards.core.console import note, progress, warn
 from data_cards.core.errors import UserError
-from data_cards.dataset.near_duplicates import check_leaks
+from data_cards.dataset.leakage import check_leaks
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.table import PictureTable
 from pipeline.builder.card import save_card

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data_cards.audit.audit import Audit, Limits, Verdict, audit_pictures, format_audit
 from data_cards.core.errors import UsageError, UserError
-from data_cards.dataset.near_duplicates import Leaks, find_leaks, format_leaks, plot_contact_sheet
+from data_cards.dataset.leakage import Leaks, find_leaks, format_leaks, plot_contact_sheet
 from data_cards.dataset.scan import scan_sources
 from data_cards.selection.advice import Advice, compute_advice, format_advice
 from data_cards.selection.filters import filter_pictures

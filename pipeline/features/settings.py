@@ -42,7 +42,8 @@ PLANES, PICTURES = "Planes", "Pictures"
 
 # The format of a store has these too: options of earlier versions, each with the one value that it still may have.
 _CONSTANTS = {"dtype": "uint8", "jpeg_scale": "full", "colour_axis": "separate"}
-_FORMAT = ("size", "fit", "resample", "dtype", "jpeg_scale", "estimator", "patch", "colour_axis", "overview")
+# Order of the names in a store's attributes; names that are not listed follow.
+_ORDER = ("size", "fit", "resample", "dtype", "jpeg_scale", "estimator", "patch", "colour_axis", "overview")
 
 
 def base_kind(kind: str) -> str:
@@ -166,7 +167,7 @@ class FeatureSettings:
     def to_dict(self) -> dict:
         """Return plain values, as a store's attributes hold them."""
         values = asdict(self) | _CONSTANTS
-        return {name: values[name] for name in _FORMAT}
+        return {name: values.pop(name) for name in _ORDER} | values
 
     @classmethod
     def from_dict(cls, values: dict) -> "FeatureSettings":

@@ -1,7 +1,7 @@
-"""Near-duplicate leakage: near-duplicate pictures in more than one split, or in both classes.
+"""Leakage: near-duplicate pictures in more than one split, or in both classes.
 
 Across splits they raise test scores above the truth; across classes one of the two labels is wrong, or says
-nothing of the picture. The hashes decide what a near-duplicate is (`data_cards.image.perceptual_hash`).
+nothing of the picture. How near-duplicates are found is in `data_cards.image.perceptual_hash`.
 """
 
 from collections.abc import Sequence

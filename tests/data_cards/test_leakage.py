@@ -11,7 +11,7 @@ from helpers.pictures import draw_noise, make_kaggle_dir
 from PIL import Image
 
 from data_cards.core.errors import UserError
-from data_cards.dataset.near_duplicates import Side, find_leaks, format_leaks, plot_contact_sheet
+from data_cards.dataset.leakage import Side, find_leaks, format_leaks, plot_contact_sheet
 from data_cards.dataset.scan import scan_sources
 from eval.report.report import make_report
 from pipeline.cli.main import main
