@@ -1,4 +1,4 @@
-"""The `train` command: parses and prints; the work is done by `train.loop.trainer`."""
+"""The `train` command: options in, text out."""
 
 from shlex import quote
 
@@ -23,14 +23,14 @@ def cli() -> None:
     is_flag=True,
     cls=GroupedOption,
     group="Files",
-    help="Go on with a run that was stopped, with its settings.",
+    help="Continue a stopped run with its settings.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_context
 def run_command(context: click.Context, resume: bool, as_json: bool, **values: object) -> None:
     """Train on a feature store; writes a run folder with weights, history and curves.
 
-    Ctrl-C, or a terminal that is closed, ends it after the running step and saves; `--resume` goes on from there.
+    Ctrl-C, or closing the terminal, ends it after the current step and saves; `--resume` continues from there.
 
     \b
     Examples:
@@ -45,7 +45,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
     from train.loop import trainer as loop  # loads PyTorch, which `--help` need not wait for
     from train.loop.signals import Stopped
     from train.model.distributed import is_rank0
-    from train.run.folder import newest_run
+    from train.run.folder import find_newest_run
 
     try:
         if resume:
@@ -54,7 +54,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
                 for name, value in values.items()
                 if context.get_parameter_source(name) is not ParameterSource.DEFAULT
             }
-            folder = given.pop("run", None) or newest_run(usable=False)
+            folder = given.pop("run", None) or find_newest_run(usable=False)
             summary = loop.resume(folder, given)
         else:
             summary = loop.train(TrainSettings(**values))
@@ -136,9 +136,9 @@ def export_command(run: str | None, file: str, as_json: bool) -> None:
       train export --run runs/001-resnet18-512px --onnx detector.onnx
     """
     from train.run.export_onnx import export_onnx  # loads PyTorch, which `--help` need not wait for
-    from train.run.folder import newest_run
+    from train.run.folder import find_newest_run
 
-    exported = export_onnx(newest_run() if run is None else run, file)
+    exported = export_onnx(find_newest_run() if run is None else run, file)
     if as_json:
         print_json({**vars(exported), "file": str(exported.file)})
         return

@@ -1,4 +1,4 @@
-"""The settings of a training run: every value that decides its weights, with its default and its help.
+"""Settings of a training run: every value that decides its weights, with its default and its help.
 
 The options of `train run`, its `--help` and the tables of the documentation are made from these fields
 (`data_cards.core.options`).
@@ -19,12 +19,20 @@ AUTO, ALL = "auto", "all"
 _DCT = ("dct", "overview-dct")
 CHOOSABLE = ("source", "variant", "format")  # columns of the store that `where` may name
 
-# Where and how fast a run is trained. A run may be resumed with other values of these; the store
-# may have moved, but its fingerprint must be the same; damage to it may have been found meanwhile.
+# Place and speed of the training. A run may be resumed with other values of these: the store may have moved
+# (its fingerprint must be the same), and damage to it may have been found since.
 MACHINE_FIELDS = ("store", "run", "device", "threads", "save_minutes", "on_bad_sample")
 
-# Options that earlier versions had, which their runs' records hold, and the value at which each did nothing.
+# Removed options that the records of older runs hold, and the value at which each had no effect.
 _REMOVED = {"shuffle_window": 0, "ema": 0.0, "band_masking": 0.0, "kind_dropout": 0.0, "flips": 0.0, "phase": "raw"}
+
+# Lowest value of each numeric option.
+_LEAST = {
+    "epochs": 1,
+    "batch_size": 2,  # batch normalisation needs two samples
+    "threads": 1,
+    **dict.fromkeys(("patience", "seed", "weight_decay", "warmup", "save_minutes", "mixup", "source_penalty"), 0),
+}
 
 # Headings of the options.
 _FILES, _ROWS, _NETWORK, _RECIPE, _MACHINE = "Files", "What to train on", "Network", "Recipe", "Machine"
@@ -34,8 +42,8 @@ _FILES, _ROWS, _NETWORK, _RECIPE, _MACHINE = "Files", "What to train on", "Netwo
 class TrainSettings:
     """Everything that decides the weights of a run, besides the store's content.
 
-    Each field's help says what it is. "auto" and None stand for a choice that depends on the features and the
-    network: `for_features` makes it. `store` may be given as a plain string.
+    Each field's help documents it. "auto" and None mean a choice that depends on the features and the network;
+    `for_features` resolves it. `store` may also be a single string.
     """
 
     store: tuple[str, ...] = option_field(
@@ -55,7 +63,7 @@ class TrainSettings:
         (),
         group=_ROWS,
         metavar="COLUMN=VALUE",
-        help="Train and validate on rows with that source, variant or format only; VALUE,VALUE for either; may be "
+        help="Train and validate only on rows with that source, variant or format; VALUE,VALUE for either; may be "
         "repeated, then all must hold.",
     )
     hold_out: tuple[str, ...] = option_field(
@@ -88,7 +96,7 @@ class TrainSettings:
         "1",
         group=_ROWS,
         choices=VARIANTS_PER_EPOCH,
-        help="Take one variant of each picture an epoch, drawn anew each time, or all.",
+        help="One variant of each picture an epoch, at random, or all variants.",
     )
     network: str = option_field(
         AUTO,
@@ -101,8 +109,8 @@ class TrainSettings:
         AUTO,
         group=_NETWORK,
         choices=(AUTO, "frequency", "channel", "sample", "none"),
-        help="By mean and deviation of each frequency, or of each plane (channel), by each sample's own range, or not "
-        "at all (levels 0 to 256 as -1 to 1); auto: channel for radial, else frequency.",
+        help="Normalise by mean and deviation of each frequency, or of each plane (channel), by each sample's own "
+        "range, or not at all (levels 0 to 256 as -1 to 1); auto: channel for radial, else frequency.",
     )
     gain: str = option_field(
         AUTO,
@@ -207,28 +215,23 @@ class TrainSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "store", (self.store,) if isinstance(self.store, str) else tuple(self.store))
         check_choices(self)
-        _check_at_least("epochs", self.epochs, 1)
-        _check_at_least("batch size", self.batch_size, 2, "batch normalisation needs two samples")
-        _check_at_least("patience", self.patience or 0, 0)
-        _check_at_least("threads", self.threads, 1)
-        _check_between("seed", self.seed, 0, 2**63 - 1)
-        _check_at_least("weight decay", self.weight_decay, 0)
-        _check_at_least("warmup", self.warmup, 0)
-        _check_at_least("save minutes", self.save_minutes, 0)
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not least <= value < float("inf"):  # refuses NaN too
+                raise UsageError(f"{name.replace('_', ' ')} {value}: expected at least {least}")
+        if self.seed >= 2**63:
+            raise UsageError(f"seed {self.seed}: expected at most {2**63 - 1}")
         if self.lr is not None and not 0 < self.lr < float("inf"):
             raise UsageError(f"learning rate {self.lr}: expected a number above 0, such as 0.001")
         for name in ("dropout", "label_smoothing"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise UsageError(f"{name.replace('_', ' ')} {value}: expected 0 or more, below 1")
-        _check_at_least("mixup", self.mixup, 0)
-        if self.source_penalty is not None:
-            _check_at_least("source penalty", self.source_penalty, 0)
-            if self.source_penalty and self.mixup:
-                raise UsageError(
-                    f"source penalty {self.source_penalty}: samples mixed with others have no one source; "
-                    "leave out --mixup or --source-penalty"
-                )
+        if self.source_penalty and self.mixup:
+            raise UsageError(
+                f"source penalty {self.source_penalty}: mixed samples have several sources; "
+                "leave out --mixup or --source-penalty"
+            )
         kinds = KINDS if "," in self.channels else (AUTO, ALL, *KINDS)
         for kind in self.channels.split(","):
             if kind not in kinds:
@@ -246,12 +249,12 @@ class TrainSettings:
             object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
 
     def _check_effects(self) -> None:
-        """Refuse an option that would change nothing beside the others: who gives one expects something of it."""
+        """Refuse an option that has no effect beside the others: its user expects one."""
         if self.gain == "remove" and self.normalise == "sample":
-            raise UsageError("gain remove: --normalise sample takes it out already; leave out one of the two")
+            raise UsageError("gain remove: --normalise sample removes it already; leave out one of the two")
         if self.weights is not None and self.network in WITHOUT_WEIGHTS:
             raise UsageError(
-                f"weights: there are none for the {self.network} network; give a ResNet with --network or leave it out"
+                f"weights: not available for the {self.network} network; give a ResNet with --network or leave it out"
             )
         if self.stem != AUTO and self.network in SINGLE_LAYER:
             raise UsageError(
@@ -266,23 +269,23 @@ class TrainSettings:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """The kinds of planes of `channels`, in the store's order; all that there can be where it names none."""
+        """Kinds of planes in `channels`, in the store's order; all kinds if it names none."""
         if self.channels in (AUTO, ALL):
             return KINDS
         return tuple(kind for kind in KINDS if kind in self.channels.split(","))
 
     def for_features(self, features: FeatureSettings) -> "TrainSettings":
-        """The same with what "all", "auto" and None stand for.
+        """Return a copy in which "all", "auto" and None are resolved for a store's features.
 
         Raises
         ------
-        UsageError : kinds of planes that are not there, or an option without effect on those that are
+        UsageError : kinds of planes that the store lacks, or an option without effect on those it has
         """
         missing = set(self.kinds) - set(features.kinds)
         if missing and self.channels not in (AUTO, ALL):
             raise UsageError(
-                f"channels {self.channels}: the store has no {', '.join(sorted(missing))}, "
-                f"only {', '.join(features.kinds)}"
+                f"channels {self.channels}: the store has no {', '.join(sorted(missing))}; "
+                f"expected kinds among {', '.join(features.kinds)}"
             )
         kinds = [kind for kind in self.kinds if kind in features.kinds]
         if self.channels == AUTO and features.estimator == "averaged":
@@ -314,18 +317,18 @@ class TrainSettings:
         return settings
 
     def to_dict(self) -> dict:
-        """Plain values, for the run folder."""
+        """Convert to plain values, for the run folder."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict) -> "TrainSettings":
-        """The inverse of `to_dict`, without the options that were removed; raises TypeError for an unknown name."""
+        """Invert `to_dict`, ignoring removed options; raises TypeError for an unknown name."""
         values = {name: value for name, value in values.items() if name not in _REMOVED}
         lists = {name: tuple(values.get(name, ())) for name in ("where", "hold_out", "validate_on")}
         return cls(**{**values, **lists})
 
     def differences(self, other: "TrainSettings") -> list[str]:
-        """Names of the fields that decide the weights and differ from `other`'s."""
+        """List the names of the fields that decide the weights and differ from those of `other`."""
         return [
             field.name
             for field in fields(self)
@@ -333,22 +336,11 @@ class TrainSettings:
         ]
 
 
-def removed_options(values: dict) -> dict[str, object]:
-    """The options of a run's record that were in use and that this program no longer has, by name."""
+def find_removed_options(values: dict) -> dict[str, object]:
+    """Return the removed options that a run's record uses, by name."""
     return {name: values[name] for name, off in _REMOVED.items() if values.get(name, off) != off}
 
 
 def _sort_values(condition: str) -> str:
     column, _, values = condition.partition("=")
     return f"{column}={','.join(sorted(set(values.split(','))))}"
-
-
-def _check_at_least(name: str, value: float, least: float, why: str = "") -> None:
-    if not least <= value < float("inf"):  # refuses NaN too
-        reason = f" ({why})" if why else ""
-        raise UsageError(f"{name} {value}: expected at least {least}{reason}")
-
-
-def _check_between(name: str, value: int, least: int, most: int) -> None:
-    if not least <= value <= most:
-        raise UsageError(f"{name} {value}: expected {least} to {most}")

@@ -216,7 +216,7 @@ def test_report_of_unusable_arguments_is_refused(tmp_path):
         assert not list(tmp_path.rglob("report*"))
 
     other = make_store(tmp_path / "small.zarr", size=16)
-    refuse(r"small.zarr: built with size 16 instead of 32, so .*run cannot judge it", run, other)
+    refuse(r"small.zarr: built with size 16 instead of 32, so .*run cannot score it", run, other)
     one_class = make_store(tmp_path / "one.zarr", pictures={"train": (3, 3), "test": (4, 0)})
     refuse(r"one.zarr: its test split is all real.*test/fake", run, one_class)
     no_test = make_store(tmp_path / "no_test.zarr", pictures={"train": (3, 3), "val": (2, 2)})
@@ -226,7 +226,7 @@ def test_report_of_unusable_arguments_is_refused(tmp_path):
     refuse("is a file", run, out=tmp_path / "file" / "below", kind=UsageError)
     refuse("batch size 0", run, batch_size=0, kind=UsageError)
     store.rename(tmp_path / "moved.zarr")
-    refuse(r"run: its store .*features.zarr is not there.*--store", run)
+    refuse(r"run: its store .*features.zarr was not found.*--store", run)
     assert make_report(run, tmp_path / "moved.zarr", **QUIET).contents["warnings"] == []
 
 

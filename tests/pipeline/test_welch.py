@@ -245,5 +245,5 @@ def test_a_store_with_an_overview(kaggle_dir, tmp_path):
     verdict, again = predict_files(open_run(run), [path, path], progress=False, quick=True)
     assert 0 < verdict.probability_fake < 1
     assert verdict.probability_fake == again.probability_fake
-    with pytest.raises(UsageError, match=r"the store has no overview-dct, only magnitude, phase, dct"):
+    with pytest.raises(UsageError, match=r"the store has no overview-dct; expected kinds among magnitude, phase, dct"):
         TrainSettings(channels="dct,overview-dct").for_features(FeatureSettings(estimator="periodogram"))

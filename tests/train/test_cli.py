@@ -177,10 +177,10 @@ def test_run_folder_in_unusable_places_is_refused(call, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("x")
     assert_refused(call(*SMALL, "--run", "file"), 2, "file: is a file")
-    assert_refused(call(*SMALL, "--run", "file/below"), 2, "file/below: cannot be made")
+    assert_refused(call(*SMALL, "--run", "file/below"), 2, "file/below: cannot be created")
     assert_refused(call(*SMALL, "--run", "full"), 2, "full: the folder is not empty")
     (tmp_path / "runs").write_text("x")
-    assert_refused(call(*SMALL), 2, "runs/001-small-32px: cannot be made")
+    assert_refused(call(*SMALL), 2, "runs/001-small-32px: cannot be created")
 
 
 @pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder that even root cannot write to")

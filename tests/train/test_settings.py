@@ -9,7 +9,7 @@ from data_cards.core.errors import UsageError
 from train.model.device import pick_device, pick_precision
 from train.model.network import ResNet
 from train.recipe.optimizer import create_optimiser, learning_rate
-from train.settings import MACHINE_FIELDS, TrainSettings, removed_options
+from train.settings import MACHINE_FIELDS, TrainSettings, find_removed_options
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,13 @@ from train.settings import MACHINE_FIELDS, TrainSettings, removed_options
         ({"normalise": "batch"}, "normalise batch: expected one of auto, frequency, channel, sample, none"),
         ({"mixup": -0.1}, "mixup -0.1: expected at least 0"),
         ({"source_penalty": -1.0}, "source penalty -1.0: expected at least 0"),
-        ({"source_penalty": 1.0, "mixup": 0.4}, "source penalty 1.0: samples mixed with others have no one source"),
+        ({"source_penalty": 1.0, "mixup": 0.4}, "source penalty 1.0: mixed samples have several sources"),
         ({"keep": "first"}, "keep first: expected one of auto, best, last"),
         ({"gain": "double"}, "gain double: expected one of auto, keep, remove"),
-        ({"gain": "remove", "normalise": "sample"}, "gain remove: --normalise sample takes it out already"),
-        ({"weights": "a.pth", "network": "small"}, "weights: there are none for the small network"),
+        ({"gain": "remove", "normalise": "sample"}, "gain remove: --normalise sample removes it already"),
+        ({"weights": "a.pth", "network": "small"}, "weights: not available for the small network"),
         ({"seed": -1}, "seed -1"),
-        ({"seed": 2**64}, "seed 18446744073709551616: expected 0 to 9223372036854775807"),
+        ({"seed": 2**64}, "seed 18446744073709551616: expected at most 9223372036854775807"),
         ({"device": "tpu"}, "device tpu: expected one of"),
         ({"precision": "float16"}, "precision float16"),
         ({"variants_per_epoch": "2"}, "variants per epoch 2"),
@@ -59,10 +59,10 @@ def test_options_that_were_removed_are_dropped():
     settings = TrainSettings(lr=0.1)
     off = {"shuffle_window": 0, "ema": 0.0, "band_masking": 0.0, "kind_dropout": 0.0, "flips": 0.0, "phase": "raw"}
     assert TrainSettings.from_dict({**settings.to_dict(), **off}) == settings
-    assert removed_options({**settings.to_dict(), **off}) == removed_options(settings.to_dict()) == {}
+    assert find_removed_options({**settings.to_dict(), **off}) == find_removed_options(settings.to_dict()) == {}
     used = {**settings.to_dict(), **off, "ema": 0.9, "flips": 0.5}
     assert TrainSettings.from_dict(used) == settings
-    assert removed_options(used) == {"ema": 0.9, "flips": 0.5}
+    assert find_removed_options(used) == {"ema": 0.9, "flips": 0.5}
     with pytest.raises(TypeError):
         TrainSettings.from_dict({**settings.to_dict(), "never_there": 1})
 

@@ -31,7 +31,7 @@ from train.model.normaliser import Normaliser
 from train.recipe.vrex import compute_source_ids
 from train.run.best_epoch import read_best_epoch
 from train.run.environment import find_commit
-from train.run.folder import RUN_VERSION, load_detector, newest_run, open_run
+from train.run.folder import RUN_VERSION, find_newest_run, load_detector, open_run
 from train.run.history import HISTORY_COLUMNS
 from train.settings import TrainSettings
 
@@ -331,27 +331,27 @@ def test_newest_run_is_the_last_begun(run, tmp_path, monkeypatch):
     (folder / "damaged").mkdir()
     (folder / "damaged" / "settings.json").write_text("{")
     with pytest.raises(UserError, match=r"no run in it has finished an epoch yet.*train run --resume --run .*/a`"):
-        newest_run(folder)
-    assert newest_run(folder, usable=False) == folder / "a"
+        find_newest_run(folder)
+    assert find_newest_run(folder, usable=False) == folder / "a"
     (folder / "b" / "best.safetensors").write_bytes(b"")
-    assert newest_run(folder) == folder / "b"
+    assert find_newest_run(folder) == folder / "b"
     (folder / "a" / "best.safetensors").write_bytes(b"")
-    assert newest_run(folder) == folder / "a"
+    assert find_newest_run(folder) == folder / "a"
     monkeypatch.chdir(tmp_path)
-    assert newest_run() == Path("runs/a")
+    assert find_newest_run() == Path("runs/a")
 
 
 def test_newest_run_without_runs_is_refused(tmp_path):
     for folder in (tmp_path, tmp_path / "absent"):
         with pytest.raises(UserError, match="no training run in it; make one with `train run`"):
-            newest_run(folder)
+            find_newest_run(folder)
 
 
 def test_a_run_of_an_older_version_is_named(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "settings.json").write_text('{"run_version": 1}')
-    with pytest.raises(UserError, match=r"old: a run of version 1, this program reads .*; train it again"):
-        newest_run(tmp_path)
+    with pytest.raises(UserError, match=r"old: a run of version 1; expected .*; train it again"):
+        find_newest_run(tmp_path)
 
 
 def copy_run(run, to: Path) -> Path:

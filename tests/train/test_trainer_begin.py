@@ -55,7 +55,7 @@ def assert_same_run(path: Path, whole: Path) -> None:
 def test_train_in_an_unused_folder_starts_the_run(store, whole, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / f"{SETTINGS}{PARTIAL}").write_text("{")
-    with pytest.raises(UserError, match=r"run: no run was begun in it yet; begin one with `train run --run .*run`"):
+    with pytest.raises(UserError, match=r"run: no run was started in it; start one with `train run --run .*run`"):
         read_run(tmp_path / "run")
     result = call("--store", str(store), "--run", str(tmp_path / "run"), *SMALL)
     assert result.exit_code == 0, result.output

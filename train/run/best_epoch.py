@@ -1,4 +1,4 @@
-"""What the best epoch came to on the validation rows: confusion and calibration, as JSON in the run folder."""
+"""Record of the best epoch on the validation rows: confusion and calibration, as JSON in the run folder."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -20,10 +20,10 @@ class BestEpoch:
 
     Attributes
     ----------
-    epoch : its number, from 1
-    val_loss, val_accuracy : as in the history; the accuracy is that of uncalibrated scores at 0.5
-    confusion : by true class, how many validation rows were called by each class's name at the calibrated threshold
-    calibration : chosen on the same rows
+    epoch : int, from 1
+    val_loss, val_accuracy : float, as in the history; the accuracy is that of uncalibrated scores at 0.5
+    confusion : number of validation rows by true class and by predicted class at the calibrated threshold
+    calibration : Calibration, fitted on the same rows
     """
 
     epoch: int
@@ -34,7 +34,7 @@ class BestEpoch:
 
 
 def compute_confusion(logits: np.ndarray, labels: np.ndarray, calibration: Calibration) -> dict[str, dict[str, int]]:
-    """Rows by true class and by the class whose name they get at the calibration's threshold."""
+    """Count rows by true class and by predicted class at the calibration's threshold."""
     called = calibration.is_fake(calibration.probability(logits)).astype(int)
     return {
         true: {name: int(np.sum((labels == label) & (called == other))) for other, name in enumerate(CLASS_NAMES)}
@@ -43,22 +43,22 @@ def compute_confusion(logits: np.ndarray, labels: np.ndarray, calibration: Calib
 
 
 def compute_best_epoch(row: dict, logits: np.ndarray, labels: np.ndarray, calibration: Calibration) -> BestEpoch:
-    """The best epoch's record, of its row of the history and its validation."""
+    """Compute the best epoch's record from its row of the history and its validation logits."""
     confusion = compute_confusion(logits, labels, calibration)
     return BestEpoch(row["epoch"], row["val_loss"], row["val_accuracy"], confusion, calibration)
 
 
 def write_best_epoch(folder: Path, best: BestEpoch) -> None:
-    """Write it as `best.json`."""
+    """Write the record as `best.json`."""
     write_json(folder / BEST_EPOCH_FILE, asdict(best))
 
 
 def read_best_epoch(folder: Path) -> BestEpoch:
-    """Read it again.
+    """Read the record of `write_best_epoch`.
 
     Raises
     ------
-    UserError : missing or damaged
+    UserError : the file is missing or damaged
     """
     file = folder / BEST_EPOCH_FILE
     try:

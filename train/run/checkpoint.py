@@ -1,7 +1,7 @@
-"""The detector's weights in a run's folder: `best.safetensors` and `last.safetensors`.
+"""Files of the detector's weights in a run folder: `best.safetensors` and `last.safetensors`.
 
-With the weights are the normaliser's statistics and the calibration, so that a run needs no store
-to judge a picture. The file's metadata has a digest of them: a flipped bit must not change a verdict.
+They include the normaliser's statistics and the calibration, so that a run needs no store to score a
+picture. The file's metadata has a digest of them: a flipped bit must not change a verdict.
 """
 
 import hashlib
@@ -15,14 +15,13 @@ from data_cards.core.errors import UserError
 from data_cards.core.files import whole_file
 from train.model.detector import Detector
 
-LAST, BEST = "last", "best"  # of the last epoch, and of that with the lowest validation loss
-
+LAST, BEST = "last", "best"  # of the last epoch, and of the epoch that is kept
 
 _DIGEST = "sha256"  # key in the file's metadata
 
 
 def weights_file(folder: Path, which: str) -> Path:
-    """Where the "best" or "last" weights of a run are."""
+    """Return the path of the "best" or "last" weights of a run."""
     return folder / f"{which}.safetensors"
 
 
@@ -34,7 +33,7 @@ def save_weights(detector: Detector, folder: Path, which: str) -> None:
 
 
 def load_weights(detector: Detector, folder: Path, which: str) -> None:
-    """Take them up again.
+    """Load the weights of `save_weights` into a detector.
 
     Raises
     ------
@@ -44,11 +43,11 @@ def load_weights(detector: Detector, folder: Path, which: str) -> None:
     try:
         detector.load_state_dict(tensors)
     except (RuntimeError, ValueError) as error:
-        raise UserError(_damage_error(weights_file(folder, which))) from error
+        raise _damage_error(weights_file(folder, which)) from error
 
 
 def read_weights(folder: Path, which: str) -> dict[str, torch.Tensor]:
-    """What `save_weights` wrote, on the CPU; raises `UserError` where the file is missing or damaged."""
+    """Read the tensors of `save_weights`, on the CPU; raises `UserError` for a missing or damaged file."""
     file = weights_file(folder, which)
     try:
         with safe_open(file, "pt") as opened:
@@ -57,14 +56,14 @@ def read_weights(folder: Path, which: str) -> dict[str, torch.Tensor]:
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file; the run is incomplete, train it again") from error
     except (SafetensorError, RuntimeError, ValueError) as error:
-        raise UserError(_damage_error(file)) from error
+        raise _damage_error(file) from error
     if wanted != _digest(tensors):
-        raise UserError(_damage_error(file))
+        raise _damage_error(file)
     return tensors
 
 
 def _digest(tensors: dict[str, torch.Tensor]) -> str:
-    """sha256, hexadecimal, of names, types, shapes and values."""
+    """Compute the SHA-256, hexadecimal, of names, types, shapes and values."""
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -72,5 +71,5 @@ def _digest(tensors: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _damage_error(file: Path) -> str:
-    return f"{file}: not the weights of this run, or damaged; train it again"
+def _damage_error(file: Path) -> UserError:
+    return UserError(f"{file}: not the weights of this run, or damaged; train it again")

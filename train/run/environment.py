@@ -1,4 +1,4 @@
-"""What a run was made with: versions, machine, and the git commit of the folder that it was started in."""
+"""Environment of a run: versions, machine, and the git commit of the folder that it was started in."""
 
 import platform
 import subprocess
@@ -12,7 +12,7 @@ _TIMEOUT = 5  # seconds that git may take
 
 
 def collect_versions() -> dict[str, str]:
-    """Versions of this program, of Python and of the libraries that a run's numbers depend on."""
+    """Collect the versions of this program, of Python and of the libraries that a run's numbers depend on."""
     found = {"program": get_program_version(), "python": platform.python_version(), "platform": platform.platform()}
     for name in _LIBRARIES:
         try:
@@ -23,9 +23,9 @@ def collect_versions() -> dict[str, str]:
 
 
 def find_commit(folder: Path) -> dict[str, object] | None:
-    """The git commit of a folder, and whether tracked files differ from it; None where there is no repository.
+    """Find the git commit of a folder and whether tracked files differ from it; None without a repository.
 
-    Whatever is wrong with git or the repository is no reason to refuse a run: then it is None too.
+    Also None for any failure of git: it is not a reason to refuse a run.
     """
     # No lock: another git may be at work in the repository.
     start = ["git", "--no-optional-locks", "-C", str(folder)]

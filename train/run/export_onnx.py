@@ -1,7 +1,7 @@
-"""A run's detector as an ONNX file: levels as the store holds them in, calibrated probabilities out.
+"""Export of a run's detector to ONNX: from levels as the store holds them to calibrated probabilities.
 
-The file needs neither this program nor PyTorch. Its metadata tell what a picture must be made into and
-how the probability is read; a file is only written once onnxruntime gives what PyTorch gives.
+The file needs neither this program nor PyTorch. Its metadata document the features and the calibration. It is
+written only if onnxruntime's probabilities agree with PyTorch's.
 """
 
 import json
@@ -30,7 +30,7 @@ from train.run.folder import load_detector, open_run
 TOLERANCE = 1e-4  # of a probability, between onnxruntime and PyTorch
 _LIBRARIES = ("onnx", "onnxruntime", "onnxscript")
 _MOST_BYTES = 2 * 10**9
-_DEVIATIONS = (0, 0.25, 0.5, 1)  # from the mean picture, of the samples that are drawn near it
+_DEVIATIONS = (0, 0.25, 0.5, 1)  # of samples drawn near the mean picture, from it
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class OnnxExport:
     ----------
     file : the ONNX file
     bytes : its size
-    difference : largest between onnxruntime's and PyTorch's probabilities, over the samples that it was checked on
+    difference : float, largest between onnxruntime's and PyTorch's probabilities over the samples of the check
     """
 
     file: Path
@@ -66,12 +66,12 @@ def export_onnx(run: str | Path, file: str | Path, which: str = BEST) -> OnnxExp
 
     Raises
     ------
-    UsageError : the file's place cannot be
+    UsageError : the path is a folder, or in a folder that does not exist
     UserError : the run cannot be opened, the libraries are missing, or the results differ
     """
     file = Path(file)
     if file.is_dir() or not file.parent.is_dir():
-        raise UsageError(f"{file}: expected the name of a file, such as detector.onnx, in a folder that is there")
+        raise UsageError(f"{file}: expected a file name, such as detector.onnx, in an existing folder")
     missing = [name for name in _LIBRARIES if find_spec(name) is None]
     if missing:
         raise UserError(f"ONNX needs {', '.join(missing)}: install them with pip install 'spectral-detector[onnx]'")
@@ -84,11 +84,11 @@ def export_onnx(run: str | Path, file: str | Path, which: str = BEST) -> OnnxExp
 
 
 def write_onnx(detector: Detector, features: FeatureSettings, file: Path, **properties: str) -> float:
-    """Write a detector as ONNX, with these properties and its own, once onnxruntime agrees with PyTorch.
+    """Write a detector as ONNX, with these properties and its own, if onnxruntime agrees with PyTorch.
 
     Returns
     -------
-    largest difference of their probabilities
+    float, the largest difference of their probabilities
 
     Raises
     ------
@@ -96,13 +96,13 @@ def write_onnx(detector: Detector, features: FeatureSettings, file: Path, **prop
     """
     samples = _draw_samples(detector, features)
     with whole_file(file) as temporary:
-        _write(
+        _write_model(
             _CalibratedDetector(detector).eval(),
             samples,
             {**_compute_properties(detector, features), **properties},
             temporary,
         )
-        difference = _max_difference(detector, samples, temporary)
+        difference = _compute_difference(detector, samples, temporary)
         if not difference <= TOLERANCE:  # refuses NaN too
             raise UserError(
                 f"{file}: onnxruntime's probabilities differ by {difference:.2g} from PyTorch's; not written"
@@ -111,10 +111,10 @@ def write_onnx(detector: Detector, features: FeatureSettings, file: Path, **prop
 
 
 def _draw_samples(detector: Detector, features: FeatureSettings) -> np.ndarray:
-    """Levels to try the network on: noise, and pictures that lie ever nearer to the mean one.
+    """Draw levels for the check: noise, and pictures at several distances from the mean one.
 
-    Of noise alone a network may be so sure that its probabilities are 0 and 1 however its logits come out; the mean
-    picture is one that it cannot tell.
+    On noise alone a network may be so sure that its probabilities are 0 and 1 whatever its logits. Near the mean
+    picture it is unsure.
     """
     rng = np.random.default_rng(0)
     shape = (features.planes, features.side, features.side)
@@ -134,7 +134,7 @@ def _compute_properties(detector: Detector, features: FeatureSettings) -> dict[s
     }
 
 
-def _write(model: _CalibratedDetector, samples: np.ndarray, properties: dict[str, str], file: Path) -> None:
+def _write_model(model: _CalibratedDetector, samples: np.ndarray, properties: dict[str, str], file: Path) -> None:
     import onnx
 
     with _muted_exporter():
@@ -151,8 +151,8 @@ def _write(model: _CalibratedDetector, samples: np.ndarray, properties: dict[str
     file.write_bytes(model.SerializeToString())
 
 
-def _max_difference(detector: Detector, samples: np.ndarray, file: Path) -> float:
-    """Largest difference of probabilities, on one sample and on several at once."""
+def _compute_difference(detector: Detector, samples: np.ndarray, file: Path) -> float:
+    """Compute the largest difference of probabilities, on one sample and on several at once."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
@@ -165,7 +165,7 @@ def _max_difference(detector: Detector, samples: np.ndarray, file: Path) -> floa
 
 @contextmanager
 def _muted_exporter() -> Iterator[None]:
-    """The exporter warns of its own libraries' matters."""
+    """Mute the exporter, which warns about its own libraries."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,10 +1,10 @@
-"""The run folder: what a training run leaves, and opening it again.
+"""Run folder: its files, and opening it.
 
 `settings.json` (written first, with versions, git commit and the stores' fingerprints), `data_card.json`
 (the store's; of further ones `data_card_2.json` and so on), `history.csv`, `events` (`train.run.tensorboard`),
 `curves.png`, `best.json` (`train.run.best_epoch`), `last.safetensors`, `best.safetensors`, `state.pt` and, at the end,
-`summary.json` (`train.run.summary`), and after a report `test_score.json` (`train.run.reported_score`), each of them
-whole or not there (`data_cards.core.files`).
+`summary.json` (`train.run.summary`), and after a report `test_score.json` (`train.run.reported_score`). Each file is
+whole or absent (`data_cards.core.files`).
 A run counts as usable once it has `best.safetensors`, after its first epoch.
 """
 
@@ -29,7 +29,7 @@ from train.model.device import pick_device
 from train.run.checkpoint import BEST, LAST, load_weights, weights_file
 from train.run.environment import collect_versions, find_commit
 from train.run.history import read_history
-from train.settings import TrainSettings, removed_options
+from train.settings import TrainSettings, find_removed_options
 
 RUN_VERSION = 5
 RUNS = Path("runs")
@@ -44,14 +44,14 @@ class Run:
     Attributes
     ----------
     path : its folder
-    settings : what it was trained with
-    build_settings : what its store was built with: how a picture becomes features
-    store_paths : of the stores that it was trained on
-    store_fingerprint : of the store, or of all of them as one
-    class_names : in the order of the logits
+    settings : of the training, with nothing left to "auto"
+    build_settings : of its store: how a picture becomes features
+    store_paths : paths of the stores that it was trained on
+    store_fingerprint : str, of the store, or of all of them concatenated
+    class_names : tuple of str, in the order of the logits
     history : one dict an epoch, with `HISTORY_COLUMNS` as keys; losses in nats, accuracies 0 to 1
     created : when the run was started, ISO 8601 in UTC
-    removed : what it was trained with that this program no longer has: it can be scored, but not gone on with
+    removed : options, by name, that it was trained with and that were removed: it can be scored, but not resumed
     """
 
     path: Path
@@ -79,20 +79,20 @@ class Run:
 
 
 def create_run_folder(settings: TrainSettings, side: int) -> Path:
-    """Make the folder of a new run: as named, or the next one under `runs/`, whose number no other run then takes.
+    """Create the folder of a new run: as named, or the next number under `runs/`, unique among concurrent runs.
 
     Raises
     ------
-    UsageError : the folder asked for cannot be made
+    UsageError : the named folder cannot be created
     """
     if settings.run is not None:
         path = Path(settings.run)
         if path.exists() and not path.is_dir():
-            raise UsageError(f"{path}: is a file; --run needs a folder")
+            raise UsageError(f"{path}: is a file; expected a folder, give another --run")
         _mkdir(path, exist_ok=True)
         return path
-    number = 1 + max((_run_number(path) for path in RUNS.iterdir()), default=0) if RUNS.is_dir() else 1
-    while True:  # another run may take the number at the same moment
+    number = 1 + max((_parse_run_number(path) for path in RUNS.iterdir()), default=0) if RUNS.is_dir() else 1
+    while True:  # another run may claim the number at the same moment
         path = RUNS / f"{number:03}-{settings.network}-{side}px"
         try:
             _mkdir(path, exist_ok=False)
@@ -103,22 +103,22 @@ def create_run_folder(settings: TrainSettings, side: int) -> Path:
 
 @contextmanager
 def folder_lock(path: Path) -> Iterator[None]:
-    """Within it no other process trains into a run's folder; reading there needs no leave.
+    """Lock a run's folder against training by another process; reading needs no lock.
 
     Raises
     ------
-    UserError : another one does
+    UserError : another process holds the lock
     """
     with writer_lock(Storage(path), "another training"):
         yield
 
 
 def write_run_settings(path: Path, settings: TrainSettings, store: FeatureStore, processes: int = 1) -> None:
-    """Write the settings of a new run into its folder; `processes` is how many train it.
+    """Write the settings of a new run, trained by `processes` processes, into its folder.
 
     Raises
     ------
-    UsageError : the folder holds something already
+    UsageError : the folder is not empty
     """
     if (path / SETTINGS).exists():
         raise UsageError(f"{path}: holds a run already; give --resume to continue it, or another --run")
@@ -146,25 +146,25 @@ def write_run_settings(path: Path, settings: TrainSettings, store: FeatureStore,
 
 
 def write_cards(path: Path, store: FeatureStore) -> None:
-    """Write the data cards of a run's stores into its folder, as far as they are not there."""
+    """Write the data cards of a run's stores into its folder, unless they exist."""
     for number, card in enumerate(store.cards, start=1):
         file = _card_file(path, number)
         if not file.exists():
             write_json(file, card)
 
 
-def newest_run(folder: Path = RUNS, usable: bool = True) -> Path:
-    """The run of a folder that was started last; `usable`: among those with a finished epoch.
+def find_newest_run(folder: Path = RUNS, usable: bool = True) -> Path:
+    """Find the run in a folder that was started last; if `usable`, among those with a finished epoch.
 
     Raises
     ------
-    UserError : there is none
+    UserError : none found
     """
     found, unreadable = [], None
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         try:
             found.append((read_run(path).created, path))
-        except UserError as error:  # no run, or a damaged or older one, which may not hide the others
+        except UserError as error:  # not a run, or a damaged or older one, which must not hide the others
             unreadable = error if (path / SETTINGS).exists() else unreadable
     ready = [(created, path) for created, path in found if not usable or weights_file(path, BEST).exists()]
     if not ready:
@@ -178,11 +178,11 @@ def newest_run(folder: Path = RUNS, usable: bool = True) -> Path:
 
 
 def open_run(path: str | Path) -> Run:
-    """A run with at least one finished epoch.
+    """Open a run with at least one finished epoch.
 
     Raises
     ------
-    UserError : not there, not a run, or without a finished epoch
+    UserError : not found, not a run, or without a finished epoch
     """
     run = read_run(path)
     if not weights_file(run.path, BEST).exists():
@@ -193,21 +193,19 @@ def open_run(path: str | Path) -> Run:
 
 
 def read_run(path: str | Path) -> Run:
-    """A run as it stands, perhaps without a finished epoch; raises `UserError` as `open_run`."""
+    """Read a run, possibly without a finished epoch; raises `UserError` as `open_run`."""
     path = Path(path)
     file = path / SETTINGS
     if not file.is_file():
         if path.is_dir() and _is_unused(path):
-            raise UserError(f"{path}: no run was begun in it yet; begin one with `train run --run {quote(str(path))}`")
+            raise UserError(f"{path}: no run was started in it; start one with `train run --run {quote(str(path))}`")
         what = "not a run folder (it has no settings.json)" if path.exists() else "no such run folder"
         raise UserError(f"{path}: {what}; runs are made with `train run`")
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
         if record["run_version"] != RUN_VERSION:
-            raise UserError(
-                f"{path}: a run of version {record['run_version']}, this program reads {RUN_VERSION}; train it again"
-            )
-        removed = removed_options(record["train"])
+            raise UserError(f"{path}: a run of version {record['run_version']}; expected {RUN_VERSION}; train it again")
+        removed = find_removed_options(record["train"])
         if "phase" in removed:  # decides what the network is fed
             raise UserError(
                 f"{path}: trained with phase {removed['phase']}, an option that was removed; train it again"
@@ -235,12 +233,12 @@ def _read_build_settings(path: Path, values: dict) -> BuildSettings:
 
 
 def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector:
-    """The trained detector, in evaluation mode.
+    """Load the trained detector, in evaluation mode.
 
     Parameters
     ----------
-    device : as `train.model.device.pick_device`
-    which : "best" (lowest validation loss) or "last"
+    device : str, see `train.model.device.pick_device`
+    which : "best" (the epoch that is kept) or "last"
 
     Raises
     ------
@@ -254,12 +252,12 @@ def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector
 
 
 def _card_file(path: Path, number: int) -> Path:
-    """The data card of a run's store, counted from 1."""
+    """Return the path of the data card of a run's store, counted from 1."""
     return path / (DATA_CARD if number == 1 else f"data_card_{number}.json")
 
 
 def _is_unused(path: Path) -> bool:
-    """Whether a folder holds nothing but what a run leaves there that was killed before it was begun."""
+    """Return whether a folder holds nothing but the remains of a run that was killed before its start."""
     return all(file.name == SETTINGS + PARTIAL for file in path.iterdir())
 
 
@@ -267,9 +265,9 @@ def _mkdir(path: Path, exist_ok: bool) -> None:
     try:
         path.mkdir(parents=True, exist_ok=exist_ok)
     except NotADirectoryError as error:
-        raise UsageError(f"{path}: cannot be made, a part of its path is a file; give another --run") from error
+        raise UsageError(f"{path}: cannot be created, a part of its path is a file; give another --run") from error
 
 
-def _run_number(path: Path) -> int:
+def _parse_run_number(path: Path) -> int:
     first = path.name.split("-")[0]
     return int(first) if first.isascii() and first.isdigit() else 0

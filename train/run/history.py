@@ -1,6 +1,6 @@
-"""What each epoch of a run came to, as CSV in its folder.
+"""History of a run's epochs, as CSV in its folder.
 
-Losses in nats, without the source penalty; `val_objective` is the validation's loss with it, by which the best
+Losses are in nats, without the source penalty; `val_objective` is the validation's loss with it, by which the best
 epoch is chosen; accuracies 0 to 1; `waited` is the share of `seconds` in which steps waited for data.
 """
 
@@ -19,7 +19,7 @@ HISTORY_COLUMNS = (
 
 
 def format_end_reason(epochs: int, best_epoch: int, settings: TrainSettings) -> str:
-    """Why a run has ended after so many epochs; "" while it goes on."""
+    """Format why a run ends after `epochs` epochs; "" if it continues."""
     if epochs >= settings.epochs:
         return f"all {settings.epochs} epochs done"
     if 0 < settings.patience <= epochs - best_epoch:
@@ -29,12 +29,12 @@ def format_end_reason(epochs: int, best_epoch: int, settings: TrainSettings) -> 
 
 
 def choose_epoch(history: list[dict], keep: str) -> dict:
-    """The epoch whose weights a run keeps: the last, or the first of the lowest objective on validation."""
+    """Choose the epoch whose weights a run keeps: the last, or the first with the lowest validation objective."""
     return history[-1] if keep == "last" else min(history, key=lambda row: row["val_objective"])
 
 
 def compute_waited_share(history: list[dict]) -> float:
-    """Share of a run's time in which its steps waited for data, 0 to 1."""
+    """Compute the share of a run's time in which its steps waited for data, 0 to 1."""
     seconds = sum(row["seconds"] for row in history)
     return sum(row["seconds"] * row["waited"] for row in history) / seconds if seconds else 0.0
 
@@ -50,7 +50,7 @@ def write_history(folder: Path, history: list[dict]) -> None:
 
 
 def read_history(folder: Path) -> list[dict]:
-    """One dict an epoch, with `HISTORY_COLUMNS` as keys; empty before the first epoch's end.
+    """Read the history: one dict an epoch, with `HISTORY_COLUMNS` as keys; empty before the first epoch's end.
 
     Raises
     ------

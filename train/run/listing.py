@@ -1,4 +1,4 @@
-"""The runs of a folder side by side: what each was made with, and what it came to."""
+"""List of the runs in a folder: settings and results of each."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,23 +13,23 @@ from train.run.summary import FAILED, read_summary
 
 @dataclass(frozen=True)
 class RunEntry:
-    """One run in the list; what is not known is None.
+    """One run in the list; unknown fields are None.
 
     Attributes
     ----------
     run : its folder
     state : as in its summary: "finished", "stopped early", "interrupted" or "failed"; without one "unfinished" (still
         training, or killed); or "unusable"
-    problem : why it is unusable or failed
+    problem : str, why it is unusable or failed
     created : ISO 8601 in UTC
     network : its name
     side : of the planes, in bins
     epochs : finished
     best_epoch : whose weights are kept: that of the lowest validation loss, unless the settings keep the last
     val_loss, val_accuracy : of that epoch, in nats and 0 to 1
-    ended : why, in words
+    ended : str, the reason
     seconds, samples_per_second, device_name, precision : as in its summary
-    test_auroc : value, low and high end of its interval, where `eval report` has been there with the test pictures
+    test_auroc : value and interval's ends, low and high, if `eval report` scored the test pictures
     """
 
     run: Path
@@ -50,12 +50,12 @@ class RunEntry:
     precision: str | None = None
 
     def to_dict(self) -> dict:
-        """Plain values."""
+        """Convert to plain values."""
         return {**vars(self), "run": str(self.run)}
 
 
 def list_runs(folder: str | Path = RUNS) -> list[RunEntry]:
-    """All runs in a folder, the oldest first and unusable ones last.
+    """List all runs in a folder, the oldest first and unusable ones last.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def list_runs(folder: str | Path = RUNS) -> list[RunEntry]:
     runs = [path for path in folder.iterdir() if (path / SETTINGS).is_file()] if folder.is_dir() else []
     if not runs:
         what = "no training run in it" if folder.is_dir() else "no such folder"
-        raise UserError(f"{folder}: {what}; make one with `train run`, or name the folder that holds run folders")
+        raise UserError(f"{folder}: {what}; create one with `train run`, or name the folder that holds run folders")
     listed = [_read_entry(path) for path in runs]
     return sorted(listed, key=lambda one: (one.created is None, one.created or "", str(one.run)))
 
@@ -109,6 +109,6 @@ def _read_entry(path: Path) -> RunEntry:
 
 
 def _read_test_auroc(path: Path, created: str) -> tuple[float, float, float] | None:
-    """Of the test pictures, if a report was made of this very run."""
+    """Read the AUROC on the test pictures, if the report is of this very run."""
     score = read_reported_score(path)
     return (score.auroc, score.low, score.high) if score is not None and score.created == created else None

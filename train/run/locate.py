@@ -1,4 +1,4 @@
-"""The run that is asked for, and the stores that belong to it."""
+"""Lookup of a run and of its stores."""
 
 from pathlib import Path
 
@@ -6,26 +6,26 @@ from data_cards.core.errors import UserError
 from pipeline.store.concatenated import open_stores
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import FeatureStore, open_store
-from train.run.folder import Run, newest_run, open_run
+from train.run.folder import Run, find_newest_run, open_run
 
 
 def find_run(path: str | Path | None) -> Run:
-    """The run of that folder, or the newest one under `runs/`."""
-    return open_run(newest_run() if path is None else path)
+    """Open the run of that folder, or the newest one under `runs/`."""
+    return open_run(find_newest_run() if path is None else path)
 
 
 def find_store(run: Run, path: str | Path | None) -> FeatureStore:
-    """The store of that folder, or the one that the run was trained on: several as one, if it was on several.
+    """Open the store of that folder, or the store that the run was trained on (several are concatenated).
 
     Raises
     ------
-    UserError : it is gone, or made with other feature settings than the run's
+    UserError : not found, or built with other feature settings than the run's
     """
     for absent in run.store_paths if path is None else ():
         if not Storage(absent).exists():
             raise UserError(
-                f"{run.path}: its store {absent} is not there; "
-                "if it has moved, name it with --store, else build it again"
+                f"{run.path}: its store {absent} was not found; "
+                "if it has moved, give its path with --store, else build it again"
             )
     store = open_stores(run.store_paths) if path is None else open_store(path)
     trained, found = run.build_settings.features, store.settings.features
@@ -36,14 +36,14 @@ def find_store(run: Run, path: str | Path | None) -> FeatureStore:
             if value != getattr(trained, name)
         ]
         raise UserError(
-            f"{store.path}: built with {', '.join(differing)}, so {run.path} cannot judge it; "
-            "name a store built as the run's with --store, or train a run on this one"
+            f"{store.path}: built with {', '.join(differing)}, so {run.path} cannot score it; "
+            "give a store built as the run's with --store, or train a run on this one"
         )
     return store
 
 
 def find_training_store(run: Run, store: FeatureStore) -> FeatureStore | None:
-    """The store that the run was trained on, unchanged since; None where it is gone or has changed."""
+    """Open the store that the run was trained on; None if it is gone or has changed since."""
     if store.fingerprint == run.store_fingerprint:
         return store
     try:

@@ -1,4 +1,4 @@
-"""Loss and accuracy of a run's epochs, and the confusion of its best one, as a picture."""
+"""Plot of loss and accuracy of a run's epochs and the confusion of its best one."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ _TRAIN, _VALIDATION = "#888888", "#1f6fb4"
 
 
 def plot_history(history: list[dict], best: BestEpoch, path: Path, title: str) -> None:
-    """Draw a run's history as PNG.
+    """Plot a run's history as PNG.
 
     Parameters
     ----------
-    history : one dict an epoch, as `train.run.history` keeps it
+    history : list of dict, one an epoch (`train.run.history`)
     best : the epoch that is marked, and its confusion
-    path : of the PNG; its folder exists
+    path : of the PNG, in an existing folder
     """
     # A figure of its own, without pyplot: no global state, no display.
     figure = Figure(figsize=(12, 3.6), layout="constrained")
@@ -54,7 +54,7 @@ def _plot_curve(axes: Axes, history: list[dict], best_epoch: int, what: str) -> 
 
 
 def _plot_confusion(axes: Axes, best: BestEpoch) -> None:
-    """Counts of the validation rows; the colour is the share of the true class."""
+    """Plot counts of the validation rows, coloured by their share of the true class."""
     names = list(best.confusion)
     shares = [[count / max(sum(row.values()), 1) for count in row.values()] for row in best.confusion.values()]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)

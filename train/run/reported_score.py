@@ -1,4 +1,4 @@
-"""How well a run did on its test pictures: `test_score.json` in its folder, which `eval report` writes."""
+"""Score of a run on its test pictures: `test_score.json` in its folder, which `eval report` writes."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -29,12 +29,12 @@ class ReportedScore:
     reported: str
 
     def to_dict(self) -> dict:
-        """Plain values."""
+        """Convert to plain values."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict) -> "ReportedScore":
-        """The inverse of `to_dict`; raises TypeError or ValueError for other values."""
+        """Invert `to_dict`; raises TypeError or ValueError for other values."""
         score = cls(**values)
         return cls(**{**values, **{name: float(getattr(score, name)) for name in ("auroc", "low", "high")}})
 
@@ -45,7 +45,7 @@ def write_reported_score(folder: Path, score: ReportedScore) -> None:
 
 
 def read_reported_score(folder: Path) -> ReportedScore | None:
-    """The score in a run's folder; None where there is none, or a damaged one."""
+    """Read the score in a run's folder; None if it is missing or damaged."""
     try:
         return ReportedScore.from_dict(json.loads((folder / TEST_SCORE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

@@ -1,6 +1,6 @@
-"""How a run ended and what it was trained with: told by `train run`, and kept as `summary.json` in its folder.
+"""Summary of a run's end: printed by `train run`, and stored as `summary.json` in its folder.
 
-There is none while a run trains, nor after it was killed.
+The file is absent while a run trains and after it was killed.
 """
 
 import json
@@ -16,22 +16,22 @@ FINISHED, STOPPED_EARLY, INTERRUPTED, FAILED = "finished", "stopped early", "int
 
 @dataclass(frozen=True)
 class Summary:
-    """How a run ended; what is not known is None.
+    """End of a run; unknown fields are None.
 
     Attributes
     ----------
     run : its folder
-    state : "finished" or "stopped early", "interrupted" where it can go on, "failed" at an error
-    ended : the same in words
-    epochs : finished
+    state : "finished", "stopped early", "interrupted" if it can be resumed, or "failed" at an error
+    ended : str, the reason
+    epochs : int, finished
     best_epoch : whose weights are kept: with the lowest validation loss, unless the settings keep the last
     val_loss, val_accuracy : of the best epoch, in nats and 0 to 1
-    skipped : samples that could not be read and were left out
-    seconds : in which it trained and validated
+    skipped : int, samples that could not be read
+    seconds : float, spent on training and validation
     samples_per_second : trained and validated on, over its finished epochs
     waited : share of the time in which steps waited for data, 0 to 1
-    device, device_name, processes, precision : that it was trained with last, such as "cuda", its model, 1, "bf16"
-    calibration : how its logits are read; of a run that came to its end
+    device, device_name, processes, precision : of the last training, such as "cuda", its model, 1, "bf16"
+    calibration : Calibration of the logits, of a run that was finished
     """
 
     run: Path
@@ -52,27 +52,27 @@ class Summary:
     calibration: Calibration | None = None
 
     def to_dict(self) -> dict:
-        """Plain values."""
+        """Convert to plain values."""
         return {**asdict(self), "run": str(self.run)}
 
 
 def delete_summary(folder: Path) -> None:
-    """Take away the summary of an earlier end, as the run goes on."""
+    """Delete the summary of an earlier end, as the run is resumed."""
     (folder / SUMMARY).unlink(missing_ok=True)
 
 
 def read_summary(folder: Path) -> Summary | None:
-    """Read it again; None where there is none, or a damaged one."""
+    """Read the summary in a run's folder; None if it is missing or damaged."""
     try:
         record = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
         if record["calibration"] is not None:
             record["calibration"] = Calibration(**record["calibration"])
-        record.pop("payback", None)  # of runs of an earlier version
+        record.pop("payback", None)  # in older runs
         return Summary(**{**record, "run": folder})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def write_summary(summary: Summary) -> None:
-    """Write it into the run's folder."""
+    """Write the summary into the run's folder."""
     write_json(summary.run / SUMMARY, summary.to_dict())

@@ -1,4 +1,4 @@
-"""A run's history as TensorBoard events, where the extra "tensorboard" is installed."""
+"""TensorBoard events of a run's history, if the extra "tensorboard" is installed."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,12 +7,12 @@ EVENTS = "events"  # the folder in a run's
 
 
 def has_tensorboard() -> bool:
-    """Whether the library that writes them is there."""
+    """Return whether the library that writes them is installed."""
     return find_spec("tensorboardX") is not None
 
 
 def write_events(folder: Path, row: dict) -> None:
-    """Add an epoch to the events of a run; without the library nothing is written.
+    """Add an epoch to the events of a run; without the library write nothing.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def write_events(folder: Path, row: dict) -> None:
         return
     from tensorboardX import SummaryWriter
 
-    # One file an epoch, so that one that is stopped at any moment can go on; TensorBoard reads them all.
+    # One file an epoch, so that a run can be resumed after any stop; TensorBoard reads them all.
     with SummaryWriter(str(folder / EVENTS), filename_suffix=f".epoch-{row['epoch']}", flush_secs=1) as writer:
         for name, value in row.items():
             if name != "epoch":
@@ -31,6 +31,6 @@ def write_events(folder: Path, row: dict) -> None:
 
 
 def _tag(name: str) -> str:
-    """Curves of the same quantity side by side: loss/train and loss/val."""
+    """Format a tag that groups the curves of a quantity: loss/train and loss/val."""
     split, _, what = name.partition("_")
     return f"{what}/{split}" if split in ("train", "val") else name
