@@ -7,6 +7,7 @@ They write into the same folder, in turns; the table has the medians. This progr
 number. Run nothing else on the machine meanwhile.
 """
 
+import math
 import sys
 import tempfile
 import time
@@ -41,8 +42,9 @@ def main(sizes: tuple[int, ...], megabytes: int, rounds: int) -> None:
 def measure(size: int, length: int, rounds: int) -> tuple[float, float]:
     """Return the median seconds of writing a shard of `length` bytes, by this program and by Zarr."""
     settings = BuildSettings(FeatureSettings(size=size, estimator="periodogram"), packing="none")
-    samples = max(length // (9 * size**2), 1)
-    levels = np.random.default_rng(0).integers(0, 256, (samples, 9, size, size), dtype=np.uint8)
+    shape = (settings.features.planes, size, size)
+    samples = max(length // math.prod(shape), 1)
+    levels = np.random.default_rng(0).integers(0, 256, (samples, *shape), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(folder)
         create_record_folder(storage)
@@ -51,7 +53,7 @@ def measure(size: int, length: int, rounds: int) -> tuple[float, float]:
 
         def write_ours() -> None:
             chunks = (chunk for sample in levels for chunk in encode_sample(sample, settings.packing))
-            write_shard(storage, 0, "", encode_shard(chunks, 3 * samples))
+            write_shard(storage, 0, "", encode_shard(chunks, len(settings.features.kinds) * samples))
 
         def write_zarrs() -> None:
             array[:] = levels

@@ -35,13 +35,24 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 from helpers.make_store import make_store  # noqa: E402
 
 from data_cards.core.cores import count_cores  # noqa: E402
+from pipeline.features.settings import PLANES_PER_KIND, SQUARE_KINDS, plane_slice  # noqa: E402
 from pipeline.features.symmetry import fill_mirror_images  # noqa: E402
 from pipeline.store.reader import FeatureStore, open_store  # noqa: E402
-from pipeline.store.shard_format import create_chunk_codecs, encode_sample, encode_shard, shard_file  # noqa: E402
+from pipeline.store.shard_format import (  # noqa: E402
+    SHARDS,
+    create_chunk_codecs,
+    decode_index,
+    encode_sample,
+    encode_shard,
+    index_length,
+    shard_file,
+)
 from train.data.loader import BatchLoader  # noqa: E402
 from train.data.sampling import sample_epoch  # noqa: E402
 
 THREADS = count_cores()
+KINDS = len(SQUARE_KINDS)
+MAGNITUDE, PHASE = (plane_slice(SQUARE_KINDS.index(kind)) for kind in ("magnitude", "phase"))
 
 
 def create_store(folder: Path, size: int, rows: int, shard: int, packing: str = "none") -> FeatureStore:
@@ -55,29 +66,29 @@ def create_store(folder: Path, size: int, rows: int, shard: int, packing: str = 
     shutil.rmtree(path / "features")
     rng = np.random.default_rng(0)
     serializer, compressor = create_chunk_codecs(packing)
-    count = len(read_labels(path))
+    count, planes = len(read_labels(path)), PLANES_PER_KIND * KINDS
     zarr.create_array(
         path / "features",
-        shape=(count, 9, size, size),
+        shape=(count, planes, size, size),
         dtype="uint8",
-        chunks=(1, 3, size, size),
-        shards=(shard, 9, size, size),
+        chunks=(1, PLANES_PER_KIND, size, size),
+        shards=(shard, planes, size, size),
         serializer=serializer,
         compressors=compressor,
         config={"write_empty_chunks": True},
     )
     for start in range(0, count, shard):
         stop = min(start + shard, count)
-        levels = np.clip(rng.normal(128, 14, (stop - start, 9, size, size)), 0, 255).astype(np.uint8)
-        levels[:, 3:6] = rng.integers(0, 256, (stop - start, 3, size, size), dtype=np.uint8)
+        levels = np.clip(rng.normal(128, 14, (stop - start, planes, size, size)), 0, 255).astype(np.uint8)
+        levels[:, PHASE] = rng.integers(0, 256, (stop - start, PLANES_PER_KIND, size, size), dtype=np.uint8)
         if packing == "mirror":
-            fill_mirror_images(levels[:, :3], odd=False)
-            levels[:, 3:6, [0, 0, size // 2, size // 2], [0, size // 2, 0, size // 2]] = 0
-            fill_mirror_images(levels[:, 3:6], odd=True)
+            fill_mirror_images(levels[:, MAGNITUDE], odd=False)
+            levels[:, PHASE, [0, 0, size // 2, size // 2], [0, size // 2, 0, size // 2]] = 0
+            fill_mirror_images(levels[:, PHASE], odd=True)
         chunks = [chunk for sample in levels for chunk in encode_sample(sample, packing)]
         file = path / shard_file(start // shard)
         file.parent.mkdir(parents=True)
-        file.write_bytes(b"".join(encode_shard(chunks, 3 * shard)))
+        file.write_bytes(b"".join(encode_shard(chunks, KINDS * shard)))
     return open_store(path)
 
 
@@ -147,13 +158,14 @@ def create_limit(store: FeatureStore, batches: list[np.ndarray], room: int = 0) 
     Into buffers of `room` rows in turn, or where that is 0 of one chunk for each thread.
     """
     shard_rows = store.features.shards[0]
+    capacity = KINDS * shard_rows
     chunk_bytes = int(np.prod(store.features.chunks)) + 1  # packed ones have a header
     where = []
     for row in np.concatenate(batches).tolist():
         file = f"{store.path}/{shard_file(row // shard_rows)}"
-        data = Path(file).read_bytes()[-4 - 48 * shard_rows : -4]
-        where.append((file, np.frombuffer(data, "<u8").reshape(-1, 3, 2)[row % shard_rows].tolist()))
-    buffers = np.zeros((room, 3, chunk_bytes), dtype=np.uint8)
+        index = decode_index(Path(file).read_bytes()[-index_length(capacity) :], capacity)
+        where.append((file, index.reshape(-1, KINDS, 2)[row % shard_rows].tolist()))
+    buffers = np.zeros((room, KINDS, chunk_bytes), dtype=np.uint8)
     # They stay open until the program's end.
     descriptors = {file: os.open(file, os.O_RDONLY) for file in {file for file, _ in where}}
 
@@ -221,7 +233,7 @@ def read_with_dd(store: FeatureStore) -> None:
 
 
 def _shard_files(store: FeatureStore) -> list[Path]:
-    return sorted(file for file in (Path(store.path) / "features" / "c").rglob("0") if file.is_file())
+    return sorted(file for file in Path(store.path, SHARDS).rglob("0") if file.is_file())
 
 
 def drop_cache(folder: Path) -> None:

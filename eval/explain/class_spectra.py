@@ -18,7 +18,7 @@ from data_cards.core.labels import CLASS_NAMES, TRAIN, VAL
 from data_cards.core.seeding import FIXED_SEED, draw_key
 from pipeline.features.frequencies import MAX_FREQUENCY, compute_frequencies
 from pipeline.features.periodogram import LEVELS
-from pipeline.features.settings import PLANES_PER_KIND
+from pipeline.features.settings import KINDS, plane_slice
 from pipeline.features.variants import CLEAN
 from pipeline.store.concatenated import open_stores
 from pipeline.store.reader import FeatureStore
@@ -29,6 +29,7 @@ PICTURES_PER_CLASS = 200
 MOST_BINS = 96
 
 _VERSION = 1
+_MAGNITUDES = plane_slice(KINDS.index("magnitude"))
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def compute_radial_profile(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     radius = compute_frequencies("magnitude", height, width).ravel()
     number = np.minimum((radius * (bins / MAX_FREQUENCY)).astype(int), bins - 1)
     number[radius == 0] = bins  # the mean brightness is not texture
-    magnitude = levels[:PLANES_PER_KIND].astype(np.float64).mean(axis=0).ravel() / (LEVELS - 1)
+    magnitude = levels[_MAGNITUDES].astype(np.float64).mean(axis=0).ravel() / (LEVELS - 1)
     counts = np.bincount(number, minlength=bins + 1)[:bins]
     sums = np.bincount(number, magnitude, minlength=bins + 1)[:bins]
     there = counts > 0  # a small picture may have no bin of some frequency
@@ -104,7 +105,7 @@ def compute_class_spectra(store: FeatureStore, per_class: int = PICTURES_PER_CLA
         rows = rows[store.columns["label"][rows] == label]
         keys = [draw_key(FIXED_SEED, bytes.fromhex(store.columns["sha256"][row]), "profiles") for row in rows]
         chosen = sorted(rows[np.argsort(np.array(keys, np.uint64), kind="stable")[:per_class]])
-        found = [compute_radial_profile(store.features[int(row), :PLANES_PER_KIND]) for row in chosen]
+        found = [compute_radial_profile(store.features[int(row), _MAGNITUDES]) for row in chosen]
         frequencies = found[0][0]
         profiles = np.stack([profile for _, profile in found])
         mean[name], deviation[name], pictures[name] = profiles.mean(axis=0), profiles.std(axis=0), len(chosen)

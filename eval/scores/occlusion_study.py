@@ -13,7 +13,7 @@ from eval.scores.bootstrap import estimate_difference, estimate_mean
 from eval.scores.picture_files import shuffle_by_class
 from eval.scores.rows import Scored
 from pipeline.features.extract import name_planes
-from pipeline.features.settings import KINDS, PLANES_PER_KIND
+from pipeline.features.settings import KINDS, plane_slice
 from pipeline.store.reader import FeatureStore
 from train.model.detector import Detector
 
@@ -51,7 +51,7 @@ def compute_occlusion_study(
             without.append(np.concatenate([bands, kinds]))
             bar.update()
     named = name_planes(store.settings.features)
-    firsts = {kind: named[PLANES_PER_KIND * KINDS.index(kind)] for kind in detector.kinds}
+    firsts = {kind: named[plane_slice(KINDS.index(kind))][0] for kind in detector.kinds}
     titles = {kind: _format_title(first) for kind, first in firsts.items()}
     return _compute_losses(part, np.array(whole), np.stack(without), titles)
 

@@ -6,7 +6,7 @@ import numpy as np
 import zarr
 
 from data_cards.core.cores import count_cores
-from pipeline.features.settings import PLANES_PER_KIND
+from pipeline.features.settings import PLANES_PER_KIND, plane_slice
 
 # Enough for 2 % on a standard deviation. A third digit would cost hours over a large store.
 MAX_ROWS = 2048
@@ -40,7 +40,7 @@ def compute_statistics(features: zarr.Array, rows: np.ndarray) -> tuple[np.ndarr
     """
     shape = features.shape[1:]
     chosen = subsample_rows(rows, int(np.prod(shape)))
-    parts = [slice(first, first + PLANES_PER_KIND) for first in range(0, shape[0], PLANES_PER_KIND)]
+    parts = [plane_slice(kind) for kind in range(shape[0] // PLANES_PER_KIND)]
     with ThreadPoolExecutor(min(len(parts), count_cores())) as threads:
         mean, std = zip(*threads.map(lambda part: _compute_part(features, chosen, part), parts), strict=True)
     return np.concatenate(mean), np.concatenate(std)

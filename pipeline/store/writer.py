@@ -75,7 +75,7 @@ def write_shard(storage: Storage, shard: int, key: str, parts: Iterable[bytes]) 
     Locally no more than one part is in memory: allocating a whole shard each time is slow.
     """
     storage.remove(_record_name(shard))
-    storage.create_folder(shard_folder(shard) + "/0/0")
+    storage.create_folder(shard_file(shard).rpartition("/")[0])
     whole = Checksum()
     storage.write_stream(shard_file(shard), _update_checksum(parts, whole))
     return ShardRecord(shard, key, whole.hexdigest())
@@ -167,8 +167,8 @@ def read_checksums(storage: Storage) -> list[str]:
 
 def list_shards(storage: Storage, chunks: int) -> set[int]:
     """Return the numbers of the shards whose files have a valid index of `chunks` chunks: neither cut off nor empty."""
-    parts = (name.split("/") for name in storage.list_files(SHARDS))
-    there = [int(shard) for _, _, shard, *rest in parts if rest == ["0", "0", "0"] and shard.isdecimal()]
+    files = {name: name.removeprefix(f"{SHARDS}/").partition("/")[0] for name in storage.list_files(SHARDS)}
+    there = [int(shard) for name, shard in files.items() if shard.isdecimal() and name == shard_file(shard)]
     whole = set()
     for first in range(0, len(there), _SHARDS_AT_ONCE):
         few = there[first : first + _SHARDS_AT_ONCE]

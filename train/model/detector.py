@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from data_cards.core.errors import UsageError
-from pipeline.features.settings import KINDS, PLANES_PER_KIND, SQUARE_KINDS, FeatureSettings, base_kind
+from pipeline.features.settings import KINDS, PLANES_PER_KIND, SQUARE_KINDS, FeatureSettings, base_kind, plane_slice
 from train.model.calibration import Calibration
 from train.model.network import RADIAL, RADIAL_UP_TO, build_network
 from train.model.normaliser import Normaliser, select_statistics
@@ -50,15 +50,10 @@ class Detector(nn.Module):
     ):
         super().__init__()
         self.kinds = tuple(kinds)
-        self.planes = [
-            PLANES_PER_KIND * KINDS.index(kind) + colour for kind in kinds for colour in range(PLANES_PER_KIND)
-        ]
+        every = range(PLANES_PER_KIND * len(KINDS))
+        self.planes = [plane for kind in kinds for plane in every[plane_slice(KINDS.index(kind))]]
         self.inputs = tuple(kind for kind in kinds for _ in range(PLANES_PER_KIND))
-        magnitudes = [
-            (PLANES_PER_KIND * place, PLANES_PER_KIND * place + PLANES_PER_KIND - 1)
-            for place, kind in enumerate(self.kinds)
-            if base_kind(kind) == "magnitude"
-        ]
+        magnitudes = [plane_slice(place) for place, kind in enumerate(self.kinds) if base_kind(kind) == "magnitude"]
         gains = magnitudes if gain == "remove" else []
         self.normalise = Normaliser(mean[self.planes], std[self.planes], own_range, gains)
         self.network = build_network(network, self.inputs, mean.shape[-1], 2, dropout, stem)

@@ -40,7 +40,7 @@ class Normaliser(nn.Module):
     ----------
     mean, std : float32 (C, H, W), in levels 0..255; deviations below one level count as one
     own_range : stretch each plane of each sample to its own range, least to greatest value as -1..1, instead
-    gains : first and last of planes that are log magnitudes, such a pair for each kind of them; their common
+    gains : slices of the planes that are log magnitudes, one for each kind of them; their common
         offset from the mean, a picture's contrast, is subtracted from each sample
     """
 
@@ -49,7 +49,7 @@ class Normaliser(nn.Module):
         mean: np.ndarray | torch.Tensor,
         std: np.ndarray | torch.Tensor,
         own_range: bool = False,
-        gains: Sequence[tuple[int, int]] = (),
+        gains: Sequence[slice] = (),
     ):
         super().__init__()
         self.gains = tuple(gains)
@@ -77,6 +77,6 @@ class Normaliser(nn.Module):
             return values
         of_plane = values.mean(dim=(2, 3), keepdim=True)
         common = torch.zeros_like(of_plane)
-        for first, last in self.gains:
-            common[:, first : last + 1] = of_plane[:, first : last + 1].mean(dim=1, keepdim=True)
+        for planes in self.gains:
+            common[:, planes] = of_plane[:, planes].mean(dim=1, keepdim=True)
         return values - common
