@@ -1,0 +1,56 @@
+"""Feature vectors of the earlier prototype that the experts are held against: shape, harmonics and comb."""
+
+import numpy as np
+from expert_features import (
+    PATCH,
+    compute_comb,
+    compute_excess,
+    extract_native_planes,
+    fold_quadrants,
+    iterate_powers,
+    make_hann,
+    select_harmonics,
+)
+from PIL import Image
+from scipy import fft
+
+PERIODS = 8 * np.linspace(0.4, 2.2, 91)  # px
+SHAPE_SIDES = (128, 256)  # px, that the whole picture is squeezed to
+SHAPE_PATCH, SHAPE_RINGS = 32, 18  # px; rings of frequency
+SHAPE_FLOOR, NATIVE_FLOOR = 0.1, 0.02  # grey levels squared
+
+
+def compute_prototype(rgb: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute the prototype's vectors of one picture, uint8 (H, W, 3).
+
+    Returns
+    -------
+    `prototype-shape` (36,), `prototype-harmonics` (81,) and `prototype-comb` (91,), float32: log amplitudes
+    """
+    luma = extract_native_planes(rgb)[0]
+    powers = list(iterate_powers(luma))
+    logs = sum(np.log(power + NATIVE_FLOOR).sum(0) for power in powers) / sum(map(len, powers))
+    excess = compute_excess(fold_quadrants(0.5 * logs).reshape(PATCH // 2 + 1, -1))
+    return {
+        "prototype-shape": _compute_shape(rgb),
+        "prototype-harmonics": select_harmonics(excess),
+        "prototype-comb": np.clip(compute_comb(excess, PERIODS, cap=None), -1, 1.5),
+    }
+
+
+def _compute_shape(rgb: np.ndarray) -> np.ndarray:
+    grey = Image.fromarray(rgb).convert("L")
+    filter = Image.Resampling.BOX if min(grey.size) >= 512 else Image.Resampling.BICUBIC
+    largest = grey.resize((SHAPE_SIDES[1], SHAPE_SIDES[1]), filter)
+    profiles = []
+    for side in SHAPE_SIDES:
+        plane = np.asarray(largest.resize((side, side), Image.Resampling.BOX), np.float32)
+        size, step = (SHAPE_PATCH, SHAPE_PATCH), SHAPE_PATCH // 2
+        patches = np.lib.stride_tricks.sliding_window_view(plane, size)[::step, ::step].reshape(-1, *size)
+        spectrum = fft.rfft2((patches - patches.mean((1, 2), keepdims=True)) * make_hann(*size))
+        folded = fold_quadrants((0.5 * np.log(spectrum.real**2 + spectrum.imag**2 + SHAPE_FLOOR)).mean(0))
+        bins = np.arange(step + 1)
+        ring = np.minimum((np.hypot(bins[:, None], bins) + 0.5).astype(int), SHAPE_RINGS)
+        profile = np.array([folded[ring == number].mean() for number in range(1, SHAPE_RINGS + 1)])
+        profiles.append(profile - profile.mean())
+    return np.concatenate(profiles).astype(np.float32)

@@ -1,0 +1,227 @@
+"""Study of the experts: how well they detect pictures of sources, and of families of sources, that they never saw.
+
+    python benchmarks/expert_study.py --src photos --pairs photos-pairs --out study
+
+Beside them stand the earlier prototype and trivial properties of the files. Folds leave out groups of sources
+(`expert_study.toml`); calibration and "unsure" are fitted inside of what a fold trains on. Features are kept in
+`--out`, so that a study that was stopped resumes; the figures are printed and written to `results.json`.
+"""
+
+import sys
+import tomllib
+from itertools import product
+from pathlib import Path
+
+import click
+import numpy as np
+from tabulate import tabulate
+from threadpoolctl import threadpool_limits
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is another file
+from expert_models import Logistic, PrototypeComb, weigh_sources
+from expert_pictures import VIEWS, StudySet, read_set
+from expert_scores import compare, compare_sources, find_interval, find_lowest, measure_honesty
+from experts import Experts
+
+from data_cards.core.files import write_json
+from pipeline.features.variants import CONDITIONS
+
+PROTOTYPE = {"prototype-shape": Logistic, "prototype-harmonics": Logistic, "prototype-comb": PrototypeComb}
+RECIPES = ("experts", "prototype", "trivial")
+ALIKE_QUALITY = 5  # JPEG qualities of two sources whose medians differ by at most this were saved alike
+JPEG_SHARE = 0.7  # of a source's pictures, from which it counts as JPEG
+
+
+@click.command()
+@click.option("--src", required=True, type=click.Path(path_type=Path), help="Pictures as SPLIT/CLASS/SOURCE/...")
+@click.option("--pairs", type=click.Path(path_type=Path), help="Collections with both classes, for a last test.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Features and results.")
+@click.option("--settings", default=Path(__file__).with_suffix(".toml"), type=click.Path(path_type=Path))
+@click.option("--workers", type=int, default=None, help="Processes that compute features; one a core by default.")
+def main(src: Path, pairs: Path | None, out: Path, settings: Path, workers: int | None) -> None:
+    """Compute the missing features, evaluate, print the table and write results.json."""
+    study = tomllib.loads(settings.read_text(encoding="utf-8"))
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = read_set(src, out, workers)
+    groups = group_sources(pictures, study["groups"])
+    results = {}
+    with threadpool_limits(1):
+        folds = [fold for seed in study["partitions"] for fold in deal_sources(pictures, groups, study["folds"], seed)]
+        results["groups left out"] = evaluate_folds(pictures, groups, folds)
+        if families := list_families(pictures, study.get("families", {})):
+            results["families left out"] = evaluate_folds(pictures, groups, families)
+        if pairs:
+            results["pairs"] = evaluate_pairs(pictures, groups, read_set(pairs, out, workers), study["pairs_alike"])
+    write_json(out / "results.json", results)
+    for scope, figures in results.items():
+        click.echo(f"\n{scope}\n{format_table(figures)}")
+
+
+def group_sources(pictures: StudySet, together: list[list[str]]) -> dict[str, int]:
+    """Number the groups of sources; those that share near-duplicates join."""
+    names = sorted(set(pictures.source.tolist()))
+    groups = {name: number for number, group in enumerate(together) for name in group if name in names}
+    groups = {name: groups.get(name, len(together) + place) for place, name in enumerate(names)}
+    for number in np.unique(pictures.near_duplicates):
+        shared = {groups[name] for name in pictures.source[pictures.near_duplicates == number].tolist()}
+        if len(shared) > 1:
+            groups = {name: min(shared) if group in shared else group for name, group in groups.items()}
+    return groups
+
+
+def deal_sources(pictures: StudySet, groups: dict[str, int], folds: int, seed: int) -> list[list[str]]:
+    """Deal groups to folds with about as many sources of each class: the names that each fold leaves out."""
+    label = dict(zip(pictures.source.tolist(), pictures.label.tolist(), strict=True))
+    rng = np.random.default_rng(seed)
+    numbers = sorted(set(groups.values()))
+    rng.shuffle(numbers)
+    members = {number: [name for name in sorted(groups) if groups[name] == number] for number in numbers}
+    size = {
+        number: np.array([sum(label[name] == one for name in names) for one in (0, 1)])
+        for number, names in members.items()
+    }
+    load, left_out = np.zeros((folds, 2)), [[] for _ in range(folds)]
+    for number in sorted(numbers, key=lambda one: -size[one].sum()):
+        growth = [((one + size[number]) ** 2).sum() - (one**2).sum() + rng.random() * 0.5 for one in load]
+        chosen = int(np.argmin(growth))
+        load[chosen] += size[number]
+        left_out[chosen] += members[number]
+    return left_out
+
+
+def list_families(pictures: StudySet, families: dict[str, list[list[str]]]) -> list[list[str]]:
+    """List what each fold leaves out: every family of generators with every one of collections."""
+    by_class = []
+    for label, word in ((1, "fake"), (0, "real")):
+        names = set(pictures.source[pictures.label == label].tolist())
+        named = [sorted(names.intersection(family)) for family in families.get(word, [])]
+        by_class.append([one for one in (*named, sorted(names.difference(*named))) if one])
+    return [fake + real for fake, real in product(*by_class)] if all(len(one) > 1 for one in by_class) else []
+
+
+def evaluate_folds(pictures: StudySet, groups: dict[str, int], folds: list[list[str]]) -> dict:
+    """Train without each fold's sources, score them, and sum up by condition."""
+    scores = {recipe: {condition: [] for condition in CONDITIONS} for recipe in RECIPES}
+    words = {condition: [] for condition in CONDITIONS}
+    for left_out in folds:
+        held = np.isin(pictures.source, left_out)
+        score, detector = _train(pictures, groups, np.flatnonzero(~held))
+        rows = np.flatnonzero(held)
+        for condition in CONDITIONS:
+            for recipe, values in score(pictures, rows, condition).items():
+                scores[recipe][condition].append((rows, values))
+            words[condition].append((rows, *detector.predict(_take(pictures, rows, condition))))
+    return {condition: _sum_up(pictures, scores, words[condition], condition) for condition in CONDITIONS}
+
+
+def evaluate_pairs(pictures: StudySet, groups: dict[str, int], pairs: StudySet, alike: list[str]) -> dict:
+    """Train on all pictures and score collections with both classes."""
+    score, detector = _train(pictures, groups, np.arange(len(pictures.label)))
+    names = sorted(set(pairs.source.tolist()))
+    saved_alike = np.isin(names, alike)
+    members = [pairs.source == name for name in names]
+    fake, figures = pairs.label == 1, {}
+    for condition in CONDITIONS:
+        rows = np.arange(len(pairs.label))
+        found = {
+            recipe: np.array([compare(values[fake & one], values[~fake & one]) for one in members])
+            for recipe, values in score(pairs, rows, condition).items()
+        }
+        figures[condition] = _describe(found, saved_alike)
+        lowest = int(found["experts"].argmin())
+        figures[condition]["experts"]["lowest"] = [names[lowest], float(found["experts"][lowest])]
+        predicted = detector.predict(_take(pairs, rows, condition))
+        figures[condition]["experts"] |= measure_honesty(*predicted, pairs.label, pairs.source)
+    return figures
+
+
+def _train(pictures: StudySet, groups: dict[str, int], rows: np.ndarray):
+    """Train all recipes; return a function that scores rows by recipe, and the experts."""
+    label, source = pictures.label[rows], pictures.source[rows]
+    group = np.array([groups[name] for name in source])
+
+    def stack(views, name):
+        return np.concatenate([pictures.features[view][name][rows] for view in views])
+
+    count, views = len(CONDITIONS), len(VIEWS)
+    names = pictures.features[VIEWS[-1]]
+    detector = Experts().fit(
+        {name: stack(VIEWS, name) for name in names},
+        *(np.tile(one, views) for one in (label, source, group)),
+        np.repeat(VIEWS, len(rows)),
+    )
+    labels, weights = np.tile(label, count), np.tile(weigh_sources(label, source), count)
+    parts = {name: make(0.1).fit(stack(CONDITIONS, name), labels, weights) for name, make in PROTOTYPE.items()}
+    trivial = Logistic(0.1).fit(pictures.facts[rows], label, weigh_sources(label, source))
+
+    def score(of: StudySet, some: np.ndarray, condition: str) -> dict[str, np.ndarray]:
+        each = [model.compute_logits(of.features[condition][name][some]) for name, model in parts.items()]
+        return {
+            "experts": detector.score(_take(of, some, condition)),
+            "prototype": sum((one - one.mean()) / one.std() for one in each),
+            "trivial": trivial.compute_logits(of.facts[some]),
+        }
+
+    return score, detector
+
+
+def _take(pictures: StudySet, rows: np.ndarray, condition: str) -> dict[str, np.ndarray]:
+    return {name: vectors[rows] for name, vectors in pictures.features[condition].items()}
+
+
+def _sum_up(pictures: StudySet, scores: dict, words: list, condition: str) -> dict:
+    found = {}
+    for recipe in RECIPES:
+        found[recipe], fakes, reals = compare_sources(scores[recipe][condition], pictures.label, pictures.source)
+    quality = {name: _find_quality(pictures.quality[pictures.source == name]) for name in fakes + reals}
+    alike = np.array([[abs(quality[fake] - quality[real]) <= ALIKE_QUALITY for real in reals] for fake in fakes])
+    figures = _describe(found, alike)
+    rows, probability, word = (np.concatenate(parts) for parts in zip(*words, strict=True))
+    figures["experts"]["lowest"] = list(find_lowest(found["experts"], fakes, reals))
+    figures["experts"] |= measure_honesty(probability, word, pictures.label[rows], pictures.source[rows])
+    return figures
+
+
+def _find_quality(quality: np.ndarray) -> float:
+    """Return the median JPEG quality of a source's pictures; NaN where too few are JPEG."""
+    return float(np.median(quality[quality >= 0])) if (quality >= 0).mean() > JPEG_SHARE else float("nan")
+
+
+def _describe(found: dict[str, np.ndarray], alike: np.ndarray) -> dict:
+    """Describe the AUROC of each recipe, by pairs of sources or by collections."""
+    figures = {}
+    for recipe, values in found.items():
+        those = values[alike & np.isfinite(values)]
+        figures[recipe] = {
+            "auroc": float(np.nanmean(values)),
+            "interval": find_interval(values),
+            "saved_alike": float(those.mean()) if len(those) else None,
+        }
+        if recipe != "experts":
+            difference = found["experts"] - values
+            figures[recipe]["experts_less_it"] = [float(np.nanmean(difference)), *find_interval(difference)]
+    return figures
+
+
+def format_table(figures: dict) -> str:
+    """Format one scope's figures by condition, as text."""
+    table = []
+    for condition, recipes in figures.items():
+        experts = recipes["experts"]
+        row = [condition]
+        for recipe in RECIPES:
+            low, high = recipes[recipe]["interval"]
+            row += [f"{recipes[recipe]['auroc']:.3f} ({low:.2f} to {high:.2f})", recipes[recipe]["saved_alike"]]
+        for recipe in RECIPES[1:]:
+            row.append("{:+.3f} ({:+.2f} to {:+.2f})".format(*recipes[recipe]["experts_less_it"]))
+        row.append("{} {:.2f}".format(*experts["lowest"]))
+        row += [experts[name] for name in ("calibration_error", "sure", "wrong_of_sure", "wrong_of_surest_quarter")]
+        table.append(row)
+    headers = ["", *(word for recipe in RECIPES for word in (recipe, "alike")), "less prototype", "less trivial",
+               "lowest", "calibration error", "sure", "wrong of sure", "wrong of surest quarter"]  # fmt: skip
+    conditions, *rows = zip(headers, *table, strict=True)  # on its side: there are more figures than conditions
+    return tabulate(rows, conditions, floatfmt=".3f", missingval="")
+
+
+if __name__ == "__main__":
+    main()
