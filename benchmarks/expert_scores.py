@@ -49,7 +49,7 @@ def find_interval(values: np.ndarray) -> list[float]:
         drawn = values[np.ix_(*(rng.integers(0, side, side) for side in values.shape))]
         if np.isfinite(drawn).any():
             means.append(np.nanmean(drawn))
-    return np.percentile(means, [2.5, 97.5]).tolist()
+    return np.percentile(means, [2.5, 97.5]).tolist() if means else [float("nan")] * 2
 
 
 def find_lowest(values: np.ndarray, fakes: list[str], reals: list[str]) -> tuple[str, float]:
