@@ -211,16 +211,23 @@ def format_table(figures: dict) -> str:
         row = [condition]
         for recipe in RECIPES:
             low, high = recipes[recipe]["interval"]
-            row += [f"{recipes[recipe]['auroc']:.3f} ({low:.2f} to {high:.2f})", recipes[recipe]["saved_alike"]]
+            row += [f"{recipes[recipe]['auroc']:.3f} ({low:.2f} to {high:.2f})", _round(recipes[recipe]["saved_alike"])]
         for recipe in RECIPES[1:]:
             row.append("{:+.3f} ({:+.2f} to {:+.2f})".format(*recipes[recipe]["experts_less_it"]))
         row.append("{} {:.2f}".format(*experts["lowest"]))
-        row += [experts[name] for name in ("calibration_error", "sure", "wrong_of_sure", "wrong_of_surest_quarter")]
+        row += [
+            _round(experts[name]) for name in ("calibration_error", "sure", "wrong_of_sure", "wrong_of_surest_quarter")
+        ]
         table.append(row)
-    headers = ["", *(word for recipe in RECIPES for word in (recipe, "alike")), "less prototype", "less trivial",
-               "lowest", "calibration error", "sure", "wrong of sure", "wrong of surest quarter"]  # fmt: skip
+    headers = ["", *(word for recipe in RECIPES for word in (recipe, f"{recipe}, saved alike"))]
+    headers += ["less prototype", "less trivial", "lowest", "calibration error", "sure", "wrong of sure"]
+    headers += ["wrong of surest quarter"]
     conditions, *rows = zip(headers, *table, strict=True)  # on its side: there are more figures than conditions
-    return tabulate(rows, conditions, floatfmt=".3f", missingval="")
+    return tabulate(rows, conditions, disable_numparse=True)
+
+
+def _round(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The benchmarks run, each as a whole and as small as it goes: what no test runs breaks unseen."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,29 @@ def test_study_runs_and_goes_on(pictures, tmp_path):
     for name in ("original", "averaged", "joint colours", "radial-profile"):
         assert name in table
     assert (tmp_path / "study/table.png").stat().st_size > 1000
+
+
+def test_expert_study_runs_and_resumes(pictures, tmp_path):
+    (tmp_path / "study.toml").write_text("folds = 2\npartitions = [0]\ngroups = []\npairs_alike = []\n")
+    for source in sorted(pictures.glob("train/*/*")):  # four sources a class, so that two are left to calibrate on
+        for number, file in enumerate(sorted(source.iterdir())):
+            folder = tmp_path / "more" / source.parent.name / f"{source.name}{number % 2}"
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, folder)
+    command = [
+        "expert_study.py",
+        "--src",
+        "more",
+        "--pairs",
+        str(pictures),
+        "--out",
+        "study",
+        "--settings",
+        "study.toml",
+    ]
+    printed = run(tmp_path, *command)
+    for words in ("experts", "prototype", "trivial", "wrong of sure"):
+        assert words in printed
+    results = (tmp_path / "study/results.json").read_text()
+    assert run(tmp_path, *command) == printed
+    assert (tmp_path / "study/results.json").read_text() == results
