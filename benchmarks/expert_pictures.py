@@ -9,7 +9,7 @@ import numpy as np
 from expert_features import compute_features, shrink_view
 from expert_prototype import compute_prototype
 
-from data_cards.core.console import progress
+from data_cards.core.console import progress_bar
 from data_cards.core.cores import count_cores
 from data_cards.core.files import read_unchanged, whole_file
 from data_cards.dataset.scan import scan_sources
@@ -54,7 +54,7 @@ def read_set(src: Path, out: Path, workers: int | None = None) -> StudySet:
     missing = [one for one in pictures if not _name_file(folder, one).exists()]
     with ProcessPoolExecutor(workers or count_cores()) as pool:
         made = pool.map(_keep_features, missing, [folder] * len(missing), chunksize=4)
-        for _ in progress(made, what="features", unit="pictures", total=len(missing)):
+        for _ in progress_bar(made, what="features", unit="pictures", total=len(missing)):
             pass
     return StudySet(
         label=np.array([int(one.file.label == "fake") for one in pictures]),

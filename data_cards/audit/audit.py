@@ -14,6 +14,7 @@ import numpy as np
 from data_cards.audit.best_rule import Rule, find_best_rules, format_rule
 from data_cards.audit.cross_validation import (
     FEWEST_SOURCES,
+    GUESSING,
     Auroc,
     compute_held_out_auroc,
     fold_by_group,
@@ -24,11 +25,10 @@ from data_cards.audit.cross_validation import (
 from data_cards.audit.properties import FAMILIES, FILE, build_inputs, compute_properties
 from data_cards.core.console import format_table
 from data_cards.core.errors import UsageError
-from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.labels import CLASS_NAMES, FAKE, REAL
 from data_cards.dataset.table import MOST_THUMBNAILS, Picture
 
 WARN, FAIL = 0.6, 0.75
-_GUESSING = 0.5
 FEWEST = 20  # pictures of each class
 _RULES = 3  # listed of a family
 _NOISE = 0.02  # difference of the classes' shares below which a rule is not listed
@@ -68,7 +68,7 @@ class Limits:
 
     def judge(self, auroc: Auroc) -> Verdict:
         """Return the verdict on an AUROC; it is fine too where guessing (0.5) is within the interval."""
-        if auroc.value < self.warn or auroc.low <= _GUESSING:
+        if auroc.value < self.warn or auroc.low <= GUESSING:
             return Verdict.FINE
         return Verdict.WARN if auroc.value <= self.fail else Verdict.FAIL
 
@@ -149,7 +149,7 @@ def audit_pictures(pictures: Sequence[Picture], limits: Limits | None = None, wi
     limits = limits or Limits()
     chosen = _choose(pictures)
     labels = np.array([CLASS_NAMES.index(picture.file.label) for picture in chosen], dtype=int)
-    counts = (int((labels == 0).sum()), int((labels == 1).sum()))
+    counts = (int((labels == REAL).sum()), int((labels == FAKE).sum()))
     if min(counts) < FEWEST:
         return Audit((), counts, limits, Obstacle.TOO_FEW)
     # Renumbered by first appearance: a store numbers them otherwise than a scan.

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 FOLDS = 5
 LEVEL = 0.95
+GUESSING = 0.5  # AUROC of guessing
 FEWEST_SOURCES = 3  # of each class, for holding out sources
 # Fits on (inputs, is_category, labels) and scores other pictures' inputs.
 Classifier = Callable[[np.ndarray, Sequence[bool], np.ndarray, np.ndarray], np.ndarray]

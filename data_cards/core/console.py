@@ -79,8 +79,8 @@ def warn(message: str) -> None:
     tqdm.write(f"warning: {message}", file=sys.stderr)
 
 
-def progress(iterable: Iterable | None = None, *, what: str, unit: str, total: int | None = None) -> tqdm:
-    """Show a progress bar with count, rate and remaining time on stderr; none where stderr is not a terminal."""
+def progress_bar(iterable: Iterable | None = None, *, what: str, unit: str, total: int | None = None) -> tqdm:
+    """Return a progress bar with count, rate and remaining time on stderr; none where stderr is not a terminal."""
     return tqdm(
         iterable,
         desc=what,

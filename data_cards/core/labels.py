@@ -1,5 +1,5 @@
 """The names of classes and splits in folders, stores and cards."""
 
-CLASS_NAMES = ("real", "fake")  # a label is an index into this: 0 real, 1 fake
-FAKE = CLASS_NAMES.index("fake")
+CLASS_NAMES = ("real", "fake")
+REAL, FAKE = 0, 1  # labels: indices into the names
 SPLITS = TRAIN, VAL, TEST = ("train", "val", "test")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from data_cards.core.console import progress
+from data_cards.core.console import progress_bar
 from data_cards.core.cores import count_cores
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import read_file
@@ -66,7 +66,7 @@ def scan_sources(
     files = _drop_repeated(file for source in sources for file in find_pictures(source))
     with closing(ScanCache(find_cache_folder() if cache else None)) as remembered:
         read = _read_all(files, max_pixels, threads or count_cores(), remembered)
-        return collect_pictures(progress(read, what="scan", unit="pictures", total=len(files)), all_thumbnails)
+        return collect_pictures(progress_bar(read, what="scan", unit="pictures", total=len(files)), all_thumbnails)
 
 
 def collect_pictures(

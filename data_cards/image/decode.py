@@ -45,7 +45,7 @@ _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
 @contextmanager
-def open_picture(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
+def opened_picture(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
     """Open a picture file's bytes, headers only, and bound its size.
 
     Raises
@@ -86,9 +86,9 @@ def decode_picture(data: bytes, max_pixels: int) -> Image.Image:
 
     Raises
     ------
-    PictureError : as `open_picture`
+    PictureError : as `opened_picture`
     """
-    with open_picture(data, max_pixels) as picture:
+    with opened_picture(data, max_pixels) as picture:
         orientation = read_orientation(picture)
         rgb = to_rgb(picture)
         transposition = UPRIGHT.get(orientation)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data_cards.core.errors import PictureError
 from data_cards.core.files import read_file
-from data_cards.image.decode import UPRIGHT, open_picture, read_exif_presence, read_orientation, to_rgb
+from data_cards.image.decode import UPRIGHT, opened_picture, read_exif_presence, read_orientation, to_rgb
 from data_cards.image.jpeg import estimate_quality, read_encoding
 from data_cards.image.low_frequency import compute_profile, compute_thumbnail
 from data_cards.image.perceptual_hash import compute_perceptual_hash, shrink
@@ -81,7 +81,7 @@ def read_facts(path: Path, max_pixels: int) -> PictureFacts:
 
 def compute_facts(data: bytes, sha256: bytes, max_pixels: int) -> PictureFacts:
     """Compute the facts of a picture file's bytes, whose hash is known; raises as `read_facts`."""
-    with open_picture(data, max_pixels) as picture:
+    with opened_picture(data, max_pixels) as picture:
         width, height = picture.size
         quality = estimate_quality(picture)
         tables, subsampling = read_encoding(picture)

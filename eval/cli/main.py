@@ -7,7 +7,7 @@ commands of their own too, and `eval report` typed in a shell does what it says.
 import click
 
 from data_cards.core.console import Command, CommandGroup, print_json, warn
-from data_cards.core.labels import SPLITS
+from data_cards.core.labels import SPLITS, TEST
 from data_cards.core.options import add_options
 from eval.cli.predict import page, predict
 from eval.settings import HELD_OUT, ReportSettings
@@ -30,7 +30,7 @@ def cli() -> None:
 @click.option(
     "--split",
     type=click.Choice([*SPLITS, HELD_OUT]),
-    default="test",
+    default=TEST,
     show_default=True,
     help=f"Which pictures to score; {HELD_OUT}: those of the sources that the run left out.",
 )

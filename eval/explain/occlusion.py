@@ -17,6 +17,7 @@ import torch
 from eval.explain.class_spectra import compute_radial_profile
 from pipeline.features.frequencies import MAX_FREQUENCY, NYQUIST, assign_bands
 from pipeline.features.settings import is_overview_kind
+from train.model.calibration import compute_log_odds
 from train.model.detector import Detector
 
 # Twelve bands of equal width up to the finest pattern along an axis, and one for the corners above.
@@ -95,7 +96,7 @@ def occlude(detector: Detector, levels: np.ndarray) -> tuple[float, np.ndarray, 
         batch = torch.as_tensor(levels[detector.planes])[None].to(detector.device)
         values = detector.normalise(batch)
         logits = [detector.network(part) for part in _occlude_parts(values, detector.kinds, detector.inputs)]
-    log_odds = np.concatenate([(one[:, 1] - one[:, 0]).double().cpu().numpy() for one in logits])
+    log_odds = np.concatenate([compute_log_odds(one).double().cpu().numpy() for one in logits])
     log_odds = log_odds / detector.calibration.temperature
     count = len(BAND_EDGES) - 1
     return float(log_odds[0]), log_odds[1 : 1 + count], log_odds[1 + count :]

@@ -2,7 +2,7 @@
 
 Whether a difference is real is read from its own interval, with both runs scored on the same resampled pictures:
 overlapping intervals of the single runs do not answer that. With several pairs the intervals are wider (Bonferroni),
-so that all of them together hold with 95%.
+so that all of them together hold with the probability `LEVEL`.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from itertools import combinations
 from pathlib import Path
 
 from data_cards.core.errors import UsageError
-from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.labels import CLASS_NAMES, TEST
 from data_cards.core.seeding import FIXED_SEED
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.report.contents import REPORT_VERSION
@@ -48,7 +48,7 @@ class Side:
 def compare_runs(
     runs: Sequence[str | Path],
     store: str | Path | None = None,
-    split: str = "test",
+    split: str = TEST,
     out: str | Path | None = None,
     *,
     progress: bool = True,

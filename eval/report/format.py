@@ -1,7 +1,9 @@
 """Text of single scores, intervals, shares and spans."""
 
+from eval.scores.bootstrap import LEVEL
 from eval.scores.metrics import METRICS
 
+INTERVAL = f"{LEVEL:.0%} interval"
 INTERVAL_NOTE = (
     "“all alike” stands where every resample gives the same score, “none” where too few pictures "
     "leave most resamples without a class: then there is no saying how sure the score is"

@@ -6,7 +6,8 @@ from shlex import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from eval.report.format import INTERVAL_NOTE, SCOPES, format_score, format_share, format_span, format_value
+from data_cards.core.labels import CLASS_NAMES
+from eval.report.format import INTERVAL, INTERVAL_NOTE, SCOPES, format_score, format_share, format_span, format_value
 from eval.report.gallery import Example
 from eval.report.svg import (
     plot_auroc_drops,
@@ -35,6 +36,8 @@ def create_environment() -> Environment:
     )
     environment.filters["basename"] = lambda path: PurePath(path).name
     environment.globals |= {
+        "class_names": CLASS_NAMES,
+        "interval": INTERVAL,
         "metrics": METRICS,
         "main_scores": MAIN_SCORES,
         "scopes": SCOPES,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from data_cards.core.errors import UsageError
 from data_cards.core.files import whole_file
+from data_cards.core.labels import TEST
 from eval.report.contents import choose_scopes, compute_contents
 from eval.report.gallery import build_examples, pick_examples, pick_worst
 from eval.report.html import render_report
@@ -35,7 +36,7 @@ class Report:
 def make_report(
     run: str | Path | None = None,
     store: str | Path | None = None,
-    split: str = "test",
+    split: str = TEST,
     out: str | Path | None = None,
     *,
     progress: bool = True,
@@ -76,7 +77,7 @@ def make_report(
     )
     report = write_report(contents, html, folder, "report")
     auroc = contents["scopes"][contents["headline"]]["scores"]["auroc"]
-    if split == "test" and out is None and auroc["value"] is not None and auroc["low"] is not None:
+    if split == TEST and out is None and auroc["value"] is not None and auroc["low"] is not None:
         score = ReportedScore(
             created=opened.created,
             condition=contents["headline"],

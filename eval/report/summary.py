@@ -3,14 +3,15 @@
 No sentence claims more than the intervals support: "clearly" means that the whole interval is on one side.
 """
 
+from data_cards.audit.cross_validation import GUESSING
 from eval.explain.bands import format_frequency_band
-from eval.report.format import format_value
+from eval.report.format import INTERVAL, format_value
+from eval.scores.bootstrap import LEVEL
 from eval.scores.metrics import METRICS
 
 FEW_PICTURES = 30  # of a class; with fewer the summary warns
 
 _BLIND = 0.9  # share of wrong verdicts on a class, from which on the detector knows nothing of it
-_GUESSING = 0.5  # AUROC of guessing
 
 
 def summarise(report: dict) -> list[str]:
@@ -45,7 +46,7 @@ def summarise_comparison(comparison: dict) -> list[str]:
     if len(comparison["differences"]) > 1:
         sentences.append(
             f"With {len(comparison['differences'])} pairs of runs the intervals of the differences are wider, so that "
-            "all of them together are right in 95 of 100 such comparisons."
+            f"all of them together are right in {100 * LEVEL:.0f} of 100 such comparisons."
         )
     few = _format_small_number(comparison["samples_by_class"], "picture")
     return [*sentences, few] if few else sentences
@@ -66,9 +67,9 @@ def _format_ranking(auroc: dict) -> str:
     )
     if auroc["low"] is None:
         return f"{sentence} Too few pictures to say whether that is better than guessing."
-    if auroc["high"] < _GUESSING:
+    if auroc["high"] < GUESSING:
         return f"{sentence} That is clearly worse than guessing: on these pictures it is misled."
-    if auroc["low"] <= _GUESSING:
+    if auroc["low"] <= GUESSING:
         return f"{sentence} That is not clearly better than guessing."
     return sentence
 
@@ -90,7 +91,7 @@ def _format_file_baseline(auroc: dict, baseline: dict) -> str:
             f"{sentence} That is clearly more than the network finds: "
             "how these pictures were collected gives them away."
         )
-    if auroc["low"] is not None and auroc["low"] > _GUESSING:
+    if auroc["low"] is not None and auroc["low"] > GUESSING:
         return (
             f"{sentence} The network is not clearly better, so its score is no proof that it knows "
             "generated pictures by anything else."
@@ -127,7 +128,7 @@ def _format_jpeg_swap(swap: dict) -> str:
         return ""
     auroc = swap["scores"]["auroc"]
     before, after, drop = auroc["as_they_are"], auroc["saved_alike"], auroc["drop"]
-    if before["low"] is not None and before["low"] <= _GUESSING:
+    if before["low"] is not None and before["low"] <= GUESSING:
         return ""  # there was nothing to lose
     sentence = (
         "Once both classes are saved alike as JPEG, so that the file no longer tells how it was kept, it finds the "
@@ -178,7 +179,7 @@ def _format_abstention(abstention: dict) -> str:
 
 
 def _format_deciding_band(deciding: dict, auroc: dict) -> str:
-    if "reason" in deciding or (auroc["low"] is not None and auroc["low"] <= _GUESSING):
+    if "reason" in deciding or (auroc["low"] is not None and auroc["low"] <= GUESSING):
         return ""
     most = max(deciding["bands"], key=lambda band: band["auroc_drop"]["value"])
     drop = most["auroc_drop"]
@@ -187,7 +188,7 @@ def _format_deciding_band(deciding: dict, auroc: dict) -> str:
     band = format_frequency_band(most["low"], most["high"])
     return (
         f"It goes most by {band}: without them it finds the generated one in {100 * drop['value']:.0f} fewer of 100 "
-        f"pairs (95% interval {100 * drop['low']:.0f} to {100 * drop['high']:.0f})."
+        f"pairs ({INTERVAL} {100 * drop['low']:.0f} to {100 * drop['high']:.0f})."
     )
 
 
@@ -195,7 +196,7 @@ def _format_of_hundred(estimate: dict) -> str:
     text = f"{100 * estimate['value']:.0f}"
     if estimate["low"] is None or estimate["low"] == estimate["high"]:
         return text
-    return f"{text} (95% interval {100 * estimate['low']:.0f} to {100 * estimate['high']:.0f})"
+    return f"{text} ({INTERVAL} {100 * estimate['low']:.0f} to {100 * estimate['high']:.0f})"
 
 
 def _format_small_number(samples_by_class: dict[str, int], what: str) -> str:

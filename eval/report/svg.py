@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from data_cards.audit.cross_validation import GUESSING
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.features.frequencies import MAX_FREQUENCY
 
@@ -120,7 +121,7 @@ def plot_runs(estimates: list[dict], names: list[str]) -> str:
             if one["low"] is not None:
                 axes.plot([one["low"], one["high"]], [place, place], color=INK, lw=1.6)
             axes.plot([as_number(one["value"])], [place], color=FAKE, marker="o", ms=8)
-        axes.axvline(0.5, color=FAINT, lw=1.2, ls="--")
+        axes.axvline(GUESSING, color=FAINT, lw=1.2, ls="--")
         axes.set(xlabel="AUROC", yticks=range(len(names)), yticklabels=[f"{n + 1}." for n in range(len(names))])
         axes.set_ylim(len(names) - 0.4, -0.6)  # the first at the top
         axes.grid(axis="x", alpha=0.6, lw=0.6)

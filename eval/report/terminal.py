@@ -2,7 +2,7 @@
 
 from data_cards.core.console import format_table
 from data_cards.core.labels import CLASS_NAMES
-from eval.report.format import SCOPES, format_score, format_share
+from eval.report.format import INTERVAL, SCOPES, format_score, format_share
 from eval.scores.metrics import METRICS
 
 
@@ -37,7 +37,7 @@ def format_comparison(comparison: dict) -> str:
     parts = [
         comparison["notice"],
         f"{comparison['split']} split, pictures that all runs can be scored on: {_format_counts(comparison)}",
-        format_table(scores, ["score"] + [text for run in runs for text in (run["name"], "95% interval")]),
+        format_table(scores, ["score"] + [text for run in runs for text in (run["name"], INTERVAL)]),
     ]
     for one in comparison["differences"]:
         rows = [
@@ -63,7 +63,7 @@ def _format_headline(report: dict) -> str:
 def _format_scores(report: dict) -> str:
     headers, rows = ["score"], [[metric.title] for metric in METRICS.values()]
     for scope, part in report["scopes"].items():
-        headers += [SCOPES[scope], "95% interval"]
+        headers += [SCOPES[scope], INTERVAL]
         for row, name in zip(rows, METRICS, strict=True):
             row += format_score(name, part["scores"][name])
     return format_table(rows, headers)
@@ -95,7 +95,7 @@ def _format_sources(report: dict) -> str:
         ]
         for one in report["sources"][report["headline"]]
     ]
-    headers = ["source", "class", "pictures", "accuracy", "95% interval", "AUROC*", "95% interval"]
+    headers = ["source", "class", "pictures", "accuracy", INTERVAL, "AUROC*", INTERVAL]
     return format_table(rows, headers) + "\n* against all pictures of the other class"
 
 
@@ -104,7 +104,7 @@ def _format_quality_bands(report: dict) -> str:
         [one["quality"], *one["samples_by_class"].values(), *_format_scored(one["scores"], "accuracy", "auroc")]
         for one in report["quality_bands"]
     ]
-    return format_table(rows, ["JPEG quality", "real", "fake", "accuracy", "95% interval", "AUROC", "95% interval"])
+    return format_table(rows, ["JPEG quality", "real", "fake", "accuracy", INTERVAL, "AUROC", INTERVAL])
 
 
 def _format_conditions(report: dict) -> str:
@@ -120,7 +120,7 @@ def _format_conditions(report: dict) -> str:
         for one in report["conditions"]
     ]
     columns = [*(METRICS[name].title for name in rates), "verdicts changed"]
-    headers = ["condition"] + [text for column in columns for text in (column, "95% interval")]
+    headers = ["condition"] + [text for column in columns for text in (column, INTERVAL)]
     return format_table(rows, headers)
 
 
@@ -128,7 +128,7 @@ def _format_file_baseline(baseline: dict) -> str:
     if "reason" in baseline:
         return f"no scores of file properties alone: {baseline['reason']}"
     rows = [[one["properties"], *_format_scored(one, "auroc", "accuracy")] for one in baseline["shortcuts"]]
-    return format_table(rows, ["file properties alone", "AUROC", "95% interval", "accuracy", "95% interval"])
+    return format_table(rows, ["file properties alone", "AUROC", INTERVAL, "accuracy", INTERVAL])
 
 
 def _format_jpeg_swap(swap: dict) -> str:
@@ -139,7 +139,7 @@ def _format_jpeg_swap(swap: dict) -> str:
         cells = [text for state in ("as_they_are", "saved_alike", "drop") for text in format_score(name, one[state])]
         rows.append([METRICS[name].title, *cells])
     headers = ["JPEG-swap test"]
-    headers += [text for state in ("as they are", "saved alike", "drop") for text in (state, "95% interval")]
+    headers += [text for state in ("as they are", "saved alike", "drop") for text in (state, INTERVAL)]
     return format_table(rows, headers) + f"\n{_format_counts(swap)}; {swap['how']}"
 
 
@@ -153,7 +153,7 @@ def _format_occlusion_study(deciding: dict) -> str:
         + [f"{one['log_odds_change'][label]['value']:+.2f}" for label in CLASS_NAMES]
         for name, one in parts
     ]
-    headers = ["without", "AUROC lost", "95% interval", "log-odds lost, real", "fake"]
+    headers = ["without", "AUROC lost", INTERVAL, "log-odds lost, real", "fake"]
     return format_table(rows, headers) + f"\n{_format_counts(deciding)}"
 
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from data_cards.core.console import progress as show_progress
+from data_cards.core.console import progress_bar
 from data_cards.core.cores import count_cores
 from data_cards.core.errors import PictureError
 from data_cards.core.labels import CLASS_NAMES
@@ -127,7 +127,7 @@ def _save_alike(
             return None
 
     chosen, logits = [], []
-    with show_progress(what="saving alike", unit="pictures", total=min(pictures, len(clean))) as bar:
+    with progress_bar(what="saving alike", unit="pictures", total=min(pictures, len(clean))) as bar:
         bar.disable = bar.disable or not progress
         for order in shuffle_by_class(clean, "jpeg-swap"):
             for rows, levels in _prepare_batches(order, compute_levels, pictures // 2):

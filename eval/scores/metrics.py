@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import logit
 
+from data_cards.core.labels import FAKE
 from train.model.calibration import THRESHOLD, is_called_fake
 
 
@@ -144,7 +145,7 @@ def count_confusion(
     labels: np.ndarray, probabilities: np.ndarray, threshold: float = THRESHOLD
 ) -> tuple[int, int, int, int]:
     """Count the confusion matrix: real called real, real called fake, fake called real, fake called fake."""
-    cells = 2 * (labels == 1) + is_called_fake(probabilities, threshold)
+    cells = 2 * (labels == FAKE) + is_called_fake(probabilities, threshold)
     return tuple(np.bincount(cells, minlength=4).tolist())
 
 
@@ -189,7 +190,7 @@ def scores_from_probabilities(
     """Compute the scores of the probabilities themselves where row i counts `counts[r, i]` times, for each r."""
     total = counts.sum(axis=1)
     errors = labels - probabilities
-    said = np.clip(np.where(labels == 1, probabilities, 1 - probabilities), _LOG_LOSS_CLIP, 1 - _LOG_LOSS_CLIP)
+    said = np.clip(np.where(labels == FAKE, probabilities, 1 - probabilities), _LOG_LOSS_CLIP, 1 - _LOG_LOSS_CLIP)
     gaps = np.zeros((len(labels), CALIBRATION_BINS))
     gaps[np.arange(len(labels)), assign_calibration_bins(probabilities)] = errors
     return {
@@ -221,7 +222,7 @@ def accumulate_by_confidence(
     ordered = confidence[order]
     ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
     counts = counts[:, order]
-    mistaken = (is_called_fake(probabilities, threshold) != (labels == 1))[order]
+    mistaken = (is_called_fake(probabilities, threshold) != (labels == FAKE))[order]
     return np.cumsum(counts, axis=1)[:, ends], np.cumsum(counts * mistaken, axis=1)[:, ends]
 
 

@@ -6,7 +6,7 @@ Of a bounded number of pictures, drawn by seed, since each is scored once for ev
 import numpy as np
 from scipy.special import expit
 
-from data_cards.core.console import progress as show_progress
+from data_cards.core.console import progress_bar
 from data_cards.core.labels import CLASS_NAMES
 from eval.explain.occlusion import BAND_EDGES, occlude
 from eval.scores.bootstrap import estimate_difference, estimate_mean
@@ -43,7 +43,7 @@ def compute_occlusion_study(
     chosen = np.concatenate([order[: max(1, pictures // 2)] for order in shuffle_by_class(scored, "deciding")])
     part = scored[chosen]
     whole, without = [], []
-    with show_progress(what="explaining", unit="pictures", total=len(chosen)) as bar:
+    with progress_bar(what="explaining", unit="pictures", total=len(chosen)) as bar:
         bar.disable = bar.disable or not progress
         for row in part.rows:
             as_it_is, bands, kinds = occlude(detector, store.features[int(row)])

@@ -5,7 +5,7 @@ The oracle's threshold, the best for the tested pictures, uses their labels: it 
 
 import numpy as np
 
-from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.labels import CLASS_NAMES, FAKE
 from eval.scores.bootstrap import compute_band, draw_counts, estimate_mean
 from eval.scores.metrics import (
     CALIBRATION_BINS,
@@ -30,7 +30,7 @@ def compute_reliability(scored: Scored) -> list[dict]:
                 "high": float((number + 1) / CALIBRATION_BINS),
                 "samples": len(part),
                 "mean_probability": float(part.probability_fake.mean()),
-                "share_fake": estimate_mean(part.labels == 1, part.groups).to_dict(),
+                "share_fake": estimate_mean(part.labels == FAKE, part.groups).to_dict(),
             }
         )
     return diagram
@@ -58,7 +58,7 @@ def compute_abstention(scored: Scored) -> dict:
     """Compute the share of pictures called unsure, and the share of mistakes on those that are judged."""
     unsure = scored.calibration.is_unsure(scored.probability_fake)
     judged = scored[~unsure]
-    wrong = judged.called_fake != (judged.labels == 1)
+    wrong = judged.called_fake != (judged.labels == FAKE)
     return {
         "low": scored.calibration.low,
         "high": scored.calibration.high,

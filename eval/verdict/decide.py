@@ -21,7 +21,7 @@ from eval.settings import BATCH_SIZE
 from pipeline.features.extract import compute_features
 from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import CLEAN, Variant, create_jpeg_variant
-from train.model.calibration import UNSURE, Calibration
+from train.model.calibration import UNSURE, Calibration, compute_log_odds
 from train.model.detector import Detector
 from train.model.inference import predict_logits
 
@@ -120,7 +120,7 @@ def decide(logits: np.ndarray, crops: Crops, calibration: Calibration) -> Judgem
         flips = tuple(name for name, p in checks.items() if calibration.is_fake(p) != calibration.is_fake(own))
         if flips:
             verdict, reason = UNSURE, Reason.FLIPS
-    log_odds = float(means[0, 1] - means[0, 0]) / calibration.temperature
+    log_odds = float(compute_log_odds(means)[0]) / calibration.temperature
     return Judgement(verdict, own, log_odds, reason, crops.counts[0], checks, flips)
 
 

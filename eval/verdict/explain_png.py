@@ -10,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.text import escape_untrusted
 from eval.explain.class_spectra import ClassSpectra
 from eval.verdict.examine import Examined
@@ -82,7 +83,7 @@ def _shorten(name: str, most: int = 46) -> str:
 def _plot_words(axes: Axes, examined: Examined, calibration: Calibration, notice: str | None) -> None:
     axes.set_axis_off()
     said = examined.judgement
-    colour = {"real": _REAL, "fake": _FAKE}.get(said.verdict, _INK)
+    colour = dict(zip(CLASS_NAMES, (_REAL, _FAKE), strict=True)).get(said.verdict, _INK)
     axes.text(0, 1, TITLES[said.verdict], size=22, weight="bold", color=colour, va="top")
     lines = [f"probability of being generated: {said.probability_fake:.1%}", format_verdict(said, calibration)]
     if said.crops > 1:
@@ -115,7 +116,7 @@ def _plot_scale(axes: Axes, examined: Examined, calibration: Calibration) -> Non
 
 def _plot_spectrum(axes: Axes, examined: Examined, spectra: ClassSpectra | None) -> None:
     if spectra is not None:
-        for name, colour, label in (("real", _REAL, "photographs"), ("fake", _FAKE, "generated")):
+        for name, colour, label in zip(CLASS_NAMES, (_REAL, _FAKE), ("photographs", "generated"), strict=True):
             mean, width = spectra.mean[name], spectra.deviation[name]
             axes.fill_between(spectra.frequencies, mean - width, mean + width, color=colour, alpha=0.14, lw=0)
             axes.plot(spectra.frequencies, mean, color=colour, lw=1.8, label=label)

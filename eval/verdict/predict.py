@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_cards.core.console import progress as show_progress
+from data_cards.core.console import progress_bar
 from data_cards.core.cores import count_cores
 from data_cards.core.errors import PictureError, UsageError
 from data_cards.core.files import open_regular, read_bounded
@@ -159,7 +159,7 @@ def iterate_verdicts(
         except PictureError as error:
             return _Prepared(one.path, error=str(error))
 
-    with show_progress(what="judging", unit="files", total=len(inputs)) as bar:
+    with progress_bar(what="judging", unit="files", total=len(inputs)) as bar:
         bar.disable = bar.disable or not progress or len(inputs) < 2
         prepared = _map_ahead(prepare, inputs, threads, ahead)
         for one, logits in _score(detector, prepared, batch_size):

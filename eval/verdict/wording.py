@@ -9,8 +9,8 @@ from eval.verdict.decide import Judgement, Reason
 from pipeline.features.settings import base_kind, is_overview_kind
 from train.model.calibration import UNSURE, WRONG_SHARE, Calibration
 
-TITLES = {"real": "Looks like a photograph", "fake": "Looks generated", UNSURE: "Unsure"}
-_CLASS_WORDS = {"real": "photograph", "fake": "generated picture"}
+TITLES = dict(zip((*CLASS_NAMES, UNSURE), ("Looks like a photograph", "Looks generated", "Unsure"), strict=True))
+_CLASS_WORDS = dict(zip(CLASS_NAMES, ("photograph", "generated picture"), strict=True))
 _REASON_WORDS = {
     Reason.IN_BAND: "in the band",
     Reason.FLIPS: "flips under {flips}",

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from data_cards.audit.audit import Audit, Verdict, audit_pictures, format_audit_briefly
-from data_cards.core.console import note, progress, warn
+from data_cards.core.console import note, progress_bar, warn
 from data_cards.core.errors import UserError
 from data_cards.dataset.leakage import check_leaks
 from data_cards.dataset.scan import scan_sources
@@ -176,7 +176,7 @@ def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -
 def _report_results(plan: Plan, todo: list[int], results: Iterable[tuple[ShardTask, object]]) -> None:
     """Show the progress of the shards in `todo`; raise `UserError` at the end where some failed."""
     failures = []
-    with progress(what="build", unit="pictures", total=len(plan.pictures)) as bar:
+    with progress_bar(what="build", unit="pictures", total=len(plan.pictures)) as bar:
         bar.update(len(plan.pictures) - _count_pictures(plan, todo))
         for task, result in results:
             if isinstance(result, Exception):

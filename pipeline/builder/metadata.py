@@ -9,7 +9,7 @@ import numpy as np
 import zarr
 
 from data_cards.audit.audit import Audit
-from data_cards.core.console import progress
+from data_cards.core.console import progress_bar
 from data_cards.core.labels import CLASS_NAMES, TRAIN
 from data_cards.dataset.simulated import is_simulated
 from pipeline.builder.card import compute_build_card, read_previous_card, write_card
@@ -39,7 +39,7 @@ def write_plan_columns(plan: Plan, storage: Storage) -> None:
     count = len(plan.pictures)
     blocks = (
         plan.columns(first, min(first + _COLUMN_BLOCK, count))
-        for first in progress(range(0, count, _COLUMN_BLOCK), what="columns", unit="blocks")
+        for first in progress_bar(range(0, count, _COLUMN_BLOCK), what="columns", unit="blocks")
     )
     write_columns(storage, plan.rows, blocks)
 

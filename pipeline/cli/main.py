@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from data_cards.core.console import CommandGroup, print_json, progress
+from data_cards.core.console import CommandGroup, print_json, progress_bar
 from data_cards.core.errors import StoreError
 from data_cards.core.options import GroupedCommand, GroupedOption, add_options, option_names
 from data_cards.core.text import format_bytes
@@ -149,7 +149,7 @@ def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
         test_per_source=test_per_source,
         size=size,
         seed=seed,
-        wrap=lambda items, total: progress(items, what="sample", unit="pictures", total=total),
+        wrap=lambda items, total: progress_bar(items, what="sample", unit="pictures", total=total),
     )
     if as_json:
         print_json({"path": str(made.path), "simulated": True, "pictures": made.total, "bytes": made.bytes})

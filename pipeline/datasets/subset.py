@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data_cards.audit.audit import Audit, audit_pictures, format_obstacle
 from data_cards.card.files import CARD_FILE
-from data_cards.core.console import progress
+from data_cards.core.console import progress_bar
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import check_new_folder, read_unchanged, whole_folder
 from data_cards.dataset.scan import scan_sources
@@ -110,7 +110,7 @@ def format_subset(summary: SubsetSummary) -> str:
 def _write_pictures(folder: Path, pictures: Sequence[Picture], links: bool) -> list[str]:
     """Write the pictures; return the path of each, relative to the folder."""
     places, taken = [], set()
-    for picture in progress(pictures, what="subset", unit="pictures"):
+    for picture in progress_bar(pictures, what="subset", unit="pictures"):
         place = _choose_path(picture)
         if place in taken:  # pictures of two folders with the same name
             place = place.with_name(f"{place.stem}-{picture.facts.sha256.hex()[:8]}{place.suffix}")

@@ -13,7 +13,7 @@ from enum import Enum
 
 import zarr
 
-from data_cards.core.console import progress, warn
+from data_cards.core.console import progress_bar, warn
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import read_unchanged
 from pipeline.builder.card import compute_build_card, write_card
@@ -136,7 +136,7 @@ class _Repair:
         if _CHECKSUMS in damage and not _attempt(_CHECKSUMS, self.repair_checksums):
             damage, bad = damage - {_CHECKSUMS}, ()
         problems = []
-        for one in progress(bad, what="repair", unit="shards"):
+        for one in progress_bar(bad, what="repair", unit="shards"):
             if one.shard < self.plan.shards:  # a damaged list may have more
                 problems += _attempt(f"shard {one.shard}", self.repair_shard, one.shard)
         if _CHECKSUMS in damage:  # says more than what is said of shards by a damaged list

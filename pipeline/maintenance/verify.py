@@ -6,7 +6,7 @@ from enum import Enum
 
 import zarr
 
-from data_cards.core.console import progress
+from data_cards.core.console import progress_bar
 from data_cards.core.errors import UserError
 from data_cards.dataset.scan import SetAside
 from pipeline.builder.plan import Plan, compute_fingerprint
@@ -105,7 +105,7 @@ def verify_store(path: str) -> Verification:
             damage = [ROOT_METADATA]
     checksums = read_checksums(storage)
     bad = []
-    for shard in progress(range(len(checksums)), what="verify", unit="shards"):
+    for shard in progress_bar(range(len(checksums)), what="verify", unit="shards"):
         damaged, details = _check_file(storage, shard, checksums[shard])
         if damaged:
             bad.append(BadShard(shard, damaged, tuple(_find_bad_rows(group, storage, shard)), details))

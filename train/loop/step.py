@@ -12,7 +12,7 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from data_cards.core.console import progress
+from data_cards.core.console import progress_bar
 from train.data.loader import move_batches
 from train.data.sampling import draw_seed, sample_epoch, split_batches
 from train.loop.context import StepRecord, TrainContext, loss_error, record_skipped, save_context, stop_error
@@ -45,7 +45,7 @@ def train_epoch(context: TrainContext, batches: list[np.ndarray]) -> None:
     reading = context.loader.read([context.group.local_part(rows) for rows in batches[position.batch :]], skipped)
     clock = _EpochClock(position, 60 * settings.save_minutes)
     results = _StepResults(context, batches)
-    bar = progress(what=f"epoch {position.epoch}/{settings.epochs}", unit="samples", total=sum(map(len, batches)))
+    bar = progress_bar(what=f"epoch {position.epoch}/{settings.epochs}", unit="samples", total=sum(map(len, batches)))
     bar.leave = False  # the epoch's line replaces it
     bar.n = bar.initial = position.seen  # of a resumed epoch, for a true rate
     context.detector.train()

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from data_cards.core.console import progress
+from data_cards.core.console import progress_bar
 from data_cards.core.errors import StoreError
 from data_cards.core.labels import CLASS_NAMES
 from train.loop.context import TrainContext, loss_error, record_skipped, save_context, stop_error
@@ -41,7 +41,7 @@ def validate(context: TrainContext, detector: Detector, rows: np.ndarray) -> tup
     with (
         context.store_changes.checking(),
         closing(iterate_logits(detector, context.loader, part, settings.batch_size, skipped)) as scoring,
-        progress(what="validation", unit="samples", total=len(part)) as bar,
+        progress_bar(what="validation", unit="samples", total=len(part)) as bar,
     ):
         bar.leave = False
         for logits in scoring:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_cards.core.labels import FAKE
+from data_cards.core.labels import CLASS_NAMES, FAKE, REAL
 
 UNSURE = "unsure"
 THRESHOLD = 0.5  # of uncalibrated scores
@@ -17,9 +17,14 @@ WRONG_SHARE = 0.05  # of a class's validation pictures that the sure words of th
 _BOUNDS = (0.05, 20.0)  # of the temperature
 
 
+def compute_log_odds(logits: np.ndarray) -> np.ndarray:
+    """Compute the log-odds of "fake", (N,), ln(p / (1 - p)), of logits (N, 2), an array or a tensor."""
+    return logits[:, FAKE] - logits[:, REAL]
+
+
 def probability_fake(logits: np.ndarray) -> np.ndarray:
     """Compute the probability of "fake", float64 (N,), from logits (N, 2): the softmax's second column."""
-    return _sigmoid(_log_odds(logits))
+    return _sigmoid(compute_log_odds(logits))
 
 
 def is_called_fake(p: np.ndarray | float, threshold: float = THRESHOLD) -> np.ndarray | bool:
@@ -55,7 +60,7 @@ class Calibration:
         """Return "real", "fake" or "unsure" for a calibrated probability."""
         if self.is_unsure(p):
             return UNSURE
-        return "fake" if p >= self.high else "real"
+        return CLASS_NAMES[FAKE if p >= self.high else REAL]
 
     def is_fake(self, p: np.ndarray | float) -> np.ndarray | bool:
         """Return whether probabilities reach the threshold, regardless of the abstention band."""
@@ -66,7 +71,7 @@ class Calibration:
         return (p > self.low) & (p < self.high)
 
     def format_band(self) -> str:
-        """Format the abstention band as a phrase."""
+        """Format the band of "unsure", as words."""
         return "nothing is unsure" if self.low == self.high else f"unsure between {self.low:.3f} and {self.high:.3f}"
 
 
@@ -91,7 +96,7 @@ def fit_calibration(
     pictures : int (N,), number of each row's picture; None if no two rows share a picture
     """
     labels = np.asarray(labels)
-    log_odds = _log_odds(logits)
+    log_odds = compute_log_odds(logits)
     temperature = _fit_temperature(log_odds, labels)
     if sources is not None:
         shift = compute_source_shift(log_odds / temperature, labels, sources, pictures)
@@ -111,7 +116,7 @@ def fit_calibration(
 def compute_source_shift(
     values: np.ndarray, labels: np.ndarray, sources: np.ndarray, pictures: np.ndarray | None = None
 ) -> float:
-    """Estimate the variance of an unseen source's mean value, beyond chance.
+    """Estimate the variance that an unseen source adds to the mean log-odds, without sampling noise.
 
     For each class it is the variance of the sources' means less the part due to chance (the method of moments for
     one-way random effects), plus 1 / sources of it, as the common mean is estimated too. The result is the mean over
@@ -164,10 +169,6 @@ def _choose_threshold(real: np.ndarray, fake: np.ndarray) -> float:
     right = np.searchsorted(real, candidates) / len(real) + 1 - np.searchsorted(fake, candidates) / len(fake)
     best = candidates[right >= right.max() - 1e-12]
     return float(best[np.argmin(np.abs(best - 0.5))])
-
-
-def _log_odds(logits: np.ndarray) -> np.ndarray:
-    return logits[:, FAKE] - logits[:, 1 - FAKE]
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from contextlib import closing
 import numpy as np
 import torch
 
-from data_cards.core.console import progress as show_progress
+from data_cards.core.console import progress_bar
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.reader import FeatureStore
 from train.data.loader import BatchLoader, move_batches
@@ -67,7 +67,7 @@ def compute_logits(
         if not progress:
             logits.extend(parts)
         else:
-            with show_progress(what="scoring", unit="samples", total=len(rows)) as bar:
+            with progress_bar(what="scoring", unit="samples", total=len(rows)) as bar:
                 for part in parts:
                     logits.append(part)
                     bar.update(len(part))

@@ -7,6 +7,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from data_cards.core.labels import TRAIN, VAL
 from train.run.best_epoch import BestEpoch
 
 _TRAIN, _VALIDATION = "#888888", "#1f6fb4"
@@ -34,7 +35,7 @@ def plot_history(history: list[dict], best: BestEpoch, path: Path, title: str) -
 
 def _plot_curve(axes: Axes, history: list[dict], best_epoch: int, what: str) -> None:
     epochs = [row["epoch"] for row in history]
-    train, val = ([row[f"{split}_{what}"] for row in history] for split in ("train", "val"))
+    train, val = ([row[f"{split}_{what}"] for row in history] for split in (TRAIN, VAL))
     axes.plot(epochs, train, "o-", color=_TRAIN, markersize=3, label="training")
     axes.plot(epochs, val, "o-", color=_VALIDATION, markersize=3, label="validation")
     axes.axvline(best_epoch, color=_VALIDATION, linestyle=":", linewidth=1, label=f"kept: epoch {best_epoch}")

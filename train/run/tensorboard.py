@@ -3,6 +3,8 @@
 from importlib.util import find_spec
 from pathlib import Path
 
+from data_cards.core.labels import TRAIN, VAL
+
 EVENTS = "events"  # the folder in a run's
 
 
@@ -33,4 +35,4 @@ def write_events(folder: Path, row: dict) -> None:
 def _tag(name: str) -> str:
     """Format a tag that groups the curves of a quantity: loss/train and loss/val."""
     split, _, what = name.partition("_")
-    return f"{what}/{split}" if split in ("train", "val") else name
+    return f"{what}/{split}" if split in (TRAIN, VAL) else name
