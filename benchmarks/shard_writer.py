@@ -21,6 +21,7 @@ from tabulate import tabulate
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.filesystem import Storage
+from pipeline.store.schema import FEATURES
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import encode_sample, encode_shard
 from pipeline.store.writer import create_arrays, create_record_folder, write_shard
@@ -49,7 +50,7 @@ def measure(size: int, length: int, rounds: int) -> tuple[float, float]:
         storage = Storage(folder)
         create_record_folder(storage)
         create_arrays(storage, samples, samples, settings)
-        array = zarr.open_array(f"{folder}/features", mode="r+")
+        array = zarr.open_array(f"{folder}/{FEATURES}", mode="r+")
 
         def write_ours() -> None:
             chunks = (chunk for sample in levels for chunk in encode_sample(sample, settings.packing))

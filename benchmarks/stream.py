@@ -38,6 +38,7 @@ from data_cards.core.cores import count_cores  # noqa: E402
 from pipeline.features.settings import PLANES_PER_KIND, SQUARE_KINDS, plane_slice  # noqa: E402
 from pipeline.features.symmetry import fill_mirror_images  # noqa: E402
 from pipeline.store.reader import FeatureStore, open_store  # noqa: E402
+from pipeline.store.schema import FEATURES  # noqa: E402
 from pipeline.store.shard_format import (  # noqa: E402
     SHARDS,
     create_chunk_codecs,
@@ -63,12 +64,12 @@ def create_store(folder: Path, size: int, rows: int, shard: int, packing: str = 
     half = max(rows // 4, 2)
     pictures = {"train": (rows // 2 - half // 2, rows // 2 - half // 2), "val": (half // 2, half // 2)}
     path = make_store(folder / f"{packing}.zarr", pictures=pictures, size=8, shard=shard)
-    shutil.rmtree(path / "features")
+    shutil.rmtree(path / FEATURES)
     rng = np.random.default_rng(0)
     serializer, compressor = create_chunk_codecs(packing)
     count, planes = len(read_labels(path)), PLANES_PER_KIND * KINDS
     zarr.create_array(
-        path / "features",
+        path / FEATURES,
         shape=(count, planes, size, size),
         dtype="uint8",
         chunks=(1, PLANES_PER_KIND, size, size),
@@ -139,7 +140,7 @@ def create_readers(
     except ImportError:
         print("tensorstore is not installed: left out")
         return readers
-    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{store.path}/features"}}
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{store.path}/{FEATURES}"}}
     opened = tensorstore.open(spec, read=True).result()
 
     def with_tensorstore() -> None:

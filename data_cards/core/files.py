@@ -16,6 +16,7 @@ from typing import BinaryIO
 from data_cards.core.errors import PictureError, UserError
 
 PARTIAL = ".partial"  # ends the name of an unfinished file or folder
+ZARR_METADATA = "zarr.json"  # file of every Zarr group and array: a folder with it is no folder of pictures
 MAX_BYTES = 2**30  # of a file that is read; no picture of the pixels allowed by default is as large
 
 

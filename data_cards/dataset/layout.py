@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_cards.core.errors import UserError
-from data_cards.core.files import PARTIAL
+from data_cards.core.files import PARTIAL, ZARR_METADATA
 from data_cards.core.labels import TRAIN
 from data_cards.image.decode import SUFFIXES
 
@@ -193,7 +193,7 @@ def _resolve_folder(name: str) -> Path:
 def _is_to_skip(folder: Path) -> bool:
     """Return whether a folder is hidden, or a feature store that was built among the pictures."""
     name = folder.name
-    return name.startswith(".") or name == "__MACOSX" or name.endswith(_STORES) or Path(folder, "zarr.json").exists()
+    return name.startswith(".") or name == "__MACOSX" or name.endswith(_STORES) or Path(folder, ZARR_METADATA).exists()
 
 
 def _match(name: str, words: dict[str, str]) -> str | None:

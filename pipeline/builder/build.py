@@ -47,6 +47,7 @@ from pipeline.store.filesystem import Storage
 from pipeline.store.lock import writer_lock
 from pipeline.store.manifest import PLANNED_MANIFEST, encode_manifest
 from pipeline.store.reader import partial_name
+from pipeline.store.schema import Attribute
 from pipeline.store.settings import BuildSettings
 from pipeline.store.writer import (
     ShardRecord,
@@ -160,10 +161,10 @@ def build_store(
 def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -> Storage:
     """Prepare a store for its shards: mark it incomplete, give it its partial name, and create the plan's arrays."""
     create_record_folder(storage)
-    if read_attributes(storage).get("complete"):
+    if read_attributes(storage).get(Attribute.COMPLETE):
         restore_records(storage, plan, base)
         save_card(storage)
-    write_attributes(storage, {**plan.identity, "complete": False})
+    write_attributes(storage, {**plan.identity, Attribute.COMPLETE: False})
     partial = Storage(partial_name(path))
     if storage.url != partial.url:
         os.rename(storage.url, partial.url)
@@ -210,10 +211,10 @@ def _finish_store(plan: Plan, storage: Storage, path: str, audit: Audit) -> None
         raise UserError(
             f"{path}: shard {missing[0]} was overwritten by a worker of a build that has ended; run this again"
         )
-    attributes = {**compute_attributes(plan), "complete": True}
+    attributes = {**compute_attributes(plan), Attribute.COMPLETE: True}
     try:
         checksums = [records[shard].checksum for shard in range(plan.shards)]
-        write_metadata(plan, storage, checksums, attributes["simulated"], audit)
+        write_metadata(plan, storage, checksums, attributes[Attribute.SIMULATED], audit)
     except Exception as error:  # codecs raise many types for a file that was damaged since its record was written
         damaged = remove_damaged_records(storage, records)
         if not damaged:

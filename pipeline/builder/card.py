@@ -17,7 +17,7 @@ from data_cards.dataset.source_info import read_source_info
 from pipeline.builder.plan import Plan
 from pipeline.features.versions import get_feature_versions, get_program_version
 from pipeline.store.filesystem import Storage
-from pipeline.store.schema import CARD
+from pipeline.store.schema import CARD, Attribute
 from pipeline.store.writer import RECORD_FOLDER
 
 SAVED_CARD = f"{RECORD_FOLDER}/card.json"  # the card of a store to which a build adds pictures
@@ -72,7 +72,7 @@ def read_previous_card(storage: Storage, group: zarr.Group) -> dict | None:
     """
     if storage.exists(SAVED_CARD):
         return json.loads(storage.read(SAVED_CARD))
-    return json.loads(group[CARD][:].tobytes()) if group.attrs.get("complete") and CARD in group else None
+    return json.loads(group[CARD][:].tobytes()) if group.attrs.get(Attribute.COMPLETE) and CARD in group else None
 
 
 def write_card(group: zarr.Group, card: dict) -> None:

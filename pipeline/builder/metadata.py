@@ -18,6 +18,7 @@ from pipeline.features.extract import name_planes
 from pipeline.features.versions import get_program_version
 from pipeline.store.filesystem import Storage
 from pipeline.store.manifest import encode_manifest, write_manifest
+from pipeline.store.schema import FEATURES, Attribute
 from pipeline.store.statistics import compute_statistics
 from pipeline.store.writer import write_checksums, write_columns, write_statistics
 
@@ -29,7 +30,7 @@ def write_metadata(plan: Plan, storage: Storage, checksums: list[str], simulated
     write_plan_columns(plan, storage)
     write_checksums(storage, checksums)
     group = zarr.open_group(storage.url, mode="r+")
-    write_plan_statistics(plan, storage, group["features"])
+    write_plan_statistics(plan, storage, group[FEATURES])
     write_manifest(group, encode_manifest(plan.pictures))
     write_card(group, compute_build_card(plan, simulated, audit, read_previous_card(storage, group)))
 
@@ -57,11 +58,11 @@ def compute_attributes(plan: Plan) -> dict:
     """Return the attributes of a store's group, all but `complete` and the digests."""
     return {
         **plan.identity,
-        "program": get_program_version(),
-        "fingerprint": plan.fingerprint,
-        "class_names": list(CLASS_NAMES),
-        "planes": list(name_planes(plan.settings.features)),
-        "roots": plan.roots,
-        "set_aside": [asdict(one) for one in plan.set_aside],
-        "simulated": any(is_simulated(root) for root in plan.roots),
+        Attribute.PROGRAM: get_program_version(),
+        Attribute.FINGERPRINT: plan.fingerprint,
+        Attribute.CLASS_NAMES: list(CLASS_NAMES),
+        Attribute.PLANES: list(name_planes(plan.settings.features)),
+        Attribute.ROOTS: plan.roots,
+        Attribute.SET_ASIDE: [asdict(one) for one in plan.set_aside],
+        Attribute.SIMULATED: any(is_simulated(root) for root in plan.roots),
     }

@@ -20,7 +20,7 @@ from pipeline.builder.growth import Growth, merge_pictures
 from pipeline.features.fit import compute_resampling_factor, misfit_error
 from pipeline.features.variants import TEST_RECIPES, count_variants
 from pipeline.features.versions import get_feature_versions
-from pipeline.store.schema import FORMAT_VERSION, SAMPLE_COLUMNS
+from pipeline.store.schema import FORMAT_VERSION, SAMPLE_COLUMNS, Attribute
 from pipeline.store.settings import BuildSettings
 
 SHARD_BYTES = 64 * 2**20  # of features before compression
@@ -157,7 +157,11 @@ class Plan:
 
 def compute_identity(settings: BuildSettings) -> dict:
     """Return all that must be equal, besides the pictures, for the shards of two builds to be interchangeable."""
-    return {"format_version": FORMAT_VERSION, "settings": settings.to_dict(), "versions": get_feature_versions()}
+    return {
+        Attribute.FORMAT_VERSION: FORMAT_VERSION,
+        Attribute.SETTINGS: settings.to_dict(),
+        Attribute.VERSIONS: get_feature_versions(),
+    }
 
 
 def compute_fingerprint(identity: dict, pictures: Iterable[Picture]) -> str:

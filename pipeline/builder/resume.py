@@ -9,15 +9,16 @@ from pathlib import Path
 import zarr
 
 from data_cards.core.errors import StoreError, UserError, format_error
-from data_cards.core.files import PARTIAL
+from data_cards.core.files import PARTIAL, ZARR_METADATA
 from data_cards.dataset.layout import escape_undecodable, is_unicode
 from data_cards.dataset.table import PictureTable
 from pipeline.builder.metadata import compute_attributes
 from pipeline.builder.plan import Plan, compute_identity
 from pipeline.store.digests import find_damage
 from pipeline.store.filesystem import Storage
-from pipeline.store.manifest import MANIFEST_ARRAY, PLANNED_MANIFEST, decode_manifest, read_manifest
+from pipeline.store.manifest import PLANNED_MANIFEST, decode_manifest, read_manifest
 from pipeline.store.reader import partial_name
+from pipeline.store.schema import PROVENANCE, Attribute
 from pipeline.store.settings import BuildSettings
 from pipeline.store.writer import (
     RECORD_FOLDER,
@@ -67,13 +68,13 @@ def read_attributes(storage: Storage) -> dict:
     except FileNotFoundError:
         return {}
     except Exception as error:  # zarr raises many types for damaged metadata
-        raise _damage_error(storage, "zarr.json", error) from error
+        raise _damage_error(storage, ZARR_METADATA, error) from error
 
 
 def compute_state(storage: Storage) -> str:
     """Compute a digest of a store's state, which every step of a build changes."""
     digest = hashlib.sha256()
-    for name in ("zarr.json", PLANNED_MANIFEST):
+    for name in (ZARR_METADATA, PLANNED_MANIFEST):
         with suppress(FileNotFoundError):
             digest.update(storage.read(name))
         digest.update(b"\n")
@@ -99,17 +100,17 @@ def read_base(storage: Storage) -> PictureTable:
     attributes = read_attributes(storage)
     for name, read in (
         (PLANNED_MANIFEST, lambda: decode_manifest(storage.read(PLANNED_MANIFEST))),
-        (MANIFEST_ARRAY, lambda: read_manifest(zarr.open_group(storage.url, mode="r"))),
+        (PROVENANCE, lambda: read_manifest(zarr.open_group(storage.url, mode="r"))),
     ):
-        if storage.exists(name) or (name == MANIFEST_ARRAY and attributes.get("complete")):
-            if "settings" not in attributes:
-                raise _damage_error(storage, "zarr.json", "it has no settings")
+        if storage.exists(name) or (name == PROVENANCE and attributes.get(Attribute.COMPLETE)):
+            if Attribute.SETTINGS not in attributes:
+                raise _damage_error(storage, ZARR_METADATA, "it has no settings")
             try:
                 return read()
             except Exception as error:  # decoders raise many types for damaged data
                 raise _damage_error(storage, name, error) from error
     # A build that was killed at its start leaves a group without pictures, under the partial name.
-    begun = storage.url.endswith(PARTIAL) or attributes.get("complete") is False
+    begun = storage.url.endswith(PARTIAL) or attributes.get(Attribute.COMPLETE) is False
     if not begun and any(storage.list_files()):
         raise UserError(f"{storage.url}: exists but is not a feature store; choose another --out")
     return PictureTable()
@@ -118,7 +119,7 @@ def read_base(storage: Storage) -> PictureTable:
 def check_same_settings(storage: Storage, settings: BuildSettings) -> None:
     """Raise `UserError` where settings or libraries differ from those of the existing store, and name which."""
     attributes = read_attributes(storage)
-    if "settings" not in attributes:
+    if Attribute.SETTINGS not in attributes:
         return
     now = compute_identity(settings)
     before, now = _flatten({name: attributes.get(name) for name in now}), _flatten(now)
@@ -153,7 +154,7 @@ def is_current(storage: Storage, plan: Plan) -> bool:
     attributes = read_attributes(storage)
     wanted = compute_attributes(plan)
     return (
-        attributes.get("complete") is True
+        attributes.get(Attribute.COMPLETE) is True
         and all(attributes.get(name) == wanted[name] for name in wanted)
         and not storage.exists(RECORD_FOLDER)
         and not storage.url.endswith(PARTIAL)
@@ -171,7 +172,7 @@ def list_missing(plan: Plan, records: dict[int, ShardRecord]) -> list[int]:
 
 def predict_missing(storage: Storage, plan: Plan, base: PictureTable) -> list[int]:
     """Return the shards that a build will have to make; writes nothing. `base` are the store's present pictures."""
-    if not read_attributes(storage).get("complete"):
+    if not read_attributes(storage).get(Attribute.COMPLETE):
         return list_missing(plan, read_shard_records(storage))
     kept = _list_kept(storage, plan, base)
     return [shard for shard in range(plan.shards) if shard not in kept]

@@ -10,6 +10,7 @@ from pipeline.builder.plan import Plan
 from pipeline.features.extract import compute_features
 from pipeline.features.versions import get_feature_versions
 from pipeline.store.filesystem import Storage
+from pipeline.store.schema import Attribute
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import encode_sample, encode_shard
 from pipeline.store.writer import ShardRecord, commit_shard, write_shard
@@ -47,7 +48,13 @@ def create_task(plan: Plan, storage: Storage, shard: int) -> ShardTask:
         for picture, first, last in plan.shard_pictures(shard)
     )
     return ShardTask(
-        storage.url, shard, plan.shard_rows, plan.shard_key(shard), pictures, plan.settings, plan.identity["versions"]
+        storage.url,
+        shard,
+        plan.shard_rows,
+        plan.shard_key(shard),
+        pictures,
+        plan.settings,
+        plan.identity[Attribute.VERSIONS],
     )
 
 

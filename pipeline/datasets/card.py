@@ -6,6 +6,7 @@ from pathlib import Path
 from data_cards.audit.audit import Audit, audit_pictures
 from data_cards.card.contents import compute_card
 from data_cards.card.files import read_card_file, read_selections, write_card_files
+from data_cards.core.files import ZARR_METADATA
 from data_cards.dataset.scan import SetAside, scan_sources
 from data_cards.dataset.simulated import is_simulated
 from data_cards.dataset.source_info import read_source_info
@@ -35,7 +36,7 @@ def compute_card_of(place: str, *, max_pixels: int = MAX_PIXELS, cache: bool = T
     UserError : nothing is there, or something that has no card
     """
     name = Path(place.rstrip("/").rpartition("://")[2]).resolve().name
-    if Storage(place).exists("zarr.json"):
+    if Storage(place).exists(ZARR_METADATA):
         store = open_store(place)
         return {"name": name, **store.card}, store.read_pictures()
     found = scan_sources([place], max_pixels=max_pixels, cache=cache)

@@ -15,6 +15,7 @@ from pipeline.builder.resume import list_missing, read_attributes, read_base
 from pipeline.features.settings import PLANES_PER_KIND
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import FeatureStore, open_store, partial_name
+from pipeline.store.schema import Attribute
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import ABSENT, decode_index, index_length, shard_file
 from pipeline.store.writer import read_shard_records
@@ -57,10 +58,10 @@ def store_to_dict(store: FeatureStore) -> dict:
         "store": str(store.path),
         "complete": True,
         "simulated": store.is_simulated,
-        "format_version": store.attributes["format_version"],
+        "format_version": store.attributes[Attribute.FORMAT_VERSION],
         "fingerprint": store.fingerprint,
-        "settings": store.attributes["settings"],
-        "versions": {"program": store.attributes["program"], **store.attributes["versions"]},
+        "settings": store.attributes[Attribute.SETTINGS],
+        "versions": {"program": store.attributes[Attribute.PROGRAM], **store.attributes[Attribute.VERSIONS]},
         "dtype": str(store.features.dtype),
         "shape": list(store.features.shape),
         "chunks": list(store.features.chunks),
@@ -70,7 +71,7 @@ def store_to_dict(store: FeatureStore) -> dict:
         ),
         "variants": dict(sorted(Counter(columns["variant"].tolist()).items())),
         "upsampled": int((columns["scale"][pictures] > 1).sum()),
-        "set_aside": store.attributes["set_aside"],
+        "set_aside": store.attributes[Attribute.SET_ASIDE],
         "roots": list(store.roots),
         "bytes": size,
         "bytes_per_sample": round(size / len(store)),
@@ -123,7 +124,7 @@ def progress_to_dict(path: str) -> dict | None:
         records, size = read_shard_records(storage), storage.count_bytes()
         # Read after the records, which a build removes once the attributes say that the store is complete.
         attributes = read_attributes(storage)
-        settings, complete = BuildSettings.from_dict(attributes["settings"]), attributes["complete"]
+        settings, complete = BuildSettings.from_dict(attributes[Attribute.SETTINGS]), attributes[Attribute.COMPLETE]
         plan = Plan(read_base(storage), [], settings)
     except (FileNotFoundError, KeyError, ValueError, UserError):  # files that come, or go where the store is renamed
         return None
@@ -135,7 +136,7 @@ def progress_to_dict(path: str) -> dict | None:
         "complete": False,
         "settings": settings.to_dict(),
         "fingerprint": plan.fingerprint,
-        "versions": dict(attributes["versions"]),
+        "versions": dict(attributes[Attribute.VERSIONS]),
         "pictures": len(plan.pictures),
         "samples": plan.rows,
         "shards": plan.shards,

@@ -11,6 +11,7 @@ from data_cards.core.files import whole_file
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.features.variants import CLEAN
 from pipeline.store.reader import FeatureStore
+from pipeline.store.schema import Attribute
 
 _IN_A_LINE = 9  # planes; those of the overview are below those of native pixels
 
@@ -32,7 +33,7 @@ def plot_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list
     for row in rows:
         if not 0 <= row < len(store):
             raise UsageError(f"row {row}: the store has rows 0 to {len(store) - 1}")
-    names = [str(name) for name in store.attributes["planes"]]
+    names = [str(name) for name in store.attributes[Attribute.PLANES]]
     lines = [(row, first) for row in rows for first in range(0, len(names), _IN_A_LINE)]
     figure = Figure(figsize=(1.9 * _IN_A_LINE, 2.0 * len(lines) + 0.1), layout="constrained")
     FigureCanvasAgg(figure)

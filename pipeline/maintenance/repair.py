@@ -15,7 +15,7 @@ import zarr
 
 from data_cards.core.console import progress_bar, warn
 from data_cards.core.errors import PictureError, UserError
-from data_cards.core.files import read_unchanged
+from data_cards.core.files import ZARR_METADATA, read_unchanged
 from pipeline.builder.card import compute_build_card, write_card
 from pipeline.builder.metadata import write_plan_columns, write_plan_statistics
 from pipeline.builder.plan import Plan
@@ -24,12 +24,11 @@ from pipeline.builder.shard_task import build_shard, create_task
 from pipeline.features.versions import get_feature_versions
 from pipeline.maintenance.verify import Verification
 from pipeline.store.checksum import compute_checksum
-from pipeline.store.digests import ROOT_METADATA, add_digests, is_digest_valid, list_array_files
+from pipeline.store.digests import add_digests, is_digest_valid, list_array_files
 from pipeline.store.filesystem import Storage
 from pipeline.store.lock import writer_lock
-from pipeline.store.manifest import MANIFEST_ARRAY as PICTURES
 from pipeline.store.manifest import encode_manifest, write_manifest
-from pipeline.store.schema import CARD, SAMPLE_COLUMNS
+from pipeline.store.schema import CARD, CHECKSUMS, FEATURES, PROVENANCE, SAMPLE_COLUMNS, STATISTICS, Attribute
 from pipeline.store.shard_format import shard_file
 from pipeline.store.writer import (
     create_arrays,
@@ -39,8 +38,6 @@ from pipeline.store.writer import (
     write_attributes,
     write_checksums,
 )
-
-_CHECKSUMS, _FEATURES = "checksums", "features"
 
 
 class Cause(Enum):
@@ -95,8 +92,8 @@ def repair_store(found: Verification) -> list[Problem]:
     """
     if found.sound:
         return []
-    if found.plan is None or ROOT_METADATA in found.damage:
-        return [Problem(ROOT_METADATA if ROOT_METADATA in found.damage else PICTURES, Cause.IS_ORIGINAL)]
+    if found.plan is None or ZARR_METADATA in found.damage:
+        return [Problem(ZARR_METADATA if ZARR_METADATA in found.damage else PROVENANCE, Cause.IS_ORIGINAL)]
     storage = Storage(found.path)
     with writer_lock(storage):
         if read_attributes(storage) != found.attributes:
@@ -133,21 +130,21 @@ class _Repair:
             yield from failed
             return
         # Where these are the only damage, all shards are sound, whatever the damaged list said of them.
-        if _CHECKSUMS in damage and not _attempt(_CHECKSUMS, self.repair_checksums):
-            damage, bad = damage - {_CHECKSUMS}, ()
+        if CHECKSUMS in damage and not _attempt(CHECKSUMS, self.repair_checksums):
+            damage, bad = damage - {CHECKSUMS}, ()
         problems = []
         for one in progress_bar(bad, what="repair", unit="shards"):
             if one.shard < self.plan.shards:  # a damaged list may have more
                 problems += _attempt(f"shard {one.shard}", self.repair_shard, one.shard)
-        if _CHECKSUMS in damage:  # says more than what is said of shards by a damaged list
-            problems = _attempt(_CHECKSUMS, self.repair_checksums)
+        if CHECKSUMS in damage:  # says more than what is said of shards by a damaged list
+            problems = _attempt(CHECKSUMS, self.repair_checksums)
         yield from problems
-        damage = damage - {_CHECKSUMS}
-        if _FEATURES in damage:  # before what is measured on them
-            problems += (failed := _attempt(_FEATURES, self.replace, _FEATURES))
+        damage = damage - {CHECKSUMS}
+        if FEATURES in damage:  # before what is measured on them
+            problems += (failed := _attempt(FEATURES, self.replace, FEATURES))
             yield from failed
-            damage = damage - {_FEATURES}
-        statistics = {name for name in damage if name.startswith("statistics")}
+            damage = damage - {FEATURES}
+        statistics = {name for name in damage if name.startswith(STATISTICS)}
         if statistics and problems:
             yield Problem(", ".join(sorted(statistics)), Cause.DAMAGED_SHARDS)
             damage, statistics = damage - statistics, set()
@@ -166,9 +163,9 @@ class _Repair:
     def repair_checksums(self) -> None:
         """Replace the checksums by those of the present shards, if their digest is the recorded one."""
         write_checksums(self.arrays, [_checksum_shard(self.storage, shard) for shard in range(self.plan.shards)])
-        if not is_digest_valid(self.arrays, self.found.attributes, _CHECKSUMS):
+        if not is_digest_valid(self.arrays, self.found.attributes, CHECKSUMS):
             raise _UnrepairableError(Cause.UNKNOWN_SHARD)
-        self.replace(_CHECKSUMS)
+        self.replace(CHECKSUMS)
 
     def repair_shard(self, shard: int) -> None:
         """Rebuild a shard's file."""
@@ -188,15 +185,15 @@ class _Repair:
     def rebuild_arrays(self, damage: set[str], statistics: bool) -> None:
         """Rebuild damaged arrays other than shards and checksums in the temporary store."""
         if statistics:
-            features = zarr.open_array(f"{self.storage.url}/{_FEATURES}", mode="r")
+            features = zarr.open_array(f"{self.storage.url}/{FEATURES}", mode="r")
             write_plan_statistics(self.plan, self.arrays, features)
         if damage & set(SAMPLE_COLUMNS):
             write_plan_columns(self.plan, self.arrays)
         group = zarr.open_group(self.arrays.url, mode="r+")
-        if PICTURES in damage:
+        if PROVENANCE in damage:
             write_manifest(group, encode_manifest(self.plan.pictures))
         if CARD in damage:
-            write_card(group, compute_build_card(self.plan, self.found.attributes["simulated"]))
+            write_card(group, compute_build_card(self.plan, self.found.attributes[Attribute.SIMULATED]))
 
     def replace(self, name: str) -> None:
         """Replace the files of an array or group by the rebuilt ones."""
@@ -214,7 +211,7 @@ class _Repair:
 
     def differs_error(self) -> _UnrepairableError:
         """Return the exception for rebuilt bytes that differ, with the libraries of other versions."""
-        now, made = get_feature_versions(), self.found.attributes["versions"]
+        now, made = get_feature_versions(), self.found.attributes[Attribute.VERSIONS]
         return _UnrepairableError(
             Cause.DIFFERS,
             tuple(f"{name} {then} then, {now.get(name)} now" for name, then in made.items() if now.get(name) != then),

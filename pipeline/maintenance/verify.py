@@ -8,14 +8,15 @@ import zarr
 
 from data_cards.core.console import progress_bar
 from data_cards.core.errors import UserError
+from data_cards.core.files import ZARR_METADATA
 from data_cards.dataset.scan import SetAside
 from pipeline.builder.plan import Plan, compute_fingerprint
 from pipeline.store.checksum import compute_checksum
-from pipeline.store.digests import ROOT_METADATA, find_damage
+from pipeline.store.digests import find_damage
 from pipeline.store.filesystem import Storage
-from pipeline.store.manifest import MANIFEST_ARRAY as PICTURES
 from pipeline.store.manifest import read_manifest
 from pipeline.store.reader import open_store_group
+from pipeline.store.schema import FEATURES, PROVENANCE, Attribute
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import shard_file
 from pipeline.store.writer import read_checksums
@@ -58,7 +59,7 @@ class Verification:
     plan : Plan of the store's build; None where the list of its pictures is damaged
     shards : int, number of verified shards
     bad : tuple of BadShard
-    damage : names of other arrays and groups that are, `ROOT_METADATA` for the store's own attributes
+    damage : names of other arrays and groups that are, `ZARR_METADATA` for the store's own attributes
     """
 
     path: str
@@ -98,11 +99,11 @@ def verify_store(path: str) -> Verification:
     except Exception as error:  # decoders raise many types for damaged data
         if isinstance(error, UserError) and not damage:  # undamaged, but built with a setting that was removed
             raise UserError(f"{storage.url}: {error}") from error
-        damage = damage or [PICTURES]
+        damage = damage or [PROVENANCE]
     else:
         identity = {name: attributes.get(name) for name in plan.identity}
-        if not damage and compute_fingerprint(identity, plan.pictures) != attributes.get("fingerprint"):
-            damage = [ROOT_METADATA]
+        if not damage and compute_fingerprint(identity, plan.pictures) != attributes.get(Attribute.FINGERPRINT):
+            damage = [ZARR_METADATA]
     checksums = read_checksums(storage)
     bad = []
     for shard in progress_bar(range(len(checksums)), what="verify", unit="shards"):
@@ -114,8 +115,8 @@ def verify_store(path: str) -> Verification:
 
 def read_plan(group: zarr.Group) -> Plan:
     """Read the plan of a complete store's build from its manifest."""
-    set_aside = [SetAside(**one) for one in group.attrs["set_aside"]]
-    return Plan(read_manifest(group), set_aside, BuildSettings.from_dict(group.attrs["settings"]))
+    set_aside = [SetAside(**one) for one in group.attrs[Attribute.SET_ASIDE]]
+    return Plan(read_manifest(group), set_aside, BuildSettings.from_dict(group.attrs[Attribute.SETTINGS]))
 
 
 def _check_file(storage: Storage, shard: int, wanted: str) -> tuple[Damage | None, str]:
@@ -132,7 +133,7 @@ def _check_file(storage: Storage, shard: int, wanted: str) -> tuple[Damage | Non
 def _find_bad_rows(group: zarr.Group, storage: Storage, shard: int) -> Iterator[int]:
     """Yield the rows of a damaged shard whose chunks cannot be decoded; all its rows where every chunk can."""
     try:
-        features = group["features"]
+        features = group[FEATURES]
         rows = features.shards[0]
     except Exception:  # the array's metadata is damaged too
         return

@@ -10,13 +10,10 @@ import json
 from collections import defaultdict
 from collections.abc import Collection
 
-from data_cards.core.files import PARTIAL
+from data_cards.core.files import PARTIAL, ZARR_METADATA
 from pipeline.store.filesystem import Storage
+from pipeline.store.schema import FEATURES, Attribute
 from pipeline.store.writer import RECORD_FOLDER
-
-ROOT_METADATA = "zarr.json"  # file of the root's attributes
-_ARRAYS, _DIGEST = "arrays", "digest"
-_SHARDED = "features"
 
 
 def add_digests(storage: Storage, attributes: dict, names: Collection[str] | None = None) -> dict:
@@ -26,30 +23,31 @@ def add_digests(storage: Storage, attributes: dict, names: Collection[str] | Non
         for name, files in list_array_files(storage).items()
         if names is None or name in names
     }
-    complete = {**attributes, _ARRAYS: hashes if names is None else attributes[_ARRAYS] | hashes}
-    return {**complete, _DIGEST: _hash_attributes(complete)}
+    complete = {**attributes, Attribute.ARRAYS: hashes if names is None else attributes[Attribute.ARRAYS] | hashes}
+    return {**complete, Attribute.DIGEST: _hash_attributes(complete)}
 
 
 def find_damage(storage: Storage, attributes: dict) -> list[str]:
-    """List the missing arrays and groups and those with another digest; `ROOT_METADATA` alone if that is damaged."""
-    if attributes.get(_DIGEST) != _hash_attributes(attributes) or not _is_zarr_group(storage):
-        return [ROOT_METADATA]
+    """List the missing arrays and groups and those with another digest; `ZARR_METADATA` alone if that is damaged."""
+    if attributes.get(Attribute.DIGEST) != _hash_attributes(attributes) or not _is_zarr_group(storage):
+        return [ZARR_METADATA]
     files = list_array_files(storage)
-    return [name for name, wanted in attributes[_ARRAYS].items() if _hash_files(storage, files.get(name, [])) != wanted]
+    wanted = attributes[Attribute.ARRAYS]
+    return [name for name, digest in wanted.items() if _hash_files(storage, files.get(name, [])) != digest]
 
 
 def is_digest_valid(storage: Storage, attributes: dict, name: str) -> bool:
     """Return whether the files of an array have the recorded digest."""
-    return attributes[_ARRAYS].get(name) == _hash_files(storage, list_array_files(storage).get(name, []))
+    return attributes[Attribute.ARRAYS].get(name) == _hash_files(storage, list_array_files(storage).get(name, []))
 
 
 def list_array_files(storage: Storage) -> dict[str, list[str]]:
     """List the files of each array and group below the root, by its name, sorted; without shards."""
     arrays = defaultdict(list)
     for folder in set(storage.list_entries("")) - {RECORD_FOLDER}:
-        for name in [f"{_SHARDED}/zarr.json"] if folder == _SHARDED else storage.list_files(folder):
+        for name in [f"{FEATURES}/{ZARR_METADATA}"] if folder == FEATURES else storage.list_files(folder):
             if "/" in name and not name.endswith(PARTIAL):
-                arrays[name.split("/c/")[0].removesuffix("/zarr.json")].append(name)
+                arrays[name.split("/c/")[0].removesuffix(f"/{ZARR_METADATA}")].append(name)
     return dict(sorted(arrays.items()))
 
 
@@ -66,10 +64,10 @@ def _hash_files(storage: Storage, files: list[str]) -> str:
 
 def _is_zarr_group(storage: Storage) -> bool:
     """Return whether the fields around the attributes are those of a Zarr v3 group; Zarr's reader does not check."""
-    metadata = json.loads(storage.read(ROOT_METADATA))
+    metadata = json.loads(storage.read(ZARR_METADATA))
     return (metadata.get("zarr_format"), metadata.get("node_type")) == (3, "group")
 
 
 def _hash_attributes(attributes: dict) -> str:
-    hashed = {name: value for name, value in attributes.items() if name != _DIGEST}
+    hashed = {name: value for name, value in attributes.items() if name != Attribute.DIGEST}
     return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()

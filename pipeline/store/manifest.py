@@ -14,8 +14,8 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from data_cards.dataset.table import Picture, PictureTable
+from pipeline.store.schema import PROVENANCE
 
-MANIFEST_ARRAY = "provenance"
 PLANNED_MANIFEST = "build/pictures.jsonl.gz"  # file of a running build; without it none was begun
 _CHUNK = 16 * 2**20
 
@@ -38,7 +38,7 @@ def decode_manifest(data: bytes) -> PictureTable:
 def write_manifest(group: zarr.Group, data: bytes) -> None:
     """Write the bytes of `encode_manifest` as an array of the store."""
     array = group.create_array(
-        MANIFEST_ARRAY,
+        PROVENANCE,
         shape=(len(data),),
         dtype="uint8",
         chunks=(_CHUNK,),
@@ -54,4 +54,4 @@ def write_manifest(group: zarr.Group, data: bytes) -> None:
 
 def read_manifest(group: zarr.Group) -> PictureTable:
     """Read the pictures of a complete store."""
-    return decode_manifest(group[MANIFEST_ARRAY][:].tobytes())
+    return decode_manifest(group[PROVENANCE][:].tobytes())

@@ -15,7 +15,7 @@ import zarr
 from data_cards.core.errors import StoreError, UserError, format_error
 from data_cards.core.files import PARTIAL
 from pipeline.store.filesystem import Storage
-from pipeline.store.schema import CARD, FORMAT_VERSION, SAMPLE_COLUMNS
+from pipeline.store.schema import CARD, FEATURES, FORMAT_VERSION, MEAN, PROVENANCE, SAMPLE_COLUMNS, STD, Attribute
 from pipeline.store.settings import BuildSettings
 
 if TYPE_CHECKING:
@@ -126,19 +126,19 @@ class ZarrStore(FeatureStore):
 
     @cached_property
     def mean(self) -> np.ndarray:
-        return self._read("statistics/mean")
+        return self._read(MEAN)
 
     @cached_property
     def std(self) -> np.ndarray:
-        return self._read("statistics/std")
+        return self._read(STD)
 
     @property
     def roots(self) -> tuple[str, ...]:
-        return tuple(self.attributes["roots"])
+        return tuple(self.attributes[Attribute.ROOTS])
 
     @property
     def is_simulated(self) -> bool:
-        return self.attributes["simulated"]
+        return self.attributes[Attribute.SIMULATED]
 
     @cached_property
     def card(self) -> dict:
@@ -156,9 +156,9 @@ class ZarrStore(FeatureStore):
     def read_pictures(self) -> "PictureTable":
         """Read the pictures of the store, in the order of their rows."""
         # Imported here, because it loads transforms, which training does not need.
-        from pipeline.store.manifest import MANIFEST_ARRAY, decode_manifest
+        from pipeline.store.manifest import decode_manifest
 
-        return self._read(MANIFEST_ARRAY, decode_manifest)
+        return self._read(PROVENANCE, decode_manifest)
 
     def locate(self, row: int) -> tuple["ZarrStore", int]:
         return self, row
@@ -197,9 +197,9 @@ def open_store(path: str | os.PathLike) -> ZarrStore:
         store = ZarrStore(
             path=os.path.abspath(path) if storage.is_local else path,
             group=group,
-            features=group["features"],
-            settings=BuildSettings.from_dict(attributes["settings"]),
-            fingerprint=attributes["fingerprint"],
+            features=group[FEATURES],
+            settings=BuildSettings.from_dict(attributes[Attribute.SETTINGS]),
+            fingerprint=attributes[Attribute.FINGERPRINT],
             attributes=attributes,
         )
         mismatched = [name for name, values in store.columns.items() if len(values) != len(store)]
@@ -210,7 +210,7 @@ def open_store(path: str | os.PathLike) -> ZarrStore:
     except PermissionError as error:
         raise _permission_error(path, error) from error
     except Exception as error:
-        raise _damage_error(path, "features", error) from error
+        raise _damage_error(path, FEATURES, error) from error
     if mismatched:
         raise _damage_error(path, ", ".join(mismatched), "length")
     return store
@@ -234,11 +234,11 @@ def open_store_group(path: str | os.PathLike) -> zarr.Group:
             f"{path}: not a feature store, or its zarr.json is damaged ({format_error(error)}); expected a folder that "
             "`pipeline build` wrote"
         ) from error
-    version = attributes.get("format_version")
-    if version != FORMAT_VERSION and attributes.get("complete") is not False:
+    version = attributes.get(Attribute.FORMAT_VERSION)
+    if version != FORMAT_VERSION and attributes.get(Attribute.COMPLETE) is not False:
         found = "no format version" if version is None else f"format version {version}"
         raise StoreError(f"{path}: has {found}, this program reads {FORMAT_VERSION}; build it again")
-    if not attributes.get("complete"):
+    if not attributes.get(Attribute.COMPLETE):
         raise StoreError(f"{path}: the store is incomplete; run the same `pipeline build` again to finish it")
     return group
 

@@ -1,4 +1,4 @@
-"""Schema of a feature store: its version, its arrays, and a column for each fact of a row.
+"""Schema of a feature store: its version, its arrays and attributes by name, and a column for each fact of a row.
 
 A store is one Zarr v3 group. `features` is uint8 (N, planes, H, W), in levels, one row for each sample (a picture's
 variant). Each column (`SAMPLE_COLUMNS`) is an array of length N; `statistics/mean` and `statistics/std` are float32
@@ -11,7 +11,32 @@ from data_cards.image.jpeg import NO_QUALITY
 
 FORMAT_VERSION = 2
 
-CARD = "card"  # array of the data card: JSON as bytes
+# Arrays and groups, beside the columns.
+FEATURES = "features"
+CHECKSUMS = "checksums"
+PROVENANCE = "provenance"  # the pictures: gzipped JSON lines as bytes
+CARD = "card"  # the data card: JSON as bytes
+STATISTICS = "statistics"  # group of the two below
+MEAN, STD = f"{STATISTICS}/mean", f"{STATISTICS}/std"
+
+
+class Attribute:
+    """Names of the attributes of a store's group."""
+
+    FORMAT_VERSION = "format_version"
+    SETTINGS = "settings"
+    VERSIONS = "versions"  # of the libraries that decide the features
+    PROGRAM = "program"  # version of this program
+    FINGERPRINT = "fingerprint"
+    CLASS_NAMES = "class_names"
+    PLANES = "planes"
+    ROOTS = "roots"
+    SET_ASIDE = "set_aside"
+    SIMULATED = "simulated"
+    COMPLETE = "complete"
+    ARRAYS = "arrays"  # digest of each array and group
+    DIGEST = "digest"  # of all other attributes
+
 
 # Per-sample columns: Zarr data type and meaning of the values.
 SAMPLE_COLUMNS = {

@@ -18,11 +18,12 @@ from zarr.codecs import BytesCodec, ZstdCodec
 
 from pipeline.features.settings import PLANES_PER_KIND
 from pipeline.store.mirror_codec import MirrorCodec, pack
+from pipeline.store.schema import FEATURES
 
 # Higher levels are slower and save nothing. The checksum is verified by every reader that decodes a chunk.
 _ZSTD = {"level": 1, "checksum": True}
 ABSENT = 2**64 - 1  # offset and length of a missing chunk
-SHARDS = "features/c"  # folder of the shards
+SHARDS = f"{FEATURES}/c"  # folder of the shards
 
 
 def shard_folder(shard: int) -> str:

@@ -14,11 +14,11 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from data_cards.core.files import PARTIAL
+from data_cards.core.files import PARTIAL, ZARR_METADATA
 from pipeline.features.settings import PLANES_PER_KIND
 from pipeline.store.checksum import Checksum, compute_checksum
 from pipeline.store.filesystem import Storage
-from pipeline.store.schema import SAMPLE_COLUMNS
+from pipeline.store.schema import CHECKSUMS, FEATURES, MEAN, SAMPLE_COLUMNS, STATISTICS, STD
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import (
     SHARDS,
@@ -52,10 +52,10 @@ def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildS
     """
     planes, size = settings.features.planes, settings.features.side
     group = zarr.open_group(storage.url, mode="a")
-    storage.remove("features/zarr.json")
+    storage.remove(f"{FEATURES}/{ZARR_METADATA}")
     serializer, compressor = create_chunk_codecs(settings.packing)
     group.create_array(
-        "features",
+        FEATURES,
         shape=(rows, planes, size, size),
         dtype="uint8",
         chunks=(1, PLANES_PER_KIND, size, size),
@@ -149,7 +149,7 @@ def write_checksums(storage: Storage, checksums: list[str]) -> None:
     group = zarr.open_group(storage.url, mode="r+")
     shape = (len(checksums), 32)
     array = _create_column(
-        group, "checksums", shape, "uint8", ("shard", "byte"), "of every shard's file: sha256 over CRC-32Cs"
+        group, CHECKSUMS, shape, "uint8", ("shard", "byte"), "of every shard's file: sha256 over CRC-32Cs"
     )
     array[:] = np.frombuffer(bytes.fromhex("".join(checksums)), dtype=np.uint8).reshape(shape)
 
@@ -157,7 +157,7 @@ def write_checksums(storage: Storage, checksums: list[str]) -> None:
 def read_checksums(storage: Storage) -> list[str]:
     """Read the checksums of all shards; returns an empty list if the array is damaged."""
     try:
-        array = zarr.open_array(f"{storage.url}/checksums", mode="r")
+        array = zarr.open_array(f"{storage.url}/{CHECKSUMS}", mode="r")
         if array.nchunks_initialized < array.nchunks:  # Zarr would read zeros for missing chunks
             return []
         return [row.tobytes().hex() for row in array[:]]
@@ -179,8 +179,9 @@ def list_shards(storage: Storage, chunks: int) -> set[int]:
 
 def write_statistics(storage: Storage, mean: np.ndarray, std: np.ndarray) -> None:
     """Write mean and standard deviation: float32 (planes, H, W), in levels."""
-    group = zarr.open_group(storage.url, mode="r+").create_group("statistics", overwrite=True)
-    for name, values in (("mean", mean), ("std", std)):
+    group = zarr.open_group(storage.url, mode="r+")
+    group.create_group(STATISTICS, overwrite=True)
+    for name, values in ((MEAN, mean), (STD, std)):
         array = group.create_array(
             name,
             shape=values.shape,
@@ -199,7 +200,7 @@ def write_attributes(storage: Storage, attributes: dict) -> None:
 
     A build killed between two attributes would be mistaken for one with other settings.
     """
-    if storage.exists("zarr.json"):
+    if storage.exists(ZARR_METADATA):
         zarr.open_group(storage.url, mode="r+").attrs.put(attributes)
     else:
         zarr.create_group(storage.url, attributes=attributes)

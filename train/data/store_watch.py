@@ -9,7 +9,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from data_cards.core.errors import StoreError, UserError
+from data_cards.core.files import ZARR_METADATA
 from pipeline.store.filesystem import Storage
+from pipeline.store.schema import FEATURES
 
 
 class ChangeDetector:
@@ -46,11 +48,11 @@ def _snapshot(path: str) -> dict[str, object]:
     """Return the store's own record and, of a local store, inode, size and time of change of each feature file."""
     storage = Storage(path)
     seen: dict[str, object] = {}
-    if storage.exists("zarr.json"):
+    if storage.exists(ZARR_METADATA):
         with suppress(FileNotFoundError):  # removed meanwhile, as may be any file below
-            seen["zarr.json"] = storage.read("zarr.json")
+            seen[ZARR_METADATA] = storage.read(ZARR_METADATA)
     if storage.is_local:
-        for folder, _, names in os.walk(f"{path}/features"):
+        for folder, _, names in os.walk(f"{path}/{FEATURES}"):
             for name in names:
                 with suppress(FileNotFoundError):
                     status = os.stat(f"{folder}/{name}")
