@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from data_cards.core.errors import UsageError
 from data_cards.core.options import check_choices, option_field
 from pipeline.features.settings import KINDS, FeatureSettings, base_kind
+from pipeline.store.schema import DEFAULT_STORE
 
 NETWORKS = ("auto", "resnet18", "resnet34", "resnet50", "small", "linear", "radial")
 SINGLE_LAYER = ("linear", "radial")
@@ -47,7 +48,7 @@ class TrainSettings:
     """
 
     store: tuple[str, ...] = option_field(
-        ("features.zarr",),
+        (DEFAULT_STORE,),
         group=_FILES,
         metavar="STORE",
         help="Feature store to train on; may be repeated, to train on several as one.",

@@ -30,7 +30,7 @@ class PictureFacts:
     bytes : size of the file
     format : Pillow's name; JPEG for MPO, which is a JPEG with more after the first frame
     width, height : in pixels, upright
-    quality : JPEG quality estimated from the tables, 1 to 100; -1 for other formats
+    quality : JPEG quality estimated from the tables, 1 to 100; `NO_QUALITY` for other formats
     phash : 32 bytes, perceptual hash
     mode : Pillow's name of the pixel format, such as RGB, L or RGBA
     tables : 8 hexadecimal digits of the hash of the JPEG quantisation tables; "" for other formats

@@ -34,7 +34,7 @@ def _compute_scaled_tables() -> np.ndarray:
 
 
 def estimate_quality(picture: Image.Image) -> int:
-    """Estimate the JPEG quality of an open picture file, 1 to 100; -1 for other formats."""
+    """Estimate the JPEG quality of an open picture file, 1 to 100; `NO_QUALITY` for other formats."""
     tables = getattr(picture, "quantization", None)
     if not tables or 0 not in tables:
         return NO_QUALITY

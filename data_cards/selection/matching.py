@@ -14,7 +14,7 @@ import numpy as np
 from data_cards.audit.cross_validation import compute_held_out_auroc, fold_by_group, score_by_trees
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.labels import CLASS_NAMES
-from data_cards.core.seeding import draw_key
+from data_cards.core.seeding import FIXED_SEED, draw_key
 from data_cards.dataset.table import Picture
 
 _FINENESS = (1, 2, 4, 8)
@@ -68,7 +68,7 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in PROPERTIES if name in names)
 
 
-def match_pictures(pictures: Sequence[Picture], names: Sequence[str], seed: int = 0) -> Match:
+def match_pictures(pictures: Sequence[Picture], names: Sequence[str], seed: int = FIXED_SEED) -> Match:
     """Select pictures so that the classes match; a pure function of its parameters.
 
     Parameters

@@ -18,7 +18,7 @@ from pipeline.store.digests import find_damage
 from pipeline.store.filesystem import Storage
 from pipeline.store.manifest import PLANNED_MANIFEST, decode_manifest, read_manifest
 from pipeline.store.reader import partial_name
-from pipeline.store.schema import PROVENANCE, Attribute
+from pipeline.store.schema import DEFAULT_STORE, PROVENANCE, Attribute
 from pipeline.store.settings import BuildSettings
 from pipeline.store.writer import (
     RECORD_FOLDER,
@@ -39,7 +39,7 @@ def check_place(path: str, *, dry_run: bool = False) -> None:
     if os.path.basename(path) in ("", ".", "..") or os.path.ismount(path):
         raise UserError(
             f"--out {path or repr(path)}: expected the name of a folder to make, which can be renamed; "
-            f"give one inside, such as {os.path.join(path, 'features.zarr')}"
+            f"give one inside, such as {os.path.join(path, DEFAULT_STORE)}"
         )
     if not is_unicode(path) or "::" in path:
         raise UserError(f"--out {escape_undecodable(path)}: its name is not UTF-8, or holds '::'; choose another")

@@ -9,6 +9,7 @@ from data_cards.core.console import print_json
 from data_cards.core.errors import UsageError
 from data_cards.core.options import GroupedOption
 from data_cards.selection.matching import PROPERTIES as BALANCED
+from data_cards.selection.subset import Selection
 from pipeline.features.settings import MAX_PIXELS
 
 cache_option = click.option(
@@ -75,8 +76,10 @@ def audit(context, sources, store, where, warn, fail, strict, contact_sheet, max
     "--src", "sources", multiple=True, required=True, metavar="FOLDER|CLASS=FOLDER", help="Pictures, as for build."
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder that does not exist yet.")
-@click.option("--fraction", type=float, default=1.0, help="Share of the pictures of every split, class and source.")
-@click.option("--seed", type=int, default=0, help="Of the draw.")
+@click.option(
+    "--fraction", type=float, default=Selection.fraction, help="Share of the pictures of every split, class and source."
+)
+@click.option("--seed", type=int, default=Selection.seed, help="Of the draw.")
 @click.option("--where", multiple=True, metavar="CONDITION", help="Only these pictures: width>=512, source=coco,ffhq.")
 @click.option("--max-per-source", type=int, default=None, help="Most pictures of a source in each split.")
 @click.option(
@@ -100,7 +103,6 @@ def subset(sources, out, fraction, seed, where, max_per_source, balance, links, 
       pipeline subset --src kaggle_dir --balance size,format,quality --out balanced
       pipeline subset --src kaggle_dir --where format=JPEG --where "short>=512" --out large --links
     """
-    from data_cards.selection.subset import Selection
     from pipeline.datasets.subset import format_subset, write_subset
 
     names = tuple(name.strip() for name in balance.split(",")) if balance else ()

@@ -22,7 +22,8 @@ from pipeline.maintenance.inspect import format_progress, format_store, inspect_
 from pipeline.maintenance.plot_planes import plot_samples
 from pipeline.maintenance.repair import repair_store
 from pipeline.maintenance.verify import verify_store
-from pipeline.simulate.sample_set import write_sample
+from pipeline.simulate.sample_set import SIZE, TEST_PER_SOURCE, TRAIN_PER_SOURCE, write_sample
+from pipeline.store.schema import DEFAULT_STORE
 from pipeline.store.settings import BuildSettings
 
 
@@ -72,7 +73,7 @@ def _machine(flag: str, **properties: object):
     "--out",
     cls=GroupedOption,
     group="Files",
-    default="features.zarr",
+    default=DEFAULT_STORE,
     metavar="STORE",
     help="The store to write: a folder, or s3://bucket/name.",
 )
@@ -129,9 +130,11 @@ def build(sources, out, workers, max_memory, scheduler, dry_run, allow_leakage, 
 
 @main.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder that does not exist yet.")
-@click.option("--train-per-source", type=int, default=75, help="Training pictures of each of the four sources.")
-@click.option("--test-per-source", type=int, default=25, help="Test pictures of each of the four sources.")
-@click.option("--size", type=int, default=128, help="Smallest short side, in pixels.")
+@click.option(
+    "--train-per-source", type=int, default=TRAIN_PER_SOURCE, help="Training pictures of each of the four sources."
+)
+@click.option("--test-per-source", type=int, default=TEST_PER_SOURCE, help="Test pictures of each of the four sources.")
+@click.option("--size", type=int, default=SIZE, help="Smallest short side, in pixels.")
 @click.option("--seed", type=int, default=0, help="Another seed, other pictures.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
@@ -158,7 +161,7 @@ def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
 
 
 @main.command()
-@click.argument("store", default="features.zarr")
+@click.argument("store", default=DEFAULT_STORE)
 @click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Draw samples' planes to this file.")
 @click.option("--row", "rows", type=int, multiple=True, help="A sample to draw; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
@@ -179,7 +182,7 @@ def inspect(store, png, rows, as_json) -> None:
 
 
 @main.command()
-@click.argument("store", default="features.zarr")
+@click.argument("store", default=DEFAULT_STORE)
 @click.option("--repair", is_flag=True, help="Rebuild what is damaged, shards from the source pictures.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def verify(store, repair, as_json) -> None:

@@ -21,12 +21,15 @@ from PIL import Image
 from data_cards.core.cores import count_cores
 from data_cards.core.errors import UsageError
 from data_cards.core.files import check_new_folder, whole_folder
+from data_cards.core.labels import CLASS_NAMES, TEST, TRAIN
 from data_cards.core.seeding import draw_key
 from data_cards.dataset.simulated import SIMULATION_MARKER
 from pipeline.features.variants import SUBSAMPLINGS
 from pipeline.simulate.makers import MAKERS
 from pipeline.simulate.scenes import draw_scene
 
+# Defaults: pictures of each source for training and for testing, and the smallest short side in pixels.
+TRAIN_PER_SOURCE, TEST_PER_SOURCE, SIZE = 75, 25, 128
 JPEG_QUALITIES = range(80, 99)
 # Height and width in units of the short side.
 _ASPECTS = ((1, 1), (1, 1.25), (1.25, 1), (1, 1.5), (1.125, 1.125), (1.25, 1.25))
@@ -36,7 +39,7 @@ _NOTE = (
     "simulated camera pictures, those named fake simulated generator pictures. A score measured on "
     "them says that the program works, and nothing about photographs or any generator."
 )
-_DESCRIPTIONS = {"real": "camera", "fake": "generator"}
+_DESCRIPTIONS = dict(zip(CLASS_NAMES, ("camera", "generator"), strict=True))
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,9 @@ class SampleSummary:
 def write_sample(
     out: Path | str,
     *,
-    train_per_source: int = 75,
-    test_per_source: int = 25,
-    size: int = 128,
+    train_per_source: int = TRAIN_PER_SOURCE,
+    test_per_source: int = TEST_PER_SOURCE,
+    size: int = SIZE,
     seed: int = 0,
     wrap: Callable[[Iterable, int], Iterable] = lambda items, total: items,
 ) -> SampleSummary:
@@ -85,7 +88,7 @@ def write_sample(
     UsageError : a count or size out of range
     UserError : `out` is not empty
     """
-    counts = {"train": train_per_source, "test": test_per_source}
+    counts = {TRAIN: train_per_source, TEST: test_per_source}
     _check_arguments(counts, size)
     out = Path(out).resolve()
     check_new_folder(out)
@@ -94,7 +97,7 @@ def write_sample(
 
 
 def draw_picture(
-    seed: int, split: str, label: str, source: str, number: int, *, size: int = 128
+    seed: int, split: str, label: str, source: str, number: int, *, size: int = SIZE
 ) -> tuple[np.ndarray, int, str]:
     """Draw one picture: uint8 (H, W, 3), and the JPEG quality and subsampling to save it with."""
     height, width, quality, subsampling = _draw_file_facts(seed, split, number, size)
@@ -109,7 +112,7 @@ def _draw_file_facts(seed: int, split: str, number: int, size: int) -> tuple[int
     rng = np.random.default_rng(draw_key(seed, f"{split}/{number}".encode(), "sample file facts"))
     aspect = _ASPECTS[rng.integers(len(_ASPECTS))]
     height, width = (8 * round(size * side / 8) for side in aspect)
-    return height, width, int(rng.choice(JPEG_QUALITIES)), SUBSAMPLINGS[rng.integers(2)]
+    return height, width, int(rng.choice(JPEG_QUALITIES)), SUBSAMPLINGS[rng.integers(len(SUBSAMPLINGS))]
 
 
 def _write_set(folder: Path, out: Path, counts: dict[str, int], size: int, seed: int, wrap: Callable) -> SampleSummary:
@@ -133,8 +136,8 @@ def _write_set(folder: Path, out: Path, counts: dict[str, int], size: int, seed:
         "made_by": "pipeline sample",
         "seed": seed,
         "size": size,
-        "train_per_source": counts["train"],
-        "test_per_source": counts["test"],
+        "train_per_source": counts[TRAIN],
+        "test_per_source": counts[TEST],
         "note": _NOTE,
     }
     text = json.dumps(marker, indent=2) + "\n"

@@ -10,6 +10,7 @@ of every shard's file (`pipeline.store.checksum`).
 from data_cards.image.jpeg import NO_QUALITY
 
 FORMAT_VERSION = 2
+DEFAULT_STORE = "features.zarr"  # where commands write and read a store that is not named
 
 # Arrays and groups, beside the columns.
 FEATURES = "features"

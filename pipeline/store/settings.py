@@ -12,7 +12,7 @@ from pipeline.features.settings import (
     FeatureSettings,
     format_default,
 )
-from pipeline.features.variants import RECIPES, Variant, draw_variants
+from pipeline.features.variants import CONDITIONS, RECIPES, Variant, draw_variants
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class BuildSettings:
         shown=format_default("variants"),
         help="What each picture is stored as. clean: as it is; saved: also three times saved as JPEG before it is "
         "fitted; train: likewise after; web: also four times scaled down and saved; stress, conditions: test pictures "
-        "in 23 conditions, or in three of them.",
+        f"in {len(draw_variants('stress', 0, b''))} conditions, or in {len(CONDITIONS)} of them.",
     )
     seed: int = option_field(0, group=PICTURES, help="Of the variants, the drawn split and the order.")
     val_fraction: float = option_field(
