@@ -9,12 +9,19 @@ import re
 from pathlib import Path
 
 from data_cards.core.options import format_option_tables
+from eval.settings import PageSettings, PredictSettings, ReportSettings
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.settings import BuildSettings
 from train.settings import TrainSettings
 
 DOCS = Path(__file__).parent
-TABLES = {"pipeline build": (FeatureSettings, BuildSettings), "train run": (TrainSettings,)}
+TABLES = {
+    "pipeline build": (FeatureSettings, BuildSettings),
+    "train run": (TrainSettings,),
+    "eval report": (ReportSettings,),
+    "eval predict": (PredictSettings,),
+    "eval page": (PageSettings,),
+}
 _TABLE = re.compile(r"(<!-- options of ([a-z ]+) -->\n).*?(<!-- end of options -->\n)", re.DOTALL)
 
 

@@ -4,27 +4,42 @@ from dataclasses import dataclass
 
 from data_cards.core.errors import UsageError
 from data_cards.core.options import option_field
-from train.settings import DEVICES
+from train.settings import DEVICES, SCORING_BATCH_SIZE, TrainSettings
 
 HELD_OUT = "held-out"  # in place of a split: the sources that a run left out
 EXPLAIN_PICTURES = 40  # of the occlusion study, by default
 
-# Of `eval predict`.
-BATCH_SIZE = 16  # samples that the network scores at a time
-FRAMES = 8  # of a clip that are judged
-
-# Of `eval page`.
-HOST, PORT = "127.0.0.1", 8123
-
-_SCORING = "Scoring"
+_SCORING, _PAGE = "Scoring", "Page"
 
 
 @dataclass(frozen=True)
-class ReportSettings:
+class _DeviceSettings:
+    device: str = option_field(TrainSettings.device, group=_SCORING, choices=DEVICES, help="Where to run.")
+
+
+@dataclass(frozen=True)
+class PredictSettings(_DeviceSettings):
+    """How files are judged."""
+
+    batch_size: int = option_field(16, group=_SCORING, help="Samples that the network scores at a time.")
+    frames: int = option_field(8, group=_SCORING, help="Frames of a clip that are judged, evenly over its length.")
+
+
+@dataclass(frozen=True)
+class PageSettings(_DeviceSettings):
+    """Where the page is served."""
+
+    host: str = option_field(
+        "127.0.0.1", group=_PAGE, help="Address to listen at; others than loopback admit other computers."
+    )
+    port: int = option_field(8123, group=_PAGE, help="Port to listen at; 0 chooses a free one.")
+
+
+@dataclass(frozen=True)
+class ReportSettings(_DeviceSettings):
     """How a report, or a comparison of runs, is computed."""
 
-    device: str = option_field("auto", group=_SCORING, choices=DEVICES, help="Where to run.")
-    batch_size: int = option_field(32, group=_SCORING, help="Samples scored at a time.")
+    batch_size: int = option_field(SCORING_BATCH_SIZE, group=_SCORING, help="Samples scored at a time.")
     threads: int = option_field(4, group=_SCORING, help="Threads that read the store.")
     swap_pictures: int = option_field(
         200,

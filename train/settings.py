@@ -15,6 +15,7 @@ NETWORKS = ("auto", "resnet18", "resnet34", "resnet50", "small", "linear", "radi
 SINGLE_LAYER = ("linear", "radial")
 WITHOUT_WEIGHTS = ("small", *SINGLE_LAYER)
 DEVICES = ("auto", "cpu", "cuda", "mps")
+SCORING_BATCH_SIZE = 32  # samples that the network scores at a time, unless told otherwise
 VARIANTS_PER_EPOCH = ("1", "all")
 AUTO, ALL = "auto", "all"
 _DCT = ("dct", "overview-dct")

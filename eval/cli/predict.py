@@ -6,34 +6,17 @@ import click
 
 from data_cards.core.console import Command, note, warn
 from data_cards.core.errors import UsageError
-from eval.settings import BATCH_SIZE, FRAMES, HOST, PORT
-from train.settings import DEVICES
+from data_cards.core.options import add_options
+from eval.settings import PageSettings, PredictSettings
 
 run_option = click.option("--run", metavar="DIR", help="Run folder  [default: the newest under runs/]")
-device_option = click.option(
-    "--device", type=click.Choice(DEVICES), default="auto", show_default=True, help="Where to run."
-)
 
 
 @click.command(cls=Command)
 @click.argument("pictures", nargs=-1, required=True, metavar="PICTURE...")
 @run_option
-@device_option
-@click.option(
-    "--batch-size", type=int, default=BATCH_SIZE, show_default=True, help="Samples that the network scores at a time."
-)
-@click.option(
-    "--quick",
-    is_flag=True,
-    help="Skip the robustness checks (JPEG 90, JPEG 75, crop): four times as fast, fewer verdicts unsure.",
-)
-@click.option(
-    "--frames",
-    type=int,
-    default=FRAMES,
-    show_default=True,
-    help="Frames of a clip that are judged, evenly over its length.",
-)
+@add_options(PredictSettings)
+@click.option("--quick", is_flag=True, help="Skip the robustness checks: faster, fewer verdicts unsure.")
 @click.option("--explain", metavar="FILE.png", help="Plot what decided into that file; for one picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects, one per file; names are kept exactly.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a line per file, as comma-separated values.")
@@ -92,16 +75,9 @@ def predict(context, pictures, run, device, batch_size, quick, frames, explain, 
 
 @click.command(cls=Command)
 @run_option
-@device_option
-@click.option(
-    "--host",
-    default=HOST,
-    show_default=True,
-    help="Address to listen at; others than loopback admit other computers.",
-)
-@click.option("--port", type=int, default=PORT, show_default=True, help="Port to listen at; 0 chooses a free one.")
+@add_options(PageSettings)
 @click.option("--open/--no-open", "open_browser", default=True, show_default=True, help="Open the page in the browser.")
-def page(run, device, host, port, open_browser) -> None:
+def page(run, open_browser, **settings) -> None:
     """Open a page in the browser that shows the verdict on dropped pictures, and why.
 
     It runs on this computer alone, sends nothing anywhere, and keeps no picture. Needs the extra
@@ -115,6 +91,4 @@ def page(run, device, host, port, open_browser) -> None:
     from eval.page.serve import serve_page
     from train.run.locate import find_run
 
-    serve_page(
-        find_run(run), host=host, port=port, device=device, open_browser=open_browser, echo=click.echo, warn=warn
-    )
+    serve_page(find_run(run), open_browser=open_browser, echo=click.echo, warn=warn, **settings)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from data_cards.core.errors import UsageError, UserError
-from eval.settings import HOST, PORT
+from eval.settings import PageSettings
 from train.run.folder import Run
 
 MISSING = "the page needs Starlette and uvicorn: pip install 'spectral-detector[page]'"
@@ -18,9 +18,9 @@ MISSING = "the page needs Starlette and uvicorn: pip install 'spectral-detector[
 def serve_page(
     run: Run,
     *,
-    host: str = HOST,
-    port: int = PORT,
-    device: str = "auto",
+    host: str = PageSettings.host,
+    port: int = PageSettings.port,
+    device: str = PageSettings.device,
     open_browser: bool = False,
     echo: Callable[[str], None] = print,
     warn: Callable[[str], None] = print,

@@ -23,9 +23,9 @@ from eval.scores.jpeg_swap import compute_jpeg_swap
 from eval.scores.occlusion_study import compute_occlusion_study
 from eval.scores.reliability import compute_abstention, compute_reliability, compute_risk_coverage, compute_thresholds
 from eval.scores.rows import Scored, locate_pictures
-from eval.scores.stress import RECIPE as STRESS
 from eval.scores.stress import compute_by_condition
 from eval.settings import EXPLAIN_PICTURES, ReportSettings
+from pipeline.features.variants import STRESS
 from pipeline.features.versions import get_program_version
 from pipeline.store.reader import FeatureStore
 from train.model.detector import Detector

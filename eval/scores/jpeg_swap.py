@@ -20,9 +20,8 @@ from eval.scores.bootstrap import estimate_differences
 from eval.scores.breakdown import estimate_scored
 from eval.scores.picture_files import read_original, shuffle_by_class
 from eval.scores.rows import Scored, locate_pictures
-from eval.scores.stress import RECIPE as STRESS
 from pipeline.features.extract import compute_features
-from pipeline.features.variants import COMMON_JPEG, SUBSAMPLINGS, Variant, draw_jpeg
+from pipeline.features.variants import COMMON_JPEG, STRESS, SUBSAMPLINGS, Variant, draw_jpeg
 from pipeline.store.reader import FeatureStore
 from train.model.detector import Detector
 from train.model.inference import predict_logits

@@ -10,8 +10,6 @@ from eval.scores.metrics import MAIN_SCORES
 from eval.scores.rows import Scored
 from pipeline.features.variants import CLEAN
 
-RECIPE = "stress"
-
 
 def compute_by_condition(scored: Scored) -> list[dict]:
     """Compute the scores of every condition, in the recipe's order, and how often it changes a verdict.

@@ -17,7 +17,7 @@ from PIL import Image
 
 from data_cards.core.errors import UserError
 from data_cards.image.jpeg import NO_QUALITY
-from eval.settings import BATCH_SIZE
+from eval.settings import PredictSettings
 from pipeline.features.extract import compute_features
 from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import CLEAN, Variant, create_jpeg_variant
@@ -85,7 +85,7 @@ class Judgement:
     flips: tuple[str, ...] = ()
 
 
-def score_levels(detector: Detector, levels: np.ndarray, batch_size: int = BATCH_SIZE) -> np.ndarray:
+def score_levels(detector: Detector, levels: np.ndarray, batch_size: int = PredictSettings.batch_size) -> np.ndarray:
     """Compute the logits, float64 (N, 2), of features (N, planes, H, W); raise `UserError` if any is not finite."""
     batches = [levels[start : start + batch_size] for start in range(0, len(levels), batch_size)]
     logits = np.concatenate([predict_logits(detector, batch) for batch in batches])

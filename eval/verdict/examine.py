@@ -9,7 +9,7 @@ from PIL import Image
 from data_cards.image.decode import decode_picture
 from eval.explain.class_spectra import ClassSpectra, load_class_spectra
 from eval.explain.occlusion import Explanation, explain_levels
-from eval.settings import BATCH_SIZE
+from eval.settings import PredictSettings
 from eval.verdict.decide import CHECKS, Judgement, compute_crops, decide, score_levels
 from eval.verdict.metadata import Declaration, read_declarations
 from pipeline.features.variants import Variant
@@ -47,7 +47,7 @@ class Examiner:
     simulated : bool, whether the run was trained on simulated pictures
     """
 
-    def __init__(self, run: Run, device: str = "auto"):
+    def __init__(self, run: Run, device: str = PredictSettings.device):
         self.run = run
         self._detector = load_detector(run, device)
         self.spectra: ClassSpectra | None = load_class_spectra(run)
@@ -58,7 +58,9 @@ class Examiner:
         """The detector's calibration."""
         return self._detector.calibration
 
-    def examine(self, data: bytes, checks: Sequence[Variant] = CHECKS, batch_size: int = BATCH_SIZE) -> Examined:
+    def examine(
+        self, data: bytes, checks: Sequence[Variant] = CHECKS, batch_size: int = PredictSettings.batch_size
+    ) -> Examined:
         """Examine a picture file's bytes.
 
         Parameters

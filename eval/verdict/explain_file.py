@@ -9,7 +9,7 @@ from data_cards.core.errors import PictureError, UsageError, UserError
 from data_cards.core.files import open_regular, read_bounded, whole_file
 from data_cards.core.text import escape_untrusted
 from data_cards.dataset.simulated import SIMULATION_NOTICE
-from eval.settings import BATCH_SIZE
+from eval.settings import PredictSettings
 from eval.verdict.decide import CHECKS
 from eval.verdict.examine import Examined, Examiner
 from eval.verdict.explain_png import MARK, plot_examined
@@ -39,7 +39,7 @@ def check_explained(inputs: list[Input], out: str | Path) -> Input:
 
 
 def examine_file(
-    examiner: Examiner, one: Input, *, quick: bool = False, batch_size: int = BATCH_SIZE
+    examiner: Examiner, one: Input, *, quick: bool = False, batch_size: int = PredictSettings.batch_size
 ) -> tuple[Verdict, Examined | None]:
     """Examine a picture file, for the same verdict as that of `eval.verdict.predict.iterate_verdicts`.
 

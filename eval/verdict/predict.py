@@ -18,7 +18,7 @@ from data_cards.core.cores import count_cores
 from data_cards.core.errors import PictureError, UsageError
 from data_cards.core.files import open_regular, read_bounded
 from data_cards.image.decode import decode_picture
-from eval.settings import BATCH_SIZE, FRAMES
+from eval.settings import PredictSettings
 from eval.verdict.decide import CHECKS, Crops, Judgement, compute_crops, decide, decide_clip, score_levels
 from eval.verdict.inputs import VIDEO_SUFFIXES, Input, find_inputs
 from eval.verdict.metadata import Declaration, read_declarations
@@ -122,10 +122,10 @@ def iterate_verdicts(
     run: Run,
     inputs: Sequence[Input],
     *,
-    device: str = "auto",
-    batch_size: int = BATCH_SIZE,
+    device: str = PredictSettings.device,
+    batch_size: int = PredictSettings.batch_size,
     quick: bool = False,
-    frames: int = FRAMES,
+    frames: int = PredictSettings.frames,
     threads: int | None = None,
     progress: bool = False,
 ) -> Iterator[Verdict]:
@@ -135,7 +135,7 @@ def iterate_verdicts(
     ----------
     device : {"auto", "cpu", "cuda", "mps"}
     batch_size : int, samples that the network scores at a time
-    quick : bool, skip `eval.verdict.decide.CHECKS`, which need three further sets of features of each picture
+    quick : bool, skip `eval.verdict.decide.CHECKS`, each of which needs a further set of features of each picture
     frames : int, frames of a clip that are judged, evenly over its length
     threads : int or None, threads that compute features; None takes one per core
 
@@ -167,7 +167,7 @@ def iterate_verdicts(
             bar.update()
 
 
-def check_options(batch_size: int, frames: int = FRAMES) -> None:
+def check_options(batch_size: int, frames: int = PredictSettings.frames) -> None:
     """Raise `UsageError` where these options of `iterate_verdicts` are out of their range."""
     if batch_size < 1:
         raise UsageError(f"batch size {batch_size}: expected at least 1")

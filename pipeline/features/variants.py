@@ -157,14 +157,15 @@ def _draw_stress(seed: int, sha256: bytes) -> tuple[Variant, ...]:
     return (CLEAN, *jpegs, *(Variant(name, tuple(steps), before_fit=True) for name, steps in chains.items()))
 
 
+STRESS = "stress"  # name of the recipe that has every condition of the stress test
 RECIPES: dict[str, Callable[[int, bytes], tuple[Variant, ...]]] = {
     "train": _draw_train,
     "saved": _draw_saved,
     "web": _draw_web,
     CLEAN.name: _draw_clean,
     "conditions": _draw_conditions,
-    "stress": _draw_stress,
+    STRESS: _draw_stress,
 }
 CONDITIONS = (CLEAN.name, COMMON_JPEG.name, "web")  # variants of the recipe "conditions"
 # Recipes of test pictures alone, if the set has any: they are never trained on.
-TEST_RECIPES = ("stress", "conditions")
+TEST_RECIPES = (STRESS, "conditions")

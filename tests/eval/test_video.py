@@ -16,7 +16,7 @@ from PIL import Image
 import eval.verdict.video
 from data_cards.core.errors import PictureError, UsageError
 from eval.cli.main import cli
-from eval.settings import FRAMES
+from eval.settings import PredictSettings
 from eval.verdict.decide import Judgement, Reason, decide_clip
 from eval.verdict.predict import predict_files
 from eval.verdict.video import MISSING, find_container, read_frames
@@ -213,11 +213,11 @@ def test_predict_judges_a_clip(run, clips):
     result = call("--json")
     assert result.exit_code == 1
     clip, cut, picture = json.loads(result.stdout)
-    assert len(clip["frames"]) == FRAMES
+    assert len(clip["frames"]) == PredictSettings.frames
     assert [one["second"] for one in clip["frames"]] == sorted(one["second"] for one in clip["frames"])
     assert "broken or truncated" in cut["error"]
     assert "frames" not in picture
-    frame = next(read_frames(io.BytesIO((clips / "clip.mp4").read_bytes()), FRAMES, 10**6))[1]
+    frame = next(read_frames(io.BytesIO((clips / "clip.mp4").read_bytes()), PredictSettings.frames, 10**6))[1]
     frame.save(clips / "frame.png")
     (alone,) = predict_files(run, [clips / "frame.png"], device="cpu", quick=True, progress=False)
     assert clip["frames"][0]["probability_fake"] == pytest.approx(alone.probability_fake, abs=1e-5)

@@ -14,6 +14,7 @@ from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.reader import FeatureStore
 from train.data.loader import BatchLoader, move_batches
 from train.model.detector import Detector
+from train.settings import SCORING_BATCH_SIZE
 
 
 def predict_logits(detector: Detector, levels: np.ndarray | torch.Tensor) -> np.ndarray:
@@ -38,7 +39,11 @@ def open_loader(detector: Detector, store: FeatureStore, threads: int = 4) -> Ba
 
 
 def iterate_logits(
-    detector: Detector, reader: BatchLoader, rows: np.ndarray, batch_size: int = 32, skipped: set[int] | None = None
+    detector: Detector,
+    reader: BatchLoader,
+    rows: np.ndarray,
+    batch_size: int = SCORING_BATCH_SIZE,
+    skipped: set[int] | None = None,
 ) -> Iterator[np.ndarray]:
     """Yield the logits of a store's rows batch by batch, float64 (B, 2), in the order of `rows`.
 
@@ -54,7 +59,7 @@ def compute_logits(
     detector: Detector,
     store: FeatureStore,
     rows: np.ndarray,
-    batch_size: int = 32,
+    batch_size: int = SCORING_BATCH_SIZE,
     progress: bool = True,
     threads: int = 4,
 ) -> np.ndarray:
