@@ -1,10 +1,17 @@
 """Run folder: its files, and opening it.
 
-`settings.json` (written first, with versions, git commit and the stores' fingerprints), `data_card.json`
-(the store's; of further ones `data_card_2.json` and so on), `history.csv`, `events` (`train.run.tensorboard`),
-`curves.png`, `best.json` (`train.run.best_epoch`), `last.safetensors`, `best.safetensors`, `state.pt` and, at the end,
-`summary.json` (`train.run.summary`), and after a report `test_score.json` (`train.run.reported_score`). Each file is
-whole or absent (`data_cards.core.files`).
+A training writes:
+
+- `settings.json`: options, versions, git commit and the stores' fingerprints
+- `data_card.json`: the store's; of further ones `data_card_2.json` and so on
+- `history.csv`: a line an epoch (`train.run.history`), and `events` (`train.run.tensorboard`)
+- `last.safetensors`, `best.safetensors` and `state.pt`: weights, and what a resumed training needs
+- `best.json` (`train.run.best_epoch`) and `curves.png`
+- `summary.json`, at the end (`train.run.summary`)
+
+An evaluation adds `report.json` and `report.html` (`comparison.json` and `comparison.html` for several runs),
+`profiles.json` (`eval.explain.class_spectra`) and `test_score.json` (`train.run.reported_score`).
+Each file is whole or absent (`data_cards.core.files`).
 A run counts as usable once it has `best.safetensors`, after its first epoch.
 """
 
