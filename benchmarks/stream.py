@@ -35,19 +35,21 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 
 from helpers.make_store import make_store  # noqa: E402
 
 from data_cards.core.cores import count_cores  # noqa: E402
-from pipeline.features.settings import PLANES_PER_KIND, SQUARE_KINDS, plane_slice  # noqa: E402
+from pipeline.features.settings import PLANES_PER_KIND, SQUARE_KINDS, FeatureSettings, plane_slice  # noqa: E402
 from pipeline.features.symmetry import fill_mirror_images  # noqa: E402
+from pipeline.store.filesystem import Storage  # noqa: E402
 from pipeline.store.reader import FeatureStore, open_store  # noqa: E402
 from pipeline.store.schema import FEATURES  # noqa: E402
+from pipeline.store.settings import BuildSettings  # noqa: E402
 from pipeline.store.shard_format import (  # noqa: E402
     SHARDS,
-    create_chunk_codecs,
     decode_index,
     encode_sample,
     encode_shard,
     index_length,
     shard_file,
 )
+from pipeline.store.writer import create_arrays  # noqa: E402
 from train.data.loader import BatchLoader  # noqa: E402
 from train.data.sampling import sample_epoch  # noqa: E402
 
@@ -66,18 +68,8 @@ def create_store(folder: Path, size: int, rows: int, shard: int, packing: str = 
     path = make_store(folder / f"{packing}.zarr", pictures=pictures, size=8, shard=shard)
     shutil.rmtree(path / FEATURES)
     rng = np.random.default_rng(0)
-    serializer, compressor = create_chunk_codecs(packing)
     count, planes = len(read_labels(path)), PLANES_PER_KIND * KINDS
-    zarr.create_array(
-        path / FEATURES,
-        shape=(count, planes, size, size),
-        dtype="uint8",
-        chunks=(1, PLANES_PER_KIND, size, size),
-        shards=(shard, planes, size, size),
-        serializer=serializer,
-        compressors=compressor,
-        config={"write_empty_chunks": True},
-    )
+    create_arrays(Storage(path), count, shard, BuildSettings(FeatureSettings(size=size), packing=packing))
     for start in range(0, count, shard):
         stop = min(start + shard, count)
         levels = np.clip(rng.normal(128, 14, (stop - start, planes, size, size)), 0, 255).astype(np.uint8)

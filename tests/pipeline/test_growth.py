@@ -11,7 +11,6 @@ from helpers.pictures import draw_noise, make_kaggle_dir
 from PIL import Image
 
 from data_cards.core.errors import UserError
-from pipeline.builder import plan as plan_module
 from pipeline.builder.build import build_store
 from pipeline.builder.shard_task import build_shard
 from pipeline.features.extract import compute_features
@@ -19,21 +18,7 @@ from pipeline.features.settings import FeatureSettings
 from pipeline.store.reader import open_store
 from pipeline.store.settings import BuildSettings
 
-SETTINGS = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
-
-
-@pytest.fixture(autouse=True)
-def small_shards(monkeypatch):
-    monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 6)
-
-
-@pytest.fixture
-def build(kaggle_dir, tmp_path):
-    def run(*sources, out="a.zarr", **options):
-        sources = [str(one) for one in sources or (kaggle_dir,)]
-        return build_store(sources, tmp_path / out, SETTINGS, workers=0, **options)
-
-    return run
+pytestmark = pytest.mark.usefixtures("small_shards")
 
 
 def rows_by_picture(path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import zarr
 from helpers.folders import assert_same_files, read_files
+from helpers.make_store import SMALL_BUILD
 from helpers.pictures import make_kaggle_dir
 from zarr.storage import LocalStore
 
@@ -17,30 +18,14 @@ from pipeline.builder import metadata as tables
 from pipeline.builder import plan as plan_module
 from pipeline.builder.build import build_store
 from pipeline.execution.tasks import run_tasks
-from pipeline.features.settings import FeatureSettings
 from pipeline.maintenance.repair import repair_store
 from pipeline.maintenance.verify import verify_store
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import open_store
-from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import shard_file
 from pipeline.store.writer import commit_shard, create_record_folder, read_shard_records, write_attributes, write_shard
 
-SETTINGS = BuildSettings(FeatureSettings(size=16), variants="clean", val_fraction=0.25)
-
-
-@pytest.fixture(autouse=True)
-def small_shards(monkeypatch):
-    monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 6)
-
-
-@pytest.fixture
-def build(kaggle_dir, tmp_path):
-    def run(*sources, out="a.zarr", **options):
-        sources = [str(one) for one in sources or (kaggle_dir,)]
-        return build_store(sources, tmp_path / out, SETTINGS, workers=0, **options)
-
-    return run
+pytestmark = pytest.mark.usefixtures("small_shards")
 
 
 def flip_a_bit(path: Path, shard: int) -> None:
@@ -215,14 +200,14 @@ def test_build_replaces_a_shard_that_a_late_worker_overwrote(kaggle_dir, tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.builder.build.run_tasks", run_beside_another)
         with pytest.raises(UserError, match=r"a\.zarr: shard 0 was overwritten"):
-            build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
-    assert build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0).made == 1
+            build_store([str(kaggle_dir)], tmp_path / "a.zarr", SMALL_BUILD, workers=0)
+    assert build_store([str(kaggle_dir)], tmp_path / "a.zarr", SMALL_BUILD, workers=0).made == 1
     assert verify_store(str(tmp_path / "a.zarr")).sound
 
 
 def test_too_little_memory_for_a_worker_is_refused(kaggle_dir, tmp_path):
     with pytest.raises(UsageError, match=r"--max-memory 900\.0 MB: a worker needs 600\.0 MB to start"):
-        build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=2, max_memory=900_000_000)
+        build_store([str(kaggle_dir)], tmp_path / "a.zarr", SMALL_BUILD, workers=2, max_memory=900_000_000)
 
 
 def test_file_written_in_parts_is_whole_or_absent(tmp_path):
