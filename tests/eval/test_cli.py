@@ -127,7 +127,7 @@ def test_report_without_a_run_exits_1(call):
 
 def test_report_without_the_store_is_refused(call, run_folder, tmp_path):
     (tmp_path / "features.zarr").rename(tmp_path / "moved.zarr")
-    assert_refused(call(), 1, "runs/001: its store", "features.zarr is not there", "--store")
+    assert_refused(call(), 1, "runs/001: its store", "features.zarr was not found", "--store")
     assert_refused(call("--store", "absent.zarr"), 1, "absent.zarr: no such feature store")
     assert call("--store", "moved.zarr").exit_code == 0
 
