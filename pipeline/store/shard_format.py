@@ -1,9 +1,8 @@
 """Byte layout of a shard, by Zarr's sharding codec: chunks one after the other, then their index.
 
 Written here because Zarr 3.1.6's own writer awaits coroutines for every chunk, of which a shard of small planes has
-thousands, and holds the shard three times in memory: it takes 7.5 times as long for planes of 32 px, 1.9 times for
-256 px, 1.3 times for 1024 px (`python benchmarks/shard_writer.py`). The tests read
-shards back with Zarr.
+thousands, and holds the shard three times in memory. On two cores it takes 17 times as long for planes of 32 px and 6
+to 8 times for 256 to 1024 px (`python benchmarks/shard_writer.py`). The tests read shards back with Zarr.
 
 Format: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
 """
