@@ -231,6 +231,7 @@ def test_run_tasks_bounds_tasks_in_flight(tmp_path, scheduler):
         assert len(taken) <= done + 2 * 2  # one that runs and one that waits at each
 
 
+@pytest.mark.slow
 def test_run_tasks_gives_tasks_to_joining_workers(tmp_path):
     with local_cluster(1) as cluster:
 

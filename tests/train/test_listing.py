@@ -146,7 +146,7 @@ def test_format_end_reason_names_the_cause(epochs, best, ended):
 # --- ONNX
 
 
-@pytest.mark.parametrize("name", ["first", "second"])
+@pytest.mark.parametrize("name", ["first", pytest.param("second", marks=pytest.mark.slow)])
 def test_an_exported_network_gives_calibrated_probabilities(runs, tmp_path, name):
     onnxruntime = pytest.importorskip("onnxruntime")
     result = call("export", "--run", str(runs / name), "--onnx", str(tmp_path / "network.onnx"), "--json")
