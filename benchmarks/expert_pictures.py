@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from expert_features import compute_features, shrink_view
 from expert_prototype import compute_prototype
 
 from data_cards.core.console import progress_bar
@@ -16,12 +15,12 @@ from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.table import Picture
 from data_cards.image.decode import decode_picture
 from pipeline.features.degradations import apply_steps
+from pipeline.features.profiles import compute_profile, split_profiles
 from pipeline.features.settings import MAX_PIXELS
-from pipeline.features.variants import CONDITIONS, RECIPES
+from pipeline.features.variants import CONDITIONS, SHRUNK, draw_variants
 
-SHRUNK = "shrunk"  # a view for training alone
 VIEWS = (*CONDITIONS, SHRUNK)
-VERSION = 1  # raise it when a vector changes: kept features are then computed anew
+VERSION = 2  # raise it when a vector changes: kept features are then computed anew
 
 
 @dataclass(frozen=True)
@@ -81,15 +80,13 @@ def _name_file(folder: Path, picture: Picture) -> Path:
 def _keep_features(picture: Picture, folder: Path) -> None:
     """Compute all features of a picture and write them to its file."""
     decoded = decode_picture(read_unchanged(picture.file.path, picture.facts.sha256), MAX_PIXELS)
-    views = {
-        variant.name: np.asarray(apply_steps(decoded, variant.steps))
-        for variant in RECIPES["conditions"](0, picture.facts.sha256)
-    }
-    views[SHRUNK] = shrink_view(views[CONDITIONS[0]])
     vectors = {}
-    for view, rgb in views.items():
-        found = compute_features(rgb) | (compute_prototype(rgb) if view != SHRUNK else {})
-        vectors |= {f"{view}/{name}": vector for name, vector in found.items()}
+    for variant in draw_variants("views", 0, picture.facts.sha256):
+        changed = apply_steps(decoded, variant.steps)
+        found = split_profiles(compute_profile(changed))
+        if variant.name != SHRUNK:
+            found |= compute_prototype(changed)
+        vectors |= {f"{variant.name}/{name}": vector for name, vector in found.items()}
     with whole_file(_name_file(folder, picture)) as temporary, open(temporary, "wb") as file:
         np.savez(file, **vectors)
 

@@ -1,7 +1,10 @@
 """Feature vectors of the earlier prototype that the experts are held against: shape, harmonics and comb."""
 
 import numpy as np
-from expert_features import (
+from PIL import Image
+from scipy import fft
+
+from pipeline.features.profiles import (
     PATCH,
     compute_comb,
     compute_excess,
@@ -11,8 +14,6 @@ from expert_features import (
     make_hann,
     select_harmonics,
 )
-from PIL import Image
-from scipy import fft
 
 PERIODS = 8 * np.linspace(0.4, 2.2, 91)  # px
 SHAPE_SIDES = (128, 256)  # px, that the whole picture is squeezed to
@@ -20,26 +21,26 @@ SHAPE_PATCH, SHAPE_RINGS = 32, 18  # px; rings of frequency
 SHAPE_FLOOR, NATIVE_FLOOR = 0.1, 0.02  # grey levels squared
 
 
-def compute_prototype(rgb: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute the prototype's vectors of one picture, uint8 (H, W, 3).
+def compute_prototype(picture: Image.Image) -> dict[str, np.ndarray]:
+    """Compute the prototype's vectors of an RGB picture.
 
     Returns
     -------
     `prototype-shape` (36,), `prototype-harmonics` (81,) and `prototype-comb` (91,), float32: log amplitudes
     """
-    luma = extract_native_planes(rgb)[0]
+    luma = extract_native_planes(picture)[0]
     powers = list(iterate_powers(luma))
     logs = sum(np.log(power + NATIVE_FLOOR).sum(0) for power in powers) / sum(map(len, powers))
     excess = compute_excess(fold_quadrants(0.5 * logs).reshape(PATCH // 2 + 1, -1))
     return {
-        "prototype-shape": _compute_shape(rgb),
+        "prototype-shape": _compute_shape(picture),
         "prototype-harmonics": select_harmonics(excess),
         "prototype-comb": np.clip(compute_comb(excess, PERIODS, cap=None), -1, 1.5),
     }
 
 
-def _compute_shape(rgb: np.ndarray) -> np.ndarray:
-    grey = Image.fromarray(rgb).convert("L")
+def _compute_shape(picture: Image.Image) -> np.ndarray:
+    grey = picture.convert("L")
     filter = Image.Resampling.BOX if min(grey.size) >= 512 else Image.Resampling.BICUBIC
     largest = grey.resize((SHAPE_SIDES[1], SHAPE_SIDES[1]), filter)
     profiles = []

@@ -6,7 +6,8 @@ in which too many verdicts on left-out sources were wrong.
 
 import numpy as np
 from expert_models import Distance, Logistic, PhotographLogistic, compute_moments, sigmoid, weigh_sources
-from expert_pictures import SHRUNK
+
+from pipeline.features.variants import SHRUNK
 
 PENALTIES = {"light": 0.1, "colour": 0.1, "harmonics": 0.2, "tints": 0.2, "comb": 0.1}  # by expert
 SHRUNK_WEIGHT = 0.5  # of a row of the shrunk view, which nobody asks about
@@ -23,7 +24,7 @@ UNSURE, REAL, FAKE = -1, 0, 1  # words
 
 
 class Experts:
-    """The detector. `features` are by name (N, length), as `expert_features.compute_features` makes them."""
+    """The detector. `features` are by name (N, length), as `split_profiles` makes them."""
 
     def fit(
         self,

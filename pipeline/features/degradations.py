@@ -29,8 +29,13 @@ def recompress_webp(picture: Image.Image, quality: int) -> Image.Image:
     return _recompress(picture, "WEBP", quality=quality)
 
 
-def scale(picture: Image.Image, factor: float, filter: str) -> Image.Image:
-    """Resample both sides by a factor, to at least one whole pixel; `filter` is Pillow's name, in any case."""
+def scale(picture: Image.Image, factor: float, filter: str, least: int = 0) -> Image.Image:
+    """Resample both sides by a factor, to at least one whole pixel; `filter` is Pillow's name, in any case.
+
+    A picture whose short side is below `least` pixels stays as it is.
+    """
+    if min(picture.size) < least:
+        return picture
     return _resize(picture, (picture.width * factor, picture.height * factor), filter)
 
 
@@ -39,10 +44,10 @@ def scale_and_back(picture: Image.Image, factor: float, filter: str) -> Image.Im
     return _resize(scale(picture, factor, filter), picture.size, filter)
 
 
-def limit_size(picture: Image.Image, longest: int, filter: str) -> Image.Image:
-    """Downscale until the long side has at most `longest` pixels."""
-    factor = longest / max(picture.size)
-    return scale(picture, factor, filter) if factor < 1 else picture
+def limit_size(picture: Image.Image, longest: int, filter: str, above: int | None = None) -> Image.Image:
+    """Downscale a picture whose long side has more than `above` pixels, by default `longest`, to `longest`."""
+    side = max(picture.size)
+    return scale(picture, longest / side, filter) if side > (above or longest) else picture
 
 
 def blur(picture: Image.Image, sigma: float) -> Image.Image:

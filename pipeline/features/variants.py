@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from data_cards.core.errors import UsageError
 from data_cards.core.seeding import draw_key
 from data_cards.image.jpeg import NO_QUALITY
+from pipeline.features.profiles import LARGE, LARGE_TO
 
 # The train recipe's JPEG draws: qualities common on the web.
 JPEG_QUALITIES = range(30, 96)
@@ -131,6 +132,17 @@ def _draw_conditions(seed: int, sha256: bytes) -> tuple[Variant, ...]:
     return tuple(one for one in _draw_stress(seed, sha256) if one.name in CONDITIONS)
 
 
+def _draw_views(seed: int, sha256: bytes) -> tuple[Variant, ...]:
+    """Return the three conditions, and the picture shrunk; nothing is drawn.
+
+    Without the shrunk view "was shrunk" itself reads as "photograph", since large photographs are often shrunk before
+    they are published.
+    """
+    large = {"do": "limit", "longest": LARGE_TO, "filter": "lanczos", "above": LARGE}
+    shrink = {"do": "scale", "factor": 0.6, "filter": "lanczos", "least": 320}
+    return (*_draw_conditions(seed, sha256), Variant(SHRUNK, (large, shrink), before_fit=True))
+
+
 def _draw_stress(seed: int, sha256: bytes) -> tuple[Variant, ...]:
     """Return a fixed grid of degradations; only the noise is drawn."""
     web = [{"do": "limit", "longest": 768, "filter": "lanczos"}, _jpeg(60)]
@@ -157,11 +169,13 @@ def _draw_stress(seed: int, sha256: bytes) -> tuple[Variant, ...]:
     return (CLEAN, *jpegs, *(Variant(name, tuple(steps), before_fit=True) for name, steps in chains.items()))
 
 
+SHRUNK = "shrunk"  # name of the variant of the recipe "views" that is for training alone
 STRESS = "stress"  # name of the recipe that has every condition of the stress test
 RECIPES: dict[str, Callable[[int, bytes], tuple[Variant, ...]]] = {
     "train": _draw_train,
     "saved": _draw_saved,
     "web": _draw_web,
+    "views": _draw_views,
     CLEAN.name: _draw_clean,
     "conditions": _draw_conditions,
     STRESS: _draw_stress,

@@ -29,7 +29,8 @@ class BuildSettings:
         choices=RECIPES,
         shown=format_default("variants"),
         help="What each picture is stored as. clean: as it is; saved: also three times saved as JPEG before it is "
-        "fitted; train: likewise after; web: also four times scaled down and saved; stress, conditions: test pictures "
+        "fitted; train: likewise after; web: also four times scaled down and saved; views: also saved as JPEG 75, as a "
+        "web site saves it, and shrunk; stress, conditions: test pictures "
         f"in {len(draw_variants('stress', 0, b''))} conditions, or in {len(CONDITIONS)} of them.",
     )
     seed: int = option_field(0, group=PICTURES, help="Of the variants, the drawn split and the order.")

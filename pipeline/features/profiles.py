@@ -1,4 +1,4 @@
-"""Feature vectors of the experts: traces of generators in the spectra of one picture.
+"""Profile of a picture: the numbers that the experts read, traces of generators in its spectra.
 
 | vector | length | what it holds |
 |---|---|---|
@@ -9,13 +9,16 @@
 | comb | 220 | luma: mean excess on combs of 110 periods, of two spectra |
 | facts | 4 | height and width in px, deviation of luma and mean chroma in grey levels |
 
-An excess is a log amplitude (natural logarithm) above its local background.
+An excess is a log amplitude (natural logarithm) above its local background. A profile is the vectors one after the
+other, in this order.
 """
 
 import numpy as np
 from PIL import Image
 from scipy import fft
 from scipy.ndimage import gaussian_filter
+
+from pipeline.features.degradations import limit_size
 
 # A camera's original is shrunk before its pixels are read: its finest detail holds no trace of any generator.
 LARGE, LARGE_TO = 2048, 1536  # px, long side
@@ -30,18 +33,44 @@ PERIODS = 8 * np.exp(
 )  # px: decoders of 8 px, the picture scaled by 0.4 to 2.2
 JPEG_CAP = 0.1  # largest excess that counts on the harmonics of JPEG's own blocks of 8 px
 SMALL_PATCH, RINGS = 16, 9  # px, and rings of frequency, of the squeezed picture
-SHRINK, SHRINK_LEAST = 0.6, 320  # factor, and the short side in px from which the training view is shrunk
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G, B (ITU-R BT.601)
 
+# The length of each vector, in the order of a profile.
+PROFILE_VECTORS = {"light": 9, "colour": 36, "harmonics": 162, "tints": 324, "comb": 220, "facts": 4}
+PROFILE_LENGTH = sum(PROFILE_VECTORS.values())
+# Profiles are rounded to multiples of this: far below what they vary by, and processors that differ in a sum's last
+# bit then agree.
+PROFILE_STEP = 2.0**-12
 
-def compute_features(rgb: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute the vectors of one picture, uint8 (H, W, 3): float32 each, see the module."""
-    luma, blue, red = extract_native_planes(limit_large(rgb))
+
+def compute_profile(picture: Image.Image) -> np.ndarray:
+    """Compute the profile of an RGB picture.
+
+    Returns
+    -------
+    ndarray of float32, shape (755,)
+        Multiples of `PROFILE_STEP`, finite for every picture; `split_profiles` tells the vectors apart.
+    """
+    vectors = compute_vectors(picture)
+    profile = np.concatenate([vectors[name] for name in PROFILE_VECTORS])
+    return (np.rint(profile / PROFILE_STEP) * PROFILE_STEP).astype(np.float32)
+
+
+def split_profiles(profiles: np.ndarray) -> dict[str, np.ndarray]:
+    """Split profiles (..., 755) into their vectors, views by name."""
+    ends = np.cumsum(list(PROFILE_VECTORS.values()))
+    return dict(zip(PROFILE_VECTORS, np.split(profiles, ends[:-1], axis=-1), strict=True))
+
+
+def compute_vectors(picture: Image.Image) -> dict[str, np.ndarray]:
+    """Compute the vectors of an RGB picture: float32 each, not rounded, see the module."""
+    rgb = np.asarray(picture)
+    luma, blue, red = extract_native_planes(picture)
     of_luma = [compute_excess(spectrum) for spectrum in compute_mean_spectra(luma)]
     of_tints = [compute_excess(spectrum) for plane in (blue, red) for spectrum in compute_mean_spectra(plane)]
     facts = [*rgb.shape[:2], luma.std(), np.abs(blue).mean() + np.abs(red).mean()]
     return {
-        **compute_squeezed(rgb),
+        **compute_squeezed(picture),
         "harmonics": np.concatenate([select_harmonics(excess) for excess in of_luma]),
         "tints": np.concatenate([select_harmonics(excess) for excess in of_tints]),
         "comb": np.concatenate([compute_comb(excess) for excess in of_luma]),
@@ -49,25 +78,9 @@ def compute_features(rgb: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def limit_large(rgb: np.ndarray) -> np.ndarray:
-    """Shrink a picture, uint8 (H, W, 3), whose long side is above `LARGE` to `LARGE_TO`; return others as they are."""
-    longest = max(rgb.shape[:2])
-    return rgb if longest <= LARGE else _scale(rgb, LARGE_TO / longest)
-
-
-def shrink_view(rgb: np.ndarray) -> np.ndarray:
-    """Shrink a picture, uint8 (H, W, 3), for training: without such rows, "was shrunk" itself reads as "photograph"."""
-    rgb = limit_large(rgb)
-    return rgb if min(rgb.shape[:2]) < SHRINK_LEAST else _scale(rgb, SHRINK)
-
-
-def _scale(rgb: np.ndarray, factor: float) -> np.ndarray:
-    height, width = (max(1, round(side * factor)) for side in rgb.shape[:2])
-    return np.asarray(Image.fromarray(rgb).resize((width, height), Image.Resampling.LANCZOS))
-
-
-def extract_native_planes(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def extract_native_planes(picture: Image.Image) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return Y, B - Y and R - Y of the middle region: float32, grey levels, at most `REGION` px a side."""
+    rgb = np.asarray(limit_size(picture, LARGE_TO, "lanczos", above=LARGE))
     sides = [min(side, REGION) for side in rgb.shape[:2]]
     top, left = ((whole - side) // 2 // GRID * GRID for whole, side in zip(rgb.shape[:2], sides, strict=True))
     region = rgb[top : top + sides[0], left : left + sides[1]].astype(np.float32)
@@ -167,9 +180,8 @@ def compute_comb(excess: np.ndarray, periods: np.ndarray = PERIODS, cap: float |
     return np.array(means, np.float32)
 
 
-def compute_squeezed(rgb: np.ndarray) -> dict[str, np.ndarray]:
+def compute_squeezed(picture: Image.Image) -> dict[str, np.ndarray]:
     """Compute `light` (9,) and `colour` (36,) of the whole picture, squeezed to a square."""
-    picture = Image.fromarray(rgb)
     light, colour = None, {}
     for side in (64, 128):
         filter = Image.Resampling.BOX if min(picture.size) >= side else Image.Resampling.BICUBIC
