@@ -14,7 +14,7 @@ from pathlib import Path
 from data_cards.core.errors import UserError
 from data_cards.core.files import PARTIAL, ZARR_METADATA
 from data_cards.core.labels import TRAIN
-from data_cards.image.decode import SUFFIXES
+from data_cards.image.signature import SUFFIXES
 
 _CLASS_WORDS = {
     "real": "real reals photo photos photograph photographs nature natural authentic genuine human camera",

@@ -20,11 +20,6 @@ from PIL import Image, UnidentifiedImageError
 from data_cards.core.errors import PictureError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO")
-SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm "
-    ".jp2 .j2k .avif .tga .ico .heic .heif".split()
-)
-
 Image.init()  # Pillow loads its less common formats only when asked
 # Pillow warns of odd EXIF blocks and of large pictures; the first are harmless, the second are checked here.
 warnings.filterwarnings("ignore", module="PIL")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from data_cards.image.decode import SUFFIXES
+from data_cards.image.signature import SUFFIXES
 
 # Of clips, for searching a folder; the container itself is recognised by its first bytes.
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .ogv .flv .3gp .wmv".split())
