@@ -179,7 +179,8 @@ class _PictureDataset(Dataset):
         if self._pixels:  # none of the recipe's variants changes a picture before it is fitted
             fitted = apply_steps(fit_picture(picture, settings.features), variant.steps)
             return torch.from_numpy(np.array(to_array(fitted)))
-        return torch.from_numpy(next(compute_features(picture, settings.features, (variant,)))[0])
+        found = compute_features(picture, settings.features, (variant,), with_profile=False)
+        return torch.from_numpy(next(found).levels[0])
 
 
 def transform_pixels(pixels: torch.Tensor) -> torch.Tensor:

@@ -120,8 +120,9 @@ def _save_alike(
         if data is None:
             return None
         try:
-            found = compute_features(data, features, (draw_jpeg_variant(sha256),), max_pixels=store.settings.max_pixels)
-            return next(found)[0]
+            variants, max_pixels = (draw_jpeg_variant(sha256),), store.settings.max_pixels
+            found = compute_features(data, features, variants, with_profile=False, max_pixels=max_pixels)
+            return next(found).levels[0]
         except PictureError:
             return None
 

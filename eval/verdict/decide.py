@@ -103,7 +103,8 @@ def compute_crops(picture: Image.Image, settings: FeatureSettings, checks: Seque
     """
     is_too_long = max(picture.size) > _JPEG_SIDE
     checks = [check for check in checks if not (is_too_long and check.jpeg_quality != NO_QUALITY)]
-    found = list(compute_features(picture, settings, (CLEAN, *checks), all_crops=True))
+    features = compute_features(picture, settings, (CLEAN, *checks), all_crops=True, with_profile=False)
+    found = [one.levels for one in features]
     return Crops(np.concatenate(found), tuple(map(len, found)), tuple(check.name for check in checks))
 
 

@@ -151,7 +151,10 @@ def measure_samples(pictures: Sequence[tuple[Path, bytes]], settings: BuildSetti
         variants = settings.draw_variants(sha256)
         size = 0
         try:
-            for (levels,) in compute_features(path, settings.features, variants, max_pixels=settings.max_pixels):
+            found = compute_features(
+                path, settings.features, variants, with_profile=False, max_pixels=settings.max_pixels
+            )
+            for (levels,), _ in found:
                 size += sum(map(len, encode_sample(levels, settings.packing)))
         except PictureError:
             continue  # the build itself will report the picture

@@ -83,7 +83,10 @@ def _encode_chunks(task: ShardTask) -> Iterator[bytes]:
         try:
             picture = read_unchanged(path, sha256)
             variants = settings.draw_variants(sha256)[first:last]
-            for (levels,) in compute_features(picture, settings.features, variants, max_pixels=settings.max_pixels):
+            found = compute_features(
+                picture, settings.features, variants, with_profile=False, max_pixels=settings.max_pixels
+            )
+            for (levels,), _ in found:
                 yield from encode_sample(levels, settings.packing)
         except PictureError as error:
             raise UserError(f"{path}: {error}") from error

@@ -1,7 +1,8 @@
-"""Feature extraction: the one path from a picture to its planes, for builds, verdicts and callers' own code."""
+"""Feature extraction: the one path from a picture to its planes and profile, for builds, verdicts and callers' code."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -11,9 +12,23 @@ from data_cards.image.decode import decode_picture
 from pipeline.features.degradations import apply_steps
 from pipeline.features.fit import cut_crops, enlarge_to_fit, fit_picture, resize_to_overview, to_array
 from pipeline.features.periodogram import compute_periodogram_levels
+from pipeline.features.profiles import compute_profile
 from pipeline.features.settings import MAX_PIXELS, FeatureSettings
 from pipeline.features.variants import CLEAN, Variant
 from pipeline.features.welch import compute_welch_levels
+
+
+class Features(NamedTuple):
+    """The features of one variant of a picture.
+
+    Attributes
+    ----------
+    levels : uint8 (crops, planes, side, side), levels 0 to 255; planes are in the order of `name_planes`
+    profile : float32 (755,), of the whole picture (`pipeline.features.profiles`); None where it was not asked for
+    """
+
+    levels: np.ndarray
+    profile: np.ndarray | None
 
 
 def compute_features(
@@ -22,14 +37,15 @@ def compute_features(
     variants: Iterable[Variant] = (CLEAN,),
     *,
     all_crops: bool = False,
+    with_profile: bool = True,
     max_pixels: int = MAX_PIXELS,
-) -> Iterator[np.ndarray]:
-    """Yield the features of each variant of a picture: uint8 (crops, planes, side, side), in levels.
+) -> Iterator[Features]:
+    """Yield the features of each variant of a picture.
 
     `pipeline build`, `eval predict` and `eval page` all use this function. For an unchanged picture file it yields
     once, the same values that a store holds for the file's clean row:
 
-        ((levels,),) = compute_features("picture.jpg", store.settings.features)
+        (((levels,), profile),) = compute_features("picture.jpg", store.settings.features)
 
     Parameters
     ----------
@@ -41,13 +57,15 @@ def compute_features(
         Their features are yielded in this order.
     all_crops : bool
         Use up to five crops (`pipeline.features.fit.cut_crops`), the middle one first, instead of the middle one alone.
+    with_profile : bool
+        Compute the profiles, too.
     max_pixels : int
         A file with more pixels is not decoded.
 
     Yields
     ------
-    ndarray of uint8, shape (crops, planes, side, side)
-        Levels 0 to 255; `crops` is 1 without `all_crops`, planes are in the order of `name_planes`.
+    Features
+        `crops` is 1 without `all_crops`.
 
     Raises
     ------
@@ -59,15 +77,16 @@ def compute_features(
         picture = decode_picture(picture if isinstance(picture, bytes) else read_file(picture), max_pixels)
     crops, overview = _fit(picture, picture, settings, all_crops)
     for variant in variants:
+        # The profile is of the whole changed picture, whatever the planes are made of.
+        changed = apply_steps(picture, variant.steps) if variant.before_fit or with_profile else picture
         if variant.before_fit:
-            changed = apply_steps(picture, variant.steps)
             parts = _fit(enlarge_to_fit(changed, settings), changed, settings, all_crops)
         else:
             parts = (
                 [apply_steps(crop, variant.steps) for crop in crops],
                 overview and apply_steps(overview, variant.steps),
             )
-        yield _compute_levels(*parts, settings)
+        yield Features(_compute_levels(*parts, settings), compute_profile(changed) if with_profile else None)
 
 
 def _fit(

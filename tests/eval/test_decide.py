@@ -104,7 +104,7 @@ def test_crops_and_checks_have_the_features_of_the_build():
     found = compute_crops(picture, COVER)
     assert (found.counts, found.checks) == ((1, 1, 1, 1), ("JPEG 90", "JPEG 75", "crop 0.9"))
     for levels, variant in zip(found.levels, (CLEAN, *CHECKS), strict=True):
-        np.testing.assert_array_equal(levels, next(compute_features(picture, COVER, (variant,)))[0])
+        np.testing.assert_array_equal(levels, next(compute_features(picture, COVER, (variant,))).levels[0])
     assert len({levels.tobytes() for levels in found.levels}) == 4
 
 
@@ -114,7 +114,7 @@ def test_large_picture_is_judged_by_several_crops(size, count):
     crops = cut_crops(picture, CROP)
     assert len(crops) == count
     assert len({crop.tobytes() for crop in crops}) == count
-    middle = next(compute_features(picture, CROP, (CLEAN,)))[0]
+    middle = next(compute_features(picture, CROP, (CLEAN,))).levels[0]
     found = compute_crops(picture, CROP, ())
     np.testing.assert_array_equal(found.levels[0], middle)
     assert found.counts == (count,)

@@ -53,7 +53,7 @@ def test_every_picture_is_saved_as_drawn_and_fitted_as_in_a_build(folder, figure
             picture.convert("RGB").save(tmp_path / "once.jpg", **step)
         with Image.open(tmp_path / "once.jpg") as picture:
             picture.save(tmp_path / "again.png")
-        levels = next(compute_features(tmp_path / "again.png", FeatureSettings(size=SIZE)))[0]
+        levels = next(compute_features(tmp_path / "again.png", FeatureSettings(size=SIZE))).levels[0]
         assert row["logits"] == pytest.approx(predict_logits(detector, levels[None])[0], abs=1e-5)
 
 

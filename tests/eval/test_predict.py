@@ -54,7 +54,7 @@ def test_features_are_those_of_the_build_to_the_last_bit(folder):
     assert len(clean) == 24
     for row in clean:
         file = folder / "pictures" / store.columns["image"][row]
-        features = next(compute_features(file, run.build_settings.features))[0]
+        features = next(compute_features(file, run.build_settings.features)).levels[0]
         assert features.dtype == store.features.dtype
         assert (features == store.features[row]).all()
 

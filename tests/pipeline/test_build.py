@@ -42,7 +42,7 @@ def test_every_row_is_what_its_columns_say(kaggle_dir, tmp_path):
         assert f"/{CLASS_NAMES[columns['label'][row]]}/{columns['source'][row]}/" in path
         assert ("/test/" in path) == (columns["split"][row] == "test")
         if columns["variant"][row] == "clean":
-            assert (store.features[row] == next(compute_features(path, store.settings.features))[0]).all()
+            assert (store.features[row] == next(compute_features(path, store.settings.features)).levels[0]).all()
         else:
             drawn = {v.name: v for v in draw_variants("train", 0, bytes.fromhex(columns["sha256"][row]))}
             assert columns["parameters"][row] == drawn[columns["variant"][row]].format_parameters()

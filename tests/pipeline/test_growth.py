@@ -37,7 +37,7 @@ def check_features(path):
     store = open_store(path)
     for row in range(len(store)):
         file = store.picture_path(row)
-        assert (store.features[row] == next(compute_features(file, store.settings.features))[0]).all()
+        assert (store.features[row] == next(compute_features(file, store.settings.features)).levels[0]).all()
 
 
 def test_build_of_unchanged_pictures_does_nothing(build):

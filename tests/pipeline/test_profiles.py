@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.features.degradations import apply_steps
+from pipeline.features.extract import compute_features
 from pipeline.features.profiles import (
     PERIODS,
     PROFILE_LENGTH,
@@ -16,6 +18,8 @@ from pipeline.features.profiles import (
     compute_vectors,
     split_profiles,
 )
+from pipeline.features.settings import FeatureSettings
+from pipeline.features.variants import CLEAN, Variant, create_jpeg_variant
 
 
 @pytest.fixture
@@ -73,3 +77,24 @@ def test_split_profiles_of_many_pictures_keeps_their_axis(noise):
 def test_profiles_of_odd_sizes_are_finite(size):
     rgb = np.random.default_rng(1).integers(0, 256, (*size[::-1], 3), dtype=np.uint8)
     assert np.isfinite(compute_profile(Image.fromarray(rgb))).all()
+
+
+SHRINK = ({"do": "scale", "factor": 0.5, "filter": "bicubic"},)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [CLEAN, create_jpeg_variant(75), Variant("after", SHRINK), Variant("before", SHRINK, before_fit=True)],
+    ids=lambda variant: variant.name,
+)
+@pytest.mark.parametrize(
+    "settings", [FeatureSettings(size=64, fit="crop"), FeatureSettings(size=32)], ids=["crop", "cover"]
+)
+def test_features_have_the_profile_of_the_whole_changed_picture(variant, settings):
+    """Whatever the planes are made of: a crop, a resampled picture, or an enlarged one."""
+    picture = Image.fromarray(np.random.default_rng(2).integers(0, 256, (96, 120, 3), dtype=np.uint8))
+    (found,) = compute_features(picture, settings, [variant])
+    np.testing.assert_array_equal(found.profile, compute_profile(apply_steps(picture, variant.steps)))
+    (alone,) = compute_features(picture, settings, [variant], with_profile=False)
+    assert alone.profile is None
+    np.testing.assert_array_equal(alone.levels, found.levels)

@@ -127,7 +127,7 @@ def test_stress_recipe():
     }  # fmt: skip
     tiny = draw_noise(1, 20, 30)
     settings = FeatureSettings(size=16, fit="crop")
-    assert all(levels.shape == (1, 9, 16, 16) for levels in compute_features(tiny, settings, stress))
+    assert all(one.levels.shape == (1, 9, 16, 16) for one in compute_features(tiny, settings, stress))
 
 
 def test_unknown_recipe_is_refused():

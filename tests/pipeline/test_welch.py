@@ -172,10 +172,10 @@ def test_an_overview_adds_the_planes_of_the_whole_picture(rgb, variant):
     native = FeatureSettings(size=64, fit="crop", estimator="averaged")
     whole = FeatureSettings(size=48, fit="stretch", estimator="averaged")
     both = replace(native, overview=48)
-    ((found,),) = compute_features(picture, both, [variant])
+    (((found,), _),) = compute_features(picture, both, [variant])
     assert found.shape == (18, 32, 32)
     for settings, part in ((native, found[:9]), (whole, found[9:])):
-        assert np.array_equal(next(compute_features(picture, settings, [variant]))[0], part)
+        assert np.array_equal(next(compute_features(picture, settings, [variant])).levels[0], part)
 
 
 def test_a_store_of_averaged_planes(kaggle_dir, tmp_path):
@@ -189,7 +189,7 @@ def test_a_store_of_averaged_planes(kaggle_dir, tmp_path):
     assert store.attributes["planes"][3] == "coherency_rg"
     row = int(store.rows("test", "clean")[0])
     path = store.picture_path(row)
-    assert np.array_equal(next(compute_features(path, store.settings.features))[0], store.features[row])
+    assert np.array_equal(next(compute_features(path, store.settings.features)).levels[0], store.features[row])
     result = CliRunner().invoke(main, ["inspect", str(out), "--png", str(drawn)])
     assert result.exit_code == 0, result.output
     assert drawn.stat().st_size > 1000
@@ -229,7 +229,7 @@ def test_a_store_with_an_overview(kaggle_dir, tmp_path):
     assert store.features.shape[1:] == (18, 32, 32)
     row = int(store.rows("test", "clean")[0])
     path = store.picture_path(row)
-    levels = next(compute_features(path, store.settings.features))[0]
+    levels = next(compute_features(path, store.settings.features)).levels[0]
     assert np.array_equal(levels, store.features[row])
     wanted = ("phase", "overview-magnitude")
     batch = next(read_batches(store, [np.array([row])], kinds=wanted))
