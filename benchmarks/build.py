@@ -31,7 +31,7 @@ import numpy as np
 from scipy import fft
 from tabulate import tabulate
 
-from data_cards.core.files import read_file
+from data_cards.archives.place import read_file
 from data_cards.dataset.scan import scan_sources
 from data_cards.image.decode import decode_picture
 from pipeline.builder.plan import Plan, plan_build

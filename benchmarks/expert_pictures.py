@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from expert_prototype import compute_prototype
 
+from data_cards.archives.place import read_unchanged
 from data_cards.core.console import progress_bar
 from data_cards.core.cores import count_cores
-from data_cards.core.files import read_unchanged, whole_file
+from data_cards.core.files import whole_file
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.table import Picture
 from data_cards.image.decode import decode_picture

@@ -33,8 +33,8 @@ import torch
 from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset
 
+from data_cards.archives.place import read_file
 from data_cards.core.cores import count_cores
-from data_cards.core.files import read_file
 from data_cards.dataset.scan import scan_sources
 from data_cards.image.decode import decode_picture
 from data_cards.selection.subset import Selection

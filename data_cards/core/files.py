@@ -3,7 +3,6 @@
 An unfinished file or folder has a temporary name, which ends in `PARTIAL`; it is renamed when it is complete.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -84,17 +83,3 @@ def read_bounded(file: BinaryIO) -> bytes:
         return file.read(size)
     except OSError as error:
         raise PictureError(f"cannot be read: {error.strerror or error}") from error
-
-
-def read_file(path: str | os.PathLike) -> bytes:
-    """Read a file's bytes; raises `PictureError` as `open_regular` and `read_bounded` do."""
-    with open_regular(path) as file:
-        return read_bounded(file)
-
-
-def read_unchanged(path: str | os.PathLike, sha256: bytes) -> bytes:
-    """Read a scanned file's bytes; raises `PictureError` as `read_file`, or where they have another hash."""
-    data = read_file(path)
-    if hashlib.sha256(data).digest() != sha256:
-        raise PictureError("has changed since the scan; run the same command again, with --no-cache")
-    return data

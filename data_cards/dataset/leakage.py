@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
+from data_cards.archives.place import read_file
 from data_cards.core.console import warn
 from data_cards.core.errors import PictureError, UserError
-from data_cards.core.files import read_file
 from data_cards.dataset.table import Picture
 from data_cards.image.decode import decode_picture
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from data_cards.archives.place import read_file, read_status
 from data_cards.core.console import progress_bar
 from data_cards.core.cores import count_cores
 from data_cards.core.errors import PictureError, UserError
-from data_cards.core.files import read_file
 from data_cards.dataset.layout import PictureFile, escape_undecodable, find_pictures, is_unicode
 from data_cards.dataset.scan_cache import ScanCache, find_cache_folder
 from data_cards.dataset.table import MOST_THUMBNAILS, PictureTable
@@ -129,10 +129,7 @@ def _read_one(file: PictureFile, max_pixels: int, cache: ScanCache) -> PictureFa
 
 
 def _read_facts(path: Path, max_pixels: int, cache: ScanCache) -> PictureFacts:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise PictureError(f"cannot be read: {error.strerror or error}") from error
+    status = read_status(path)
     facts = cache.find(path, status)
     if facts is None:
         data = read_file(path)

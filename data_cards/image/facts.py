@@ -9,8 +9,8 @@ import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from data_cards.archives.place import read_file
 from data_cards.core.errors import PictureError
-from data_cards.core.files import read_file
 from data_cards.image.decode import UPRIGHT, opened_picture, read_exif_presence, read_orientation, to_rgb
 from data_cards.image.jpeg import estimate_quality, read_encoding
 from data_cards.image.low_frequency import compute_profile, compute_thumbnail

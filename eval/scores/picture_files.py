@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data_cards.archives.place import read_unchanged
 from data_cards.core.errors import PictureError
-from data_cards.core.files import read_unchanged
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.seeding import FIXED_SEED, draw_key
 from eval.scores.rows import Scored

@@ -4,8 +4,8 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from data_cards.archives.place import read_unchanged
 from data_cards.core.errors import PictureError, UserError
-from data_cards.core.files import read_unchanged
 from pipeline.builder.plan import Plan
 from pipeline.features.extract import compute_features
 from pipeline.features.versions import get_feature_versions

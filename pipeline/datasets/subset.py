@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_cards.archives.place import read_unchanged
 from data_cards.audit.audit import Audit, audit_pictures, format_obstacle
 from data_cards.card.files import CARD_FILE
 from data_cards.core.console import progress_bar
 from data_cards.core.errors import PictureError, UserError
-from data_cards.core.files import check_new_folder, read_unchanged, whole_folder
+from data_cards.core.files import check_new_folder, whole_folder
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.simulated import find_marker
 from data_cards.dataset.source_info import find_source_file

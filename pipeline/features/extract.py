@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from data_cards.core.files import read_file
+from data_cards.archives.place import read_file
 from data_cards.image.decode import decode_picture
 from pipeline.features.degradations import apply_steps
 from pipeline.features.fit import cut_crops, enlarge_to_fit, fit_picture, resize_to_overview, to_array

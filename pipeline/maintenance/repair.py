@@ -13,9 +13,10 @@ from enum import Enum
 
 import zarr
 
+from data_cards.archives.place import read_unchanged
 from data_cards.core.console import progress_bar, warn
 from data_cards.core.errors import PictureError, UserError
-from data_cards.core.files import ZARR_METADATA, read_unchanged
+from data_cards.core.files import ZARR_METADATA
 from pipeline.builder.card import compute_build_card, write_card
 from pipeline.builder.metadata import write_plan_columns, write_plan_statistics
 from pipeline.builder.plan import Plan

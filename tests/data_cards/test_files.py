@@ -5,8 +5,9 @@ import os
 
 import pytest
 
+from data_cards.archives.place import read_file, read_unchanged
 from data_cards.core.errors import PictureError, UserError, format_error
-from data_cards.core.files import MAX_BYTES, PARTIAL, check_new_folder, read_file, read_unchanged, whole_folder
+from data_cards.core.files import MAX_BYTES, PARTIAL, check_new_folder, whole_folder
 
 
 def test_whole_folder_that_succeeds_is_renamed(tmp_path):

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from helpers.folders import assert_same_files, read_files
 
+from data_cards.archives.place import read_file
 from data_cards.core.errors import PictureError, UserError
-from data_cards.core.files import MAX_BYTES, read_file
+from data_cards.core.files import MAX_BYTES
 from data_cards.dataset.scan import scan_sources
 from pipeline.builder.build import build_store
 from pipeline.execution.cluster import LEAST_MEMORY

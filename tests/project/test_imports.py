@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("data_cards", "pipeline", "train", "eval")
 # What each package is made of; one imports only from lines above its own.
 LAYERS = {
-    "data_cards": (("core",), ("image",), ("dataset",), ("audit",), ("selection", "card")),
+    "data_cards": (("core",), ("archives",), ("image",), ("dataset",), ("audit",), ("selection", "card")),
     "pipeline": (
         ("features",),
         ("store",),

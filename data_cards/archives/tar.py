@@ -1,0 +1,116 @@
+"""Uncompressed tar archives, by the headers of their members; and WebDataset's pairs of a picture and its class.
+
+A pair is `KEY.jpg` with `KEY.cls`, or with a `KEY.json` that has a `label`: the picture is then listed below a folder
+named by that class, as if it had been unpacked by class.
+"""
+
+import json
+import posixpath
+import tarfile
+from contextlib import suppress
+
+from data_cards.archives.archive import Archive, ArchiveError, check_size, damage_error, find_numbers, link_error
+from data_cards.archives.members import Members, normalise_name
+from data_cards.core.errors import PictureError, format_error
+from data_cards.core.files import open_regular
+
+_LINK, _SPARSE = -1, -2  # in place of the offset of members that are not read
+_CLASS, _JSON = ".cls", ".json"
+_LABELS = ("label", "class")  # keys of a pair's JSON
+_MOST_CLASS_BYTES = {_CLASS: 100, _JSON: 65_536}
+
+
+class TarArchive(Archive):
+    """An uncompressed tar archive.
+
+    Raises
+    ------
+    ArchiveError : it is not a tar archive, or is cut short or damaged
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        try:
+            with tarfile.open(path, "r:") as opened:
+                self.members = Members(_list_members(opened).items(), 2)
+                _check_end(opened)
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise _open_error(path, error) from error
+        except Exception as error:  # damaged headers raise TarError, ValueError, OverflowError ...
+            raise _open_error(path, error) from error
+
+    def read(self, name: str, most: int | None = None) -> bytes:
+        offset, size = find_numbers(self.members, name)
+        if offset == _LINK:
+            raise link_error()
+        if offset == _SPARSE:
+            raise PictureError("stored with holes, which is not read in place; unpack the archive")
+        check_size(size)
+        wanted = size if most is None else min(size, most)
+        try:
+            with open_regular(self.path) as file:
+                file.seek(offset)
+                data = file.read(wanted)
+        except OSError as error:
+            raise PictureError(f"cannot be read: {error.strerror or error}") from error
+        if len(data) < wanted:
+            raise damage_error("the archive ends before it")
+        return data
+
+
+def _open_error(path: str, error: Exception) -> ArchiveError:
+    return ArchiveError(f"{path}: not a whole tar archive ({format_error(error)}); download it again, or unpack it")
+
+
+def _list_members(opened: tarfile.TarFile) -> dict[str, tuple[int, int]]:
+    members: dict[str, tuple[int, int]] = {}
+    classes: dict[str, dict[str, str]] = {_CLASS: {}, _JSON: {}}
+    while (info := opened.next()) is not None:
+        opened.members = []  # else a million headers stay in memory
+        name = normalise_name(info.name)
+        if info.islnk():
+            members[name] = members.get(normalise_name(info.linkname), (_LINK, 0))
+        elif info.issym():
+            members[name] = (_LINK, 0)
+        elif info.isreg() and name:
+            members[name] = (_SPARSE if info.issparse() else info.offset_data, info.size)
+            kind = posixpath.splitext(name)[1]
+            if info.size <= _MOST_CLASS_BYTES.get(kind, -1) and (label := _read_class(opened, info, kind)):
+                classes[kind][_find_key(name)] = label
+    pairs = classes[_CLASS] or classes[_JSON]
+    return {_place(name, pairs): numbers for name, numbers in members.items()} if pairs else members
+
+
+def _read_class(opened: tarfile.TarFile, info: tarfile.TarInfo, kind: str) -> str:
+    """Read the class of a pair as a folder's name; "" where there is none."""
+    data = opened.extractfile(info).read()
+    label: object = None
+    with suppress(ValueError, RecursionError):
+        label = data.decode().strip() if kind == _CLASS else _find_label(json.loads(data))
+    return normalise_name(str(label)) if isinstance(label, str | int) else ""
+
+
+def _find_label(values: object) -> object:
+    given = (values.get(key) for key in _LABELS) if isinstance(values, dict) else ()
+    return next((one for one in given if one is not None), None)
+
+
+def _find_key(name: str) -> str:
+    """Return what the members of one sample have in common: the path up to the first dot of the file's name."""
+    folder, _, file = name.rpartition("/")
+    return f"{folder}/{file.partition('.')[0]}"
+
+
+def _place(name: str, pairs: dict[str, str]) -> str:
+    label = pairs.get(_find_key(name))
+    return f"{label}/{name}" if label and not name.endswith((_CLASS, _JSON)) else name
+
+
+def _check_end(opened: tarfile.TarFile) -> None:
+    """Raise `ReadError` where `tarfile` stopped at a damaged header: it takes one for the archive's end."""
+    opened.fileobj.seek(opened.offset)
+    block = opened.fileobj.read(tarfile.BLOCKSIZE)
+    if block.strip(b"\0") or 0 < len(block) < tarfile.BLOCKSIZE:
+        raise tarfile.ReadError(f"damaged header at byte {opened.offset:,}")

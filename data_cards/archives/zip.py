@@ -1,0 +1,102 @@
+"""Zip archives, by their central directory: stored and deflated members are read in place."""
+
+import io
+import os
+import stat
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+
+from data_cards.archives.archive import Archive, ArchiveError, check_size, damage_error, find_numbers, link_error
+from data_cards.archives.members import Members, normalise_name
+from data_cards.core.errors import PictureError, format_error
+from data_cards.core.files import open_regular
+
+_LOCAL = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field: before a member's bytes
+_ENCRYPTED_FLAG = 0x1
+_ENCRYPTED, _LINK = -1, -2  # in place of the method of members that are not read
+_AHEAD = 4096  # bytes more than asked for that are inflated for the start of a member
+
+
+class ZipArchive(Archive):
+    """A zip archive.
+
+    Raises
+    ------
+    ArchiveError : its directory is missing or damaged, or it is one part of several
+    """
+
+    def __init__(self, path: str):
+        self.path = path
+        try:
+            with zipfile.ZipFile(path) as opened:
+                self.members = Members(_list_members(opened), 5)
+        # A damaged directory raises many kinds: BadZipFile, NotImplementedError, ValueError, struct.error ...
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            if "multiple disks" in str(error):
+                raise ArchiveError(
+                    f"{path}: one part of an archive in several files cannot be read in place; unpack it"
+                ) from error
+            raise ArchiveError(
+                f"{path}: not a whole zip archive ({format_error(error)}); download it again, or unpack it"
+            ) from error
+
+    def read(self, name: str, most: int | None = None) -> bytes:
+        offset, stored, size, method, checksum = find_numbers(self.members, name)
+        if method == _LINK:
+            raise link_error()
+        if method == _ENCRYPTED:
+            raise PictureError("encrypted in its archive; unpack the archive with its password")
+        if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            kind = zipfile.compressor_names.get(method, method)
+            raise PictureError(f"compressed as {kind}, which is not read in place; unpack the archive")
+        check_size(max(size, stored))
+        wanted = size if most is None else min(size, most)
+        with open_regular(self.path) as file:
+            packed = _read_packed(file, offset, stored if wanted == size else min(stored, wanted + _AHEAD))
+        data = packed if method == zipfile.ZIP_STORED else _inflate(packed, wanted)
+        if wanted < size:
+            return data[:wanted]
+        if len(data) != size or zlib.crc32(data) != checksum:
+            raise damage_error("its checksum differs")
+        return data
+
+
+def _list_members(opened: zipfile.ZipFile) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for info in opened.infolist():
+        name = normalise_name(info.filename)
+        if name and not info.is_dir():
+            yield name, (info.header_offset, info.compress_size, info.file_size, _find_method(info), info.CRC)
+
+
+def _find_method(info: zipfile.ZipInfo) -> int:
+    if stat.S_ISLNK(info.external_attr >> 16):
+        return _LINK
+    return _ENCRYPTED if info.flag_bits & _ENCRYPTED_FLAG else info.compress_type
+
+
+def _read_packed(file: io.BufferedReader, offset: int, count: int) -> bytes:
+    try:
+        file.seek(offset)
+        header = file.read(_LOCAL.size)
+        if len(header) < _LOCAL.size or header[:4] != b"PK\x03\x04":
+            raise damage_error("its local header is missing")
+        _, name, extra = _LOCAL.unpack(header)
+        file.seek(name + extra, os.SEEK_CUR)
+        packed = file.read(count)
+    except (OSError, ValueError, OverflowError) as error:
+        raise PictureError(f"cannot be read: {error}") from error
+    if len(packed) < count:
+        raise damage_error("the archive ends before it")
+    return packed
+
+
+def _inflate(packed: bytes, most: int) -> bytes:
+    """Inflate at most one byte more than `most`: a member may hold far more than the archive's directory says."""
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, most + 1)
+    except zlib.error as error:
+        raise damage_error(error) from error
