@@ -7,11 +7,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_cards.archives.place import is_file, read_start
 from data_cards.card.contents import CARD_VERSION
 from data_cards.card.croissant import MANIFEST, MANIFEST_COLUMNS, compute_croissant
 from data_cards.card.html import format_html
 from data_cards.card.markdown import format_markdown
-from data_cards.core.errors import UserError
+from data_cards.core.errors import PictureError, UserError
 from data_cards.dataset.table import Picture
 
 CARD_FILE, MARKDOWN_FILE, CROISSANT_FILE, PAGE_FILE = "card.json", "README.md", "croissant.json", "card.html"
@@ -46,14 +47,17 @@ def write_card_files(
 def read_card_file(path: Path) -> dict:
     """Read a card.json; raises `UserError` where the file is not a card, or of another version."""
     try:
-        if path.stat().st_size > _MOST_BYTES:
+        data = read_start(path, _MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
             raise ValueError("too large")
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = json.loads(data)
         if card["card_version"] != CARD_VERSION:
             raise UserError(f"{path}: a card of another version; expected {CARD_VERSION}, got {card['card_version']}")
         for name in ("sources", "audit", "selections", "near_duplicates"):
             card[name]
         return card
+    except PictureError as error:
+        raise UserError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not a data card; expected one that `pipeline card` or `subset` wrote") from error
 
@@ -63,7 +67,7 @@ def read_selections(roots: Sequence[str]) -> list[dict]:
     selections = []
     for root in roots:
         path = Path(root) / CARD_FILE
-        if path.is_file():
+        if is_file(path):
             read = [_normalise_selection(path, one) for one in read_card_file(path)["selections"]]
             selections += [one for one in read if one not in selections]
     return selections

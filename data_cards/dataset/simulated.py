@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from data_cards.archives.place import is_file
+
 SIMULATION_MARKER = "SIMULATED.json"
 SIMULATION_NOTICE = "simulation: made-up sample pictures; these scores say nothing about real ones"
 
@@ -10,7 +12,7 @@ def find_marker(path: Path | str) -> Path | None:
     """Find the marker of the simulated set that a file or folder is, or is in; None where there is none."""
     path = Path(path).resolve()
     markers = (folder / SIMULATION_MARKER for folder in (path, *path.parents))
-    return next((marker for marker in markers if marker.is_file()), None)
+    return next((marker for marker in markers if is_file(marker)), None)
 
 
 def is_simulated(path: Path | str) -> bool:

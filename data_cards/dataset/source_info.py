@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from data_cards.core.errors import UserError, format_error
+from data_cards.archives.place import is_file, read_start, read_status
+from data_cards.core.errors import PictureError, UserError, format_error
 from data_cards.dataset.table import Picture
 
 NAMES = ("source.toml", "source.json")
@@ -46,7 +47,7 @@ def find_source_file(root: Path, folder: Path) -> Path | None:
     """Find the nearest file about sources, from a picture's folder up to its root."""
     while True:
         for name in NAMES:
-            if (folder / name).is_file():
+            if is_file(folder / name):
                 return folder / name
         if folder == root or folder == folder.parent:
             return None
@@ -56,9 +57,7 @@ def find_source_file(root: Path, folder: Path) -> Path | None:
 def _read_fields(source: str, path: Path | None) -> dict[str, str]:
     if path is None:
         return {}
-    status = path.stat()
-    if status.st_size > _MOST_BYTES:
-        raise UserError(f"{path}: too large; expected a few lines about a source, got {status.st_size:,} bytes")
+    status = read_status(path)
     values = _parse(path, (status.st_size, status.st_mtime_ns))
     own = values.get(source)
     values = own if isinstance(own, dict) else values
@@ -72,7 +71,13 @@ def _read_fields(source: str, path: Path | None) -> dict[str, str]:
 @lru_cache(maxsize=4096)
 def _parse(path: Path, stamp: tuple[int, int]) -> dict:
     try:
-        text = path.read_text(encoding="utf-8")
+        data = read_start(path, _MOST_BYTES + 1)
+    except PictureError as error:
+        raise UserError(f"{path}: {error}") from error
+    if len(data) > _MOST_BYTES:
+        raise UserError(f"{path}: too large; expected a few lines about a source, at most {_MOST_BYTES:,} bytes")
+    try:
+        text = data.decode("utf-8")
         values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (ValueError, RecursionError) as error:  # both parsers' errors are ValueErrors, wrong bytes too
         raise UserError(

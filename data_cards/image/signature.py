@@ -8,8 +8,8 @@ import os
 import re
 from pathlib import Path
 
+from data_cards.archives.place import read_start
 from data_cards.core.errors import PictureError
-from data_cards.core.files import open_regular
 
 SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .pfm "
@@ -77,7 +77,6 @@ def is_picture_file(path: str | os.PathLike) -> bool:
 def read_head(path: str | os.PathLike, count: int = HEAD) -> bytes:
     """Read the first bytes of a file; b"" for what cannot be read, and for what is no regular file."""
     try:
-        with open_regular(path) as file:
-            return file.read(count)
-    except (PictureError, OSError):
+        return read_start(path, count)
+    except PictureError:
         return b""

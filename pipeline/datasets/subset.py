@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_cards.archives.place import read_unchanged
+from data_cards.archives.place import read_file, read_unchanged, split_place
 from data_cards.audit.audit import Audit, audit_pictures, format_obstacle
 from data_cards.card.files import CARD_FILE
 from data_cards.core.console import progress_bar
@@ -82,6 +82,8 @@ def write_subset(
     out = Path(os.path.abspath(out))
     check_new_folder(out)
     found = scan_sources(sources, max_pixels=max_pixels, cache=cache, all_thumbnails=True)
+    if links:
+        _check_links(found.pictures)
     subset = draw_subset(found.pictures, selection)
     with whole_folder(out) as folder:
         places = _write_pictures(folder, subset.pictures, links)
@@ -124,13 +126,32 @@ def _write_pictures(folder: Path, pictures: Sequence[Picture], links: bool) -> l
         if links:
             target.symlink_to(source)
         else:
-            shutil.copy2(source, target)
+            _copy(source, target)
             try:
                 read_unchanged(target, picture.facts.sha256)
             except PictureError as error:
                 raise UserError(f"{source}: {error}") from error
         _copy_source_info(picture, folder, Path(*place.parts[:3]))
     return places
+
+
+def _check_links(pictures: Sequence[Picture]) -> None:
+    """Raise `UserError` where a picture is in an archive: no link can lead there."""
+    for root in sorted({picture.file.root for picture in pictures}):
+        one = next(picture for picture in pictures if picture.file.root == root)
+        if inside := split_place(one.file.path):
+            raise UserError(f"{inside[0]}: no link can lead into an archive; leave out --links, or unpack it")
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file, with its times, or a member of an archive."""
+    if split_place(source) is None:
+        shutil.copy2(source, target)
+        return
+    try:
+        target.write_bytes(read_file(source))
+    except PictureError as error:
+        raise UserError(f"{source}: {error}") from error
 
 
 def _list_sources(pictures: Sequence[Picture]) -> set[str]:
@@ -149,10 +170,10 @@ def _copy_source_info(picture: Picture, folder: Path, place: Path) -> None:
     """Copy the file about a source, and the marker of a simulated set."""
     about = find_source_file(Path(picture.file.root), picture.file.path.parent)
     if about and not (folder / place / about.name).exists():
-        shutil.copy2(about, folder / place / about.name)
+        _copy(about, folder / place / about.name)
     marker = find_marker(picture.file.root)
     if marker and not (folder / marker.name).exists():
-        shutil.copy2(marker, folder / marker.name)
+        _copy(marker, folder / marker.name)
 
 
 def _strip_parents(source: str) -> str:
