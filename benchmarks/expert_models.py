@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.features.profiles import PERIODS
+from pipeline.features.profile_vectors import PERIODS
 
 # px: half, about one and twice a decoder's 8 px apart, so that no band hides another's peak.
 BAND_EDGES = 8 * np.array([0.39, 0.6, 0.8, 0.96, 1.05, 1.4, 2.21])

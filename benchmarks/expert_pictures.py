@@ -16,7 +16,8 @@ from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.table import Picture
 from data_cards.image.decode import decode_picture
 from pipeline.features.degradations import apply_steps
-from pipeline.features.profiles import compute_profile, split_profiles
+from pipeline.features.profile_vectors import split_profiles
+from pipeline.features.profiles import compute_profile
 from pipeline.features.settings import MAX_PIXELS
 from pipeline.features.variants import CONDITIONS, SHRUNK, draw_variants
 

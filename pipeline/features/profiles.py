@@ -19,25 +19,18 @@ from scipy import fft
 from scipy.ndimage import gaussian_filter
 
 from pipeline.features.degradations import limit_size
+from pipeline.features.profile_vectors import LARGE, LARGE_TO, PERIODS, PROFILE_VECTORS
 
-# A camera's original is shrunk before its pixels are read: its finest detail holds no trace of any generator.
-LARGE, LARGE_TO = 2048, 1536  # px, long side
 REGION = 1024  # px, of the middle: more pixels cost time and change the means little
 GRID = 16  # px: the region starts on a multiple of JPEG's and of most decoders' grids
 PATCH, HOP = 128, 64  # px, of native pixels
 POWER_FLOOR = 2.0  # grey levels squared: below lies the noise of rounding and of JPEG
 RELATIVE_FLOOR = 1e-4  # of a patch's mean power
 HARMONIC_STEP = 8  # bins of 1 / 128: multiples of 1/16 cycle a pixel
-PERIODS = 8 * np.exp(
-    np.linspace(np.log(0.4), np.log(2.2), 110)
-)  # px: decoders of 8 px, the picture scaled by 0.4 to 2.2
 JPEG_CAP = 0.1  # largest excess that counts on the harmonics of JPEG's own blocks of 8 px
 SMALL_PATCH, RINGS = 16, 9  # px, and rings of frequency, of the squeezed picture
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G, B (ITU-R BT.601)
 
-# The length of each vector, in the order of a profile.
-PROFILE_VECTORS = {"light": 9, "colour": 36, "harmonics": 162, "tints": 324, "comb": 220, "facts": 4}
-PROFILE_LENGTH = sum(PROFILE_VECTORS.values())
 # Profiles are rounded to multiples of this: far below what they vary by, and processors that differ in a sum's last
 # bit then agree.
 PROFILE_STEP = 2.0**-12
@@ -49,17 +42,12 @@ def compute_profile(picture: Image.Image) -> np.ndarray:
     Returns
     -------
     ndarray of float32, shape (755,)
-        Multiples of `PROFILE_STEP`, finite for every picture; `split_profiles` tells the vectors apart.
+        Multiples of `PROFILE_STEP`, finite for every picture; its vectors are told apart by
+        `pipeline.features.profile_vectors.split_profiles`.
     """
     vectors = compute_vectors(picture)
     profile = np.concatenate([vectors[name] for name in PROFILE_VECTORS])
     return (np.rint(profile / PROFILE_STEP) * PROFILE_STEP).astype(np.float32)
-
-
-def split_profiles(profiles: np.ndarray) -> dict[str, np.ndarray]:
-    """Split profiles (..., 755) into their vectors, views by name."""
-    ends = np.cumsum(list(PROFILE_VECTORS.values()))
-    return dict(zip(PROFILE_VECTORS, np.split(profiles, ends[:-1], axis=-1), strict=True))
 
 
 def compute_vectors(picture: Image.Image) -> dict[str, np.ndarray]:

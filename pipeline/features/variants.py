@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from data_cards.core.errors import UsageError
 from data_cards.core.seeding import draw_key
 from data_cards.image.jpeg import NO_QUALITY
-from pipeline.features.profiles import LARGE, LARGE_TO
+from pipeline.features.profile_vectors import LARGE, LARGE_TO
 
 # The train recipe's JPEG draws: qualities common on the web.
 JPEG_QUALITIES = range(30, 96)

@@ -6,17 +6,14 @@ from PIL import Image
 
 from pipeline.features.degradations import apply_steps
 from pipeline.features.extract import compute_features
+from pipeline.features.profile_vectors import PERIODS, PROFILE_LENGTH, PROFILE_VECTORS, split_profiles
 from pipeline.features.profiles import (
-    PERIODS,
-    PROFILE_LENGTH,
     PROFILE_STEP,
-    PROFILE_VECTORS,
     compute_comb,
     compute_excess,
     compute_mean_spectra,
     compute_profile,
     compute_vectors,
-    split_profiles,
 )
 from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import CLEAN, Variant, create_jpeg_variant
