@@ -5,6 +5,7 @@ properties (`data_cards.audit.properties`) gets a classifier that is scored on h
 where each class has at least three sources, on held-out sources; the verdict is the worse of the two.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum, StrEnum
@@ -23,8 +24,8 @@ from data_cards.audit.cross_validation import (
     score_by_trees,
 )
 from data_cards.audit.properties import FAMILIES, FILE, build_inputs, compute_properties
-from data_cards.core.console import format_table
-from data_cards.core.errors import UsageError
+from data_cards.core.console import format_table, warn
+from data_cards.core.errors import UsageError, format_error
 from data_cards.core.labels import CLASS_NAMES, FAKE, REAL
 from data_cards.dataset.table import MOST_THUMBNAILS, Picture
 
@@ -51,6 +52,7 @@ class Obstacle(Enum):
 
     TOO_FEW = "too few pictures"
     DUPLICATES = "nearly all pictures are near-duplicates"
+    FAILED = "the audit failed"
 
 
 @dataclass(frozen=True)
@@ -114,12 +116,14 @@ class Audit:
     pictures : number of audited pictures of each class (real, fake)
     limits : of the verdicts
     obstacle : why there are no findings; None where there are some
+    failure : str, the error of an audit that failed
     """
 
     findings: tuple[Finding, ...]
     pictures: tuple[int, int]
     limits: Limits
     obstacle: Obstacle | None = None
+    failure: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -173,6 +177,18 @@ def audit_pictures(pictures: Sequence[Picture], limits: Limits | None = None, wi
     return Audit(tuple(findings), counts, limits)
 
 
+def audit_or_tell(pictures: Sequence[Picture]) -> Audit:
+    """Audit a set on the way to something else, which a fault of the audit must not stop: it is a warning, then."""
+    try:
+        return audit_pictures(pictures)
+    except Exception as error:  # of any type, by libraries that meet a set like no other
+        counts = Counter(picture.file.label for picture in pictures)
+        failure = f"{type(error).__name__}: {format_error(error)}"
+        audit = Audit((), tuple(counts[label] for label in CLASS_NAMES), Limits(), Obstacle.FAILED, failure)
+        warn(format_audit_briefly(audit))
+        return audit
+
+
 def _choose(pictures: Sequence[Picture]) -> list[Picture]:
     """Return the pictures that keep their thumbnail, at most so many of each class, in an order of contents."""
     kept = [one for one in pictures if one.facts.thumbnail]
@@ -191,6 +207,8 @@ def format_obstacle(audit: Audit) -> str | None:
     if audit.obstacle is Obstacle.TOO_FEW:
         real, fake = audit.pictures
         return f"too few pictures: {real} real and {fake} fake, at least {FEWEST} of each are needed"
+    if audit.obstacle is Obstacle.FAILED:
+        return f"it failed ({audit.failure}); please report what `pipeline audit` shows"
     return None
 
 

@@ -34,8 +34,8 @@ class Auroc:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
-def fold_by_group(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Assign each picture a fold, near-duplicates to the same one, both classes to each.
+def fold_by_group(labels: np.ndarray, groups: np.ndarray) -> np.ndarray | None:
+    """Assign each picture a fold, near-duplicates to the same one; None where a class has fewer than two groups.
 
     Parameters
     ----------
@@ -44,13 +44,16 @@ def fold_by_group(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    int (N,), from 0 to `FOLDS` - 1
+    int (N,), from 0; `FOLDS` folds, or as many as the class with fewer groups has
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
+    number = min(FOLDS, *(len(np.unique(groups[labels == label])) for label in (0, 1)))
+    if number < 2:
+        return None
     folds = np.zeros(len(labels), dtype=int)
     # Shuffled by group number, which follows path or row: a pure function of the set.
-    splitter = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0)
+    splitter = StratifiedGroupKFold(number, shuffle=True, random_state=0)
     for number, (_, held_out) in enumerate(splitter.split(labels, labels, groups)):
         folds[held_out] = number
     return folds
@@ -90,6 +93,8 @@ def compute_held_out_auroc(
 ) -> Auroc:
     """Fit a classifier on all folds but one, score that one, for each in turn; compute the AUROC of the scores.
 
+    Where the other folds have one class only, all pictures of a fold score alike.
+
     Parameters
     ----------
     classifier : `score_by_trees` for a dozen properties of all kinds and units, `score_by_ridge` for many of one kind
@@ -102,6 +107,8 @@ def compute_held_out_auroc(
     scores = np.zeros(len(labels))
     for number in np.unique(folds):
         held_out = folds == number
+        if len(np.unique(labels[~held_out])) < 2:
+            continue
         scores[held_out] = classifier(inputs[~held_out], is_category, labels[~held_out], inputs[held_out])
     return compute_auroc(labels, scores, folds, clusters)
 
@@ -156,7 +163,7 @@ def score_by_ridge(
 
 
 def compute_auroc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray, clusters: np.ndarray) -> Auroc:
-    """Compute the AUROC over folds, with its interval.
+    """Compute the AUROC over folds, with its interval; guessing, from 0 to 1, where no fold has both classes.
 
     Parameters
     ----------
@@ -178,6 +185,8 @@ def compute_auroc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray, clu
         influence[real] += weight * (of_real - area) / len(real)
         value += weight * area
         pairs += weight
+    if not pairs:
+        return Auroc(GUESSING, 0.0, 1.0)
     value, influence = value / pairs, influence / pairs
     of_cluster = np.bincount(np.unique(clusters, return_inverse=True)[1], influence)
     spread = norm.ppf((1 + LEVEL) / 2) * np.sqrt((of_cluster**2).sum())

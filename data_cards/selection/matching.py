@@ -53,7 +53,8 @@ class Match:
     Attributes
     ----------
     pictures : as many of each class in every bin
-    remaining : AUROC with which the named properties still separate the kept classes; None where too few are left
+    remaining : AUROC with which the named properties still separate the kept classes; None where too few, or
+        too few different ones, are left
     """
 
     pictures: list[Picture]
@@ -137,7 +138,8 @@ def _compute_remaining(pictures: Sequence[Picture], names: Sequence[str]) -> flo
     inputs = np.stack(
         [np.unique(one, return_inverse=True)[1] if isinstance(one[0], str) else one for one in columns], 1
     )
-    folds = fold_by_group(labels, groups)
+    if (folds := fold_by_group(labels, groups)) is None:
+        return None
     is_category = [False] * inputs.shape[1]
     return compute_held_out_auroc(score_by_trees, inputs, is_category, labels, folds, groups).value
 

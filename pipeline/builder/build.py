@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from data_cards.audit.audit import Audit, Verdict, audit_pictures, format_audit_briefly
+from data_cards.audit.audit import Audit, Verdict, audit_or_tell, format_audit_briefly
 from data_cards.core.console import note, progress_bar, warn
 from data_cards.core.errors import UserError
 from data_cards.dataset.leakage import check_leaks
@@ -134,7 +134,7 @@ def build_store(
     plan = plan_build(scan_sources(sources, max_pixels=settings.max_pixels, cache=cache), settings, base)
     check_leaks(plan.pictures, allow_leakage)
     # Before hours of work: a picture set whose classes trivial properties reveal should be fixed first.
-    audit = audit_pictures(plan.pictures)
+    audit = audit_or_tell(plan.pictures)
     if is_current(storage, plan):
         return BuildSummary(path, plan, None, storage.count_bytes(), time.monotonic() - began, 0, plan.shards, audit)
     estimate = estimate_build(plan, storage, predict_missing(storage, plan, base), workers)

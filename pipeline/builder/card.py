@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from data_cards.audit.audit import Audit, audit_pictures
+from data_cards.audit.audit import Audit, audit_or_tell
 from data_cards.card.contents import compute_card
 from data_cards.card.files import read_selections
 from data_cards.dataset.source_info import read_source_info
@@ -44,7 +44,7 @@ def compute_build_card(plan: Plan, simulated: bool, audit: Audit | None = None, 
         plan.pictures,
         plan.set_aside,
         said,
-        audit or audit_pictures(plan.pictures),
+        audit or audit_or_tell(plan.pictures),
         selections=read_selections(plan.roots) or (before or {}).get("selections", []),
         split_rule=(
             f"as the folders give it; without a val folder {settings.val_fraction:g} of each training class and "

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_cards.audit.audit import Audit, audit_pictures
+from data_cards.audit.audit import Audit, audit_or_tell
 from data_cards.card.contents import compute_card
 from data_cards.card.files import read_card_file, read_selections, write_card_files
 from data_cards.core.files import ZARR_METADATA
@@ -40,7 +40,7 @@ def compute_card_of(place: str, *, max_pixels: int = MAX_PIXELS, cache: bool = T
         store = open_store(place)
         return {"name": name, **store.card}, store.read_pictures()
     found = scan_sources([place], max_pixels=max_pixels, cache=cache)
-    return _compute_set_card(name, found.pictures, found.set_aside, audit_pictures(found.pictures), []), found.pictures
+    return _compute_set_card(name, found.pictures, found.set_aside, audit_or_tell(found.pictures), []), found.pictures
 
 
 def write_set_card(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_cards.archives.place import read_file, read_unchanged, split_place
-from data_cards.audit.audit import Audit, audit_pictures, format_obstacle
+from data_cards.audit.audit import Audit, audit_or_tell, format_obstacle
 from data_cards.card.files import CARD_FILE
 from data_cards.core.console import progress_bar
 from data_cards.core.errors import PictureError, UserError
@@ -87,11 +87,11 @@ def write_subset(
     subset = draw_subset(found.pictures, selection)
     with whole_folder(out) as folder:
         places = _write_pictures(folder, subset.pictures, links)
-        audit = audit_pictures(subset.pictures)
+        audit = audit_or_tell(subset.pictures)
         steps = {**selection.to_dict(), "from": [_strip_parents(source) for source in sources], "steps": subset.steps}
         write_set_card(folder, out.name, subset.pictures, found.set_aside, audit, steps, places)
     gone = sorted(_list_sources(found.pictures) - _list_sources(subset.pictures))
-    return SubsetSummary(out, subset, gone, audit_pictures(found.pictures), audit)
+    return SubsetSummary(out, subset, gone, audit_or_tell(found.pictures), audit)
 
 
 def format_subset(summary: SubsetSummary) -> str:
