@@ -22,8 +22,6 @@ from data_cards.archives.zip import ZipArchive
 from data_cards.core.errors import PictureError
 from data_cards.core.files import open_regular, read_bounded
 
-# Endings of the names of archives that are looked for in folders; which kind one is, its first bytes say.
-SUFFIXES = (".zip", ".tar", ".parquet")
 _MOST_MEMBERS = 4_000_000  # of all archives whose index is kept: some 400 MB
 _START = 512  # bytes that say what kind of archive a file is
 _COMPRESSED = {
@@ -93,11 +91,6 @@ def split_place(place: str | os.PathLike) -> tuple[str, str] | None:
             continue
         return parent, name
     return None
-
-
-def is_archive_name(name: str) -> bool:
-    """Return whether a file's name ends as those of archives that are read in place."""
-    return name.lower().endswith(SUFFIXES)
 
 
 def open_place(place: str | os.PathLike) -> BinaryIO:
