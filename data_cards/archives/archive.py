@@ -8,7 +8,14 @@ from data_cards.core.files import MAX_BYTES
 
 
 class ArchiveError(UserError):
-    """An archive that cannot be read in place; the message names it."""
+    """An archive that cannot be read in place; `reason` is the message without the archive's path."""
+
+    def __init__(self, path: str, reason: str):
+        super().__init__(path, reason)  # as given, so that it can be sent between processes
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return ": ".join(self.args)
 
 
 class Archive(ABC):

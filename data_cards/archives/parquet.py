@@ -53,8 +53,8 @@ class ParquetTable(Archive):
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise ArchiveError(
-                f"{path}: not a whole Parquet file ({format_error(error)}); download it again, or give its pictures "
-                "in folders"
+                path,
+                f"not a whole Parquet file ({format_error(error)}); download it again, or give its pictures in folders",
             ) from error
 
     def read(self, name: str, most: int | None = None) -> bytes:
@@ -85,8 +85,9 @@ class ParquetTable(Archive):
             size = _measure_column(self._metadata, group, self._leaf)
             if size > MAX_BYTES:
                 raise ArchiveError(
-                    f"{self.path}: its pictures come in row groups of {size:,} bytes, at most {MAX_BYTES:,} are read "
-                    "at a time; write it with smaller ones (row_group_size=100), or give its pictures in folders"
+                    self.path,
+                    f"its pictures come in row groups of {size:,} bytes, at most {MAX_BYTES:,} are read "
+                    "at a time; write it with smaller ones (row_group_size=100), or give its pictures in folders",
                 )
 
 
@@ -128,8 +129,9 @@ def _open(path: str, metadata: Any = None) -> "ParquetFile":
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
         raise ArchiveError(
-            f"{path}: a Parquet file is read with pyarrow; install it with "
-            "`pip install -c constraints.txt -e '.[parquet]'`, or give its pictures in folders"
+            path,
+            "a Parquet file is read with pyarrow; install it with "
+            "`pip install -c constraints.txt -e '.[parquet]'`, or give its pictures in folders",
         ) from error
     return ParquetFile(path, metadata=metadata, pre_buffer=False, buffer_size=_BUFFER)
 
@@ -160,8 +162,9 @@ def _find_pictures(path: str, opened: "ParquetFile") -> tuple[str, str]:
     if not chosen:
         names = ", ".join(leaves if leaves else opened.schema_arrow.names)
         raise ArchiveError(
-            f"{path}: expected one column of pictures, `image` with their `bytes`, as Hugging Face writes it, got "
-            f"{'several' if leaves else 'none'} ({names}); give its pictures in folders"
+            path,
+            f"expected one column of pictures, `image` with their `bytes`, as Hugging Face writes it, got "
+            f"{'several' if leaves else 'none'} ({names}); give its pictures in folders",
         )
     return chosen[0], leaves[chosen[0]]
 

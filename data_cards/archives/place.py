@@ -42,17 +42,19 @@ def open_archive(path: str | os.PathLike) -> Archive:
 
     Raises
     ------
-    ArchiveError : it cannot be read in place, or is damaged
-    PictureError : it is not a regular file or cannot be read
+    ArchiveError : it cannot be read in place, or cannot be read at all
     """
     path = os.path.abspath(path)
     with _lock:
-        status = os.stat(path)
-        stamp = status.st_size, status.st_ino, status.st_mtime_ns
-        known, archive = _opened.get(path, (None, None))
-        if known != stamp:
-            archive = _find_kind(path)(path)
-            _opened[path] = stamp, archive
+        try:
+            status = os.stat(path)
+            stamp = status.st_size, status.st_ino, status.st_mtime_ns
+            known, archive = _opened.get(path, (None, None))
+            if known != stamp:
+                archive = _find_kind(path)(path)
+                _opened[path] = stamp, archive
+        except OSError as error:
+            raise ArchiveError(path, f"cannot be read: {error.strerror or error}") from error
         _opened.move_to_end(path)
         while len(_opened) > 1 and sum(len(one.members) for _, one in _opened.values()) > _MOST_MEMBERS:
             _opened.popitem(last=False)
@@ -60,8 +62,11 @@ def open_archive(path: str | os.PathLike) -> Archive:
 
 
 def _find_kind(path: str) -> type[Archive]:
-    with open_regular(path) as file:
-        start = file.read(_START)
+    try:
+        with open_regular(path) as file:
+            start = file.read(_START)
+    except PictureError as error:
+        raise ArchiveError(path, str(error)) from error
     if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         return ZipArchive
     if start[:4] == b"PAR1":
@@ -70,8 +75,9 @@ def _find_kind(path: str) -> type[Archive]:
         return TarArchive
     what = next((what for magic, what in _COMPRESSED.items() if start.startswith(magic)), None)
     raise ArchiveError(
-        f"{path}: {what or 'a file that is not an archive of a known kind'} cannot be read in place; expected a zip, "
-        "an uncompressed tar or a Parquet file. Unpack it and give the folder"
+        path,
+        f"{what or 'a file that is not an archive of a known kind'} cannot be read in place; expected a zip, "
+        "an uncompressed tar or a Parquet file. Unpack it and give the folder",
     )
 
 
@@ -169,6 +175,4 @@ def _find_member(place: str | os.PathLike) -> tuple[Archive, str] | None:
     try:
         return open_archive(found[0]), found[1]
     except ArchiveError as error:
-        raise PictureError(f"its archive cannot be read: {error}") from error
-    except OSError as error:
-        raise PictureError(f"cannot be read: {error.strerror or error}") from error
+        raise PictureError(f"its archive cannot be read: {error.reason}") from error

@@ -61,7 +61,7 @@ class TarArchive(Archive):
 
 
 def _open_error(path: str, error: Exception) -> ArchiveError:
-    return ArchiveError(f"{path}: not a whole tar archive ({format_error(error)}); download it again, or unpack it")
+    return ArchiveError(path, f"not a whole tar archive ({format_error(error)}); download it again, or unpack it")
 
 
 def _list_members(opened: tarfile.TarFile) -> dict[str, tuple[int, int]]:

@@ -37,12 +37,10 @@ class ZipArchive(Archive):
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             if "multiple disks" in str(error):
-                raise ArchiveError(
-                    f"{path}: one part of an archive in several files cannot be read in place; unpack it"
-                ) from error
-            raise ArchiveError(
-                f"{path}: not a whole zip archive ({format_error(error)}); download it again, or unpack it"
-            ) from error
+                reason = "one part of an archive in several files cannot be read in place; unpack it"
+            else:
+                reason = f"not a whole zip archive ({format_error(error)}); download it again, or unpack it"
+            raise ArchiveError(path, reason) from error
 
     def read(self, name: str, most: int | None = None) -> bytes:
         offset, stored, size, method, checksum = find_numbers(self.members, name)

@@ -24,9 +24,9 @@ run_option = click.option("--run", metavar="DIR", help="Run folder  [default: th
 def predict(context, pictures, run, device, batch_size, quick, frames, explain, as_json, as_csv) -> None:
     """Judge whether each PICTURE is real or generated.
 
-    A PICTURE is a file, a folder with pictures and clips, a glob in quotes, or - for a list of
-    paths on standard input. Of a clip (MP4, MOV, MKV, WebM, AVI ...) some frames are judged, each
-    alone and all together; that needs the extra `video`.
+    A PICTURE is a file, a folder with pictures and clips, a zip, tar or Parquet file of them, a
+    glob in quotes, or - for a list of paths on standard input. Of a clip (MP4, MOV, MKV, WebM, AVI ...)
+    some frames are judged, each alone and all together; that needs the extra `video`.
 
     The verdict is real, fake or unsure; the score is the detector's calibrated probability that the
     picture is generated; `eval report` measures how reliable it is. A file that cannot be judged

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from data_cards.archives.place import open_place
 from data_cards.core.errors import PictureError, UsageError, UserError
-from data_cards.core.files import open_regular, read_bounded, whole_file
+from data_cards.core.files import read_bounded, whole_file
 from data_cards.core.text import escape_untrusted
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.settings import PredictSettings
@@ -59,7 +60,7 @@ def examine_file(
     try:
         if one.error is not None:
             raise PictureError(one.error)
-        with open_regular(one.path) as file:
+        with open_place(one.path) as file:
             if find_container(file.read(512)) is not None:
                 raise PictureError("a clip; --explain explains pictures, save one of its frames as PNG")
             data = read_bounded(file)

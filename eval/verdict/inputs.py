@@ -1,4 +1,4 @@
-"""Files to be judged, in order: from pictures, clips, folders, globs, or a list on stdin."""
+"""Files to be judged, in order: from pictures, clips, folders, archives, globs, or a list on stdin."""
 
 import glob
 import os
@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from data_cards.archives.archive import ArchiveError
+from data_cards.archives.names import SUFFIXES as ARCHIVE_SUFFIXES
+from data_cards.dataset.packed import is_archive, list_archive
 from data_cards.image.signature import SUFFIXES
 
 # Of clips, for searching a folder; the container itself is recognised by its first bytes.
@@ -19,7 +22,7 @@ class Input:
 
     Attributes
     ----------
-    path : str, as given, or as found in a folder or by a glob
+    path : str, as given, or as found in a folder or by a glob; a member of an archive below the archive's own path
     error : str or None, None where the file is to be read
     """
 
@@ -32,7 +35,8 @@ def find_inputs(arguments: Iterable[str | Path], stdin: BinaryIO | None = None) 
 
     Parameters
     ----------
-    arguments : iterable of str or Path: files; folders, for every picture and clip below them; globs, where no
+    arguments : iterable of str or Path: files; folders and archives (zip, tar,
+        Parquet), for every picture and clip in them; globs, where no
         file has that name ("**" matches nested folders); "-" for a list on `stdin`, one path per line
     stdin : binary file or None; None treats "-" as any other file name
     """
@@ -63,11 +67,29 @@ def list_folder(folder: str | Path, suffixes: frozenset[str] = SUFFIXES | VIDEO_
     )
 
 
+def _list_archive(path: str) -> Iterator[Input]:
+    try:
+        members, _ = list_archive(path, tuple(VIDEO_SUFFIXES))
+    except ArchiveError as error:
+        yield Input(path, error.reason)
+        return
+    yield from (Input(f"{path}/{member}") for member in members)
+    if not members:
+        yield Input(path, "an archive without a picture in it")
+
+
 def _expand(path: str) -> Iterator[Input]:
+    if is_archive(path):
+        yield from _list_archive(path)
+        return
     if not os.path.isdir(path):
         yield Input(path)
         return
     files: Sequence[str] = list_folder(path)
     yield from map(Input, files)
-    if not files:
+    # Beside pictures an archive is most often where they were unpacked from.
+    archives = [] if files else list_folder(path, frozenset(ARCHIVE_SUFFIXES))
+    for archive in archives:
+        yield from _list_archive(archive)
+    if not files and not archives:
         yield Input(path, "a folder without a picture in it")

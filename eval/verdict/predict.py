@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from data_cards.archives.place import open_place
 from data_cards.core.console import progress_bar
 from data_cards.core.cores import count_cores
 from data_cards.core.errors import PictureError, UsageError
-from data_cards.core.files import open_regular, read_bounded
+from data_cards.core.files import read_bounded
 from data_cards.image.decode import decode_picture
 from eval.settings import PredictSettings
 from eval.verdict.decide import CHECKS, Crops, Judgement, compute_crops, decide, decide_clip, score_levels
@@ -176,7 +177,7 @@ def check_options(batch_size: int, frames: int = PredictSettings.frames) -> None
 
 
 def _prepare_file(path: str, settings: BuildSettings, checks: Sequence[Variant], frames: int) -> _Prepared:
-    with open_regular(path) as file:
+    with open_place(path) as file:
         if find_container(file.read(512)) is None:
             data = read_bounded(file)
             crops = compute_crops(decode_picture(data, settings.max_pixels), settings.features, checks)

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from helpers.archives import list_files, pack_parquet, pack_tar, pack_zip
 from helpers.make_run import make_run
-from helpers.pictures import make_kaggle_dir
+from helpers.pictures import draw_noise, make_kaggle_dir
 from PIL import Image
 
 from data_cards.core.errors import UsageError
@@ -125,6 +126,50 @@ def test_predict_of_a_folder_judges_its_pictures(folder, tmp_path):
     assert list_folder(tmp_path) == [str(tmp_path / name) for name in ("a.webp", "b/a.jpg", "c.PNG")]
     names = [str(tmp_path), str(tmp_path / "notes.txt"), str(tmp_path / "absent")]
     assert [one.path for one in find_inputs(names)] == [*list_folder(tmp_path), *names[1:]]
+
+
+@pytest.mark.parametrize("pack", [pack_zip, pack_tar, pack_parquet])
+def test_predict_of_an_archive_judges_its_pictures_as_those_of_the_folder(call, folder, tmp_path, pack):
+    pictures = folder / "pictures/test"
+    files = [(name, data) for name, data in list_files(pictures) if name.endswith("0.jpg")]
+    path = pack(tmp_path / f"set{pack.__name__.replace('pack_', '.')}", [*files, ("real/broken.jpg", b"no picture")])
+    result = call(str(path), "--json")
+    assert result.exit_code == 1
+    found = {one["path"]: one for one in json.loads(result.stdout)}
+    [broken] = [one for name, one in found.items() if "broken" in name]
+    assert "not a picture" in broken["error"]
+    whole = {one["path"]: one for one in json.loads(call(str(pictures), "--json").stdout)}
+    expected = sorted(whole[str(pictures / name)]["probability_fake"] for name, _ in files)
+    assert sorted(one["probability_fake"] for one in found.values() if "error" not in one) == expected
+    if pack is not pack_parquet:
+        assert {str(path / name) for name, _ in files} <= set(found)
+    one = next(name for name in found if "broken" not in name)
+    assert json.loads(call(one, "--json").stdout)[0]["probability_fake"] == found[one]["probability_fake"]
+    assert call(one, "--explain", str(tmp_path / "why.png")).exit_code == 0
+
+
+def test_predict_of_archives_that_stay_closed_says_unpack(call, tmp_path):
+    pack_tar(tmp_path / "set.tar.gz", [("a.jpg", b"x")], "w:gz")
+    (tmp_path / "set.rar").write_bytes(b"Rar!\x1a\x07\x01\x00")
+    (tmp_path / "text.zip").write_text("text")
+    pack_zip(tmp_path / "none.zip", [("notes.txt", b"x")])
+    draw_noise(1).save(tmp_path / "picture.zip", "PNG")
+    names = [str(tmp_path / name) for name in ("set.tar.gz", "set.rar", "text.zip", "none.zip", "picture.zip")]
+    result = call(*names)
+    assert result.exit_code == 1
+    assert result.stderr.count("Unpack it and give the folder") == 3
+    assert "none.zip: an archive without a picture in it" in result.stderr
+    assert "picture.zip" in result.stdout
+
+
+def test_predict_of_a_folder_of_archives_judges_their_pictures(tmp_path):
+    pack_zip(tmp_path / "a.zip", [("x.jpg", b""), ("__MACOSX/._x.jpg", b""), (".x.jpg", b""), ("clip.mp4", b"")])
+    pack_tar(tmp_path / "b.tar", [("y", b"\xff\xd8\xff"), ("notes.txt", b"x")])
+    assert [one.path for one in find_inputs([tmp_path])] == [
+        str(tmp_path / name) for name in ("a.zip/clip.mp4", "a.zip/x.jpg", "b.tar/y")
+    ]
+    (tmp_path / "z.jpg").touch()
+    assert [one.path for one in find_inputs([tmp_path])] == [str(tmp_path / "z.jpg")]
 
 
 def test_predict_names_broken_files_and_judges_the_rest(call, folder, tmp_path):
