@@ -23,6 +23,10 @@ class StoreError(UserError):
     exit_status = 3
 
 
+class UnsafeFileError(StoreError):
+    """An entry of a store or run that is a link out of it, or neither a file nor a folder: nothing of it is used."""
+
+
 class PictureError(UserError):
     """A picture file that cannot be used; the message is the reason, without the file's name."""
 

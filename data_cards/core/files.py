@@ -1,13 +1,17 @@
 """Atomic writing of files and folders, and safe reading of untrusted files.
 
-An unfinished file or folder has a temporary name, which ends in `PARTIAL`; it is renamed when it is complete.
+An unfinished file or folder has a temporary name (`temporary_name`) that nobody can foresee, in the same folder, and is
+made there anew: no link that waits in the folder is followed, and two writers do not meet. It is renamed when it is
+complete.
 """
 
 import json
 import os
+import re
 import shutil
 import stat
-from collections.abc import Iterator
+import uuid
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -18,18 +22,41 @@ PARTIAL = ".partial"  # ends the name of an unfinished file or folder
 ZARR_METADATA = "zarr.json"  # file of every Zarr group and array: a folder with it is no folder of pictures
 MAX_BYTES = 2**30  # of a file that is read; no picture of the pixels allowed by default is as large
 
+_TEMPORARY = re.compile(r"(?P<name>.+)\.[0-9a-f]{32}" + re.escape(PARTIAL), re.DOTALL)
+_LONGEST = 50  # characters of a name that a temporary name repeats: file systems take some 255 bytes
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+
+def temporary_name(name: str) -> str:
+    """Return a fresh random name for the unfinished file or folder `name`."""
+    return f"{name[:_LONGEST]}.{uuid.uuid4().hex}{PARTIAL}"
+
+
+def is_temporary(name: str, of: Collection[str] | None = None) -> bool:
+    """Return whether `temporary_name` may have made a name, for one of the names in `of`, or for any."""
+    found = _TEMPORARY.fullmatch(name)
+    return found is not None and (of is None or found["name"] in of)
+
+
+def create_file(path: str | os.PathLike) -> BinaryIO:
+    """Create a file that does not exist, to write; raises `FileExistsError` for whatever is there, links too."""
+    return os.fdopen(os.open(path, _CREATE, 0o666), "wb")
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; it is renamed to `path`, on the disk, only if the block succeeds."""
-    temporary = path.with_name(path.name + PARTIAL)
+    temporary = path.with_name(temporary_name(path.name))
     try:
+        create_file(temporary).close()
         yield temporary
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())  # else a power failure may leave an empty file of that name
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (str(temporary), temporary):
+            error.filename = str(path)  # the name that the user knows
         raise
 
 
@@ -42,10 +69,10 @@ def write_json(path: Path, value: dict) -> None:
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """Yield a new folder to fill; it is renamed to `path` (see `check_new_folder`) only if the block succeeds."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    temporary = path.with_name(temporary_name(f".{path.name}"))
     path.parent.mkdir(parents=True, exist_ok=True)
+    temporary.mkdir()
     try:
-        temporary.mkdir()
         yield temporary
         if path.exists():
             path.rmdir()  # empty, as checked: not every system can rename onto a folder

@@ -127,6 +127,7 @@ def build_store(
     check_place(path, dry_run=dry_run)
     workers = choose_workers(workers, scheduler, max_memory)
     storage = find_store(path)
+    storage.check_links()
     state = compute_state(storage)
     base = read_base(storage)
     check_same_settings(storage, settings)

@@ -60,7 +60,7 @@ def compute_build_card(plan: Plan, simulated: bool, audit: Audit | None = None, 
 def save_card(storage: Storage) -> None:
     """Save a complete store's card before pictures are added: only it describes folders that are gone."""
     with suppress(FileNotFoundError, KeyError, RuntimeError, ValueError):  # an unreadable card is not saved
-        card = zarr.open_array(f"{storage.url}/{CARD}", mode="r")[:].tobytes()
+        card = zarr.open_array(storage.zarr_store(), path=CARD, mode="r", zarr_format=3)[:].tobytes()
         json.loads(card)
         storage.write(SAVED_CARD, card)
 

@@ -29,7 +29,7 @@ def write_metadata(plan: Plan, storage: Storage, checksums: list[str], simulated
     """Write all arrays but the features of a store whose shards are complete."""
     write_plan_columns(plan, storage)
     write_checksums(storage, checksums)
-    group = zarr.open_group(storage.url, mode="r+")
+    group = storage.open_group("r+")
     write_plan_statistics(plan, storage, group[FEATURES])
     write_manifest(group, encode_manifest(plan.pictures))
     write_card(group, compute_build_card(plan, simulated, audit, read_previous_card(storage, group)))

@@ -6,10 +6,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import zarr
-
 from data_cards.core.errors import StoreError, UserError, format_error
-from data_cards.core.files import PARTIAL, ZARR_METADATA
+from data_cards.core.files import PARTIAL, ZARR_METADATA, is_temporary
 from data_cards.dataset.layout import escape_undecodable, is_unicode
 from data_cards.dataset.table import PictureTable
 from pipeline.builder.metadata import compute_attributes
@@ -64,7 +62,7 @@ def find_store(path: str) -> Storage:
 def read_attributes(storage: Storage) -> dict:
     """Read the attributes of a complete or partial store; empty where there is no store."""
     try:
-        return dict(zarr.open_group(storage.url, mode="r").attrs)
+        return dict(storage.open_group("r").attrs)
     except FileNotFoundError:
         return {}
     except Exception as error:  # zarr raises many types for damaged metadata
@@ -100,7 +98,10 @@ def read_base(storage: Storage) -> PictureTable:
     attributes = read_attributes(storage)
     for name, read in (
         (PLANNED_MANIFEST, lambda: decode_manifest(storage.read(PLANNED_MANIFEST))),
-        (PROVENANCE, lambda: read_manifest(zarr.open_group(storage.url, mode="r"))),
+        (
+            PROVENANCE,
+            lambda: read_manifest(storage.open_group("r")),
+        ),
     ):
         if storage.exists(name) or (name == PROVENANCE and attributes.get(Attribute.COMPLETE)):
             if Attribute.SETTINGS not in attributes:
@@ -109,9 +110,10 @@ def read_base(storage: Storage) -> PictureTable:
                 return read()
             except Exception as error:  # decoders raise many types for damaged data
                 raise _damage_error(storage, name, error) from error
-    # A build that was killed at its start leaves a group without pictures, under the partial name.
-    begun = storage.url.endswith(PARTIAL) or attributes.get(Attribute.COMPLETE) is False
-    if not begun and any(storage.list_files()):
+    # A build killed at its start leaves a group without pictures, or under the partial name an unfinished file.
+    begun = attributes.get(Attribute.COMPLETE) is False
+    left = is_temporary if storage.url.endswith(PARTIAL) else lambda name: False
+    if not begun and not all(left(name) for name in storage.list_files()):
         raise UserError(f"{storage.url}: exists but is not a feature store; choose another --out")
     return PictureTable()
 

@@ -30,8 +30,10 @@ def inspect_place(path: str) -> tuple[FeatureStore | None, dict]:
     Raises
     ------
     UserError : there is neither a store nor a build
-    StoreError : the store is damaged, or the build has no plan yet
+    StoreError : the store is damaged or a link leads out of it, or the build has no plan yet
     """
+    for place in (path, partial_name(path)):
+        Storage(place).check_links()
     for _ in range(_TRIES - 1 if Storage(path).is_local else 0):
         with suppress(UserError):
             return _inspect_once(path)

@@ -97,6 +97,7 @@ def repair_store(found: Verification) -> list[Problem]:
         return [Problem(ZARR_METADATA if ZARR_METADATA in found.damage else PROVENANCE, Cause.IS_ORIGINAL)]
     storage = Storage(found.path)
     with writer_lock(storage):
+        storage.check_links()
         if read_attributes(storage) != found.attributes:
             with suppress(OSError):  # made for the lock, where a build has moved the store
                 os.rmdir(storage.path())
@@ -186,11 +187,11 @@ class _Repair:
     def rebuild_arrays(self, damage: set[str], statistics: bool) -> None:
         """Rebuild damaged arrays other than shards and checksums in the temporary store."""
         if statistics:
-            features = zarr.open_array(f"{self.storage.url}/{FEATURES}", mode="r")
+            features = zarr.open_array(self.storage.zarr_store(), path=FEATURES, mode="r", zarr_format=3)
             write_plan_statistics(self.plan, self.arrays, features)
         if damage & set(SAMPLE_COLUMNS):
             write_plan_columns(self.plan, self.arrays)
-        group = zarr.open_group(self.arrays.url, mode="r+")
+        group = self.arrays.open_group("r+")
         if PROVENANCE in damage:
             write_manifest(group, encode_manifest(self.plan.pictures))
         if CARD in damage:

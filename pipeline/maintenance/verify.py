@@ -88,9 +88,10 @@ def verify_store(path: str) -> Verification:
 
     Raises
     ------
-    StoreError, UserError : there is no complete store at the path
+    StoreError, UserError : there is no complete store at the path, or a link leads out of it
     """
     group, storage = open_store_group(path), Storage(path)
+    storage.check_links()
     attributes = dict(group.attrs)
     damage = find_damage(storage, attributes)
     plan = None

@@ -1,22 +1,37 @@
 """File access for a store: a local folder, or a prefix in object storage such as s3://bucket/name.
 
 A file is either whole or absent: locally it is written under a temporary name and renamed; object storage shows an
-object only when all of it has arrived.
+object only when all of it has arrived. A local store may be a stranger's: nothing is read, written or removed through a
+link that leads out of it (`data_cards.core.contained`).
 """
 
 import os
-import uuid
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 import fsspec
+import zarr
+from zarr.abc.store import Store
+from zarr.storage import FsspecStore, LocalStore
 
+from data_cards.core.contained import (
+    check_contained,
+    kind_error,
+    open_contained_file,
+    read_contained,
+    remove_contained,
+    resolve_contained,
+    walk_contained,
+)
 from data_cards.core.errors import UserError, format_error
-from data_cards.core.files import PARTIAL
+from data_cards.core.files import PARTIAL, create_file, temporary_name
 
 # From the first size on, blocks are reserved the second many bytes ahead. Ext4 alone allocates them when it writes its
 # cache back or replaces a file, at ten times the processor time of the writing itself.
 _LARGE, _RESERVED = 2**20, 2**24
+_BLOCK = 2**20  # bytes that are read at a time
+MOST_BYTES = 2**30  # of a file that is read as a whole
 
 
 class Storage:
@@ -31,12 +46,37 @@ class Storage:
         except (ImportError, ValueError) as error:
             raise UserError(f"{self.url}: {error}; for s3:// install the extra: pip install '.[s3]'") from error
 
-    def read(self, name: str) -> bytes:
-        """Read a file's bytes; raises `FileNotFoundError`."""
-        return self._files.cat_file(self.path(name))
+    def check_links(self) -> None:
+        """Check all of a local store: no link out of it, no pipes or devices; raises `UnsafeFileError`."""
+        if self.is_local:
+            check_contained(self._root)
+
+    def read(self, name: str, most: int = MOST_BYTES) -> bytes:
+        """Read a file's bytes; raises `FileNotFoundError`, and `ValueError` for more than `most` bytes."""
+        if self.is_local:
+            return read_contained(self._root, name, most)
+        # One byte more than allowed shows that there are more.
+        data = self._files.cat_file(self.path(name), start=0, end=most + 1)
+        if len(data) > most:
+            raise ValueError(f"{name} has more than {most:,} bytes")
+        return data
+
+    def read_blocks(self, name: str) -> Iterator[bytes]:
+        """Yield a file's bytes in parts, however large it is; raises `FileNotFoundError` as it begins."""
+        with open_contained_file(self._root, name) if self.is_local else self._files.open(self.path(name)) as file:
+            while block := file.read(_BLOCK):
+                yield block
+
+    def size(self, name: str) -> int:
+        """Return a file's size in bytes; raises `FileNotFoundError`."""
+        if self.is_local:
+            return os.stat(resolve_contained(self._root, name)).st_size
+        return self._files.size(self.path(name))
 
     def read_ends(self, names: Sequence[str], count: int) -> list[bytes]:
         """Read the last `count` bytes of each file, or all of a shorter one; b"" for one that cannot be read."""
+        if self.is_local:
+            return [self._read_end(name, count) for name in names]
         ends = self._files.cat_ranges([self.path(name) for name in names], -count, None, on_error="return")
         return [b"" if isinstance(end, Exception) else end for end in ends]
 
@@ -55,10 +95,12 @@ class Storage:
         if not self.is_local:
             self._files.pipe_file(self.path(name), b"".join(parts))
             return
+        folder, _, last = name.rpartition("/")
+        folder = resolve_contained(self._root, folder)
         # A unique name: on a cluster a worker of an ended build may still write the same file.
-        temporary = f"{self.path(name)}.{uuid.uuid4().hex}{PARTIAL}"
+        temporary = os.path.join(folder, temporary_name(last))
         try:
-            with open(temporary, "wb") as file:
+            with create_file(temporary) as file:
                 written = reserved = 0
                 for part in parts:
                     written += len(part)
@@ -71,7 +113,7 @@ class Storage:
                 if durable:
                     file.flush()
                     os.fsync(file.fileno())
-            os.replace(temporary, self.path(name))
+            os.replace(temporary, os.path.join(folder, last))
         except BaseException:
             with suppress(OSError):  # leave no partial file on a full disk
                 os.remove(temporary)
@@ -81,7 +123,8 @@ class Storage:
         """Return when the disk has a file's bytes; in object storage at once, which has every written object."""
         if not self.is_local:
             return
-        file = os.open(self.path(name), os.O_RDWR)  # not all systems flush a file opened for reading
+        # Not all systems flush a file opened for reading.
+        file = os.open(resolve_contained(self._root, name), os.O_RDWR)
         try:
             os.fsync(file)
         finally:
@@ -110,9 +153,12 @@ class Storage:
             raise self._access_error("written", error) from error
 
     def list_files(self, folder: str = "") -> Iterator[str]:
-        """Yield the names of all files below a folder, sorted."""
+        """Yield the names of all files below a folder, sorted; locally ordinary files alone."""
         if self.is_local:
-            yield from sorted(os.path.relpath(path, self._root).replace(os.sep, "/") for path in self._walk(folder))
+            entries = walk_contained(resolve_contained(self._root, folder))
+            paths = [entry.path for entry in entries if entry.is_file(follow_symlinks=False)]
+            root = os.path.realpath(self._root)
+            yield from sorted(os.path.relpath(path, root).replace(os.sep, "/") for path in paths)
             return
         self._files.invalidate_cache()
         for path in sorted(self._files.find(self.path(folder))):
@@ -120,6 +166,11 @@ class Storage:
 
     def list_entries(self, folder: str) -> list[str]:
         """List the names of a folder's direct entries, sorted; none for a missing folder."""
+        if self.is_local:
+            try:
+                return sorted(os.listdir(resolve_contained(self._root, folder)))
+            except (FileNotFoundError, NotADirectoryError):
+                return []
         self._files.invalidate_cache()
         try:
             found = self._files.ls(self.path(folder), detail=False)
@@ -130,7 +181,7 @@ class Storage:
     def count_bytes(self, folder: str = "") -> int:
         """Return the size in bytes of all files below a folder."""
         if self.is_local:
-            return sum(map(_size, self._walk(folder)))
+            return sum(map(_size, walk_contained(resolve_contained(self._root, folder))))
         self._files.invalidate_cache()
         return sum(self._files.du(self.path(folder), total=False).values())
 
@@ -149,17 +200,20 @@ class Storage:
         if not name:
             os.makedirs(self.path(), exist_ok=True)
             return
-        folder = self.path()
+        folder = ""
         try:
             for part in name.split("/"):
-                folder = f"{folder}/{part}"
+                folder = f"{folder}/{part}".lstrip("/")
                 with suppress(FileExistsError):
-                    os.mkdir(folder)
+                    os.mkdir(resolve_contained(self._root, folder))
         except FileNotFoundError as error:
             raise UserError(f"{self.url}: was removed or renamed; run the same command again") from error
 
     def remove(self, name: str = "") -> None:
-        """Remove a file, or a folder with everything below it, if it exists."""
+        """Remove a file, a link, or a folder with everything below it, if it exists; no link is followed."""
+        if self.is_local:
+            remove_contained(self._root, name)
+            return
         self._files.invalidate_cache()
         if self._files.exists(self.path(name)):
             with suppress(FileNotFoundError):  # removed meanwhile
@@ -169,10 +223,23 @@ class Storage:
         """Return the file system's path of a name."""
         return f"{self._root}/{name}" if name else self._root
 
-    def _walk(self, folder: str) -> Iterator[str]:
-        # Not with fsspec, which leaves out a whole folder when one of its files vanishes meanwhile.
-        for parent, _, names in os.walk(self.path(folder), followlinks=True):
-            yield from (os.path.join(parent, name) for name in names)
+    def open_group(self, mode: str) -> zarr.Group:
+        """Open the store's Zarr group with one of Zarr's modes: "r", "r+" or "a"."""
+        return zarr.open_group(self.zarr_store(mode == "r"), mode=mode, zarr_format=3, use_consolidated=False)
+
+    def zarr_store(self, read_only: bool = True) -> Store:
+        """Return the storage as Zarr's class of stores."""
+        if self.is_local:
+            return _ContainedStore(self._root, read_only=read_only)
+        return FsspecStore.from_url(self.url, read_only=read_only)
+
+    def _read_end(self, name: str, count: int) -> bytes:
+        try:
+            with open_contained_file(self._root, name) as file:
+                file.seek(max(file.seek(0, os.SEEK_END) - count, 0))
+                return file.read(count)
+        except OSError:
+            return b""
 
     def _access_error(self, what: str, error: Exception) -> UserError:
         why = format_error(error).rstrip(".")
@@ -181,8 +248,41 @@ class Storage:
         )
 
 
-def _size(path: str) -> int:
+class _ContainedStore(LocalStore):
+    """Zarr's local store, without a way through links that lead out of its folder."""
+
+    async def get(self, key, prototype=None, byte_range=None):
+        self._check(key)
+        return await super().get(key, prototype, byte_range)
+
+    async def get_partial_values(self, prototype, key_ranges):
+        key_ranges = list(key_ranges)
+        for key, _ in key_ranges:
+            self._check(key)
+        return await super().get_partial_values(prototype, key_ranges)
+
+    async def _set(self, key, value, exclusive=False):
+        self._check(key)
+        return await super()._set(key, value, exclusive)
+
+    async def delete(self, key):
+        self._check(key)
+        return await super().delete(key)
+
+    async def delete_dir(self, prefix):
+        self._check(prefix)
+        return await super().delete_dir(prefix)
+
+    def _check(self, key: str) -> None:
+        path = resolve_contained(self.root, key)
+        with suppress(FileNotFoundError, NotADirectoryError):
+            mode = os.stat(path).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # reading a pipe would wait
+                raise kind_error(os.path.join(self.root, key))
+
+
+def _size(entry: os.DirEntry) -> int:
     try:
-        return os.stat(path).st_size
+        return entry.stat(follow_symlinks=False).st_size
     except FileNotFoundError:  # of a running build, and renamed meanwhile
         return 0

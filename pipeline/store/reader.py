@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
-from data_cards.core.errors import StoreError, UserError, format_error
+from data_cards.core.errors import StoreError, UnsafeFileError, UserError, format_error
 from data_cards.core.files import PARTIAL
 from pipeline.store.filesystem import Storage
 from pipeline.store.schema import CARD, FEATURES, FORMAT_VERSION, MEAN, PROVENANCE, SAMPLE_COLUMNS, STD, Attribute
@@ -172,7 +172,10 @@ class ZarrStore(FeatureStore):
             return array[:] if parse is None else parse(array[:].tobytes())
         except PermissionError as error:
             raise _permission_error(self.path, error) from error
+        except UnsafeFileError:
+            raise
         except Exception as error:  # decoders raise many kinds
+            Storage(self.path).check_links()  # what is behind a link is not found
             raise _damage_error(self.path, name, error) from error
 
 
@@ -225,10 +228,12 @@ def open_store_group(path: str | os.PathLike) -> zarr.Group:
             raise StoreError(f"{path}: the build is not finished; run the same `pipeline build` again to resume it")
         raise UserError(f"{path}: no such feature store; make one with `pipeline build --src FOLDER --out {path}`")
     try:
-        group = zarr.open_group(path, mode="r")
+        group = storage.open_group("r")
         attributes = dict(group.attrs)
     except PermissionError as error:
         raise _permission_error(path, error) from error
+    except UnsafeFileError:
+        raise
     except Exception as error:  # zarr raises many kinds for other folders
         raise StoreError(
             f"{path}: not a feature store, or its zarr.json is damaged ({format_error(error)}); expected a folder that "

@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from data_cards.core.files import PARTIAL, ZARR_METADATA
+from data_cards.core.files import ZARR_METADATA, is_temporary
 from pipeline.features.settings import PLANES_PER_KIND
 from pipeline.store.checksum import Checksum, compute_checksum
 from pipeline.store.filesystem import Storage
@@ -51,7 +51,7 @@ def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildS
     Its metadata is rewritten, in case it was damaged.
     """
     planes, size = settings.features.planes, settings.features.side
-    group = zarr.open_group(storage.url, mode="a")
+    group = storage.open_group("a")
     storage.remove(f"{FEATURES}/{ZARR_METADATA}")
     serializer, compressor = create_chunk_codecs(settings.packing)
     group.create_array(
@@ -131,7 +131,7 @@ def create_record_folder(storage: Storage) -> None:
 
 def write_columns(storage: Storage, rows: int, blocks: Iterable[dict[str, np.ndarray]]) -> None:
     """Write the per-sample columns from blocks of rows, so that memory does not grow with their length."""
-    group = zarr.open_group(storage.url, mode="r+")
+    group = storage.open_group("r+")
     arrays = {
         name: _create_column(group, name, (rows,), kind, ("sample",), meaning)
         for name, (kind, meaning) in SAMPLE_COLUMNS.items()
@@ -146,7 +146,7 @@ def write_columns(storage: Storage, rows: int, blocks: Iterable[dict[str, np.nda
 
 def write_checksums(storage: Storage, checksums: list[str]) -> None:
     """Write the checksums (`pipeline.store.checksum`) of all shards as an array, uint8 (shards, 32)."""
-    group = zarr.open_group(storage.url, mode="r+")
+    group = storage.open_group("r+")
     shape = (len(checksums), 32)
     array = _create_column(
         group, CHECKSUMS, shape, "uint8", ("shard", "byte"), "of every shard's file: sha256 over CRC-32Cs"
@@ -157,7 +157,7 @@ def write_checksums(storage: Storage, checksums: list[str]) -> None:
 def read_checksums(storage: Storage) -> list[str]:
     """Read the checksums of all shards; returns an empty list if the array is damaged."""
     try:
-        array = zarr.open_array(f"{storage.url}/{CHECKSUMS}", mode="r")
+        array = zarr.open_array(storage.zarr_store(), path=CHECKSUMS, mode="r", zarr_format=3)
         if array.nchunks_initialized < array.nchunks:  # Zarr would read zeros for missing chunks
             return []
         return [row.tobytes().hex() for row in array[:]]
@@ -168,7 +168,7 @@ def read_checksums(storage: Storage) -> list[str]:
 def list_shards(storage: Storage, chunks: int) -> set[int]:
     """Return the numbers of the shards whose files have a valid index of `chunks` chunks: neither cut off nor empty."""
     files = {name: name.removeprefix(f"{SHARDS}/").partition("/")[0] for name in storage.list_files(SHARDS)}
-    there = [int(shard) for name, shard in files.items() if shard.isdecimal() and name == shard_file(shard)]
+    there = [int(shard) for name, shard in files.items() if _is_shard_number(shard) and name == shard_file(int(shard))]
     whole = set()
     for first in range(0, len(there), _SHARDS_AT_ONCE):
         few = there[first : first + _SHARDS_AT_ONCE]
@@ -179,7 +179,7 @@ def list_shards(storage: Storage, chunks: int) -> set[int]:
 
 def write_statistics(storage: Storage, mean: np.ndarray, std: np.ndarray) -> None:
     """Write mean and standard deviation: float32 (planes, H, W), in levels."""
-    group = zarr.open_group(storage.url, mode="r+")
+    group = storage.open_group("r+")
     group.create_group(STATISTICS, overwrite=True)
     for name, values in ((MEAN, mean), (STD, std)):
         array = group.create_array(
@@ -201,16 +201,16 @@ def write_attributes(storage: Storage, attributes: dict) -> None:
     A build killed between two attributes would be mistaken for one with other settings.
     """
     if storage.exists(ZARR_METADATA):
-        zarr.open_group(storage.url, mode="r+").attrs.put(attributes)
+        storage.open_group("r+").attrs.put(attributes)
     else:
-        zarr.create_group(storage.url, attributes=attributes)
+        zarr.create_group(storage.zarr_store(read_only=False), attributes=attributes)
 
 
 def remove_build_files(storage: Storage, shards: int) -> None:
     """Remove records, shards after the last, and partial files of a finished build."""
     for folder in storage.list_entries(SHARDS):
-        if not folder.isdecimal() or int(folder) >= shards:
-            storage.remove(shard_folder(folder))
+        if _is_shard_number(folder) and int(folder) >= shards:
+            storage.remove(shard_folder(int(folder)))
     remove_partial_files(storage)
     storage.remove(RECORD_FOLDER)
 
@@ -220,8 +220,13 @@ def remove_partial_files(storage: Storage) -> None:
     if not storage.is_local:
         return
     for name in list(storage.list_files()):
-        if name.endswith(PARTIAL):
+        if is_temporary(name.rpartition("/")[2]):
             storage.remove(name)
+
+
+def _is_shard_number(name: str) -> bool:
+    """Return whether an entry of the shards' folder has a name that a build gives."""
+    return name.isdecimal() and name == str(int(name))
 
 
 def _record_name(shard: int) -> str:

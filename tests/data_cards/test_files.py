@@ -2,12 +2,23 @@
 
 import hashlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from data_cards.archives.place import read_file, read_unchanged
 from data_cards.core.errors import PictureError, UserError, format_error
-from data_cards.core.files import MAX_BYTES, PARTIAL, check_new_folder, whole_folder
+from data_cards.core.files import (
+    MAX_BYTES,
+    PARTIAL,
+    check_new_folder,
+    create_file,
+    is_temporary,
+    temporary_name,
+    whole_file,
+    whole_folder,
+    write_json,
+)
 
 
 def test_whole_folder_that_succeeds_is_renamed(tmp_path):
@@ -17,6 +28,76 @@ def test_whole_folder_that_succeeds_is_renamed(tmp_path):
         (folder / "a").write_text("a")
     assert os.listdir(tmp_path) == ["set"]
     assert (tmp_path / "set" / "a").read_text() == "a"
+
+
+@pytest.mark.parametrize("name", ["a.json", "n" * 250])
+def test_whole_file_has_its_name_only_when_it_is_complete(tmp_path, name):
+    with whole_file(tmp_path / name) as temporary:
+        temporary.write_text("new")
+        assert is_temporary(temporary.name)
+        assert os.listdir(tmp_path) == [temporary.name]
+    assert os.listdir(tmp_path) == [name]
+    with pytest.raises(KeyError), whole_file(tmp_path / name) as temporary:
+        raise KeyError
+    assert (tmp_path / name).read_text() == "new"
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_whole_file_follows_no_link_that_waits_for_it(tmp_path):
+    (folder := tmp_path / "run").mkdir()
+    (tmp_path / "mine").write_text("mine")
+    for name in ("a.json", "a.json.partial"):
+        (folder / name).symlink_to(tmp_path / "mine")
+    write_json(folder / "a.json", {"a": 1})
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not (folder / "a.json").is_symlink()
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    with pytest.raises(FileExistsError):
+        create_file(tmp_path / "link")
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    texts = [str(number) * 300_000 for number in range(4)]
+
+    def write(text):
+        for _ in range(20):
+            with whole_file(tmp_path / "a") as temporary:
+                temporary.write_text(text)
+            assert (tmp_path / "a").read_text() in texts
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, texts))
+    assert os.listdir(tmp_path) == ["a"]
+
+
+def test_whole_file_that_cannot_be_made_is_named_as_the_user_named_it(tmp_path):
+    with pytest.raises(FileNotFoundError) as error, whole_file(tmp_path / "none" / "a.png"):
+        pass
+    assert error.value.filename == str(tmp_path / "none" / "a.png")
+
+
+def test_whole_folder_removes_no_folder_but_its_own(tmp_path):
+    (tmp_path / f".set.{os.getpid()}{PARTIAL}").mkdir()
+    with whole_folder(tmp_path / "set"):
+        pass
+    assert sorted(os.listdir(tmp_path)) == [f".set.{os.getpid()}{PARTIAL}", "set"]
+
+
+@pytest.mark.parametrize(
+    ("name", "ours"),
+    [
+        (temporary_name("a.json"), True),
+        ("0.0123456789abcdef0123456789abcdef.partial", True),
+        ("a.json.partial", False),
+        ("0.0123.partial", False),
+        (".0123456789abcdef0123456789abcdef.partial", False),
+        ("a.0123456789ABCDEF0123456789ABCDEF.partial", False),
+        ("a.0123456789abcdef0123456789abcdef.partial.jpg", False),
+    ],
+)
+def test_is_temporary_knows_only_names_of_ours(name, ours):
+    assert is_temporary(name) is ours
+    assert is_temporary(name, of={"b.json"}) is False
 
 
 def test_whole_folder_that_fails_leaves_nothing(tmp_path):

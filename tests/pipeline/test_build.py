@@ -107,7 +107,7 @@ def test_a_stopped_build_goes_on(kaggle_dir, tmp_path):
     shard = Path(partial_name(out)) / "features/c/5/0/0"
     shard.mkdir(parents=True, exist_ok=True)
     (shard / "0").write_bytes(b"torn")
-    (shard / "0.abc.partial").write_bytes(b"torn")
+    (shard / "0.0123456789abcdef0123456789abcdef.partial").write_bytes(b"torn")
     summary = build_store([str(kaggle_dir)], out, SETTINGS, workers=0)
     assert (summary.kept, summary.made) == (5, summary.plan.shards - 5)
     assert victim.read_bytes() == data

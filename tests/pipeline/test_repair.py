@@ -120,7 +120,7 @@ def test_a_repair_that_is_killed_goes_on(store, monkeypatch, kills):
         left[0] -= str(new).startswith(str(store))
         replace(old, new)
 
-    (store / "label/c/0.1234.partial").write_bytes(b"cut off")
+    (store / "label/c/0.0123456789abcdef0123456789abcdef.partial").write_bytes(b"cut off")
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", kill)
         with suppress(KeyboardInterrupt):

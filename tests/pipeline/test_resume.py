@@ -234,7 +234,7 @@ def test_build_removes_partial_files_of_a_kill_first(kaggle_dir, build):
         raise KeyboardInterrupt
 
     (store / "features/c/0/0/0").mkdir(parents=True)
-    left = store / "features/c/0/0/0/0.0123.partial"
+    left = store / "features/c/0/0/0/0.0123456789abcdef0123456789abcdef.partial"
     left.write_bytes(b"half")
     with pytest.raises(KeyboardInterrupt):
         build(shard_function=stop)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from helpers.make_store import make_store
 
 from data_cards.core.errors import UserError
-from data_cards.core.files import PARTIAL
+from data_cards.core.files import PARTIAL, temporary_name
 from train.cli import cli
 from train.run.folder import SETTINGS, read_run
 
@@ -52,13 +52,15 @@ def assert_same_run(path: Path, whole: Path) -> None:
         assert (path / name).read_bytes() == (whole / name).read_bytes()
 
 
-def test_train_in_an_unused_folder_starts_the_run(store, whole, tmp_path):
+@pytest.mark.parametrize("left", [temporary_name(SETTINGS), f"{SETTINGS}{PARTIAL}"], ids=["now", "earlier version"])
+def test_train_in_an_unused_folder_starts_the_run(store, whole, tmp_path, left):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / f"{SETTINGS}{PARTIAL}").write_text("{")
+    (tmp_path / "run" / left).write_text("{")
     with pytest.raises(UserError, match=r"run: no run was started in it; start one with `train run --run .*run`"):
         read_run(tmp_path / "run")
     result = call("--store", str(store), "--run", str(tmp_path / "run"), *SMALL)
     assert result.exit_code == 0, result.output
+    (tmp_path / "run" / f"{SETTINGS}{PARTIAL}").unlink(missing_ok=True)
     assert_same_run(tmp_path / "run", whole)
 
 

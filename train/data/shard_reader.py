@@ -25,6 +25,7 @@ from numcodecs.zstd import Zstd
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 from zarr.codecs.sharding import ShardingCodecIndexLocation
 
+from data_cards.core.contained import open_contained
 from data_cards.core.errors import StoreError
 from pipeline.features.settings import PLANES_PER_KIND
 from pipeline.store.mirror_codec import MirrorCodec
@@ -50,7 +51,7 @@ class _OpenFile:
         os.close(self.descriptor)
 
 
-FileOpener = Callable[[str], _OpenFile]
+FileOpener = Callable[[str, str], _OpenFile]  # of a store's folder and the name of a file in it
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class ShardReader:
         StoreError : the file was written to since its index was read
         """
         shard, place = divmod(row, self._rows_a_shard)
-        file = self._open_file(self._file(shard))
+        file = self._open_file(self._path, shard_file(shard))
         known = self._load_index(shard, file.descriptor)
         all_kinds = known.chunks[place].tolist()
         offsets, lengths, sizes = zip(*(all_kinds[kind] for kind in kinds), strict=True)
@@ -193,7 +194,7 @@ def create_file_opener() -> FileOpener:
     """
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     count = _MAX_OPEN_FILES if allowed == resource.RLIM_INFINITY else min(max(allowed // 8, 1), _MAX_OPEN_FILES)
-    return lru_cache(count)(lambda path: _OpenFile(os.open(path, os.O_RDONLY)))
+    return lru_cache(count)(lambda folder, name: _OpenFile(open_contained(folder, name)))
 
 
 def open_shard_reader(store: FeatureStore, open_file: FileOpener) -> ShardReader | None:

@@ -16,6 +16,7 @@ A run counts as usable once it has `best.safetensors`, after its first epoch.
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
 
+from data_cards.core.contained import check_contained, remove_contained
 from data_cards.core.errors import UsageError, UserError
-from data_cards.core.files import PARTIAL, write_json
+from data_cards.core.files import PARTIAL, is_temporary, write_json
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.concatenated import open_stores
 from pipeline.store.filesystem import Storage
@@ -42,6 +44,11 @@ RUN_VERSION = 5
 RUNS = Path("runs")
 
 SETTINGS, DATA_CARD, CURVES, STATE = "settings.json", "data_card.json", "curves.png", "state.pt"
+# Files that an evaluation may be writing while a training holds the folder's lock.
+_OF_EVALUATIONS = (
+    *("report.json", "report.html", "comparison.json", "comparison.html"),
+    *("profiles.json", "test_score.json"),
+)
 
 
 @dataclass(frozen=True)
@@ -110,13 +117,18 @@ def create_run_folder(settings: TrainSettings, side: int) -> Path:
 
 @contextmanager
 def folder_lock(path: Path) -> Iterator[None]:
-    """Lock a run's folder against training by another process; reading needs no lock.
+    """Lock a run's folder against training by another process, and remove a killed one's unfinished files.
+
+    Reading needs no lock.
 
     Raises
     ------
-    UserError : another process holds the lock
+    UserError : another process holds the lock, or a link leads out of the folder
     """
     with writer_lock(Storage(path), "another training"):
+        for name in os.listdir(path):
+            if is_temporary(name) and not is_temporary(name, _OF_EVALUATIONS):
+                remove_contained(path, name)
         yield
 
 
@@ -200,8 +212,9 @@ def open_run(path: str | Path) -> Run:
 
 
 def read_run(path: str | Path) -> Run:
-    """Read a run, possibly without a finished epoch; raises `UserError` as `open_run`."""
+    """Read a run, possibly without a finished epoch; raises `UserError` as `open_run`, and where a link leads out."""
     path = Path(path)
+    check_contained(path)
     file = path / SETTINGS
     if not file.is_file():
         if path.is_dir() and _is_unused(path):
@@ -265,7 +278,8 @@ def _card_file(path: Path, number: int) -> Path:
 
 def _is_unused(path: Path) -> bool:
     """Return whether a folder holds nothing but the remains of a run that was killed before its start."""
-    return all(file.name == SETTINGS + PARTIAL for file in path.iterdir())
+    left = {SETTINGS + PARTIAL}  # as an earlier version named it
+    return all(file.name in left or is_temporary(file.name, [SETTINGS]) for file in path.iterdir())
 
 
 def _mkdir(path: Path, exist_ok: bool) -> None:

@@ -1,0 +1,124 @@
+"""Files of a folder that somebody else may have made, such as a store or a run: opened and removed only inside it.
+
+No link is followed out of the folder, nothing but ordinary files is opened, and no more is read than was allowed.
+"""
+
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import BinaryIO
+
+from data_cards.core.errors import UnsafeFileError
+
+# A pipe that nobody writes to must not keep `open` waiting.
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def resolve_contained(folder: str | os.PathLike, name: str = "") -> str:
+    """Return the path of an entry of a folder, without links, whether it exists or not.
+
+    Raises
+    ------
+    UnsafeFileError : it is, or is below, a link that leads out of the folder
+    """
+    path, root = os.path.join(folder, name) if name else os.fspath(folder), os.path.realpath(folder)
+    resolved = os.path.realpath(path)
+    if resolved != root and not resolved.startswith(root.rstrip(os.sep) + os.sep):
+        raise _link_error(path, folder)
+    return resolved
+
+
+def open_contained(folder: str | os.PathLike, name: str) -> int:
+    """Open an ordinary file of a folder to read; return its descriptor.
+
+    Raises
+    ------
+    UnsafeFileError : it leads out of the folder, or is a pipe, a device or a socket
+    OSError : it does not exist, is a folder, or cannot be opened
+    """
+    path = os.path.join(folder, name)
+    descriptor = os.open(resolve_contained(folder, name), _READ)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    raise kind_error(path)
+
+
+def open_contained_file(folder: str | os.PathLike, name: str) -> BinaryIO:
+    """Return the file of `open_contained` as an object."""
+    return os.fdopen(open_contained(folder, name), "rb")
+
+
+def read_contained(folder: str | os.PathLike, name: str, most: int) -> bytes:
+    """Read an ordinary file of a folder.
+
+    Raises
+    ------
+    ValueError : it has more than `most` bytes
+    UnsafeFileError, OSError : as `open_contained`
+    """
+    with open_contained_file(folder, name) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise ValueError(f"{name} has more than {most:,} bytes")
+    return data
+
+
+def check_contained(folder: str | os.PathLike) -> None:
+    """Check that all below a folder are ordinary files, folders, and links that stay inside it.
+
+    Raises
+    ------
+    UnsafeFileError : names the first other entry
+    """
+    for entry in walk_contained(folder):
+        if entry.is_symlink():
+            resolve_contained(folder, os.path.relpath(entry.path, folder))
+        elif not entry.is_file(follow_symlinks=False):
+            raise kind_error(entry.path)
+
+
+def walk_contained(folder: str | os.PathLike) -> Iterator[os.DirEntry]:
+    """Yield all entries below a folder but its folders; no link is followed. What vanishes meanwhile is left out."""
+    waiting = [os.fspath(folder)]
+    while waiting:
+        with suppress(FileNotFoundError, NotADirectoryError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                else:
+                    yield entry
+
+
+def remove_contained(folder: str | os.PathLike, name: str) -> None:
+    """Remove a file, a link, or a folder with everything in it, if it exists; no link is followed.
+
+    Raises
+    ------
+    UnsafeFileError : it is below a link that leads out of the folder
+    """
+    parent, _, last = name.rpartition("/")
+    path = os.path.join(resolve_contained(folder, parent), last)
+    with suppress(FileNotFoundError, NotADirectoryError):
+        if stat.S_ISDIR(os.lstat(path).st_mode):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+
+
+def _link_error(path: str, folder: str | os.PathLike) -> UnsafeFileError:
+    return UnsafeFileError(
+        f"{path}: a link that leads out of {os.fspath(folder)}; expected ordinary files; replace it by what it "
+        "points to, or remove it"
+    )
+
+
+def kind_error(path: str) -> UnsafeFileError:
+    """Return the error for an entry that is neither a file nor a folder."""
+    return UnsafeFileError(f"{path}: not a file or folder; expected ordinary files; remove it")
