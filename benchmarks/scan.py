@@ -26,7 +26,7 @@ import numpy as np
 from tabulate import tabulate
 
 from data_cards.core.cores import count_cores
-from data_cards.dataset.layout import find_pictures
+from data_cards.dataset.find import find_pictures
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.scan_cache import ENVIRONMENT
 from data_cards.image.perceptual_hash import BITS, group_near_duplicates

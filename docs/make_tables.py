@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from data_cards.core.options import format_option_tables
+from data_cards.dataset.settings import SetSettings
 from eval.settings import PageSettings, PredictSettings, ReportSettings
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.settings import BuildSettings
@@ -16,7 +17,7 @@ from train.settings import TrainSettings
 
 DOCS = Path(__file__).parent
 TABLES = {
-    "pipeline build": (FeatureSettings, BuildSettings),
+    "pipeline build": (SetSettings, FeatureSettings, BuildSettings),
     "train run": (TrainSettings,),
     "eval report": (ReportSettings,),
     "eval predict": (PredictSettings,),

@@ -1,5 +1,7 @@
 """Text for people: bytes, durations, and untrusted text without control characters."""
 
+import os
+
 MOST_SHOWN = 200  # characters of an untrusted value that is shown
 
 
@@ -20,6 +22,16 @@ def format_duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02} s"
     return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def is_unicode(name: str) -> bool:
+    """Return whether a file's name is text; in names of another encoding than the system's Python puts surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def escape_undecodable(name: str) -> str:
+    """Escape the bytes of a file's name that are not text, as in caf\\xe9.jpg, to print and store it."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def escape_untrusted(text: str, most: int | None = None) -> str:

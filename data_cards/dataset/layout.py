@@ -1,38 +1,44 @@
-"""The layout of a set of pictures: split, class and source by the names of its folders.
+"""The layout of a set of pictures: split, class and source of each, by the names of the folders that it is in.
 
-Recognised are Kaggle's layout SPLIT/CLASS/[SOURCE/]..., CLASS/SPLIT/[SOURCE/]... and
-CLASS/[SOURCE/]..., also below folders that contain only one other folder, and
-`[SPLIT/]CLASS=FOLDER`, which makes one source of all pictures below a folder.
+A function of relative paths, so that a folder and an archive with the same paths are arranged in the same way.
+Recognised are, also below folders that contain only one other folder (`docs/building.md` draws them):
+
+- SPLIT/CLASS/[SOURCE/]..., CLASS/SPLIT/[SOURCE/]..., CLASS/SOURCE/SPLIT/... and CLASS/[SOURCE/]..., as Kaggle's sets;
+- SPLIT_CLASS/[SOURCE/]..., such as `training_real`;
+- [SPLIT/]GENERATOR/[OBJECT/]CLASS/... and GENERATOR/[OBJECT/]SPLIT/CLASS/..., as the field's own sets: photographs
+  beside a generator's pictures have the generator as their source too, so that both are left out together.
+
+Only folders with pictures count. Nothing is left out silently: a picture gets a place or a reason.
 """
 
-import os
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_cards.core.errors import UserError
-from data_cards.core.files import PARTIAL, ZARR_METADATA
-from data_cards.core.labels import TRAIN
-from data_cards.image.signature import SUFFIXES
+from data_cards.core.labels import CLASS_NAMES, TRAIN
+from data_cards.dataset.names import (
+    Meaning,
+    is_aside,
+    is_generator,
+    is_object,
+    is_sure_class,
+    match_class,
+    match_split,
+    match_split_of_class,
+    names_source,
+)
 
-_CLASS_WORDS = {
-    "real": "real reals photo photos photograph photographs nature natural authentic genuine human camera",
-    "fake": "fake fakes ai aigc generated synthetic artificial gan deepfake deepfakes diffusion",
-}
-_SPLIT_WORDS = {
-    "train": "train training",
-    "val": "val valid validation dev",
-    "test": "test testing",
-}
-_STORES = (".zarr", PARTIAL)  # endings of the names of stores, by custom, and of unfinished ones
-# Words that may be beside the name of a class or split, as in `fake_images` or `0_real`.
-_FILLERS = frozenset("image images img imgs picture pictures pics face faces art data dataset set by made".split())
+NO_CLASS = "in no class folder"
+NO_SPLIT = "beside the split folders"
+ASIDE = "beside the set's folders"
+EXPECTED_CLASSES = "real and fake (or photo, ai, generated, ...)"
+_DEEPEST = 200  # folders inside one another
 
 
 @dataclass(frozen=True, slots=True)
 class PictureFile:
-    """A file with a picture's suffix. `image` is relative to `root` (absolute), with forward slashes."""
+    """A file that is to be read as a picture. `image` is relative to `root` (absolute), with forward slashes."""
 
     root: str
     image: str
@@ -45,164 +51,215 @@ class PictureFile:
         return Path(self.root, self.image)
 
 
-def is_unicode(name: str) -> bool:
-    """Return whether a file's name is text; in names of another encoding than the system's Python puts surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a picture belongs: its split, its class ("real" or "fake") and its source."""
+
+    split: str
+    label: str
+    source: str
 
 
-def escape_undecodable(name: str) -> str:
-    """Escape the bytes of a file's name that are not text, as in caf\\xe9.jpg, to print and store it."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+@dataclass(slots=True)
+class _Folder:
+    """A folder with pictures in or below it: its folders by name, and the numbers of its own pictures."""
+
+    name: str
+    path: str  # relative to the set, for messages
+    folders: dict[str, "_Folder"] = field(default_factory=dict)
+    pictures: list[int] = field(default_factory=list)
+
+    def sorted_folders(self) -> list["_Folder"]:
+        return [self.folders[name] for name in sorted(self.folders)]
 
 
-def match_class(name: str) -> str | None:
-    """Return "real" or "fake" for a folder's name in any of the usual spellings, else None."""
-    return _match(name, _CLASS_WORDS)
+def arrange_pictures(
+    images: Sequence[str], own: str, meaning: Meaning | None = None, where: str = ""
+) -> list[Place | str]:
+    """Find the place of every picture of a set.
 
+    Parameters
+    ----------
+    images : sequence of str, length N, paths of its pictures, relative to the set, with forward slashes
+    own : str, source of the pictures that no folder names one of
+    meaning : classes of names, as the user declares them
+    where : str, path of the set, for messages
 
-def match_split(name: str) -> str | None:
-    """Return "train", "val" or "test" for a folder's name, else None."""
-    return _match(name, _SPLIT_WORDS)
-
-
-def find_pictures(src: str) -> list[PictureFile]:
-    """Find all files below one `--src` that have a picture's suffix, sorted by path.
+    Returns
+    -------
+    list, length N : each picture's place, or the reason why it has none
 
     Raises
     ------
-    UserError : the folder is missing or empty, or the names of its folders are not recognised
+    UserError : folders whose names are not understood
     """
-    spec, _, folder = src.partition("=")
-    split, _, name = spec.rpartition("/")
-    label = match_class(name)
-    if folder and label and (not split or match_split(split)):
-        root = _resolve_folder(folder)
-        pictures = list(_walk_files(root, root, match_split(split) or TRAIN, label, root.name))
-    else:
-        root = _resolve_folder(src)
-        pictures = list(_walk_layout(root))
-    if not pictures:
-        raise UserError(f"{root}: contains no picture files ({', '.join(sorted(SUFFIXES)[:12])}, ...)")
-    return sorted(pictures, key=lambda picture: picture.image)
+    arrangement = _Arrangement(images, own, meaning, where)
+    top, generator = arrangement.skip_wrappers(arrangement.top)
+    arrangement.arrange(top, None, generator)
+    if not any(isinstance(place, Place) for place in arrangement.places):
+        raise arrangement.unknown_error(top, top.sorted_folders(), "class", EXPECTED_CLASSES)
+    return arrangement.places
 
 
-def _walk_layout(root: Path) -> Iterator[PictureFile]:
-    top = _skip_wrappers(root)
-    splits = {folder: match_split(folder.name) for folder in _list_folders(top)}
-    if any(splits.values()):
-        if unknown := [folder for folder, split in splits.items() if split is None]:
-            raise _unknown_folders_error(top, unknown, "split", "train, val or test")
-        for folder, split in splits.items():
-            yield from _walk_classes(root, _skip_wrappers(folder), split)
-    else:
-        yield from _walk_classes(root, top, None)
+class _Arrangement:
+    def __init__(self, images: Sequence[str], own: str, meaning: Meaning | None, where: str):
+        self.places: list[Place | str] = [NO_CLASS] * len(images)
+        self.top = _build_tree(images)
+        self._own, self._meaning, self._where = own, meaning, where
 
+    def arrange(self, folder: _Folder, split: str | None, source: str | None) -> None:
+        """Arrange the pictures below a folder whose class is not known yet: each of its folders has some role."""
+        inner = self._list_folders(folder)
+        splits = [one for one in inner if match_split(one.name)]
+        if inner and len(splits) == len(inner):
+            for one in inner:
+                below, generator = self.skip_wrappers(one)
+                if not below.folders:
+                    continue  # pictures without labels, as those of a competition
+                self.arrange(below, match_split(one.name), source or generator)
+            return
+        generators = self._list_generators(inner)
+        if splits and not (len(splits) == 1 and len(inner) >= 3 and len(generators) == len(inner)):
+            unknown = [one for one in inner if one not in splits]
+            raise self.unknown_error(folder, unknown, "split", "train, val or test")
+        unknown = [one for one in inner if one not in generators and not self._class_of(one)]
+        if unknown or not inner:
+            raise self.unknown_error(folder, unknown, "class", EXPECTED_CLASSES)
+        named = not all(is_object(one.name) for one in generators)
+        for one in inner:
+            if one in generators:
+                own = one.name if named and names_source(one.name) else None
+                self.arrange(one, split, source or own)
+            else:
+                self._arrange_class(one, split, source)
 
-def _walk_classes(root: Path, parent: Path, split: str | None) -> Iterator[PictureFile]:
-    classes = {folder: match_class(folder.name) for folder in _list_folders(parent)}
-    unknown = [folder for folder, label in classes.items() if label is None]
-    if unknown or not classes:
-        raise _unknown_folders_error(parent, unknown, "class", "real and fake (or photo, ai, generated, ...)")
-    for folder, label in classes.items():
-        inner = {split_folder: match_split(split_folder.name) for split_folder in _list_folders(folder)}
-        if split is None and inner and all(inner.values()):
-            for split_folder, inner_split in inner.items():
-                yield from _walk_sources(root, split_folder, inner_split, label)
+    def skip_wrappers(self, folder: _Folder) -> tuple[_Folder, str | None]:
+        """Descend through folders that contain only one folder, as unpacked archives often have.
+
+        Also returns the last of their names that is a well-known generator's, None where there is none.
+        """
+        generator = None
+        while True:
+            inner = self._list_folders(folder)
+            if len(inner) != 1 or match_split(inner[0].name):
+                return folder, generator
+            if folder.pictures and not self._holds_set(inner[0]):
+                return folder, generator
+            # A lone folder whose own name matches a class (photos/) may still contain the whole set.
+            deeper = any(match_split(one.name) or self._class_of(one) for one in inner[0].sorted_folders())
+            if self._class_of(inner[0]) and not deeper and not self._holds_set(inner[0]):
+                return folder, generator
+            folder = inner[0]
+            generator = folder.name if is_generator(folder.name) else generator
+
+    def _arrange_class(self, folder: _Folder, split: str | None, source: str | None) -> None:
+        label = self._class_of(folder)
+        split = split or match_split_of_class(folder.name)
+        # Of a folder that is a class only because the user says so, as `midjourney`, the name is a source.
+        if match_class(folder.name) is None and names_source(folder.name):
+            source = folder.name
+        inner = folder.sorted_folders()
+        if split is None and inner and all(match_split(one.name) for one in inner):
+            self._place(folder.pictures, NO_SPLIT)
+            for one in inner:
+                self._arrange_sources(one, match_split(one.name), label, source)
+        elif split is None and not folder.pictures and _has_splits_below(inner):
+            for one in inner:
+                own = source or (one.name if names_source(one.name) else None)
+                for below in one.sorted_folders():
+                    self._arrange_sources(below, match_split(below.name), label, own)
         else:
-            yield from _walk_sources(root, folder, split or TRAIN, label)
+            self._arrange_sources(folder, split or TRAIN, label, source)
+
+    def _arrange_sources(self, folder: _Folder, split: str, label: str, source: str | None) -> None:
+        """Arrange the pictures below a folder of a class: their source is the first folder with a name for one."""
+        self._place(folder.pictures, Place(split, label, source or self._own))
+        for one in folder.folders.values():
+            # A class folder inside a folder of its name (RealArt/RealArt), as some archives unpack, is not a source.
+            again = self._own if one.name == folder.name else None
+            own = one.name if names_source(one.name) else None
+            self._arrange_sources(one, split, label, source or again or own)
+
+    def _list_folders(self, folder: _Folder) -> list[_Folder]:
+        """List the folders that belong to a set; the pictures of others, such as `docs`, get a reason."""
+        inner = folder.sorted_folders()
+        chosen = [one for one in inner if not is_aside(one.name)] or inner
+        for one in inner:
+            if one not in chosen:
+                self._place(_list_pictures(one), ASIDE)
+        return chosen
+
+    def _list_generators(self, inner: list[_Folder]) -> list[_Folder]:
+        """List the folders that have the classes inside, where the folders beside them are not the classes."""
+        labels = {self._class_of(one) for one in inner} - {None}
+        if len(labels) == len(CLASS_NAMES):
+            return [one for one in inner if not self._class_of(one) and self._holds_set(one)]
+        return [one for one in inner if self._holds_set(one)]
+
+    def _holds_set(self, folder: _Folder) -> bool:
+        """Return whether the folders inside, or those inside them, are classes: both, or one by a sure name.
+
+        Of a folder that has the name of a class itself, such as `deepfake`, they must be both.
+        """
+        inner = [one for one in folder.sorted_folders() if not is_aside(one.name)]
+        labels = {self._class_of(one) for one in inner}
+        if inner and None not in labels:
+            sure = all(is_sure_class(one.name, self._meaning) for one in inner) and not self._class_of(folder)
+            return len(labels) == len(CLASS_NAMES) or sure
+        return any(self._holds_set(one) for one in inner if not self._class_of(one))
+
+    def _class_of(self, folder: _Folder) -> str | None:
+        return match_class(folder.name, self._meaning)
+
+    def _place(self, pictures: Sequence[int], place: Place | str) -> None:
+        for number in pictures:
+            self.places[number] = place
+
+    def unknown_error(self, parent: _Folder, unknown: list[_Folder], what: str, expected: str) -> UserError:
+        if unknown:
+            names = [folder.name for folder in unknown]
+            found = "found " + ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+        else:
+            found = "found pictures, but no folders"
+        where = "/".join(filter(None, [self._where, parent.path]))
+        example = ""
+        if unknown and what == "class":
+            names = sorted(folder.name for folder in unknown)
+            numbers = len(names) == 2 and all(map(str.isdigit, names))
+            example = f" (--meaning {f'{names[0]}=real,{names[1]}=fake' if numbers else f'{names[0]}=fake'})"
+        return UserError(
+            f"{where}: {found}; expected {what} folders named {expected}. Rename them, declare their class{example}, "
+            "give each folder a class of its own (--src real=FOLDER --src fake=FOLDER), or a file that says it "
+            "(--labels FILE.csv)"
+        )
 
 
-def _walk_sources(root: Path, folder: Path, split: str, label: str) -> Iterator[PictureFile]:
-    own = root.name  # the source of pictures that are not in a folder of a source
-    yield from _walk_files(root, folder, split, label, own, recurse=False)
-    for source in _list_folders(folder):
-        # A class folder inside a folder of its name (RealArt/RealArt), as some archives unpack, is not a source.
-        name = own if source.name == folder.name else source.name
-        yield from _walk_files(root, source, split, label, name)
+def _build_tree(images: Sequence[str]) -> _Folder:
+    top = _Folder("", "")
+    known = {"": top}
+    for number, image in enumerate(images):
+        parent = image.rpartition("/")[0]
+        if parent not in known:
+            folder = top
+            if parent.count("/") >= _DEEPEST:
+                raise UserError(
+                    f"{parent[:80]}...: more than {_DEEPEST} folders inside one another; move the pictures up"
+                )
+            for name in parent.split("/"):
+                path = f"{folder.path}/{name}".lstrip("/")
+                folder = folder.folders.setdefault(name, _Folder(name, path))
+            known[parent] = folder
+        known[parent].pictures.append(number)
+    return top
 
 
-def _walk_files(
-    root: Path, folder: Path, split: str, label: str, source: str, recurse: bool = True
-) -> Iterator[PictureFile]:
-    for file in _list_files(folder, recurse):
-        yield PictureFile(str(root), file.relative_to(root).as_posix(), split, label, source)
+def _list_pictures(folder: _Folder) -> list[int]:
+    return folder.pictures + [number for one in folder.folders.values() for number in _list_pictures(one)]
 
 
-def _list_files(folder: Path, recurse: bool) -> Iterator[Path]:
-    seen = set()
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_raise_unreadable):
-        # A link to a folder above would be followed for ever.
-        folders[:] = sorted(name for name in folders if not _is_to_skip(Path(parent, name))) if recurse else []
-        real = os.path.realpath(parent)
-        if real in seen:
-            folders[:] = []
-            continue
-        seen.add(real)
-        for name in sorted(names):
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES:
-                yield Path(parent, name)
-
-
-def _raise_unreadable(error: OSError) -> None:
-    raise UserError(f"{error.filename}: cannot be read ({error.strerror}); change its permissions") from error
-
-
-def _list_folders(folder: Path) -> list[Path]:
-    try:
-        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not _is_to_skip(entry))
-    except OSError as error:
-        _raise_unreadable(error)
-
-
-def _skip_wrappers(folder: Path) -> Path:
-    """Descend through folders that contain only one folder, as unpacked archives often have."""
-    while True:
-        inner = _list_folders(folder)
-        if len(inner) != 1 or match_split(inner[0].name) or any(_list_files(folder, recurse=False)):
-            return folder
-        # A lone folder whose own name matches a class (photos/) may still contain the whole set.
-        deeper = any(match_split(one.name) or match_class(one.name) for one in _list_folders(inner[0]))
-        if match_class(inner[0].name) and not deeper:
-            return folder
-        folder = inner[0]
-
-
-def _unknown_folders_error(parent: Path, unknown: list[Path], what: str, expected: str) -> UserError:
-    if unknown:
-        names = [folder.name for folder in unknown]
-        found = "found " + ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
-    else:
-        found = "found pictures, but no folders" if any(_list_files(parent, recurse=False)) else "found no folders"
-    return UserError(
-        f"{parent}: {found}; expected {what} folders named {expected}. Rename them, or give each folder "
-        "a class of its own: --src real=FOLDER --src fake=FOLDER"
-    )
-
-
-def _resolve_folder(name: str) -> Path:
-    path = Path(os.path.abspath(name))
-    if not is_unicode(str(path)):
-        raise UserError(f"{escape_undecodable(str(path))}: its name is not UTF-8; rename the folder")
-    if not path.exists():
-        raise UserError(f"{name}: no such folder; --src takes a folder of pictures, or real=FOLDER, fake=FOLDER")
-    if not path.is_dir():
-        raise UserError(f"{name}: is a file; --src takes a folder of pictures")
-    return path
-
-
-def _is_to_skip(folder: Path) -> bool:
-    """Return whether a folder is hidden, or a feature store that was built among the pictures."""
-    name = folder.name
-    return name.startswith(".") or name == "__MACOSX" or name.endswith(_STORES) or Path(folder, ZARR_METADATA).exists()
-
-
-def _match(name: str, words: dict[str, str]) -> str | None:
-    # CamelCase and digits separate words too: AiArtData, 1_fake.
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    tokens = [token for token in re.findall(r"[a-z]+", spaced.lower()) if token not in _FILLERS]
-    joined = "".join(tokens)
-    for value, spellings in words.items():
-        known = spellings.split()
-        if tokens and (all(token in known for token in tokens) or joined in known):
-            return value
-    return None
+def _has_splits_below(inner: list[_Folder]) -> bool:
+    """Return whether every folder has only splits inside, not all the same one: CLASS/SOURCE/SPLIT."""
+    if not inner or any(one.pictures or not one.folders for one in inner):
+        return False
+    splits = [match_split(below) for one in inner for below in one.folders]
+    return None not in splits and len(set(splits)) > 1

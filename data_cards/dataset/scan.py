@@ -4,21 +4,23 @@ The result depends neither on the order of the file system nor on the number of 
 """
 
 import hashlib
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 from data_cards.archives.place import read_file, read_status
-from data_cards.core.console import progress_bar
+from data_cards.core.console import note, progress_bar
 from data_cards.core.cores import count_cores
 from data_cards.core.errors import PictureError, UserError
-from data_cards.dataset.layout import PictureFile, escape_undecodable, find_pictures, is_unicode
+from data_cards.core.text import escape_undecodable, is_unicode
+from data_cards.dataset.find import LeftOut, find_files, format_left_out
+from data_cards.dataset.layout import PictureFile
 from data_cards.dataset.scan_cache import ScanCache, find_cache_folder
+from data_cards.dataset.settings import SetSettings
 from data_cards.dataset.table import MOST_THUMBNAILS, PictureTable
 from data_cards.image.decode import check_pixels
 from data_cards.image.facts import PictureFacts, compute_facts
@@ -35,14 +37,23 @@ class SetAside:
 
 @dataclass(frozen=True)
 class PictureSet:
-    """The result of a scan. `pictures` are in order of root and path."""
+    """The result of a scan.
+
+    Attributes
+    ----------
+    pictures : PictureTable, in order of root and path
+    set_aside : list of SetAside, picture files that cannot be used
+    left_out : list of LeftOut, files below the folders that are not pictures or have no place in the set
+    """
 
     pictures: PictureTable
     set_aside: list[SetAside]
+    left_out: list[LeftOut] = field(default_factory=list)
 
 
 def scan_sources(
     sources: Iterable[str],
+    settings: SetSettings | None = None,
     *,
     max_pixels: int,
     threads: int = 0,
@@ -54,6 +65,7 @@ def scan_sources(
     Parameters
     ----------
     sources : of str, folders, or `[SPLIT/]CLASS=FOLDER`
+    settings : how folders and tables are understood
     max_pixels : int, larger pictures are set aside
     threads : int, that read files; 0 for one a core
     cache : bool, whether to use the cache of facts in the user's cache folder (`data_cards.dataset.scan_cache`)
@@ -63,10 +75,14 @@ def scan_sources(
     ------
     UserError : a folder is missing, empty or not understood; no picture can be used
     """
-    files = _drop_repeated(file for source in sources for file in find_pictures(source))
+    found = find_files(list(sources), settings)
+    for line in format_left_out(found.left_out):
+        note(line)
+    files = found.files
     with closing(ScanCache(find_cache_folder() if cache else None)) as remembered:
         read = _read_all(files, max_pixels, threads or count_cores(), remembered)
-        return collect_pictures(progress_bar(read, what="scan", unit="pictures", total=len(files)), all_thumbnails)
+        read = progress_bar(read, what="scan", unit="pictures", total=len(files))
+        return replace(collect_pictures(read, all_thumbnails), left_out=found.left_out)
 
 
 def collect_pictures(
@@ -86,20 +102,6 @@ def collect_pictures(
         raise UserError(f"no usable picture among {len(set_aside)} files; the first: {first.path}: {first.reason}")
     pictures.set_groups(group_near_duplicates(pictures.phashes))
     return PictureSet(pictures, set_aside)
-
-
-def _drop_repeated(files: Iterable[PictureFile]) -> list[PictureFile]:
-    """Drop files that were found before; raises `UserError` for one that was found as two classes or splits."""
-    seen: dict[str, PictureFile] = {}
-    for file in files:
-        path = os.path.realpath(file.path)
-        before = seen.setdefault(path, file)
-        if (before.label, before.split) != (file.label, file.split):
-            raise UserError(
-                f"{path}: found twice, as {before.split}/{before.label} and as {file.split}/{file.label}; "
-                "give each folder to one --src only"
-            )
-    return sorted(seen.values(), key=lambda file: (file.root, file.image))
 
 
 def _read_all(files: list[PictureFile], max_pixels: int, threads: int, cache: ScanCache) -> Iterator[tuple]:

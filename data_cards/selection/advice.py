@@ -45,16 +45,16 @@ class Advice:
         return asdict(self)
 
 
-def compute_advice(pictures: Sequence[Picture], audit: Audit, sources: Sequence[str] = ("DIR",)) -> list[Advice]:
-    """Compute the advice on each family that is not fine; `sources` are those of the command line."""
+def compute_advice(pictures: Sequence[Picture], audit: Audit, arguments: str = "--src FOLDER") -> list[Advice]:
+    """Compute the advice on each family that is not fine; `arguments` of a command name the pictures."""
     found = {finding.family: finding.auroc.value for finding in audit.findings if finding.verdict != Verdict.FINE}
     advice = []
     if FILE in found:
-        advice += _advise_balance(pictures, audit.limits, "size,format,quality", {FILE: found[FILE]}, sources)
+        advice += _advise_balance(pictures, audit.limits, "size,format,quality", {FILE: found[FILE]}, arguments)
         advice += _advise_preprocessing(pictures, audit.limits, found[FILE])
     content = {family: before for family, before in found.items() if family != FILE}
     if content:
-        advice += _advise_balance(pictures, audit.limits, "colour", content, sources)
+        advice += _advise_balance(pictures, audit.limits, "colour", content, arguments)
     return advice
 
 
@@ -66,10 +66,9 @@ def format_advice(one: Advice) -> str:
 
 
 def _advise_balance(
-    pictures: Sequence[Picture], limits: Limits, names: str, found: dict[str, float], sources: Sequence[str]
+    pictures: Sequence[Picture], limits: Limits, names: str, found: dict[str, float], arguments: str
 ) -> list[Advice]:
-    src = " ".join(f"--src {source}" for source in sources)
-    action = f"pipeline subset {src} --balance {names} --out balanced"
+    action = f"pipeline subset {arguments} --balance {names} --out balanced"
     try:
         match = match_pictures(pictures, names.split(","))
     except UserError as error:

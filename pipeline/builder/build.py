@@ -14,6 +14,7 @@ from data_cards.core.console import note, progress_bar, warn
 from data_cards.core.errors import UserError
 from data_cards.dataset.leakage import check_leaks
 from data_cards.dataset.scan import scan_sources
+from data_cards.dataset.settings import SetSettings
 from data_cards.dataset.table import PictureTable
 from pipeline.builder.card import save_card
 from pipeline.builder.estimate import (
@@ -91,6 +92,7 @@ def build_store(
     out: str,
     settings: BuildSettings | None = None,
     *,
+    reading: SetSettings | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     max_memory: int | None = None,
@@ -107,6 +109,7 @@ def build_store(
     out : str, the store's folder or URL, ending in .zarr by custom
     settings : BuildSettings; None for those of `pipeline build` without options. An existing store must have been
         built with the same settings
+    reading : SetSettings, how folders and tables of the pictures are understood
     workers : int, number of Dask worker processes; 0 runs everything in this process; None starts one a core, or as
         many as `max_memory` allows
     scheduler : str, address of a running Dask scheduler
@@ -132,7 +135,7 @@ def build_store(
     base = read_base(storage)
     check_same_settings(storage, settings)
     # The scan's result is not kept beside the plan: a million pictures need memory.
-    plan = plan_build(scan_sources(sources, max_pixels=settings.max_pixels, cache=cache), settings, base)
+    plan = plan_build(scan_sources(sources, reading, max_pixels=settings.max_pixels, cache=cache), settings, base)
     check_leaks(plan.pictures, allow_leakage)
     # Before hours of work: a picture set whose classes trivial properties reveal should be fixed first.
     audit = audit_or_tell(plan.pictures)

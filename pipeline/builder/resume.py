@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_cards.core.errors import StoreError, UserError, format_error
 from data_cards.core.files import PARTIAL, ZARR_METADATA, is_temporary
-from data_cards.dataset.layout import escape_undecodable, is_unicode
+from data_cards.core.text import escape_undecodable, is_unicode
 from data_cards.dataset.table import PictureTable
 from pipeline.builder.metadata import compute_attributes
 from pipeline.builder.plan import Plan, compute_identity

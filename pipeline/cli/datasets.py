@@ -1,5 +1,6 @@
 """The commands on sets of pictures, `pipeline audit`, `subset` and `card`: they parse options and print results."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -7,7 +8,8 @@ import click
 from data_cards.audit.audit import FAIL, WARN
 from data_cards.core.console import print_json
 from data_cards.core.errors import UsageError
-from data_cards.core.options import GroupedOption
+from data_cards.core.options import GroupedCommand, GroupedOption, add_options, option_names
+from data_cards.dataset.settings import FILES, SetSettings
 from data_cards.selection.matching import PROPERTIES as BALANCED
 from data_cards.selection.subset import Selection
 from pipeline.features.settings import MAX_PIXELS
@@ -21,10 +23,33 @@ cache_option = click.option(
 )
 
 
-@click.command()
-@click.option(
-    "--src", "sources", multiple=True, metavar="FOLDER|CLASS=FOLDER", help="Pictures, as for build. May be repeated."
-)
+def source_option(**properties: object):
+    """Return the option `--src` of every command that reads a set."""
+    return click.option(
+        "--src",
+        "sources",
+        cls=GroupedOption,
+        group=FILES,
+        multiple=True,
+        metavar="FOLDER|CLASS=FOLDER",
+        **properties,
+    )
+
+
+def check_sources(sources: Sequence[str], reading: SetSettings) -> None:
+    """Raise `UsageError` where neither folders nor a table say where the pictures are."""
+    if not sources and not reading.labels:
+        raise UsageError("no pictures: give their folders with --src, or a table of them with --labels")
+
+
+def take_set_settings(given: dict) -> SetSettings:
+    """Take the values of the options of `SetSettings` out of those of a command."""
+    return SetSettings(**{name: given.pop(name) for name in option_names(SetSettings)})
+
+
+@click.command(cls=GroupedCommand)
+@source_option(help="Pictures, as for build. May be repeated.")
+@add_options(SetSettings)
 @click.option("--store", help="A feature store instead: the pictures that it was built from.")
 @click.option("--where", multiple=True, metavar="CONDITION", help="Only these pictures: width>=512, source=coco,ffhq.")
 @click.option("--warn", type=float, default=WARN, help="AUROC from which on a family of properties is a warning.")
@@ -41,7 +66,9 @@ cache_option = click.option(
 @cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.pass_context
-def audit(context, sources, store, where, warn, fail, strict, contact_sheet, max_pixels, cache, as_json) -> None:
+def audit(
+    context, sources, store, where, warn, fail, strict, contact_sheet, max_pixels, cache, as_json, **given
+) -> None:
     """Measure how well trivial properties alone separate the classes, and list near-duplicate leakage.
 
     Classifiers of file facts, of an 8 x 8 thumbnail, and of the spectrum's lowest frequencies are
@@ -60,6 +87,7 @@ def audit(context, sources, store, where, warn, fail, strict, contact_sheet, max
     result = audit_dataset(
         sources,
         store,
+        reading=take_set_settings(given),
         limits=Limits(warn, fail),
         where=where,
         contact_sheet=contact_sheet,
@@ -71,10 +99,9 @@ def audit(context, sources, store, where, warn, fail, strict, contact_sheet, max
         context.exit(1)
 
 
-@click.command()
-@click.option(
-    "--src", "sources", multiple=True, required=True, metavar="FOLDER|CLASS=FOLDER", help="Pictures, as for build."
-)
+@click.command(cls=GroupedCommand)
+@source_option(help="Pictures, as for build. May be repeated.")
+@add_options(SetSettings)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder that does not exist yet.")
 @click.option(
     "--fraction", type=float, default=Selection.fraction, help="Share of the pictures of every split, class and source."
@@ -92,7 +119,9 @@ def audit(context, sources, store, where, warn, fail, strict, contact_sheet, max
 @click.option("--max-pixels", type=int, default=MAX_PIXELS, help="Larger pictures are set aside.")
 @cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def subset(sources, out, fraction, seed, where, max_per_source, balance, links, max_pixels, cache, as_json) -> None:
+def subset(
+    sources, out, fraction, seed, where, max_per_source, balance, links, max_pixels, cache, as_json, **given
+) -> None:
     """Draw a subset of a set of pictures, byte for byte, with its data card.
 
     In this order: --where, --max-per-source, --fraction, --balance.
@@ -106,19 +135,22 @@ def subset(sources, out, fraction, seed, where, max_per_source, balance, links, 
     from pipeline.datasets.subset import format_subset, write_subset
 
     names = tuple(name.strip() for name in balance.split(",")) if balance else ()
-    selection = Selection(where, max_per_source, fraction, names, seed)
-    summary = write_subset(sources, out, selection, links=links, max_pixels=max_pixels, cache=cache)
+    selection, reading = Selection(where, max_per_source, fraction, names, seed), take_set_settings(given)
+    check_sources(sources, reading)
+    summary = write_subset(sources, out, selection, reading=reading, links=links, max_pixels=max_pixels, cache=cache)
     print_json(summary.to_dict()) if as_json else click.echo(format_subset(summary))
 
 
-@click.command()
-@click.argument("places", nargs=-1, required=True, metavar="STORE|DIR...")
+@click.command(cls=GroupedCommand)
+@click.argument("places", nargs=-1, metavar="[STORE|FOLDER...]")
+@source_option(help="Pictures instead, as for build. May be repeated.")
+@add_options(SetSettings)
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the card's files  [default: NAME-card]")
 @click.option("--diff", is_flag=True, help="Compare the cards of two stores, folders or card.json files.")
 @click.option("--max-pixels", type=int, default=MAX_PIXELS, help="Larger pictures are set aside.")
 @cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print the card, or what differs, as JSON.")
-def card(places, out, diff, max_pixels, cache, as_json) -> None:
+def card(places, sources, out, diff, max_pixels, cache, as_json, **given) -> None:
     """Write the data card of a store or of a folder of pictures.
 
     Writes card.html (a page with plots), README.md (with a Hugging Face header), croissant.json
@@ -132,17 +164,21 @@ def card(places, out, diff, max_pixels, cache, as_json) -> None:
     """
     from data_cards.card.diff import compare_cards, format_comparison
     from data_cards.card.files import PAGE_FILE, write_card_files
-    from pipeline.datasets.card import compute_card_of, load_card
+    from pipeline.datasets.card import compute_card_of, compute_card_of_set, load_card
 
-    if len(places) != (2 if diff else 1):
-        raise UsageError(f"{len(places)} places: expected {'two, with --diff' if diff else 'one (two with --diff)'}")
+    reading = take_set_settings(given)
+    of_set = bool(sources or reading.labels) and not places
+    if len(places) != (2 if diff else 1) and not (of_set and not diff):
+        expected = "two, with --diff" if diff else "one (two with --diff), or pictures with --src"
+        raise UsageError(f"{len(places)} places: expected {expected}")
+    options = {"reading": reading, "max_pixels": max_pixels, "cache": cache}
     if diff:
-        differences = compare_cards(*(load_card(place, max_pixels=max_pixels, cache=cache) for place in places))
+        differences = compare_cards(*(load_card(place, **options) for place in places))
         print_json(differences) if as_json else click.echo(format_comparison(differences, *places))
         return
-    if Path(places[0]).is_file():
+    if not of_set and Path(places[0]).is_file():
         raise UsageError(f"{places[0]}: is a file; expected a store or a folder of pictures")
-    contents, pictures = compute_card_of(places[0], max_pixels=max_pixels, cache=cache)
+    contents, pictures = compute_card_of_set(sources, **options) if of_set else compute_card_of(places[0], **options)
     folder = out or Path(f"{contents['name']}-card")
     write_card_files(folder, contents, pictures)
     print_json(contents) if as_json else click.echo(f"{folder / PAGE_FILE}: card of {contents['pictures']} pictures")

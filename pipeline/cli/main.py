@@ -8,9 +8,18 @@ from data_cards.core.console import CommandGroup, print_json, progress_bar
 from data_cards.core.errors import StoreError
 from data_cards.core.options import GroupedCommand, GroupedOption, add_options, option_names
 from data_cards.core.text import format_bytes
+from data_cards.dataset.settings import FILES, SetSettings
 from pipeline.builder.build import build_store
 from pipeline.builder.estimate import format_estimate
-from pipeline.cli.datasets import audit, cache_option, card, subset
+from pipeline.cli.datasets import (
+    audit,
+    cache_option,
+    card,
+    check_sources,
+    source_option,
+    subset,
+    take_set_settings,
+)
 from pipeline.cli.summary import (
     build_to_dict,
     format_build,
@@ -58,21 +67,15 @@ def _machine(flag: str, **properties: object):
 
 
 @main.command(cls=GroupedCommand)
-@click.option(
-    "--src",
-    "sources",
-    cls=GroupedOption,
-    group="Files",
-    multiple=True,
-    required=True,
-    metavar="FOLDER|CLASS=FOLDER",
-    help="Pictures as SPLIT/CLASS/[SOURCE/]... or CLASS/[SOURCE/]..., or one unlabelled folder of a "
-    "class, such as real=my_photos or test/fake=pictures. May be repeated.",
+@source_option(
+    help="Pictures in folders by split, class, source or generator, as docs/building.md draws them, or one unlabelled "
+    "folder of a class, such as real=my_photos or test/fake=pictures. May be repeated."
 )
+@add_options(SetSettings)
 @click.option(
     "--out",
     cls=GroupedOption,
-    group="Files",
+    group=FILES,
     default=DEFAULT_STORE,
     metavar="STORE",
     help="The store to write: a folder, or s3://bucket/name.",
@@ -108,11 +111,14 @@ def build(sources, out, workers, max_memory, scheduler, dry_run, allow_leakage, 
       pipeline build --src kaggle_dir --size 1024 --out large.zarr
     """
     features = FeatureSettings(**{name: given.pop(name) for name in option_names(FeatureSettings)})
+    reading = take_set_settings(given)
+    check_sources(sources, reading)
     settings = BuildSettings(features, **given)
     summary = build_store(
         sources,
         out,
         settings,
+        reading=reading,
         workers=workers,
         scheduler=scheduler,
         max_memory=max_memory,

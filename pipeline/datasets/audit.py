@@ -8,6 +8,7 @@ from data_cards.audit.audit import Audit, Limits, Verdict, audit_pictures, forma
 from data_cards.core.errors import UsageError, UserError
 from data_cards.dataset.leakage import Leaks, find_leaks, format_leaks, plot_contact_sheet
 from data_cards.dataset.scan import scan_sources
+from data_cards.dataset.settings import SetSettings
 from data_cards.selection.advice import Advice, compute_advice, format_advice
 from data_cards.selection.filters import filter_pictures
 from pipeline.features.settings import MAX_PIXELS
@@ -42,6 +43,7 @@ def audit_dataset(
     sources: Sequence[str] = (),
     store: str | None = None,
     *,
+    reading: SetSettings | None = None,
     limits: Limits | None = None,
     where: Sequence[str] = (),
     contact_sheet: Path | None = None,
@@ -54,6 +56,7 @@ def audit_dataset(
     ----------
     sources : of str, picture folders, as for a build
     store : a feature store instead; its pictures need not be there
+    reading : how folders and tables of the pictures are understood
     limits : of the verdicts
     where : conditions that pictures must meet, see `data_cards.selection.filters`
     contact_sheet : a PNG of near-duplicates across splits or classes; not written where there are none
@@ -65,12 +68,13 @@ def audit_dataset(
     UsageError : neither or both of folders and store
     UserError : no usable picture
     """
-    if bool(sources) == bool(store):
+    reading = reading or SetSettings()
+    if bool(sources or reading.labels) == bool(store):
         raise UsageError("give pictures with --src, or a feature store with --store")
     if store:
         found = open_store(store).read_pictures()
     else:
-        found = scan_sources(sources, max_pixels=max_pixels, cache=cache, all_thumbnails=True).pictures
+        found = scan_sources(sources, reading, max_pixels=max_pixels, cache=cache, all_thumbnails=True).pictures
     pictures = filter_pictures(found, where)
     if not pictures:
         raise UserError(f"no picture of {len(found)} meets {' and '.join(where)}")
@@ -79,7 +83,8 @@ def audit_dataset(
     sheet = contact_sheet if leaks.worst else None
     if sheet:
         plot_contact_sheet(leaks.worst, sheet, max_pixels)
-    return AuditResult(audit, compute_advice(pictures, audit, sources or ("DIR",)), leaks, sheet)
+    arguments = reading.format_arguments(sources) or "--src FOLDER"
+    return AuditResult(audit, compute_advice(pictures, audit, arguments), leaks, sheet)
 
 
 def format_audit_result(result: AuditResult) -> str:

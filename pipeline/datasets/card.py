@@ -8,6 +8,7 @@ from data_cards.card.contents import compute_card
 from data_cards.card.files import read_card_file, read_selections, write_card_files
 from data_cards.core.files import ZARR_METADATA
 from data_cards.dataset.scan import SetAside, scan_sources
+from data_cards.dataset.settings import SetSettings
 from data_cards.dataset.simulated import is_simulated
 from data_cards.dataset.source_info import read_source_info
 from data_cards.dataset.table import Picture
@@ -17,19 +18,28 @@ from pipeline.store.filesystem import Storage
 from pipeline.store.reader import open_store
 
 
-def load_card(place: str, *, max_pixels: int = MAX_PIXELS, cache: bool = True) -> dict:
-    """Return the card of a card.json, of a store or of a folder of pictures.
+def load_card(place: str, **options) -> dict:
+    """Return the card of a card.json, of a store or of a folder of pictures; options as for `compute_card_of`.
 
     Raises
     ------
     UserError : nothing is there, or something that has no card
     """
     path = Path(place)
-    return read_card_file(path) if path.is_file() else compute_card_of(place, max_pixels=max_pixels, cache=cache)[0]
+    return read_card_file(path) if path.is_file() else compute_card_of(place, **options)[0]
 
 
-def compute_card_of(place: str, *, max_pixels: int = MAX_PIXELS, cache: bool = True) -> tuple[dict, Sequence[Picture]]:
+def compute_card_of(
+    place: str, *, reading: SetSettings | None = None, max_pixels: int = MAX_PIXELS, cache: bool = True
+) -> tuple[dict, Sequence[Picture]]:
     """Return the card of a store, or compute that of a folder of pictures; and the pictures.
+
+    Parameters
+    ----------
+    place : of a store, or of pictures, as one source of a build
+    reading : how folders and tables of the pictures are understood
+    max_pixels : int, larger pictures are set aside
+    cache : bool, see `data_cards.dataset.scan.scan_sources`
 
     Raises
     ------
@@ -39,7 +49,31 @@ def compute_card_of(place: str, *, max_pixels: int = MAX_PIXELS, cache: bool = T
     if Storage(place).exists(ZARR_METADATA):
         store = open_store(place)
         return {"name": name, **store.card}, store.read_pictures()
-    found = scan_sources([place], max_pixels=max_pixels, cache=cache)
+    return compute_card_of_set([place], reading, max_pixels=max_pixels, cache=cache)
+
+
+def compute_card_of_set(
+    sources: Sequence[str],
+    reading: SetSettings | None = None,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    cache: bool = True,
+) -> tuple[dict, Sequence[Picture]]:
+    """Compute the card of a set of pictures, named after the first of its folders; and the pictures.
+
+    Parameters
+    ----------
+    sources : of str, picture folders, as for a build
+    reading : how folders and tables of the pictures are understood
+    max_pixels : int, larger pictures are set aside
+    cache : bool, see `data_cards.dataset.scan.scan_sources`
+
+    Raises
+    ------
+    UserError : no usable picture
+    """
+    found = scan_sources(sources, reading, max_pixels=max_pixels, cache=cache)
+    name = Path(found.pictures[0].file.root).name
     return _compute_set_card(name, found.pictures, found.set_aside, audit_or_tell(found.pictures), []), found.pictures
 
 

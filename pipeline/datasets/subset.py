@@ -17,6 +17,7 @@ from data_cards.core.console import progress_bar
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import check_new_folder, whole_folder
 from data_cards.dataset.scan import scan_sources
+from data_cards.dataset.settings import SetSettings
 from data_cards.dataset.simulated import find_marker
 from data_cards.dataset.source_info import find_source_file
 from data_cards.dataset.table import Picture
@@ -60,6 +61,7 @@ def write_subset(
     out: str | Path,
     selection: Selection,
     *,
+    reading: SetSettings | None = None,
     links: bool = False,
     max_pixels: int = MAX_PIXELS,
     cache: bool = True,
@@ -71,6 +73,7 @@ def write_subset(
     sources : of str, picture folders, as for a build
     out : a folder that does not exist yet, or is empty
     selection : the steps that select the subset
+    reading : how folders and tables of the pictures are understood
     links : bool, whether to write symbolic links instead of copies
     max_pixels : int, larger pictures are set aside
     cache : bool, see `data_cards.dataset.scan.scan_sources`
@@ -81,7 +84,7 @@ def write_subset(
     """
     out = Path(os.path.abspath(out))
     check_new_folder(out)
-    found = scan_sources(sources, max_pixels=max_pixels, cache=cache, all_thumbnails=True)
+    found = scan_sources(sources, reading, max_pixels=max_pixels, cache=cache, all_thumbnails=True)
     if links:
         _check_links(found.pictures)
     subset = draw_subset(found.pictures, selection)

@@ -4,7 +4,8 @@ import pytest
 from helpers.pictures import draw_noise
 
 from data_cards.core.errors import UserError
-from data_cards.dataset.layout import find_pictures, match_class, match_split
+from data_cards.dataset.find import find_pictures
+from data_cards.dataset.names import match_class, match_split
 
 
 def touch(root, *names):

@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from data_cards.core.errors import UsageError, UserError
-from data_cards.dataset.layout import find_pictures
+from data_cards.dataset.find import find_pictures
 from data_cards.dataset.simulated import SIMULATION_MARKER, is_simulated
 from data_cards.image.jpeg import estimate_quality
 from data_cards.image.perceptual_hash import compute_perceptual_hash, group_near_duplicates

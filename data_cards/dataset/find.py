@@ -1,0 +1,267 @@
+"""The search for a set's picture files: below folders, by their content, with their places in the set.
+
+A file is a picture by its suffix or by its first bytes. Hidden files, the folders of systems (`@eaDir`, `__MACOSX`) and
+feature stores are no part of a set. Every other file is found or is left out with a reason.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from data_cards.core.console import warn
+from data_cards.core.errors import UserError
+from data_cards.core.files import PARTIAL, ZARR_METADATA
+from data_cards.core.labels import TRAIN
+from data_cards.core.text import escape_undecodable, escape_untrusted, is_unicode
+from data_cards.dataset.labels_file import Arranged, Listing, arrange_by_labels, clean_source, read_labels
+from data_cards.dataset.layout import PictureFile, Place, arrange_pictures
+from data_cards.dataset.names import Meaning, find_own_name, is_service, match_class, match_split, names_source
+from data_cards.dataset.settings import SetSettings
+from data_cards.image.signature import is_picture_file
+
+NOT_PICTURE = "not pictures"
+_STORES = (".zarr", PARTIAL)  # endings of the names of stores, by custom, and of unfinished ones
+_MOST_FOLDERS = 1_000_000  # links among folders can make any number of paths
+_NAMED = 5  # files left out that a line names
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A file below a set's folder that is no part of the set, and the reason, as "not pictures"."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class FoundFiles:
+    """The picture files of a set, in order of root and path, and the files that are left out."""
+
+    files: list[PictureFile]
+    left_out: list[LeftOut]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One `--src`: a folder, and the class and split of all its pictures where they are given."""
+
+    root: Path
+    label: str | None = None
+    split: str | None = None
+
+
+def find_pictures(src: str) -> list[PictureFile]:
+    """Find the picture files of one `--src`, sorted by path; raises `UserError` as `find_files`."""
+    return find_files([src]).files
+
+
+def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> FoundFiles:
+    """Find the picture files of a set, and where each belongs.
+
+    Parameters
+    ----------
+    sources : sequence of str, folders, or `[SPLIT/]CLASS=FOLDER`; may be empty where `settings` names tables
+    settings : how folders and tables are understood
+
+    Raises
+    ------
+    UserError : a folder or a table is missing, empty or not understood
+    """
+    settings = settings or SetSettings()
+    tables = [read_labels(Path(os.path.abspath(file)), settings) for file in settings.labels]
+    parsed = [_parse_source(source, settings.classes) for source in sources]
+    if tables and all(one.label for one in parsed):
+        parsed += [_Source(folder) for folder in sorted({table.path.parent for table in tables})]
+    own = name_apart([one.root for one in parsed])
+    listings, left_out = [], []
+    for one in parsed:
+        images, others = _list_files(one.root)
+        if not images:
+            raise UserError(
+                f"{one.root}: contains no picture files; expected class folders named real and fake with pictures in "
+                "them, or a folder of pictures of one class: --src real=FOLDER --src fake=FOLDER"
+            )
+        listings.append(Listing(one.root, images, own[one.root]))
+        left_out += [LeftOut(str(one.root / name), NOT_PICTURE) for name in others]
+    by_table = [listing for one, listing in zip(parsed, listings, strict=True) if tables and not one.label]
+    arranged = arrange_by_labels(tables, by_table, settings) if tables else Arranged([], [])
+    left_out += [LeftOut(row.path, f"listed in {table.path.name}, but not found") for table, row in arranged.missing]
+    files, of_tables = [], iter(arranged.places)
+    for one, listing in zip(parsed, listings, strict=True):
+        if one.label:
+            places = [Place(one.split or TRAIN, one.label, listing.own)] * len(listing.images)
+        elif tables:
+            places = next(of_tables)
+        else:
+            places = arrange_pictures(listing.images, listing.own, settings.classes, str(one.root))
+        for image, place in zip(listing.images, places, strict=True):
+            if isinstance(place, Place):
+                files.append(PictureFile(str(one.root), image, place.split, place.label, place.source))
+            else:
+                left_out.append(LeftOut(str(one.root / image), place))
+    of_set = {str(table.path) for table in tables}
+    left_out = [one for one in left_out if one.path not in of_set]
+    return FoundFiles(_drop_repeated(_name_sources(files, settings)), left_out)
+
+
+def format_left_out(left_out: Sequence[LeftOut]) -> list[str]:
+    """Format the files that were left out, a line for each reason, with the first few by name."""
+    by_reason: dict[str, list[str]] = {}
+    for one in left_out:
+        by_reason.setdefault(one.reason, []).append(escape_untrusted(one.path))
+    return [
+        f"left out: {len(paths)} {'file' if len(paths) == 1 else 'files'} {reason}: {', '.join(sorted(paths)[:_NAMED])}"
+        + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
+        for reason, paths in sorted(by_reason.items())
+    ]
+
+
+def name_apart(roots: Sequence[Path]) -> dict[Path, str]:
+    """Name the own source of each folder, and folders of the same name by the part of their paths that differs.
+
+    `biggan/0_real` and `biggan/1_fake` are one source, `biggan`; `a/photos` and `b/photos` are `a` and `b`.
+    """
+    found = {root: find_own_name(root) for root in roots}
+    places: dict[str, set[tuple[str, ...]]] = {}
+    for name, place in found.values():
+        places.setdefault(name, set()).add(_strip_classes(place))
+    return {
+        root: name if len(places[name]) == 1 else _find_difference(_strip_classes(place), places[name])
+        for root, (name, place) in found.items()
+    }
+
+
+def _strip_classes(place: Path) -> tuple[str, ...]:
+    """Return the names of a path without those of splits and classes: they are no difference of sources."""
+    return tuple(part for part in place.parts if names_source(part) or not (match_split(part) or match_class(part)))
+
+
+def _find_difference(parts: tuple[str, ...], clash: set[tuple[str, ...]]) -> str:
+    """Find the names nearest to the end that together no other has at the same position."""
+    chosen: list[str] = []
+    others = clash - {parts}
+    for position in range(1, len(parts) + 1):
+        part = parts[-position]
+        alike = {other for other in others if len(other) >= position and other[-position] == part}
+        if len(alike) < len(others):
+            chosen.insert(0, part)
+            others = alike
+        if not others:
+            break
+    # A number alone is no name: photos-1.
+    return "-".join(chosen) if any(map(names_source, chosen)) else "-".join([parts[-1], *chosen])
+
+
+def _name_sources(files: list[PictureFile], settings: SetSettings) -> list[PictureFile]:
+    """Set the sources that the user's pattern finds; raises `UserError` where it finds none."""
+    if (pattern := settings.pattern) is None:
+        return files
+    group = "source" if "source" in pattern.groupindex else 1
+    named, missed = [], []
+    for file in files:
+        found = pattern.search(file.image)
+        name = found and found[group]
+        named.append(replace(file, source=clean_source(name)) if name else file)
+        missed += [] if name else [file]
+    if len(missed) == len(files):
+        raise UserError(
+            f"--source-pattern {settings.source_pattern!r}: finds no source in any of {len(files)} paths; the first: "
+            f"{files[0].image}"
+        )
+    if missed:
+        warn(
+            f"--source-pattern {settings.source_pattern!r}: finds no source in {len(missed)} of {len(files)} paths; "
+            f"these keep the source of their folders; the first: {missed[0].image}"
+        )
+    return named
+
+
+def _parse_source(source: str, meaning: Meaning) -> _Source:
+    spec, _, folder = source.partition("=")
+    split, _, name = spec.rpartition("/")
+    label = match_class(name, meaning)
+    if folder and label and (not split or match_split(split)):
+        return _Source(_resolve_folder(folder), label, match_split(split))
+    return _Source(_resolve_folder(source))
+
+
+def _resolve_folder(name: str) -> Path:
+    path = Path(os.path.abspath(name))
+    if not is_unicode(str(path)):
+        raise UserError(f"{escape_undecodable(str(path))}: its name is not UTF-8; rename the folder")
+    if not path.exists():
+        raise UserError(f"{name}: no such folder; --src takes a folder of pictures, or real=FOLDER, fake=FOLDER")
+    if not path.is_dir():
+        raise UserError(f"{name}: is a file; --src takes a folder of pictures")
+    return path
+
+
+def _list_files(root: Path) -> tuple[list[str], list[str]]:
+    """List the files below a folder by their paths in it, sorted: pictures, and others."""
+    images, others = [], []
+    for path, name in _walk(str(root)):
+        (images if is_picture_file(path) else others).append(name)
+    return sorted(images), sorted(others)
+
+
+def _walk(root: str) -> Iterator[tuple[str, str]]:
+    """Yield each file below a folder: its path, and its path in the folder with forward slashes.
+
+    Links to folders are followed, but not to one that the link is in.
+    """
+    waiting = [(root, "", (_identify(root),))]
+    count = 0
+    while waiting:
+        folder, prefix, above = waiting.pop()
+        count += 1
+        if count > _MOST_FOLDERS:
+            raise UserError(f"{root}: more than {_MOST_FOLDERS:,} folders; links among them may multiply their paths")
+        try:
+            with os.scandir(folder) as entries:
+                found = list(entries)
+        except OSError as error:
+            raise UserError(f"{error.filename}: cannot be read ({error.strerror}); change its permissions") from error
+        if prefix and any(entry.name == ZARR_METADATA for entry in found):
+            continue
+        for entry in found:
+            if _is_folder(entry):
+                if not is_service(entry.name) and not entry.name.endswith(_STORES):
+                    identity = _identify(entry.path)
+                    if identity not in above:
+                        waiting.append((entry.path, f"{prefix}{entry.name}/", (*above, identity)))
+            elif not entry.name.startswith("."):
+                yield entry.path, prefix + entry.name
+
+
+def _identify(folder: str) -> tuple[int, int] | str:
+    status = os.stat(folder)
+    # Some network file systems have no inodes.
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
+
+
+def _drop_repeated(files: Iterable[PictureFile]) -> list[PictureFile]:
+    """Drop files that were found before; raises `UserError` for one that was found as two classes or splits."""
+    seen: dict[str, PictureFile] = {}
+    folders: dict[tuple[str, str], str] = {}
+    for file in files:
+        parent, _, name = file.image.rpartition("/")
+        if (file.root, parent) not in folders:
+            folders[file.root, parent] = os.path.realpath(os.path.join(file.root, parent))
+        path = os.path.join(folders[file.root, parent], name)
+        if os.path.islink(path):
+            path = os.path.realpath(path)
+        before = seen.setdefault(path, file)
+        if (before.label, before.split) != (file.label, file.split):
+            raise UserError(
+                f"{path}: found twice, as {before.split}/{before.label} and as {file.split}/{file.label}; "
+                "give each folder to one --src only"
+            )
+    return sorted(seen.values(), key=lambda file: (file.root, file.image))

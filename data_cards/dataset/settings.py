@@ -1,0 +1,100 @@
+"""The options of every command that reads a set of pictures: how its folders and labels are understood."""
+
+import re
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from data_cards.core.errors import UsageError
+from data_cards.core.options import option_field
+from data_cards.dataset.names import parse_meaning
+
+FILES = "Files"
+COLUMNS = ("path", "label", "split", "source")  # of a labels file
+
+
+@dataclass(frozen=True)
+class SetSettings:
+    """How the pictures of a set get their class, split and source, beyond the names of their folders.
+
+    Raises
+    ------
+    UsageError : a value that is not valid
+    """
+
+    labels: tuple[str, ...] = option_field(
+        (),
+        metavar="FILE",
+        group=FILES,
+        help="A table of the set: CSV, TSV or JSON Lines with a column of paths, and of labels, splits or sources; "
+        "paths are below --src, or below the file's own folder. May be repeated.",
+    )
+    columns: str | None = option_field(
+        None,
+        metavar="path=NAME,...",
+        group=FILES,
+        help="Names of the table's columns where they are unusual: path=id,label=target,split=fold,source=model.",
+    )
+    meaning: tuple[str, ...] = option_field(
+        (),
+        metavar="NAME=CLASS",
+        group=FILES,
+        help="Class of a folder's name or of a label: 0=real,1=fake. May be repeated.",
+    )
+    source_pattern: str | None = option_field(
+        None,
+        metavar="REGEX",
+        group=FILES,
+        help="Regular expression with one group, searched in each picture's path: the group is its source.",
+    )
+
+    def __post_init__(self):
+        # Values are parsed here, so that a wrong one is refused before any work.
+        _ = self.classes, self.column_names, self.pattern
+
+    @cached_property
+    def classes(self) -> dict[str, str]:
+        """Declared classes, by lower-case name."""
+        return parse_meaning(self.meaning)
+
+    @cached_property
+    def column_names(self) -> dict[str, str]:
+        """Declared names of a table's columns, by `COLUMNS`."""
+        names = {}
+        for part in filter(None, (self.columns or "").split(",")):
+            column, _, name = (word.strip() for word in part.partition("="))
+            if column not in COLUMNS or not name or column in names:
+                raise UsageError(
+                    f"--columns {part!r}: expected COLUMN=NAME, each once, with COLUMN one of {', '.join(COLUMNS)}"
+                )
+            names[column] = name
+        return names
+
+    @cached_property
+    def pattern(self) -> re.Pattern | None:
+        """The compiled `source_pattern`, with one group, or one named `source`."""
+        if self.source_pattern is None:
+            return None
+        try:
+            pattern = re.compile(self.source_pattern)
+        except re.error as error:
+            raise UsageError(
+                f"--source-pattern {self.source_pattern!r}: not a regular expression ({error}); expected one such as "
+                "'^([a-z]+)_'"
+            ) from error
+        if pattern.groups != 1 and "source" not in pattern.groupindex:
+            raise UsageError(
+                f"--source-pattern {self.source_pattern!r}: expected one group in parentheses, which is the source, "
+                f"got {pattern.groups}; write (?:...) for further ones, or name it (?P<source>...)"
+            )
+        return pattern
+
+    def format_arguments(self, sources: Iterable[str]) -> str:
+        """Format the sources and these settings as arguments of a command, to repeat it or to give another."""
+        arguments = [("--src", source) for source in sources]
+        arguments += [("--labels", file) for file in self.labels]
+        arguments += [("--columns", self.columns)] if self.columns else []
+        arguments += [("--meaning", one) for one in self.meaning]
+        arguments += [("--source-pattern", self.source_pattern)] if self.source_pattern else []
+        return " ".join(f"{flag} {shlex.quote(value)}" for flag, value in arguments)
