@@ -117,7 +117,9 @@ def test_calibration_is_that_of_the_validation_rows(run, store):
             np.testing.assert_allclose(astuple(detector.calibration), wanted, rtol=1e-3)
     assert best.calibration == load_detector(run, "cpu").calibration
     assert best.epoch == 1 + int(np.argmin([row["val_loss"] for row in run.history]))
-    probabilities = best.calibration.probability(compute_logits(load_detector(run, "cpu"), opened, rows, 32, False))
+    probabilities = best.calibration.probability(
+        compute_logits(load_detector(run, "cpu").plane_detector, opened, rows, 32, False)
+    )
     for label, true in enumerate(CLASS_NAMES):
         fake = int((probabilities[labels == label] >= best.calibration.threshold).sum())
         assert best.confusion[true] == {"real": int((labels == label).sum()) - fake, "fake": fake}

@@ -59,6 +59,7 @@ class Experts:
     low, high : float, 0 to 1, the band of "unsure"; 0 and 1 leave nothing sure
     least_side : float, smallest side of a training picture, in px
     sources_left_out : bool, whether slope, band and limits come from sources that were left out
+    network_weight : float, 0 or more, by which a network's log-odds count beside them; 0 without one
     """
 
     models: dict[str, Logistic]
@@ -70,6 +71,7 @@ class Experts:
     high: float
     least_side: float
     sources_left_out: bool
+    network_weight: float = 0.0
 
     @property
     def calibration(self) -> Calibration:
@@ -140,7 +142,7 @@ class Experts:
         return replace(experts, sources_left_out=bool(experts.sources_left_out))
 
 
-_SINGLE = ("photographs", "slope", "offset", "low", "high", "least_side", "sources_left_out")
+_SINGLE = ("photographs", "slope", "offset", "low", "high", "least_side", "sources_left_out", "network_weight")
 
 
 def list_shapes() -> dict[str, tuple[int, ...]]:

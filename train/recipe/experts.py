@@ -50,7 +50,12 @@ class FittedExperts:
 
 
 def fit_experts(
-    profiles: np.ndarray, labels: np.ndarray, sources: np.ndarray, variants: np.ndarray, groups: np.ndarray
+    profiles: np.ndarray,
+    labels: np.ndarray,
+    sources: np.ndarray,
+    variants: np.ndarray,
+    groups: np.ndarray,
+    seed: int = 0,
 ) -> FittedExperts:
     """Fit the experts to rows of a store.
 
@@ -60,23 +65,29 @@ def fit_experts(
     labels : int (N,)
     sources, variants : str (N,)
     groups : int (N,), near-duplicate groups: what shares one is on one side of each fold
+    seed : int, of the folds
 
     Raises
     ------
     UserError : a class has fewer than two pictures that are no near-duplicates of each other
     """
     with threadpool_limits(1):  # sums in another order would end in other bits
-        return _fit(profiles, labels.astype(np.int64), sources.astype(str), variants.astype(str), groups)
+        return _fit(profiles, labels.astype(np.int64), sources.astype(str), variants.astype(str), groups, seed)
 
 
 def _fit(
-    profiles: np.ndarray, labels: np.ndarray, sources: np.ndarray, variants: np.ndarray, groups: np.ndarray
+    profiles: np.ndarray,
+    labels: np.ndarray,
+    sources: np.ndarray,
+    variants: np.ndarray,
+    groups: np.ndarray,
+    seed: int,
 ) -> FittedExperts:
     units, sources_left_out = _choose_units(labels, sources, groups)
     weights = _weigh_rows(labels, sources, variants)
     models, photographs, distances = _fit_models(profiles, labels, weights)
     log_odds, far = np.full(len(labels), np.nan), np.zeros((len(labels), len(DISTANCES)))
-    folds = deal_units(units, labels, FOLDS)
+    folds = deal_units(units, labels, FOLDS, seed)
     for fold in np.unique(folds):
         known, left_out = folds != fold, folds == fold
         if len(np.unique(labels[known])) < len(CLASS_NAMES):
@@ -179,7 +190,7 @@ def weigh_sources(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
     return weights
 
 
-def deal_units(units: np.ndarray, labels: np.ndarray, folds: int, seed: int = 0) -> np.ndarray:
+def deal_units(units: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
     """Deal units (N,) to folds so that each has about as many of each class: the fold (N,) of each row."""
     rng = np.random.default_rng(seed)
     names, number = np.unique(units, return_inverse=True)
