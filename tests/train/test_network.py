@@ -56,7 +56,7 @@ def test_auto_takes_the_stem_by_the_planes_side():
     assert [resolve_stem("auto", side) for side in (32, 64, 65, 512)] == ["plain", "plain", "strided", "strided"]
     assert resolve_stem("strided", 32) == "strided"
     assert resolve_stem("plain", 512) == "plain"
-    assert {"auto", LINEAR, RADIAL, *LAYERS} == set(NETWORKS)
+    assert {"auto", "none", LINEAR, RADIAL, *LAYERS} == set(NETWORKS)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from data_cards.core.console import progress_bar
 from data_cards.core.labels import FAKE
@@ -168,6 +167,8 @@ def fit_network_weight(experts: np.ndarray, network: np.ndarray, labels: np.ndar
     labels : int (N,)
     sources : str (N,), which weigh alike
     """
+    from scipy.optimize import minimize_scalar  # takes a while to load
+
     weights = weigh_sources(labels, sources)
 
     def loss(weight: float) -> float:

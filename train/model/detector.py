@@ -102,7 +102,7 @@ class Detector:
             logits = compute_logits(self.plane_detector, store, rows, batch_size, progress, threads)
         if self.experts is None:
             return self._combine(logits, np.zeros((len(rows), 0), np.float32))
-        if store.profiles is None:
+        if getattr(store, "profiles", None) is None:
             raise StoreError(f"{store.path}: has no profiles, which this run's experts read; build it again")
         starts = range(0, len(rows), _ROWS_AT_ONCE)
         parts = [

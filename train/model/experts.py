@@ -19,7 +19,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from pipeline.features.profiles import PERIODS, PROFILE_VECTORS, split_profiles
+from pipeline.features.profile_vectors import PERIODS, PROFILE_VECTORS, split_profiles
 from train.model.calibration import Calibration
 from train.model.logistic import Distance, Logistic
 

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES, FAKE, REAL
-from pipeline.features.profiles import split_profiles
+from pipeline.features.profile_vectors import split_profiles
 from pipeline.features.variants import SHRUNK
 from train.model.experts import (
     DISTANCES,
