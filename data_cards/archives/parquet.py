@@ -1,8 +1,8 @@
 """Parquet tables with a column of pictures, as Hugging Face writes them: each row is a file.
 
-A row is called `CLASS/[SOURCE/]ROW-NAME`: its class by the column `label` (a `ClassLabel` by its name), its source by
-the column `source` or `generator` where there is one, its number from 0, and its file's name where the table has it.
-Needs the extra `parquet`.
+A row is called `CLASS/[SOURCE/]ROW-NAME`: its class by the column `label` (a `ClassLabel` by its name) or one such as
+`is_fake`, its source by the column `source` or `generator` where there is one, its number from 0, and the name of its
+file where the table has it. Needs the extra `parquet`.
 """
 
 import json
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 _METADATA = b"huggingface"  # key of the schema's metadata: JSON with the features of the columns
 _PICTURES = ("image", "img", "picture")  # of several columns of pictures the first of these
 _LABELS, _SOURCES = ("label", "labels", "class"), ("source", "generator")
+# Columns of yes and no, whose names say of what.
+_YES = dict.fromkeys(("is_fake", "is_ai", "is_generated", "ai_generated", "fake", "generated"), ("fake", "real"))
+_YES |= dict.fromkeys(("is_real", "is_human", "real"), ("real", "fake"))
+_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _UNLABELLED = "unlabelled"  # folder of rows without a class
 _BATCH_BYTES = 16 * 2**20
 _MOST_BATCH_ROWS = 64
@@ -178,7 +182,7 @@ def _list_rows(opened: "ParquetFile", pictures: str) -> Iterator[tuple[str, tupl
     """Yield the name of each row, and its group and number there."""
     schema, features = opened.schema_arrow, _read_features(opened)
     declared = [name for name, one in features.items() if one.get("_type") == "ClassLabel"]
-    of_class = [name for name in (*_LABELS, *declared) if name in schema.names][:1]
+    of_class = [name for name in (*_LABELS, *declared, *_YES) if name in schema.names][:1]
     of_source = [name for name in _SOURCES if name in schema.names][:1]
     kind = schema.field(pictures).type
     named = str(kind).startswith("struct<") and kind.get_field_index("path") >= 0
@@ -186,7 +190,7 @@ def _list_rows(opened: "ParquetFile", pictures: str) -> Iterator[tuple[str, tupl
     for group in range(opened.metadata.num_row_groups):
         rows = opened.metadata.row_group(group).num_rows
         columns = [
-            [_format_folder(value, features.get(name)) for value in _read_values(opened, group, name)]
+            [_format_folder(name, value, features.get(name)) for value in _read_values(opened, group, name)]
             for name in of_class + of_source
         ]
         files = _read_values(opened, group, f"{pictures}.path") if named else [None] * rows
@@ -201,8 +205,10 @@ def _read_values(opened: "ParquetFile", group: int, leaf: str) -> list[Any]:
     return [one["path"] if isinstance(one, dict) else one for one in column.to_pylist()]
 
 
-def _format_folder(value: Any, feature: dict | None) -> str:
+def _format_folder(column: str, value: Any, feature: dict | None) -> str:
     """Format the class or source of a row as the name of a folder."""
+    if column in _YES and (truth := _TRUTH.get(str(value).lower())) is not None:
+        return _YES[column][0 if truth else 1]
     names = (feature or {}).get("names")
     if isinstance(names, list) and isinstance(value, int) and not isinstance(value, bool):
         value = names[value] if 0 <= value < len(names) else None

@@ -2,6 +2,9 @@
 
 A file is a picture by its suffix or by its first bytes. Hidden files, the folders of systems (`@eaDir`, `__MACOSX`) and
 feature stores are no part of a set. Every other file is found or is left out with a reason.
+
+Archives (`data_cards.archives`) are read in place: one that `--src` names, and those below a folder that has no
+pictures outside of archives. Beside pictures an archive is most often what they were unpacked from.
 """
 
 import os
@@ -9,6 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from data_cards.archives.archive import ArchiveError
+from data_cards.archives.names import name_folders
+from data_cards.archives.place import split_place
 from data_cards.core.console import warn
 from data_cards.core.errors import UserError
 from data_cards.core.files import PARTIAL, ZARR_METADATA
@@ -17,10 +23,12 @@ from data_cards.core.text import escape_undecodable, escape_untrusted, is_unicod
 from data_cards.dataset.labels_file import Arranged, Listing, arrange_by_labels, clean_source, read_labels
 from data_cards.dataset.layout import PictureFile, Place, arrange_pictures
 from data_cards.dataset.names import Meaning, find_own_name, is_service, match_class, match_split, names_source
+from data_cards.dataset.packed import is_archive, list_archive
 from data_cards.dataset.settings import SetSettings
 from data_cards.image.signature import is_picture_file
 
 NOT_PICTURE = "not pictures"
+BESIDE_PICTURES = "archives beside pictures, which are not read (--src ARCHIVE reads one)"
 _STORES = (".zarr", PARTIAL)  # endings of the names of stores, by custom, and of unfinished ones
 _MOST_FOLDERS = 1_000_000  # links among folders can make any number of paths
 _NAMED = 5  # files left out that a line names
@@ -51,6 +59,15 @@ class _Source:
     split: str | None = None
 
 
+@dataclass(frozen=True)
+class _Listed:
+    """The files below a root: the paths of its pictures, as they are and as if every archive were unpacked."""
+
+    images: list[str]
+    unpacked: list[str]
+    left_out: list[LeftOut]
+
+
 def find_pictures(src: str) -> list[PictureFile]:
     """Find the picture files of one `--src`, sorted by path; raises `UserError` as `find_files`."""
     return find_files([src]).files
@@ -73,29 +90,28 @@ def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> F
     parsed = [_parse_source(source, settings.classes) for source in sources]
     if tables and all(one.label for one in parsed):
         parsed += [_Source(folder) for folder in sorted({table.path.parent for table in tables})]
-    own = name_apart([one.root for one in parsed])
-    listings, left_out = [], []
+    folders = {one.root: _unpack_path(one.root) for one in parsed}
+    own = name_apart(list(folders.values()))
+    listed, listings, left_out = [], [], []
     for one in parsed:
-        images, others = _list_files(one.root)
-        if not images:
-            raise UserError(
-                f"{one.root}: contains no picture files; expected class folders named real and fake with pictures in "
-                "them, or a folder of pictures of one class: --src real=FOLDER --src fake=FOLDER"
-            )
-        listings.append(Listing(one.root, images, own[one.root]))
-        left_out += [LeftOut(str(one.root / name), NOT_PICTURE) for name in others]
+        found = _list_files(one.root)
+        if not found.images:
+            raise _no_pictures_error(one.root, found.left_out)
+        listed.append(found)
+        listings.append(Listing(one.root, found.unpacked, own[folders[one.root]]))
+        left_out += found.left_out
     by_table = [listing for one, listing in zip(parsed, listings, strict=True) if tables and not one.label]
     arranged = arrange_by_labels(tables, by_table, settings) if tables else Arranged([], [])
     left_out += [LeftOut(row.path, f"listed in {table.path.name}, but not found") for table, row in arranged.missing]
     files, of_tables = [], iter(arranged.places)
-    for one, listing in zip(parsed, listings, strict=True):
+    for one, found, listing in zip(parsed, listed, listings, strict=True):
         if one.label:
             places = [Place(one.split or TRAIN, one.label, listing.own)] * len(listing.images)
         elif tables:
             places = next(of_tables)
         else:
             places = arrange_pictures(listing.images, listing.own, settings.classes, str(one.root))
-        for image, place in zip(listing.images, places, strict=True):
+        for image, place in zip(found.images, places, strict=True):
             if isinstance(place, Place):
                 files.append(PictureFile(str(one.root), image, place.split, place.label, place.source))
             else:
@@ -190,19 +206,77 @@ def _resolve_folder(name: str) -> Path:
     path = Path(os.path.abspath(name))
     if not is_unicode(str(path)):
         raise UserError(f"{escape_undecodable(str(path))}: its name is not UTF-8; rename the folder")
+    if path.is_dir() or split_place(path):
+        return path
     if not path.exists():
         raise UserError(f"{name}: no such folder; --src takes a folder of pictures, or real=FOLDER, fake=FOLDER")
-    if not path.is_dir():
-        raise UserError(f"{name}: is a file; --src takes a folder of pictures")
+    if is_picture_file(path):
+        raise UserError(f"{name}: is a file; --src takes a folder of pictures, or an archive of them")
     return path
 
 
-def _list_files(root: Path) -> tuple[list[str], list[str]]:
-    """List the files below a folder by their paths in it, sorted: pictures, and others."""
-    images, others = [], []
+def _no_pictures_error(root: Path, left_out: Sequence[LeftOut]) -> UserError:
+    if closed := [one for one in left_out if one.reason != NOT_PICTURE]:
+        return UserError(f"{closed[0].path}: {closed[0].reason}")
+    return UserError(
+        f"{root}: contains no picture files; expected class folders named real and fake with pictures in "
+        "them, or a folder of pictures of one class: --src real=FOLDER --src fake=FOLDER"
+    )
+
+
+def _unpack_path(root: Path) -> Path:
+    """Return the folder that a root would be if it, or the archive that it is in, were unpacked."""
+    inside = split_place(root)
+    archive = Path(inside[0]) if inside else root
+    if not archive.is_file():
+        return root
+    folder = archive.parent / name_folders([archive.name])[archive.name]
+    return folder / inside[1] if inside else folder
+
+
+def _list_files(root: Path) -> _Listed:
+    """List the files below a folder or in an archive, sorted by path."""
+    if not root.is_dir():
+        return _list_archive(root)
+    images, archives, others = [], [], []
     for path, name in _walk(str(root)):
-        (images if is_picture_file(path) else others).append(name)
-    return sorted(images), sorted(others)
+        if is_picture_file(path):
+            images.append(name)
+        else:
+            (archives if is_archive(path) else others).append(name)
+    left_out = [LeftOut(str(root / name), NOT_PICTURE) for name in sorted(others)]
+    if images or not archives:
+        left_out += [LeftOut(str(root / name), BESIDE_PICTURES) for name in sorted(archives)]
+        return _Listed(sorted(images), sorted(images), left_out)
+    return _list_archives(root, sorted(archives), left_out)
+
+
+def _list_archive(root: Path) -> _Listed:
+    """List the pictures of an archive, or of a folder in it; raises `ArchiveError`."""
+    path, folder = split_place(root) or (str(root), "")
+    pictures, others = list_archive(path, folder)
+    name = _unpack_path(root).name
+    # An archive may be named after its split, as a folder of a set is.
+    prefix = f"{name}/" if not folder and match_split(name) else ""
+    left_out = [LeftOut(str(root / one), NOT_PICTURE) for one in others]
+    return _Listed(pictures, [prefix + one for one in pictures], left_out)
+
+
+def _list_archives(root: Path, archives: Sequence[str], left_out: list[LeftOut]) -> _Listed:
+    """List the pictures of all archives below a folder; those that cannot be read in place are left out."""
+    found: list[tuple[str, str]] = []
+    folders = name_folders(archives)
+    for archive in archives:
+        try:
+            pictures, others = list_archive(root / archive)
+        except ArchiveError as error:
+            left_out.append(LeftOut(str(root / archive), error.reason))
+            continue
+        folder = folders[archive] and f"{folders[archive]}/"
+        found += [(f"{archive}/{one}", folder + one) for one in pictures]
+        left_out += [LeftOut(str(root / archive / one), NOT_PICTURE) for one in others]
+    found.sort()
+    return _Listed([image for image, _ in found], [unpacked for _, unpacked in found], left_out)
 
 
 def _walk(root: str) -> Iterator[tuple[str, str]]:

@@ -7,15 +7,19 @@ from data_cards.archives.names import is_archive_name, is_closed_name
 from data_cards.archives.parquet import ParquetTable
 from data_cards.archives.place import open_archive
 from data_cards.core.errors import PictureError
+from data_cards.dataset.names import is_service
 from data_cards.image.signature import HEAD, find_format, has_picture_suffix, read_head
 
 
-def list_archive(path: str | os.PathLike, suffixes: tuple[str, ...] = ()) -> tuple[list[str], list[str]]:
-    """List the members of an archive, sorted: pictures, and others. Hidden ones are left out.
+def list_archive(
+    path: str | os.PathLike, folder: str = "", suffixes: tuple[str, ...] = ()
+) -> tuple[list[str], list[str]]:
+    """List the members of an archive, sorted: pictures, and others. Hidden ones, and those of systems, are left out.
 
     Parameters
     ----------
     path : of the archive
+    folder : str, in the archive, to which names are relative; "" for the archive itself
     suffixes : tuple of str, endings of names, in lower case, that are taken too
 
     Raises
@@ -24,10 +28,12 @@ def list_archive(path: str | os.PathLike, suffixes: tuple[str, ...] = ()) -> tup
     """
     archive = open_archive(path)
     pictures, others = [], []
-    for name in archive.members:
-        if not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/")):
+    for name in archive.members.below(folder):
+        below = name[len(folder) + 1 :] if folder else name
+        *folders, file = below.split("/")
+        if not file.startswith(".") and not any(map(is_service, folders)):
             taken = name.lower().endswith(suffixes) or _is_picture(archive, name)
-            (pictures if taken else others).append(name)
+            (pictures if taken else others).append(below)
     return pictures, others
 
 

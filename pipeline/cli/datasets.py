@@ -164,6 +164,7 @@ def card(places, sources, out, diff, max_pixels, cache, as_json, **given) -> Non
     """
     from data_cards.card.diff import compare_cards, format_comparison
     from data_cards.card.files import PAGE_FILE, write_card_files
+    from data_cards.dataset.packed import is_archive
     from pipeline.datasets.card import compute_card_of, compute_card_of_set, load_card
 
     reading = take_set_settings(given)
@@ -176,8 +177,8 @@ def card(places, sources, out, diff, max_pixels, cache, as_json, **given) -> Non
         differences = compare_cards(*(load_card(place, **options) for place in places))
         print_json(differences) if as_json else click.echo(format_comparison(differences, *places))
         return
-    if not of_set and Path(places[0]).is_file():
-        raise UsageError(f"{places[0]}: is a file; expected a store or a folder of pictures")
+    if not of_set and Path(places[0]).is_file() and not is_archive(places[0]):
+        raise UsageError(f"{places[0]}: is a file; expected a store, or a folder or archive of pictures")
     contents, pictures = compute_card_of_set(sources, **options) if of_set else compute_card_of(places[0], **options)
     folder = out or Path(f"{contents['name']}-card")
     write_card_files(folder, contents, pictures)

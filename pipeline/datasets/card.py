@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_cards.archives.names import strip_suffix
 from data_cards.audit.audit import Audit, audit_or_tell
 from data_cards.card.contents import compute_card
 from data_cards.card.files import read_card_file, read_selections, write_card_files
 from data_cards.core.files import ZARR_METADATA
+from data_cards.dataset.packed import is_archive
 from data_cards.dataset.scan import SetAside, scan_sources
 from data_cards.dataset.settings import SetSettings
 from data_cards.dataset.simulated import is_simulated
@@ -19,14 +21,15 @@ from pipeline.store.reader import open_store
 
 
 def load_card(place: str, **options) -> dict:
-    """Return the card of a card.json, of a store or of a folder of pictures; options as for `compute_card_of`.
+    """Return the card of a card.json, or that of a store or of pictures; options as for `compute_card_of`.
 
     Raises
     ------
     UserError : nothing is there, or something that has no card
     """
     path = Path(place)
-    return read_card_file(path) if path.is_file() else compute_card_of(place, **options)[0]
+    is_card = path.is_file() and not is_archive(path)
+    return read_card_file(path) if is_card else compute_card_of(place, **options)[0]
 
 
 def compute_card_of(
@@ -73,7 +76,7 @@ def compute_card_of_set(
     UserError : no usable picture
     """
     found = scan_sources(sources, reading, max_pixels=max_pixels, cache=cache)
-    name = Path(found.pictures[0].file.root).name
+    name = strip_suffix(Path(found.pictures[0].file.root).name)
     return _compute_set_card(name, found.pictures, found.set_aside, audit_or_tell(found.pictures), []), found.pictures
 
 

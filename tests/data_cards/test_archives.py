@@ -115,6 +115,8 @@ def test_parquet_read_in_any_order_and_by_threads_gives_each_row_its_bytes(tmp_p
         pytest.param({"image": [b"a", b"b"], "label": ["real", "fake"]}, ["fake/0000001", "real/0000000"], id="words"),
         pytest.param({"img": [b"a", b"b"], "label": [0, None]}, ["0/0000000", "unlabelled/0000001"], id="numbers"),
         pytest.param({"image": [b"a", b"b"]}, ["0000000", "0000001"], id="no-label"),
+        pytest.param({"image": [b"a", b"b"], "is_ai": [1, 0]}, ["fake/0000000", "real/0000001"], id="yes-and-no"),
+        pytest.param({"image": [b"a"], "is_real": [False]}, ["fake/0000000"], id="truth"),
         pytest.param({"jpg": [b"a"], "label": ["../x"], "generator": ["/a/b"]}, [".._x/_a_b/0000000"], id="slashes"),
     ],
 )
