@@ -4,6 +4,9 @@ Every command turns these into a message and an exit status (`data_cards.core.co
 other exception is a fault of the program and keeps its traceback.
 """
 
+# What code of ours raises when it reads data that was damaged, or made by somebody to that end.
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
+
 
 class UserError(Exception):
     """A problem that the user can fix; the message says how. Exit status 1."""

@@ -13,9 +13,12 @@ from zarr.codecs import ZstdCodec
 from data_cards.audit.audit import Audit, audit_or_tell
 from data_cards.card.contents import compute_card
 from data_cards.card.files import read_selections
+from data_cards.core.bounded_json import parse_json
 from data_cards.dataset.source_info import read_source_info
 from pipeline.builder.plan import Plan
 from pipeline.features.versions import get_feature_versions, get_program_version
+from pipeline.store.arrays import StoredArrays, read_values
+from pipeline.store.attributes import read_attributes
 from pipeline.store.filesystem import Storage
 from pipeline.store.schema import CARD, Attribute
 from pipeline.store.writer import RECORD_FOLDER
@@ -60,19 +63,21 @@ def compute_build_card(plan: Plan, simulated: bool, audit: Audit | None = None, 
 def save_card(storage: Storage) -> None:
     """Save a complete store's card before pictures are added: only it describes folders that are gone."""
     with suppress(FileNotFoundError, KeyError, RuntimeError, ValueError):  # an unreadable card is not saved
-        card = zarr.open_array(storage.zarr_store(), path=CARD, mode="r", zarr_format=3)[:].tobytes()
-        json.loads(card)
+        card = read_values(StoredArrays(storage, {}), CARD).tobytes()
+        parse_json(card)
         storage.write(SAVED_CARD, card)
 
 
-def read_previous_card(storage: Storage, group: zarr.Group) -> dict | None:
+def read_previous_card(storage: Storage) -> dict | None:
     """Read the card of a store as it was before this build or repair; None for a new store.
 
     The card in the group of an unfinished build may be half-written, so it is not used.
     """
     if storage.exists(SAVED_CARD):
-        return json.loads(storage.read(SAVED_CARD))
-    return json.loads(group[CARD][:].tobytes()) if group.attrs.get(Attribute.COMPLETE) and CARD in group else None
+        return parse_json(storage.read(SAVED_CARD))
+    arrays = StoredArrays(storage, read_attributes(storage))
+    is_whole = arrays.attrs.get(Attribute.COMPLETE) and CARD in arrays
+    return parse_json(read_values(arrays, CARD).tobytes()) if is_whole else None
 
 
 def write_card(group: zarr.Group, card: dict) -> None:

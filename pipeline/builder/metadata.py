@@ -32,7 +32,7 @@ def write_metadata(plan: Plan, storage: Storage, checksums: list[str], simulated
     group = storage.open_group("r+")
     write_plan_statistics(plan, storage, group[FEATURES])
     write_manifest(group, encode_manifest(plan.pictures))
-    write_card(group, compute_build_card(plan, simulated, audit, read_previous_card(storage, group)))
+    write_card(group, compute_build_card(plan, simulated, audit, read_previous_card(storage)))
 
 
 def write_plan_columns(plan: Plan, storage: Storage) -> None:

@@ -12,6 +12,8 @@ from data_cards.core.text import escape_undecodable, is_unicode
 from data_cards.dataset.table import PictureTable
 from pipeline.builder.metadata import compute_attributes
 from pipeline.builder.plan import Plan, compute_identity
+from pipeline.store.arrays import StoredArrays
+from pipeline.store.attributes import read_attributes as read_group_attributes
 from pipeline.store.digests import find_damage
 from pipeline.store.filesystem import Storage
 from pipeline.store.manifest import PLANNED_MANIFEST, decode_manifest, read_manifest
@@ -62,10 +64,10 @@ def find_store(path: str) -> Storage:
 def read_attributes(storage: Storage) -> dict:
     """Read the attributes of a complete or partial store; empty where there is no store."""
     try:
-        return dict(storage.open_group("r").attrs)
+        return read_group_attributes(storage)
     except FileNotFoundError:
         return {}
-    except Exception as error:  # zarr raises many types for damaged metadata
+    except ValueError as error:
         raise _damage_error(storage, ZARR_METADATA, error) from error
 
 
@@ -100,7 +102,7 @@ def read_base(storage: Storage) -> PictureTable:
         (PLANNED_MANIFEST, lambda: decode_manifest(storage.read(PLANNED_MANIFEST))),
         (
             PROVENANCE,
-            lambda: read_manifest(storage.open_group("r")),
+            lambda: read_manifest(StoredArrays(storage, {})),
         ),
     ):
         if storage.exists(name) or (name == PROVENANCE and attributes.get(Attribute.COMPLETE)):

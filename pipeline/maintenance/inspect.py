@@ -6,7 +6,7 @@ from contextlib import suppress
 import numpy as np
 
 from data_cards.core.console import format_table
-from data_cards.core.errors import StoreError, UserError
+from data_cards.core.errors import DAMAGE, StoreError, UserError
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.text import format_bytes
 from data_cards.dataset.table import count_sources
@@ -128,7 +128,7 @@ def progress_to_dict(path: str) -> dict | None:
         attributes = read_attributes(storage)
         settings, complete = BuildSettings.from_dict(attributes[Attribute.SETTINGS]), attributes[Attribute.COMPLETE]
         plan = Plan(read_base(storage), [], settings)
-    except (FileNotFoundError, KeyError, ValueError, UserError):  # files that come, or go where the store is renamed
+    except (FileNotFoundError, UserError, *DAMAGE):  # files that come, or go where the store is renamed
         return None
     if not plan.rows:
         return None

@@ -11,8 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 
-import zarr
-
 from data_cards.archives.place import read_unchanged
 from data_cards.core.console import progress_bar, warn
 from data_cards.core.errors import PictureError, UserError
@@ -24,7 +22,7 @@ from pipeline.builder.resume import read_attributes
 from pipeline.builder.shard_task import build_shard, create_task
 from pipeline.features.versions import get_feature_versions
 from pipeline.maintenance.verify import Verification
-from pipeline.store.checksum import compute_checksum
+from pipeline.store.arrays import StoredArrays
 from pipeline.store.digests import add_digests, is_digest_valid, list_array_files
 from pipeline.store.filesystem import Storage
 from pipeline.store.lock import writer_lock
@@ -32,6 +30,7 @@ from pipeline.store.manifest import encode_manifest, write_manifest
 from pipeline.store.schema import CARD, CHECKSUMS, FEATURES, PROVENANCE, SAMPLE_COLUMNS, STATISTICS, Attribute
 from pipeline.store.shard_format import shard_file
 from pipeline.store.writer import (
+    checksum_file,
     create_arrays,
     create_record_folder,
     read_checksums,
@@ -187,7 +186,7 @@ class _Repair:
     def rebuild_arrays(self, damage: set[str], statistics: bool) -> None:
         """Rebuild damaged arrays other than shards and checksums in the temporary store."""
         if statistics:
-            features = zarr.open_array(self.storage.zarr_store(), path=FEATURES, mode="r", zarr_format=3)
+            features = StoredArrays(self.storage, self.found.attributes)[FEATURES]
             write_plan_statistics(self.plan, self.arrays, features)
         if damage & set(SAMPLE_COLUMNS):
             write_plan_columns(self.plan, self.arrays)
@@ -251,6 +250,6 @@ def _copy(scratch: Storage, storage: Storage, file: str) -> None:
 
 def _checksum_shard(storage: Storage, shard: int) -> str:
     try:
-        return compute_checksum(storage.read(shard_file(shard)))
+        return checksum_file(storage, shard_file(shard))
     except OSError:
         return bytes(32).hex()

@@ -4,22 +4,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
-import zarr
-
 from data_cards.core.console import progress_bar
 from data_cards.core.errors import UserError
 from data_cards.core.files import ZARR_METADATA
 from data_cards.dataset.scan import SetAside
 from pipeline.builder.plan import Plan, compute_fingerprint
-from pipeline.store.checksum import compute_checksum
+from pipeline.store.arrays import StoredArrays
 from pipeline.store.digests import find_damage
 from pipeline.store.filesystem import Storage
 from pipeline.store.manifest import read_manifest
-from pipeline.store.reader import open_store_group
+from pipeline.store.reader import open_stored_arrays
 from pipeline.store.schema import FEATURES, PROVENANCE, Attribute
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import shard_file
-from pipeline.store.writer import read_checksums
+from pipeline.store.writer import checksum_file, read_checksums
 
 
 class Damage(Enum):
@@ -90,13 +88,13 @@ def verify_store(path: str) -> Verification:
     ------
     StoreError, UserError : there is no complete store at the path, or a link leads out of it
     """
-    group, storage = open_store_group(path), Storage(path)
+    arrays = open_stored_arrays(path)
+    storage, attributes = arrays.storage, arrays.attrs
     storage.check_links()
-    attributes = dict(group.attrs)
     damage = find_damage(storage, attributes)
     plan = None
     try:
-        plan = read_plan(group)
+        plan = read_plan(arrays)
     except Exception as error:  # decoders raise many types for damaged data
         if isinstance(error, UserError) and not damage:  # undamaged, but built with a setting that was removed
             raise UserError(f"{storage.url}: {error}") from error
@@ -110,31 +108,31 @@ def verify_store(path: str) -> Verification:
     for shard in progress_bar(range(len(checksums)), what="verify", unit="shards"):
         damaged, details = _check_file(storage, shard, checksums[shard])
         if damaged:
-            bad.append(BadShard(shard, damaged, tuple(_find_bad_rows(group, storage, shard)), details))
+            bad.append(BadShard(shard, damaged, tuple(_find_bad_rows(arrays, storage, shard)), details))
     return Verification(storage.url, attributes, plan, len(checksums), tuple(bad), tuple(damage))
 
 
-def read_plan(group: zarr.Group) -> Plan:
+def read_plan(arrays: StoredArrays) -> Plan:
     """Read the plan of a complete store's build from its manifest."""
-    set_aside = [SetAside(**one) for one in group.attrs[Attribute.SET_ASIDE]]
-    return Plan(read_manifest(group), set_aside, BuildSettings.from_dict(group.attrs[Attribute.SETTINGS]))
+    set_aside = [SetAside(**one) for one in arrays.attrs[Attribute.SET_ASIDE]]
+    return Plan(read_manifest(arrays), set_aside, BuildSettings.from_dict(arrays.attrs[Attribute.SETTINGS]))
 
 
 def _check_file(storage: Storage, shard: int, wanted: str) -> tuple[Damage | None, str]:
     """Return the damage to a shard's file, None where there is none, and the system's error."""
     try:
-        data = storage.read(shard_file(shard))
+        checksum = checksum_file(storage, shard_file(shard))
     except FileNotFoundError:
         return Damage.MISSING, ""
     except OSError as error:
         return Damage.UNREADABLE, error.strerror or str(error)
-    return None if compute_checksum(data) == wanted else Damage.DIFFERS, ""
+    return None if checksum == wanted else Damage.DIFFERS, ""
 
 
-def _find_bad_rows(group: zarr.Group, storage: Storage, shard: int) -> Iterator[int]:
+def _find_bad_rows(arrays: StoredArrays, storage: Storage, shard: int) -> Iterator[int]:
     """Yield the rows of a damaged shard whose chunks cannot be decoded; all its rows where every chunk can."""
     try:
-        features = group[FEATURES]
+        features = arrays[FEATURES]
         rows = features.shards[0]
     except Exception:  # the array's metadata is damaged too
         return

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection
 
 from data_cards.core.files import PARTIAL, ZARR_METADATA
+from pipeline.store.attributes import check_attributes
 from pipeline.store.filesystem import Storage
 from pipeline.store.schema import FEATURES, Attribute
 from pipeline.store.writer import RECORD_FOLDER
@@ -29,7 +30,11 @@ def add_digests(storage: Storage, attributes: dict, names: Collection[str] | Non
 
 def find_damage(storage: Storage, attributes: dict) -> list[str]:
     """List the missing arrays and groups and those with another digest; `ZARR_METADATA` alone if that is damaged."""
-    if attributes.get(Attribute.DIGEST) != _hash_attributes(attributes) or not _is_zarr_group(storage):
+    try:
+        check_attributes(attributes)
+    except ValueError:
+        return [ZARR_METADATA]
+    if attributes[Attribute.DIGEST] != _hash_attributes(attributes):
         return [ZARR_METADATA]
     files = list_array_files(storage)
     wanted = attributes[Attribute.ARRAYS]
@@ -55,17 +60,12 @@ def _hash_files(storage: Storage, files: list[str]) -> str:
     digest = hashlib.sha256()
     for name in files:
         try:
-            data = storage.read(name)
+            digest.update(f"{name} {storage.size(name)}\n".encode())
+            for block in storage.read_blocks(name):
+                digest.update(block)
         except OSError:  # gone, or on a sector that cannot be read
             return ""
-        digest.update(f"{name} {len(data)}\n".encode() + data)
     return digest.hexdigest()
-
-
-def _is_zarr_group(storage: Storage) -> bool:
-    """Return whether the fields around the attributes are those of a Zarr v3 group; Zarr's reader does not check."""
-    metadata = json.loads(storage.read(ZARR_METADATA))
-    return (metadata.get("zarr_format"), metadata.get("node_type")) == (3, "group")
 
 
 def _hash_attributes(attributes: dict) -> str:

@@ -7,17 +7,22 @@ shards read it.
 import gzip
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import IO
 
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
+from data_cards.core.bounded_json import parse_json
 from data_cards.dataset.table import Picture, PictureTable
+from pipeline.store.arrays import StoredArrays, read_values
 from pipeline.store.schema import PROVENANCE
 
 PLANNED_MANIFEST = "build/pictures.jsonl.gz"  # file of a running build; without it none was begun
 _CHUNK = 16 * 2**20
+_LONGEST_LINE = 2**18  # bytes of a picture's facts; most have 1000
+_RATIO = 64  # of unpacked to packed bytes, at most: three is usual
 
 
 def encode_manifest(pictures: Iterable[Picture]) -> bytes:
@@ -30,9 +35,22 @@ def encode_manifest(pictures: Iterable[Picture]) -> bytes:
 
 
 def decode_manifest(data: bytes) -> PictureTable:
-    """Invert `encode_manifest`."""
+    """Invert `encode_manifest`; raises `ValueError` and others for other bytes, and where they unpack to too many."""
     with gzip.open(io.BytesIO(data)) as lines:
-        return PictureTable(Picture.from_dict(json.loads(line)) for line in lines)
+        return PictureTable(Picture.from_dict(parse_json(line)) for line in _read_lines(lines, _most_unpacked(data)))
+
+
+def _most_unpacked(data: bytes) -> int:
+    return _RATIO * len(data) + _LONGEST_LINE
+
+
+def _read_lines(lines: IO[bytes], most: int) -> Iterator[bytes]:
+    """Yield the lines of a file of `most` bytes at most."""
+    while line := lines.readline(_LONGEST_LINE + 1):
+        most -= len(line)
+        if len(line) > _LONGEST_LINE or most < 0:
+            raise ValueError("unpacks to more than a list of pictures can")
+        yield line
 
 
 def write_manifest(group: zarr.Group, data: bytes) -> None:
@@ -52,6 +70,6 @@ def write_manifest(group: zarr.Group, data: bytes) -> None:
         array[start : start + _CHUNK] = np.frombuffer(data[start : start + _CHUNK], dtype=np.uint8)
 
 
-def read_manifest(group: zarr.Group) -> PictureTable:
+def read_manifest(arrays: StoredArrays) -> PictureTable:
     """Read the pictures of a complete store."""
-    return decode_manifest(group[PROVENANCE][:].tobytes())
+    return decode_manifest(read_values(arrays, PROVENANCE).tobytes())

@@ -1,6 +1,5 @@
 """Feature store reader: one store, or what several as one share (`pipeline.store.schema` has the format)."""
 
-import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -12,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
-from data_cards.core.errors import StoreError, UnsafeFileError, UserError, format_error
+from data_cards.core.bounded_json import parse_json
+from data_cards.core.errors import DAMAGE, StoreError, UnsafeFileError, UserError, format_error
 from data_cards.core.files import PARTIAL
+from pipeline.store.arrays import StoredArrays, read_values
+from pipeline.store.attributes import check_attributes, read_attributes
 from pipeline.store.filesystem import Storage
 from pipeline.store.schema import CARD, FEATURES, FORMAT_VERSION, MEAN, PROVENANCE, SAMPLE_COLUMNS, STD, Attribute
 from pipeline.store.settings import BuildSettings
@@ -100,13 +102,13 @@ class ZarrStore(FeatureStore):
 
     Attributes
     ----------
-    group : zarr group of the store
-    attributes : attributes of the group
+    arrays : StoredArrays, all arrays of the store by name
+    attributes : attributes of the store's group
     path, features, settings, fingerprint : as of `FeatureStore`
     """
 
     path: str
-    group: zarr.Group
+    arrays: StoredArrays
     features: zarr.Array
     settings: BuildSettings
     fingerprint: str
@@ -143,7 +145,7 @@ class ZarrStore(FeatureStore):
     @cached_property
     def card(self) -> dict:
         """Data card of the pictures (`data_cards.card.contents`)."""
-        return self._read(CARD, json.loads)
+        return self._read(CARD, parse_json)
 
     @property
     def cards(self) -> tuple[dict, ...]:
@@ -166,16 +168,14 @@ class ZarrStore(FeatureStore):
     def _read(self, name: str, parse: Callable[[bytes], Any] | None = None) -> Any:
         """Read an array's values, or their bytes parsed by `parse`."""
         try:
-            array = self.group[name]
-            if array.nchunks_initialized < array.nchunks:  # Zarr would read zeros or empty texts
-                raise FileNotFoundError("a part is missing")
-            return array[:] if parse is None else parse(array[:].tobytes())
+            values = read_values(self.arrays, name)
+            return values if parse is None else parse(values.tobytes())
         except PermissionError as error:
             raise _permission_error(self.path, error) from error
         except UnsafeFileError:
             raise
         except Exception as error:  # decoders raise many kinds
-            Storage(self.path).check_links()  # what is behind a link is not found
+            self.arrays.storage.check_links()  # what is behind a link is not found
             raise _damage_error(self.path, name, error) from error
 
 
@@ -193,14 +193,15 @@ def open_store(path: str | os.PathLike) -> ZarrStore:
     UserError : the path does not exist
     StoreError : not a store, or one that is incomplete, damaged or of another format version
     """
-    group = open_store_group(path)
-    storage, attributes = Storage(path), dict(group.attrs)
+    arrays = open_stored_arrays(path)
+    storage, attributes = arrays.storage, arrays.attrs
     path = storage.url
     try:
+        check_attributes(attributes)
         store = ZarrStore(
             path=os.path.abspath(path) if storage.is_local else path,
-            group=group,
-            features=group[FEATURES],
+            arrays=arrays,
+            features=arrays[FEATURES],
             settings=BuildSettings.from_dict(attributes[Attribute.SETTINGS]),
             fingerprint=attributes[Attribute.FINGERPRINT],
             attributes=attributes,
@@ -219,8 +220,8 @@ def open_store(path: str | os.PathLike) -> ZarrStore:
     return store
 
 
-def open_store_group(path: str | os.PathLike) -> zarr.Group:
-    """Open the group of a complete store whose arrays may be damaged; raises the errors of `open_store`."""
+def open_stored_arrays(path: str | os.PathLike) -> StoredArrays:
+    """Open the arrays of a complete store, which may be damaged; raises the errors of `open_store`."""
     storage = Storage(path)
     path = storage.url
     if not storage.exists():
@@ -228,13 +229,12 @@ def open_store_group(path: str | os.PathLike) -> zarr.Group:
             raise StoreError(f"{path}: the build is not finished; run the same `pipeline build` again to resume it")
         raise UserError(f"{path}: no such feature store; make one with `pipeline build --src FOLDER --out {path}`")
     try:
-        group = storage.open_group("r")
-        attributes = dict(group.attrs)
+        attributes = read_attributes(storage)
     except PermissionError as error:
         raise _permission_error(path, error) from error
     except UnsafeFileError:
         raise
-    except Exception as error:  # zarr raises many kinds for other folders
+    except (OSError, ValueError) as error:
         raise StoreError(
             f"{path}: not a feature store, or its zarr.json is damaged ({format_error(error)}); expected a folder that "
             "`pipeline build` wrote"
@@ -245,7 +245,16 @@ def open_store_group(path: str | os.PathLike) -> zarr.Group:
         raise StoreError(f"{path}: has {found}, this program reads {FORMAT_VERSION}; build it again")
     if not attributes.get(Attribute.COMPLETE):
         raise StoreError(f"{path}: the store is incomplete; run the same `pipeline build` again to finish it")
-    return group
+    return StoredArrays(storage, attributes, _known_lengths(attributes))
+
+
+def _known_lengths(attributes: dict) -> dict[str, int]:
+    """Return the lengths of axes that follow from the settings; none from settings that are damaged."""
+    try:
+        features = BuildSettings.from_dict(attributes[Attribute.SETTINGS]).features
+    except (UserError, *DAMAGE):
+        return {}
+    return {"planes": features.planes, "side": features.side}
 
 
 def _permission_error(path: str, error: PermissionError) -> StoreError:

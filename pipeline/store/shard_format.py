@@ -81,5 +81,29 @@ def decode_index(tail: bytes, capacity: int) -> np.ndarray | None:
     return np.frombuffer(tail[:-4], dtype="<u8").reshape(capacity, 2)
 
 
+def read_decoded_size(frame: memoryview) -> int:
+    """Read the decoded size from a zstd frame's header (RFC 8878, 3.1.1.1); a writer that knows it records it.
+
+    Raises
+    ------
+    ValueError : the bytes are not one whole frame with its size
+    """
+    if frame[:4] != b"\x28\xb5\x2f\xfd" or len(frame) < 14:
+        raise ValueError("not a chunk that zstd compressed")
+    flags, alone = frame[4] >> 6, frame[4] >> 5 & 1
+    start = 5 + (not alone) + (0, 1, 2, 4)[frame[4] & 3]  # after the window and the dictionary's number
+    length = (alone, 2, 4, 8)[flags]
+    if length == 0:
+        raise ValueError("a chunk without its size")
+    end, last = start + length, 0
+    while not last and end < len(frame):  # over its blocks, by their headers (3.1.1.2)
+        header = int.from_bytes(frame[end : end + 3], "little")
+        last, repeated = header & 1, header >> 1 & 3 == 1
+        end += 3 + (1 if repeated else header >> 3)
+    if end + 4 * (frame[4] >> 2 & 1) != len(frame):  # with its checksum
+        raise ValueError("not one chunk alone")
+    return int.from_bytes(frame[start : start + length], "little") + (256 if length == 2 else 0)
+
+
 def _checksum(index: bytes) -> bytes:
     return google_crc32c.value(index).to_bytes(4, "little")

@@ -101,7 +101,6 @@ def test_lost_checksums_are_not_taken_for_zeros(build, kaggle_dir, tmp_path):
         pytest.param("features/zarr.json", b'"fill_value": 0', b'"fill_value": 8', id="features that are others"),
         pytest.param("statistics/zarr.json", b"{", b"", id="a group that is none"),
         pytest.param("statistics/zarr.json", b"attributes", b"attributer", id="a group that is another"),
-        pytest.param("zarr.json", b'"zarr_format"', b'"zarr_formav"', id="no format"),
         pytest.param("zarr.json", b'"roots"', b'"rootr"', id="another attribute"),
         pytest.param("zarr.json", b'"real"', b'"ream"', id="another class"),
     ],

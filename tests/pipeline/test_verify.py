@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from helpers.damage import flip_bit, shard_file
 from helpers.folders import assert_same_files, read_files
 
-from data_cards.core.errors import UserError
+from data_cards.core.errors import StoreError, UserError
 from pipeline.cli.main import main
 from pipeline.maintenance.repair import repair_store
 from pipeline.maintenance.verify import Damage, verify_store
@@ -133,13 +133,19 @@ def test_repair_restores_a_missing_array(store):
         assert_same_files(store, before)
 
 
-@pytest.mark.parametrize(
-    ("old", "new"), [('"zarr_format"', '"zarr_formav"'), (": 3,", ": 2,"), ("versions", "versionr")]
-)
-def test_verify_finds_damage_in_metadata_that_zarr_reads(store, old, new):
+@pytest.mark.parametrize(("old", "new"), [('"zarr_format"', '"zarr_formav"'), (": 3,", ": 2,"), ('"group"', '"array"')])
+def test_verify_of_metadata_of_no_store_names_the_file(store, old, new):
     text = (store / "zarr.json").read_text()
     assert old in text
     (store / "zarr.json").write_text(new.join(text.rsplit(old, 1)))
+    with pytest.raises(StoreError, match=r"a\.zarr: .*zarr\.json is damaged"):
+        verify_store(str(store))
+
+
+@pytest.mark.parametrize("attribute", ["versions", "roots", "set_aside", "simulated"])
+def test_verify_finds_a_renamed_attribute(store, attribute):
+    text = (store / "zarr.json").read_text()
+    (store / "zarr.json").write_text(text.replace(f'"{attribute}"', f'"{attribute[:-1]}_"'))
     assert verify_store(str(store)).damage == ("zarr.json",)
 
 

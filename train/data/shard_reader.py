@@ -30,7 +30,7 @@ from data_cards.core.errors import StoreError
 from pipeline.features.settings import PLANES_PER_KIND
 from pipeline.store.mirror_codec import MirrorCodec
 from pipeline.store.reader import FeatureStore
-from pipeline.store.shard_format import ABSENT, decode_index, index_length, shard_file
+from pipeline.store.shard_format import ABSENT, decode_index, index_length, read_decoded_size, shard_file
 
 _MAX_OPEN_FILES = 4096  # opening a file again costs more than reading a small row
 
@@ -131,7 +131,7 @@ class ShardReader:
             start += length
         if 0 in sizes:
             bounds = pairwise([0, *accumulate(lengths)])
-            sizes = tuple(_read_decoded_size(data[start:stop]) for start, stop in bounds)
+            sizes = tuple(read_decoded_size(data[start:stop]) for start, stop in bounds)
             known.chunks[place, kinds, 2] = sizes
         return EncodedChunks(data, sizes)
 
@@ -235,22 +235,3 @@ def _merge_ranges(offsets: Sequence[int], lengths: Sequence[int], size: int) -> 
         else:
             runs.append((offset, length))
     return runs
-
-
-def _read_decoded_size(frame: memoryview) -> int:
-    """Read the decoded size from a zstd frame's header (RFC 8878, 3.1.1.1); a writer that knows it records it."""
-    if frame[:4] != b"\x28\xb5\x2f\xfd" or len(frame) < 14:
-        raise ValueError("not a chunk that zstd compressed")
-    flags, alone = frame[4] >> 6, frame[4] >> 5 & 1
-    start = 5 + (not alone) + (0, 1, 2, 4)[frame[4] & 3]  # after the window and the dictionary's number
-    length = (alone, 2, 4, 8)[flags]
-    if length == 0:
-        raise ValueError("a chunk without its size")
-    end, last = start + length, 0
-    while not last and end < len(frame):  # over its blocks, by their headers (3.1.1.2)
-        header = int.from_bytes(frame[end : end + 3], "little")
-        last, repeated = header & 1, header >> 1 & 3 == 1
-        end += 3 + (1 if repeated else header >> 3)
-    if end + 4 * (frame[4] >> 2 & 1) != len(frame):  # with its checksum
-        raise ValueError("not one chunk alone")
-    return int.from_bytes(frame[start : start + length], "little") + (256 if length == 2 else 0)

@@ -1,0 +1,57 @@
+"""JSON of files that somebody else may have made: bounded in size, in values and in nesting."""
+
+import json
+import os
+from typing import Any
+
+from data_cards.core.contained import read_contained
+
+MOST_BYTES = 2**26
+MOST_VALUES = 2**22  # empty lists take twenty times the memory of their text
+DEEPEST = 64  # lists and dicts in one another: ours have five
+
+
+def parse_json(data: bytes, most: int = MOST_BYTES) -> Any:
+    """Parse JSON in UTF-8; raises `ValueError` for anything else, and where it is longer or more nested than allowed.
+
+    Parameters
+    ----------
+    data : bytes
+    most : int, bytes that are allowed
+    """
+    if len(data) > most:
+        raise ValueError(f"JSON of {len(data):,} bytes, expected at most {most:,}")
+    values = data.count(b",") + data.count(b"[") + data.count(b"{")  # with those in texts
+    if values > MOST_VALUES:
+        raise ValueError(f"JSON of some {values:,} values, expected at most {MOST_VALUES:,}")
+    try:
+        parsed = json.loads(data.decode("utf-8"))
+    except RecursionError as error:
+        raise _depth_error() from error
+    level = [parsed]
+    for _ in range(DEEPEST + 1):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return parsed
+    raise _depth_error()
+
+
+def read_json(folder: str | os.PathLike, name: str, most: int = MOST_BYTES) -> Any:
+    """Read a JSON file of a folder.
+
+    Raises
+    ------
+    ValueError : as `parse_json`
+    UnsafeFileError, OSError : as `data_cards.core.contained.read_contained`
+    """
+    return parse_json(read_contained(folder, name, most), most)
+
+
+def _depth_error() -> ValueError:
+    return ValueError(f"JSON nested more than {DEEPEST} deep")
