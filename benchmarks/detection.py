@@ -38,8 +38,8 @@ from pipeline.store.settings import BuildSettings
 from train.loop.trainer import train
 from train.model.calibration import Calibration
 from train.model.inference import compute_logits
-from train.run.checkpoint import BEST
 from train.run.folder import load_detector, open_run
+from train.run.weights_file import BEST
 from train.settings import TrainSettings
 
 CLASSES = ("fake", "real")  # order of a fold's sources
@@ -197,7 +197,7 @@ def _train(
         if recipe.get("validate_on_others"):
             of_fold["validate_on"] = _choose_others(store, held_out, seed)
         made = train(TrainSettings(**{**recipe["train"], **of_fold}))
-        detector = load_detector(open_run(made.run), which=recipe.get("weights", BEST))
+        detector = load_detector(open_run(made.run), which=recipe.get("weights", BEST)).plane_detector
         logits = {name: compute_logits(detector, conditions, rows[name], progress=False) for name in CONDITIONS}
         return logits, detector.calibration
 

@@ -16,7 +16,6 @@ from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.table import Picture
 from data_cards.image.decode import decode_picture
 from pipeline.features.degradations import apply_steps
-from pipeline.features.profile_vectors import split_profiles
 from pipeline.features.profiles import compute_profile
 from pipeline.features.settings import MAX_PIXELS
 from pipeline.features.variants import CONDITIONS, SHRUNK, draw_variants
@@ -85,7 +84,7 @@ def _keep_features(picture: Picture, folder: Path) -> None:
     vectors = {}
     for variant in draw_variants("views", 0, picture.facts.sha256):
         changed = apply_steps(decoded, variant.steps)
-        found = split_profiles(compute_profile(changed))
+        found = {"profile": compute_profile(changed)}
         if variant.name != SHRUNK:
             found |= compute_prototype(changed)
         vectors |= {f"{variant.name}/{name}": vector for name, vector in found.items()}

@@ -1,5 +1,7 @@
 """Feature vectors of the earlier prototype that the experts are held against: shape, harmonics and comb."""
 
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image
 from scipy import fft
@@ -14,6 +16,7 @@ from pipeline.features.profiles import (
     make_hann,
     select_harmonics,
 )
+from train.model.logistic import compute_moments, fit_logistic
 
 PERIODS = 8 * np.linspace(0.4, 2.2, 91)  # px
 SHAPE_SIDES = (128, 256)  # px, that the whole picture is squeezed to
@@ -37,6 +40,32 @@ def compute_prototype(picture: Image.Image) -> dict[str, np.ndarray]:
         "prototype-harmonics": select_harmonics(excess),
         "prototype-comb": np.clip(compute_comb(excess, PERIODS, cap=None), -1, 1.5),
     }
+
+
+def fit_prototype(
+    take: Callable[[str], np.ndarray], labels: np.ndarray, weights: np.ndarray
+) -> Callable[[Callable[[str], np.ndarray]], np.ndarray]:
+    """Fit the prototype to vectors that `take` returns by name; return a function that scores others, (N,)."""
+    of_photographs = weights * (labels == 0)
+    photographs = compute_moments(take("prototype-comb"), of_photographs / of_photographs.sum(), least=1e-6)
+
+    def list_inputs(take: Callable[[str], np.ndarray]) -> list[np.ndarray]:
+        return [take("prototype-shape"), take("prototype-harmonics"), _summarise(take("prototype-comb"), *photographs)]
+
+    models = [fit_logistic(inputs, labels, weights, penalty=0.1) for inputs in list_inputs(take)]
+
+    def score(take: Callable[[str], np.ndarray]) -> np.ndarray:
+        each = [model.compute_log_odds(inputs) for model, inputs in zip(models, list_inputs(take), strict=True)]
+        return sum((one - one.mean()) / one.std() for one in each)
+
+    return score
+
+
+def _summarise(combs: np.ndarray, mean: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """Return six numbers of each comb: largest, means of the top 5 and 20 and of the lowest 5, mean, deviation."""
+    ordered = np.sort((combs - mean) / deviation, 1)[:, ::-1]
+    means = [ordered[:, :5].mean(1), ordered[:, :20].mean(1), ordered[:, -5:].mean(1), ordered.mean(1)]
+    return np.stack([ordered[:, 0], *means, ordered.std(1)], 1)
 
 
 def _compute_shape(picture: Image.Image) -> np.ndarray:

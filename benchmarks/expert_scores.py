@@ -1,9 +1,10 @@
 """Scores of the experts' study: AUROC by pairs of sources, intervals over sources, and how honest the words are."""
 
 import numpy as np
-from expert_models import weigh_sources
-from experts import UNSURE
 
+from train.recipe.experts import weigh_sources
+
+UNSURE = -1  # word
 RESAMPLES = 1000
 SURE_SHARE = 0.25  # "the surest quarter"
 BINS = 10  # of probability, for the calibration error
@@ -66,7 +67,7 @@ def measure_honesty(probability: np.ndarray, word: np.ndarray, labels: np.ndarra
 
     Parameters
     ----------
-    probability, word, labels, sources : (N,); words as in `experts`
+    probability, word, labels, sources : (N,); words 0 real, 1 fake, -1 unsure
     """
     weights = weigh_sources(labels, sources)
     weights /= weights.sum()

@@ -18,15 +18,17 @@ from tabulate import tabulate
 from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is another file
-from expert_models import Logistic, PrototypeComb, weigh_sources
 from expert_pictures import VIEWS, StudySet, read_set
-from expert_scores import compare, compare_sources, find_interval, find_lowest, measure_honesty
-from experts import Experts
+from expert_prototype import fit_prototype
+from expert_scores import UNSURE, compare, compare_sources, find_interval, find_lowest, measure_honesty
 
 from data_cards.core.files import write_json
+from data_cards.core.labels import FAKE, REAL
 from pipeline.features.variants import CONDITIONS
+from train.model.experts import Experts
+from train.model.logistic import fit_logistic, sigmoid
+from train.recipe.experts import fit_experts, weigh_sources
 
-PROTOTYPE = {"prototype-shape": Logistic, "prototype-harmonics": Logistic, "prototype-comb": PrototypeComb}
 RECIPES = ("experts", "prototype", "trivial")
 ALIKE_QUALITY = 5  # JPEG qualities of two sources whose medians differ by at most this were saved alike
 JPEG_SHARE = 0.7  # of a source's pictures, from which it counts as JPEG
@@ -105,18 +107,18 @@ def evaluate_folds(pictures: StudySet, groups: dict[str, int], folds: list[list[
     words = {condition: [] for condition in CONDITIONS}
     for left_out in folds:
         held = np.isin(pictures.source, left_out)
-        score, detector = _train(pictures, groups, np.flatnonzero(~held))
+        score, experts = _train(pictures, groups, np.flatnonzero(~held))
         rows = np.flatnonzero(held)
         for condition in CONDITIONS:
             for recipe, values in score(pictures, rows, condition).items():
                 scores[recipe][condition].append((rows, values))
-            words[condition].append((rows, *detector.predict(_take(pictures, rows, condition))))
+            words[condition].append((rows, *_predict(experts, pictures, rows, condition)))
     return {condition: _sum_up(pictures, scores, words[condition], condition) for condition in CONDITIONS}
 
 
 def evaluate_pairs(pictures: StudySet, groups: dict[str, int], pairs: StudySet, alike: list[str]) -> dict:
     """Train on all pictures and score collections with both classes."""
-    score, detector = _train(pictures, groups, np.arange(len(pictures.label)))
+    score, experts = _train(pictures, groups, np.arange(len(pictures.label)))
     names = sorted(set(pairs.source.tolist()))
     saved_alike = np.isin(names, alike)
     members = [pairs.source == name for name in names]
@@ -130,7 +132,7 @@ def evaluate_pairs(pictures: StudySet, groups: dict[str, int], pairs: StudySet, 
         figures[condition] = _describe(found, saved_alike)
         lowest = int(found["experts"].argmin())
         figures[condition]["experts"]["lowest"] = [names[lowest], float(found["experts"][lowest])]
-        predicted = detector.predict(_take(pairs, rows, condition))
+        predicted = _predict(experts, pairs, rows, condition)
         figures[condition]["experts"] |= measure_honesty(*predicted, pairs.label, pairs.source)
     return figures
 
@@ -144,29 +146,34 @@ def _train(pictures: StudySet, groups: dict[str, int], rows: np.ndarray):
         return np.concatenate([pictures.features[view][name][rows] for view in views])
 
     count, views = len(CONDITIONS), len(VIEWS)
-    names = pictures.features[VIEWS[-1]]
-    detector = Experts().fit(
-        {name: stack(VIEWS, name) for name in names},
-        *(np.tile(one, views) for one in (label, source, group)),
+    experts = fit_experts(
+        stack(VIEWS, "profile"),
+        np.tile(label, views),
+        np.tile(source, views),
         np.repeat(VIEWS, len(rows)),
-    )
+        np.tile(group, views),
+    ).experts
     labels, weights = np.tile(label, count), np.tile(weigh_sources(label, source), count)
-    parts = {name: make(0.1).fit(stack(CONDITIONS, name), labels, weights) for name, make in PROTOTYPE.items()}
-    trivial = Logistic(0.1).fit(pictures.facts[rows], label, weigh_sources(label, source))
+    prototype = fit_prototype(lambda name: stack(CONDITIONS, name), labels, weights)
+    trivial = fit_logistic(pictures.facts[rows], label, weigh_sources(label, source), penalty=0.1)
 
     def score(of: StudySet, some: np.ndarray, condition: str) -> dict[str, np.ndarray]:
-        each = [model.compute_logits(of.features[condition][name][some]) for name, model in parts.items()]
+        features = of.features[condition]
         return {
-            "experts": detector.score(_take(of, some, condition)),
-            "prototype": sum((one - one.mean()) / one.std() for one in each),
-            "trivial": trivial.compute_logits(of.facts[some]),
+            "experts": experts.compute_log_odds(features["profile"][some]),
+            "prototype": prototype(lambda name: features[name][some]),
+            "trivial": trivial.compute_log_odds(of.facts[some]),
         }
 
-    return score, detector
+    return score, experts
 
 
-def _take(pictures: StudySet, rows: np.ndarray, condition: str) -> dict[str, np.ndarray]:
-    return {name: vectors[rows] for name, vectors in pictures.features[condition].items()}
+def _predict(experts: Experts, pictures: StudySet, rows: np.ndarray, condition: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probabilities of "fake" (N,) and the words (N,): 0 real, 1 fake, -1 unsure."""
+    profiles = pictures.features[condition]["profile"][rows]
+    probability = sigmoid(experts.compute_log_odds(profiles))
+    word = np.where(probability >= experts.high, FAKE, np.where(probability <= experts.low, REAL, UNSURE))
+    return probability, np.where(experts.find_unlike(profiles) > 0, UNSURE, word)
 
 
 def _sum_up(pictures: StudySet, scores: dict, words: list, condition: str) -> dict:

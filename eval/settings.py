@@ -30,7 +30,7 @@ class PageSettings(_DeviceSettings):
     """Where the page is served."""
 
     host: str = option_field(
-        "127.0.0.1", group=_PAGE, help="Address to listen at; others than loopback admit other computers."
+        "127.0.0.1", group=_PAGE, help="Address to listen at; others than loopback admit other computers, with a token."
     )
     port: int = option_field(8123, group=_PAGE, help="Port to listen at; 0 chooses a free one.")
 

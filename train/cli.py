@@ -8,6 +8,7 @@ from click.core import ParameterSource
 from data_cards.core.console import CommandGroup, format_table, print_json
 from data_cards.core.options import GroupedCommand, GroupedOption, add_options
 from data_cards.core.text import format_bytes
+from train.run.summary import Summary
 from train.settings import TrainSettings
 
 
@@ -66,7 +67,14 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
     if as_json:
         print_json(summary.to_dict())
         return
-    rows = [
+    rows = _list_results(summary) if summary.epochs else _list_expert_results(summary)
+    click.echo(format_table(rows, ["run", str(summary.run)]))
+    click.echo(f"next: eval report --run {quote(str(summary.run))}")
+
+
+def _list_results(summary: Summary) -> list[list]:
+    """List the rows of the table that ends a training with epochs."""
+    return [
         *([["samples skipped", summary.skipped]] if summary.skipped else []),
         ["epochs", f"{summary.epochs} ({summary.ended})"],
         ["speed", f"{summary.samples_per_second:,.0f} samples a second, {summary.device_name} in {summary.precision}"],
@@ -77,8 +85,16 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
         ["temperature", f"{summary.calibration.temperature:.3f}"],
         ["threshold", f"{summary.calibration.threshold:.3f} ({summary.calibration.format_band()})"],
     ]
-    click.echo(format_table(rows, ["run", str(summary.run)]))
-    click.echo(f"next: eval report --run {quote(str(summary.run))}")
+
+
+def _list_expert_results(summary: Summary) -> list[list]:
+    """List the rows of the table that ends a fit of experts alone."""
+    return [
+        ["fitted in", f"{summary.seconds:.1f} s"],
+        ["loss on sources left out", f"{summary.val_loss:.4f}"],
+        ["accuracy on sources left out", f"{summary.val_accuracy:.1%}"],
+        ["verdicts", summary.calibration.format_band()],
+    ]
 
 
 @cli.command("list")

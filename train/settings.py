@@ -8,16 +8,17 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from data_cards.core.errors import UsageError
 from data_cards.core.options import check_choices, option_field
-from pipeline.features.settings import KINDS, FeatureSettings, base_kind
+from pipeline.features.settings import AVERAGED, KINDS, PERIODOGRAM, FeatureSettings, base_kind
 from pipeline.store.schema import DEFAULT_STORE
 
-NETWORKS = ("auto", "resnet18", "resnet34", "resnet50", "small", "linear", "radial")
+NETWORKS = ("auto", "none", "resnet18", "resnet34", "resnet50", "small", "linear", "radial")
 SINGLE_LAYER = ("linear", "radial")
 WITHOUT_WEIGHTS = ("small", *SINGLE_LAYER)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 SCORING_BATCH_SIZE = 32  # samples that the network scores at a time, unless told otherwise
 VARIANTS_PER_EPOCH = ("1", "all")
-AUTO, ALL = "auto", "all"
+AUTO, ALL, NONE = "auto", "all", "none"
+ON, OFF = "on", "off"
 _DCT = ("dct", "overview-dct")
 CHOOSABLE = ("source", "variant", "format")  # columns of the store that `where` may name
 
@@ -35,6 +36,13 @@ _LEAST = {
     "threads": 1,
     **dict.fromkeys(("patience", "seed", "weight_decay", "warmup", "save_minutes", "mixup", "source_penalty"), 0),
 }
+
+# Options that a run without a network has no use for.
+_OF_NETWORKS = (
+    "validate_on", "channels", "balance", "variants_per_epoch", "normalise", "gain", "stem", "weights", "dropout",
+    "epochs", "batch_size", "lr", "warmup", "weight_decay", "label_smoothing", "source_penalty", "mixup", "keep",
+    "patience",
+)  # fmt: skip
 
 # Headings of the options.
 _FILES, _ROWS, _NETWORK, _RECIPE, _MACHINE = "Files", "What to train on", "Network", "Recipe", "Machine"
@@ -100,12 +108,21 @@ class TrainSettings:
         choices=VARIANTS_PER_EPOCH,
         help="One variant of each picture an epoch, at random, or all variants.",
     )
+    experts: str = option_field(
+        AUTO,
+        group=_NETWORK,
+        choices=(AUTO, ON, OFF),
+        help="Five small models of the store's profiles, fitted in seconds and calibrated on sources that were left "
+        "out. A network's score is added to theirs as far as it helps on sources left out. auto: on, where the store "
+        "has profiles.",
+    )
     network: str = option_field(
         AUTO,
         group=_NETWORK,
         choices=NETWORKS,
-        help="radial: a weight for every radius of every plane (up to 128 bins); linear: one for every frequency; "
-        "small: a ResNet of 0.3 million parameters; auto: radial for averaged planes, else resnet18.",
+        help="none: the experts alone; radial: a weight for every radius of every plane (up to 128 bins); linear: one "
+        "for every frequency; small: a ResNet of 0.3 million parameters; auto: resnet18 for periodograms, else none "
+        "beside experts and radial without them.",
     )
     normalise: str = option_field(
         AUTO,
@@ -252,6 +269,15 @@ class TrainSettings:
 
     def _check_effects(self) -> None:
         """Refuse an option that has no effect beside the others: its user expects one."""
+        if self.network == NONE:
+            if self.experts == OFF:
+                raise UsageError("network none: nothing is left to train without experts; leave out one of the two")
+            for one in fields(self):
+                if one.name in _OF_NETWORKS and getattr(self, one.name) != one.default:
+                    raise UsageError(
+                        f"{one.name.replace('_', ' ')} {getattr(self, one.name)}: the experts have no such setting; "
+                        "give a --network or leave it out"
+                    )
         if self.gain == "remove" and self.normalise == "sample":
             raise UsageError("gain remove: --normalise sample removes it already; leave out one of the two")
         if self.weights is not None and self.network in WITHOUT_WEIGHTS:
@@ -270,19 +296,59 @@ class TrainSettings:
             )
 
     @property
+    def has_experts(self) -> bool:
+        """Whether a run has experts; of resolved settings."""
+        return self.experts == ON
+
+    @property
+    def has_network(self) -> bool:
+        """Whether a run has a network on planes; of resolved settings."""
+        return self.network != NONE
+
+    def format_model(self) -> str:
+        """Format what a run trains, such as "experts" or "experts, resnet18"; of resolved settings."""
+        parts = [*(["experts"] if self.has_experts else []), *([self.network] if self.has_network else [])]
+        return ", ".join(parts)
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """Kinds of planes in `channels`, in the store's order; all kinds if it names none."""
         if self.channels in (AUTO, ALL):
             return KINDS
         return tuple(kind for kind in KINDS if kind in self.channels.split(","))
 
-    def for_features(self, features: FeatureSettings) -> "TrainSettings":
+    def for_features(self, features: FeatureSettings, has_profiles: bool = False) -> "TrainSettings":
         """Return a copy in which "all", "auto" and None are resolved for a store's features.
+
+        Parameters
+        ----------
+        features : settings of its planes
+        has_profiles : whether it has profiles, which experts need
 
         Raises
         ------
-        UsageError : kinds of planes that the store lacks, or an option without effect on those it has
+        UsageError : kinds of planes or profiles that the store lacks, or an option without effect on those it has
         """
+        if self.experts == ON and not has_profiles:
+            raise UsageError(
+                "experts on: the store has no profiles, as it was built by an earlier version; build it again, or "
+                "leave the option out"
+            )
+        settings = replace(self, experts=ON if has_profiles and self.experts != OFF else OFF)
+        return settings._for_planes(features)
+
+    def _for_planes(self, features: FeatureSettings) -> "TrainSettings":
+        network = self.network
+        if network == AUTO:
+            periodogram = features.estimator == PERIODOGRAM
+            network = "resnet18" if periodogram or self.weights is not None else NONE if self.has_experts else "radial"
+        if not features.planes and network != NONE:
+            raise UsageError(
+                f"network {network}: the store has no planes, only profiles; leave out --network and --experts, or "
+                "build planes (pipeline build --size 1024)"
+            )
+        if network == NONE:
+            return replace(self, network=NONE)
         missing = set(self.kinds) - set(features.kinds)
         if missing and self.channels not in (AUTO, ALL):
             raise UsageError(
@@ -290,11 +356,9 @@ class TrainSettings:
                 f"expected kinds among {', '.join(features.kinds)}"
             )
         kinds = [kind for kind in self.kinds if kind in features.kinds]
-        if self.channels == AUTO and features.estimator == "averaged":
+        if self.channels == AUTO and features.estimator == AVERAGED:
             kinds = [kind for kind in kinds if kind not in _DCT]
-        network, averaged = self.network, features.estimator == "averaged"
-        if network == "auto":
-            network = "radial" if averaged and self.weights is None else "resnet18"
+        averaged = features.estimator == AVERAGED
         magnitudes = any(base_kind(kind) == "magnitude" for kind in kinds)
         gain = self.gain
         if gain == "auto":
@@ -325,7 +389,7 @@ class TrainSettings:
     @classmethod
     def from_dict(cls, values: dict) -> "TrainSettings":
         """Invert `to_dict`, ignoring removed options; raises TypeError for an unknown name."""
-        values = {name: value for name, value in values.items() if name not in _REMOVED}
+        values = {"experts": OFF} | {name: value for name, value in values.items() if name not in _REMOVED}
         lists = {name: tuple(values.get(name, ())) for name in ("where", "hold_out", "validate_on")}
         return cls(**{**values, **lists})
 

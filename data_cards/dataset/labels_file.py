@@ -22,7 +22,7 @@ from data_cards.core.errors import PictureError, UserError, format_error
 from data_cards.core.labels import CLASS_NAMES, TRAIN
 from data_cards.core.text import escape_untrusted
 from data_cards.dataset.layout import Place, arrange_pictures
-from data_cards.dataset.names import Meaning, match_class, match_split, names_source
+from data_cards.dataset.names import Meaning, format_meaning, match_class, match_split, names_source
 from data_cards.dataset.settings import COLUMNS, SetSettings
 
 _USUAL = {
@@ -41,6 +41,7 @@ _YES = {
 _TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _MOST_SOURCE = 100  # letters of a source's name
 _NAMED = 5
+_UNKNOWN = "labels that are not understood"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +134,13 @@ def arrange_by_labels(tables: Sequence[LabelsFile], listings: Sequence[Listing],
                 missing.append((table, row))
             elif len(found) > 1:
                 names = [listings[listing].images[number] for listing, number in found[:3]]
-                wrong.add(table, "paths are of several files", f"{row.path} ({', '.join(names)})", row.line)
+                wrong.add(table, "paths that may be of several files", f"{row.path} ({', '.join(names)})", row.line)
             elif found[0] in listed:
                 before_table, before = listed[found[0]]
                 repeated.append((table, row))
                 if (before.label, before.split, before.source) != (row.label, row.split, row.source):
                     also = f"{row.path}, also in {before_table.path.name} line {before.line}"
-                    wrong.add(table, "pictures are listed twice with other values", also, row.line)
+                    wrong.add(table, "pictures that are listed twice with other values", also, row.line)
             else:
                 listed[found[0]] = table, row
     names = ", ".join(table.path.name for table in tables)
@@ -163,7 +164,8 @@ def arrange_by_labels(tables: Sequence[LabelsFile], listings: Sequence[Listing],
         )
     if repeated:
         lines = _format_some([f"{row.path} (line {row.line})" for _, row in repeated])
-        warn(f"{names}: {len(repeated)} rows repeat another one and were used once: {lines}")
+        rows = "row repeats another one and is" if len(repeated) == 1 else "rows repeat others and are"
+        warn(f"{names}: {len(repeated)} {rows} used once: {lines}")
     return Arranged(places, missing)
 
 
@@ -190,7 +192,8 @@ class _Problems:
             count = sum(map(len, values.values()))
             more = {value: f" and {len(at) - 1} more" if len(at) > 1 else "" for value, at in values.items()}
             some = [f"{value} (line {at[0]}{more[value]})" for value, at in values.items()]
-            lines.append(f"{path}: {count} {kind}: {_format_some(some)}")
+            hint = f"; say what they are, such as {format_meaning(list(values))}" if kind == _UNKNOWN else ""
+            lines.append(f"{path}: {kind}, in {count} {'row' if count == 1 else 'rows'}: {_format_some(some)}{hint}")
         raise UserError("\n".join(lines))
 
 
@@ -263,13 +266,12 @@ def _place(
             return f"without a label in {table.path.name}"
         label = _read_label(row.label, table.columns["label"], meaning)
         if label is None:
-            hint = f"labels are not understood (--meaning {row.label}=fake says the class of one)"
-            wrong.add(table, hint, row.label, row.line)
+            wrong.add(table, _UNKNOWN, row.label, row.line)
     elif label is None:
         return by_folders
     split = match_split(row.split) if row.split else None
     if row.split and split is None:
-        wrong.add(table, "splits are not train, val or test", row.split, row.line)
+        wrong.add(table, "splits that are not train, val or test", row.split, row.line)
     split = split or (known.split if known else _find_split(image) or _find_split_of_table(table) or TRAIN)
     source = clean_source(row.source) if row.source else known.source if known else _find_source(image) or own
     # A label that is not understood is told with all others, after the last row.

@@ -19,6 +19,7 @@ from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES, TRAIN
 from data_cards.dataset.names import (
     Meaning,
+    format_meaning,
     is_aside,
     is_generator,
     is_object,
@@ -224,9 +225,7 @@ class _Arrangement:
         where = "/".join(filter(None, [self._where, parent.path]))
         example = ""
         if unknown and what == "class":
-            names = sorted(folder.name for folder in unknown)
-            numbers = len(names) == 2 and all(map(str.isdigit, names))
-            example = f" (--meaning {f'{names[0]}=real,{names[1]}=fake' if numbers else f'{names[0]}=fake'})"
+            example = f" ({format_meaning([folder.name for folder in unknown])})"
         return UserError(
             f"{where}: {found}; expected {what} folders named {expected}. Rename them, declare their class{example}, "
             "give each folder a class of its own (--src real=FOLDER --src fake=FOLDER), or a file that says it "

@@ -5,7 +5,8 @@ is `real`. A source is a generator or a collection: a name such as `0_real`, `im
 """
 
 import re
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from data_cards.core.errors import UsageError
@@ -148,6 +149,12 @@ def parse_meaning(declared: Iterable[str]) -> dict[str, str]:
         if meaning.setdefault(name, label) != label:
             raise UsageError(f"--meaning {text!r}: {name} is declared as {meaning[name]} too; give it one class")
     return meaning
+
+
+def format_meaning(names: Sequence[str]) -> str:
+    """Format an example of the option that declares what unknown names are."""
+    numbers = sorted(names) if len(names) == 2 and all(map(str.isdigit, names)) else []
+    return "--meaning " + (f"{numbers[0]}=real,{numbers[1]}=fake" if numbers else f"{shlex.quote(names[0])}=fake")
 
 
 def _is_unnamed(name: str) -> bool:

@@ -22,7 +22,7 @@ from data_cards.dataset.layout import PictureFile
 from data_cards.dataset.scan_cache import ScanCache, find_cache_folder
 from data_cards.dataset.settings import SetSettings
 from data_cards.dataset.table import MOST_THUMBNAILS, PictureTable
-from data_cards.image.decode import check_pixels
+from data_cards.image.bounds import check_pixels
 from data_cards.image.facts import PictureFacts, compute_facts
 from data_cards.image.perceptual_hash import group_near_duplicates
 

@@ -4,9 +4,11 @@ Formats are limited to ordinary raster ones (Pillow would hand EPS to Ghostscrip
 of pixels is checked before any is decoded, and every fault of a file becomes a
 `PictureError` with a reason in plain words.
 
+Pixels are decoded first, and metadata read afterwards: once Pillow has failed to decode a picture it takes it for
+decoded, and Pillow decodes a PNG to read its EXIF data.
+
 Colour values are used as stored: an ICC conversion would resample the levels that the spectra are
-computed from. Transparency is composited over white, 16 bits are scaled to 8, and of an animation
-the first frame is used.
+computed from. Of an animation the first frame is used, of a TIFF file the largest page.
 """
 
 import io
@@ -14,14 +16,23 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from data_cards.core.errors import PictureError
+from data_cards.image.bounds import check_declared_sizes, check_pixels, drop_large_texts
+from data_cards.image.damage import check_damage
+from data_cards.image.levels import to_rgb
+from data_cards.image.signature import HEAD, find_format
+from data_cards.image.tiff import select_largest_page
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO")
+FORMATS = (
+    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "AVIF", "TGA", "ICO", "CUR", "ICNS"),
+    "HEIF",  # with the extra `heif`
+)
+
 Image.init()  # Pillow loads its less common formats only when asked
-# Pillow warns of odd EXIF blocks and of large pictures; the first are harmless, the second are checked here.
+Image.MAX_IMAGE_PIXELS = None  # the caller's limit is checked instead, which may be above Pillow's
+# Pillow warns of odd EXIF blocks and other faults that do not spoil a picture.
 warnings.filterwarnings("ignore", module="PIL")
 
 # Transposition that makes a picture upright, by EXIF orientation (Exif 2.32, tag 0x0112).
@@ -36,39 +47,42 @@ UPRIGHT = {
 }
 _ORIENTATION = 0x0112
 _MAKE, _MODEL, _EXIF_BLOCK = 0x010F, 0x0110, 0x8769
-_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
 
 @contextmanager
 def opened_picture(data: bytes, max_pixels: int) -> Iterator[Image.Image]:
-    """Open a picture file's bytes, headers only, and bound its size.
+    """Open a picture file's bytes, headers only, and bound its size; the caller decodes it.
+
+    Before anything else than the header is read from the picture, decode it: see `decode_opened`.
 
     Raises
     ------
     PictureError : not a picture of a known format, too large, or broken; also for errors while the caller
-        decodes it
+        decodes it, and at the end of the block for damage that Pillow does not report
     """
+    kind = find_format(data[:HEAD])
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+        check_declared_sizes(data, kind, max_pixels)
+        if kind == "TIFF":
+            data = select_largest_page(data, max_pixels)
+        elif kind == "HEIF":
+            _register_heif()
+        formats = FORMATS[:-1] if kind is None else (kind,)
+        with Image.open(io.BytesIO(drop_large_texts(data)), formats=formats) as picture:
             check_pixels(*picture.size, max_pixels)
+            if min(picture.size) < 1:
+                raise PictureError("has no pixels")
             yield picture
+            check_damage(picture, data)
     except PictureError:
         raise
     except UnidentifiedImageError as error:
-        raise PictureError(_format_unknown(data)) from error
-    except Image.DecompressionBombError as error:
-        raise PictureError(f"too large: {error}") from error
+        raise PictureError(_format_unknown(data, kind)) from error
     except MemoryError as error:
         raise PictureError("too large to decode in the available memory") from error
     # Decoders raise many kinds for a broken file: OSError, SyntaxError, ValueError, struct.error ...
     except Exception as error:
         raise PictureError(f"broken or truncated: {error}") from error
-
-
-def check_pixels(width: int, height: int, max_pixels: int) -> None:
-    """Check that a picture has no more pixels than allowed; raises `PictureError`."""
-    if width * height > max_pixels:
-        raise PictureError(f"too large: {width} x {height} pixels, at most {max_pixels:,} are allowed (--max-pixels)")
 
 
 def decode_picture(data: bytes, max_pixels: int) -> Image.Image:
@@ -84,14 +98,30 @@ def decode_picture(data: bytes, max_pixels: int) -> Image.Image:
     PictureError : as `opened_picture`
     """
     with opened_picture(data, max_pixels) as picture:
-        orientation = read_orientation(picture)
-        rgb = to_rgb(picture)
-        transposition = UPRIGHT.get(orientation)
-        return rgb if transposition is None else rgb.transpose(transposition)
+        rgb, orientation = decode_opened(picture)
+    del picture  # else its pixels stay in memory while the others are turned
+    return turn_upright(rgb, orientation)
+
+
+def decode_opened(picture: Image.Image) -> tuple[Image.Image, int]:
+    """Decode an open picture as RGB, as it lies in the file, and read its EXIF orientation, 1 to 8."""
+    picture.load()
+    return to_rgb(picture), read_orientation(picture)
+
+
+def turn_upright(picture: Image.Image, orientation: int) -> Image.Image:
+    """Turn a picture upright; one that is so already is returned as it is."""
+    transposition = UPRIGHT.get(orientation)
+    return picture if transposition is None else picture.transpose(transposition)
 
 
 def read_orientation(picture: Image.Image) -> int:
-    """Read the EXIF orientation, 1 to 8; 1 where there is none or the EXIF data is broken."""
+    """Read the EXIF orientation of a decoded picture, 1 to 8; 1 where there is none or the EXIF data is broken.
+
+    It is 1 for TIFF too, which Pillow turns upright itself while it decodes.
+    """
+    if picture.format == "TIFF":
+        return 1
     try:
         return int(picture.getexif().get(_ORIENTATION, 1))
     except Exception:  # a broken EXIF block does not spoil the picture
@@ -110,35 +140,23 @@ def read_exif_presence(picture: Image.Image) -> tuple[bool, bool]:
         return True, False
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """Convert the first frame to 8-bit RGB, transparency over white, 16 bits scaled to 8."""
-    picture.load()
-    if picture.mode in _SIXTEEN_BIT or picture.mode == "F":
-        picture = _scale_to_8_bit(picture)
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(white, layer)
-    return picture.convert("RGB")
+def _register_heif() -> None:
+    """Let Pillow open HEIF files, with the extra `heif`; raises `PictureError` without it."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise PictureError(
+            "HEIC needs the extra heif: pip install 'spectral-detector[heif]'; or convert it without resizing, for "
+            "example to PNG"
+        ) from error
+    register_heif_opener(thumbnails=False)
 
 
-def _scale_to_8_bit(picture: Image.Image) -> Image.Image:
-    # Pillow's own convert("L") clips 16-bit values at 255 instead of scaling them.
-    values = np.asarray(picture, dtype=np.float64)
-    if picture.mode == "F":
-        if not np.isfinite(values).all():
-            raise PictureError("has pixel values that are not finite")
-        top = 1.0 if values.max(initial=0) <= 1 else 255.0 if values.max() <= 255 else 65535.0
-    else:
-        top = 65535.0 if values.max(initial=0) <= 65535 else 2.0**32 - 1
-    return Image.fromarray(np.clip(np.rint(values * (255 / top)), 0, 255).astype(np.uint8))
-
-
-def _format_unknown(data: bytes) -> str:
+def _format_unknown(data: bytes, kind: str | None) -> str:
     if not data:
         return "the file is empty"
-    if data[4:8] == b"ftyp" and data[8:12] in (b"heic", b"heix", b"mif1", b"msf1", b"hevc"):
-        return "HEIC is not supported; convert it without resizing, for example to PNG"
-    if data[:3] == b"\xff\xd8\xff":
+    if kind == "JPEG":
         return "broken or truncated: a JPEG header, but no picture behind it"
+    if kind is not None:
+        return f"broken, or a kind of {kind} that is not supported; convert it, for example to PNG"
     return f"not a picture in a known format ({', '.join(FORMATS)})"

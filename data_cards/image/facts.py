@@ -10,8 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from data_cards.archives.place import read_file
-from data_cards.core.errors import PictureError
-from data_cards.image.decode import UPRIGHT, opened_picture, read_exif_presence, read_orientation, to_rgb
+from data_cards.image.decode import decode_opened, opened_picture, read_exif_presence, turn_upright
 from data_cards.image.jpeg import estimate_quality, read_encoding
 from data_cards.image.low_frequency import compute_profile, compute_thumbnail
 from data_cards.image.perceptual_hash import compute_perceptual_hash, shrink
@@ -85,15 +84,11 @@ def compute_facts(data: bytes, sha256: bytes, max_pixels: int) -> PictureFacts:
         width, height = picture.size
         quality = estimate_quality(picture)
         tables, subsampling = read_encoding(picture)
-        orientation = read_orientation(picture)
-        exif, camera = read_exif_presence(picture)
         mode = picture.mode
-        if min(width, height) < 1:
-            raise PictureError("has no pixels")
         picture.draft("RGB", _DRAFT)  # does nothing for formats other than JPEG
-        rgb = to_rgb(picture)
-        if orientation in UPRIGHT:
-            rgb = rgb.transpose(UPRIGHT[orientation])
+        rgb, orientation = decode_opened(picture)
+        exif, camera = read_exif_presence(picture)
+        rgb = turn_upright(rgb, orientation)
         grey = shrink(rgb.convert("L"))
         if orientation >= 5:
             width, height = height, width

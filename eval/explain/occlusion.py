@@ -18,7 +18,7 @@ from eval.explain.class_spectra import compute_radial_profile
 from pipeline.features.frequencies import MAX_FREQUENCY, NYQUIST, assign_bands
 from pipeline.features.settings import is_overview_kind
 from train.model.calibration import compute_log_odds
-from train.model.detector import Detector
+from train.model.plane_detector import PlaneDetector
 
 # Twelve bands of equal width up to the finest pattern along an axis, and one for the corners above.
 BAND_EDGES = np.append(np.linspace(0, NYQUIST, 13), MAX_FREQUENCY)
@@ -59,7 +59,7 @@ class Explanation:
         }
 
 
-def explain_levels(detector: Detector, levels: np.ndarray) -> Explanation:
+def explain_levels(detector: PlaneDetector, levels: np.ndarray) -> Explanation:
     """Explain the score of one picture by occlusion.
 
     Parameters
@@ -78,7 +78,7 @@ def explain_levels(detector: Detector, levels: np.ndarray) -> Explanation:
     )
 
 
-def occlude(detector: Detector, levels: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+def occlude(detector: PlaneDetector, levels: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
     """Compute the log-odds of "fake" of a picture as it is, without each band and without each kind of planes.
 
     Parameters

@@ -4,12 +4,11 @@ A picture is the body of a request and stays in memory, without a name or a file
 it is decoded as any untrusted file, and one picture is judged at a time.
 """
 
-import asyncio
 from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
@@ -18,6 +17,7 @@ from data_cards.core.text import escape_untrusted
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from data_cards.image.thumbnail import encode_thumbnail
 from eval.page.guard import Guard
+from eval.page.uploads import MAX_UPLOAD, UploadError, Uploads
 from eval.verdict.examine import Examiner
 from eval.verdict.video import find_container
 from eval.verdict.wording import (
@@ -30,45 +30,32 @@ from eval.verdict.wording import (
     summarise_explanation,
 )
 
-MAX_UPLOAD = 64 << 20  # bytes
-MOST_WAITING = 8  # pictures in memory, judged or queued
-PATIENCE = 60.0  # seconds for a picture to arrive
-
 _STATIC = Path(__file__).parent / "static"
 _FILES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
 _THUMBNAIL = 480  # pixels, of the long side
 
 
-def create_application(examiner: Examiner, open_to_others: bool = False) -> Guard:
-    """Create the application for a run's detector; `open_to_others` admits other computers."""
-    waiting = asyncio.Semaphore(MOST_WAITING)
-    turn = asyncio.Semaphore(1)
+def create_application(examiner: Examiner, token: str | None = None) -> Guard:
+    """Create the application for a run's detector; with a token other computers are admitted that know it."""
+    uploads = Uploads()
 
     async def judge(request: Request) -> Response:
-        if waiting.locked():
-            return _error_response("too many pictures at a time; try again in a moment", 503)
-        async with waiting:
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    data = await _read_body(request)
-            except (TimeoutError, ClientDisconnect):
-                return _error_response("the picture did not arrive", 408)
-            if data is None:
-                return _error_response(f"too large: expected at most {MAX_UPLOAD >> 20} MB", 413)
-            async with turn:
-                try:
-                    return JSONResponse(await run_in_threadpool(_judge, examiner, data))
-                except PictureError as error:
-                    return _error_response(escape_untrusted(str(error)), 422)
-                except UserError as error:
-                    return _error_response(escape_untrusted(str(error)), 500)
+        try:
+            async with uploads.judged_picture(request) as data:
+                return JSONResponse(await run_in_threadpool(_judge, examiner, data))
+        except UploadError as error:
+            return _error_response(str(error), error.status)
+        except PictureError as error:
+            return _error_response(escape_untrusted(str(error)), 422)
+        except UserError as error:
+            return _error_response(escape_untrusted(str(error)), 500)
 
     async def about(request: Request) -> Response:
         return JSONResponse(_get_about(examiner))
 
     routes = [Route(path, _serve(name)) for path, name in _FILES.items()]
     routes += [Route("/about", about), Route("/judge", judge, methods=["POST"])]
-    return Guard(Starlette(routes=routes), open_to_others)
+    return Guard(Starlette(routes=routes), token)
 
 
 def _serve(name: str):
@@ -78,22 +65,8 @@ def _serve(name: str):
     return serve
 
 
-async def _read_body(request: Request) -> bytes | None:
-    """Read the body, no more than is allowed; None where it is larger."""
-    length = request.headers.get("content-length", "0")
-    if length.isascii() and length.isdigit() and int(length) > MAX_UPLOAD:
-        return None
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MAX_UPLOAD:
-            return None
-        parts.append(part)
-    return b"".join(parts)
-
-
 def _error_response(reason: str, status: int) -> JSONResponse:
-    return JSONResponse({"error": reason}, status)
+    return JSONResponse({"error": reason}, status, {"retry-after": "2"} if status == 503 else None)
 
 
 def _judge(examiner: Examiner, data: bytes) -> dict:

@@ -1,16 +1,19 @@
-"""Host and origin checks of the page: only its own pages in a browser of this computer may send requests.
+"""Host, origin and token checks of the page: only its own pages, in a browser of this computer or with the token.
 
 A foreign site can point a name of its own at 127.0.0.1 (DNS rebinding) or post to the page (cross-site requests).
 The Host header reveals the first: it must be an address or this computer's own name. The Origin header reveals the
 second. Starlette's TrustedHostMiddleware compares with a list of names, and cannot admit every address.
+The token comes with the page's address once, and from then on in a cookie, so that it does not stay in the browser's
+history or in a copied address.
 """
 
+import hmac
 import ipaddress
 import socket
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Only the page's own three files, and thumbnails as data URLs, are loaded.
@@ -27,17 +30,20 @@ HEADERS = {
 }
 
 
+TOKEN = "token"  # in the address of the page
+
+
 class Guard:
     """Middleware that refuses foreign requests, and adds the headers to every response.
 
     Parameters
     ----------
-    open_to_others : bool, admit other computers; else loopback addresses only
+    token : str, admit other computers that give it; without one, loopback addresses only
     """
 
-    def __init__(self, application: ASGIApp, open_to_others: bool = False):
+    def __init__(self, application: ASGIApp, token: str | None = None):
         self.application = application
-        self.open_to_others = open_to_others
+        self.token = token
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -50,21 +56,42 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", []), *added]}
             await send(message)
 
-        refusal = self._refuse(scope["method"], Headers(scope=scope))
-        response = self.application if refusal is None else JSONResponse({"error": refusal}, 403)
+        response = self._refuse(scope["method"], HTTPConnection(scope)) or self.application
         await response(scope, receive, send_with_headers)
 
-    def _refuse(self, method: str, headers: Headers) -> str | None:
+    def _refuse(self, method: str, request: HTTPConnection) -> Response | None:
+        """Return the response to a request that does not reach the page; None for one that does."""
+        headers = request.headers
         host = headers.get("host", "")
-        if not is_own_host(host, self.open_to_others):
-            return "refused: the page is reached by this computer's address, not by another name"
+        if not is_own_host(host, self.token is not None):
+            return _refusal("the page is reached by this computer's address, not by another name")
         origin = headers.get("origin")
         foreign = (origin is not None and origin != f"http://{host}") or headers.get(
             "sec-fetch-site", "same-origin"
         ) not in ("same-origin", "none")
         if method not in ("GET", "HEAD") and foreign:
-            return "refused: sent by another site"
-        return None
+            return _refusal("sent by another site")
+        return None if self.token is None else self._refuse_without_token(request)
+
+    def _refuse_without_token(self, request: HTTPConnection) -> Response | None:
+        cookie = f"page-{TOKEN}-{(request.scope.get('server') or ('', 0))[1]}"  # a browser sends it to every port
+        given = request.query_params.get(TOKEN)
+        if given is not None and self._is_token(given):
+            if request.url.path != "/":
+                return None
+            response = RedirectResponse("/", 303)
+            response.set_cookie(cookie, given, path="/", httponly=True, samesite="lax")
+            return response
+        if self._is_token(request.cookies.get(cookie, "")):
+            return None
+        return _refusal(f"open the page by the address that `eval page` printed, which ends in its {TOKEN}")
+
+    def _is_token(self, given: str) -> bool:
+        return hmac.compare_digest(given.encode(errors="replace"), self.token.encode())
+
+
+def _refusal(reason: str) -> JSONResponse:
+    return JSONResponse({"error": f"refused: {reason}"}, 403)
 
 
 def is_own_host(host: str, open_to_others: bool) -> bool:

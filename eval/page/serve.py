@@ -2,6 +2,7 @@
 
 import errno
 import ipaddress
+import secrets
 import socket
 import threading
 import webbrowser
@@ -29,7 +30,8 @@ def serve_page(
 
     Parameters
     ----------
-    host : str, address to listen at; any but a loopback address admits other computers, with a warning
+    host : str, address to listen at; any but a loopback address admits other computers, which need the token that the
+        page's address then has
     port : int, 0 to 65535; 0 chooses a free one
     open_browser : bool, show the page in the browser
     echo, warn : callable(str), for the page's address, and for the warning
@@ -42,6 +44,8 @@ def serve_page(
         import uvicorn
 
         from eval.page.app import create_application
+        from eval.page.connections import BoundedProtocol
+        from eval.page.guard import TOKEN
     except ImportError as error:
         if error.name is None or error.name.split(".")[0] not in ("starlette", "uvicorn"):
             raise
@@ -50,13 +54,19 @@ def serve_page(
 
     with open_listener(host, port) as listener, suppress(KeyboardInterrupt):
         address, open_to_others = _address_of(listener), not _is_loopback(listener)
-        application = create_application(Examiner(run, device), open_to_others)
+        token = secrets.token_urlsafe() if open_to_others else None
+        if token is not None:
+            address = f"{address}?{TOKEN}={token}"
+        application = create_application(Examiner(run, device), token)
         config = uvicorn.Config(
             application, log_level="error", access_log=False, server_header=False, date_header=False,
-            lifespan="off", ws="none", timeout_graceful_shutdown=1, limit_concurrency=64,
+            lifespan="off", ws="none", timeout_graceful_shutdown=1, http=BoundedProtocol,
         )  # fmt: skip
         if open_to_others:
-            warn(f"every computer that reaches {host} can use this page; it asks for no password")
+            warn(
+                f"everyone who reaches {host} and has the address below, with its token, can use this page; what they "
+                "send and see is not encrypted"
+            )
 
         class Server(uvicorn.Server):
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:

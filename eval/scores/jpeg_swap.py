@@ -132,7 +132,7 @@ def _save_alike(
         for order in shuffle_by_class(clean, "jpeg-swap"):
             for rows, levels in _prepare_batches(order, compute_levels, pictures // 2):
                 chosen += rows
-                logits.append(predict_logits(detector, np.stack(levels)))
+                logits.append(predict_logits(detector.plane_detector, np.stack(levels)))
                 bar.update(len(rows))
     before = clean[np.array(chosen, dtype=int)]
     found = np.concatenate(logits) if logits else np.zeros((0, len(CLASS_NAMES)))

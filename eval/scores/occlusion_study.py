@@ -46,7 +46,7 @@ def compute_occlusion_study(
     with progress_bar(what="explaining", unit="pictures", total=len(chosen)) as bar:
         bar.disable = bar.disable or not progress
         for row in part.rows:
-            as_it_is, bands, kinds = occlude(detector, store.features[int(row)])
+            as_it_is, bands, kinds = occlude(detector.plane_detector, store.features[int(row)])
             whole.append(as_it_is)
             without.append(np.concatenate([bands, kinds]))
             bar.update()

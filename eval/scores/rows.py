@@ -13,7 +13,6 @@ from pipeline.features.variants import CLEAN
 from pipeline.store.reader import FeatureStore
 from train.model.calibration import Calibration
 from train.model.detector import Detector
-from train.model.inference import compute_logits
 from train.run.folder import Run
 
 
@@ -27,12 +26,14 @@ class Scored:
     columns : dict of str to ndarray, shape (N,), every per-sample column of the store
     logits : ndarray of float64, shape (N, 2), of the network, in class order (real, fake)
     calibration : Calibration, of the run, chosen on its validation pictures
+    unlike : ndarray of uint8, shape (N,), of `train.model.experts.Unlike`: all but 0 are "unsure"
     """
 
     rows: np.ndarray
     columns: dict[str, np.ndarray]
     logits: np.ndarray
     calibration: Calibration
+    unlike: np.ndarray
 
     def __len__(self) -> int:
         return len(self.logits)
@@ -40,7 +41,7 @@ class Scored:
     def __getitem__(self, rows: np.ndarray) -> "Scored":
         """Select rows, by mask or by number."""
         columns = {name: values[rows] for name, values in self.columns.items()}
-        return Scored(self.rows[rows], columns, self.logits[rows], self.calibration)
+        return Scored(self.rows[rows], columns, self.logits[rows], self.calibration, self.unlike[rows])
 
     @cached_property
     def probability_fake(self) -> np.ndarray:
@@ -164,14 +165,15 @@ def score_samples(
     UserError : the weights give no finite scores
     StoreError : a row cannot be read
     """
-    logits = compute_logits(detector, store, rows, batch_size, progress, threads)
-    if not np.isfinite(logits).all():
+    scores = detector.score_rows(store, rows, batch_size, progress, threads)
+    if not np.isfinite(scores.logits).all():
         raise UserError(f"{run.path}: its network gives no finite scores; the training diverged, train it again")
     return Scored(
         rows,
         {name: values[rows] for name, values in store.columns.items()},
-        logits,
+        scores.logits,
         detector.calibration,
+        scores.unlike,
     )
 
 

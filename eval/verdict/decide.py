@@ -22,8 +22,8 @@ from pipeline.features.extract import compute_features
 from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import CLEAN, Variant, create_jpeg_variant
 from train.model.calibration import UNSURE, Calibration, compute_log_odds
-from train.model.detector import Detector
 from train.model.inference import predict_logits
+from train.model.plane_detector import PlaneDetector
 
 # None of them is random: a picture is checked in the same way each time.
 CHECKS = (
@@ -85,7 +85,9 @@ class Judgement:
     flips: tuple[str, ...] = ()
 
 
-def score_levels(detector: Detector, levels: np.ndarray, batch_size: int = PredictSettings.batch_size) -> np.ndarray:
+def score_levels(
+    detector: PlaneDetector, levels: np.ndarray, batch_size: int = PredictSettings.batch_size
+) -> np.ndarray:
     """Compute the logits, float64 (N, 2), of features (N, planes, H, W); raise `UserError` if any is not finite."""
     batches = [levels[start : start + batch_size] for start in range(0, len(levels), batch_size)]
     logits = np.concatenate([predict_logits(detector, batch) for batch in batches])

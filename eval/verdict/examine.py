@@ -76,8 +76,10 @@ class Examiner:
         settings = self.run.build_settings
         picture = decode_picture(data, settings.max_pixels)
         crops = compute_crops(picture, settings.features, checks)
-        judgement = decide(score_levels(self._detector, crops.levels, batch_size), crops, self.calibration)
-        explanation = explain_levels(self._detector, crops.levels[0])
+        judgement = decide(
+            score_levels(self._detector.plane_detector, crops.levels, batch_size), crops, self.calibration
+        )
+        explanation = explain_levels(self._detector.plane_detector, crops.levels[0])
         return Examined(
             judgement, read_declarations(io.BytesIO(data)), explanation, picture, settings.features.estimator
         )

@@ -233,7 +233,7 @@ def _score_group(
     detector: Detector, group: list[_Prepared], batch_size: int
 ) -> Iterator[tuple[_Prepared, list[np.ndarray]]]:
     levels = [crops.levels for file in group for crops in file.crops]
-    logits = score_levels(detector, np.concatenate(levels), batch_size) if levels else np.zeros((0, 2))
+    logits = score_levels(detector.plane_detector, np.concatenate(levels), batch_size) if levels else np.zeros((0, 2))
     parts = iter(np.split(logits, np.cumsum([len(one) for one in levels])[:-1])) if levels else iter(())
     for file in group:
         yield file, [next(parts) for _ in file.crops]

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from data_cards.core.errors import PictureError
-from data_cards.image.decode import check_pixels
+from data_cards.image.bounds import check_pixels
 
 MISSING = "a clip; reading clips needs PyAV: pip install 'spectral-detector[video]'"
 MOST_FRAMES = 64

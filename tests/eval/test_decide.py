@@ -29,8 +29,9 @@ from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import CLEAN
 from pipeline.features.welch import compute_welch_levels
 from train.model.calibration import Calibration
-from train.run.checkpoint import BEST, save_weights
+from train.run.checkpoint import save_weights
 from train.run.folder import load_detector, open_run
+from train.run.weights_file import BEST
 
 COVER = FeatureSettings(size=32)
 CROP = FeatureSettings(size=32, fit="crop")
@@ -150,7 +151,7 @@ def test_side_too_long_for_jpeg_skips_the_jpeg_check(run):
 
 
 def test_score_levels_of_nan_weights_raises(run):
-    detector = load_detector(run, "cpu")
+    detector = load_detector(run, "cpu").plane_detector
     next(detector.network.parameters()).data.fill_(np.nan)
     with pytest.raises(UserError, match="no finite scores"):
         score_levels(detector, np.zeros((1, 9, 32, 32), np.uint8))
@@ -230,7 +231,7 @@ def call(*arguments: str, **options):
 @pytest.fixture
 def band(run):
     """The run's band of unsure set to everything."""
-    detector = load_detector(run, "cpu")
+    detector = load_detector(run, "cpu").plane_detector
     before = detector.calibration
     detector.calibration = Calibration(threshold=0.5, low=0.0, high=1.0)
     save_weights(detector, run.path, BEST)

@@ -24,8 +24,9 @@ from eval.verdict.predict import predict_files
 from eval.verdict.wording import TITLES, format_verdict, summarise_explanation
 from train.model.calibration import Calibration
 from train.model.inference import predict_logits
-from train.run.checkpoint import BEST, save_weights
+from train.run.checkpoint import save_weights
 from train.run.folder import load_detector, open_run
+from train.run.weights_file import BEST
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,7 @@ def test_explain_loads_decodes_and_scores_once(call, monkeypatch):
 def flipping(folder):
     """The run with its threshold between the picture as it is and the check that moves it most."""
     run = open_run(folder / "runs" / "001")
-    detector = load_detector(run, "cpu")
+    detector = load_detector(run, "cpu").plane_detector
     before = detector.calibration
     (plain,) = predict_files(run, [folder / NAME], device="cpu", progress=False)
     own = plain.probability_fake

@@ -44,7 +44,7 @@ def test_every_picture_is_saved_as_drawn_and_fitted_as_in_a_build(folder, figure
     rows = {row["sha256"]: row for row in figures["rows"] if row["variant"] == "clean"}
     swapped = figures["swap"]["rows"]
     assert {row["sha256"] for row in swapped} == set(rows)
-    detector = load_detector(open_run(folder / "run"), "cpu")
+    detector = load_detector(open_run(folder / "run"), "cpu").plane_detector
     for row in swapped[::5]:
         step = {name: row[name] for name in ("quality", "subsampling")}
         assert step == {name: draw_jpeg_variant(row["sha256"]).steps[0][name] for name in step}

@@ -13,7 +13,7 @@ from pipeline.features.frequencies import assign_bands, compute_frequencies
 from pipeline.features.periodogram import compute_periodogram, compute_periodogram_levels
 from pipeline.features.settings import KINDS as ALL_KINDS
 from pipeline.store.reader import open_store
-from train.model.detector import Detector
+from train.model.plane_detector import PlaneDetector
 from train.run.folder import open_run
 
 SIZE = 32
@@ -40,9 +40,9 @@ def levels() -> np.ndarray:
     return compute_periodogram_levels(rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8))
 
 
-def detector_of(plane: int, band: int) -> Detector:
+def detector_of(plane: int, band: int) -> PlaneDetector:
     mean, std = np.full((9, SIZE, SIZE), 100, np.float32), np.full((9, SIZE, SIZE), 20, np.float32)
-    detector = Detector(mean, std)
+    detector = PlaneDetector(mean, std)
     detector.network = OneBin(plane, band)
     return detector
 
@@ -63,7 +63,7 @@ def test_an_overview_is_explained_by_its_kinds_alone():
     rng = np.random.default_rng(0)
     levels = rng.integers(0, 256, (18, SIZE, SIZE), dtype=np.uint8)
     torch.manual_seed(0)
-    detector = Detector(np.full((18, SIZE, SIZE), 100), np.full((18, SIZE, SIZE), 20), "small", kinds=ALL_KINDS)
+    detector = PlaneDetector(np.full((18, SIZE, SIZE), 100), np.full((18, SIZE, SIZE), 20), "small", kinds=ALL_KINDS)
     detector.network = OneBin(10, 3)  # of the overview's magnitude
     found = explain_levels(detector, levels)
     assert found.kinds["overview-magnitude"] == pytest.approx(found.log_odds, abs=1e-4)
@@ -73,7 +73,7 @@ def test_an_overview_is_explained_by_its_kinds_alone():
 
 def test_batches_do_not_change_an_explanation(levels, monkeypatch):
     torch.manual_seed(0)
-    detector = Detector(np.full((9, SIZE, SIZE), 100), np.full((9, SIZE, SIZE), 20), kinds=("phase", "dct"))
+    detector = PlaneDetector(np.full((9, SIZE, SIZE), 100), np.full((9, SIZE, SIZE), 20), kinds=("phase", "dct"))
     whole = explain_levels(detector, levels)
     monkeypatch.setattr("eval.explain.occlusion.VALUES_AT_ONCE", 1)
     single = explain_levels(detector, levels)

@@ -1,6 +1,5 @@
 """`eval page`: what it answers, whom it refuses, bounds on uploads; and the page itself in a real browser."""
 
-import asyncio
 import io
 import json
 import os
@@ -10,6 +9,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -31,8 +33,9 @@ pytest.importorskip("starlette", reason="the page needs Starlette, the extra `pa
 uvicorn = pytest.importorskip("uvicorn", reason="the page needs uvicorn, the extra `page`")
 httpx = pytest.importorskip("httpx", reason="no httpx to ask the page with")
 
-import eval.page.app  # noqa: E402
+import eval.page.uploads  # noqa: E402
 from eval.page.app import create_application  # noqa: E402
+from eval.page.connections import BoundedProtocol  # noqa: E402
 from eval.page.guard import is_own_host  # noqa: E402
 from eval.page.serve import MISSING, open_listener, serve_page  # noqa: E402
 
@@ -52,17 +55,23 @@ def examiner(run):
     return Examiner(run, "cpu")
 
 
-@pytest.fixture(scope="module")
-def address(examiner):
-    """The page on a port of this computer, served by a thread."""
+@contextmanager
+def served(application):
+    """Serve an application on a port of this computer, in a thread; gives its address."""
     with open_listener("127.0.0.1", 0) as listener:
-        config = uvicorn.Config(create_application(examiner), log_level="error", lifespan="off", ws="none")
+        config = uvicorn.Config(application, log_level="error", lifespan="off", ws="none", http=BoundedProtocol)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
         server.should_exit = True
         thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def address(examiner):
+    with served(create_application(examiner)) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -120,31 +129,11 @@ def test_page_refuses_what_cannot_be_judged(client, data, status, text):
 
 
 def test_uploads_are_bounded_in_bytes(client, monkeypatch):
-    monkeypatch.setattr(eval.page.app, "MAX_UPLOAD", 1000)
+    monkeypatch.setattr(eval.page.uploads, "MAX_UPLOAD", 1000)
     told = client.post("/judge", content=b"x" * 1001)
     assert (told.status_code, told.json()["error"][:9]) == (413, "too large")
     untold = client.post("/judge", content=(b"x" * 100 for _ in range(100)))  # in chunks, its length not told
     assert untold.status_code == 413
-
-
-def test_upload_that_stalls_gets_status_408(client, address, monkeypatch):
-    monkeypatch.setattr(eval.page.app, "PATIENCE", 0)
-    host, port = address.removeprefix("http://").rstrip("/").split(":")
-    with socket.create_connection((host, int(port)), timeout=60) as slow:
-        slow.sendall(f"POST /judge HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Length: 1000\r\n\r\nabc".encode())
-        assert b" 408 " in slow.recv(1000).splitlines()[0]
-
-
-def test_uploads_above_the_queue_get_status_503(examiner, monkeypatch):
-    monkeypatch.setattr(eval.page.app, "MOST_WAITING", 0)
-
-    async def ask():
-        transport = httpx.ASGITransport(create_application(examiner))
-        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            return await client.post("/judge", content=encode(PICTURE))
-
-    response = asyncio.run(ask())
-    assert (response.status_code, response.json()["error"][:8]) == (503, "too many")
 
 
 def test_page_writes_nothing_to_disk(client, tmp_path, monkeypatch):
@@ -228,6 +217,21 @@ def test_foreign_hosts_and_origins_are_refused(client, address):
     assert client.post("/judge", content=data, headers=headers).status_code == 200
 
 
+def test_page_with_a_token_refuses_requests_without_it(examiner):
+    with served(create_application(examiner, "secret")) as address, httpx.Client(base_url=address) as client:
+        for path in ("/", "/about", "/page.js", "/?token=", "/?token=Secret", "/about?token=secre"):
+            response = client.get(path, headers={"cookie": "page-token-1=secret"})
+            assert (response.status_code, response.json()["error"][:7]) == (403, "refused"), path
+        assert client.post("/judge", content=encode(PICTURE)).status_code == 403
+        assert client.get("/about?token=secret").status_code == 200  # for programs
+        response = client.get("/?token=secret")
+        assert (response.status_code, response.headers["location"]) == (303, "/")
+        assert "httponly; path=/; samesite=lax" in response.headers["set-cookie"].lower()
+        assert client.get("/").status_code == 200
+        assert client.post("/judge", content=encode(PICTURE)).status_code == 200
+        assert client.get("/", headers={"host": "evil.example"}).status_code == 403
+
+
 # --- the command
 
 
@@ -250,18 +254,22 @@ def test_page_with_wrong_options_is_refused(run, monkeypatch):
 
 @pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
 def test_public_host_needs_an_option_and_warns(run, monkeypatch, host, warned):
-    served = []
+    applications = []
 
     async def end_at_once(server):
-        served.append(server.config.app)
+        applications.append(server.config.app)
 
     monkeypatch.setattr(uvicorn.Server, "main_loop", end_at_once)
     told, warnings = [], []
     serve_page(run, host=host, port=0, device="cpu", echo=told.append, warn=warnings.append)
-    (application,) = served
-    assert application.open_to_others is warned
+    (application,) = applications
     assert len(warnings) == warned
     assert told[0].startswith("page: http://127.0.0.1:" if not warned else "page: http://localhost:")
+    if warned:
+        assert len(application.token) >= 32
+        assert f"/?token={application.token} " in told[0]
+    else:
+        assert application.token is None
 
 
 @pytest.mark.slow
@@ -282,6 +290,35 @@ def test_page_on_ctrl_c_ends_without_an_error(run):
         finally:
             process.kill()
     assert (process.returncode, out, err) == (0, "", "")
+
+
+@pytest.mark.slow
+def test_page_memory_returns_after_a_burst(run):
+    psutil = pytest.importorskip("psutil", reason="no psutil to measure memory with")
+    large = encode(draw_noise(2, 2500, 2500))
+    with subprocess.Popen(
+        [sys.executable, "-m", "eval", "page", "--run", str(run.path), "--port", "0", "--no-open", "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUNBUFFERED": "1"},
+    ) as process:
+        try:
+            address = process.stdout.readline().split()[1]
+
+            def ask(data):
+                return httpx.post(f"{address}judge", content=data, timeout=120).status_code
+
+            def resident():
+                time.sleep(2)
+                return psutil.Process(process.pid).memory_info().rss
+
+            assert ask(encode(PICTURE)) == 200
+            before = resident()
+            with ThreadPoolExecutor(8) as pool:
+                assert list(pool.map(ask, [large] * 8)) == [200] * 8
+            assert resident() < before + (64 << 20)
+        finally:
+            process.kill()
 
 
 # --- in a browser

@@ -27,7 +27,7 @@ def figures(tmp_path_factory) -> dict:
         folder / "features.zarr", variants=("clean", "jpeg-1"), pictures={"train": (8, 8), "test": (40, 30)}, size=16
     )
     run = make_run(folder / "run", store, seed=3)
-    detector = load_detector(open_run(run), "cpu")
+    detector = load_detector(open_run(run), "cpu").plane_detector
     # As after a training: probabilities that are spread, a threshold beside a half, a band around it.
     opened = open_store(store)
     logits = compute_logits(detector, opened, opened.rows("test"), progress=False)

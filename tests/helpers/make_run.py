@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from pipeline.store.reader import FeatureStore, open_store
-from train.model.detector import Detector
+from train.model.plane_detector import PlaneDetector
 from train.run.checkpoint import save_weights
 from train.run.folder import write_run_settings
 from train.settings import TrainSettings
@@ -18,5 +18,5 @@ def make_run(path: Path, store: FeatureStore | Path, seed: int = 0) -> Path:
     path.mkdir(parents=True, exist_ok=True)
     settings = TrainSettings(store=store.path, run=str(path), stem="strided")
     write_run_settings(path, settings.for_features(store.settings.features), store)
-    save_weights(Detector(store.mean, store.std, stem="strided"), path, "best")
+    save_weights(PlaneDetector(store.mean, store.std, stem="strided"), path, "best")
     return path

@@ -143,7 +143,8 @@ def test_a_run_on_two_stores_is_recorded_resumed_and_reported(paths, tmp_path):
     record = json.loads((run / "settings.json").read_text())["store"]
     assert record["fingerprints"] == [open_store(path).fingerprint for path in paths]
     assert opened.store_fingerprint == open_stores(paths).fingerprint
-    np.testing.assert_array_equal(load_detector(opened, "cpu").normalise.mean.numpy(), open_stores(paths).mean)
+    mean = load_detector(opened, "cpu").plane_detector.normalise.mean
+    np.testing.assert_array_equal(mean.numpy(), open_stores(paths).mean)
     assert CliRunner().invoke(cli, ["run", "--resume", "--run", str(run)]).exit_code == 0
     result = CliRunner().invoke(cli, ["run", "--resume", "--run", str(run), "--store", paths[0]])
     assert result.exit_code == 1

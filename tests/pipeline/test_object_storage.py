@@ -93,7 +93,8 @@ def test_train_reads_object_storage(url, tmp_path):
     store = open_store(url)
     run = open_run(make_run(tmp_path / "run", store))
     assert run.store_paths == (url,)
-    assert len(compute_logits(load_detector(run, "cpu"), store, store.rows("test"))) == len(store.rows("test"))
+    detector = load_detector(run, "cpu").plane_detector
+    assert len(compute_logits(detector, store, store.rows("test"))) == len(store.rows("test"))
 
 
 @pytest.mark.slow

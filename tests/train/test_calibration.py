@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from train.model.calibration import Calibration, compute_source_shift, fit_calibration, probability_fake
-from train.model.detector import Detector
+from train.model.plane_detector import PlaneDetector
 
 
 def logits_of(log_odds) -> np.ndarray:
@@ -119,7 +119,7 @@ def test_calibration_out_of_range_is_refused(values):
 
 def test_calibration_is_saved_with_the_weights():
     mean = np.zeros((9, 16, 16), np.float32)
-    detector, other = Detector(mean, mean), Detector(mean, mean)
+    detector, other = PlaneDetector(mean, mean), PlaneDetector(mean, mean)
     assert detector.calibration == Calibration()
     detector.calibration = Calibration(1 / 3, 0.6, 0.1, np.nextafter(0.9, 1))
     other.load_state_dict(detector.state_dict())

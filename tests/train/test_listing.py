@@ -17,8 +17,8 @@ from pipeline.features.settings import FeatureSettings
 from pipeline.store.reader import open_store
 from train.cli import cli
 from train.loop.trainer import train
-from train.model.detector import Detector
 from train.model.inference import compute_logits
+from train.model.plane_detector import PlaneDetector
 from train.run.export_onnx import write_onnx
 from train.run.folder import load_detector, open_run
 from train.run.history import format_end_reason
@@ -155,7 +155,7 @@ def test_an_exported_network_gives_calibrated_probabilities(runs, tmp_path, name
     assert [path.name for path in tmp_path.iterdir()] == ["network.onnx"]
     session = onnxruntime.InferenceSession(str(tmp_path / "network.onnx"))
     run, store = open_run(runs / name), open_store(runs.parent / "features.zarr")
-    detector = load_detector(run, "cpu")
+    detector = load_detector(run, "cpu").plane_detector
     wanted = detector.calibration.probability(compute_logits(detector, store, np.arange(7), progress=False))
     for count in (1, 7):
         found = session.run(None, {"levels": store.features[:count]})[0]
@@ -205,7 +205,7 @@ class Fickle(nn.Module):
 def test_export_of_a_differing_network_writes_nothing(tmp_path, spoil, refused):
     pytest.importorskip("onnxruntime")
     features = FeatureSettings(size=16)
-    detector = Detector(np.full((9, 16, 16), 90.0), np.full((9, 16, 16), 10.0), "linear")
+    detector = PlaneDetector(np.full((9, 16, 16), 90.0), np.full((9, 16, 16), 10.0), "linear")
     detector.network = Fickle(spoil)
     file = tmp_path / "network.onnx"
     file.write_text("of another run")

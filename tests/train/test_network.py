@@ -8,10 +8,10 @@ from safetensors.torch import save_file
 from data_cards.core.errors import UsageError, UserError
 from pipeline.features.settings import FeatureSettings
 from train.model.calibration import probability_fake
-from train.model.detector import Detector, build_detector
 from train.model.inference import predict_logits
 from train.model.network import LAYERS, LINEAR, RADIAL, ResNet, resolve_stem
 from train.model.normaliser import LEAST_DEVIATION, Normaliser, select_statistics
+from train.model.plane_detector import PlaneDetector, build_plane_detector
 from train.model.pretrained import load_imagenet_weights
 from train.settings import NETWORKS, TrainSettings
 
@@ -24,9 +24,9 @@ def _seeded():
     torch.manual_seed(0)
 
 
-def build(features: FeatureSettings, *statistics: np.ndarray, **settings: object) -> Detector:
+def build(features: FeatureSettings, *statistics: np.ndarray, **settings: object) -> PlaneDetector:
     """Build the detector of a run with these settings."""
-    return build_detector(TrainSettings(**settings).for_features(features), features, *statistics)
+    return build_plane_detector(TrainSettings(**settings).for_features(features), features, *statistics)
 
 
 def count_parameters(network) -> int:
@@ -56,7 +56,7 @@ def test_auto_takes_the_stem_by_the_planes_side():
     assert [resolve_stem("auto", side) for side in (32, 64, 65, 512)] == ["plain", "plain", "strided", "strided"]
     assert resolve_stem("strided", 32) == "strided"
     assert resolve_stem("plain", 512) == "plain"
-    assert {"auto", LINEAR, RADIAL, *LAYERS} == set(NETWORKS)
+    assert {"auto", "none", LINEAR, RADIAL, *LAYERS} == set(NETWORKS)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_no_normalising_maps_the_levels_range():
 
 
 def test_the_linear_network_has_a_weight_for_every_frequency():
-    detector = Detector(np.zeros((9, 8, 8), np.float32), np.ones((9, 8, 8), np.float32), "linear")
+    detector = PlaneDetector(np.zeros((9, 8, 8), np.float32), np.ones((9, 8, 8), np.float32), "linear")
     levels = torch.randint(0, 5, (3, 9, 8, 8), dtype=torch.uint8)
     assert torch.equal(detector(levels), torch.zeros(3, 2))  # no frequency counts before training
     with torch.no_grad():
@@ -151,7 +151,7 @@ def test_the_linear_network_has_a_weight_for_every_frequency():
 
 def test_the_radial_network_sees_the_mean_of_every_ring():
     blank = np.zeros((9, 8, 8), np.float32)
-    network = Detector(blank, blank + 1, "radial").network.eval()
+    network = PlaneDetector(blank, blank + 1, "radial").network.eval()
     plane = torch.arange(64.0).reshape(8, 8)
     with torch.no_grad():
         network.fc.weight[1, 6 * 2 + 3] = 1.0  # ring 3 of the third magnitude plane
@@ -235,7 +235,7 @@ def test_a_pictures_contrast_is_taken_out_of_its_magnitudes():
 
 def test_statistics_travel_with_the_weights():
     mean = np.random.default_rng(0).uniform(0, 255, (9, 8, 8)).astype(np.float32)
-    state = Detector(mean, mean).state_dict()
+    state = PlaneDetector(mean, mean).state_dict()
     assert torch.equal(state["normalise.mean"], torch.from_numpy(mean))
     assert "normalise.std" in state
 
@@ -259,7 +259,7 @@ def test_features_of_another_kind_are_refused(levels):
 
 @pytest.fixture
 def detector():
-    return Detector(np.full((9, 32, 32), 128, np.float32), np.full((9, 32, 32), 60, np.float32))
+    return PlaneDetector(np.full((9, 32, 32), 128, np.float32), np.full((9, 32, 32), 60, np.float32))
 
 
 def test_scores_do_not_depend_on_the_batch(detector):

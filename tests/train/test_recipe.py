@@ -61,7 +61,7 @@ def test_an_option_reaches_the_weights_and_the_record(store, plain, tmp_path, op
     assert str(getattr(opened.settings, option.replace("-", "_"))).removesuffix(".0") == value
     if option in ("normalise", "gain", "stem"):  # opened again, it judges as it did
         rows = open_store(store).rows("val")
-        logits = compute_logits(load_detector(opened, "cpu"), open_store(store), rows, progress=False)
+        logits = compute_logits(load_detector(opened, "cpu").plane_detector, open_store(store), rows, progress=False)
         right = (logits.argmax(axis=1) == open_store(store).columns["label"][rows]).mean()
         assert right == opened.history[-1]["val_accuracy"]
 
@@ -72,7 +72,7 @@ def test_validation_loss_is_plain_under_every_penalty(store, tmp_path):
     run, opened = open_run(tmp_path / "run"), open_store(store)
     rows, sources = opened.rows("val"), compute_source_ids(opened)
     labels = opened.columns["label"][rows].astype(int)
-    logits = compute_logits(load_detector(run, "cpu", "last"), opened, rows, progress=False)
+    logits = compute_logits(load_detector(run, "cpu", "last").plane_detector, opened, rows, progress=False)
     losses = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(rows)), labels]
     last = run.history[-1]
     assert last["val_loss"] == pytest.approx(losses.mean(), rel=1e-4)

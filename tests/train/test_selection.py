@@ -35,7 +35,7 @@ def call(store: Path, run: Path, *arguments: str):
 def test_a_run_on_some_kinds_of_planes(path, tmp_path):
     result = call(path, tmp_path / "run", "--channels", "dct,magnitude")
     assert result.exit_code == 0, result.output
-    detector = load_detector(open_run(tmp_path / "run"), "cpu")
+    detector = load_detector(open_run(tmp_path / "run"), "cpu").plane_detector
     assert detector.kinds == ("magnitude", "dct")
     assert detector.network.conv1.weight.shape[1] == 6
     store, rows = open_store(path), np.arange(5)
@@ -148,7 +148,7 @@ def test_a_held_out_source_takes_no_part_in_normalising(path, tmp_path):
     assert call(path, tmp_path / "run", "--hold-out", "source-1", "--normalise", "frequency").exit_code == 0
     store, run = open_store(path), open_run(tmp_path / "run")
     learned = store.features[:][choose_rows(store, run.settings).train].astype(np.float64)
-    normalise = load_detector(run, "cpu").normalise
+    normalise = load_detector(run, "cpu").plane_detector.normalise
     np.testing.assert_allclose(normalise.mean, learned.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(normalise.std, learned.std(axis=0), rtol=1e-4, atol=1e-4)
 

@@ -24,7 +24,10 @@ from train.settings import MACHINE_FIELDS, TrainSettings, find_removed_options
         ({"dropout": 1.0}, "dropout 1.0: expected 0 or more, below 1"),
         ({"label_smoothing": -0.1}, "label smoothing -0.1"),
         ({"patience": -1}, "patience -1"),
-        ({"network": "vgg"}, "network vgg: expected one of auto, resnet18, resnet34, resnet50, small, linear, radial"),
+        (
+            {"network": "vgg"},
+            "network vgg: expected one of auto, none, resnet18, resnet34, resnet50, small",
+        ),
         ({"stem": "deep"}, "stem deep: expected one of auto, strided, plain"),
         ({"normalise": "batch"}, "normalise batch: expected one of auto, frequency, channel, sample, none"),
         ({"mixup": -0.1}, "mixup -0.1: expected at least 0"),

@@ -90,7 +90,7 @@ def test_history_has_a_row_for_every_epoch(run):
 def test_the_saved_detector_scores_as_the_history_says(run, store, which):
     opened = open_store(store)
     rows = choose_rows(opened, run.settings).val
-    detector = load_detector(run, "cpu", which)
+    detector = load_detector(run, "cpu", which).plane_detector
     assert not detector.training
     logits = compute_logits(detector, opened, rows, batch_size=5, progress=False)
     labels = opened.columns["label"][rows]
@@ -109,7 +109,7 @@ def test_calibration_is_that_of_the_validation_rows(run, store):
     assert len(chosen.calibration) == len(opened.rows("val")) > len(chosen.val)
     best, sources = read_best_epoch(run.path), compute_source_ids(opened)
     for which, rows in (("last", chosen.val), ("best", chosen.calibration)):
-        detector, labels = load_detector(run, "cpu", which), opened.columns["label"][rows]
+        detector, labels = load_detector(run, "cpu", which).plane_detector, opened.columns["label"][rows]
         logits = compute_logits(detector, opened, rows, progress=False)
         pictures = opened.columns["picture"][rows]
         wanted = astuple(fit_calibration(logits, labels, sources[rows], pictures))
@@ -117,7 +117,8 @@ def test_calibration_is_that_of_the_validation_rows(run, store):
             np.testing.assert_allclose(astuple(detector.calibration), wanted, rtol=1e-3)
     assert best.calibration == load_detector(run, "cpu").calibration
     assert best.epoch == 1 + int(np.argmin([row["val_loss"] for row in run.history]))
-    probabilities = best.calibration.probability(compute_logits(load_detector(run, "cpu"), opened, rows, 32, False))
+    logits = compute_logits(load_detector(run, "cpu").plane_detector, opened, rows, 32, False)
+    probabilities = best.calibration.probability(logits)
     for label, true in enumerate(CLASS_NAMES):
         fake = int((probabilities[labels == label] >= best.calibration.threshold).sum())
         assert best.confusion[true] == {"real": int((labels == label).sum()) - fake, "fake": fake}

@@ -6,6 +6,7 @@ import numpy as np
 
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.labels import CLASS_NAMES, TRAIN, VAL
+from data_cards.core.seeding import draw_key
 from pipeline.store.reader import FeatureStore
 from train.data.sampling import sample_epoch
 from train.settings import TrainSettings
@@ -44,10 +45,12 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
     UserError : no training or no validation rows, or only one class in either
     UsageError : a batch larger than an epoch
     """
-    chosen = _condition_mask(store, settings.where) & ~_source_mask(store, settings.hold_out, "--hold-out")
+    chosen = condition_mask(store, settings.where) & ~source_mask(store, settings.hold_out, "--hold-out")
     train, val = (rows[chosen[rows]] for rows in (store.rows(TRAIN), store.rows(VAL)))
     if settings.validate_on:
         train, val = _swap_validation(store, settings.validate_on, train, val)
+    elif settings.has_experts and (drawn := _draw_sources(store, np.concatenate([train, val]), settings.seed)):
+        train, val = _swap_validation(store, drawn, train, val)
     filters = f", where {' and '.join(settings.where)}" if settings.where else ""
     filters += f", without {' and '.join(settings.hold_out)}" if settings.hold_out else ""
     filters += f", validated on {' and '.join(settings.validate_on)}" if settings.validate_on else ""
@@ -92,18 +95,33 @@ def _compute_strata(store: FeatureStore, rows: np.ndarray, balance: str) -> np.n
     return np.stack(levels, axis=1)
 
 
+def _draw_sources(store: FeatureStore, rows: np.ndarray, seed: int) -> tuple[str, ...]:
+    """Draw a fifth of each class's sources to validate on; none where a class has fewer than three.
+
+    A network beside experts counts as much as it helps on sources that it was not trained on.
+    """
+    drawn = []
+    for label in np.unique(store.columns["label"][rows]):
+        names = sorted(set(store.columns["source"][rows][store.columns["label"][rows] == label].tolist()))
+        if len(names) < 3:
+            return ()
+        key = [draw_key(seed, name.encode(), "validate-on") for name in names]
+        drawn += [name for _, name in sorted(zip(key, names, strict=True))[: -(-len(names) // 5)]]
+    return tuple(sorted(set(drawn)))
+
+
 def _swap_validation(
     store: FeatureStore, sources: tuple[str, ...], train: np.ndarray, val: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the training rows without these sources and their near-duplicates, and all rows of these sources."""
     rows = np.sort(np.concatenate([train, val]))
-    of_them = _source_mask(store, sources, "--validate-on")
+    of_them = source_mask(store, sources, "--validate-on")
     groups = store.columns["group"]
     val = rows[of_them[rows]]
     return train[~of_them[train] & ~np.isin(groups[train], groups[val])], val
 
 
-def _source_mask(store: FeatureStore, sources: tuple[str, ...], option: str) -> np.ndarray:
+def source_mask(store: FeatureStore, sources: tuple[str, ...], option: str) -> np.ndarray:
     """Return which rows are of these sources, bool (rows,); raises `UserError` for an unknown source."""
     present = store.columns["source"]
     absent = sorted(set(sources) - set(present))
@@ -113,7 +131,7 @@ def _source_mask(store: FeatureStore, sources: tuple[str, ...], option: str) -> 
     return np.isin(present, np.array(sources, dtype=object))
 
 
-def _condition_mask(store: FeatureStore, where: tuple[str, ...]) -> np.ndarray:
+def condition_mask(store: FeatureStore, where: tuple[str, ...]) -> np.ndarray:
     """Return which rows meet all conditions, bool (rows,); raises `UserError` for an unknown value."""
     chosen = np.ones(len(store), dtype=bool)
     for condition in where:

@@ -17,8 +17,8 @@ from train.data.store_watch import ChangeDetector
 from train.loop.failures import nonfinite_loss_error
 from train.loop.resume_state import Position, save_state
 from train.loop.signals import Stopped, StopSignals
-from train.model.detector import Detector
 from train.model.distributed import ProcessGroup
+from train.model.plane_detector import PlaneDetector
 from train.recipe.augment import Augmenter
 from train.settings import TrainSettings
 
@@ -41,7 +41,7 @@ class StepRecord:
     rows: np.ndarray
     loss: float
     accuracy: float
-    detector: Detector
+    detector: PlaneDetector
 
 
 OnStep = Callable[[StepRecord], None]
@@ -61,7 +61,7 @@ class TrainContext:
     device: torch.device
     precision: torch.dtype
     group: ProcessGroup
-    detector: Detector
+    detector: PlaneDetector
     network: nn.Module  # the detector's network, as a step calls it: wrapped where there are several processes
     augmenter: Augmenter
     optimiser: torch.optim.Optimizer

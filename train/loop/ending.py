@@ -7,8 +7,10 @@ from dataclasses import replace
 from train.loop.context import TrainContext
 from train.loop.signals import Stopped
 from train.loop.step import sample_batches
+from train.model.calibration import Calibration
 from train.model.device import name_device, name_precision
 from train.run.best_epoch import read_best_epoch
+from train.run.experts_file import load_experts
 from train.run.history import choose_epoch, compute_waited_share
 from train.run.summary import FAILED, FINISHED, INTERRUPTED, STOPPED_EARLY, Summary, read_summary, write_summary
 
@@ -23,10 +25,16 @@ def write_final_summary(context: TrainContext) -> Summary:
         _compute_summary(
             context, STOPPED_EARLY if position.epoch <= context.settings.epochs else FINISHED, position.ended
         ),
-        calibration=read_best_epoch(folder).calibration,
+        calibration=_read_calibration(context),
     )
     write_summary(summary)
     return summary
+
+
+def _read_calibration(context: TrainContext) -> Calibration:
+    if context.settings.has_experts:
+        return load_experts(context.folder).calibration
+    return read_best_epoch(context.folder).calibration
 
 
 @contextmanager

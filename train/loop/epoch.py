@@ -12,11 +12,12 @@ from train.loop.step import sample_batches, train_epoch
 from train.loop.validation import calibrate, compute_validation_metrics, recalibrate_kept, validate
 from train.recipe.optimizer import learning_rate
 from train.run.best_epoch import compute_best_epoch, read_best_epoch, write_best_epoch
-from train.run.checkpoint import BEST, LAST, save_weights
+from train.run.checkpoint import save_weights
 from train.run.folder import CURVES
 from train.run.history import choose_epoch, format_end_reason, write_history
 from train.run.plot_history import plot_history
 from train.run.tensorboard import write_events
+from train.run.weights_file import BEST, LAST
 
 _LONG_EPOCH = 10.0  # seconds of an epoch: plotting takes half a second, as long as the epochs of a small run
 

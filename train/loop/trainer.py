@@ -23,13 +23,14 @@ from train.data.store_watch import ChangeDetector
 from train.loop.context import OnStep, TrainContext
 from train.loop.ending import recording_end, write_final_summary
 from train.loop.epoch import run_epoch
+from train.loop.experts import resume_experts, train_experts, write_missing_experts
 from train.loop.failures import translating_out_of_memory
 from train.loop.resume_state import Position, load_state
 from train.loop.signals import Stopped, StopSignals
-from train.model.detector import build_detector
 from train.model.device import name_precision, pick_device, pick_precision, selected_algorithms
 from train.model.distributed import ProcessGroup, check_settings, joined_process_group, translating_lost_process
 from train.model.inference import open_loader
+from train.model.plane_detector import build_plane_detector
 from train.model.pretrained import load_imagenet_weights
 from train.recipe.augment import Augmenter
 from train.recipe.optimizer import create_optimiser
@@ -65,12 +66,22 @@ def train(settings: TrainSettings, on_step: OnStep | None = None) -> Summary:
     """
     with joined_process_group(settings.device) as group, StopSignals(group.size > 1) as stop:
 
-        def begin() -> TrainContext:
+        def open_all() -> tuple[FeatureStore, ChangeDetector, TrainSettings]:
             store, store_changes = _open_watched_stores(settings.store)
-            context = prepare(settings.for_features(store.settings.features), store, store_changes, stop, group)
+            return (
+                store,
+                store_changes,
+                settings.for_features(store.settings.features, getattr(store, "profiles", None) is not None),
+            )
+
+        def begin() -> TrainContext:
+            context = prepare(resolved, store, store_changes, stop, group)
             _load_first_weights(context)
             return context
 
+        store, store_changes, resolved = group.all_or_raise(open_all)
+        if not resolved.has_network:
+            return group.on_rank0(lambda: train_experts(resolved, store))
         context = group.all_or_raise(begin)
         context.on_step = on_step
         side = context.store.settings.features.side
@@ -96,6 +107,9 @@ def resume(run: str | Path, changes: dict | None = None, on_step: OnStep | None 
     UserError : the run or its store cannot be used; and as `train`
     """
     before = read_run(run)
+    if not before.settings.has_network:
+        settings, store, _ = _restore_settings(before, changes)
+        return resume_experts(before.path, settings, store)
     device = (changes or {}).get("device") or before.settings.device
     with (
         joined_process_group(device) as group,
@@ -122,13 +136,13 @@ def _open_watched_stores(paths: Sequence[str]) -> tuple[FeatureStore, ChangeDete
     return open_stores(paths), store_changes
 
 
-def _restore_context(before: Run, changes: dict | None, stop: StopSignals, group: ProcessGroup) -> TrainContext:
-    """Prepare a run with its recorded settings, and load its last saved state."""
+def _restore_settings(before: Run, changes: dict | None) -> tuple[TrainSettings, FeatureStore, ChangeDetector]:
+    """Return the settings of a run, resolved, and its stores as one."""
     if before.removed:
         removed = ", ".join(f"{name} {value}" for name, value in before.removed.items())
         raise UserError(f"{before.path}: trained with an option that was removed ({removed}); start a new run")
     settings = replace(before.settings, **{"store": before.store_paths, **(changes or {})})
-    settings = settings.for_features(before.build_settings.features)
+    settings = settings.for_features(before.build_settings.features, before.settings.has_experts)
     different = settings.differences(before.settings)
     if different:
         listed = ", ".join(
@@ -144,6 +158,12 @@ def _restore_context(before: Run, changes: dict | None, stop: StopSignals, group
             f"{store.fingerprint[:12]}, the run has {before.store_fingerprint[:12]}); "
             "give that one with --store, or start a new run"
         )
+    return settings, store, store_changes
+
+
+def _restore_context(before: Run, changes: dict | None, stop: StopSignals, group: ProcessGroup) -> TrainContext:
+    """Prepare a run with its recorded settings, and load its last saved state."""
+    settings, store, store_changes = _restore_settings(before, changes)
     context = prepare(settings, store, store_changes, stop, group)
     context.folder = before.path
     if not (context.folder / STATE).exists():
@@ -170,7 +190,7 @@ def prepare(
     with translating_out_of_memory(store.path, settings, device, precision):
         statistics = compute_training_statistics(store, rows.train, settings)
         torch.manual_seed(settings.seed)  # the first weights are drawn on the CPU, the same for every device
-        detector = build_detector(settings, store.settings.features, *statistics).to(device)
+        detector = build_plane_detector(settings, store.settings.features, *statistics).to(device)
         network = group.wrap(detector.network)
     return TrainContext(
         settings=settings,
@@ -207,6 +227,7 @@ def _run(context: TrainContext) -> Summary:
         try:
             if not position.ended:
                 group.on_rank0(lambda: delete_summary(context.folder))
+                group.on_rank0(lambda: write_missing_experts(context.folder, context.settings, context.store))
             with (
                 context.loader,
                 translating_lost_process(group),

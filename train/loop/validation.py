@@ -12,15 +12,17 @@ from data_cards.core.console import progress_bar
 from data_cards.core.errors import StoreError
 from data_cards.core.labels import CLASS_NAMES
 from train.loop.context import TrainContext, loss_error, record_skipped, save_context, stop_error
+from train.loop.experts import weigh_network
 from train.model.calibration import Calibration, fit_calibration
-from train.model.detector import Detector
 from train.model.inference import iterate_logits
+from train.model.plane_detector import PlaneDetector
 from train.recipe.vrex import compute_risk_variance
 from train.run.best_epoch import compute_confusion, read_best_epoch, write_best_epoch
-from train.run.checkpoint import BEST, LAST, read_weights, save_weights
+from train.run.checkpoint import read_weights, save_weights
+from train.run.weights_file import BEST, LAST
 
 
-def validate(context: TrainContext, detector: Detector, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def validate(context: TrainContext, detector: PlaneDetector, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Score rows, each process its part, and return the logits and the rows that could be read.
 
     Returns
@@ -95,14 +97,15 @@ def calibrate(context: TrainContext, logits: np.ndarray, rows: np.ndarray) -> Ca
 def recalibrate_kept(context: TrainContext, of_last: bool) -> None:
     """Calibrate the kept weights on all variants of the validation pictures, and write the result.
 
-    Each epoch is validated on one variant of each picture, as it trains on one.
+    Beside experts the network's weight is fitted to the same scores. Each epoch is validated on one variant of each
+    picture, as it trains on one.
 
     Parameters
     ----------
     of_last : whether the kept weights are those of the last epoch
     """
     folder, rows, detector = context.folder, context.rows, context.detector
-    if len(rows.calibration) == len(rows.val):
+    if len(rows.calibration) == len(rows.val) and not context.settings.has_experts:
         return
     if not of_last:
         detector = copy.deepcopy(detector)
@@ -116,3 +119,5 @@ def recalibrate_kept(context: TrainContext, of_last: bool) -> None:
     if of_last:
         save_weights(detector, folder, LAST)
     write_best_epoch(folder, replace(read_best_epoch(folder), confusion=confusion, calibration=detector.calibration))
+    if context.settings.has_experts:
+        weigh_network(folder, context.settings, context.store, scored, logits)

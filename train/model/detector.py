@@ -1,112 +1,127 @@
-"""The detector as one module: normaliser and network, from levels to logits."""
+"""The detector: experts on profiles, a network on planes, or both, and their calibration.
+
+Imports PyTorch only where there is a network.
+"""
 
 from collections.abc import Sequence
-from dataclasses import astuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import nn
 
-from data_cards.core.errors import UsageError
-from pipeline.features.settings import KINDS, PLANES_PER_KIND, SQUARE_KINDS, FeatureSettings, base_kind, plane_slice
-from train.model.calibration import Calibration
-from train.model.network import RADIAL, RADIAL_UP_TO, build_network
-from train.model.normaliser import Normaliser, select_statistics
-from train.settings import TrainSettings
+from data_cards.core.errors import StoreError
+from data_cards.core.labels import CLASS_NAMES
+from pipeline.store.reader import FeatureStore
+from train.model.calibration import Calibration, compute_log_odds
+from train.model.experts import LOG_ODDS_LIMIT, Experts, Unlike
+from train.settings import SCORING_BATCH_SIZE
+
+if TYPE_CHECKING:
+    from train.model.plane_detector import PlaneDetector
+
+_ROWS_AT_ONCE = 4096  # profiles that are read together: 12 MB
 
 
-class Detector(nn.Module):
-    """Features in levels, uint8 (B, C, H, W), to float logits (B, 2) in class order (real, fake).
-
-    C is the number of planes of the detector's kinds.
-
-    Parameters
-    ----------
-    mean, std : float32 (planes, H, W), the store's statistics, in levels
-    network : str, one of `train.settings.NETWORKS` but "auto"
-    dropout : float, share dropped before the last layer while training
-    kinds : sequence of str, the kinds of planes it is fed, in the store's order
-    stem : "auto", "strided" or "plain"
-    own_range : bool, stretch each plane of each sample to its own range
-    gain : "keep" or "remove" the gain of each sample's log magnitudes
+@dataclass(frozen=True)
+class Scores:
+    """Scores of N pictures or samples.
 
     Attributes
     ----------
-    planes : list of int, indices of the store's planes that it is fed
-    inputs : tuple of str, the kind of each of these planes
-    calibration : Calibration of the logits; saved with the weights
+    logits : float64 (N, 2), in class order (real, fake), before the calibration
+    unlike : uint8 (N,) of `Unlike`, in what each is unlike the training pictures: then its verdict is "unsure"
     """
 
-    def __init__(
-        self,
-        mean: np.ndarray | torch.Tensor,
-        std: np.ndarray | torch.Tensor,
-        network: str = "resnet18",
-        dropout: float = 0.0,
-        kinds: Sequence[str] = SQUARE_KINDS,
-        stem: str = "auto",
-        own_range: bool = False,
-        gain: str = "keep",
-    ):
-        super().__init__()
-        self.kinds = tuple(kinds)
-        every = range(PLANES_PER_KIND * len(KINDS))
-        self.planes = [plane for kind in kinds for plane in every[plane_slice(KINDS.index(kind))]]
-        self.inputs = tuple(kind for kind in kinds for _ in range(PLANES_PER_KIND))
-        magnitudes = [plane_slice(place) for place, kind in enumerate(self.kinds) if base_kind(kind) == "magnitude"]
-        gains = magnitudes if gain == "remove" else []
-        self.normalise = Normaliser(mean[self.planes], std[self.planes], own_range, gains)
-        self.network = build_network(network, self.inputs, mean.shape[-1], 2, dropout, stem)
-        self.calibration = Calibration()
-        self.to(memory_format=torch.channels_last)
+    logits: np.ndarray
+    unlike: np.ndarray
+
+
+@dataclass(frozen=True)
+class Detector:
+    """A trained detector; it has experts, or a network on planes, or both.
+
+    Attributes
+    ----------
+    experts : Experts or None
+    plane_detector : PlaneDetector or None
+    calibration : Calibration of the logits
+    """
+
+    experts: Experts | None
+    plane_detector: "PlaneDetector | None"
 
     @property
-    def device(self) -> torch.device:
-        """The device of the parameters."""
-        return self.normalise.mean.device
+    def calibration(self) -> Calibration:
+        return self.plane_detector.calibration if self.experts is None else self.experts.calibration
 
-    def get_extra_state(self) -> torch.Tensor:
-        """Return the calibration, float64 (4,), for the state dict: not a buffer, as some devices have no float64."""
-        return torch.tensor(astuple(self.calibration), dtype=torch.float64)
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of planes that it is fed; empty without a network."""
+        return () if self.plane_detector is None else self.plane_detector.kinds
 
-    def set_extra_state(self, state: torch.Tensor) -> None:
-        """Restore the calibration from a state dict; raises ValueError for an invalid one."""
-        if state.shape != (4,):
-            raise ValueError(f"calibration of shape {tuple(state.shape)}, expected (4,)")
-        self.calibration = Calibration(*state.tolist())
+    def score(self, levels: Sequence[np.ndarray], profiles: np.ndarray, batch_size: int = SCORING_BATCH_SIZE) -> Scores:
+        """Score pictures.
 
-    def forward(self, levels: torch.Tensor) -> torch.Tensor:
-        return self.network(self.normalise(levels))
+        Parameters
+        ----------
+        levels : for each picture uint8 (crops, planes, side, side), as of `compute_features`; the crops' logits are
+            averaged
+        profiles : float32 (N, 755)
+        """
+        logits = None
+        if self.plane_detector is not None:
+            from train.model.inference import predict_logits  # loads PyTorch
 
+            counts = np.array([len(one) for one in levels])
+            crops = np.concatenate(levels)
+            parts = [
+                predict_logits(self.plane_detector, crops[start : start + batch_size])
+                for start in range(0, len(crops), batch_size)
+            ]
+            logits = np.add.reduceat(np.concatenate(parts), np.cumsum(counts) - counts) / counts[:, None]
+        return self._combine(logits, profiles)
 
-def build_detector(
-    settings: TrainSettings,
-    features: FeatureSettings,
-    mean: np.ndarray | None = None,
-    std: np.ndarray | None = None,
-) -> Detector:
-    """Build the detector of a run with initial weights, on the CPU.
+    def score_rows(
+        self,
+        store: FeatureStore,
+        rows: np.ndarray,
+        batch_size: int = SCORING_BATCH_SIZE,
+        progress: bool = True,
+        threads: int = 4,
+    ) -> Scores:
+        """Score rows of a store, in their order, with a progress bar on stderr if `progress`.
 
-    Parameters
-    ----------
-    settings : resolved for these features (`TrainSettings.for_features`)
-    features : settings of the store's features
-    mean, std : ndarray of float32, shape (planes, H, W), the store's statistics, in levels; None if saved
-        ones will replace them
+        Raises
+        ------
+        StoreError : a row cannot be read
+        """
+        logits = None
+        if self.plane_detector is not None:
+            from train.model.inference import compute_logits  # loads PyTorch
 
-    Raises
-    ------
-    UsageError : a setting that does not fit these features
-    """
-    if settings.network == RADIAL and features.side > RADIAL_UP_TO:
-        raise UsageError(
-            f"network radial: planes of {features.side} bins, expected at most {RADIAL_UP_TO}; "
-            "give another --network, or build averaged planes (pipeline build --estimator averaged)"
-        )
-    if mean is None or std is None:
-        mean = std = np.zeros((features.planes, features.side, features.side), dtype=np.float32)
-    # ImageNet weights need the strided stem.
-    stem = "strided" if settings.stem == "auto" and settings.weights is not None else settings.stem
-    mean, std = select_statistics(mean, std, settings.normalise)
-    own_range = settings.normalise == "sample"
-    return Detector(mean, std, settings.network, settings.dropout, settings.kinds, stem, own_range, settings.gain)
+            logits = compute_logits(self.plane_detector, store, rows, batch_size, progress, threads)
+        if self.experts is None:
+            return self._combine(logits, np.zeros((len(rows), 0), np.float32))
+        if getattr(store, "profiles", None) is None:
+            raise StoreError(f"{store.path}: has no profiles, which this run's experts read; build it again")
+        starts = range(0, len(rows), _ROWS_AT_ONCE)
+        parts = [
+            self._combine(
+                None if logits is None else logits[start : start + _ROWS_AT_ONCE],
+                store.read_profiles(rows[start : start + _ROWS_AT_ONCE]),
+            )
+            for start in starts
+        ]
+        if not parts:
+            return Scores(np.zeros((0, len(CLASS_NAMES))), np.zeros(0, np.uint8))
+        return Scores(np.concatenate([one.logits for one in parts]), np.concatenate([one.unlike for one in parts]))
+
+    def _combine(self, logits: np.ndarray | None, profiles: np.ndarray) -> Scores:
+        """Add the network's log-odds, at their weight, to the experts'."""
+        if self.experts is None:
+            return Scores(logits, np.full(len(logits), Unlike.NOTHING, np.uint8))
+        log_odds = self.experts.compute_log_odds(profiles)
+        if logits is not None:
+            log_odds = log_odds + self.experts.network_weight * compute_log_odds(logits)
+        half = np.clip(log_odds, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT) / 2
+        return Scores(np.stack([-half, half], axis=1), self.experts.find_unlike(profiles))

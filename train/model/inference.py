@@ -13,11 +13,11 @@ from data_cards.core.console import progress_bar
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.reader import FeatureStore
 from train.data.loader import BatchLoader, move_batches
-from train.model.detector import Detector
+from train.model.plane_detector import PlaneDetector
 from train.settings import SCORING_BATCH_SIZE
 
 
-def predict_logits(detector: Detector, levels: np.ndarray | torch.Tensor) -> np.ndarray:
+def predict_logits(detector: PlaneDetector, levels: np.ndarray | torch.Tensor) -> np.ndarray:
     """Compute the logits of one batch, float64 (B, 2).
 
     Parameters
@@ -32,14 +32,14 @@ def predict_logits(detector: Detector, levels: np.ndarray | torch.Tensor) -> np.
     return logits.float().cpu().numpy().astype(np.float64)
 
 
-def open_loader(detector: Detector, store: FeatureStore, threads: int = 4) -> BatchLoader:
+def open_loader(detector: PlaneDetector, store: FeatureStore, threads: int = 4) -> BatchLoader:
     """Open a loader of the planes that the detector is fed, for the detector's device."""
     on_gpu = detector.device.type == "cuda"
     return BatchLoader(store, threads=threads, pinned=on_gpu, packed=on_gpu, kinds=detector.kinds)
 
 
 def iterate_logits(
-    detector: Detector,
+    detector: PlaneDetector,
     reader: BatchLoader,
     rows: np.ndarray,
     batch_size: int = SCORING_BATCH_SIZE,
@@ -56,7 +56,7 @@ def iterate_logits(
 
 
 def compute_logits(
-    detector: Detector,
+    detector: PlaneDetector,
     store: FeatureStore,
     rows: np.ndarray,
     batch_size: int = SCORING_BATCH_SIZE,

@@ -13,26 +13,20 @@ from safetensors.torch import save
 
 from data_cards.core.errors import UserError
 from data_cards.core.files import whole_file
-from train.model.detector import Detector
-
-LAST, BEST = "last", "best"  # of the last epoch, and of the epoch that is kept
+from train.model.plane_detector import PlaneDetector
+from train.run.weights_file import weights_file
 
 _DIGEST = "sha256"  # key in the file's metadata
 
 
-def weights_file(folder: Path, which: str) -> Path:
-    """Return the path of the "best" or "last" weights of a run."""
-    return folder / f"{which}.safetensors"
-
-
-def save_weights(detector: Detector, folder: Path, which: str) -> None:
+def save_weights(detector: PlaneDetector, folder: Path, which: str) -> None:
     """Write the detector's weights, statistics and calibration."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in detector.state_dict().items()}
     with whole_file(weights_file(folder, which)) as temporary:
         temporary.write_bytes(save(tensors, {_DIGEST: _digest(tensors)}))
 
 
-def load_weights(detector: Detector, folder: Path, which: str) -> None:
+def load_weights(detector: PlaneDetector, folder: Path, which: str) -> None:
     """Load the weights of `save_weights` into a detector.
 
     Raises

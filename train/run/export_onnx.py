@@ -22,10 +22,10 @@ from data_cards.core.files import whole_file
 from data_cards.core.labels import FAKE
 from pipeline.features.extract import name_planes
 from pipeline.features.settings import FeatureSettings
-from train.model.detector import Detector
 from train.model.inference import predict_logits
-from train.run.checkpoint import BEST
+from train.model.plane_detector import PlaneDetector
 from train.run.folder import load_detector, open_run
+from train.run.weights_file import BEST
 
 TOLERANCE = 1e-4  # of a probability, between onnxruntime and PyTorch
 _LIBRARIES = ("onnx", "onnxruntime", "onnxscript")
@@ -52,7 +52,7 @@ class OnnxExport:
 class _CalibratedDetector(nn.Module):
     """All planes of the store (B, planes, H, W) to calibrated probabilities of "fake", float32 (B,)."""
 
-    def __init__(self, detector: Detector):
+    def __init__(self, detector: PlaneDetector):
         super().__init__()
         self.detector = detector
 
@@ -76,14 +76,14 @@ def export_onnx(run: str | Path, file: str | Path, which: str = BEST) -> OnnxExp
     if missing:
         raise UserError(f"ONNX needs {', '.join(missing)}: install them with pip install 'spectral-detector[onnx]'")
     run = open_run(run)
-    detector = load_detector(run, "cpu", which)
+    detector = load_detector(run, "cpu", which).plane_detector
     if sum(value.nbytes for value in detector.state_dict().values()) > _MOST_BYTES:
         raise UserError(f"{run.path}: too large for ONNX, whose files hold 2 GB: train on smaller planes")
     difference = write_onnx(detector, run.build_settings.features, file, store_fingerprint=run.store_fingerprint)
     return OnnxExport(file, file.stat().st_size, difference)
 
 
-def write_onnx(detector: Detector, features: FeatureSettings, file: Path, **properties: str) -> float:
+def write_onnx(detector: PlaneDetector, features: FeatureSettings, file: Path, **properties: str) -> float:
     """Write a detector as ONNX, with these properties and its own, if onnxruntime agrees with PyTorch.
 
     Returns
@@ -110,7 +110,7 @@ def write_onnx(detector: Detector, features: FeatureSettings, file: Path, **prop
     return difference
 
 
-def _draw_samples(detector: Detector, features: FeatureSettings) -> np.ndarray:
+def _draw_samples(detector: PlaneDetector, features: FeatureSettings) -> np.ndarray:
     """Draw levels for the check: noise, and pictures at several distances from the mean one.
 
     On noise alone a network may be so sure that its probabilities are 0 and 1 whatever its logits. Near the mean
@@ -125,7 +125,7 @@ def _draw_samples(detector: Detector, features: FeatureSettings) -> np.ndarray:
     return samples.clip(0, 255).round().astype(np.uint8)
 
 
-def _compute_properties(detector: Detector, features: FeatureSettings) -> dict[str, str]:
+def _compute_properties(detector: PlaneDetector, features: FeatureSettings) -> dict[str, str]:
     return {
         "input": "levels as a feature store holds them, planes " + ", ".join(name_planes(features)),
         "output": 'calibrated probability of "fake"',
@@ -151,7 +151,7 @@ def _write_model(model: _CalibratedDetector, samples: np.ndarray, properties: di
     file.write_bytes(model.SerializeToString())
 
 
-def _compute_difference(detector: Detector, samples: np.ndarray, file: Path) -> float:
+def _compute_difference(detector: PlaneDetector, samples: np.ndarray, file: Path) -> float:
     """Compute the largest difference of probabilities, on one sample and on several at once."""
     import onnxruntime
 

@@ -5,14 +5,15 @@ A training writes:
 - `settings.json`: options, versions, git commit and the stores' fingerprints
 - `data_card.json`: the store's; of further ones `data_card_2.json` and so on
 - `history.csv`: a line an epoch (`train.run.history`), and `events` (`train.run.tensorboard`)
-- `last.safetensors`, `best.safetensors` and `state.pt`: weights, and what a resumed training needs
+- `experts.safetensors` (`train.run.experts_file`), where it has experts
+- `last.safetensors`, `best.safetensors` and `state.pt`: a network's weights, and what a resumed training needs
 - `best.json` (`train.run.best_epoch`) and `curves.png`
 - `summary.json`, at the end (`train.run.summary`)
 
 An evaluation adds `report.json` and `report.html` (`comparison.json` and `comparison.html` for several runs),
 `profiles.json` (`eval.explain.class_spectra`) and `test_score.json` (`train.run.reported_score`).
 Each file is whole or absent (`data_cards.core.files`).
-A run counts as usable once it has `best.safetensors`, after its first epoch.
+A run counts as usable once it has `best.safetensors`, after its first epoch, or its experts if it has no network.
 """
 
 import json
@@ -33,14 +34,15 @@ from pipeline.store.filesystem import Storage
 from pipeline.store.lock import writer_lock
 from pipeline.store.reader import FeatureStore
 from pipeline.store.settings import BuildSettings
-from train.model.detector import Detector, build_detector
-from train.model.device import pick_device
-from train.run.checkpoint import BEST, LAST, load_weights, weights_file
+from train.model.detector import Detector
 from train.run.environment import collect_versions, find_commit
+from train.run.experts_file import EXPERTS_FILE, load_experts
 from train.run.history import read_history
+from train.run.weights_file import BEST, LAST, weights_file
 from train.settings import TrainSettings, find_removed_options
 
-RUN_VERSION = 5
+RUN_VERSION = 6
+_READABLE = (5, RUN_VERSION)  # 5 had no experts
 RUNS = Path("runs")
 
 SETTINGS, DATA_CARD, CURVES, STATE = "settings.json", "data_card.json", "curves.png", "state.pt"
@@ -79,6 +81,11 @@ class Run:
     removed: dict[str, object]
 
     @property
+    def weights(self) -> Path:
+        """The file that it must have before pictures can be scored."""
+        return weights_file(self.path, BEST) if self.settings.has_network else self.path / EXPERTS_FILE
+
+    @property
     def simulated(self) -> bool:
         """Whether it was trained on simulated pictures: by its data cards, or by its stores if a card is absent."""
         try:
@@ -107,7 +114,7 @@ def create_run_folder(settings: TrainSettings, side: int) -> Path:
         return path
     number = 1 + max((_parse_run_number(path) for path in RUNS.iterdir()), default=0) if RUNS.is_dir() else 1
     while True:  # another run may claim the number at the same moment
-        path = RUNS / f"{number:03}-{settings.network}-{side}px"
+        path = RUNS / (f"{number:03}-{settings.network}-{side}px" if settings.has_network else f"{number:03}-experts")
         try:
             _mkdir(path, exist_ok=False)
             return path
@@ -182,15 +189,15 @@ def find_newest_run(folder: Path = RUNS, usable: bool = True) -> Path:
     found, unreadable = [], None
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         try:
-            found.append((read_run(path).created, path))
+            found.append(read_run(path))
         except UserError as error:  # not a run, or a damaged or older one, which must not hide the others
             unreadable = error if (path / SETTINGS).exists() else unreadable
-    ready = [(created, path) for created, path in found if not usable or weights_file(path, BEST).exists()]
+    ready = [(run.created, run.path) for run in found if not usable or run.weights.exists()]
     if not ready:
         if found:
             raise UserError(
                 f"{folder}: no run in it has finished an epoch yet; "
-                f"resume with `train run --resume --run {quote(str(max(found)[1]))}`"
+                f"resume with `train run --resume --run {quote(str(max((run.created, run.path) for run in found)[1]))}`"
             )
         raise unreadable or UserError(f"{folder}: no training run in it; make one with `train run`")
     return max(ready)[1]
@@ -204,7 +211,7 @@ def open_run(path: str | Path) -> Run:
     UserError : not found, not a run, or without a finished epoch
     """
     run = read_run(path)
-    if not weights_file(run.path, BEST).exists():
+    if not run.weights.exists():
         raise UserError(
             f"{run.path}: has no finished epoch yet; resume with `train run --resume --run {quote(str(run.path))}`"
         )
@@ -223,7 +230,7 @@ def read_run(path: str | Path) -> Run:
         raise UserError(f"{path}: {what}; runs are made with `train run`")
     try:
         record = json.loads(file.read_text(encoding="utf-8"))
-        if record["run_version"] != RUN_VERSION:
+        if record["run_version"] not in _READABLE:
             raise UserError(f"{path}: a run of version {record['run_version']}; expected {RUN_VERSION}; train it again")
         removed = find_removed_options(record["train"])
         if "phase" in removed:  # decides what the network is fed
@@ -253,12 +260,12 @@ def _read_build_settings(path: Path, values: dict) -> BuildSettings:
 
 
 def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector:
-    """Load the trained detector, in evaluation mode.
+    """Load the trained detector, its network in evaluation mode.
 
     Parameters
     ----------
-    device : str, see `train.model.device.pick_device`
-    which : "best" (the epoch that is kept) or "last"
+    device : str, of the network, see `train.model.device.pick_device`
+    which : "best" (the epoch that is kept) or "last", of the network
 
     Raises
     ------
@@ -266,9 +273,16 @@ def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector
     """
     if which not in (BEST, LAST):
         raise UsageError(f"weights {which}: expected {BEST} or {LAST}")
-    detector = build_detector(run.settings, run.build_settings.features)
-    load_weights(detector, run.path, which)
-    return detector.to(pick_device(device)).eval()
+    experts = load_experts(run.path) if run.settings.has_experts else None
+    if not run.settings.has_network:
+        return Detector(experts, None)
+    from train.model.device import pick_device  # loads PyTorch
+    from train.model.plane_detector import build_plane_detector
+    from train.run.checkpoint import load_weights
+
+    network = build_plane_detector(run.settings, run.build_settings.features)
+    load_weights(network, run.path, which)
+    return Detector(experts, network.to(pick_device(device)).eval())
 
 
 def _card_file(path: Path, number: int) -> Path:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_cards.core.errors import UserError
-from train.run.checkpoint import BEST, weights_file
 from train.run.folder import RUNS, SETTINGS, read_run
 from train.run.history import choose_epoch
 from train.run.reported_score import read_reported_score
@@ -77,8 +76,8 @@ def _read_entry(path: Path) -> RunEntry:
         return RunEntry(path, "unusable", str(error))
     known = {
         "created": run.created,
-        "network": run.settings.network,
-        "side": run.build_settings.features.side,
+        "network": run.settings.format_model(),
+        "side": run.build_settings.features.side or None,
         "epochs": len(run.history),
     }
     summary = read_summary(path)
@@ -93,17 +92,18 @@ def _read_entry(path: Path) -> RunEntry:
         }
     if state == FAILED:
         known["problem"] = f"{path}: {state}: {summary.ended}"
-    if not run.history:
+    if run.settings.has_network:
+        if not run.history:
+            return RunEntry(path, state, **known)
+        best = choose_epoch(run.history, run.settings.keep)
+        known |= {"best_epoch": best["epoch"], "val_loss": best["val_loss"], "val_accuracy": best["val_accuracy"]}
+    elif summary is not None:
+        known |= {"val_loss": summary.val_loss, "val_accuracy": summary.val_accuracy}
+    else:
         return RunEntry(path, state, **known)
-    best = choose_epoch(run.history, run.settings.keep)
-    known |= {
-        "best_epoch": best["epoch"],
-        "val_loss": best["val_loss"],
-        "val_accuracy": best["val_accuracy"],
-        "test_auroc": _read_test_auroc(path, run.created),
-    }
-    if not weights_file(path, BEST).is_file():
-        known["problem"] = f"{weights_file(path, BEST)}: no such file; train it again"
+    known["test_auroc"] = _read_test_auroc(path, run.created)
+    if not run.weights.is_file():
+        known["problem"] = f"{run.weights}: no such file; train it again"
         return RunEntry(path, "unusable", **known)
     return RunEntry(path, state, **known)
 

@@ -170,6 +170,7 @@ function showFailure(card, name, reason) {
 
 // --- sending
 
+const TRIES = 15; // while others' pictures are judged
 const queue = [];
 let busy = false;
 
@@ -206,15 +207,21 @@ async function work() {
 async function send(file) {
   if (about === null) await learn();
   if (file.size > about.most_bytes) throw new Error(`too large: at most ${about.most_bytes / 2 ** 20} MB are taken`);
-  let response, answer;
+  for (let tries = 1; ; tries += 1) {
+    const [response, answer] = await post(file);
+    if (response.ok) return answer;
+    if (response.status !== 503 || tries === TRIES) throw new Error(answer.error);
+    await new Promise((resolve) => setTimeout(resolve, 1000 * (Number(response.headers.get("retry-after")) || 2)));
+  }
+}
+
+async function post(file) {
   try {
-    response = await fetch("/judge", { method: "POST", body: file, headers: { "content-type": "application/octet-stream" } });
-    answer = await response.json();
+    const response = await fetch("/judge", { method: "POST", body: file, headers: { "content-type": "application/octet-stream" } });
+    return [response, await response.json()];
   } catch {
     throw new Error("no answer; is `eval page` still running?");
   }
-  if (!response.ok) throw new Error(answer.error);
-  return answer;
 }
 
 async function learn() {

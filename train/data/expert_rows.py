@@ -1,0 +1,50 @@
+"""Rows that experts are fitted to: training and validation rows alike, since sources are left out inside the fit."""
+
+import numpy as np
+
+from data_cards.core.errors import UserError
+from data_cards.core.labels import CLASS_NAMES, TRAIN, VAL
+from pipeline.store.reader import FeatureStore
+from train.data.row_selection import condition_mask, source_mask
+from train.settings import TrainSettings
+
+MOST_ROWS = 40_000  # that are fitted to, which takes 1 GB; more pictures of one source change hardly anything
+
+
+def choose_expert_rows(store: FeatureStore, settings: TrainSettings) -> np.ndarray:
+    """Choose the rows that experts are fitted to: int64 (n,), ascending.
+
+    Of a larger store as many pictures of each source as there is room for, all variants of each.
+
+    Raises
+    ------
+    UserError : there are none, or only one class
+    """
+    columns = store.columns
+    rows = np.sort(np.concatenate([store.rows(TRAIN), store.rows(VAL)]))
+    chosen = condition_mask(store, settings.where) & ~source_mask(store, settings.hold_out, "--hold-out")
+    rows = rows[chosen[rows]]
+    labels = np.unique(columns["label"][rows])
+    if len(labels) < len(CLASS_NAMES):
+        raise UserError(
+            f"{store.path}: has {len(rows)} rows to train on, "
+            + (f"all of them {CLASS_NAMES[labels[0]]}" if len(labels) else "so neither class")
+            + "; expected both classes: choose others with --where and --hold-out, or build it from both"
+        )
+    return rows if len(rows) <= MOST_ROWS else _limit_pictures(store, rows)
+
+
+def _limit_pictures(store: FeatureStore, rows: np.ndarray) -> np.ndarray:
+    """Return the rows of the first pictures of each source, as many as `MOST_ROWS` has room for."""
+    pictures, first, counts = np.unique(store.columns["picture"][rows], return_index=True, return_counts=True)
+    names = np.array([f"{store.columns['label'][row]} {store.columns['source'][row]}" for row in rows[first]])
+    source = np.unique(names, return_inverse=True)[1]
+    order = np.argsort(source, kind="stable")
+    place = np.empty(len(pictures), np.int64)  # of each picture within its source
+    starts = np.searchsorted(source[order], np.arange(source.max() + 1))
+    place[order] = np.arange(len(pictures)) - starts[source[order]]
+    low, high = 1, len(pictures)
+    while low < high:  # the largest number of pictures a source
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if counts[place < middle].sum() <= MOST_ROWS else (low, middle - 1)
+    return rows[np.isin(store.columns["picture"][rows], pictures[place < low])]

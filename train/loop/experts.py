@@ -1,0 +1,179 @@
+"""The experts of a run: fitted in seconds, alone or beside a network."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import numpy as np
+
+from data_cards.core.console import progress_bar
+from data_cards.core.labels import FAKE
+from pipeline.store.reader import FeatureStore
+from train.data.expert_rows import choose_expert_rows
+from train.model.calibration import compute_log_odds
+from train.recipe.experts import FittedExperts, fit_experts, weigh_sources
+from train.run.experts_file import EXPERTS_FILE, save_experts
+from train.run.folder import create_run_folder, folder_lock, write_cards, write_run_settings
+from train.run.summary import FINISHED, Summary, delete_summary, read_summary, write_summary
+from train.settings import TrainSettings
+
+MOST_WEIGHT = 2.0  # of a network's log-odds beside the experts'
+_ROWS_AT_ONCE = 4096
+
+
+def train_experts(settings: TrainSettings, store: FeatureStore) -> Summary:
+    """Start a run of experts alone and fit them.
+
+    Parameters
+    ----------
+    settings : resolved (`TrainSettings.for_features`), without a network
+
+    Raises
+    ------
+    UserError : the store or a setting cannot be used
+    """
+    rows = choose_expert_rows(store, settings)  # before anything is written
+    folder = create_run_folder(settings, store.settings.features.side)
+    with folder_lock(folder):
+        write_run_settings(folder, settings, store)
+        return _fit_and_write(folder, settings, store, rows)
+
+
+def resume_experts(folder: Path, settings: TrainSettings, store: FeatureStore) -> Summary:
+    """Fit the experts of a run that was stopped before it had them; return the summary of one that has."""
+    with folder_lock(folder):
+        write_cards(folder, store)  # a kill may have come before them
+        known = read_summary(folder)
+        if known is not None and known.state == FINISHED:
+            click.echo(f"{folder}: finished already ({known.ended})", err=True)
+            return known
+        delete_summary(folder)
+        return _fit_and_write(folder, settings, store, choose_expert_rows(store, settings))
+
+
+def _fit_and_write(folder: Path, settings: TrainSettings, store: FeatureStore, rows: np.ndarray) -> Summary:
+    begun = time.monotonic()
+    fitted = fit_rows(store, settings, rows)
+    save_experts(fitted.experts, folder)
+    seconds = time.monotonic() - begun
+    loss, accuracy = _measure(fitted, store, rows)
+    summary = Summary(
+        run=folder,
+        state=FINISHED,
+        ended="fitted",
+        epochs=0,
+        best_epoch=None,
+        val_loss=loss,
+        val_accuracy=accuracy,
+        skipped=0,
+        seconds=round(seconds, 3),
+        samples_per_second=round(len(rows) / seconds, 1),
+        waited=0.0,
+        device="cpu",
+        device_name="CPU",
+        processes=1,
+        precision="float64",
+        calibration=fitted.experts.calibration,
+    )
+    write_summary(summary)
+    return summary
+
+
+def fit_rows(store: FeatureStore, settings: TrainSettings, rows: np.ndarray) -> FittedExperts:
+    """Fit experts to rows of a store, and print to how many."""
+    columns = store.columns
+    names = {(label, source) for label, source in zip(columns["label"][rows], columns["source"][rows], strict=True)}
+    click.echo(
+        f"experts: {len(np.unique(columns['picture'][rows])):,} pictures ({len(rows):,} samples) "
+        f"of {len(names)} sources",
+        err=True,
+    )
+    starts = range(0, len(rows), _ROWS_AT_ONCE)
+    profiles = [
+        store.read_profiles(rows[start : start + _ROWS_AT_ONCE])
+        for start in progress_bar(starts, what="profiles", unit="blocks")
+    ]
+    fitted = fit_experts(
+        np.concatenate(profiles),
+        columns["label"][rows],
+        columns["source"][rows],
+        columns["variant"][rows],
+        columns["group"][rows],
+        settings.seed,
+    )
+    if not fitted.experts.sources_left_out:
+        click.echo(
+            "experts: a class has a single source, so none could be left out, and how they do on pictures from "
+            'elsewhere is not known: every verdict will be "unsure"; expected two sources of each class at least, '
+            "as folders SPLIT/CLASS/SOURCE",
+            err=True,
+        )
+    return fitted
+
+
+def _measure(fitted: FittedExperts, store: FeatureStore, rows: np.ndarray) -> tuple[float, float]:
+    """Measure log loss, in nats, and accuracy on what the folds left out; sources weigh alike, and so do classes."""
+    scored = np.isfinite(fitted.log_odds)
+    labels, log_odds = store.columns["label"][rows][scored].astype(int), fitted.log_odds[scored]
+    weights = weigh_sources(labels, store.columns["source"][rows][scored].astype(str))
+    losses = np.logaddexp(0, np.where(labels == FAKE, -log_odds, log_odds))
+    right = (log_odds >= 0) == (labels == FAKE)
+    return float(weights @ losses / weights.sum()), float(weights @ right / weights.sum())
+
+
+def write_missing_experts(folder: Path, settings: TrainSettings, store: FeatureStore) -> None:
+    """Fit and write the experts of a run with a network, which counts for nothing until the run ends."""
+    if settings.has_experts and not (folder / EXPERTS_FILE).exists():
+        save_experts(fit_rows(store, settings, choose_expert_rows(store, settings)).experts, folder)
+
+
+def weigh_network(
+    folder: Path, settings: TrainSettings, store: FeatureStore, rows: np.ndarray, logits: np.ndarray
+) -> None:
+    """Fit the weight of a run's network beside its experts, and write it with them.
+
+    Parameters
+    ----------
+    rows : int64 (n,), validation rows, of sources that the network was not trained on where there are enough
+    logits : float64 (n, 2), the network's of these rows
+    """
+    fitted_rows = choose_expert_rows(store, settings)
+    fitted = fit_rows(store, settings, fitted_rows)
+    of_experts = dict(zip(fitted_rows.tolist(), fitted.log_odds.tolist(), strict=True))
+    experts = np.array([of_experts.get(row, np.nan) for row in rows.tolist()])
+    known = np.isfinite(experts)
+    weight = 0.0
+    if known.any():
+        columns = store.columns
+        weight = fit_network_weight(
+            experts[known],
+            compute_log_odds(logits[known]),
+            columns["label"][rows][known].astype(int),
+            columns["source"][rows][known].astype(str),
+        )
+    click.echo(f"experts: the network counts {weight:.2f} times beside them", err=True)
+    save_experts(replace(fitted.experts, network_weight=weight), folder)
+
+
+def fit_network_weight(experts: np.ndarray, network: np.ndarray, labels: np.ndarray, sources: np.ndarray) -> float:
+    """Fit the weight, 0 to `MOST_WEIGHT`, at which a network's log-odds are added to the experts'.
+
+    It minimises the log loss on pictures of sources that took no part in either's training.
+
+    Parameters
+    ----------
+    experts, network : float64 (N,), log-odds of "fake"
+    labels : int (N,)
+    sources : str (N,), which weigh alike
+    """
+    from scipy.optimize import minimize_scalar  # takes a while to load
+
+    weights = weigh_sources(labels, sources)
+
+    def loss(weight: float) -> float:
+        log_odds = experts + weight * network
+        return float(weights @ np.logaddexp(0, np.where(labels == FAKE, -log_odds, log_odds)))
+
+    found = minimize_scalar(loss, bounds=(0, MOST_WEIGHT), method="bounded")
+    return float(found.x) if found.fun < loss(0.0) else 0.0

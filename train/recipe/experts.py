@@ -1,0 +1,218 @@
+"""Fit of the experts: in closed form, in seconds, and calibrated on sources that were left out of the fit.
+
+Sources of a class weigh alike, and so do classes. Groups of sources are dealt to folds; each fold's pictures are scored
+by experts fitted on the others. From these scores come slope and offset (after Platt, "Probabilistic outputs for
+support vector machines", 1999), the band of "unsure" and the limits beyond which a picture is unlike all that was seen.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from threadpoolctl import threadpool_limits
+
+from data_cards.core.errors import UserError
+from data_cards.core.labels import CLASS_NAMES, FAKE, REAL
+from pipeline.features.profile_vectors import split_profiles
+from pipeline.features.variants import SHRUNK
+from train.model.experts import (
+    DISTANCES,
+    EXPERTS,
+    Experts,
+    compute_expert_log_odds,
+    compute_inputs,
+    measure_distances,
+)
+from train.model.logistic import Distance, Logistic, compute_moments, fit_distance, fit_logistic, sigmoid
+
+PENALTIES = {"light": 0.1, "colour": 0.1, "harmonics": 0.2, "tints": 0.2, "comb": 0.1}
+SHRUNK_WEIGHT = 0.5  # of a row of the shrunk variant, which nobody asks about
+FOLDS = 8
+WRONG_SHARE = 0.04  # of sure words on left-out sources, at most
+LEAST_SURE = 0.005  # share of the weight: an error among the very surest does not take all sure words away
+UNLIKE_QUANTILE = 0.97  # of the distances of left-out pictures
+LEAST_SLOPE = 1e-3  # a sum that says nothing about sources left out still keeps its order
+
+
+@dataclass(frozen=True)
+class FittedExperts:
+    """The experts, and how they did on what each fold left out.
+
+    Attributes
+    ----------
+    experts : Experts
+    log_odds : float64 (N,), calibrated, of each row as the folds scored it; NaN where no fold did
+    """
+
+    experts: Experts
+    log_odds: np.ndarray
+
+
+def fit_experts(
+    profiles: np.ndarray,
+    labels: np.ndarray,
+    sources: np.ndarray,
+    variants: np.ndarray,
+    groups: np.ndarray,
+    seed: int = 0,
+) -> FittedExperts:
+    """Fit the experts to rows of a store.
+
+    Parameters
+    ----------
+    profiles : float32 (N, 755)
+    labels : int (N,)
+    sources, variants : str (N,)
+    groups : int (N,), near-duplicate groups: what shares one is on one side of each fold
+    seed : int, of the folds
+
+    Raises
+    ------
+    UserError : a class has fewer than two pictures that are no near-duplicates of each other
+    """
+    with threadpool_limits(1):  # sums in another order would end in other bits
+        return _fit(profiles, labels.astype(np.int64), sources.astype(str), variants.astype(str), groups, seed)
+
+
+def _fit(
+    profiles: np.ndarray,
+    labels: np.ndarray,
+    sources: np.ndarray,
+    variants: np.ndarray,
+    groups: np.ndarray,
+    seed: int,
+) -> FittedExperts:
+    units, sources_left_out = _choose_units(labels, sources, groups)
+    weights = _weigh_rows(labels, sources, variants)
+    models, photographs, distances = _fit_models(profiles, labels, weights)
+    log_odds, far = np.full(len(labels), np.nan), np.zeros((len(labels), len(DISTANCES)))
+    folds = deal_units(units, labels, FOLDS, seed)
+    for fold in np.unique(folds):
+        known, left_out = folds != fold, folds == fold
+        if len(np.unique(labels[known])) < len(CLASS_NAMES):
+            continue  # the only units of a class
+        of_known = _fit_models(
+            profiles[known], labels[known], _weigh_rows(labels[known], sources[known], variants[known])
+        )
+        log_odds[left_out] = sum(compute_expert_log_odds(*of_known[:2], profiles[left_out]).values())
+        far[left_out] = measure_distances(of_known[2], profiles[left_out])
+    asked = (variants != SHRUNK) & np.isfinite(log_odds)
+    slope, offset = _fit_platt(log_odds[asked], labels[asked], weights[asked])
+    limits = [_find_quantile(column, weights[asked], UNLIKE_QUANTILE) for column in far[asked].T]
+    like = asked & (far <= limits).all(1)
+    probability = sigmoid(slope * log_odds + offset)
+    experts = Experts(
+        models=models,
+        photographs=photographs,
+        distances={
+            name: Distance(one.mean, one.deviation, one.inverse, limit)
+            for (name, one), limit in zip(distances.items(), limits, strict=True)
+        },
+        slope=slope,
+        offset=offset,
+        low=1 - find_sure_limit(1 - probability[like], labels[like] == FAKE, weights[like]),
+        high=find_sure_limit(probability[like], labels[like] == REAL, weights[like]),
+        least_side=float(split_profiles(profiles)["facts"][asked][:, :2].min()),
+        sources_left_out=sources_left_out,
+    )
+    # As they will be read from their file: what a run reports of itself is then what it does.
+    return FittedExperts(Experts.from_arrays(experts.to_arrays()), slope * log_odds + offset)
+
+
+def _choose_units(labels: np.ndarray, sources: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Return what is left out together, int (N,): sources, or pictures where a class has a single source.
+
+    Sources that share near-duplicates are one unit, and so is a source with pictures of both classes.
+    """
+    by_source = _join(sources, groups)
+    if _count_least(by_source, labels) >= 2:
+        return by_source, True
+    if (least := _count_least(groups, labels)) < 2:
+        raise UserError(
+            f"{least} different picture of a class to train on; expected at least 2, better hundreds from several "
+            "sources; add pictures and build the store again"
+        )
+    return groups, False
+
+
+def _join(sources: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Number the sources (N,), those that share a group alike."""
+    names, source = np.unique(sources, return_inverse=True)
+    group = np.unique(groups, return_inverse=True)[1]
+    size = len(names) + group.max() + 1
+    graph = coo_array((np.ones(len(source)), (source, len(names) + group)), shape=(size, size))
+    return connected_components(graph, directed=False)[1][source]
+
+
+def _count_least(units: np.ndarray, labels: np.ndarray) -> int:
+    return min(len(np.unique(units[labels == label])) for label in (REAL, FAKE))
+
+
+def _fit_models(
+    profiles: np.ndarray, labels: np.ndarray, weights: np.ndarray
+) -> tuple[dict[str, Logistic], np.ndarray, dict[str, Distance]]:
+    vectors = split_profiles(profiles)
+    of_photographs = weights * (labels == REAL)
+    photographs = np.stack(compute_moments(vectors["comb"], of_photographs / of_photographs.sum(), least=1e-6))
+    models = {
+        name: fit_logistic(compute_inputs(name, profiles, photographs), labels, weights, PENALTIES[name])
+        for name in EXPERTS
+    }
+    return (
+        models,
+        photographs,
+        {name: fit_distance(vectors[name][:, :count], weights) for name, count in DISTANCES.items()},
+    )
+
+
+def _fit_platt(log_odds: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
+    """Fit slope and offset; targets are smoothed by the number of pictures, as Platt does."""
+    counts = np.array([(labels == label).sum() for label in (REAL, FAKE)])
+    targets = np.where(labels == FAKE, (counts[FAKE] + 1) / (counts[FAKE] + 2), 1 / (counts[REAL] + 2))
+    fitted = fit_logistic(log_odds[:, None], targets, weights, penalty=1e-6, clip=np.inf)
+    slope = max(float(fitted.coefficients[0] / fitted.deviation[0]), LEAST_SLOPE)
+    return slope, float(fitted.offset - slope * fitted.mean[0])
+
+
+def _weigh_rows(labels: np.ndarray, sources: np.ndarray, variants: np.ndarray) -> np.ndarray:
+    return weigh_sources(labels, sources) * np.where(variants == SHRUNK, SHRUNK_WEIGHT, 1.0)
+
+
+def weigh_sources(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
+    """Weigh rows (N,) so that a source's share one weight, sources of a class weigh alike, and so do classes."""
+    weights = np.zeros(len(labels))
+    for label in (REAL, FAKE):
+        names = np.unique(sources[labels == label])
+        for name in names:
+            rows = (labels == label) & (sources == name)
+            weights[rows] = 0.5 / len(names) / rows.sum()
+    return weights
+
+
+def deal_units(units: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Deal units (N,) to folds so that each has about as many of each class: the fold (N,) of each row."""
+    rng = np.random.default_rng(seed)
+    names, number = np.unique(units, return_inverse=True)
+    present = np.stack([np.bincount(number[labels == label], minlength=len(names)) > 0 for label in (REAL, FAKE)], 1)
+    load, fold_of = np.zeros((folds, 2)), np.zeros(len(names), int)
+    for unit in rng.permutation(len(names)):
+        # The fold that has least of these classes; ties are drawn.
+        growth = ((load + present[unit]) ** 2 - load**2).sum(1) + 0.1 * rng.random(folds)
+        fold_of[unit] = growth.argmin()
+        load[fold_of[unit]] += present[unit]
+    return fold_of[number]
+
+
+def find_sure_limit(probability: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> float:
+    """Find the lowest limit, 0.5 or more, from which on at most `WRONG_SHARE` of the weight is wrong; 1 if none."""
+    order = np.argsort(-probability, kind="stable")
+    total, errors = np.cumsum(weights[order]), np.cumsum((weights * wrong)[order])
+    good = (errors / total <= WRONG_SHARE) & (probability[order] >= 0.5) & (total >= LEAST_SURE * weights.sum())
+    return float(probability[order][np.flatnonzero(good).max()]) if good.any() else 1.0
+
+
+def _find_quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
+    order = np.argsort(values, kind="stable")
+    place = np.searchsorted(np.cumsum(weights[order]) / weights.sum(), share)
+    return float(values[order][min(place, len(values) - 1)])
