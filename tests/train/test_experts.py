@@ -7,7 +7,7 @@ from data_cards.core.errors import UserError
 from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.features.variants import SHRUNK
 from train.model.calibration import UNSURE
-from train.model.experts import EXPERTS, Experts, Unlike, list_shapes
+from train.model.experts import EXPERTS, Experts, Unlike, find_contradictions, list_shapes
 from train.model.logistic import fit_logistic
 from train.recipe.experts import deal_units, find_sure_limit, fit_experts, weigh_sources
 from train.run.experts_file import EXPERTS_FILE, load_experts, save_experts
@@ -119,6 +119,13 @@ def test_pictures_unlike_the_training_pictures_are_found(fitted):
     found = fitted.experts.find_unlike(profiles)
     assert found[1:5].tolist() == [Unlike.SMALL, Unlike.BLANK, Unlike.GREY, Unlike.FAR]
     assert fitted.experts.find_unlike(draw_rows()[0]).astype(bool).mean() < 0.2
+
+
+def test_what_a_picture_shows_and_its_patterns_may_contradict_each_other():
+    parts = {name: np.zeros(4) for name in EXPERTS}
+    parts["light"][:] = 1.2, 1.2, 1.2, -0.8
+    parts["harmonics"][:] = -1.5, 1.5, -0.5, 3.0
+    assert find_contradictions(parts).tolist() == [True, False, False, False]
 
 
 def test_single_source_of_a_class_leaves_everything_untried():

@@ -24,6 +24,8 @@ from train.model.calibration import Calibration
 from train.model.logistic import Distance, Logistic
 
 EXPERTS = ("light", "colour", "harmonics", "tints", "comb")
+OF_CONTENT = ("light", "colour")  # what a picture shows; the others read what a decoder leaves
+CONTRADICTION = 1.0  # log-odds for either class beyond which two such groups contradict each other
 # Leading numbers of a vector that its distance reads: of two spectra the one with the absolute floor.
 DISTANCES = {"light": 9, "colour": 36, "harmonics": 81, "tints": 162}
 # px: half, about one and twice a decoder's 8 px apart, so that no band hides another's peak.
@@ -36,14 +38,18 @@ LOG_ODDS_LIMIT = 16.0  # a probability never reaches 0 or 1, so that a band from
 
 
 class Unlike(IntEnum):
-    """In what a picture is unlike the training pictures, so that its verdict is "unsure"; the first that holds."""
+    """In what a picture is unlike the training pictures, so that its verdict is "unsure"; the first that holds.
+
+    In the last two cases the picture may be like them, but what the experts say of it cannot be relied on.
+    """
 
     NOTHING = 0
     SMALL = 1  # a side is shorter than nearly all of them
     BLANK = 2  # hardly any contrast
     GREY = 3  # hardly any colour
     FAR = 4  # its profile is farther from theirs than those of pictures of sources that were left out
-    UNTRIED = 5  # no source could be left out, so nothing is known about pictures from elsewhere
+    CONTRADICTED = 5  # what it shows and how it was made speak surely for different classes
+    UNTRIED = 6  # no source could be left out, so nothing is known about pictures from elsewhere
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,7 @@ class Experts:
             Unlike.BLANK: contrast < LEAST_CONTRAST,
             Unlike.GREY: chroma < LEAST_CHROMA,
             Unlike.FAR: (measure_distances(self.distances, profiles) > limits).any(1),
+            Unlike.CONTRADICTED: find_contradictions(self.compute_parts(profiles)),
             Unlike.UNTRIED: np.full(len(profiles), not self.sources_left_out),
         }
         return np.select(list(conditions.values()), list(conditions), Unlike.NOTHING).astype(np.uint8)
@@ -179,6 +186,19 @@ def compute_expert_log_odds(
 ) -> dict[str, np.ndarray]:
     """Compute each expert's own log-odds, float64 (N,), not calibrated."""
     return {name: model.compute_log_odds(compute_inputs(name, profiles, photographs)) for name, model in models.items()}
+
+
+def find_contradictions(parts: dict[str, np.ndarray]) -> np.ndarray:
+    """Find pictures, bool (N,), of which light and colour speak for one class and the patterns for the other.
+
+    Parameters
+    ----------
+    parts : float (N,) of each expert, what it adds to the calibrated log-odds
+    """
+    content = sum(parts[name] for name in OF_CONTENT)
+    patterns = sum(values for name, values in parts.items() if name not in OF_CONTENT)
+    opposed = np.sign(content) != np.sign(patterns)
+    return opposed & (np.minimum(np.abs(content), np.abs(patterns)) > CONTRADICTION)
 
 
 def measure_distances(distances: dict[str, Distance], profiles: np.ndarray) -> np.ndarray:

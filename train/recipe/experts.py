@@ -22,6 +22,7 @@ from train.model.experts import (
     Experts,
     compute_expert_log_odds,
     compute_inputs,
+    find_contradictions,
     measure_distances,
 )
 from train.model.logistic import Distance, Logistic, compute_moments, fit_distance, fit_logistic, sigmoid
@@ -86,7 +87,8 @@ def _fit(
     units, sources_left_out = _choose_units(labels, sources, groups)
     weights = _weigh_rows(labels, sources, variants)
     models, photographs, distances = _fit_models(profiles, labels, weights)
-    log_odds, far = np.full(len(labels), np.nan), np.zeros((len(labels), len(DISTANCES)))
+    parts = {name: np.full(len(labels), np.nan) for name in EXPERTS}
+    far = np.zeros((len(labels), len(DISTANCES)))
     folds = deal_units(units, labels, FOLDS, seed)
     for fold in np.unique(folds):
         known, left_out = folds != fold, folds == fold
@@ -95,12 +97,15 @@ def _fit(
         of_known = _fit_models(
             profiles[known], labels[known], _weigh_rows(labels[known], sources[known], variants[known])
         )
-        log_odds[left_out] = sum(compute_expert_log_odds(*of_known[:2], profiles[left_out]).values())
+        for name, values in compute_expert_log_odds(*of_known[:2], profiles[left_out]).items():
+            parts[name][left_out] = values
         far[left_out] = measure_distances(of_known[2], profiles[left_out])
+    log_odds = sum(parts.values())
     asked = (variants != SHRUNK) & np.isfinite(log_odds)
     slope, offset = _fit_platt(log_odds[asked], labels[asked], weights[asked])
     limits = [_find_quantile(column, weights[asked], UNLIKE_QUANTILE) for column in far[asked].T]
-    like = asked & (far <= limits).all(1)
+    contradicted = find_contradictions({name: slope * values for name, values in parts.items()})
+    like = asked & (far <= limits).all(1) & ~contradicted
     probability = sigmoid(slope * log_odds + offset)
     experts = Experts(
         models=models,
