@@ -40,6 +40,10 @@ class Archive(ABC):
             that is not read in place
         """
 
+    def find_folder(self, name: str) -> str:
+        """Return the folder that a member belongs in by what the archive says of its class and source; "" for none."""
+        return ""
+
 
 def find_numbers(members: Members, name: str) -> tuple[int, ...]:
     """Return the numbers of a member; raises `PictureError` where there is none of that name."""

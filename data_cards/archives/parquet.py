@@ -1,8 +1,8 @@
 """Parquet tables with a column of pictures, as Hugging Face writes them: each row is a file.
 
-A row is called `CLASS/[SOURCE/]ROW-NAME`: its class by the column `label` (a `ClassLabel` by its name) or one such as
-`is_fake`, its source by the column `source` or `generator` where there is one, its number from 0, and the name of its
-file where the table has it. Needs the extra `parquet`.
+A row is called `ROW-NAME`, by its number from 0 and the name of its file where the table has it, so that names are in
+the order of the rows. It belongs in the folder `CLASS/[SOURCE]`: its class by the column `label` (a `ClassLabel` by its
+name) or one such as `is_fake`, its source by the column `source` or `generator`. Needs the extra `parquet`.
 """
 
 import json
@@ -50,7 +50,8 @@ class ParquetTable(Archive):
                 self._metadata = opened.metadata
                 self._column, self._leaf = _find_pictures(path, opened)
                 self._check_groups()
-                self.members = Members(_list_rows(opened, self._column), 2)
+                self._folders: list[str] = []
+                self.members = Members(_list_rows(opened, self._column, self._folders), 3)
         except (ArchiveError, MemoryError):
             raise
         except Exception as error:  # pyarrow raises many kinds for a damaged file
@@ -62,7 +63,7 @@ class ParquetTable(Archive):
             ) from error
 
     def read(self, name: str, most: int | None = None) -> bytes:
-        group, row = find_numbers(self.members, name)
+        group, row, _ = find_numbers(self.members, name)
         try:
             data = _find_cursor(self, group).read(row)
         except Exception as error:
@@ -71,6 +72,9 @@ class ParquetTable(Archive):
             raise PictureError("the table has no bytes of it, only a name; give the folder of the files instead")
         check_size(len(data))
         return data[:most]
+
+    def find_folder(self, name: str) -> str:
+        return self._folders[find_numbers(self.members, name)[2]]
 
     def iterate_pictures(self, group: int) -> Iterator[tuple[int, Any]]:
         """Yield the pictures of a row group in batches, each with the number of its first row in the group."""
@@ -178,14 +182,15 @@ def _fields(field: Any) -> list[Any]:
     return [kind.field("bytes")] if str(kind).startswith("struct<") and kind.get_field_index("bytes") >= 0 else []
 
 
-def _list_rows(opened: "ParquetFile", pictures: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Yield the name of each row, and its group and number there."""
+def _list_rows(opened: "ParquetFile", pictures: str, folders: list[str]) -> Iterator[tuple[str, tuple[int, int, int]]]:
+    """Yield the name of each row, with its group, its number there and that of its folder; fill the `folders`."""
     schema, features = opened.schema_arrow, _read_features(opened)
     declared = [name for name, one in features.items() if one.get("_type") == "ClassLabel"]
     of_class = [name for name in (*_LABELS, *declared, *_YES) if name in schema.names][:1]
     of_source = [name for name in _SOURCES if name in schema.names][:1]
     kind = schema.field(pictures).type
     named = str(kind).startswith("struct<") and kind.get_field_index("path") >= 0
+    numbers: dict[str, int] = {}
     first = 0  # number of the group's first row in the table
     for group in range(opened.metadata.num_row_groups):
         rows = opened.metadata.row_group(group).num_rows
@@ -194,9 +199,12 @@ def _list_rows(opened: "ParquetFile", pictures: str) -> Iterator[tuple[str, tupl
             for name in of_class + of_source
         ]
         files = _read_values(opened, group, f"{pictures}.path") if named else [None] * rows
-        for row, (*folders, file) in enumerate(zip(*columns, files, strict=True)):
+        for row, (*parts, file) in enumerate(zip(*columns, files, strict=True)):
+            folder = normalise_name("/".join(parts))
+            number = numbers.setdefault(folder, len(folders))
+            folders += [folder] if number == len(folders) else []
             last = normalise_name(file or "").rpartition("/")[2]
-            yield normalise_name("/".join([*folders, f"{first + row:07}{last and '-'}{last}"])), (group, row)
+            yield f"{first + row:07}{last and '-'}{last}", (group, row, number)
         first += rows
 
 

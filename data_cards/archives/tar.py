@@ -1,7 +1,7 @@
 """Uncompressed tar archives, by the headers of their members; and WebDataset's pairs of a picture and its class.
 
-A pair is `KEY.jpg` with `KEY.cls`, or with a `KEY.json` that has a `label`: the picture is then listed below a folder
-named by that class, as if it had been unpacked by class.
+A pair is `KEY.jpg` with `KEY.cls`, or with a `KEY.json` that has a `label`: the picture belongs in a folder of that
+name, and the file that says so is no member.
 """
 
 import json
@@ -32,7 +32,8 @@ class TarArchive(Archive):
         self.path = path
         try:
             with tarfile.open(path, "r:") as opened:
-                self.members = Members(_list_members(opened).items(), 2)
+                members, self._folders = _list_members(opened)
+                self.members = Members(members.items(), 3)
                 _check_end(opened)
         except OSError as error:
             if error.errno is not None:
@@ -42,7 +43,7 @@ class TarArchive(Archive):
             raise _open_error(path, error) from error
 
     def read(self, name: str, most: int | None = None) -> bytes:
-        offset, size = find_numbers(self.members, name)
+        offset, size, _ = find_numbers(self.members, name)
         if offset == _LINK:
             raise link_error()
         if offset == _SPARSE:
@@ -59,12 +60,16 @@ class TarArchive(Archive):
             raise damage_error("the archive ends before it")
         return data
 
+    def find_folder(self, name: str) -> str:
+        return self._folders[find_numbers(self.members, name)[2]]
+
 
 def _open_error(path: str, error: Exception) -> ArchiveError:
     return ArchiveError(path, f"not a whole tar archive ({format_error(error)}); download it again, or unpack it")
 
 
-def _list_members(opened: tarfile.TarFile) -> dict[str, tuple[int, int]]:
+def _list_members(opened: tarfile.TarFile) -> tuple[dict[str, tuple[int, int, int]], list[str]]:
+    """List the members, each with offset, size and the number of its class's folder; and the folders, "" first."""
     members: dict[str, tuple[int, int]] = {}
     classes: dict[str, dict[str, str]] = {_CLASS: {}, _JSON: {}}
     while (info := opened.next()) is not None:
@@ -79,8 +84,15 @@ def _list_members(opened: tarfile.TarFile) -> dict[str, tuple[int, int]]:
             kind = posixpath.splitext(name)[1]
             if info.size <= _MOST_CLASS_BYTES.get(kind, -1) and (label := _read_class(opened, info, kind)):
                 classes[kind][_find_key(name)] = label
-    pairs = classes[_CLASS] or classes[_JSON]
-    return {_place(name, pairs): numbers for name, numbers in members.items()} if pairs else members
+    kind = _CLASS if classes[_CLASS] else _JSON
+    pairs = classes[kind]
+    numbers = {folder: number for number, folder in enumerate(dict.fromkeys(("", *pairs.values())))}
+    placed = {
+        name: (*place, numbers[pairs.get(_find_key(name), "")])
+        for name, place in members.items()
+        if not (name.endswith(kind) and _find_key(name) in pairs)
+    }
+    return placed, list(numbers)
 
 
 def _read_class(opened: tarfile.TarFile, info: tarfile.TarInfo, kind: str) -> str:
@@ -101,11 +113,6 @@ def _find_key(name: str) -> str:
     """Return what the members of one sample have in common: the path up to the first dot of the file's name."""
     folder, _, file = name.rpartition("/")
     return f"{folder}/{file.partition('.')[0]}"
-
-
-def _place(name: str, pairs: dict[str, str]) -> str:
-    label = pairs.get(_find_key(name))
-    return f"{label}/{name}" if label and not name.endswith((_CLASS, _JSON)) else name
 
 
 def _check_end(opened: tarfile.TarFile) -> None:

@@ -254,12 +254,12 @@ def _list_files(root: Path) -> _Listed:
 def _list_archive(root: Path) -> _Listed:
     """List the pictures of an archive, or of a folder in it; raises `ArchiveError`."""
     path, folder = split_place(root) or (str(root), "")
-    pictures, others = list_archive(path, folder)
+    packed = list_archive(path, folder)
     name = _unpack_path(root).name
     # An archive may be named after its split, as a folder of a set is.
     prefix = f"{name}/" if not folder and match_split(name) else ""
-    left_out = [LeftOut(str(root / one), NOT_PICTURE) for one in others]
-    return _Listed(pictures, [prefix + one for one in pictures], left_out)
+    left_out = [LeftOut(str(root / one), NOT_PICTURE) for one in packed.others]
+    return _Listed(packed.pictures, [prefix + one for one in packed.unpacked], left_out)
 
 
 def _list_archives(root: Path, archives: Sequence[str], left_out: list[LeftOut]) -> _Listed:
@@ -268,13 +268,14 @@ def _list_archives(root: Path, archives: Sequence[str], left_out: list[LeftOut])
     folders = name_folders(archives)
     for archive in archives:
         try:
-            pictures, others = list_archive(root / archive)
+            packed = list_archive(root / archive)
         except ArchiveError as error:
             left_out.append(LeftOut(str(root / archive), error.reason))
             continue
         folder = folders[archive] and f"{folders[archive]}/"
-        found += [(f"{archive}/{one}", folder + one) for one in pictures]
-        left_out += [LeftOut(str(root / archive / one), NOT_PICTURE) for one in others]
+        pairs = zip(packed.pictures, packed.unpacked, strict=True)
+        found += [(f"{archive}/{one}", folder + unpacked) for one, unpacked in pairs]
+        left_out += [LeftOut(str(root / archive / one), NOT_PICTURE) for one in packed.others]
     found.sort()
     return _Listed([image for image, _ in found], [unpacked for _, unpacked in found], left_out)
 

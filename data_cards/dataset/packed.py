@@ -1,6 +1,7 @@
 """The pictures in an archive, by the names and the first bytes of its members."""
 
 import os
+from dataclasses import dataclass
 
 from data_cards.archives.archive import Archive
 from data_cards.archives.names import is_archive_name, is_closed_name
@@ -11,30 +12,44 @@ from data_cards.dataset.names import is_service
 from data_cards.image.signature import HEAD, find_format, has_picture_suffix, read_head
 
 
-def list_archive(
-    path: str | os.PathLike, folder: str = "", suffixes: tuple[str, ...] = ()
-) -> tuple[list[str], list[str]]:
-    """List the members of an archive, sorted: pictures, and others. Hidden ones, and those of systems, are left out.
+@dataclass(frozen=True)
+class Packed:
+    """The files in an archive, by their paths in it, sorted; `unpacked` are the paths of the pictures by class.
+
+    They differ where the archive has no folders of classes, but says the class of each picture in another way.
+    """
+
+    pictures: list[str]
+    unpacked: list[str]
+    others: list[str]
+
+
+def list_archive(path: str | os.PathLike, folder: str = "", suffixes: tuple[str, ...] = ()) -> Packed:
+    """List the members of an archive: pictures, and others. Hidden ones, and those of systems, are left out.
 
     Parameters
     ----------
     path : of the archive
-    folder : str, in the archive, to which names are relative; "" for the archive itself
-    suffixes : tuple of str, endings of names, in lower case, that are taken too
+    folder : str, in the archive, to which paths are relative; "" for the archive itself
+    suffixes : tuple of str, endings of names, in lower case, that are taken for pictures too
 
     Raises
     ------
     ArchiveError : it cannot be read in place
     """
     archive = open_archive(path)
-    pictures, others = [], []
+    packed = Packed([], [], [])
     for name in archive.members.below(folder):
         below = name[len(folder) + 1 :] if folder else name
         *folders, file = below.split("/")
-        if not file.startswith(".") and not any(map(is_service, folders)):
-            taken = name.lower().endswith(suffixes) or _is_picture(archive, name)
-            (pictures if taken else others).append(below)
-    return pictures, others
+        if file.startswith(".") or any(map(is_service, folders)):
+            continue
+        if name.lower().endswith(suffixes) or _is_picture(archive, name):
+            packed.pictures.append(below)
+            packed.unpacked.append("/".join(filter(None, (archive.find_folder(name), below))))
+        else:
+            packed.others.append(below)
+    return packed
 
 
 def is_archive(path: str | os.PathLike) -> bool:

@@ -69,7 +69,7 @@ def list_folder(folder: str | Path, suffixes: frozenset[str] = SUFFIXES | VIDEO_
 
 def _list_archive(path: str) -> Iterator[Input]:
     try:
-        members, _ = list_archive(path, suffixes=tuple(VIDEO_SUFFIXES))
+        members = list_archive(path, suffixes=tuple(VIDEO_SUFFIXES)).pictures
     except ArchiveError as error:
         yield Input(path, error.reason)
         return
