@@ -1,231 +1,239 @@
-"""Detection study: how well each recipe detects generated pictures of sources that it never saw.
+"""Detection study: how well the recipe detects pictures of sources, and of families of sources, that it never saw.
 
-    python benchmarks/detection.py --src photos --out study
-    python benchmarks/detection.py --src photos --out study --only default --seeds 1
-    python benchmarks/detection.py --src photos --out pairs --settings benchmarks/detection_pairs.toml
+    python benchmarks/detection.py --src photos --pairs photos-pairs --out study
 
-Recipes x folds x seeds from `detection.toml`: each fold leaves out one generator and one photo
-collection, trains on all others and scores the two: unchanged, both saved as the same JPEG, and after
-the web's chain. Every run appends a line to `runs.jsonl`; started again, the study resumes with the
-missing runs. `python benchmarks/detection_table.py study` writes the table and the plot.
-`detection_pairs.toml` has every pair of a generator and a collection for its folds.
+Beside them stand the earlier prototype and trivial properties of the files. Folds leave out groups of sources
+(`detection.toml`); calibration and "unsure" are fitted inside of what a fold trains on, as `train run` does. Features
+are kept in `--out`, so that a study that was stopped resumes; the figures are printed and written to `results.json`.
 """
 
-import hashlib
-import json
-import shutil
 import sys
-import tempfile
-import time
 import tomllib
 from itertools import product
 from pathlib import Path
 
 import click
 import numpy as np
-from detection_classical import score_classical
-from detection_ideas import VARIANTS, replaced_planes
+from tabulate import tabulate
+from threadpoolctl import threadpool_limits
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is another file
-from data_cards.selection.subset import Selection
-from eval.scores.metrics import compute_scores
-from pipeline.builder.build import build_store
-from pipeline.datasets.subset import write_subset
-from pipeline.features.settings import FeatureSettings
-from pipeline.features.variants import CONDITIONS
-from pipeline.store.reader import FeatureStore, open_store
-from pipeline.store.settings import BuildSettings
-from train.loop.trainer import train
-from train.model.calibration import Calibration
-from train.model.inference import compute_logits
-from train.run.folder import load_detector, open_run
-from train.run.weights_file import BEST
-from train.settings import TrainSettings
+from detection_pictures import VIEWS, StudySet, read_set
+from detection_prototype import fit_prototype
+from detection_scores import UNSURE, compare, compare_sources, find_interval, find_lowest, measure_honesty
 
-CLASSES = ("fake", "real")  # order of a fold's sources
+from data_cards.core.files import write_json
+from data_cards.core.labels import FAKE, REAL
+from pipeline.features.variants import CONDITIONS
+from train.model.experts import Experts
+from train.model.logistic import fit_logistic, sigmoid
+from train.recipe.experts import fit_experts, weigh_sources
+
+RECIPES = ("experts", "prototype", "trivial")
+ALIKE_QUALITY = 5  # JPEG qualities of two sources whose medians differ by at most this were saved alike
+JPEG_SHARE = 0.7  # of a source's pictures, from which it counts as JPEG
 
 
 @click.command()
 @click.option("--src", required=True, type=click.Path(path_type=Path), help="Pictures as SPLIT/CLASS/SOURCE/...")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Stores and results.")
+@click.option("--pairs", type=click.Path(path_type=Path), help="Collections with both classes, for a last test.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Features and results.")
 @click.option("--settings", default=Path(__file__).with_suffix(".toml"), type=click.Path(path_type=Path))
-@click.option("--only", multiple=True, help="These recipes alone.")
-@click.option("--seeds", type=int, default=None, help="Number of seeds.")
-@click.option("--folds", type=int, default=None, help="Number of folds.")
-def main(src: Path, out: Path, settings: Path, only: tuple[str, ...], seeds: int | None, folds: int | None) -> None:
-    """Run the missing runs of the study."""
-    study = read_study(settings)
-    out.mkdir(parents=True, exist_ok=True)
-    done = {(one["recipe"], one["key"], one["fold"], one["seed"]) for one in read_runs(out)}
-    # Seed by seed: after the first there is something of every recipe.
-    for seed in study["seeds"][:seeds]:
-        for recipe in study["recipe"]:
-            if only and recipe["name"] not in only:
-                continue
-            for fold, held_out in enumerate(list_folds(study, src)[:folds]):
-                key = hashlib.sha256(json.dumps([recipe, held_out], sort_keys=True).encode()).hexdigest()[:12]
-                if (recipe["name"], key, fold, seed) in done or ("classical" in recipe and seed != study["seeds"][0]):
-                    continue
-                store, conditions = _open_stores(src, out, recipe)
-                run = {"recipe": recipe["name"], "key": key, "fold": fold, "held_out": held_out, "seed": seed}
-                run |= _run(recipe, store, conditions, held_out, seed)
-                with open(out / "runs.jsonl", "a", encoding="utf-8") as lines:
-                    lines.write(json.dumps(run) + "\n")
-                scores = "  ".join(f"{name} {value:.3f}" for name, value in run["auroc"].items())
-                click.echo(f"{recipe['name']}, without {' and '.join(held_out)}, seed {seed}: {scores}", err=True)
-
-
-def read_runs(out: Path) -> list[dict]:
-    """Read the runs of a study so far."""
-    file = out / "runs.jsonl"
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
-
-
-def read_study(settings: Path) -> dict:
-    """Read folds, seeds and recipes of a file, each recipe with the values inherited from its `like`."""
+@click.option("--workers", type=int, default=None, help="Processes that compute features; one a core by default.")
+def main(src: Path, pairs: Path | None, out: Path, settings: Path, workers: int | None) -> None:
+    """Compute the missing features, evaluate, print the table and write results.json."""
     study = tomllib.loads(settings.read_text(encoding="utf-8"))
-    recipes = {}
-    for recipe in study["recipe"]:
-        base = recipes[recipe["like"]] if "like" in recipe else {}
-        merged = {part: base.get(part, {}) | recipe.get(part, {}) for part in ("build", "train")}
-        recipes[recipe["name"]] = {**recipe, **merged}
-    return {**study, "recipe": list(recipes.values())}
+    out.mkdir(parents=True, exist_ok=True)
+    pictures = read_set(src, out, workers)
+    groups = group_sources(pictures, study["groups"])
+    results = {}
+    with threadpool_limits(1):
+        folds = [fold for seed in study["partitions"] for fold in deal_sources(pictures, groups, study["folds"], seed)]
+        results["groups left out"] = evaluate_folds(pictures, folds)
+        if families := list_families(pictures, study.get("families", {})):
+            results["families left out"] = evaluate_folds(pictures, families)
+        if pairs:
+            results["pairs"] = evaluate_pairs(pictures, read_set(pairs, out, workers), study["pairs_alike"])
+    write_json(out / "results.json", results)
+    for scope, figures in results.items():
+        click.echo(f"\n{scope}\n{format_table(figures)}")
 
 
-def list_folds(study: dict, src: Path) -> list[list[str]]:
-    """List the sources that each fold holds out: those of the settings, or every pair of a fake and a real source."""
-    if study["folds"] != "pairs":
-        return study["folds"]
-    fakes, reals = ([folder.name for folder in _list_sources(src) if folder.parent.name == of] for of in CLASSES)
-    return [list(pair) for pair in product(fakes, reals)]
+def group_sources(pictures: StudySet, together: list[list[str]]) -> dict[str, int]:
+    """Number the groups of sources; those that share near-duplicates join."""
+    names = sorted(set(pictures.source.tolist()))
+    groups = {name: number for number, group in enumerate(together) for name in group if name in names}
+    groups = {name: groups.get(name, len(together) + place) for place, name in enumerate(names)}
+    for number in np.unique(pictures.near_duplicates):
+        shared = {groups[name] for name in pictures.source[pictures.near_duplicates == number].tolist()}
+        if len(shared) > 1:
+            groups = {name: min(shared) if group in shared else group for name, group in groups.items()}
+    return groups
 
 
-def _list_sources(src: Path) -> list[Path]:
-    return sorted((one for one in src.glob("*/*/*") if one.is_dir()), key=lambda one: one.name)
-
-
-def _format_sources(src: Path) -> list[str]:
-    """Return the `--src` values that put all sources into training."""
-    return [f"train/{folder.parent.name}={folder}" for folder in _list_sources(src)]
-
-
-def _open_stores(src: Path, out: Path, recipe: dict) -> tuple[FeatureStore, FeatureStore]:
-    """Open the store to train on, and one with the conditions of all pictures; built once for equal settings.
-
-    A recipe may train on some of the pictures: a number of each source, or those left after balancing properties.
-    """
-    build, idea = recipe["build"], recipe.get("residual") or recipe.get("planes")
-    features = FeatureSettings(**{name: value for name, value in build.items() if name != "variants"})
-    fewer = recipe.get("pictures") or recipe.get("balanced")
-    stores = []
-    for asked, limit in ((build.get("variants"), fewer), ("conditions", None)):
-        settings = BuildSettings(features, variants=asked)
-        one = settings.variants
-        facts = [settings.to_dict(), limit, *([idea] if idea else [])]
-        name = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-        path = out / f"{one.replace(' ', '-')}-{name}.zarr"
-        if not path.exists():
-            here = idea or one in VARIANTS
-            with replaced_planes(idea):
-                build_store(
-                    _format_sources(_select_pictures(src, out, limit)),
-                    str(path),
-                    settings,
-                    workers=0 if here else None,
-                    allow_leakage=True,  # the folds decide which sources are held out
-                )
-        stores.append(open_store(path))
-    return stores[0], stores[1]
-
-
-def _select_pictures(src: Path, out: Path, limit: int | str | None) -> Path:
-    """Return the set itself, or a folder with `limit` pictures of each source, or with those left after balancing."""
-    if isinstance(limit, str):
-        to = out / f"pictures-balanced-{limit.replace(',', '-')}"
-        if not to.exists():
-            write_subset(_format_sources(src), to, Selection(balance=tuple(limit.split(","))))
-        return to
-    return src if limit is None else _copy_pictures(src, out / f"pictures-{limit}", limit)
-
-
-def _copy_pictures(src: Path, to: Path, count: int) -> Path:
-    """Copy `count` pictures of each source, evenly spaced by name; return their folder."""
-    shutil.rmtree(to, ignore_errors=True)
-    for folder in _list_sources(src):
-        files = sorted(one for one in folder.rglob("*") if one.is_file())
-        target = to / folder.relative_to(src)
-        target.mkdir(parents=True)
-        for number in np.unique(np.arange(count) * len(files) // count):
-            shutil.copy(files[number], target)
-    return to
-
-
-def _run(recipe: dict, store: FeatureStore, conditions: FeatureStore, held_out: list[str], seed: int) -> dict:
-    """Train without the held-out sources and score them."""
-    began = time.monotonic()
-    columns = conditions.columns
-    rows = {
-        name: np.flatnonzero((columns["variant"] == name) & np.isin(columns["source"], held_out)) for name in CONDITIONS
-    }
-    labels = columns["label"][rows["clean"]].astype(int)
-    if "classical" in recipe:
-        scores = score_classical(recipe["classical"], store, conditions, rows, held_out)
-        calibration = Calibration()
-    else:
-        logits, calibration = _train(recipe, store, conditions, rows, held_out, seed)
-        scores = {name: calibration.probability(values) for name, values in logits.items()}
-    spent = time.monotonic() - began
-    found = {name: compute_scores(labels, values, 0.5) for name, values in scores.items()}
-    return {
-        "auroc": {name: float(one["auroc"]) for name, one in found.items()},
-        "calibration_error": {name: float(one["calibration_error"]) for name, one in found.items()},
-        "temperature": calibration.temperature,
-        "seconds": spent,
-        "bytes_a_sample": _count_bytes(store) / len(store),
-        "labels": labels.tolist(),
-        "scores": {name: np.round(values, 6).tolist() for name, values in scores.items()},
-    }
-
-
-def _train(
-    recipe: dict, store: FeatureStore, conditions: FeatureStore, rows: dict, held_out: list[str], seed: int
-) -> tuple[dict[str, np.ndarray], Calibration]:
-    with tempfile.TemporaryDirectory() as folder:
-        # Balancing may have left nothing of a source.
-        unseen = (*_list_present(store, held_out), *_draw_unused(store, held_out, seed, recipe.get("sources")))
-        of_fold = {"store": store.path, "run": f"{folder}/run", "seed": seed, "hold_out": unseen}
-        if recipe.get("validate_on_others"):
-            of_fold["validate_on"] = _choose_others(store, held_out, seed)
-        made = train(TrainSettings(**{**recipe["train"], **of_fold}))
-        detector = load_detector(open_run(made.run), which=recipe.get("weights", BEST)).plane_detector
-        logits = {name: compute_logits(detector, conditions, rows[name], progress=False) for name in CONDITIONS}
-        return logits, detector.calibration
-
-
-def _list_present(store: FeatureStore, names: list[str]) -> list[str]:
-    return [name for name in names if name in set(store.columns["source"])]
-
-
-def _choose_others(store: FeatureStore, held_out: list[str], seed: int) -> tuple[str, ...]:
-    """Choose one source of each class that is not held out, by the seed."""
-    return tuple(there[seed % len(there)] for there in _list_others(store, held_out))
-
-
-def _draw_unused(store: FeatureStore, held_out: list[str], seed: int, sources: int | None) -> tuple[str, ...]:
-    """Draw further sources to leave out, so that `sources` of each class are trained on; None for all."""
-    if sources is None:
-        return ()
+def deal_sources(pictures: StudySet, groups: dict[str, int], folds: int, seed: int) -> list[list[str]]:
+    """Deal groups to folds with about as many sources of each class: the names that each fold leaves out."""
+    label = dict(zip(pictures.source.tolist(), pictures.label.tolist(), strict=True))
     rng = np.random.default_rng(seed)
-    return tuple(name for there in _list_others(store, held_out) for name in rng.permutation(there)[sources:].tolist())
+    numbers = sorted(set(groups.values()))
+    rng.shuffle(numbers)
+    members = {number: [name for name in sorted(groups) if groups[name] == number] for number in numbers}
+    size = {
+        number: np.array([sum(label[name] == one for name in names) for one in (0, 1)])
+        for number, names in members.items()
+    }
+    load, left_out = np.zeros((folds, 2)), [[] for _ in range(folds)]
+    for number in sorted(numbers, key=lambda one: -size[one].sum()):
+        growth = [((one + size[number]) ** 2).sum() - (one**2).sum() + rng.random() * 0.5 for one in load]
+        chosen = int(np.argmin(growth))
+        load[chosen] += size[number]
+        left_out[chosen] += members[number]
+    return left_out
 
 
-def _list_others(store: FeatureStore, held_out: list[str]) -> list[list[str]]:
-    """List the sources of each class, real and fake, that are not held out."""
-    return [sorted(set(store.columns["source"][store.columns["label"] == label]) - set(held_out)) for label in (0, 1)]
+def list_families(pictures: StudySet, families: dict[str, list[list[str]]]) -> list[list[str]]:
+    """List what each fold leaves out: every family of generators with every one of collections."""
+    by_class = []
+    for label, word in ((1, "fake"), (0, "real")):
+        names = set(pictures.source[pictures.label == label].tolist())
+        named = [sorted(names.intersection(family)) for family in families.get(word, [])]
+        by_class.append([one for one in (*named, sorted(names.difference(*named))) if one])
+    return [fake + real for fake, real in product(*by_class)] if all(len(one) > 1 for one in by_class) else []
 
 
-def _count_bytes(store: FeatureStore) -> int:
-    return sum(path.stat().st_size for path in Path(store.path, "features").rglob("*") if path.is_file())
+def evaluate_folds(pictures: StudySet, folds: list[list[str]]) -> dict:
+    """Train without each fold's sources, score them, and sum up by condition."""
+    scores = {recipe: {condition: [] for condition in CONDITIONS} for recipe in RECIPES}
+    words = {condition: [] for condition in CONDITIONS}
+    for left_out in folds:
+        held = np.isin(pictures.source, left_out)
+        score, experts = _train(pictures, np.flatnonzero(~held))
+        rows = np.flatnonzero(held)
+        for condition in CONDITIONS:
+            for recipe, values in score(pictures, rows, condition).items():
+                scores[recipe][condition].append((rows, values))
+            words[condition].append((rows, *_predict(experts, pictures, rows, condition)))
+    return {condition: _sum_up(pictures, scores, words[condition], condition) for condition in CONDITIONS}
+
+
+def evaluate_pairs(pictures: StudySet, pairs: StudySet, alike: list[str]) -> dict:
+    """Train on all pictures and score collections with both classes."""
+    score, experts = _train(pictures, np.arange(len(pictures.label)))
+    names = sorted(set(pairs.source.tolist()))
+    saved_alike = np.isin(names, alike)
+    members = [pairs.source == name for name in names]
+    fake, figures = pairs.label == 1, {}
+    for condition in CONDITIONS:
+        rows = np.arange(len(pairs.label))
+        found = {
+            recipe: np.array([compare(values[fake & one], values[~fake & one]) for one in members])
+            for recipe, values in score(pairs, rows, condition).items()
+        }
+        figures[condition] = _describe(found, saved_alike)
+        lowest = int(found["experts"].argmin())
+        figures[condition]["experts"]["lowest"] = [names[lowest], float(found["experts"][lowest])]
+        predicted = _predict(experts, pairs, rows, condition)
+        figures[condition]["experts"] |= measure_honesty(*predicted, pairs.label, pairs.source)
+    return figures
+
+
+def _train(pictures: StudySet, rows: np.ndarray):
+    """Train all recipes; return a function that scores rows by recipe, and the experts."""
+    label, source, group = pictures.label[rows], pictures.source[rows], pictures.near_duplicates[rows]
+
+    def stack(views, name):
+        return np.concatenate([pictures.features[view][name][rows] for view in views])
+
+    count, views = len(CONDITIONS), len(VIEWS)
+    experts = fit_experts(
+        stack(VIEWS, "profile"),
+        np.tile(label, views),
+        np.tile(source, views),
+        np.repeat(VIEWS, len(rows)),
+        np.tile(group, views),
+    ).experts
+    labels, weights = np.tile(label, count), np.tile(weigh_sources(label, source), count)
+    prototype = fit_prototype(lambda name: stack(CONDITIONS, name), labels, weights)
+    trivial = fit_logistic(pictures.facts[rows], label, weigh_sources(label, source), penalty=0.1)
+
+    def score(of: StudySet, some: np.ndarray, condition: str) -> dict[str, np.ndarray]:
+        features = of.features[condition]
+        return {
+            "experts": experts.compute_log_odds(features["profile"][some]),
+            "prototype": prototype(lambda name: features[name][some]),
+            "trivial": trivial.compute_log_odds(of.facts[some]),
+        }
+
+    return score, experts
+
+
+def _predict(experts: Experts, pictures: StudySet, rows: np.ndarray, condition: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probabilities of "fake" (N,) and the words (N,): 0 real, 1 fake, -1 unsure."""
+    profiles = pictures.features[condition]["profile"][rows]
+    probability = sigmoid(experts.compute_log_odds(profiles))
+    word = np.where(probability >= experts.high, FAKE, np.where(probability <= experts.low, REAL, UNSURE))
+    return probability, np.where(experts.find_unlike(profiles) > 0, UNSURE, word)
+
+
+def _sum_up(pictures: StudySet, scores: dict, words: list, condition: str) -> dict:
+    found = {}
+    for recipe in RECIPES:
+        found[recipe], fakes, reals = compare_sources(scores[recipe][condition], pictures.label, pictures.source)
+    quality = {name: _find_quality(pictures.quality[pictures.source == name]) for name in fakes + reals}
+    alike = np.array([[abs(quality[fake] - quality[real]) <= ALIKE_QUALITY for real in reals] for fake in fakes])
+    figures = _describe(found, alike)
+    rows, probability, word = (np.concatenate(parts) for parts in zip(*words, strict=True))
+    figures["experts"]["lowest"] = list(find_lowest(found["experts"], fakes, reals))
+    figures["experts"] |= measure_honesty(probability, word, pictures.label[rows], pictures.source[rows])
+    return figures
+
+
+def _find_quality(quality: np.ndarray) -> float:
+    """Return the median JPEG quality of a source's pictures; NaN where too few are JPEG."""
+    return float(np.median(quality[quality >= 0])) if (quality >= 0).mean() > JPEG_SHARE else float("nan")
+
+
+def _describe(found: dict[str, np.ndarray], alike: np.ndarray) -> dict:
+    """Describe the AUROC of each recipe, by pairs of sources or by collections."""
+    figures = {}
+    for recipe, values in found.items():
+        those = values[alike & np.isfinite(values)]
+        figures[recipe] = {
+            "auroc": float(np.nanmean(values)),
+            "interval": find_interval(values),
+            "saved_alike": float(those.mean()) if len(those) else None,
+        }
+        if recipe != "experts":
+            difference = found["experts"] - values
+            figures[recipe]["experts_less_it"] = [float(np.nanmean(difference)), *find_interval(difference)]
+    return figures
+
+
+def format_table(figures: dict) -> str:
+    """Format one scope's figures by condition, as text."""
+    table = []
+    for condition, recipes in figures.items():
+        experts = recipes["experts"]
+        row = [condition]
+        for recipe in RECIPES:
+            low, high = recipes[recipe]["interval"]
+            row += [f"{recipes[recipe]['auroc']:.3f} ({low:.2f} to {high:.2f})", _round(recipes[recipe]["saved_alike"])]
+        for recipe in RECIPES[1:]:
+            row.append("{:+.3f} ({:+.2f} to {:+.2f})".format(*recipes[recipe]["experts_less_it"]))
+        row.append("{} {:.2f}".format(*experts["lowest"]))
+        row += [
+            _round(experts[name]) for name in ("calibration_error", "sure", "wrong_of_sure", "wrong_of_surest_quarter")
+        ]
+        table.append(row)
+    headers = ["", *(word for recipe in RECIPES for word in (recipe, f"{recipe}, saved alike"))]
+    headers += ["less prototype", "less trivial", "lowest", "calibration error", "sure", "wrong of sure"]
+    headers += ["wrong of surest quarter"]
+    conditions, *rows = zip(headers, *table, strict=True)  # on its side: there are more figures than conditions
+    return tabulate(rows, conditions, disable_numparse=True)
+
+
+def _round(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 if __name__ == "__main__":

@@ -11,33 +11,6 @@ from pipeline.simulate.sample_set import write_sample
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
-STUDY = """
-seeds = [0]
-baseline = "original"
-folds = [["generator-b", "camera-b"]]
-
-[[recipe]]
-name = "original"
-build = { size = 96, fit = "stretch", variants = "clean" }
-train = { network = "small", epochs = 1, batch_size = 8 }
-weights = "last"
-
-[[recipe]]
-name = "averaged"
-build = { size = 64, fit = "crop", estimator = "averaged", overview = 32, variants = "saved" }
-train = { network = "linear", epochs = 1, batch_size = 8 }
-
-[[recipe]]
-name = "joint colours"
-like = "averaged"
-planes = "joint colours"
-
-[[recipe]]
-name = "radial-profile"
-like = "original"
-classical = "radial"
-"""
-
 pytestmark = pytest.mark.slow
 
 
@@ -71,22 +44,7 @@ def test_benchmark_runs(pictures, tmp_path, name, options, said):
         assert words in printed
 
 
-def test_study_runs_and_goes_on(pictures, tmp_path):
-    (tmp_path / "study.toml").write_text(STUDY)
-    command = ["detection.py", "--src", str(pictures), "--out", "study", "--settings", "study.toml"]
-    run(tmp_path, *command, "--only", "original")
-    first = (tmp_path / "study/runs.jsonl").read_text()
-    run(tmp_path, *command)
-    runs = (tmp_path / "study/runs.jsonl").read_text()
-    assert runs.startswith(first)
-    assert len(runs.splitlines()) == 4
-    table = run(tmp_path, "detection_table.py", "study", "--settings", "study.toml")
-    for name in ("original", "averaged", "joint colours", "radial-profile"):
-        assert name in table
-    assert (tmp_path / "study/table.png").stat().st_size > 1000
-
-
-def test_expert_study_runs_and_resumes(pictures, tmp_path):
+def test_detection_study_runs_and_resumes(pictures, tmp_path):
     (tmp_path / "study.toml").write_text("folds = 2\npartitions = [0]\ngroups = []\npairs_alike = []\n")
     for source in sorted(pictures.glob("train/*/*")):  # four sources a class, so that two are left to calibrate on
         for number, file in enumerate(sorted(source.iterdir())):
@@ -94,7 +52,7 @@ def test_expert_study_runs_and_resumes(pictures, tmp_path):
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, folder)
     command = [
-        "expert_study.py",
+        "detection.py",
         "--src",
         "more",
         "--pairs",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from expert_prototype import compute_prototype
+from detection_prototype import compute_prototype
 
 from data_cards.archives.place import read_unchanged
 from data_cards.core.console import progress_bar
