@@ -44,8 +44,9 @@ from pipeline.features.fit import fit_picture, to_array
 from pipeline.features.periodogram import compute_periodogram_levels
 from pipeline.features.settings import MAX_PIXELS, FeatureSettings
 from pipeline.store.filesystem import Storage
+from pipeline.store.schema import FEATURES
 from pipeline.store.settings import BuildSettings
-from pipeline.store.shard_format import SHARDS, encode_sample, shard_file
+from pipeline.store.shard_format import encode_sample, shard_file
 from pipeline.store.writer import create_arrays, create_record_folder
 
 
@@ -63,7 +64,7 @@ def main(sources: tuple[str, ...], sizes: str, samples: int, trials: int) -> Non
         with tempfile.TemporaryDirectory() as folder:
             tasks = _choose_tasks(plan, Storage(f"{folder}/store"), samples * max(1, (1024 // size) ** 2 // 2))
             speeds += _measure_build(plan, tasks, trials)
-            stored = sum(path.stat().st_size for path in Path(folder).rglob(f"{SHARDS}/**/*") if path.is_file())
+            stored = sum(path.stat().st_size for path in Path(folder).rglob(f"{FEATURES}/**/*") if path.is_file())
             bytes_.append(_compare_bytes(size, stored / _count_rows(tasks)))
         steps.append(_measure_spectra(plan, tasks[0].pictures[0][0], trials))
     print(tabulate(speeds, ["size", "way", "samples/s", "least", "most", "share of the floor"], floatfmt=".3g"), "\n")

@@ -72,7 +72,7 @@ def measure(count: int) -> dict:
         for _ in run_tasks(do_nothing, (create_task(plan, storage, shard) for shard in range(plan.shards)), workers=2):
             pass
         write_plan_columns(plan, storage)
-        write_checksums(storage, ["00" * 32] * plan.shards)
+        write_checksums(storage, ["00" * 64] * plan.shards)
         group = zarr.open_group(storage.url, mode="r+")
         write_manifest(group, encode_manifest(plan.pictures))
         write_card(group, compute_build_card(plan, True, audit))

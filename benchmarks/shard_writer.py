@@ -54,7 +54,7 @@ def measure(size: int, length: int, rounds: int) -> tuple[float, float]:
 
         def write_ours() -> None:
             chunks = (chunk for sample in levels for chunk in encode_sample(sample, settings.packing))
-            write_shard(storage, 0, "", encode_shard(chunks, len(settings.features.kinds) * samples))
+            write_shard(storage, 0, "", {FEATURES: encode_shard(chunks, len(settings.features.kinds) * samples)})
 
         def write_zarrs() -> None:
             array[:] = levels

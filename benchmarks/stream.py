@@ -42,7 +42,6 @@ from pipeline.store.reader import FeatureStore, open_store  # noqa: E402
 from pipeline.store.schema import FEATURES  # noqa: E402
 from pipeline.store.settings import BuildSettings  # noqa: E402
 from pipeline.store.shard_format import (  # noqa: E402
-    SHARDS,
     decode_index,
     encode_sample,
     encode_shard,
@@ -69,7 +68,8 @@ def create_store(folder: Path, size: int, rows: int, shard: int, packing: str = 
     shutil.rmtree(path / FEATURES)
     rng = np.random.default_rng(0)
     count, planes = len(read_labels(path)), PLANES_PER_KIND * KINDS
-    create_arrays(Storage(path), count, shard, BuildSettings(FeatureSettings(size=size), packing=packing))
+    settings = BuildSettings(FeatureSettings(size=size), packing=packing)
+    create_arrays(Storage(path), count, shard, settings, [FEATURES])
     for start in range(0, count, shard):
         stop = min(start + shard, count)
         levels = np.clip(rng.normal(128, 14, (stop - start, planes, size, size)), 0, 255).astype(np.uint8)
@@ -226,7 +226,7 @@ def read_with_dd(store: FeatureStore) -> None:
 
 
 def _shard_files(store: FeatureStore) -> list[Path]:
-    return sorted(file for file in Path(store.path, SHARDS).rglob("0") if file.is_file())
+    return sorted(file for file in Path(store.path, FEATURES).rglob("0") if file.is_file())
 
 
 def drop_cache(folder: Path) -> None:

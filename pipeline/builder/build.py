@@ -37,6 +37,7 @@ from pipeline.builder.resume import (
     predict_missing,
     read_attributes,
     read_base,
+    read_format_version,
     restore_records,
 )
 from pipeline.builder.shard_task import ShardTask, build_shard, create_task, finish_shard
@@ -135,7 +136,8 @@ def build_store(
     base = read_base(storage)
     check_same_settings(storage, settings)
     # The scan's result is not kept beside the plan: a million pictures need memory.
-    plan = plan_build(scan_sources(sources, reading, max_pixels=settings.max_pixels, cache=cache), settings, base)
+    found = scan_sources(sources, reading, max_pixels=settings.max_pixels, cache=cache)
+    plan = plan_build(found, settings, base, read_format_version(storage))
     check_leaks(plan.pictures, allow_leakage)
     # Before hours of work: a picture set whose classes trivial properties reveal should be fixed first.
     audit = audit_or_tell(plan.pictures)
@@ -173,7 +175,7 @@ def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -
     if storage.url != partial.url:
         os.rename(storage.url, partial.url)
     remove_partial_files(partial)
-    create_arrays(partial, plan.rows, plan.shard_rows, plan.settings)
+    create_arrays(partial, plan.rows, plan.shard_rows, plan.settings, plan.shard_arrays)
     partial.write_stream(PLANNED_MANIFEST, [encode_manifest(plan.pictures)], durable=True)
     return partial
 
@@ -220,7 +222,7 @@ def _finish_store(plan: Plan, storage: Storage, path: str, audit: Audit) -> None
         checksums = [records[shard].checksum for shard in range(plan.shards)]
         write_metadata(plan, storage, checksums, attributes[Attribute.SIMULATED], audit)
     except Exception as error:  # codecs raise many types for a file that was damaged since its record was written
-        damaged = remove_damaged_records(storage, records)
+        damaged = remove_damaged_records(storage, records, plan.shard_arrays)
         if not damaged:
             raise
         raise UserError(

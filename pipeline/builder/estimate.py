@@ -16,8 +16,9 @@ from data_cards.core.text import format_bytes, format_duration
 from pipeline.builder.plan import Plan
 from pipeline.features.extract import compute_features
 from pipeline.store.filesystem import Storage
+from pipeline.store.schema import PROFILES
 from pipeline.store.settings import BuildSettings
-from pipeline.store.shard_format import encode_sample
+from pipeline.store.shard_format import encode_profiles, encode_sample
 
 _SECONDS = 2.0  # after which no more pictures are measured
 _PICTURES = 8
@@ -70,7 +71,8 @@ def estimate_build(plan: Plan, storage: Storage, todo: list[int], workers: int) 
         return Estimate(0, tables, tables, 0.0, free)
     numbers = np.unique(np.linspace(0, len(plan.pictures) - 1, _PICTURES).astype(int))
     pictures = [plan.pictures[number] for number in numbers]
-    sizes, seconds = measure_samples([(one.file.path, one.facts.sha256) for one in pictures], plan.settings)
+    places = [(one.file.path, one.facts.sha256) for one in pictures]
+    sizes, seconds = measure_samples(places, plan.settings, PROFILES in plan.shard_arrays)
     size = sum(sizes) if len(sizes) < 2 else np.mean(sizes) + 2 * np.std(sizes, ddof=1) / np.sqrt(len(sizes))
     seconds *= longest_share(shards, workers, count_cores())
     return Estimate(rows, round(rows * size) + tables, tables, seconds, free)
@@ -132,13 +134,16 @@ def translating_full_disk(
         ) from error
 
 
-def measure_samples(pictures: Sequence[tuple[Path, bytes]], settings: BuildSettings) -> tuple[list[float], float]:
+def measure_samples(
+    pictures: Sequence[tuple[Path, bytes]], settings: BuildSettings, with_profiles: bool = True
+) -> tuple[list[float], float]:
     """Compute and encode the samples of a few pictures, for about two seconds.
 
     Parameters
     ----------
     pictures : sequence of (path, sha256)
     settings : BuildSettings
+    with_profiles : bool, whether the store has profiles
 
     Returns
     -------
@@ -151,11 +156,14 @@ def measure_samples(pictures: Sequence[tuple[Path, bytes]], settings: BuildSetti
         variants = settings.draw_variants(sha256)
         size = 0
         try:
+            profiles = []
             found = compute_features(
-                path, settings.features, variants, with_profile=False, max_pixels=settings.max_pixels
+                path, settings.features, variants, with_profile=with_profiles, max_pixels=settings.max_pixels
             )
-            for (levels,), _ in found:
+            for (levels,), profile in found:
                 size += sum(map(len, encode_sample(levels, settings.packing)))
+                profiles.append(profile)
+            size += len(encode_profiles(np.stack(profiles))) if with_profiles else 0
         except PictureError:
             continue  # the build itself will report the picture
         if began is None:

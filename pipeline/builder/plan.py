@@ -20,7 +20,7 @@ from pipeline.builder.growth import Growth, merge_pictures
 from pipeline.features.fit import compute_resampling_factor, misfit_error
 from pipeline.features.variants import TEST_RECIPES, count_variants
 from pipeline.features.versions import get_feature_versions
-from pipeline.store.schema import FORMAT_VERSION, SAMPLE_COLUMNS, Attribute
+from pipeline.store.schema import FORMAT_VERSION, SAMPLE_COLUMNS, Attribute, list_shard_arrays
 from pipeline.store.settings import BuildSettings
 
 SHARD_BYTES = 64 * 2**20  # of features before compression
@@ -39,12 +39,14 @@ class Plan:
     set_aside : list of SetAside, the unusable picture files, with reasons
     settings : BuildSettings
     growth : Growth, the difference to the existing store; None for the plan of a finished build
+    format_version : int, of the store; a store of an earlier version keeps it
     """
 
     pictures: PictureTable
     set_aside: list[SetAside]
     settings: BuildSettings
     growth: Growth | None = None
+    format_version: int = FORMAT_VERSION
 
     @cached_property
     def variants(self) -> int:
@@ -63,8 +65,13 @@ class Plan:
         return rows - rows % self.variants if rows >= self.variants else rows
 
     @property
+    def shard_arrays(self) -> tuple[str, ...]:
+        """The arrays whose files make a shard."""
+        return list_shard_arrays(self.settings.features.kinds, self.format_version)
+
+    @property
     def shard_chunks(self) -> int:
-        """Number of chunks of a whole shard: one for each kind of plane of each row."""
+        """Number of chunks of a whole shard's features: one for each kind of plane of each row."""
         return self.shard_rows * len(self.settings.features.kinds)
 
     @property
@@ -79,7 +86,7 @@ class Plan:
     @cached_property
     def identity(self) -> dict:
         """See `compute_identity`."""
-        return compute_identity(self.settings)
+        return compute_identity(self.settings, self.format_version)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -155,10 +162,10 @@ class Plan:
         )
 
 
-def compute_identity(settings: BuildSettings) -> dict:
+def compute_identity(settings: BuildSettings, format_version: int) -> dict:
     """Return all that must be equal, besides the pictures, for the shards of two builds to be interchangeable."""
     return {
-        Attribute.FORMAT_VERSION: FORMAT_VERSION,
+        Attribute.FORMAT_VERSION: format_version,
         Attribute.SETTINGS: settings.to_dict(),
         Attribute.VERSIONS: get_feature_versions(),
     }
@@ -178,7 +185,12 @@ def _encode_identity(identity: dict) -> bytes:
     return json.dumps(identity, sort_keys=True).encode()
 
 
-def plan_build(found: PictureSet, settings: BuildSettings, base: PictureTable | None = None) -> Plan:
+def plan_build(
+    found: PictureSet,
+    settings: BuildSettings,
+    base: PictureTable | None = None,
+    format_version: int = FORMAT_VERSION,
+) -> Plan:
     """Plan a build of the scanned pictures.
 
     Parameters
@@ -186,6 +198,7 @@ def plan_build(found: PictureSet, settings: BuildSettings, base: PictureTable | 
     found : PictureSet of a scan
     settings : BuildSettings
     base : PictureTable of the store to which they are added; None for a new store
+    format_version : int, of that store
 
     Raises
     ------
@@ -211,4 +224,4 @@ def plan_build(found: PictureSet, settings: BuildSettings, base: PictureTable | 
             f"expected pictures of both classes: --src {min(missing)}=FOLDER adds some"
         )
     set_aside.sort(key=lambda one: one.path)
-    return Plan(growth.pictures, set_aside, settings, growth)
+    return Plan(growth.pictures, set_aside, settings, growth, format_version)

@@ -18,7 +18,7 @@ from pipeline.store.digests import find_damage
 from pipeline.store.filesystem import Storage
 from pipeline.store.manifest import PLANNED_MANIFEST, decode_manifest, read_manifest
 from pipeline.store.reader import partial_name
-from pipeline.store.schema import DEFAULT_STORE, PROVENANCE, Attribute
+from pipeline.store.schema import DEFAULT_STORE, FORMAT_VERSION, PROVENANCE, READ_VERSIONS, Attribute
 from pipeline.store.settings import BuildSettings
 from pipeline.store.writer import (
     RECORD_FOLDER,
@@ -69,6 +69,12 @@ def read_attributes(storage: Storage) -> dict:
         return {}
     except ValueError as error:
         raise _damage_error(storage, ZARR_METADATA, error) from error
+
+
+def read_format_version(storage: Storage) -> int:
+    """Read the format version of a complete or partial store, if this program can add to it; else the present one."""
+    version = read_attributes(storage).get(Attribute.FORMAT_VERSION)
+    return version if version in READ_VERSIONS else FORMAT_VERSION
 
 
 def compute_state(storage: Storage) -> str:
@@ -125,7 +131,7 @@ def check_same_settings(storage: Storage, settings: BuildSettings) -> None:
     attributes = read_attributes(storage)
     if Attribute.SETTINGS not in attributes:
         return
-    now = compute_identity(settings)
+    now = compute_identity(settings, read_format_version(storage))
     before, now = _flatten({name: attributes.get(name) for name in now}), _flatten(now)
     differing = [f"{name} was {before.get(name)}, is now {now[name]}" for name in now if before.get(name) != now[name]]
     if differing:
@@ -163,7 +169,7 @@ def is_current(storage: Storage, plan: Plan) -> bool:
         and not storage.exists(RECORD_FOLDER)
         and not storage.url.endswith(PARTIAL)
         and not find_damage(storage, attributes)
-        and list_shards(storage, plan.shard_chunks) == set(range(plan.shards))
+        and list_shards(storage, plan.shard_chunks, plan.shard_arrays) == set(range(plan.shards))
     )
 
 
@@ -200,6 +206,6 @@ def _list_kept(storage: Storage, plan: Plan, base: PictureTable) -> dict[int, st
     old = replace(plan, pictures=base)
     return {
         shard: key
-        for shard in sorted(list_shards(storage, old.shard_chunks))
+        for shard in sorted(list_shards(storage, old.shard_chunks, old.shard_arrays))
         if shard < min(old.shards, plan.shards) and (key := old.shard_key(shard)) == plan.shard_key(shard)
     }

@@ -4,15 +4,18 @@ import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from data_cards.archives.place import read_unchanged
 from data_cards.core.errors import PictureError, UserError
 from pipeline.builder.plan import Plan
 from pipeline.features.extract import compute_features
+from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.features.versions import get_feature_versions
 from pipeline.store.filesystem import Storage
-from pipeline.store.schema import Attribute
+from pipeline.store.schema import FEATURES, PROFILES, Attribute
 from pipeline.store.settings import BuildSettings
-from pipeline.store.shard_format import encode_sample, encode_shard
+from pipeline.store.shard_format import encode_profiles, encode_sample, encode_shard
 from pipeline.store.writer import ShardRecord, commit_shard, write_shard
 
 
@@ -29,6 +32,7 @@ class ShardTask:
     pictures : tuple; for each picture with rows in the shard its path, its sha256, and the range of its variants
         in the shard (first, behind last)
     settings : BuildSettings
+    arrays : tuple of str, the arrays whose files make the shard
     versions : dict, versions of the libraries that the plan was made with
     """
 
@@ -38,6 +42,7 @@ class ShardTask:
     key: str
     pictures: tuple[tuple[str, bytes, int, int], ...]
     settings: BuildSettings
+    arrays: tuple[str, ...]
     versions: dict[str, str]
 
 
@@ -54,42 +59,60 @@ def create_task(plan: Plan, storage: Storage, shard: int) -> ShardTask:
         plan.shard_key(shard),
         pictures,
         plan.settings,
+        plan.shard_arrays,
         plan.identity[Attribute.VERSIONS],
     )
 
 
 def build_shard(task: ShardTask) -> ShardRecord:
-    """Compute the features of a shard's samples, write the shard's file, and return its record, not yet written.
+    """Compute the features of a shard's samples, write the shard's files, and return its record, not yet written.
 
     Raises
     ------
     UserError : a picture cannot be read, or has changed since the scan; this worker has other libraries
     """
     _check_versions(task)
-    parts = encode_shard(_encode_chunks(task), task.rows * len(task.settings.features.kinds))
-    return write_shard(Storage(task.url), task.shard, task.key, parts)
+    profiles = np.zeros((task.rows, PROFILE_LENGTH), np.float32)
+    samples = _compute_samples(task, profiles)
+    chunks = (chunk for levels in samples for chunk in encode_sample(levels, task.settings.packing))
+    parts = {
+        FEATURES: encode_shard(chunks, task.rows * len(task.settings.features.kinds)),
+        PROFILES: _encode_profiles(samples, profiles),
+    }
+    # Written in this order: the profiles are whole once the samples are computed.
+    return write_shard(Storage(task.url), task.shard, task.key, {name: parts[name] for name in task.arrays})
 
 
 def finish_shard(task: ShardTask, record: ShardRecord) -> ShardRecord:
-    """Wait until a shard's file is on the disk, then write its record; needs next to no processor time."""
-    commit_shard(Storage(task.url), record)
+    """Wait until a shard's files are on the disk, then write its record; needs next to no processor time."""
+    commit_shard(Storage(task.url), record, task.arrays)
     return record
 
 
-def _encode_chunks(task: ShardTask) -> Iterator[bytes]:
-    """Yield the encoded chunks of all samples, in their order in the shard."""
-    settings = task.settings
+def _compute_samples(task: ShardTask, profiles: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the levels of all samples, in their order in the shard; fill in their profiles."""
+    settings, rows = task.settings, iter(profiles)
+    with_profile = PROFILES in task.arrays
     for path, sha256, first, last in task.pictures:
         try:
             picture = read_unchanged(path, sha256)
             variants = settings.draw_variants(sha256)[first:last]
             found = compute_features(
-                picture, settings.features, variants, with_profile=False, max_pixels=settings.max_pixels
+                picture, settings.features, variants, with_profile=with_profile, max_pixels=settings.max_pixels
             )
-            for (levels,), _ in found:
-                yield from encode_sample(levels, settings.packing)
+            for (levels,), profile in found:
+                if with_profile:
+                    next(rows)[:] = profile
+                yield levels
         except PictureError as error:
             raise UserError(f"{path}: {error}") from error
+
+
+def _encode_profiles(samples: Iterator[np.ndarray], profiles: np.ndarray) -> Iterator[bytes]:
+    """Yield the file of the profiles, once the samples that are left are computed."""
+    for _ in samples:
+        pass
+    yield encode_profiles(profiles)
 
 
 def _check_versions(task: ShardTask) -> None:

@@ -77,10 +77,12 @@ def format_verification(found: Verification, left: Verification, problems: list[
     """Format the damage that was found, and what a repair left, for a terminal."""
     lines = []
     for bad in found.bad:
-        lines.append(f"shard {bad.shard}: {bad.damage.value}" + (f" ({bad.details})" if bad.details else ""))
+        lines.append(
+            f"shard {bad.shard}, {bad.name}: {bad.damage.value}" + (f" ({bad.details})" if bad.details else "")
+        )
         lines += [f"  {found.format_row(row)}" for row in bad.rows]
     lines += [f"{name}: differs from what was written" for name in found.damage]
-    repaired = len(found.bad) - len(left.bad)
+    repaired = len({bad.shard for bad in found.bad} - {bad.shard for bad in left.bad})
     if repaired:
         lines.append(f"{repaired} shards rebuilt")
     if rebuilt := [name for name in found.damage if name not in left.damage]:
@@ -115,10 +117,11 @@ def verification_to_dict(found: Verification, left: Verification, problems: list
         "bad_shards": [
             {
                 "shard": bad.shard,
+                "file": bad.name,
                 "reason": bad.damage.value,
                 "details": bad.details,
                 "samples": [found.format_row(row) for row in bad.rows],
-                "repaired": bad.shard not in {one.shard for one in left.bad},
+                "repaired": bad.name not in {one.name for one in left.bad},
             }
             for bad in found.bad
         ],

@@ -127,7 +127,7 @@ def progress_to_dict(path: str) -> dict | None:
         # Read after the records, which a build removes once the attributes say that the store is complete.
         attributes = read_attributes(storage)
         settings, complete = BuildSettings.from_dict(attributes[Attribute.SETTINGS]), attributes[Attribute.COMPLETE]
-        plan = Plan(read_base(storage), [], settings)
+        plan = Plan(read_base(storage), [], settings, format_version=attributes[Attribute.FORMAT_VERSION])
     except (FileNotFoundError, UserError, *DAMAGE):  # files that come, or go where the store is renamed
         return None
     if not plan.rows:

@@ -6,6 +6,7 @@ before: killed at any moment, a repair leaves a store no worse, and the next one
 
 import os
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from pipeline.builder.shard_task import build_shard, create_task
 from pipeline.features.versions import get_feature_versions
 from pipeline.maintenance.verify import Verification
 from pipeline.store.arrays import StoredArrays
+from pipeline.store.checksum import CHECKSUM_BYTES
 from pipeline.store.digests import add_digests, is_digest_valid, list_array_files
 from pipeline.store.filesystem import Storage
 from pipeline.store.lock import writer_lock
@@ -30,7 +32,7 @@ from pipeline.store.manifest import encode_manifest, write_manifest
 from pipeline.store.schema import CARD, CHECKSUMS, FEATURES, PROVENANCE, SAMPLE_COLUMNS, STATISTICS, Attribute
 from pipeline.store.shard_format import shard_file
 from pipeline.store.writer import (
-    checksum_file,
+    checksum_shard,
     create_arrays,
     create_record_folder,
     read_checksums,
@@ -134,17 +136,20 @@ class _Repair:
         if CHECKSUMS in damage and not _attempt(CHECKSUMS, self.repair_checksums):
             damage, bad = damage - {CHECKSUMS}, ()
         problems = []
-        for one in progress_bar(bad, what="repair", unit="shards"):
-            if one.shard < self.plan.shards:  # a damaged list may have more
-                problems += _attempt(f"shard {one.shard}", self.repair_shard, one.shard)
+        files = defaultdict(list)
+        for one in bad:
+            files[one.shard].append(one.name)
+        for shard, names in progress_bar(files.items(), what="repair", unit="shards"):
+            if shard < self.plan.shards:  # a damaged list may have more
+                problems += _attempt(f"shard {shard}", self.repair_shard, shard, names)
         if CHECKSUMS in damage:  # says more than what is said of shards by a damaged list
             problems = _attempt(CHECKSUMS, self.repair_checksums)
         yield from problems
         damage = damage - {CHECKSUMS}
-        if FEATURES in damage:  # before what is measured on them
-            problems += (failed := _attempt(FEATURES, self.replace, FEATURES))
+        for array in sorted(damage & set(self.plan.shard_arrays)):  # before what is measured on them
+            problems += (failed := _attempt(array, self.replace, array))
             yield from failed
-            damage = damage - {FEATURES}
+            damage = damage - {array}
         statistics = {name for name in damage if name.startswith(STATISTICS)}
         if statistics and problems:
             yield Problem(", ".join(sorted(statistics)), Cause.DAMAGED_SHARDS)
@@ -159,29 +164,39 @@ class _Repair:
     def create_temporary_stores(self) -> None:
         """Create the temporary stores for rebuilt shards and arrays."""
         create_record_folder(self.shards)
-        create_arrays(self.arrays, self.plan.rows, self.plan.shard_rows, self.plan.settings)
+        create_arrays(self.arrays, self.plan.rows, self.plan.shard_rows, self.plan.settings, self.plan.shard_arrays)
 
     def repair_checksums(self) -> None:
         """Replace the checksums by those of the present shards, if their digest is the recorded one."""
-        write_checksums(self.arrays, [_checksum_shard(self.storage, shard) for shard in range(self.plan.shards)])
+        write_checksums(self.arrays, [self.checksum_shard(shard) for shard in range(self.plan.shards)])
         if not is_digest_valid(self.arrays, self.found.attributes, CHECKSUMS):
             raise _UnrepairableError(Cause.UNKNOWN_SHARD)
         self.replace(CHECKSUMS)
 
-    def repair_shard(self, shard: int) -> None:
-        """Rebuild a shard's file."""
+    def checksum_shard(self, shard: int) -> str:
+        """Compute the checksum of a shard; zeros where a file is lost."""
+        arrays = self.plan.shard_arrays
+        try:
+            return checksum_shard(self.storage, shard, arrays)
+        except OSError:
+            return "00" * CHECKSUM_BYTES * len(arrays)
+
+    def repair_shard(self, shard: int, names: list[str]) -> None:
+        """Rebuild a shard, and replace those of its files that are named."""
         try:
             record = build_shard(create_task(self.plan, self.shards, shard))
             if record.checksum != read_checksums(self.storage)[shard]:
                 raise self.differs_error()
-            _copy(self.shards, self.storage, shard_file(shard))
+            for name in names:
+                _copy(self.shards, self.storage, name)
         except UserError as error:
             lost = _list_lost(self.plan, shard)
             if lost:
                 raise _UnrepairableError(Cause.LOST_PICTURES, lost) from error
             raise
         finally:
-            self.shards.remove(shard_file(shard))
+            for array in self.plan.shard_arrays:
+                self.shards.remove(shard_file(shard, array))
 
     def rebuild_arrays(self, damage: set[str], statistics: bool) -> None:
         """Rebuild damaged arrays other than shards and checksums in the temporary store."""
@@ -246,10 +261,3 @@ def _list_lost(plan: Plan, shard: int) -> tuple[str, ...]:
 def _copy(scratch: Storage, storage: Storage, file: str) -> None:
     storage.create_folder(file.rpartition("/")[0])
     storage.write(file, scratch.read(file))
-
-
-def _checksum_shard(storage: Storage, shard: int) -> str:
-    try:
-        return checksum_file(storage, shard_file(shard))
-    except OSError:
-        return bytes(32).hex()

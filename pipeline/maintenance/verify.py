@@ -10,18 +10,19 @@ from data_cards.core.files import ZARR_METADATA
 from data_cards.dataset.scan import SetAside
 from pipeline.builder.plan import Plan, compute_fingerprint
 from pipeline.store.arrays import StoredArrays
+from pipeline.store.checksum import CHECKSUM_BYTES
 from pipeline.store.digests import find_damage
 from pipeline.store.filesystem import Storage
 from pipeline.store.manifest import read_manifest
 from pipeline.store.reader import open_stored_arrays
-from pipeline.store.schema import FEATURES, PROVENANCE, Attribute
+from pipeline.store.schema import FEATURES, PROVENANCE, Attribute, list_shard_arrays
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import shard_file
 from pipeline.store.writer import checksum_file, read_checksums
 
 
 class Damage(Enum):
-    """The kinds of damage to a shard's file."""
+    """The kinds of damage to a file of a shard."""
 
     MISSING = "its file is missing"
     UNREADABLE = "its file cannot be read"
@@ -29,18 +30,20 @@ class Damage(Enum):
 
 
 @dataclass(frozen=True)
-class BadShard:
-    """A damaged shard.
+class BadFile:
+    """A damaged file of a shard.
 
     Attributes
     ----------
-    shard : int, its number
+    shard : int, number of the shard
+    name : str, of the file, relative to the store
     damage : Damage
     rows : tuple of int, unreadable rows; all rows of the shard where the damage cannot be located
     details : str, the system's error, e.g. "Input/output error"; empty except for `Damage.UNREADABLE`
     """
 
     shard: int
+    name: str
     damage: Damage
     rows: tuple[int, ...]
     details: str = ""
@@ -56,7 +59,7 @@ class Verification:
     attributes : dict, of the store's group
     plan : Plan of the store's build; None where the list of its pictures is damaged
     shards : int, number of verified shards
-    bad : tuple of BadShard
+    bad : tuple of BadFile
     damage : names of other arrays and groups that are, `ZARR_METADATA` for the store's own attributes
     """
 
@@ -64,7 +67,7 @@ class Verification:
     attributes: dict
     plan: Plan | None
     shards: int
-    bad: tuple[BadShard, ...]
+    bad: tuple[BadFile, ...]
     damage: tuple[str, ...]
 
     @property
@@ -82,7 +85,7 @@ class Verification:
 
 
 def verify_store(path: str) -> Verification:
-    """Compare every shard's file with its recorded checksum, and all other files with the recorded digests.
+    """Compare every file of every shard with its recorded checksum, and all other files with the recorded digests.
 
     Raises
     ------
@@ -103,25 +106,31 @@ def verify_store(path: str) -> Verification:
         identity = {name: attributes.get(name) for name in plan.identity}
         if not damage and compute_fingerprint(identity, plan.pictures) != attributes.get(Attribute.FINGERPRINT):
             damage = [ZARR_METADATA]
-    checksums = read_checksums(storage)
-    bad = []
+    checksums, bad = read_checksums(storage), []
+    in_shards = list_shard_arrays(attributes.get(Attribute.PLANES, ()), attributes[Attribute.FORMAT_VERSION])
     for shard in progress_bar(range(len(checksums)), what="verify", unit="shards"):
-        damaged, details = _check_file(storage, shard, checksums[shard])
-        if damaged:
-            bad.append(BadShard(shard, damaged, tuple(_find_bad_rows(arrays, storage, shard)), details))
+        for number, array in enumerate(in_shards):
+            own = slice(2 * CHECKSUM_BYTES * number, 2 * CHECKSUM_BYTES * (number + 1))
+            name = shard_file(shard, array)
+            damaged, details = _check_file(storage, name, checksums[shard][own])
+            if damaged:
+                rows = tuple(_find_bad_rows(arrays, storage, shard, array))
+                bad.append(BadFile(shard, name, damaged, rows, details))
     return Verification(storage.url, attributes, plan, len(checksums), tuple(bad), tuple(damage))
 
 
 def read_plan(arrays: StoredArrays) -> Plan:
     """Read the plan of a complete store's build from its manifest."""
     set_aside = [SetAside(**one) for one in arrays.attrs[Attribute.SET_ASIDE]]
-    return Plan(read_manifest(arrays), set_aside, BuildSettings.from_dict(arrays.attrs[Attribute.SETTINGS]))
+    settings = BuildSettings.from_dict(arrays.attrs[Attribute.SETTINGS])
+    version = arrays.attrs[Attribute.FORMAT_VERSION]
+    return Plan(read_manifest(arrays), set_aside, settings, format_version=version)
 
 
-def _check_file(storage: Storage, shard: int, wanted: str) -> tuple[Damage | None, str]:
+def _check_file(storage: Storage, name: str, wanted: str) -> tuple[Damage | None, str]:
     """Return the damage to a shard's file, None where there is none, and the system's error."""
     try:
-        checksum = checksum_file(storage, shard_file(shard))
+        checksum = checksum_file(storage, name)
     except FileNotFoundError:
         return Damage.MISSING, ""
     except OSError as error:
@@ -129,18 +138,21 @@ def _check_file(storage: Storage, shard: int, wanted: str) -> tuple[Damage | Non
     return None if checksum == wanted else Damage.DIFFERS, ""
 
 
-def _find_bad_rows(arrays: StoredArrays, storage: Storage, shard: int) -> Iterator[int]:
-    """Yield the rows of a damaged shard whose chunks cannot be decoded; all its rows where every chunk can."""
+def _find_bad_rows(arrays: StoredArrays, storage: Storage, shard: int, name: str) -> Iterator[int]:
+    """Yield the rows of a shard whose chunks in a damaged file cannot be decoded; all its rows where every chunk can.
+
+    The profiles of a shard are one chunk.
+    """
     try:
-        features = arrays[FEATURES]
-        rows = features.shards[0]
+        array = arrays[name]
+        rows = (array.shards or array.chunks)[0]
     except Exception:  # the array's metadata is damaged too
         return
-    everything = range(shard * rows, min((shard + 1) * rows, features.shape[0]))
+    everything = range(shard * rows, min((shard + 1) * rows, array.shape[0]))
     unreadable = []
-    for row in everything if storage.exists(shard_file(shard)) else ():
+    for row in everything if name == FEATURES and storage.exists(shard_file(shard)) else ():
         try:
-            features[row]
+            array[row]
         except Exception:  # decoders raise many types for damaged data
             unreadable.append(row)
     yield from unreadable or everything

@@ -19,12 +19,13 @@ from zarr.storage import StorePath
 
 from data_cards.core.bounded_json import parse_json
 from data_cards.core.files import ZARR_METADATA
+from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.features.settings import PLANES_PER_KIND
 from pipeline.store.attributes import expect
 from pipeline.store.bounded_codecs import RATIO, BoundedZstdCodec
 from pipeline.store.filesystem import Storage
 from pipeline.store.mirror_codec import CODEC_NAME, MirrorCodec
-from pipeline.store.schema import CARD, CHECKSUMS, FEATURES, MEAN, PROVENANCE, SAMPLE_COLUMNS, STD
+from pipeline.store.schema import CARD, CHECKSUMS, FEATURES, MEAN, PROFILES, PROVENANCE, SAMPLE_COLUMNS, STD
 
 TEXT = "string"
 _MOST_LENGTH = 2**31 - 1  # of an axis: numbers of pictures are int32
@@ -57,6 +58,7 @@ class ArrayFormat:
 # Every array of a store. Names of lengths: "planes" and "side" are those of the settings.
 ARRAYS = {
     FEATURES: ArrayFormat("uint8", ("rows", "planes", "side", "side"), sharded=True, packed=True),
+    PROFILES: ArrayFormat("float32", ("rows", PROFILE_LENGTH)),
     **{name: ArrayFormat(kind, ("rows",)) for name, (kind, _) in SAMPLE_COLUMNS.items()},
     CHECKSUMS: ArrayFormat("uint8", ("shards", "")),
     PROVENANCE: ArrayFormat("uint8", ("",)),
@@ -89,7 +91,7 @@ class StoredArrays(Mapping):
         form = ARRAYS[name]
         codecs, shape, files = _parse_array(document, form)
         self._check_lengths(form, shape)
-        if form.sharded and shape[0] > _FEW_ROWS:
+        if name in (FEATURES, PROFILES) and shape[0] > _FEW_ROWS:
             self._check_shards(name, -(-shape[0] // files[0]))
         values = {**document, "codecs": codecs, "attributes": {}}
         metadata = zarr.core.metadata.ArrayV3Metadata.from_dict(values)

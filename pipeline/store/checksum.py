@@ -8,6 +8,7 @@ import hashlib
 
 import google_crc32c
 
+CHECKSUM_BYTES = 32
 _BLOCK = 2**20
 
 

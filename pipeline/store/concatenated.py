@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import connected_components
 
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES, TEST, TRAIN, VAL
+from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.store.reader import FeatureStore, ZarrStore, open_store
 from pipeline.store.schema import SAMPLE_COLUMNS
 from pipeline.store.settings import BuildSettings
@@ -35,22 +36,16 @@ class ConcatenatedFeatures:
     chunks, shards : of the first store
     """
 
-    def __init__(self, parts: Sequence[ZarrStore]):
-        first = parts[0].features
-        self._parts = parts
-        self._row_offsets = _row_offsets(parts)
+    def __init__(self, store: "ConcatenatedStore"):
+        parts, first = store.parts, store.parts[0].features
+        self._locate = store.locate
         self.shape = (sum(map(len, parts)), *first.shape[1:])
         self.dtype, self.chunks, self.shards = first.dtype, first.chunks, first.shards
 
     def __getitem__(self, key: int | tuple) -> np.ndarray:
         row, *rest = key if isinstance(key, tuple) else (key,)
-        part, own = self.locate(row)
+        part, own = self._locate(row)
         return part.features[(own, *rest)]
-
-    def locate(self, row: int) -> tuple[ZarrStore, int]:
-        """Return the single store of a row, and the row's number there."""
-        number = bisect_right(self._row_offsets, row) - 1
-        return self._parts[number], row - self._row_offsets[number]
 
 
 @dataclass(frozen=True)
@@ -64,8 +59,15 @@ class ConcatenatedStore(FeatureStore):
         return " + ".join(part.path for part in self.parts)
 
     @cached_property
-    def features(self) -> ConcatenatedFeatures:
-        return ConcatenatedFeatures(self.parts)
+    def features(self) -> ConcatenatedFeatures | None:
+        return ConcatenatedFeatures(self) if self.parts[0].has_planes else None
+
+    @property
+    def has_profiles(self) -> bool:
+        return all(part.has_profiles for part in self.parts)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
 
     @property
     def settings(self) -> BuildSettings:
@@ -91,8 +93,23 @@ class ConcatenatedStore(FeatureStore):
     def perceptual_hashes(self) -> np.ndarray:
         return np.concatenate([part.perceptual_hashes for part in self.parts])
 
+    @cached_property
+    def _offsets(self) -> list[int]:
+        """First row of each store."""
+        return [0, *accumulate(map(len, self.parts))][:-1]
+
     def locate(self, row: int) -> tuple[ZarrStore, int]:
-        return self.features.locate(row)
+        number = bisect_right(self._offsets, row) - 1
+        return self.parts[number], row - self._offsets[number]
+
+    def read_profiles(self, rows: np.ndarray) -> np.ndarray:
+        rows = np.asarray(rows)
+        profiles = np.empty((len(rows), PROFILE_LENGTH), np.float32)
+        of_store = np.searchsorted(self._offsets, rows, side="right") - 1
+        for number, part in enumerate(self.parts):
+            here = of_store == number
+            profiles[here] = part.read_profiles(rows[here] - self._offsets[number])
+        return profiles
 
     @cached_property
     def columns(self) -> dict[str, np.ndarray]:
@@ -209,10 +226,6 @@ def _check_same_pictures(parts: Sequence[ZarrStore]) -> None:
                         f"{what(there[one])} in {other.path} ({len(differing)} in all); "
                         "build one of the stores without them"
                     )
-
-
-def _row_offsets(parts: Sequence[ZarrStore]) -> list[int]:
-    return [0, *accumulate(map(len, parts))][:-1]
 
 
 def _offset_numbers(columns: Sequence[np.ndarray]) -> np.ndarray:

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from data_cards.core.files import PARTIAL, ZARR_METADATA
 from pipeline.store.attributes import check_attributes
 from pipeline.store.filesystem import Storage
-from pipeline.store.schema import FEATURES, Attribute
+from pipeline.store.schema import FEATURES, PROFILES, Attribute
 from pipeline.store.writer import RECORD_FOLDER
 
 
@@ -50,7 +50,8 @@ def list_array_files(storage: Storage) -> dict[str, list[str]]:
     """List the files of each array and group below the root, by its name, sorted; without shards."""
     arrays = defaultdict(list)
     for folder in set(storage.list_entries("")) - {RECORD_FOLDER}:
-        for name in [f"{FEATURES}/{ZARR_METADATA}"] if folder == FEATURES else storage.list_files(folder):
+        in_shards = folder in (FEATURES, PROFILES)
+        for name in [f"{folder}/{ZARR_METADATA}"] if in_shards else storage.list_files(folder):
             if "/" in name and not name.endswith(PARTIAL):
                 arrays[name.split("/c/")[0].removesuffix(f"/{ZARR_METADATA}")].append(name)
     return dict(sorted(arrays.items()))

@@ -1,11 +1,14 @@
 """Feature store reader: one store, or what several as one share (`pipeline.store.schema` has the format)."""
 
+import errno
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,14 +17,31 @@ import zarr
 from data_cards.core.bounded_json import parse_json
 from data_cards.core.errors import DAMAGE, StoreError, UnsafeFileError, UserError, format_error
 from data_cards.core.files import PARTIAL
+from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.store.arrays import StoredArrays, read_values
 from pipeline.store.attributes import check_attributes, read_attributes
 from pipeline.store.filesystem import Storage
-from pipeline.store.schema import CARD, FEATURES, FORMAT_VERSION, MEAN, PROVENANCE, SAMPLE_COLUMNS, STD, Attribute
+from pipeline.store.schema import (
+    CARD,
+    FEATURES,
+    MEAN,
+    PROFILES,
+    PROVENANCE,
+    READ_VERSIONS,
+    SAMPLE_COLUMNS,
+    STD,
+    Attribute,
+    list_shard_arrays,
+)
 from pipeline.store.settings import BuildSettings
+from pipeline.store.shard_format import decode_profiles, longest_profiles, shard_file
 
 if TYPE_CHECKING:
     from data_cards.dataset.table import PictureTable
+
+
+# Errors of a damaged file; others, such as a missing permission, concern the system and not a row.
+_DAMAGE = (errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENOTDIR)
 
 
 class FeatureStore(ABC):
@@ -30,20 +50,47 @@ class FeatureStore(ABC):
     Attributes
     ----------
     path : the store's folder, absolute, or its URL
-    features : zarr array, or an object that reads one row at a time like it; uint8 (N, planes, H, W), in levels
+    features : zarr array, or an object that reads one row at a time like it; uint8 (N, planes, H, W), in levels; None
+        in a store without planes
+    has_profiles : whether every sample has a profile, which `read_profiles` reads
     settings : settings of the build
     fingerprint : sha256 over settings, format version and input hashes, hexadecimal
     parts : single stores, in the order of their rows
     """
 
     path: str
-    features: zarr.Array
+    features: zarr.Array | None
+    has_profiles: bool
     settings: BuildSettings
     fingerprint: str
     parts: tuple["ZarrStore", ...]
 
+    @abstractmethod
     def __len__(self) -> int:
-        return self.features.shape[0]
+        """Number of rows."""
+
+    @property
+    def has_planes(self) -> bool:
+        """Whether every sample has planes, the levels of `features`."""
+        return self.features is not None
+
+    @abstractmethod
+    def read_profiles(self, rows: np.ndarray) -> np.ndarray:
+        """Read the profiles of rows, in any order.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (n,)
+
+        Returns
+        -------
+        ndarray of float32, shape (n, 755); see `pipeline.features.profiles`
+
+        Raises
+        ------
+        StoreError : a profile cannot be read; the message names the sample
+        UserError : the store has no profiles
+        """
 
     @property
     @abstractmethod
@@ -103,16 +150,25 @@ class ZarrStore(FeatureStore):
     Attributes
     ----------
     arrays : StoredArrays, all arrays of the store by name
+    profiles : zarr array, float32 (N, 755); None in a store of format version 2
     attributes : attributes of the store's group
     path, features, settings, fingerprint : as of `FeatureStore`
     """
 
     path: str
     arrays: StoredArrays
-    features: zarr.Array
+    features: zarr.Array | None
+    profiles: zarr.Array | None
     settings: BuildSettings
     fingerprint: str
     attributes: dict
+
+    def __len__(self) -> int:
+        return (self.profiles if self.features is None else self.features).shape[0]
+
+    @property
+    def has_profiles(self) -> bool:
+        return self.profiles is not None
 
     @property
     def parts(self) -> tuple["ZarrStore", ...]:
@@ -165,6 +221,21 @@ class ZarrStore(FeatureStore):
     def locate(self, row: int) -> tuple["ZarrStore", int]:
         return self, row
 
+    def read_profiles(self, rows: np.ndarray) -> np.ndarray:
+        if self.profiles is None:
+            raise missing_profiles_error(self.path)
+        storage, shard_rows = Storage(self.path), self.profiles.chunks[0]
+        profiles = np.empty((len(rows), PROFILE_LENGTH), np.float32)
+        shards = np.asarray(rows) // shard_rows
+        for shard in np.unique(shards).tolist():  # each is read once, whole
+            here = np.flatnonzero(shards == shard)
+            try:
+                data = storage.read(shard_file(shard, PROFILES), longest_profiles(shard_rows))
+                profiles[here] = decode_profiles(data, shard_rows)[rows[here] - shard * shard_rows]
+            except Exception as error:  # decoders and storages raise many kinds
+                raise row_error(self, int(rows[here[0]]), error) from error
+        return profiles
+
     def _read(self, name: str, parse: Callable[[bytes], Any] | None = None) -> Any:
         """Read an array's values, or their bytes parsed by `parse`."""
         try:
@@ -179,6 +250,26 @@ class ZarrStore(FeatureStore):
             raise _damage_error(self.path, name, error) from error
 
 
+def row_error(store: ZarrStore, row: int, error: Exception) -> StoreError:
+    """Return the error for a row that cannot be read."""
+    reason = re.sub(r"\bb(['\"])(.*)\1", r"\2", format_error(error))  # numcodecs puts bytes into its messages
+    image = store.columns["image"][row]
+    advice = "fix that and resume"
+    if is_damage(error):
+        advice = f"the store is damaged, `pipeline verify {quote(store.path)} --repair` rebuilds it"
+    return StoreError(f"{store.path}: row {row} ({image}) cannot be read ({reason}); {advice}")
+
+
+def is_damage(error: Exception) -> bool:
+    """Return whether an error of reading is of a damaged file; others, such as a missing permission, are not."""
+    return not isinstance(error, OSError) or error.errno in _DAMAGE
+
+
+def missing_profiles_error(path: str) -> UserError:
+    """Return the error for a store of an earlier version, which has no profiles."""
+    return UserError(f"{path}: has no profiles, an earlier version of this program built it; build it again")
+
+
 def partial_name(path: str | os.PathLike) -> str:
     """Return the path of a store during its build: with a suffix locally, unchanged in object storage."""
     name = os.fspath(path).rstrip("/")
@@ -186,7 +277,7 @@ def partial_name(path: str | os.PathLike) -> str:
 
 
 def open_store(path: str | os.PathLike) -> ZarrStore:
-    """Open a complete store of this format version, in a local folder or object storage (s3://...).
+    """Open a complete store of a format version that this program reads, in a local folder or object storage (s3://...).
 
     Raises
     ------
@@ -198,10 +289,12 @@ def open_store(path: str | os.PathLike) -> ZarrStore:
     path = storage.url
     try:
         check_attributes(attributes)
+        in_shards = list_shard_arrays(attributes[Attribute.PLANES], attributes[Attribute.FORMAT_VERSION])
         store = ZarrStore(
             path=os.path.abspath(path) if storage.is_local else path,
             arrays=arrays,
-            features=arrays[FEATURES],
+            features=arrays[FEATURES] if FEATURES in in_shards else None,
+            profiles=arrays[PROFILES] if PROFILES in in_shards else None,
             settings=BuildSettings.from_dict(attributes[Attribute.SETTINGS]),
             fingerprint=attributes[Attribute.FINGERPRINT],
             attributes=attributes,
@@ -240,9 +333,11 @@ def open_stored_arrays(path: str | os.PathLike) -> StoredArrays:
             "`pipeline build` wrote"
         ) from error
     version = attributes.get(Attribute.FORMAT_VERSION)
-    if version != FORMAT_VERSION and attributes.get(Attribute.COMPLETE) is not False:
+    if version not in READ_VERSIONS and attributes.get(Attribute.COMPLETE) is not False:
         found = "no format version" if version is None else f"format version {version}"
-        raise StoreError(f"{path}: has {found}, this program reads {FORMAT_VERSION}; build it again")
+        raise StoreError(
+            f"{path}: has {found}, this program reads {' and '.join(map(str, READ_VERSIONS))}; build it again"
+        )
     if not attributes.get(Attribute.COMPLETE):
         raise StoreError(f"{path}: the store is incomplete; run the same `pipeline build` again to finish it")
     return StoredArrays(storage, attributes, _known_lengths(attributes))

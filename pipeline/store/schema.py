@@ -1,19 +1,24 @@
 """Schema of a feature store: its version, its arrays and attributes by name, and a column for each fact of a row.
 
 A store is one Zarr v3 group. `features` is uint8 (N, planes, H, W), in levels, one row for each sample (a picture's
-variant). Each column (`SAMPLE_COLUMNS`) is an array of length N; `statistics/mean` and `statistics/std` are float32
-(planes, H, W), in levels, of the training rows. Attributes hold the format version, the settings, their fingerprint,
-the class names, `complete`, and digests of all other files (`pipeline.store.digests`); `checksums` holds the checksum
-of every shard's file (`pipeline.store.checksum`).
+variant). `profiles` is float32 (N, 755), the profile of each sample (`pipeline.features.profiles`); stores of format
+version 2 have none. Both are in shards, files of the same rows. Each column (`SAMPLE_COLUMNS`) is an array of length
+N; `statistics/mean` and `statistics/std` are float32 (planes, H, W), in levels, of the training rows. Attributes hold
+the format version, the settings, their fingerprint, the class names, `complete`, and digests of all other files
+(`pipeline.store.digests`); `checksums` holds the checksum of every shard's files (`pipeline.store.checksum`).
 """
+
+from collections.abc import Sequence
 
 from data_cards.image.jpeg import NO_QUALITY
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+READ_VERSIONS = (2, FORMAT_VERSION)  # stores of an earlier version are read, grown and repaired as what they are
 DEFAULT_STORE = "features.zarr"  # where commands write and read a store that is not named
 
 # Arrays and groups, beside the columns.
 FEATURES = "features"
+PROFILES = "profiles"
 CHECKSUMS = "checksums"
 PROVENANCE = "provenance"  # the pictures: gzipped JSON lines as bytes
 CARD = "card"  # the data card: JSON as bytes
@@ -59,3 +64,14 @@ SAMPLE_COLUMNS = {
     "file_quality": ("int16", f"JPEG quality estimated from the file's tables; {NO_QUALITY} for other formats"),
     "scale": ("float32", "resampling factor of the short side; above 1 it was upsampled"),
 }
+
+
+def list_shard_arrays(planes: Sequence[str], format_version: int) -> tuple[str, ...]:
+    """List the arrays whose files make a shard, in the order of their checksums.
+
+    Parameters
+    ----------
+    planes : sequence of str, names of the planes; empty for a store without
+    format_version : int
+    """
+    return (FEATURES,) * bool(planes) + (PROFILES,) * (format_version > 2)

@@ -1,8 +1,10 @@
-"""Byte layout of a shard, by Zarr's sharding codec: chunks one after the other, then their index.
+"""Byte layout of a shard's files.
 
-Written here because Zarr 3.1.6's own writer awaits coroutines for every chunk, of which a shard of small planes has
-thousands, and holds the shard three times in memory. On two cores it takes 17 times as long for planes of 32 px and 6
-to 8 times for 256 to 1024 px (`python benchmarks/shard_writer.py`). The tests read shards back with Zarr.
+The file of `features` is laid out by Zarr's sharding codec: chunks one after the other, then their index. Written here
+because Zarr 3.1.6's own writer awaits coroutines for every chunk, of which a shard of small planes has thousands, and
+holds the shard three times in memory. On two cores it takes 17 times as long for planes of 32 px and 6 to 8 times for
+256 to 1024 px (`python benchmarks/shard_writer.py`). The tests read shards back with Zarr. The file of `profiles` is
+one chunk.
 
 Format: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
 """
@@ -15,28 +17,29 @@ from numcodecs.zstd import Zstd
 from zarr.abc.codec import ArrayBytesCodec, BytesBytesCodec
 from zarr.codecs import BytesCodec, ZstdCodec
 
+from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.features.settings import PLANES_PER_KIND
 from pipeline.store.mirror_codec import MirrorCodec, pack
-from pipeline.store.schema import FEATURES
+from pipeline.store.schema import FEATURES, PROFILES
 
 # Higher levels are slower and save nothing. The checksum is verified by every reader that decodes a chunk.
 _ZSTD = {"level": 1, "checksum": True}
 ABSENT = 2**64 - 1  # offset and length of a missing chunk
-SHARDS = f"{FEATURES}/c"  # folder of the shards
+_PLACES = {FEATURES: "0/0/0", PROFILES: "0"}  # of a shard's file along the other axes
 
 
-def shard_folder(shard: int) -> str:
-    """Return the folder of a shard of `features`."""
-    return f"{SHARDS}/{shard}"
+def shard_folder(array: str) -> str:
+    """Return the folder of the shards of an array, which has a folder for each."""
+    return f"{array}/c"
 
 
-def shard_file(shard: int) -> str:
-    """Return the file of a shard of `features`."""
-    return f"{shard_folder(shard)}/0/0/0"
+def shard_file(shard: int, array: str = FEATURES) -> str:
+    """Return the file of a shard of an array."""
+    return f"{shard_folder(array)}/{shard}/{_PLACES[array]}"
 
 
-def create_chunk_codecs(packing: str) -> tuple[ArrayBytesCodec, BytesBytesCodec]:
-    """Create a chunk's codecs for Zarr's metadata: array to bytes, and the compressor."""
+def create_chunk_codecs(packing: str = "none") -> tuple[ArrayBytesCodec, BytesBytesCodec]:
+    """Create a chunk's codecs for Zarr's metadata: array to bytes, and the compressor. Profiles are not packed."""
     return MirrorCodec() if packing == "mirror" else BytesCodec(endian="little"), ZstdCodec(**_ZSTD)
 
 
@@ -79,6 +82,27 @@ def decode_index(tail: bytes, capacity: int) -> np.ndarray | None:
     if len(tail) != index_length(capacity) or _checksum(tail[:-4]) != tail[-4:]:
         return None
     return np.frombuffer(tail[:-4], dtype="<u8").reshape(capacity, 2)
+
+
+def encode_profiles(profiles: np.ndarray) -> bytes:
+    """Encode the file of a shard's profiles, float32 (rows of a whole shard, 755), 0 behind the last row."""
+    return Zstd(**_ZSTD).encode(np.ascontiguousarray(profiles, dtype="<f4"))
+
+
+def longest_profiles(rows: int) -> int:
+    """Return the most bytes that the file of the profiles of a shard of so many rows can have."""
+    raw = rows * PROFILE_LENGTH * 4
+    return raw + (raw >> 8) + 1024  # whatever zstd makes of it
+
+
+def decode_profiles(data: bytes, rows: int) -> np.ndarray:
+    """Invert `encode_profiles`; raises `ValueError` or `RuntimeError` for any other bytes."""
+    profiles = np.empty((rows, PROFILE_LENGTH), dtype="<f4")
+    size = read_decoded_size(memoryview(data))
+    if size != profiles.nbytes:  # before decoding: the decoder does not detect a result that is too short
+        raise ValueError(f"a chunk of {size} bytes, expected {profiles.nbytes}")
+    Zstd().decode(data, profiles)
+    return profiles.astype(np.float32, copy=False)
 
 
 def read_decoded_size(frame: memoryview) -> int:

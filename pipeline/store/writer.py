@@ -1,12 +1,14 @@
 """Store writer: arrays, shards one at a time, columns, and the clean-up of a finished build.
 
+A shard is a file of each array that is in shards (`pipeline.store.schema.list_shard_arrays`), of the same rows.
+
 A store is built under its partial name and renamed when it is complete; object storage cannot rename, so there it has
 its own name from the start, with `complete` false. A shard is done when its record exists; the record is written last.
 No two writers meet, because a shard belongs to one task, which always writes all of it.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
@@ -17,14 +19,14 @@ from zarr.codecs import ZstdCodec
 from data_cards.core.bounded_json import parse_json
 from data_cards.core.errors import UnsafeFileError
 from data_cards.core.files import ZARR_METADATA, is_temporary
+from pipeline.features.profile_vectors import PROFILE_LENGTH, PROFILE_VECTORS
 from pipeline.features.settings import PLANES_PER_KIND
 from pipeline.store.arrays import StoredArrays, read_values
-from pipeline.store.checksum import Checksum
+from pipeline.store.checksum import CHECKSUM_BYTES, Checksum
 from pipeline.store.filesystem import Storage
-from pipeline.store.schema import CHECKSUMS, FEATURES, MEAN, SAMPLE_COLUMNS, STATISTICS, STD
+from pipeline.store.schema import CHECKSUMS, FEATURES, MEAN, PROFILES, SAMPLE_COLUMNS, STATISTICS, STD
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import (
-    SHARDS,
     create_chunk_codecs,
     decode_index,
     index_length,
@@ -42,21 +44,31 @@ _ALL_CHUNKS = {"write_empty_chunks": True}
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """A finished shard: key of its content and checksum of its file, both hexadecimal."""
+    """A finished shard: key of its content, and checksum of its files one after the other, both hexadecimal."""
 
     shard: int
     key: str
     checksum: str
 
 
-def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildSettings) -> None:
-    """Create the array `features` of a new or grown store for `rows` rows; existing shards are kept.
+def create_arrays(
+    storage: Storage, rows: int, shard_rows: int, settings: BuildSettings, arrays: Sequence[str] = (FEATURES, PROFILES)
+) -> None:
+    """Create the `arrays` in shards of a new or grown store for `rows` rows; existing shards are kept.
 
-    Its metadata is rewritten, in case it was damaged.
+    Their metadata is rewritten, in case it was damaged.
     """
-    planes, size = settings.features.planes, settings.features.side
     group = storage.open_group("a")
-    storage.remove(f"{FEATURES}/{ZARR_METADATA}")
+    for array in arrays:
+        storage.remove(f"{array}/{ZARR_METADATA}")
+    if FEATURES in arrays:
+        _create_features(group, rows, shard_rows, settings)
+    if PROFILES in arrays:
+        _create_profiles(group, rows, shard_rows)
+
+
+def _create_features(group: zarr.Group, rows: int, shard_rows: int, settings: BuildSettings) -> None:
+    planes, size = settings.features.planes, settings.features.side
     serializer, compressor = create_chunk_codecs(settings.packing)
     group.create_array(
         FEATURES,
@@ -73,22 +85,49 @@ def create_arrays(storage: Storage, rows: int, shard_rows: int, settings: BuildS
     )
 
 
-def write_shard(storage: Storage, shard: int, key: str, parts: Iterable[bytes]) -> ShardRecord:
-    """Stream a shard's parts to its file and return its record; a previous record is removed first.
+def _create_profiles(group: zarr.Group, rows: int, shard_rows: int) -> None:
+    serializer, compressor = create_chunk_codecs()
+    group.create_array(
+        PROFILES,
+        shape=(rows, PROFILE_LENGTH),
+        dtype="float32",
+        chunks=(shard_rows, PROFILE_LENGTH),
+        filters=None,
+        serializer=serializer,
+        compressors=compressor,
+        fill_value=0,
+        dimension_names=("sample", "value"),
+        attributes={"description": "the vectors of each profile, one after the other", "vectors": PROFILE_VECTORS},
+        config=_ALL_CHUNKS,
+    )
 
-    Locally no more than one part is in memory: allocating a whole shard each time is slow.
+
+def write_shard(storage: Storage, shard: int, key: str, parts: Mapping[str, Iterable[bytes]]) -> ShardRecord:
+    """Stream a shard's files, the parts of each by its array; return its record. A previous record is removed first.
+
+    Locally no more than one part is in memory: allocating a whole shard each time is slow. The files are written one
+    after the other.
     """
     storage.remove(_record_name(shard))
-    storage.create_folder(shard_file(shard).rpartition("/")[0])
-    whole = Checksum()
-    storage.write_stream(shard_file(shard), _update_checksum(parts, whole))
-    return ShardRecord(shard, key, whole.hexdigest())
+    checksums = []
+    for array, own in parts.items():
+        file, whole = shard_file(shard, array), Checksum()
+        storage.create_folder(file.rpartition("/")[0])
+        storage.write_stream(file, _update_checksum(own, whole))
+        checksums.append(whole.hexdigest())
+    return ShardRecord(shard, key, "".join(checksums))
 
 
-def commit_shard(storage: Storage, record: ShardRecord) -> None:
-    """Write a shard's record once the disk has its file, so that the record is true after a power cut, too."""
-    storage.flush(shard_file(record.shard))
+def commit_shard(storage: Storage, record: ShardRecord, arrays: Sequence[str]) -> None:
+    """Write a shard's record once the disk has its files, so that the record is true after a power cut, too."""
+    for array in arrays:
+        storage.flush(shard_file(record.shard, array))
     write_shard_record(storage, record)
+
+
+def checksum_shard(storage: Storage, shard: int, arrays: Sequence[str]) -> str:
+    """Compute the checksum of a shard's files one after the other; raises `OSError`."""
+    return "".join(checksum_file(storage, shard_file(shard, array)) for array in arrays)
 
 
 def _update_checksum(parts: Iterable[bytes], whole: Checksum) -> Iterator[bytes]:
@@ -114,12 +153,12 @@ def read_shard_records(storage: Storage) -> dict[int, ShardRecord]:
     return records
 
 
-def remove_damaged_records(storage: Storage, records: dict[int, ShardRecord]) -> list[int]:
-    """Remove the records whose shard file is missing or has another checksum; return the numbers of those shards."""
+def remove_damaged_records(storage: Storage, records: dict[int, ShardRecord], arrays: Sequence[str]) -> list[int]:
+    """Remove the records whose shard lacks a file or has another checksum; return the numbers of those shards."""
     damaged = []
     for shard, record in records.items():
         try:
-            sound = checksum_file(storage, shard_file(shard)) == record.checksum
+            sound = checksum_shard(storage, shard, arrays) == record.checksum
         except FileNotFoundError:
             sound = False
         if not sound:
@@ -158,11 +197,12 @@ def write_columns(storage: Storage, rows: int, blocks: Iterable[dict[str, np.nda
 
 
 def write_checksums(storage: Storage, checksums: list[str]) -> None:
-    """Write the checksums (`pipeline.store.checksum`) of all shards as an array, uint8 (shards, 32)."""
+    """Write the checksums of all shards as an array, uint8 (shards, 32 for each file)."""
     group = storage.open_group("r+")
-    shape = (len(checksums), 32)
+    shape = (len(checksums), len(checksums[0]) // 2)
+    files = "file" if shape[1] == CHECKSUM_BYTES else "files"
     array = _create_column(
-        group, CHECKSUMS, shape, "uint8", ("shard", "byte"), "of every shard's file: sha256 over CRC-32Cs"
+        group, CHECKSUMS, shape, "uint8", ("shard", "byte"), f"of every shard's {files}: sha256 over CRC-32Cs"
     )
     array[:] = np.frombuffer(bytes.fromhex("".join(checksums)), dtype=np.uint8).reshape(shape)
 
@@ -177,15 +217,29 @@ def read_checksums(storage: Storage) -> list[str]:
         return []
 
 
-def list_shards(storage: Storage, chunks: int) -> set[int]:
-    """Return the numbers of the shards whose files have a valid index of `chunks` chunks: neither cut off nor empty."""
-    files = {name: name.removeprefix(f"{SHARDS}/").partition("/")[0] for name in storage.list_files(SHARDS)}
-    there = [int(shard) for name, shard in files.items() if _is_shard_number(shard) and name == shard_file(int(shard))]
+def list_shards(storage: Storage, chunks: int, arrays: Sequence[str]) -> set[int]:
+    """Return the numbers of the shards whose files are there and not empty; of features, not cut off either.
+
+    A whole file of features ends with a valid index of `chunks` chunks.
+    """
+    return set.intersection(*(_list_whole(storage, chunks, array) for array in arrays))
+
+
+def _list_whole(storage: Storage, chunks: int, array: str) -> set[int]:
+    folder, length = shard_folder(array), index_length(chunks) if array == FEATURES else 1
+    files = {name: name.removeprefix(f"{folder}/").partition("/")[0] for name in storage.list_files(folder)}
+    there = [
+        int(shard) for name, shard in files.items() if _is_shard_number(shard) and name == shard_file(int(shard), array)
+    ]
     whole = set()
     for first in range(0, len(there), _SHARDS_AT_ONCE):
         few = there[first : first + _SHARDS_AT_ONCE]
-        tails = storage.read_ends([shard_file(shard) for shard in few], index_length(chunks))
-        whole |= {shard for shard, tail in zip(few, tails, strict=True) if decode_index(tail, chunks) is not None}
+        tails = storage.read_ends([shard_file(shard, array) for shard in few], length)
+        whole |= {
+            shard
+            for shard, tail in zip(few, tails, strict=True)
+            if (decode_index(tail, chunks) is not None if array == FEATURES else tail)
+        }
     return whole
 
 
@@ -220,9 +274,10 @@ def write_attributes(storage: Storage, attributes: dict) -> None:
 
 def remove_build_files(storage: Storage, shards: int) -> None:
     """Remove records, shards after the last, and partial files of a finished build."""
-    for folder in storage.list_entries(SHARDS):
-        if _is_shard_number(folder) and int(folder) >= shards:
-            storage.remove(shard_folder(int(folder)))
+    for array in (FEATURES, PROFILES):
+        for shard in storage.list_entries(shard_folder(array)):
+            if _is_shard_number(shard) and int(shard) >= shards:
+                storage.remove(f"{shard_folder(array)}/{shard}")
     remove_partial_files(storage)
     storage.remove(RECORD_FOLDER)
 

@@ -14,12 +14,13 @@ from data_cards.image.facts import PictureFacts
 from pipeline.builder.build import compute_attributes
 from pipeline.builder.card import compute_build_card, write_card
 from pipeline.builder.plan import Plan
+from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.digests import add_digests
 from pipeline.store.filesystem import Storage
 from pipeline.store.manifest import encode_manifest, write_manifest
 from pipeline.store.settings import BuildSettings
-from pipeline.store.shard_format import encode_sample, encode_shard
+from pipeline.store.shard_format import encode_profiles, encode_sample, encode_shard
 from pipeline.store.statistics import compute_statistics
 from pipeline.store.writer import (
     create_arrays,
@@ -48,6 +49,8 @@ def make_store(
 ) -> Path:
     """Write a store of noise in which fakes are brighter by `signal` levels in one corner of each plane.
 
+    Every value of the profile of a fake is higher by `signal` / 60, where 1 is the noise's standard deviation.
+
     Parameters
     ----------
     pictures : numbers of real and of fake pictures, by split
@@ -63,12 +66,15 @@ def make_store(
     samples = np.random.default_rng(seed).integers(60, 120, (len(labels), 9, size, size), dtype=np.uint8)
     samples[labels == 1, :, : size // 4, : size // 4] += np.uint8(signal)
 
+    profiles = np.random.default_rng((seed, 1)).standard_normal((len(labels), PROFILE_LENGTH), np.float32)
+    profiles[labels == 1] += np.float32(signal / 60)
+
     storage = Storage(path)
     attributes = {**compute_attributes(plan), "fingerprint": fingerprint or f"{seed:064x}", "complete": complete}
     write_attributes(storage, attributes)
     create_arrays(storage, len(samples), shard, settings)
     checksums = [
-        _write_shard(storage, number, samples[start : start + shard], shard)
+        _write_shard(storage, number, samples[start : start + shard], profiles[start : start + shard], shard)
         for number, start in enumerate(range(0, len(samples), shard))
     ]
     write_columns(storage, len(samples), [_make_columns(plan, variants)])
@@ -109,7 +115,9 @@ def _make_columns(plan: Plan, variants: tuple[str, ...]) -> dict[str, np.ndarray
     return columns
 
 
-def _write_shard(storage: Storage, number: int, samples: np.ndarray, rows: int) -> str:
-    """Write a shard of so many rows; returns the checksum of its file."""
+def _write_shard(storage: Storage, number: int, samples: np.ndarray, profiles: np.ndarray, rows: int) -> str:
+    """Write a shard of so many rows; returns the checksum of its files."""
     chunks = [chunk for sample in samples for chunk in encode_sample(sample, "none")]
-    return write_shard(storage, number, "", encode_shard(chunks, rows * 3)).checksum
+    padded = np.pad(profiles, ((0, rows - len(profiles)), (0, 0)))
+    parts = {"features": encode_shard(chunks, rows * 3), "profiles": [encode_profiles(padded)]}
+    return write_shard(storage, number, "", parts).checksum

@@ -155,9 +155,9 @@ def test_build_and_verify_ignore_files_of_a_file_manager(build):
 def test_a_shards_old_record_goes_before_its_file(tmp_path):
     storage = Storage(tmp_path / "a.zarr")
     create_record_folder(storage)
-    commit_shard(storage, write_shard(storage, 3, "old", [b"old"]))
+    commit_shard(storage, write_shard(storage, 3, "old", {"features": [b"old"]}), ["features"])
     assert set(read_shard_records(storage)) == {3}
-    write_shard(storage, 3, "new", [b"new"])
+    write_shard(storage, 3, "new", {"features": [b"new"]})
     assert read_shard_records(storage) == {}
 
 
@@ -170,7 +170,7 @@ def test_the_disk_has_a_shard_before_its_record(tmp_path, monkeypatch):
         seen.append((os.fstat(file).st_size, read_shard_records(storage)))
 
     monkeypatch.setattr(os, "fsync", look)
-    commit_shard(storage, write_shard(storage, 3, "key", [b"some", b"bytes"]))
+    commit_shard(storage, write_shard(storage, 3, "key", {"features": [b"some", b"bytes"]}), ["features"])
     assert seen == [(9, {})]
     assert set(read_shard_records(storage)) == {3}
 
@@ -194,7 +194,7 @@ def test_build_replaces_a_shard_that_a_late_worker_overwrote(kaggle_dir, tmp_pat
 
     def run_beside_another(*arguments, **options):
         yield from run_tasks(*arguments, **options)
-        commit_shard(partial, write_shard(partial, 0, "of other pictures", [b"old"]))
+        commit_shard(partial, write_shard(partial, 0, "of other pictures", {"features": [b"old"]}), ["features"])
 
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.builder.build.run_tasks", run_beside_another)

@@ -25,7 +25,7 @@ def write_store(path, packing: str, size: int) -> np.ndarray:
     samples = np.random.default_rng(0).integers(0, 256, (ROWS, 9, size, size), dtype=np.uint8)
     for shard, start in enumerate(range(0, ROWS, SHARD)):
         chunks = [chunk for planes in samples[start : start + SHARD] for chunk in encode_sample(planes, packing)]
-        write_shard(storage, shard, "key", encode_shard(chunks, SHARD * 3))
+        write_shard(storage, shard, "key", {"features": encode_shard(chunks, SHARD * 3)})
     return samples
 
 

@@ -3,9 +3,7 @@
 Local stores are read by `train.data.shard_reader`, all others through Zarr.
 """
 
-import errno
 import math
-import re
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,9 +12,9 @@ from shlex import quote
 import numpy as np
 import torch
 
-from data_cards.core.errors import StoreError, format_error
+from data_cards.core.errors import StoreError
 from pipeline.features.settings import PLANES_PER_KIND, plane_slice
-from pipeline.store.reader import FeatureStore
+from pipeline.store.reader import FeatureStore, is_damage, row_error
 from train.data.packed_batch import (
     PackedBatch,
     PackedLayout,
@@ -27,8 +25,6 @@ from train.data.packed_batch import (
 )
 from train.data.shard_reader import EncodedChunks, ShardReader, create_file_opener, open_shard_reader
 
-# Errors of a damaged file; others, such as a missing permission, concern the system and not a row.
-_DAMAGE = (errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENOTDIR)
 SMALL_CHUNK = 1 << 20  # bytes: larger chunks are read one by one, and decoded while in the processor's cache
 _PROBED_ROWS = 8  # rows that reveal which kinds of planes are mirrored
 _UNPACKED_ROWS, _UNPACKED_BYTES = 8, 4 << 20  # at a time, at most
@@ -135,9 +131,8 @@ class RowReader:
             except StoreError:
                 raise
             except Exception as error:  # codecs and stores raise many kinds
-                is_damage = not isinstance(error, OSError) or error.errno in _DAMAGE
-                if not (skip and is_damage):
-                    raise _row_error(part, own, error, is_damage) from error
+                if not (skip and is_damage(error)):
+                    raise row_error(part, own, error) from error
                 bad.append(row)
         return bad
 
@@ -184,13 +179,3 @@ class RowReader:
             count = min(max(_UNPACKED_BYTES // sum(self._layout.sizes), 1), _UNPACKED_ROWS)
             self._thread_local.scratch = allocate_packed_batch(count, self._layout, pinned=False)
         return self._thread_local.scratch
-
-
-def _row_error(part: FeatureStore, row: int, error: Exception, is_damage: bool) -> StoreError:
-    reason = format_error(error)
-    reason = re.sub(r"\bb(['\"])(.*)\1", r"\2", reason)  # numcodecs puts bytes into its messages
-    image = part.columns["image"][row]
-    advice = "fix that and resume"
-    if is_damage:
-        advice = f"the store is damaged, `pipeline verify {quote(part.path)} --repair` rebuilds it"
-    return StoreError(f"{part.path}: row {row} ({image}) cannot be read ({reason}); {advice}")
