@@ -18,7 +18,21 @@ class _DeviceSettings:
 
 
 @dataclass(frozen=True)
-class PredictSettings(_DeviceSettings):
+class _JudgingSettings(_DeviceSettings):
+    max_pixels: int | None = option_field(
+        None,
+        group=_SCORING,
+        shown="that of the run's store",
+        help="Larger pictures are not judged; a picture takes some 8 bytes of memory a pixel.",
+    )
+
+    def __post_init__(self) -> None:
+        if self.max_pixels is not None and self.max_pixels < 1:
+            raise UsageError(f"max pixels {self.max_pixels}: expected at least 1")
+
+
+@dataclass(frozen=True)
+class PredictSettings(_JudgingSettings):
     """How files are judged."""
 
     batch_size: int = option_field(16, group=_SCORING, help="Samples that the network scores at a time.")
@@ -26,7 +40,7 @@ class PredictSettings(_DeviceSettings):
 
 
 @dataclass(frozen=True)
-class PageSettings(_DeviceSettings):
+class PageSettings(_JudgingSettings):
     """Where the page is served."""
 
     host: str = option_field(

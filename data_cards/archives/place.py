@@ -140,7 +140,7 @@ def read_unchanged(place: str | os.PathLike, sha256: bytes) -> bytes:
     """Read the bytes of a scanned picture; raises `PictureError` as `open_place`, or where they have another hash."""
     data = read_file(place)
     if hashlib.sha256(data).digest() != sha256:
-        raise PictureError("has changed since the scan; run the same command again, with --no-cache")
+        raise PictureError("has changed since the scan", "run the same command again, with --no-cache")
     return data
 
 

@@ -31,7 +31,17 @@ class UnsafeFileError(StoreError):
 
 
 class PictureError(UserError):
-    """A picture file that cannot be used; the message is the reason, without the file's name."""
+    """A picture file that cannot be used; the message is the reason, without the file's name.
+
+    Attributes
+    ----------
+    reason : str, without the advice
+    """
+
+    def __init__(self, reason: str, advice: str | None = None):
+        """Create the error; `advice` is for who makes a store, and names options that only `pipeline` has."""
+        super().__init__(reason if advice is None else f"{reason}; {advice}")
+        self.reason = reason
 
 
 def format_error(error: Exception) -> str:

@@ -239,7 +239,7 @@ def _list_files(root: Path) -> _Listed:
     if not root.is_dir():
         return _list_archive(root)
     images, archives, others = [], [], []
-    for path, name in _walk(str(root)):
+    for path, name in walk_files(str(root)):
         if is_picture_file(path):
             images.append(name)
         else:
@@ -280,10 +280,15 @@ def _list_archives(root: Path, archives: Sequence[str], left_out: list[LeftOut])
     return _Listed([image for image, _ in found], [unpacked for _, unpacked in found], left_out)
 
 
-def _walk(root: str) -> Iterator[tuple[str, str]]:
+def walk_files(root: str) -> Iterator[tuple[str, str]]:
     """Yield each file below a folder: its path, and its path in the folder with forward slashes.
 
-    Links to folders are followed, but not to one that the link is in.
+    Hidden files, service folders and stores are left out. Links to folders are followed, but not to one that the link
+    is in.
+
+    Raises
+    ------
+    UserError : a folder cannot be read, or links multiply the folders beyond a limit
     """
     waiting = [(root, "", (_identify(root),))]
     count = 0

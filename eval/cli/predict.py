@@ -1,6 +1,7 @@
 """Commands `predict` and `page`: verdicts on files, in the terminal and in the browser. Only parse and print."""
 
 import sys
+from dataclasses import asdict
 
 import click
 
@@ -14,6 +15,7 @@ run_option = click.option("--run", metavar="DIR", help="Run folder  [default: th
 
 @click.command(cls=Command)
 @click.argument("pictures", nargs=-1, required=True, metavar="PICTURE...")
+@click.option("-0", "--null", is_flag=True, help="The names of - end with a zero byte, as those of find -print0.")
 @run_option
 @add_options(PredictSettings)
 @click.option("--quick", is_flag=True, help="Skip the robustness checks: faster, fewer verdicts unsure.")
@@ -21,7 +23,7 @@ run_option = click.option("--run", metavar="DIR", help="Run folder  [default: th
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects, one per file; names are kept exactly.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a line per file, as comma-separated values.")
 @click.pass_context
-def predict(context, pictures, run, device, batch_size, quick, frames, explain, as_json, as_csv) -> None:
+def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **settings) -> None:
     """Judge whether each PICTURE is real or generated.
 
     A PICTURE is a file, a folder with pictures and clips, a zip, tar or Parquet file of them, a
@@ -37,8 +39,10 @@ def predict(context, pictures, run, device, batch_size, quick, frames, explain, 
       eval predict holiday.jpg --explain why.png
       predict downloads/ "scans/**/*.png" --json
       find . -name "*.jpg" | eval predict - --csv > verdicts.csv
+      find . -name "*.jpg" -print0 | predict -0 - --csv > verdicts.csv
     """
     from data_cards.core.text import escape_untrusted
+    from data_cards.dataset.find import format_left_out
     from data_cards.dataset.simulated import SIMULATION_NOTICE
     from eval.verdict.inputs import find_inputs
     from eval.verdict.output import write_csv, write_json, write_table
@@ -47,22 +51,28 @@ def predict(context, pictures, run, device, batch_size, quick, frames, explain, 
 
     if as_json and as_csv:
         raise UsageError("--json and --csv: give one of the two")
-    opened = find_run(run)
-    inputs = find_inputs(pictures, sys.stdin.buffer)
-    check_options(batch_size, frames)
+    if null and "-" not in pictures:
+        raise UsageError("-0: says how names on standard input end, and none are read; give - among the pictures")
+    settings = PredictSettings(**settings)
+    opened, left_out = find_run(run), []
+    inputs = find_inputs(pictures, sys.stdin.buffer, null=null, left_out=left_out)
+    check_options(settings.batch_size, settings.frames)
+    for line in format_left_out(left_out):
+        note(line)
     write = write_json if as_json else write_csv if as_csv else write_table
     if explain is None:
-        options = {"device": device, "batch_size": batch_size, "quick": quick, "frames": frames}
         streams = as_json or as_csv  # would come between a bar's lines
-        verdicts = iterate_verdicts(opened, inputs, progress=not (streams and sys.stdout.isatty()), **options)
+        verdicts = iterate_verdicts(
+            opened, inputs, quick=quick, progress=not (streams and sys.stdout.isatty()), **asdict(settings)
+        )
         failed = write(verdicts)
     else:
         from eval.verdict.examine import Examiner
         from eval.verdict.explain_file import check_explained, examine_file, write_explanation  # loads matplotlib
 
         explained = check_explained(inputs, explain)
-        examiner = Examiner(opened, device)
-        verdict, examined = examine_file(examiner, explained, quick=quick, batch_size=batch_size)
+        examiner = Examiner(opened, settings.device, settings.max_pixels)
+        verdict, examined = examine_file(examiner, explained, quick=quick, batch_size=settings.batch_size)
         failed = write([verdict])
         if examined is not None:
             write_explanation(examiner, explained.path, examined, explain)
@@ -91,4 +101,4 @@ def page(run, open_browser, **settings) -> None:
     from eval.page.serve import serve_page
     from train.run.locate import find_run
 
-    serve_page(find_run(run), open_browser=open_browser, echo=click.echo, warn=warn, **settings)
+    serve_page(find_run(run), open_browser=open_browser, echo=click.echo, warn=warn, **asdict(PageSettings(**settings)))

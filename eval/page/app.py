@@ -19,7 +19,7 @@ from data_cards.image.thumbnail import encode_thumbnail
 from eval.page.guard import Guard
 from eval.page.uploads import MAX_UPLOAD, UploadError, Uploads
 from eval.verdict.examine import Examiner
-from eval.verdict.video import find_container
+from eval.verdict.video import CONTAINER_START, find_container
 from eval.verdict.wording import (
     CAUTION,
     DECLARED_NOTE,
@@ -46,7 +46,7 @@ def create_application(examiner: Examiner, token: str | None = None) -> Guard:
         except UploadError as error:
             return _error_response(str(error), error.status)
         except PictureError as error:
-            return _error_response(escape_untrusted(str(error)), 422)
+            return _error_response(escape_untrusted(error.reason), 422)
         except UserError as error:
             return _error_response(escape_untrusted(str(error)), 500)
 
@@ -70,7 +70,7 @@ def _error_response(reason: str, status: int) -> JSONResponse:
 
 
 def _judge(examiner: Examiner, data: bytes) -> dict:
-    if find_container(data[:512]) is not None:
+    if find_container(data[:CONTAINER_START]) is not None:
         raise PictureError("a clip; the page takes pictures, clips are judged by `eval predict`")
     examined = examiner.examine(data)
     said, explanation = examined.judgement, examined.explanation

@@ -22,6 +22,7 @@ def serve_page(
     host: str = PageSettings.host,
     port: int = PageSettings.port,
     device: str = PageSettings.device,
+    max_pixels: int | None = PageSettings.max_pixels,
     open_browser: bool = False,
     echo: Callable[[str], None] = print,
     warn: Callable[[str], None] = print,
@@ -33,6 +34,7 @@ def serve_page(
     host : str, address to listen at; any but a loopback address admits other computers, which need the token that the
         page's address then has
     port : int, 0 to 65535; 0 chooses a free one
+    max_pixels : int or None, larger pictures are not judged; None takes the limit of the run's store
     open_browser : bool, show the page in the browser
     echo, warn : callable(str), for the page's address, and for the warning
 
@@ -57,7 +59,7 @@ def serve_page(
         token = secrets.token_urlsafe() if open_to_others else None
         if token is not None:
             address = f"{address}?{TOKEN}={token}"
-        application = create_application(Examiner(run, device), token)
+        application = create_application(Examiner(run, device, max_pixels), token)
         config = uvicorn.Config(
             application, log_level="error", access_log=False, server_header=False, date_header=False,
             lifespan="off", ws="none", timeout_graceful_shutdown=1, http=BoundedProtocol,

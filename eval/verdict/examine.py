@@ -47,8 +47,9 @@ class Examiner:
     simulated : bool, whether the run was trained on simulated pictures
     """
 
-    def __init__(self, run: Run, device: str = PredictSettings.device):
+    def __init__(self, run: Run, device: str = PredictSettings.device, max_pixels: int | None = None):
         self.run = run
+        self._max_pixels = max_pixels or run.build_settings.max_pixels
         self._detector = load_detector(run, device)
         self.spectra: ClassSpectra | None = load_class_spectra(run)
         self.simulated = run.simulated
@@ -74,7 +75,7 @@ class Examiner:
         UserError : the network gives no finite scores
         """
         settings = self.run.build_settings
-        picture = decode_picture(data, settings.max_pixels)
+        picture = decode_picture(data, self._max_pixels)
         crops = compute_crops(picture, settings.features, checks)
         judgement = decide(
             score_levels(self._detector.plane_detector, crops.levels, batch_size), crops, self.calibration

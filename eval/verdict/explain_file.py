@@ -16,7 +16,7 @@ from eval.verdict.examine import Examined, Examiner
 from eval.verdict.explain_png import MARK, plot_examined
 from eval.verdict.inputs import Input
 from eval.verdict.predict import Verdict
-from eval.verdict.video import find_container
+from eval.verdict.video import CONTAINER_START, find_container
 
 
 def check_explained(inputs: list[Input], out: str | Path) -> Input:
@@ -61,12 +61,12 @@ def examine_file(
         if one.error is not None:
             raise PictureError(one.error)
         with open_place(one.path) as file:
-            if find_container(file.read(512)) is not None:
+            if find_container(file.read(CONTAINER_START)) is not None:
                 raise PictureError("a clip; --explain explains pictures, save one of its frames as PNG")
             data = read_bounded(file)
         examined = examiner.examine(data, () if quick else CHECKS, batch_size)
     except PictureError as error:
-        return Verdict(one.path, error=str(error)), None
+        return Verdict(one.path, error=error.reason), None
     return Verdict(one.path, examined.judgement, examined.declared), examined
 
 

@@ -1,19 +1,26 @@
-"""Files to be judged, in order: from pictures, clips, folders, archives, globs, or a list on stdin."""
+"""Files to be judged, in order: from pictures, clips, folders, archives, globs, or a list on stdin.
+
+In a folder a file is taken for a picture or clip by its suffix, or else by its first bytes.
+"""
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from data_cards.archives.archive import ArchiveError
-from data_cards.archives.names import SUFFIXES as ARCHIVE_SUFFIXES
+from data_cards.core.errors import UserError
+from data_cards.dataset.find import BESIDE_PICTURES, LeftOut, walk_files
 from data_cards.dataset.packed import is_archive, list_archive
-from data_cards.image.signature import SUFFIXES
+from data_cards.image.signature import find_format, has_picture_suffix, read_head
+from eval.verdict.video import CONTAINER_START, find_container
 
 # Of clips, for searching a folder; the container itself is recognised by its first bytes.
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .ogv .flv .3gp .wmv".split())
+
+_NOT_TAKEN = "not pictures or clips"
 
 
 @dataclass(frozen=True)
@@ -30,66 +37,98 @@ class Input:
     error: str | None = None
 
 
-def find_inputs(arguments: Iterable[str | Path], stdin: BinaryIO | None = None) -> list[Input]:
+def find_inputs(
+    arguments: Iterable[str | Path],
+    stdin: BinaryIO | None = None,
+    *,
+    null: bool = False,
+    left_out: list[LeftOut] | None = None,
+) -> list[Input]:
     """List the files that the arguments name, in their order; an argument without a file gets an error.
 
     Parameters
     ----------
-    arguments : iterable of str or Path: files; folders and archives (zip, tar,
-        Parquet), for every picture and clip in them; globs, where no
-        file has that name ("**" matches nested folders); "-" for a list on `stdin`, one path per line
+    arguments : iterable of str or Path: files; folders and archives (zip, tar, Parquet), for every picture and clip in
+        them, links to folders followed; globs, where no file has that name ("**" matches nested folders); "-" for a
+        list on `stdin`
     stdin : binary file or None; None treats "-" as any other file name
+    null : bool, whether names on `stdin` end with a zero byte, as those of `find -print0`, in place of a line's end
+    left_out : list or None, to which the files of folders that are no pictures or clips are added
     """
+    find = _Finder([] if left_out is None else left_out)
     found = []
     for argument in arguments:
         argument = os.fspath(argument)
         if argument == "-" and stdin is not None:
-            lines = (os.fsdecode(line.rstrip(b"\r\n")) for line in stdin)
-            found += [one for line in lines if line for one in _expand(line)]
+            found += [one for name in _read_names(stdin, null) for one in find.expand(name)]
         elif glob.has_magic(argument) and not os.path.lexists(argument):
             matches = sorted(glob.glob(argument, recursive=True))
-            found += [one for match in matches for one in _expand(match)]
+            found += [one for match in matches for one in find.expand(match)]
             if not matches:
                 found.append(Input(argument, "matches no file"))
         else:
-            found += _expand(argument)
+            found += find.expand(argument)
     return found
 
 
-def list_folder(folder: str | Path, suffixes: frozenset[str] = SUFFIXES | VIDEO_SUFFIXES) -> list[str]:
-    """List the files below a folder with one of the suffixes, sorted, without hidden files and folders."""
-    return sorted(
-        str(file)
-        for file in Path(folder).rglob("*")
-        if file.suffix.lower() in suffixes
-        and file.is_file()
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    )
+def _read_names(stdin: BinaryIO, null: bool) -> Iterator[str]:
+    names = stdin.read().split(b"\0") if null else (line.rstrip(b"\r\n") for line in stdin)
+    yield from (os.fsdecode(name) for name in names if name)
 
 
-def _list_archive(path: str) -> Iterator[Input]:
-    try:
-        members = list_archive(path, suffixes=tuple(VIDEO_SUFFIXES)).pictures
-    except ArchiveError as error:
-        yield Input(path, error.reason)
-        return
-    yield from (Input(f"{path}/{member}") for member in members)
-    if not members:
-        yield Input(path, "an archive without a picture in it")
+class _Finder:
+    """Finds the pictures and clips in folders and archives, and remembers the other files."""
+
+    def __init__(self, left_out: list[LeftOut]):
+        self._left_out = left_out
+
+    def expand(self, path: str) -> Iterator[Input]:
+        """Yield the inputs that a path stands for: itself, or those in the folder or archive."""
+        if is_archive(path):
+            yield from self._list_archive(path)
+        elif os.path.isdir(path):
+            yield from self._list_folder(path)
+        else:
+            yield Input(path)
+
+    def _list_folder(self, folder: str) -> Iterator[Input]:
+        taken: dict[str, str] = {}  # a file that links lead to twice is judged once
+        archives, others = [], []
+        try:
+            for path, _ in sorted(walk_files(folder)):
+                if _is_taken(path):
+                    taken.setdefault(os.path.realpath(path), path)
+                else:
+                    (archives if is_archive(path) else others).append(path)
+        except UserError as error:
+            yield Input(folder, str(error))
+            return
+        if not taken and not archives:
+            yield Input(folder, "a folder without a picture in it")
+            return
+        yield from map(Input, taken.values())
+        # Beside pictures an archive is most often where they were unpacked from.
+        for archive in () if taken else archives:
+            yield from self._list_archive(archive)
+        self._left_out += [LeftOut(path, _NOT_TAKEN) for path in others]
+        self._left_out += [LeftOut(path, BESIDE_PICTURES) for path in archives if taken]
+
+    def _list_archive(self, path: str) -> Iterator[Input]:
+        try:
+            packed = list_archive(path, suffixes=tuple(VIDEO_SUFFIXES))
+        except ArchiveError as error:
+            yield Input(path, error.reason)
+            return
+        yield from (Input(f"{path}/{member}") for member in packed.pictures)
+        if not packed.pictures:
+            yield Input(path, "an archive without a picture in it")
+        else:
+            self._left_out += [LeftOut(f"{path}/{member}", _NOT_TAKEN) for member in packed.others]
 
 
-def _expand(path: str) -> Iterator[Input]:
-    if is_archive(path):
-        yield from _list_archive(path)
-        return
-    if not os.path.isdir(path):
-        yield Input(path)
-        return
-    files: Sequence[str] = list_folder(path)
-    yield from map(Input, files)
-    # Beside pictures an archive is most often where they were unpacked from.
-    archives = [] if files else list_folder(path, frozenset(ARCHIVE_SUFFIXES))
-    for archive in archives:
-        yield from _list_archive(archive)
-    if not files and not archives:
-        yield Input(path, "a folder without a picture in it")
+def _is_taken(path: str) -> bool:
+    """Return whether a file of a folder is taken for a picture or clip."""
+    if has_picture_suffix(path) or Path(path).suffix.lower() in VIDEO_SUFFIXES:
+        return os.path.exists(path)  # else a link to nowhere
+    start = read_head(path, CONTAINER_START)
+    return find_format(start) is not None or find_container(start) is not None

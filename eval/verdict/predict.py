@@ -23,12 +23,11 @@ from eval.settings import PredictSettings
 from eval.verdict.decide import CHECKS, Crops, Judgement, compute_crops, decide, decide_clip, score_levels
 from eval.verdict.inputs import VIDEO_SUFFIXES, Input, find_inputs
 from eval.verdict.metadata import Declaration, read_declarations
-from eval.verdict.video import MOST_FRAMES, find_container, read_frames
+from eval.verdict.video import CONTAINER_START, MOST_FRAMES, find_container, read_frames
 from eval.verdict.wording import format_reason
 from pipeline.features.fit import MOST_CROPS
 from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import Variant
-from pipeline.store.settings import BuildSettings
 from train.model.detector import Detector
 from train.run.folder import Run, load_detector
 
@@ -127,6 +126,7 @@ def iterate_verdicts(
     batch_size: int = PredictSettings.batch_size,
     quick: bool = False,
     frames: int = PredictSettings.frames,
+    max_pixels: int | None = None,
     threads: int | None = None,
     progress: bool = False,
 ) -> Iterator[Verdict]:
@@ -138,6 +138,7 @@ def iterate_verdicts(
     batch_size : int, samples that the network scores at a time
     quick : bool, skip `eval.verdict.decide.CHECKS`, each of which needs a further set of features of each picture
     frames : int, frames of a clip that are judged, evenly over its length
+    max_pixels : int or None, larger pictures are not judged; None takes the limit of the run's store
     threads : int or None, threads that compute features; None takes one per core
 
     Raises
@@ -146,19 +147,21 @@ def iterate_verdicts(
     """
     check_options(batch_size, frames)
     detector = load_detector(run, device)
+    settings = run.build_settings
+    max_pixels = max_pixels or settings.max_pixels
     threads = threads or count_cores()
     checks = () if quick else CHECKS
     clips = any(Path(one.path).suffix.lower() in VIDEO_SUFFIXES for one in inputs)
     per_file = max(1 + len(checks), frames if clips else 0)
-    ahead = _count_ahead(run.build_settings.features, threads, batch_size, per_file)
+    ahead = _count_ahead(settings.features, threads, batch_size, per_file)
 
     def prepare(one: Input) -> _Prepared:
         if one.error is not None:
             return _Prepared(one.path, error=one.error)
         try:
-            return _prepare_file(one.path, run.build_settings, checks, frames)
+            return _prepare_file(one.path, settings.features, max_pixels, checks, frames)
         except PictureError as error:
-            return _Prepared(one.path, error=str(error))
+            return _Prepared(one.path, error=error.reason)
 
     with progress_bar(what="judging", unit="files", total=len(inputs)) as bar:
         bar.disable = bar.disable or not progress or len(inputs) < 2
@@ -176,19 +179,20 @@ def check_options(batch_size: int, frames: int = PredictSettings.frames) -> None
         raise UsageError(f"frames {frames}: expected 1 to {MOST_FRAMES}")
 
 
-def _prepare_file(path: str, settings: BuildSettings, checks: Sequence[Variant], frames: int) -> _Prepared:
+def _prepare_file(
+    path: str, settings: FeatureSettings, max_pixels: int, checks: Sequence[Variant], frames: int
+) -> _Prepared:
     with open_place(path) as file:
-        if find_container(file.read(512)) is None:
+        if find_container(file.read(CONTAINER_START)) is None:
             data = read_bounded(file)
-            crops = compute_crops(decode_picture(data, settings.max_pixels), settings.features, checks)
+            crops = compute_crops(decode_picture(data, max_pixels), settings, checks)
             return _Prepared(path, (crops,), read_declarations(io.BytesIO(data)))
         file.seek(0)
         declared = read_declarations(file)
         file.seek(0)
         # A clip's frames check each other already, and each check would double the cost.
         crops = {
-            second: compute_crops(picture, settings.features, ())
-            for second, picture in read_frames(file, frames, settings.max_pixels)
+            second: compute_crops(picture, settings, ()) for second, picture in read_frames(file, frames, max_pixels)
         }
         return _Prepared(path, tuple(crops.values()), declared, tuple(crops))
 

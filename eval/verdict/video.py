@@ -28,9 +28,11 @@ _TURNS = {
     -90: Image.Transpose.ROTATE_270,
 }
 
+CONTAINER_START = 512  # bytes of a file that tell its container
+
 
 def find_container(start: bytes) -> str | None:
-    """Return FFmpeg's name of the container of a file's first 512 bytes; None where it is not a clip."""
+    """Return FFmpeg's name of the container by a file's first `CONTAINER_START` bytes; None where it is not a clip."""
     if start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         return None if start[4:8] == b"ftyp" and start[8:12] in _STILL_BRANDS else "mov"
     if start[:4] == b"RIFF" and start[8:12] == b"AVI ":

@@ -73,8 +73,8 @@ def misfit_error(width: int, height: int, settings: FeatureSettings) -> PictureE
         return None
     what, option = ("crop", "--size") if settings.patch is None else ("patch", "--patch")
     return PictureError(
-        f"{width} x {height} pixels, smaller than the {what} of {settings.side}; "
-        f"use a smaller {option}, or --fit cover, which resamples"
+        f"{width} x {height} pixels, smaller than the {what} of {settings.side}",
+        f"use a smaller {option}, or --fit cover, which resamples",
     )
 
 

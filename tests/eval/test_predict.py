@@ -1,6 +1,7 @@
 """`eval predict`: the build's features to the last bit, verdicts, and files that cannot be judged."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from data_cards.core.errors import UsageError
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.cli.main import cli, predict
 from eval.report.report import make_report
-from eval.verdict.inputs import find_inputs, list_folder
+from eval.verdict.inputs import find_inputs
 from eval.verdict.predict import predict_files
 from pipeline.builder.build import build_store
 from pipeline.features.extract import compute_features
@@ -45,7 +46,7 @@ def folder(tmp_path_factory) -> Path:
 def call(folder, monkeypatch):
     """Call `eval predict` in that folder."""
     monkeypatch.chdir(folder)
-    return lambda *arguments: CliRunner().invoke(cli, ["predict", "--device", "cpu", *arguments])
+    return lambda *arguments, **how: CliRunner().invoke(cli, ["predict", "--device", "cpu", *arguments], **how)
 
 
 def test_features_are_those_of_the_build_to_the_last_bit(folder):
@@ -107,7 +108,7 @@ def test_predict_prints_a_table_or_json(call):
 
 def test_scores_do_not_depend_on_order_or_batches(folder):
     run = open_run(folder / "runs" / "001")
-    files = list_folder(folder / "pictures" / "test")
+    files = [one.path for one in find_inputs([folder / "pictures" / "test"])]
     options = {"device": "cpu", "progress": False}
     once = {one.path: one for one in predict_files(run, files, batch_size=1, **options)}
     again = predict_files(run, [*reversed(files), files[0]], batch_size=7, **options)
@@ -118,14 +119,88 @@ def test_scores_do_not_depend_on_order_or_batches(folder):
         predict_files(run, files, batch_size=0, **options)
 
 
-def test_predict_of_a_folder_judges_its_pictures(folder, tmp_path):
+def test_predict_of_a_folder_judges_its_pictures(tmp_path):
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "b").mkdir()
     for name in ("c.PNG", "b/a.jpg", "a.webp", "notes.txt", ".hidden/x.png", ".x.png"):
         (tmp_path / name).touch()
-    assert list_folder(tmp_path) == [str(tmp_path / name) for name in ("a.webp", "b/a.jpg", "c.PNG")]
+    in_folder = [str(tmp_path / name) for name in ("a.webp", "b/a.jpg", "c.PNG")]
     names = [str(tmp_path), str(tmp_path / "notes.txt"), str(tmp_path / "absent")]
-    assert [one.path for one in find_inputs(names)] == [*list_folder(tmp_path), *names[1:]]
+    assert [one.path for one in find_inputs(names)] == [*in_folder, *names[1:]]
+
+
+def test_predict_of_a_folder_takes_files_by_their_content_and_names_the_others(call, folder, tmp_path):
+    picture = (folder / "pictures/test/real/phone/0.jpg").read_bytes()
+    names = ("a", "b.jpg_large", "c.jpg!d", "d.jpeg~orig", "e.jpg?w=512", "f.jfif", "g.JPG", "h.txt")
+    for name in names:
+        (tmp_path / name).write_bytes(picture)
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / "labels.csv").write_text("path,label")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "clip").write_bytes(b"\x1a\x45\xdf\xa3" + bytes(600))
+    assert [Path(one.path).name for one in find_inputs([tmp_path])] == sorted([*names, "clip"])
+    (tmp_path / "clip").unlink()
+    result = call(str(tmp_path), "--json")
+    assert result.exit_code == 0
+    assert [Path(one["path"]).name for one in json.loads(result.stdout)] == sorted(names)
+    left_out = ", ".join(str(tmp_path / name) for name in ("gone.jpg", "labels.csv", "notes.txt"))
+    assert result.stderr.strip() == f"left out: 3 files not pictures or clips: {left_out}"
+
+
+def test_predict_of_a_folder_follows_links_to_folders_and_ends_loops(tmp_path):
+    (tmp_path / "elsewhere/deep").mkdir(parents=True)
+    (tmp_path / "links").mkdir()
+    for name in ("elsewhere/a.jpg", "elsewhere/deep/b.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "links/photos").symlink_to("../elsewhere")
+    (tmp_path / "links/again").symlink_to(".")
+    (tmp_path / "elsewhere/up").symlink_to("../links")
+    expected = [str(tmp_path / "links/photos" / name) for name in ("a.jpg", "deep/b.jpg")]
+    assert [one.path for one in find_inputs([tmp_path / "links"])] == expected
+
+
+def test_predict_of_a_folder_that_cannot_be_read_names_it(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").touch()
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    (one,) = find_inputs([tmp_path])
+    assert one.path == str(tmp_path)
+    assert "Permission denied" in one.error
+
+
+def test_predict_reads_names_that_end_with_a_zero_byte(call, folder, tmp_path):
+    picture = (folder / "pictures/test/real/phone/0.jpg").read_bytes()
+    names = [str(tmp_path / name) for name in ("a\nb.jpg", " c.jpg ")]
+    for name in names:
+        Path(name).write_bytes(picture)
+    listed = b"".join(os.fsencode(name) + b"\0" for name in names)
+    result = call("-0", "-", "--json", input=listed)
+    assert [one["path"] for one in json.loads(result.stdout)] == names
+    assert result.exit_code == 0
+    assert call("-", "--json", input=listed.replace(b"\0", b"\n")).exit_code == 1
+    result = call("-0", "a.jpg")
+    assert result.exit_code == 2
+    assert "-0" in result.stderr
+
+
+def test_predict_bounds_pictures_by_its_own_limit(call, folder):
+    picture = "pictures/test/real/phone/0.jpg"
+    result = call(picture, "--max-pixels", "100")
+    assert result.exit_code == 1
+    assert "at most 100 are allowed (--max-pixels)" in result.stderr
+    assert call(picture, "--max-pixels", "0").exit_code == 2
+    assert call(picture, "--max-pixels", "100", "--explain", "why.png").exit_code == 1
+
+
+def test_advice_of_predict_names_no_option_of_the_build(call, tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "tiny.png")
+    result = call(str(tmp_path / "tiny.png"), "--run", str(Path(__file__).parents[1] / "data/run"))
+    assert result.exit_code == 1
+    assert "smaller than" in result.stderr
+    assert "--" not in result.stderr
 
 
 @pytest.mark.parametrize("pack", [pack_zip, pack_tar, pack_parquet])
