@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from data_cards.archives.archive import ArchiveError
 from data_cards.core.errors import UserError
-from data_cards.dataset.find import BESIDE_PICTURES, LeftOut, walk_files
+from data_cards.dataset.find import LeftOut, walk_files
 from data_cards.dataset.packed import is_archive, list_archive
 from data_cards.image.signature import find_format, has_picture_suffix, read_head
 from eval.verdict.video import CONTAINER_START, find_container
@@ -21,6 +21,7 @@ from eval.verdict.video import CONTAINER_START, find_container
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .ogv .flv .3gp .wmv".split())
 
 _NOT_TAKEN = "not pictures or clips"
+_BESIDE_PICTURES = "archives beside pictures (name one to have it judged)"
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ class _Finder:
         for archive in () if taken else archives:
             yield from self._list_archive(archive)
         self._left_out += [LeftOut(path, _NOT_TAKEN) for path in others]
-        self._left_out += [LeftOut(path, BESIDE_PICTURES) for path in archives if taken]
+        self._left_out += [LeftOut(path, _BESIDE_PICTURES) for path in archives if taken]
 
     def _list_archive(self, path: str) -> Iterator[Input]:
         try:
