@@ -23,11 +23,12 @@ from eval.verdict.video import CONTAINER_START, find_container
 from eval.verdict.wording import (
     CAUTION,
     DECLARED_NOTE,
+    PART_WORDS,
     TITLES,
     format_kind,
     format_reason,
     format_verdict,
-    summarise_explanation,
+    summarise_examined,
 )
 
 _STATIC = Path(__file__).parent / "static"
@@ -77,14 +78,17 @@ def _judge(examiner: Examiner, data: bytes) -> dict:
     return {
         "verdict": said.verdict,
         "title": TITLES[said.verdict],
-        "words": format_verdict(said, examiner.calibration),
+        "words": format_verdict(said, examiner.detector),
         "probability_fake": said.probability_fake,
         "why": format_reason(said),
         "crops": said.crops,
         "checks": said.checks,
         "declared": [one.to_dict() for one in examined.declared],
-        "deciding": summarise_explanation(explanation, examined.estimator),
-        "explanation": explanation.to_dict()
+        "deciding": summarise_examined(examined),
+        "parts": {PART_WORDS[name]: value for name, value in said.parts.items()},
+        "comb": examined.comb and examined.comb.to_dict(),
+        "explanation": explanation
+        and explanation.to_dict()
         | {"kinds": {format_kind(name, examined.estimator): value for name, value in explanation.kinds.items()}},
         "width": examined.picture.width,
         "height": examined.picture.height,
@@ -94,7 +98,7 @@ def _judge(examiner: Examiner, data: bytes) -> dict:
 
 
 def _get_about(examiner: Examiner) -> dict:
-    calibration = examiner.calibration
+    calibration = examiner.detector.calibration
     return {
         "run": escape_untrusted(str(examiner.run.path)),
         "notice": SIMULATION_NOTICE if examiner.simulated else None,

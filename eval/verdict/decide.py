@@ -1,13 +1,15 @@
-"""The verdict on one picture: logits of its crops averaged, then checked against JPEG and cropping.
+"""The verdict on one picture: its score, then checks against JPEG and cropping.
 
-A picture has one crop, or five fixed ones (the middle and the middles of the quarters) where the features are
-those of a crop of native pixels and the picture holds at least two crops each way. Averaging the crops' logits
-averages their log-odds.
+The experts read the whole picture. The network reads one crop, or five fixed ones (the middle and the middles of the
+quarters) where its planes are those of a crop of native pixels and the picture holds at least two crops each way.
+Averaging the crops' logits averages their log-odds.
 
 The verdict is the calibration's, "unsure" within its band. It is also "unsure" where one of `CHECKS`, applied to
-the decoded picture, moves the score across the threshold. The features of every crop come from `compute_features`.
+the decoded picture, moves the score across the threshold, and where the picture, or what a check makes of it, is unlike
+the training pictures (`train.model.experts.Unlike`). All features come from `compute_features`.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -19,11 +21,12 @@ from data_cards.core.errors import UserError
 from data_cards.image.jpeg import NO_QUALITY
 from eval.settings import PredictSettings
 from pipeline.features.extract import compute_features
+from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import CLEAN, Variant, create_jpeg_variant
 from train.model.calibration import UNSURE, Calibration, compute_log_odds
-from train.model.inference import predict_logits
-from train.model.plane_detector import PlaneDetector
+from train.model.detector import Detector, Scores
+from train.model.experts import Unlike
 
 # None of them is random: a picture is checked in the same way each time.
 CHECKS = (
@@ -37,20 +40,20 @@ _JPEG_SIDE = 65_500  # libjpeg writes no longer one
 
 
 @dataclass(frozen=True)
-class Crops:
-    """Features of one picture's crops, as it is and after each check.
+class Views:
+    """Features of one picture, as it is and after each check.
 
     Attributes
     ----------
-    levels : ndarray of uint8, shape (N, planes, H, W), the picture's own crops, then those of each check
-    counts : tuple of int, number of crops of the picture as it is, then of each check
+    levels : tuple of uint8 (crops, planes, H, W), of the picture, then of each check
+    profiles : float32 (1 + checks, 755), in the same order; (1 + checks, 0) where no profile was asked for
     checks : tuple of str, names of the checks done, in order; JPEG is left out where a side is longer than that
         format allows
     """
 
-    levels: np.ndarray
-    counts: tuple[int, ...]
-    checks: tuple[str, ...]
+    levels: tuple[np.ndarray, ...]
+    profiles: np.ndarray
+    checks: tuple[str, ...] = ()
 
 
 class Reason(StrEnum):
@@ -59,6 +62,23 @@ class Reason(StrEnum):
     IN_BAND = "in_band"  # the score lies in the calibration's band
     FLIPS = "flips"  # a check moves the score across the threshold
     FRAMES_DISAGREE = "frames_disagree"  # too many frames of a clip are surely called the opposite
+    # In what it, or what a check makes of it, is unlike the training pictures:
+    SMALL = "small"  # a side is shorter than theirs
+    BLANK = "blank"  # hardly any contrast
+    GREY = "grey"  # hardly any colour
+    UNLIKE = "unlike"  # its profile lies too far from theirs
+    CONTRADICTED = "contradicted"  # what it shows and how it was made speak for different classes
+    UNTRIED = "untried"  # a class came from one source, so no source could be left out to try the detector on
+
+
+_UNLIKE_REASONS = {
+    Unlike.SMALL: Reason.SMALL,
+    Unlike.BLANK: Reason.BLANK,
+    Unlike.GREY: Reason.GREY,
+    Unlike.FAR: Reason.UNLIKE,
+    Unlike.CONTRADICTED: Reason.CONTRADICTED,
+    Unlike.UNTRIED: Reason.UNTRIED,
+}
 
 
 @dataclass(frozen=True)
@@ -74,6 +94,9 @@ class Judgement:
     crops : int, number of crops whose logits were averaged
     checks : dict of str to float, the probability after each check
     flips : tuple of str, checks that move the probability across the threshold, where that is the reason
+    unlike_after : tuple of str, checks that make the picture unlike the training pictures, where that is the reason
+    parts : dict of str to float, what each expert, and the network beside them, adds to the log-odds; empty without
+        experts
     """
 
     verdict: str
@@ -83,21 +106,33 @@ class Judgement:
     crops: int = 1
     checks: dict[str, float] = field(default_factory=dict)
     flips: tuple[str, ...] = ()
+    unlike_after: tuple[str, ...] = ()
+    parts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_unlike(self) -> bool:
+        """Whether the picture itself is unlike the training pictures."""
+        return self.reason in _UNLIKE_REASONS.values() and not self.unlike_after
 
 
-def score_levels(
-    detector: PlaneDetector, levels: np.ndarray, batch_size: int = PredictSettings.batch_size
-) -> np.ndarray:
-    """Compute the logits, float64 (N, 2), of features (N, planes, H, W); raise `UserError` if any is not finite."""
-    batches = [levels[start : start + batch_size] for start in range(0, len(levels), batch_size)]
-    logits = np.concatenate([predict_logits(detector, batch) for batch in batches])
-    if not np.isfinite(logits).all():
+def score_views(
+    detector: Detector, views: Sequence[Views], batch_size: int = PredictSettings.batch_size
+) -> list[Scores]:
+    """Score the views of each picture; raise `UserError` if a score is not finite."""
+    if not views:
+        return []
+    levels = [one for part in views for one in part.levels]
+    scores = detector.score(levels, np.concatenate([part.profiles for part in views]), batch_size)
+    if not np.isfinite(scores.logits).all():
         raise UserError("the run's network gives no finite scores; the training diverged, train it again")
-    return logits
+    ends = np.cumsum([len(part.levels) for part in views])
+    return [scores[end - len(part.levels) : end] for part, end in zip(views, ends, strict=True)]
 
 
-def compute_crops(picture: Image.Image, settings: FeatureSettings, checks: Sequence[Variant] = CHECKS) -> Crops:
-    """Compute the features of an RGB picture's crops, as it is and after each check.
+def compute_views(
+    picture: Image.Image, settings: FeatureSettings, checks: Sequence[Variant] = CHECKS, *, with_profile: bool = True
+) -> Views:
+    """Compute the features of an RGB picture, as it is and after each check.
 
     Raises
     ------
@@ -105,38 +140,57 @@ def compute_crops(picture: Image.Image, settings: FeatureSettings, checks: Seque
     """
     is_too_long = max(picture.size) > _JPEG_SIDE
     checks = [check for check in checks if not (is_too_long and check.jpeg_quality != NO_QUALITY)]
-    features = compute_features(picture, settings, (CLEAN, *checks), all_crops=True, with_profile=False)
-    found = [one.levels for one in features]
-    return Crops(np.concatenate(found), tuple(map(len, found)), tuple(check.name for check in checks))
+    found = list(compute_features(picture, settings, (CLEAN, *checks), all_crops=True, with_profile=with_profile))
+    profiles = np.zeros((len(found), PROFILE_LENGTH if with_profile else 0), np.float32)
+    for row, one in zip(profiles, found, strict=True):
+        row[:] = one.profile if with_profile else ()
+    return Views(tuple(one.levels for one in found), profiles, tuple(check.name for check in checks))
 
 
-def decide(logits: np.ndarray, crops: Crops, calibration: Calibration) -> Judgement:
-    """Decide the verdict from the logits, float64 (N, 2), of all crops."""
-    starts = np.cumsum((0, *crops.counts[:-1]))
-    means = np.add.reduceat(logits, starts) / np.array(crops.counts)[:, None]
-    own, *changed = (float(one) for one in calibration.probability(means))
-    checks = dict(zip(crops.checks, changed, strict=True))
-    verdict, reason, flips = calibration.verdict(own), None, ()
-    if verdict == UNSURE:
+def decide(scores: Scores, views: Views, calibration: Calibration) -> Judgement:
+    """Decide the verdict from the scores of a picture's views."""
+    own, *changed = (float(one) for one in calibration.probability(scores.logits))
+    checks = dict(zip(views.checks, changed, strict=True))
+    flips = tuple(name for name, p in checks.items() if calibration.is_fake(p) != calibration.is_fake(own))
+    unlike_after = tuple(name for name, unlike in zip(views.checks, scores.unlike[1:], strict=True) if unlike)
+    verdict, reason = calibration.verdict(own), None
+    if scores.unlike[0]:
+        reason = _UNLIKE_REASONS[scores.unlike[0]]
+    elif verdict == UNSURE:
         reason = Reason.IN_BAND
-    else:
-        flips = tuple(name for name, p in checks.items() if calibration.is_fake(p) != calibration.is_fake(own))
-        if flips:
-            verdict, reason = UNSURE, Reason.FLIPS
-    log_odds = float(compute_log_odds(means)[0]) / calibration.temperature
-    return Judgement(verdict, own, log_odds, reason, crops.counts[0], checks, flips)
+    elif flips:
+        reason = Reason.FLIPS
+    elif unlike_after:
+        reason = _UNLIKE_REASONS[scores.unlike[1 + views.checks.index(unlike_after[0])]]
+    return Judgement(
+        verdict=verdict if reason is None else UNSURE,
+        probability_fake=own,
+        log_odds=float(compute_log_odds(scores.logits)[0]) / calibration.temperature,
+        reason=reason,
+        crops=len(views.levels[0]),
+        checks=checks,
+        flips=flips if reason is Reason.FLIPS else (),
+        unlike_after=unlike_after if reason in _UNLIKE_REASONS.values() and not scores.unlike[0] else (),
+        parts={name: float(values[0]) for name, values in scores.parts.items()},
+    )
 
 
 def decide_clip(frames: Sequence[Judgement], calibration: Calibration) -> Judgement:
-    """Decide a clip's verdict from its frames' mean log-odds.
+    """Decide a clip's verdict from the mean log-odds of its frames.
 
-    It is "unsure" also where more than a quarter of the frames have the opposite verdict.
+    Frames that are unlike the training pictures do not count; where most are, so is the clip. It is "unsure" also
+    where more than a quarter of the frames that count have the opposite verdict.
     """
-    log_odds = float(np.mean([one.log_odds for one in frames]))
+    unlike = [one for one in frames if one.is_unlike]
+    counted = [one for one in frames if not one.is_unlike] or frames
+    log_odds = float(np.mean([one.log_odds for one in counted]))
     own = float(calibration.probability(np.array([[0.0, log_odds * calibration.temperature]]))[0])
     verdict, reason = calibration.verdict(own), None
-    if verdict == UNSURE:
+    if 2 * len(unlike) > len(frames):
+        reason = Counter(one.reason for one in unlike).most_common(1)[0][0]
+    elif verdict == UNSURE:
         reason = Reason.IN_BAND
-    elif sum(one.verdict not in (verdict, UNSURE) for one in frames) > len(frames) / 4:
-        verdict, reason = UNSURE, Reason.FRAMES_DISAGREE
-    return Judgement(verdict, own, log_odds, reason, frames[0].crops)
+    elif sum(one.verdict not in (verdict, UNSURE) for one in counted) > len(counted) / 4:
+        reason = Reason.FRAMES_DISAGREE
+    parts = {name: float(np.mean([one.parts[name] for one in counted])) for name in counted[0].parts}
+    return Judgement(verdict if reason is None else UNSURE, own, log_odds, reason, frames[0].crops, parts=parts)

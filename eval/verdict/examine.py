@@ -3,18 +3,21 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from data_cards.image.decode import decode_picture
 from eval.explain.class_spectra import ClassSpectra, load_class_spectra
-from eval.explain.occlusion import Explanation, explain_levels
+from eval.explain.comb import Comb, find_comb
 from eval.settings import PredictSettings
-from eval.verdict.decide import CHECKS, Judgement, compute_crops, decide, score_levels
+from eval.verdict.decide import CHECKS, Judgement, Views, compute_views, decide, score_views
 from eval.verdict.metadata import Declaration, read_declarations
 from pipeline.features.variants import Variant
-from train.model.calibration import Calibration
 from train.run.folder import Run, load_detector
+
+if TYPE_CHECKING:
+    from eval.explain.occlusion import Explanation
 
 
 @dataclass(frozen=True)
@@ -25,14 +28,17 @@ class Examined:
     ----------
     judgement : Judgement, equal to that of `eval predict`
     declared : tuple of Declaration, what the file declares, not verified
-    explanation : Explanation, what decided; of a picture with several crops, for the middle one
+    explanation : Explanation or None, what decided the network's score; of a picture with several crops, for the middle
+        one; None without a network
+    comb : Comb or None, the peaks that the experts see; None without experts
     picture : PIL.Image.Image, upright RGB
     estimator : str, of the run's features
     """
 
     judgement: Judgement
     declared: tuple[Declaration, ...]
-    explanation: Explanation
+    explanation: "Explanation | None"
+    comb: Comb | None
     picture: Image.Image
     estimator: str
 
@@ -43,21 +49,17 @@ class Examiner:
     Attributes
     ----------
     run : Run
-    spectra : ClassSpectra or None, mean spectra of both classes, where they are available
+    detector : Detector
+    spectra : ClassSpectra or None, mean spectra of both classes, where there is a network and they are available
     simulated : bool, whether the run was trained on simulated pictures
     """
 
     def __init__(self, run: Run, device: str = PredictSettings.device, max_pixels: int | None = None):
         self.run = run
         self._max_pixels = max_pixels or run.build_settings.max_pixels
-        self._detector = load_detector(run, device)
-        self.spectra: ClassSpectra | None = load_class_spectra(run)
+        self.detector = load_detector(run, device)
+        self.spectra: ClassSpectra | None = None if self.detector.plane_detector is None else load_class_spectra(run)
         self.simulated = run.simulated
-
-    @property
-    def calibration(self) -> Calibration:
-        """The detector's calibration."""
-        return self._detector.calibration
 
     def examine(
         self, data: bytes, checks: Sequence[Variant] = CHECKS, batch_size: int = PredictSettings.batch_size
@@ -76,11 +78,23 @@ class Examiner:
         """
         settings = self.run.build_settings
         picture = decode_picture(data, self._max_pixels)
-        crops = compute_crops(picture, settings.features, checks)
-        judgement = decide(
-            score_levels(self._detector.plane_detector, crops.levels, batch_size), crops, self.calibration
-        )
-        explanation = explain_levels(self._detector.plane_detector, crops.levels[0])
+        views = compute_views(picture, settings.features, checks, with_profile=self.detector.experts is not None)
+        (scores,) = score_views(self.detector, [views], batch_size)
+        judgement = decide(scores, views, self.detector.calibration)
+        declared = read_declarations(io.BytesIO(data))
+        experts = self.detector.experts
         return Examined(
-            judgement, read_declarations(io.BytesIO(data)), explanation, picture, settings.features.estimator
+            judgement,
+            declared,
+            self._explain(views),
+            None if experts is None else find_comb(picture, experts),
+            picture,
+            settings.features.estimator,
         )
+
+    def _explain(self, views: Views) -> "Explanation | None":
+        if self.detector.plane_detector is None:
+            return None
+        from eval.explain.occlusion import explain_levels  # loads PyTorch
+
+        return explain_levels(self.detector.plane_detector, views.levels[0][0])

@@ -73,7 +73,7 @@ def examine_file(
 def write_explanation(examiner: Examiner, path: str, examined: Examined, out: str | Path) -> None:
     """Write the plot of an examined picture as a PNG file; raise `UserError` where that cannot be written."""
     notice = SIMULATION_NOTICE if examiner.simulated else None
-    png = plot_examined(os.path.basename(path), examined, examiner.calibration, examiner.spectra, notice)
+    png = plot_examined(os.path.basename(path), examined, examiner.detector, examiner.spectra, notice)
     try:
         with whole_file(Path(out)) as file:
             file.write_bytes(png)

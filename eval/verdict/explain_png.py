@@ -1,36 +1,37 @@
-"""Plot of an examined picture as PNG: verdict on its scale, spectrum beside both classes', what decided."""
+"""Plot of an examined picture as PNG: verdict on its scale, what decided, and the spectrum in which it shows.
+
+Texts are wrapped by their measured width, and the plot is as high as they need, so that none leaves it.
+"""
 
 import io
-import textwrap
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from PIL import Image
 
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.text import escape_untrusted
 from eval.explain.class_spectra import ClassSpectra
+from eval.explain.comb import Comb
 from eval.verdict.examine import Examined
-from eval.verdict.wording import TITLES, format_kind, format_verdict, summarise_explanation
-from pipeline.features.frequencies import MAX_FREQUENCY
-from train.model.calibration import Calibration
+from eval.verdict.wording import PART_WORDS, TITLES, format_kind, format_verdict, summarise_examined
+from pipeline.features.frequencies import MAX_FREQUENCY, NYQUIST
+from train.model.detector import Detector
 
 MARK = "spectral-detector, eval predict --explain"  # in the PNG, so that only such a file is overwritten
 
 _INK, _SOFT, _LINE = "#1d2327", "#59636b", "#d9d8d2"
 _REAL, _FAKE = "#1f6f8b", "#c2571a"
-# Of picture, words, scale, spectrum and bands: left, bottom, width and height, as shares of the figure.
-_PLACES = (
-    (0.04, 0.50, 0.42, 0.46),
-    (0.51, 0.50, 0.46, 0.46),
-    (0.04, 0.40, 0.92, 0.04),
-    (0.08, 0.10, 0.39, 0.22),
-    (0.56, 0.10, 0.40, 0.22),
-)
+_DPI = 110
+# Inches: of the whole, its margin, the picture, the column of words, the scale, and each row of plots.
+_WIDTH, _MARGIN, _PICTURE, _WORDS, _SCALE, _ROW = 11.0, 0.45, 4.7, 4.95, 0.42, 2.9
 _SIDE = 700  # of the shown picture, in pixels
+_TEXT, _TITLE = 10.5, 22  # points
+_MOST_EXCESS = 0.6  # of the map's colours, natural logarithm
 _STYLE = {
     "font.size": 11,
     "axes.edgecolor": _LINE,
@@ -48,56 +49,131 @@ _STYLE = {
 
 
 def plot_examined(
-    name: str, examined: Examined, calibration: Calibration, spectra: ClassSpectra | None, notice: str | None = None
+    name: str, examined: Examined, detector: Detector, spectra: ClassSpectra | None, notice: str | None = None
 ) -> bytes:
     """Plot an examined picture; return the bytes of a PNG.
 
     Parameters
     ----------
     name : str, of the file
+    spectra : ClassSpectra or None, beside which that of the picture is drawn, where there is a network
     notice : str or None, printed above all else
     """
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(11, 10.6), facecolor="white")
-        FigureCanvasAgg(figure)
-        shown, words, scale, spectrum, bands = (figure.add_axes(place) for place in _PLACES)
+        page = _Page()
+        words = [page.wrap(line, _WORDS, _TEXT) for line in _list_words(examined, detector, notice)]
+        text = "\n\n".join(words)
+        top = max(_PICTURE + 0.35, page.measure_height(text, _TEXT) + 0.6)
+        rows = []
+        if examined.comb is not None:
+            rows.append(_ROW + 0.7)
+        if examined.explanation is not None:
+            rows.append(_ROW)
+        kinds = page.wrap(_format_kinds(examined), _WIDTH - 2 * _MARGIN, 10)
+        page.begin(_MARGIN + top + 0.4 + _SCALE + 0.75 + sum(rows) + (0.5 if kinds else 0.1))
+
+        y = _MARGIN
+        shown = page.add_axes(_MARGIN, y + 0.35, _PICTURE, _PICTURE)
         small = examined.picture.copy()
         small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
         shown.imshow(np.asarray(small))
         shown.set_axis_off()
         shown.set_anchor("NW")
-        shown.set_title(_shorten(escape_untrusted(name)))
-        _plot_words(words, examined, calibration, notice)
-        _plot_scale(scale, examined, calibration)
-        _plot_spectrum(spectrum, examined, spectra)
-        _plot_bands(bands, examined)
+        page.write(_MARGIN, y, page.shorten(escape_untrusted(name), _PICTURE, 12), size=12)
+        left = _WIDTH - _MARGIN - _WORDS
+        colour = dict(zip(CLASS_NAMES, (_REAL, _FAKE), strict=True)).get(examined.judgement.verdict, _INK)
+        page.write(left, y, TITLES[examined.judgement.verdict], size=_TITLE, weight="bold", color=colour)
+        page.write(left, y + 0.6, text, size=_TEXT, linespacing=1.25)
+        y += top + 0.4
+        _plot_scale(page.add_axes(_MARGIN, y, _WIDTH - 2 * _MARGIN, _SCALE), examined, detector)
+        y += _SCALE + 0.75
+        if examined.comb is not None:
+            _plot_comb(page.add_axes(_MARGIN + 0.5, y + 0.35, _ROW - 0.4, _ROW - 0.4), examined.comb)
+            _plot_parts(page.add_axes(_MARGIN + 6.4, y + 0.35, 3.3, _ROW - 0.4), examined.judgement.parts)
+            y += _ROW + 0.7
+        if examined.explanation is not None:
+            _plot_spectrum(page.add_axes(_MARGIN + 0.5, y + 0.3, 4.2, _ROW - 1.0), examined, spectra)
+            _plot_bands(page.add_axes(_MARGIN + 5.9, y + 0.3, 4.2, _ROW - 1.0), examined)
+            y += _ROW
+        if kinds:
+            page.write(_MARGIN, y, kinds, size=10, color=_SOFT)
+        return page.encode()
+
+
+class _Page:
+    """A figure with places in inches, from its upper left corner."""
+
+    def __init__(self) -> None:
+        self._figure = Figure(figsize=(_WIDTH, 10), dpi=_DPI, facecolor="white")
+        self._renderer = FigureCanvasAgg(self._figure).get_renderer()
+
+    def begin(self, height: float) -> None:
+        self._figure.set_size_inches(_WIDTH, height)
+
+    def add_axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        whole = self._figure.get_figheight()
+        return self._figure.add_axes((left / _WIDTH, 1 - (top + height) / whole, width / _WIDTH, height / whole))
+
+    def write(self, left: float, top: float, text: str, **options: object) -> None:
+        self._figure.text(left / _WIDTH, 1 - top / self._figure.get_figheight(), text, va="top", **options)
+
+    def measure_height(self, text: str, size: float) -> float:
+        return (text.count("\n") + 1) * 1.25 * 1.2 * size / 72
+
+    def wrap(self, text: str, width: float, size: float) -> str:
+        """Break a text into lines at most `width` inches long; words that are longer are broken too."""
+        lines = [""]
+        for word in text.split():
+            joined = f"{lines[-1]} {word}".strip()
+            if self._measure(joined, size) <= width:
+                lines[-1] = joined
+                continue
+            lines += [""] if lines[-1] else []
+            for letter in word:
+                if self._measure(lines[-1] + letter, size) > width:
+                    lines.append("")
+                lines[-1] += letter
+        return "\n".join(lines)
+
+    def shorten(self, text: str, width: float, size: float) -> str:
+        """Cut the beginning of a text so that it is at most `width` inches long."""
+        if self._measure(text, size) <= width:
+            return text
+        while text and self._measure(f"…{text}", size) > width:
+            text = text[1:]
+        return f"…{text}"
+
+    def encode(self) -> bytes:
         file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=110, metadata={"Software": MARK})
+        self._figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": MARK})
         return file.getvalue()
 
+    def _measure(self, text: str, size: float) -> float:
+        return self._renderer.get_text_width_height_descent(text, FontProperties(size=size), False)[0] / _DPI
 
-def _shorten(name: str, most: int = 46) -> str:
-    return name if len(name) <= most else f"…{name[1 - most :]}"
 
-
-def _plot_words(axes: Axes, examined: Examined, calibration: Calibration, notice: str | None) -> None:
-    axes.set_axis_off()
+def _list_words(examined: Examined, detector: Detector, notice: str | None) -> list[str]:
     said = examined.judgement
-    colour = dict(zip(CLASS_NAMES, (_REAL, _FAKE), strict=True)).get(said.verdict, _INK)
-    axes.text(0, 1, TITLES[said.verdict], size=22, weight="bold", color=colour, va="top")
-    lines = [f"probability of being generated: {said.probability_fake:.1%}", format_verdict(said, calibration)]
+    lines = [notice] if notice else []
+    lines += [f"probability of being generated: {said.probability_fake:.1%}", format_verdict(said, detector)]
     if said.crops > 1:
-        lines.append(f"Judged on {said.crops} crops; what decided is shown for the middle one.")
-    lines += summarise_explanation(examined.explanation, examined.estimator)
+        lines.append(f"The network judged {said.crops} crops; what decided is shown for the middle one.")
+    lines += summarise_examined(examined)
     if examined.declared:
         lines.append("Declared, not verified: " + "; ".join(dict.fromkeys(one.what for one in examined.declared)))
-    if notice:
-        lines.insert(0, notice)
-    axes.text(0, 0.88, "\n\n".join(textwrap.fill(line, 62) for line in lines), va="top", linespacing=1.25, size=10.5)
+    return lines
 
 
-def _plot_scale(axes: Axes, examined: Examined, calibration: Calibration) -> None:
-    low, high, p = calibration.low, calibration.high, examined.judgement.probability_fake
+def _format_kinds(examined: Examined) -> str:
+    if examined.explanation is None:
+        return ""
+    kinds = examined.explanation.kinds.items()
+    listed = ", ".join(f"{format_kind(name, examined.estimator)} {value:+.2f}" for name, value in kinds)
+    return f"By kind of planes: {listed}."
+
+
+def _plot_scale(axes: Axes, examined: Examined, detector: Detector) -> None:
+    low, high, p = detector.calibration.low, detector.calibration.high, examined.judgement.probability_fake
     for start, end, colour in ((0, low, _REAL), (low, high, _LINE), (high, 1, _FAKE)):
         axes.axvspan(start, end, color=colour, alpha=0.75 if colour == _LINE else 0.28, lw=0)
     for start, end, text in ((0, low, "photograph"), (low, high, "unsure"), (high, 1, "generated")):
@@ -112,6 +188,37 @@ def _plot_scale(axes: Axes, examined: Examined, calibration: Calibration) -> Non
         + (", the strokes are the same after JPEG or a crop" if examined.judgement.checks else "")
     )
     axes.spines["left"].set_visible(False)
+
+
+def _plot_comb(axes: Axes, comb: Comb) -> None:
+    """Plot the spectrum above its background, with the strongest comb's teeth."""
+    half = NYQUIST / (len(comb.excess) - 1) / 2
+    extent = (-half, NYQUIST + half, NYQUIST + half, -half)
+    axes.imshow(comb.excess, cmap="gray", vmin=-_MOST_EXCESS / 4, vmax=_MOST_EXCESS, extent=extent)
+    across, down = (values.ravel() for values in np.meshgrid(comb.frequencies, comb.frequencies))
+    if comb.stands_out:
+        axes.plot(across[1:], down[1:], "o", mfc="none", mec=_FAKE, mew=1.1, ms=8, clip_on=False)
+    ticks = np.arange(0, NYQUIST + 0.01, 0.125)
+    axes.set(xticks=ticks, yticks=ticks, xlabel="cycles per pixel, across", ylabel="down")
+    words = f"rings: grid of {comb.period:.1f} pixels" if comb.stands_out else "no grid stands out"
+    axes.set_title(f"Peaks in the spectrum of brightness ({words})")
+
+
+def _plot_parts(axes: Axes, parts: dict[str, float]) -> None:
+    names, values = [PART_WORDS[name] for name in parts], list(parts.values())
+    axes.barh(names, values, color=[_FAKE if value > 0 else _REAL for value in values], height=0.6)
+    axes.invert_yaxis()
+    axes.axvline(0, color=_SOFT, lw=1)
+    most = 1.3 * max(0.1, *(abs(value) for value in values))
+    for number, value in enumerate(values):
+        axes.annotate(
+            f"{value:+.2f}", (value, number), (4 if value > 0 else -4, 0), textcoords="offset points",
+            ha="left" if value > 0 else "right", va="center", size=10, color=_SOFT,
+        )  # fmt: skip
+    axes.set(xlim=(-most, most), xlabel="log-odds")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set_title("What decided: left “photograph”, right “generated”", x=1, ha="right")
 
 
 def _plot_spectrum(axes: Axes, examined: Examined, spectra: ClassSpectra | None) -> None:
@@ -141,9 +248,5 @@ def _plot_bands(axes: Axes, examined: Examined) -> None:
     )
     axes.axhline(0, color=_SOFT, lw=1)
     axes.set(xlim=(0, MAX_FREQUENCY), xlabel="coarse to fine, cycles per pixel", ylabel="log-odds")
-    axes.set_title("What decided: up “generated”, down “photograph”")
+    axes.set_title("Network: up “generated”, down “photograph”")
     axes.grid(axis="y", color=_LINE, alpha=0.6, lw=0.6)
-    kinds = ", ".join(
-        f"{format_kind(name, examined.estimator)} {value:+.2f}" for name, value in explanation.kinds.items()
-    )
-    axes.figure.text(0.04, 0.02, f"By kind of planes: {kinds}.", size=10, color=_SOFT)

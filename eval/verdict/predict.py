@@ -1,17 +1,17 @@
-"""Verdicts on any number of files, with the run's best network.
+"""Verdicts on any number of files.
 
-Threads read and decode files and compute their features, several batches ahead of the network. Verdicts are yielded
+Threads read and decode files and compute their features, several batches ahead of the detector. Verdicts are yielded
 one by one in the order of the files, and memory holds a bounded number of features however many files there are.
 """
 
 import io
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from PIL import Image
 
 from data_cards.archives.place import open_place
 from data_cards.core.console import progress_bar
@@ -20,15 +20,16 @@ from data_cards.core.errors import PictureError, UsageError
 from data_cards.core.files import read_bounded
 from data_cards.image.decode import decode_picture
 from eval.settings import PredictSettings
-from eval.verdict.decide import CHECKS, Crops, Judgement, compute_crops, decide, decide_clip, score_levels
+from eval.verdict.decide import CHECKS, Judgement, Views, compute_views, decide, decide_clip, score_views
 from eval.verdict.inputs import VIDEO_SUFFIXES, Input, find_inputs
 from eval.verdict.metadata import Declaration, read_declarations
 from eval.verdict.video import CONTAINER_START, MOST_FRAMES, find_container, read_frames
 from eval.verdict.wording import format_reason
 from pipeline.features.fit import MOST_CROPS
+from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import Variant
-from train.model.detector import Detector
+from train.model.detector import Detector, Scores
 from train.run.folder import Run, load_detector
 
 _BYTES_AHEAD = 1 << 30  # of features that wait for the network
@@ -87,8 +88,10 @@ class Verdict:
             "why": format_reason(said),
             "reason": said.reason,
             "flips_under": list(said.flips),
+            "unlike_after": list(said.unlike_after),
             "crops": said.crops,
             "checks": said.checks,
+            "parts": said.parts,
             "declared_not_verified": [one.to_dict() for one in self.declared],
             **({"frames": frames} if frames else {}),
         }
@@ -96,10 +99,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A file that is ready for the network: its features, or the error."""
+    """A file that is ready to be scored: its features, of a clip those of its frames, or the error."""
 
     path: str
-    crops: tuple[Crops, ...] = ()
+    views: tuple[Views, ...] = ()
     declared: tuple[Declaration, ...] = ()
     seconds: tuple[float, ...] = ()
     error: str | None = None
@@ -110,7 +113,7 @@ def predict_files(run: Run, paths: Iterable[str | Path], *, progress: bool = Tru
 
     Parameters
     ----------
-    run : Run, whose best weights and feature settings are used
+    run : Run, whose detector and feature settings are used
     paths : iterable of str or Path, as of `eval.verdict.inputs.find_inputs`
     progress : bool, show a bar on stderr
     options : as of `iterate_verdicts`
@@ -154,20 +157,24 @@ def iterate_verdicts(
     clips = any(Path(one.path).suffix.lower() in VIDEO_SUFFIXES for one in inputs)
     per_file = max(1 + len(checks), frames if clips else 0)
     ahead = _count_ahead(settings.features, threads, batch_size, per_file)
+    with_profile = detector.experts is not None
+
+    def compute(picture: Image.Image, checks: Sequence[Variant]) -> Views:
+        return compute_views(picture, settings.features, checks, with_profile=with_profile)
 
     def prepare(one: Input) -> _Prepared:
         if one.error is not None:
             return _Prepared(one.path, error=one.error)
         try:
-            return _prepare_file(one.path, settings.features, max_pixels, checks, frames)
+            return _prepare_file(one.path, compute, checks, frames, max_pixels)
         except PictureError as error:
             return _Prepared(one.path, error=error.reason)
 
     with progress_bar(what="judging", unit="files", total=len(inputs)) as bar:
         bar.disable = bar.disable or not progress or len(inputs) < 2
         prepared = _map_ahead(prepare, inputs, threads, ahead)
-        for one, logits in _score(detector, prepared, batch_size):
-            yield _decide_file(one, logits, detector)
+        for one, scores in _score(detector, prepared, batch_size):
+            yield _decide_file(one, scores, detector)
             bar.update()
 
 
@@ -180,27 +187,29 @@ def check_options(batch_size: int, frames: int = PredictSettings.frames) -> None
 
 
 def _prepare_file(
-    path: str, settings: FeatureSettings, max_pixels: int, checks: Sequence[Variant], frames: int
+    path: str,
+    compute: Callable[[Image.Image, Sequence[Variant]], Views],
+    checks: Sequence[Variant],
+    frames: int,
+    max_pixels: int,
 ) -> _Prepared:
     with open_place(path) as file:
         if find_container(file.read(CONTAINER_START)) is None:
             data = read_bounded(file)
-            crops = compute_crops(decode_picture(data, max_pixels), settings, checks)
-            return _Prepared(path, (crops,), read_declarations(io.BytesIO(data)))
+            views = compute(decode_picture(data, max_pixels), checks)
+            return _Prepared(path, (views,), read_declarations(io.BytesIO(data)))
         file.seek(0)
         declared = read_declarations(file)
         file.seek(0)
         # A clip's frames check each other already, and each check would double the cost.
-        crops = {
-            second: compute_crops(picture, settings, ()) for second, picture in read_frames(file, frames, max_pixels)
-        }
-        return _Prepared(path, tuple(crops.values()), declared, tuple(crops))
+        found = {second: compute(picture, ()) for second, picture in read_frames(file, frames, max_pixels)}
+        return _Prepared(path, tuple(found.values()), declared, tuple(found))
 
 
 def _count_ahead(settings: FeatureSettings, threads: int, batch_size: int, per_file: int) -> int:
-    """Return how many files to prepare ahead: enough for the network's next batches, bounded in bytes."""
+    """Return how many files to prepare ahead: enough for the next batches, bounded in bytes."""
     crops = MOST_CROPS if settings.fit == "crop" else 1
-    bytes_each = per_file * crops * settings.planes * settings.side**2
+    bytes_each = per_file * (crops * settings.planes * settings.side**2 + 4 * PROFILE_LENGTH)
     return max(2, min(threads + 2 * batch_size, _BYTES_AHEAD // bytes_each))
 
 
@@ -221,13 +230,16 @@ def _map_ahead(function, items: Iterable, threads: int, ahead: int) -> Iterator:
 
 def _score(
     detector: Detector, prepared: Iterable[_Prepared], batch_size: int
-) -> Iterator[tuple[_Prepared, list[np.ndarray]]]:
-    """Yield each file with the logits of each of its sets of crops; several files share the network's batches."""
+) -> Iterator[tuple[_Prepared, list[Scores]]]:
+    """Yield each file with the scores of each of its sets of views; several files share a network's batches.
+
+    Without a network each file is scored alone, so that its score has the same bits whatever files are beside it.
+    """
     group, samples = [], 0
     for one in prepared:
         group.append(one)
-        samples += sum(len(crops.levels) for crops in one.crops)
-        if max(samples, len(group)) >= batch_size:
+        samples += sum(len(part) for views in one.views for part in views.levels)
+        if detector.plane_detector is None or max(samples, len(group)) >= batch_size:
             yield from _score_group(detector, group, batch_size)
             group, samples = [], 0
     yield from _score_group(detector, group, batch_size)
@@ -235,18 +247,16 @@ def _score(
 
 def _score_group(
     detector: Detector, group: list[_Prepared], batch_size: int
-) -> Iterator[tuple[_Prepared, list[np.ndarray]]]:
-    levels = [crops.levels for file in group for crops in file.crops]
-    logits = score_levels(detector.plane_detector, np.concatenate(levels), batch_size) if levels else np.zeros((0, 2))
-    parts = iter(np.split(logits, np.cumsum([len(one) for one in levels])[:-1])) if levels else iter(())
+) -> Iterator[tuple[_Prepared, list[Scores]]]:
+    scores = iter(score_views(detector, [views for file in group for views in file.views], batch_size))
     for file in group:
-        yield file, [next(parts) for _ in file.crops]
+        yield file, [next(scores) for _ in file.views]
 
 
-def _decide_file(one: _Prepared, logits: list[np.ndarray], detector: Detector) -> Verdict:
+def _decide_file(one: _Prepared, scores: list[Scores], detector: Detector) -> Verdict:
     if one.error is not None:
         return Verdict(one.path, error=one.error)
-    said = [decide(part, crops, detector.calibration) for part, crops in zip(logits, one.crops, strict=True)]
+    said = [decide(part, views, detector.calibration) for part, views in zip(scores, one.views, strict=True)]
     if not one.seconds:
         return Verdict(one.path, said[0], one.declared)
     frames = tuple(Frame(second, judgement) for second, judgement in zip(one.seconds, said, strict=True))

@@ -1,13 +1,21 @@
-"""Sentences about a verdict that need no statistics, and claim no more than the validation pictures support."""
+"""Sentences about a verdict that need no statistics, and claim no more than holds for the limits of its detector."""
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data_cards.core.labels import CLASS_NAMES
 from eval.explain.bands import format_frequency_band
-from eval.explain.occlusion import Explanation
+from eval.explain.comb import Comb
 from eval.verdict.decide import Judgement, Reason
 from pipeline.features.settings import base_kind, is_overview_kind
-from train.model.calibration import UNSURE, WRONG_SHARE, Calibration
+from train.model.calibration import UNSURE, WRONG_SHARE
+from train.model.detector import NETWORK_PART, Detector
+from train.model.experts import SURE_WRONG_SHARE
+
+if TYPE_CHECKING:
+    from eval.explain.occlusion import Explanation  # loads PyTorch
+    from eval.verdict.examine import Examined
 
 TITLES = dict(zip((*CLASS_NAMES, UNSURE), ("Looks like a photograph", "Looks generated", "Unsure"), strict=True))
 _CLASS_WORDS = dict(zip(CLASS_NAMES, ("photograph", "generated picture"), strict=True))
@@ -15,11 +23,35 @@ _REASON_WORDS = {
     Reason.IN_BAND: "in the band",
     Reason.FLIPS: "flips under {flips}",
     Reason.FRAMES_DISAGREE: "frames contradict each other",
+    Reason.SMALL: "smaller than the training pictures",
+    Reason.BLANK: "hardly any contrast",
+    Reason.GREY: "hardly any colour",
+    Reason.UNLIKE: "unlike the training pictures",
+    Reason.CONTRADICTED: "experts contradict each other",
+    Reason.UNTRIED: "not tried on other sources",
+}
+_UNLIKE_WORDS = {
+    Reason.SMALL: "The picture is smaller than the pictures that the detector was trained on.",
+    Reason.BLANK: "The picture has hardly any contrast, so there is hardly anything to judge.",
+    Reason.GREY: "The picture has hardly any colour, and a part of the detector reads colours.",
+    Reason.UNLIKE: "The spectra of the picture are unlike those of the pictures that the detector was trained on.",
+    Reason.CONTRADICTED: "Light and colours of the picture speak for one class, its regular patterns for the other.",
+    Reason.UNTRIED: "All training pictures of a class came from one source, so the detector could not be tried on "
+    "pictures from other sources.",
 }
 _KIND_WORDS = {"magnitude": "strength of patterns", "phase": "place of patterns", "dct": "patterns by cosine"}
+# What each part of the detector reads, by its name in `Judgement.parts`.
+PART_WORDS = {
+    "light": "light and content",
+    "colour": "colours",
+    "harmonics": "regular patterns in brightness",
+    "tints": "regular patterns in colour",
+    "comb": "periodic grid",
+    NETWORK_PART: "network",
+}
 CAUTION = (
-    "A verdict is no proof. It holds for pictures like those that the detector was trained and tested on; "
-    "how often it is wrong there, its report tells."
+    "A verdict is not proof. It holds for pictures like those that the detector was trained and tested on; "
+    "its report measures how often it is wrong there."
 )
 DECLARED_NOTE = (
     "Declared, not verified: anybody can write or remove this. It has no part in the score; "
@@ -33,25 +65,59 @@ def format_reason(judgement: Judgement) -> str | None:
     """Format why a verdict is "unsure", in a few words; None where it is not."""
     if judgement.reason is None:
         return None
-    return _REASON_WORDS[judgement.reason].format(flips=", ".join(judgement.flips))
+    words = _REASON_WORDS[judgement.reason].format(flips=", ".join(judgement.flips))
+    return f"{words} after {', '.join(judgement.unlike_after)}" if judgement.unlike_after else words
 
 
-def format_verdict(judgement: Judgement, calibration: Calibration) -> str:
-    """Format the reason of a verdict, in one or two sentences."""
-    if judgement.reason is Reason.IN_BAND:
-        return "Its score lies where the detector mixed up both kinds of pictures when it was tried out."
+def format_verdict(judgement: Judgement, detector: Detector) -> str:
+    """Format the reason of a verdict, in one to three sentences."""
+    if judgement.reason in _UNLIKE_WORDS:
+        return _format_unlike(judgement)
     if judgement.reason is Reason.FLIPS:
-        side = _CLASS_WORDS[CLASS_NAMES[int(calibration.is_fake(judgement.probability_fake))]]
+        side = _CLASS_WORDS[CLASS_NAMES[int(detector.calibration.is_fake(judgement.probability_fake))]]
         return (
-            f"As it is, it looks rather like a {side}, but after {', '.join(judgement.flips)} the same picture falls "
-            "on the other side. So little may not decide."
+            f"The picture as it is looks more like a {side}, but after {', '.join(judgement.flips)} the same picture "
+            "falls on the other side. A change so small must not decide."
         )
     if judgement.reason is Reason.FRAMES_DISAGREE:
-        return "Its frames contradict each other."
-    if calibration.low == calibration.high:
-        return "When it was tried out the detector mixed up so few pictures that it has no range of doubt."
+        return "Too many frames of the clip surely say the opposite of the clip as a whole."
+    if detector.experts is not None:
+        return _format_of_experts(judgement, detector)
+    if judgement.reason is Reason.IN_BAND:
+        return (
+            "The score lies between the limits of “unsure”. "
+            f"Beyond each limit lie at most {100 * WRONG_SHARE:.0f} of 100 validation pictures of the other class."
+        )
+    if detector.calibration.low == detector.calibration.high:
+        return "The detector mixed up so few validation pictures that it has no range of doubt."
     other = next(words for name, words in _CLASS_WORDS.items() if name != judgement.verdict)
-    return f"When it was tried out at most {100 * WRONG_SHARE:.0f} of 100 {other}s had such a score."
+    return f"At most {100 * WRONG_SHARE:.0f} of 100 {other}s among the validation pictures had such a score."
+
+
+def _format_unlike(judgement: Judgement) -> str:
+    words = _UNLIKE_WORDS[judgement.reason]
+    if judgement.unlike_after:
+        words = f"This holds after {', '.join(judgement.unlike_after)}: {words[0].lower()}{words[1:]}"
+    return f"{words} How far its score can be trusted is not known."
+
+
+def _format_of_experts(judgement: Judgement, detector: Detector) -> str:
+    """Format a score's place relative to the limits, which are fitted on sources that were left out."""
+    most = f"{100 * SURE_WRONG_SHARE:.0f} of 100"
+    if detector.experts.network_weight:
+        beyond = "between" if judgement.reason is Reason.IN_BAND else "beyond"
+        return (
+            f"The score lies {beyond} the limits of “unsure”. These limits were fitted for the experts of the detector "
+            "without its network, so the share of wrong verdicts beyond them is known only from the report."
+        )
+    side = int(detector.calibration.is_fake(judgement.probability_fake))
+    called, other = (f"{_CLASS_WORDS[CLASS_NAMES[number]]}s" for number in (side, 1 - side))
+    tried = "The detector was tried on sources that were left out of its training, each counted alike."
+    if judgement.reason is None:
+        return f"{tried} Of the pictures with a score beyond the same limit at most {most} were {other}."
+    if (detector.calibration.low, 1 - detector.calibration.high)[side] == 0:
+        return f"{tried} No limit was found beyond which at most {most} of the supposed {called} were {other}."
+    return f"{tried} Of the supposed {called} with such a score or a surer one more than {most} were {other}."
 
 
 def format_kind(kind: str, estimator: str) -> str:
@@ -62,7 +128,36 @@ def format_kind(kind: str, estimator: str) -> str:
     return f"{words} in the overview" if is_overview_kind(kind) else words
 
 
-def summarise_explanation(explanation: Explanation, estimator: str) -> list[str]:
+def summarise_examined(examined: "Examined") -> list[str]:
+    """Summarise what decided: the experts' parts, their strongest comb, and the network's bands and planes."""
+    sentences = summarise_parts(examined.judgement.parts)
+    if examined.comb is not None:
+        sentences.append(format_comb(examined.comb))
+    if examined.explanation is not None:
+        sentences += summarise_explanation(examined.explanation, examined.estimator)
+    return sentences
+
+
+def summarise_parts(parts: dict[str, float]) -> list[str]:
+    """Summarise which part of the detector favoured each class most; empty where none did."""
+    sentences = []
+    least = _LITTLE * max(map(abs, parts.values()), default=0)
+    for sign, words in ((1, "generated"), (-1, "a photograph")):
+        most = max(parts, key=lambda name: sign * parts[name], default=None)
+        if most is not None and sign * parts[most] > least:
+            sentences.append(f"Most for “{words}”: {PART_WORDS[most]} ({parts[most]:+.2f} log-odds).")
+    return sentences
+
+
+def format_comb(comb: Comb) -> str:
+    """Format how far the strongest comb stands out from those of photographs."""
+    found = f"{comb.period:.1f} pixels, {comb.strength:.1f} standard deviations above the mean of photographs"
+    if comb.stands_out:
+        return f"Its spectrum has a periodic grid that few photographs have: a period of {found}."
+    return f"No periodic grid stands out in its spectrum (the strongest: {found})."
+
+
+def summarise_explanation(explanation: "Explanation", estimator: str) -> list[str]:
     """Summarise which band favoured each class most, and which planes counted most; empty where none did."""
     sentences = []
     edges = explanation.edges

@@ -19,9 +19,10 @@ from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import MAX_BYTES, open_regular, read_bounded
 from data_cards.core.text import escape_untrusted
 from eval.cli.main import cli
-from eval.verdict.decide import CHECKS, Crops, Reason, compute_crops, decide, score_levels
+from eval.verdict.decide import CHECKS, Reason, Views, compute_views, decide, decide_clip, score_views
 from eval.verdict.inputs import find_inputs
 from eval.verdict.predict import predict_files
+from eval.verdict.wording import format_reason
 from pipeline.features.degradations import apply_steps
 from pipeline.features.extract import compute_features
 from pipeline.features.fit import cut_crops
@@ -29,6 +30,8 @@ from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import CLEAN
 from pipeline.features.welch import compute_welch_levels
 from train.model.calibration import Calibration
+from train.model.detector import Scores
+from train.model.experts import Unlike
 from train.run.checkpoint import save_weights
 from train.run.folder import load_detector, open_run
 from train.run.weights_file import BEST
@@ -57,8 +60,13 @@ def logits_of(*probabilities: float) -> np.ndarray:
     return np.array([[0.0, np.log(p / (1 - p))] for p in probabilities])
 
 
-def make_crops(counts: tuple[int, ...] = (1,), checks: tuple[str, ...] = ()) -> Crops:
-    return Crops(np.zeros((sum(counts), 9, 1, 1), np.uint8), counts, checks)
+def make_views(checks: tuple[str, ...] = (), crops: int = 1) -> Views:
+    count = 1 + len(checks)
+    return Views((np.zeros((crops, 9, 1, 1), np.uint8),) * count, np.zeros((count, 0), np.float32), checks)
+
+
+def make_scores(*probabilities: float, unlike: tuple[int, ...] | None = None) -> Scores:
+    return Scores(logits_of(*probabilities), np.array(unlike or [0] * len(probabilities), np.uint8))
 
 
 # --- the word
@@ -68,7 +76,7 @@ def make_crops(counts: tuple[int, ...] = (1,), checks: tuple[str, ...] = ()) -> 
     ("probability", "word", "reason"), [(0.9, "fake", None), (0.1, "real", None), (0.6, "unsure", Reason.IN_BAND)]
 )
 def test_verdict_is_that_of_the_calibration(probability, word, reason):
-    said = decide(logits_of(probability), make_crops(), BAND)
+    said = decide(make_scores(probability), make_views(), BAND)
     assert (said.verdict, said.reason, said.crops, said.checks) == (word, reason, 1, {})
     assert said.probability_fake == pytest.approx(probability)
 
@@ -86,27 +94,46 @@ def test_verdict_is_that_of_the_calibration(probability, word, reason):
 )
 def test_checks_that_flip_the_verdict_make_it_unsure(probabilities, word, reason, flips):
     names = tuple(check.name for check in CHECKS)
-    said = decide(logits_of(*probabilities), make_crops((1, 1, 1, 1), names), BAND)
+    said = decide(make_scores(*probabilities), make_views(names), BAND)
     assert (said.verdict, said.reason, said.flips) == (word, reason, flips)
     assert said.checks == pytest.approx(dict(zip(names, probabilities[1:], strict=True)))
 
 
-def test_crops_average_log_odds_and_the_temperature_counts():
-    said = decide(logits_of(0.9, 0.9, 0.5, 0.2, 0.2), make_crops((2, 3), ("JPEG 90",)), BAND)
-    assert said.probability_fake == pytest.approx(0.9)
-    assert said.crops == 2
-    assert said.checks["JPEG 90"] == pytest.approx(1 / (1 + np.exp(2 * np.log(4) / 3)))
-    said = decide(logits_of(0.9), make_crops(), Calibration(temperature=2.0))
+def test_verdict_counts_the_temperature_and_the_crops():
+    said = decide(make_scores(0.9), make_views(crops=2), Calibration(temperature=2.0))
     assert said.probability_fake == pytest.approx(0.75)
+    assert said.crops == 2
+
+
+@pytest.mark.parametrize("unlike", [one for one in Unlike if one is not Unlike.NOTHING])
+def test_picture_unlike_the_training_pictures_is_unsure(unlike):
+    reason = {Unlike.FAR: Reason.UNLIKE}.get(unlike) or Reason[unlike.name]
+    names = ("JPEG 90", "JPEG 75")
+    said = decide(make_scores(0.99, 0.99, 0.2, unlike=(unlike, 0, unlike)), make_views(names), BAND)
+    assert (said.verdict, said.reason, said.unlike_after, said.flips) == ("unsure", reason, (), ())
+    said = decide(make_scores(0.99, 0.99, 0.99, unlike=(0, 0, unlike)), make_views(names), BAND)
+    assert (said.verdict, said.reason, said.unlike_after) == ("unsure", reason, ("JPEG 75",))
+    assert format_reason(said).endswith("after JPEG 75")
+
+
+def test_frames_unlike_the_training_pictures_do_not_count():
+    frames = [decide(make_scores(p, unlike=(u,)), make_views(), BAND) for p, u in ((0.9, 0), (0.9, 0), (0.01, 2))]
+    said = decide_clip(frames, BAND)
+    assert (said.verdict, said.probability_fake) == ("fake", pytest.approx(0.9))
+    said = decide_clip([*frames, frames[2], frames[2]], BAND)
+    assert (said.verdict, said.reason) == ("unsure", Reason.BLANK)
 
 
 def test_crops_and_checks_have_the_features_of_the_build():
     picture = draw_noise(1, 60, 50)
-    found = compute_crops(picture, COVER)
-    assert (found.counts, found.checks) == ((1, 1, 1, 1), ("JPEG 90", "JPEG 75", "crop 0.9"))
-    for levels, variant in zip(found.levels, (CLEAN, *CHECKS), strict=True):
-        np.testing.assert_array_equal(levels, next(compute_features(picture, COVER, (variant,))).levels[0])
+    found = compute_views(picture, COVER)
+    assert found.checks == ("JPEG 90", "JPEG 75", "crop 0.9")
+    for levels, profile, variant in zip(found.levels, found.profiles, (CLEAN, *CHECKS), strict=True):
+        built = next(compute_features(picture, COVER, (variant,)))
+        np.testing.assert_array_equal(levels, built.levels)
+        np.testing.assert_array_equal(profile, built.profile)
     assert len({levels.tobytes() for levels in found.levels}) == 4
+    assert compute_views(picture, COVER, with_profile=False).profiles.shape == (4, 0)
 
 
 @pytest.mark.parametrize(("size", "count"), [((64, 64), 5), ((100, 65), 5), ((63, 200), 1), ((32, 32), 1)])
@@ -116,28 +143,28 @@ def test_large_picture_is_judged_by_several_crops(size, count):
     assert len(crops) == count
     assert len({crop.tobytes() for crop in crops}) == count
     middle = next(compute_features(picture, CROP, (CLEAN,))).levels[0]
-    found = compute_crops(picture, CROP, ())
-    np.testing.assert_array_equal(found.levels[0], middle)
-    assert found.counts == (count,)
+    (found,) = compute_views(picture, CROP, ()).levels
+    np.testing.assert_array_equal(found[0], middle)
+    assert len(found) == count
     assert len(cut_crops(picture, COVER)) == 1
 
 
 def test_crops_share_the_overview_of_the_whole_picture():
     picture = draw_noise(5, 90, 70)
     settings = FeatureSettings(size=32, fit="crop", estimator="averaged", overview=40)
-    found = compute_crops(picture, settings, CHECKS[:1]).levels
-    assert len(found) == 10
+    own, saved = compute_views(picture, settings, CHECKS[:1]).levels
+    assert len(own) == len(saved) == 5
     whole = compute_welch_levels(np.asarray(picture.resize((40, 40), Image.Resampling.BICUBIC)), 32)
-    assert all(np.array_equal(one[9:], whole) for one in found[:5])
-    assert not np.array_equal(found[5, 9:], whole)  # of the picture saved as JPEG
-    assert not np.array_equal(found[0, :9], found[1, :9])
+    assert all(np.array_equal(one[9:], whole) for one in own)
+    assert not np.array_equal(saved[0, 9:], whole)  # of the picture saved as JPEG
+    assert not np.array_equal(own[0, :9], own[1, :9])
 
 
 def test_crop_check_changes_each_crop():
-    found = compute_crops(draw_noise(3, 48, 48), CROP)
+    found = compute_views(draw_noise(3, 48, 48), CROP)
     assert found.checks == ("JPEG 90", "JPEG 75", "crop 0.9")
     assert (found.levels[0] != found.levels[3]).any()
-    small = compute_crops(draw_noise(3, 33, 48), CROP)  # its corner is enlarged, as a build's variants are
+    small = compute_views(draw_noise(3, 33, 48), CROP)  # its corner is enlarged, as a build's variants are
     assert small.checks == found.checks
     assert (small.levels[0] != small.levels[3]).any()
     corner = apply_steps(Image.linear_gradient("L").convert("RGB"), CHECKS[2].steps)
@@ -147,14 +174,14 @@ def test_crop_check_changes_each_crop():
 
 def test_side_too_long_for_jpeg_skips_the_jpeg_check(run):
     long = Image.new("RGB", (65_501, 32))
-    assert compute_crops(long, FeatureSettings(size=32, fit="stretch")).checks == ("crop 0.9",)
+    assert compute_views(long, FeatureSettings(size=32, fit="stretch")).checks == ("crop 0.9",)
 
 
-def test_score_levels_of_nan_weights_raises(run):
-    detector = load_detector(run, "cpu").plane_detector
-    next(detector.network.parameters()).data.fill_(np.nan)
+def test_score_of_nan_weights_raises(run):
+    detector = load_detector(run, "cpu")
+    next(detector.plane_detector.network.parameters()).data.fill_(np.nan)
     with pytest.raises(UserError, match="no finite scores"):
-        score_levels(detector, np.zeros((1, 9, 32, 32), np.uint8))
+        score_views(detector, [compute_views(draw_noise(1), run.build_settings.features)])
 
 
 # --- the files
@@ -195,12 +222,12 @@ def test_a_file_beyond_the_bound_is_not_read(tmp_path):
 def test_predict_holds_few_files_at_a_time(run, pictures, monkeypatch):
     alive, most = [0], [0]
 
-    def count_alive(picture, settings, checks):
+    def count_alive(*arguments, **options):
         alive[0] += 1
         most[0] = max(most[0], alive[0])
-        return compute_crops(picture, settings, checks)
+        return compute_views(*arguments, **options)
 
-    monkeypatch.setattr(eval.verdict.predict, "compute_crops", count_alive)
+    monkeypatch.setattr(eval.verdict.predict, "compute_views", count_alive)
     files = [str(pictures / "b.png")] * 40
     seen = 0
     for _ in eval.verdict.predict.iterate_verdicts(

@@ -4,14 +4,14 @@ import io
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 from helpers.make_run import make_run
 from helpers.make_store import make_store
 from helpers.pictures import draw_noise
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
 from data_cards.image.decode import decode_picture
@@ -23,6 +23,7 @@ from eval.verdict.explain_png import plot_examined
 from eval.verdict.predict import predict_files
 from eval.verdict.wording import TITLES, format_verdict, summarise_explanation
 from train.model.calibration import Calibration
+from train.model.detector import Detector
 from train.model.inference import predict_logits
 from train.run.checkpoint import save_weights
 from train.run.folder import load_detector, open_run
@@ -98,9 +99,9 @@ def flipping(folder):
 
 def test_explain_prints_and_draws_one_verdict(call, flipping, monkeypatch):
     drawn = []
-    write = Axes.text
+    write = Figure.text
     monkeypatch.setattr(
-        Axes, "text", lambda axes, x, y, s, **options: drawn.append(s) or write(axes, x, y, s, **options)
+        Figure, "text", lambda figure, x, y, s, **options: drawn.append(s) or write(figure, x, y, s, **options)
     )
     found = {}
     for quick in ((), ("--quick",)):
@@ -125,7 +126,7 @@ def test_explain_gives_the_verdict_of_predict(folder):
     assert examined.judgement.probability_fake == pytest.approx(verdict.probability_fake, abs=1e-5)
     assert examined.explanation.log_odds == pytest.approx(verdict.judgement.log_odds, abs=1e-4)
     assert examiner.spectra is not None
-    plain = plot_examined("x", examined, examiner.calibration, None, "a notice")
+    plain = plot_examined("x", examined, examiner.detector, None, "a notice")
     assert Image.open(io.BytesIO(plain)).format == "PNG"
 
 
@@ -154,12 +155,12 @@ BAND = Calibration(threshold=0.5, low=0.2, high=0.8)
 @pytest.mark.parametrize(
     ("judgement", "calibration", "text"),
     [
-        (Judgement("fake", 0.9, 2.2), BAND, "at most 5 of 100 photographs"),
-        (Judgement("real", 0.1, -2.2), BAND, "at most 5 of 100 generated pictures"),
+        (Judgement("fake", 0.9, 2.2), BAND, "At most 5 of 100 photographs"),
+        (Judgement("real", 0.1, -2.2), BAND, "At most 5 of 100 generated pictures"),
         (Judgement("fake", 0.9, 2.2), Calibration(), "no range of doubt"),
-        (Judgement("unsure", 0.6, 0.4, Reason.IN_BAND), BAND, "mixed up"),
+        (Judgement("unsure", 0.6, 0.4, Reason.IN_BAND), BAND, "between the limits"),
         (Judgement("unsure", 0.9, 2.2, Reason.FLIPS, flips=("JPEG 75",)), BAND, "generated picture, but after JPEG 75"),
-        (Judgement("unsure", 0.6, 0.4, Reason.FRAMES_DISAGREE), BAND, "frames contradict each other"),
+        (Judgement("unsure", 0.6, 0.4, Reason.FRAMES_DISAGREE), BAND, "frames of the clip"),
         (
             Judgement("unsure", 0.1, -2.2, Reason.FLIPS, flips=("crop 0.9",)),
             BAND,
@@ -168,7 +169,7 @@ BAND = Calibration(threshold=0.5, low=0.2, high=0.8)
     ],
 )
 def test_verdict_text_names_the_score(judgement, calibration, text):
-    assert text in format_verdict(judgement, calibration)
+    assert text in format_verdict(judgement, Detector(None, SimpleNamespace(calibration=calibration)))
 
 
 def test_explanation_text_names_what_decided():

@@ -26,7 +26,8 @@ from pipeline.store.settings import BuildSettings
 from train.run.folder import open_run
 
 KEYS = [
-    "checks", "crops", "declared_not_verified", "flips_under", "path", "probability_fake", "reason", "verdict", "why",
+    "checks", "crops", "declared_not_verified", "flips_under", "parts", "path", "probability_fake", "reason",
+    "unlike_after", "verdict", "why",
 ]  # fmt: skip
 SETTINGS = BuildSettings(FeatureSettings(size=32))
 

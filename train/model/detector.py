@@ -4,7 +4,7 @@ Imports PyTorch only where there is a network.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ from train.settings import SCORING_BATCH_SIZE
 if TYPE_CHECKING:
     from train.model.plane_detector import PlaneDetector
 
+NETWORK_PART = "network"  # name of its part beside the experts'
 _ROWS_AT_ONCE = 4096  # profiles that are read together: 12 MB
 
 
@@ -30,10 +31,17 @@ class Scores:
     ----------
     logits : float64 (N, 2), in class order (real, fake), before the calibration
     unlike : uint8 (N,) of `Unlike`, in what each is unlike the training pictures: then its verdict is "unsure"
+    parts : dict of str to float64 (N,), what each expert, and the network beside them, adds to the log-odds of "fake";
+        empty without experts
     """
 
     logits: np.ndarray
     unlike: np.ndarray
+    parts: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> "Scores":
+        """Select pictures or samples."""
+        return Scores(self.logits[rows], self.unlike[rows], {name: values[rows] for name, values in self.parts.items()})
 
 
 @dataclass(frozen=True)
@@ -114,14 +122,18 @@ class Detector:
         ]
         if not parts:
             return Scores(np.zeros((0, len(CLASS_NAMES))), np.zeros(0, np.uint8))
-        return Scores(np.concatenate([one.logits for one in parts]), np.concatenate([one.unlike for one in parts]))
+        return Scores(
+            np.concatenate([one.logits for one in parts]),
+            np.concatenate([one.unlike for one in parts]),
+            {name: np.concatenate([one.parts[name] for one in parts]) for name in parts[0].parts},
+        )
 
     def _combine(self, logits: np.ndarray | None, profiles: np.ndarray) -> Scores:
         """Add the network's log-odds, at their weight, to the experts'."""
         if self.experts is None:
             return Scores(logits, np.full(len(logits), Unlike.NOTHING, np.uint8))
-        log_odds = self.experts.compute_log_odds(profiles)
+        parts = self.experts.compute_parts(profiles)
         if logits is not None:
-            log_odds = log_odds + self.experts.network_weight * compute_log_odds(logits)
-        half = np.clip(log_odds, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT) / 2
-        return Scores(np.stack([-half, half], axis=1), self.experts.find_unlike(profiles))
+            parts[NETWORK_PART] = self.experts.network_weight * compute_log_odds(logits)
+        half = np.clip(sum(parts.values()) + self.experts.offset, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT) / 2
+        return Scores(np.stack([-half, half], axis=1), self.experts.find_unlike(profiles), parts)

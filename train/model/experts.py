@@ -34,6 +34,7 @@ _BANDS = [(least <= PERIODS) & (most > PERIODS) for least, most in pairwise(_EDG
 SIDE_SHARE = 0.9  # of the smallest training side, below which a picture is too small
 LEAST_CONTRAST = 4.0  # grey levels, deviation of luma: a picture below is blank
 LEAST_CHROMA = 3.0  # grey levels, mean |B - Y| + |R - Y|: a picture below is grey
+SURE_WRONG_SHARE = 0.04  # of the sure words on pictures of sources left out of the fit, at most
 LOG_ODDS_LIMIT = 16.0  # a probability never reaches 0 or 1, so that a band from 0 to 1 leaves nothing sure
 
 

@@ -19,6 +19,7 @@ from pipeline.features.variants import SHRUNK
 from train.model.experts import (
     DISTANCES,
     EXPERTS,
+    SURE_WRONG_SHARE,
     Experts,
     compute_expert_log_odds,
     compute_inputs,
@@ -30,7 +31,6 @@ from train.model.logistic import Distance, Logistic, compute_moments, fit_distan
 PENALTIES = {"light": 0.1, "colour": 0.1, "harmonics": 0.2, "tints": 0.2, "comb": 0.1}
 SHRUNK_WEIGHT = 0.5  # of a row of the shrunk variant, which nobody asks about
 FOLDS = 8
-WRONG_SHARE = 0.04  # of sure words on left-out sources, at most
 LEAST_SURE = 0.005  # share of the weight: an error among the very surest does not take all sure words away
 UNLIKE_QUANTILE = 0.97  # of the distances of left-out pictures
 LEAST_SLOPE = 1e-3  # a sum that says nothing about sources left out still keeps its order
@@ -210,10 +210,10 @@ def deal_units(units: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> 
 
 
 def find_sure_limit(probability: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> float:
-    """Find the lowest limit, 0.5 or more, from which on at most `WRONG_SHARE` of the weight is wrong; 1 if none."""
+    """Find the least limit, 0.5 or more, from which at most `SURE_WRONG_SHARE` of the weight is wrong; 1 if none."""
     order = np.argsort(-probability, kind="stable")
     total, errors = np.cumsum(weights[order]), np.cumsum((weights * wrong)[order])
-    good = (errors / total <= WRONG_SHARE) & (probability[order] >= 0.5) & (total >= LEAST_SURE * weights.sum())
+    good = (errors / total <= SURE_WRONG_SHARE) & (probability[order] >= 0.5) & (total >= LEAST_SURE * weights.sum())
     return float(probability[order][np.flatnonzero(good).max()]) if good.any() else 1.0
 
 

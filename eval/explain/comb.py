@@ -1,0 +1,59 @@
+"""The periodic grid that stands out most in a picture's spectrum: where the experts find traces of a decoder."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from pipeline.features.profile_vectors import PERIODS
+from pipeline.features.profiles import compute_comb, compute_excess, compute_mean_spectra, extract_native_planes
+from train.model.experts import Experts
+
+STANDS_OUT = 4.0  # standard deviations; see `docs/verdicts.md` for how many photographs reach it
+
+
+@dataclass(frozen=True)
+class Comb:
+    """The strongest comb of a picture.
+
+    Attributes
+    ----------
+    excess : ndarray of float32, shape (65, 65), of luma's log amplitude above its background, 0 to 0.5 cycles per
+        pixel each way, rows vertical
+    period : float, px, of the comb whose mean excess is largest beside that of photographs
+    strength : float, of that excess: standard deviations of photographs above their mean
+    """
+
+    excess: np.ndarray
+    period: float
+    strength: float
+
+    @property
+    def stands_out(self) -> bool:
+        """Whether hardly any photograph has a comb as strong."""
+        return self.strength >= STANDS_OUT
+
+    @property
+    def frequencies(self) -> np.ndarray:
+        """Frequencies of the comb's teeth along an axis, float64 (K,), 0 to 0.5 cycles per pixel."""
+        return np.arange(int(self.period / 2 + 1e-6) + 1) / self.period
+
+    def to_dict(self) -> dict:
+        """Return JSON values."""
+        return {
+            "period": self.period,
+            "strength": self.strength,
+            "stands_out": self.stands_out,
+            "frequencies": self.frequencies.tolist(),
+            "excess": self.excess.round(3).tolist(),
+        }
+
+
+def find_comb(picture: Image.Image, experts: Experts) -> Comb:
+    """Find the strongest comb of an RGB picture among those that the experts look for."""
+    luma, _, _ = extract_native_planes(picture)
+    spectra = [compute_excess(spectrum) for spectrum in compute_mean_spectra(luma)]
+    mean, deviation = (values.reshape(len(spectra), -1) for values in experts.photographs)
+    standardised = (np.stack([compute_comb(excess) for excess in spectra]) - mean) / deviation
+    spectrum, number = np.unravel_index(standardised.argmax(), standardised.shape)
+    return Comb(spectra[spectrum], float(PERIODS[number]), float(standardised[spectrum, number]))
