@@ -112,6 +112,10 @@ class PictureTable(Sequence[Picture]):
         """Perceptual hashes, uint8 (N, 32)."""
         return np.frombuffer(bytes(self._hashes), np.uint8).reshape(-1, 2 * _HASH)[:, _HASH:]
 
+    def sha256(self, number: int) -> bytes:
+        """Return the hash of one picture's file."""
+        return bytes(self._hashes[2 * _HASH * number : 2 * _HASH * number + _HASH])
+
     def set_groups(self, groups: np.ndarray) -> None:
         """Set every picture's near-duplicate group, int (N,)."""
         self._numbers["group"] = array("q", np.asarray(groups, dtype=np.int64).tobytes())
@@ -122,7 +126,20 @@ class PictureTable(Sequence[Picture]):
 
     def select(self, numbers: Iterable[int]) -> "PictureTable":
         """Return a table of the pictures with these numbers, in that order."""
-        return PictureTable(map(self._read, numbers))
+        chosen = np.fromiter(numbers, np.int64)
+        table = PictureTable()
+        table._vocabulary, table._spelled = dict(self._vocabulary), list(self._spelled)
+        hashes = np.frombuffer(self._hashes, np.uint8).reshape(-1, 2 * _HASH)
+        table._hashes = bytearray(hashes[chosen].tobytes())
+        for mine, theirs in ((self._numbers, table._numbers), (self._words, table._words)):
+            for name, column in mine.items():
+                theirs[name] = array(column.typecode, np.array(column)[chosen].tobytes())
+        for new, old in enumerate(chosen.tolist()):
+            table._images += self._image(old)
+            table._ends.append(len(table._images))
+            if old in self._thumbnails:
+                table._thumbnails[new] = self._thumbnails[old]
+        return table
 
     def subsample_thumbnails(self, most: int = MOST_THUMBNAILS) -> None:
         """Drop thumbnail and profile of all but `most` pictures, half of them of each class.
@@ -146,9 +163,11 @@ class PictureTable(Sequence[Picture]):
             self._spelled.append(word)
         return number
 
+    def _image(self, number: int) -> bytearray:
+        return self._images[self._ends[number - 1] if number else 0 : self._ends[number]]
+
     def _read(self, number: int) -> Picture:
-        start = self._ends[number - 1] if number else 0
-        image = self._images[start : self._ends[number]].decode("utf-8", "surrogatepass")
+        image = self._image(number).decode("utf-8", "surrogatepass")
         words = {name: self._spelled[column[number]] for name, column in self._words.items()}
         numbers = {name: column[number] for name, column in self._numbers.items()}
         group = numbers.pop("group")

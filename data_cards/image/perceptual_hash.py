@@ -23,6 +23,7 @@ _THUMBNAIL = 64
 _SIDE = 16
 # Frequencies weaker than this (grey levels times thumbnail side) carry rounding noise, not content.
 _FAINT = 0.5
+_MOST_PENDING = 64  # arrays of pairs that are kept before they are joined
 _PAIRS_AT_A_TIME = 1_000_000  # bounds the memory: some 100 MB
 
 
@@ -56,32 +57,54 @@ def group_near_duplicates(hashes: np.ndarray) -> np.ndarray:
         return np.zeros(0, dtype=np.int64)
     # Equal hashes first: thousands of equal pictures would be quadratically many pairs.
     unique, inverse = np.unique(hashes, axis=0, return_inverse=True)
-    pairs = _find_close_pairs(unique)
-    links = coo_array((np.ones(len(pairs), dtype=bool), (pairs[:, 0], pairs[:, 1])), shape=(len(unique),) * 2)
-    _, component = connected_components(links, directed=False)
-    component = component[inverse.reshape(-1)]
+    component = _find_components(unique)[inverse.reshape(-1)]
     _, first, member = np.unique(component, return_index=True, return_inverse=True)
     return first[member.reshape(-1)].astype(np.int64)
 
 
-def _find_close_pairs(hashes: np.ndarray) -> np.ndarray:
-    """Find pairs (P, 2) of rows at most `MAX_DISTANCE` bits apart; a pair may be there more than once."""
+def _find_components(hashes: np.ndarray) -> np.ndarray:
+    """Number the groups that rows at most `MAX_DISTANCE` bits apart make, int64 (N,).
+
+    Pairs are joined as they are found, and rows that are in one group already are not compared again: of thousands of
+    frames of one scene all pairs are close.
+    """
     words = hashes.view(np.uint64)
-    blocks = hashes.view(np.uint16)  # 16 blocks of 16 bits
+    blocks = hashes.view(np.uint16)  # 16 blocks of 16 bits: two close rows are equal in one of them
     assert blocks.shape[1] == MAX_DISTANCE + 1
-    found = [np.zeros((0, 2), dtype=np.int64)]
+    component = np.arange(len(hashes))
     for block in blocks.T:
         order = np.argsort(block, kind="stable")
         ordered = block[order]
+        starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+        run = np.repeat(np.arange(len(starts)), np.diff(np.r_[starts, len(order)]))
+        pending = []
         # In a run of equal blocks every member is compared with the one `step` places after it, for each step in turn.
         first = np.arange(len(order) - 1)
         for step in range(1, len(order)):
             first = first[first + step < len(order)]
-            first = first[ordered[first] == ordered[first + step]]
+            first = first[run[first] == run[first + step]]
             if not len(first):
                 break
             for part in np.array_split(first, -(-len(first) // _PAIRS_AT_A_TIME)):
                 one, other = order[part], order[part + step]
+                apart = component[one] != component[other]
+                one, other = one[apart], other[apart]
                 close = np.bitwise_count(words[one] ^ words[other]).sum(axis=1) <= MAX_DISTANCE
-                found.append(np.stack([one[close], other[close]], axis=1))
-    return np.concatenate(found)
+                pending.append(np.stack([one[close], other[close]]))
+            if step & (step - 1) == 0 or len(pending) > _MOST_PENDING:
+                component = _join(component, pending)
+                pending = []
+                of_run = component[order]
+                several = np.minimum.reduceat(of_run, starts) != np.maximum.reduceat(of_run, starts)
+                first = first[several[run[first]]]
+        component = _join(component, pending)
+    return component
+
+
+def _join(component: np.ndarray, pairs: list[np.ndarray]) -> np.ndarray:
+    """Join the groups that pairs of rows link; returns new numbers of the groups."""
+    if not any(part.size for part in pairs):
+        return component
+    one, other = component[np.concatenate(pairs, axis=1)]
+    links = coo_array((np.ones(len(one), dtype=bool), (one, other)), shape=(len(component),) * 2)
+    return connected_components(links, directed=False)[1][component].astype(np.int64)

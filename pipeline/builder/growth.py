@@ -61,7 +61,7 @@ def merge_pictures(base: PictureTable, found: PictureTable, usable: Sequence[int
 def _shuffle(pictures: PictureTable, kept: int, splits: Sequence[str], seed: int) -> np.ndarray:
     """Return the order of the pictures behind `kept`: by split, then seeded random; equal files as in the scan."""
     new = range(kept, len(pictures))
-    keys = np.fromiter((draw_key(seed, pictures[number].facts.sha256, "order") for number in new), np.uint64, len(new))
+    keys = np.fromiter((draw_key(seed, pictures.sha256(number), "order") for number in new), np.uint64, len(new))
     numbers = np.fromiter((SPLITS.index(split) for split in splits[kept:]), np.uint8, len(new))
     return np.lexsort((keys, numbers))
 
@@ -134,7 +134,7 @@ def _draw_splits(pictures: PictureTable, kept: int, groups: np.ndarray, settings
     draws = settings.val_fraction > 0 and VAL not in splits[kept:]
     strata: dict[tuple[str, str], tuple[str, str]] = {}  # one tuple for all pictures of a stratum
     chosen = draw_validation(
-        [pictures[position].facts.sha256 for position in free],
+        [pictures.sha256(position) for position in free],
         groups[free],
         [strata.setdefault(of, of) for of in ((pictures[one].file.label, pictures[one].file.source) for one in free)],
         settings.val_fraction if draws else 0,

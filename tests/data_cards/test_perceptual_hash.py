@@ -1,6 +1,7 @@
 """Near-duplicates are found through re-encoding and resizing; different pictures are not grouped."""
 
 import io
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -44,6 +45,18 @@ def test_group_near_duplicates_equals_comparing_all_pairs():
 def test_group_near_duplicates_of_many_equal_hashes_is_fast():
     assert set(group([b"\0" * 32] * 50_000).tolist()) == {0}
     assert group([]).tolist() == []
+
+
+def test_group_near_duplicates_of_thousands_of_frames_takes_little_memory():
+    rng = np.random.default_rng(2)
+    scenes = [rng.bytes(32), rng.bytes(32)]
+    frames = [flip(scenes[number % 2], rng.choice(256, 5, replace=False).tolist()) for number in range(4000)]
+    tracemalloc.start()
+    groups = group(frames)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert groups.tolist() == [0, 1] * 2000
+    assert peak < 30e6  # all pairs of a scene would be two million
 
 
 @pytest.mark.parametrize(("quality", "scale"), [(95, 1), (30, 1), (75, 0.5), (40, 0.5)])
