@@ -5,7 +5,7 @@ from shlex import quote
 import click
 from click.core import ParameterSource
 
-from data_cards.core.console import CommandGroup, format_table, print_json
+from data_cards.core.console import CommandGroup, echo, format_table, print_json
 from data_cards.core.options import GroupedCommand, GroupedOption, add_options
 from data_cards.core.text import format_bytes
 from train.run.summary import Summary
@@ -60,7 +60,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
         else:
             summary = loop.train(TrainSettings(**values))
     except Stopped as stopped:
-        click.echo(str(stopped), err=True)
+        echo(str(stopped), err=True)
         context.exit(stopped.exit_status)
     if not is_rank0():
         return
@@ -68,8 +68,8 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
         print_json(summary.to_dict())
         return
     rows = _list_results(summary) if summary.epochs else _list_expert_results(summary)
-    click.echo(format_table(rows, ["run", str(summary.run)]))
-    click.echo(f"next: eval report --run {quote(str(summary.run))}")
+    echo(format_table(rows, ["run", str(summary.run)]))
+    echo(f"next: eval report --run {quote(str(summary.run))}")
 
 
 def _list_results(summary: Summary) -> list[list]:
@@ -131,10 +131,10 @@ def list_command(runs: str, as_json: bool) -> None:
         for one in listed
     ]
     headers = ["run", "created (UTC)", "network", "side", "epochs", "val. loss", "val. accuracy", "test AUROC", "state"]
-    click.echo(format_table(rows, headers))
+    echo(format_table(rows, headers))
     for one in listed:
         if one.problem is not None:
-            click.echo(one.problem, err=True)
+            echo(one.problem, err=True)
 
 
 @cli.command("export")
@@ -158,7 +158,7 @@ def export_command(run: str | None, file: str, as_json: bool) -> None:
     if as_json:
         print_json({**vars(exported), "file": str(exported.file)})
         return
-    click.echo(
+    echo(
         f"{exported.file}: {format_bytes(exported.bytes)}; "
         f"probabilities differ by at most {exported.difference:.1g} from PyTorch's"
     )

@@ -27,6 +27,7 @@ from data_cards.audit.properties import FAMILIES, FILE, build_inputs, compute_pr
 from data_cards.core.console import format_table, warn
 from data_cards.core.errors import UsageError, format_error
 from data_cards.core.labels import CLASS_NAMES, FAKE, REAL
+from data_cards.core.text import Lines, join_lines
 from data_cards.dataset.table import MOST_THUMBNAILS, Picture
 
 WARN, FAIL = 0.6, 0.75
@@ -212,12 +213,12 @@ def format_obstacle(audit: Audit) -> str | None:
     return None
 
 
-def format_audit(audit: Audit) -> str:
+def format_audit(audit: Audit) -> Lines:
     """Format an audit as a table with each family's best rules, for a terminal."""
     real, fake = audit.pictures
     head = f"shortcut audit of {real} real and {fake} fake pictures: {audit.verdict}"
     if audit.obstacle:
-        return f"{head}; {format_obstacle(audit)}"
+        return join_lines([f"{head}; {format_obstacle(audit)}"])
     by_source = any(one.sources_held_out for one in audit.findings)
     rows = [
         [one.family, str(one.pictures_held_out), *([str(one.sources_held_out)] if by_source else []), one.verdict]
@@ -228,16 +229,16 @@ def format_audit(audit: Audit) -> str:
     lines += [f"{one.family}: {format_rule(rule)}" for one in audit.findings for rule in one.rules]
     if not by_source:
         lines.append(f"(a class has fewer than {FEWEST_SOURCES} sources: none could be held out)")
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
-def format_audit_briefly(audit: Audit) -> str:
+def format_audit_briefly(audit: Audit) -> Lines:
     """Format an audit as one or two lines, for the end of another command."""
     if audit.obstacle:
-        return f"shortcut audit: {format_obstacle(audit)}"
+        return join_lines([f"shortcut audit: {format_obstacle(audit)}"])
     figures = ", ".join(f"{one.family} {one.auroc.value:.2f}" for one in audit.findings)
-    text = f"shortcut audit: {audit.verdict}; AUROC of trivial properties alone: {figures} (0.5: they tell nothing)"
+    lines = [f"shortcut audit: {audit.verdict}; AUROC of trivial properties alone: {figures} (0.5: they tell nothing)"]
     worst = max(audit.findings, key=lambda one: one.auroc.value)
     if audit.verdict != Verdict.FINE and worst.rules:
-        text += f"\n  most telling: {format_rule(worst.rules[0])}; `pipeline audit` says what to do"
-    return text
+        lines.append(f"  most telling: {format_rule(worst.rules[0])}; `pipeline audit` says what to do")
+    return join_lines(lines)

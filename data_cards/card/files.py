@@ -13,6 +13,7 @@ from data_cards.card.croissant import MANIFEST, MANIFEST_COLUMNS, compute_croiss
 from data_cards.card.html import format_html
 from data_cards.card.markdown import format_markdown
 from data_cards.core.errors import PictureError, UserError
+from data_cards.core.text import dump_json, escape_cell
 from data_cards.dataset.table import Picture
 
 CARD_FILE, MARKDOWN_FILE, CROISSANT_FILE, PAGE_FILE = "card.json", "README.md", "croissant.json", "card.html"
@@ -36,8 +37,8 @@ def write_card_files(
     croissant = compute_croissant(card, hashlib.sha256(manifest).hexdigest())
     (folder / MANIFEST).write_bytes(manifest)
     for name, text in (
-        (CARD_FILE, json.dumps(card, indent=1, ensure_ascii=False) + "\n"),
-        (CROISSANT_FILE, json.dumps(croissant, indent=1, ensure_ascii=False) + "\n"),
+        (CARD_FILE, dump_json(card, indent=1) + "\n"),
+        (CROISSANT_FILE, dump_json(croissant, indent=1) + "\n"),
         (MARKDOWN_FILE, format_markdown(card)),
         (PAGE_FILE, format_html(card)),
     ):
@@ -95,8 +96,9 @@ def _format_manifest(pictures: Sequence[Picture], places: Sequence[str]) -> byte
     rows.writerow(MANIFEST_COLUMNS)
     for picture, place in sorted(zip(pictures, places, strict=True), key=lambda one: (one[1], one[0].file.root)):
         file, facts = picture.file, picture.facts
-        rows.writerow(
-            [place, file.split, file.label, file.source, facts.sha256.hex(), facts.bytes, facts.format, facts.width,
-             facts.height, facts.quality, picture.group]
-        )  # fmt: skip
+        cells = [
+            place, file.split, file.label, file.source, facts.sha256.hex(), facts.bytes, facts.format, facts.width,
+            facts.height, facts.quality, picture.group,
+        ]  # fmt: skip
+        rows.writerow(map(escape_cell, cells))
     return text.getvalue().encode("utf-8", errors="replace")

@@ -1,12 +1,12 @@
 """A data card as Markdown with a Hugging Face card header."""
 
-import json
 import re
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from data_cards.core.text import format_bytes
+from data_cards.core.text import dump_json, escape_untrusted, escape_value, format_bytes
 
 MISSING = "not stated"
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -17,17 +17,22 @@ def format_markdown(card: dict) -> str:
     environment = create_environment(autoescape=False, keep_trailing_newline=True)
     environment.filters |= {"cell": _format_cell, "text": _escape_markdown, "size": format_bytes}
     fields = _compute_header(card).items()
-    header = "".join(f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in fields)  # JSON is YAML
-    return environment.get_template("README.md.j2").render(card=card, header=header, missing=MISSING)
+    header = "".join(f"{key}: {dump_json(value)}\n" for key, value in fields)  # JSON is YAML
+    return environment.get_template("README.md.j2").render(
+        card=card,
+        header=Markup(header),  # ours, of several lines
+        missing=MISSING,
+    )
 
 
 def create_environment(**options: bool) -> Environment:
-    """Create the environment of the templates of cards: an unknown name is an error, and lines of tags are dropped."""
+    """Create the environment of the templates of cards: texts are escaped, and an unknown name is an error."""
     return Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=escape_value,
         **options,
     )
 
@@ -52,7 +57,7 @@ def _compute_header(card: dict) -> dict:
 
 
 def _format_cell(value: object) -> str:
-    return " ".join(_escape_markdown(str(value)).replace("|", "\\|").split())
+    return _escape_markdown(escape_untrusted(str(value))).replace("|", "\\|")
 
 
 def _escape_markdown(text: str) -> str:

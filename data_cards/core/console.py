@@ -1,11 +1,13 @@
 """The console of all commands: errors as one line, exit statuses, progress bars, tables.
 
+The only module that writes to the terminal. Every text is escaped as one line, unless it was made of lines by
+`data_cards.core.text.join_lines`: names in it may be a stranger's.
+
 Results go to stdout; logs, warnings and progress go to stderr. Exit status: 0 done,
 1 failure, 2 wrong call, 3 store incomplete or damaged.
 """
 
 import errno
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -16,6 +18,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from data_cards.core.errors import UserError
+from data_cards.core.text import Lines, dump_json, escape_line, escape_untrusted, join_lines
 
 _OS_ADVICE = {
     errno.ENOSPC: "the disk is full; free some space and run the same command again",
@@ -35,7 +38,7 @@ class CommandError(click.ClickException):
         self.exit_code = status
 
     def show(self, file: Any = None) -> None:
-        click.echo(f"error: {self.message}", err=True)
+        click.echo(f"error: {escape_line(self.message)}", err=True)
 
 
 @contextmanager
@@ -43,7 +46,10 @@ def _translating_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        raise CommandError(str(error), error.exit_status) from error
+        raise CommandError(error.args[0] if error.args else str(error), error.exit_status) from error
+    except click.UsageError as error:
+        error.message = join_lines(error.message.split("\n"))
+        raise
     except KeyboardInterrupt as error:
         raise CommandError("stopped; run the same command again to resume", 130) from error
     except BrokenPipeError:
@@ -60,6 +66,10 @@ class _OneLineErrors:
         with _translating_errors():
             return super().invoke(ctx)
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        with _translating_errors():
+            return super().make_context(*args, **options)
+
 
 class CommandGroup(_OneLineErrors, click.Group):
     """A click group that shows a `UserError`, or a full or closed disk, as one line."""
@@ -69,14 +79,19 @@ class Command(_OneLineErrors, click.Command):
     """The same for a command without subcommands (`report`, `predict`)."""
 
 
+def echo(text: str, err: bool = False, nl: bool = True) -> None:
+    """Write a line, or `Lines`, to stdout or stderr, with a line end unless told otherwise."""
+    click.echo(escape_line(text), err=err, nl=nl)
+
+
 def note(message: str) -> None:
     """Write one line to stderr, clear of any progress bar."""
-    tqdm.write(message, file=sys.stderr)
+    tqdm.write(escape_line(message), file=sys.stderr)
 
 
 def warn(message: str) -> None:
     """Write one warning line to stderr, clear of any progress bar."""
-    tqdm.write(f"warning: {message}", file=sys.stderr)
+    tqdm.write(f"warning: {escape_line(message)}", file=sys.stderr)
 
 
 def progress_bar(iterable: Iterable | None = None, *, what: str, unit: str, total: int | None = None) -> tqdm:
@@ -94,13 +109,16 @@ def progress_bar(iterable: Iterable | None = None, *, what: str, unit: str, tota
 
 
 def print_json(value: Any) -> None:
-    """Write `value` as JSON to stdout."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Write `value` as JSON to stdout, exactly; what is not printable as escapes of JSON."""
+    click.echo(dump_json(value, indent=2))
 
 
-def format_table(rows: list[list[Any]], headers: list[str]) -> str:
-    """Format rows as a plain-text table; numbers to the right, texts to the left."""
-    return tabulate(rows, headers=headers, tablefmt="simple", disable_numparse=True, colalign=_alignment(rows, headers))
+def format_table(rows: list[list[Any]], headers: list[str]) -> Lines:
+    """Format rows as a plain-text table; numbers to the right, texts to the left. All cells are escaped."""
+    cells = [["" if cell is None else escape_untrusted(str(cell)) for cell in row] for row in rows]
+    names = [escape_untrusted(name) for name in headers]
+    alignment = _alignment(cells, names)
+    return Lines(tabulate(cells, headers=names, tablefmt="simple", disable_numparse=True, colalign=alignment))
 
 
 def _alignment(rows: list[list[Any]], headers: list[str]) -> list[str] | None:

@@ -1,8 +1,16 @@
-"""Text for people: bytes, durations, and untrusted text without control characters."""
+"""Text for people: bytes, durations, and untrusted text without control characters.
 
+Names, metadata and error texts come from files of strangers. Before they reach a terminal, a page, a drawing or a table
+they are escaped here: the console escapes whatever it is given but `Lines`, the templates whatever they print.
+"""
+
+import json
 import os
+from collections.abc import Iterable
+from typing import Any
 
 MOST_SHOWN = 200  # characters of an untrusted value that is shown
+_FORMULA_STARTS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # the last four of full width
 
 
 def format_bytes(count: float) -> str:
@@ -32,6 +40,42 @@ def is_unicode(name: str) -> bool:
 def escape_undecodable(name: str) -> str:
     """Escape the bytes of a file's name that are not text, as in caf\\xe9.jpg, to print and store it."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+class Lines(str):
+    """Text of several lines for a terminal, from `join_lines`: its line ends are ours, all else is escaped.
+
+    What is made of it, by an f-string for example, is ordinary text again and is escaped as one line.
+    """
+
+
+def join_lines(parts: Iterable[str], end: str = "\n") -> Lines:
+    """Join texts of one line each, which are escaped, and `Lines`, which are kept."""
+    return Lines(end.join(map(escape_line, parts)))
+
+
+def escape_line(text: str) -> str:
+    """Escape a text of one line; `Lines` are kept."""
+    return text if isinstance(text, Lines) else escape_untrusted(text)
+
+
+def escape_value(value: Any) -> Any:
+    """Escape a value that a template prints, where it is a text and not markup of our own."""
+    return escape_untrusted(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
+def escape_cell(value: Any) -> Any:
+    """Escape a value of a CSV file: a text that a spreadsheet would take for a formula gets a quote before it."""
+    if not isinstance(value, str):
+        return value
+    escaped = escape_untrusted(value)
+    return f"'{escaped}" if escaped.lstrip()[:1] in _FORMULA_STARTS else escaped
+
+
+def dump_json(value: Any, **options: Any) -> str:
+    """Serialise to JSON that a terminal shows as it is: exact, with escapes for what is not printable."""
+    text = json.dumps(value, ensure_ascii=False, **options)
+    return "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
 
 
 def escape_untrusted(text: str, most: int | None = None) -> str:

@@ -20,7 +20,7 @@ from data_cards.archives.place import read_file
 from data_cards.core.console import warn
 from data_cards.core.errors import PictureError, UserError, format_error
 from data_cards.core.labels import CLASS_NAMES, TRAIN
-from data_cards.core.text import escape_untrusted
+from data_cards.core.text import escape_untrusted, join_lines
 from data_cards.dataset.layout import Place, arrange_pictures
 from data_cards.dataset.names import Meaning, format_meaning, match_class, match_split, names_source
 from data_cards.dataset.settings import COLUMNS, SetSettings
@@ -194,7 +194,7 @@ class _Problems:
             some = [f"{value} (line {at[0]}{more[value]})" for value, at in values.items()]
             hint = f"; say what they are, such as {format_meaning(list(values))}" if kind == _UNKNOWN else ""
             lines.append(f"{path}: {kind}, in {count} {'row' if count == 1 else 'rows'}: {_format_some(some)}{hint}")
-        raise UserError("\n".join(lines))
+        raise UserError(join_lines(lines))
 
 
 class _Index:

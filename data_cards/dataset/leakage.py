@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw, ImageOps
 from data_cards.archives.place import read_file
 from data_cards.core.console import warn
 from data_cards.core.errors import PictureError, UserError
+from data_cards.core.text import escape_untrusted
 from data_cards.dataset.table import Picture
 from data_cards.image.decode import decode_picture
 
@@ -205,7 +206,7 @@ def _plot_picture(
 
 def _fit(pen: ImageDraw.ImageDraw, words: str) -> str:
     """Cut a text at its start until it is no wider than a picture: of a path the file's name remains."""
-    words = words.encode("latin-1", "replace").decode("latin-1")  # all that Pillow's own font has
+    words = escape_untrusted(words).encode("latin-1", "replace").decode("latin-1")  # all that Pillow's own font has
     while len(words) > 1 and pen.textlength(words) > _SIDE:
         words = words[1:]
     return words

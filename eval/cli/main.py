@@ -6,7 +6,7 @@ commands of their own too, and `eval report` typed in a shell does what it says.
 
 import click
 
-from data_cards.core.console import Command, CommandGroup, print_json, warn
+from data_cards.core.console import Command, CommandGroup, echo, print_json, warn
 from data_cards.core.labels import SPLITS, TEST
 from data_cards.core.options import add_options
 from eval.cli.predict import page, predict
@@ -69,8 +69,8 @@ def report(runs, store, split, out, as_json, **settings) -> None:
     if as_json:
         print_json(drop_rows(made.contents) | {"files": {"json": str(made.json), "html": str(made.html)}})
     else:
-        click.echo(write(made.contents))
-        click.echo(f"\nreport: {made.html} (each picture's score: {made.json})")
+        echo(write(made.contents))
+        echo(f"\nreport: {made.html} (each picture's score: {made.json})")
 
 
 cli.add_command(predict)

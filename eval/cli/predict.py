@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import click
 
-from data_cards.core.console import Command, note, warn
+from data_cards.core.console import Command, echo, note, warn
 from data_cards.core.errors import UsageError
 from data_cards.core.options import add_options
 from eval.settings import PageSettings, PredictSettings
@@ -41,7 +41,6 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
       find . -name "*.jpg" | eval predict - --csv > verdicts.csv
       find . -name "*.jpg" -print0 | predict -0 - --csv > verdicts.csv
     """
-    from data_cards.core.text import escape_untrusted
     from data_cards.dataset.find import format_left_out
     from data_cards.dataset.simulated import SIMULATION_NOTICE
     from eval.verdict.inputs import find_inputs
@@ -76,9 +75,9 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
         failed = write([verdict])
         if examined is not None:
             write_explanation(examiner, explained.path, examined, explain)
-            note(f"explained: {escape_untrusted(explain)}")
+            note(f"explained: {explain}")
     if opened.simulated:
-        click.echo(SIMULATION_NOTICE, err=True)
+        echo(SIMULATION_NOTICE, err=True)
     if failed:
         context.exit(1)
 
@@ -101,4 +100,4 @@ def page(run, open_browser, **settings) -> None:
     from eval.page.serve import serve_page
     from train.run.locate import find_run
 
-    serve_page(find_run(run), open_browser=open_browser, echo=click.echo, warn=warn, **asdict(PageSettings(**settings)))
+    serve_page(find_run(run), open_browser=open_browser, echo=echo, warn=warn, **asdict(PageSettings(**settings)))

@@ -7,6 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.text import escape_value
 from eval.report.format import INTERVAL, INTERVAL_NOTE, SCOPES, format_score, format_share, format_span, format_value
 from eval.report.gallery import Example
 from eval.report.svg import (
@@ -33,6 +34,7 @@ def create_environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=escape_value,
     )
     environment.filters["basename"] = lambda path: PurePath(path).name
     environment.globals |= {

@@ -2,11 +2,12 @@
 
 from data_cards.core.console import format_table
 from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.text import Lines, join_lines
 from eval.report.format import INTERVAL, SCOPES, format_score, format_share
 from eval.scores.metrics import METRICS
 
 
-def format_report(report: dict) -> str:
+def format_report(report: dict) -> Lines:
     """Format the contents of `report.json` as tables, then the summary, which a terminal shows last."""
     parts = [
         report["notice"],
@@ -22,12 +23,12 @@ def format_report(report: dict) -> str:
         _format_occlusion_study(report["deciding"]),
         f"the training set's {report['audit']['words']}" if report["audit"] else None,
         report["notice"],
-        "\n".join(report["summary"]),
+        join_lines(report["summary"]),
     ]
-    return "\n\n".join(part for part in parts if part)
+    return join_lines((part for part in parts if part), "\n\n")
 
 
-def format_comparison(comparison: dict) -> str:
+def format_comparison(comparison: dict) -> Lines:
     """Format the contents of `comparison.json` as tables, then the summary."""
     runs = comparison["runs"]
     scores = [
@@ -48,8 +49,8 @@ def format_comparison(comparison: dict) -> str:
         parts.append(format_table(rows, [f"{one['first']} less {one['second']}", "difference", interval, "real?"]))
     for run in runs:
         parts += [f"{run['name']}:", _format_file_baseline(run["shortcuts"]), _format_jpeg_swap(run["swap"])]
-    parts += [comparison["notice"], "\n".join(comparison["summary"])]
-    return "\n\n".join(part for part in parts if part)
+    parts += [comparison["notice"], join_lines(comparison["summary"])]
+    return join_lines((part for part in parts if part), "\n\n")
 
 
 def _format_headline(report: dict) -> str:
@@ -78,11 +79,14 @@ def _format_confusion(report: dict) -> str:
 def _format_threshold(report: dict) -> str:
     threshold, oracle = report["threshold"], report["threshold"]["oracle"]
     balanced = report["scopes"][report["headline"]]["scores"]["balanced_accuracy"]["value"]
-    return (
-        f"called fake from probability {threshold['value']:.3f} on, chosen {threshold['chosen']}: balanced accuracy "
-        f"{balanced:.1%}\nunsure between {threshold['low']:.3f} and {threshold['high']:.3f}; the best threshold for "
-        f"these very pictures, {oracle['threshold']:.3f}, which nobody could have known, would have reached "
-        f"{oracle['balanced_accuracy']:.1%}"
+    return join_lines(
+        [
+            f"called fake from probability {threshold['value']:.3f} on, chosen {threshold['chosen']}: "
+            f"balanced accuracy {balanced:.1%}",
+            f"unsure between {threshold['low']:.3f} and {threshold['high']:.3f}; the best threshold for these very "
+            f"pictures, {oracle['threshold']:.3f}, which nobody could have known, would have reached "
+            f"{oracle['balanced_accuracy']:.1%}",
+        ]
     )
 
 
@@ -96,7 +100,7 @@ def _format_sources(report: dict) -> str:
         for one in report["sources"][report["headline"]]
     ]
     headers = ["source", "class", "pictures", "accuracy", INTERVAL, "AUROC*", INTERVAL]
-    return format_table(rows, headers) + "\n* against all pictures of the other class"
+    return join_lines([format_table(rows, headers), "* against all pictures of the other class"])
 
 
 def _format_quality_bands(report: dict) -> str:
@@ -140,7 +144,7 @@ def _format_jpeg_swap(swap: dict) -> str:
         rows.append([METRICS[name].title, *cells])
     headers = ["JPEG-swap test"]
     headers += [text for state in ("as they are", "saved alike", "drop") for text in (state, INTERVAL)]
-    return format_table(rows, headers) + f"\n{_format_counts(swap)}; {swap['how']}"
+    return join_lines([format_table(rows, headers), f"{_format_counts(swap)}; {swap['how']}"])
 
 
 def _format_occlusion_study(deciding: dict) -> str:
@@ -154,7 +158,7 @@ def _format_occlusion_study(deciding: dict) -> str:
         for name, one in parts
     ]
     headers = ["without", "AUROC lost", INTERVAL, "log-odds lost, real", "fake"]
-    return format_table(rows, headers) + f"\n{_format_counts(deciding)}"
+    return join_lines([format_table(rows, headers), _format_counts(deciding)])
 
 
 def _format_scored(scores: dict, *names: str) -> list[str]:

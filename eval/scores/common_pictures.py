@@ -62,9 +62,8 @@ def find_common_rows(
     rows = [np.array([one[sha256] for sha256 in shared]) for one in found]
     leaked = np.zeros(len(shared), dtype=bool)
     for run, store, trained, own in zip(runs, stores, training, rows, strict=True):
-        scored = Scored(
-            own, {name: values[own] for name, values in store.columns.items()}, np.zeros((len(own), 2)), Calibration()
-        )
+        columns = {name: values[own] for name, values in store.columns.items()}
+        scored = Scored(own, columns, np.zeros((len(own), 2)), Calibration(), np.zeros(len(own), np.uint8))
         leaked |= find_leaked(run, scored, store, trained, split)
     rows = [own[~leaked] for own in rows]
     classes = np.unique(stores[0].columns["label"][rows[0]])

@@ -8,7 +8,6 @@ from PIL import Image
 from data_cards.archives.place import open_place
 from data_cards.core.errors import PictureError, UsageError, UserError
 from data_cards.core.files import read_bounded, whole_file
-from data_cards.core.text import escape_untrusted
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.settings import PredictSettings
 from eval.verdict.decide import CHECKS
@@ -30,12 +29,9 @@ def check_explained(inputs: list[Input], out: str | Path) -> Input:
         raise UsageError(f"--explain: explains one picture, and {len(inputs)} were given")
     out = Path(out)
     if out.suffix.lower() != ".png":
-        raise UsageError(f"{escape_untrusted(str(out))}: --explain writes a PNG; give a name that ends in .png")
+        raise UsageError(f"{out}: --explain writes a PNG; give a name that ends in .png")
     if out.exists() and not _is_ours(out):
-        raise UsageError(
-            f"{escape_untrusted(str(out))}: exists already and was not made by --explain; "
-            "give another name, or delete it"
-        )
+        raise UsageError(f"{out}: exists already and was not made by --explain; give another name, or delete it")
     return inputs[0]
 
 
@@ -78,9 +74,7 @@ def write_explanation(examiner: Examiner, path: str, examined: Examined, out: st
         with whole_file(Path(out)) as file:
             file.write_bytes(png)
     except FileNotFoundError as error:
-        raise UserError(
-            f"{escape_untrusted(str(out))}: its folder does not exist; create it, or give another name"
-        ) from error
+        raise UserError(f"{out}: its folder does not exist; create it, or give another name") from error
 
 
 def _is_ours(file: Path) -> bool:

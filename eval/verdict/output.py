@@ -9,10 +9,8 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 
-import click
-
-from data_cards.core.console import format_table, note
-from data_cards.core.text import escape_untrusted
+from data_cards.core.console import echo, format_table, note
+from data_cards.core.text import Lines, escape_cell
 from eval.verdict.decide import Judgement
 from eval.verdict.predict import Verdict
 from eval.verdict.wording import format_reason
@@ -26,14 +24,12 @@ def write_table(verdicts: Iterable[Verdict]) -> int:
     rows = []
     for one in failures.report(verdicts):
         if one.judgement is not None:
-            rows.append([escape_untrusted(one.path), *_format_cells(one.judgement), _format_declared(one)])
+            rows.append([one.path, *_format_cells(one.judgement), _format_declared(one)])
             rows += [[f"· {frame.second:.2f} s", *_format_cells(frame.judgement), ""] for frame in one.frames]
     headers = ["picture", "verdict", "probability fake", "why unsure", "crops", "declared, not verified"]
     kept = [number for number in range(len(headers)) if any(row[number] for row in rows)]
     if rows:
-        click.echo(
-            format_table([[row[number] for number in kept] for row in rows], [headers[number] for number in kept])
-        )
+        echo(format_table([[row[number] for number in kept] for row in rows], [headers[number] for number in kept]))
     return failures.count
 
 
@@ -42,9 +38,9 @@ def write_json(verdicts: Iterable[Verdict]) -> int:
     failures = _Failures()
     before = "[\n"
     for one in failures.report(verdicts):
-        click.echo(before + json.dumps(one.to_dict()), nl=False)
+        echo(Lines(before + json.dumps(one.to_dict())), nl=False)
         before = ",\n"
-    click.echo("[]" if before == "[\n" else "\n]")
+    echo(Lines("[]" if before == "[\n" else "\n]"))
     return failures.count
 
 
@@ -55,11 +51,8 @@ def write_csv(verdicts: Iterable[Verdict]) -> int:
     writer.writeheader()
     for one in failures.report(verdicts):
         values = one.to_dict() | {"declared_not_verified": _format_declared(one)}
-        writer.writerow(
-            {name: escape_untrusted(value) if isinstance(value, str) else value for name, value in values.items()}
-        )
-        for frame in values.get("frames", ()):
-            writer.writerow({"path": escape_untrusted(one.path), **frame})
+        for line in (values, *({"path": one.path, **frame} for frame in values.get("frames", ()))):
+            writer.writerow({name: escape_cell(value) for name, value in line.items()})
     return failures.count
 
 
@@ -82,5 +75,5 @@ class _Failures:
         for one in verdicts:
             if one.error is not None:
                 self.count += 1
-                note(f"error: {escape_untrusted(one.path)}: {escape_untrusted(one.error)}")
+                note(f"error: {one.path}: {one.error}")
             yield one

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from data_cards.audit.audit import Audit, Verdict, audit_or_tell, format_audit_briefly
 from data_cards.core.console import note, progress_bar, warn
 from data_cards.core.errors import UserError
+from data_cards.core.text import join_lines
 from data_cards.dataset.leakage import check_leaks
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.settings import SetSettings
@@ -191,8 +192,13 @@ def _report_results(plan: Plan, todo: list[int], results: Iterable[tuple[ShardTa
             bar.update(_count_pictures(plan, [task.shard]))
     if failures:
         raise UserError(
-            "\n".join(failures) + f"\n{len(failures)} of {plan.shards} shards could not be made; the others are kept. "
-            "Fix the cause and run the same build again"
+            join_lines(
+                [
+                    *failures,
+                    f"{len(failures)} of {plan.shards} shards could not be made; the others are kept. Fix the "
+                    "cause and run the same build again",
+                ]
+            )
         )
 
 

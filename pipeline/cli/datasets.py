@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from data_cards.audit.audit import FAIL, WARN
-from data_cards.core.console import print_json
+from data_cards.core.console import echo, print_json
 from data_cards.core.errors import UsageError
 from data_cards.core.options import GroupedCommand, GroupedOption, add_options, option_names
 from data_cards.dataset.settings import FILES, SetSettings
@@ -94,7 +94,7 @@ def audit(
         max_pixels=max_pixels,
         cache=cache,
     )
-    print_json(result.to_dict()) if as_json else click.echo(format_audit_result(result))
+    print_json(result.to_dict()) if as_json else echo(format_audit_result(result))
     if strict and not result.passes:
         context.exit(1)
 
@@ -138,7 +138,7 @@ def subset(
     selection, reading = Selection(where, max_per_source, fraction, names, seed), take_set_settings(given)
     check_sources(sources, reading)
     summary = write_subset(sources, out, selection, reading=reading, links=links, max_pixels=max_pixels, cache=cache)
-    print_json(summary.to_dict()) if as_json else click.echo(format_subset(summary))
+    print_json(summary.to_dict()) if as_json else echo(format_subset(summary))
 
 
 @click.command(cls=GroupedCommand)
@@ -175,11 +175,11 @@ def card(places, sources, out, diff, max_pixels, cache, as_json, **given) -> Non
     options = {"reading": reading, "max_pixels": max_pixels, "cache": cache}
     if diff:
         differences = compare_cards(*(load_card(place, **options) for place in places))
-        print_json(differences) if as_json else click.echo(format_comparison(differences, *places))
+        print_json(differences) if as_json else echo(format_comparison(differences, *places))
         return
     if not of_set and Path(places[0]).is_file() and not is_archive(places[0]):
         raise UsageError(f"{places[0]}: is a file; expected a store, or a folder or archive of pictures")
     contents, pictures = compute_card_of_set(sources, **options) if of_set else compute_card_of(places[0], **options)
     folder = out or Path(f"{contents['name']}-card")
     write_card_files(folder, contents, pictures)
-    print_json(contents) if as_json else click.echo(f"{folder / PAGE_FILE}: card of {contents['pictures']} pictures")
+    print_json(contents) if as_json else echo(f"{folder / PAGE_FILE}: card of {contents['pictures']} pictures")

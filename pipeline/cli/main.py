@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from data_cards.core.console import CommandGroup, print_json, progress_bar
+from data_cards.core.console import CommandGroup, echo, print_json, progress_bar
 from data_cards.core.errors import StoreError
 from data_cards.core.options import GroupedCommand, GroupedOption, add_options, option_names
 from data_cards.core.text import format_bytes
@@ -129,9 +129,9 @@ def build(sources, out, workers, max_memory, scheduler, dry_run, allow_leakage, 
     if as_json:
         print_json(build_to_dict(summary))
     elif dry_run:
-        click.echo(format_estimate(summary.estimate) if summary.estimate else "nothing to do: the store is up to date")
+        echo(format_estimate(summary.estimate) if summary.estimate else "nothing to do: the store is up to date")
     else:
-        click.echo(format_build(summary))
+        echo(format_build(summary))
 
 
 @main.command()
@@ -163,7 +163,7 @@ def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
     if as_json:
         print_json({"path": str(made.path), "simulated": True, "pictures": made.total, "bytes": made.bytes})
     else:
-        click.echo(f"{made.path}: {made.total} simulated pictures, {format_bytes(made.bytes)}")
+        echo(f"{made.path}: {made.total} simulated pictures, {format_bytes(made.bytes)}")
 
 
 @main.command()
@@ -181,10 +181,10 @@ def inspect(store, png, rows, as_json) -> None:
     """
     opened, facts = inspect_place(store)
     format_facts = format_store if facts["complete"] else format_progress
-    print_json(facts) if as_json else click.echo(format_facts(facts))
+    print_json(facts) if as_json else echo(format_facts(facts))
     if opened and png:
         drawn = plot_samples(opened, list(rows) or None, png)
-        click.echo(f"drew rows {', '.join(map(str, drawn))} to {png}", err=True)
+        echo(f"drew rows {', '.join(map(str, drawn))} to {png}", err=True)
 
 
 @main.command()
@@ -205,7 +205,7 @@ def verify(store, repair, as_json) -> None:
     if as_json:
         print_json(verification_to_dict(found, left, problems))
     else:
-        click.echo(format_verification(found, left, problems))
+        echo(format_verification(found, left, problems))
     if not left.sound:
         advice = "see above for what is left" if repair else "--repair rebuilds what it can, from the source pictures"
         raise StoreError(f"{store}: the store is damaged; {advice}")

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from data_cards.audit.audit import format_audit_briefly
 from data_cards.core.console import format_table
 from data_cards.core.labels import TEST
-from data_cards.core.text import format_bytes, format_duration
+from data_cards.core.text import Lines, format_bytes, format_duration, join_lines
 from data_cards.dataset.table import count_sources
 from pipeline.builder.build import BuildSummary
 from pipeline.builder.plan import Plan
@@ -15,7 +15,7 @@ from pipeline.maintenance.verify import Verification
 _NAMED = 20  # lost pictures of a shard
 
 
-def format_build(summary: BuildSummary) -> str:
+def format_build(summary: BuildSummary) -> Lines:
     """Format the summary of a build, for a terminal."""
     plan = summary.plan
     lines = [format_table([[*one.values()] for one in _count_sources(plan)], ["split", "class", "source", "pictures"])]
@@ -45,7 +45,7 @@ def format_build(summary: BuildSummary) -> str:
         lines += [f"  {path}" for path in growth.removed]
     if summary.kept:
         lines.append(f"{summary.kept} of {plan.shards} shards were already there, {growth.added} pictures are new")
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def build_to_dict(summary: BuildSummary) -> dict:
@@ -73,7 +73,7 @@ def _count_sources(plan: Plan) -> list[dict]:
     return count_sources((one.file.split, one.file.label, one.file.source) for one in plan.pictures)
 
 
-def format_verification(found: Verification, left: Verification, problems: list[Problem]) -> str:
+def format_verification(found: Verification, left: Verification, problems: list[Problem]) -> Lines:
     """Format the damage that was found, and what a repair left, for a terminal."""
     lines = []
     for bad in found.bad:
@@ -90,7 +90,7 @@ def format_verification(found: Verification, left: Verification, problems: list[
     lines += map(format_problem, problems)
     if left.sound:
         lines.append(f"{left.path}: sound, {left.shards} shards")
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def format_problem(problem: Problem) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from data_cards.audit.audit import Audit, Limits, Verdict, audit_pictures, format_audit
 from data_cards.core.errors import UsageError, UserError
+from data_cards.core.text import Lines, join_lines
 from data_cards.dataset.leakage import Leaks, find_leaks, format_leaks, plot_contact_sheet
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.settings import SetSettings
@@ -87,13 +88,13 @@ def audit_dataset(
     return AuditResult(audit, compute_advice(pictures, audit, arguments), leaks, sheet)
 
 
-def format_audit_result(result: AuditResult) -> str:
+def format_audit_result(result: AuditResult) -> Lines:
     """Format the result of an audit, for a terminal."""
     parts = [format_audit(result.audit)]
     if result.advice:
         advice = (f"  {format_advice(one)}" for one in result.advice)
-        parts.append("\n".join(["what to do, and the AUROC after it:", *advice]))
+        parts.append(join_lines(["what to do, and the AUROC after it:", *advice]))
     lines = format_leaks(result.leaks)
     if result.sheet:
         lines.append(f"contact sheet: {result.sheet}")
-    return "\n\n".join([*parts, "\n".join(lines)])
+    return join_lines([*parts, join_lines(lines)], "\n\n")

@@ -16,6 +16,7 @@ from data_cards.card.files import CARD_FILE
 from data_cards.core.console import progress_bar
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import check_new_folder, whole_folder
+from data_cards.core.text import Lines, join_lines
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.settings import SetSettings
 from data_cards.dataset.simulated import find_marker
@@ -97,7 +98,7 @@ def write_subset(
     return SubsetSummary(out, subset, gone, audit_or_tell(found.pictures), audit)
 
 
-def format_subset(summary: SubsetSummary) -> str:
+def format_subset(summary: SubsetSummary) -> Lines:
     """Format what was drawn, for a terminal."""
     subset = summary.subset
     found, count = subset.steps[0]["pictures"], len(subset.pictures)
@@ -110,7 +111,7 @@ def format_subset(summary: SubsetSummary) -> str:
         lines.append(f"shortcut audit of the subset: {format_obstacle(summary.after)}")
     lines += [f"nothing is left of {place}" for place in summary.gone]
     lines.append(f"{summary.path}: {count} of {found} pictures, {found - count} left out; its card: {CARD_FILE}")
-    return "\n".join(lines)
+    return join_lines(lines)
 
 
 def _write_pictures(folder: Path, pictures: Sequence[Picture], links: bool) -> list[str]:

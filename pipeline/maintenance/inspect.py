@@ -8,7 +8,7 @@ import numpy as np
 from data_cards.core.console import format_table
 from data_cards.core.errors import DAMAGE, StoreError, UserError
 from data_cards.core.labels import CLASS_NAMES
-from data_cards.core.text import format_bytes
+from data_cards.core.text import Lines, format_bytes, join_lines
 from data_cards.dataset.table import count_sources
 from pipeline.builder.plan import Plan
 from pipeline.builder.resume import list_missing, read_attributes, read_base
@@ -148,16 +148,18 @@ def progress_to_dict(path: str) -> dict | None:
     }
 
 
-def format_progress(facts: dict) -> str:
+def format_progress(facts: dict) -> Lines:
     """Format the values of `progress_to_dict`."""
     missing = facts["shards_missing"]
     named = ", ".join(map(str, missing[:20])) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
-    return (
-        f"{facts['store']}: the build is not finished; {facts['shards_done']} of {facts['shards']} shards are done, "
-        f"{format_bytes(facts['bytes'])}\n"
-        f"{facts['pictures']} pictures, {facts['samples']} samples, fingerprint {facts['fingerprint']}\n"
-        f"missing shards: {named or 'none'}\n"
-        "`pipeline build` with the same settings resumes it"
+    return join_lines(
+        [
+            f"{facts['store']}: the build is not finished; {facts['shards_done']} of {facts['shards']} shards are "
+            f"done, {format_bytes(facts['bytes'])}",
+            f"{facts['pictures']} pictures, {facts['samples']} samples, fingerprint {facts['fingerprint']}",
+            f"missing shards: {named or 'none'}",
+            "`pipeline build` with the same settings resumes it",
+        ]
     )
 
 
@@ -171,7 +173,7 @@ def _format_planes(features: dict) -> str:
     return ", ".join(parts)
 
 
-def format_store(facts: dict) -> str:
+def format_store(facts: dict) -> Lines:
     """Format the values of `store_to_dict`."""
     settings = facts["settings"]
     features = settings["features"]
@@ -194,10 +196,6 @@ def format_store(facts: dict) -> str:
         ["fingerprint", facts["fingerprint"]],
         ["made from", ", ".join(facts["roots"])],
     ]
-    head = "simulation: made-up sample pictures\n\n" if facts["simulated"] else ""
-    return (
-        head
-        + format_table(rows, ["split", "class", "source", "pictures"])
-        + "\n\n"
-        + "\n".join(f"{name:13} {value}" for name, value in named)
-    )
+    head = ["simulation: made-up sample pictures"] if facts["simulated"] else []
+    table = format_table(rows, ["split", "class", "source", "pictures"])
+    return join_lines([*head, table, join_lines(f"{name:13} {value}" for name, value in named)], "\n\n")

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from data_cards.core.errors import UsageError
 from data_cards.core.files import whole_file
 from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.text import escape_untrusted
 from pipeline.features.variants import CLEAN
 from pipeline.store.reader import FeatureStore
 from pipeline.store.schema import Attribute
@@ -49,10 +50,14 @@ def plot_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list
             axis.set_xticks([])
             axis.set_yticks([])
             if row == rows[0]:
-                axis.set_title(name, fontsize=9)
+                axis.set_title(escape_untrusted(name), fontsize=9, parse_math=False)
         if first == 0:
-            of_row = [CLASS_NAMES[columns["label"][row]], columns["source"][row], columns["variant"][row]]
-            line[0].set_ylabel("\n".join([f"row {row}: {of_row[0]}", *of_row[1:]]), fontsize=8)
+            of_row = [
+                CLASS_NAMES[columns["label"][row]],
+                escape_untrusted(columns["source"][row]),
+                columns["variant"][row],
+            ]
+            line[0].set_ylabel("\n".join([f"row {row}: {of_row[0]}", *of_row[1:]]), fontsize=8, parse_math=False)
     with whole_file(out) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
     return rows

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM
 
-import click
 import numpy as np
 import torch
 from torch import nn
 
+from data_cards.core.console import echo
 from pipeline.store.reader import FeatureStore
 from train.data.loader import BatchLoader
 from train.data.row_selection import Rows
@@ -106,5 +106,5 @@ def record_skipped(context: TrainContext, rows: np.ndarray) -> None:
     new = sorted(set(rows.tolist()) - set(context.position.skipped))
     for row in new:
         part, own = context.store.locate(row)
-        click.echo(f"{part.path}: row {own} ({part.columns['image'][own]}) cannot be read: skipped", err=True)
+        echo(f"{part.path}: row {own} ({part.columns['image'][own]}) cannot be read: skipped", err=True)
     context.position.skipped = sorted([*context.position.skipped, *new])

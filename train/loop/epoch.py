@@ -2,9 +2,9 @@
 
 import time
 
-import click
 import numpy as np
 
+from data_cards.core.console import echo
 from data_cards.core.errors import StoreError
 from data_cards.core.files import whole_file
 from train.loop.context import TrainContext, is_stop_requested, save_context, stop_error
@@ -96,7 +96,7 @@ def _record_epoch(context: TrainContext, row: dict, logits: np.ndarray, rows: np
 
 
 def _print_epoch(row: dict, epochs: int, is_best: bool) -> None:
-    click.echo(
+    echo(
         f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  "
         f"training: loss {row['train_loss']:.4f}, accuracy {row['train_accuracy']:.1%}  "
         f"validation: loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.1%}  "

@@ -4,10 +4,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import click
 import numpy as np
 
-from data_cards.core.console import progress_bar
+from data_cards.core.console import echo, progress_bar
 from data_cards.core.labels import FAKE
 from pipeline.store.reader import FeatureStore
 from train.data.expert_rows import choose_expert_rows
@@ -46,7 +45,7 @@ def resume_experts(folder: Path, settings: TrainSettings, store: FeatureStore) -
         write_cards(folder, store)  # a kill may have come before them
         known = read_summary(folder)
         if known is not None and known.state == FINISHED:
-            click.echo(f"{folder}: finished already ({known.ended})", err=True)
+            echo(f"{folder}: finished already ({known.ended})", err=True)
             return known
         delete_summary(folder)
         return _fit_and_write(folder, settings, store, choose_expert_rows(store, settings))
@@ -84,7 +83,7 @@ def fit_rows(store: FeatureStore, settings: TrainSettings, rows: np.ndarray) -> 
     """Fit experts to rows of a store, and print to how many."""
     columns = store.columns
     names = {(label, source) for label, source in zip(columns["label"][rows], columns["source"][rows], strict=True)}
-    click.echo(
+    echo(
         f"experts: {len(np.unique(columns['picture'][rows])):,} pictures ({len(rows):,} samples) "
         f"of {len(names)} sources",
         err=True,
@@ -103,7 +102,7 @@ def fit_rows(store: FeatureStore, settings: TrainSettings, rows: np.ndarray) -> 
         settings.seed,
     )
     if not fitted.experts.sources_left_out:
-        click.echo(
+        echo(
             "experts: a class has a single source, so none could be left out, and how they do on pictures from "
             'elsewhere is not known: every verdict will be "unsure"; expected two sources of each class at least, '
             "as folders SPLIT/CLASS/SOURCE",
@@ -152,7 +151,7 @@ def weigh_network(
             columns["label"][rows][known].astype(int),
             columns["source"][rows][known].astype(str),
         )
-    click.echo(f"experts: the network counts {weight:.2f} times beside them", err=True)
+    echo(f"experts: the network counts {weight:.2f} times beside them", err=True)
     save_experts(replace(fitted.experts, network_weight=weight), folder)
 
 

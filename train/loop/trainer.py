@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 
-import click
 import numpy as np
 import torch
 
+from data_cards.core.console import echo
 from data_cards.core.errors import UsageError, UserError
 from pipeline.store.concatenated import LEFT_OUT, open_stores
 from pipeline.store.reader import FeatureStore
@@ -263,23 +263,23 @@ def _print_start(context: TrainContext) -> None:
     pictures = len(np.unique(rows.train_pictures))
     position = context.position
     if position.ended:
-        click.echo(f"{context.folder}: finished already ({position.ended})", err=True)
+        echo(f"{context.folder}: finished already ({position.ended})", err=True)
         return
     processes = f" ({context.group.size} processes)" if context.group.size > 1 else ""
     resumed = "" if position.epoch == 1 and not position.batch else f"; resumes in epoch {position.epoch}"
-    click.echo(
+    echo(
         f"{context.folder}: {settings.network} on {context.device.type}{processes} "
         f"in {name_precision(context.precision)}; {pictures:,} training pictures ({len(rows.train):,} samples), "
         f"{len(rows.val):,} validation samples{resumed}",
         err=True,
     )
     if not has_tensorboard():
-        click.echo("no TensorBoard events: they need `pip install 'spectral-detector[tensorboard]'`", err=True)
+        echo("no TensorBoard events: they need `pip install 'spectral-detector[tensorboard]'`", err=True)
     for card in context.store.cards:
-        click.echo(card["audit"]["words"], err=True)
+        echo(card["audit"]["words"], err=True)
     left_out = int((context.store.columns["split"] == LEFT_OUT).sum())
     if left_out:
-        click.echo(
+        echo(
             f"{left_out:,} samples are left out: near-duplicates of validation or test pictures of another store",
             err=True,
         )

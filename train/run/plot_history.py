@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from data_cards.core.labels import TRAIN, VAL
+from data_cards.core.text import escape_untrusted
 from train.run.best_epoch import BestEpoch
 
 _TRAIN, _VALIDATION = "#888888", "#1f6fb4"
@@ -29,7 +30,7 @@ def plot_history(history: list[dict], best: BestEpoch, path: Path, title: str) -
     for axes, what in zip(curves, ("loss", "accuracy"), strict=True):
         _plot_curve(axes, history, best.epoch, what)
     _plot_confusion(last, best)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(escape_untrusted(title), fontsize=10, parse_math=False)
     figure.savefig(path, format="png", dpi=120, metadata={"Software": None})
 
 
