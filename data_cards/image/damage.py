@@ -33,6 +33,9 @@ _JPEG_DAMAGE = (
     "Unsupported JPEG process",
 )
 _SCALE = 8
+# Second bytes of JPEG markers: fill bytes and stuffing, markers without a segment, the start of a scan, and tables.
+_NO_MARKERS, _STANDALONE, _SCAN = (0x00, 0xFF), (0x01, *range(0xD0, 0xD9)), 0xDA
+_TABLES = (*range(0xC0, 0xD0), 0xDB, 0xDD)
 # Of each pass of an interlaced PNG: the first column and row, and the steps between them.
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # a pixel's, by the colour type of a PNG
@@ -73,6 +76,7 @@ def _check_jpeg(data: bytes) -> None:
     if simplejpeg is None:
         return
     try:
+        data = _drop_metadata(data)
         colours = simplejpeg.decode_jpeg_header(data, strict=False)[2]
         simplejpeg.decode_jpeg(
             data,
@@ -85,6 +89,24 @@ def _check_jpeg(data: bytes) -> None:
         if str(error).startswith(_JPEG_DAMAGE):
             raise PictureError(f"broken or truncated: {error}") from error
         # Anything else is a kind of JPEG that this library does not decode, and Pillow does.
+
+
+def _drop_metadata(data: bytes) -> bytes:
+    """Return a JPEG with the tables and scans alone: junk among its metadata is no damage of the picture."""
+    kept, place = [b"\xff\xd8"], 2
+    while place + 4 <= len(data):
+        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4])
+        if data[place] != 0xFF or marker in _NO_MARKERS:
+            place += 1
+        elif marker in _STANDALONE:
+            place += 2
+        elif marker == _SCAN:
+            return b"".join((*kept, memoryview(data)[place:]))
+        else:
+            if marker in _TABLES:
+                kept.append(data[place : place + 2 + length])
+            place += 2 + length
+    return data
 
 
 def _check_png_checksums(data: bytes, start: int) -> None:

@@ -150,6 +150,19 @@ def test_bytes_after_the_end_of_a_jpeg_do_not_spoil_it(tail):
     assert (decode(encode("jpeg") + tail) == decode(encode("jpeg"))).all()
 
 
+@pytest.mark.parametrize(
+    "junk", [b"\0\0\0\0", b"junk", b"\xff\xe1\0\x10Exif", b"\xff\xe2\0\x10ICC_PROFILE\0\x07\x02", b"\xff\xd0\xff\xd1"]
+)
+def test_junk_among_the_metadata_of_a_jpeg_does_not_spoil_it(junk):
+    data = encode("jpeg")
+    tables = data.index(b"\xff\xdb")
+    if junk.startswith(b"\xff\xe1"):
+        junk += bytes(int.from_bytes(junk[2:4]) - len(junk) + 2 + 5)  # five bytes more than the segment tells
+    data = data[:tables] + junk + data[tables:]
+    assert decode_with_pillow(data)
+    assert (decode(data) == decode(encode("jpeg"))).all()
+
+
 def test_sound_jpeg_of_every_kind_is_taken():
     for mode in ("RGB", "L", "CMYK"):
         for options in ({}, {"progressive": True}, {"restart_marker_blocks": 3}, {"subsampling": 0}, {"quality": 1}):

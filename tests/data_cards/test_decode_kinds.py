@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -297,3 +298,32 @@ def test_compressed_data_of_a_text_that_is_broken_does_not_hang():
     chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
     data = encode(NOISE, "PNG")
     assert (decode(data[:33] + chunk + data[33:]) == PIXELS).all()
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_heic_is_decoded_upright_with_the_extra(orientation):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra heif is not installed")
+    smooth = draw_noise(5, 160, 128).resize((40, 32)).resize((160, 128))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    exif[0x010F] = "A camera"
+    # The file keeps the orientation twice: in its own box, by which it is turned, and in its EXIF data.
+    file, picture = io.BytesIO(), smooth.copy()
+    picture.info["exif"] = exif.tobytes()
+    pillow_heif.register_heif_opener()
+    picture.save(file, "HEIF", quality=95)
+    upright = {1: None, 3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_270, 8: Image.Transpose.ROTATE_90}
+    expected = smooth if upright[orientation] is None else smooth.transpose(upright[orientation])
+    pixels = decode(file.getvalue())
+    assert pixels.shape == np.asarray(expected).shape
+    assert np.abs(pixels - np.asarray(expected).astype(int)).mean() < 6
+    facts = compute_facts(file.getvalue(), b"", LIMIT)
+    assert (facts.format, facts.camera) == ("HEIF", True)
+    with pytest.raises(PictureError, match="broken"):
+        decode_picture(file.getvalue()[:-2000], LIMIT)
+
+
+def test_heic_without_the_extra_is_refused_by_name(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(PictureError, match=r"HEIC needs the extra heif: pip install 'spectral-detector\[heif\]'"):
+        decode_picture(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40), LIMIT)
