@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from data_cards.audit.audit import Audit, Verdict, audit_or_tell, format_audit_briefly
 from data_cards.core.console import note, progress_bar, warn
-from data_cards.core.errors import UserError
+from data_cards.core.errors import StoreError, UserError
 from data_cards.core.text import join_lines
 from data_cards.dataset.leakage import check_leaks
 from data_cards.dataset.scan import scan_sources
@@ -56,6 +56,7 @@ from pipeline.store.writer import (
     ShardRecord,
     create_arrays,
     create_record_folder,
+    list_shards,
     read_shard_records,
     remove_build_files,
     remove_damaged_records,
@@ -225,6 +226,8 @@ def _finish_store(plan: Plan, storage: Storage, path: str, audit: Audit) -> None
         )
     attributes = {**compute_attributes(plan), Attribute.COMPLETE: True}
     try:
+        if len(list_shards(storage, plan.shard_chunks, plan.shard_arrays)) < plan.shards:
+            raise StoreError(f"{path}: files of its shards are missing")
         checksums = [records[shard].checksum for shard in range(plan.shards)]
         write_metadata(plan, storage, checksums, attributes[Attribute.SIMULATED], audit)
     except Exception as error:  # codecs raise many types for a file that was damaged since its record was written

@@ -102,8 +102,8 @@ def check_free_space(estimate: Estimate, path: str) -> None:
     if not estimate.fits:
         raise UserError(
             f"{path}: the build needs about {format_bytes(estimate.bytes)}, {format_bytes(estimate.free)} are free; "
-            "free some space, choose another --out, or build less: a smaller --size, --variants clean, or a subset "
-            "of the pictures"
+            "free some space, choose another --out, or build less: --variants clean, a subset of the pictures, or "
+            "smaller planes or none (--size, --estimator none)"
         )
 
 

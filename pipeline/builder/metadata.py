@@ -26,11 +26,12 @@ _COLUMN_BLOCK = 16_384  # pictures whose columns are computed at a time
 
 
 def write_metadata(plan: Plan, storage: Storage, checksums: list[str], simulated: bool, audit: Audit) -> None:
-    """Write all arrays but the features of a store whose shards are complete."""
+    """Write all arrays but those in shards, of a store whose shards are complete."""
     write_plan_columns(plan, storage)
     write_checksums(storage, checksums)
     group = storage.open_group("r+")
-    write_plan_statistics(plan, storage, group[FEATURES])
+    if plan.settings.features.planes:
+        write_plan_statistics(plan, storage, group[FEATURES])
     write_manifest(group, encode_manifest(plan.pictures))
     write_card(group, compute_build_card(plan, simulated, audit, read_previous_card(storage)))
 

@@ -23,7 +23,7 @@ from pipeline.features.versions import get_feature_versions
 from pipeline.store.schema import FORMAT_VERSION, SAMPLE_COLUMNS, Attribute, list_shard_arrays
 from pipeline.store.settings import BuildSettings
 
-SHARD_BYTES = 64 * 2**20  # of features before compression
+SHARD_BYTES = 64 * 2**20  # of levels before compression
 # Shards of small planes are smaller, so that a small picture set still keeps several workers busy. Read when a plan
 # is made: tests set it to get several shards from a few pictures.
 MAX_SHARD_ROWS = 256
@@ -59,9 +59,10 @@ class Plan:
 
     @cached_property
     def shard_rows(self) -> int:
-        """Number of rows of a shard: at most 64 MiB of features, whole pictures where they fit."""
+        """Number of rows of a shard: at most 64 MiB of levels, whole pictures where they fit."""
         features = self.settings.features
-        rows = min(max(SHARD_BYTES // (features.planes * features.side**2), 1), MAX_SHARD_ROWS)
+        levels = max(features.planes * features.side**2, 1)
+        rows = min(max(SHARD_BYTES // levels, 1), MAX_SHARD_ROWS)
         return rows - rows % self.variants if rows >= self.variants else rows
 
     @property

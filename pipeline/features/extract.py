@@ -23,7 +23,8 @@ class Features(NamedTuple):
 
     Attributes
     ----------
-    levels : uint8 (crops, planes, side, side), levels 0 to 255; planes are in the order of `name_planes`
+    levels : uint8 (crops, planes, side, side), levels 0 to 255; planes are in the order of `name_planes`. Without
+        planes (1, 0, 0, 0)
     profile : float32 (755,), of the whole picture (`pipeline.features.profiles`); None where it was not asked for
     """
 
@@ -92,7 +93,12 @@ def compute_features(
 def _fit(
     picture: Image.Image, whole: Image.Image, settings: FeatureSettings, all_crops: bool
 ) -> tuple[list[Image.Image], Image.Image | None]:
-    """Return the fitted crops of a picture, and the overview of the `whole` one (None without an overview)."""
+    """Return the fitted crops of a picture, and the overview of the `whole` one (None without an overview).
+
+    Without planes there is no crop.
+    """
+    if not settings.planes:
+        return [], None
     crops = cut_crops(picture, settings) if all_crops else [picture]
     return [fit_picture(crop, settings) for crop in crops], resize_to_overview(whole, settings)
 
@@ -101,6 +107,8 @@ def _compute_levels(
     crops: Sequence[Image.Image], overview: Image.Image | None, settings: FeatureSettings
 ) -> np.ndarray:
     """Compute uint8 (crops, planes, side, side) of fitted crops, which share the planes of their overview."""
+    if not crops:
+        return np.zeros((1, 0, 0, 0), np.uint8)
     levels = np.stack([compute_planes(to_array(crop), settings) for crop in crops])
     if overview is None:
         return levels
@@ -115,6 +123,8 @@ def compute_planes(rgb: np.ndarray, settings: FeatureSettings) -> np.ndarray:
 
 def name_planes(settings: FeatureSettings) -> tuple[str, ...]:
     """Return the name of each plane in order, such as magnitude_r or overview_magnitude_r."""
+    if not settings.planes:
+        return ()
     middle = ("phase", "rgb") if settings.patch is None else ("coherency", ("rg", "gb", "br"))
     nine = tuple(f"{kind}_{one}" for kind, names in (("magnitude", "rgb"), middle, ("dct", "rgb")) for one in names)
     return nine if settings.overview is None else (*nine, *(f"overview_{name}" for name in nine))

@@ -80,7 +80,7 @@ def misfit_error(width: int, height: int, settings: FeatureSettings) -> PictureE
 
 def compute_resampling_factor(width: int, height: int, settings: FeatureSettings) -> float:
     """Return the factor by which the short side is resampled; above 1 the picture is upsampled."""
-    return 1.0 if settings.fit == "crop" else settings.size / min(width, height)
+    return settings.size / min(width, height) if settings.fit in ("cover", "stretch") else 1.0
 
 
 def to_array(picture: Image.Image) -> np.ndarray:

@@ -1,16 +1,16 @@
-"""Feature settings: everything that decides a picture's features.
+"""Feature settings: everything that decides a picture's planes. Its profile has no settings.
 
 `FeatureSettings` is recorded in the store and in every run trained on it: `pipeline build` and `eval predict` pass it
 to the same function, so the two cannot differ.
 
 **Defaults** follow one rule, the same for the command and in Python, as the evidence recommends (docs/evidence.md).
-Without estimator, patch and size, planes are averaged ones of native pixels and of an overview of the whole picture.
-A size alone asks for planes of that size, which are periodograms. With estimator, patch or size given there is no
-overview unless asked for. Size, fit and variants depend on the estimator:
+There are no planes unless asked for: the recommended detector reads profiles alone. A patch or an overview asks for
+averaged planes; else a size asks for planes of that size, which are periodograms. Size and fit depend on the estimator:
 
-    estimator     size   fit     variants
-    averaged      512    crop    saved
-    periodogram   1024   cover   train
+    estimator     size   fit
+    none          -      -
+    averaged      512    crop
+    periodogram   1024   cover
 """
 
 from dataclasses import asdict, dataclass
@@ -18,15 +18,15 @@ from dataclasses import asdict, dataclass
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.options import check_choices, option_field
 
-AVERAGED, PERIODOGRAM = "averaged", "periodogram"
+NO_PLANES, AVERAGED, PERIODOGRAM = "none", "averaged", "periodogram"
 PATCHES = (32, 64, 128)
 
-# Defaults by estimator; and the overview's where estimator, patch and size are all left out.
-DEFAULTS_BY_ESTIMATOR = {
-    AVERAGED: {"size": 512, "fit": "crop", "variants": "saved"},
-    PERIODOGRAM: {"size": 1024, "fit": "cover", "variants": "train"},
+_DEFAULTS_BY_ESTIMATOR = {
+    NO_PLANES: {"size": None, "fit": None},
+    AVERAGED: {"size": 512, "fit": "crop"},
+    PERIODOGRAM: {"size": 1024, "fit": "cover"},
 }
-_OVERVIEW_DEFAULT = 128
+_RESAMPLE_DEFAULT = "bicubic"
 
 PLANES_PER_KIND = 3  # one for each colour
 _OVERVIEW = "overview-"
@@ -61,34 +61,34 @@ def is_overview_kind(kind: str) -> bool:
     return kind.startswith(_OVERVIEW)
 
 
-def format_default(name: str) -> str:
+def _format_default(name: str) -> str:
     """Format the default of an option that depends on the estimator."""
-    return f"{DEFAULTS_BY_ESTIMATOR[AVERAGED][name]}; periodogram: {DEFAULTS_BY_ESTIMATOR[PERIODOGRAM][name]}"
+    return "; ".join(f"{kind}: {_DEFAULTS_BY_ESTIMATOR[kind][name]}" for kind in (AVERAGED, PERIODOGRAM))
 
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """Everything that decides the values of a picture's features; each field has its help text.
+    """Everything that decides the values of a picture's planes; each field has its help text.
 
     None asks for the default, which is filled in at once: afterwards only `patch` (of periodograms) and `overview`
-    may be None, for none. An overview of 0 asks for none.
+    may be None, for none, and without planes also `size` and `fit`. An overview of 0 asks for none.
     """
 
     size: int | None = option_field(
         None,
         group=PLANES,
         metavar="PIXELS",
-        shown=format_default("size"),
+        shown=_format_default("size"),
         help="Side of the square that a picture is fitted to, 8 to 8192. Given alone it asks for planes of that side: "
         "periodograms.",
     )
     estimator: str | None = option_field(
         None,
         group=PLANES,
-        choices=(AVERAGED, PERIODOGRAM),
-        shown=f"{AVERAGED}; with --size alone: {PERIODOGRAM}",
-        help="averaged: planes of small patches, their mean over the square, steadier and far smaller; periodogram: "
-        "planes of the whole square.",
+        choices=(NO_PLANES, AVERAGED, PERIODOGRAM),
+        shown=f"{NO_PLANES}; with --patch or --overview: {AVERAGED}; else with --size: {PERIODOGRAM}",
+        help="none: profiles alone, what the recommended detector reads; averaged: also planes of small patches, their "
+        "mean over the square, steadier and far smaller; periodogram: also planes of the whole square.",
     )
     patch: int | None = option_field(
         None,
@@ -101,27 +101,30 @@ class FeatureSettings:
         None,
         group=PLANES,
         metavar="PIXELS",
-        shown=f"{_OVERVIEW_DEFAULT} where none of --estimator, --patch and --size is given, else 0",
+        shown="0",
         help="Side that the whole picture is squeezed to, for nine more averaged planes of it; 0: none.",
     )
     fit: str | None = option_field(
         None,
         group=PLANES,
         choices=("cover", "stretch", "crop"),
-        shown=format_default("fit"),
+        shown=_format_default("fit"),
         help="crop: centre crop of the native pixels, never resampled (for averaged planes of what there is of it); "
         "cover: short side to the size, then centre crop; stretch: both sides to the size.",
     )
     resample: str = option_field(
-        "bicubic",
+        _RESAMPLE_DEFAULT,
         group=PLANES,
         choices=("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"),
-        help="Filter that pictures are resampled with.",
+        help="Filter that pictures are resampled with before their planes are computed.",
     )
 
     def __post_init__(self) -> None:
         check_choices(self)
         self._fill_in()
+        if self.estimator == NO_PLANES:
+            self._check_unasked()
+            return
         if not 8 <= self.size <= 8192:
             raise UsageError(f"size {self.size}: expected 8 to 8192 pixels")
         if self.estimator == PERIODOGRAM and self.patch is not None:
@@ -136,32 +139,46 @@ class FeatureSettings:
 
     def _fill_in(self) -> None:
         """Replace None by the default that follows from the other fields."""
-        unsaid = self.estimator is None and self.patch is None and self.size is None
-        of_size = self.estimator is None and self.patch is None and self.size is not None
-        estimator = self.estimator or (PERIODOGRAM if of_size else AVERAGED)
+        unsaid = (
+            AVERAGED if self.patch is not None or self.overview else NO_PLANES if self.size is None else PERIODOGRAM
+        )
+        estimator = self.estimator or unsaid
+        defaults = _DEFAULTS_BY_ESTIMATOR[estimator]
         filled = {
             "estimator": estimator,
-            "size": DEFAULTS_BY_ESTIMATOR[estimator]["size"] if self.size is None else self.size,
-            "fit": self.fit or DEFAULTS_BY_ESTIMATOR[estimator]["fit"],
+            "size": defaults["size"] if self.size is None else self.size,
+            "fit": self.fit or defaults["fit"],
             "patch": PATCHES[0] if estimator == AVERAGED and self.patch is None else self.patch,
-            "overview": (_OVERVIEW_DEFAULT if unsaid and self.overview is None else self.overview) or None,
+            "overview": self.overview or None,
         }
         for name, value in filled.items():
             object.__setattr__(self, name, value)
 
+    def _check_unasked(self) -> None:
+        """Raise `UsageError` for a field that says how planes are made, where there are none."""
+        unasked = {"size": None, "patch": None, "overview": None, "fit": None, "resample": _RESAMPLE_DEFAULT}
+        for name, value in unasked.items():
+            if getattr(self, name) != value:
+                raise UsageError(
+                    f"{name} {getattr(self, name)}: only planes have it, and none are asked for; leave it out, or give "
+                    f"--estimator {AVERAGED} or {PERIODOGRAM}, too"
+                )
+
     @property
     def side(self) -> int:
-        """Side of the square planes, in bins."""
-        return self.size if self.patch is None else self.patch
+        """Side of the square planes, in bins; 0 without planes."""
+        return (self.size or 0) if self.patch is None else self.patch
 
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of planes, three planes each, in their order."""
+        if self.estimator == NO_PLANES:
+            return ()
         return KINDS[: len(SQUARE_KINDS)] if self.overview is None else KINDS
 
     @property
     def planes(self) -> int:
-        """Number of planes: 9, or 18 with an overview."""
+        """Number of planes: 0, 9, or 18 with an overview."""
         return PLANES_PER_KIND * len(self.kinds)
 
     def to_dict(self) -> dict:

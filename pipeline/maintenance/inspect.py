@@ -4,6 +4,7 @@ from collections import Counter
 from contextlib import suppress
 
 import numpy as np
+import zarr
 
 from data_cards.core.console import format_table
 from data_cards.core.errors import DAMAGE, StoreError, UserError
@@ -14,8 +15,8 @@ from pipeline.builder.plan import Plan
 from pipeline.builder.resume import list_missing, read_attributes, read_base
 from pipeline.features.settings import PLANES_PER_KIND
 from pipeline.store.filesystem import Storage
-from pipeline.store.reader import FeatureStore, open_store, partial_name
-from pipeline.store.schema import Attribute
+from pipeline.store.reader import ZarrStore, open_store, partial_name
+from pipeline.store.schema import PROFILES, Attribute
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import ABSENT, decode_index, index_length, shard_file
 from pipeline.store.writer import read_shard_records
@@ -24,7 +25,7 @@ _TRIES = 3  # a store may be renamed between the search for it and the search fo
 _INDICES_READ = 8  # shards whose index is read for the compression
 
 
-def inspect_place(path: str) -> tuple[FeatureStore | None, dict]:
+def inspect_place(path: str) -> tuple[ZarrStore | None, dict]:
     """Return the complete store at a path and its facts; or None and the progress of its build.
 
     Raises
@@ -40,7 +41,7 @@ def inspect_place(path: str) -> tuple[FeatureStore | None, dict]:
     return _inspect_once(path)
 
 
-def _inspect_once(path: str) -> tuple[FeatureStore | None, dict]:
+def _inspect_once(path: str) -> tuple[ZarrStore | None, dict]:
     try:
         store = open_store(path)
         return store, store_to_dict(store)
@@ -51,7 +52,7 @@ def _inspect_once(path: str) -> tuple[FeatureStore | None, dict]:
         return None, progress
 
 
-def store_to_dict(store: FeatureStore) -> dict:
+def store_to_dict(store: ZarrStore) -> dict:
     """Return the facts of a store, ready for JSON."""
     columns = store.columns
     pictures = np.unique(columns["picture"], return_index=True)[1]
@@ -64,10 +65,9 @@ def store_to_dict(store: FeatureStore) -> dict:
         "fingerprint": store.fingerprint,
         "settings": store.attributes[Attribute.SETTINGS],
         "versions": {"program": store.attributes[Attribute.PROGRAM], **store.attributes[Attribute.VERSIONS]},
-        "dtype": str(store.features.dtype),
-        "shape": list(store.features.shape),
-        "chunks": list(store.features.chunks),
-        "shards": list(store.features.shards),
+        "samples": len(store),
+        "planes": _array_to_dict(store.features),
+        "profiles": _array_to_dict(store.profiles),
         "pictures": count_sources(
             (columns["split"][row], CLASS_NAMES[columns["label"][row]], columns["source"][row]) for row in pictures
         ),
@@ -81,20 +81,43 @@ def store_to_dict(store: FeatureStore) -> dict:
     }
 
 
-def measure_compression(store: FeatureStore) -> dict[str, float]:
-    """Return stored size over raw size of each kind of plane, from the index of a few shards."""
-    storage = Storage(store.path)
-    rows, _, height, width = store.features.shards
+def _array_to_dict(array: zarr.Array | None) -> dict | None:
+    """Return the layout of an array in shards; None for one that the store lacks."""
+    if array is None:
+        return None
+    sides = {"shape": array.shape, "chunks": array.chunks, "shards": array.shards or array.chunks}
+    return {"dtype": str(array.dtype), **{name: list(values) for name, values in sides.items()}}
+
+
+def measure_compression(store: ZarrStore) -> dict[str, float]:
+    """Return stored size over raw size of each kind of plane, and of the profiles, from a few shards."""
+    shares = {}
+    storage, kinds = Storage(store.path), store.settings.features.kinds
+    if store.has_planes:
+        rows, _, height, width = store.features.shards
+        stored = np.concatenate([read_chunk_sizes(storage, one, rows, len(kinds)) for one in _few_shards(store, rows)])
+        raw = np.count_nonzero(stored[:, 0]) * height * width * PLANES_PER_KIND * store.features.dtype.itemsize
+        shares = dict(zip(kinds, (stored.sum(axis=0) / raw).tolist(), strict=True))
+    if store.has_profiles:
+        rows, values = store.profiles.chunks
+        few = _few_shards(store, rows)
+        raw = sum(min(rows, len(store) - rows * one) for one in few) * values * store.profiles.dtype.itemsize
+        shares[PROFILES] = sum(_read_size(storage, one) for one in few) / raw
+    return shares
+
+
+def _few_shards(store: ZarrStore, rows: int) -> list[int]:
+    """Return the numbers of a few of the store's shards, of so many rows, evenly spaced."""
     count = -(-len(store) // rows)
-    kinds = store.settings.features.kinds
-    sizes = np.zeros(len(kinds))
-    samples = 0
-    for shard in np.unique(np.linspace(0, count - 1, _INDICES_READ).astype(int)):
-        stored = read_chunk_sizes(storage, int(shard), rows, len(kinds))
-        samples += np.count_nonzero(stored[:, 0])
-        sizes += stored.sum(axis=0)
-    raw = samples * height * width * PLANES_PER_KIND * store.features.dtype.itemsize
-    return dict(zip(kinds, (sizes / raw).tolist(), strict=True))
+    return np.unique(np.linspace(0, count - 1, _INDICES_READ).astype(int)).tolist()
+
+
+def _read_size(storage: Storage, shard: int) -> int:
+    """Read the size in bytes of the file of a shard's profiles; raises `StoreError` where it is missing."""
+    try:
+        return storage.size(shard_file(shard, PROFILES))
+    except FileNotFoundError as error:
+        raise _damage_error(storage, shard) from error
 
 
 def read_chunk_sizes(storage: Storage, shard: int, rows: int, kinds: int) -> np.ndarray:
@@ -111,12 +134,16 @@ def read_chunk_sizes(storage: Storage, shard: int, rows: int, kinds: int) -> np.
     (tail,) = storage.read_ends([shard_file(shard)], index_length(rows * kinds))
     index = decode_index(tail, rows * kinds)
     if index is None:
-        raise StoreError(
-            f"{storage.url}: the store is damaged (shard {shard}); `pipeline verify {storage.url} --repair` makes what "
-            "is damaged again"
-        )
+        raise _damage_error(storage, shard)
     sizes = index.reshape(rows, kinds, 2)[..., 1]
     return np.where(sizes == ABSENT, 0, sizes).astype(np.int64)
+
+
+def _damage_error(storage: Storage, shard: int) -> StoreError:
+    return StoreError(
+        f"{storage.url}: the store is damaged (shard {shard}); `pipeline verify {storage.url} --repair` makes what is "
+        "damaged again"
+    )
 
 
 def progress_to_dict(path: str) -> dict | None:
@@ -173,23 +200,32 @@ def _format_planes(features: dict) -> str:
     return ", ".join(parts)
 
 
+def _format_array(array: dict | None) -> str:
+    """Format the values of `_array_to_dict`."""
+    if array is None:
+        return "none"
+    sample = " x ".join(map(str, array["shape"][1:]))
+    return f"{sample}, {array['dtype']}; chunk {array['chunks']}, shard {array['shards']}"
+
+
 def format_store(facts: dict) -> Lines:
     """Format the values of `store_to_dict`."""
     settings = facts["settings"]
     features = settings["features"]
     rows = [[*one.values()] for one in facts["pictures"]]
+    planes = features["fit"] is not None
     named = [
-        ["samples", f"{facts['shape'][0]} of {' x '.join(map(str, facts['shape'][1:]))}, {facts['dtype']}"],
-        ["chunk, shard", f"{facts['chunks']}, {facts['shards']}"],
+        ["samples", facts["samples"]],
+        *([name, _format_array(facts[name])] for name in ("planes", "profiles")),
         ["size on disk", f"{format_bytes(facts['bytes'])}, {format_bytes(facts['bytes_per_sample'])} a sample"],
         [
             "compression",
             ", ".join(f"{kind} {share:.2f}" for kind, share in facts["compression"].items()) + " of the raw size",
         ],
-        ["fit", f"{features['fit']} to {features['size']} px, {features['resample']}"],
-        ["planes", _format_planes(features)],
+        *([["estimator", _format_planes(features)]] if planes else []),
+        *([["fit", f"{features['fit']} to {features['size']} px, {features['resample']}"]] if planes else []),
         ["variants", f"{settings['variants']}: " + ", ".join(f"{k} ({n})" for k, n in facts["variants"].items())],
-        ["upsampled", f"{facts['upsampled']} pictures"],
+        *([["upsampled", f"{facts['upsampled']} pictures"]] if planes else []),
         ["set aside", f"{len(facts['set_aside'])} files"],
         ["seed", settings["seed"]],
         ["versions", ", ".join(f"{name} {value}" for name, value in facts["versions"].items())],

@@ -30,6 +30,11 @@ def plot_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list
     -------
     list of int, the plotted rows
     """
+    if not store.has_planes:
+        raise UsageError(
+            f"{store.path}: has profiles and no planes, so there is nothing to draw; build planes with "
+            "`pipeline build --estimator averaged`, or --size"
+        )
     rows = _choose_rows(store) if rows is None else rows
     for row in rows:
         if not 0 <= row < len(store):

@@ -184,11 +184,11 @@ class ZarrStore(FeatureStore):
 
     @cached_property
     def mean(self) -> np.ndarray:
-        return self._read(MEAN)
+        return self._read(MEAN) if self.has_planes else np.zeros((0, 0, 0), np.float32)
 
     @cached_property
     def std(self) -> np.ndarray:
-        return self._read(STD)
+        return self._read(STD) if self.has_planes else np.zeros((0, 0, 0), np.float32)
 
     @property
     def roots(self) -> tuple[str, ...]:

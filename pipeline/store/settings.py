@@ -4,14 +4,7 @@ from dataclasses import asdict, dataclass, field
 
 from data_cards.core.errors import UsageError
 from data_cards.core.options import check_choices, option_field
-from pipeline.features.settings import (
-    DEFAULTS_BY_ESTIMATOR,
-    MAX_PIXELS,
-    PICTURES,
-    PLANES,
-    FeatureSettings,
-    format_default,
-)
+from pipeline.features.settings import MAX_PIXELS, NO_PLANES, PICTURES, PLANES, FeatureSettings
 from pipeline.features.variants import CONDITIONS, RECIPES, Variant, draw_variants
 
 
@@ -23,11 +16,10 @@ class BuildSettings:
     """
 
     features: FeatureSettings = field(default_factory=FeatureSettings)
-    variants: str | None = option_field(
-        None,
-        group=PLANES,
+    variants: str = option_field(
+        "views",
+        group=PICTURES,
         choices=RECIPES,
-        shown=format_default("variants"),
         help="What each picture is stored as. clean: as it is; saved: also three times saved as JPEG before it is "
         "fitted; train: likewise after; web: also four times scaled down and saved; views: also saved as JPEG 75, as a "
         "web site saves it, and shrunk; stress, conditions: test pictures "
@@ -50,9 +42,12 @@ class BuildSettings:
     )
 
     def __post_init__(self) -> None:
-        if self.variants is None:
-            object.__setattr__(self, "variants", DEFAULTS_BY_ESTIMATOR[self.features.estimator]["variants"])
         check_choices(self)
+        if self.features.estimator == NO_PLANES and self.packing != "mirror":
+            raise UsageError(
+                f"packing {self.packing}: only planes are packed, and none are asked for; leave it out, or give "
+                "--estimator averaged or periodogram, too"
+            )
         if not 0 <= self.val_fraction < 1:
             raise UsageError(f"validation fraction {self.val_fraction}: expected 0 or more, below 1")
         if self.max_pixels < 1:

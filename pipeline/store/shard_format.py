@@ -18,7 +18,7 @@ from zarr.abc.codec import ArrayBytesCodec, BytesBytesCodec
 from zarr.codecs import BytesCodec, ZstdCodec
 
 from pipeline.features.profile_vectors import PROFILE_LENGTH
-from pipeline.features.settings import PLANES_PER_KIND
+from pipeline.features.settings import PLANES_PER_KIND, plane_slice
 from pipeline.store.mirror_codec import MirrorCodec, pack
 from pipeline.store.schema import FEATURES, PROFILES
 
@@ -46,7 +46,7 @@ def create_chunk_codecs(packing: str = "none") -> tuple[ArrayBytesCodec, BytesBy
 def encode_sample(planes: np.ndarray, packing: str) -> list[bytes]:
     """Encode one sample (planes, H, W) with the codecs of `create_chunk_codecs`: one chunk for each kind of plane."""
     planes = planes.astype(planes.dtype.newbyteorder("<"), copy=False)
-    kinds = np.split(planes, len(planes) // PLANES_PER_KIND)
+    kinds = [planes[plane_slice(kind)] for kind in range(len(planes) // PLANES_PER_KIND)]
     encode = Zstd(**_ZSTD).encode
     return [encode(pack(kind) if packing == "mirror" else np.ascontiguousarray(kind)) for kind in kinds]
 

@@ -22,7 +22,7 @@ from pipeline.store.schema import SAMPLE_COLUMNS
 from pipeline.store.settings import BuildSettings
 from pipeline.store.statistics import MAX_LEVELS, MAX_ROWS, subsample_rows
 
-SETTINGS = BuildSettings(FeatureSettings(size=16), val_fraction=0.25)
+SETTINGS = BuildSettings(FeatureSettings(size=16), variants="train", val_fraction=0.25)
 
 
 @pytest.fixture(autouse=True)

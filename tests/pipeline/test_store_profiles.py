@@ -1,25 +1,32 @@
 """Profiles of a store: one of each sample, written beside the planes, read in any order, verified and repaired."""
 
+import json
+
 import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
 from helpers.damage import flip_bit
 from helpers.folders import assert_same_files, read_files
-from helpers.make_store import make_store
+from helpers.make_store import SMALL_BUILD, make_store
+from helpers.pictures import draw_noise
 
 from data_cards.archives.place import read_file
-from data_cards.core.errors import StoreError
+from data_cards.core.errors import StoreError, UserError
 from data_cards.image.decode import decode_picture
+from pipeline.builder import plan as plan_module
+from pipeline.builder.build import build_store
+from pipeline.builder.shard_task import build_shard
 from pipeline.cli.main import main
 from pipeline.features.degradations import apply_steps
 from pipeline.features.profile_vectors import PROFILE_VECTORS
 from pipeline.features.profiles import compute_profile
-from pipeline.features.settings import MAX_PIXELS
+from pipeline.features.settings import MAX_PIXELS, FeatureSettings
 from pipeline.maintenance.repair import repair_store
 from pipeline.maintenance.verify import verify_store
 from pipeline.store.concatenated import open_stores
 from pipeline.store.reader import open_store
+from pipeline.store.settings import BuildSettings
 
 
 def test_every_row_has_the_profile_of_its_changed_picture(store):
@@ -103,3 +110,136 @@ def test_lost_file_is_made_again_by_the_same_build(store, kaggle_dir, build):
     (store / "profiles/c/2/0").unlink()
     assert build().made == 1
     assert_same_files(store, before)
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 16)
+
+
+@pytest.fixture
+def bare(kaggle_dir, tmp_path, small_shards):
+    """A store as built by default, without planes, of eight shards; and the function that builds it again."""
+
+    def build(*sources, out="bare.zarr", **options):
+        sources = [str(kaggle_dir), *map(str, sources)]
+        return build_store(sources, tmp_path / out, BuildSettings(val_fraction=0.25), **{"workers": 0, **options})
+
+    build()
+    return tmp_path / "bare.zarr", build
+
+
+def test_default_store_has_profiles_of_four_views_and_no_planes(bare):
+    path, _ = bare
+    store = open_store(path)
+    assert (store.has_planes, store.has_profiles, store.features) == (False, True, None)
+    assert not (path / "features").exists() and not (path / "statistics").exists()  # noqa: PT018
+    assert store.mean.shape == store.std.shape == (0, 0, 0)
+    assert set(store.columns["variant"]) == {"clean", "jpeg-75", "web", "shrunk"}
+    assert store.profiles.chunks == (16, 755)
+    assert len(store) == len(store.columns["label"]) == store.profiles.shape[0] == 128
+    assert verify_store(str(path)).sound
+
+
+def test_profiles_do_not_depend_on_the_planes_beside_them(bare, kaggle_dir, tmp_path):
+    settings = BuildSettings(FeatureSettings(size=16), val_fraction=0.25)
+    build_store([str(kaggle_dir)], tmp_path / "planes.zarr", settings, workers=0)
+    one, other = (open_store(path) for path in (bare[0], tmp_path / "planes.zarr"))
+    assert (one.columns["sha256"] == other.columns["sha256"]).all()
+    np.testing.assert_array_equal(one.profiles[:], other.profiles[:])
+
+
+def test_workers_make_the_same_bytes(bare, tmp_path):
+    path, build = bare
+    build(out="workers.zarr", workers=2)
+    assert_same_files(tmp_path / "workers.zarr", path)
+
+
+def test_growing_keeps_its_shards_and_gives_what_one_build_gives(bare, tmp_path):
+    path, build = bare
+    (more := tmp_path / "more/train/fake/gan").mkdir(parents=True)
+    for number in range(3):
+        draw_noise(700 + number, 40).save(more / f"{number}.png")
+    before = open_store(path).profiles[:]
+    grown = build(tmp_path / "more")
+    assert (grown.kept, grown.plan.growth.added) == (8, 3)
+    after = open_store(path).profiles[:]
+    assert len(after) == len(before) + 12
+    np.testing.assert_array_equal(after[: len(before)], before)
+    assert verify_store(str(path)).sound
+
+
+@pytest.mark.parametrize("stopped_after", [0, 3, 6])
+def test_stopped_build_goes_on_and_gives_the_same_bytes(bare, tmp_path, stopped_after):
+    path, build = bare
+    made = []
+
+    def stop(task):
+        if len(made) > stopped_after:
+            raise KeyboardInterrupt
+        made.append(task.shard)
+        return build_shard(task)
+
+    with pytest.raises(KeyboardInterrupt):
+        build(out="stopped.zarr", shard_function=stop)
+    summary = build(out="stopped.zarr")
+    assert summary.made < 8 - stopped_after + 1
+    assert_same_files(tmp_path / "stopped.zarr", path)
+
+
+def test_damage_to_a_store_without_planes_is_repaired(bare):
+    path, _ = bare
+    before = read_files(path)
+    flip_bit(path / "profiles/c/3/0", 8 * 1000)
+    (path / "profiles/c/5/0").unlink()
+    (path / "checksums/c/0/0").write_bytes(b"")
+    left = repair_store(verify_store(str(path)))
+    assert [(one.part, one.cause.value) for one in left] == [("checksums", "unknown shard")]
+    (path / "checksums/c/0/0").write_bytes(before["checksums/c/0/0"])
+    found = verify_store(str(path))
+    assert [bad.name for bad in found.bad] == ["profiles/c/3/0", "profiles/c/5/0"]
+    assert repair_store(found) == []
+    assert_same_files(path, before)
+
+
+def test_file_lost_during_the_build_is_made_again(bare, tmp_path):
+    path, build = bare
+
+    def lose(task):
+        record = build_shard(task)
+        if task.shard == 6:
+            (tmp_path / "lost.zarr.partial/profiles/c/2/0").unlink()
+        return record
+
+    with pytest.raises(UserError, match=r"1 of 8 shards are damaged \(the first: 2\)"):
+        build(out="lost.zarr", shard_function=lose)
+    assert build(out="lost.zarr").made == 1
+    assert_same_files(tmp_path / "lost.zarr", path)
+
+
+def test_inspect_says_what_is_there(bare, store, tmp_path):
+    path, _ = bare
+    facts = json.loads(CliRunner().invoke(main, ["inspect", str(path), "--json"]).stdout)
+    assert (facts["samples"], facts["planes"], facts["profiles"]["shape"]) == (128, None, [128, 755])
+    assert facts["compression"].keys() == {"profiles"}
+    assert 0.2 < facts["compression"]["profiles"] < 1
+    assert 700 < facts["bytes_per_sample"] < 20_000
+    text = CliRunner().invoke(main, ["inspect", str(path)]).stdout
+    assert "755, float32" in text
+    drawn = CliRunner().invoke(main, ["inspect", str(path), "--png", str(tmp_path / "planes.png")])
+    assert (drawn.exit_code, "has profiles and no planes" in drawn.stderr) == (2, True)
+    with_planes = json.loads(CliRunner().invoke(main, ["inspect", str(store), "--json"]).stdout)
+    assert with_planes["planes"]["shape"][1:] == [9, 16, 16]
+    assert list(with_planes["compression"]) == ["magnitude", "phase", "dct", "profiles"]
+
+
+def test_estimate_foresees_the_size(kaggle_dir, tmp_path, small_shards):
+    plain = {"settings": SMALL_BUILD, "workers": 0}
+    for settings in (BuildSettings(), SMALL_BUILD):
+        plain["settings"] = settings
+        out = tmp_path / settings.variants
+        foreseen = build_store([str(kaggle_dir)], out, dry_run=True, **plain).estimate
+        made = build_store([str(kaggle_dir)], out, **plain)
+        samples = sum(file.stat().st_size for name in ("features", "profiles") for file in out.rglob(f"{name}/c/**/0"))
+        assert 0.7 * samples < foreseen.bytes - foreseen.tables < 1.8 * samples
+        assert made.bytes < 2 * foreseen.bytes

@@ -195,30 +195,6 @@ def test_a_store_of_averaged_planes(kaggle_dir, tmp_path):
     assert drawn.stat().st_size > 1000
 
 
-@pytest.mark.parametrize(
-    ("asked", "expected"),
-    [
-        pytest.param({}, ("averaged", 512, "crop", "saved", 32), id="nothing"),
-        pytest.param({"size": 1024}, ("periodogram", 1024, "cover", "train", None), id="planes of a size"),
-        pytest.param({"estimator": "periodogram"}, ("periodogram", 1024, "cover", "train", None), id="one transform"),
-        pytest.param({"size": 256, "patch": 64}, ("averaged", 256, "crop", "saved", 64), id="patches of a square"),
-        pytest.param({"estimator": "averaged", "fit": "cover"}, ("averaged", 512, "cover", "saved", 32), id="a fit"),
-        pytest.param({"size": 96, "fit": "crop"}, ("periodogram", 96, "crop", "train", None), id="a size and a fit"),
-    ],
-)
-def test_settings_left_out_are_as_recommended(asked, expected):
-    features = FeatureSettings(**asked)
-    made = BuildSettings(features)
-    assert (features.estimator, features.size, features.fit, made.variants, features.patch) == expected
-    assert features.overview == (None if asked else 128)
-
-
-def test_an_overview_can_be_left_out_and_asked_for():
-    assert FeatureSettings(overview=0).overview is None
-    assert FeatureSettings(overview=64).overview == 64
-    assert FeatureSettings(estimator="averaged", overview=64).overview == 64
-
-
 def test_a_store_with_an_overview(kaggle_dir, tmp_path):
     """From the pictures to a verdict: both parts are packed, read, trained on, shown and exported alike."""
     out, drawn = tmp_path / "a.zarr", tmp_path / "planes.png"

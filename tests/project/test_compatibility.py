@@ -25,7 +25,10 @@ ROWS = {
     "averaged.zarr": "0243ec9066abd7740bd46d33b657a964547e0113053aa6c15cf5c16dfe187b7d",
     "periodogram.zarr": "dd84f09dc1d272bd9ad6ea0d87b9cf7da3b74625b9551c3ee931a290fbbd7947",
 }
-BUILDS = {"averaged.zarr": ("--variants", "clean"), "periodogram.zarr": ("--size", "16")}
+BUILDS = {
+    "averaged.zarr": ("--estimator", "averaged", "--overview", "128", "--variants", "clean"),
+    "periodogram.zarr": ("--size", "16", "--variants", "train"),
+}
 STORES = sorted(ROWS)
 pytestmark = pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="the stores record a path of Linux")
 
