@@ -20,7 +20,7 @@ from data_cards.core.errors import UserError
 from data_cards.core.files import PARTIAL, ZARR_METADATA
 from data_cards.core.labels import TRAIN
 from data_cards.core.text import escape_undecodable, escape_untrusted, is_unicode
-from data_cards.dataset.labels_file import Arranged, Listing, arrange_by_labels, clean_source, read_labels
+from data_cards.dataset.labels_file import Arranged, LabelsFile, Listing, arrange_by_labels, clean_source, read_labels
 from data_cards.dataset.layout import PictureFile, Place, arrange_pictures
 from data_cards.dataset.names import Meaning, find_own_name, is_service, match_class, match_split, names_source
 from data_cards.dataset.packed import is_archive, list_archive
@@ -116,6 +116,7 @@ def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> F
                 files.append(PictureFile(str(one.root), image, place.split, place.label, place.source))
             else:
                 left_out.append(LeftOut(str(one.root / image), place))
+    _warn_of_unused_names(settings, sources, listings, tables)
     of_set = {str(table.path) for table in tables}
     left_out = [one for one in left_out if one.path not in of_set]
     return FoundFiles(_drop_repeated(_name_sources(files, settings)), left_out)
@@ -167,6 +168,17 @@ def _find_difference(parts: tuple[str, ...], clash: set[tuple[str, ...]]) -> str
             break
     # A number alone is no name: photos-1.
     return "-".join(chosen) if any(map(names_source, chosen)) else "-".join([parts[-1], *chosen])
+
+
+def _warn_of_unused_names(
+    settings: SetSettings, sources: Sequence[str], listings: Sequence[Listing], tables: Sequence[LabelsFile]
+) -> None:
+    folders = {folder for listing in listings for folder in {image.rpartition("/")[0] for image in listing.images}}
+    names = {name.lower() for folder in folders for name in folder.split("/")}
+    names |= {source.partition("=")[0].rpartition("/")[2].lower() for source in sources}
+    names |= {row.label.strip().lower() for table in tables for row in table.rows if row.label}
+    if unused := [name for name in settings.classes if name not in names]:
+        warn(f"--meaning {', '.join(unused)}: no folder and no label has this name")
 
 
 def _name_sources(files: list[PictureFile], settings: SetSettings) -> list[PictureFile]:

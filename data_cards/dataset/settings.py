@@ -52,6 +52,8 @@ class SetSettings:
     def __post_init__(self):
         # Values are parsed here, so that a wrong one is refused before any work.
         _ = self.classes, self.column_names, self.pattern
+        if self.columns and not self.labels:
+            raise UsageError(f"columns {self.columns}: only of a table; give one with --labels, or leave it out")
 
     @cached_property
     def classes(self) -> dict[str, str]:
@@ -89,6 +91,11 @@ class SetSettings:
                 f"got {pattern.groups}; write (?:...) for further ones, or name it (?P<source>...)"
             )
         return pattern
+
+    def check_unused(self, place: str) -> None:
+        """Check that none of them is given for a store or a card, which has its classes and sources already."""
+        if self != SetSettings():
+            raise UsageError(f"{place}: has its classes and sources already; leave out {self.format_arguments(())}")
 
     def format_arguments(self, sources: Iterable[str]) -> str:
         """Format the sources and these settings as arguments of a command, to repeat it or to give another."""

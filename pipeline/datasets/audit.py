@@ -73,6 +73,7 @@ def audit_dataset(
     if bool(sources or reading.labels) == bool(store):
         raise UsageError("give pictures with --src, or a feature store with --store")
     if store:
+        reading.check_unused(store)
         found = open_store(store).read_pictures()
     else:
         found = scan_sources(sources, reading, max_pixels=max_pixels, cache=cache, all_thumbnails=True).pictures

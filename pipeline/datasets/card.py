@@ -50,6 +50,7 @@ def compute_card_of(
     """
     name = Path(place.rstrip("/").rpartition("://")[2]).resolve().name
     if Storage(place).exists(ZARR_METADATA):
+        (reading or SetSettings()).check_unused(place)
         store = open_store(place)
         return {"name": name, **store.card}, store.read_pictures()
     return compute_card_of_set([place], reading, max_pixels=max_pixels, cache=cache)

@@ -195,6 +195,11 @@ def test_no_table(flat):
         find(flat / "none.csv", flat)
 
 
+def test_declared_names_that_nothing_has_are_told(flat, capsys):
+    find(write(flat / "a.csv", "path,label", "0.jpg,7", "1.jpg,fake"), flat, meaning=("7=real", "8=fake"))
+    assert "--meaning 8: no folder and no label has this name" in capsys.readouterr().err
+
+
 def test_source_pattern_of_a_flat_folder(flat, tmp_path, capsys):
     for name in ("real/coco_1.jpg", "real/ffhq_1.jpg", "fake/sdxl-7.jpg", "fake/other.jpg"):
         write(tmp_path / "kaggle" / name)
@@ -216,8 +221,9 @@ def test_source_pattern_of_a_flat_folder(flat, tmp_path, capsys):
         ({"source_pattern": "("}, "not a regular expression"),
         ({"source_pattern": "abc"}, "expected one group"),
         ({"source_pattern": "(a)(b)"}, "expected one group.*got 2"),
-        ({"columns": "path"}, "expected COLUMN=NAME"),
-        ({"columns": "name=a"}, "COLUMN one of path, label, split, source"),
+        ({"columns": "path", "labels": ("a.csv",)}, "expected COLUMN=NAME"),
+        ({"columns": "name=a", "labels": ("a.csv",)}, "COLUMN one of path, label, split, source"),
+        ({"columns": "path=a"}, "only of a table"),
         ({"meaning": ("0=cat",)}, "expected NAME=real or NAME=fake"),
         ({"meaning": ("0=real", "0=fake")}, "declared as real too"),
     ],

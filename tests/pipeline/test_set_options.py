@@ -87,6 +87,14 @@ def test_a_set_that_is_not_named_is_an_error(command, tmp_path):
     assert "--src" in result.output
 
 
+def test_options_of_a_set_are_refused_for_a_store(flat, tmp_path):
+    assert run("build", *options(flat), "--out", tmp_path / "a.zarr", *SMALL).exit_code == 0
+    for command in (["audit", "--store", tmp_path / "a.zarr"], ["card", tmp_path / "a.zarr"]):
+        result = run(*command, "--meaning", "0=real")
+        assert result.exit_code == 2
+        assert "leave out --meaning 0=real" in result.output
+
+
 def test_what_is_left_out_is_told(flat, tmp_path):
     (flat / "notes.txt").write_text("no picture")
     draw_noise(77).save(flat / "images" / "unlisted.png")

@@ -19,7 +19,7 @@ SHOWN_BY = {
     "data_cards/core/files.py": ("pipeline subset", "pipeline sample"),
     "data_cards/dataset/leakage.py": ("pipeline build",),
     "data_cards/dataset": SETS,
-    "data_cards/image": SETS,
+    "data_cards/image": (*SETS, "eval predict", "eval page"),
     "data_cards/selection": ("pipeline audit", "pipeline subset"),
     "data_cards/selection/matching.py": ("pipeline audit",),
     "pipeline/builder": ("pipeline build",),
