@@ -64,10 +64,10 @@ def read_contained(folder: str | os.PathLike, name: str, most: int) -> bytes:
     UnsafeFileError, OSError : as `open_contained`
     """
     with open_contained_file(folder, name) as file:
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise ValueError(f"{name} has more than {most:,} bytes")
-    return data
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise ValueError(f"{name} has {size:,} bytes, expected at most {most:,}")
+        return file.read(size)
 
 
 def check_contained(folder: str | os.PathLike) -> None:

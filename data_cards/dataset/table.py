@@ -18,7 +18,7 @@ from data_cards.dataset.layout import PictureFile
 from data_cards.image.facts import PictureFacts
 
 MOST_THUMBNAILS = 20_000  # pictures that keep thumbnail and profile, half of them of each class
-_HASH = 32  # bytes of sha256 and of phash
+HASH_BYTES = 32  # bytes of sha256 and of phash
 _FILE_WORDS = ("root", "split", "label", "source")
 _FACT_WORDS = ("format", "mode", "tables", "subsampling")
 _NUMBERS = {"bytes": "q", "width": "i", "height": "i", "quality": "h", "exif": "b", "camera": "b", "group": "q"}
@@ -110,7 +110,7 @@ class PictureTable(Sequence[Picture]):
     @property
     def phashes(self) -> np.ndarray:
         """Perceptual hashes, uint8 (N, 32)."""
-        return np.frombuffer(bytes(self._hashes), np.uint8).reshape(-1, 2 * _HASH)[:, _HASH:]
+        return np.frombuffer(bytes(self._hashes), np.uint8).reshape(-1, 2 * HASH_BYTES)[:, HASH_BYTES:]
 
     def sha256(self, number: int) -> bytes:
         """Return the hash of one picture's file."""
@@ -172,11 +172,16 @@ class PictureTable(Sequence[Picture]):
         numbers = {name: column[number] for name, column in self._numbers.items()}
         group = numbers.pop("group")
         numbers |= {name: bool(numbers[name]) for name in ("exif", "camera")}
-        hashes = bytes(self._hashes[2 * _HASH * number : 2 * _HASH * (number + 1)])
+        hashes = bytes(self._hashes[2 * HASH_BYTES * number : 2 * HASH_BYTES * (number + 1)])
         thumbnail, profile = self._thumbnails.get(number, (b"", b""))
         file = PictureFile(image=image, **{name: words.pop(name) for name in _FILE_WORDS})
         facts = PictureFacts(
-            sha256=hashes[:_HASH], phash=hashes[_HASH:], thumbnail=thumbnail, profile=profile, **words, **numbers
+            sha256=hashes[:HASH_BYTES],
+            phash=hashes[HASH_BYTES:],
+            thumbnail=thumbnail,
+            profile=profile,
+            **words,
+            **numbers,
         )
         return Picture(file, facts, group)
 

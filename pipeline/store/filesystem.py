@@ -58,7 +58,7 @@ class Storage:
         # One byte more than allowed shows that there are more.
         data = self._files.cat_file(self.path(name), start=0, end=most + 1)
         if len(data) > most:
-            raise ValueError(f"{name} has more than {most:,} bytes")
+            raise ValueError(f"{name} has more bytes than {most:,}")
         return data
 
     def read_blocks(self, name: str) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from typing import IO
 
 import numpy as np
@@ -15,8 +16,11 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from data_cards.core.bounded_json import parse_json
-from data_cards.dataset.table import Picture, PictureTable
+from data_cards.core.labels import CLASS_NAMES, SPLITS
+from data_cards.dataset.table import HASH_BYTES, Picture, PictureTable
+from data_cards.image.low_frequency import FREQUENCIES, THUMBNAIL
 from pipeline.store.arrays import StoredArrays, read_values
+from pipeline.store.attributes import expect
 from pipeline.store.schema import PROVENANCE
 
 PLANNED_MANIFEST = "build/pictures.jsonl.gz"  # file of a running build; without it none was begun
@@ -37,7 +41,24 @@ def encode_manifest(pictures: Iterable[Picture]) -> bytes:
 def decode_manifest(data: bytes) -> PictureTable:
     """Invert `encode_manifest`; raises `ValueError` and others for other bytes, and where they unpack to too many."""
     with gzip.open(io.BytesIO(data)) as lines:
-        return PictureTable(Picture.from_dict(parse_json(line)) for line in _read_lines(lines, _most_unpacked(data)))
+        return PictureTable(_read_picture(line) for line in _read_lines(lines, _most_unpacked(data)))
+
+
+def _read_picture(line: bytes) -> Picture:
+    """Read a line; raises `ValueError` and others for values that a picture of a store cannot have."""
+    picture = Picture.from_dict(parse_json(line))
+    file, facts = picture.file, picture.facts
+    for one in (file, facts):
+        for field in fields(one):
+            expect(type(getattr(one, field.name)) is field.type, f"{field.name} is not {field.type.__name__}")
+    expect(file.label in CLASS_NAMES and file.split in SPLITS, f"a picture of {file.label[:20]} in {file.split[:20]}")
+    expect(len(facts.sha256) == len(facts.phash) == HASH_BYTES, "a hash that is none")
+    expect(len(facts.thumbnail) in (0, THUMBNAIL**2 * 3), "a thumbnail that is none")
+    expect(len(facts.profile) in (0, 2 * FREQUENCIES), "a profile that is none")
+    expect(bool(np.isfinite(np.frombuffer(facts.profile, "<f2")).all()), "a profile that is not finite")
+    expect(min(facts.width, facts.height) >= 1 and facts.bytes >= 0, "a size that is none")
+    expect(type(picture.group) is int and picture.group >= 0, "a group that is none")
+    return picture
 
 
 def _most_unpacked(data: bytes) -> int:

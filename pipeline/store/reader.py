@@ -16,10 +16,11 @@ import zarr
 
 from data_cards.core.bounded_json import parse_json
 from data_cards.core.errors import DAMAGE, StoreError, UnsafeFileError, UserError, format_error
-from data_cards.core.files import PARTIAL
+from data_cards.core.files import PARTIAL, ZARR_METADATA
 from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.store.arrays import StoredArrays, read_values
 from pipeline.store.attributes import check_attributes, read_attributes
+from pipeline.store.columns import check_columns
 from pipeline.store.filesystem import Storage
 from pipeline.store.schema import (
     CARD,
@@ -232,6 +233,8 @@ class ZarrStore(FeatureStore):
             try:
                 data = storage.read(shard_file(shard, PROFILES), longest_profiles(shard_rows))
                 profiles[here] = decode_profiles(data, shard_rows)[rows[here] - shard * shard_rows]
+            except UnsafeFileError:
+                raise
             except Exception as error:  # decoders and storages raise many kinds
                 raise row_error(self, int(rows[here[0]]), error) from error
         return profiles
@@ -289,27 +292,33 @@ def open_store(path: str | os.PathLike) -> ZarrStore:
     path = storage.url
     try:
         check_attributes(attributes)
-        in_shards = list_shard_arrays(attributes[Attribute.PLANES], attributes[Attribute.FORMAT_VERSION])
+        settings = BuildSettings.from_dict(attributes[Attribute.SETTINGS])
+    except UserError as error:  # of a removed option
+        raise StoreError(f"{path}: {error}") from error
+    except DAMAGE as error:
+        raise _damage_error(path, ZARR_METADATA, error) from error
+    in_shards = list_shard_arrays(attributes[Attribute.PLANES], attributes[Attribute.FORMAT_VERSION])
+    try:
         store = ZarrStore(
             path=os.path.abspath(path) if storage.is_local else path,
             arrays=arrays,
             features=arrays[FEATURES] if FEATURES in in_shards else None,
             profiles=arrays[PROFILES] if PROFILES in in_shards else None,
-            settings=BuildSettings.from_dict(attributes[Attribute.SETTINGS]),
+            settings=settings,
             fingerprint=attributes[Attribute.FINGERPRINT],
             attributes=attributes,
         )
-        mismatched = [name for name, values in store.columns.items() if len(values) != len(store)]
-    except StoreError:
+    except UnsafeFileError:
         raise
-    except UserError as error:  # of a removed option
-        raise StoreError(f"{path}: {error}") from error
     except PermissionError as error:
         raise _permission_error(path, error) from error
-    except Exception as error:
+    except Exception as error:  # storages raise many kinds
+        storage.check_links()
         raise _damage_error(path, FEATURES, error) from error
-    if mismatched:
-        raise _damage_error(path, ", ".join(mismatched), "length")
+    try:
+        check_columns(store.columns, len(store.roots))
+    except ValueError as error:
+        raise _damage_error(path, "columns", error) from error
     return store
 
 
