@@ -114,7 +114,7 @@ class PictureTable(Sequence[Picture]):
 
     def sha256(self, number: int) -> bytes:
         """Return the hash of one picture's file."""
-        return bytes(self._hashes[2 * _HASH * number : 2 * _HASH * number + _HASH])
+        return bytes(self._hashes[2 * HASH_BYTES * number : 2 * HASH_BYTES * number + HASH_BYTES])
 
     def set_groups(self, groups: np.ndarray) -> None:
         """Set every picture's near-duplicate group, int (N,)."""
@@ -129,7 +129,7 @@ class PictureTable(Sequence[Picture]):
         chosen = np.fromiter(numbers, np.int64)
         table = PictureTable()
         table._vocabulary, table._spelled = dict(self._vocabulary), list(self._spelled)
-        hashes = np.frombuffer(self._hashes, np.uint8).reshape(-1, 2 * _HASH)
+        hashes = np.frombuffer(self._hashes, np.uint8).reshape(-1, 2 * HASH_BYTES)
         table._hashes = bytearray(hashes[chosen].tobytes())
         for mine, theirs in ((self._numbers, table._numbers), (self._words, table._words)):
             for name, column in mine.items():

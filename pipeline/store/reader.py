@@ -298,6 +298,8 @@ def open_store(path: str | os.PathLike) -> ZarrStore:
     except DAMAGE as error:
         raise _damage_error(path, ZARR_METADATA, error) from error
     in_shards = list_shard_arrays(attributes[Attribute.PLANES], attributes[Attribute.FORMAT_VERSION])
+    if not in_shards:
+        raise _damage_error(path, ZARR_METADATA, "it has neither planes nor profiles")
     try:
         store = ZarrStore(
             path=os.path.abspath(path) if storage.is_local else path,

@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,8 @@ ARRAY_EDITS = {
     "large shards": ("features/zarr.json", "chunk_grid/configuration/chunk_shape/0", 2**30),
     "index at the start": ("features/zarr.json", "codecs/0/configuration/index_location", "start"),
     "text": ("label/zarr.json", "shape", "many"),
+    "longer profiles": ("profiles/zarr.json", "shape/1", 756),
+    "other profiles": ("profiles/zarr.json", "shape/0", 47),
     "an older format": ("label/zarr.json", "zarr_format", 2),
 }
 
@@ -201,6 +204,7 @@ ATTRIBUTE_EDITS = {
     "digest": [None],
     "settings": [5, {}, {"features": 5}, {"features": {"size": 10**9}}, {"features": {"size": "x"}}],
     "complete": ["yes"],
+    "planes": [5, [5]],
 }
 
 
@@ -284,7 +288,7 @@ WEIRD = st.one_of(
     st.sampled_from([[], {}, [[]], [1] * 70, {"name": "bytes"}, {"name": "gzip"}, {"a": {"b": {}}}]),
 )
 FILES = ["zarr.json", "features/zarr.json", "label/zarr.json", "split/zarr.json", "checksums/zarr.json"]
-FILES += ["provenance/zarr.json", "card/zarr.json", "statistics/mean/zarr.json"]
+FILES += ["profiles/zarr.json", "provenance/zarr.json", "card/zarr.json", "statistics/mean/zarr.json"]
 
 
 @settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -303,7 +307,7 @@ def test_any_change_of_metadata_ends_in_one_line(sound, tmp_path, data):
             if not isinstance(place[key], list | dict) or not place[key] or data.draw(st.booleans()):
                 break
             place = place[key]
-        place[key] = data.draw(WEIRD)
+        place[key] = deepcopy(data.draw(WEIRD))
     (path / file).write_text(json.dumps(document))
     try:
         with bounded_memory(MEMORY):
