@@ -7,12 +7,15 @@ without an error: the decoder reports whether the picture can be read.
 
 import io
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from PIL import Image, PngImagePlugin
+
+from data_cards.image.bounds import PNG, drop_large_texts, iterate_chunks
 
 MOST_SEGMENTS = 4096  # chunks or boxes of a file
 MOST_BYTES = 4 << 20  # kept of a segment, after decompression
@@ -23,7 +26,8 @@ _UUIDS = {  # of ISO boxes
     bytes.fromhex("be7acfcb97a942e89c71999491e3afac"): "xmp",
 }
 _XMP_EXTENSION = b"http://ns.adobe.com/xmp/extension/\0"
-_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000")
+_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "AVIF", "JPEG2000", "HEIF")
+_PNG_METADATA = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"caBX")
 _TIFF_XMP, _TIFF_C2PA = 700, 52545
 
 
@@ -115,14 +119,39 @@ def _read_boxes(file: BinaryIO) -> Iterator[Segment]:
         file.seek(length - done, io.SEEK_CUR)
 
 
+def _keep_metadata(data: bytes) -> bytes:
+    """Return a PNG of one pixel with the metadata of another, before or after its pixels, up to where it is damaged."""
+    parts, left = [_PNG_START], MOST_TOTAL
+    for begin, end, kind in iterate_chunks(data):
+        if kind in _PNG_METADATA and end - begin <= left:
+            checksum = zlib.crc32(memoryview(data)[begin + 4 : end - 4])
+            if checksum != int.from_bytes(data[end - 4 : end]):
+                break
+            left -= end - begin
+            parts.append(data[begin:end])
+    return drop_large_texts(b"".join((*parts, _PNG_END)))
+
+
+def _pack_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+_PNG_START = PNG + _pack_chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
+_PNG_END = _pack_chunk(b"IDAT", zlib.compress(b"\0\0")) + _pack_chunk(b"IEND", b"")
+
+
 def _read_with_pillow(file: BinaryIO) -> Iterator[Segment]:
-    """Yield what Pillow finds in a picture's headers and, in a PNG, after the pixels."""
+    """Yield what Pillow finds in a picture's metadata, in a PNG also after the pixels."""
+    start = file.read(len(PNG))
+    file.seek(0)
+    if start == PNG:
+        file = io.BytesIO(_keep_metadata(file.read()))
     blocks: list[tuple[str, str, bytes | str | None]] = []
     try:
-        with Image.open(file, formats=_FORMATS) as picture:
+        # HEIF is there once a file of that kind has been decoded.
+        with Image.open(file, formats=[form for form in _FORMATS if form in Image.OPEN]) as picture:
             if picture.format == "PNG":
-                with suppress(Exception):  # of a damaged file, keep what comes before the damage
-                    picture.load()
+                picture.load()
             info, exif = picture.info, picture.getexif()
             blocks += [("xmp", "", info.get("xmp") or exif.get(_TIFF_XMP)), ("c2pa", "", exif.get(_TIFF_C2PA))]
             blocks.append(("exif", "", info.get("exif") or (exif.tobytes() if len(exif) else None)))
@@ -132,6 +161,8 @@ def _read_with_pillow(file: BinaryIO) -> Iterator[Segment]:
             blocks.append(("c2pa", "", b"".join(data[8:] for data in packets if data.startswith(b"JP")) or None))
             chunks = getattr(picture, "private_chunks", ())
             blocks += [("c2pa", "", chunk[1]) for chunk in chunks if chunk[0] == b"caBX"]
+            if picture.format in ("JPEG", "MPO", "GIF"):
+                blocks.append(("text", "comment", info.get("comment")))
             for name, text in info.items() if picture.format == "PNG" else ():
                 if isinstance(text, str):
                     # Pillow reads all but international texts as Latin-1; many programs write UTF-8.

@@ -23,6 +23,8 @@ _SOURCE_TYPE = re.compile(
     rb"digital_?source_?type.{0,200}?\b(compositeWithTrainedAlgorithmicMedia|trainedAlgorithmicMedia)\b", re.I | re.S
 )
 _NAMED_IN_XMP = re.compile(rb"(CreatorTool|Credit|Software)(?:\s*=\s*[\"']|>)([^\"'<]{1,300})")
+# Of the IPTC's photo metadata 2025.1: the program that made the picture, as an attribute, an element, or a list's item.
+_AI_SYSTEM = re.compile(rb"\bAISystem(?:Version)?Used(?:\s*=\s*[\"']|\s*>\s*(?:<rdf:[^>]*>\s*)*)([^\"'<]{1,300})", re.I)
 # Names that are hardly ever anything but a generator's.
 _GENERATORS = re.compile(
     r"midjourney|stable[ _-]?diffusion|dall[ ._·-]?e\b|\bopenai\b|\bchatgpt\b|\bfirefly\b|comfyui|automatic1111"
@@ -33,6 +35,14 @@ _GENERATORS = re.compile(
 )
 # What Stable Diffusion's front ends write: "a cat. Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1".
 _PARAMETERS = re.compile(r"\bsteps\b|\bsampler\b|\bcfg\b|\bseed\b|prompt", re.I)
+# Midjourney ends the description with the number of its job.
+_JOB = re.compile(r"\bJob ID: *[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", re.I)
+# Grok writes a signature as the description, and a number as the artist.
+_SIGNATURE = re.compile(r"Signature: *[A-Za-z0-9+/=]{64,}")
+_NUMBER = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
+# A workflow of ComfyUI, after its name where a tag has none of its own, or by the keys of its nodes.
+_WORKFLOW = re.compile(r"(?:(?:prompt|workflow) *: *)?\{.{0,65536}?\"(?:class_type|last_node_id)\"", re.I | re.S)
+_EASY_DIFFUSION = ("use_stable_diffusion_model", "stable diffusion model")
 _STEPS = re.compile(r"\bSteps: *\d+\b.{0,300}?\bSampler:", re.S)
 
 _SOFTWARE, _DESCRIPTION, _MAKE, _MODEL, _ARTIST = 0x0131, 0x010E, 0x010F, 0x0110, 0x013B
@@ -60,10 +70,7 @@ class Declaration:
 
 
 def read_declarations(file: BinaryIO) -> tuple[Declaration, ...]:
-    """Read what an open picture or clip declares, each thing once.
-
-    A PNG is decoded for it, so check its number of pixels before.
-    """
+    """Read what an open picture or clip declares, each thing once; no pixel is decoded."""
     parsers = {"c2pa": _parse_c2pa, "xmp": _parse_xmp, "exif": _parse_exif, "text": _parse_text}
     found = (one for segment in read_segments(file) for one in parsers[segment.kind](segment))
     return tuple(dict.fromkeys(found))[:MOST_DECLARATIONS]
@@ -83,6 +90,11 @@ def _parse_c2pa(segment: Segment) -> Iterator[Declaration]:
 def _parse_xmp(segment: Segment) -> Iterator[Declaration]:
     for match in _SOURCE_TYPE.finditer(segment.data):
         yield _declaration("made with a trained algorithm (IPTC)", f"XMP in {segment.where}", match[1].decode())
+    for match in _AI_SYSTEM.finditer(segment.data):
+        value = match[1].decode("utf-8", "replace")
+        yield _declaration("made with an AI system (IPTC)", f"XMP in {segment.where}", value)
+    if job := _JOB.search(segment.data[:_MOST_TEXT].decode("utf-8", "replace")):
+        yield _declaration("Midjourney's job", f"XMP in {segment.where}", job[0])
     for match in _NAMED_IN_XMP.finditer(segment.data):
         value = match[2].decode("utf-8", "replace")
         if _GENERATORS.search(value):
@@ -98,14 +110,26 @@ def _parse_exif(segment: Segment) -> Iterator[Declaration]:
         values["UserComment"] = _decode_comment(exif.get_ifd(_EXIF_BLOCK).get(_USER_COMMENT))
     except Exception:  # a broken EXIF block declares nothing
         return
+    values = {name: value[:_MOST_TEXT] for name, value in values.items() if isinstance(value, str)}
+    description, artist = values.get("ImageDescription", ""), values.get("Artist", "")
+    if _SIGNATURE.match(description) and _NUMBER.fullmatch(artist.strip("\0 ")):
+        yield _declaration("a signature as Grok writes it", f"EXIF ImageDescription in {segment.where}", description)
     for name, value in values.items():
-        if not isinstance(value, str):
-            continue
-        value = value[:_MOST_TEXT]
-        if _STEPS.search(value):
-            yield _declaration("Stable Diffusion parameters", f"EXIF {name} in {segment.where}", value)
+        if what := _find_parameters(value):
+            yield _declaration(what, f"EXIF {name} in {segment.where}", value)
         elif _GENERATORS.search(value):
             yield _declaration("a generator's name", f"EXIF {name} in {segment.where}", value)
+
+
+def _find_parameters(text: str) -> str | None:
+    """Find which program's parameters a text that may be anything holds."""
+    if _STEPS.search(text):
+        return "Stable Diffusion parameters"
+    if any(f'"{name}"' in text.lower() for name in _EASY_DIFFUSION):
+        return "Easy Diffusion parameters"
+    if _WORKFLOW.match(text):
+        return "ComfyUI workflow"
+    return "Midjourney's job" if _JOB.search(text) else None
 
 
 def _decode_comment(value: object) -> str | None:
@@ -127,10 +151,15 @@ def _parse_text(segment: Segment) -> Iterator[Declaration]:
         yield _declaration("Stable Diffusion parameters", where, text)
     elif name in ("prompt", "workflow") and text.lstrip().startswith("{"):
         yield _declaration("ComfyUI workflow", where, text)
+    elif name in _EASY_DIFFUSION:
+        yield _declaration("Easy Diffusion parameters", where, text)
     elif name.startswith("invokeai") or name in ("sd-metadata", "dream"):
         yield _declaration("InvokeAI parameters", where, text)
-    elif name in ("software", "source", "author", "title", "description", "comment") and _GENERATORS.search(text):
-        yield _declaration("a generator's name", where, text)
+    elif name in ("software", "source", "author", "title", "description", "comment"):
+        if what := _find_parameters(text):
+            yield _declaration(what, where, text)
+        elif _GENERATORS.search(text):
+            yield _declaration("a generator's name", where, text)
 
 
 def _declaration(what: str, where: str, value: str) -> Declaration:

@@ -21,6 +21,7 @@ MANIFEST = (
     struct.pack(">I4s", 60, b"jumb") + struct.pack(">I4s", 30, b"jumd") + b"c2pa\0\x11\0\x10\x80\0\0\xaa\x03c2pa\0"
 )
 PARAMETERS = "a cat\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512"
+JOB = "0a1b2c3d-0a1b-4c2d-8e3f-0a1b2c3d4e5f"
 PICTURE = Image.linear_gradient("L").convert("RGB").resize((24, 16))
 
 
@@ -74,8 +75,15 @@ def in_app11(manifest: bytes) -> bytes:
 
 def exif(**tags: str) -> bytes:
     block = Image.Exif()
-    if "Software" in tags:
-        block[0x0131] = tags["Software"]
+    for name, tag in {
+        "Software": 0x0131,
+        "Make": 0x010F,
+        "Model": 0x0110,
+        "Description": 0x010E,
+        "Artist": 0x013B,
+    }.items():
+        if name in tags:
+            block[tag] = tags[name]
     if "UserComment" in tags:
         block.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + tags["UserComment"].encode("utf-16-be")
     return block.tobytes()
@@ -109,8 +117,65 @@ DECLARING = {
     "exif software": (save("JPEG", exif=exif(Software="Midjourney v6")), "a generator's name", "Midjourney v6"),
     "exif comment": (save("JPEG", exif=exif(UserComment=PARAMETERS)), "Stable Diffusion parameters", "Steps: 20"),
     "exif webp": (save("WEBP", exif=exif(Software="ComfyUI")), "a generator's name", "ComfyUI"),
+    "comfyui webp": (
+        save("WEBP", exif=exif(Model='prompt:{"3": {"inputs": {}, "class_type": "KSampler"}}')),
+        "ComfyUI workflow",
+        "KSampler",
+    ),
+    "comfyui webp workflow": (
+        save("WEBP", exif=exif(Make='workflow:{"last_node_id": 9, "nodes": []}')),
+        "ComfyUI workflow",
+        "last_node_id",
+    ),
+    "comfyui jpeg": (
+        save("JPEG", exif=exif(UserComment='{"1": {"class_type": "KSampler"}}')),
+        "ComfyUI workflow",
+        "KSampler",
+    ),
+    "midjourney png": (save_png(Description=f"a cat --v 6 Job ID: {JOB}"), "Midjourney's job", JOB),
+    "midjourney exif": (save("JPEG", exif=exif(Description=f"a cat --v 6 Job ID: {JOB}")), "Midjourney's job", JOB),
+    "midjourney xmp": (
+        save_png(**{"XML:com.adobe.xmp": f"<dc:description>a cat --v 6 Job ID: {JOB}</dc:description>"}),
+        "Midjourney's job",
+        JOB,
+    ),
+    "easy diffusion png": (save_png(use_stable_diffusion_model="sd-v1-5"), "Easy Diffusion parameters", "sd-v1-5"),
+    "easy diffusion labels": (save_png(**{"Stable Diffusion model": "sd"}), "Easy Diffusion parameters", "sd"),
+    "easy diffusion jpeg": (
+        save("JPEG", exif=exif(UserComment='{"prompt": "a cat", "use_stable_diffusion_model": "sd-v1-5"}')),
+        "Easy Diffusion parameters",
+        "a cat",
+    ),
+    "grok": (save("JPEG", exif=exif(Description="Signature: " + "aB3+" * 22, Artist=JOB)), "Grok", "Signature: aB3+"),
+    "iptc ai system": (
+        save("JPEG", xmp=b'<rdf:Description Iptc4xmpExt:AISystemUsed="Painter 3"/>'),
+        "AI system (IPTC)",
+        "Painter 3",
+    ),
+    "iptc ai system as an element": (
+        save(
+            "WEBP", xmp=b"<Iptc4xmpExt:AISystemUsed>\n <rdf:Alt><rdf:li>Painter 3</rdf:li></Iptc4xmpExt:AISystemUsed>"
+        ),
+        "AI system (IPTC)",
+        "Painter 3",
+    ),
+    "jpeg comment": (save("JPEG", comment="made with Stable Diffusion"), "a generator's name", "Stable Diffusion"),
+    "gif comment": (save("GIF", comment=PARAMETERS), "Stable Diffusion parameters", "Steps: 20"),
     "exif png": (save("PNG", exif=exif(Software="Adobe Firefly")), "a generator's name", "Adobe Firefly"),
 }
+
+
+def test_texts_of_a_png_are_read_without_its_pixels():
+    data = save_png(parameters=PARAMETERS)
+    pixels = data.index(b"IDAT")
+    text = data.index(b"tEXt") - 4
+    end = text + 12 + int.from_bytes(data[text : text + 4])
+    header = bytearray(data[8:33])
+    header[8:16] = struct.pack(">II", 50_000, 50_000)  # no memory for so many
+    header[21:25] = struct.pack(">I", zlib.crc32(header[4:21]))
+    late = data[:8] + header + data[pixels - 4 : -12] + data[text:end] + data[-12:]
+    (found,) = read_from_bytes(late)
+    assert found.what == "Stable Diffusion parameters"
 
 
 @pytest.mark.parametrize("name", DECLARING)
@@ -130,6 +195,10 @@ def test_declared_origin_is_found_in_every_container(name):
         save("JPEG", exif=exif(Software="GIMP 2.10", UserComment="Steps to the sea")),
         save_png(parameters="length 3 m, width 2 m", prompt="What is this?", Software="Sorabji 2"),
         save("JPEG", xmp=XMP.format(f"{URI}digitalCapture").encode()),
+        save("JPEG", exif=exif(Description="Signature: A. Painter", Artist="A. Painter")),
+        save("JPEG", exif=exif(Description="Job ID: 1234 of the print shop", Make="Model: {}")),
+        save("JPEG", comment="CREATOR: gd-jpeg v1.0 (using IJG JPEG v62), quality = 90"),
+        save_png(Comment='{"title": "nodes of a plant"}'),
         with_jpeg_segments((0xEB, b"JP\0\1\0\0\0\1" + struct.pack(">I4s", 12, b"jumb") + b"JPEG 360")),
         # The words among the pixels, or behind them, are no metadata.
         save("JPEG") + MADE,
