@@ -69,7 +69,8 @@ def _machine(flag: str, **properties: object):
 @main.command(cls=GroupedCommand)
 @source_option(
     help="Pictures in folders by split, class, source or generator, as docs/building.md draws them, or one unlabelled "
-    "folder of a class, such as real=my_photos or test/fake=pictures. May be repeated."
+    "folder of a class, such as real=my_photos or test/fake=pictures; zip, tar and Parquet files too. May be "
+    "repeated."
 )
 @add_options(SetSettings)
 @click.option(
