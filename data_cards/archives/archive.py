@@ -11,11 +11,11 @@ class ArchiveError(UserError):
     """An archive that cannot be read in place; `reason` is the message without the archive's path."""
 
     def __init__(self, path: str, reason: str):
-        super().__init__(path, reason)  # as given, so that it can be sent between processes
-        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
 
-    def __str__(self) -> str:
-        return ": ".join(self.args)
+    def __reduce__(self):
+        return type(self), (self.path, self.reason)
 
 
 class Archive(ABC):

@@ -1,45 +1,25 @@
-"""The search for a set's picture files: below folders, by their content, with their places in the set.
+"""The search for a set's picture files, with their places in the set: split, class and source.
 
-A file is a picture by its suffix or by its first bytes. Hidden files, the folders of systems (`@eaDir`, `__MACOSX`) and
-feature stores are no part of a set. Every other file is found or is left out with a reason.
-
-Archives (`data_cards.archives`) are read in place: one that `--src` names, and those below a folder that has no
-pictures outside of archives. Beside pictures an archive is most often what they were unpacked from.
+Every file below the set's folders is found or is left out with a reason.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from data_cards.archives.archive import ArchiveError
-from data_cards.archives.names import name_folders
 from data_cards.archives.place import split_place
 from data_cards.core.console import warn
 from data_cards.core.errors import UserError
-from data_cards.core.files import PARTIAL, ZARR_METADATA
 from data_cards.core.labels import TRAIN
-from data_cards.core.text import escape_undecodable, escape_untrusted, is_unicode
+from data_cards.core.text import escape_undecodable, is_unicode
 from data_cards.dataset.labels_file import Arranged, LabelsFile, Listing, arrange_by_labels, clean_source, read_labels
 from data_cards.dataset.layout import PictureFile, Place, arrange_pictures
-from data_cards.dataset.names import Meaning, find_own_name, is_service, match_class, match_split, names_source
-from data_cards.dataset.packed import is_archive, list_archive
+from data_cards.dataset.listing import LeftOut, list_files, unpack_path
+from data_cards.dataset.names import Meaning, find_own_name, match_class, match_split, names_source
 from data_cards.dataset.settings import SetSettings
 from data_cards.image.signature import is_picture_file
-
-NOT_PICTURE = "not pictures"
-BESIDE_PICTURES = "archives beside pictures, which are not read (--src ARCHIVE reads one)"
-_STORES = (".zarr", PARTIAL)  # endings of the names of stores, by custom, and of unfinished ones
-_MOST_FOLDERS = 1_000_000  # links among folders can make any number of paths
-_NAMED = 5  # files left out that a line names
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A file below a set's folder that is no part of the set, and the reason, as "not pictures"."""
-
-    path: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -57,15 +37,6 @@ class _Source:
     root: Path
     label: str | None = None
     split: str | None = None
-
-
-@dataclass(frozen=True)
-class _Listed:
-    """The files below a root: the paths of its pictures, as they are and as if every archive were unpacked."""
-
-    images: list[str]
-    unpacked: list[str]
-    left_out: list[LeftOut]
 
 
 def find_pictures(src: str) -> list[PictureFile]:
@@ -90,13 +61,17 @@ def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> F
     parsed = [_parse_source(source, settings.classes) for source in sources]
     if tables and all(one.label for one in parsed):
         parsed += [_Source(folder) for folder in sorted({table.path.parent for table in tables})]
-    folders = {one.root: _unpack_path(one.root) for one in parsed}
+    folders = {one.root: unpack_path(one.root) for one in parsed}
     own = name_apart(list(folders.values()))
     listed, listings, left_out = [], [], []
     for one in parsed:
-        found = _list_files(one.root)
+        whole = bool if one.label or tables else partial(_has_places, settings=settings)
+        found = list_files(one.root, whole)
         if not found.images:
-            raise _no_pictures_error(one.root, found.left_out)
+            raise UserError(
+                f"{one.root}: contains no picture files; expected class folders named real and fake with pictures in "
+                "them, or a folder of pictures of one class: --src real=FOLDER --src fake=FOLDER"
+            )
         listed.append(found)
         listings.append(Listing(one.root, found.unpacked, own[folders[one.root]]))
         left_out += found.left_out
@@ -122,16 +97,12 @@ def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> F
     return FoundFiles(_drop_repeated(_name_sources(files, settings)), left_out)
 
 
-def format_left_out(left_out: Sequence[LeftOut]) -> list[str]:
-    """Format the files that were left out, a line for each reason, with the first few by name."""
-    by_reason: dict[str, list[str]] = {}
-    for one in left_out:
-        by_reason.setdefault(one.reason, []).append(escape_untrusted(one.path))
-    return [
-        f"left out: {len(paths)} {'file' if len(paths) == 1 else 'files'} {reason}: {', '.join(sorted(paths)[:_NAMED])}"
-        + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
-        for reason, paths in sorted(by_reason.items())
-    ]
+def _has_places(images: list[str], settings: SetSettings) -> bool:
+    """Return whether any picture of a set has a place by its folders."""
+    try:
+        return any(isinstance(place, Place) for place in arrange_pictures(images, "", settings.classes))
+    except UserError:
+        return False
 
 
 def name_apart(roots: Sequence[Path]) -> dict[Path, str]:
@@ -225,118 +196,6 @@ def _resolve_folder(name: str) -> Path:
     if is_picture_file(path):
         raise UserError(f"{name}: is a file; --src takes a folder of pictures, or an archive of them")
     return path
-
-
-def _no_pictures_error(root: Path, left_out: Sequence[LeftOut]) -> UserError:
-    if closed := [one for one in left_out if one.reason != NOT_PICTURE]:
-        return UserError(f"{closed[0].path}: {closed[0].reason}")
-    return UserError(
-        f"{root}: contains no picture files; expected class folders named real and fake with pictures in "
-        "them, or a folder of pictures of one class: --src real=FOLDER --src fake=FOLDER"
-    )
-
-
-def _unpack_path(root: Path) -> Path:
-    """Return the folder that a root would be if it, or the archive that it is in, were unpacked."""
-    inside = split_place(root)
-    archive = Path(inside[0]) if inside else root
-    if not archive.is_file():
-        return root
-    folder = archive.parent / name_folders([archive.name])[archive.name]
-    return folder / inside[1] if inside else folder
-
-
-def _list_files(root: Path) -> _Listed:
-    """List the files below a folder or in an archive, sorted by path."""
-    if not root.is_dir():
-        return _list_archive(root)
-    images, archives, others = [], [], []
-    for path, name in walk_files(str(root)):
-        if is_picture_file(path):
-            images.append(name)
-        else:
-            (archives if is_archive(path) else others).append(name)
-    left_out = [LeftOut(str(root / name), NOT_PICTURE) for name in sorted(others)]
-    if images or not archives:
-        left_out += [LeftOut(str(root / name), BESIDE_PICTURES) for name in sorted(archives)]
-        return _Listed(sorted(images), sorted(images), left_out)
-    return _list_archives(root, sorted(archives), left_out)
-
-
-def _list_archive(root: Path) -> _Listed:
-    """List the pictures of an archive, or of a folder in it; raises `ArchiveError`."""
-    path, folder = split_place(root) or (str(root), "")
-    packed = list_archive(path, folder)
-    name = _unpack_path(root).name
-    # An archive may be named after its split, as a folder of a set is.
-    prefix = f"{name}/" if not folder and match_split(name) else ""
-    left_out = [LeftOut(str(root / one), NOT_PICTURE) for one in packed.others]
-    return _Listed(packed.pictures, [prefix + one for one in packed.unpacked], left_out)
-
-
-def _list_archives(root: Path, archives: Sequence[str], left_out: list[LeftOut]) -> _Listed:
-    """List the pictures of all archives below a folder; those that cannot be read in place are left out."""
-    found: list[tuple[str, str]] = []
-    folders = name_folders(archives)
-    for archive in archives:
-        try:
-            packed = list_archive(root / archive)
-        except ArchiveError as error:
-            left_out.append(LeftOut(str(root / archive), error.reason))
-            continue
-        folder = folders[archive] and f"{folders[archive]}/"
-        pairs = zip(packed.pictures, packed.unpacked, strict=True)
-        found += [(f"{archive}/{one}", folder + unpacked) for one, unpacked in pairs]
-        left_out += [LeftOut(str(root / archive / one), NOT_PICTURE) for one in packed.others]
-    found.sort()
-    return _Listed([image for image, _ in found], [unpacked for _, unpacked in found], left_out)
-
-
-def walk_files(root: str) -> Iterator[tuple[str, str]]:
-    """Yield each file below a folder: its path, and its path in the folder with forward slashes.
-
-    Hidden files, service folders and stores are left out. Links to folders are followed, but not to one that the link
-    is in.
-
-    Raises
-    ------
-    UserError : a folder cannot be read, or links multiply the folders beyond a limit
-    """
-    waiting = [(root, "", (_identify(root),))]
-    count = 0
-    while waiting:
-        folder, prefix, above = waiting.pop()
-        count += 1
-        if count > _MOST_FOLDERS:
-            raise UserError(f"{root}: more than {_MOST_FOLDERS:,} folders; links among them may multiply their paths")
-        try:
-            with os.scandir(folder) as entries:
-                found = list(entries)
-        except OSError as error:
-            raise UserError(f"{error.filename}: cannot be read ({error.strerror}); change its permissions") from error
-        if prefix and any(entry.name == ZARR_METADATA for entry in found):
-            continue
-        for entry in found:
-            if _is_folder(entry):
-                if not is_service(entry.name) and not entry.name.endswith(_STORES):
-                    identity = _identify(entry.path)
-                    if identity not in above:
-                        waiting.append((entry.path, f"{prefix}{entry.name}/", (*above, identity)))
-            elif not entry.name.startswith("."):
-                yield entry.path, prefix + entry.name
-
-
-def _identify(folder: str) -> tuple[int, int] | str:
-    status = os.stat(folder)
-    # Some network file systems have no inodes.
-    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)
-
-
-def _is_folder(entry: os.DirEntry) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:  # a link in a circle
-        return False
 
 
 def _drop_repeated(files: Iterable[PictureFile]) -> list[PictureFile]:

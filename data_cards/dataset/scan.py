@@ -17,8 +17,9 @@ from data_cards.core.console import note, progress_bar
 from data_cards.core.cores import count_cores
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.text import escape_undecodable, is_unicode
-from data_cards.dataset.find import LeftOut, find_files, format_left_out
+from data_cards.dataset.find import find_files
 from data_cards.dataset.layout import PictureFile
+from data_cards.dataset.listing import LeftOut, format_left_out
 from data_cards.dataset.scan_cache import ScanCache, find_cache_folder
 from data_cards.dataset.settings import SetSettings
 from data_cards.dataset.table import MOST_THUMBNAILS, PictureTable

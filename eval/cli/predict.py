@@ -41,7 +41,7 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
       find . -name "*.jpg" | eval predict - --csv > verdicts.csv
       find . -name "*.jpg" -print0 | predict -0 - --csv > verdicts.csv
     """
-    from data_cards.dataset.find import format_left_out
+    from data_cards.dataset.listing import format_left_out
     from data_cards.dataset.simulated import SIMULATION_NOTICE
     from eval.verdict.inputs import find_inputs
     from eval.verdict.output import write_csv, write_json, write_table

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from data_cards.archives.archive import ArchiveError
 from data_cards.core.errors import UserError
-from data_cards.dataset.find import LeftOut, walk_files
+from data_cards.dataset.listing import LeftOut, walk_files
 from data_cards.dataset.packed import is_archive, list_archive
 from data_cards.image.signature import find_format, has_picture_suffix, read_head
 from eval.verdict.video import CONTAINER_START, find_container

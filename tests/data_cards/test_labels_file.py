@@ -5,7 +5,8 @@ import json
 import pytest
 
 from data_cards.core.errors import UsageError, UserError
-from data_cards.dataset.find import find_files, format_left_out
+from data_cards.dataset.find import find_files
+from data_cards.dataset.listing import format_left_out
 from data_cards.dataset.settings import SetSettings
 
 

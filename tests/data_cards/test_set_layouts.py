@@ -6,8 +6,9 @@ import pytest
 from helpers.pictures import draw_noise
 
 from data_cards.core.errors import UserError
-from data_cards.dataset.find import find_files, format_left_out, name_apart
+from data_cards.dataset.find import find_files, name_apart
 from data_cards.dataset.layout import Place, arrange_pictures
+from data_cards.dataset.listing import format_left_out
 from data_cards.dataset.names import find_own_name, names_source
 
 REAL, FAKE = "0_real", "1_fake"
