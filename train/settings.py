@@ -27,20 +27,23 @@ CHOOSABLE = ("source", "variant", "format")  # columns of the store that `where`
 MACHINE_FIELDS = ("store", "run", "device", "threads", "save_minutes", "on_bad_sample")
 
 # Removed options that the records of older runs hold, and the value at which each had no effect.
-_REMOVED = {"shuffle_window": 0, "ema": 0.0, "band_masking": 0.0, "kind_dropout": 0.0, "flips": 0.0, "phase": "raw"}
+_REMOVED = {
+    "shuffle_window": 0, "ema": 0.0, "band_masking": 0.0, "kind_dropout": 0.0, "flips": 0.0, "phase": "raw",
+    "mixup": 0.0, "source_penalty": 0.0,
+}  # fmt: skip
 
 # Lowest value of each numeric option.
 _LEAST = {
     "epochs": 1,
     "batch_size": 2,  # batch normalisation needs two samples
     "threads": 1,
-    **dict.fromkeys(("patience", "seed", "weight_decay", "warmup", "save_minutes", "mixup", "source_penalty"), 0),
+    **dict.fromkeys(("patience", "seed", "weight_decay", "warmup", "save_minutes"), 0),
 }
 
 # Options that a run without a network has no use for.
 _OF_NETWORKS = (
     "validate_on", "channels", "balance", "variants_per_epoch", "normalise", "gain", "stem", "weights", "dropout",
-    "epochs", "batch_size", "lr", "warmup", "weight_decay", "label_smoothing", "source_penalty", "mixup", "keep",
+    "epochs", "batch_size", "lr", "warmup", "weight_decay", "label_smoothing", "keep",
     "patience",
 )  # fmt: skip
 
@@ -181,24 +184,11 @@ class TrainSettings:
         group=_RECIPE,
         help="Label smoothing of the training loss: at 0.05 it asks for 97.5 % certainty.",
     )
-    source_penalty: float | None = option_field(
-        None,
-        group=_RECIPE,
-        metavar="PENALTY",
-        shown="0; radial: 10",
-        help="Add so many times the variance of the sources' mean losses to the loss (V-REx).",
-    )
-    mixup: float = option_field(
-        0.0,
-        group=_RECIPE,
-        metavar="ALPHA",
-        help="Mix each sample with another of its batch, labels too, in shares from Beta(ALPHA, ALPHA); 0: do not.",
-    )
     keep: str = option_field(
         AUTO,
         group=_RECIPE,
         choices=(AUTO, "best", "last"),
-        help="Keep the weights of the epoch with the best validation loss (with the source penalty), or of the last; "
+        help="Keep the weights of the epoch with the best validation loss, or of the last; "
         "auto: last for radial, else best.",
     )
     patience: int | None = option_field(
@@ -246,11 +236,6 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:
                 raise UsageError(f"{name.replace('_', ' ')} {value}: expected 0 or more, below 1")
-        if self.source_penalty and self.mixup:
-            raise UsageError(
-                f"source penalty {self.source_penalty}: mixed samples have several sources; "
-                "leave out --mixup or --source-penalty"
-            )
         kinds = KINDS if "," in self.channels else (AUTO, ALL, *KINDS)
         for kind in self.channels.split(","):
             if kind not in kinds:
@@ -371,7 +356,6 @@ class TrainSettings:
         chosen = {
             "lr": {"linear": 1e-4, "radial": 1e-2}.get(network, 1e-3),
             "dropout": 0.0 if radial else 0.3,
-            "source_penalty": 10.0 if radial and not self.mixup else 0.0,
             "patience": 6 if keep == "best" else 0,
         }
         chosen = {name: value for name, value in chosen.items() if getattr(self, name) is None}

@@ -139,8 +139,6 @@ def test_list_without_runs_is_refused(tmp_path):
 def test_format_end_reason_names_the_cause(epochs, best, ended):
     assert format_end_reason(epochs, best, TrainSettings(epochs=20, patience=4)) == ended
     assert format_end_reason(9, 1, TrainSettings(epochs=20, patience=0)) == ""
-    told = format_end_reason(9, 5, TrainSettings(epochs=20, patience=4, source_penalty=1.0))
-    assert told == "validation loss with the source penalty no better for 4 epochs"
 
 
 # --- ONNX

@@ -182,7 +182,7 @@ def test_the_network_follows_the_features(estimator, settings, network):
     chosen = TrainSettings(**settings).for_features(features)
     assert chosen.network == network
     assert chosen.lr == {"linear": 1e-4, "radial": 1e-2}.get(network, 1e-3)
-    assert (chosen.source_penalty, chosen.dropout) == ((10, 0) if network == "radial" else (0, 0.3))
+    assert chosen.dropout == (0 if network == "radial" else 0.3)
     assert chosen.gain == ("remove" if estimator == "averaged" else "keep")
     assert TrainSettings(**settings, lr=0.5).for_features(features).lr == 0.5
 

@@ -79,13 +79,13 @@ def test_resume_after_ctrl_c_gives_the_same_weights(store, uninterrupted, tmp_pa
 
 
 def test_resume_with_the_whole_recipe_gives_the_same_weights(store, uninterrupted, tmp_path):
-    settings = {**SMALL, "mixup": 0.3, "normalise": "channel"}
+    settings = {**SMALL, "label_smoothing": 0.3, "normalise": "channel"}
     train(TrainSettings(store=str(store), run=str(tmp_path / "whole"), **settings))
     with pytest.raises(Stopped):
         train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **settings), stop_at(STEPS + 1))
     resume(tmp_path / "run", {"threads": 1})
     assert_same_run(tmp_path / "run", tmp_path / "whole")
-    assert open_run(tmp_path / "run").settings.mixup == 0.3
+    assert open_run(tmp_path / "run").settings.label_smoothing == 0.3
 
 
 @pytest.mark.parametrize(("validation", "ended"), [(1, 0), (EPOCHS + 1, EPOCHS - 1)], ids=["first", "calibration"])
@@ -136,7 +136,7 @@ train(TrainSettings(store={str(store)!r}, run={str(path)!r}, save_minutes=0.0, *
     "recipe",
     [
         pytest.param({}, id="plain"),
-        pytest.param({"mixup": 0.3, "balance": "source", "variants_per_epoch": "all"}, id="recipe"),
+        pytest.param({"dropout": 0.5, "balance": "source", "variants_per_epoch": "all"}, id="recipe"),
     ],
 )
 def test_resume_after_many_kills_gives_the_same_weights(store, tmp_path, recipe):

@@ -16,7 +16,7 @@ AVERAGED = FeatureSettings(size=32, fit="crop", estimator="averaged")
 # Every option that is to change the weights, but for patience and keep, which choose among them.
 OPTIONS = {
     "balance": "class", "batch_size": 6, "lr": 0.003, "weight_decay": 300.0, "warmup": 0.5, "dropout": 0.5,
-    "label_smoothing": 0.2, "mixup": 0.4, "source_penalty": 3.0, "normalise": "sample", "gain": "remove",
+    "label_smoothing": 0.2, "normalise": "sample", "gain": "remove",
     "stem": "strided", "variants_per_epoch": "all", "seed": 1, "precision": "bf16",
 }  # fmt: skip
 

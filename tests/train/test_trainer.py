@@ -20,7 +20,7 @@ from data_cards.core.errors import UsageError, UserError
 from data_cards.core.files import whole_file
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.reader import open_store
-from train.data.row_selection import choose_rows
+from train.data.row_selection import choose_rows, compute_source_ids
 from train.loop import trainer as loop
 from train.loop import validation as train_validation
 from train.loop.failures import translating_out_of_memory
@@ -28,7 +28,6 @@ from train.loop.trainer import resume, train
 from train.model.calibration import fit_calibration, probability_fake
 from train.model.inference import compute_logits
 from train.model.normaliser import Normaliser
-from train.recipe.vrex import compute_source_ids
 from train.run.best_epoch import read_best_epoch
 from train.run.environment import find_commit
 from train.run.folder import RUN_VERSION, find_newest_run, load_detector, open_run

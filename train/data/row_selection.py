@@ -151,3 +151,10 @@ def _check_classes(store: FeatureStore, rows: np.ndarray, what: str, advice: str
         raise UserError(
             f"{store.path}: all {len(rows)} {what} are {CLASS_NAMES[labels[0]]}; two classes are needed: {advice}"
         )
+
+
+def compute_source_ids(store: FeatureStore) -> np.ndarray:
+    """Number each row's source from 0, int64 (N,); a name that both classes share has two numbers."""
+    columns = store.columns
+    names = np.char.add(columns["label"].astype(str), np.char.add("/", columns["source"].astype(str)))
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)

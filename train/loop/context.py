@@ -19,7 +19,6 @@ from train.loop.resume_state import Position, save_state
 from train.loop.signals import Stopped, StopSignals
 from train.model.distributed import ProcessGroup
 from train.model.plane_detector import PlaneDetector
-from train.recipe.augment import Augmenter
 from train.settings import TrainSettings
 
 
@@ -31,7 +30,7 @@ class StepRecord:
     ----------
     epoch, step : int, counted from 1; the step within its epoch
     rows : ndarray of int64, shape (n,); rows of the store in the batch, of all processes together
-    loss : float, mean over the batch, in nats, without the source penalty
+    loss : float, mean over the batch, in nats
     accuracy : float, share of the batch that was classified correctly, 0 to 1
     detector : the detector in training, with its weights after this step; not a copy
     """
@@ -63,7 +62,6 @@ class TrainContext:
     group: ProcessGroup
     detector: PlaneDetector
     network: nn.Module  # the detector's network, as a step calls it: wrapped where there are several processes
-    augmenter: Augmenter
     optimiser: torch.optim.Optimizer
     folder: Path
     position: Position

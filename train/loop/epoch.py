@@ -53,8 +53,7 @@ def _compute_history_row(
 ) -> dict:
     """Return the epoch's row of the history, except its seconds."""
     position, steps = context.position, len(batches)
-    penalty = context.settings.source_penalty or 0.0
-    metrics = compute_validation_metrics(logits, context.labels[rows], context.sources[rows], penalty)
+    metrics = compute_validation_metrics(logits, context.labels[rows])
     return {
         "epoch": position.epoch,
         "learning_rate": learning_rate(position.epoch * steps - 1, steps, context.settings),

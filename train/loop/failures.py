@@ -12,7 +12,7 @@ from pipeline.store.reader import FeatureStore
 from train.settings import SINGLE_LAYER, TrainSettings
 
 _MOST_NAMED = 32  # pictures in a message
-_USUAL_DECAY, _USUAL_PENALTY = 1.0, 100.0  # above these they may be what makes a loss grow
+_USUAL_DECAY = 1.0  # above it may be what makes a loss grow
 
 
 def nonfinite_loss_error(
@@ -40,8 +40,6 @@ def nonfinite_loss_error(
     lower = [f"--lr (it was {settings.lr:g})"]
     if settings.weight_decay > _USUAL_DECAY:
         lower.append(f"--weight-decay (it was {settings.weight_decay:g})")
-    if settings.source_penalty > _USUAL_PENALTY:
-        lower.append(f"--source-penalty (it was {settings.source_penalty:g})")
     other = "" if precision == torch.float32 else " or with --precision float32"
     return UserError(
         f"{folder}: the loss became {value} in {where}{samples}; train again with a lower {' or '.join(lower)}{other}"

@@ -11,6 +11,7 @@ from contextlib import closing
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from data_cards.core.console import progress_bar
 from train.data.loader import move_batches
@@ -18,7 +19,6 @@ from train.data.sampling import draw_seed, sample_epoch, split_batches
 from train.loop.context import StepRecord, TrainContext, loss_error, record_skipped, save_context, stop_error
 from train.loop.resume_state import Position
 from train.recipe.optimizer import learning_rate, set_learning_rate
-from train.recipe.vrex import compute_sample_weights
 
 # Reading a loss makes the computer wait for the GPU, so there they are read a few steps at a time.
 _STEPS_BETWEEN_READINGS = 20
@@ -174,27 +174,21 @@ def train_step(context: TrainContext, levels: torch.Tensor, rows: np.ndarray, st
 
     Returns
     -------
-    Tensor of float32, shape (3,), on the device: mean loss (without the penalty), number of correct predictions, and
+    Tensor of float32, shape (3,), on the device: mean loss, number of correct predictions, and
     number of processes that were asked to stop
     """
     group = context.group
     # Dropout is seeded by step and process: a resumed run draws what an uninterrupted one would have.
     torch.manual_seed(draw_seed(context.settings.seed, step * group.size + group.rank))
     labels = torch.from_numpy(context.labels[group.local_part(rows)]).to(context.device)
-    draws = context.augmenter.draw(step, len(rows), group)
-    values = context.augmenter.mix_values(context.detector.normalise(levels), draws)
+    values = context.detector.normalise(levels)
     with torch.autocast(context.device.type, dtype=torch.bfloat16, enabled=context.precision == torch.bfloat16):
         logits = context.network(values)
     logits = logits.float()
-    losses = context.augmenter.compute_losses(logits, labels, draws)
-    loss = weighted = losses.mean()
-    if penalty := context.settings.source_penalty:
-        sources = torch.from_numpy(context.sources[group.local_part(rows)]).to(context.device)
-        weights = compute_sample_weights(losses, sources, int(context.sources.max()) + 1, penalty, group)
-        weighted = (losses * weights).mean()
+    loss = functional.cross_entropy(logits, labels, label_smoothing=context.settings.label_smoothing)
     context.optimiser.zero_grad(set_to_none=True)
     # Processes average the gradients of their parts, so each counts by its samples.
-    (weighted * (len(labels) * group.size / len(rows))).backward()
+    (loss * (len(labels) * group.size / len(rows))).backward()
     context.optimiser.step()
     correct = (logits.argmax(1) == labels).sum()
     stop = torch.full_like(loss, context.stop.received is not None)

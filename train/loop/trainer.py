@@ -17,7 +17,7 @@ from data_cards.core.console import echo
 from data_cards.core.errors import UsageError, UserError
 from pipeline.store.concatenated import LEFT_OUT, open_stores
 from pipeline.store.reader import FeatureStore
-from train.data.row_selection import choose_rows
+from train.data.row_selection import choose_rows, compute_source_ids
 from train.data.statistics import compute_training_statistics
 from train.data.store_watch import ChangeDetector
 from train.loop.context import OnStep, TrainContext
@@ -32,9 +32,7 @@ from train.model.distributed import ProcessGroup, check_settings, joined_process
 from train.model.inference import open_loader
 from train.model.plane_detector import build_plane_detector
 from train.model.pretrained import load_imagenet_weights
-from train.recipe.augment import Augmenter
 from train.recipe.optimizer import create_optimiser
-from train.recipe.vrex import compute_source_ids
 from train.run.folder import (
     SETTINGS,
     STATE,
@@ -205,7 +203,6 @@ def prepare(
         precision=precision,
         detector=detector,
         network=network,
-        augmenter=Augmenter(settings, device),
         optimiser=create_optimiser(detector.network, settings),
         folder=Path(),
         position=Position(),

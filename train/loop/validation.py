@@ -16,7 +16,6 @@ from train.loop.experts import weigh_network
 from train.model.calibration import Calibration, fit_calibration
 from train.model.inference import iterate_logits
 from train.model.plane_detector import PlaneDetector
-from train.recipe.vrex import compute_risk_variance
 from train.run.best_epoch import compute_confusion, read_best_epoch, write_best_epoch
 from train.run.checkpoint import read_weights, save_weights
 from train.run.weights_file import BEST, LAST
@@ -65,25 +64,18 @@ def validate(context: TrainContext, detector: PlaneDetector, rows: np.ndarray) -
     return logits, rows
 
 
-def compute_validation_metrics(
-    logits: np.ndarray, labels: np.ndarray, sources: np.ndarray, penalty: float = 0.0
-) -> dict[str, float]:
+def compute_validation_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Compute the validation columns of the history from uncalibrated logits.
 
-    `val_loss` is the mean cross-entropy in nats, without smoothing. `val_objective` adds the source penalty as in
-    training, so that the best epoch is chosen by the quantity that is trained for.
+    `val_loss` is the mean cross-entropy in nats, without smoothing.
 
     Parameters
     ----------
     logits : ndarray of float64, shape (n, 2)
-    labels, sources : ndarray of int64, shape (n,)
-    penalty : float, 0 or more
+    labels : ndarray of int64, shape (n,)
     """
-    losses = functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels), reduction="none").numpy()
-    loss = float(losses.mean())
     return {
-        "val_loss": loss,
-        "val_objective": loss + (penalty * float(compute_risk_variance(losses, sources)) if penalty else 0.0),
+        "val_loss": float(functional.cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels))),
         "val_accuracy": float((logits.argmax(axis=1) == labels).mean()),
     }
 

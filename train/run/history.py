@@ -1,7 +1,6 @@
 """History of a run's epochs, as CSV in its folder.
 
-Losses are in nats, without the source penalty; `val_objective` is the validation's loss with it, by which the best
-epoch is chosen; accuracies 0 to 1; `waited` is the share of `seconds` in which steps waited for data.
+Losses are in nats, accuracies 0 to 1; `waited` is the share of `seconds` in which steps waited for data.
 """
 
 import csv
@@ -13,8 +12,7 @@ from train.settings import TrainSettings
 
 HISTORY = "history.csv"
 HISTORY_COLUMNS = (
-    "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_objective", "val_accuracy", "seconds",
-    "waited",
+    "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds", "waited",
 )  # fmt: skip
 
 
@@ -23,14 +21,13 @@ def format_end_reason(epochs: int, best_epoch: int, settings: TrainSettings) -> 
     if epochs >= settings.epochs:
         return f"all {settings.epochs} epochs done"
     if 0 < settings.patience <= epochs - best_epoch:
-        what = "validation loss with the source penalty" if settings.source_penalty else "validation loss"
-        return f"{what} no better for {settings.patience} epochs"
+        return f"validation loss no better for {settings.patience} epochs"
     return ""
 
 
 def choose_epoch(history: list[dict], keep: str) -> dict:
-    """Choose the epoch whose weights a run keeps: the last, or the first with the lowest validation objective."""
-    return history[-1] if keep == "last" else min(history, key=lambda row: row["val_objective"])
+    """Choose the epoch whose weights a run keeps: the last, or the first with the lowest validation loss."""
+    return history[-1] if keep == "last" else min(history, key=lambda row: row["val_loss"])
 
 
 def compute_waited_share(history: list[dict]) -> float:
