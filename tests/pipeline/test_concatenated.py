@@ -22,7 +22,7 @@ from train.data.loader import read_batches
 from train.run.folder import load_detector, open_run
 
 SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--epochs", "2", "--threads", "2",
-         "--network", "small"]  # fmt: skip
+         "--network", "small", "--experts", "off"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

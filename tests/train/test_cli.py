@@ -18,7 +18,20 @@ from train.cli import cli
 from train.run.folder import open_run
 from train.settings import TrainSettings
 
-SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--epochs", "1", "--network", "small"]
+SMALL = [
+    "--batch-size",
+    "8",
+    "--device",
+    "cpu",
+    "--precision",
+    "float32",
+    "--epochs",
+    "1",
+    "--network",
+    "small",
+    "--experts",
+    "off",
+]
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from train.model.distributed import ProcessGroup, check_settings
 from train.run.folder import folder_lock, open_run
 from train.settings import TrainSettings
 
-SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--network", "small"]
+SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--network", "small", "--experts", "off"]
 TEAM = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 WATCHED = """
 import hashlib, json, os, sys

@@ -13,7 +13,7 @@ from train.run.folder import folder_lock, open_run
 from train.run.listing import list_runs
 from train.settings import TrainSettings
 
-SMALL = {"epochs": 1, "batch_size": 8, "device": "cpu", "precision": "float32", "network": "radial"}
+SMALL = {"epochs": 1, "batch_size": 8, "device": "cpu", "precision": "float32", "network": "radial", "experts": "off"}
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ def runs(tmp_path_factory) -> Path:
     for name, settings in (("first", {"network": "small"}), ("second", of_second)):
         train(
             TrainSettings(
+                experts="off",
                 store=str(store),
                 run=str(folder / "runs" / name),
                 epochs=2,

@@ -16,8 +16,21 @@ from train.model.inference import compute_logits
 from train.run.folder import load_detector, open_run
 from train.settings import TrainSettings
 
-ARGUMENTS = ["--epochs", "1", "--batch-size", "8", "--device", "cpu", "--precision", "float32", "--network", "small"]
-SMALL = {"batch_size": 8, "device": "cpu", "precision": "float32", "network": "small"}
+ARGUMENTS = [
+    "--epochs",
+    "1",
+    "--batch-size",
+    "8",
+    "--device",
+    "cpu",
+    "--precision",
+    "float32",
+    "--network",
+    "small",
+    "--experts",
+    "off",
+]
+SMALL = {"batch_size": 8, "device": "cpu", "precision": "float32", "network": "small", "experts": "off"}
 
 
 @pytest.fixture(scope="module")

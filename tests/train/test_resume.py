@@ -22,7 +22,15 @@ from train.run.history import read_history
 from train.settings import TrainSettings
 
 EPOCHS, STEPS = 2, 3  # steps an epoch
-SMALL = {"epochs": EPOCHS, "batch_size": 8, "device": "cpu", "precision": "float32", "threads": 2, "network": "small"}
+SMALL = {
+    "epochs": EPOCHS,
+    "batch_size": 8,
+    "device": "cpu",
+    "precision": "float32",
+    "threads": 2,
+    "network": "small",
+    "experts": "off",
+}
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from train.run.folder import open_run
 from train.run.summary import SUMMARY, read_summary
 from train.settings import TrainSettings
 
-SMALL = {"epochs": 3, "batch_size": 8, "device": "cpu", "network": "radial"}
+SMALL = {"epochs": 3, "batch_size": 8, "device": "cpu", "network": "radial", "experts": "off"}
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_summary_of_an_early_stop_says_so(tmp_path):
         TrainSettings(store=str(store), run=str(tmp_path / "run"), **{**SMALL, "epochs": 60}, keep="best", patience=1)
     )
     assert summary.state == "stopped early"
-    assert summary.ended == "validation loss with the source penalty no better for 1 epochs"
+    assert summary.ended == "validation loss no better for 1 epochs"
     assert read_summary(tmp_path / "run") == summary
 
 

@@ -20,7 +20,7 @@ from train.run.folder import load_detector, open_run
 from train.settings import TrainSettings
 
 SMALL = ["--batch-size", "8", "--device", "cpu", "--precision", "float32", "--epochs", "1", "--threads", "2",
-         "--network", "small"]  # fmt: skip
+         "--network", "small", "--experts", "off"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from train.loop import validation as train_validation
 from train.loop.trainer import resume, train
 from train.settings import TrainSettings
 
-SMALL = {"epochs": 2, "batch_size": 8, "device": "cpu", "network": "radial", "save_minutes": 0.0}
+SMALL = {"epochs": 2, "batch_size": 8, "device": "cpu", "network": "radial", "experts": "off", "save_minutes": 0.0}
 SHARD = "features/c/1/0/0/0"
 
 

@@ -34,7 +34,7 @@ from train.run.folder import RUN_VERSION, find_newest_run, load_detector, open_r
 from train.run.history import HISTORY_COLUMNS
 from train.settings import TrainSettings
 
-SMALL = {"batch_size": 8, "device": "cpu", "precision": "float32", "threads": 2, "network": "small"}
+SMALL = {"batch_size": 8, "device": "cpu", "precision": "float32", "threads": 2, "network": "small", "experts": "off"}
 EPOCHS = 8
 
 

@@ -14,7 +14,7 @@ from data_cards.core.files import PARTIAL, temporary_name
 from train.cli import cli
 from train.run.folder import SETTINGS, read_run
 
-SMALL = ["--epochs", "1", "--batch-size", "8", "--device", "cpu", "--network", "radial"]
+SMALL = ["--epochs", "1", "--batch-size", "8", "--device", "cpu", "--network", "radial", "--experts", "off"]
 # The process ends without a word when its file of that number, from 0, is to take its name.
 DYING = """
 import os, signal, sys

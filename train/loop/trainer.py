@@ -66,11 +66,7 @@ def train(settings: TrainSettings, on_step: OnStep | None = None) -> Summary:
 
         def open_all() -> tuple[FeatureStore, ChangeDetector, TrainSettings]:
             store, store_changes = _open_watched_stores(settings.store)
-            return (
-                store,
-                store_changes,
-                settings.for_features(store.settings.features, getattr(store, "profiles", None) is not None),
-            )
+            return store, store_changes, settings.for_features(store.settings.features, store.has_profiles)
 
         def begin() -> TrainContext:
             context = prepare(resolved, store, store_changes, stop, group)

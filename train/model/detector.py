@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_cards.core.errors import StoreError
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.reader import FeatureStore
 from train.model.calibration import Calibration, compute_log_odds
@@ -110,8 +109,6 @@ class Detector:
             logits = compute_logits(self.plane_detector, store, rows, batch_size, progress, threads)
         if self.experts is None:
             return self._combine(logits, np.zeros((len(rows), 0), np.float32))
-        if getattr(store, "profiles", None) is None:
-            raise StoreError(f"{store.path}: has no profiles, which this run's experts read; build it again")
         starts = range(0, len(rows), _ROWS_AT_ONCE)
         parts = [
             self._combine(
