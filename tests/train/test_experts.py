@@ -123,7 +123,7 @@ def test_pictures_unlike_the_training_pictures_are_found(fitted):
 
 def test_what_a_picture_shows_and_its_patterns_may_contradict_each_other():
     parts = {name: np.zeros(4) for name in EXPERTS}
-    parts["light"][:] = 1.2, 1.2, 1.2, -0.8
+    parts["light"][:] = 1.2, 1.2, 1.2, -0.6
     parts["harmonics"][:] = -1.5, 1.5, -0.5, 3.0
     assert find_contradictions(parts).tolist() == [True, False, False, False]
 

@@ -25,7 +25,7 @@ from train.model.logistic import Distance, Logistic
 
 EXPERTS = ("light", "colour", "harmonics", "tints", "comb")
 OF_CONTENT = ("light", "colour")  # what a picture shows; the others read what a decoder leaves
-CONTRADICTION = 1.0  # log-odds for either class beyond which two such groups contradict each other
+CONTRADICTION = 0.75  # log-odds for either class beyond which two such groups contradict each other
 # Leading numbers of a vector that its distance reads: of two spectra the one with the absolute floor.
 DISTANCES = {"light": 9, "colour": 36, "harmonics": 81, "tints": 162}
 # px: half, about one and twice a decoder's 8 px apart, so that no band hides another's peak.

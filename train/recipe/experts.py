@@ -33,6 +33,8 @@ SHRUNK_WEIGHT = 0.5  # of a row of the shrunk variant, which nobody asks about
 FOLDS = 8
 LEAST_SURE = 0.005  # share of the weight: an error among the very surest does not take all sure words away
 UNLIKE_QUANTILE = 0.97  # of the distances of left-out pictures
+# Of the fitted slope: collections from elsewhere differ more than sources that were left out of one gathering.
+CAUTION = 0.75
 LEAST_SLOPE = 1e-3  # a sum that says nothing about sources left out still keeps its order
 
 
@@ -176,8 +178,9 @@ def _fit_platt(log_odds: np.ndarray, labels: np.ndarray, weights: np.ndarray) ->
     counts = np.array([(labels == label).sum() for label in (REAL, FAKE)])
     targets = np.where(labels == FAKE, (counts[FAKE] + 1) / (counts[FAKE] + 2), 1 / (counts[REAL] + 2))
     fitted = fit_logistic(log_odds[:, None], targets, weights, penalty=1e-6, clip=np.inf)
-    slope = max(float(fitted.coefficients[0] / fitted.deviation[0]), LEAST_SLOPE)
-    return slope, float(fitted.offset - slope * fitted.mean[0])
+    slope = float(fitted.coefficients[0] / fitted.deviation[0])
+    offset = float(fitted.offset - fitted.coefficients[0] * fitted.mean[0] / fitted.deviation[0])
+    return max(CAUTION * slope, LEAST_SLOPE), CAUTION * offset
 
 
 def _weigh_rows(labels: np.ndarray, sources: np.ndarray, variants: np.ndarray) -> np.ndarray:
