@@ -12,11 +12,13 @@ from functools import cached_property
 
 import numpy as np
 
-from data_cards.core.errors import UserError
+from data_cards.core.errors import PictureError, UserError
 from data_cards.core.labels import CLASS_NAMES, TEST
 from data_cards.dataset.scan import PictureSet, SetAside
 from data_cards.dataset.table import Picture, PictureTable
+from data_cards.image.facts import PictureFacts
 from pipeline.builder.growth import Growth, merge_pictures
+from pipeline.features.degradations import CODEC_SIDES, oversize_error
 from pipeline.features.fit import compute_resampling_factor, misfit_error
 from pipeline.features.variants import TEST_RECIPES, count_variants
 from pipeline.features.versions import get_feature_versions
@@ -186,6 +188,16 @@ def _encode_identity(identity: dict) -> bytes:
     return json.dumps(identity, sort_keys=True).encode()
 
 
+def _find_error(facts: PictureFacts, settings: BuildSettings) -> PictureError | None:
+    """Return why a picture cannot have samples: it is too small to be fitted, or too long for a codec."""
+    width, height = facts.width, facts.height
+    error = misfit_error(width, height, settings.features)
+    if error is None and max(width, height) > min(CODEC_SIDES.values()):
+        variants = settings.draw_variants(facts.sha256)
+        error = next(filter(None, (oversize_error(width, height, one.steps) for one in variants)), None)
+    return error
+
+
 def plan_build(
     found: PictureSet,
     settings: BuildSettings,
@@ -207,7 +219,7 @@ def plan_build(
     """
     fitting, set_aside, of_test = [], list(found.set_aside), []
     for number, picture in enumerate(found.pictures):
-        error = misfit_error(picture.facts.width, picture.facts.height, settings.features)
+        error = _find_error(picture.facts, settings)
         if error:
             set_aside.append(SetAside(str(picture.file.path), str(error)))
             continue

@@ -10,13 +10,37 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from PIL import Image, ImageFilter
 
+from data_cards.core.errors import PictureError
+
+CODEC_SIDES = {"jpeg": 65_500, "webp": 16_383}  # px: the longest side that a step's codec writes
+
 
 def apply_steps(picture: Image.Image, steps: Sequence[dict]) -> Image.Image:
-    """Apply steps to an RGB picture, in order."""
+    """Apply steps to an RGB picture, in order; raises `PictureError` where it is too long for a codec among them."""
+    if error := oversize_error(*picture.size, steps):
+        raise error
     for step in steps:
         arguments = {name: value for name, value in step.items() if name != "do"}
         picture = STEPS[step["do"]](picture, **arguments)
     return picture
+
+
+def oversize_error(width: int, height: int, steps: Sequence[dict]) -> PictureError | None:
+    """Return the error of a picture that is too long for a codec among the steps, its size in pixels; else None.
+
+    Only "limit" steps before the codec count as making it smaller.
+    """
+    longest = max(width, height)
+    for step in steps:
+        if step["do"] == "limit":
+            longest = min(longest, step.get("above") or step["longest"])
+        most = CODEC_SIDES.get(step["do"], longest)
+        if longest > most:
+            return PictureError(
+                f"{width} x {height} pixels, and {step['do'].upper()}, which variants are saved as, holds at most "
+                f"{most} a side; use a smaller copy, or --variants clean"
+            )
+    return None
 
 
 def recompress_jpeg(picture: Image.Image, quality: int, subsampling: str) -> Image.Image:

@@ -143,6 +143,22 @@ def test_crop_sets_small_pictures_aside(kaggle_dir, tmp_path):
     assert "20 x 60 pixels, smaller than the crop of 24" in summary.plan.set_aside[0].reason
 
 
+@pytest.mark.parametrize(
+    ("variants", "side", "said"),
+    [
+        ("views", 65_501, "65501 x 3 pixels, and JPEG, which variants are saved as, holds at most 65500 a side"),
+        ("stress", 16_384, "16384 x 3 pixels, and WEBP, which variants are saved as, holds at most 16383 a side"),
+        ("views", 65_500, None),
+        ("clean", 65_501, None),
+    ],
+)
+def test_pictures_too_long_for_a_codec_are_set_aside(kaggle_dir, tmp_path, variants, side, said):
+    draw_noise(100, side, 3).save(kaggle_dir / "test/real/camera/long.png")
+    settings = BuildSettings(variants=variants, val_fraction=0.25)
+    summary = build_store([str(kaggle_dir)], tmp_path / "a.zarr", settings, workers=0, dry_run=True)
+    assert [one.reason.startswith(said) for one in summary.plan.set_aside] == ([True] if said else [])
+
+
 def test_a_picture_that_vanishes_is_named_and_the_rest_is_kept(kaggle_dir, tmp_path):
     def lose_a_picture(task):
         (kaggle_dir / "train/real/camera/0.jpg").unlink(missing_ok=True)

@@ -32,7 +32,7 @@ def run(folder, name, *options):
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("build.py", "--src {src} --sizes 32 --samples 1 --trials 1", ["2 workers", "times as fast"]),
+        ("build.py", "--src {src} --sizes 0,32 --samples 1 --trials 1", ["2 workers", "times as fast"]),
         ("memory.py", "--counts 100", ["planned, MB", "peak, MB"]),
         ("scan.py", "--src {src} --pictures 40", ["pictures a second", "near-duplicate search"]),
         ("stream.py", "--size 32 --rows 48 --rounds 1", ["this reader", "tensorstore"]),
