@@ -4,14 +4,16 @@
 
 Three tables, each from one run, trials interleaved, medians with the least and the most:
 
-- the build's samples a second against its floor: the same decode, fit, JPEG, FFT, DCT, quantise,
-  pack and compress kernels called alone, one after the other, in this process. In this process and on two
+- the build's samples a second against its floor: the same kernels called alone, one after the other, in this process:
+  decode, views, profile, compress; with planes also fit, FFT, DCT, quantise, pack. In this process and on two
   Dask workers; starting processes and scanning are not counted, reading, hashing and writing are. Two
   processes that run the kernels alone show what two cores share (memory, cache), and writing the same
   bytes alone what the disk needs; both are limits of the machine
-- the spectral step alone against the plain way: complex FFT in double precision, full planes,
+- the planes' spectral step alone against the plain way: complex FFT in double precision, full planes,
   each stretched to its own minimum..maximum
 - bytes a sample against arrays saved with NumPy
+
+Without planes, which is the default, shards are smaller here, so that few pictures make as many as a long build has.
 
 Let the machine do nothing else meanwhile.
 """
@@ -19,10 +21,12 @@ Let the machine do nothing else meanwhile.
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
+from unittest.mock import patch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a figure a core
 
@@ -34,25 +38,29 @@ from tabulate import tabulate
 from data_cards.archives.place import read_file
 from data_cards.dataset.scan import scan_sources
 from data_cards.image.decode import decode_picture
+from pipeline.builder import plan as plan_module
 from pipeline.builder.plan import Plan, plan_build
 from pipeline.builder.shard_task import ShardTask, build_shard, create_task, finish_shard
 from pipeline.execution.cluster import local_cluster
 from pipeline.execution.tasks import run_tasks
 from pipeline.features.degradations import apply_steps
 from pipeline.features.extract import compute_planes
-from pipeline.features.fit import fit_picture, to_array
+from pipeline.features.fit import enlarge_to_fit, fit_picture, to_array
 from pipeline.features.periodogram import compute_periodogram_levels
+from pipeline.features.profile_vectors import PROFILE_LENGTH
+from pipeline.features.profiles import compute_profile
 from pipeline.features.settings import MAX_PIXELS, FeatureSettings
 from pipeline.store.filesystem import Storage
-from pipeline.store.schema import FEATURES
 from pipeline.store.settings import BuildSettings
-from pipeline.store.shard_format import encode_sample, shard_file
+from pipeline.store.shard_format import encode_profiles, encode_sample, shard_file
 from pipeline.store.writer import create_arrays, create_record_folder
+
+_FEW_ROWS = 24  # of a shard without planes, here
 
 
 @click.command()
 @click.option("--src", "sources", multiple=True, required=True, help="Picture folder, as for `pipeline build`.")
-@click.option("--sizes", default="256,512,1024", show_default=True, help="Sides of the planes, in pixels.")
+@click.option("--sizes", default="0,256,512,1024", show_default=True, help="Sides of the planes, in pixels; 0: none.")
 @click.option("--samples", default=192, show_default=True, help="Samples a trial, at 1024 px; more of smaller ones.")
 @click.option("--trials", default=7, show_default=True, help="Of which the median is shown.")
 def main(sources: tuple[str, ...], sizes: str, samples: int, trials: int) -> None:
@@ -60,17 +68,25 @@ def main(sources: tuple[str, ...], sizes: str, samples: int, trials: int) -> Non
     found = scan_sources(sources, max_pixels=MAX_PIXELS)
     speeds, steps, bytes_ = [], [], []
     for size in (int(text) for text in sizes.split(",")):
-        plan = plan_build(found, BuildSettings(FeatureSettings(size=size)))
-        with tempfile.TemporaryDirectory() as folder:
-            tasks = _choose_tasks(plan, Storage(f"{folder}/store"), samples * max(1, (1024 // size) ** 2 // 2))
+        plan = plan_build(found, BuildSettings(FeatureSettings(size=size or None)))
+        with tempfile.TemporaryDirectory() as folder, _small_shards(size == 0):
+            wanted = samples * max(1, (1024 // max(size, 256)) ** 2 // 2)
+            tasks = _choose_tasks(plan, Storage(f"{folder}/store"), wanted)
             speeds += _measure_build(plan, tasks, trials)
-            stored = sum(path.stat().st_size for path in Path(folder).rglob(f"{FEATURES}/**/*") if path.is_file())
-            bytes_.append(_compare_bytes(size, stored / _count_rows(tasks)))
-        steps.append(_measure_spectra(plan, tasks[0].pictures[0][0], trials))
+            files = [path for path in Path(folder).rglob("c/**/*") if path.is_file()]
+            bytes_.append(_compare_bytes(plan, sum(path.stat().st_size for path in files) / _count_rows(tasks)))
+        if size:
+            steps.append(_measure_spectra(plan, tasks[0].pictures[0][0], trials))
     print(tabulate(speeds, ["size", "way", "samples/s", "least", "most", "share of the floor"], floatfmt=".3g"), "\n")
     print(tabulate(steps, ["size", "spectral step, ms", "the plain way, ms", "times as fast"], floatfmt=".3g"), "\n")
     headers = ["size", "bytes a sample", "float16 .npy", "float32 .npy", "float64 .npy", "float32 / stored"]
     print(tabulate(bytes_, headers, floatfmt=(".0f", ".0f", ".0f", ".0f", ".0f", ".1f")))
+
+
+@contextmanager
+def _small_shards(wanted: bool) -> Iterator[None]:
+    with patch.object(plan_module, "MAX_SHARD_ROWS", _FEW_ROWS if wanted else plan_module.MAX_SHARD_ROWS):
+        yield
 
 
 def _choose_tasks(plan: Plan, storage: Storage, samples: int) -> list[ShardTask]:
@@ -79,14 +95,14 @@ def _choose_tasks(plan: Plan, storage: Storage, samples: int) -> list[ShardTask]
     Of fewer, the one shard that a worker runs alone at the end would count for more than in a long build.
     """
     create_record_folder(storage)
-    create_arrays(storage, plan.rows, plan.shard_rows, plan.settings)
+    create_arrays(storage, plan.rows, plan.shard_rows, plan.settings, plan.shard_arrays)
     count = min(max(samples // plan.shard_rows, 32), plan.shards)
     return [create_task(plan, storage, number * plan.shards // count) for number in range(count)]
 
 
 def _measure_build(plan: Plan, tasks: Sequence[ShardTask], trials: int) -> list[list]:
     rows = _count_rows(tasks)
-    size = plan.settings.features.size
+    size = plan.settings.features.side
     with local_cluster(2) as cluster, ProcessPoolExecutor(2, get_context("spawn")) as pair:
 
         def run(**where: object) -> None:
@@ -117,7 +133,8 @@ def _measure_build(plan: Plan, tasks: Sequence[ShardTask], trials: int) -> list[
 def _write_again(tasks: Sequence[ShardTask]) -> None:
     for task in tasks:
         storage = Storage(task.url)
-        storage.write(shard_file(task.shard), storage.read(shard_file(task.shard)))
+        for file in (shard_file(task.shard, array) for array in task.arrays):
+            storage.write(file, storage.read(file))
 
 
 def _count_rows(tasks: Sequence[ShardTask]) -> int:
@@ -126,12 +143,16 @@ def _count_rows(tasks: Sequence[ShardTask]) -> int:
 
 def _run_kernels(tasks: Sequence[ShardTask]) -> None:
     for task in tasks:
-        settings = task.settings
+        settings, profiles = task.settings, []
         for path, sha256, first, last in task.pictures:
-            fitted = fit_picture(decode_picture(read_file(Path(path)), settings.max_pixels), settings.features)
+            picture = decode_picture(read_file(Path(path)), settings.max_pixels)
             for variant in settings.draw_variants(sha256)[first:last]:
-                planes = compute_planes(to_array(apply_steps(fitted, variant.steps)), settings.features)
-                encode_sample(planes, settings.packing)
+                changed = apply_steps(picture, variant.steps)
+                profiles.append(compute_profile(changed))
+                if settings.features.planes:
+                    fitted = fit_picture(enlarge_to_fit(changed, settings.features), settings.features)
+                    encode_sample(compute_planes(to_array(fitted), settings.features), settings.packing)
+        encode_profiles(np.stack(profiles))
 
 
 def _measure_spectra(plan: Plan, path: str, trials: int) -> list:
@@ -161,9 +182,10 @@ def _dct(picture: np.ndarray) -> np.ndarray:
     return cv2.dct(picture)
 
 
-def _compare_bytes(size: int, stored: float) -> list:
-    values = 9 * size * size
-    return [size, stored, 2 * values, 4 * values, 8 * values, 4 * values / stored]
+def _compare_bytes(plan: Plan, stored: float) -> list:
+    features = plan.settings.features
+    values = features.planes * features.side**2 + PROFILE_LENGTH
+    return [features.side, stored, 2 * values, 4 * values, 8 * values, 4 * values / stored]
 
 
 def _time(ways: dict[str, Callable[[], object]], trials: int) -> dict[str, list[float]]:

@@ -30,7 +30,6 @@ from pipeline.builder.metadata import write_plan_columns
 from pipeline.builder.plan import plan_build
 from pipeline.builder.shard_task import create_task
 from pipeline.execution.tasks import run_tasks
-from pipeline.features.settings import FeatureSettings
 from pipeline.store.filesystem import Storage
 from pipeline.store.manifest import encode_manifest, write_manifest
 from pipeline.store.settings import BuildSettings
@@ -62,17 +61,17 @@ def main(counts: str, one: int | None) -> None:
 def measure(count: int) -> dict:
     """Measure megabytes at the start, after planning, and at the peak; and seconds."""
     began, start = time.perf_counter(), peak_megabytes()
-    plan = plan_build(collect_pictures(create_pictures(count)), BuildSettings(FeatureSettings(size=256)))
+    plan = plan_build(collect_pictures(create_pictures(count)), BuildSettings())
     planned = peak_megabytes()
     audit = audit_pictures(plan.pictures)
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(f"{folder}/store")
         create_record_folder(storage)
-        create_arrays(storage, plan.rows, plan.shard_rows, plan.settings)
+        create_arrays(storage, plan.rows, plan.shard_rows, plan.settings, plan.shard_arrays)
         for _ in run_tasks(do_nothing, (create_task(plan, storage, shard) for shard in range(plan.shards)), workers=2):
             pass
         write_plan_columns(plan, storage)
-        write_checksums(storage, ["00" * 64] * plan.shards)
+        write_checksums(storage, ["00" * 32] * plan.shards)
         group = zarr.open_group(storage.url, mode="r+")
         write_manifest(group, encode_manifest(plan.pictures))
         write_card(group, compute_build_card(plan, True, audit))
