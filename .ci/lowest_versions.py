@@ -13,8 +13,9 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 TOOLS = "dev"  # the extra of developers
 AS_TESTED = "torch"
-# What the lowest s3fs needs, so that pip need not try hundreds of versions beside those of moto.
-NEEDED = ("aiobotocore==2.21.1", "botocore==1.37.1", "boto3==1.37.1")
+# What the lowest s3fs needs, so that pip need not try hundreds of versions beside those of moto; and the last pyparsing
+# without warnings about how the lowest matplotlib calls it.
+NEEDED = ("aiobotocore==2.21.1", "botocore==1.37.1", "boto3==1.37.1", "pyparsing==3.2.5")
 
 
 def main() -> None:

@@ -1,5 +1,12 @@
-"""`python -m pipeline` is the command `pipeline`."""
+"""Start of the command `pipeline`, which `python -m pipeline` is too."""
 
-from pipeline.cli.main import main
+from data_cards.core.startup import run_command
 
-main(prog_name="pipeline")
+
+def main() -> None:
+    """Entry point of `pipeline`."""
+    run_command("pipeline.cli.main", "run")
+
+
+if __name__ == "__main__":
+    main()

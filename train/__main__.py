@@ -1,5 +1,12 @@
-"""`python -m train`."""
+"""Start of the command `train`, which `python -m train` is too."""
 
-from train.cli import main
+from data_cards.core.startup import run_command
 
-main()
+
+def main() -> None:
+    """Entry point of `train`."""
+    run_command("train.cli", "main")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ Results go to stdout; logs, warnings and progress go to stderr. Exit status: 0 d
 """
 
 import errno
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -61,7 +62,18 @@ def _translating_errors() -> Iterator[None]:
         raise CommandError(f"{error.filename or 'reading or writing'}: {advice}", 1) from error
 
 
+def _open_missing_streams() -> None:
+    """Open standard streams that the caller closed (`2>&-`) on nothing: another file would take their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, open until the end
+
+
 class _OneLineErrors:
+    def main(self, *args: Any, **options: Any) -> Any:
+        _open_missing_streams()
+        return super().main(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         with _translating_errors():
             return super().invoke(ctx)
@@ -86,12 +98,13 @@ def echo(text: str, err: bool = False, nl: bool = True) -> None:
 
 def note(message: str) -> None:
     """Write one line to stderr, clear of any progress bar."""
-    tqdm.write(escape_line(message), file=sys.stderr)
+    with tqdm.external_write_mode(file=sys.stderr):
+        echo(message, err=True)
 
 
 def warn(message: str) -> None:
     """Write one warning line to stderr, clear of any progress bar."""
-    tqdm.write(f"warning: {escape_line(message)}", file=sys.stderr)
+    note(join_lines(f"warning: {escape_line(message)}".split("\n")))
 
 
 def progress_bar(iterable: Iterable | None = None, *, what: str, unit: str, total: int | None = None) -> tqdm:

@@ -211,3 +211,8 @@ def verify(store, repair, as_json) -> None:
     if not left.sound:
         advice = "see above for what is left" if repair else "--repair rebuilds what it can, from the source pictures"
         raise StoreError(f"{store}: the store is damaged; {advice}")
+
+
+def run() -> None:
+    """Run the command under its own name, however it was started."""
+    main(prog_name="pipeline")

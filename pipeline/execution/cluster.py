@@ -1,14 +1,15 @@
 """Dask clusters, a local one or a running one, and the tasks that run there."""
 
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from data_cards.core.console import warn
-from data_cards.core.errors import UserError
+from data_cards.core.errors import UserError, format_error
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
@@ -90,23 +91,47 @@ def local_cluster(workers: int, max_memory: int | None = None) -> Iterator["Loca
     ----------
     workers : int, number of processes
     max_memory : int, bytes of all workers together
+
+    Raises
+    ------
+    UserError : the workers do not start, as where the machine has no loopback address or memory is limited
     """
     import dask
     from distributed import LocalCluster
 
-    with (
-        dask.config.set(_DASK_SETTINGS),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=max_memory // workers if max_memory else "auto",
-            # Loopback only, any free port: the default is port 8787 of every interface.
-            dashboard_address="127.0.0.1:0",
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-    ):
-        yield cluster
+    _check_loopback()
+    with ExitStack() as stack:
+        stack.enter_context(dask.config.set(_DASK_SETTINGS))
+        try:
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=max_memory // workers if max_memory else "auto",
+                # Loopback only, any free port: the default is port 8787 of every interface.
+                dashboard_address="127.0.0.1:0",
+                silence_logs=logging.CRITICAL,
+            )
+        except (OSError, RuntimeError, TimeoutError) as error:
+            raise UserError(
+                f"the worker processes do not start ({format_error(error)}); build in this process with --workers 0"
+            ) from error
+        yield stack.enter_context(cluster)
+
+
+def _check_loopback() -> None:
+    """Connect to this machine over loopback, as the workers will; Dask alone finds out after a minute."""
+    try:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as listener,
+            socket.create_connection(listener.getsockname(), timeout=CONNECT_SECONDS),
+        ):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"127.0.0.1: cannot be reached, and worker processes talk over it ({error.strerror or error}); bring the "
+            "loopback interface up, or build in this process with --workers 0"
+        ) from error
 
 
 def run_on_cluster(
