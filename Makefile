@@ -2,10 +2,11 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+LOWEST := $(VENV)-lowest
 export PATH := $(abspath $(BIN)):$(PATH)
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: setup demo test test-all lint format tables clean
+.PHONY: setup demo test test-all test-lowest lint format tables clean
 
 setup: $(VENV)/.ready
 
@@ -34,6 +35,14 @@ test: setup lint
 test-all: setup lint
 	$(BIN)/python -m pytest -n auto
 
+# The quick tests with the lowest versions that setup.cfg allows, in a virtual environment of its own.
+test-lowest: export OMP_NUM_THREADS := 1
+test-lowest: setup
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(BIN)/python .ci/lowest_versions.py > $(LOWEST)/versions.txt
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/versions.txt --editable ".[dev]"
+	PATH="$(abspath $(LOWEST)/bin):$$PATH" $(LOWEST)/bin/python -m pytest -n auto -m "not slow"
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,4 +56,4 @@ tables: setup
 	$(BIN)/python docs/make_tables.py
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) $(LOWEST) demo build *.egg-info
