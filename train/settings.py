@@ -7,7 +7,7 @@ The options of `train run`, its `--help` and the tables of the documentation are
 from dataclasses import asdict, dataclass, fields, replace
 
 from data_cards.core.errors import UsageError
-from data_cards.core.options import check_choices, option_field
+from data_cards.core.options import check_choices, check_types, option_field
 from pipeline.features.settings import AVERAGED, KINDS, PERIODOGRAM, FeatureSettings, base_kind
 from pipeline.store.schema import DEFAULT_STORE
 
@@ -39,6 +39,9 @@ _LEAST = {
     "threads": 1,
     **dict.fromkeys(("patience", "seed", "weight_decay", "warmup", "save_minutes"), 0),
 }
+
+# Highest value of each option that memory is taken for at once.
+_MOST = {"epochs": 10**6, "batch_size": 2**20, "threads": 2**10}
 
 # Options that a run without a network has no use for.
 _OF_NETWORKS = (
@@ -228,6 +231,9 @@ class TrainSettings:
             value = getattr(self, name)
             if value is not None and not least <= value < float("inf"):  # refuses NaN too
                 raise UsageError(f"{name.replace('_', ' ')} {value}: expected at least {least}")
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise UsageError(f"{name.replace('_', ' ')} {getattr(self, name)}: expected at most {most}")
         if self.seed >= 2**63:
             raise UsageError(f"seed {self.seed}: expected at most {2**63 - 1}")
         if self.lr is not None and not 0 < self.lr < float("inf"):
@@ -372,8 +378,9 @@ class TrainSettings:
 
     @classmethod
     def from_dict(cls, values: dict) -> "TrainSettings":
-        """Invert `to_dict`, ignoring removed options; raises TypeError for an unknown name."""
+        """Invert `to_dict`, ignoring removed options; raises TypeError or ValueError for other values."""
         values = {"experts": OFF} | {name: value for name, value in values.items() if name not in _REMOVED}
+        check_types(cls, {"store": [values.get("store")] if isinstance(values.get("store"), str) else [], **values})
         lists = {name: tuple(values.get(name, ())) for name in ("where", "hold_out", "validate_on")}
         return cls(**{**values, **lists})
 

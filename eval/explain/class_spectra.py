@@ -4,7 +4,6 @@ Computed from a bounded number of the run's own validation pictures (training on
 tested ones. Kept in the run folder as `profiles.json`, so that a verdict needs no store.
 """
 
-import json
 import math
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_cards.core.errors import UserError
+from data_cards.core.bounded_json import read_json
+from data_cards.core.errors import DAMAGE, UserError
 from data_cards.core.files import write_json
 from data_cards.core.labels import CLASS_NAMES, TRAIN, VAL
 from data_cards.core.seeding import FIXED_SEED, draw_key
@@ -29,6 +29,7 @@ PICTURES_PER_CLASS = 200
 MOST_BINS = 96
 
 _VERSION = 1
+_MOST_BYTES = 2**20  # a hundred times as many as there are
 _MAGNITUDES = plane_slice(KINDS.index("magnitude"))
 
 
@@ -150,7 +151,7 @@ def _has_both(store: FeatureStore, split: str) -> bool:
 
 def _read(file: Path) -> ClassSpectra:
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_json(file.parent, file.name, _MOST_BYTES)
         frequencies = np.array(record["frequencies"], dtype=np.float64)
         both = [
             {name: np.array(record[which][name], dtype=np.float64) for name in CLASS_NAMES}
@@ -162,5 +163,5 @@ def _read(file: Path) -> ClassSpectra:
             raise ValueError("its numbers do not fit together")
         pictures = {name: int(record["pictures"][name]) for name in CLASS_NAMES}
         return ClassSpectra(frequencies, *both, pictures, str(record["split"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGE as error:
         raise UserError(f"{file}: damaged ({error!r}); delete it, and it is computed again from the store") from error

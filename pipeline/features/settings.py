@@ -16,7 +16,7 @@ averaged planes; else a size asks for planes of that size, which are periodogram
 from dataclasses import asdict, dataclass
 
 from data_cards.core.errors import UsageError, UserError
-from data_cards.core.options import check_choices, option_field
+from data_cards.core.options import check_choices, check_types, option_field
 
 NO_PLANES, AVERAGED, PERIODOGRAM = "none", "averaged", "periodogram"
 PATCHES = (32, 64, 128)
@@ -193,6 +193,7 @@ class FeatureSettings:
         Raises
         ------
         UserError : a removed option has another value than its only remaining one
+        TypeError, ValueError : values that no settings have
         """
         values = dict(values)
         for name, only in _CONSTANTS.items():
@@ -201,4 +202,5 @@ class FeatureSettings:
                 raise UserError(
                     f"made with {name.replace('_', ' ')} {found}, an option that was removed; build it again"
                 )
+        check_types(cls, values)
         return cls(**values)

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 
 from data_cards.core.errors import UsageError
-from data_cards.core.options import check_choices, option_field
+from data_cards.core.options import check_choices, check_types, option_field
 from pipeline.features.settings import MAX_PIXELS, NO_PLANES, PICTURES, PLANES, FeatureSettings
 from pipeline.features.variants import CONDITIONS, RECIPES, Variant, draw_variants
 
@@ -64,4 +64,6 @@ class BuildSettings:
     @classmethod
     def from_dict(cls, values: dict) -> "BuildSettings":
         """Invert `to_dict`."""
-        return cls(**{**values, "features": FeatureSettings.from_dict(values["features"])})
+        values = {**values, "features": FeatureSettings.from_dict(values["features"])}
+        check_types(cls, values)
+        return cls(**values)

@@ -9,17 +9,22 @@ The normaliser's statistics are not stored either: the store has them.
 import hashlib
 import io
 import pickle
+import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from data_cards.core.errors import UserError
+from data_cards.core.contained import read_contained
+from data_cards.core.errors import DAMAGE, UserError
 from data_cards.core.files import whole_file
+from data_cards.core.options import check_types
 from train.run.folder import STATE
 
 _DIGEST = hashlib.sha256().digest_size
+_COPIES = 4  # of the weights: themselves and the optimiser's two moments
+_STATE_BYTES = 2**28  # besides them: the history, and rows that were skipped
 
 
 @dataclass
@@ -84,12 +89,18 @@ def load_state(folder: Path, network: nn.Module, optimiser: torch.optim.Optimize
     if not path.exists():
         return Position()
     try:
-        data = memoryview(path.read_bytes())
+        held = sum(value.nbytes for value in network.state_dict().values())
+        data = memoryview(read_contained(folder, STATE, _STATE_BYTES + _COPIES * held))
         if hashlib.sha256(data[:-_DIGEST]).digest() != data[-_DIGEST:]:
             raise ValueError("its checksum differs")
-        state = torch.load(io.BytesIO(data[:-_DIGEST]), map_location="cpu", weights_only=True)
+        file = io.BytesIO(data[:-_DIGEST])
+        if any(one.compress_type != zipfile.ZIP_STORED for one in zipfile.ZipFile(file).infolist()):
+            raise ValueError("a part is compressed")  # PyTorch stores all as it is
+        file.seek(0)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        check_types(Position, state["position"])
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
         return Position(**state["position"])
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, *DAMAGE) as error:
         raise UserError(f"{path}: the saved state is damaged; train again into another --run") from error

@@ -101,7 +101,7 @@ def recalibrate_kept(context: TrainContext, of_last: bool) -> None:
         return
     if not of_last:
         detector = copy.deepcopy(detector)
-        detector.load_state_dict(context.group.on_rank0(lambda: read_weights(folder, BEST)))
+        detector.load_state_dict(context.group.on_rank0(lambda: read_weights(detector, folder, BEST)))
     logits, scored = validate(context, detector, rows.calibration)
     detector.calibration = calibrate(context, logits, scored)
     if not context.group.is_rank0:

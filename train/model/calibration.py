@@ -15,6 +15,7 @@ UNSURE = "unsure"
 THRESHOLD = 0.5  # of uncalibrated scores
 WRONG_SHARE = 0.05  # of a class's validation pictures that the sure words of the other class may cover
 _BOUNDS = (0.05, 20.0)  # of the temperature
+_LOWEST, _HIGHEST = np.nextafter(0, -1), np.nextafter(1, 2)  # of the band's ends: beyond every probability
 
 
 def compute_log_odds(logits: np.ndarray) -> np.ndarray:
@@ -38,7 +39,7 @@ class Calibration:
 
     Attributes
     ----------
-    temperature : float above 0, the divisor of the logits
+    temperature : float, 0.05 to 20, the divisor of the logits
     threshold : float, calibrated probability from which on a picture is more likely fake than real
     low, high : float, up to `low` the verdict is "real", from `high` on "fake"; low <= threshold <= high
     """
@@ -49,8 +50,9 @@ class Calibration:
     high: float = THRESHOLD
 
     def __post_init__(self) -> None:
-        if not (0 < self.temperature < np.inf and self.low <= self.threshold <= self.high):
-            raise ValueError(f"{self}: expected temperature > 0 and low <= threshold <= high")
+        least, most = _BOUNDS
+        if not (least <= self.temperature <= most and _LOWEST <= self.low <= self.threshold <= self.high <= _HIGHEST):
+            raise ValueError(f"{self}: expected temperature {least} to {most} and 0 <= low <= threshold <= high <= 1")
 
     def probability(self, logits: np.ndarray) -> np.ndarray:
         """Compute the calibrated probability of "fake", float64 (N,), from logits (N, 2)."""

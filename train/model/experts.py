@@ -141,6 +141,8 @@ class Experts:
             {name: kind(*(values[f"{group}.{name}.{field.name}"] for field in fields(kind))) for name in names}
             for group, kind, names in (("models", Logistic, EXPERTS), ("distances", Distance, DISTANCES))
         )
+        if not (arrays["photographs"][1] > 0).all():
+            raise ValueError("the deviation of photographs is not above 0")
         experts = cls(models, distances=distances, **{name: values[name] for name in _SINGLE})
         if not (0 <= experts.low <= 0.5 <= experts.high <= 1 and experts.slope > 0):
             raise ValueError(

@@ -103,10 +103,11 @@ def build_plane_detector(
             f"network radial: planes of {features.side} bins, expected at most {RADIAL_UP_TO}; "
             "give another --network, or build averaged planes (pipeline build --estimator averaged)"
         )
-    if mean is None or std is None:
-        mean = std = np.zeros((features.planes, features.side, features.side), dtype=np.float32)
     # ImageNet weights need the strided stem.
     stem = "strided" if settings.stem == "auto" and settings.weights is not None else settings.stem
-    mean, std = select_statistics(mean, std, settings.normalise)
+    if mean is None or std is None:
+        mean = std = torch.empty((features.planes, features.side, features.side))
+    else:
+        mean, std = select_statistics(mean, std, settings.normalise)
     own_range = settings.normalise == "sample"
     return PlaneDetector(mean, std, settings.network, settings.dropout, settings.kinds, stem, own_range, settings.gain)

@@ -1,14 +1,15 @@
 """Record of the best epoch on the validation rows: confusion and calibration, as JSON in the run folder."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from data_cards.core.errors import UserError
+from data_cards.core.bounded_json import read_json
+from data_cards.core.errors import DAMAGE, UserError
 from data_cards.core.files import write_json
 from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.options import check_types
 from train.model.calibration import Calibration
 
 BEST_EPOCH_FILE = "best.json"
@@ -62,9 +63,14 @@ def read_best_epoch(folder: Path) -> BestEpoch:
     """
     file = folder / BEST_EPOCH_FILE
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        return BestEpoch(**{**record, "calibration": Calibration(**record["calibration"])})
+        record = read_json(folder, BEST_EPOCH_FILE)
+        record["calibration"] = Calibration(**record["calibration"])
+        check_types(BestEpoch, record)
+        counts = [[record["confusion"][true][called] for called in CLASS_NAMES] for true in CLASS_NAMES]
+        if not all(type(count) is int and count >= 0 for row in counts for count in row):
+            raise ValueError(f"counts {counts}")
+        return BestEpoch(**record)
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file; the run is incomplete, train it again") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except DAMAGE as error:
         raise UserError(f"{file}: damaged ({error!r}); train it again") from error

@@ -7,6 +7,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from data_cards.core.contained import read_contained
 from data_cards.core.errors import UserError
 from data_cards.core.files import whole_file
 from train.model.experts import Experts
@@ -32,8 +33,7 @@ def load_experts(folder: Path) -> Experts:
     """
     file = folder / EXPERTS_FILE
     try:
-        if file.stat().st_size > _MOST_BYTES:
-            raise ValueError(f"{file.stat().st_size} bytes; expected at most {_MOST_BYTES}")
+        read_contained(folder, EXPERTS_FILE, _MOST_BYTES)  # an ordinary file of a size that can be
         with safe_open(file, "numpy") as opened:
             arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
             wanted = (opened.metadata() or {}).get(_DIGEST)

@@ -16,7 +16,6 @@ Each file is whole or absent (`data_cards.core.files`).
 A run counts as usable once it has `best.safetensors`, after its first epoch, or its experts if it has no network.
 """
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,8 +24,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
 
+from data_cards.core.bounded_json import read_json
 from data_cards.core.contained import check_contained, remove_contained
-from data_cards.core.errors import UsageError, UserError
+from data_cards.core.errors import DAMAGE, UsageError, UserError
 from data_cards.core.files import PARTIAL, is_temporary, write_json
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.concatenated import open_stores
@@ -38,6 +38,7 @@ from train.model.detector import Detector
 from train.run.environment import collect_versions, find_commit
 from train.run.experts_file import EXPERTS_FILE, load_experts
 from train.run.history import read_history
+from train.run.record import check_class_names, check_resolved, check_store_path, check_texts
 from train.run.weights_file import BEST, LAST, weights_file
 from train.settings import TrainSettings, find_removed_options
 
@@ -45,6 +46,7 @@ RUN_VERSION = 6
 _READABLE = (5, RUN_VERSION)  # 5 had no experts
 RUNS = Path("runs")
 
+_MOST_SETTINGS = 2**20  # bytes: a run may name thousands of sources
 SETTINGS, DATA_CARD, CURVES, STATE = "settings.json", "data_card.json", "curves.png", "state.pt"
 # Files that an evaluation may be writing while a training holds the folder's lock.
 _OF_EVALUATIONS = (
@@ -90,8 +92,8 @@ class Run:
         """Whether it was trained on simulated pictures: by its data cards, or by its stores if a card is absent."""
         try:
             files = [_card_file(self.path, number) for number, _ in enumerate(self.store_paths, start=1)]
-            return any(bool(json.loads(file.read_text(encoding="utf-8"))["simulated"]) for file in files)
-        except (OSError, ValueError, KeyError, TypeError):
+            return any(bool(read_json(self.path, file.name)["simulated"]) for file in files)
+        except (OSError, *DAMAGE):
             pass
         try:
             return open_stores(self.store_paths).is_simulated
@@ -229,7 +231,7 @@ def read_run(path: str | Path) -> Run:
         what = "not a run folder (it has no settings.json)" if path.exists() else "no such run folder"
         raise UserError(f"{path}: {what}; runs are made with `train run`")
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_json(path, SETTINGS, _MOST_SETTINGS)
         if record["run_version"] not in _READABLE:
             raise UserError(f"{path}: a run of version {record['run_version']}; expected {RUN_VERSION}; train it again")
         removed = find_removed_options(record["train"])
@@ -237,24 +239,33 @@ def read_run(path: str | Path) -> Run:
             raise UserError(
                 f"{path}: trained with phase {removed['phase']}, an option that was removed; train it again"
             )
+        settings = TrainSettings.from_dict(record["train"])
+        build_settings = _read_build_settings(path, record["store"]["settings"])
+        check_resolved(settings, build_settings.features)
+        check_class_names(record["class_names"])
+        check_texts(record, "created")
+        check_texts(record["store"], "fingerprint")
         return Run(
             path=path,
-            settings=TrainSettings.from_dict(record["train"]),
-            build_settings=_read_build_settings(path, record["store"]["settings"]),
-            store_paths=tuple(record["store"]["paths"]),
+            settings=settings,
+            build_settings=build_settings,
+            store_paths=tuple(map(check_store_path, record["store"]["paths"])),
             store_fingerprint=record["store"]["fingerprint"],
             class_names=tuple(record["class_names"]),
             history=read_history(path),
             created=record["created"],
             removed=removed,
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: its settings or history are damaged ({error!r}); train it again") from error
+    except (UsageError, *DAMAGE) as error:
+        why = error if isinstance(error, UsageError | ValueError) else repr(error)
+        raise UserError(f"{path}: its settings or history are damaged ({why}); train it again") from error
 
 
 def _read_build_settings(path: Path, values: dict) -> BuildSettings:
     try:
         return BuildSettings.from_dict(values)
+    except UsageError:
+        raise
     except UserError as error:
         raise UserError(f"{path}: its store was {error}, and train again") from error
 
@@ -276,11 +287,14 @@ def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector
     experts = load_experts(run.path) if run.settings.has_experts else None
     if not run.settings.has_network:
         return Detector(experts, None)
-    from train.model.device import pick_device  # loads PyTorch
+    import torch  # takes a while to load, which experts need not wait for
+
+    from train.model.device import pick_device
     from train.model.plane_detector import build_plane_detector
     from train.run.checkpoint import load_weights
 
-    network = build_plane_detector(run.settings, run.build_settings.features)
+    with torch.device("meta"):  # shapes only, until the file is known to hold them
+        network = build_plane_detector(run.settings, run.build_settings.features)
     load_weights(network, run.path, which)
     return Detector(experts, network.to(pick_device(device)).eval())
 

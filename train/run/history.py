@@ -7,10 +7,12 @@ import csv
 import io
 from pathlib import Path
 
+from data_cards.core.contained import read_contained
 from data_cards.core.files import whole_file
 from train.settings import TrainSettings
 
 HISTORY = "history.csv"
+_MOST_BYTES = 2**24  # a hundred thousand epochs
 HISTORY_COLUMNS = (
     "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds", "waited",
 )  # fmt: skip
@@ -56,8 +58,11 @@ def read_history(folder: Path) -> list[dict]:
     file = folder / HISTORY
     if not file.exists():
         return []
-    with open(file, newline="", encoding="utf-8") as lines:
+    text = read_contained(folder, HISTORY, _MOST_BYTES).decode("utf-8")
+    try:
         return [
             {name: int(row[name]) if name == "epoch" else float(row[name]) for name in HISTORY_COLUMNS}
-            for row in csv.DictReader(lines)
+            for row in csv.DictReader(io.StringIO(text, newline=""))
         ]
+    except csv.Error as error:
+        raise ValueError(f"{HISTORY}: {error}") from error

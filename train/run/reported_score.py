@@ -1,10 +1,12 @@
 """Score of a run on its test pictures: `test_score.json` in its folder, which `eval report` writes."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from data_cards.core.bounded_json import read_json
+from data_cards.core.errors import DAMAGE
 from data_cards.core.files import write_json
+from data_cards.core.options import check_types
 
 TEST_SCORE = "test_score.json"
 
@@ -35,6 +37,7 @@ class ReportedScore:
     @classmethod
     def from_dict(cls, values: dict) -> "ReportedScore":
         """Invert `to_dict`; raises TypeError or ValueError for other values."""
+        check_types(cls, values)
         score = cls(**values)
         return cls(**{**values, **{name: float(getattr(score, name)) for name in ("auroc", "low", "high")}})
 
@@ -47,6 +50,6 @@ def write_reported_score(folder: Path, score: ReportedScore) -> None:
 def read_reported_score(folder: Path) -> ReportedScore | None:
     """Read the score in a run's folder; None if it is missing or damaged."""
     try:
-        return ReportedScore.from_dict(json.loads((folder / TEST_SCORE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return ReportedScore.from_dict(read_json(folder, TEST_SCORE))
+    except (OSError, *DAMAGE):
         return None

@@ -3,11 +3,13 @@
 The file is absent while a run trains and after it was killed.
 """
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from data_cards.core.bounded_json import read_json
+from data_cards.core.errors import DAMAGE
 from data_cards.core.files import write_json
+from data_cards.core.options import check_types
 from train.model.calibration import Calibration
 
 SUMMARY = "summary.json"
@@ -64,12 +66,14 @@ def delete_summary(folder: Path) -> None:
 def read_summary(folder: Path) -> Summary | None:
     """Read the summary in a run's folder; None if it is missing or damaged."""
     try:
-        record = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        record = read_json(folder, SUMMARY)
         if record["calibration"] is not None:
             record["calibration"] = Calibration(**record["calibration"])
         record.pop("payback", None)  # in older runs
-        return Summary(**{**record, "run": folder})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        record["run"] = folder
+        check_types(Summary, record)
+        return Summary(**record)
+    except (OSError, *DAMAGE):
         return None
 
 

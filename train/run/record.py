@@ -1,0 +1,43 @@
+"""Checks of a run's settings file: the values of a run that somebody else may have made."""
+
+from typing import Any
+
+from data_cards.core.labels import CLASS_NAMES
+from pipeline.features.settings import FeatureSettings
+from train.settings import TrainSettings
+
+_REMOTE = "s3://"
+
+
+def check_store_path(path: Any) -> str:
+    """Return the path of a store that a run names; raises `ValueError` for one that is not to be opened unasked.
+
+    A run may name local folders and object storage (s3://), but no address that would be fetched.
+    """
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ValueError(f"a store {str(path)[:60]!r}, expected the path of a folder")
+    local = "://" not in path and not path.startswith("data:")
+    if "::" in path or not (local or path.startswith(_REMOTE)):
+        raise ValueError(f"a store {path[:60]!r}, expected a folder or s3://; to open it, name it with --store")
+    return path
+
+
+def check_texts(record: dict, *names: str) -> None:
+    """Raise `ValueError` where a value of the record is not a text."""
+    for name in names:
+        if not isinstance(record[name], str):
+            raise ValueError(f"{name} is {str(record[name])[:60]}, expected a text")
+
+
+def check_class_names(names: Any) -> None:
+    """Raise `ValueError` where the classes are not those that a network's outputs stand for."""
+    if names != list(CLASS_NAMES):
+        raise ValueError(f"classes {str(names)[:60]}, expected {', '.join(CLASS_NAMES)}")
+
+
+def check_resolved(settings: TrainSettings, features: FeatureSettings) -> None:
+    """Raise `ValueError` where settings of a run leave something to choose, or do not fit its planes."""
+    if settings.for_features(features, settings.has_experts) != settings:
+        raise ValueError("its options do not fit its planes")
+    if not (settings.has_experts or settings.has_network):
+        raise ValueError("it has neither experts nor a network")
