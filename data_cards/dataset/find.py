@@ -4,6 +4,7 @@ Every file below the set's folders is found or is left out with a reason.
 """
 
 import os
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,13 +12,13 @@ from pathlib import Path
 
 from data_cards.archives.place import split_place
 from data_cards.core.console import warn
-from data_cards.core.errors import UserError
+from data_cards.core.errors import UsageError, UserError
 from data_cards.core.labels import TRAIN
 from data_cards.core.text import escape_undecodable, is_unicode
 from data_cards.dataset.labels_file import Arranged, LabelsFile, Listing, arrange_by_labels, clean_source, read_labels
 from data_cards.dataset.layout import PictureFile, Place, arrange_pictures
 from data_cards.dataset.listing import LeftOut, list_files, unpack_path
-from data_cards.dataset.names import Meaning, find_own_name, match_class, match_split, names_source
+from data_cards.dataset.names import Meaning, find_own_name, format_meaning, match_class, match_split, names_source
 from data_cards.dataset.settings import SetSettings
 from data_cards.image.signature import is_picture_file
 
@@ -85,7 +86,8 @@ def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> F
         elif tables:
             places = next(of_tables)
         else:
-            places = arrange_pictures(listing.images, listing.own, settings.classes, str(one.root))
+            table = _find_table(found.left_out)
+            places = arrange_pictures(listing.images, listing.own, settings.classes, str(one.root), table)
         for image, place in zip(found.images, places, strict=True):
             if isinstance(place, Place):
                 files.append(PictureFile(str(one.root), image, place.split, place.label, place.source))
@@ -95,6 +97,13 @@ def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> F
     of_set = {str(table.path) for table in tables}
     left_out = [one for one in left_out if one.path not in of_set]
     return FoundFiles(_drop_repeated(_name_sources(files, settings)), left_out)
+
+
+def _find_table(left_out: Sequence[LeftOut]) -> str:
+    """Find a table that may say the classes of a set, for a message."""
+    tables = [one.path for one in left_out if one.path.lower().endswith((".csv", ".tsv", ".jsonl"))]
+    # Those of a competition's test pictures have no classes.
+    return shlex.quote(min(tables, key=lambda path: ("test" in path or "submission" in path, path), default="FILE.csv"))
 
 
 def _has_places(images: list[str], settings: SetSettings) -> bool:
@@ -180,6 +189,11 @@ def _parse_source(source: str, meaning: Meaning) -> _Source:
     spec, _, folder = source.partition("=")
     split, _, name = spec.rpartition("/")
     label = match_class(name, meaning)
+    if folder and not label and os.path.isdir(folder) and not os.path.exists(source):
+        raise UsageError(
+            f"--src {source}: {name!r} is not a class; expected real=FOLDER, fake=FOLDER or test/fake=FOLDER, "
+            f"or declare it with {format_meaning([name])}"
+        )
     if folder and label and (not split or match_split(split)):
         return _Source(_resolve_folder(folder), label, match_split(split))
     return _Source(_resolve_folder(source))
@@ -212,7 +226,7 @@ def _drop_repeated(files: Iterable[PictureFile]) -> list[PictureFile]:
         before = seen.setdefault(path, file)
         if (before.label, before.split) != (file.label, file.split):
             raise UserError(
-                f"{path}: found twice, as {before.split}/{before.label} and as {file.split}/{file.label}; "
-                "give each folder to one --src only"
+                f"{path}: found twice, as {before.split}/{before.label} ({before.path}) and as "
+                f"{file.split}/{file.label} ({file.path}); remove one, or give each folder to one --src only"
             )
     return sorted(seen.values(), key=lambda file: (file.root, file.image))

@@ -75,7 +75,7 @@ class _Folder:
 
 
 def arrange_pictures(
-    images: Sequence[str], own: str, meaning: Meaning | None = None, where: str = ""
+    images: Sequence[str], own: str, meaning: Meaning | None = None, where: str = "", table: str = "FILE.csv"
 ) -> list[Place | str]:
     """Find the place of every picture of a set.
 
@@ -84,7 +84,7 @@ def arrange_pictures(
     images : sequence of str, length N, paths of its pictures, relative to the set, with forward slashes
     own : str, source of the pictures that no folder names one of
     meaning : classes of names, as the user declares them
-    where : str, path of the set, for messages
+    where, table : str, paths of the set and of a table that may be of its pictures, for messages
 
     Returns
     -------
@@ -94,7 +94,7 @@ def arrange_pictures(
     ------
     UserError : folders whose names are not understood
     """
-    arrangement = _Arrangement(images, own, meaning, where)
+    arrangement = _Arrangement(images, own, meaning, where, table)
     top, generator = arrangement.skip_wrappers(arrangement.top)
     arrangement.arrange(top, None, generator)
     if not any(isinstance(place, Place) for place in arrangement.places):
@@ -103,10 +103,10 @@ def arrange_pictures(
 
 
 class _Arrangement:
-    def __init__(self, images: Sequence[str], own: str, meaning: Meaning | None, where: str):
+    def __init__(self, images: Sequence[str], own: str, meaning: Meaning | None, where: str, table: str):
         self.places: list[Place | str] = [NO_CLASS] * len(images)
         self.top = _build_tree(images)
-        self._own, self._meaning, self._where = own, meaning, where
+        self._own, self._meaning, self._where, self._table = own, meaning, where, table
 
     def arrange(self, folder: _Folder, split: str | None, source: str | None) -> None:
         """Arrange the pictures below a folder whose class is not known yet: each of its folders has some role."""
@@ -223,13 +223,13 @@ class _Arrangement:
         else:
             found = "found pictures, but no folders"
         where = "/".join(filter(None, [self._where, parent.path]))
-        example = ""
         if unknown and what == "class":
-            example = f" ({format_meaning([folder.name for folder in unknown])})"
+            first = f"Declare their class ({format_meaning([folder.name for folder in unknown])})"
+        else:
+            first = "Rename them or move them out" if unknown else "Put them into such folders"
         return UserError(
-            f"{where}: {found}; expected {what} folders named {expected}. Rename them, declare their class{example}, "
-            "give each folder a class of its own (--src real=FOLDER --src fake=FOLDER), or a file that says it "
-            "(--labels FILE.csv)"
+            f"{where}: {found}; expected {what} folders named {expected}. {first}, give each folder a class of its own "
+            f"(--src real=FOLDER --src test/fake=FOLDER), or give a table of the pictures (--labels {self._table})"
         )
 
 

@@ -33,7 +33,7 @@ def plot_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list
     if not store.has_planes:
         raise UsageError(
             f"{store.path}: has profiles and no planes, so there is nothing to draw; build planes with "
-            "`pipeline build --estimator averaged`, or --size"
+            "`pipeline build --estimator averaged` or `pipeline build --size 512`"
         )
     rows = _choose_rows(store) if rows is None else rows
     for row in rows:

@@ -143,6 +143,16 @@ def test_arrange_pictures_of_unknown_folders_says_what_to_do(images, message):
         arrange_pictures(images, "set")
 
 
+def test_errors_name_what_is_there(tmp_path):
+    touch(tmp_path, ["set/a.jpg", "set/test.csv", "set/train.csv", "one/b.jpg"])
+    with pytest.raises(UserError, match=r"--labels \S*set/train\.csv"):
+        find_files([str(tmp_path / "set")])
+    with pytest.raises(UserError, match="'cats' is not a class; .* --meaning cats=fake"):
+        find_files([f"cats={tmp_path}/one"])
+    with pytest.raises(UserError, match=r"found twice, as train/real \(.*b\.jpg\) and as train/fake \(.*b\.jpg\)"):
+        find_files([f"real={tmp_path}/one", f"fake={tmp_path}/one"])
+
+
 def test_arrange_pictures_with_declared_names():
     meaning = {"0": "real", "1": "fake", "midjourney": "fake"}
     assert arrange_pictures(["0/a", "1/b"], "set", meaning) == [
