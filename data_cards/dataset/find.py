@@ -101,9 +101,10 @@ def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> F
 
 def _find_table(left_out: Sequence[LeftOut]) -> str:
     """Find a table that may say the classes of a set, for a message."""
-    tables = [one.path for one in left_out if one.path.lower().endswith((".csv", ".tsv", ".jsonl"))]
+    tables = [Path(one.path) for one in left_out if one.path.lower().endswith((".csv", ".tsv", ".jsonl"))]
     # Those of a competition's test pictures have no classes.
-    return shlex.quote(min(tables, key=lambda path: ("test" in path or "submission" in path, path), default="FILE.csv"))
+    without = [path for path in tables if "test" not in path.stem and "submission" not in path.stem]
+    return shlex.quote(str(min(without or tables, default="FILE.csv")))
 
 
 def _has_places(images: list[str], settings: SetSettings) -> bool:

@@ -147,7 +147,7 @@ def test_errors_name_what_is_there(tmp_path):
     touch(tmp_path, ["set/a.jpg", "set/test.csv", "set/train.csv", "one/b.jpg"])
     with pytest.raises(UserError, match=r"--labels \S*set/train\.csv"):
         find_files([str(tmp_path / "set")])
-    with pytest.raises(UserError, match="'cats' is not a class; .* --meaning cats=fake"):
+    with pytest.raises(UserError, match=r"'cats' is not a class; .* --meaning cats=fake"):
         find_files([f"cats={tmp_path}/one"])
     with pytest.raises(UserError, match=r"found twice, as train/real \(.*b\.jpg\) and as train/fake \(.*b\.jpg\)"):
         find_files([f"real={tmp_path}/one", f"fake={tmp_path}/one"])
