@@ -1,0 +1,169 @@
+"""Runs of experts, alone and beside a network: what they write, resume and count."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from helpers.make_store import make_store
+
+from data_cards.core.errors import UsageError, UserError
+from pipeline.features.settings import FeatureSettings
+from pipeline.store.reader import open_store
+from train.cli import cli
+from train.data.expert_rows import choose_expert_rows
+from train.data.row_selection import choose_rows
+from train.loop.experts import fit_network_weight
+from train.loop.trainer import resume, train
+from train.run.experts_file import EXPERTS_FILE, load_experts
+from train.run.folder import find_newest_run, load_detector, open_run
+from train.run.listing import list_runs
+from train.settings import TrainSettings
+
+SMALL = {"epochs": 1, "batch_size": 8, "device": "cpu", "precision": "float32", "network": "small"}
+NO_PLANES = FeatureSettings()
+PLANES = FeatureSettings(size=32)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("experts") / "features.zarr")
+
+
+@pytest.fixture(scope="module")
+def alone(store):
+    train(TrainSettings(store=str(store), run=str(store.parent / "alone"), network="none"))
+    return store.parent / "alone"
+
+
+@pytest.fixture(scope="module")
+def beside(store):
+    train(TrainSettings(store=str(store), run=str(store.parent / "beside"), **SMALL))
+    return store.parent / "beside"
+
+
+def test_experts_alone_leave_few_files_and_a_summary(alone):
+    assert {file.name for file in alone.iterdir()} == {
+        "settings.json", "data_card.json", EXPERTS_FILE, "summary.json",
+    }  # fmt: skip
+    summary = json.loads((alone / "summary.json").read_text())
+    assert summary["state"] == "finished"
+    assert summary["val_accuracy"] > 0.9
+    (listed,) = [one for one in list_runs(alone.parent) if one.run == alone]
+    assert (listed.network, listed.state) == ("experts", "finished")
+    assert listed.val_loss == summary["val_loss"]
+
+
+def test_experts_score_rows_of_a_store(alone, store):
+    opened, run = open_store(store), open_run(alone)
+    detector, rows = load_detector(run), opened.rows("test")
+    scores = detector.score_rows(opened, rows)
+    assert scores.logits.shape == (len(rows), 2)
+    right = scores.logits.argmax(1) == opened.columns["label"][rows]
+    assert right.mean() > 0.9
+    again = detector.score([np.zeros((1, 0, 0, 0), np.uint8)] * len(rows), opened.read_profiles(rows))
+    np.testing.assert_array_equal(again.logits, scores.logits)
+    assert detector.kinds == ()
+
+
+def test_experts_alone_are_the_same_each_time_and_resume_to_the_same(alone, store, tmp_path):
+    train(TrainSettings(store=str(store), run=str(tmp_path / "run"), network="none"))
+    wanted = (alone / EXPERTS_FILE).read_bytes()
+    assert (tmp_path / "run" / EXPERTS_FILE).read_bytes() == wanted
+    assert resume(tmp_path / "run").state == "finished"  # at once
+    for name in (EXPERTS_FILE, "summary.json"):  # as after a kill
+        (tmp_path / "run" / name).unlink()
+    with pytest.raises(UserError, match="has no finished epoch yet"):
+        open_run(tmp_path / "run")
+    assert resume(tmp_path / "run").state == "finished"
+    assert (tmp_path / "run" / EXPERTS_FILE).read_bytes() == wanted
+
+
+def test_network_beside_experts_has_a_weight_and_counts(beside, store):
+    opened, run = open_store(store), open_run(beside)
+    assert run.settings.format_model() == "experts, small"
+    detector, rows = load_detector(run, "cpu"), opened.rows("test")
+    weight = load_experts(beside).network_weight
+    assert 0 <= weight <= 2
+    experts = detector.experts.compute_log_odds(opened.read_profiles(rows))
+    logits = detector.score_rows(opened, rows, progress=False).logits
+    assert not np.allclose(logits[:, 1] - logits[:, 0], experts) or weight == 0
+    assert detector.calibration == detector.experts.calibration
+
+
+def test_network_that_helps_counts_and_one_that_harms_does_not():
+    rng = np.random.default_rng(0)
+    labels, sources = np.tile([0, 1], 200), np.repeat([f"s{number}" for number in range(8)], 50)
+    signs = 2 * labels - 1
+    experts = 0.5 * signs + rng.normal(0, 1, 400)
+    assert fit_network_weight(experts, signs + rng.normal(0, 1, 400), labels, sources) > 0.5
+    assert fit_network_weight(experts, -signs + rng.normal(0, 1, 400), labels, sources) == 0
+
+
+def test_network_beside_experts_is_validated_on_sources_that_it_does_not_train_on(tmp_path):
+    path = make_store(tmp_path / "features.zarr", pictures={"train": (24, 24), "val": (6, 6), "test": (6, 6)})
+    opened = open_store(path)
+    columns = opened.columns
+    columns["source"] = np.array([f"{one}-{row % 6}" for row, one in enumerate(columns["source"])], dtype=object)
+    settings = TrainSettings(store=str(path), **SMALL).for_features(PLANES, has_profiles=True)
+    rows = choose_rows(opened, settings)
+    assert not set(columns["source"][rows.train]) & set(columns["source"][rows.val])
+    assert set(columns["label"][rows.val]) == {0, 1}
+
+
+def test_rows_of_a_large_store_are_drawn_evenly_from_its_sources(tmp_path, monkeypatch):
+    path = make_store(tmp_path / "features.zarr", pictures={"train": (30, 8)}, variants=("clean", "web"), size=8)
+    opened = open_store(path)
+    settings = TrainSettings(store=str(path), network="none").for_features(PLANES, has_profiles=True)
+    assert len(choose_expert_rows(opened, settings)) == 76
+    monkeypatch.setattr("train.data.expert_rows.MOST_ROWS", 32)
+    rows = choose_expert_rows(opened, settings)
+    names = [f"{opened.columns['label'][row]} {opened.columns['source'][row]}" for row in rows]
+    assert sorted(np.unique(names, return_counts=True)[1].tolist()) == [8, 8, 8, 8]
+    assert len(np.unique(opened.columns["picture"][rows])) == 16  # all variants of each
+
+
+@pytest.mark.parametrize(
+    ("given", "features", "profiles", "experts", "network"),
+    [
+        ({}, NO_PLANES, True, "on", "none"),
+        ({}, PLANES, True, "on", "resnet18"),
+        ({}, PLANES, False, "off", "resnet18"),
+        ({}, FeatureSettings(estimator="averaged"), True, "on", "none"),
+        ({}, FeatureSettings(estimator="averaged"), False, "off", "radial"),
+        ({"experts": "off"}, PLANES, True, "off", "resnet18"),
+        ({"network": "none"}, PLANES, True, "on", "none"),
+    ],
+)
+def test_experts_and_network_follow_the_store(given, features, profiles, experts, network):
+    settings = TrainSettings(**given).for_features(features, profiles)
+    assert (settings.experts, settings.network) == (experts, network)
+    assert settings.for_features(features, profiles) == settings
+
+
+@pytest.mark.parametrize(
+    ("given", "features", "profiles", "message"),
+    [
+        ({"experts": "on"}, PLANES, False, "experts on: the store has no profiles"),
+        ({"experts": "off"}, NO_PLANES, True, "the store has no planes, only profiles"),
+        ({"network": "resnet18"}, NO_PLANES, True, "network resnet18: the store has no planes"),
+        ({"epochs": 5}, NO_PLANES, True, "epochs 5: the experts have no such setting"),
+        ({"lr": 0.1}, NO_PLANES, True, "lr 0.1: the experts have no such setting"),
+        ({"network": "none", "experts": "off"}, None, False, "nothing is left to train"),
+    ],
+)
+def test_settings_that_fit_no_experts_are_refused(given, features, profiles, message):
+    with pytest.raises(UsageError, match=message):
+        TrainSettings(**given).for_features(features, profiles)
+
+
+def test_command_prints_what_was_fitted(store, tmp_path):
+    result = CliRunner().invoke(
+        cli, ["run", "--store", str(store), "--run", str(tmp_path / "run"), "--network", "none", "--seed", "3"]
+    )
+    assert result.exit_code == 0, result.output
+    for words in ("accuracy on sources left out", "unsure between", "next: eval report"):
+        assert words in result.output
+    result = CliRunner().invoke(cli, ["run", "--resume", "--run", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    assert find_newest_run(tmp_path) == tmp_path / "run"
