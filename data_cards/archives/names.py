@@ -12,6 +12,7 @@ _CLOSED = re.compile(
     r"feather|tfrecords?|h5|hdf5|lmdb|mdb|npz|beton)$",
     re.IGNORECASE,
 )
+_PART_OF = re.compile(r"\.(z\d\d|r\d\d|(zip|tar|7z|rar)\.\d+|part\d+\.rar)$", re.IGNORECASE)
 # Shards: `train-00000-of-00004`, as Hugging Face numbers them, also with a hash; `part-3`; and numbers from 0 or 1.
 _OF = re.compile(r"(.*?)[-_.]?\d+-of-\d+(-[0-9a-f]{16})?")
 _PART = re.compile(r"(.*?)[-_. ]?(part|shard|chunk|vol|volume)[-_. ]?\d+", re.IGNORECASE)
@@ -26,6 +27,11 @@ def is_archive_name(name: str) -> bool:
 def is_closed_name(name: str) -> bool:
     """Return whether a file's name ends as those of archives and tables that cannot be read in place."""
     return _CLOSED.search(name) is not None
+
+
+def is_part_name(name: str) -> bool:
+    """Return whether a file's name ends as those of one part of an archive in several files: `.z01`, `.7z.001`."""
+    return _PART_OF.search(name) is not None
 
 
 def strip_suffix(name: str) -> str:

@@ -16,6 +16,7 @@ from threading import Lock
 from typing import BinaryIO
 
 from data_cards.archives.archive import Archive, ArchiveError
+from data_cards.archives.names import is_part_name
 from data_cards.archives.parquet import ParquetTable
 from data_cards.archives.tar import TarArchive
 from data_cards.archives.zip import ZipArchive
@@ -74,6 +75,8 @@ def _find_kind(path: str) -> type[Archive]:
     if start[257:262] == b"ustar":
         return TarArchive
     what = next((what for magic, what in _COMPRESSED.items() if start.startswith(magic)), None)
+    if is_part_name(path):
+        what = "one part of an archive in several files"
     raise ArchiveError(
         path,
         f"{what or 'a file that is not an archive of a known kind'} cannot be read in place; expected a zip, "

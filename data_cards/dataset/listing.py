@@ -17,13 +17,14 @@ from data_cards.core.errors import UserError
 from data_cards.core.files import PARTIAL, ZARR_METADATA
 from data_cards.core.text import escape_untrusted
 from data_cards.dataset.names import is_service, match_split
-from data_cards.dataset.packed import is_archive, list_archive
+from data_cards.dataset.packed import Packed, is_archive, list_archive
 from data_cards.image.signature import is_picture_file
 
 _NOT_PICTURE = "not pictures"
 _BESIDE_SET = "archives beside pictures, which are not read (--src ARCHIVE reads one)"
 _BESIDE_ARCHIVES = "pictures beside a set in archives"
 _CLOSED = "not read in place"
+_INSIDE = "archives in an archive, which are not read (unpack it)"
 _STORES = (".zarr", PARTIAL)  # endings of the names of stores, by custom, and of unfinished ones
 _MOST_FOLDERS = 1_000_000  # links among folders can make any number of paths
 _NAMED = 5  # files left out that a line names
@@ -103,8 +104,7 @@ def _list_one(root: Path) -> Listed:
     name = unpack_path(root).name
     # An archive may be named after its split, as a folder of a set is.
     prefix = f"{name}/" if not folder and match_split(name) else ""
-    left_out = _leave_out(root, packed.others, _NOT_PICTURE)
-    return Listed(packed.pictures, [prefix + one for one in packed.unpacked], left_out)
+    return Listed(packed.pictures, [prefix + one for one in packed.unpacked], _leave_out_members(root, packed))
 
 
 def _list_several(root: Path, archives: Sequence[str]) -> tuple[Listed, list[ArchiveError]]:
@@ -122,9 +122,13 @@ def _list_several(root: Path, archives: Sequence[str]) -> tuple[Listed, list[Arc
         folder = folders[archive] and f"{folders[archive]}/"
         pairs = zip(packed.pictures, packed.unpacked, strict=True)
         found += [(f"{archive}/{one}", folder + unpacked) for one, unpacked in pairs]
-        left_out += _leave_out(root / archive, packed.others, _NOT_PICTURE)
+        left_out += _leave_out_members(root / archive, packed)
     found.sort()
     return Listed([image for image, _ in found], [unpacked for _, unpacked in found], left_out), closed
+
+
+def _leave_out_members(root: Path, packed: Packed) -> list[LeftOut]:
+    return _leave_out(root, packed.others, _NOT_PICTURE) + _leave_out(root, packed.archives, _INSIDE)
 
 
 def _leave_out(root: Path, names: Sequence[str], reason: str) -> list[LeftOut]:

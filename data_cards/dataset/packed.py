@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-from data_cards.archives.archive import Archive
+from data_cards.archives.archive import Archive, ArchiveError
 from data_cards.archives.names import is_archive_name, is_closed_name
 from data_cards.archives.parquet import ParquetTable
 from data_cards.archives.place import open_archive
@@ -17,10 +17,12 @@ class Packed:
     """The files in an archive, by their paths in it, sorted; `unpacked` are the paths of the pictures by class.
 
     They differ where the archive has no folders of classes, but says the class of each picture in another way.
+    `archives` are those in the archive.
     """
 
     pictures: list[str]
     unpacked: list[str]
+    archives: list[str]
     others: list[str]
 
 
@@ -38,7 +40,7 @@ def list_archive(path: str | os.PathLike, folder: str = "", suffixes: tuple[str,
     ArchiveError : it cannot be read in place
     """
     archive = open_archive(path)
-    packed = Packed([], [], [])
+    packed = Packed([], [], [], [])
     for name in archive.members.below(folder):
         below = name[len(folder) + 1 :] if folder else name
         *folders, file = below.split("/")
@@ -48,14 +50,20 @@ def list_archive(path: str | os.PathLike, folder: str = "", suffixes: tuple[str,
             packed.pictures.append(below)
             packed.unpacked.append("/".join(filter(None, (archive.find_folder(name), below))))
         else:
-            packed.others.append(below)
+            (packed.archives if _is_archive_name(name) else packed.others).append(below)
+    if packed.archives and not packed.pictures:
+        reason = f"holds archives, such as {packed.archives[0]}, and no pictures; unpack it and give the folder"
+        raise ArchiveError(os.fspath(path), reason)
     return packed
 
 
 def is_archive(path: str | os.PathLike) -> bool:
     """Return whether a file is taken for an archive: by its suffix, unless its first bytes are a picture's."""
-    named = is_archive_name(os.fspath(path)) or is_closed_name(os.fspath(path))
-    return named and os.path.isfile(path) and find_format(read_head(path)) is None
+    return _is_archive_name(os.fspath(path)) and os.path.isfile(path) and find_format(read_head(path)) is None
+
+
+def _is_archive_name(name: str) -> bool:
+    return is_archive_name(name) or is_closed_name(name)
 
 
 def _is_picture(archive: Archive, name: str) -> bool:

@@ -124,7 +124,7 @@ class _Finder:
         if not packed.pictures:
             yield Input(path, "an archive without a picture in it")
         else:
-            self._left_out += [LeftOut(f"{path}/{member}", _NOT_TAKEN) for member in packed.others]
+            self._left_out += [LeftOut(f"{path}/{member}", _NOT_TAKEN) for member in packed.others + packed.archives]
 
 
 def _is_taken(path: str) -> bool:

@@ -4,6 +4,7 @@ import io
 import os
 import pickle
 import struct
+import sys
 import tarfile
 import threading
 import time
@@ -319,6 +320,20 @@ def test_a_part_of_an_archive_in_several_files_says_unpack(tmp_path):
         ArchiveError, match="one part of an archive in several files cannot be read in place; unpack it"
     ):
         open_archive(path)
+
+
+@pytest.mark.parametrize("name", ["a.z01", "a.zip.001", "a.part2.rar"])
+def test_parts_of_archives_are_known_by_their_names(tmp_path, name):
+    (tmp_path / name).write_bytes(b"more of it")
+    with pytest.raises(ArchiveError, match="one part of an archive in several files cannot be read in place"):
+        open_archive(tmp_path / name)
+
+
+def test_a_table_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(ArchiveError, match=r"a.parquet: a Parquet file is read with pyarrow; install.*\.\[parquet\]"):
+        open_archive(tmp_path / "a.parquet")
 
 
 def test_a_zip64_archive_is_read(tmp_path):

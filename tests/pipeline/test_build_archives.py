@@ -282,6 +282,17 @@ def test_archives_beside_pictures_are_told_and_not_read(kaggle_dir, tmp_path):
     assert "archive.zip" in result.stderr
 
 
+def test_archives_in_an_archive_are_told(folder, tmp_path):
+    inner = pack_zip(tmp_path / "inner.zip", list_files(folder)).read_bytes()
+    both = pack_zip(tmp_path / "both.zip", [*list_files(folder), ("more/inner.zip", inner)])
+    found = scan_sources([str(both)], max_pixels=10**8)
+    assert [one.path for one in found.left_out] == [f"{both}/more/inner.zip"]
+    assert "unpack it" in found.left_out[0].reason
+    only = pack_tar(tmp_path / "only.tar", [("a/inner.zip", inner), ("b.tar.gz", b"")])
+    with pytest.raises(UserError, match=r"only.tar: holds archives, such as a/inner.zip, and no pictures; unpack it"):
+        scan_sources([str(only)], max_pixels=10**8)
+
+
 def test_pictures_that_are_no_set_do_not_keep_archives_from_being_read(build, kaggle_dir, tmp_path):
     """As the preview in the repository of a data set."""
     packed = pack_hugging_face(kaggle_dir, tmp_path / "set")
