@@ -30,6 +30,7 @@ from pipeline.store.shard_format import (
     create_chunk_codecs,
     decode_index,
     index_length,
+    read_decoded_size,
     shard_file,
     shard_folder,
 )
@@ -218,29 +219,35 @@ def read_checksums(storage: Storage) -> list[str]:
 
 
 def list_shards(storage: Storage, chunks: int, arrays: Sequence[str]) -> set[int]:
-    """Return the numbers of the shards whose files are there and not empty; of features, not cut off either.
+    """Return the numbers of the shards whose files are there and whole: neither cut off nor empty.
 
-    A whole file of features ends with a valid index of `chunks` chunks.
+    A file of features ends with a valid index of `chunks` chunks, one of profiles is a single zstd frame.
     """
     return set.intersection(*(_list_whole(storage, chunks, array) for array in arrays))
 
 
 def _list_whole(storage: Storage, chunks: int, array: str) -> set[int]:
-    folder, length = shard_folder(array), index_length(chunks) if array == FEATURES else 1
+    folder = shard_folder(array)
     files = {name: name.removeprefix(f"{folder}/").partition("/")[0] for name in storage.list_files(folder)}
     there = [
         int(shard) for name, shard in files.items() if _is_shard_number(shard) and name == shard_file(int(shard), array)
     ]
+    if array == PROFILES:
+        return {shard for shard in there if _is_frame(storage, shard_file(shard, PROFILES))}
     whole = set()
     for first in range(0, len(there), _SHARDS_AT_ONCE):
         few = there[first : first + _SHARDS_AT_ONCE]
-        tails = storage.read_ends([shard_file(shard, array) for shard in few], length)
-        whole |= {
-            shard
-            for shard, tail in zip(few, tails, strict=True)
-            if (decode_index(tail, chunks) is not None if array == FEATURES else tail)
-        }
+        tails = storage.read_ends([shard_file(shard) for shard in few], index_length(chunks))
+        whole |= {shard for shard, tail in zip(few, tails, strict=True) if decode_index(tail, chunks) is not None}
     return whole
+
+
+def _is_frame(storage: Storage, name: str) -> bool:
+    try:
+        read_decoded_size(memoryview(storage.read(name)))
+    except (OSError, ValueError):  # gone meanwhile, or not whole
+        return False
+    return True
 
 
 def write_statistics(storage: Storage, mean: np.ndarray, std: np.ndarray) -> None:

@@ -105,9 +105,11 @@ def test_damaged_metadata_is_found_and_repaired(store):
     assert_same_files(store, before)
 
 
-def test_lost_file_is_made_again_by_the_same_build(store, kaggle_dir, build):
+@pytest.mark.parametrize("left", [None, 0, 100, -1], ids=["lost", "empty", "cut off", "short of a byte"])
+def test_lost_or_short_file_is_made_again_by_the_same_build(store, kaggle_dir, build, left):
     before = read_files(store)
-    (store / "profiles/c/2/0").unlink()
+    file = store / "profiles/c/2/0"
+    file.unlink() if left is None else file.write_bytes(file.read_bytes()[:left])
     assert build().made == 1
     assert_same_files(store, before)
 
