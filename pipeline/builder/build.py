@@ -31,8 +31,10 @@ from pipeline.builder.resume import (
     check_place,
     check_same_settings,
     check_unchanged,
+    check_writable,
     compute_state,
     find_store,
+    is_complete,
     is_current,
     list_missing,
     predict_missing,
@@ -130,10 +132,13 @@ def build_store(
     settings = settings or BuildSettings()
     path = Storage(out).url
     check_recipe(settings.variants)
-    check_place(path, dry_run=dry_run)
+    check_place(path)
     workers = choose_workers(workers, scheduler, max_memory)
     storage = find_store(path)
     storage.check_links()
+    # A complete store may lack nothing, and then be in a place that is only read.
+    if not is_complete(storage):
+        check_writable(path, dry_run=dry_run)
     state = compute_state(storage)
     base = read_base(storage)
     check_same_settings(storage, settings)
@@ -148,6 +153,8 @@ def build_store(
     estimate = estimate_build(plan, storage, predict_missing(storage, plan, base), workers)
     if dry_run:
         return BuildSummary(path, plan, estimate, 0, time.monotonic() - began, 0, 0, audit)
+    if is_complete(storage):
+        check_writable(path)
     note(format_estimate(estimate))
     if audit.verdict in (Verdict.WARN, Verdict.FAIL):
         warn(format_audit_briefly(audit))

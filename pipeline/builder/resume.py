@@ -30,11 +30,9 @@ from pipeline.store.writer import (
 )
 
 
-def check_place(path: str, *, dry_run: bool = False) -> None:
-    """Raise `UserError` where no store can be written at a path."""
+def check_place(path: str) -> None:
+    """Raise `UserError` where a path cannot be a store's."""
     if "://" in path:
-        if not dry_run:
-            Storage(path).check_writable()
         return
     if os.path.basename(path) in ("", ".", "..") or os.path.ismount(path):
         raise UserError(
@@ -46,13 +44,28 @@ def check_place(path: str, *, dry_run: bool = False) -> None:
     if os.path.lexists(path) and not os.path.isdir(path):
         what = "a file" if os.path.exists(path) else "a link to what is not there"
         raise UserError(f"{path}: is {what}; a store is a folder, choose another --out")
+    parent = _find_parent(path)
+    if not parent.is_dir():
+        raise UserError(f"{parent}: is a file; --out needs a folder to write into")
+
+
+def check_writable(path: str, *, dry_run: bool = False) -> None:
+    """Raise `UserError` where nothing may be written at the path of a store; a dry run leaves object storage alone."""
+    if "://" in path:
+        if not dry_run:
+            Storage(path).check_writable()
+        return
+    parent = _find_parent(path)
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise UserError(f"{parent}: no permission to write there; choose another --out")
+
+
+def _find_parent(path: str) -> Path:
+    """Return the nearest folder above a path that exists."""
     parent = Path(path).absolute().parent
     while not parent.exists():
         parent = parent.parent
-    if not parent.is_dir():
-        raise UserError(f"{parent}: is a file; --out needs a folder to write into")
-    if not os.access(parent, os.W_OK | os.X_OK):
-        raise UserError(f"{parent}: no permission to write there; choose another --out")
+    return parent
 
 
 def find_store(path: str) -> Storage:
@@ -154,6 +167,11 @@ def _damage_error(storage: Storage, name: str, error: object) -> StoreError:
         f"{storage.url}: its {name} is damaged ({why}), so nothing can be added to it; restore the file from a "
         "copy, or choose another --out"
     )
+
+
+def is_complete(storage: Storage) -> bool:
+    """Return whether a store says that it is complete."""
+    return read_attributes(storage).get(Attribute.COMPLETE) is True
 
 
 def is_current(storage: Storage, plan: Plan) -> bool:

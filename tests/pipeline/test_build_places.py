@@ -2,10 +2,12 @@
 
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from helpers.folders import assert_same_files, read_files
+from helpers.pictures import draw_noise
 
 from data_cards.archives.place import read_file
 from data_cards.core.errors import PictureError, UserError
@@ -106,6 +108,21 @@ def test_home_and_file_addresses_are_folders(pictures, tmp_path, monkeypatch):
         assert verify_store(str(tmp_path / store)).sound
 
 
+def test_store_that_is_only_read_is_current_where_nothing_is_to_be_done(pictures, a_picture, tmp_path, monkeypatch):
+    out = tmp_path / "a.zarr"
+    build(pictures, out)
+    before = read_files(out)
+    # The system's part: root may write everywhere.
+    monkeypatch.setattr("pipeline.builder.resume.os.access", lambda path, mode: False)
+    assert build(pictures, out).made == 0
+    with pytest.raises(UserError, match="no permission to write there; choose another --out"):
+        build(pictures, tmp_path / "b.zarr")
+    draw_noise(77).save(a_picture.with_name("more.png"))
+    with pytest.raises(UserError, match="no permission to write there; choose another --out"):
+        build(pictures, out)
+    assert_same_files(out, before)
+
+
 def test_other_settings_are_refused_before_the_pictures_are_read(pictures, tmp_path):
     build(pictures, tmp_path / "a.zarr")
     with pytest.raises(UserError, match="max_pixels was 120000000, is now 100"):
@@ -121,18 +138,17 @@ def test_as_many_workers_as_memory_goes_round_for():
 def test_another_order_of_the_file_system_gives_the_same_bytes(pictures, a_picture, tmp_path, monkeypatch):
     for name in ("one.jpg", "other.jpg"):  # set aside, in an order too
         a_picture.with_name(name).write_text("no picture")
-    walk, iterdir, seen = os.walk, Path.iterdir, []
+    scandir, seen = os.scandir, []
 
     def list_in_order(backwards):
-        def walk_in_order(*arguments, **options):
-            for parent, folders, names in walk(*arguments, **options):
-                folders.sort(reverse=backwards)
-                seen.extend(names)
-                yield parent, folders, sorted(names, reverse=backwards)
+        def scan_in_order(*arguments):
+            with scandir(*arguments) as entries:
+                found = sorted(entries, key=lambda entry: entry.name, reverse=backwards)
+            seen.extend(found)
+            return nullcontext(iter(found))
 
         # The system's part, not ours: it lists a folder in whatever order it likes.
-        monkeypatch.setattr(os, "walk", walk_in_order)
-        monkeypatch.setattr(Path, "iterdir", lambda path: iter(sorted(iterdir(path), reverse=backwards)))
+        monkeypatch.setattr(os, "scandir", scan_in_order)
 
     list_in_order(backwards=False)
     build(pictures, tmp_path / "a.zarr", cache=False)
