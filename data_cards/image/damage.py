@@ -64,7 +64,7 @@ def check_damage(picture: Image.Image, data: bytes) -> None:
         compression = picture.info.get("compression")
         if compression in ("tiff_adobe_deflate", "tiff_deflate"):
             for strip in _iterate_strips(picture, data):
-                for _ in _unpack([strip]):
+                for _ in _unpack([strip], whole=True):
                     pass
         elif compression == "jpeg":
             tables = picture.tag_v2.get(_JPEG_TABLES, b"")
@@ -139,8 +139,13 @@ def _check_png_length(data: bytes) -> None:
         raise PictureError("broken or truncated: fewer rows of pixels than its header tells")
 
 
-def _unpack(parts: Iterable[bytes]) -> Iterator[int]:
-    """Yield the sizes of the pieces that compressed data unpacks to; raises `PictureError` where it is damaged."""
+def _unpack(parts: Iterable[bytes], whole: bool = False) -> Iterator[int]:
+    """Yield the sizes of the pieces that compressed data unpacks to.
+
+    Raises
+    ------
+    PictureError : the data is damaged, or with `whole` ends before its checksum
+    """
     unpacker = zlib.decompressobj()
     try:
         for part in parts:
@@ -149,6 +154,8 @@ def _unpack(parts: Iterable[bytes]) -> Iterator[int]:
                 part = unpacker.unconsumed_tail
     except zlib.error as error:
         raise PictureError(f"broken or truncated: {error}") from error
+    if whole and not unpacker.eof:
+        raise PictureError("broken or truncated: compressed pixel data without its end")
 
 
 def _iterate_strips(picture: Image.Image, data: bytes) -> Iterator[bytes]:

@@ -137,6 +137,14 @@ def test_jpeg_that_pillow_alone_would_take_is_refused_by_libjpegs_warnings(name)
     assert refused >= 8
 
 
+@pytest.mark.parametrize("name", CHECKED)
+def test_zeros_in_place_of_a_quarter_are_refused_in_formats_with_a_checksum(name):
+    data = encode(name)
+    for start in (len(data) // 4, len(data) // 2, 3 * len(data) // 4):
+        zeroed = data[:start] + bytes(len(data) // 4) + data[start + len(data) // 4 :]
+        assert decode(zeroed[: len(data)]) is None
+
+
 @needs_simplejpeg
 def test_jpeg_with_bytes_missing_in_the_middle_names_the_damage():
     data = encode("jpeg")
