@@ -9,7 +9,9 @@ from pipeline.features.profile_vectors import PERIODS
 from pipeline.features.profiles import compute_comb, compute_excess, compute_mean_spectra, extract_native_planes
 from train.model.experts import Experts
 
-STANDS_OUT = 4.0  # standard deviations; see `docs/verdicts.md` for how many photographs reach it
+STANDS_OUT = 3.0  # standard deviations; of our training pictures 6 % of the photographs reach it, 20 % of the others
+
+SHADES = 0.4  # excess, natural logarithm, that is shown white; black is a quarter of it below 0
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Comb:
 
     @property
     def stands_out(self) -> bool:
-        """Whether hardly any photograph has a comb as strong."""
+        """Whether few photographs have a comb as strong."""
         return self.strength >= STANDS_OUT
 
     @property
@@ -38,15 +40,9 @@ class Comb:
         """Frequencies of the comb's teeth along an axis, float64 (K,), 0 to 0.5 cycles per pixel."""
         return np.arange(int(self.period / 2 + 1e-6) + 1) / self.period
 
-    def to_dict(self) -> dict:
-        """Return JSON values."""
-        return {
-            "period": self.period,
-            "strength": self.strength,
-            "stands_out": self.stands_out,
-            "frequencies": self.frequencies.tolist(),
-            "excess": self.excess.round(3).tolist(),
-        }
+    def scale_excess(self) -> np.ndarray:
+        """Scale the excess to shades of grey, uint8 (65, 65): its peaks are bright."""
+        return (255 * np.clip((self.excess + SHADES / 4) / (1.25 * SHADES), 0, 1)).round().astype(np.uint8)
 
 
 def find_comb(picture: Image.Image, experts: Experts) -> Comb:

@@ -4,8 +4,11 @@ A picture is the body of a request and stays in memory, without a name or a file
 it is decoded as any untrusted file, and one picture is judged at a time.
 """
 
+import base64
+import io
 from pathlib import Path
 
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -18,7 +21,7 @@ from data_cards.dataset.simulated import SIMULATION_NOTICE
 from data_cards.image.thumbnail import encode_thumbnail
 from eval.page.guard import Guard
 from eval.page.uploads import MAX_UPLOAD, UploadError, Uploads
-from eval.verdict.examine import Examiner
+from eval.verdict.examine import Examined, Examiner
 from eval.verdict.video import CONTAINER_START, find_container
 from eval.verdict.wording import (
     CAUTION,
@@ -86,7 +89,7 @@ def _judge(examiner: Examiner, data: bytes) -> dict:
         "declared": [one.to_dict() for one in examined.declared],
         "deciding": summarise_examined(examined),
         "parts": {PART_WORDS[name]: value for name, value in said.parts.items()},
-        "comb": examined.comb and examined.comb.to_dict(),
+        "comb": examined.comb and _encode_comb(examined),
         "explanation": explanation
         and explanation.to_dict()
         | {"kinds": {format_kind(name, examined.estimator): value for name, value in explanation.kinds.items()}},
@@ -94,6 +97,18 @@ def _judge(examiner: Examiner, data: bytes) -> dict:
         "height": examined.picture.height,
         # Of the decoded picture: the browser shows nothing that was not decoded here.
         "thumbnail": encode_thumbnail(examined.picture, _THUMBNAIL, quality=85),
+    }
+
+
+def _encode_comb(examined: Examined) -> dict:
+    """Return the spectrum above its background as a picture, and the teeth of a comb that stands out."""
+    file = io.BytesIO()
+    Image.fromarray(examined.comb.scale_excess()).save(file, "PNG")
+    frequencies = examined.comb.frequencies.tolist() if examined.has_grid else []
+    return {
+        "map": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}",
+        "period": examined.comb.period,
+        "frequencies": frequencies,
     }
 
 

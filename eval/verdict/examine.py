@@ -42,6 +42,11 @@ class Examined:
     picture: Image.Image
     estimator: str
 
+    @property
+    def has_grid(self) -> bool:
+        """Whether a comb stands out that can be compared with those of photographs."""
+        return self.comb is not None and self.comb.stands_out and not self.judgement.is_unlike
+
 
 class Examiner:
     """A run's loaded detector, for any number of pictures.

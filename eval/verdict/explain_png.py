@@ -16,7 +16,6 @@ from PIL import Image
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.text import escape_untrusted
 from eval.explain.class_spectra import ClassSpectra
-from eval.explain.comb import Comb
 from eval.verdict.examine import Examined
 from eval.verdict.wording import PART_WORDS, TITLES, format_kind, format_verdict, summarise_examined
 from pipeline.features.frequencies import MAX_FREQUENCY, NYQUIST
@@ -28,10 +27,9 @@ _INK, _SOFT, _LINE = "#1d2327", "#59636b", "#d9d8d2"
 _REAL, _FAKE = "#1f6f8b", "#c2571a"
 _DPI = 110
 # Inches: of the whole, its margin, the picture, the column of words, the scale, and each row of plots.
-_WIDTH, _MARGIN, _PICTURE, _WORDS, _SCALE, _ROW = 11.0, 0.45, 4.7, 4.95, 0.42, 2.9
+_WIDTH, _MARGIN, _PICTURE, _WORDS, _SCALE, _ROW = 11.0, 0.45, 4.7, 4.95, 0.42, 3.2
 _SIDE = 700  # of the shown picture, in pixels
 _TEXT, _TITLE = 10.5, 22  # points
-_MOST_EXCESS = 0.6  # of the map's colours, natural logarithm
 _STYLE = {
     "font.size": 11,
     "axes.edgecolor": _LINE,
@@ -63,19 +61,20 @@ def plot_examined(
         page = _Page()
         words = [page.wrap(line, _WORDS, _TEXT) for line in _list_words(examined, detector, notice)]
         text = "\n\n".join(words)
-        top = max(_PICTURE + 0.35, page.measure_height(text, _TEXT) + 0.6)
+        small = examined.picture.copy()
+        small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+        height = _PICTURE * min(1, small.height / small.width)
+        top = max(height + 0.35, page.measure_height(text, _TEXT) + 0.6)
         rows = []
         if examined.comb is not None:
             rows.append(_ROW + 0.7)
         if examined.explanation is not None:
             rows.append(_ROW)
         kinds = page.wrap(_format_kinds(examined), _WIDTH - 2 * _MARGIN, 10)
-        page.begin(_MARGIN + top + 0.4 + _SCALE + 0.75 + sum(rows) + (0.5 if kinds else 0.1))
+        page.begin(_MARGIN + top + 0.5 + _SCALE + 0.75 + sum(rows) + (0.5 if kinds else 0.1))
 
         y = _MARGIN
-        shown = page.add_axes(_MARGIN, y + 0.35, _PICTURE, _PICTURE)
-        small = examined.picture.copy()
-        small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+        shown = page.add_axes(_MARGIN, y + 0.35, _PICTURE, height)
         shown.imshow(np.asarray(small))
         shown.set_axis_off()
         shown.set_anchor("NW")
@@ -84,12 +83,12 @@ def plot_examined(
         colour = dict(zip(CLASS_NAMES, (_REAL, _FAKE), strict=True)).get(examined.judgement.verdict, _INK)
         page.write(left, y, TITLES[examined.judgement.verdict], size=_TITLE, weight="bold", color=colour)
         page.write(left, y + 0.6, text, size=_TEXT, linespacing=1.25)
-        y += top + 0.4
+        y += top + 0.5
         _plot_scale(page.add_axes(_MARGIN, y, _WIDTH - 2 * _MARGIN, _SCALE), examined, detector)
         y += _SCALE + 0.75
         if examined.comb is not None:
-            _plot_comb(page.add_axes(_MARGIN + 0.5, y + 0.35, _ROW - 0.4, _ROW - 0.4), examined.comb)
-            _plot_parts(page.add_axes(_MARGIN + 6.4, y + 0.35, 3.3, _ROW - 0.4), examined.judgement.parts)
+            _plot_comb(page.add_axes(_MARGIN + 0.5, y + 0.5, _ROW - 0.5, _ROW - 0.5), examined)
+            _plot_parts(page.add_axes(_MARGIN + 6.5, y + 0.5, 3.4, _ROW - 0.5), examined.judgement.parts)
             y += _ROW + 0.7
         if examined.explanation is not None:
             _plot_spectrum(page.add_axes(_MARGIN + 0.5, y + 0.3, 4.2, _ROW - 1.0), examined, spectra)
@@ -190,18 +189,19 @@ def _plot_scale(axes: Axes, examined: Examined, detector: Detector) -> None:
     axes.spines["left"].set_visible(False)
 
 
-def _plot_comb(axes: Axes, comb: Comb) -> None:
-    """Plot the spectrum above its background, with the strongest comb's teeth."""
+def _plot_comb(axes: Axes, examined: Examined) -> None:
+    """Plot the spectrum above its background, with the strongest comb's teeth where it stands out."""
+    comb = examined.comb
     half = NYQUIST / (len(comb.excess) - 1) / 2
     extent = (-half, NYQUIST + half, NYQUIST + half, -half)
-    axes.imshow(comb.excess, cmap="gray", vmin=-_MOST_EXCESS / 4, vmax=_MOST_EXCESS, extent=extent)
+    axes.imshow(comb.scale_excess(), cmap="gray", vmin=0, vmax=255, extent=extent)
     across, down = (values.ravel() for values in np.meshgrid(comb.frequencies, comb.frequencies))
-    if comb.stands_out:
+    if examined.has_grid:
         axes.plot(across[1:], down[1:], "o", mfc="none", mec=_FAKE, mew=1.1, ms=8, clip_on=False)
     ticks = np.arange(0, NYQUIST + 0.01, 0.125)
     axes.set(xticks=ticks, yticks=ticks, xlabel="cycles per pixel, across", ylabel="down")
-    words = f"rings: grid of {comb.period:.1f} pixels" if comb.stands_out else "no grid stands out"
-    axes.set_title(f"Peaks in the spectrum of brightness ({words})")
+    words = f"rings: a grid of {comb.period:.1f} pixels" if examined.has_grid else "no grid stands out"
+    axes.set_title(f"Peaks in the spectrum of brightness\n{words}")
 
 
 def _plot_parts(axes: Axes, parts: dict[str, float]) -> None:
@@ -209,7 +209,7 @@ def _plot_parts(axes: Axes, parts: dict[str, float]) -> None:
     axes.barh(names, values, color=[_FAKE if value > 0 else _REAL for value in values], height=0.6)
     axes.invert_yaxis()
     axes.axvline(0, color=_SOFT, lw=1)
-    most = 1.3 * max(0.1, *(abs(value) for value in values))
+    most = 1.5 * max(0.1, *(abs(value) for value in values))
     for number, value in enumerate(values):
         axes.annotate(
             f"{value:+.2f}", (value, number), (4 if value > 0 else -4, 0), textcoords="offset points",
@@ -218,7 +218,7 @@ def _plot_parts(axes: Axes, parts: dict[str, float]) -> None:
     axes.set(xlim=(-most, most), xlabel="log-odds")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.set_title("What decided: left “photograph”, right “generated”", x=1, ha="right")
+    axes.set_title("What decided\nleft “photograph”, right “generated”", x=0, ha="left")
 
 
 def _plot_spectrum(axes: Axes, examined: Examined, spectra: ClassSpectra | None) -> None:

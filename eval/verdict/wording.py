@@ -131,7 +131,7 @@ def format_kind(kind: str, estimator: str) -> str:
 def summarise_examined(examined: "Examined") -> list[str]:
     """Summarise what decided: the experts' parts, their strongest comb, and the network's bands and planes."""
     sentences = summarise_parts(examined.judgement.parts)
-    if examined.comb is not None:
+    if examined.comb is not None and not examined.judgement.is_unlike:
         sentences.append(format_comb(examined.comb))
     if examined.explanation is not None:
         sentences += summarise_explanation(examined.explanation, examined.estimator)
@@ -153,7 +153,7 @@ def format_comb(comb: Comb) -> str:
     """Format how far the strongest comb stands out from those of photographs."""
     found = f"{comb.period:.1f} pixels, {comb.strength:.1f} standard deviations above the mean of photographs"
     if comb.stands_out:
-        return f"Its spectrum has a periodic grid that few photographs have: a period of {found}."
+        return f"A periodic grid stands out in its spectrum: a period of {found}."
     return f"No periodic grid stands out in its spectrum (the strongest: {found})."
 
 

@@ -133,13 +133,47 @@ function drawBands(answer) {
     plot.svg.append(draw("text", { x: at + 15, y: 15 }, words));
     at += 150;
   }
-  return make("figure", {}, make("h3", {}, "What decided, in log-odds"), plot.svg);
+  return make("figure", {}, make("h3", {}, "What decided the network’s score, in log-odds"), plot.svg);
+}
+
+function drawComb(answer) {
+  const { map, period, frequencies } = answer.comb;
+  const side = 250, left = 48, top = 10, at = (value, start) => start + (value / 0.5) * side;
+  const words = frequencies.length ? `rings: a grid of ${period.toFixed(1)} pixels` : "no grid stands out";
+  const svg = draw("svg", { viewBox: `0 0 ${WIDTH} 305`, role: "img", "aria-label": `Peaks in the spectrum of brightness; ${words}` });
+  svg.append(draw("image", { class: "map", href: map, x: left, y: top, width: side, height: side }));
+  for (const value of [0, 0.125, 0.25, 0.375, 0.5]) {
+    svg.append(draw("text", { x: at(value, left), y: top + side + 18, "text-anchor": "middle" }, String(value)));
+    svg.append(draw("text", { x: left - 6, y: at(value, top) + 4, "text-anchor": "end" }, String(value)));
+  }
+  svg.append(draw("text", { x: left + side / 2, y: top + side + 36, "text-anchor": "middle" }, "cycles per pixel, across and down"));
+  for (const down of frequencies)
+    for (const across of frequencies)
+      if (down || across) svg.append(draw("circle", { class: "tooth", cx: at(across, left), cy: at(down, top), r: 6 }));
+  return make("figure", {}, make("h3", {}, `Peaks in the spectrum of brightness (${words})`), svg);
+}
+
+function drawParts(answer) {
+  const parts = Object.entries(answer.parts);
+  const middle = 310, most = Math.max(0.1, ...parts.map(([, value]) => Math.abs(value))), height = 34;
+  const svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${height * parts.length + 10}`, role: "img", "aria-label": "How much each part of the detector spoke for generated, or for a photograph" });
+  parts.forEach(([name, value], number) => {
+    const width = (Math.abs(value) / most) * 70, y = height * number + 6;
+    svg.append(draw("text", { x: 0, y: y + 15 }, name));
+    svg.append(draw("rect", { class: `bar ${value > 0 ? "f" : "r"}`, x: value > 0 ? middle : middle - width, y, width, height: 20 }));
+    const end = value > 0 ? middle + width + 5 : middle - width - 5;
+    svg.append(draw("text", { x: end, y: y + 15, "text-anchor": value > 0 ? "start" : "end" }, `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`));
+  });
+  svg.append(draw("line", { class: "zero", x1: middle, x2: middle, y1: 0, y2: height * parts.length }));
+  return make("figure", {}, make("h3", {}, "What decided, in log-odds: left “photograph”, right “generated”"), svg);
 }
 
 function showDeciding(answer) {
+  const words = answer.deciding.map((text) => make("p", {}, text));
+  if (answer.explanation === null) return make("div", {}, ...words);
   const kinds = Object.entries(answer.explanation.kinds).map(([name, value]) => `${name} ${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
-  return make("div", {}, ...answer.deciding.map((text) => make("p", {}, text)),
-    make("p", { class: "soft" }, `Log-odds by kind of planes, above 0 for “generated”: ${kinds.join(", ")}.`));
+  return make("div", {}, ...words,
+    make("p", { class: "soft" }, `Log-odds of the network by kind of planes, above 0 for “generated”: ${kinds.join(", ")}.`));
 }
 
 function showName(name, answer) {
@@ -159,7 +193,9 @@ function showAnswer(card, name, answer) {
     showDeclared(answer));
   card.replaceChildren(
     make("div", { class: "head" }, make("img", { src: answer.thumbnail, alt: "" }), words),
-    make("div", { class: "plots" }, drawSpectrum(answer), drawBands(answer)),
+    make("div", { class: "plots" },
+      ...(answer.comb === null ? [] : [drawComb(answer), drawParts(answer)]),
+      ...(answer.explanation === null ? [] : [drawSpectrum(answer), drawBands(answer)])),
     showDeciding(answer));
 }
 
