@@ -6,7 +6,7 @@ commands of their own too, and `eval report` typed in a shell does what it says.
 
 import click
 
-from data_cards.core.console import Command, CommandGroup, echo, print_json, warn
+from data_cards.core.console import Command, CommandGroup, echo, note, print_json, warn
 from data_cards.core.labels import SPLITS, TEST
 from data_cards.core.options import add_options
 from eval.cli.predict import page, predict
@@ -24,7 +24,7 @@ def cli() -> None:
     "runs",
     metavar="DIR",
     multiple=True,
-    help="Run folder; given more than once, these runs are compared  [default: the newest under runs/]",
+    help="Run folder; several are compared  [default: the newest under runs/, else the starter run]",
 )
 @click.option("--store", metavar="STORE", help="Feature store  [default: the one that the run was trained on]")
 @click.option(
@@ -37,7 +37,7 @@ def cli() -> None:
 @click.option(
     "--out",
     metavar="DIR",
-    help="Folder for report.json and report.html  [default: the (first) run folder]",
+    help="Folder for report.json and report.html  [default: the (first) run folder; of the starter run starter-report]",
 )
 @add_options(ReportSettings)
 @click.option("--json", "as_json", is_flag=True, help="Print all scores as JSON (each sample's own: see report.json).")
@@ -59,11 +59,14 @@ def report(runs, store, split, out, as_json, **settings) -> None:
     from eval.report.contents import drop_rows
     from eval.report.report import make_report
     from eval.report.terminal import format_comparison, format_report
+    from train.run.locate import STARTER_NOTE
 
     if len(runs) > 1:
         made, write = compare_runs(runs, store, split, out, **settings), format_comparison
     else:
         made, write = make_report(runs[0] if runs else None, store, split, out, **settings), format_report
+    if made.contents.get("run", {}).get("starter"):
+        note(STARTER_NOTE)
     for warning in made.contents["warnings"]:
         warn(warning)
     if as_json:

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict
+from functools import partial
 
 import click
 
@@ -10,7 +11,9 @@ from data_cards.core.errors import UsageError
 from data_cards.core.options import add_options
 from eval.settings import PageSettings, PredictSettings
 
-run_option = click.option("--run", metavar="DIR", help="Run folder  [default: the newest under runs/]")
+run_option = click.option(
+    "--run", metavar="DIR", help="Run folder  [default: the newest under runs/, else the starter run]"
+)
 
 
 @click.command(cls=Command)
@@ -46,7 +49,7 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
     from eval.verdict.inputs import find_inputs
     from eval.verdict.output import write_csv, write_json, write_table
     from eval.verdict.predict import check_options, iterate_verdicts
-    from train.run.locate import find_run
+    from train.run.locate import STARTER_NOTE, find_run, is_starter, name_run
 
     if as_json and as_csv:
         raise UsageError("--json and --csv: give one of the two")
@@ -58,7 +61,9 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
     check_options(settings.batch_size, settings.frames)
     for line in format_left_out(left_out):
         note(line)
-    write = write_json if as_json else write_csv if as_csv else write_table
+    if is_starter(opened):
+        note(STARTER_NOTE)
+    write = partial(write_json, run=name_run(opened)) if as_json else write_csv if as_csv else write_table
     if explain is None:
         streams = as_json or as_csv  # would come between a bar's lines
         verdicts = iterate_verdicts(
@@ -98,6 +103,9 @@ def page(run, open_browser, **settings) -> None:
       eval page --run runs/001-resnet18-512px --port 9000 --no-open
     """
     from eval.page.serve import serve_page
-    from train.run.locate import find_run
+    from train.run.locate import STARTER_NOTE, find_run, is_starter
 
-    serve_page(find_run(run), open_browser=open_browser, echo=echo, warn=warn, **asdict(PageSettings(**settings)))
+    opened = find_run(run)
+    if is_starter(opened):
+        note(STARTER_NOTE)
+    serve_page(opened, open_browser=open_browser, echo=echo, warn=warn, **asdict(PageSettings(**settings)))

@@ -19,6 +19,7 @@ from data_cards.core.errors import PictureError, UserError
 from data_cards.core.text import escape_untrusted
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from data_cards.image.thumbnail import encode_thumbnail
+from eval.explain.parts import PART_WORDS
 from eval.page.guard import Guard
 from eval.page.uploads import MAX_UPLOAD, UploadError, Uploads
 from eval.verdict.examine import Examined, Examiner
@@ -26,13 +27,13 @@ from eval.verdict.video import CONTAINER_START, find_container
 from eval.verdict.wording import (
     CAUTION,
     DECLARED_NOTE,
-    PART_WORDS,
     TITLES,
     format_kind,
     format_reason,
     format_verdict,
     summarise_examined,
 )
+from train.run.locate import name_run
 
 _STATIC = Path(__file__).parent / "static"
 _FILES = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
@@ -115,7 +116,7 @@ def _encode_comb(examined: Examined) -> dict:
 def _get_about(examiner: Examiner) -> dict:
     calibration = examiner.detector.calibration
     return {
-        "run": escape_untrusted(str(examiner.run.path)),
+        "run": escape_untrusted(name_run(examiner.run)),
         "notice": SIMULATION_NOTICE if examiner.simulated else None,
         "caution": CAUTION,
         "declared_note": DECLARED_NOTE,

@@ -16,7 +16,7 @@ from data_cards.core.seeding import FIXED_SEED
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.report.contents import REPORT_VERSION
 from eval.report.html import render_comparison
-from eval.report.report import Report, create_folder, write_report
+from eval.report.report import Report, choose_folder, create_folder, write_report
 from eval.report.summary import summarise_comparison
 from eval.scores.bootstrap import LEVEL, RESAMPLES, estimate_differences
 from eval.scores.breakdown import compute_evaluation
@@ -30,7 +30,8 @@ from eval.settings import ReportSettings
 from pipeline.features.versions import get_program_version
 from pipeline.store.reader import FeatureStore
 from train.run.folder import Run, load_detector
-from train.run.locate import find_run, find_store
+from train.run.locate import find_run, name_run
+from train.run.run_stores import find_store
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def compare_runs(
     names = _name_runs([run.path for run in opened])
     stores = [find_store(run, store) for run in opened]
     common = find_common_rows(opened, names, stores, split)
-    folder = create_folder(opened[0].path if out is None else Path(out))
+    folder = create_folder(choose_folder(opened[0], out))
     sides = []
     for name, run, tested, rows, training in zip(names, opened, stores, common.rows, common.training, strict=True):
         detector = load_detector(run, options.device)
@@ -113,7 +114,7 @@ def compute_comparison(sides: Sequence[Side], common: CommonRows, split: str) ->
         "runs": [
             {
                 "name": side.name,
-                "path": str(side.run.path),
+                "path": name_run(side.run),
                 "created": side.run.created,
                 "settings": side.run.settings.to_dict(),
                 "store": {

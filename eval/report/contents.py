@@ -12,12 +12,14 @@ from eval.scores.bootstrap import LEVEL, RESAMPLES
 from eval.scores.breakdown import (
     compute_by_quality,
     compute_by_source,
+    compute_by_variant,
     compute_evaluation,
     compute_histogram,
     compute_over_sources,
     compute_roc,
 )
 from eval.scores.common_pictures import find_leaked
+from eval.scores.expert_study import compute_expert_study
 from eval.scores.file_baseline import compute_file_baseline
 from eval.scores.jpeg_swap import compute_jpeg_swap
 from eval.scores.occlusion_study import compute_occlusion_study
@@ -30,7 +32,8 @@ from pipeline.features.versions import get_program_version
 from pipeline.store.reader import FeatureStore
 from train.model.detector import Detector
 from train.run.folder import Run
-from train.run.locate import find_training_store
+from train.run.locate import is_starter, name_run
+from train.run.run_stores import find_training_store
 
 REPORT_VERSION = 2
 
@@ -65,7 +68,12 @@ def compute_contents(
         "notice": SIMULATION_NOTICE if simulated else None,
         "summary": [],
         "warnings": _find_warnings(scored, run, store, split, training, leaked),
-        "run": {"path": str(run.path), "created": run.created, "settings": run.settings.to_dict()},
+        "run": {
+            "path": name_run(run),
+            "starter": is_starter(run),
+            "created": run.created,
+            "settings": run.settings.to_dict(),
+        },
         "store": {"path": str(store.path), "fingerprint": store.fingerprint, "settings": store.settings.to_dict()},
         "split": split,
         "threshold": compute_thresholds(scopes[headline]),
@@ -90,6 +98,8 @@ def compute_contents(
         "card": _summarise_card(store.cards[0]) if len(store.cards) == 1 else None,
         "audit": training.cards[0]["audit"] if training is not None and len(training.cards) == 1 else None,
         "swap": compute_jpeg_swap(scored, store, detector, settings.swap_pictures, progress),
+        "variants": compute_by_variant(scored),
+        "experts": compute_expert_study(scopes[headline]),
         "deciding": compute_occlusion_study(scopes[headline], store, detector, explain_pictures, progress),
         "profiles": _compute_class_spectra(run, training),
         "rows": _list_rows(scored, store),
@@ -118,8 +128,10 @@ def _find_warnings(
 ) -> list[str]:
     warnings = []
     if split == TRAIN:
-        warnings.append("these are the pictures that the network was trained on: the scores say how well it remembers")
-    if split == VAL:
+        warnings.append("these are the pictures that the detector was trained on: the scores say how well it remembers")
+    if split == VAL and run.settings.has_experts:
+        warnings.append("the experts were fitted on the validation split too: the scores say how well they remember")
+    elif split == VAL:
         warnings.append("the best epoch was chosen on the validation split: its scores flatter a little")
     if training is None:
         warnings.append(
@@ -143,6 +155,8 @@ def _summarise_card(card: dict) -> dict:
 
 
 def _compute_class_spectra(run: Run, training: FeatureStore | None) -> dict:
+    if not run.settings.has_network:
+        return {"reason": "the run has no network, so no planes are compared"}
     profiles = load_class_spectra(run, training)
     return {"reason": "the run's own pictures are not at hand"} if profiles is None else profiles.to_dict()
 

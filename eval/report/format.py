@@ -2,6 +2,7 @@
 
 from eval.scores.bootstrap import LEVEL
 from eval.scores.metrics import METRICS
+from pipeline.features.variants import CONDITIONS
 
 INTERVAL = f"{LEVEL:.0%} interval"
 INTERVAL_NOTE = (
@@ -9,6 +10,23 @@ INTERVAL_NOTE = (
     "leave most resamples without a class: then there is no saying how sure the score is"
 )
 SCOPES = {"clean": "pictures as they are", "all": "all variants", "unleaked": "without leaked pictures"}
+
+VARIANTS = dict(zip(CONDITIONS, ("as they are", "all saved as JPEG 75", "after the web's chain"), strict=True))
+SURE_SHARES = {
+    "sure": "sure verdicts",
+    "wrong_when_sure": "wrong of the sure ones",
+    "wrong_of_surest_quarter": "wrong of the surest quarter",
+}
+# By the reasons of `eval.scores.rows.Scored.list_reasons`.
+UNSURE_WORDS = {
+    "in_band": "in the band",
+    "small": "smaller than the training pictures",
+    "blank": "with hardly any contrast",
+    "grey": "with hardly any colour",
+    "far": "unlike the training pictures",
+    "contradicted": "on which the experts contradict each other",
+    "untried": "not tried on other sources",
+}
 
 
 def format_value(value: float | None, percent: bool) -> str:

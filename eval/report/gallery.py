@@ -15,6 +15,7 @@ from data_cards.image.thumbnail import encode_thumbnail
 from eval.scores.picture_files import read_original, shuffle_by_class
 from eval.scores.rows import Scored, locate_pictures
 from pipeline.store.reader import FeatureStore
+from train.model.calibration import UNSURE
 
 WORST_PER_CLASS = 6
 EXAMPLES_PER_CLASS = 6
@@ -30,8 +31,7 @@ class Example:
     ----------
     path : str, of the picture file
     source, label : str, its source and its class
-    verdict : str, "real" or "fake", by the threshold
-    unsure : bool, whether the score is in the abstention band, so that the verdict would be "unsure"
+    verdict : str, "real", "fake" or "unsure"
     probability_fake : float, the detector's score
     thumbnail : str or None, data URL of a small JPEG; None where the file is gone or has changed
     """
@@ -40,21 +40,20 @@ class Example:
     source: str
     label: str
     verdict: str
-    unsure: bool
     probability_fake: float
     thumbnail: str | None
 
     @property
-    def right(self) -> bool:
-        """Whether the verdict is right."""
-        return self.verdict == self.label
+    def outcome(self) -> str:
+        """ "right", "wrong" or "unsure"."""
+        return UNSURE if self.verdict == UNSURE else "right" if self.verdict == self.label else "wrong"
 
 
 def pick_worst(scored: Scored) -> np.ndarray:
     """Return the numbers of the rows with the surest wrong verdicts, at most `WORST_PER_CLASS` per class."""
     chosen = []
     for label in range(len(CLASS_NAMES)):
-        wrong = np.flatnonzero((scored.labels == label) & (scored.called_fake != label))
+        wrong = np.flatnonzero((scored.labels == label) & scored.is_wrong & ~scored.is_unsure)
         sureness = np.abs(scored.probability_fake[wrong] - label)
         chosen.append(wrong[np.argsort(-sureness, kind="stable")][:WORST_PER_CLASS])
     return np.concatenate(chosen)
@@ -74,8 +73,7 @@ def build_examples(scored: Scored, rows: np.ndarray, store: FeatureStore) -> lis
             path=path,
             source=part.columns["source"][number],
             label=CLASS_NAMES[part.labels[number]],
-            verdict=CLASS_NAMES[int(part.called_fake[number])],
-            unsure=bool(part.calibration.is_unsure(part.probability_fake[number])),
+            verdict=UNSURE if part.is_unsure[number] else CLASS_NAMES[int(part.called_fake[number])],
             probability_fake=float(part.probability_fake[number]),
             thumbnail=_read_thumbnail(Path(path), part.columns["sha256"][number], store.settings.max_pixels),
         )

@@ -8,7 +8,19 @@ from markupsafe import Markup
 
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.text import escape_value
-from eval.report.format import INTERVAL, INTERVAL_NOTE, SCOPES, format_score, format_share, format_span, format_value
+from eval.explain.parts import PART_WORDS
+from eval.report.format import (
+    INTERVAL,
+    INTERVAL_NOTE,
+    SCOPES,
+    SURE_SHARES,
+    UNSURE_WORDS,
+    VARIANTS,
+    format_score,
+    format_share,
+    format_span,
+    format_value,
+)
 from eval.report.gallery import Example
 from eval.report.svg import (
     plot_auroc_drops,
@@ -22,6 +34,7 @@ from eval.report.svg import (
     plot_runs,
 )
 from eval.scores.metrics import MAIN_SCORES, METRICS
+from train.model.calibration import UNSURE
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -43,6 +56,11 @@ def create_environment() -> Environment:
         "metrics": METRICS,
         "main_scores": MAIN_SCORES,
         "scopes": SCOPES,
+        "variants": VARIANTS,
+        "sure_shares": SURE_SHARES,
+        "unsure_words": UNSURE_WORDS,
+        "part_words": PART_WORDS,
+        "words": (*CLASS_NAMES, UNSURE),
         "interval_note": INTERVAL_NOTE,
         "score": format_score,
         "value": format_value,
@@ -71,7 +89,9 @@ def render_report(report: dict, worst: list[Example], examples: list[Example]) -
             changes=Markup("" if "reason" in report["deciding"] else plot_log_odds_changes(report["deciding"])),
             profiles=Markup("" if "reason" in report["profiles"] else plot_class_spectra(report["profiles"])),
             curves=Markup(plot_conditions(report["conditions"])),
-            command=f"eval report --run {quote(run)} --store {quote(store)} --split {report['split']}",
+            command="eval report "
+            + ("" if report["run"]["starter"] else f"--run {quote(run)} ")
+            + f"--store {quote(store)} --split {report['split']}",
             worst=worst,
             examples=examples,
         )

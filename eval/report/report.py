@@ -13,9 +13,12 @@ from eval.report.gallery import build_examples, pick_examples, pick_worst
 from eval.report.html import render_report
 from eval.scores.rows import find_rows, score_samples
 from eval.settings import ReportSettings
-from train.run.folder import load_detector
-from train.run.locate import find_run, find_store
+from train.run.folder import Run, load_detector
+from train.run.locate import find_run, is_starter
 from train.run.reported_score import ReportedScore, write_reported_score
+from train.run.run_stores import find_store
+
+STARTER_REPORT = "starter-report"  # folder of its report, in the current one
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,11 @@ def make_report(
 
     Parameters
     ----------
-    run : run folder; None takes the newest one under `runs/`
+    run : run folder; None takes the newest one under `runs/`, else the starter run
     store : feature store; None takes the one that the run was trained on
     split : {"train", "val", "test", "held-out"}, "held-out" for the sources that the run left out
-    out : folder for the two files; None takes the run folder, where `train list` finds the AUROC
+    out : folder for the two files; None takes the run folder, where `train list` finds the AUROC (of the starter run
+        `starter-report`)
     progress : bool, show bars on stderr
     settings : fields of `ReportSettings`
 
@@ -61,7 +65,7 @@ def make_report(
     opened = find_run(run)
     tested = find_store(opened, store)
     rows = find_rows(opened, tested, split)
-    folder = create_folder(opened.path if out is None else Path(out))
+    folder = create_folder(choose_folder(opened, out))
     detector = load_detector(opened, options.device)
     scored = score_samples(
         opened, detector, tested, rows, batch_size=options.batch_size, threads=options.threads, progress=progress
@@ -77,7 +81,13 @@ def make_report(
     )
     report = write_report(contents, html, folder, "report")
     auroc = contents["scopes"][contents["headline"]]["scores"]["auroc"]
-    if split == TEST and out is None and auroc["value"] is not None and auroc["low"] is not None:
+    if (
+        split == TEST
+        and out is None
+        and not is_starter(opened)
+        and auroc["value"] is not None
+        and auroc["low"] is not None
+    ):
         score = ReportedScore(
             created=opened.created,
             condition=contents["headline"],
@@ -99,6 +109,13 @@ def write_report(contents: dict, html: str, folder: Path, name: str) -> Report:
         json_file.write_text(text, encoding="utf-8", errors="replace")
         html_file.write_text(html, encoding="utf-8", errors="replace")
     return report
+
+
+def choose_folder(run: Run, out: str | Path | None) -> Path:
+    """Choose the folder of a report: as given, or the run's own; not the starter run's, which is the program's."""
+    if out is not None:
+        return Path(out)
+    return Path(STARTER_REPORT) if is_starter(run) else run.path
 
 
 def create_folder(path: Path) -> Path:

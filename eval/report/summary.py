@@ -85,18 +85,18 @@ def _format_file_baseline(auroc: dict, baseline: dict) -> str:
     if lead["low"] is None:
         return f"{sentence} Too few pictures to compare the two."
     if lead["low"] > 0:
-        return f"{sentence} The network is clearly better than that."
+        return f"{sentence} The detector is clearly better than that."
     if lead["high"] < 0:
         return (
-            f"{sentence} That is clearly more than the network finds: "
+            f"{sentence} That is clearly more than the detector finds: "
             "how these pictures were collected gives them away."
         )
     if auroc["low"] is not None and auroc["low"] > GUESSING:
         return (
-            f"{sentence} The network is not clearly better, so its score is no proof that it knows "
+            f"{sentence} The detector is not clearly better, so its score is no proof that it knows "
             "generated pictures by anything else."
         )
-    return f"{sentence} The network is not clearly better than that."
+    return f"{sentence} The detector is not clearly better than that."
 
 
 def _summarise_conditions(conditions: list[dict]) -> list[str]:

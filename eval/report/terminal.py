@@ -3,8 +3,10 @@
 from data_cards.core.console import format_table
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.text import Lines, join_lines
-from eval.report.format import INTERVAL, SCOPES, format_score, format_share
+from eval.explain.parts import PART_WORDS
+from eval.report.format import INTERVAL, SCOPES, SURE_SHARES, UNSURE_WORDS, VARIANTS, format_score, format_share
 from eval.scores.metrics import METRICS
+from train.model.calibration import UNSURE
 
 
 def format_report(report: dict) -> Lines:
@@ -16,10 +18,12 @@ def format_report(report: dict) -> Lines:
         _format_confusion(report),
         _format_threshold(report),
         _format_sources(report),
+        _format_variants(report["variants"]),
         _format_quality_bands(report),
         _format_conditions(report),
         _format_file_baseline(report["shortcuts"]),
         _format_jpeg_swap(report["swap"]),
+        _format_experts(report["experts"]),
         _format_occlusion_study(report["deciding"]),
         f"the training set's {report['audit']['words']}" if report["audit"] else None,
         report["notice"],
@@ -71,9 +75,12 @@ def _format_scores(report: dict) -> str:
 
 
 def _format_confusion(report: dict) -> str:
-    counts = report["scopes"][report["headline"]]["confusion"]
-    rows = [[f"is {label}", counts[f"{label}_called_real"], counts[f"{label}_called_fake"]] for label in CLASS_NAMES]
-    return format_table(rows, [SCOPES[report["headline"]], "called real", "called fake"])
+    counts = report["scopes"][report["headline"]]["verdicts"]
+    words = (*CLASS_NAMES, UNSURE)
+    rows = [[f"is {label}", *(counts[f"{label}_{word}"] for word in words)] for label in CLASS_NAMES]
+    reasons = [f"{count} {UNSURE_WORDS[reason]}" for reason, count in report["abstention"]["unsure_by_reason"].items()]
+    table = format_table(rows, [SCOPES[report["headline"]], *(f"called {word}" for word in words)])
+    return join_lines([table, *([f"unsure: {', '.join(reasons)}"] if reasons else [])])
 
 
 def _format_threshold(report: dict) -> str:
@@ -96,11 +103,40 @@ def _format_sources(report: dict) -> str:
             *(one[name] for name in ("source", "class", "pictures")),
             *format_score("accuracy", one["accuracy"]),
             *format_score("auroc", one["auroc_against_other_class"]),
+            format_share(one["sure"])[0],
+            format_share(one["wrong_when_sure"])[0],
         ]
         for one in report["sources"][report["headline"]]
     ]
-    headers = ["source", "class", "pictures", "accuracy", INTERVAL, "AUROC*", INTERVAL]
+    headers = ["source", "class", "pictures", "accuracy", INTERVAL, "AUROC*", INTERVAL, "sure", "wrong of sure"]
     return join_lines([format_table(rows, headers), "* against all pictures of the other class"])
+
+
+def _format_variants(variants: list[dict]) -> str:
+    if not variants:
+        return ""
+    rows = [
+        [
+            VARIANTS[one["variant"]],
+            *_format_scored(one, "auroc", "calibration_error"),
+            *(text for name in SURE_SHARES for text in format_share(one[name])),
+        ]
+        for one in variants
+    ]
+    columns = ["AUROC", "calibration error", *SURE_SHARES.values()]
+    return format_table(rows, ["the pictures"] + [text for column in columns for text in (column, INTERVAL)])
+
+
+def _format_experts(experts: dict) -> str:
+    if "reason" in experts:
+        return f"what the scores lose without each expert: {experts['reason']}"
+    rows = [
+        [PART_WORDS[one["name"]], *format_score("auroc", one["auroc_drop"])]
+        + [f"{one['log_odds'][label]['value']:+.2f}" for label in CLASS_NAMES]
+        for one in experts["parts"]
+    ]
+    headers = ["without", "AUROC lost", INTERVAL, "log-odds lost, real", "fake"]
+    return join_lines([format_table(rows, headers), _format_counts(experts)])
 
 
 def _format_quality_bands(report: dict) -> str:
@@ -149,7 +185,7 @@ def _format_jpeg_swap(swap: dict) -> str:
 
 def _format_occlusion_study(deciding: dict) -> str:
     if "reason" in deciding:
-        return f"which frequencies decide: {deciding['reason']}"
+        return f"which frequencies decide the network's score: {deciding['reason']}"
     parts = [(f"{one['low']:.3f} to {one['high']:.3f} cycles/pixel", one) for one in deciding["bands"]]
     parts += [(f"{one['title']} planes", one) for one in deciding["kinds"]]
     rows = [

@@ -4,14 +4,18 @@ import numpy as np
 
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.image.jpeg import NO_QUALITY
-from eval.scores.bootstrap import Estimate, compute_roc_band, estimate_scores
-from eval.scores.metrics import MAIN_SCORES, compute_roc_curve, count_confusion
+from eval.scores.bootstrap import Estimate, compute_roc_band, estimate_mean, estimate_scores
+from eval.scores.metrics import MAIN_SCORES, compute_confidence, compute_roc_curve, count_confusion
 from eval.scores.rows import Scored
+from pipeline.features.variants import CONDITIONS
+from train.model.calibration import UNSURE
 
 # Lowest and highest quality of each band, both within it.
 QUALITY_BANDS = ((1, 49), (50, 69), (70, 84), (85, 94), (95, 100))
 NO_JPEG = "no JPEG"
 CONFUSION = ("real_called_real", "real_called_fake", "fake_called_real", "fake_called_fake")
+
+VERDICTS = tuple(f"{label}_{word}" for label in CLASS_NAMES for word in (*CLASS_NAMES, UNSURE))
 
 HISTOGRAM_BINS = 20
 ROC_GRID = np.linspace(0, 1, 101)
@@ -27,8 +31,16 @@ def compute_evaluation(scored: Scored) -> dict:
         "confusion": dict(
             zip(CONFUSION, count_confusion(scored.labels, scored.probability_fake, scored.threshold), strict=True)
         ),
+        "verdicts": _count_verdicts(scored),
         "scores": {name: estimate.to_dict() for name, estimate in estimates.items()},
     }
+
+
+def _count_verdicts(scored: Scored) -> dict[str, int]:
+    """Count the verdicts on each class, "unsure" apart."""
+    words = np.where(scored.is_unsure, len(CLASS_NAMES), scored.called_fake)
+    cells = (len(CLASS_NAMES) + 1) * scored.labels.astype(int) + words
+    return dict(zip(VERDICTS, np.bincount(cells, minlength=len(VERDICTS)).tolist(), strict=True))
 
 
 def estimate_scored(scored: Scored) -> dict[str, Estimate]:
@@ -55,9 +67,47 @@ def compute_by_source(scored: Scored) -> list[dict]:
                 "samples": len(own),
                 "accuracy": accuracy.to_dict(),
                 "auroc_against_other_class": auroc.to_dict(),
+                **estimate_sure(own),
             }
         )
     return parts
+
+
+def estimate_sure(scored: Scored) -> dict[str, dict]:
+    """Estimate the share of rows with a sure verdict, and the share of these that is wrong."""
+    judged = scored[~scored.is_unsure]
+    return {
+        "sure": estimate_mean(~scored.is_unsure, scored.groups).to_dict(),
+        "wrong_when_sure": estimate_mean(judged.is_wrong, judged.groups).to_dict(),
+    }
+
+
+def compute_by_variant(scored: Scored) -> list[dict]:
+    """Compute how the same pictures fare as they are, saved as JPEG 75 and after the web's chain.
+
+    Returns
+    -------
+    For each of `CONDITIONS` its AUROC and calibration error, the share of sure verdicts, and the share of wrong ones
+    among these and among the surest quarter of all; empty where the rows lack one of the conditions, or a class.
+    """
+    parts = {name: scored[scored.columns["variant"] == name] for name in CONDITIONS}
+    if any(len(np.unique(part.labels)) < len(CLASS_NAMES) for part in parts.values()):
+        return []
+    found = []
+    for name, part in parts.items():
+        estimates = estimate_scored(part)
+        confidence = compute_confidence(part.probability_fake, part.threshold)
+        surest = part[np.argsort(-confidence, kind="stable")[: max(1, len(part) // 4)]]
+        found.append(
+            {
+                "variant": name,
+                "samples": len(part),
+                **{score: estimates[score].to_dict() for score in ("auroc", "calibration_error")},
+                **estimate_sure(part),
+                "wrong_of_surest_quarter": estimate_mean(surest.is_wrong, surest.groups).to_dict(),
+            }
+        )
+    return found
 
 
 def compute_over_sources(scored: Scored) -> dict:

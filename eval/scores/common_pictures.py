@@ -16,7 +16,7 @@ from pipeline.features.variants import CLEAN
 from pipeline.store.reader import FeatureStore
 from train.model.calibration import Calibration
 from train.run.folder import Run
-from train.run.locate import find_training_store
+from train.run.run_stores import find_training_store
 
 
 @dataclass(frozen=True)

@@ -20,14 +20,15 @@ from eval.scores.bootstrap import estimate_differences
 from eval.scores.breakdown import estimate_scored
 from eval.scores.picture_files import read_original, shuffle_by_class
 from eval.scores.rows import Scored, locate_pictures
-from pipeline.features.extract import compute_features
+from pipeline.features.extract import Features, compute_features
 from pipeline.features.variants import COMMON_JPEG, STRESS, SUBSAMPLINGS, Variant, draw_jpeg
 from pipeline.store.reader import FeatureStore
 from train.model.detector import Detector
-from train.model.inference import predict_logits
 
 QUALITIES = range(60, 96)
 SCORES = ("auroc", "accuracy", "balanced_accuracy", "false_positive_rate", "false_negative_rate")
+
+NO_PROFILES = np.zeros((0, 0), np.float32)  # a network reads none
 
 _BATCH = 16
 
@@ -111,43 +112,45 @@ def _save_alike(
     clean: Scored, store: FeatureStore, detector: Detector, pictures: int, progress: bool
 ) -> tuple[Scored, Scored, list[dict]]:
     """Return drawn pictures as scored before and after saving, and how each was saved."""
-    features = store.settings.features
+    features = detector.choose_settings(store.settings.features)
     paths = locate_pictures(clean, store)
 
-    def compute_levels(row: int) -> np.ndarray | None:
+    def compute_saved(row: int) -> Features | None:
         sha256 = clean.columns["sha256"][row]
         data = read_original(paths[row], sha256)
         if data is None:
             return None
         try:
             variants, max_pixels = (draw_jpeg_variant(sha256),), store.settings.max_pixels
-            found = compute_features(data, features, variants, with_profile=False, max_pixels=max_pixels)
-            return next(found).levels[0]
+            with_profile = detector.experts is not None
+            return next(compute_features(data, features, variants, with_profile=with_profile, max_pixels=max_pixels))
         except PictureError:
             return None
 
-    chosen, logits = [], []
+    chosen, scores = [], []
     with progress_bar(what="saving alike", unit="pictures", total=min(pictures, len(clean))) as bar:
         bar.disable = bar.disable or not progress
         for order in shuffle_by_class(clean, "jpeg-swap"):
-            for rows, levels in _prepare_batches(order, compute_levels, pictures // 2):
+            for rows, found in _prepare_batches(order, compute_saved, pictures // 2):
                 chosen += rows
-                logits.append(predict_logits(detector.plane_detector, np.stack(levels)))
+                profiles = np.stack([one.profile for one in found]) if detector.experts is not None else NO_PROFILES
+                scores.append(detector.score([one.levels for one in found], profiles))
                 bar.update(len(rows))
     before = clean[np.array(chosen, dtype=int)]
-    found = np.concatenate(logits) if logits else np.zeros((0, len(CLASS_NAMES)))
+    logits = np.concatenate([np.zeros((0, len(CLASS_NAMES))), *(one.logits for one in scores)])
+    unlike = np.concatenate([np.zeros(0, np.uint8), *(one.unlike for one in scores)])
     steps = [_jpeg_parameters(draw_jpeg_variant(sha256)) for sha256 in before.columns["sha256"]]
-    return before, replace(before, logits=found), steps
+    return before, replace(before, logits=logits, unlike=unlike, parts={}), steps
 
 
-def _prepare_batches(order: np.ndarray, compute_levels, most: int) -> Iterator[tuple[list[int], list[np.ndarray]]]:
+def _prepare_batches(order: np.ndarray, compute_saved, most: int) -> Iterator[tuple[list[int], list[Features]]]:
     """Yield rows whose picture file is unchanged, with their features, until there are `most`."""
     left = most
     with ThreadPoolExecutor(count_cores()) as pool:
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH].tolist()
-            levels = pool.map(compute_levels, rows)
-            found = [(row, one) for row, one in zip(rows, levels, strict=True) if one is not None][:left]
+            saved = pool.map(compute_saved, rows)
+            found = [(row, one) for row, one in zip(rows, saved, strict=True) if one is not None][:left]
             left -= len(found)
             if found:
                 yield [row for row, _ in found], [one for _, one in found]

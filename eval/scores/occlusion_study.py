@@ -38,6 +38,8 @@ def compute_occlusion_study(
     by class, how much the log-odds of "fake" lose without it, on average; with intervals. `rows` holds the log-odds
     of each picture, whole and without each part. Or `reason` why there is none.
     """
+    if detector.plane_detector is None:
+        return {"reason": "the run has no network"}
     if pictures == 0:
         return {"reason": "left out on demand"}
     chosen = np.concatenate([order[: max(1, pictures // 2)] for order in shuffle_by_class(scored, "deciding")])

@@ -3,6 +3,8 @@
 The oracle's threshold, the best for the tested pictures, uses their labels: it is shown and never used.
 """
 
+from collections import Counter
+
 import numpy as np
 
 from data_cards.core.labels import CLASS_NAMES, FAKE
@@ -56,9 +58,9 @@ def compute_risk_coverage(scored: Scored) -> dict:
 
 def compute_abstention(scored: Scored) -> dict:
     """Compute the share of pictures called unsure, and the share of mistakes on those that are judged."""
-    unsure = scored.calibration.is_unsure(scored.probability_fake)
+    unsure = scored.is_unsure
     judged = scored[~unsure]
-    wrong = judged.called_fake != (judged.labels == FAKE)
+    reasons = Counter(reason for reason in scored.list_reasons() if reason is not None)
     return {
         "low": scored.calibration.low,
         "high": scored.calibration.high,
@@ -67,7 +69,8 @@ def compute_abstention(scored: Scored) -> dict:
             name: estimate_mean(unsure[scored.labels == label], scored.groups[scored.labels == label]).to_dict()
             for label, name in enumerate(CLASS_NAMES)
         },
-        "mistakes_when_judged": estimate_mean(wrong, judged.groups).to_dict(),
+        "unsure_by_reason": {name: reasons[name] for name in sorted(reasons)},
+        "mistakes_when_judged": estimate_mean(judged.is_wrong, judged.groups).to_dict(),
     }
 
 
@@ -89,7 +92,7 @@ def compute_thresholds(scored: Scored) -> dict:
     calibration = scored.calibration
     return {
         "value": calibration.threshold,
-        "chosen": "on the run's validation pictures",
+        "chosen": "as even odds of the experts' calibration" if scored.parts else "on the run's validation pictures",
         "low": calibration.low,
         "high": calibration.high,
         "temperature": calibration.temperature,

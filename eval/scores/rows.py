@@ -1,18 +1,19 @@
 """Scored rows of a store, from which every score of a report is computed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from data_cards.core.errors import UserError
-from data_cards.core.labels import CLASS_NAMES, SPLITS, TRAIN
+from data_cards.core.labels import CLASS_NAMES, FAKE, SPLITS, TRAIN
 from data_cards.image.jpeg import NO_QUALITY
 from eval.settings import HELD_OUT
 from pipeline.features.variants import CLEAN
 from pipeline.store.reader import FeatureStore
-from train.model.calibration import Calibration
+from train.model.calibration import UNSURE, Calibration
 from train.model.detector import Detector
+from train.model.experts import Unlike
 from train.run.folder import Run
 
 
@@ -24,9 +25,10 @@ class Scored:
     ----------
     rows : ndarray of int64, shape (N,), their numbers in the store
     columns : dict of str to ndarray, shape (N,), every per-sample column of the store
-    logits : ndarray of float64, shape (N, 2), of the network, in class order (real, fake)
+    logits : ndarray of float64, shape (N, 2), of the detector, in class order (real, fake)
     calibration : Calibration, of the run, chosen on its validation pictures
     unlike : ndarray of uint8, shape (N,), of `train.model.experts.Unlike`: all but 0 are "unsure"
+    parts : dict of str to ndarray of float64, shape (N,), what each expert adds to the log-odds; empty without experts
     """
 
     rows: np.ndarray
@@ -34,14 +36,15 @@ class Scored:
     logits: np.ndarray
     calibration: Calibration
     unlike: np.ndarray
+    parts: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.logits)
 
     def __getitem__(self, rows: np.ndarray) -> "Scored":
         """Select rows, by mask or by number."""
-        columns = {name: values[rows] for name, values in self.columns.items()}
-        return Scored(self.rows[rows], columns, self.logits[rows], self.calibration, self.unlike[rows])
+        columns, parts = ({name: values[rows] for name, values in one.items()} for one in (self.columns, self.parts))
+        return Scored(self.rows[rows], columns, self.logits[rows], self.calibration, self.unlike[rows], parts)
 
     @cached_property
     def probability_fake(self) -> np.ndarray:
@@ -57,6 +60,16 @@ class Scored:
     def called_fake(self) -> np.ndarray:
         """bool (N,): on which side of the threshold each row is."""
         return self.calibration.is_fake(self.probability_fake)
+
+    @cached_property
+    def is_unsure(self) -> np.ndarray:
+        """bool (N,): in the band, or unlike the training pictures."""
+        return self.calibration.is_unsure(self.probability_fake) | (self.unlike != Unlike.NOTHING)
+
+    @cached_property
+    def is_wrong(self) -> np.ndarray:
+        """bool (N,): on the wrong side of the threshold, whether unsure or not."""
+        return self.called_fake != (self.labels == FAKE)
 
     @property
     def labels(self) -> np.ndarray:
@@ -84,11 +97,23 @@ class Scored:
         return {name: int((self.labels == label).sum()) for label, name in enumerate(CLASS_NAMES)}
 
     def list_scores(self) -> list[dict]:
-        """Return each row's logits, probability and verdict, as JSON values."""
+        """Return each row's logits, probability and verdict, with the reason of an unsure one, as JSON values."""
         return [
-            {"logits": logits.tolist(), "probability_fake": float(p), "verdict": self.calibration.verdict(p)}
-            for logits, p in zip(self.logits, self.probability_fake, strict=True)
+            {
+                "logits": logits.tolist(),
+                "probability_fake": float(p),
+                "verdict": UNSURE if unsure else CLASS_NAMES[int(called)],
+                "reason": reason,
+            }
+            for logits, p, unsure, called, reason in zip(
+                self.logits, self.probability_fake, self.is_unsure, self.called_fake, self.list_reasons(), strict=True
+            )
         ]
+
+    def list_reasons(self) -> list[str | None]:
+        """Return why each row is unsure, named as in verdicts on files; None where it is not."""
+        named = [None if one == Unlike.NOTHING else Unlike(one).name.lower() for one in self.unlike.tolist()]
+        return [name or ("in_band" if unsure else None) for name, unsure in zip(named, self.is_unsure, strict=True)]
 
     def count_pictures(self) -> int:
         """Count the different pictures."""
@@ -167,13 +192,14 @@ def score_samples(
     """
     scores = detector.score_rows(store, rows, batch_size, progress, threads)
     if not np.isfinite(scores.logits).all():
-        raise UserError(f"{run.path}: its network gives no finite scores; the training diverged, train it again")
+        raise UserError(f"{run.path}: it gives no finite scores; the training diverged, train it again")
     return Scored(
         rows,
         {name: values[rows] for name, values in store.columns.items()},
         scores.logits,
         detector.calibration,
         scores.unlike,
+        scores.parts,
     )
 
 

@@ -66,19 +66,13 @@ class Reason(StrEnum):
     SMALL = "small"  # a side is shorter than theirs
     BLANK = "blank"  # hardly any contrast
     GREY = "grey"  # hardly any colour
-    UNLIKE = "unlike"  # its profile lies too far from theirs
+    FAR = "far"  # its profile lies too far from theirs
     CONTRADICTED = "contradicted"  # what it shows and how it was made speak for different classes
     UNTRIED = "untried"  # a class came from one source, so no source could be left out to try the detector on
 
 
-_UNLIKE_REASONS = {
-    Unlike.SMALL: Reason.SMALL,
-    Unlike.BLANK: Reason.BLANK,
-    Unlike.GREY: Reason.GREY,
-    Unlike.FAR: Reason.UNLIKE,
-    Unlike.CONTRADICTED: Reason.CONTRADICTED,
-    Unlike.UNTRIED: Reason.UNTRIED,
-}
+# The reason of each kind of unlike pictures, which has the same name.
+_UNLIKE_REASONS = {one: Reason[one.name] for one in Unlike if one is not Unlike.NOTHING}
 
 
 @dataclass(frozen=True)

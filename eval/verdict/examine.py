@@ -83,7 +83,12 @@ class Examiner:
         """
         settings = self.run.build_settings
         picture = decode_picture(data, self._max_pixels)
-        views = compute_views(picture, settings.features, checks, with_profile=self.detector.experts is not None)
+        views = compute_views(
+            picture,
+            self.detector.choose_settings(settings.features),
+            checks,
+            with_profile=self.detector.experts is not None,
+        )
         (scores,) = score_views(self.detector, [views], batch_size)
         judgement = decide(scores, views, self.detector.calibration)
         declared = read_declarations(io.BytesIO(data))

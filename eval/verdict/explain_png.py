@@ -4,6 +4,7 @@ Texts are wrapped by their measured width, and the plot is as high as they need,
 """
 
 import io
+import warnings
 
 import matplotlib as mpl
 import numpy as np
@@ -16,8 +17,9 @@ from PIL import Image
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.text import escape_untrusted
 from eval.explain.class_spectra import ClassSpectra
+from eval.explain.parts import PART_WORDS
 from eval.verdict.examine import Examined
-from eval.verdict.wording import PART_WORDS, TITLES, format_kind, format_verdict, summarise_examined
+from eval.verdict.wording import TITLES, format_kind, format_verdict, summarise_examined
 from pipeline.features.frequencies import MAX_FREQUENCY, NYQUIST
 from train.model.detector import Detector
 
@@ -57,7 +59,8 @@ def plot_examined(
     spectra : ClassSpectra or None, beside which that of the picture is drawn, where there is a network
     notice : str or None, printed above all else
     """
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # a name in letters that the font lacks
         page = _Page()
         words = [page.wrap(line, _WORDS, _TEXT) for line in _list_words(examined, detector, notice)]
         text = "\n\n".join(words)

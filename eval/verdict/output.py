@@ -33,12 +33,12 @@ def write_table(verdicts: Iterable[Verdict]) -> int:
     return failures.count
 
 
-def write_json(verdicts: Iterable[Verdict]) -> int:
-    """Write a JSON list of `Verdict.to_dict`, an object per line; return the number of failures."""
+def write_json(verdicts: Iterable[Verdict], run: str) -> int:
+    """Write a JSON list of `Verdict.to_dict`, an object per line with the run's name; return the number of failures."""
     failures = _Failures()
     before = "[\n"
     for one in failures.report(verdicts):
-        echo(Lines(before + json.dumps(one.to_dict())), nl=False)
+        echo(Lines(before + json.dumps(one.to_dict() | ({} if one.error else {"run": run}))), nl=False)
         before = ",\n"
     echo(Lines("[]" if before == "[\n" else "\n]"))
     return failures.count

@@ -20,7 +20,15 @@ from data_cards.core.errors import PictureError, UsageError
 from data_cards.core.files import read_bounded
 from data_cards.image.decode import decode_picture
 from eval.settings import PredictSettings
-from eval.verdict.decide import CHECKS, Judgement, Views, compute_views, decide, decide_clip, score_views
+from eval.verdict.decide import (
+    CHECKS,
+    Judgement,
+    Views,
+    compute_views,
+    decide,
+    decide_clip,
+    score_views,
+)
 from eval.verdict.inputs import VIDEO_SUFFIXES, Input, find_inputs
 from eval.verdict.metadata import Declaration, read_declarations
 from eval.verdict.video import CONTAINER_START, MOST_FRAMES, find_container, read_frames
@@ -150,17 +158,17 @@ def iterate_verdicts(
     """
     check_options(batch_size, frames)
     detector = load_detector(run, device)
-    settings = run.build_settings
-    max_pixels = max_pixels or settings.max_pixels
+    settings = detector.choose_settings(run.build_settings.features)
+    max_pixels = max_pixels or run.build_settings.max_pixels
     threads = threads or count_cores()
     checks = () if quick else CHECKS
     clips = any(Path(one.path).suffix.lower() in VIDEO_SUFFIXES for one in inputs)
     per_file = max(1 + len(checks), frames if clips else 0)
-    ahead = _count_ahead(settings.features, threads, batch_size, per_file)
+    ahead = _count_ahead(settings, threads, batch_size, per_file)
     with_profile = detector.experts is not None
 
     def compute(picture: Image.Image, checks: Sequence[Variant]) -> Views:
-        return compute_views(picture, settings.features, checks, with_profile=with_profile)
+        return compute_views(picture, settings, checks, with_profile=with_profile)
 
     def prepare(one: Input) -> _Prepared:
         if one.error is not None:

@@ -7,10 +7,11 @@ import numpy as np
 from data_cards.core.labels import CLASS_NAMES
 from eval.explain.bands import format_frequency_band
 from eval.explain.comb import Comb
+from eval.explain.parts import PART_WORDS
 from eval.verdict.decide import Judgement, Reason
 from pipeline.features.settings import base_kind, is_overview_kind
 from train.model.calibration import UNSURE, WRONG_SHARE
-from train.model.detector import NETWORK_PART, Detector
+from train.model.detector import Detector
 from train.model.experts import SURE_WRONG_SHARE
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _REASON_WORDS = {
     Reason.SMALL: "smaller than the training pictures",
     Reason.BLANK: "hardly any contrast",
     Reason.GREY: "hardly any colour",
-    Reason.UNLIKE: "unlike the training pictures",
+    Reason.FAR: "unlike the training pictures",
     Reason.CONTRADICTED: "experts contradict each other",
     Reason.UNTRIED: "not tried on other sources",
 }
@@ -34,21 +35,12 @@ _UNLIKE_WORDS = {
     Reason.SMALL: "The picture is smaller than the pictures that the detector was trained on.",
     Reason.BLANK: "The picture has hardly any contrast, so there is hardly anything to judge.",
     Reason.GREY: "The picture has hardly any colour, and a part of the detector reads colours.",
-    Reason.UNLIKE: "The spectra of the picture are unlike those of the pictures that the detector was trained on.",
+    Reason.FAR: "The spectra of the picture are unlike those of the pictures that the detector was trained on.",
     Reason.CONTRADICTED: "Light and colours of the picture speak for one class, its regular patterns for the other.",
     Reason.UNTRIED: "All training pictures of a class came from one source, so the detector could not be tried on "
     "pictures from other sources.",
 }
 _KIND_WORDS = {"magnitude": "strength of patterns", "phase": "place of patterns", "dct": "patterns by cosine"}
-# What each part of the detector reads, by its name in `Judgement.parts`.
-PART_WORDS = {
-    "light": "light and content",
-    "colour": "colours",
-    "harmonics": "regular patterns in brightness",
-    "tints": "regular patterns in colour",
-    "comb": "periodic grid",
-    NETWORK_PART: "network",
-}
 CAUTION = (
     "A verdict is not proof. It holds for pictures like those that the detector was trained and tested on; "
     "its report measures how often it is wrong there."

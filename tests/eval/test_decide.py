@@ -107,7 +107,7 @@ def test_verdict_counts_the_temperature_and_the_crops():
 
 @pytest.mark.parametrize("unlike", [one for one in Unlike if one is not Unlike.NOTHING])
 def test_picture_unlike_the_training_pictures_is_unsure(unlike):
-    reason = {Unlike.FAR: Reason.UNLIKE}.get(unlike) or Reason[unlike.name]
+    reason = Reason[unlike.name]
     names = ("JPEG 90", "JPEG 75")
     said = decide(make_scores(0.99, 0.99, 0.2, unlike=(unlike, 0, unlike)), make_views(names), BAND)
     assert (said.verdict, said.reason, said.unlike_after, said.flips) == ("unsure", reason, (), ())

@@ -12,6 +12,7 @@ from helpers.make_run import make_run
 from helpers.pictures import draw_noise, make_kaggle_dir
 from PIL import Image
 
+import train.run.locate
 from data_cards.core.errors import UsageError
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.cli.main import cli, predict
@@ -26,7 +27,7 @@ from pipeline.store.settings import BuildSettings
 from train.run.folder import open_run
 
 KEYS = [
-    "checks", "crops", "declared_not_verified", "flips_under", "parts", "path", "probability_fake", "reason",
+    "checks", "crops", "declared_not_verified", "flips_under", "parts", "path", "probability_fake", "reason", "run",
     "unlike_after", "verdict", "why",
 ]  # fmt: skip
 SETTINGS = BuildSettings(FeatureSettings(size=32))
@@ -307,5 +308,6 @@ def test_predict_with_wrong_options_is_refused(call, tmp_path, monkeypatch):
     assert result.stderr == "error: absent: no such run folder; runs are made with `train run`\n"
     # Under its own name, where there is no run at all.
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train.run.locate, "STARTER", tmp_path / "absent")
     result = CliRunner().invoke(predict, ["x.jpg"])
     assert (result.exit_code, result.stderr) == (1, "error: runs: no training run in it; make one with `train run`\n")

@@ -267,7 +267,7 @@ def test_the_summary_counts_in_hundreds():
         "of 100 generated pictures it would miss 12 (95% interval 5 to 20)."
     )
     assert "in 90 (95% interval 85 to 95) of 100 such pairs" in text
-    assert "The network is clearly better than that." in text
+    assert "The detector is clearly better than that." in text
     assert "not clearly" not in text
     assert "small number" not in text
     assert "one class has only 29 test pictures" in words(
@@ -281,7 +281,7 @@ def test_the_summary_counts_in_hundreds():
         pytest.param((0.55, 0.45, 0.65), (0.1, -0.1, 0.2), "not clearly better than guessing", id="chance"),
         pytest.param((0.3, 0.2, 0.4), (-0.3, -0.4, -0.2), "clearly worse than guessing", id="misled"),
         pytest.param((0.8, 0.7, 0.9), (0.05, -0.05, 0.1), "its score is no proof", id="as the shortcuts"),
-        pytest.param((0.8, 0.7, 0.9), (-0.1, -0.2, -0.05), "clearly more than the network finds", id="below them"),
+        pytest.param((0.8, 0.7, 0.9), (-0.1, -0.2, -0.05), "clearly more than the detector finds", id="below them"),
         pytest.param((1.0, None, None), (0.1, None, None), "Too few pictures to say", id="no interval"),
     ],
 )

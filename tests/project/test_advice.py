@@ -31,7 +31,7 @@ SHOWN_BY = {
     "pipeline/datasets/subset.py": ("pipeline subset",),
     "pipeline/cli/main.py": ("pipeline verify",),
     "pipeline/cli/summary.py": ("pipeline build",),
-    "train/run/locate.py": ("eval report",),
+    "train/run/run_stores.py": ("eval report",),
     "train": ("train run",),
     "eval/scores": ("eval report",),
     "eval/report": ("eval report",),

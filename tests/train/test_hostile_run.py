@@ -26,7 +26,7 @@ from train.loop.trainer import resume, train
 from train.run.checkpoint import _DIGEST, _digest, weights_file
 from train.run.experts_file import EXPERTS_FILE
 from train.run.folder import SETTINGS, STATE, load_detector, open_run, read_run
-from train.run.locate import find_store
+from train.run.run_stores import find_store
 from train.settings import TrainSettings
 
 MEMORY = 200 * 2**20

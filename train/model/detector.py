@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_cards.core.labels import CLASS_NAMES
-from pipeline.store.reader import FeatureStore
+from pipeline.features.settings import FeatureSettings
 from train.model.calibration import Calibration, compute_log_odds
 from train.model.experts import LOG_ODDS_LIMIT, Experts, Unlike
 from train.settings import SCORING_BATCH_SIZE
 
 if TYPE_CHECKING:
+    from pipeline.store.reader import FeatureStore  # loads Zarr, which verdicts need not wait for
     from train.model.plane_detector import PlaneDetector
 
 NETWORK_PART = "network"  # name of its part beside the experts'
@@ -66,6 +67,10 @@ class Detector:
         """Kinds of planes that it is fed; empty without a network."""
         return () if self.plane_detector is None else self.plane_detector.kinds
 
+    def choose_settings(self, settings: FeatureSettings) -> FeatureSettings:
+        """Return the settings of what it reads: a run's own, or without a network those without planes."""
+        return settings if self.plane_detector is not None else FeatureSettings()
+
     def score(self, levels: Sequence[np.ndarray], profiles: np.ndarray, batch_size: int = SCORING_BATCH_SIZE) -> Scores:
         """Score pictures.
 
@@ -90,7 +95,7 @@ class Detector:
 
     def score_rows(
         self,
-        store: FeatureStore,
+        store: "FeatureStore",
         rows: np.ndarray,
         batch_size: int = SCORING_BATCH_SIZE,
         progress: bool = True,
@@ -100,6 +105,7 @@ class Detector:
 
         Raises
         ------
+        UserError : the store has no profiles, which the experts read, or no planes, which the network reads
         StoreError : a row cannot be read
         """
         logits = None

@@ -23,16 +23,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
+from typing import TYPE_CHECKING
 
 from data_cards.core.bounded_json import read_json
 from data_cards.core.contained import check_contained, remove_contained
 from data_cards.core.errors import DAMAGE, UsageError, UserError
 from data_cards.core.files import PARTIAL, is_temporary, write_json
 from data_cards.core.labels import CLASS_NAMES
-from pipeline.store.concatenated import open_stores
-from pipeline.store.filesystem import Storage
-from pipeline.store.lock import writer_lock
-from pipeline.store.reader import FeatureStore
 from pipeline.store.settings import BuildSettings
 from train.model.detector import Detector
 from train.run.environment import collect_versions, find_commit
@@ -41,6 +38,9 @@ from train.run.history import read_history
 from train.run.record import check_class_names, check_resolved, check_store_path, check_texts
 from train.run.weights_file import BEST, LAST, weights_file
 from train.settings import TrainSettings, find_removed_options
+
+if TYPE_CHECKING:
+    from pipeline.store.reader import FeatureStore  # loads Zarr, which verdicts need not wait for
 
 RUN_VERSION = 6
 _READABLE = (5, RUN_VERSION)  # 5 had no experts
@@ -95,6 +95,8 @@ class Run:
             return any(bool(read_json(self.path, file.name)["simulated"]) for file in files)
         except (OSError, *DAMAGE):
             pass
+        from pipeline.store.concatenated import open_stores  # loads Zarr
+
         try:
             return open_stores(self.store_paths).is_simulated
         except UserError:
@@ -134,6 +136,9 @@ def folder_lock(path: Path) -> Iterator[None]:
     ------
     UserError : another process holds the lock, or a link leads out of the folder
     """
+    from pipeline.store.filesystem import Storage  # loads Zarr
+    from pipeline.store.lock import writer_lock
+
     with writer_lock(Storage(path), "another training"):
         for name in os.listdir(path):
             if is_temporary(name) and not is_temporary(name, _OF_EVALUATIONS):
@@ -141,7 +146,7 @@ def folder_lock(path: Path) -> Iterator[None]:
         yield
 
 
-def write_run_settings(path: Path, settings: TrainSettings, store: FeatureStore, processes: int = 1) -> None:
+def write_run_settings(path: Path, settings: TrainSettings, store: "FeatureStore", processes: int = 1) -> None:
     """Write the settings of a new run, trained by `processes` processes, into its folder.
 
     Raises
@@ -173,7 +178,7 @@ def write_run_settings(path: Path, settings: TrainSettings, store: FeatureStore,
     write_cards(path, store)
 
 
-def write_cards(path: Path, store: FeatureStore) -> None:
+def write_cards(path: Path, store: "FeatureStore") -> None:
     """Write the data cards of a run's stores into its folder, unless they exist."""
     for number, card in enumerate(store.cards, start=1):
         file = _card_file(path, number)

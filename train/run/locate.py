@@ -1,53 +1,39 @@
-"""Lookup of a run and of its stores."""
+"""Lookup of a run: a given one, the newest under `runs/`, else the starter run that comes with the program."""
 
 from pathlib import Path
 
 from data_cards.core.errors import UserError
-from pipeline.store.concatenated import open_stores
-from pipeline.store.filesystem import Storage
-from pipeline.store.reader import FeatureStore, open_store
-from train.run.folder import Run, find_newest_run, open_run
+from train.run.folder import SETTINGS, Run, find_newest_run, open_run
+
+# Trained on the pictures that its data card names; its folder is the program's own, and nothing is written into it.
+STARTER = Path(__file__).parents[1] / "starter"
+STARTER_NAME = "starter"
+STARTER_NOTE = "no usable run under runs/: the starter run that comes with this program is used"
 
 
 def find_run(path: str | Path | None) -> Run:
-    """Open the run of that folder, or the newest one under `runs/`."""
-    return open_run(find_newest_run() if path is None else path)
-
-
-def find_store(run: Run, path: str | Path | None) -> FeatureStore:
-    """Open the store of that folder, or the store that the run was trained on (several are concatenated).
+    """Open the run of that folder; None opens the newest usable one under `runs/`, else the starter run.
 
     Raises
     ------
-    UserError : not found, or built with other feature settings than the run's
+    UserError : no such run, or none at all
     """
-    for absent in run.store_paths if path is None else ():
-        if not Storage(absent).exists():
-            raise UserError(
-                f"{run.path}: its store {absent} was not found; "
-                "if it has moved, give its path with --store, else build it again"
-            )
-    store = open_stores(run.store_paths) if path is None else open_store(path)
-    trained, found = run.build_settings.features, store.settings.features
-    if trained != found:
-        differing = [
-            f"{name} {value} instead of {getattr(trained, name)}"
-            for name, value in vars(found).items()
-            if value != getattr(trained, name)
-        ]
-        raise UserError(
-            f"{store.path}: built with {', '.join(differing)}, so {run.path} cannot score it; "
-            "give a store built as the run's with --store, or train a run on this one"
-        )
-    return store
-
-
-def find_training_store(run: Run, store: FeatureStore) -> FeatureStore | None:
-    """Open the store that the run was trained on; None if it is gone or has changed since."""
-    if store.fingerprint == run.store_fingerprint:
-        return store
+    if path is not None:
+        return open_run(path)
     try:
-        trained = open_stores(run.store_paths)
+        newest = find_newest_run()
     except UserError:
-        return None
-    return trained if trained.fingerprint == run.store_fingerprint else None
+        if not (STARTER / SETTINGS).is_file():
+            raise
+        newest = STARTER
+    return open_run(newest)
+
+
+def is_starter(run: Run) -> bool:
+    """Return whether a run is the starter run."""
+    return run.path.resolve() == STARTER.resolve()
+
+
+def name_run(run: Run) -> str:
+    """Return the path of a run as it was given, or "starter"."""
+    return STARTER_NAME if is_starter(run) else str(run.path)

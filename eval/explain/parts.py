@@ -1,0 +1,13 @@
+"""Words for the parts of a detector: its experts, and the network beside them."""
+
+from train.model.detector import NETWORK_PART
+
+# What each part of the detector reads, by its name in `Judgement.parts`.
+PART_WORDS = {
+    "light": "light and content",
+    "colour": "colours",
+    "harmonics": "regular patterns in brightness",
+    "tints": "regular patterns in colour",
+    "comb": "periodic grid",
+    NETWORK_PART: "network",
+}

@@ -1,0 +1,230 @@
+"""Verdicts of experts: pictures that get no sure word, words that hold, what decided, and what is loaded for them."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from helpers.make_run import draw_scene, fit_drawn_experts, make_experts_run
+from helpers.make_store import make_store
+from matplotlib.figure import Figure
+from PIL import Image
+
+from eval.cli.main import cli
+from eval.explain.comb import find_comb
+from eval.explain.parts import PART_WORDS
+from eval.verdict.decide import Judgement, Reason
+from eval.verdict.examine import Examiner
+from eval.verdict.explain_png import plot_examined
+from eval.verdict.predict import predict_files
+from eval.verdict.wording import format_verdict, summarise_parts
+from train.model.detector import NETWORK_PART, Detector
+from train.model.experts import EXPERTS
+from train.run.folder import load_detector, open_run
+
+PICTURE = draw_scene(1, 0, 100)
+BAND = {"low": 0.2, "high": 0.8}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("experts")
+    fitted = fit_drawn_experts()
+    # Of so few pictures the distances vary much.
+    distances = {name: replace(one, limit=2 * one.limit) for name, one in fitted.distances.items()}
+    experts = replace(fitted, distances=distances, **BAND)
+    return open_run(make_experts_run(folder / "runs" / "001", make_store(folder / "features.zarr"), experts))
+
+
+def judge(run, path: Path, picture: Image.Image, **options) -> Judgement:
+    picture.save(path / "one.png")
+    (verdict,) = predict_files(run, [path / "one.png"], progress=False, **options)
+    return verdict.judgement
+
+
+def shrink(picture: Image.Image, side: int) -> Image.Image:
+    return picture.resize((side, side), Image.Resampling.LANCZOS)
+
+
+@pytest.mark.parametrize(
+    ("picture", "reason"),
+    [
+        (PICTURE.crop((0, 0, 64, 64)), Reason.SMALL),
+        (shrink(PICTURE, 96), Reason.SMALL),
+        (PICTURE.crop((0, 0, 200, 64)), Reason.SMALL),
+        (Image.new("RGB", (200, 180), (180, 40, 40)), Reason.BLANK),
+        (Image.new("RGB", (1000, 900)), Reason.BLANK),
+        (PICTURE.convert("L").convert("RGB"), Reason.GREY),
+        (Image.effect_noise((400, 360), 90).convert("RGB"), Reason.GREY),
+        (Image.merge("RGB", [Image.effect_noise((400, 360), 100) for _ in range(3)]), Reason.FAR),
+    ],
+    ids=["crop", "thumbnail", "strip", "one-colour", "black", "grey", "grey-noise", "noise"],
+)
+def test_picture_of_a_kind_that_training_lacked_is_unsure(run, tmp_path, picture, reason):
+    said = judge(run, tmp_path, picture)
+    assert (said.verdict, said.reason) == ("unsure", reason)
+    assert judge(run, tmp_path, picture, quick=True).reason == reason
+
+
+def test_picture_with_a_clear_trace_is_sure(run, tmp_path):
+    said = judge(run, tmp_path, PICTURE)
+    assert (said.verdict, said.reason) == ("fake", None)
+    assert list(said.parts) == list(EXPERTS)
+    offset = fit_drawn_experts().offset
+    assert sum(said.parts.values()) + offset == pytest.approx(said.log_odds)
+
+
+def test_small_picture_after_a_crop_is_unsure(run, tmp_path):
+    side = int(np.ceil(0.9 * fit_drawn_experts().least_side))
+    said = judge(run, tmp_path, draw_scene(1, 0, 101, side, side))
+    assert said.verdict == "unsure"
+    assert "crop 0.9" in said.unlike_after
+
+
+def test_verdicts_have_the_same_bits_alone_and_among_others(run, tmp_path):
+    paths = []
+    for number in range(5):
+        paths.append(tmp_path / f"{number}.png")
+        draw_scene(number % 2, number, 7).save(paths[-1])
+    together = predict_files(run, paths, progress=False, threads=3)
+    turned = predict_files(run, paths[::-1], progress=False, batch_size=3)[::-1]
+    alone = [predict_files(run, [path], progress=False)[0] for path in paths]
+    assert [one.to_dict() for one in together] == [one.to_dict() for one in turned] == [one.to_dict() for one in alone]
+
+
+# --- words
+
+
+@pytest.mark.parametrize(
+    ("probability", "changes", "text"),
+    [
+        (0.9, {}, "a score beyond the same limit at most 4 of 100 were photographs"),
+        (0.1, {}, "a score beyond the same limit at most 4 of 100 were generated pictures"),
+        (0.6, {}, "supposed generated pictures with such a score or a surer one more than 4 of 100 were photographs"),
+        (0.4, {}, "supposed photographs with such a score or a surer one more than 4 of 100 were generated pictures"),
+        (0.6, {"high": 1.0}, "No limit was found beyond which at most 4 of 100 of the supposed generated pictures"),
+        (0.4, {"low": 0.0}, "No limit was found beyond which at most 4 of 100 of the supposed photographs"),
+        (0.6, {"low": 0.0}, "more than 4 of 100"),
+        (0.9, {"network_weight": 1.0}, "without its network"),
+    ],
+)
+def test_words_hold_for_the_limits_of_experts(probability, changes, text):
+    detector = Detector(replace(fit_drawn_experts(), **BAND | changes), None)
+    verdict = detector.calibration.verdict(probability)
+    reason = Reason.IN_BAND if verdict == "unsure" else None
+    assert text in format_verdict(Judgement(verdict, probability, 0.0, reason), detector)
+
+
+@pytest.mark.parametrize("reason", [one for one in Reason if one is not Reason.IN_BAND])
+def test_every_reason_has_a_sentence_without_a_frequency(reason):
+    detector = Detector(fit_drawn_experts(), None)
+    words = format_verdict(Judgement("unsure", 0.9, 2.0, reason, flips=("JPEG 75",)), detector)
+    assert words.endswith(".")
+    assert "of 100" not in words
+
+
+def test_every_part_has_words():
+    assert set(PART_WORDS) == {*EXPERTS, NETWORK_PART}
+    assert summarise_parts({"light": 1.0, "comb": -2.0, "colour": 0.0}) == [
+        "Most for “generated”: light and content (+1.00 log-odds).",
+        "Most for “a photograph”: periodic grid (-2.00 log-odds).",
+    ]
+    assert summarise_parts({}) == []
+
+
+# --- what decided
+
+
+def test_strongest_comb_is_that_of_the_grid():
+    comb = find_comb(PICTURE, fit_drawn_experts())
+    assert comb.period == pytest.approx(8, abs=0.1)
+    assert comb.stands_out
+    assert comb.frequencies[1] == pytest.approx(1 / comb.period)
+    assert not find_comb(draw_scene(0, 0, 100), fit_drawn_experts()).stands_out
+
+
+LONG = "w" * 300 + ".png"
+
+
+@pytest.mark.parametrize(
+    ("picture", "name"),
+    [
+        (PICTURE, "why.png"),
+        (PICTURE.crop((0, 0, 40, 40)), LONG),
+        (Image.new("RGB", (60, 4000)), "\u4e2d" * 80),
+        (PICTURE.convert("L").convert("RGB"), "x\n\x1b[31m"),
+    ],
+    ids=["fake", "tiny", "tall", "grey"],
+)
+def test_no_text_leaves_the_plot(run, monkeypatch, picture, name):
+    figures = []
+    save = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *rest, **options: figures.append(figure) or save(figure, *rest, **options)
+    )
+    examiner = Examiner(run)
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    examined = examiner.examine(file.getvalue())
+    plot_examined(name, examined, examiner.detector, None, "a notice " * 40)
+    (figure,) = figures
+    box = figure.get_tightbbox()  # of all that is drawn, in inches
+    width, height = figure.get_size_inches()
+    assert min(box.x0, box.y0, width - box.x1, height - box.y1) > 0, box
+    words = max(figure.texts, key=lambda text: len(text.get_text())).get_window_extent()
+    assert words.y0 > figure.axes[1].get_window_extent().y1  # above the scale
+
+
+def test_explain_prints_the_verdict_of_predict(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    PICTURE.save("one.png")
+    arguments = ["predict", "--run", str(run.path), "one.png", "--json"]
+    plain, explained = (CliRunner().invoke(cli, [*arguments, *more]) for more in ((), ("--explain", "why.png")))
+    assert plain.exit_code == explained.exit_code == 0, explained.output
+    assert json.loads(plain.stdout) == json.loads(explained.stdout)
+    assert list(json.loads(plain.stdout)[0]["parts"]) == list(EXPERTS)
+    with Image.open("why.png") as drawing:
+        assert drawing.width > 800
+
+
+def test_page_shows_parts_and_peaks(run):
+    httpx = pytest.importorskip("httpx", reason="no httpx to ask the page with")
+    testclient = pytest.importorskip("starlette.testclient", reason="the page needs Starlette, the extra `page`")
+    from eval.page.app import create_application
+
+    assert httpx
+    client = testclient.TestClient(create_application(Examiner(run)), base_url="http://127.0.0.1")
+    file = io.BytesIO()
+    PICTURE.save(file, "PNG")
+    answer = client.post("/judge", content=file.getvalue()).json()
+    assert list(answer["parts"]) == [PART_WORDS[name] for name in EXPERTS]
+    assert answer["comb"]["period"] == pytest.approx(8, abs=0.1)
+    assert len(answer["comb"]["frequencies"]) == 5
+    assert answer["comb"]["map"].startswith("data:image/png;base64,")
+    assert answer["explanation"] is None
+    assert client.get("/about").json()["profiles"] is None
+
+
+# --- what is loaded
+
+
+def test_predict_with_experts_alone_loads_nothing_slow(run, tmp_path):
+    PICTURE.save(tmp_path / "one.png")
+    code = (
+        "import sys\n"
+        "from eval.cli.main import cli\n"
+        f"cli(['predict', '--run', {str(run.path)!r}, {str(tmp_path / 'one.png')!r}], standalone_mode=False)\n"
+        "slow = ('torch', 'matplotlib', 'sklearn', 'zarr', 'dask', 'distributed', 'jinja2')\n"
+        "print([name for name in slow if name in sys.modules])\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, env=os.environ, check=True
+    )
+    assert found.stdout.splitlines()[-1] == "[]", found.stdout
+    assert load_detector(run).plane_detector is None

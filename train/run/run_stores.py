@@ -1,0 +1,52 @@
+"""Lookup of a run's stores."""
+
+from pathlib import Path
+
+from data_cards.core.errors import UsageError, UserError
+from pipeline.store.concatenated import open_stores
+from pipeline.store.filesystem import Storage
+from pipeline.store.reader import FeatureStore, open_store
+from train.run.folder import Run
+from train.run.locate import is_starter
+
+
+def find_store(run: Run, path: str | Path | None) -> FeatureStore:
+    """Open the store of that folder, or the store that the run was trained on (several are concatenated).
+
+    Raises
+    ------
+    UserError : not found, or built with other feature settings than the run's network reads
+    UsageError : no path, and the run is the starter run
+    """
+    if path is None and is_starter(run):
+        raise UsageError("the starter run comes without its store; give --store, with the pictures to score")
+    for absent in run.store_paths if path is None else ():
+        if not Storage(absent).exists():
+            raise UserError(
+                f"{run.path}: its store {absent} was not found; "
+                "if it has moved, give its path with --store, else build it again"
+            )
+    store = open_stores(run.store_paths) if path is None else open_store(path)
+    trained, found = run.build_settings.features, store.settings.features
+    if run.settings.has_network and trained != found:
+        differing = [
+            f"{name} {value} instead of {getattr(trained, name)}"
+            for name, value in vars(found).items()
+            if value != getattr(trained, name)
+        ]
+        raise UserError(
+            f"{store.path}: built with {', '.join(differing)}, so {run.path} cannot score it; "
+            "give a store built as the run's with --store, or train a run on this one"
+        )
+    return store
+
+
+def find_training_store(run: Run, store: FeatureStore) -> FeatureStore | None:
+    """Open the store that the run was trained on; None if it is gone or has changed since."""
+    if store.fingerprint == run.store_fingerprint:
+        return store
+    try:
+        trained = open_stores(run.store_paths)
+    except UserError:
+        return None
+    return trained if trained.fingerprint == run.store_fingerprint else None
