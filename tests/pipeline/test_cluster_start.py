@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,3 +33,16 @@ def test_local_cluster_without_loopback_is_refused():
     done = subprocess.run([unshare, "-rn", sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "UserError: 127.0.0.1: cannot be reached" in done.stderr
     assert "--workers 0" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="no signal masks there")
+def test_workers_of_a_local_cluster_are_not_interrupted():
+    """A terminal sends Ctrl-C to all processes of a command; a worker that it meets at its start prints a traceback."""
+    from distributed import Client
+
+    def read_blocked():
+        return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+
+    with local_cluster(1) as cluster, Client(cluster, set_as_default=False) as client:
+        assert client.submit(read_blocked).result(timeout=60)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
