@@ -12,7 +12,7 @@ from pipeline.builder.plan import Plan
 from pipeline.maintenance.repair import Cause, Problem
 from pipeline.maintenance.verify import Verification
 
-_NAMED = 20  # lost pictures of a shard
+_NAMED = 20  # samples or lost pictures of a shard
 
 
 def format_build(summary: BuildSummary) -> Lines:
@@ -80,7 +80,9 @@ def format_verification(found: Verification, left: Verification, problems: list[
         lines.append(
             f"shard {bad.shard}, {bad.name}: {bad.damage.value}" + (f" ({bad.details})" if bad.details else "")
         )
-        lines += [f"  {found.format_row(row)}" for row in bad.rows]
+        lines += [f"  {found.format_row(row)}" for row in bad.rows[:_NAMED]]
+        if len(bad.rows) > _NAMED:
+            lines.append(f"  and {len(bad.rows) - _NAMED} more (--json names all)")
     lines += [f"{name}: differs from what was written" for name in found.damage]
     repaired = len({bad.shard for bad in found.bad} - {bad.shard for bad in left.bad})
     if repaired:

@@ -204,6 +204,15 @@ def test_damage_to_a_store_without_planes_is_repaired(bare):
     assert_same_files(path, before)
 
 
+def test_many_samples_of_a_damaged_file_are_counted(bare, monkeypatch):
+    path, _ = bare
+    flip_bit(path / "profiles/c/3/0", 8 * 1000)
+    monkeypatch.setattr("pipeline.cli.summary._NAMED", 5)
+    lines = CliRunner().invoke(main, ["verify", str(path)]).stdout.splitlines()
+    assert [line.startswith("  row ") for line in lines] == [False, *[True] * 5, False]
+    assert lines[-1].strip() == "and 11 more (--json names all)"
+
+
 def test_file_lost_during_the_build_is_made_again(bare, tmp_path):
     path, build = bare
 
