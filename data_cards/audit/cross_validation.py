@@ -16,6 +16,8 @@ from threadpoolctl import threadpool_limits
 
 FOLDS = 5
 LEVEL = 0.95
+_BINS = 8  # of a single property's values
+_PRIOR = 2.0  # pictures of each class by which a bin's odds are drawn to even
 GUESSING = 0.5  # AUROC of guessing
 FEWEST_SOURCES = 3  # of each class, for holding out sources
 # Fits on (inputs, is_category, labels) and scores other pictures' inputs.
@@ -90,6 +92,7 @@ def compute_held_out_auroc(
     labels: np.ndarray,
     folds: np.ndarray,
     clusters: np.ndarray,
+    level: float = LEVEL,
 ) -> Auroc:
     """Fit a classifier on all folds but one, score that one, for each in turn; compute the AUROC of the scores.
 
@@ -103,6 +106,7 @@ def compute_held_out_auroc(
     labels : int (N,), 0 real, 1 fake
     folds : int (N,), such as of `fold_by_group`
     clusters : (N,), what pictures that are not independent of one another have in common: groups or sources
+    level : float, of the interval
     """
     scores = np.zeros(len(labels))
     for number in np.unique(folds):
@@ -110,7 +114,7 @@ def compute_held_out_auroc(
         if len(np.unique(labels[~held_out])) < 2:
             continue
         scores[held_out] = classifier(inputs[~held_out], is_category, labels[~held_out], inputs[held_out])
-    return compute_auroc(labels, scores, folds, clusters)
+    return compute_auroc(labels, scores, folds, clusters, level)
 
 
 def score_by_trees(
@@ -162,7 +166,99 @@ def score_by_ridge(
         return ridge.fit(inputs, labels).decision_function(others)
 
 
-def compute_auroc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray, clusters: np.ndarray) -> Auroc:
+def find_best_single(
+    inputs: np.ndarray, is_category: Sequence[bool], labels: np.ndarray, folds: np.ndarray
+) -> tuple[int, np.ndarray]:
+    """Score each fold by the one input that tells the classes apart best in all other folds.
+
+    An input scores as it is, higher or lower for "fake" as in the other folds; or by the odds of the bin that a value
+    is in, where missing values are a bin and so is each category. The better is found without the fold itself, that
+    of bins by cross-validation over the others.
+
+    Parameters
+    ----------
+    as of `compute_held_out_auroc`
+
+    Returns
+    -------
+    the number of the input that was the best in most folds, and the scores, float64 (N,), higher for "fake"
+    """
+    numbers = np.unique(folds)
+    candidates = []
+    for column, own in enumerate(inputs.T):
+        bins = _number_bins(own, is_category[column])
+        counts = np.zeros((len(numbers), 2, bins.max() + 1))
+        np.add.at(counts, (np.searchsorted(numbers, folds), labels, bins), 1)
+        candidates.append((column, bins, counts))
+        if not is_category[column] and not np.isnan(own).all():
+            candidates.append((column, np.where(np.isnan(own), np.nanmedian(own), own), None))
+    scores, chosen = np.zeros(len(labels)), []
+    within = [_compare_within(labels, values, folds) if counts is None else None for _, values, counts in candidates]
+    for place, number in enumerate(numbers):
+        held_out, others = folds == number, [one for one in range(len(numbers)) if one != place]
+        best = None
+        for (column, values, counts), areas in zip(candidates, within, strict=True):
+            if counts is None:
+                area = _average(*areas[:, others])
+                direction = 1 if area >= GUESSING else -1
+                reached, own = max(area, 1 - area), direction * values[held_out]
+            else:
+                reached = _average(*np.array([_score_bins(counts, one, others) for one in others]).T)
+                own = _compute_odds(counts[others].sum(axis=0))[values[held_out]]
+            # Of equals the one listed first is the plainest.
+            if best is None or reached > best[0] + 1e-9:
+                best = reached, column, own
+        scores[held_out] = best[2]
+        chosen.append(best[1])
+    return int(np.bincount(chosen).argmax()), scores
+
+
+def _number_bins(values: np.ndarray, is_category: bool) -> np.ndarray:
+    """Number the bins of values, of about as many pictures each: int (N,); missing values are the first."""
+    known = ~np.isnan(values)
+    bins = np.zeros(len(values), dtype=int)
+    if is_category:
+        bins[known] = np.unique(values[known], return_inverse=True)[1] + 1
+    elif known.any():
+        edges = np.unique(np.quantile(values[known], np.arange(1, _BINS) / _BINS))
+        bins[known] = np.searchsorted(edges, values[known], side="left") + 1
+    return bins
+
+
+def _compute_odds(counts: np.ndarray) -> np.ndarray:
+    """Return the log-odds of "fake" of each bin, the classes weighing alike; counts are of real and fake (2, bins)."""
+    shares = (counts + _PRIOR) / (counts.sum(axis=1, keepdims=True) + _PRIOR * counts.shape[1])
+    return np.log(shares[1] / shares[0])
+
+
+def _score_bins(counts: np.ndarray, number: int, others: Sequence[int]) -> tuple[float, float]:
+    """Return AUROC and weight of one fold by the odds of bins in the others; counts are (folds, 2, bins)."""
+    odds = _compute_odds(counts[[one for one in others if one != number]].sum(axis=0))
+    values, place = np.unique(odds, return_inverse=True)
+    real, fake = (np.bincount(place, own, len(values)) for own in counts[number])
+    pairs = real.sum() * fake.sum()
+    below = np.cumsum(real) - real
+    return (float((fake * (below + real / 2)).sum() / pairs) if pairs else GUESSING), float(pairs)
+
+
+def _compare_within(labels: np.ndarray, values: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Return the AUROC of values in each fold, and its weight: float64 (2, folds)."""
+    areas = []
+    for number in np.unique(folds):
+        fake, real = (values[(folds == number) & (labels == label)] for label in (1, 0))
+        pairs = len(fake) * len(real)
+        rank = rankdata(np.concatenate([fake, real]))[: len(fake)].sum()
+        areas.append(((rank - len(fake) * (len(fake) + 1) / 2) / pairs if pairs else GUESSING, pairs))
+    return np.array(areas).T
+
+
+def _average(areas: np.ndarray, weights: np.ndarray) -> float:
+    return float(np.average(areas, weights=weights)) if weights.any() else GUESSING
+
+
+def compute_auroc(
+    labels: np.ndarray, scores: np.ndarray, folds: np.ndarray, clusters: np.ndarray, level: float = LEVEL
+) -> Auroc:
     """Compute the AUROC over folds, with its interval; guessing, from 0 to 1, where no fold has both classes.
 
     Parameters
@@ -170,6 +266,7 @@ def compute_auroc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray, clu
     labels : int (N,), 0 real, 1 fake
     scores : float64 (N,), higher for "fake"; comparable within a fold
     folds, clusters : (N,), as of `compute_held_out_auroc`
+    level : float, of the interval
     """
     pairs, value, influence = 0, 0.0, np.zeros(len(labels))
     for number in np.unique(folds):
@@ -189,6 +286,6 @@ def compute_auroc(labels: np.ndarray, scores: np.ndarray, folds: np.ndarray, clu
         return Auroc(GUESSING, 0.0, 1.0)
     value, influence = value / pairs, influence / pairs
     of_cluster = np.bincount(np.unique(clusters, return_inverse=True)[1], influence)
-    spread = norm.ppf((1 + LEVEL) / 2) * np.sqrt((of_cluster**2).sum())
+    spread = norm.ppf((1 + level) / 2) * np.sqrt((of_cluster**2).sum())
     # Four digits: the last bits depend on the number of threads.
     return Auroc(*(round(float(np.clip(bound, 0, 1)), 4) for bound in (value, value - spread, value + spread)))

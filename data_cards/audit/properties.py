@@ -1,7 +1,8 @@
-"""Trivial properties of pictures, in three families: the inputs of the shortcut audit's classifiers.
+"""Trivial properties of pictures, in families: the inputs of the shortcut audit's classifiers.
 
 File facts do not depend on a pixel; the thumbnail has colours and coarse content; the profile is the
-radial profile at low frequencies. None of them contains a generator's traces.
+radial profile at low frequencies; the history is what earlier savings left in the pixels, whatever the file is now.
+The first three contain nothing of a generator's traces, the history little.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,15 +11,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from data_cards.dataset.table import Picture, compute_columns
+from data_cards.image.history import HISTORY as HISTORY_VALUES
 from data_cards.image.jpeg import NO_QUALITY
 from data_cards.image.low_frequency import FREQUENCIES, THUMBNAIL
 
-FILE, THUMB, PROFILE = "file facts", "thumbnail", "low frequencies"
+FILE, THUMB, PROFILE, HISTORY, SIZE = "file facts", "thumbnail", "low frequencies", "earlier savings", "size and aspect"
 FAMILIES = {
     FILE: "format, size, bytes per pixel, JPEG tables and subsampling, EXIF presence",
     THUMB: "an 8 x 8 thumbnail and the mean colour",
     PROFILE: f"the radial profile, cut at {FREQUENCIES} cycles a side or below",
+    HISTORY: "chroma bandwidth, blocks of earlier JPEG savings, traces of resampling, read from the pixels",
+    SIZE: "width, height and aspect alone",
 }
+_SIZE_FACTS = ("width", "height", "aspect")
 _MOST_CATEGORIES = 40  # rarer JPEG tables count as one: the trees allow no more than some hundred
 _LEAST_REACH = 4  # cycles a side; fewer would have no information
 
@@ -121,11 +126,23 @@ def _compute_profile_properties(pictures: Sequence[Picture]) -> list[Property]:
     ]
 
 
+def _compute_history_properties(pictures: Sequence[Picture]) -> list[Property]:
+    histories = np.frombuffer(b"".join(picture.facts.history for picture in pictures), "<f2").astype(np.float64)
+    columns = histories.reshape(len(pictures), len(HISTORY_VALUES)).T
+    return [Property(name, own, phrase) for (name, phrase), own in zip(HISTORY_VALUES.items(), columns, strict=True)]
+
+
 def compute_properties(pictures: Sequence[Picture], family: str) -> list[Property]:
-    """Compute the properties of one of `FAMILIES`."""
-    if family == FILE:
-        return compute_file_facts(compute_columns(pictures))
-    return {THUMB: _compute_thumbnail_properties, PROFILE: _compute_profile_properties}[family](pictures)
+    """Compute the properties of one of `FAMILIES`; for `HISTORY`, of pictures that have one."""
+    if family in (FILE, SIZE):
+        facts = compute_file_facts(compute_columns(pictures))
+        return facts if family == FILE else [one for one in facts if one.name in _SIZE_FACTS]
+    compute = {
+        THUMB: _compute_thumbnail_properties,
+        PROFILE: _compute_profile_properties,
+        HISTORY: _compute_history_properties,
+    }
+    return compute[family](pictures)
 
 
 def build_inputs(
@@ -137,7 +154,7 @@ def build_inputs(
         columns.append(_number_categories(one.values) if one.is_category else one.values)
         is_category.append(one.is_category)
     inputs = np.stack(columns, axis=1)
-    if family == FILE:
+    if family not in (THUMB, PROFILE):
         return inputs, is_category
     # Squares let a linear classifier use values that are extreme on both sides.
     centred = inputs - inputs.mean(axis=0)

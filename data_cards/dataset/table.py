@@ -17,6 +17,7 @@ from data_cards.core.labels import CLASS_NAMES, SPLITS
 from data_cards.dataset.layout import PictureFile
 from data_cards.image.facts import PictureFacts
 
+FEWEST_AUDITED = 20  # pictures of each class, below which a set is not audited
 MOST_THUMBNAILS = 20_000  # pictures that keep thumbnail and profile, half of them of each class
 HASH_BYTES = 32  # bytes of sha256 and of phash
 _FILE_WORDS = ("root", "split", "label", "source")
@@ -71,6 +72,7 @@ class PictureTable(Sequence[Picture]):
         self._vocabulary: dict[str, int] = {}
         self._spelled: list[str] = []
         self._thumbnails: dict[int, tuple[bytes, bytes]] = {}
+        self._histories: dict[int, bytes] = {}
         for picture in pictures:
             self.add(picture.file, picture.facts, picture.group)
 
@@ -78,6 +80,8 @@ class PictureTable(Sequence[Picture]):
         """Add a picture at the end."""
         if facts.thumbnail or facts.profile:
             self._thumbnails[len(self)] = facts.thumbnail, facts.profile
+        if facts.history:
+            self._histories[len(self)] = facts.history
         self._hashes += facts.sha256 + facts.phash
         self._images += file.image.encode("utf-8", "surrogatepass")
         self._ends.append(len(self._images))
@@ -146,16 +150,27 @@ class PictureTable(Sequence[Picture]):
 
         Those with the lowest hashes keep theirs: a fair draw that depends neither on folders nor on order.
         """
+        kept = self.draw_fairly(self._thumbnails, most)
+        self._thumbnails = {number: self._thumbnails[number] for number in kept}
+
+    def draw_fairly(self, numbers: Iterable[int], most: int) -> list[int]:
+        """Draw `most` of these pictures, half of them of each class, those with the lowest hashes.
+
+        Of equal files all or none. A draw from a part of a set keeps those of the part that a draw from all keeps.
+        """
         of_class: dict[str, list[tuple[bytes, int]]] = {label: [] for label in CLASS_NAMES}
-        for number in self._thumbnails:
+        for number in numbers:
             picture = self[number]
             of_class[picture.file.label].append((picture.facts.sha256, number))
+        drawn = []
         for own in of_class.values():
-            if len(own) > most // 2:
-                highest = heapq.nsmallest(most // 2, own)[-1][0]
-                for sha256, number in own:
-                    if sha256 > highest:
-                        del self._thumbnails[number]
+            highest = heapq.nsmallest(most // 2, own)[-1][0] if own else b""
+            drawn += [number for sha256, number in own if sha256 <= highest]
+        return sorted(drawn)
+
+    def set_histories(self, histories: dict[int, bytes]) -> None:
+        """Set the histories of the pictures with these numbers, and drop all others."""
+        self._histories = dict(histories)
 
     def _intern(self, word: str) -> int:
         number = self._vocabulary.setdefault(word, len(self._spelled))
@@ -180,6 +195,7 @@ class PictureTable(Sequence[Picture]):
             phash=hashes[HASH_BYTES:],
             thumbnail=thumbnail,
             profile=profile,
+            history=self._histories.get(number, b""),
             **words,
             **numbers,
         )

@@ -9,8 +9,9 @@ import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from data_cards.archives.place import read_file
+from data_cards.archives.place import read_file, read_unchanged
 from data_cards.image.decode import decode_opened, opened_picture, read_exif_presence, turn_upright
+from data_cards.image.history import compute_history
 from data_cards.image.jpeg import estimate_quality, read_encoding
 from data_cards.image.low_frequency import compute_profile, compute_thumbnail
 from data_cards.image.perceptual_hash import compute_perceptual_hash, shrink
@@ -39,6 +40,8 @@ class PictureFacts:
     thumbnail : uint8 (8, 8, 3), upright; empty for most pictures of a very large set
         (`data_cards.dataset.table.PictureTable.subsample_thumbnails`)
     profile : radial profile of the low frequencies, see `data_cards.image.low_frequency`; empty likewise
+    history : what the pixels tell of earlier savings, see `data_cards.image.history`; empty for most pictures
+        (`data_cards.dataset.histories`)
     """
 
     sha256: bytes
@@ -55,15 +58,20 @@ class PictureFacts:
     camera: bool
     thumbnail: bytes = b""
     profile: bytes = b""
+    history: bytes = b""
 
     def to_dict(self) -> dict:
-        """Return plain values, ready for JSON; bytes as hexadecimal digits."""
+        """Return plain values, ready for JSON; bytes as hexadecimal digits. Without a history it has none."""
         values = ((field, getattr(self, field.name)) for field in fields(self))
-        return {field.name: value.hex() if field.type is bytes else value for field, value in values}
+        plain = {field.name: value.hex() if field.type is bytes else value for field, value in values}
+        if not self.history:
+            del plain["history"]
+        return plain
 
     @classmethod
     def from_dict(cls, values: dict) -> "PictureFacts":
         """Create facts from the values of `to_dict`."""
+        values = {"history": "", **values}
         return cls(
             **{
                 field.name: bytes.fromhex(values[field.name]) if field.type is bytes else values[field.name]
@@ -76,6 +84,17 @@ def read_facts(path: Path, max_pixels: int) -> PictureFacts:
     """Read the facts of a picture file; raises `PictureError` where it is not a picture, broken or too large."""
     data = read_file(path)
     return compute_facts(data, hashlib.sha256(data).digest(), max_pixels)
+
+
+def read_history(path: Path, sha256: bytes, max_pixels: int) -> bytes:
+    """Read a scanned picture's history (`data_cards.image.history`) from all of its pixels.
+
+    Raises
+    ------
+    PictureError : as `read_facts`, or the file has changed since the scan
+    """
+    with opened_picture(read_unchanged(path, sha256), max_pixels) as picture:
+        return compute_history(decode_opened(picture)[0])
 
 
 def compute_facts(data: bytes, sha256: bytes, max_pixels: int) -> PictureFacts:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from data_cards.audit.audit import Audit, Limits, Verdict, audit_pictures, format_obstacle
-from data_cards.audit.properties import FILE
+from data_cards.audit.properties import FILE, HISTORY, PROFILE, SIZE, THUMB
 from data_cards.core.errors import UserError
 from data_cards.dataset.table import Picture
 from data_cards.selection.matching import match_pictures
@@ -18,6 +18,10 @@ SIZE_FACTS = ("width", "height", "aspect")
 SAVING_FACTS = (
     "format", "EXIF data", "JPEG quality", "bytes per pixel", "JPEG subsampling", "pixel mode", "JPEG tables"
 )  # fmt: skip
+
+
+_ALIKE = "pipeline build --variants web, which scales and saves both classes by one chain"
+_NEVER_GONE = "the first saving is weakened, not gone: rather add sources of both classes from one place"
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,14 @@ def compute_advice(pictures: Sequence[Picture], audit: Audit, arguments: str = "
     """Compute the advice on each family that is not fine; `arguments` of a command name the pictures."""
     found = {finding.family: finding.auroc.value for finding in audit.findings if finding.verdict != Verdict.FINE}
     advice = []
+    files = {family: found[family] for family in (FILE, HISTORY, SIZE) if family in found}
+    if files:
+        advice += _advise_balance(pictures, audit.limits, "size,format,quality", files, arguments)
     if FILE in found:
-        advice += _advise_balance(pictures, audit.limits, "size,format,quality", {FILE: found[FILE]}, arguments)
         advice += _advise_preprocessing(pictures, audit.limits, found[FILE])
-    content = {family: before for family, before in found.items() if family != FILE}
+    if HISTORY in found:
+        advice.append(Advice(_ALIKE, HISTORY, found[HISTORY], None, len(pictures), _NEVER_GONE))
+    content = {family: found[family] for family in (THUMB, PROFILE) if family in found}
     if content:
         advice += _advise_balance(pictures, audit.limits, "colour", content, arguments)
     return advice
@@ -78,7 +86,7 @@ def _advise_balance(
     advice = []
     for family, before in found.items():
         note = format_obstacle(audit) or ""
-        if family != FILE and after.get(family, 0) >= limits.warn:
+        if family in (THUMB, PROFILE) and after.get(family, 0) >= limits.warn:
             note = "content differs: add sources of the same subjects to both classes"
         advice.append(Advice(action, family, before, after.get(family), len(match.pictures), note))
     return advice

@@ -13,6 +13,7 @@ from data_cards.audit.audit import Audit, Verdict, audit_or_tell, format_audit_b
 from data_cards.core.console import note, progress_bar, warn
 from data_cards.core.errors import StoreError, UserError
 from data_cards.core.text import join_lines
+from data_cards.dataset.histories import add_histories
 from data_cards.dataset.leakage import check_leaks
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.settings import SetSettings
@@ -147,6 +148,7 @@ def build_store(
     plan = plan_build(found, settings, base, read_format_version(storage))
     check_leaks(plan.pictures, allow_leakage)
     # Before hours of work: a picture set whose classes trivial properties reveal should be fixed first.
+    add_histories(plan.pictures, max_pixels=settings.max_pixels, cache=cache)
     audit = audit_or_tell(plan.pictures)
     if is_current(storage, plan):
         return BuildSummary(path, plan, None, storage.count_bytes(), time.monotonic() - began, 0, plan.shards, audit)

@@ -7,9 +7,11 @@ from pathlib import Path
 from data_cards.audit.audit import Audit, Limits, Verdict, audit_pictures, format_audit
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.text import Lines, join_lines
+from data_cards.dataset.histories import add_histories
 from data_cards.dataset.leakage import Leaks, find_leaks, format_leaks, plot_contact_sheet
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.settings import SetSettings
+from data_cards.dataset.table import PictureTable
 from data_cards.selection.advice import Advice, compute_advice, format_advice
 from data_cards.selection.filters import filter_pictures
 from pipeline.features.settings import MAX_PIXELS
@@ -80,6 +82,9 @@ def audit_dataset(
     pictures = filter_pictures(found, where)
     if not pictures:
         raise UserError(f"no picture of {len(found)} meets {' and '.join(where)}")
+    if not store:
+        pictures = PictureTable(pictures)
+        add_histories(pictures, max_pixels=max_pixels, cache=cache)
     audit = audit_pictures(pictures, limits)
     leaks = find_leaks(pictures)
     sheet = contact_sheet if leaks.worst else None

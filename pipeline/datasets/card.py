@@ -8,6 +8,7 @@ from data_cards.audit.audit import Audit, audit_or_tell
 from data_cards.card.contents import compute_card
 from data_cards.card.files import read_card_file, read_selections, write_card_files
 from data_cards.core.files import ZARR_METADATA
+from data_cards.dataset.histories import add_histories
 from data_cards.dataset.packed import is_archive
 from data_cards.dataset.scan import SetAside, scan_sources
 from data_cards.dataset.settings import SetSettings
@@ -77,6 +78,7 @@ def compute_card_of_set(
     UserError : no usable picture
     """
     found = scan_sources(sources, reading, max_pixels=max_pixels, cache=cache)
+    add_histories(found.pictures, max_pixels=max_pixels, cache=cache)
     name = strip_suffix(Path(found.pictures[0].file.root).name)
     return _compute_set_card(name, found.pictures, found.set_aside, audit_or_tell(found.pictures), []), found.pictures
 

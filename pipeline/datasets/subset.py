@@ -17,11 +17,12 @@ from data_cards.core.console import progress_bar
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import check_new_folder, whole_folder
 from data_cards.core.text import Lines, join_lines
+from data_cards.dataset.histories import add_histories
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.settings import SetSettings
 from data_cards.dataset.simulated import find_marker
 from data_cards.dataset.source_info import find_source_file
-from data_cards.dataset.table import Picture
+from data_cards.dataset.table import Picture, PictureTable
 from data_cards.selection.subset import Selection, Subset, draw_subset
 from pipeline.datasets.card import write_set_card
 from pipeline.features.settings import MAX_PIXELS
@@ -91,11 +92,11 @@ def write_subset(
     subset = draw_subset(found.pictures, selection)
     with whole_folder(out) as folder:
         places = _write_pictures(folder, subset.pictures, links)
-        audit = audit_or_tell(subset.pictures)
+        audit = _audit(PictureTable(subset.pictures), max_pixels, cache)
         steps = {**selection.to_dict(), "from": [_strip_parents(source) for source in sources], "steps": subset.steps}
         write_set_card(folder, out.name, subset.pictures, found.set_aside, audit, steps, places)
     gone = sorted(_list_sources(found.pictures) - _list_sources(subset.pictures))
-    return SubsetSummary(out, subset, gone, audit_or_tell(found.pictures), audit)
+    return SubsetSummary(out, subset, gone, _audit(found.pictures, max_pixels, cache), audit)
 
 
 def format_subset(summary: SubsetSummary) -> Lines:
@@ -112,6 +113,11 @@ def format_subset(summary: SubsetSummary) -> Lines:
     lines += [f"nothing is left of {place}" for place in summary.gone]
     lines.append(f"{summary.path}: {count} of {found} pictures, {found - count} left out; its card: {CARD_FILE}")
     return join_lines(lines)
+
+
+def _audit(pictures: PictureTable, max_pixels: int, cache: bool) -> Audit:
+    add_histories(pictures, max_pixels=max_pixels, cache=cache)
+    return audit_or_tell(pictures)
 
 
 def _write_pictures(folder: Path, pictures: Sequence[Picture], links: bool) -> list[str]:

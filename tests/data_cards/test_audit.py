@@ -15,6 +15,7 @@ from data_cards.audit.best_rule import format_rule
 from data_cards.audit.cross_validation import Auroc, compute_auroc, fold_by_group, fold_by_source
 from data_cards.audit.properties import FAMILIES, compute_properties
 from data_cards.core.errors import UsageError
+from data_cards.dataset.histories import add_histories
 from data_cards.dataset.scan import scan_sources
 from pipeline.cli.main import main
 from pipeline.simulate.sample_set import write_sample
@@ -57,7 +58,9 @@ def audit(*arguments):
 
 
 def pictures_of(folder):
-    return scan_sources([str(folder)], max_pixels=10**8).pictures
+    pictures = scan_sources([str(folder)], max_pixels=10**8).pictures
+    add_histories(pictures, max_pixels=10**8)
+    return pictures
 
 
 def test_audit_of_a_clean_set_is_fine(sample):
@@ -86,8 +89,10 @@ def test_audit_of_png_fakes_fails_for_file_facts(sample, tmp_path):
     first = found["audit"]["findings"][0]
     assert (first["family"], first["verdict"], first["auroc"]["value"]) == ("file facts", "fail", 1.0)
     assert first["telling"][0]["words"] == "all fakes are PNG, no real pictures are"
-    assert [one["verdict"] for one in found["audit"]["findings"][1:]] == ["fine", "fine"]
-    balance, _, anew = found["advice"]
+    assert [found["audit"]["findings"][number]["verdict"] for number in (1, 2, 4)] == ["fine"] * 3
+    # The pixels are the JPEGs'.
+    assert found["audit"]["findings"][3]["pictures_held_out"]["value"] < 0.7
+    balance, _, anew = (one for one in found["advice"] if one["family"] == "file facts")
     assert balance["after"] is None
     assert "nothing in common" in balance["note"]
     assert anew["after"] < 0.6  # sizes are alike
@@ -100,7 +105,7 @@ def test_audit_of_two_jpeg_qualities_names_the_threshold(sample, tmp_path):
     assert (found.verdict, first.verdict) == ("fail", "fail")
     assert format_rule(first.rules[0]) == "all fakes have a JPEG quality of 95 or more, no real pictures have"
     assert "JPEG quality" in format_audit_briefly(found)
-    assert [one.verdict for one in found.findings[1:]] == ["fine", "fine"]
+    assert [one.verdict for one in found.findings[1:]] == ["fine", "fine", "fail", "fine"]
 
 
 def test_audit_of_a_colour_cast_names_the_thumbnail(sample, tmp_path):

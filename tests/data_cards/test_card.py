@@ -16,6 +16,7 @@ from PIL import Image
 from data_cards.audit.audit import audit_pictures
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES
+from data_cards.dataset.histories import add_histories
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.source_info import read_source_info
 from data_cards.image.facts import read_facts
@@ -235,6 +236,7 @@ def test_build_prints_the_audit_and_stores_it(leaking_set, leaking_build):
     assert AUDIT_WORDS in result.stdout
     assert "warning: shortcut audit: fail" in result.stderr
     pictures = scan_sources([str(leaking_set)], max_pixels=10**8).pictures
+    add_histories(pictures, max_pixels=10**8)
     audit = json.loads(json.dumps(audit_pictures(pictures).to_dict()))
     assert open_store(out).card["audit"].items() >= audit.items()
 

@@ -1,0 +1,127 @@
+"""The history of a picture, read from its pixels: chroma bandwidth, grids of JPEG savings, traces of resampling.
+
+A file's format and tables say how it was saved last. What was done to it before stays in the pixels, also of a PNG:
+chroma that was halved has no fine detail, a JPEG leaves an 8-px grid and transform coefficients at zero, resampling
+leaves a periodic sharpness and no such zeros. For the shortcut audit.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+from scipy.fft import dctn, rfft
+
+# Each value, in their order: name, and what a picture does that has it. None is of luma's spectrum or blocks alone: in
+# them generators differ from cameras, whatever the files' history.
+HISTORY = {
+    "chroma detail across": "have a chroma detail across, log10 of fine over coarse power, of {}",
+    "chroma detail down": "have a chroma detail down, log10 of fine over coarse power, of {}",
+    "JPEG zeros": "have a surplus of zeros in the JPEG blocks of luma of {}",
+    "chroma zeros": "have a surplus of zeros in the JPEG blocks of chroma of {}",
+    "halved chroma zeros": "have a surplus of zeros in the JPEG blocks of halved chroma of {}",
+    "shifted zeros": "have a surplus of zeros in JPEG blocks out of step with the edge of {}",
+    "shifted grid": "have an 8-px grid out of step with the edge, a log ratio of {}",
+    "resampling": "have a periodic sharpness, as resampling leaves it, a log10 ratio of {}",
+}
+SMALLEST = 32  # px a side: smaller pictures have too few blocks
+_SIDE = 384  # px of the middle that is looked at, at most
+_BLOCK = 8  # px of a JPEG block
+_FINE, _COARSE = (0.3, 0.47), (0.08, 0.2)  # cycles a pixel; halved chroma has nothing of the first
+_ROUNDING = 1 / 12  # variance of rounded levels
+_ZERO = 0.7  # grey levels: a coefficient that JPEG set to zero, after rounding to levels
+_LEAST = 1e-3  # keeps ratios finite in flat pictures
+
+
+def compute_history(rgb: Image.Image) -> bytes:
+    """Compute the history of a picture as it lies in its file, neither scaled nor turned upright.
+
+    Returns
+    -------
+    float16 (len(HISTORY),) as bytes; empty for a picture of a side below `SMALLEST`
+    """
+    if min(rgb.size) < SMALLEST:
+        return b""
+    # In step with 16 px, the blocks of halved chroma.
+    start = [max(side - _SIDE, 0) // 2 // 16 * 16 for side in rgb.size]
+    stop = [first + min(side, _SIDE) // 16 * 16 for first, side in zip(start, rgb.size, strict=True)]
+    red, green, blue = np.asarray(rgb.crop((*start, *stop)), np.float32).transpose(2, 0, 1)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    chroma = 0.564 * (blue - luma), 0.713 * (red - luma)
+    halved = [(one[::2, ::2] + one[1::2, ::2] + one[::2, 1::2] + one[1::2, 1::2]) / 4 for one in chroma]
+    strength, phase = _find_shifted_grid(luma)
+    values = [
+        _measure_detail(chroma, axis=1),
+        _measure_detail(chroma, axis=0),
+        _measure_zeros([luma], (0, 0)),
+        _measure_zeros(chroma, (0, 0)),
+        _measure_zeros(halved, (0, 0)),
+        _measure_zeros([luma], phase),
+        strength,
+        (_measure_resampling(luma) + _measure_resampling(luma.T)) / 2,
+    ]
+    return np.array(values, "<f2").tobytes()
+
+
+def _measure_detail(planes: Sequence[np.ndarray], axis: int) -> float:
+    """Return log10 of the median fine power along an axis over the median coarse power; the planes' are added."""
+    count = planes[0].shape[axis]
+    window = np.hanning(count).astype(np.float32)
+    window /= np.sqrt((window**2).sum())
+    window = window if axis == 1 else window[:, None]
+    lines = [(one - one.mean(axis=axis, keepdims=True)) * window for one in planes]
+    power = sum((np.abs(rfft(one, axis=axis)) ** 2).mean(axis=1 - axis) for one in lines)
+    frequency = np.arange(len(power)) / count
+    fine, coarse = (np.median(power[(low <= frequency) & (frequency < high)]) for low, high in (_FINE, _COARSE))
+    return float(np.log10((fine + _ROUNDING) / (coarse + _ROUNDING)))
+
+
+def _find_shifted_grid(luma: np.ndarray) -> tuple[float, tuple[int, int]]:
+    """Return the strength of the strongest 8-px grid that is out of step with the edge, and where it begins.
+
+    The strength is the log ratio of the mean cross-difference at the grid's lines to that half a block further, where
+    patterns of 2 and 4 px, as colour mosaics and decoders leave them, are the same.
+    """
+    cross = np.log1p(np.abs(luma[1:, 1:] - luma[1:, :-1] - luma[:-1, 1:] + luma[:-1, :-1]))
+    strengths, phase = [], []
+    for axis in (0, 1):
+        line = cross.mean(axis=1 - axis)
+        of_phase = line[: len(line) // _BLOCK * _BLOCK].reshape(-1, _BLOCK).mean(axis=0) + _LEAST
+        # The last is between the file's own blocks.
+        strength = np.log(of_phase / np.roll(of_phase, _BLOCK // 2))[:-1]
+        best = int(strength.argmax())
+        strengths.append(strength[best])
+        phase.append(best + 1)
+    return float(np.mean(strengths)), tuple(phase)
+
+
+def _measure_zeros(planes: Sequence[np.ndarray], phase: tuple[int, int]) -> float:
+    """Return the share of a grid's coefficients near zero, less that of the grid as far on the other side of the edge.
+
+    Both are as near to the grid of the last saving, which left zeros too; of that one the share is compared with the
+    grid half a block further.
+    """
+    further = [-first % _BLOCK if first else _BLOCK // 2 for first in phase]
+    shares = []
+    for top, left in (phase, further):
+        for plane in planes:
+            rows, columns = (plane.shape[0] - top) // _BLOCK, (plane.shape[1] - left) // _BLOCK
+            part = plane[top : top + rows * _BLOCK, left : left + columns * _BLOCK]
+            coefficients = dctn(part.reshape(rows, _BLOCK, columns, _BLOCK), axes=(1, 3), norm="ortho")
+            shares.append(np.count_nonzero(np.abs(coefficients) < _ZERO) / coefficients.size)
+    return float(np.mean(shares[: len(planes)]) - np.mean(shares[len(planes) :]))
+
+
+def _measure_resampling(luma: np.ndarray) -> float:
+    """Return log10 of the strongest over the median period of the sharpness of rows, but for those of a JPEG's grid.
+
+    Not a number where there is no other period: below some 50 px.
+    """
+    sharpness = np.log1p(np.abs(2 * luma[1:-1] - luma[:-2] - luma[2:])).mean(axis=1)
+    count = len(sharpness)
+    spectrum = np.abs(rfft((sharpness - sharpness.mean()) * np.hanning(count)))
+    frequency = np.arange(len(spectrum)) / count
+    from_grid = np.abs(frequency - np.rint(frequency * _BLOCK) / _BLOCK)
+    kept = spectrum[(frequency > 0.1) & (from_grid > 2.5 / count)]
+    if not len(kept):
+        return float("nan")
+    return float(np.log10((kept.max() + _LEAST) / (np.median(kept) + _LEAST)))
