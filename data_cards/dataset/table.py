@@ -143,6 +143,8 @@ class PictureTable(Sequence[Picture]):
             table._ends.append(len(table._images))
             if old in self._thumbnails:
                 table._thumbnails[new] = self._thumbnails[old]
+            if old in self._histories:
+                table._histories[new] = self._histories[old]
         return table
 
     def subsample_thumbnails(self, most: int = MOST_THUMBNAILS) -> None:

@@ -147,6 +147,7 @@ def test_history_of_a_file_that_is_gone_or_changed_is_kept_or_left_out(noise_set
     pictures = read_set(noise_set)
     before = list(pictures)
     assert all(one.facts.history for one in before)
+    assert list(pictures.select(range(9, 2, -1))) == before[9:2:-1]
     for path in noise_set.rglob("*.*"):
         path.write_bytes(b"changed")
     add_histories(pictures, max_pixels=10**8)
