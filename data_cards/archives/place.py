@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import stat
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from threading import Lock
@@ -74,6 +75,8 @@ def _find_kind(path: str) -> type[Archive]:
         return ParquetTable
     if start[257:262] == b"ustar":
         return TarArchive
+    if zipfile.is_zipfile(path):  # the last part of several, or one behind a program that unpacks it
+        return ZipArchive
     what = next((what for magic, what in _COMPRESSED.items() if start.startswith(magic)), None)
     if is_part_name(path):
         what = "one part of an archive in several files"

@@ -14,6 +14,8 @@ from data_cards.core.errors import PictureError, format_error
 from data_cards.core.files import open_regular
 
 _LOCAL = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field: before a member's bytes
+_PART = "one part of an archive in several files cannot be read in place; unpack it"
+_MOST_END = 22 + 65_535  # bytes of the record at an archive's end, with its comment
 _ENCRYPTED_FLAG = 0x1
 _ENCRYPTED, _LINK = -1, -2  # in place of the method of members that are not read
 _AHEAD = 4096  # bytes more than asked for that are inflated for the start of a member
@@ -30,17 +32,18 @@ class ZipArchive(Archive):
     def __init__(self, path: str):
         self.path = path
         try:
+            part = _is_part(path)
             with zipfile.ZipFile(path) as opened:
                 self.members = Members(_list_members(opened), 5)
         # A damaged directory raises many kinds: BadZipFile, NotImplementedError, ValueError, struct.error ...
         except Exception as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            if "multiple disks" in str(error):
-                reason = "one part of an archive in several files cannot be read in place; unpack it"
-            else:
-                reason = f"not a whole zip archive ({format_error(error)}); download it again, or unpack it"
-            raise ArchiveError(path, reason) from error
+            part = "multiple disks" in str(error)
+            reason = f"not a whole zip archive ({format_error(error)}); download it again, or unpack it"
+            raise ArchiveError(path, _PART if part else reason) from error
+        if part:
+            raise ArchiveError(path, _PART)
 
     def read(self, name: str, most: int | None = None) -> bytes:
         offset, stored, size, method, checksum = find_numbers(self.members, name)
@@ -61,6 +64,15 @@ class ZipArchive(Archive):
         if len(data) != size or zlib.crc32(data) != checksum:
             raise damage_error("its checksum differs")
         return data
+
+
+def _is_part(path: str) -> bool:
+    """Return whether the end of a zip archive says that other files hold more of it."""
+    with open_regular(path) as file:
+        file.seek(max(file.seek(0, os.SEEK_END) - _MOST_END, 0))
+        end = file.read()
+    at = end.rfind(b"PK\x05\x06")
+    return 0 <= at <= len(end) - 8 and struct.unpack_from("<HH", end, at + 4) not in ((0, 0), (0xFFFF, 0xFFFF))
 
 
 def _list_members(opened: zipfile.ZipFile) -> Iterator[tuple[str, tuple[int, ...]]]:

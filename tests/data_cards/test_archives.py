@@ -292,6 +292,16 @@ def test_a_truncated_archive_is_refused_whole(tmp_path, pack):
             open_archive(path)
 
 
+def test_a_damaged_header_hides_no_member_of_a_tar(tmp_path):
+    """Python's `tarfile` takes one for the archive's end."""
+    path = pack_tar(tmp_path / "a.tar", FILES)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"fake/gan/c.bin")] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ArchiveError, match="damaged header at byte"):
+        open_archive(path)
+
+
 @pytest.mark.parametrize(
     ("start", "what"),
     [
@@ -334,6 +344,21 @@ def test_a_table_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ArchiveError, match=r"a.parquet: a Parquet file is read with pyarrow; install.*\.\[parquet\]"):
         open_archive(tmp_path / "a.parquet")
+
+
+def test_the_last_part_of_a_zip_says_unpack(tmp_path):
+    path = pack_zip(tmp_path / "a.zip", FILES)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x05\x06") + 4] = 2  # the number of this part
+    path.write_bytes(data)
+    with pytest.raises(ArchiveError, match=r"a.zip: one part of an archive in several files cannot be read in place"):
+        open_archive(path)
+
+
+def test_a_zip_behind_a_program_is_read(tmp_path):
+    path = pack_zip(tmp_path / "a.exe", FILES)
+    path.write_bytes(b"MZ program" * 100 + path.read_bytes())
+    assert read_file(path / FILES[0][0]) == FILES[0][1]
 
 
 def test_a_zip64_archive_is_read(tmp_path):
