@@ -72,7 +72,8 @@ def audit(
     """Measure how well trivial properties alone separate the classes, and list near-duplicate leakage.
 
     Classifiers of file facts, of size and aspect, of an 8 x 8 thumbnail, of the spectrum's lowest
-    frequencies, and of what earlier savings left in the pixels are scored on pictures (and sources) that they were not fitted on. 0.5 is guessing; the nearer to 1,
+    frequencies, and of what earlier savings left in the pixels are scored on pictures (and sources) that
+    they were not fitted on. 0.5 is guessing; the nearer to 1,
     the less a detector trained on this set needs to learn about generators.
 
     \b
