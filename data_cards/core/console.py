@@ -8,7 +8,6 @@ Results go to stdout; logs, warnings and progress go to stderr. Exit status: 0 d
 """
 
 import errno
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -62,18 +61,7 @@ def _translating_errors() -> Iterator[None]:
         raise CommandError(f"{error.filename or 'reading or writing'}: {advice}", 1) from error
 
 
-def _open_missing_streams() -> None:
-    """Open standard streams that the caller closed (`2>&-`) on nothing: another file would take their numbers."""
-    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, open until the end
-
-
 class _OneLineErrors:
-    def main(self, *args: Any, **options: Any) -> Any:
-        _open_missing_streams()
-        return super().main(*args, **options)
-
     def invoke(self, ctx: click.Context) -> Any:
         with _translating_errors():
             return super().invoke(ctx)
