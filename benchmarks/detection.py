@@ -25,11 +25,12 @@ from detection_scores import UNSURE, compare, compare_sources, find_interval, fi
 from data_cards.core.files import write_json
 from data_cards.core.labels import FAKE, REAL
 from pipeline.features.variants import CONDITIONS
-from train.model.experts import Experts
+from train.model.experts import EXPERTS, Experts
 from train.model.logistic import fit_logistic, sigmoid
 from train.recipe.experts import fit_experts, weigh_sources
 
-RECIPES = ("experts", "prototype", "trivial")
+RIVALS = ("prototype", "trivial")
+RECIPES = ("experts", *RIVALS, *EXPERTS)  # each expert alone too
 ALIKE_QUALITY = 5  # JPEG qualities of two sources whose medians differ by at most this were saved alike
 JPEG_SHARE = 0.7  # of a source's pictures, from which it counts as JPEG
 
@@ -162,6 +163,7 @@ def _train(pictures: StudySet, rows: np.ndarray):
             "experts": experts.compute_log_odds(features["profile"][some]),
             "prototype": prototype(lambda name: features[name][some]),
             "trivial": trivial.compute_log_odds(of.facts[some]),
+            **experts.compute_parts(features["profile"][some]),
         }
 
     return score, experts
@@ -218,7 +220,7 @@ def format_table(figures: dict) -> str:
         for recipe in RECIPES:
             low, high = recipes[recipe]["interval"]
             row += [f"{recipes[recipe]['auroc']:.3f} ({low:.2f} to {high:.2f})", _round(recipes[recipe]["saved_alike"])]
-        for recipe in RECIPES[1:]:
+        for recipe in RIVALS:
             row.append("{:+.3f} ({:+.2f} to {:+.2f})".format(*recipes[recipe]["experts_less_it"]))
         row.append("{} {:.2f}".format(*experts["lowest"]))
         row += [
