@@ -139,9 +139,11 @@ def build(sources, out, workers, max_memory, scheduler, dry_run, allow_leakage, 
 @main.command()
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder that does not exist yet.")
 @click.option(
-    "--train-per-source", type=int, default=TRAIN_PER_SOURCE, help="Training pictures of each of the four sources."
+    "--train-per-source", type=int, default=TRAIN_PER_SOURCE, help="Training pictures of each of the eight sources."
 )
-@click.option("--test-per-source", type=int, default=TEST_PER_SOURCE, help="Test pictures of each of the four sources.")
+@click.option(
+    "--test-per-source", type=int, default=TEST_PER_SOURCE, help="Test pictures of each of the eight sources."
+)
 @click.option("--size", type=int, default=SIZE, help="Smallest short side, in pixels.")
 @click.option("--seed", type=int, default=0, help="Another seed, other pictures.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")

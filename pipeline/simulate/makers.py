@@ -192,7 +192,7 @@ def _to_levels(picture: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
 
 
-# Two makers a class; their names are the sources' names. Noise costs bytes, so the classes' noises are
+# Four makers a class; their names are the sources' names. Noise costs bytes, so the classes' noises are
 # balanced by trial until bytes per pixel alone did not separate them (AUROC 0.51 on 600 pictures).
 MAKERS: dict[str, dict[str, Maker]] = {
     "real": {
@@ -212,9 +212,27 @@ MAKERS: dict[str, dict[str, Maker]] = {
             gradient_corrected=True,
             sharpening=0.5,
         ),
+        "camera-c": Camera(
+            red_at=(0, 1),
+            blur=0.5,
+            shot_noise=0.0005,
+            read_noise=0.0025,
+            gradient_corrected=False,
+            sharpening=0.6,
+        ),
+        "camera-d": Camera(
+            red_at=(1, 1),
+            blur=0.5,
+            shot_noise=0.0005,
+            read_noise=0.0025,
+            gradient_corrected=True,
+            sharpening=0.7,
+        ),
     },
     "fake": {
         "generator-a": Generator(doubling="transposed", unevenness=0.03, detail=2.8, sharpening=0.6),
         "generator-b": Generator(doubling="bicubic", unevenness=0, detail=3.6, sharpening=0.8),
+        "generator-c": Generator(doubling="transposed", unevenness=0.04, detail=3.0, sharpening=0.7),
+        "generator-d": Generator(doubling="bicubic", unevenness=0, detail=3.3, sharpening=0.7),
     },
 }

@@ -29,7 +29,7 @@ from pipeline.simulate.makers import MAKERS
 from pipeline.simulate.scenes import draw_scene
 
 # Defaults: pictures of each source for training and for testing, and the smallest short side in pixels.
-TRAIN_PER_SOURCE, TEST_PER_SOURCE, SIZE = 75, 25, 128
+TRAIN_PER_SOURCE, TEST_PER_SOURCE, SIZE = 38, 12, 128
 JPEG_QUALITIES = range(80, 99)
 # Height and width in units of the short side.
 _ASPECTS = ((1, 1), (1, 1.25), (1.25, 1), (1, 1.5), (1.125, 1.125), (1.25, 1.25))
@@ -77,7 +77,7 @@ def write_sample(
     Parameters
     ----------
     out : a folder that does not exist yet or is empty
-    train_per_source, test_per_source : int, pictures of each of the four sources, at least 1
+    train_per_source, test_per_source : int, pictures of each of the eight sources, at least 1
     size : int, the smallest short side in pixels, a multiple of 8 from 32 to 2048; other sides are up to one
         and a half times that
     seed : int, of every draw

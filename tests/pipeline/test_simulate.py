@@ -24,7 +24,7 @@ from pipeline.simulate.makers import MAKERS, Camera
 from pipeline.simulate.sample_set import JPEG_QUALITIES, draw_picture, write_sample
 from pipeline.simulate.scenes import draw_scene
 
-SOURCES = [("real", "camera-a"), ("real", "camera-b"), ("fake", "generator-a"), ("fake", "generator-b")]
+SOURCES = [(label, source) for label, sources in MAKERS.items() for source in sources]
 SIZE = 64
 
 
@@ -237,7 +237,7 @@ def test_empty_folder_is_filled(tmp_path):
 
 def test_interrupted_run_leaves_nothing(tmp_path):
     def stop_after_three(items, total):
-        assert total == 8
+        assert total == 16
         for number, item in enumerate(items):
             if number == 3:
                 raise KeyboardInterrupt
