@@ -73,7 +73,8 @@ def report(runs, store, split, out, as_json, **settings) -> None:
         print_json(drop_rows(made.contents) | {"files": {"json": str(made.json), "html": str(made.html)}})
     else:
         echo(write(made.contents))
-        echo(f"\nreport: {made.html} (each picture's score: {made.json})")
+        echo("")
+        echo(f"report: {made.html} (each picture's score: {made.json})")
 
 
 cli.add_command(predict)

@@ -178,9 +178,10 @@ def _fit_platt(log_odds: np.ndarray, labels: np.ndarray, weights: np.ndarray) ->
     counts = np.array([(labels == label).sum() for label in (REAL, FAKE)])
     targets = np.where(labels == FAKE, (counts[FAKE] + 1) / (counts[FAKE] + 2), 1 / (counts[REAL] + 2))
     fitted = fit_logistic(log_odds[:, None], targets, weights, penalty=1e-6, clip=np.inf)
-    slope = float(fitted.coefficients[0] / fitted.deviation[0])
-    offset = float(fitted.offset - fitted.coefficients[0] * fitted.mean[0] / fitted.deviation[0])
-    return max(CAUTION * slope, LEAST_SLOPE), CAUTION * offset
+    slope = CAUTION * float(fitted.coefficients[0] / fitted.deviation[0])
+    if slope < LEAST_SLOPE:  # the sum says nothing of sources left out: a probability is next to a half
+        return LEAST_SLOPE, -LEAST_SLOPE * float(fitted.mean[0])
+    return slope, CAUTION * float(fitted.offset) - slope * float(fitted.mean[0])
 
 
 def _weigh_rows(labels: np.ndarray, sources: np.ndarray, variants: np.ndarray) -> np.ndarray:

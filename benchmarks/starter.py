@@ -1,0 +1,73 @@
+"""The starter run that comes with the program, `train/starter`: trains it, and writes down how it does.
+
+    python benchmarks/starter.py --src photos --pairs photos-pairs
+
+Builds a store of `--src`, trains the default on its training pictures, and scores its test pictures and `--pairs`, of
+which neither took part. Nothing is kept of the pictures but the run's numbers and its data card.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import click
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is another file
+from data_cards.core.files import write_json
+from eval.report.contents import drop_rows
+from eval.report.report import make_report
+from pipeline.builder.build import build_store
+from pipeline.store.settings import BuildSettings
+from train.loop.trainer import train
+from train.run.folder import DATA_CARD, SETTINGS
+from train.run.locate import STARTER
+from train.run.summary import SUMMARY
+from train.settings import TrainSettings
+
+SCORES = "scores.json"
+KEPT = ("summary", "variants", "sources", "shortcuts")  # of the reports
+
+
+@click.command()
+@click.option("--src", required=True, type=click.Path(path_type=Path), help="Pictures as SPLIT/CLASS/SOURCE/...")
+@click.option("--pairs", required=True, type=click.Path(path_type=Path), help="Collections with both classes.")
+@click.option("--out", default=STARTER, type=click.Path(path_type=Path), help="Folder of the run.")
+def main(src: Path, pairs: Path, out: Path) -> None:
+    """Train the starter run and write it."""
+    with tempfile.TemporaryDirectory() as folder:
+        stores = {}
+        for name, pictures in (("test", src), ("pairs", pairs)):
+            stores[name] = Path(folder) / f"{name}.zarr"
+            build_store([str(pictures)], str(stores[name]), BuildSettings())
+        run = Path(folder) / "run"
+        train(TrainSettings(store=str(stores["test"]), run=str(run)))
+        scores = {
+            name: _shorten(make_report(run, store, out=Path(folder) / name, swap_pictures=0).contents)
+            for name, store in stores.items()
+        }
+        for file in out.glob("*.json"):
+            file.unlink()
+        out.mkdir(exist_ok=True)
+        for name in ("experts.safetensors", DATA_CARD, SUMMARY):
+            shutil.copy(run / name, out)
+        write_json(out / SCORES, scores)
+        write_json(out / SUMMARY, json.loads((run / SUMMARY).read_text()) | {"run": out.name})
+        write_json(out / SETTINGS, _clean_settings(json.loads((run / SETTINGS).read_text()), src.name, out.name))
+
+
+def _shorten(contents: dict) -> dict:
+    return drop_rows({name: contents[name] for name in KEPT})
+
+
+def _clean_settings(settings: dict, src: str, run: str) -> dict:
+    """Return a run's settings without the places of the machine that it was trained on."""
+    settings["train"] |= {"store": [f"{src}.zarr"], "run": run}
+    settings["store"]["paths"] = [f"{src}.zarr"]
+    settings["versions"].pop("platform")
+    return settings
+
+
+if __name__ == "__main__":
+    main()
