@@ -13,10 +13,12 @@ import re
 import zlib
 from collections.abc import Iterable, Iterator
 
+import numpy as np
 from PIL import Image
 
 from data_cards.core.errors import PictureError
 from data_cards.image.bounds import PNG, iterate_chunks
+from data_cards.image.signature import HEAD, find_format
 
 try:
     import simplejpeg
@@ -40,6 +42,11 @@ _TABLES = (*range(0xC0, 0xD0), 0xDB, 0xDD)
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # a pixel's, by the colour type of a PNG
 _PIECE = 1 << 20  # bytes that are unpacked at a time
+
+# Formats that hold pixels without a code or a checksum in which damage could be noticed; None: TGA.
+_UNCHECKED = ("BMP", "DIB", "PPM", "TIFF", None)
+_TILE = 16
+_LARGE = 0.1  # share of a picture
 
 # TIFF tags.
 _STRIPS, _TILES, _JPEG_TABLES = (273, 279), (324, 325), 347
@@ -70,6 +77,24 @@ def check_damage(picture: Image.Image, data: bytes) -> None:
             tables = picture.tag_v2.get(_JPEG_TABLES, b"")
             for strip in _iterate_strips(picture, data):
                 _check_jpeg(tables[:-2] + strip[2:] if tables else strip)
+
+
+def may_hide_damage(picture: Image.Image, data: bytes) -> bool:
+    """Return whether a picture has large areas of exactly one value, and its format would not tell of damage there.
+
+    A part of the file that was overwritten or never written looks so, and so do a white border and black bars.
+
+    Parameters
+    ----------
+    picture : PIL.Image.Image of mode RGB, decoded from `data`
+    data : bytes, of the whole file
+    """
+    if find_format(data[:HEAD]) not in _UNCHECKED:
+        return False
+    rows, columns = (side // _TILE for side in (picture.height, picture.width))
+    tiles = np.asarray(picture)[: rows * _TILE, : columns * _TILE].reshape(rows, _TILE, columns, _TILE, 3)
+    same = (tiles.max(axis=(1, 3)) == tiles.min(axis=(1, 3))).all(axis=2)
+    return bool(same.size and same.mean() >= _LARGE)
 
 
 def _check_jpeg(data: bytes) -> None:

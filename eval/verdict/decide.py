@@ -62,6 +62,7 @@ class Reason(StrEnum):
     IN_BAND = "in_band"  # the score lies in the calibration's band
     FLIPS = "flips"  # a check moves the score across the threshold
     FRAMES_DISAGREE = "frames_disagree"  # too many frames of a clip are surely called the opposite
+    MAY_BE_DAMAGED = "may_be_damaged"  # large areas of one value, in a format that hides damage
     # In what it, or what a check makes of it, is unlike the training pictures:
     SMALL = "small"  # a side is shorter than theirs
     BLANK = "blank"  # hardly any contrast
@@ -167,6 +168,13 @@ def decide(scores: Scores, views: Views, calibration: Calibration) -> Judgement:
         unlike_after=unlike_after if reason in _UNLIKE_REASONS.values() and not scores.unlike[0] else (),
         parts={name: float(values[0]) for name, values in scores.parts.items()},
     )
+
+
+def doubt_blank_areas(judgement: Judgement) -> Judgement:
+    """Return the judgement of a picture whose large areas of one value may be damage: "unsure" in place of a class."""
+    if judgement.verdict == UNSURE:
+        return judgement
+    return replace(judgement, verdict=UNSURE, reason=Reason.MAY_BE_DAMAGED)
 
 
 def decide_clip(frames: Sequence[Judgement], calibration: Calibration) -> Judgement:

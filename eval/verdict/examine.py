@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from data_cards.image.damage import may_hide_damage
 from data_cards.image.decode import decode_picture
 from eval.explain.class_spectra import ClassSpectra, load_class_spectra
 from eval.explain.comb import Comb, find_comb
 from eval.settings import PredictSettings
-from eval.verdict.decide import CHECKS, Judgement, Views, compute_views, decide, score_views
+from eval.verdict.decide import CHECKS, Judgement, Views, compute_views, decide, doubt_blank_areas, score_views
 from eval.verdict.metadata import Declaration, read_declarations
 from pipeline.features.variants import Variant
 from train.run.folder import Run, load_detector
@@ -91,6 +92,8 @@ class Examiner:
         )
         (scores,) = score_views(self.detector, [views], batch_size)
         judgement = decide(scores, views, self.detector.calibration)
+        if may_hide_damage(picture, data):
+            judgement = doubt_blank_areas(judgement)
         declared = read_declarations(io.BytesIO(data))
         experts = self.detector.experts
         return Examined(

@@ -18,6 +18,7 @@ from data_cards.core.console import progress_bar
 from data_cards.core.cores import count_cores
 from data_cards.core.errors import PictureError, UsageError
 from data_cards.core.files import read_bounded
+from data_cards.image.damage import may_hide_damage
 from data_cards.image.decode import decode_picture
 from eval.settings import PredictSettings
 from eval.verdict.decide import (
@@ -27,6 +28,7 @@ from eval.verdict.decide import (
     compute_views,
     decide,
     decide_clip,
+    doubt_blank_areas,
     score_views,
 )
 from eval.verdict.inputs import VIDEO_SUFFIXES, Input, find_inputs
@@ -113,6 +115,7 @@ class _Prepared:
     views: tuple[Views, ...] = ()
     declared: tuple[Declaration, ...] = ()
     seconds: tuple[float, ...] = ()
+    may_be_damaged: bool = False
     error: str | None = None
 
 
@@ -204,8 +207,10 @@ def _prepare_file(
     with open_place(path) as file:
         if find_container(file.read(CONTAINER_START)) is None:
             data = read_bounded(file)
-            views = compute(decode_picture(data, max_pixels), checks)
-            return _Prepared(path, (views,), read_declarations(io.BytesIO(data)))
+            picture = decode_picture(data, max_pixels)
+            views = compute(picture, checks)
+            declared = read_declarations(io.BytesIO(data))
+            return _Prepared(path, (views,), declared, may_be_damaged=may_hide_damage(picture, data))
         file.seek(0)
         declared = read_declarations(file)
         file.seek(0)
@@ -266,6 +271,7 @@ def _decide_file(one: _Prepared, scores: list[Scores], detector: Detector) -> Ve
         return Verdict(one.path, error=one.error)
     said = [decide(part, views, detector.calibration) for part, views in zip(scores, one.views, strict=True)]
     if not one.seconds:
-        return Verdict(one.path, said[0], one.declared)
+        judgement = doubt_blank_areas(said[0]) if one.may_be_damaged else said[0]
+        return Verdict(one.path, judgement, one.declared)
     frames = tuple(Frame(second, judgement) for second, judgement in zip(one.seconds, said, strict=True))
     return Verdict(one.path, decide_clip(said, detector.calibration), one.declared, frames)

@@ -24,6 +24,7 @@ _REASON_WORDS = {
     Reason.IN_BAND: "in the band",
     Reason.FLIPS: "flips under {flips}",
     Reason.FRAMES_DISAGREE: "frames contradict each other",
+    Reason.MAY_BE_DAMAGED: "large areas of one value, perhaps damage",
     Reason.SMALL: "smaller than the training pictures",
     Reason.BLANK: "hardly any contrast",
     Reason.GREY: "hardly any colour",
@@ -70,6 +71,11 @@ def format_verdict(judgement: Judgement, detector: Detector) -> str:
         return (
             f"The picture as it is looks more like a {side}, but after {', '.join(judgement.flips)} the same picture "
             "falls on the other side. A change so small must not decide."
+        )
+    if judgement.reason is Reason.MAY_BE_DAMAGED:
+        return (
+            "Large areas of the picture have exactly one value. A damaged file looks so too, and files of this format "
+            "do not show whether they are damaged."
         )
     if judgement.reason is Reason.FRAMES_DISAGREE:
         return "Too many frames of the clip surely say the opposite of the clip as a whole."

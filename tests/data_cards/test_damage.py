@@ -12,7 +12,7 @@ from helpers.pictures import draw_noise
 from PIL import Image
 
 from data_cards.core.errors import PictureError
-from data_cards.image.damage import simplejpeg
+from data_cards.image.damage import may_hide_damage, simplejpeg
 from data_cards.image.decode import decode_picture
 from data_cards.image.facts import compute_facts
 
@@ -226,3 +226,26 @@ def test_black_picture_is_taken():
     buffer = io.BytesIO()
     Image.new("RGB", (50, 40)).save(buffer, "PNG")
     assert not decode(buffer.getvalue()).any()
+
+
+@pytest.mark.parametrize("name", ["bmp", "tiff-packbits", "tga"])
+def test_part_of_one_value_may_be_damage_in_formats_without_a_check(name):
+    kind, mode, options = OTHERS[name]
+    for left_out, doubted in ((0, False), (4, False), (20, True), (128, True)):
+        picture = SMOOTH.convert(mode)
+        picture.paste((0, 0, 0), (0, 128 - left_out, 160, 128))
+        buffer = io.BytesIO()
+        picture.save(buffer, kind, **options)
+        assert may_hide_damage(decode_picture(buffer.getvalue(), LIMIT), buffer.getvalue()) == doubted
+
+
+def test_part_of_one_value_is_no_damage_in_a_format_with_a_check():
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(buffer, "PNG")
+    assert not may_hide_damage(decode_picture(buffer.getvalue(), LIMIT), buffer.getvalue())
+
+
+def test_picture_smaller_than_a_tile_is_not_doubted():
+    buffer = io.BytesIO()
+    Image.new("RGB", (9, 7)).save(buffer, "BMP")
+    assert not may_hide_damage(decode_picture(buffer.getvalue(), LIMIT), buffer.getvalue())

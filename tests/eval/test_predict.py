@@ -188,6 +188,21 @@ def test_predict_reads_names_that_end_with_a_zero_byte(call, folder, tmp_path):
     assert "-0" in result.stderr
 
 
+@pytest.mark.parametrize("kind", ["BMP", "TIFF", "PPM", "TGA", "PNG", "JPEG"])
+def test_predict_is_unsure_of_a_picture_that_may_be_half_written(call, folder, tmp_path, kind):
+    picture = draw_noise(11, 128, 128)
+    picture.paste((0, 0, 0), (0, 64, 128, 128))
+    sound, half = tmp_path / f"sound.{kind.lower()}", tmp_path / f"half.{kind.lower()}"
+    draw_noise(11, 128, 128).save(sound, kind)
+    picture.save(half, kind)
+    found = {Path(one["path"]).stem: one for one in json.loads(call(str(sound), str(half), "--json").stdout)}
+    assert found["sound"]["reason"] != "may_be_damaged"
+    # PNG and JPEG tell of damage, so there the part is what the picture shows.
+    assert (found["half"]["reason"] == "may_be_damaged") == (kind not in ("PNG", "JPEG"))
+    explained = call(str(half), "--json", "--explain", str(tmp_path / "why.png"))
+    assert json.loads(explained.stdout)[0] == found["half"]
+
+
 def test_predict_bounds_pictures_by_its_own_limit(call, folder):
     picture = "pictures/test/real/phone/0.jpg"
     result = call(picture, "--max-pixels", "100")
