@@ -74,6 +74,8 @@ def _list_members(opened: tarfile.TarFile) -> tuple[dict[str, tuple[int, int, in
     classes: dict[str, dict[str, str]] = {_CLASS: {}, _JSON: {}}
     while (info := opened.next()) is not None:
         opened.members = []  # else a million headers stay in memory
+        if opened.offset <= info.offset:  # a negative size: reading on would come back here for ever
+            raise tarfile.ReadError(f"damaged header at byte {info.offset:,}")
         name = normalise_name(info.name)
         if info.islnk():
             members[name] = members.get(normalise_name(info.linkname), (_LINK, 0))

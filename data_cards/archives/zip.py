@@ -34,6 +34,7 @@ class ZipArchive(Archive):
         try:
             part = _is_part(path)
             with zipfile.ZipFile(path) as opened:
+                _check_overlap(opened, os.path.getsize(path))
                 self.members = Members(_list_members(opened), 5)
         # A damaged directory raises many kinds: BadZipFile, NotImplementedError, ValueError, struct.error ...
         except Exception as error:
@@ -73,6 +74,12 @@ def _is_part(path: str) -> bool:
         end = file.read()
     at = end.rfind(b"PK\x05\x06")
     return 0 <= at <= len(end) - 8 and struct.unpack_from("<HH", end, at + 4) not in ((0, 0), (0xFFFF, 0xFFFF))
+
+
+def _check_overlap(opened: zipfile.ZipFile, size: int) -> None:
+    """Raise `BadZipFile` where members share bytes: so a small archive could hold any number of large ones."""
+    if sum(info.compress_size for info in opened.infolist()) > size:
+        raise zipfile.BadZipFile("its members overlap")
 
 
 def _list_members(opened: zipfile.ZipFile) -> Iterator[tuple[str, tuple[int, ...]]]:

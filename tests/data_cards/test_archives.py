@@ -1,5 +1,6 @@
 """Members of archives are read in place, to the byte; what cannot be read says why, and to unpack it."""
 
+import copy
 import io
 import os
 import pickle
@@ -344,6 +345,39 @@ def test_a_table_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(ArchiveError, match=r"a.parquet: a Parquet file is read with pyarrow; install.*\.\[parquet\]"):
         open_archive(tmp_path / "a.parquet")
+
+
+def test_a_member_of_negative_size_ends_the_reading_of_a_tar(tmp_path):
+    path = pack_tar(tmp_path / "a.tar", FILES)
+    data = bytearray(path.read_bytes())
+    with tarfile.open(path) as opened:
+        second = opened.getmembers()[1]
+    header = bytearray(data[second.offset : second.offset + 512])
+    header[124:136] = b"\xff" * 10 + b"\xf8\x00"  # -2048, as GNU writes numbers
+    header[148:156] = b"%06o\0 " % (sum(header[:148]) + 8 * 32 + sum(header[156:]))
+    data[second.offset : second.offset + 512] = header
+    path.write_bytes(data)
+    with pytest.raises(ArchiveError, match="not a whole tar archive"):
+        open_archive(path)
+
+
+def test_members_of_a_zip_that_overlap_are_refused(tmp_path):
+    """Many entries of its directory for one member."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        packed.writestr("0.jpg", os.urandom(1000))
+        first = packed.infolist()[0]
+        for number in range(1, 9):
+            entry = copy.copy(first)
+            entry.filename = f"{number}.jpg"
+            packed.filelist.append(entry)
+    with pytest.raises(ArchiveError, match="its members overlap"):
+        open_archive(tmp_path / "a.zip")
+
+
+def test_names_longer_than_a_path_may_be_are_read(tmp_path):
+    name = "/".join(["x" * 300] * 20) + "/a.jpg"
+    path = pack_tar(tmp_path / "a.tar", [(name, b"one")])
+    assert read_file(path / name) == b"one"
 
 
 def test_the_last_part_of_a_zip_says_unpack(tmp_path):
