@@ -20,7 +20,6 @@ from pipeline.features.frequencies import MAX_FREQUENCY, compute_frequencies
 from pipeline.features.periodogram import LEVELS
 from pipeline.features.settings import KINDS, plane_slice
 from pipeline.features.variants import CLEAN
-from pipeline.store.concatenated import open_stores
 from pipeline.store.reader import FeatureStore
 from train.run.folder import Run
 
@@ -133,7 +132,7 @@ def load_class_spectra(run: Run, store: FeatureStore | None = None) -> ClassSpec
         return _read(file)
     if store is None:
         try:
-            store = open_stores(run.store_paths)
+            store = run.open_stores()
         except UserError:
             return None
     if store.fingerprint != run.store_fingerprint:

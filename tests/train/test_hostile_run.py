@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
 
 from data_cards.core.errors import UnsafeFileError, UserError
+from pipeline.store.reader import open_store
 from train.cli import cli
 from train.loop.trainer import resume, train
 from train.run.checkpoint import _DIGEST, _digest, weights_file
 from train.run.experts_file import EXPERTS_FILE
 from train.run.folder import SETTINGS, STATE, load_detector, open_run, read_run
-from train.run.run_stores import find_store
+from train.run.run_stores import find_store, find_training_store
 from train.settings import TrainSettings
 
 MEMORY = 200 * 2**20
@@ -141,9 +142,15 @@ def test_pipe_in_a_run_is_named_and_nobody_waits_for_it(run, name):
     "path", ["http://127.0.0.1:9/a.zarr", "https://a/b", "simplecache::s3://a/b", "data:,x", "memory://a", "file:///a"]
 )
 def test_store_at_an_address_is_not_fetched_unasked(run, path):
+    store = read_run(run).store_paths[0]
     edit_json(run / SETTINGS, "store/paths/0", path)
-    with pytest.raises(UserError, match="expected a folder or s3://; to open it, name it with --store"):
+    with pytest.raises(UserError, match=r"expected a folder or s3://.* give it with --store"):
         find_store(read_run(run), None)
+    with pytest.raises(UserError, match=r"expected a folder or s3://.* give it with --store"):
+        resume(run)
+    assert find_training_store(read_run(run), open_store(store)) is not None
+    assert len(find_store(read_run(run), store))
+    read_everything(run)
 
 
 def test_history_that_is_large_or_none_is_refused(run):

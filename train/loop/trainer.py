@@ -135,6 +135,8 @@ def _restore_settings(before: Run, changes: dict | None) -> tuple[TrainSettings,
     if before.removed:
         removed = ", ".join(f"{name} {value}" for name, value in before.removed.items())
         raise UserError(f"{before.path}: trained with an option that was removed ({removed}); start a new run")
+    if "store" not in (changes or {}):
+        before.check_stores()
     settings = replace(before.settings, **{"store": before.store_paths, **(changes or {})})
     settings = settings.for_features(before.build_settings.features, before.settings.has_experts)
     different = settings.differences(before.settings)

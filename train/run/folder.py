@@ -35,7 +35,7 @@ from train.model.detector import Detector
 from train.run.environment import collect_versions, find_commit
 from train.run.experts_file import EXPERTS_FILE, load_experts
 from train.run.history import read_history
-from train.run.record import check_class_names, check_resolved, check_store_path, check_texts
+from train.run.record import check_class_names, check_resolved, check_store_path, check_texts, is_opened_unasked
 from train.run.weights_file import BEST, LAST, weights_file
 from train.settings import TrainSettings, find_removed_options
 
@@ -95,12 +95,26 @@ class Run:
             return any(bool(read_json(self.path, file.name)["simulated"]) for file in files)
         except (OSError, *DAMAGE):
             pass
-        from pipeline.store.concatenated import open_stores  # loads Zarr
-
         try:
-            return open_stores(self.store_paths).is_simulated
+            return self.open_stores().is_simulated
         except UserError:
             return False
+
+    def check_stores(self) -> None:
+        """Raise `UserError` where a store is at an address that would be fetched: the user must name it."""
+        for path in self.store_paths:
+            if not is_opened_unasked(path):
+                raise UserError(
+                    f"{self.path}: was trained on {path[:200]}; expected a folder or s3://, as others are opened only "
+                    "when they are named; give it with --store"
+                )
+
+    def open_stores(self) -> FeatureStore:
+        """Open the stores that it was trained on; raises the errors of `check_stores` and `open_stores`."""
+        from pipeline.store.concatenated import open_stores  # loads Zarr
+
+        self.check_stores()
+        return open_stores(self.store_paths)
 
 
 def create_run_folder(settings: TrainSettings, side: int) -> Path:

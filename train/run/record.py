@@ -10,16 +10,16 @@ _REMOTE = "s3://"
 
 
 def check_store_path(path: Any) -> str:
-    """Return the path of a store that a run names; raises `ValueError` for one that is not to be opened unasked.
-
-    A run may name local folders and object storage (s3://), but no address that would be fetched.
-    """
+    """Return the path of a store that a run names; raises `ValueError` for what is none."""
     if not isinstance(path, str) or not path or "\0" in path:
         raise ValueError(f"a store {str(path)[:60]!r}, expected the path of a folder")
-    local = "://" not in path and not path.startswith("data:")
-    if "::" in path or not (local or path.startswith(_REMOTE)):
-        raise ValueError(f"a store {path[:60]!r}, expected a folder or s3://; to open it, name it with --store")
     return path
+
+
+def is_opened_unasked(path: str) -> bool:
+    """Return whether a store that a run names is a local folder or object storage, not an address to fetch."""
+    is_local = "://" not in path and not path.startswith("data:")
+    return "::" not in path and (is_local or path.startswith(_REMOTE))
 
 
 def check_texts(record: dict, *names: str) -> None:

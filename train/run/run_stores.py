@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from data_cards.core.errors import UsageError, UserError
-from pipeline.store.concatenated import open_stores
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import FeatureStore, open_store
 from train.run.folder import Run
 from train.run.locate import is_starter
+from train.run.record import is_opened_unasked
 
 
 def find_store(run: Run, path: str | Path | None) -> FeatureStore:
@@ -21,12 +21,12 @@ def find_store(run: Run, path: str | Path | None) -> FeatureStore:
     if path is None and is_starter(run):
         raise UsageError("the starter run comes without its store; give --store, with the pictures to score")
     for absent in run.store_paths if path is None else ():
-        if not Storage(absent).exists():
+        if is_opened_unasked(absent) and not Storage(absent).exists():
             raise UserError(
                 f"{run.path}: its store {absent} was not found; "
                 "if it has moved, give its path with --store, else build it again"
             )
-    store = open_stores(run.store_paths) if path is None else open_store(path)
+    store = run.open_stores() if path is None else open_store(path)
     trained, found = run.build_settings.features, store.settings.features
     if run.settings.has_network and trained != found:
         differing = [
@@ -46,7 +46,7 @@ def find_training_store(run: Run, store: FeatureStore) -> FeatureStore | None:
     if store.fingerprint == run.store_fingerprint:
         return store
     try:
-        trained = open_stores(run.store_paths)
+        trained = run.open_stores()
     except UserError:
         return None
     return trained if trained.fingerprint == run.store_fingerprint else None
