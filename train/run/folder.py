@@ -109,7 +109,7 @@ class Run:
                     "when they are named; give it with --store"
                 )
 
-    def open_stores(self) -> FeatureStore:
+    def open_stores(self) -> "FeatureStore":
         """Open the stores that it was trained on; raises the errors of `check_stores` and `open_stores`."""
         from pipeline.store.concatenated import open_stores  # loads Zarr
 
