@@ -100,7 +100,7 @@ def build(sources, out, workers, max_memory, scheduler, dry_run, allow_leakage, 
     """Make a feature store from folders of pictures.
 
     By default a store holds a profile of every picture and of three changed copies of it: what the recommended
-    detector reads, 3 kB each. Networks read planes, which are stored beside the profiles when they are asked for:
+    detector reads, about 2 kB each. Networks read planes, which are stored beside the profiles when they are asked for:
     --size gives planes of that size (periodograms), --estimator averaged smaller ones.
 
     An interrupted build resumes when the same command is run again; with more pictures or another --src it adds

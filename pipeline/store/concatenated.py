@@ -20,7 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES, TEST, TRAIN, VAL
 from pipeline.features.profile_vectors import PROFILE_LENGTH
-from pipeline.store.reader import FeatureStore, ZarrStore, open_store
+from pipeline.store.reader import FeatureStore, ZarrStore, check_rows, open_store
 from pipeline.store.schema import SAMPLE_COLUMNS
 from pipeline.store.settings import BuildSettings
 
@@ -104,6 +104,7 @@ class ConcatenatedStore(FeatureStore):
 
     def read_profiles(self, rows: np.ndarray) -> np.ndarray:
         rows = np.asarray(rows)
+        check_rows(rows, len(self))
         profiles = np.empty((len(rows), PROFILE_LENGTH), np.float32)
         of_store = np.searchsorted(self._offsets, rows, side="right") - 1
         for number, part in enumerate(self.parts):

@@ -91,6 +91,7 @@ class FeatureStore(ABC):
         ------
         StoreError : a profile cannot be read; the message names the sample
         UserError : the store has no profiles
+        IndexError : there is no such row
         """
 
     @property
@@ -225,6 +226,7 @@ class ZarrStore(FeatureStore):
     def read_profiles(self, rows: np.ndarray) -> np.ndarray:
         if self.profiles is None:
             raise missing_profiles_error(self.path)
+        check_rows(rows, len(self))
         storage, shard_rows = Storage(self.path), self.profiles.chunks[0]
         profiles = np.empty((len(rows), PROFILE_LENGTH), np.float32)
         shards = np.asarray(rows) // shard_rows
@@ -266,6 +268,12 @@ def row_error(store: ZarrStore, row: int, error: Exception) -> StoreError:
 def is_damage(error: Exception) -> bool:
     """Return whether an error of reading is of a damaged file; others, such as a missing permission, are not."""
     return not isinstance(error, OSError) or error.errno in _DAMAGE
+
+
+def check_rows(rows: np.ndarray, count: int) -> None:
+    """Raise `IndexError` unless all rows are 0 to `count` - 1."""
+    if len(rows) and not 0 <= np.min(rows) <= np.max(rows) < count:
+        raise IndexError(f"rows {np.min(rows)} to {np.max(rows)}: expected 0 to {count - 1}")
 
 
 def missing_profiles_error(path: str) -> UserError:

@@ -102,6 +102,8 @@ def decode_profiles(data: bytes, rows: int) -> np.ndarray:
     if size != profiles.nbytes:  # before decoding: the decoder does not detect a result that is too short
         raise ValueError(f"a chunk of {size} bytes, expected {profiles.nbytes}")
     Zstd().decode(data, profiles)
+    if not np.isfinite(profiles).all():
+        raise ValueError("values that are not finite numbers")
     return profiles.astype(np.float32, copy=False)
 
 

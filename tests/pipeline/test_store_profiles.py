@@ -65,6 +65,22 @@ def test_rows_of_several_stores_are_read_as_one(tmp_path):
     np.testing.assert_array_equal(both.read_profiles(rows), np.concatenate(own)[rows])
 
 
+@pytest.mark.parametrize("row", [-1, None], ids=["before the first", "behind the last"])
+def test_row_that_is_not_there_is_refused(tmp_path, row):
+    path = make_store(tmp_path / "a.zarr")
+    other = make_store(tmp_path / "b.zarr", seed=1, first=100)
+    for opened in (open_store(path), open_stores([path, other])):
+        with pytest.raises(IndexError, match="expected 0 to"):
+            opened.read_profiles(np.array([0, row or len(opened)]))
+
+
+def test_values_that_are_no_numbers_are_damage(tmp_path):
+    path = make_store(tmp_path / "a.zarr")
+    zarr.open_array(path / "profiles", mode="r+")[9, 700] = np.nan
+    with pytest.raises(StoreError, match=r"row 8 .*not finite numbers"):
+        open_store(path).read_profiles(np.array([8]))
+
+
 def flip(data):
     return data[:2000] + bytes([data[2000] ^ 8]) + data[2001:]
 
