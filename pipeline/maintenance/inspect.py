@@ -66,7 +66,7 @@ def store_to_dict(store: ZarrStore) -> dict:
         "settings": store.attributes[Attribute.SETTINGS],
         "versions": {"program": store.attributes[Attribute.PROGRAM], **store.attributes[Attribute.VERSIONS]},
         "samples": len(store),
-        "planes": _array_to_dict(store.features),
+        **_array_to_dict(store.features),
         "profiles": _array_to_dict(store.profiles),
         "pictures": count_sources(
             (columns["split"][row], CLASS_NAMES[columns["label"][row]], columns["source"][row]) for row in pictures
@@ -81,10 +81,10 @@ def store_to_dict(store: ZarrStore) -> dict:
     }
 
 
-def _array_to_dict(array: zarr.Array | None) -> dict | None:
-    """Return the layout of an array in shards; None for one that the store lacks."""
+def _array_to_dict(array: zarr.Array | None) -> dict:
+    """Return the layout of an array in shards; None for each value of one that the store lacks."""
     if array is None:
-        return None
+        return dict.fromkeys(("dtype", "shape", "chunks", "shards"))
     sides = {"shape": array.shape, "chunks": array.chunks, "shards": array.shards or array.chunks}
     return {"dtype": str(array.dtype), **{name: list(values) for name, values in sides.items()}}
 
@@ -200,9 +200,9 @@ def _format_planes(features: dict) -> str:
     return ", ".join(parts)
 
 
-def _format_array(array: dict | None) -> str:
+def _format_array(array: dict) -> str:
     """Format the values of `_array_to_dict`."""
-    if array is None:
+    if array["shape"] is None:
         return "none"
     sample = " x ".join(map(str, array["shape"][1:]))
     return f"{sample}, {array['dtype']}; chunk {array['chunks']}, shard {array['shards']}"
@@ -216,7 +216,8 @@ def format_store(facts: dict) -> Lines:
     planes = features["fit"] is not None
     named = [
         ["samples", facts["samples"]],
-        *([name, _format_array(facts[name])] for name in ("planes", "profiles")),
+        ["planes", _format_array(facts)],
+        ["profiles", _format_array(facts["profiles"])],
         ["size on disk", f"{format_bytes(facts['bytes'])}, {format_bytes(facts['bytes_per_sample'])} a sample"],
         [
             "compression",

@@ -69,11 +69,11 @@ def test_build_without_a_test_split_says_so(kaggle_dir, tmp_path):
 
 def test_inspect_prints_the_store(store, tmp_path):
     text = run("inspect", store).stdout
-    for words in ("32 of 9 x 16 x 16, uint8", "magnitude 0.", "cover to 16 px", "fingerprint"):
+    for words in ("9 x 16 x 16, uint8", "755, float32", "magnitude 0.", "cover to 16 px", "fingerprint"):
         assert words in text
     facts = json.loads(run("inspect", store, "--json").stdout)
     assert facts["shape"] == [32, 9, 16, 16]
-    assert set(facts["compression"]) == {"magnitude", "phase", "dct"}
+    assert set(facts["compression"]) == {"magnitude", "phase", "dct", "profiles"}
     picture = tmp_path / "planes.png"
     assert run("inspect", store, "--png", picture, "--row", 3, "--row", 0).exit_code == 0
     assert picture.read_bytes()[:4] == b"\x89PNG"

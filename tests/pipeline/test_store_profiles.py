@@ -247,7 +247,7 @@ def test_file_lost_during_the_build_is_made_again(bare, tmp_path):
 def test_inspect_says_what_is_there(bare, store, tmp_path):
     path, _ = bare
     facts = json.loads(CliRunner().invoke(main, ["inspect", str(path), "--json"]).stdout)
-    assert (facts["samples"], facts["planes"], facts["profiles"]["shape"]) == (128, None, [128, 755])
+    assert (facts["samples"], facts["shape"], facts["profiles"]["shape"]) == (128, None, [128, 755])
     assert facts["compression"].keys() == {"profiles"}
     assert 0.2 < facts["compression"]["profiles"] < 1
     assert 700 < facts["bytes_per_sample"] < 20_000
@@ -256,7 +256,7 @@ def test_inspect_says_what_is_there(bare, store, tmp_path):
     drawn = CliRunner().invoke(main, ["inspect", str(path), "--png", str(tmp_path / "planes.png")])
     assert (drawn.exit_code, "has profiles and no planes" in drawn.stderr) == (2, True)
     with_planes = json.loads(CliRunner().invoke(main, ["inspect", str(store), "--json"]).stdout)
-    assert with_planes["planes"]["shape"][1:] == [9, 16, 16]
+    assert with_planes["shape"][1:] == [9, 16, 16]
     assert list(with_planes["compression"]) == ["magnitude", "phase", "dct", "profiles"]
 
 
