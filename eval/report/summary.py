@@ -19,7 +19,7 @@ def summarise(report: dict) -> list[str]:
     headline = report["scopes"][report["headline"]]
     auroc = headline["scores"]["auroc"]
     sentences = [
-        _format_mistakes(headline["scores"]),
+        _format_mistakes(headline["scores"], report["abstention"]),
         _format_ranking(auroc),
         _format_file_baseline(auroc, report["shortcuts"]),
         _format_jpeg_swap(report["swap"]),
@@ -52,10 +52,11 @@ def summarise_comparison(comparison: dict) -> list[str]:
     return [*sentences, few] if few else sentences
 
 
-def _format_mistakes(scores: dict) -> str:
+def _format_mistakes(scores: dict, abstention: dict) -> str:
     alarms, misses = scores["false_positive_rate"], scores["false_negative_rate"]
+    decided = "If it had to decide on every picture, of" if abstention["unsure"]["value"] else "Of"
     return (
-        f"Of 100 photographs it would call {_format_of_hundred(alarms)} generated; "
+        f"{decided} 100 photographs it would call {_format_of_hundred(alarms)} generated; "
         f"of 100 generated pictures it would miss {_format_of_hundred(misses)}."
     )
 

@@ -25,7 +25,7 @@ def format_report(report: dict) -> Lines:
         _format_jpeg_swap(report["swap"]),
         _format_experts(report["experts"]),
         _format_occlusion_study(report["deciding"]),
-        f"the training set's {report['audit']['words']}" if report["audit"] else None,
+        join_lines(f"the training set's {report['audit']['words']}".split("\n")) if report["audit"] else None,
         report["notice"],
         join_lines(report["summary"]),
     ]

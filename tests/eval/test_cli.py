@@ -39,7 +39,7 @@ def test_report_prints_tables_and_writes_files(call, run_folder):
     result = call()
     assert result.exit_code == 0, result.output
     for text in (
-        "Of 100 photographs it would call",
+        "100 photographs it would call",
         "pictures as they are",
         "all variants",
         "AUROC",
