@@ -353,7 +353,7 @@ def test_a_member_of_negative_size_ends_the_reading_of_a_tar(tmp_path):
     with tarfile.open(path) as opened:
         second = opened.getmembers()[1]
     header = bytearray(data[second.offset : second.offset + 512])
-    header[124:136] = b"\xff" * 10 + b"\xf8\x00"  # -2048, as GNU writes numbers
+    header[124:136] = (-512).to_bytes(12, "big", signed=True)  # as GNU writes numbers: leads back to this very header
     header[148:156] = b"%06o\0 " % (sum(header[:148]) + 8 * 32 + sum(header[156:]))
     data[second.offset : second.offset + 512] = header
     path.write_bytes(data)
