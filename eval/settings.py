@@ -23,7 +23,7 @@ class _JudgingSettings(_DeviceSettings):
         None,
         group=_SCORING,
         shown="that of the run's store",
-        help="Larger pictures are not judged; a picture takes some 8 bytes of memory a pixel.",
+        help="Larger pictures are not judged; decoding takes some 10 bytes of memory a pixel.",
     )
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ computed from. Of an animation the first frame is used, of a TIFF file the large
 """
 
 import io
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ Image.init()  # Pillow loads its less common formats only when asked
 Image.MAX_IMAGE_PIXELS = None  # the caller's limit is checked instead, which may be above Pillow's
 # Pillow warns of odd EXIF blocks and other faults that do not spoil a picture.
 warnings.filterwarnings("ignore", module="PIL")
+# What it logs of a broken file is in the reason that the caller gets.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # Transposition that makes a picture upright, by EXIF orientation (Exif 2.32, tag 0x0112).
 UPRIGHT = {

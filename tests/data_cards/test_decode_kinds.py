@@ -2,6 +2,7 @@
 
 import io
 import struct
+import subprocess
 import sys
 import zlib
 
@@ -291,6 +292,19 @@ def test_exif_data_in_a_compressed_text_is_kept():
 def test_kind_of_a_known_format_that_is_not_supported_is_named():
     with pytest.raises(PictureError, match="a kind of TIFF that is not supported"):
         decode_picture(encode_tiff(GREY.astype("f8")), LIMIT)
+
+
+def test_what_pillow_logs_of_a_broken_file_does_not_reach_the_terminal():
+    data = bytearray(encode_tiff(np.zeros((8, 8), "u1")))
+    entry = data.index(struct.pack("<HHI", 277, 4, 1))
+    data[entry : entry + 12] = struct.pack("<HHII", 277, 4, 1, 99)  # samples a pixel
+    script = (
+        "import sys\nfrom data_cards.core.errors import PictureError\n"
+        "from data_cards.image.decode import decode_picture\n"
+        "try: decode_picture(sys.stdin.buffer.read(), 1000)\nexcept PictureError: pass\nelse: sys.exit(1)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], input=bytes(data), capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"", b"")
 
 
 def test_compressed_data_of_a_text_that_is_broken_does_not_hang():
