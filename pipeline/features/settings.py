@@ -4,8 +4,8 @@
 to the same function, so the two cannot differ.
 
 **Defaults** follow one rule, the same for the command and in Python, as the evidence recommends (docs/evidence.md).
-There are no planes unless asked for: the recommended detector reads profiles alone. A patch or an overview asks for
-averaged planes; else a size asks for planes of that size, which are periodograms. Size and fit depend on the estimator:
+There are no planes unless asked for: the recommended detector reads profiles alone. A size alone asks for planes of
+that size, which are periodograms; a patch or an overview asks for averaged ones. Size and fit depend on the estimator:
 
     estimator     size   fit
     none          -      -
@@ -86,7 +86,7 @@ class FeatureSettings:
         None,
         group=PLANES,
         choices=(NO_PLANES, AVERAGED, PERIODOGRAM),
-        shown=f"{NO_PLANES}; with --patch or --overview: {AVERAGED}; else with --size: {PERIODOGRAM}",
+        shown=f"{NO_PLANES}; with --size alone: {PERIODOGRAM}; with --patch or --overview: {AVERAGED}",
         help="none: profiles alone, what the recommended detector reads; averaged: also planes of small patches, their "
         "mean over the square, steadier and far smaller; periodogram: also planes of the whole square.",
     )
@@ -139,9 +139,10 @@ class FeatureSettings:
 
     def _fill_in(self) -> None:
         """Replace None by the default that follows from the other fields."""
-        unsaid = (
-            AVERAGED if self.patch is not None or self.overview else NO_PLANES if self.size is None else PERIODOGRAM
-        )
+        if self.patch is not None or (self.overview and self.size is None):
+            unsaid = AVERAGED
+        else:
+            unsaid = NO_PLANES if self.size is None else PERIODOGRAM
         estimator = self.estimator or unsaid
         defaults = _DEFAULTS_BY_ESTIMATOR[estimator]
         filled = {

@@ -40,7 +40,6 @@ def test_to_dict_has_a_new_field_after_the_others_and_from_dict_reads_it():
         pytest.param({"estimator": "averaged"}, ("averaged", 512, "crop", 32, None), id="averaged"),
         pytest.param({"size": 256, "patch": 64}, ("averaged", 256, "crop", 64, None), id="patches of a square"),
         pytest.param({"overview": 64}, ("averaged", 512, "crop", 32, 64), id="an overview"),
-        pytest.param({"size": 256, "overview": 64}, ("averaged", 256, "crop", 32, 64), id="an overview, and a size"),
         pytest.param({"estimator": "averaged", "fit": "cover"}, ("averaged", 512, "cover", 32, None), id="a fit"),
         pytest.param({"size": 96, "fit": "crop"}, ("periodogram", 96, "crop", None, None), id="a size and a fit"),
     ],
