@@ -4,18 +4,19 @@ Cameras and editors put a thumbnail on the first page and the picture on a later
 (SubIFDs, as in DNG and other raw files).
 """
 
-import io
 import struct
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from data_cards.core.errors import PictureError
 from data_cards.image.bounds import check_pixels
 
 MOST_PAGES = 1000
 _WIDTH, _HEIGHT, _SUBFILE, _PHOTOMETRIC, _SUB_IFDS, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 254, 262, 330, 322, 323
+_NEEDED = (_WIDTH, _HEIGHT, _SUBFILE, _PHOTOMETRIC, _SUB_IFDS, _TILE_WIDTH, _TILE_HEIGHT)
+_KINDS = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # types of numbers
+_MOST_TAGS = 4096
 _IS_MASK = 4  # bit of the subfile type
 _RAW = {32803, 34892}  # photometric interpretations: a colour filter's samples, and linear raw
 
@@ -60,29 +61,42 @@ def _is_big(data: bytes) -> bool:
 
 def _iterate_pages(data: bytes, max_pixels: int) -> Iterator[Page]:
     """Yield the pages in order, each followed by those below it; masks are left out."""
-    file = io.BytesIO(data)
-    header = data[: 16 if _is_big(data) else 8]
+    order, big = "<" if data[:2] == b"II" else ">", _is_big(data)
     try:
-        waiting, seen = [ImageFileDirectory_v2(header).next], set()
+        waiting, seen = deque(struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)), set()
         while waiting and len(seen) < MOST_PAGES:
-            offset = waiting.pop(0)
+            offset = waiting.popleft()
             if offset in seen or not 0 < offset < len(data):
                 continue
             seen.add(offset)
-            tags = ImageFileDirectory_v2(header)
-            file.seek(offset)
-            tags.load(file)
-            below = tags.get(_SUB_IFDS, ())
-            waiting[:0] = (*((below,) if isinstance(below, int) else below), *((tags.next,) if tags.next else ()))
-            width, height = tags.get(_WIDTH), tags.get(_HEIGHT)
-            if isinstance(width, int) and isinstance(height, int) and not _as_int(tags.get(_SUBFILE)) & _IS_MASK:
-                check_pixels(_as_int(tags.get(_TILE_WIDTH)), _as_int(tags.get(_TILE_HEIGHT)), max_pixels)
-                yield Page(offset, width, height, tags.get(_PHOTOMETRIC) in _RAW)
-    except PictureError:
-        raise
-    except Exception:  # a broken directory ends the pages
+            tags, following = _read_directory(data, offset, order, big)
+            waiting.extendleft((following, *reversed(tags.get(_SUB_IFDS, ()))))
+            width, height, tile_width, tile_height, subfile, photometric = (
+                tags.get(tag, (0,))[0] for tag in (_WIDTH, _HEIGHT, _TILE_WIDTH, _TILE_HEIGHT, _SUBFILE, _PHOTOMETRIC)
+            )
+            if width and height and not subfile & _IS_MASK:
+                check_pixels(tile_width, tile_height, max_pixels)
+                yield Page(offset, width, height, photometric in _RAW)
+    except struct.error:  # a broken directory ends the pages
         return
 
 
-def _as_int(value: object) -> int:
-    return value if isinstance(value, int) else 0
+def _read_directory(data: bytes, offset: int, order: str, big: bool) -> tuple[dict[int, tuple[int, ...]], int]:
+    """Read the tags of a directory that are needed here, and the offset of the next directory.
+
+    Pillow would read all of them, with whatever amount of data they point to, for each of the pages.
+    """
+    count_layout, head, word, inline = ("Q", "HHQ", "Q", 8) if big else ("H", "HHI", "I", 4)
+    (count,) = struct.unpack_from(order + count_layout, data, offset)
+    place, tags = offset + struct.calcsize(order + count_layout), {}
+    for _ in range(min(count, _MOST_TAGS)):
+        tag, kind, amount = struct.unpack_from(order + head, data, place)
+        place += struct.calcsize(order + head)
+        if tag in _NEEDED and kind in _KINDS and 0 < amount <= MOST_PAGES:
+            layout = f"{order}{amount}{_KINDS[kind]}"
+            start = place
+            if struct.calcsize(layout) > inline:
+                (start,) = struct.unpack_from(order + word, data, place)
+            tags[tag] = struct.unpack_from(layout, data, start)
+        place += inline
+    return tags, struct.unpack_from(order + word, data, place)[0]

@@ -4,6 +4,7 @@ import io
 import struct
 import subprocess
 import sys
+import time
 import zlib
 
 import numpy as np
@@ -143,6 +144,37 @@ def test_largest_page_of_a_tiff_is_the_picture():
 @pytest.mark.parametrize("big", [False, True])
 def test_largest_page_below_the_first_is_the_picture(big):
     assert (decode(encode_with_page_below(photometric=None, big=big)) == PIXELS).all()
+
+
+def test_pages_of_a_tiff_that_point_to_each_other_end():
+    data = encode(NOISE, "TIFF")
+    (first,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, first)
+    end = first + 2 + 12 * count
+    looped = data[:end] + struct.pack("<I", first) + data[end + 4 :]
+    assert (np.asarray(decode_picture(looped, LIMIT)) == PIXELS).all()
+
+
+@pytest.mark.parametrize("place", [4, 9, 20])
+def test_tiff_cut_off_in_its_directory_is_broken(place):
+    with pytest.raises(PictureError, match="broken"):
+        decode_picture(encode_tiff(GREY)[:place], LIMIT)
+
+
+@pytest.mark.parametrize("tag", [330, 60_000])
+def test_tags_that_point_to_much_data_cost_nothing_for_each_page(tag):
+    """A thousand pages, each with a thousand pages below it, or a hundred tags of all bytes of the file."""
+    body = bytearray(b"II*\0" + struct.pack("<I", 8))
+    for _ in range(1000):
+        entries = [(256, 4, 1, 1), (257, 4, 1, 1), *((tag + one, 1, 1_200_000, 0) for one in range(100))]
+        if tag == 330:
+            entries[2:] = [(330, 4, 1000, 8)]
+        body += struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+        body += struct.pack("<I", len(body) + 4)
+    started = time.process_time()
+    with pytest.raises(PictureError):
+        decode_picture(bytes(body), LIMIT)
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize("photometric", [32803, 34892])
