@@ -26,13 +26,15 @@ from data_cards.core.files import open_regular, read_bounded
 
 _MOST_MEMBERS = 4_000_000  # of all archives whose index is kept: some 400 MB
 _START = 512  # bytes that say what kind of archive a file is
-_COMPRESSED = {
+_CLOSED = {
     b"\x1f\x8b": "a gzip file",
     b"BZh": "a bzip2 file",
     b"\xfd7zXZ\0": "an xz file",
     b"\x28\xb5\x2f\xfd": "a Zstandard file",
     b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
     b"Rar!\x1a\x07": "a RAR archive",
+    b"ARROW1": "an Arrow file",
+    b"\x89HDF\r\n": "an HDF5 file",
 }
 
 _opened: OrderedDict[str, tuple[tuple[int, ...], Archive]] = OrderedDict()
@@ -77,7 +79,7 @@ def _find_kind(path: str) -> type[Archive]:
         return TarArchive
     if zipfile.is_zipfile(path):  # the last part of several, or one behind a program that unpacks it
         return ZipArchive
-    what = next((what for magic, what in _COMPRESSED.items() if start.startswith(magic)), None)
+    what = next((what for magic, what in _CLOSED.items() if start.startswith(magic)), None)
     if is_part_name(path):
         what = "one part of an archive in several files"
     raise ArchiveError(
