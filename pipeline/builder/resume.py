@@ -95,7 +95,8 @@ def compute_state(storage: Storage) -> str:
     digest = hashlib.sha256()
     for name in (ZARR_METADATA, PLANNED_MANIFEST):
         with suppress(FileNotFoundError):
-            digest.update(storage.read(name))
+            for block in storage.read_blocks(name):
+                digest.update(block)
         digest.update(b"\n")
     return digest.hexdigest()
 

@@ -260,4 +260,4 @@ def _list_lost(plan: Plan, shard: int) -> tuple[str, ...]:
 
 def _copy(scratch: Storage, storage: Storage, file: str) -> None:
     storage.create_folder(file.rpartition("/")[0])
-    storage.write(file, scratch.read(file))
+    storage.write_stream(file, scratch.read_blocks(file))

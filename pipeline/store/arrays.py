@@ -29,7 +29,8 @@ from pipeline.store.schema import CARD, CHECKSUMS, FEATURES, MEAN, PROFILES, PRO
 
 TEXT = "string"
 _MOST_LENGTH = 2**31 - 1  # of an axis: numbers of pictures are int32
-_MOST_CHUNKS = 2**18  # of an array, or of a shard
+_MOST_CHUNKS = 2**18  # of an array: so many shards, too
+_MOST_IN_SHARD = 2**14  # chunks of a shard; a build makes 1536 at most
 _MOST_CHUNK_BYTES = 2**26
 _LARGE = 2**28  # bytes of an array: larger ones must be well filled
 _MOST_TEXTS = 2**16  # of a chunk
@@ -108,6 +109,7 @@ class StoredArrays(Mapping):
         """Raise `ValueError` where lengths differ from those that are known; the others become known."""
         for axis, length in zip(form.axes, shape, strict=True):
             known = axis if isinstance(axis, int) else self.lengths.setdefault(axis, length) if axis else length
+            expect(axis != "shards" or length <= _MOST_CHUNKS, "too many shards")
             if length != known:
                 raise ValueError(f"its length is {length}, expected {known}")
 
@@ -159,7 +161,7 @@ def _parse_array(document: Any, form: ArrayFormat) -> tuple[list[Codec], tuple[i
     # A chunk is a row's planes of one kind, or all of a row.
     step = PLANES_PER_KIND if form.packed else shape[1]
     expect(chunk == (1, step, *shape[2:]) and shape[1] % step == 0, f"chunks of {chunk}")
-    expect(files[0] * (shape[1] // step) <= _MOST_CHUNKS, "too many chunks in a shard")
+    expect(files[0] * (shape[1] // step) <= _MOST_IN_SHARD, "too many chunks in a shard")
     index = sharding.get("index_codecs")
     expect(isinstance(index, list) and len(index) == 2, "another index of its shards")
     expect(_configuration(index[0], "bytes").get("endian") == "little", "another index of its shards")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from data_cards.core.bounded_json import parse_json
+from data_cards.core.bounded_json import MOST_BYTES, parse_json
 from data_cards.core.files import ZARR_METADATA
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.filesystem import Storage
@@ -18,7 +18,7 @@ def read_attributes(storage: Storage) -> dict:
     FileNotFoundError : there is no store
     ValueError : the file is not that of a group of Zarr's format 3
     """
-    document = parse_json(storage.read(ZARR_METADATA))
+    document = parse_json(storage.read(ZARR_METADATA, MOST_BYTES))
     expect(isinstance(document, dict), "not an object of JSON")
     expect((document.get("zarr_format"), document.get("node_type")) == (3, "group"), "not a group of Zarr's format 3")
     others = document.keys() - {"zarr_format", "node_type", "attributes"}

@@ -38,6 +38,7 @@ from pipeline.store.shard_format import (
 RECORD_FOLDER = "build"  # folder inside a store until it is complete
 _DONE = f"{RECORD_FOLDER}/done"
 _COLUMN_CHUNK = 65_536
+_MOST_PROFILES = 2**26  # bytes of a shard's profiles, at most
 _RECORD_BYTES = 2**12  # of a shard's record, at most
 _SHARDS_AT_ONCE = 64  # shards whose indexes are read together
 _ALL_CHUNKS = {"write_empty_chunks": True}
@@ -244,7 +245,7 @@ def _list_whole(storage: Storage, chunks: int, array: str) -> set[int]:
 
 def _is_frame(storage: Storage, name: str) -> bool:
     try:
-        read_decoded_size(memoryview(storage.read(name)))
+        read_decoded_size(memoryview(storage.read(name, _MOST_PROFILES)))
     except (OSError, ValueError):  # gone meanwhile, or not whole
         return False
     return True

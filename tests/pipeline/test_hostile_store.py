@@ -27,7 +27,7 @@ from pipeline.store.digests import add_digests
 from pipeline.store.filesystem import Storage
 from pipeline.store.manifest import encode_manifest, write_manifest
 from pipeline.store.reader import open_store
-from pipeline.store.writer import read_shard_records, write_attributes
+from pipeline.store.writer import read_checksums, read_shard_records, write_attributes
 
 MEMORY = 100 * 2**20
 CHUNK = 2**16  # rows of a chunk of a column
@@ -191,6 +191,12 @@ def test_array_that_a_build_does_not_write_is_refused(path, name):
         read_all(path)
     with bounded_memory(MEMORY):
         expect_one_line(path)
+
+
+def test_checksums_of_more_shards_than_can_be_are_refused(path):
+    edit_json(path / "checksums/zarr.json", "shape/0", 2**20)
+    assert read_checksums(Storage(path)) == []
+    assert "checksums" in verify_store(str(path)).damage
 
 
 ATTRIBUTE_EDITS = {

@@ -49,7 +49,7 @@ def _snapshot(path: str) -> dict[str, object]:
     storage = Storage(path)
     seen: dict[str, object] = {}
     if storage.exists(ZARR_METADATA):
-        with suppress(FileNotFoundError):  # removed meanwhile, as may be any file below
+        with suppress(FileNotFoundError, ValueError):  # removed meanwhile, as may be any file below; or too large
             seen[ZARR_METADATA] = storage.read(ZARR_METADATA)
     if storage.is_local:
         for folder, _, names in os.walk(f"{path}/{FEATURES}"):
