@@ -198,25 +198,25 @@ class _Problems:
 
 
 class _Index:
-    """The files of a set by their paths, to look up what a table writes."""
+    """The files of a set by their paths, as a table may write them: with or without suffix, and from any folder."""
 
     def __init__(self, listings: Sequence[Listing]):
         self._listings = listings
         self._exact: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        self._by_name: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for which, listing in enumerate(listings):
             for number, image in enumerate(listing.images):
-                stem = posixpath.splitext(image)[0]
-                for path in {image, stem}:
+                for path in {image, posixpath.splitext(image)[0]}:
                     self._exact[path].append((which, number))
-                    self._by_name[path.rpartition("/")[2]].append((which, number))
+        self._endings: dict[int, dict[str, list[tuple[int, int]]]] = {}
+        self._prefixes: dict[Path, list[tuple[int, str]]] = {}
 
     def find(self, table: LabelsFile, written: str) -> list[tuple[int, int]]:
         """Find the files that a path of a table may mean: none, one, or several where it is not clear."""
         path = posixpath.normpath(written.replace("\\", "/")).lstrip("/")
-        own_folder = self._find_exactly(table, path)
-        if own_folder:
-            return own_folder
+        for which, prefix in self._find_prefixes(table):  # from the table's own folder
+            full = posixpath.normpath(prefix + path)
+            if found := [at for at in self._exact.get(full, ()) if at[0] == which]:
+                return self._prefer(table, full, found)
         if path in self._exact:
             return self._prefer(table, path, self._exact[path])
         # An absolute path, or one that starts with the set's own folder: /kaggle/input/set/train/a.jpg.
@@ -225,28 +225,33 @@ class _Index:
             rest = f"/{path}".rpartition(marker)[2]
             if marker in f"/{path}" and rest in self._exact:
                 return self._prefer(table, rest, self._exact[rest])
-        name = path.rpartition("/")[2]
-        ends = [at for at in self._by_name.get(name, ()) if self._ends_with(at, path)]
-        return self._prefer(table, path, ends)
+        names = path.count("/") + 1
+        if names not in self._endings:
+            self._endings[names] = self._index_endings(names)
+        return self._prefer(table, path, self._endings[names].get(path, []))
 
-    def _find_exactly(self, table: LabelsFile, path: str) -> list[tuple[int, int]]:
-        """Find a file by its path from the table's own folder."""
-        for which, listing in enumerate(self._listings):
-            if table.path.parent.is_relative_to(listing.root):
-                prefix = table.path.parent.relative_to(listing.root).as_posix()
-                full = posixpath.normpath(posixpath.join(prefix, path))
-                found = [at for at in self._exact.get(full, ()) if at[0] == which]
-                if found:
-                    return self._prefer(table, full, found)
-        return []
+    def _find_prefixes(self, table: LabelsFile) -> list[tuple[int, str]]:
+        """Return the listings that a table's folder is in, each with the path of the folder there."""
+        folder = table.path.parent
+        if folder not in self._prefixes:
+            self._prefixes[folder] = [
+                (which, f"{folder.relative_to(listing.root).as_posix()}/")
+                for which, listing in enumerate(self._listings)
+                if folder.is_relative_to(listing.root)
+            ]
+        return self._prefixes[folder]
 
-    def _ends_with(self, at: tuple[int, int], path: str) -> bool:
-        image = f"/{self._image(at)}"
-        return image.endswith(f"/{path}") or posixpath.splitext(image)[0].endswith(f"/{path}")
+    def _index_endings(self, names: int) -> dict[str, list[tuple[int, int]]]:
+        """Index the files by the last so many names of their paths."""
+        endings = defaultdict(list)
+        for path, found in self._exact.items():
+            if path.count("/") >= names:
+                endings["/".join(path.split("/")[-names:])] += found
+        return endings
 
     def _prefer(self, table: LabelsFile, path: str, found: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Of several files prefer those with the very name, then those in the split that the table's name says."""
-        exact = [at for at in found if f"/{self._image(at)}".endswith(f"/{path}")]
+        exact = [at for at in found if f"/{self._image(at)}".endswith(f"/{path}")] if len(found) > 1 else found
         found = exact or found
         if len(found) > 1 and (split := match_split(table.path.stem.split("_")[0])):
             found = [at for at in found if _find_split(self._image(at)) == split] or found

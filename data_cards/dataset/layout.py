@@ -61,7 +61,7 @@ class Place:
     source: str
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)  # a set of a hundred thousand folders asks for each which they are
 class _Folder:
     """A folder with pictures in or below it: its folders by name, and the numbers of its own pictures."""
 
@@ -119,9 +119,9 @@ class _Arrangement:
                     continue  # pictures without labels, as those of a competition
                 self.arrange(below, match_split(one.name), source or generator)
             return
-        generators = self._list_generators(inner)
+        generators = set(self._list_generators(inner))
         if splits and not (len(splits) == 1 and len(inner) >= 3 and len(generators) == len(inner)):
-            unknown = [one for one in inner if one not in splits]
+            unknown = [one for one in inner if not match_split(one.name)]
             raise self.unknown_error(folder, unknown, "split", "train, val or test")
         unknown = [one for one in inner if one not in generators and not self._class_of(one)]
         if unknown or not inner:
@@ -184,9 +184,11 @@ class _Arrangement:
     def _list_folders(self, folder: _Folder) -> list[_Folder]:
         """List the folders that belong to a set; the pictures of others, such as `docs`, get a reason."""
         inner = folder.sorted_folders()
-        chosen = [one for one in inner if not is_aside(one.name)] or inner
+        chosen = [one for one in inner if not is_aside(one.name)]
+        if not chosen:
+            return inner
         for one in inner:
-            if one not in chosen:
+            if is_aside(one.name):
                 self._place(_list_pictures(one), ASIDE)
         return chosen
 

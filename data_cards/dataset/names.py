@@ -7,6 +7,7 @@ is `real`. A source is a generator or a collection: a name such as `0_real`, `im
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from data_cards.core.errors import UsageError
@@ -170,9 +171,10 @@ def _has_only(name: str, words: frozenset[str]) -> bool:
     return bool(found) and set(found) <= words
 
 
-def _split_words(name: str) -> list[str]:
+@lru_cache(maxsize=4096)
+def _split_words(name: str) -> tuple[str, ...]:
     # CamelCase and digits separate words too: AiArtData, 1_fake.
-    return re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    return tuple(re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()))
 
 
 def _words_of(spellings: Mapping[str, str]) -> frozenset[str]:

@@ -6,6 +6,7 @@ import pytest
 
 from data_cards.core.errors import UsageError, UserError
 from data_cards.dataset.find import find_files
+from data_cards.dataset.labels_file import Listing, arrange_by_labels, read_labels
 from data_cards.dataset.listing import format_left_out
 from data_cards.dataset.settings import SetSettings
 
@@ -119,6 +120,15 @@ def test_a_path_outside_of_the_set_is_not_found(flat):
     assert format_left_out(found.left_out)[0] == (
         "left out: 2 files listed in a.csv, but not found: ../secret.jpg, /etc/passwd"
     )
+
+
+def test_paths_that_end_alike_are_looked_up_at_once(tmp_path):
+    table = write(tmp_path / "a.csv", "path,label", *(f"d{number}/0.jpg,real" for number in range(20_000)))
+    images = [f"all/d{number}/0.jpg" for number in range(20_000)]
+    listing, settings = Listing(tmp_path / "set", images, "set"), SetSettings()
+    found = arrange_by_labels([read_labels(table, settings)], [listing], settings)
+    assert not found.missing
+    assert len(found.places[0]) == 20_000
 
 
 def test_rows_that_repeat_are_used_once_and_told(flat, capsys):
