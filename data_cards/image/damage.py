@@ -188,4 +188,5 @@ def _iterate_strips(picture: Image.Image, data: bytes) -> Iterator[bytes]:
         places = (picture.tag_v2.get(tag, ()) for tag in (offsets, counts))
         places = ((one,) if isinstance(one, int) else one for one in places)
         for offset, count in zip(*places, strict=False):
-            yield data[offset : offset + count]
+            if count:  # of a band that is not shown there may be none
+                yield data[offset : offset + count]
