@@ -5,6 +5,7 @@ No sentence claims more than the intervals support: "clearly" means that the who
 
 from data_cards.audit.cross_validation import GUESSING
 from eval.explain.bands import format_frequency_band
+from eval.explain.parts import PART_WORDS
 from eval.report.format import INTERVAL, format_value
 from eval.scores.bootstrap import LEVEL
 from eval.scores.metrics import METRICS
@@ -26,7 +27,9 @@ def summarise(report: dict) -> list[str]:
         *_summarise_sources(report["sources"][report["headline"]]),
         *_summarise_conditions(report["conditions"]),
         _format_abstention(report["abstention"]),
-        _format_deciding_band(report["deciding"], auroc),
+        # With experts the bands are those of the network's share alone, and the experts' sentence says what decides.
+        _format_deciding_band(report["deciding"], auroc) if "reason" in report["experts"] else "",
+        _format_deciding_part(report["experts"], auroc),
         _format_small_number(headline["samples_by_class"], "test picture"),
     ]
     return [sentence for sentence in sentences if sentence]
@@ -190,6 +193,20 @@ def _format_deciding_band(deciding: dict, auroc: dict) -> str:
     return (
         f"It goes most by {band}: without them it finds the generated one in {100 * drop['value']:.0f} fewer of 100 "
         f"pairs ({INTERVAL} {100 * drop['low']:.0f} to {100 * drop['high']:.0f})."
+    )
+
+
+def _format_deciding_part(experts: dict, auroc: dict) -> str:
+    if "reason" in experts or (auroc["low"] is not None and auroc["low"] <= GUESSING):
+        return ""
+    most = max(experts["parts"], key=lambda part: part["auroc_drop"]["value"])
+    drop = most["auroc_drop"]
+    if drop["low"] is None or drop["low"] <= 0:
+        return "No single expert decides: without any one of them it does about as well."
+    value, low, high = (100 * drop[name] for name in ("value", "low", "high"))
+    return (
+        f"It goes most by the expert for {PART_WORDS[most['name']]}: without it it finds the generated one in "
+        f"{value:.0f} fewer of 100 pairs ({INTERVAL} {low:.0f} to {high:.0f})."
     )
 
 

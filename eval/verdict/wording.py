@@ -95,7 +95,7 @@ def format_verdict(judgement: Judgement, detector: Detector) -> str:
 def _format_unlike(judgement: Judgement) -> str:
     words = _UNLIKE_WORDS[judgement.reason]
     if judgement.unlike_after:
-        words = f"This holds after {', '.join(judgement.unlike_after)}: {words[0].lower()}{words[1:]}"
+        words = f"After {', '.join(judgement.unlike_after)}: {words}"
     return f"{words} How far its score can be trusted is not known."
 
 
@@ -132,7 +132,9 @@ def summarise_examined(examined: "Examined") -> list[str]:
     if examined.comb is not None and not examined.judgement.is_unlike:
         sentences.append(format_comb(examined.comb))
     if examined.explanation is not None:
-        sentences += summarise_explanation(examined.explanation, examined.estimator)
+        of_network = "Network: " if examined.judgement.parts else ""
+        found = summarise_explanation(examined.explanation, examined.estimator)
+        sentences += [f"{of_network}{sentence}" for sentence in found]
     return sentences
 
 

@@ -17,6 +17,7 @@ from eval.report.compare import compare_runs
 from eval.report.format import UNSURE_WORDS
 from eval.report.gallery import pick_worst
 from eval.report.report import STARTER_REPORT, make_report
+from eval.report.summary import summarise
 from eval.scores.breakdown import compute_evaluation, estimate_sure
 from eval.scores.reliability import compute_abstention
 from eval.scores.rows import Scored
@@ -90,6 +91,20 @@ def test_report_of_experts_holds_the_conditions_and_what_each_expert_adds(report
     for words in ("The same pictures, saved and shrunk", "called unsure", *PART_WORDS.values()):
         assert words in page or words == "network"
     assert json.loads(report.json.read_text())["variants"] == contents["variants"]
+
+
+@pytest.mark.parametrize(
+    ("low", "text"),
+    [
+        (0.05, "the expert for periodic grid: without it it finds the generated one in 10 fewer"),
+        (-0.05, "No single expert decides"),
+    ],
+)
+def test_summary_names_the_expert_that_decides(report, low, text):
+    drops = [{"name": name, "auroc_drop": {"value": 0.0, "low": -0.1, "high": 0.1}} for name in EXPERTS]
+    drops[-1]["auroc_drop"] = {"value": 0.1, "low": low, "high": 0.2}
+    contents = report.contents | {"experts": {"parts": drops}}
+    assert any(text in sentence for sentence in summarise(contents))
 
 
 def test_report_in_the_terminal_shows_the_same(folder):

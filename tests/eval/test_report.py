@@ -252,6 +252,7 @@ def words(auroc: dict, alone: dict, lead: dict, pictures: int = 100, **parts) ->
                 "sources": {"clean": []},
                 "abstention": {"unsure": estimate(0, 0, 0), "mistakes_when_judged": estimate(0, 0, 0)},
                 "deciding": {"reason": "none"},
+                "experts": {"reason": "none"},
                 **parts,
                 "scopes": {"clean": {"scores": scores, "samples_by_class": {"real": pictures, "fake": 100}}},
                 "shortcuts": {"shortcuts": [{"auroc": alone}], "lead": lead},
