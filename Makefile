@@ -24,7 +24,7 @@ demo: setup
 	cd demo && train run --store features.zarr
 	cd demo && eval predict pictures/test/fake/generator-a/00000.*
 	cd demo && eval report
-	@echo "Open demo/runs/001-radial-32px/report.html in a browser: it says the above, with pictures."
+	@echo "Open demo/runs/001-experts/report.html in a browser: it says the above, with pictures."
 
 # All but the slow tests, which kill builds and runs many times: for those see test-all.
 test test-all: export OMP_NUM_THREADS := 1
