@@ -5,7 +5,7 @@ from shlex import quote
 import click
 from click.core import ParameterSource
 
-from data_cards.core.console import CommandGroup, echo, format_table, print_json
+from data_cards.core.console import PROGRAM, CommandGroup, echo, format_table, print_json
 from data_cards.core.options import GroupedCommand, GroupedOption, add_options
 from data_cards.core.text import format_bytes
 from train.run.summary import Summary
@@ -13,6 +13,7 @@ from train.settings import TrainSettings
 
 
 @click.group(cls=CommandGroup, context_settings={"max_content_width": 110})
+@click.version_option(package_name=PROGRAM)
 def cli() -> None:
     """Train a detector on a feature store."""
 

@@ -71,6 +71,9 @@ class _OneLineErrors:
             return super().make_context(*args, **options)
 
 
+PROGRAM = "spectral-detector"  # name of the installed package, whose version `--version` prints
+
+
 class CommandGroup(_OneLineErrors, click.Group):
     """A click group that shows a `UserError`, or a full or closed disk, as one line."""
 

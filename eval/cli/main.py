@@ -6,7 +6,7 @@ commands of their own too, and `eval report` typed in a shell does what it says.
 
 import click
 
-from data_cards.core.console import Command, CommandGroup, echo, note, print_json, warn
+from data_cards.core.console import PROGRAM, Command, CommandGroup, echo, note, print_json, warn
 from data_cards.core.labels import SPLITS, TEST
 from data_cards.core.options import add_options
 from eval.cli.predict import page, predict
@@ -14,11 +14,13 @@ from eval.settings import HELD_OUT, ReportSettings
 
 
 @click.group(cls=CommandGroup)
+@click.version_option(package_name=PROGRAM)
 def cli() -> None:
     """Evaluate a trained detector, and judge pictures with it."""
 
 
 @cli.command(cls=Command)
+@click.version_option(package_name=PROGRAM)
 @click.option(
     "--run",
     "runs",

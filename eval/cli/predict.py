@@ -6,7 +6,7 @@ from functools import partial
 
 import click
 
-from data_cards.core.console import Command, echo, note, warn
+from data_cards.core.console import PROGRAM, Command, echo, note, warn
 from data_cards.core.errors import UsageError
 from data_cards.core.options import add_options
 from eval.settings import PageSettings, PredictSettings
@@ -17,6 +17,7 @@ run_option = click.option(
 
 
 @click.command(cls=Command)
+@click.version_option(package_name=PROGRAM)
 @click.argument("pictures", nargs=-1, required=True, metavar="PICTURE...")
 @click.option("-0", "--null", is_flag=True, help="The names of - end with a zero byte, as those of find -print0.")
 @run_option
@@ -88,6 +89,7 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
 
 
 @click.command(cls=Command)
+@click.version_option(package_name=PROGRAM)
 @run_option
 @add_options(PageSettings)
 @click.option("--open/--no-open", "open_browser", default=True, show_default=True, help="Open the page in the browser.")

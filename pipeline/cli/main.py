@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from data_cards.core.console import CommandGroup, echo, print_json, progress_bar
+from data_cards.core.console import PROGRAM, CommandGroup, echo, print_json, progress_bar
 from data_cards.core.errors import StoreError
 from data_cards.core.options import GroupedCommand, GroupedOption, add_options, option_names
 from data_cards.core.text import format_bytes
@@ -54,6 +54,7 @@ MEMORY = _Memory()
 
 
 @click.group(cls=CommandGroup, context_settings={"show_default": True, "max_content_width": 110})
+@click.version_option(package_name=PROGRAM)
 def main() -> None:
     """Turn pictures into a store of spectral features, once, for many trainings."""
 
