@@ -15,6 +15,7 @@ import torch
 
 from data_cards.core.console import echo
 from data_cards.core.errors import UsageError, UserError
+from data_cards.core.text import join_lines
 from pipeline.store.concatenated import LEFT_OUT, open_stores
 from pipeline.store.reader import FeatureStore
 from train.data.row_selection import choose_rows, compute_source_ids
@@ -271,7 +272,7 @@ def _print_start(context: TrainContext) -> None:
     if not has_tensorboard():
         echo("no TensorBoard events: they need `pip install 'spectral-detector[tensorboard]'`", err=True)
     for card in context.store.cards:
-        echo(card["audit"]["words"], err=True)
+        echo(join_lines(card["audit"]["words"].split("\n")), err=True)
     left_out = int((context.store.columns["split"] == LEFT_OUT).sum())
     if left_out:
         echo(
