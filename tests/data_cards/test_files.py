@@ -86,7 +86,7 @@ def test_whole_folder_removes_no_folder_but_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("name", "ours"),
     [
-        (temporary_name("a.json"), True),
+        pytest.param(temporary_name("a.json"), True, id="as it is made"),
         ("0.0123456789abcdef0123456789abcdef.partial", True),
         ("a.json.partial", False),
         ("0.0123.partial", False),
