@@ -23,9 +23,11 @@ from pipeline.simulate.sample_set import write_sample
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory):
-    """A simulated set of 200 pictures, in which the classes differ by traces alone."""
+    """A simulated set of 200 pictures of two sources a class, in which the classes differ by traces alone."""
     folder = tmp_path_factory.mktemp("audit") / "sample"
-    write_sample(folder, train_per_source=20, test_per_source=5, size=64)
+    write_sample(folder, train_per_source=40, test_per_source=10, size=64)
+    for source in folder.glob("*/*/*-[cd]"):
+        shutil.rmtree(source)
     return folder
 
 

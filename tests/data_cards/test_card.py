@@ -135,7 +135,7 @@ def test_store_of_a_subset_has_a_card_with_the_selection(set_folder, tmp_path):
     carried = open_store(tmp_path / "a.zarr").card
     assert carried["selections"][0]["fraction"] == 0.5
     assert carried["selections"][0]["seed"] == 3
-    assert carried["variants"]["names"] == ["clean", "jpeg-1", "jpeg-2", "jpeg-3"]
+    assert carried["variants"]["names"] == ["clean", "jpeg-75", "web", "shrunk"]
     shutil.rmtree(tmp_path / "half")
     result = run("card", tmp_path / "a.zarr", "--out", tmp_path / "card", "--json")
     assert json.loads(result.stdout) == {"name": "a.zarr", **carried}

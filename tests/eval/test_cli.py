@@ -95,7 +95,7 @@ def test_installed_commands_run_in_a_shell(shell, names, tmp_path):
         assert done.stdout.startswith(f"Usage: {name} ")
     done = subprocess.run([shell, "-c", "eval report"], capture_output=True, text=True, env=environment, cwd=tmp_path)
     assert done.returncode == 1
-    assert done.stderr == "error: runs: no training run in it; make one with `train run`\n"
+    assert done.stderr.startswith("error: runs: no training run in it; make one with `train run`, or give --store")
 
 
 def test_report_runs_as_a_module(tmp_path):
@@ -104,7 +104,7 @@ def test_report_runs_as_a_module(tmp_path):
         [sys.executable, "-m", "eval", "report"], capture_output=True, text=True, cwd=tmp_path, env=environment
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: runs: no training run in it; make one with `train run`\n"
+    assert done.stderr.startswith("error: runs: no training run in it; make one with `train run`, or give --store")
 
 
 # --- bad input

@@ -177,12 +177,21 @@ def test_report_is_the_same_as_before(command):
     assert status == 0
     assert json.loads(text)["headline"] == before["headline"] == "clean"
     for part in ("scopes", "sources"):
-        assert report[part] == approximate(before[part])
+        assert without_news(report[part], before[part]) == approximate(before[part])
     for one, expected in zip(report["rows"], before["rows"], strict=True):
         for key in ("sha256", "label", "variant", "verdict", "probability_fake"):
             assert one[key] == approximate(expected[key]), key
     [run] = json.loads(command("train", "list", ".", "--json")[1])
     assert run["test_auroc"][0] == 1
+
+
+def without_news(value, before):
+    """The value without keys that a later version added."""
+    if isinstance(before, dict):
+        return {key: without_news(one, before[key]) for key, one in value.items() if key in before}
+    if isinstance(before, list):
+        return [without_news(one, other) for one, other in zip(value, before, strict=True)]
+    return value
 
 
 def approximate(value):

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data_cards.core.errors import UsageError, UserError
+from data_cards.core.errors import UserError
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import FeatureStore, open_store
 from train.run.folder import Run
@@ -15,11 +15,14 @@ def find_store(run: Run, path: str | Path | None) -> FeatureStore:
 
     Raises
     ------
-    UserError : not found, or built with other feature settings than the run's network reads
-    UsageError : no path, and the run is the starter run
+    UserError : not found, or built with other feature settings than the run's network reads; or no path, and the run is
+        the starter run
     """
     if path is None and is_starter(run):
-        raise UsageError("the starter run comes without its store; give --store, with the pictures to score")
+        raise UserError(
+            "runs: no training run in it; make one with `train run`, or give --store, to score the starter run on its "
+            "pictures"
+        )
     for absent in run.store_paths if path is None else ():
         if is_opened_unasked(absent) and not Storage(absent).exists():
             raise UserError(
