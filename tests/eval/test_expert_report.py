@@ -10,7 +10,7 @@ from helpers.make_run import draw_scene, make_experts_run, make_run
 from helpers.make_store import make_store
 
 import train.run.locate
-from data_cards.core.errors import UsageError
+from data_cards.core.errors import UserError
 from eval.cli.main import cli
 from eval.explain.parts import PART_WORDS
 from eval.report.compare import compare_runs
@@ -172,7 +172,7 @@ def test_report_with_the_starter_run_leaves_its_folder_alone(starter, folder):
     assert (contents["run"]["path"], contents["run"]["starter"]) == ("starter", True)
     assert Path(STARTER_REPORT, "report.html").is_file()
     assert list_files(starter) == before
-    with pytest.raises(UsageError, match="give --store"):
+    with pytest.raises(UserError, match="give --store"):
         make_report(**OPTIONS)
 
 
