@@ -4,6 +4,7 @@ No sentence claims more than the intervals support: "clearly" means that the who
 """
 
 from data_cards.audit.cross_validation import GUESSING
+from data_cards.audit.file_baseline import ALL
 from eval.explain.bands import format_frequency_band
 from eval.explain.parts import PART_WORDS
 from eval.report.format import INTERVAL, format_value
@@ -81,10 +82,12 @@ def _format_ranking(auroc: dict) -> str:
 def _format_file_baseline(auroc: dict, baseline: dict) -> str:
     if "reason" in baseline:
         return f"Whether file format, size and JPEG quality alone would do as well is not known: {baseline['reason']}."
-    alone, lead = baseline["shortcuts"][0]["auroc"], baseline["lead"]
+    strongest, lead = baseline["strongest"], baseline["lead"]
+    name = strongest["properties"]
+    properties = "file format, size, bytes per pixel and JPEG quality together" if name == ALL else f"{name} alone"
     sentence = (
-        "File format, size, bytes per pixel and JPEG quality alone, without a look at the picture, "
-        f"find it in {_format_of_hundred(alone)} of 100."
+        f"Without a look at the picture, a classifier of {properties} finds it in "
+        f"{_format_of_hundred(strongest['auroc'])} of 100."
     )
     if lead["low"] is None:
         return f"{sentence} Too few pictures to compare the two."

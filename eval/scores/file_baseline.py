@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_cards.audit.file_baseline import ALL, score_shortcuts, select_file_columns
+from data_cards.audit.file_baseline import score_shortcuts, select_file_columns
 from data_cards.core.labels import CLASS_NAMES, TRAIN
 from eval.scores.bootstrap import estimate_difference, estimate_scores
 from eval.scores.rows import Scored, held_out_mask
@@ -23,8 +23,9 @@ def compute_file_baseline(run: Run, pictures: Scored, training: FeatureStore | N
 
     Returns
     -------
-    `shortcuts`, scores with intervals by name of the properties, and `lead`, the network's AUROC
-    less that of all properties together, with its paired interval; or `reason` why there are none.
+    `shortcuts`, scores with intervals by name of the properties; `strongest`, that of the highest AUROC on these
+    pictures, since a classifier of all of them may know less than one alone; and `lead`, the detector's AUROC less the
+    strongest's, with its paired interval. Or `reason` why there are none.
     """
     if training is None:
         return {"reason": "the store that the run was trained on is not at hand, or has changed"}
@@ -43,5 +44,8 @@ def compute_file_baseline(run: Run, pictures: Scored, training: FeatureStore | N
     for name, probabilities in scored.items():
         estimates = estimate_scores(pictures.labels, probabilities, pictures.groups)
         shortcuts.append({"properties": name, **{score: estimates[score].to_dict() for score in SCORES}})
-    lead = estimate_difference("auroc", pictures.labels, pictures.probability_fake, scored[ALL], pictures.groups)
-    return {"training_pictures": len(rows), "shortcuts": shortcuts, "lead": lead.to_dict()}
+    strongest = max(shortcuts, key=lambda one: one["auroc"]["value"])
+    lead = estimate_difference(
+        "auroc", pictures.labels, pictures.probability_fake, scored[strongest["properties"]], pictures.groups
+    )
+    return {"training_pictures": len(rows), "shortcuts": shortcuts, "strongest": strongest, "lead": lead.to_dict()}

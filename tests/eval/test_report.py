@@ -12,6 +12,7 @@ from helpers.make_store import make_store
 from helpers.sklearn_scores import score_with_sklearn
 from sklearn import metrics as sk
 
+from data_cards.audit.file_baseline import ALL
 from data_cards.core.errors import UsageError, UserError
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.report.report import make_report
@@ -237,7 +238,7 @@ def estimate(value: float, low: float | None, high: float | None) -> dict:
     return {"value": value, "low": low, "high": high}
 
 
-def words(auroc: dict, alone: dict, lead: dict, pictures: int = 100, **parts) -> str:
+def words(auroc: dict, alone: dict, lead: dict, pictures: int = 100, properties: str = ALL, **parts) -> str:
     scores = {
         "auroc": auroc,
         "false_positive_rate": estimate(0.07, 0.03, 0.12),
@@ -255,7 +256,7 @@ def words(auroc: dict, alone: dict, lead: dict, pictures: int = 100, **parts) ->
                 "experts": {"reason": "none"},
                 **parts,
                 "scopes": {"clean": {"scores": scores, "samples_by_class": {"real": pictures, "fake": 100}}},
-                "shortcuts": {"shortcuts": [{"auroc": alone}], "lead": lead},
+                "shortcuts": {"strongest": {"properties": properties, "auroc": alone}, "lead": lead},
             }
         )
     )
@@ -288,6 +289,37 @@ def test_the_summary_counts_in_hundreds():
 )
 def test_the_summary_says_when_a_score_proves_nothing(auroc, lead, expected):
     assert expected in words(estimate(*auroc), estimate(0.7, 0.6, 0.8), estimate(*lead))
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        (ALL, "a classifier of file format, size, bytes per pixel and JPEG quality together finds it in 60"),
+        ("width and height", "a classifier of width and height alone finds it in 60"),
+    ],
+)
+def test_summary_names_the_strongest_properties_of_files(properties, expected):
+    assert expected in good_words(properties=properties)
+
+
+def test_detector_is_compared_with_the_strongest_properties_of_files(tmp_path):
+    store = make_store(tmp_path / "features.zarr")
+    columns = open_store(store).columns
+    labels, is_test = columns["label"].astype(int), columns["split"] == "test"
+    # Width separates the classes everywhere; quality in training, and the other way round in testing.
+    change_store(
+        store,
+        {
+            "width": lambda old: (500 + 40 * labels + np.arange(len(old)) % 30).astype(old.dtype),
+            "file_quality": lambda old: np.where(labels == is_test, 95, 60).astype(old.dtype),
+        },
+    )
+    contents = make_report(make_run(tmp_path / "run", store), **QUIET).contents
+    baseline, auroc = contents["shortcuts"], contents["scopes"]["clean"]["scores"]["auroc"]["value"]
+    scores = {one["properties"]: one["auroc"]["value"] for one in baseline["shortcuts"]}
+    assert scores[ALL] < scores["width and height"] == max(scores.values())
+    assert baseline["strongest"]["properties"] == "width and height"
+    assert baseline["lead"]["value"] == pytest.approx(auroc - scores["width and height"])
 
 
 def good_words(**parts) -> str:
