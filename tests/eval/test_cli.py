@@ -11,6 +11,7 @@ import zarr
 from click.testing import CliRunner
 from helpers.make_run import make_run
 from helpers.make_store import make_store
+from helpers.refusals import assert_refused
 
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.cli.main import cli, predict, report
@@ -108,16 +109,6 @@ def test_report_runs_as_a_module(tmp_path):
 
 
 # --- bad input
-
-
-def assert_refused(result, status: int, *texts: str) -> None:
-    assert result.exit_code == status, result.output
-    assert result.stdout == ""
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("error: ")
-    for text in texts:
-        assert text in lines[0]
 
 
 def test_report_without_a_run_exits_1(call):

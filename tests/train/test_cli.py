@@ -13,6 +13,7 @@ from select import select
 import pytest
 from click.testing import CliRunner
 from helpers.make_store import make_store
+from helpers.refusals import assert_refused
 
 from train.cli import cli
 from train.run.folder import open_run
@@ -43,16 +44,6 @@ def call(tmp_path, monkeypatch):
         return CliRunner().invoke(cli, ["run", *arguments])
 
     return run
-
-
-def assert_refused(result, status: int, *texts: str) -> None:
-    assert result.exit_code == status, result.output
-    assert result.stdout == ""
-    lines = result.stderr.splitlines()
-    assert len(lines) == 1, result.stderr
-    assert lines[0].startswith("error: ")
-    for text in texts:
-        assert text in lines[0]
 
 
 def test_train_run_prints_and_numbers_its_runs(call, tmp_path):

@@ -100,6 +100,15 @@ def test_network_that_helps_counts_and_one_that_harms_does_not():
     assert fit_network_weight(experts, -signs + rng.normal(0, 1, 400), labels, sources) == 0
 
 
+def test_network_that_helps_on_one_source_alone_does_not_count():
+    rng = np.random.default_rng(0)
+    labels, sources = np.tile([0, 1], 200), np.repeat([f"s{number}" for number in range(8)], 50)
+    signs = 2 * labels - 1
+    experts, network = 0.5 * signs + rng.normal(0, 1, 400), 0.1 * rng.normal(0, 1, 400)
+    network[sources == "s0"] = 3 * signs[sources == "s0"]
+    assert fit_network_weight(experts, network, labels, sources) == 0
+
+
 def test_network_beside_experts_is_validated_on_sources_that_it_does_not_train_on(tmp_path):
     path = make_store(tmp_path / "features.zarr", pictures={"train": (24, 24), "val": (6, 6), "test": (6, 6)})
     opened = open_store(path)

@@ -7,13 +7,13 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from helpers.fuzz import change_document
 from helpers.hostile import bounded_memory, deep_json, edit_json
 from helpers.make_store import make_store
 from hypothesis import HealthCheck, given, settings
@@ -268,15 +268,7 @@ def test_any_change_of_records_ends_in_one_line(trained, tmp_path, data):
         shutil.copytree(trained, run)
     file = data.draw(st.sampled_from(FILES))
     document = json.loads((trained / file).read_text())
-    for _ in range(data.draw(st.integers(1, 3))):
-        place = document
-        while True:
-            keys = sorted(place) if isinstance(place, dict) else list(range(len(place)))
-            key = data.draw(st.sampled_from(keys))
-            if not isinstance(place[key], list | dict) or not place[key] or data.draw(st.booleans()):
-                break
-            place = place[key]
-        place[key] = deepcopy(data.draw(WEIRD))
+    change_document(document, data, WEIRD)
     (run / file).write_text(json.dumps(document))
     try:
         with bounded_memory(MEMORY):
