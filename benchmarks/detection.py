@@ -2,9 +2,10 @@
 
     python benchmarks/detection.py --src photos --pairs photos-pairs --out study
 
-Beside them stand the earlier prototype and trivial properties of the files. Folds leave out groups of sources
-(`detection.toml`); calibration and "unsure" are fitted inside of what a fold trains on, as `train run` does. Features
-are kept in `--out`, so that a study that was stopped resumes; the figures are printed and written to `results.json`.
+The study compares the recipe with an earlier prototype and with trivial properties of the files. Folds leave out
+groups of sources (`detection.toml`); calibration and "unsure" are fitted on what a fold trains on, as in `train
+run`. Features are kept in `--out`, so that an interrupted study resumes; the figures are printed and written to
+`results.json`.
 """
 
 import sys
@@ -31,7 +32,7 @@ from train.recipe.experts import fit_experts, weigh_sources
 
 RIVALS = ("prototype", "trivial")
 RECIPES = ("experts", *RIVALS, *EXPERTS)  # each expert alone too
-ALIKE_QUALITY = 5  # JPEG qualities of two sources whose medians differ by at most this were saved alike
+SAME_QUALITY = 5  # largest difference between the median JPEG qualities of two sources that count as the same quality
 JPEG_SHARE = 0.7  # of a source's pictures, from which it counts as JPEG
 
 
@@ -54,7 +55,7 @@ def main(src: Path, pairs: Path | None, out: Path, settings: Path, workers: int 
         if families := list_families(pictures, study.get("families", {})):
             results["families left out"] = evaluate_folds(pictures, families)
         if pairs:
-            results["pairs"] = evaluate_pairs(pictures, read_set(pairs, out, workers), study["pairs_alike"])
+            results["pairs"] = evaluate_pairs(pictures, read_set(pairs, out, workers), study["pairs_of_same_quality"])
     write_json(out / "results.json", results)
     for scope, figures in results.items():
         click.echo(f"\n{scope}\n{format_table(figures)}")
@@ -117,11 +118,11 @@ def evaluate_folds(pictures: StudySet, folds: list[list[str]]) -> dict:
     return {condition: _sum_up(pictures, scores, words[condition], condition) for condition in CONDITIONS}
 
 
-def evaluate_pairs(pictures: StudySet, pairs: StudySet, alike: list[str]) -> dict:
+def evaluate_pairs(pictures: StudySet, pairs: StudySet, same_quality: list[str]) -> dict:
     """Train on all pictures and score collections with both classes."""
     score, experts = _train(pictures, np.arange(len(pictures.label)))
     names = sorted(set(pairs.source.tolist()))
-    saved_alike = np.isin(names, alike)
+    same_quality = np.isin(names, same_quality)
     members = [pairs.source == name for name in names]
     fake, figures = pairs.label == 1, {}
     for condition in CONDITIONS:
@@ -130,7 +131,7 @@ def evaluate_pairs(pictures: StudySet, pairs: StudySet, alike: list[str]) -> dic
             recipe: np.array([compare(values[fake & one], values[~fake & one]) for one in members])
             for recipe, values in score(pairs, rows, condition).items()
         }
-        figures[condition] = _describe(found, saved_alike)
+        figures[condition] = _describe(found, same_quality)
         lowest = int(found["experts"].argmin())
         figures[condition]["experts"]["lowest"] = [names[lowest], float(found["experts"][lowest])]
         predicted = _predict(experts, pairs, rows, condition)
@@ -182,8 +183,8 @@ def _sum_up(pictures: StudySet, scores: dict, words: list, condition: str) -> di
     for recipe in RECIPES:
         found[recipe], fakes, reals = compare_sources(scores[recipe][condition], pictures.label, pictures.source)
     quality = {name: _find_quality(pictures.quality[pictures.source == name]) for name in fakes + reals}
-    alike = np.array([[abs(quality[fake] - quality[real]) <= ALIKE_QUALITY for real in reals] for fake in fakes])
-    figures = _describe(found, alike)
+    same_quality = np.array([[abs(quality[fake] - quality[real]) <= SAME_QUALITY for real in reals] for fake in fakes])
+    figures = _describe(found, same_quality)
     rows, probability, word = (np.concatenate(parts) for parts in zip(*words, strict=True))
     figures["experts"]["lowest"] = list(find_lowest(found["experts"], fakes, reals))
     figures["experts"] |= measure_honesty(probability, word, pictures.label[rows], pictures.source[rows])
@@ -195,15 +196,15 @@ def _find_quality(quality: np.ndarray) -> float:
     return float(np.median(quality[quality >= 0])) if (quality >= 0).mean() > JPEG_SHARE else float("nan")
 
 
-def _describe(found: dict[str, np.ndarray], alike: np.ndarray) -> dict:
+def _describe(found: dict[str, np.ndarray], same_quality: np.ndarray) -> dict:
     """Describe the AUROC of each recipe, by pairs of sources or by collections."""
     figures = {}
     for recipe, values in found.items():
-        those = values[alike & np.isfinite(values)]
+        those = values[same_quality & np.isfinite(values)]
         figures[recipe] = {
             "auroc": float(np.nanmean(values)),
             "interval": find_interval(values),
-            "saved_alike": float(those.mean()) if len(those) else None,
+            "same_quality": float(those.mean()) if len(those) else None,
         }
         if recipe != "experts":
             difference = found["experts"] - values
@@ -219,7 +220,10 @@ def format_table(figures: dict) -> str:
         row = [condition]
         for recipe in RECIPES:
             low, high = recipes[recipe]["interval"]
-            row += [f"{recipes[recipe]['auroc']:.3f} ({low:.2f} to {high:.2f})", _round(recipes[recipe]["saved_alike"])]
+            row += [
+                f"{recipes[recipe]['auroc']:.3f} ({low:.2f} to {high:.2f})",
+                _round(recipes[recipe]["same_quality"]),
+            ]
         for recipe in RIVALS:
             row.append("{:+.3f} ({:+.2f} to {:+.2f})".format(*recipes[recipe]["experts_less_it"]))
         row.append("{} {:.2f}".format(*experts["lowest"]))
@@ -227,7 +231,7 @@ def format_table(figures: dict) -> str:
             _round(experts[name]) for name in ("calibration_error", "sure", "wrong_of_sure", "wrong_of_surest_quarter")
         ]
         table.append(row)
-    headers = ["", *(word for recipe in RECIPES for word in (recipe, f"{recipe}, saved alike"))]
+    headers = ["", *(word for recipe in RECIPES for word in (recipe, f"{recipe}, same quality"))]
     headers += ["less prototype", "less trivial", "lowest", "calibration error", "sure", "wrong of sure"]
     headers += ["wrong of surest quarter"]
     conditions, *rows = zip(headers, *table, strict=True)  # on its side: there are more figures than conditions

@@ -21,7 +21,7 @@ from pipeline.features.settings import MAX_PIXELS
 from pipeline.features.variants import CONDITIONS, SHRUNK, draw_variants
 
 VIEWS = (*CONDITIONS, SHRUNK)
-VERSION = 2  # raise it when a vector changes: kept features are then computed anew
+VERSION = 2  # raise it when a vector changes: cached features are then computed again
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class StudySet:
     label : int (N,), 1 for generated pictures
     source : str (N,), names of sources
     near_duplicates : int (N,), number of the near-duplicate group
-    facts : float64 (N, 6), what is known without a look at the pixels: see `_list_facts`
+    facts : float64 (N, 6), known without reading pixels: see `_list_facts`
     quality : float64 (N,), estimated JPEG quality; -1 for other formats
     features : by view and name, float32 (N, length)
     """

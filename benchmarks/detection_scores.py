@@ -63,7 +63,7 @@ def find_lowest(values: np.ndarray, fakes: list[str], reals: list[str]) -> tuple
 
 
 def measure_honesty(probability: np.ndarray, word: np.ndarray, labels: np.ndarray, sources: np.ndarray) -> dict:
-    """Measure calibration error, coverage and wrong shares; sources of a class weigh alike, and so do classes.
+    """Measure calibration error, coverage and wrong shares, with equal weight for sources of a class and for classes.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
-"""Peak memory of the process that schedules a build, for plans of more and more pictures.
+"""Peak memory of the process that schedules a build, by the number of pictures.
 
     python benchmarks/memory.py
 
-Made-up files' facts go through the real collecting, grouping, splitting, planning, auditing, scheduling on two
-Dask workers, columns, provenance and card. Only reading files, the shards' work and the statistics are left
-out: the shard task does nothing, in this measurement alone. Each count is measured in a process of its own.
+Facts of made-up files pass through the real collection, grouping, splitting, planning, audit, scheduling on two
+Dask workers, columns, provenance and card. Only reading files, the work of a shard and the statistics are left out:
+here the shard task does nothing. Each count is measured in a process of its own.
 """
 
 import hashlib

@@ -1,9 +1,9 @@
-"""The starter run that comes with the program, `train/starter`: trains it, and writes down how it does.
+"""Train the starter run that comes with the program, `train/starter`, and record its scores.
 
     python benchmarks/starter.py --src photos --pairs photos-pairs
 
-Builds a store of `--src`, trains the default on its training pictures, and scores its test pictures and `--pairs`, of
-which neither took part. Nothing is kept of the pictures but the run's numbers and its data card.
+Builds a store of `--src`, trains the default on its training pictures, and scores its test pictures and `--pairs`,
+which took no part in training. Only the run's numbers and its data card are kept, none of the pictures.
 """
 
 import json

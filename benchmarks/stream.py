@@ -3,14 +3,14 @@
     python benchmarks/stream.py --size 512 --rows 96
     python benchmarks/stream.py --size 512 --rows 96 --cold --threads 4
 
-The limit is bare: pread and decode of the same bytes, on all cores, into one buffer of a chunk for each core; a
-second one into buffers of three batches, as readers fill them, which do not fit into the processor's cache.
-Three rows are of a second store, packed as `pipeline build` packs it: its own bare limit, decoded and mirrored as
-on the CPU, and left packed as for a GPU. With --cold also `dd` reads the shards' files of both; its speed is
-given in the decoded bytes that they hold, so that all rows compare. Threads that wait for the disk do not
-decode: give more. Rounds of all readers alternate, so that a busy minute hits them all; medians and the
-spread of the rounds are printed, in MB/s of decoded features. Readers that are not installed are left out with a
-line. Levels are drawn so that zstd makes of them about what it makes of real spectra.
+The limit is pread and decode of the same bytes alone, on all cores, into one buffer of a chunk for each core. A
+second limit decodes into buffers of three batches, as readers do, which do not fit into the processor's cache.
+Three rows read a second store, packed as `pipeline build` packs it: its own limit, decoded and mirrored on the CPU,
+and left packed for a GPU. With --cold, `dd` also reads the shard files of both stores; its speed is given in the
+decoded bytes that they hold, so that all rows compare. Threads that wait for the disk do not decode, so use more of
+them there. Rounds of all readers alternate, so that a busy minute affects all of them; the medians and the range
+over rounds are in MB/s of decoded features. A reader that is not installed is skipped, with a message. Levels are
+drawn such that zstd compresses them about as well as real spectra.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def create_store(folder: Path, size: int, rows: int, shard: int, packing: str = 
     """
     half = max(rows // 4, 2)
     pictures = {"train": (rows // 2 - half // 2, rows // 2 - half // 2), "val": (half // 2, half // 2)}
-    path = make_store(folder / f"{packing}.zarr", pictures=pictures, size=8, shard=shard)
+    path = make_store(folder / f"{packing}.zarr", pictures=pictures, size=size, shard=shard)
     shutil.rmtree(path / FEATURES)
     rng = np.random.default_rng(0)
     count, planes = len(read_labels(path)), PLANES_PER_KIND * KINDS
@@ -111,7 +111,7 @@ def create_readers(
                 features[int(row)]
 
     def in_batches() -> None:
-        for rows in batches[:1]:  # so slow that one batch tells
+        for rows in batches[:1]:  # one batch suffices: this reader is slow
             features.oindex[np.sort(rows)]
 
     readers = {
@@ -146,9 +146,9 @@ def create_readers(
 
 
 def create_limit(store: FeatureStore, batches: list[np.ndarray], room: int = 0) -> Callable[[], None]:
-    """Return a function that only preads and decodes the chunks of the batches; their places are looked up before.
+    """Return a function that only preads and decodes the chunks of the batches, whose offsets are read before.
 
-    Into buffers of `room` rows in turn, or where that is 0 of one chunk for each thread.
+    room : rows of each buffer, used in turn; 0 means one chunk for each thread.
     """
     shard_rows = store.features.shards[0]
     capacity = KINDS * shard_rows

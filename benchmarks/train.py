@@ -1,21 +1,21 @@
-"""The speed of a training step as a share of its limit, and the gain of a store over features made in the loop.
+"""Speed of a training step as a share of its limit, and the gain of a store over features computed in the loop.
 
     python benchmarks/train.py --src PICTURES
     python benchmarks/train.py --src PICTURES --sizes 64 --pictures 48 --network small
     python benchmarks/train.py --src PICTURES --pictures 1024 --samples 2048 --batch-size 64   (on a GPU)
 
-Of a drawn subset of the pictures a store is built, timed; then, in rounds one after the other, so that a busy
-minute hits all of them, the same network takes the same steps
+A store is built of a drawn subset of the pictures, and the build is timed. Then the same network takes the same
+steps, in alternating rounds so that a busy minute affects all of them, on
 
-- on one batch that lies in the device's memory: the ceiling
-- on batches from the store, through the trainer's own loop, which also tells how long it waited for data
-- on features that PyTorch's DataLoader has worker processes make from the picture files: decode, fit, JPEG, FFT
-  and DCT by this project's functions, a core's work a process
-- on a CUDA device also on pixels that the workers only decode, fit and JPEG, with FFT and DCT on the device
+- one batch in the device's memory: the ceiling
+- batches from the store, through the trainer's own loop, which also measures how long it waits for data
+- features that worker processes of PyTorch's DataLoader compute from the picture files: decode, fit, JPEG, FFT and
+  DCT by this project's functions, one core a process
+- on a CUDA device, pixels that the workers only decode, fit and JPEG, with FFT and DCT on the device
 
-Medians, with the least and the most of the rounds; shares are those of the ceiling beside it in the round.
-The build's seconds are all of them: scanning, starting workers, statistics. An epoch is one variant of each
-training picture. Let the machine do nothing else meanwhile.
+Medians are printed with the least and the most of the rounds; shares are of the same round's ceiling. The build's
+seconds include scanning, starting workers and statistics. An epoch is one variant of each training picture. Use an
+idle machine.
 """
 
 import sys

@@ -45,7 +45,7 @@ def test_benchmark_runs(pictures, tmp_path, name, options, said):
 
 
 def test_detection_study_runs_and_resumes(pictures, tmp_path):
-    (tmp_path / "study.toml").write_text("folds = 2\npartitions = [0]\ngroups = []\npairs_alike = []\n")
+    (tmp_path / "study.toml").write_text("folds = 2\npartitions = [0]\ngroups = []\npairs_of_same_quality = []\n")
     for source in sorted(pictures.glob("train/*/*")):  # four sources a class, so that two are left to calibrate on
         for number, file in enumerate(sorted(source.iterdir())):
             folder = tmp_path / "more" / source.parent.name / f"{source.name}{number % 2}"
