@@ -39,16 +39,16 @@ def cli() -> None:
 @click.option(
     "--out",
     metavar="DIR",
-    help="Folder for report.json and report.html  [default: the (first) run folder; of the starter run starter-report]",
+    help="Folder for the files  [default: the (first) run folder; for the starter run starter-report]",
 )
 @add_options(ReportSettings)
 @click.option("--json", "as_json", is_flag=True, help="Print all scores as JSON (each sample's own: see report.json).")
 def report(runs, store, split, out, as_json, **settings) -> None:
     """Score a run on pictures that it was not trained on.
 
-    Prints tables and writes report.json (every score, each picture's too) and report.html.
-    Several runs are compared on pictures that all can be scored on and none was trained on, with
-    the differences that are real (comparison.json, comparison.html).
+    Prints tables and writes report.json (every score, each picture's too) and report.html, for
+    another split or store report-SPLIT.html or report-on-STORE.html. Several runs are compared on
+    pictures that all can be scored on and none was trained on (comparison.json, comparison.html).
 
     \b
     Examples:

@@ -15,8 +15,8 @@ from data_cards.core.labels import CLASS_NAMES, TEST
 from data_cards.core.seeding import FIXED_SEED
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.report.contents import REPORT_VERSION
+from eval.report.files import Report, choose_folder, create_folder, write_report
 from eval.report.html import render_comparison
-from eval.report.report import Report, choose_folder, create_folder, write_report
 from eval.report.summary import summarise_comparison
 from eval.scores.bootstrap import LEVEL, RESAMPLES, estimate_differences
 from eval.scores.breakdown import compute_evaluation
@@ -31,7 +31,7 @@ from pipeline.features.versions import get_program_version
 from pipeline.store.reader import FeatureStore
 from train.run.folder import Run, load_detector
 from train.run.locate import find_run, name_run
-from train.run.run_stores import find_store
+from train.run.run_stores import find_store, is_own_store
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,9 @@ def compare_runs(
         swap = compute_jpeg_swap(scored, tested, detector, options.swap_pictures, progress)
         sides.append(Side(name, run, tested, training, scored, swap))
     comparison = compute_comparison(sides, common, split)
-    return write_report(comparison, render_comparison(comparison), folder, "comparison")
+    own = store is None or all(is_own_store(run, stores[0]) for run in opened)
+    other_store = None if own else stores[0].path
+    return write_report(comparison, render_comparison(comparison), folder, "comparison", split, other_store)
 
 
 def compute_comparison(sides: Sequence[Side], common: CommonRows, split: str) -> dict:

@@ -5,9 +5,10 @@ from eval.scores.metrics import METRICS
 from pipeline.features.variants import CONDITIONS
 
 INTERVAL = f"{LEVEL:.0%} interval"
+SAME, NONE = "all the same", "none"
 INTERVAL_NOTE = (
-    "“all alike” stands where every resample gives the same score, “none” where too few pictures "
-    "leave most resamples without a class: then there is no saying how sure the score is"
+    f"“{SAME}” means that every resample gives the same score, “{NONE}” that there are too few pictures "
+    "for resamples: the score may be far off then"
 )
 SCOPES = {"clean": "pictures as they are", "all": "all variants", "unleaked": "without leaked pictures"}
 
@@ -37,13 +38,13 @@ def format_value(value: float | None, percent: bool) -> str:
 
 
 def format_interval(estimate: dict, percent: bool) -> str:
-    """Format an interval: 65.1 to 82.0%, 0.651 to 0.820; "none" or "all alike" where it says nothing."""
+    """Format an interval: 65.1 to 82.0%, 0.651 to 0.820; `NONE` or `SAME` where it says nothing."""
     if estimate["value"] is None:
         return ""
     if estimate["low"] is None:
-        return "none"
+        return NONE
     if estimate["low"] == estimate["high"]:
-        return "all alike"
+        return SAME
     if percent:
         return f"{100 * estimate['low']:.1f} to {100 * estimate['high']:.1f}%"
     return f"{estimate['low']:.3f} to {estimate['high']:.3f}"

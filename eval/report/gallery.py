@@ -13,7 +13,7 @@ from data_cards.core.labels import CLASS_NAMES
 from data_cards.image.decode import decode_picture
 from data_cards.image.thumbnail import encode_thumbnail
 from eval.scores.picture_files import read_original, shuffle_by_class
-from eval.scores.rows import Scored, locate_pictures
+from eval.scores.rows import VERDICTS, Scored, locate_pictures
 from pipeline.store.reader import FeatureStore
 from train.model.calibration import UNSURE
 
@@ -73,7 +73,7 @@ def build_examples(scored: Scored, rows: np.ndarray, store: FeatureStore) -> lis
             path=path,
             source=part.columns["source"][number],
             label=CLASS_NAMES[part.labels[number]],
-            verdict=UNSURE if part.is_unsure[number] else CLASS_NAMES[int(part.called_fake[number])],
+            verdict=VERDICTS[part.verdicts[number]],
             probability_fake=float(part.probability_fake[number]),
             thumbnail=_read_thumbnail(Path(path), part.columns["sha256"][number], store.settings.max_pixels),
         )

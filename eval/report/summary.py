@@ -10,24 +10,26 @@ from eval.explain.parts import PART_WORDS
 from eval.report.format import INTERVAL, format_value
 from eval.scores.bootstrap import LEVEL
 from eval.scores.metrics import METRICS
+from train.model.detector import NETWORK_PART
 
 FEW_PICTURES = 30  # of a class; with fewer the summary warns
 
-_BLIND = 0.9  # share of wrong verdicts on a class, from which on the detector knows nothing of it
+_BLIND = 0.9  # share of a class on the wrong side of the threshold, from which the score means nothing
 
 
 def summarise(report: dict) -> list[str]:
     """Summarise the contents of `report.json`, most important sentence first."""
     headline = report["scopes"][report["headline"]]
     auroc = headline["scores"]["auroc"]
+    has_unsure = bool(report["abstention"]["unsure"]["value"])
     sentences = [
-        _format_mistakes(headline["scores"], report["abstention"]),
+        _format_abstention(report["abstention"]) if has_unsure else "",
+        _format_mistakes(headline["scores"], has_unsure),
         _format_ranking(auroc),
         _format_file_baseline(auroc, report["shortcuts"]),
         _format_jpeg_swap(report["swap"]),
-        *_summarise_sources(report["sources"][report["headline"]]),
+        *_summarise_sources(report["sources"][report["headline"]], has_unsure),
         *_summarise_conditions(report["conditions"]),
-        _format_abstention(report["abstention"]),
         # With experts the bands are those of the network's share alone, and the experts' sentence says what decides.
         _format_deciding_band(report["deciding"], auroc) if "reason" in report["experts"] else "",
         _format_deciding_part(report["experts"], auroc),
@@ -56,13 +58,23 @@ def summarise_comparison(comparison: dict) -> list[str]:
     return [*sentences, few] if few else sentences
 
 
-def _format_mistakes(scores: dict, abstention: dict) -> str:
-    alarms, misses = scores["false_positive_rate"], scores["false_negative_rate"]
-    decided = "If it had to decide on every picture, of" if abstention["unsure"]["value"] else "Of"
+def _format_abstention(abstention: dict) -> str:
+    unsure, mistakes = abstention["unsure"], abstention["mistakes_when_judged"]
+    if mistakes["value"] is None:
+        return "It says “unsure” for every one of these pictures."
     return (
-        f"{decided} 100 photographs it would call {_format_of_hundred(alarms)} generated; "
-        f"of 100 generated pictures it would miss {_format_of_hundred(misses)}."
+        f"It says “unsure” for {_format_of_hundred(unsure)} of 100 pictures; "
+        f"of 100 sure verdicts {_format_of_hundred(mistakes)} are wrong."
     )
+
+
+def _format_mistakes(scores: dict, has_unsure: bool) -> str:
+    alarms, misses = (_format_of_hundred(scores[name]) for name in ("false_positive_rate", "false_negative_rate"))
+    if has_unsure:
+        calls, and_misses = "If it had to decide on every picture, it would call", "miss"
+    else:
+        calls, and_misses = "It calls", "misses"
+    return f"{calls} {alarms} of 100 photographs generated, and {and_misses} {misses} of 100 generated pictures."
 
 
 def _format_ranking(auroc: dict) -> str:
@@ -71,9 +83,9 @@ def _format_ranking(auroc: dict) -> str:
         f"{_format_of_hundred(auroc)} of 100 such pairs; guessing finds 50."
     )
     if auroc["low"] is None:
-        return f"{sentence} Too few pictures to say whether that is better than guessing."
+        return f"{sentence} There are too few pictures to say whether that is better than guessing."
     if auroc["high"] < GUESSING:
-        return f"{sentence} That is clearly worse than guessing: on these pictures it is misled."
+        return f"{sentence} That is clearly worse than guessing: these pictures mislead it."
     if auroc["low"] <= GUESSING:
         return f"{sentence} That is not clearly better than guessing."
     return sentence
@@ -84,50 +96,20 @@ def _format_file_baseline(auroc: dict, baseline: dict) -> str:
         return f"Whether file format, size and JPEG quality alone would do as well is not known: {baseline['reason']}."
     strongest, lead = baseline["strongest"], baseline["lead"]
     name = strongest["properties"]
-    properties = "file format, size, bytes per pixel and JPEG quality together" if name == ALL else f"{name} alone"
+    properties = "file format, size, bytes per pixel and JPEG quality" if name == ALL else f"{name} alone"
     sentence = (
-        f"Without a look at the picture, a classifier of {properties} finds it in "
-        f"{_format_of_hundred(strongest['auroc'])} of 100."
+        f"A classifier of {properties}, which sees no pixel, finds the generated one in "
+        f"{_format_of_hundred(strongest['auroc'])} of 100 pairs."
     )
     if lead["low"] is None:
-        return f"{sentence} Too few pictures to compare the two."
+        return f"{sentence} There are too few pictures to compare the two."
     if lead["low"] > 0:
         return f"{sentence} The detector is clearly better than that."
     if lead["high"] < 0:
-        return (
-            f"{sentence} That is clearly more than the detector finds: "
-            "how these pictures were collected gives them away."
-        )
+        return f"{sentence} The detector is clearly worse than that: how these pictures were collected gives them away."
     if auroc["low"] is not None and auroc["low"] > GUESSING:
-        return (
-            f"{sentence} The detector is not clearly better, so its score is no proof that it knows "
-            "generated pictures by anything else."
-        )
+        return f"{sentence} The detector is not clearly better, so its score does not show that it uses anything else."
     return f"{sentence} The detector is not clearly better than that."
-
-
-def _summarise_conditions(conditions: list[dict]) -> list[str]:
-    """Name the condition that changes most verdicts, and those under which every verdict is one class."""
-    changed = [one for one in conditions if one["flip_rate"]]
-    if not changed:
-        return []
-    worst = max(changed, key=lambda one: one["flip_rate"]["value"])
-    sentences = [
-        f"What is done to a picture changes verdicts: most of all {worst['condition']}, which changes "
-        f"{_format_of_hundred(worst['flip_rate'])} of 100."
-    ]
-    for rate, whole, words in (
-        ("false_positive_rate", "photographs", "generated"),
-        ("false_negative_rate", "generated pictures", "photographs"),
-    ):
-        blind = [
-            one["condition"]
-            for one in changed
-            if one["scores"][rate]["value"] is not None and one["scores"][rate]["value"] >= _BLIND
-        ]
-        if blind:
-            sentences.append(f"After {', '.join(blind)} it calls nearly all {whole} {words}: there it knows nothing.")
-    return sentences
 
 
 def _format_jpeg_swap(swap: dict) -> str:
@@ -138,22 +120,24 @@ def _format_jpeg_swap(swap: dict) -> str:
     if before["low"] is not None and before["low"] <= GUESSING:
         return ""  # there was nothing to lose
     sentence = (
-        "Once both classes are saved alike as JPEG, so that the file no longer tells how it was kept, it finds the "
-        f"generated one in {_format_of_hundred(after)} of 100 pairs; before, in {100 * before['value']:.0f}."
+        "After both classes are saved as JPEG in the same way, it finds the generated one in "
+        f"{_format_of_hundred(after)} of 100 pairs; before, in {_format_of_hundred(before)}."
     )
     if drop["low"] is None:
-        return f"{sentence} Too few pictures to say whether that is less."
+        return f"{sentence} There are too few pictures to say whether that is less."
     if drop["low"] > 0:
-        return f"{sentence} What is lost was no evidence of a generator that lasts."
-    return f"{sentence} No clear loss."
+        return f"{sentence} The loss is evidence that does not survive saving, or never came from a generator."
+    return f"{sentence} That is no clear loss."
 
 
-def _summarise_sources(sources: list[dict]) -> list[str]:
+def _summarise_sources(sources: list[dict], has_unsure: bool) -> list[str]:
     """Name the generator found least and the photographs with most false alarms, where there are several."""
     sentences = []
+    decided = "If it had to decide, the" if has_unsure else "The"
+    be = "would be" if has_unsure else "is"
     for label, words in (
-        ("fake", "Of its generators it finds {source} least: {count} of 100."),
-        ("real", "Of the photographs those of {source} raise most false alarms: {count} of 100."),
+        ("fake", "{decided} generator found least often {be} {source}: {count} of 100 pictures."),
+        ("real", "{decided} collection of photographs with most false alarms {be} {source}: {count} of 100 pictures."),
     ):
         own = [one for one in sources if one["class"] == label]
         if len(own) < 2:
@@ -161,7 +145,8 @@ def _summarise_sources(sources: list[dict]) -> list[str]:
         worst = min(own, key=lambda one: one["accuracy"]["value"])
         if worst["accuracy"]["value"] < 1:
             share = worst["accuracy"] if label == "fake" else _complement(worst["accuracy"])
-            sentences.append(words.format(source=worst["source"], count=_format_of_hundred(share)))
+            count = _format_of_hundred(share)
+            sentences.append(words.format(decided=decided, be=be, source=worst["source"], count=count))
     return sentences
 
 
@@ -175,55 +160,78 @@ def _complement(share: dict) -> dict:
     }
 
 
-def _format_abstention(abstention: dict) -> str:
-    unsure, mistakes = abstention["unsure"], abstention["mistakes_when_judged"]
-    if not unsure["value"]:
-        return ""
-    sentence = f"It says “unsure” of {_format_of_hundred(unsure)} of 100 pictures"
-    if mistakes["value"] is None:
-        return f"{sentence}, which is all of them."
-    return f"{sentence}; of those that it does judge {_format_of_hundred(mistakes)} of 100 are wrong."
+def _summarise_conditions(conditions: list[dict]) -> list[str]:
+    """Name the condition that changes most verdicts, and those under which nearly every picture gets one class."""
+    changed = [one for one in conditions if one["flip_rate"]]
+    if not changed:
+        return []
+    worst = max(changed, key=lambda one: one["flip_rate"]["value"])
+    if not worst["flip_rate"]["value"]:
+        return ["None of the changes to a picture changes a verdict."]
+    sentences = [
+        f"Of the changes to a picture, {worst['condition']} changes most verdicts: "
+        f"{_format_of_hundred(worst['flip_rate'])} of 100."
+    ]
+    for rate, whole, words in (
+        ("false_positive_rate", "photographs", "generated"),
+        ("false_negative_rate", "generated pictures", "photographs"),
+    ):
+        blind = [
+            one["condition"]
+            for one in changed
+            if one["scores"][rate]["value"] is not None and one["scores"][rate]["value"] >= _BLIND
+        ]
+        if blind:
+            sentences.append(
+                f"After {', '.join(blind)} it would call nearly all {whole} {words}: its score means nothing there."
+            )
+    return sentences
 
 
 def _format_deciding_band(deciding: dict, auroc: dict) -> str:
     if "reason" in deciding or (auroc["low"] is not None and auroc["low"] <= GUESSING):
         return ""
-    most = max(deciding["bands"], key=lambda band: band["auroc_drop"]["value"])
-    drop = most["auroc_drop"]
-    if drop["low"] is None or drop["low"] <= 0:
-        return "No single band of frequencies decides: without any one of them it does about as well."
+    most = _find_most_needed(deciding["bands"])
+    if most is None:
+        return "Leaving out any single band of frequencies makes no clear difference."
     band = format_frequency_band(most["low"], most["high"])
-    return (
-        f"It goes most by {band}: without them it finds the generated one in {100 * drop['value']:.0f} fewer of 100 "
-        f"pairs ({INTERVAL} {100 * drop['low']:.0f} to {100 * drop['high']:.0f})."
-    )
+    return f"It relies most on {band}: without them it finds {_format_drop(most['auroc_drop'])}."
 
 
 def _format_deciding_part(experts: dict, auroc: dict) -> str:
     if "reason" in experts or (auroc["low"] is not None and auroc["low"] <= GUESSING):
         return ""
-    most = max(experts["parts"], key=lambda part: part["auroc_drop"]["value"])
-    drop = most["auroc_drop"]
-    if drop["low"] is None or drop["low"] <= 0:
-        return "No single expert decides: without any one of them it does about as well."
-    value, low, high = (100 * drop[name] for name in ("value", "low", "high"))
-    return (
-        f"It goes most by the expert for {PART_WORDS[most['name']]}: without it it finds the generated one in "
-        f"{value:.0f} fewer of 100 pairs ({INTERVAL} {low:.0f} to {high:.0f})."
-    )
+    most = _find_most_needed(experts["parts"])
+    if most is None:
+        return "Leaving out any single expert makes no clear difference."
+    name = PART_WORDS[most["name"]]
+    part = f"its {name}" if most["name"] == NETWORK_PART else f"the expert for {name}"
+    return f"It relies most on {part}: without it, it finds {_format_drop(most['auroc_drop'])}."
+
+
+def _find_most_needed(parts: list[dict]) -> dict | None:
+    """Find the part without which the AUROC is lowest; None where it is not clearly lower without any of them."""
+    clear = [part for part in parts if (part["auroc_drop"]["low"] or 0) > 0]
+    return max(clear, key=lambda part: part["auroc_drop"]["value"], default=None)
+
+
+def _format_drop(drop: dict) -> str:
+    return f"the generated one in {_format_of_hundred(drop)} fewer of 100 pairs"
 
 
 def _format_of_hundred(estimate: dict) -> str:
-    text = f"{100 * estimate['value']:.0f}"
-    if estimate["low"] is None or estimate["low"] == estimate["high"]:
-        return text
-    return f"{text} ({INTERVAL} {100 * estimate['low']:.0f} to {100 * estimate['high']:.0f})"
+    """Format a share as a number of 100, with its interval; with a decimal where the interval is narrow."""
+    value, low, high = (estimate[name] for name in ("value", "low", "high"))
+    if low is None or low == high:
+        return f"{100 * value:.0f}"
+    digits = 0 if 100 * (high - low) >= 2 else 1
+    return f"{100 * value:.{digits}f} ({INTERVAL} {100 * low:.{digits}f} to {100 * high:.{digits}f})"
 
 
 def _format_small_number(samples_by_class: dict[str, int], what: str) -> str:
     fewest = min(samples_by_class.values())
     plural = "" if fewest == 1 else "s"
-    return "" if fewest >= FEW_PICTURES else f"Mind the small number: one class has only {fewest} {what}{plural}."
+    return "" if fewest >= FEW_PICTURES else f"Caution: one class has only {fewest} {what}{plural}."
 
 
 def _format_difference(one: dict) -> str:

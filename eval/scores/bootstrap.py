@@ -6,13 +6,18 @@ scores of the same rows can be compared pairwise.
 
 All resamples of a chunk are computed at once: scores are sorted once, and a resample is a vector of how often each
 row counts (Efron and Tibshirani 1993, chapter 13).
+
+Where all pictures agree, so that a share is 0 or 1, every resample gives the same value. Such a share has Wilson's
+interval (1927) instead, with each group counted as one trial.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
+from data_cards.core.labels import FAKE
 from data_cards.core.seeding import FIXED_SEED
 from eval.scores.metrics import METRICS, accumulate, compute_scores, score_counts
 from train.model.calibration import THRESHOLD
@@ -60,7 +65,13 @@ def estimate_scores(
     """
     values = compute_scores(labels, probabilities, threshold)
     draws = score_resamples(labels, probabilities, groups, threshold)
-    return {name: compute_estimate(values[name], draws[name], groups) for name in METRICS}
+    # Groups of the rows that each share is taken over.
+    counted = {
+        "accuracy": groups,
+        "false_positive_rate": groups[labels != FAKE],
+        "false_negative_rate": groups[labels == FAKE],
+    }
+    return {name: compute_estimate(values[name], draws[name], groups, share_of=counted.get(name)) for name in METRICS}
 
 
 def estimate_difference(
@@ -97,15 +108,30 @@ def estimate_differences(
 
 
 def estimate_mean(values: np.ndarray, groups: np.ndarray) -> Estimate:
-    """Estimate the mean of one number per row, such as the share of True; undefined without rows."""
+    """Estimate the mean of one number per row, of bool the share of True; undefined without rows."""
     if not len(values):
         return Estimate(None, reason="not defined: no pictures")
     draws = np.concatenate([counts @ values / counts.sum(axis=1) for counts in draw_counts(groups)])
-    return compute_estimate(float(np.mean(values)), draws, groups)
+    return compute_estimate(float(np.mean(values)), draws, groups, share_of=groups if values.dtype == bool else None)
 
 
-def compute_estimate(value: float | None, draws: np.ndarray, groups: np.ndarray, level: float = LEVEL) -> Estimate:
-    """Compute the estimate of a score from its value and its resampled values, NaN where undefined."""
+def compute_estimate(
+    value: float | None,
+    draws: np.ndarray,
+    groups: np.ndarray,
+    level: float = LEVEL,
+    share_of: np.ndarray | None = None,
+) -> Estimate:
+    """Compute the estimate of a score.
+
+    Parameters
+    ----------
+    value : float or None, the score itself; None where undefined
+    draws : ndarray of float, shape (R,), its resampled values, NaN where undefined
+    groups : ndarray of int, shape (N,), of the rows that were resampled
+    level : float, of the interval
+    share_of : ndarray of int or None, of a share of rows the groups of these rows
+    """
     if value is None:
         return Estimate(None, reason="not defined: these pictures are all of one class")
     if len(np.unique(groups)) < 2:
@@ -114,9 +140,18 @@ def compute_estimate(value: float | None, draws: np.ndarray, groups: np.ndarray,
     if len(usable) < LEAST_USABLE * len(draws):
         return Estimate(value, reason="no interval: most resamples of so few pictures lack a class")
     low, high = (float(bound) for bound in np.quantile(usable, [(1 - level) / 2, (1 + level) / 2]))
+    if low == high and share_of is not None and value in (0, 1):
+        return Estimate(value, *_compute_wilson(value, len(np.unique(share_of)), level))
     if low == high:
-        return Estimate(value, low, high, "all resamples are alike, so the interval is too narrow to be believed")
+        return Estimate(value, low, high, "all resamples give the same value, so there is no usable interval")
     return Estimate(value, low, high)
+
+
+def _compute_wilson(share: float, trials: int, level: float) -> tuple[float, float]:
+    """Compute Wilson's interval of a share that is 0 or 1."""
+    squared = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    reach = squared / (trials + squared)
+    return (0.0, reach) if share == 0 else (1 - reach, 1.0)
 
 
 def draw_counts(groups: np.ndarray, resamples: int = RESAMPLES, seed: int = FIXED_SEED) -> Iterator[np.ndarray]:

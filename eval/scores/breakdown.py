@@ -6,16 +6,15 @@ from data_cards.core.labels import CLASS_NAMES
 from data_cards.image.jpeg import NO_QUALITY
 from eval.scores.bootstrap import Estimate, compute_roc_band, estimate_mean, estimate_scores
 from eval.scores.metrics import MAIN_SCORES, compute_confidence, compute_roc_curve, count_confusion
-from eval.scores.rows import Scored
+from eval.scores.rows import VERDICTS, Scored
 from pipeline.features.variants import CONDITIONS
-from train.model.calibration import UNSURE
 
 # Lowest and highest quality of each band, both within it.
 QUALITY_BANDS = ((1, 49), (50, 69), (70, 84), (85, 94), (95, 100))
 NO_JPEG = "no JPEG"
 CONFUSION = ("real_called_real", "real_called_fake", "fake_called_real", "fake_called_fake")
 
-VERDICTS = tuple(f"{label}_{word}" for label in CLASS_NAMES for word in (*CLASS_NAMES, UNSURE))
+VERDICT_COUNTS = tuple(f"{label}_{word}" for label in CLASS_NAMES for word in VERDICTS)
 
 HISTOGRAM_BINS = 20
 ROC_GRID = np.linspace(0, 1, 101)
@@ -38,9 +37,8 @@ def compute_evaluation(scored: Scored) -> dict:
 
 def _count_verdicts(scored: Scored) -> dict[str, int]:
     """Count the verdicts on each class, "unsure" apart."""
-    words = np.where(scored.is_unsure, len(CLASS_NAMES), scored.called_fake)
-    cells = (len(CLASS_NAMES) + 1) * scored.labels.astype(int) + words
-    return dict(zip(VERDICTS, np.bincount(cells, minlength=len(VERDICTS)).tolist(), strict=True))
+    cells = len(VERDICTS) * scored.labels.astype(int) + scored.verdicts
+    return dict(zip(VERDICT_COUNTS, np.bincount(cells, minlength=len(VERDICT_COUNTS)).tolist(), strict=True))
 
 
 def estimate_scored(scored: Scored) -> dict[str, Estimate]:

@@ -27,7 +27,7 @@ METRICS = {
         "AUROC",
         "how often a generated picture gets a higher score than a photograph; 0.5 is guessing, 1 is perfect",
     ),
-    "accuracy": Metric("Accuracy", "share of pictures whose verdict is right", percent=True),
+    "accuracy": Metric("Accuracy", "share of pictures on the right side of the threshold", percent=True),
     "balanced_accuracy": Metric(
         "Balanced accuracy", "mean of the two classes' accuracies; 50% is guessing", percent=True
     ),

@@ -16,6 +16,8 @@ from train.model.detector import Detector
 from train.model.experts import Unlike
 from train.run.folder import Run
 
+VERDICTS = (*CLASS_NAMES, UNSURE)
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -71,6 +73,11 @@ class Scored:
         """bool (N,): on the wrong side of the threshold, whether unsure or not."""
         return self.called_fake != (self.labels == FAKE)
 
+    @cached_property
+    def verdicts(self) -> np.ndarray:
+        """int (N,): position of each row's verdict in `VERDICTS`."""
+        return np.where(self.is_unsure, VERDICTS.index(UNSURE), self.called_fake)
+
     @property
     def labels(self) -> np.ndarray:
         """uint8 (N,): 0 real, 1 fake."""
@@ -102,11 +109,11 @@ class Scored:
             {
                 "logits": logits.tolist(),
                 "probability_fake": float(p),
-                "verdict": UNSURE if unsure else CLASS_NAMES[int(called)],
+                "verdict": VERDICTS[verdict],
                 "reason": reason,
             }
-            for logits, p, unsure, called, reason in zip(
-                self.logits, self.probability_fake, self.is_unsure, self.called_fake, self.list_reasons(), strict=True
+            for logits, p, verdict, reason in zip(
+                self.logits, self.probability_fake, self.verdicts, self.list_reasons(), strict=True
             )
         ]
 

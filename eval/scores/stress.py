@@ -20,8 +20,8 @@ def compute_by_condition(scored: Scored) -> list[dict]:
 
     Returns
     -------
-    For each condition its name, `family` and `strength` (None for those alone in their kind), the
-    scores, and `flip_rate`: the share of pictures whose verdict differs from the clean picture's.
+    For each condition its name, `family` and `strength` (None for a family of one condition), the scores, and
+    `flip_rate`: the share of pictures whose verdict (real, fake or unsure) differs from the clean picture's.
     """
     names = list(dict.fromkeys(scored.columns["variant"].tolist()))
     clean = scored[scored.is_clean].sort_by_picture()
@@ -29,7 +29,7 @@ def compute_by_condition(scored: Scored) -> list[dict]:
     for name in names:
         part = scored[scored.columns["variant"] == name].sort_by_picture()
         estimates = estimate_scored(part)
-        flips = part.called_fake != clean.called_fake
+        flips = part.verdicts != clean.verdicts
         family, strength = _split_name(name)
         conditions.append(
             {

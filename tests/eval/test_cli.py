@@ -40,7 +40,7 @@ def test_report_prints_tables_and_writes_files(call, run_folder):
     result = call()
     assert result.exit_code == 0, result.output
     for text in (
-        "100 photographs it would call",
+        "of 100 photographs generated",
         "pictures as they are",
         "all variants",
         "AUROC",

@@ -70,6 +70,14 @@ def test_differences_of_more_pairs_have_wider_intervals(figures, folder, tmp_pat
     assert among["low"] < alone["low"] < alone["high"] < among["high"]
 
 
+def test_comparison_of_other_runs_replaces_none(folder, tmp_path):
+    names = [
+        compare_runs([folder / name for name in runs], out=tmp_path, **options, **QUIET).html.name
+        for runs, options in (("ab", {}), ("ac", {}), ("ab", {}), ("ab", {"store": folder / "a.zarr"}))
+    ]
+    assert names == ["comparison.html", "comparison-2.html", "comparison.html", "comparison.html"]
+
+
 def test_compare_of_equal_weights_finds_no_difference(folder, tmp_path):
     make_run(tmp_path / "twin", folder / "a.zarr", seed=0)
     found = compare_runs([folder / "a", tmp_path / "twin"], out=tmp_path, **QUIET).contents
@@ -137,10 +145,11 @@ def test_compare_on_one_store_warns_of_a_missing_own_store(folder, tmp_path):
     moved = make_store(tmp_path / "gone.zarr", seed=4, size=16)
     make_run(tmp_path / "second", moved)
     moved.rename(tmp_path / "moved.zarr")
-    found = compare_runs([folder / "a", tmp_path / "second"], folder / "a.zarr", out=tmp_path, **QUIET).contents
+    made = compare_runs([folder / "a", tmp_path / "second"], folder / "a.zarr", out=tmp_path, **QUIET)
+    found = made.contents
     assert found["pictures"] == 36
     assert any("the store that second was trained on is gone" in one for one in found["warnings"])
-    assert "none of them was trained" not in (tmp_path / "comparison.html").read_text()
+    assert "none of them was trained" not in made.html.read_text()
 
 
 def test_compare_page_and_terminal_show_equal_figures(folder, figures):

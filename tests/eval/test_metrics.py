@@ -1,4 +1,4 @@
-"""Scores and their intervals, held against scikit-learn."""
+"""Scores and their intervals, compared with scikit-learn and SciPy."""
 
 import json
 
@@ -7,6 +7,7 @@ import pytest
 from helpers.sklearn_scores import score_with_sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from eval.scores.bootstrap import (
@@ -14,6 +15,7 @@ from eval.scores.bootstrap import (
     compute_roc_band,
     draw_counts,
     estimate_difference,
+    estimate_mean,
     estimate_scores,
     score_resamples,
 )
@@ -131,6 +133,22 @@ def test_interval_of_a_share_is_near_its_known_width():
     assert (accuracy.low, accuracy.high) == pytest.approx((accuracy.value - half, accuracy.value + half), abs=0.005)
 
 
+@pytest.mark.parametrize("wrong", [0, 1])
+def test_interval_of_a_share_on_which_all_pictures_agree_is_that_of_wilson(wrong):
+    labels, groups = np.array([0] * 8 + [1] * 6), np.arange(14)
+    groups[1] = groups[0]  # near-duplicates are one trial
+    scores = np.where(labels == 1, 0.9, 0.1) if not wrong else np.where(labels == 1, 0.1, 0.9)
+    found = estimate_scores(labels, scores, groups)
+    shares = {"accuracy": (1 - wrong, 13), "false_positive_rate": (wrong, 7), "false_negative_rate": (wrong, 6)}
+    for name, (share, trials) in shares.items():
+        expected = binomtest(share * trials, trials).proportion_ci(method="wilson")
+        assert (found[name].low, found[name].high) == pytest.approx((expected.low, expected.high))
+    mean = estimate_mean(np.full(14, bool(wrong)), groups)
+    expected = binomtest(13 * wrong, 13).proportion_ci(method="wilson")
+    assert (mean.low, mean.high) == pytest.approx((expected.low, expected.high))
+    assert estimate_mean(np.full(14, 1.0), groups).reason  # not a share
+
+
 def test_metrics_without_a_class_are_none_and_never_nan():
     rng = np.random.default_rng(0)
     cases = {
@@ -150,7 +168,7 @@ def test_metrics_without_a_class_are_none_and_never_nan():
                 assert "reason" not in plain
     assert "one class" in estimate_scores(*cases["one class"])["auroc"].reason
     assert "one picture" in estimate_scores(*cases["one picture"])["accuracy"].reason
-    assert "all resamples are alike" in estimate_scores(*cases["perfect"])["auroc"].reason
+    assert "all resamples give the same value" in estimate_scores(*cases["perfect"])["auroc"].reason
 
 
 def test_difference_is_paired():

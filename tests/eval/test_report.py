@@ -19,6 +19,7 @@ from eval.report.report import make_report
 from eval.report.summary import summarise
 from eval.scores.metrics import METRICS
 from pipeline.store.reader import open_store
+from train.run.listing import list_runs
 
 QUIET = {"device": "cpu", "progress": False, "explain_pictures": 0}  # that takes longest, and has its own test
 
@@ -201,6 +202,31 @@ def test_report_on_another_store_finds_training_pictures(tmp_path):
     assert make_report(run, others, **QUIET).contents["warnings"] == []
 
 
+def test_report_on_other_pictures_replaces_none(tmp_path):
+    run = make_run(tmp_path / "run", make_store(tmp_path / "features.zarr"))
+    options = QUIET | {"swap_pictures": 0}
+    made = [make_report(run, **options)]
+    assert make_report(run, tmp_path / "features.zarr", **options).html == made[0].html
+    made.append(make_report(run, split="val", **options))
+    for folder in ("a", "b"):  # other stores, of the same name
+        (tmp_path / folder).mkdir()
+        other = make_store(tmp_path / folder / "features.zarr", seed=1, pictures={"test": (3, 3)}, first=1000)
+        made.append(make_report(run, other, **options))
+    made.append(make_report(run, tmp_path / "a" / "features.zarr", **options))
+    names = ["report", "report-val", "report-on-features", "report-on-features-2", "report-on-features"]
+    assert [one.html.name for one in made] == [f"{name}.html" for name in names]
+    assert [one.json.name for one in made] == [f"{name}.json" for name in names]
+    assert json.loads(made[0].json.read_text())["store"]["path"] == str(tmp_path / "features.zarr")
+    assert list_runs(tmp_path)[0].test_auroc[0] == made[0].contents["scopes"]["clean"]["scores"]["auroc"]["value"]
+
+
+def test_run_without_test_pictures_is_listed_with_the_score_on_another_store(tmp_path):
+    run = make_run(tmp_path / "run", make_store(tmp_path / "features.zarr", pictures={"train": (4, 4)}))
+    other = make_store(tmp_path / "other.zarr", seed=1, pictures={"test": (3, 3)}, first=1000)
+    make_report(run, other, **QUIET)
+    assert (run / "test_score.json").is_file()
+
+
 def test_report_on_train_or_val_split_warns(tmp_path):
     run = make_run(tmp_path / "run", make_store(tmp_path / "features.zarr"))
     assert "best epoch was chosen" in make_report(run, split="val", **QUIET).contents["warnings"][0]
@@ -265,8 +291,8 @@ def words(auroc: dict, alone: dict, lead: dict, pictures: int = 100, properties:
 def test_the_summary_counts_in_hundreds():
     text = words(estimate(0.9, 0.85, 0.95), estimate(0.6, 0.5, 0.7), estimate(0.3, 0.2, 0.4))
     assert text.startswith(
-        "Of 100 photographs it would call 7 (95% interval 3 to 12) generated; "
-        "of 100 generated pictures it would miss 12 (95% interval 5 to 20)."
+        "It calls 7 (95% interval 3 to 12) of 100 photographs generated, "
+        "and misses 12 (95% interval 5 to 20) of 100 generated pictures."
     )
     assert "in 90 (95% interval 85 to 95) of 100 such pairs" in text
     assert "The detector is clearly better than that." in text
@@ -282,9 +308,14 @@ def test_the_summary_counts_in_hundreds():
     [
         pytest.param((0.55, 0.45, 0.65), (0.1, -0.1, 0.2), "not clearly better than guessing", id="chance"),
         pytest.param((0.3, 0.2, 0.4), (-0.3, -0.4, -0.2), "clearly worse than guessing", id="misled"),
-        pytest.param((0.8, 0.7, 0.9), (0.05, -0.05, 0.1), "its score is no proof", id="as the shortcuts"),
-        pytest.param((0.8, 0.7, 0.9), (-0.1, -0.2, -0.05), "clearly more than the detector finds", id="below them"),
-        pytest.param((1.0, None, None), (0.1, None, None), "Too few pictures to say", id="no interval"),
+        pytest.param((0.8, 0.7, 0.9), (0.05, -0.05, 0.1), "does not show that it uses", id="as the shortcuts"),
+        pytest.param(
+            (0.8, 0.7, 0.9),
+            (-0.1, -0.2, -0.05),
+            "clearly worse than that",
+            id="below them",
+        ),
+        pytest.param((1.0, None, None), (0.1, None, None), "too few pictures to say", id="no interval"),
     ],
 )
 def test_the_summary_says_when_a_score_proves_nothing(auroc, lead, expected):
@@ -294,8 +325,8 @@ def test_the_summary_says_when_a_score_proves_nothing(auroc, lead, expected):
 @pytest.mark.parametrize(
     ("properties", "expected"),
     [
-        (ALL, "a classifier of file format, size, bytes per pixel and JPEG quality together finds it in 60"),
-        ("width and height", "a classifier of width and height alone finds it in 60"),
+        (ALL, "A classifier of file format, size, bytes per pixel and JPEG quality, which sees no pixel, finds"),
+        ("width and height", "A classifier of width and height alone, which sees no pixel, finds"),
     ],
 )
 def test_summary_names_the_strongest_properties_of_files(properties, expected):
@@ -329,9 +360,9 @@ def good_words(**parts) -> str:
 @pytest.mark.parametrize(
     ("before", "drop", "expected"),
     [
-        pytest.param((0.9, 0.85, 0.95), (0.2, 0.1, 0.3), "What is lost was no evidence", id="lost"),
-        pytest.param((0.9, 0.85, 0.95), (0.2, -0.1, 0.3), "No clear loss", id="kept"),
-        pytest.param((0.9, 0.85, 0.95), (0.2, None, None), "Too few pictures to say whether that is less", id="few"),
+        pytest.param((0.9, 0.85, 0.95), (0.2, 0.1, 0.3), "The loss is evidence that does not", id="lost"),
+        pytest.param((0.9, 0.85, 0.95), (0.2, -0.1, 0.3), "That is no clear loss", id="kept"),
+        pytest.param((0.9, 0.85, 0.95), (0.2, None, None), "There are too few pictures to say whether", id="few"),
         pytest.param((0.5, 0.4, 0.6), (0.2, 0.1, 0.3), None, id="nothing to lose"),
     ],
 )
@@ -339,9 +370,9 @@ def test_summary_names_the_drop_by_the_jpeg_swap(before, drop, expected):
     auroc = {"as_they_are": estimate(*before), "saved_alike": estimate(0.7, 0.6, 0.8), "drop": estimate(*drop)}
     text = good_words(swap={"scores": {"auroc": auroc}})
     if expected is None:
-        assert "saved alike" not in text
+        assert "saved as JPEG" not in text
     else:
-        assert f"in 70 (95% interval 60 to 80) of 100 pairs; before, in 90. {expected}" in text
+        assert f"in 70 (95% interval 60 to 80) of 100 pairs; before, in 90 (95% interval 85 to 95). {expected}" in text
 
 
 def test_summary_names_the_worst_sources():
@@ -355,8 +386,11 @@ def test_summary_names_the_worst_sources():
         )
     ]
     text = good_words(sources={"clean": sources})
-    assert "finds sd least: 40 (95% interval 30 to 50) of 100." in text
-    assert "those of film raise most false alarms: 40 (95% interval 30 to 50) of 100." in text
+    assert "The generator found least often is sd: 40 (95% interval 30 to 50) of 100 pictures." in text
+    assert "with most false alarms is film: 40 (95% interval 30 to 50) of 100 pictures." in text
+    unsure = {"unsure": estimate(0.2, 0.1, 0.3), "mistakes_when_judged": estimate(0.0, 0.0, 0.1)}
+    text = good_words(sources={"clean": sources}, abstention=unsure)
+    assert "If it had to decide, the generator found least often would be sd" in text
     assert "least" not in good_words(sources={"clean": [sources[0], sources[2]]})
 
 
@@ -365,11 +399,16 @@ def test_summary_names_unsure_share_and_deciding_band():
         abstention={"unsure": estimate(0.2, 0.1, 0.3), "mistakes_when_judged": estimate(0.05, 0.01, 0.1)},
         deciding={"bands": [{"low": 0.4, "high": 0.5, "auroc_drop": estimate(0.2, 0.1, 0.3)}]},
     )
-    assert "“unsure” of 20 (95% interval 10 to 30) of 100 pictures; of those that it does judge 5 (95%" in text
-    assert "goes most by fine patterns (waves of 2.0 to 2.5 pixels): without them it finds" in text
-    assert "20 fewer of 100 pairs (95% interval 10 to 30)" in text
+    assert text.startswith(
+        "It says “unsure” for 20 (95% interval 10 to 30) of 100 pictures; "
+        "of 100 sure verdicts 5 (95% interval 1 to 10) are wrong. If it had to decide on every picture, it would call "
+    )
+    assert "relies most on fine patterns (waves of 2.0 to 2.5 pixels): without them it finds" in text
+    assert "20 (95% interval 10 to 30) fewer of 100 pairs" in text
     text = good_words(deciding={"bands": [{"low": 0.4, "high": 0.5, "auroc_drop": estimate(0.2, -0.1, 0.3)}]})
-    assert "No single band of frequencies decides" in text
+    assert "Leaving out any single band of frequencies makes no clear difference." in text
+    none = {"unsure": estimate(1.0, 0.9, 1.0), "mistakes_when_judged": estimate(None, None, None)}
+    assert good_words(abstention=none).startswith("It says “unsure” for every one of these pictures. If it had")
 
 
 # --- page

@@ -10,8 +10,9 @@ A training writes:
 - `best.json` (`train.run.best_epoch`) and `curves.png`
 - `summary.json`, at the end (`train.run.summary`)
 
-An evaluation adds `report.json` and `report.html` (`comparison.json` and `comparison.html` for several runs),
-`profiles.json` (`eval.explain.class_spectra`) and `test_score.json` (`train.run.reported_score`).
+An evaluation adds `report.json` and `report.html`, `comparison.json` and `comparison.html` for several runs, others for
+another split or store (`eval.report.files`), `profiles.json` (`eval.explain.class_spectra`) and `test_score.json`
+(`train.run.reported_score`).
 Each file is whole or absent (`data_cards.core.files`).
 A run counts as usable once it has `best.safetensors`, after its first epoch, or its experts if it has no network.
 """
@@ -48,11 +49,8 @@ RUNS = Path("runs")
 
 _MOST_SETTINGS = 2**20  # bytes: a run may name thousands of sources
 SETTINGS, DATA_CARD, CURVES, STATE = "settings.json", "data_card.json", "curves.png", "state.pt"
-# Files that an evaluation may be writing while a training holds the folder's lock.
-_OF_EVALUATIONS = (
-    *("report.json", "report.html", "comparison.json", "comparison.html"),
-    *("profiles.json", "test_score.json"),
-)
+# First part of the names of files that an evaluation may be writing while a training holds the folder's lock.
+_OF_EVALUATIONS = ("report", "comparison", "profiles.json", "test_score.json")
 
 
 @dataclass(frozen=True)
@@ -155,7 +153,7 @@ def folder_lock(path: Path) -> Iterator[None]:
 
     with writer_lock(Storage(path), "another training"):
         for name in os.listdir(path):
-            if is_temporary(name) and not is_temporary(name, _OF_EVALUATIONS):
+            if is_temporary(name) and not name.startswith(_OF_EVALUATIONS):
                 remove_contained(path, name)
         yield
 

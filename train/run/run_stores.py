@@ -44,6 +44,11 @@ def find_store(run: Run, path: str | Path | None) -> FeatureStore:
     return store
 
 
+def is_own_store(run: Run, store: FeatureStore) -> bool:
+    """Return whether a store is the one that the run was trained on, possibly moved, or grown since."""
+    return store.fingerprint == run.store_fingerprint or (store.path,) == run.store_paths
+
+
 def find_training_store(run: Run, store: FeatureStore) -> FeatureStore | None:
     """Open the store that the run was trained on; None if it is gone or has changed since."""
     if store.fingerprint == run.store_fingerprint:
