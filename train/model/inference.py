@@ -5,16 +5,19 @@ Always in float32 and evaluation mode: a picture's logits do not depend on the r
 
 from collections.abc import Iterator
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from data_cards.core.console import progress_bar
 from data_cards.core.labels import CLASS_NAMES
-from pipeline.store.reader import FeatureStore
-from train.data.loader import BatchLoader, move_batches
 from train.model.plane_detector import PlaneDetector
 from train.settings import SCORING_BATCH_SIZE
+
+if TYPE_CHECKING:  # loads Zarr, which verdicts need not wait for
+    from pipeline.store.reader import FeatureStore
+    from train.data.loader import BatchLoader
 
 
 def predict_logits(detector: PlaneDetector, levels: np.ndarray | torch.Tensor) -> np.ndarray:
@@ -32,15 +35,17 @@ def predict_logits(detector: PlaneDetector, levels: np.ndarray | torch.Tensor) -
     return logits.float().cpu().numpy().astype(np.float64)
 
 
-def open_loader(detector: PlaneDetector, store: FeatureStore, threads: int = 4) -> BatchLoader:
+def open_loader(detector: PlaneDetector, store: "FeatureStore", threads: int = 4) -> "BatchLoader":
     """Open a loader of the planes that the detector is fed, for the detector's device."""
+    from train.data.loader import BatchLoader
+
     on_gpu = detector.device.type == "cuda"
     return BatchLoader(store, threads=threads, pinned=on_gpu, packed=on_gpu, kinds=detector.kinds)
 
 
 def iterate_logits(
     detector: PlaneDetector,
-    reader: BatchLoader,
+    reader: "BatchLoader",
     rows: np.ndarray,
     batch_size: int = SCORING_BATCH_SIZE,
     skipped: set[int] | None = None,
@@ -49,6 +54,8 @@ def iterate_logits(
 
     Logits of rows that `skipped` holds after the batch (see `BatchLoader.read`) are meaningless.
     """
+    from train.data.loader import move_batches
+
     batches = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     with closing(reader.read(batches, skipped)) as reading:
         for levels in move_batches(reading, detector.device):
@@ -57,7 +64,7 @@ def iterate_logits(
 
 def compute_logits(
     detector: PlaneDetector,
-    store: FeatureStore,
+    store: "FeatureStore",
     rows: np.ndarray,
     batch_size: int = SCORING_BATCH_SIZE,
     progress: bool = True,

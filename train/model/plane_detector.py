@@ -55,7 +55,10 @@ class PlaneDetector(nn.Module):
         self.inputs = tuple(kind for kind in kinds for _ in range(PLANES_PER_KIND))
         magnitudes = [plane_slice(place) for place, kind in enumerate(self.kinds) if base_kind(kind) == "magnitude"]
         gains = magnitudes if gain == "remove" else []
-        self.normalise = Normaliser(mean[self.planes], std[self.planes], own_range, gains)
+        # Indexing with a list would load SymPy where the tensors are on the device "meta", half a second.
+        planes = torch.tensor(self.planes)
+        fed = (torch.as_tensor(values).index_select(0, planes) for values in (mean, std))
+        self.normalise = Normaliser(*fed, own_range, gains)
         self.network = build_network(network, self.inputs, mean.shape[-1], 2, dropout, stem)
         self.calibration = Calibration()
         self.to(memory_format=torch.channels_last)
