@@ -12,6 +12,7 @@ from data_cards.core.text import escape_undecodable, is_unicode
 from data_cards.dataset.table import PictureTable
 from pipeline.builder.metadata import compute_attributes
 from pipeline.builder.plan import Plan, compute_identity
+from pipeline.features.settings import FINE
 from pipeline.store.arrays import StoredArrays
 from pipeline.store.attributes import read_attributes as read_group_attributes
 from pipeline.store.digests import find_damage
@@ -146,7 +147,8 @@ def check_same_settings(storage: Storage, settings: BuildSettings) -> None:
     if Attribute.SETTINGS not in attributes:
         return
     now = compute_identity(settings, read_format_version(storage))
-    before, now = _flatten({name: attributes.get(name) for name in now}), _flatten(now)
+    # Settings name only coarse levels.
+    before, now = ({"levels": FINE} | _flatten(one) for one in ({name: attributes.get(name) for name in now}, now))
     differing = [f"{name} was {before.get(name)}, is now {now[name]}" for name in now if before.get(name) != now[name]]
     if differing:
         raise UserError(

@@ -9,11 +9,12 @@ from PIL import Image
 
 from data_cards.archives.place import read_file
 from data_cards.image.decode import decode_picture
+from pipeline.features.coarse_levels import round_levels
 from pipeline.features.degradations import apply_steps
 from pipeline.features.fit import cut_crops, enlarge_to_fit, fit_picture, resize_to_overview, to_array
 from pipeline.features.periodogram import compute_periodogram_levels
 from pipeline.features.profiles import compute_profile
-from pipeline.features.settings import MAX_PIXELS, FeatureSettings
+from pipeline.features.settings import COARSE, MAX_PIXELS, FeatureSettings
 from pipeline.features.variants import CLEAN, Variant
 from pipeline.features.welch import compute_welch_levels
 
@@ -118,7 +119,10 @@ def _compute_levels(
 
 def compute_planes(rgb: np.ndarray, settings: FeatureSettings) -> np.ndarray:
     """Compute uint8 (9, side, side) of a fitted picture or overview, uint8 (H, W, 3), by the settings' estimator."""
-    return compute_periodogram_levels(rgb) if settings.patch is None else compute_welch_levels(rgb, settings.patch)
+    if settings.patch is not None:
+        return compute_welch_levels(rgb, settings.patch)
+    levels = compute_periodogram_levels(rgb)
+    return round_levels(levels) if settings.levels == COARSE else levels
 
 
 def name_planes(settings: FeatureSettings) -> tuple[str, ...]:

@@ -5,26 +5,28 @@ to the same function, so the two cannot differ.
 
 **Defaults** follow one rule, the same for the command and in Python, as the evidence recommends (docs/evidence.md).
 There are no planes unless asked for: the recommended detector reads profiles alone. A size alone asks for planes of
-that size, which are periodograms; a patch or an overview asks for averaged ones. Size and fit depend on the estimator:
+that size, which are periodograms; a patch or an overview asks for averaged ones. Size, fit and levels depend on the
+estimator:
 
-    estimator     size   fit
-    none          -      -
-    averaged      512    crop
-    periodogram   1024   cover
+    estimator     size   fit     levels
+    none          -      -       -
+    averaged      512    crop    fine
+    periodogram   1024   cover   fine
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.options import check_choices, check_types, option_field
 
 NO_PLANES, AVERAGED, PERIODOGRAM = "none", "averaged", "periodogram"
 PATCHES = (32, 64, 128)
+FINE, COARSE = "fine", "coarse"
 
 _DEFAULTS_BY_ESTIMATOR = {
-    NO_PLANES: {"size": None, "fit": None},
-    AVERAGED: {"size": 512, "fit": "crop"},
-    PERIODOGRAM: {"size": 1024, "fit": "cover"},
+    NO_PLANES: {"size": None, "fit": None, "levels": None},
+    AVERAGED: {"size": 512, "fit": "crop", "levels": FINE},
+    PERIODOGRAM: {"size": 1024, "fit": "cover", "levels": FINE},
 }
 _RESAMPLE_DEFAULT = "bicubic"
 
@@ -71,7 +73,7 @@ class FeatureSettings:
     """Everything that decides the values of a picture's planes; each field has its help text.
 
     None asks for the default, which is filled in at once: afterwards only `patch` (of periodograms) and `overview`
-    may be None, for none, and without planes also `size` and `fit`. An overview of 0 asks for none.
+    may be None, for none, and without planes also `size`, `fit` and `levels`. An overview of 0 asks for none.
     """
 
     size: int | None = option_field(
@@ -118,6 +120,14 @@ class FeatureSettings:
         choices=("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"),
         help="Filter that pictures are resampled with before their planes are computed.",
     )
+    levels: str | None = option_field(
+        None,
+        group=PLANES,
+        choices=(FINE, COARSE),
+        shown=_format_default("levels"),
+        help="fine: all 256 levels of a plane's scale; coarse: fewer levels of the same scale, which add at most 3 % "
+        "to a bin's own variance and take about half the disk; for periodograms alone.",
+    )
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -129,6 +139,10 @@ class FeatureSettings:
             raise UsageError(f"size {self.size}: expected 8 to 8192 pixels")
         if self.estimator == PERIODOGRAM and self.patch is not None:
             raise UsageError(f"patch {self.patch}: only --estimator averaged has patches; leave out one of the two")
+        if self.estimator == AVERAGED and self.levels == COARSE:
+            raise UsageError(
+                f"levels {COARSE}: averaged planes vary less than periodograms and need levels {FINE}; leave it out"
+            )
         if self.patch is not None and self.size < self.patch:
             raise UsageError(f"size {self.size}: smaller than a patch of {self.patch}; give a larger --size")
         if self.overview is not None:
@@ -149,6 +163,7 @@ class FeatureSettings:
             "estimator": estimator,
             "size": defaults["size"] if self.size is None else self.size,
             "fit": self.fit or defaults["fit"],
+            "levels": self.levels or defaults["levels"],
             "patch": PATCHES[0] if estimator == AVERAGED and self.patch is None else self.patch,
             "overview": self.overview or None,
         }
@@ -157,7 +172,8 @@ class FeatureSettings:
 
     def _check_unasked(self) -> None:
         """Raise `UsageError` for a field that says how planes are made, where there are none."""
-        unasked = {"size": None, "patch": None, "overview": None, "fit": None, "resample": _RESAMPLE_DEFAULT}
+        unasked = {"size": None, "patch": None, "overview": None, "fit": None, "levels": None}
+        unasked["resample"] = _RESAMPLE_DEFAULT
         for name, value in unasked.items():
             if getattr(self, name) != value:
                 raise UsageError(
@@ -185,6 +201,8 @@ class FeatureSettings:
     def to_dict(self) -> dict:
         """Return plain values, as a store's attributes hold them."""
         values = asdict(self) | _CONSTANTS
+        if self.levels != COARSE:
+            del values["levels"]  # stores of earlier versions, all fine, have no such name
         return {name: values.pop(name) for name in _ORDER} | values
 
     @classmethod
@@ -204,4 +222,5 @@ class FeatureSettings:
                     f"made with {name.replace('_', ' ')} {found}, an option that was removed; build it again"
                 )
         check_types(cls, values)
-        return cls(**values)
+        settings = cls(**values)
+        return settings if "levels" in values or not settings.planes else replace(settings, levels=FINE)

@@ -13,7 +13,8 @@ from data_cards.core.text import Lines, format_bytes, join_lines
 from data_cards.dataset.table import count_sources
 from pipeline.builder.plan import Plan
 from pipeline.builder.resume import list_missing, read_attributes, read_base
-from pipeline.features.settings import PLANES_PER_KIND
+from pipeline.features.coarse_levels import count_levels
+from pipeline.features.settings import COARSE, PLANES_PER_KIND, SQUARE_KINDS
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import ZarrStore, open_store, partial_name
 from pipeline.store.schema import PROFILES, Attribute
@@ -65,6 +66,7 @@ def store_to_dict(store: ZarrStore) -> dict:
         "fingerprint": store.fingerprint,
         "settings": store.attributes[Attribute.SETTINGS],
         "versions": {"program": store.attributes[Attribute.PROGRAM], **store.attributes[Attribute.VERSIONS]},
+        "levels": store.settings.features.levels,
         "samples": len(store),
         **_array_to_dict(store.features),
         "profiles": _array_to_dict(store.profiles),
@@ -200,6 +202,14 @@ def _format_planes(features: dict) -> str:
     return ", ".join(parts)
 
 
+def _format_levels(facts: dict) -> str:
+    """Format which levels the planes have."""
+    if facts["levels"] != COARSE:
+        return f"{facts['levels']}, 256 of each kind"
+    counts = zip(SQUARE_KINDS, count_levels(facts["settings"]["features"]["size"]), strict=True)
+    return f"{COARSE}, of 256: " + ", ".join(f"{kind} {count}" for kind, count in counts)
+
+
 def _format_array(array: dict) -> str:
     """Format the values of `_array_to_dict`."""
     if array["shape"] is None:
@@ -225,6 +235,7 @@ def format_store(facts: dict) -> Lines:
         ],
         *([["estimator", _format_planes(features)]] if planes else []),
         *([["fit", f"{features['fit']} to {features['size']} px, {features['resample']}"]] if planes else []),
+        *([["levels", _format_levels(facts)]] if planes else []),
         ["variants", f"{settings['variants']}: " + ", ".join(f"{k} ({n})" for k, n in facts["variants"].items())],
         *([["upsampled", f"{facts['upsampled']} pictures"]] if planes else []),
         ["set aside", f"{len(facts['set_aside'])} files"],
