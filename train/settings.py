@@ -24,7 +24,7 @@ CHOOSABLE = ("source", "variant", "format")  # columns of the store that `where`
 
 # Place and speed of the training. A run may be resumed with other values of these: the store may have moved
 # (its fingerprint must be the same), and damage to it may have been found since.
-MACHINE_FIELDS = ("store", "run", "device", "threads", "save_minutes", "on_bad_sample")
+MACHINE_FIELDS = ("store", "run", "device", "threads", "in_memory", "save_minutes", "on_bad_sample")
 
 # Removed options that the records of older runs hold, and the value at which each had no effect.
 _REMOVED = {
@@ -211,6 +211,12 @@ class TrainSettings:
         help="auto: bf16 where the hardware is good at it, but float32 for radial and linear.",
     )
     threads: int = option_field(4, group=_MACHINE, help="Threads that read the store.")
+    in_memory: float = option_field(
+        0.25,
+        group=_MACHINE,
+        metavar="SHARE",
+        help="Read planes once and hold them, if they fit in this share of the free memory; 0: read every epoch.",
+    )
     on_bad_sample: str = option_field(
         "stop",
         group=_MACHINE,
@@ -238,6 +244,8 @@ class TrainSettings:
             raise UsageError(f"seed {self.seed}: expected at most {2**63 - 1}")
         if self.lr is not None and not 0 < self.lr < float("inf"):
             raise UsageError(f"learning rate {self.lr}: expected a number above 0, such as 0.001")
+        if not 0 <= self.in_memory <= 1:
+            raise UsageError(f"in memory {self.in_memory}: expected a share of the free memory, 0 to 1")
         for name in ("dropout", "label_smoothing"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < 1:

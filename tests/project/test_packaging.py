@@ -48,6 +48,10 @@ def test_dev_extra_holds_all_others(setup):
     assert {"dev", *names.split(",")} == set(defined)
 
 
+def test_tensorboard_extra_brings_the_command_too(setup):
+    assert "tensorboard>=" in setup["options.extras_require"]["tensorboard"]  # tensorboardX writes events alone
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_file_beside_the_code_is_installed(setup, package):
     patterns = [one.strip() for one in setup["options.package_data"]["*"].split(",")]

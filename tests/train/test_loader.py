@@ -370,3 +370,65 @@ def test_damage_to_a_packed_chunk_is_skipped(store, tmp_path):
     first, _ = read_batches(built, [np.array([2, 1]), np.array([3])], packed=True, skipped=skipped, ahead=5)
     assert skipped == {2}
     assert first.to(torch.device("cpu"))[1].numpy().tobytes() == samples[1].tobytes()
+
+
+# --- rows held in memory: the same batches and errors as of streamed ones
+
+
+def read_all(loader, batches, skipped=None):
+    return [batch.to(torch.device("cpu")).numpy().copy() for batch in loader.read(batches, skipped)]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("packing", ["none", "mirror"])
+def test_held_rows_give_the_batches_of_streamed_ones_without_the_store(store, tmp_path, packing, packed):
+    built, samples = write_features(store, tmp_path, packing=packing, rows=70)
+    samples[9, :3, 2, 3] += 1  # not mirrored, unlike other rows
+    built.features[...] = samples
+    rows = [np.array([69, 3, 9]), np.array([0]), np.array([40, 9, 5, 3]), np.array([3, 69])]
+    with BatchLoader(built, threads=3, packed=packed, kinds=("magnitude", "dct")) as loader:
+        held = np.setdiff1d(np.arange(70), [40])
+        assert loader.hold(held, most=1e9) > 0
+        for got, wanted in zip(read_all(loader, rows), rows, strict=True):
+            np.testing.assert_array_equal(got, samples[wanted][:, [0, 1, 2, 6, 7, 8]])
+        # Damage to the files no longer matters, except to the rows that are not held.
+        for file in (tmp_path / "features" / "c").rglob("0"):
+            if file.is_file():
+                file.write_bytes(bytes(file.stat().st_size))
+        got = next(loader.read([rows[0][:2]])).to(torch.device("cpu"))
+        np.testing.assert_array_equal(got.numpy(), samples[[69, 3]][:, [0, 1, 2, 6, 7, 8]])
+        with pytest.raises(StoreError):
+            read_all(loader, [np.array([3, 40])])
+
+
+def test_rows_are_held_only_if_all_fit(store):
+    with BatchLoader(store, threads=2) as loader:
+        rows, of_row = np.arange(90), 9 * 17 * 17
+        assert loader.hold(rows, most=90 * of_row - 1) == 0
+        assert loader.hold(rows[:0], most=1e9) == 0
+        assert loader.hold(rows, most=90 * of_row) == 90 * of_row
+
+
+def test_damaged_rows_are_not_held_and_are_reported_when_requested(store, tmp_path):
+    built, samples = write_features(store, tmp_path)
+    shard = tmp_path / "features" / "c" / "0" / "0" / "0" / "0"
+    data = bytearray(shard.read_bytes())
+    index = np.frombuffer(bytes(data[-4 - 16 * 12 : -4]), "<u8").reshape(4, 3, 2)
+    data[int(index[2, 0].sum()) - 20] ^= 1
+    shard.write_bytes(data)
+    with BatchLoader(built, threads=2) as loader:
+        assert loader.hold(np.arange(11), most=1e9)
+        np.testing.assert_array_equal(read_all(loader, [np.array([1, 3])])[0], samples[[1, 3]])
+        with pytest.raises(StoreError, match="row 2 "):
+            read_all(loader, [np.array([1, 3]), np.array([2, 3])])
+        skipped = set()
+        np.testing.assert_array_equal(read_all(loader, [np.array([2, 1])], skipped)[0][1], samples[1])
+        assert skipped == {2}
+
+
+def test_holding_ends_when_it_is_asked_to_and_the_rest_is_streamed(store):
+    plain = zarr.open_array(f"{store.path}/features", mode="r")[:]
+    with BatchLoader(store, threads=1) as loader:
+        asked = iter([False, True])
+        assert loader.hold(np.arange(96), 1e9, lambda: next(asked))
+        np.testing.assert_array_equal(read_all(loader, [np.arange(96)])[0], plain)

@@ -91,7 +91,7 @@ def test_resume_with_the_whole_recipe_gives_the_same_weights(store, uninterrupte
     train(TrainSettings(store=str(store), run=str(tmp_path / "whole"), **settings))
     with pytest.raises(Stopped):
         train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **settings), stop_at(STEPS + 1))
-    resume(tmp_path / "run", {"threads": 1})
+    resume(tmp_path / "run", {"threads": 1, "in_memory": 0.0})
     assert_same_run(tmp_path / "run", tmp_path / "whole")
     assert open_run(tmp_path / "run").settings.label_smoothing == 0.3
 

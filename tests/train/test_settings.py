@@ -17,6 +17,7 @@ from train.settings import MACHINE_FIELDS, TrainSettings, find_removed_options
     [
         ({"epochs": 0}, "epochs 0: expected at least 1"),
         ({"batch_size": 1}, "batch size 1: expected at least 2"),
+        ({"in_memory": 1.5}, "in memory 1.5: expected a share of the free memory, 0 to 1"),
         ({"lr": 0.0}, "learning rate 0.0: expected a number above 0"),
         ({"lr": math.nan}, "learning rate nan"),
         ({"weight_decay": -1.0}, "weight decay -1.0"),
@@ -74,6 +75,7 @@ def test_differences_leave_out_the_machine():
         "run": "x",
         "device": "cpu",
         "threads": 1,
+        "in_memory": 0.0,
         "save_minutes": 1.0,
         "on_bad_sample": "skip",
     }

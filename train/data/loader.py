@@ -6,15 +6,17 @@ thread is raised in the loop, at the batch that it belongs to.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Self
 
 import numpy as np
 import torch
 
+from data_cards.core.console import progress_bar
 from pipeline.features.settings import KINDS
 from pipeline.store.reader import FeatureStore
+from train.data.held_rows import HeldRows
 from train.data.packed_batch import PackedBatch
 from train.data.row_reader import RowReader
 
@@ -49,6 +51,7 @@ class BatchLoader:
         self._packed = packed and self._row_reader.is_packed
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
         self._buffers: list[torch.Tensor | PackedBatch] = []
+        self._held: HeldRows | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -59,6 +62,34 @@ class BatchLoader:
     def close(self) -> None:
         """End the threads; nothing can be read afterwards."""
         self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def hold(self, rows: np.ndarray, most: float, is_stopped: Callable[[], bool] = lambda: False) -> int:
+        """Read rows into memory, if they fit, so that later batches are copied from there; the batches do not change.
+
+        Parameters
+        ----------
+        rows : ndarray of int64, shape (n,), ascending; others are read from the store whenever they are requested
+        most : bytes that the rows may take
+        is_stopped : asked between reads: whether to leave the rest to the store
+
+        Returns
+        -------
+        Bytes that are held; 0 if the rows do not fit
+
+        Raises
+        ------
+        StoreError : the system refuses to read, or the store has changed; damaged rows raise when they are requested
+        """
+        self._row_reader.detect_layout(rows)
+        size = len(rows) * self._row_reader.count_row_bytes(self._packed)
+        if not 0 < size <= most:
+            return 0
+        held = HeldRows(self._row_reader, rows, self._allocate(len(rows), pinned=False))
+        with progress_bar(what="reading", unit="samples", total=len(rows)) as bar:
+            held.load(self._pool, is_stopped, bar.update)
+        self._row_reader.check_unchanged()
+        self._held = held
+        return size
 
     def read(
         self, batches: Sequence[np.ndarray], skipped: set[int] | None = None
@@ -84,15 +115,16 @@ class BatchLoader:
             return
         self._row_reader.check_complete(skipped is not None)
         self._row_reader.detect_layout(batches[0])
+        source = self._held or self._row_reader
         count = min(self._ahead + 1, len(batches))
         buffers = self._allocate_buffers(count, max(map(len, batches)))
 
         def start(number: int) -> list[Future]:
             buffer, rows = buffers[number % count], batches[number].tolist()
             # As few tasks as keep all threads busy: submitting a small row takes as long as reading it.
-            step = max(-(-len(rows) // self._threads), 1)
+            step = len(rows) if self._held else max(-(-len(rows) // self._threads), 1)
             return [
-                self._pool.submit(self._row_reader.read, rows[first : first + step], buffer, first, skipped is not None)
+                self._pool.submit(source.read, rows[first : first + step], buffer, first, skipped is not None)
                 for first in range(0, len(rows), step)
             ]
 
@@ -119,13 +151,12 @@ class BatchLoader:
         """Return `count` buffers for `size` rows each: the present ones if they suffice, else new ones."""
         if len(self._buffers) < count or len(self._buffers[0]) < size:
             self._buffers = []  # freed before the new ones are allocated
-            self._buffers = [
-                (self._row_reader.allocate_packed if self._packed else self._row_reader.allocate_levels)(
-                    size, self._pinned
-                )
-                for _ in range(count)
-            ]
+            self._buffers = [self._allocate(size, self._pinned) for _ in range(count)]
         return self._buffers
+
+    def _allocate(self, size: int, pinned: bool) -> torch.Tensor | PackedBatch:
+        allocate = self._row_reader.allocate_packed if self._packed else self._row_reader.allocate_levels
+        return allocate(size, pinned)
 
 
 def read_batches(

@@ -94,6 +94,10 @@ class RowReader:
             mirrored = (2 * np.equal(sizes, half).sum(axis=0) > len(sizes)) if sizes else [False] * len(self._kinds)
             self._layout = PackedLayout(self._shape, tuple(map(bool, mirrored)))
 
+    def count_row_bytes(self, packed: bool) -> int:
+        """Return the bytes of a row in memory, as packed or as levels; `detect_layout` must have been called."""
+        return sum(self._layout.sizes) if packed else PLANES_PER_KIND * len(self._kinds) * math.prod(self._shape[1:])
+
     def allocate_levels(self, count: int, pinned: bool) -> torch.Tensor:
         """Allocate a buffer for `count` rows."""
         shape = (count, PLANES_PER_KIND * len(self._kinds), *self._shape[1:])

@@ -4,6 +4,7 @@ Everything random is a pure function of the seed and the step: first weights, or
 on the CPU a run that was stopped and resumed ends with the very weights of one that was not.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -15,7 +16,8 @@ import torch
 
 from data_cards.core.console import echo
 from data_cards.core.errors import UsageError, UserError
-from data_cards.core.text import join_lines
+from data_cards.core.memory import measure_free_memory
+from data_cards.core.text import format_bytes, format_duration, join_lines
 from pipeline.store.concatenated import LEFT_OUT, open_stores
 from pipeline.store.reader import FeatureStore
 from train.data.row_selection import choose_rows, compute_source_ids
@@ -229,11 +231,25 @@ def _run(context: TrainContext) -> Summary:
                 translating_lost_process(group),
                 translating_out_of_memory(context.folder, context.settings, context.device, context.precision),
             ):
+                if not position.ended:
+                    _hold_rows(context)
                 while not position.ended:
                     run_epoch(context)
             return group.on_rank0(lambda: write_final_summary(context))
         except KeyboardInterrupt as error:  # the second Ctrl-C
             raise Stopped(context.folder, "at once; the last saved state counts") from error
+
+
+def _hold_rows(context: TrainContext) -> None:
+    """Read the rows of the run into memory, if they fit in its share, and print how many."""
+    rows, group = context.rows, context.group
+    used = np.union1d(rows.train, rows.calibration)
+    begun = time.monotonic()
+    most = context.settings.in_memory * measure_free_memory() / group.local_size
+    size = context.loader.hold(used, most, lambda: context.stop.received is not None)
+    if size:
+        seconds = time.monotonic() - begun
+        echo(f"{len(used):,} samples read into memory: {format_bytes(size)}, {format_duration(seconds)}", err=True)
 
 
 @contextmanager

@@ -29,10 +29,12 @@ class ProcessGroup:
     ----------
     rank : int, number of this process, from 0; rank 0 alone writes and prints
     size : int, number of processes
+    local_size : int, number of those on this machine
     """
 
     rank: int = 0
     size: int = 1
+    local_size: int = 1
 
     @property
     def is_rank0(self) -> bool:
@@ -121,11 +123,12 @@ def joined_process_group(device: str = "auto") -> Iterator[ProcessGroup]:
     if not distributed.is_torchelastic_launched() or int(os.environ["WORLD_SIZE"]) == 1:
         yield SINGLE_PROCESS
         return
-    group = ProcessGroup(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    group = ProcessGroup(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), here)
     if device == "mps":
         raise group.for_rank(UsageError("device mps: expected one process; start it without torchrun"))
     on_gpu = device == "cuda" or (device == "auto" and torch.cuda.is_available())
-    here, gpus = int(os.environ["LOCAL_WORLD_SIZE"]), torch.cuda.device_count()
+    gpus = torch.cuda.device_count()
     if on_gpu and gpus < here:
         raise group.for_rank(
             UsageError(f"{here} processes for {gpus} GPUs: give torchrun --nproc-per-node {max(gpus, 1)}")
