@@ -186,7 +186,7 @@ def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -
     if storage.url != partial.url:
         os.rename(storage.url, partial.url)
     remove_partial_files(partial)
-    create_arrays(partial, plan.rows, plan.shard_rows, plan.settings, plan.shard_arrays)
+    create_arrays(partial, plan.rows, plan.shard_rows, plan.settings, plan.shard_arrays, plan.format_version)
     partial.write_stream(PLANNED_MANIFEST, [encode_manifest(plan.pictures)], durable=True)
     return partial
 

@@ -17,10 +17,10 @@ from data_cards.core.bounded_json import parse_json
 from data_cards.dataset.source_info import read_source_info
 from pipeline.builder.plan import Plan
 from pipeline.features.versions import get_feature_versions, get_program_version
-from pipeline.store.arrays import StoredArrays, read_values
+from pipeline.store.arrays import StoredArrays, name_dimensions, read_values
 from pipeline.store.attributes import read_attributes
 from pipeline.store.filesystem import Storage
-from pipeline.store.schema import CARD, Attribute
+from pipeline.store.schema import CARD, FORMAT_VERSION, Attribute
 from pipeline.store.writer import RECORD_FOLDER
 
 SAVED_CARD = f"{RECORD_FOLDER}/card.json"  # the card of a store to which a build adds pictures
@@ -80,7 +80,7 @@ def read_previous_card(storage: Storage) -> dict | None:
     return parse_json(read_values(arrays, CARD).tobytes()) if is_whole else None
 
 
-def write_card(group: zarr.Group, card: dict) -> None:
+def write_card(group: zarr.Group, card: dict, format_version: int = FORMAT_VERSION) -> None:
     """Write a card as the array `card` of a store."""
     data = np.frombuffer(json.dumps(card, ensure_ascii=False).encode(), dtype=np.uint8)
     array = group.create_array(
@@ -89,7 +89,7 @@ def write_card(group: zarr.Group, card: dict) -> None:
         dtype="uint8",
         chunks=data.shape,
         compressors=ZstdCodec(level=3, checksum=True),
-        dimension_names=("byte",),
+        dimension_names=name_dimensions(CARD, format_version),
         attributes={"description": "the data card of the store's pictures, as JSON"},
         overwrite=True,
     )

@@ -18,9 +18,9 @@ from pipeline.features.extract import name_planes
 from pipeline.features.versions import get_program_version
 from pipeline.store.filesystem import Storage
 from pipeline.store.manifest import encode_manifest, write_manifest
-from pipeline.store.schema import FEATURES, Attribute
+from pipeline.store.schema import FEATURES, Attribute, list_coordinates
 from pipeline.store.statistics import compute_statistics
-from pipeline.store.writer import write_checksums, write_columns, write_statistics
+from pipeline.store.writer import write_checksums, write_columns, write_coordinates, write_statistics
 
 _COLUMN_BLOCK = 16_384  # pictures whose columns are computed at a time
 
@@ -28,12 +28,14 @@ _COLUMN_BLOCK = 16_384  # pictures whose columns are computed at a time
 def write_metadata(plan: Plan, storage: Storage, checksums: list[str], simulated: bool, audit: Audit) -> None:
     """Write all arrays but those in shards, of a store whose shards are complete."""
     write_plan_columns(plan, storage)
-    write_checksums(storage, checksums)
+    write_plan_coordinates(plan, storage)
+    write_checksums(storage, checksums, plan.format_version)
     group = storage.open_group("r+")
     if plan.settings.features.planes:
         write_plan_statistics(plan, storage, group[FEATURES])
-    write_manifest(group, encode_manifest(plan.pictures))
-    write_card(group, compute_build_card(plan, simulated, audit, read_previous_card(storage)))
+    write_manifest(group, encode_manifest(plan.pictures), plan.format_version)
+    card = compute_build_card(plan, simulated, audit, read_previous_card(storage))
+    write_card(group, card, plan.format_version)
 
 
 def write_plan_columns(plan: Plan, storage: Storage) -> None:
@@ -46,13 +48,18 @@ def write_plan_columns(plan: Plan, storage: Storage) -> None:
     write_columns(storage, plan.rows, blocks)
 
 
+def write_plan_coordinates(plan: Plan, storage: Storage) -> None:
+    """Write the names of planes and classes as coordinates."""
+    write_coordinates(storage, list_coordinates(name_planes(plan.settings.features), plan.format_version))
+
+
 def write_plan_statistics(plan: Plan, storage: Storage, features: zarr.Array) -> None:
     """Compute and write mean and standard deviation of the training rows."""
     # From the plan, not from the column `split`, which may hold four million strings.
     count = len(plan.pictures)
     is_training = np.fromiter((picture.file.split == TRAIN for picture in plan.pictures), bool, count)
     training = np.repeat(is_training, plan.variants).nonzero()[0]
-    write_statistics(storage, *compute_statistics(features, training))
+    write_statistics(storage, *compute_statistics(features, training), plan.format_version)
 
 
 def compute_attributes(plan: Plan) -> dict:

@@ -17,7 +17,7 @@ from data_cards.core.console import progress_bar, warn
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import ZARR_METADATA
 from pipeline.builder.card import compute_build_card, write_card
-from pipeline.builder.metadata import write_plan_columns, write_plan_statistics
+from pipeline.builder.metadata import write_plan_columns, write_plan_coordinates, write_plan_statistics
 from pipeline.builder.plan import Plan
 from pipeline.builder.resume import read_attributes
 from pipeline.builder.shard_task import build_shard, create_task
@@ -164,11 +164,13 @@ class _Repair:
     def create_temporary_stores(self) -> None:
         """Create the temporary stores for rebuilt shards and arrays."""
         create_record_folder(self.shards)
-        create_arrays(self.arrays, self.plan.rows, self.plan.shard_rows, self.plan.settings, self.plan.shard_arrays)
+        plan = self.plan
+        create_arrays(self.arrays, plan.rows, plan.shard_rows, plan.settings, plan.shard_arrays, plan.format_version)
 
     def repair_checksums(self) -> None:
         """Replace the checksums by those of the present shards, if their digest is the recorded one."""
-        write_checksums(self.arrays, [self.checksum_shard(shard) for shard in range(self.plan.shards)])
+        checksums = [self.checksum_shard(shard) for shard in range(self.plan.shards)]
+        write_checksums(self.arrays, checksums, self.plan.format_version)
         if not is_digest_valid(self.arrays, self.found.attributes, CHECKSUMS):
             raise _UnrepairableError(Cause.UNKNOWN_SHARD)
         self.replace(CHECKSUMS)
@@ -205,11 +207,13 @@ class _Repair:
             write_plan_statistics(self.plan, self.arrays, features)
         if damage & set(SAMPLE_COLUMNS):
             write_plan_columns(self.plan, self.arrays)
+        write_plan_coordinates(self.plan, self.arrays)
         group = self.arrays.open_group("r+")
         if PROVENANCE in damage:
-            write_manifest(group, encode_manifest(self.plan.pictures))
+            write_manifest(group, encode_manifest(self.plan.pictures), self.plan.format_version)
         if CARD in damage:
-            write_card(group, compute_build_card(self.plan, self.found.attributes[Attribute.SIMULATED]))
+            card = compute_build_card(self.plan, self.found.attributes[Attribute.SIMULATED])
+            write_card(group, card, self.plan.format_version)
 
     def replace(self, name: str) -> None:
         """Replace the files of an array or group by the rebuilt ones."""

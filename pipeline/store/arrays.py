@@ -19,13 +19,25 @@ from zarr.storage import StorePath
 
 from data_cards.core.bounded_json import parse_json
 from data_cards.core.files import ZARR_METADATA
+from data_cards.core.labels import CLASS_NAMES
 from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.features.settings import PLANES_PER_KIND
 from pipeline.store.attributes import expect
 from pipeline.store.bounded_codecs import RATIO, BoundedZstdCodec
 from pipeline.store.filesystem import Storage
 from pipeline.store.mirror_codec import CODEC_NAME, MirrorCodec
-from pipeline.store.schema import CARD, CHECKSUMS, FEATURES, MEAN, PROFILES, PROVENANCE, SAMPLE_COLUMNS, STD
+from pipeline.store.schema import (
+    CARD,
+    CHECKSUMS,
+    CLASS_COORDINATE,
+    FEATURES,
+    MEAN,
+    PLANE_COORDINATE,
+    PROFILES,
+    PROVENANCE,
+    SAMPLE_COLUMNS,
+    STD,
+)
 
 TEXT = "string"
 _MOST_LENGTH = 2**31 - 1  # of an axis: numbers of pictures are int32
@@ -40,32 +52,46 @@ _MOST_METADATA = 2**16  # bytes of an array's metadata
 
 @dataclass(frozen=True)
 class ArrayFormat:
-    """What an array of a store must be.
+    """The format of an array of a store.
 
     Attributes
     ----------
     data_type : str, Zarr's name
-    axes : length of each axis: a number, or the name of a length that arrays share; "" for any
+    axes : tuple of str, the name of each axis; axes of one name have one length in all arrays of a store
     sharded : whether a file holds a shard of many chunks, of a row each
     packed : whether mirrored chunks may be stored by halves (`pipeline.store.mirror_codec`)
     """
 
     data_type: str
-    axes: tuple[str | int, ...]
+    axes: tuple[str, ...]
     sharded: bool = False
     packed: bool = False
 
 
-# Every array of a store. Names of lengths: "planes" and "side" are those of the settings.
+# Axes of a plane: rows and columns of the transform.
+PLANE_AXES = ("frequency_y", "frequency_x")
+# Every array of a store.
 ARRAYS = {
-    FEATURES: ArrayFormat("uint8", ("rows", "planes", "side", "side"), sharded=True, packed=True),
-    PROFILES: ArrayFormat("float32", ("rows", PROFILE_LENGTH)),
-    **{name: ArrayFormat(kind, ("rows",)) for name, (kind, _) in SAMPLE_COLUMNS.items()},
-    CHECKSUMS: ArrayFormat("uint8", ("shards", "")),
-    PROVENANCE: ArrayFormat("uint8", ("",)),
-    CARD: ArrayFormat("uint8", ("",)),
-    MEAN: ArrayFormat("float32", ("planes", "side", "side")),
-    STD: ArrayFormat("float32", ("planes", "side", "side")),
+    FEATURES: ArrayFormat("uint8", ("sample", "plane", *PLANE_AXES), sharded=True, packed=True),
+    PROFILES: ArrayFormat("float32", ("sample", "profile_number")),
+    **{name: ArrayFormat(kind, ("sample",)) for name, (kind, _) in SAMPLE_COLUMNS.items()},
+    CHECKSUMS: ArrayFormat("uint8", ("shard", "checksum_byte")),
+    PROVENANCE: ArrayFormat("uint8", ("provenance_byte",)),
+    CARD: ArrayFormat("uint8", ("card_byte",)),
+    MEAN: ArrayFormat("float32", ("plane", *PLANE_AXES)),
+    STD: ArrayFormat("float32", ("plane", *PLANE_AXES)),
+    PLANE_COORDINATE: ArrayFormat(TEXT, ("plane",)),
+    CLASS_COORDINATE: ArrayFormat(TEXT, ("class",)),
+}
+_FIXED_LENGTHS = {"profile_number": PROFILE_LENGTH, "class": len(CLASS_NAMES)}
+# The names in stores of format versions 2 and 3, in which several lengths have one name.
+_EARLIER_NAMES = {
+    "frequency_y": "row",
+    "frequency_x": "column",
+    "profile_number": "value",
+    "checksum_byte": "byte",
+    "provenance_byte": "byte",
+    "card_byte": "byte",
 }
 
 
@@ -76,12 +102,12 @@ class StoredArrays(Mapping):
     ----------
     storage : Storage
     attrs : dict, attributes of the store's group
-    lengths : dict, lengths that are known by now, by name
+    lengths : dict, the known length of each axis, by the axis' name
     """
 
     def __init__(self, storage: Storage, attributes: dict, lengths: Mapping[str, int] | None = None):
         self.storage, self.attrs = storage, attributes
-        self.lengths = dict(lengths or {})
+        self.lengths = {**_FIXED_LENGTHS, **(lengths or {})}
 
     def __getitem__(self, name: str) -> zarr.Array:
         """Open an array; raises `ValueError` where it is not what `ARRAYS` says, or too large for its files."""
@@ -106,11 +132,10 @@ class StoredArrays(Mapping):
         return sum(1 for _ in self)
 
     def _check_lengths(self, form: ArrayFormat, shape: tuple[int, ...]) -> None:
-        """Raise `ValueError` where lengths differ from those that are known; the others become known."""
+        """Raise `ValueError` where a length differs from the known one of its axis; record the others as known."""
         for axis, length in zip(form.axes, shape, strict=True):
-            known = axis if isinstance(axis, int) else self.lengths.setdefault(axis, length) if axis else length
-            expect(axis != "shards" or length <= _MOST_CHUNKS, "too many shards")
-            if length != known:
+            expect(axis != "shard" or length <= _MOST_CHUNKS, "too many shards")
+            if length != (known := self.lengths.setdefault(axis, length)):
                 raise ValueError(f"its length is {length}, expected {known}")
 
     def _check_shards(self, name: str, wanted: int) -> None:
@@ -118,6 +143,12 @@ class StoredArrays(Mapping):
         there = len(self.storage.list_entries(f"{name}/c"))
         if there < wanted // 2:
             raise ValueError(f"{wanted - there} of {wanted} files of its shards are missing")
+
+
+def name_dimensions(array: str, format_version: int) -> tuple[str, ...]:
+    """Return the names of an array's axes, as the metadata of a store of a format version have them."""
+    axes = ARRAYS[array].axes
+    return axes if format_version > 3 else tuple(_EARLIER_NAMES.get(axis, axis) for axis in axes)
 
 
 def read_values(arrays: StoredArrays, name: str) -> np.ndarray:
@@ -187,7 +218,7 @@ def _parse_codecs(codecs: Any, form: ArrayFormat, chunk: tuple[int, ...]) -> lis
     else:
         size = math.prod(chunk) * np.dtype(form.data_type).itemsize
         # What the settings allow at most is larger than any other chunk: planes of both statistics.
-        expect(size <= _MOST_CHUNK_BYTES or "side" in form.axes, f"chunks of {chunk}")
+        expect(size <= _MOST_CHUNK_BYTES or form.axes[-2:] == PLANE_AXES, f"chunks of {chunk}")
         if form.packed and isinstance(codecs[0], dict) and codecs[0].get("name") == CODEC_NAME:
             expect(not _configuration(codecs[0], CODEC_NAME), "another codec")
             serializer = MirrorCodec()

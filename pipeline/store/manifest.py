@@ -19,9 +19,9 @@ from data_cards.core.bounded_json import parse_json
 from data_cards.core.labels import CLASS_NAMES, SPLITS
 from data_cards.dataset.table import HASH_BYTES, Picture, PictureTable
 from data_cards.image.low_frequency import FREQUENCIES, THUMBNAIL
-from pipeline.store.arrays import StoredArrays, read_values
+from pipeline.store.arrays import StoredArrays, name_dimensions, read_values
 from pipeline.store.attributes import expect
-from pipeline.store.schema import PROVENANCE
+from pipeline.store.schema import FORMAT_VERSION, PROVENANCE
 
 PLANNED_MANIFEST = "build/pictures.jsonl.gz"  # file of a running build; without it none was begun
 _CHUNK = 16 * 2**20
@@ -74,7 +74,7 @@ def _read_lines(lines: IO[bytes], most: int) -> Iterator[bytes]:
         yield line
 
 
-def write_manifest(group: zarr.Group, data: bytes) -> None:
+def write_manifest(group: zarr.Group, data: bytes, format_version: int = FORMAT_VERSION) -> None:
     """Write the bytes of `encode_manifest` as an array of the store."""
     array = group.create_array(
         PROVENANCE,
@@ -83,7 +83,7 @@ def write_manifest(group: zarr.Group, data: bytes) -> None:
         chunks=(_CHUNK,),
         # For its checksum, and because Zarr pads the last chunk.
         compressors=ZstdCodec(level=1, checksum=True),
-        dimension_names=("byte",),
+        dimension_names=name_dimensions(PROVENANCE, format_version),
         attributes={"description": "the pictures, in the order of their rows, as gzipped JSON lines"},
         overwrite=True,
     )

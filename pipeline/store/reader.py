@@ -18,7 +18,7 @@ from data_cards.core.bounded_json import parse_json
 from data_cards.core.errors import DAMAGE, StoreError, UnsafeFileError, UserError, format_error
 from data_cards.core.files import PARTIAL, ZARR_METADATA
 from pipeline.features.profile_vectors import PROFILE_LENGTH
-from pipeline.store.arrays import StoredArrays, read_values
+from pipeline.store.arrays import PLANE_AXES, StoredArrays, read_values
 from pipeline.store.attributes import check_attributes, read_attributes
 from pipeline.store.columns import check_columns
 from pipeline.store.filesystem import Storage
@@ -354,9 +354,7 @@ def open_stored_arrays(path: str | os.PathLike) -> StoredArrays:
     version = attributes.get(Attribute.FORMAT_VERSION)
     if version not in READ_VERSIONS and attributes.get(Attribute.COMPLETE) is not False:
         found = "no format version" if version is None else f"format version {version}"
-        raise StoreError(
-            f"{path}: has {found}, this program reads {' and '.join(map(str, READ_VERSIONS))}; build it again"
-        )
+        raise StoreError(f"{path}: has {found}, expected {', '.join(map(str, READ_VERSIONS))}; build it again")
     if not attributes.get(Attribute.COMPLETE):
         raise StoreError(f"{path}: the store is incomplete; run the same `pipeline build` again to finish it")
     return StoredArrays(storage, attributes, _known_lengths(attributes))
@@ -368,7 +366,7 @@ def _known_lengths(attributes: dict) -> dict[str, int]:
         features = BuildSettings.from_dict(attributes[Attribute.SETTINGS]).features
     except (UserError, *DAMAGE):
         return {}
-    return {"planes": features.planes, "side": features.side}
+    return {"plane": features.planes, **dict.fromkeys(PLANE_AXES, features.side)}
 
 
 def _permission_error(path: str, error: PermissionError) -> StoreError:

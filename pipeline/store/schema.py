@@ -1,19 +1,24 @@
 """Schema of a feature store: its version, its arrays and attributes by name, and a column for each fact of a row.
 
-A store is one Zarr v3 group. `features` is uint8 (N, planes, H, W), in levels, one row for each sample (a picture's
-variant). `profiles` is float32 (N, 755), the profile of each sample (`pipeline.features.profiles`); stores of format
-version 2 have none. Both are in shards, files of the same rows. Each column (`SAMPLE_COLUMNS`) is an array of length
-N; `statistics/mean` and `statistics/std` are float32 (planes, H, W), in levels, of the training rows. Attributes hold
-the format version, the settings, their fingerprint, the class names, `complete`, and digests of all other files
-(`pipeline.store.digests`); `checksums` holds the checksum of every shard's files (`pipeline.store.checksum`).
+A store is one Zarr v3 group; docs/store.md describes it for users. `features` is uint8 (N, planes, H, W), in levels,
+one row for each sample (a picture's variant). `profiles` is float32 (N, 755), the profile of each sample
+(`pipeline.features.profiles`). Both are in shards, files of the same rows. Each column (`SAMPLE_COLUMNS`) is an array
+of length N; `statistics/mean` and `statistics/std` are float32 (planes, H, W), in levels, of the training rows. `plane`
+and `class` are the names of planes and classes. Attributes hold the format version, the settings, their fingerprint,
+the class names, `complete`, and digests of all other files (`pipeline.store.digests`); `checksums` holds the checksum
+of every shard's files (`pipeline.store.checksum`).
+
+Format version 2 has no profiles. Versions 2 and 3 have no `plane` and `class`, and give several axes one name
+(`pipeline.store.arrays.name_dimensions`). A store keeps its version when it grows or is repaired.
 """
 
 from collections.abc import Sequence
 
+from data_cards.core.labels import CLASS_NAMES
 from data_cards.image.jpeg import NO_QUALITY
 
-FORMAT_VERSION = 3
-READ_VERSIONS = (2, FORMAT_VERSION)  # stores of an earlier version are read, grown and repaired as what they are
+FORMAT_VERSION = 4
+READ_VERSIONS = (2, 3, FORMAT_VERSION)
 DEFAULT_STORE = "features.zarr"  # where commands write and read a store that is not named
 
 # Arrays and groups, beside the columns.
@@ -24,6 +29,9 @@ PROVENANCE = "provenance"  # the pictures: gzipped JSON lines as bytes
 CARD = "card"  # the data card: JSON as bytes
 STATISTICS = "statistics"  # group of the two below
 MEAN, STD = f"{STATISTICS}/mean", f"{STATISTICS}/std"
+# Coordinates for xarray, arrays of text of the name of their one axis; stores of format versions 2 and 3 have none.
+PLANE_COORDINATE = "plane"
+CLASS_COORDINATE = "class"
 
 
 class Attribute:
@@ -75,3 +83,16 @@ def list_shard_arrays(planes: Sequence[str], format_version: int) -> tuple[str, 
     format_version : int
     """
     return (FEATURES,) * bool(planes) + (PROFILES,) * (format_version > 2)
+
+
+def list_coordinates(planes: Sequence[str], format_version: int) -> dict[str, tuple[str, ...]]:
+    """Return the coordinate arrays of a store, by name, and their values.
+
+    Parameters
+    ----------
+    planes : sequence of str, names of the planes; empty for a store without
+    format_version : int
+    """
+    if format_version < 4:
+        return {}
+    return {CLASS_COORDINATE: CLASS_NAMES} | ({PLANE_COORDINATE: tuple(planes)} if planes else {})

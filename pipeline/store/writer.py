@@ -21,10 +21,19 @@ from data_cards.core.errors import UnsafeFileError
 from data_cards.core.files import ZARR_METADATA, is_temporary
 from pipeline.features.profile_vectors import PROFILE_LENGTH, PROFILE_VECTORS
 from pipeline.features.settings import PLANES_PER_KIND
-from pipeline.store.arrays import StoredArrays, read_values
+from pipeline.store.arrays import TEXT, StoredArrays, name_dimensions, read_values
 from pipeline.store.checksum import CHECKSUM_BYTES, Checksum
 from pipeline.store.filesystem import Storage
-from pipeline.store.schema import CHECKSUMS, FEATURES, MEAN, PROFILES, SAMPLE_COLUMNS, STATISTICS, STD
+from pipeline.store.schema import (
+    CHECKSUMS,
+    FEATURES,
+    FORMAT_VERSION,
+    MEAN,
+    PROFILES,
+    SAMPLE_COLUMNS,
+    STATISTICS,
+    STD,
+)
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import (
     create_chunk_codecs,
@@ -42,6 +51,7 @@ _MOST_PROFILES = 2**26  # bytes of a shard's profiles, at most
 _RECORD_BYTES = 2**12  # of a shard's record, at most
 _SHARDS_AT_ONCE = 64  # shards whose indexes are read together
 _ALL_CHUNKS = {"write_empty_chunks": True}
+_COORDINATES = {"coordinates": "label split source variant"}  # columns that xarray shows beside each sample
 
 
 @dataclass(frozen=True)
@@ -54,7 +64,12 @@ class ShardRecord:
 
 
 def create_arrays(
-    storage: Storage, rows: int, shard_rows: int, settings: BuildSettings, arrays: Sequence[str] = (FEATURES, PROFILES)
+    storage: Storage,
+    rows: int,
+    shard_rows: int,
+    settings: BuildSettings,
+    arrays: Sequence[str] = (FEATURES, PROFILES),
+    format_version: int = FORMAT_VERSION,
 ) -> None:
     """Create the `arrays` in shards of a new or grown store for `rows` rows; existing shards are kept.
 
@@ -64,12 +79,14 @@ def create_arrays(
     for array in arrays:
         storage.remove(f"{array}/{ZARR_METADATA}")
     if FEATURES in arrays:
-        _create_features(group, rows, shard_rows, settings)
+        _create_features(group, rows, shard_rows, settings, format_version)
     if PROFILES in arrays:
-        _create_profiles(group, rows, shard_rows)
+        _create_profiles(group, rows, shard_rows, format_version)
 
 
-def _create_features(group: zarr.Group, rows: int, shard_rows: int, settings: BuildSettings) -> None:
+def _create_features(
+    group: zarr.Group, rows: int, shard_rows: int, settings: BuildSettings, format_version: int
+) -> None:
     planes, size = settings.features.planes, settings.features.side
     serializer, compressor = create_chunk_codecs(settings.packing)
     group.create_array(
@@ -82,12 +99,13 @@ def _create_features(group: zarr.Group, rows: int, shard_rows: int, settings: Bu
         serializer=serializer,
         compressors=compressor,
         fill_value=0,
-        dimension_names=("sample", "plane", "row", "column"),
+        dimension_names=name_dimensions(FEATURES, format_version),
+        attributes={} if format_version < 4 else {"description": "levels of the planes of each sample", **_COORDINATES},
         config=_ALL_CHUNKS,
     )
 
 
-def _create_profiles(group: zarr.Group, rows: int, shard_rows: int) -> None:
+def _create_profiles(group: zarr.Group, rows: int, shard_rows: int, format_version: int) -> None:
     serializer, compressor = create_chunk_codecs()
     group.create_array(
         PROFILES,
@@ -98,8 +116,12 @@ def _create_profiles(group: zarr.Group, rows: int, shard_rows: int) -> None:
         serializer=serializer,
         compressors=compressor,
         fill_value=0,
-        dimension_names=("sample", "value"),
-        attributes={"description": "the vectors of each profile, one after the other", "vectors": PROFILE_VECTORS},
+        dimension_names=name_dimensions(PROFILES, format_version),
+        attributes={
+            "description": "the vectors of each profile, one after the other",
+            "vectors": PROFILE_VECTORS,
+            **({} if format_version < 4 else _COORDINATES),
+        },
         config=_ALL_CHUNKS,
     )
 
@@ -187,8 +209,7 @@ def write_columns(storage: Storage, rows: int, blocks: Iterable[dict[str, np.nda
     """Write the per-sample columns from blocks of rows, so that memory does not grow with their length."""
     group = storage.open_group("r+")
     arrays = {
-        name: _create_column(group, name, (rows,), kind, ("sample",), meaning)
-        for name, (kind, meaning) in SAMPLE_COLUMNS.items()
+        name: _create_column(group, name, (rows,), kind, meaning) for name, (kind, meaning) in SAMPLE_COLUMNS.items()
     }
     start = 0
     for block in blocks:
@@ -198,13 +219,21 @@ def write_columns(storage: Storage, rows: int, blocks: Iterable[dict[str, np.nda
         start = stop
 
 
-def write_checksums(storage: Storage, checksums: list[str]) -> None:
+def write_coordinates(storage: Storage, coordinates: Mapping[str, Sequence[str]]) -> None:
+    """Write coordinate arrays (`pipeline.store.schema.list_coordinates`)."""
+    group = storage.open_group("r+")
+    for name, values in coordinates.items():
+        array = _create_column(group, name, (len(values),), TEXT, f"name of each {name}", chunk=len(values))
+        array[:] = np.array(values, dtype=object)
+
+
+def write_checksums(storage: Storage, checksums: list[str], format_version: int = FORMAT_VERSION) -> None:
     """Write the checksums of all shards as an array, uint8 (shards, 32 for each file)."""
     group = storage.open_group("r+")
     shape = (len(checksums), len(checksums[0]) // 2)
     files = "file" if shape[1] == CHECKSUM_BYTES else "files"
     array = _create_column(
-        group, CHECKSUMS, shape, "uint8", ("shard", "byte"), f"of every shard's {files}: sha256 over CRC-32Cs"
+        group, CHECKSUMS, shape, "uint8", f"of every shard's {files}: sha256 over CRC-32Cs", format_version
     )
     array[:] = np.frombuffer(bytes.fromhex("".join(checksums)), dtype=np.uint8).reshape(shape)
 
@@ -251,7 +280,7 @@ def _is_frame(storage: Storage, name: str) -> bool:
     return True
 
 
-def write_statistics(storage: Storage, mean: np.ndarray, std: np.ndarray) -> None:
+def write_statistics(storage: Storage, mean: np.ndarray, std: np.ndarray, format_version: int = FORMAT_VERSION) -> None:
     """Write mean and standard deviation: float32 (planes, H, W), in levels."""
     group = storage.open_group("r+")
     group.create_group(STATISTICS, overwrite=True)
@@ -262,7 +291,7 @@ def write_statistics(storage: Storage, mean: np.ndarray, std: np.ndarray) -> Non
             dtype="float32",
             chunks=values.shape,
             compressors=ZstdCodec(level=1, checksum=True),
-            dimension_names=("plane", "row", "column"),
+            dimension_names=name_dimensions(name, format_version),
             overwrite=True,
             config=_ALL_CHUNKS,
         )
@@ -309,15 +338,21 @@ def _record_name(shard: int) -> str:
 
 
 def _create_column(
-    group: zarr.Group, name: str, shape: tuple[int, ...], kind: str, dimensions: tuple[str, ...], meaning: str
+    group: zarr.Group,
+    name: str,
+    shape: tuple[int, ...],
+    kind: str,
+    meaning: str,
+    format_version: int = FORMAT_VERSION,
+    chunk: int = _COLUMN_CHUNK,
 ) -> zarr.Array:
     return group.create_array(
         name,
         shape=shape,
         dtype=kind,
-        chunks=(_COLUMN_CHUNK, *shape[1:]),
+        chunks=(chunk, *shape[1:]),
         compressors=ZstdCodec(level=3, checksum=True),
-        dimension_names=dimensions,
+        dimension_names=name_dimensions(name, format_version),
         attributes={"description": meaning},
         overwrite=True,
         config=_ALL_CHUNKS,

@@ -13,6 +13,7 @@ from data_cards.dataset.table import PictureTable
 from data_cards.image.facts import PictureFacts
 from pipeline.builder.build import compute_attributes
 from pipeline.builder.card import compute_build_card, write_card
+from pipeline.builder.metadata import write_plan_coordinates
 from pipeline.builder.plan import Plan
 from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.features.settings import FeatureSettings
@@ -80,6 +81,7 @@ def make_store(
     ]
     write_columns(storage, len(samples), [_make_columns(plan, variants)])
     write_checksums(storage, checksums)
+    write_plan_coordinates(plan, storage)
     group = zarr.open_group(storage.url, mode="r+")
     is_training = np.repeat([one.file.split == "train" for one in plan.pictures], len(variants))
     write_statistics(storage, *compute_statistics(group["features"], np.flatnonzero(is_training)))

@@ -109,7 +109,7 @@ def test_a_repair_leaves_the_attributes(store, kaggle_dir):
 def test_a_repair_that_is_killed_goes_on(store, monkeypatch, kills):
     before = read_files(store)
     flip_bit(shard_file(store, 1), 4000)
-    for name in ("label/c/0", "source/zarr.json", "statistics/std/c/0/0/0", "card/c/0"):
+    for name in ("label/c/0", "source/zarr.json", "statistics/std/c/0/0/0", "card/c/0", "plane/c/0", "class/zarr.json"):
         flip_bit(store / name, 99)
     left = [kills]
     replace = os.replace

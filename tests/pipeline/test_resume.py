@@ -35,7 +35,7 @@ def flip_a_bit(path: Path, shard: int) -> None:
     file.write_bytes(data)
 
 
-def kill_in_card(monkeypatch, group, card):
+def kill_in_card(monkeypatch, group):
     """Half of the card is there, as after a kill."""
     monkeypatch.undo()
     group.create_array("card", shape=(9,), dtype="uint8", overwrite=True)[:] = np.frombuffer(b'{"half": ', np.uint8)
@@ -50,7 +50,7 @@ def test_build_killed_in_its_card_ends_in_the_same_bytes(build, kaggle_dir, tmp_
             build(out=out)
     monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 6)
     wanted = read_files(Path(build(*sources, out="b.zarr").path))
-    monkeypatch.setattr(tables, "write_card", lambda group, card: kill_in_card(monkeypatch, group, card))
+    monkeypatch.setattr(tables, "write_card", lambda group, *_: kill_in_card(monkeypatch, group))
     with pytest.raises(KeyboardInterrupt):
         build(*sources)
     monkeypatch.setattr(plan_module, "MAX_SHARD_ROWS", 6)

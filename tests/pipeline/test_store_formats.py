@@ -1,4 +1,4 @@
-"""A store of every packing says the same, to this program and to other readers."""
+"""Stores of every packing, read by this program, plain Zarr, tensorstore and xarray."""
 
 import subprocess
 import sys
@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import tensorstore
+import xarray
 import zarr
 from helpers.pictures import make_kaggle_dir
 
@@ -21,8 +22,9 @@ def stores(tmp_path_factory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("stores")
     source = str(make_kaggle_dir(folder / "kaggle", per_source=2))
     settings = {
-        "packed": BuildSettings(FeatureSettings(size=16)),
-        "plain": BuildSettings(FeatureSettings(size=16), packing="none"),
+        "packed": BuildSettings(FeatureSettings(size=16), variants="clean"),
+        "plain": BuildSettings(FeatureSettings(size=16), variants="clean", packing="none"),
+        "profiles": BuildSettings(variants="clean"),
     }
     return {
         name: build_store([source], str(folder / f"{name}.zarr"), one, workers=0).path for name, one in settings.items()
@@ -34,6 +36,28 @@ def test_tensorstore_reads_a_plain_store(stores, name):
     spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{stores['plain']}/{name}"}}
     read = tensorstore.open(spec, open=True, read=True).result().read().result()
     assert (read == zarr.open_group(stores["plain"], mode="r")[name][:]).all()
+
+
+@pytest.mark.parametrize("name", ["packed", "plain"])
+def test_xarray_opens_a_store_with_a_name_for_each_axis(stores, name):
+    store = open_store(stores[name])
+    data = xarray.open_zarr(store.path, consolidated=False)
+    assert data.features.dims == ("sample", "plane", "frequency_y", "frequency_x")
+    assert data.profiles.dims == ("sample", "profile_number")
+    assert data.plane.values.tolist() == store.attributes["planes"]
+    assert (data["class"].values[data.label.values] == np.array(["real", "fake"])[store.columns["label"]]).all()
+    training = data.features[(data.split == "train").values]
+    assert (training.sel(plane="dct_g") == store.features[:][store.rows("train")][:, 7]).all()
+    tree = xarray.open_datatree(store.path, engine="zarr", consolidated=False)
+    assert (tree["statistics"]["mean"].sel(plane="magnitude_b") == store.mean[2]).all()
+    assert tree.attrs["format_version"] == 4
+
+
+def test_xarray_opens_a_store_of_profiles_alone(stores):
+    data = xarray.open_zarr(stores["profiles"], consolidated=False)
+    np.testing.assert_array_equal(data.profiles, open_store(stores["profiles"]).profiles[:])
+    assert set(data.profiles.coords) == {"label", "split", "source", "variant"}
+    assert "plane" not in data
 
 
 def test_packing_changes_no_level(stores):

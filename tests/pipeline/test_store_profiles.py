@@ -45,7 +45,7 @@ def test_every_row_has_the_profile_of_its_changed_picture(store):
 def test_plain_zarr_reads_the_same(store):
     array = zarr.open_group(store, mode="r")["profiles"]
     assert array.attrs["vectors"] == PROFILE_VECTORS
-    assert array.metadata.dimension_names == ("sample", "value")
+    assert array.metadata.dimension_names == ("sample", "profile_number")
     opened = open_store(store)
     np.testing.assert_array_equal(array[:], opened.read_profiles(np.arange(len(opened))))
 
