@@ -11,6 +11,7 @@ from data_cards.core.errors import UsageError
 
 _KEY = "option"
 _OTHER = "Other options"
+NO_VALUE = "none"  # text of an option without a value
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,24 @@ def add_options(settings: type) -> Callable:
 def option_names(settings: type) -> list[str]:
     """Return the names of the fields that are options."""
     return [one.name for one, _, _ in _list_options(settings)]
+
+
+def list_option_values(settings: Any) -> dict[str, str]:
+    """Return the value of each field that is an option, as text, by the option's name, such as `--batch-size`.
+
+    The text of None and of an empty list is `NO_VALUE`.
+    """
+    return {
+        _format_flag(one): _format_value(getattr(settings, one.name)) for one, _, _ in _list_options(type(settings))
+    }
+
+
+def _format_value(value: Any) -> str:
+    if value is None or value == ():
+        return NO_VALUE
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def check_choices(settings: Any) -> None:

@@ -4,9 +4,12 @@ A shell's builtin `eval` runs the rest of its line as a command, so `report`, `p
 commands of their own too, and `eval report` typed in a shell does what it says.
 """
 
+from pathlib import Path
+
 import click
 
 from data_cards.core.console import PROGRAM, Command, CommandGroup, echo, note, print_json, warn
+from data_cards.core.errors import UsageError
 from data_cards.core.labels import SPLITS, TEST
 from data_cards.core.options import add_options
 from eval.cli.predict import page, predict
@@ -26,7 +29,8 @@ def cli() -> None:
     "runs",
     metavar="DIR",
     multiple=True,
-    help="Run folder; several are compared  [default: the newest under runs/, else the starter run]",
+    help="Run folder; several are compared. NAME=DIR: runs of one name, trained with different seeds, are compared as "
+    "one  [default: the newest under runs/, else the starter run]",
 )
 @click.option("--store", metavar="STORE", help="Feature store  [default: the one that the run was trained on]")
 @click.option(
@@ -43,10 +47,11 @@ def cli() -> None:
 )
 @add_options(ReportSettings)
 @click.option("--json", "as_json", is_flag=True, help="Print all scores as JSON (each sample's own: see report.json).")
-def report(runs, store, split, out, as_json, **settings) -> None:
+@click.option("--full", is_flag=True, help="Print every table.")
+def report(runs, store, split, out, as_json, full, **settings) -> None:
     """Score a run on pictures that it was not trained on.
 
-    Prints tables and writes report.json (every score, each picture's too) and report.html, for
+    Prints a summary and writes report.json (every score, each picture's too) and report.html, for
     another split or store report-SPLIT.html or report-on-STORE.html. Several runs are compared on
     pictures that all can be scored on and none was trained on (comparison.json, comparison.html).
 
@@ -55,6 +60,7 @@ def report(runs, store, split, out, as_json, **settings) -> None:
       eval report
       eval report --run runs/001-resnet18-512px --out first_report
       eval report --run runs/001-resnet18-512px --run runs/002-resnet18-512px
+      eval report --run old=runs/001 --run old=runs/002 --run new=runs/003 --run new=runs/004
       eval report --store other_pictures.zarr --json
     """
     from eval.report.compare import compare_runs  # loads PyTorch, which `--help` need not wait for
@@ -63,7 +69,9 @@ def report(runs, store, split, out, as_json, **settings) -> None:
     from eval.report.terminal import format_comparison, format_report
     from train.run.locate import STARTER_NOTE
 
-    if len(runs) > 1:
+    if full and as_json:
+        raise UsageError("full: --json prints everything; leave out one of the two")
+    if len(runs) > 1 or any("=" in run and not Path(run).exists() for run in runs):
         made, write = compare_runs(runs, store, split, out, **settings), format_comparison
     else:
         made, write = make_report(runs[0] if runs else None, store, split, out, **settings), format_report
@@ -74,7 +82,7 @@ def report(runs, store, split, out, as_json, **settings) -> None:
     if as_json:
         print_json(drop_rows(made.contents) | {"files": {"json": str(made.json), "html": str(made.html)}})
     else:
-        echo(write(made.contents))
+        echo(write(made.contents, full))
         echo("")
         echo(f"report: {made.html} (each picture's score: {made.json})")
 

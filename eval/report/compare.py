@@ -1,14 +1,17 @@
-"""Comparison of runs, pairwise, on the same pictures, none of which any of them was trained on.
+"""Comparison of runs, or of groups of runs with different seeds, on pictures that none of them was trained on.
 
-Whether a difference is real is read from its own interval, with both runs scored on the same resampled pictures:
-overlapping intervals of the single runs do not answer that. With several pairs the intervals are wider (Bonferroni),
-so that all of them together hold with the probability `LEVEL`.
+Whether a difference is clear is read from its own interval, with both sides scored on the same resampled pictures:
+overlapping intervals of the single runs do not answer that. Groups of several runs show the luck of training too
+(`eval.scores.training_luck`). With several pairs the intervals are wider (Bonferroni), so that all of them together
+hold with the probability `LEVEL`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+
+import numpy as np
 
 from data_cards.core.errors import UsageError
 from data_cards.core.labels import CLASS_NAMES, TEST
@@ -17,26 +20,27 @@ from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.report.contents import REPORT_VERSION
 from eval.report.files import Report, choose_folder, create_folder, write_report
 from eval.report.html import render_comparison
+from eval.report.run_groups import RunGroup, find_mixed_options, list_differing_options, open_groups
 from eval.report.summary import summarise_comparison
-from eval.scores.bootstrap import LEVEL, RESAMPLES, estimate_differences
+from eval.scores.bootstrap import LEVEL, RESAMPLES
 from eval.scores.breakdown import compute_evaluation
 from eval.scores.common_pictures import CommonRows, find_common_rows
 from eval.scores.file_baseline import compute_file_baseline
 from eval.scores.jpeg_swap import compute_jpeg_swap
-from eval.scores.metrics import METRICS
 from eval.scores.reliability import compute_thresholds
 from eval.scores.rows import Scored, locate_pictures, score_samples
+from eval.scores.training_luck import RunScores, estimate_group, estimate_group_differences, score_run
 from eval.settings import ReportSettings
 from pipeline.features.versions import get_program_version
 from pipeline.store.reader import FeatureStore
 from train.run.folder import Run, load_detector
-from train.run.locate import find_run, name_run
+from train.run.locate import name_run
 from train.run.run_stores import find_store, is_own_store
 
 
 @dataclass(frozen=True)
 class Side:
-    """One of the compared runs, scored on the common pictures in their order."""
+    """One run, scored on the common pictures in their order."""
 
     name: str
     run: Run
@@ -59,10 +63,11 @@ def compare_runs(
 
     Parameters
     ----------
-    runs : sequence of run folders, at least two
-    store : feature store for all of them; None takes each one's own, and the pictures that all of these hold
+    runs : sequence of run folders, or of texts NAME=FOLDER; runs of one name, of different seeds, are one side; at
+        least two sides
+    store : feature store for all of them; None chooses each run's own, and the pictures that all of these hold
     split : {"test", "val"}
-    out : folder for the two files; None takes the first run's
+    out : folder for the two files; None chooses the first run's
     progress : bool, show bars on stderr
     settings : fields of `ReportSettings`, `explain_pictures` excepted
 
@@ -70,13 +75,12 @@ def compare_runs(
     ------
     UserError : no such run or store, or no pictures that all runs can fairly be scored on
     """
-    if len(runs) < 2:
-        raise UsageError("one run: expected at least two to compare")
     options = ReportSettings(**settings)
     if options.explain_pictures is not None:
         raise UsageError("--explain-pictures: what decides is measured for one run at a time; leave it out")
-    opened = [find_run(run) for run in runs]
-    names = _name_runs([run.path for run in opened])
+    groups = open_groups(runs)
+    opened = [run for group in groups for run in group.runs]
+    names = [name for group in groups for name in group.run_names]
     stores = [find_store(run, store) for run in opened]
     common = find_common_rows(opened, names, stores, split)
     folder = create_folder(choose_folder(opened[0], out))
@@ -88,16 +92,18 @@ def compare_runs(
         )
         swap = compute_jpeg_swap(scored, tested, detector, options.swap_pictures, progress)
         sides.append(Side(name, run, tested, training, scored, swap))
-    comparison = compute_comparison(sides, common, split)
+    comparison = compute_comparison(groups, sides, common, split)
     own = store is None or all(is_own_store(run, stores[0]) for run in opened)
     other_store = None if own else stores[0].path
     return write_report(comparison, render_comparison(comparison), folder, "comparison", split, other_store)
 
 
-def compute_comparison(sides: Sequence[Side], common: CommonRows, split: str) -> dict:
-    """Compute all of `comparison.json`, as JSON values."""
+def compute_comparison(groups: Sequence[RunGroup], sides: Sequence[Side], common: CommonRows, split: str) -> dict:
+    """Compute all of `comparison.json`, as JSON values; `sides` are the groups' runs, in order."""
     first = sides[0].scored
-    pairs = list(combinations(sides, 2))
+    scores = {side.name: score_run(side.scored) for side in sides}
+    runs = {side.name: _compute_run(side) for side in sides}
+    pairs = list(combinations(groups, 2))
     level = 1 - (1 - LEVEL) / len(pairs)
     simulated = any(side.store.is_simulated for side in sides)
     comparison = {
@@ -106,55 +112,88 @@ def compute_comparison(sides: Sequence[Side], common: CommonRows, split: str) ->
         "simulated": simulated,
         "notice": SIMULATION_NOTICE if simulated else None,
         "summary": [],
-        "warnings": common.warnings,
+        "warnings": [*common.warnings, *_find_mixed_groups(groups)],
         "split": split,
         "pictures": len(first),
         "samples_by_class": first.count_by_class(),
         "left_out": {"not_in_all_stores": common.not_in_all, "trained_on": common.leaked},
         "unchecked": [side.name for side in sides if side.training is None],
         "intervals": {"level": LEVEL, "level_of_differences": level, "resamples": RESAMPLES, "seed": FIXED_SEED},
-        "runs": [
-            {
-                "name": side.name,
-                "path": name_run(side.run),
-                "created": side.run.created,
-                "settings": side.run.settings.to_dict(),
-                "store": {
-                    "path": str(side.store.path),
-                    "fingerprint": side.store.fingerprint,
-                    "settings": side.store.settings.to_dict(),
-                },
-                "threshold": compute_thresholds(side.scored),
-                **compute_evaluation(side.scored),
-                "shortcuts": compute_file_baseline(side.run, side.scored, side.training),
-                "swap": side.swap,
-            }
-            for side in sides
-        ],
-        "differences": [_compare(one, other, level) for one, other in pairs],
+        "runs": list(runs.values()),
+        "groups": [_compute_group(group, runs, scores, first.groups) for group in groups],
+        "differing_options": list_differing_options(groups),
+        "differences": [_compare(one, other, scores, first.groups, level) for one, other in pairs],
         "rows": _list_rows(sides),
     }
     comparison["summary"] = summarise_comparison(comparison)
     return comparison
 
 
-def _compare(one: Side, other: Side, level: float) -> dict:
-    estimates = estimate_differences(
-        METRICS,
-        one.scored.labels,
-        one.scored.probability_fake,
-        other.scored.probability_fake,
-        one.scored.groups,
-        (one.scored.threshold, other.scored.threshold),
-        level,
-    )
-    scores = {}
-    for name, estimate in estimates.items():
+def _find_mixed_groups(groups: Sequence[RunGroup]) -> list[str]:
+    mixed = {group.name: find_mixed_options(group) for group in groups}
+    return [
+        f"{name}: its runs differ in {', '.join(options)} too, so its interval holds that and not the seeds alone"
+        for name, options in mixed.items()
+        if options
+    ]
+
+
+def _compute_run(side: Side) -> dict:
+    return {
+        "name": side.name,
+        "path": name_run(side.run),
+        "created": side.run.created,
+        "settings": side.run.settings.to_dict(),
+        "store": {
+            "path": str(side.store.path),
+            "fingerprint": side.store.fingerprint,
+            "settings": side.store.settings.to_dict(),
+        },
+        "threshold": compute_thresholds(side.scored),
+        **compute_evaluation(side.scored),
+        "shortcuts": compute_file_baseline(side.run, side.scored, side.training),
+        "swap": side.swap,
+    }
+
+
+def _compute_group(group: RunGroup, runs: dict[str, dict], scores: dict[str, RunScores], numbers: np.ndarray) -> dict:
+    if len(group.runs) == 1:
+        estimates = runs[group.name]["scores"]
+    else:
+        found = estimate_group([scores[name] for name in group.run_names], numbers)
+        estimates = {name: estimate.to_dict() for name, estimate in found.items()}
+    return {
+        "name": group.name,
+        "runs": list(group.run_names),
+        "holds_training": _holds_training(group),
+        "scores": estimates,
+    }
+
+
+def _holds_training(group: RunGroup) -> bool:
+    """Return whether a group's intervals hold the luck of training; experts are fitted without any."""
+    return len(group.runs) > 1 or not group.runs[0].settings.has_network
+
+
+def _compare(
+    first: RunGroup, second: RunGroup, scores: dict[str, RunScores], numbers: np.ndarray, level: float
+) -> dict:
+    sides = [[scores[name] for name in group.run_names] for group in (first, second)]
+    compared = {}
+    for name, estimate in estimate_group_differences(*sides, numbers, level).items():
         known = estimate.low is not None
-        # An interval of no width is no evidence: all resamples were alike.
+        # An interval of no width is no evidence: all resamples gave the same value.
         real = known and estimate.low < estimate.high and (estimate.low > 0 or estimate.high < 0)
-        scores[name] = {**estimate.to_dict(), "real": real}
-    return {"first": one.name, "second": other.name, "scores": scores}
+        compared[name] = {**estimate.to_dict(), "real": real}
+    differing = [row["option"] for row in list_differing_options((first, second))]
+    return {
+        "first": first.name,
+        "second": second.name,
+        "runs": [len(first.runs), len(second.runs)],
+        "holds_training": _holds_training(first) and _holds_training(second),
+        "differ_in": differing,
+        "scores": compared,
+    }
 
 
 def _list_rows(sides: Sequence[Side]) -> list[dict]:
@@ -172,12 +211,3 @@ def _list_rows(sides: Sequence[Side]) -> list[dict]:
         }
         for number, path in enumerate(locate_pictures(first.scored, first.store))
     ]
-
-
-def _name_runs(paths: Sequence[Path]) -> list[str]:
-    """Name runs by their folders, or by their whole paths where two folders have the same name."""
-    twice = [path for number, path in enumerate(paths) if path.resolve() in [one.resolve() for one in paths[:number]]]
-    if twice:
-        raise UsageError(f"{twice[0]}: named twice; a run has no difference to itself")
-    names = [path.resolve().name for path in paths]
-    return names if len(set(names)) == len(names) else [str(path) for path in paths]

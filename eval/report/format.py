@@ -61,6 +61,20 @@ def format_share(estimate: dict) -> tuple[str, str]:
     return format_value(estimate["value"], True), format_interval(estimate, True)
 
 
+def format_score_in_line(name: str, estimate: dict) -> str:
+    """Format a score of `METRICS` with its interval: 0.742 (0.651 to 0.820)."""
+    return _join_interval(*format_score(name, estimate))
+
+
+def format_share_in_line(estimate: dict) -> str:
+    """Format a share of pictures with its interval: 74.2% (65.1 to 82.0%)."""
+    return _join_interval(*format_share(estimate))
+
+
+def _join_interval(value: str, interval: str) -> str:
+    return f"{value} ({interval})" if interval else value
+
+
 def format_span(span: dict | None) -> str:
     """Format least, median and most of a data card's property: 256 · 500 · 964; "none" where there is none."""
     if span is None or span["median"] is None:

@@ -7,6 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.options import NO_VALUE, list_option_values
 from data_cards.core.text import escape_value
 from eval.explain.parts import PART_WORDS
 from eval.report.format import (
@@ -34,7 +35,9 @@ from eval.report.svg import (
     plot_runs,
 )
 from eval.scores.metrics import MAIN_SCORES, METRICS
+from pipeline.store.settings import BuildSettings
 from train.model.calibration import UNSURE
+from train.settings import TrainSettings
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -66,6 +69,8 @@ def create_environment() -> Environment:
         "value": format_value,
         "share": format_share,
         "span": format_span,
+        "train_options": _format_train_options,
+        "build_options": _format_build_options,
     }
     return environment
 
@@ -98,6 +103,26 @@ def render_report(report: dict, worst: list[Example], examples: list[Example]) -
     )
 
 
+def _format_run(run: dict, groups: list[dict]) -> str:
+    """Format a compared run as it is given to `--run`."""
+    group = next(one for one in groups if run["name"] in one["runs"])
+    return run["path"] if group["runs"] == [group["name"]] else f"{group['name']}={run['path']}"
+
+
+def _format_train_options(settings: dict) -> str:
+    options = list_option_values(TrainSettings.from_dict(settings))
+    return _format_options("train run", {flag: value for flag, value in options.items() if flag != "--run"})
+
+
+def _format_build_options(settings: dict) -> str:
+    build = BuildSettings.from_dict(settings)
+    return _format_options("pipeline build", list_option_values(build.features) | list_option_values(build))
+
+
+def _format_options(command: str, values: dict[str, str]) -> str:
+    return " ".join([command, *(f"{flag} {quote(value)}" for flag, value in values.items() if value != NO_VALUE)])
+
+
 def render_comparison(comparison: dict) -> str:
     """Render the page of `comparison.json`."""
     runs = comparison["runs"]
@@ -108,9 +133,9 @@ def render_comparison(comparison: dict) -> str:
         .get_template("comparison.html")
         .render(
             report=comparison,
-            plot=Markup(plot_runs([run["scores"]["auroc"] for run in runs], [run["name"] for run in runs])),
+            plot=Markup(plot_runs([group["scores"]["auroc"] for group in comparison["groups"]])),
             command="eval report "
-            + " ".join(f"--run {quote(run['path'])}" for run in runs)
+            + " ".join(f"--run {quote(_format_run(run, comparison['groups']))}" for run in runs)
             + f"{named} --split {comparison['split']}",
         )
     )

@@ -8,12 +8,14 @@ from data_cards.audit.file_baseline import ALL
 from eval.explain.bands import format_frequency_band
 from eval.explain.parts import PART_WORDS
 from eval.report.format import INTERVAL, format_value
+from eval.report.run_groups import SEED_OPTION
 from eval.scores.bootstrap import LEVEL
 from eval.scores.metrics import METRICS
 from train.model.detector import NETWORK_PART
 
 FEW_PICTURES = 30  # of a class; with fewer the summary warns
 
+_FEW_RUNS = 2  # of which an interval with the luck of training is very wide
 _BLIND = 0.9  # share of a class on the wrong side of the threshold, from which the score means nothing
 
 
@@ -39,20 +41,19 @@ def summarise(report: dict) -> list[str]:
 
 
 def summarise_comparison(comparison: dict) -> list[str]:
-    """Summarise the contents of `comparison.json`."""
-    sentences = [_format_difference(one) for one in comparison["differences"]]
-    for one in comparison["differences"]:
-        real = [name for name in METRICS if name != "auroc" and one["scores"][name]["real"]]
-        if real:
-            listed = ", ".join(f"{METRICS[name].title} {_format_change(name, one['scores'][name])}" for name in real)
-            also = " too" if one["scores"]["auroc"]["real"] else ""
-            sentences.append(f"Real{also}, {one['first']} less {one['second']}: {listed}.")
-        else:
-            sentences.append(f"No other difference between {one['first']} and {one['second']} is clear.")
-    if len(comparison["differences"]) > 1:
+    """Summarise the contents of `comparison.json`, the verdict on each pair first."""
+    differences, level = comparison["differences"], comparison["intervals"]["level_of_differences"]
+    sentences = [_format_difference(one, level) for one in differences]
+    if any(not one["holds_training"] for one in differences):
         sentences.append(
-            f"With {len(comparison['differences'])} pairs of runs the intervals of the differences are wider, so that "
-            f"all of them together are right in {100 * LEVEL:.0f} of 100 such comparisons."
+            "To include the luck of training, train at least three runs of each kind, with different --seed, and give "
+            "them one name: eval report --run old=runs/001 --run old=runs/002 ... --run new=runs/004 ..."
+        )
+    sentences += [_format_other_differences(one) for one in differences]
+    if len(differences) > 1:
+        sentences.append(
+            f"With {len(differences)} pairs the intervals are wider, so that all of them together hold in "
+            f"{100 * LEVEL:.0f} of 100 such comparisons."
         )
     few = _format_small_number(comparison["samples_by_class"], "picture")
     return [*sentences, few] if few else sentences
@@ -234,25 +235,55 @@ def _format_small_number(samples_by_class: dict[str, int], what: str) -> str:
     return "" if fewest >= FEW_PICTURES else f"Caution: one class has only {fewest} {what}{plural}."
 
 
-def _format_difference(one: dict) -> str:
+def _format_difference(one: dict, level: float) -> str:
     first, second, lead = one["first"], one["second"], one["scores"]["auroc"]
     if lead["low"] is None:
-        return f"Too few pictures to say which of {first} and {second} tells generated pictures better."
-    interval = f"{_format_lead(lead['low'])} to {_format_lead(lead['high'])}"
-    if not lead["real"]:
-        return (
-            f"Whether {first} or {second} tells generated pictures better is not clear: of 100 pairs of a photograph "
-            f"and a generated picture {first} finds {_format_lead(lead['value'])} (interval {interval})."
-        )
-    better, worse = (first, second) if lead["value"] > 0 else (second, first)
-    return (
-        f"{better} tells generated pictures better than {worse}: of 100 pairs of a photograph and a generated picture "
-        f"{first} finds {_format_lead(lead['value'])} (interval {interval}). That difference is real."
+        return f"There are too few pictures to say whether {first} or {second} finds generated pictures better."
+    sign = -1 if lead["value"] < 0 else 1
+    better, worse = (first, second) if sign == 1 else (second, first)
+    value, *bounds = (100 * sign * lead[name] for name in ("value", "low", "high"))
+    low, high = sorted(bounds)
+    counted = (
+        f"of 100 pairs of a photograph and a generated picture, {better} finds {_format_lead(value)} "
+        f"({100 * level:.3g}% interval {_format_lead(low)} to {_format_lead(high)})"
     )
+    luck = _format_luck(one)
+    if not lead["real"]:
+        found = f"Whether {first} or {second} finds generated pictures better is not clear"
+    elif one["holds_training"]:
+        found = f"{better} finds generated pictures better than {worse}"
+    else:
+        found = f"On these pictures {better} finds generated pictures better than {worse}"
+    return f"{found}: {counted}.{luck and ' '}{luck}"
+
+
+def _format_luck(one: dict) -> str:
+    """Say whether an interval includes the luck of training."""
+    single = one["runs"] == [1, 1]
+    if single and not one["differ_in"]:
+        return "The two runs have the same settings."
+    if single and one["differ_in"] == [SEED_OPTION] and not one["holds_training"]:
+        return "The two runs differ in their seed alone, so a difference between them is the luck of training."
+    if not one["holds_training"]:
+        what = "the luck of training" if single else "all of the luck of training"
+        return f"The interval does not include {what}: with other seeds the result may be the opposite."
+    if single:
+        return ""  # experts alone, which are fitted without chance
+    counts = " and ".join(map(str, one["runs"]))
+    more = "; more runs would narrow it" if _FEW_RUNS in one["runs"] else ""
+    return f"The interval includes the luck of training, estimated from {counts} runs{more}."
+
+
+def _format_other_differences(one: dict) -> str:
+    real = [name for name in METRICS if name != "auroc" and one["scores"][name]["real"]]
+    if not real:
+        return f"No other score of {one['first']} and {one['second']} clearly differs."
+    listed = ", ".join(f"{METRICS[name].title} {_format_change(name, one['scores'][name])}" for name in real)
+    return f"Other clear differences, {one['first']} minus {one['second']}: {listed}."
 
 
 def _format_lead(lead: float) -> str:
-    return f"{abs(100 * lead):.1f} {'more' if lead >= 0 else 'fewer'}"
+    return f"{abs(lead):.1f} {'more' if lead >= 0 else 'fewer'}"
 
 
 def _format_change(name: str, change: dict) -> str:

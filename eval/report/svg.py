@@ -114,16 +114,17 @@ def plot_risk_coverage(coverage: dict) -> str:
         return render_svg(figure, "Mistakes against the share of pictures judged")
 
 
-def plot_runs(estimates: list[dict], names: list[str]) -> str:
-    """Plot the AUROC of each run with its interval as SVG, the runs by number, since names may hold anything."""
-    with styled_figure("runs", 5.2, 0.7 + 0.45 * len(names)) as (figure, axes):
+def plot_runs(estimates: list[dict]) -> str:
+    """Plot several AUROCs with their intervals as SVG, by number, since names may hold anything."""
+    numbers = range(len(estimates))
+    with styled_figure("runs", 5.2, 0.7 + 0.45 * len(estimates)) as (figure, axes):
         for place, one in enumerate(estimates):
             if one["low"] is not None:
                 axes.plot([one["low"], one["high"]], [place, place], color=INK, lw=1.6)
             axes.plot([as_number(one["value"])], [place], color=FAKE, marker="o", ms=8)
         axes.axvline(GUESSING, color=FAINT, lw=1.2, ls="--")
-        axes.set(xlabel="AUROC", yticks=range(len(names)), yticklabels=[f"{n + 1}." for n in range(len(names))])
-        axes.set_ylim(len(names) - 0.4, -0.6)  # the first at the top
+        axes.set(xlabel="AUROC", yticks=numbers, yticklabels=[f"{number + 1}." for number in numbers])
+        axes.set_ylim(len(estimates) - 0.4, -0.6)  # the first at the top
         axes.grid(axis="x", alpha=0.6, lw=0.6)
         return render_svg(figure, "AUROC of each run")
 

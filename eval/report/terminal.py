@@ -1,20 +1,41 @@
-"""Report and comparison as text for the terminal."""
+"""Report and comparison as text for the terminal: the summary first, then tables.
+
+The short form has at most `MOST_LINES` lines at `WIDTH` columns, warnings included; the full form has every table.
+"""
 
 from data_cards.core.console import format_table
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.text import Lines, join_lines
 from eval.explain.parts import PART_WORDS
-from eval.report.format import INTERVAL, SCOPES, SURE_SHARES, UNSURE_WORDS, VARIANTS, format_score, format_share
-from eval.scores.metrics import METRICS
+from eval.report.format import (
+    INTERVAL,
+    SCOPES,
+    SURE_SHARES,
+    UNSURE_WORDS,
+    VARIANTS,
+    format_score_in_line,
+    format_share,
+    format_share_in_line,
+)
+from eval.scores.metrics import MAIN_SCORES, METRICS
 from train.model.calibration import UNSURE
 
+MOST_LINES, WIDTH = 40, 100
 
-def format_report(report: dict) -> Lines:
-    """Format the contents of `report.json` as tables, then the summary, which a terminal shows last."""
-    parts = [
-        report["notice"],
-        _format_headline(report),
-        _format_scores(report),
+_FILES = 2  # lines that follow, with the files' names
+_CUT = 34  # characters of an option's value in the short form
+_MOST_OPTIONS = 8  # in the short form
+_FULL = "all tables: add --full, or open the page"
+
+
+def format_report(report: dict, full: bool = False) -> Lines:
+    """Format the contents of `report.json`: the summary, then the main scores and verdicts, or all tables."""
+    above = [report["notice"], _format_subject(report)]
+    if not full:
+        names = (*MAIN_SCORES, "calibration_error")
+        return _fit(report, above, [_format_scores(report, names), _format_confusion(report)])
+    tables = [
+        _format_scores(report, tuple(METRICS)),
         _format_confusion(report),
         _format_threshold(report),
         _format_sources(report),
@@ -27,37 +48,58 @@ def format_report(report: dict) -> Lines:
         _format_occlusion_study(report["deciding"]),
         join_lines(f"the training set's {report['audit']['words']}".split("\n")) if report["audit"] else None,
         report["notice"],
-        join_lines(report["summary"]),
     ]
-    return join_lines((part for part in parts if part), "\n\n")
+    return _join([*above, join_lines(report["summary"]), *tables])
 
 
-def format_comparison(comparison: dict) -> Lines:
-    """Format the contents of `comparison.json` as tables, then the summary."""
-    runs = comparison["runs"]
-    scores = [
-        [metric.title, *(text for run in runs for text in format_score(name, run["scores"][name]))]
-        for name, metric in METRICS.items()
-    ]
-    parts = [
+def format_comparison(comparison: dict, full: bool = False) -> Lines:
+    """Format the contents of `comparison.json`: the summary, then settings and main scores, or all tables."""
+    above = [
         comparison["notice"],
         f"{comparison['split']} split, pictures that all runs can be scored on: {_format_counts(comparison)}",
-        format_table(scores, ["score"] + [text for run in runs for text in (run["name"], INTERVAL)]),
     ]
+    if not full:
+        scores = _format_groups(comparison, ("auroc", "accuracy", "calibration_error"))
+        return _fit(comparison, above, [_format_options(comparison, short=True), scores])
+    tables = [_format_options(comparison), _format_groups(comparison, tuple(METRICS))]
+    interval = f"{100 * comparison['intervals']['level_of_differences']:.3g}% interval"
     for one in comparison["differences"]:
         rows = [
-            [METRICS[name].title, *format_score(name, score), "yes" if score["real"] else "not clear"]
+            [METRICS[name].title, format_score_in_line(name, score), "yes" if score["real"] else "no"]
             for name, score in one["scores"].items()
         ]
-        interval = f"{100 * comparison['intervals']['level_of_differences']:.3g}% interval"
-        parts.append(format_table(rows, [f"{one['first']} less {one['second']}", "difference", interval, "real?"]))
-    for run in runs:
-        parts += [f"{run['name']}:", _format_file_baseline(run["shortcuts"]), _format_jpeg_swap(run["swap"])]
-    parts += [comparison["notice"], join_lines(comparison["summary"])]
+        tables.append(
+            format_table(rows, [f"{one['first']} minus {one['second']}", f"difference ({interval})", "clear"])
+        )
+    for run in comparison["runs"]:
+        tables += [f"{run['name']}:", _format_file_baseline(run["shortcuts"]), _format_jpeg_swap(run["swap"])]
+    return _join([*above, join_lines(comparison["summary"]), *tables, comparison["notice"]])
+
+
+def _join(parts: list[str | None]) -> Lines:
     return join_lines((part for part in parts if part), "\n\n")
 
 
-def _format_headline(report: dict) -> str:
+def _fit(contents: dict, above: list[str | None], tables: list[str | None]) -> Lines:
+    """Join the parts of the short form, with as many sentences as there is room for."""
+    rest = [part for part in (*above, *tables, _FULL) if part]
+    warnings = sum(_count_lines(f"warning: {warning}") for warning in contents["warnings"])
+    room = MOST_LINES - _FILES - warnings - sum(_count_lines(part) + 1 for part in rest)
+    sentences = []
+    for sentence in contents["summary"]:
+        room -= _count_lines(sentence)
+        if sentences and room < 0:
+            break
+        sentences.append(sentence)
+    return _join([*above, join_lines(sentences), *tables, _FULL])
+
+
+def _count_lines(text: str) -> int:
+    """Count the lines of a text in a terminal of `WIDTH` columns."""
+    return sum(-(-max(len(line), 1) // WIDTH) for line in text.split("\n"))
+
+
+def _format_subject(report: dict) -> str:
     first = report["scopes"][report["headline"]]
     return (
         f"{report['run']['path']} on the {report['split']} split of {report['store']['path']}: "
@@ -65,13 +107,12 @@ def _format_headline(report: dict) -> str:
     )
 
 
-def _format_scores(report: dict) -> str:
-    headers, rows = ["score"], [[metric.title] for metric in METRICS.values()]
-    for scope, part in report["scopes"].items():
-        headers += [SCOPES[scope], INTERVAL]
-        for row, name in zip(rows, METRICS, strict=True):
-            row += format_score(name, part["scores"][name])
-    return format_table(rows, headers)
+def _format_scores(report: dict, names: tuple[str, ...]) -> str:
+    rows = [
+        [METRICS[name].title, *(format_score_in_line(name, part["scores"][name]) for part in report["scopes"].values())]
+        for name in names
+    ]
+    return format_table(rows, [f"score ({INTERVAL})", *(SCOPES[scope] for scope in report["scopes"])])
 
 
 def _format_confusion(report: dict) -> str:
@@ -88,7 +129,7 @@ def _format_threshold(report: dict) -> str:
     balanced = report["scopes"][report["headline"]]["scores"]["balanced_accuracy"]["value"]
     return join_lines(
         [
-            f"called fake from probability {threshold['value']:.3f} on, chosen {threshold['chosen']}: "
+            f"threshold: fake from probability {threshold['value']:.3f}, chosen {threshold['chosen']}: "
             f"balanced accuracy {balanced:.1%}",
             f"unsure between {threshold['low']:.3f} and {threshold['high']:.3f}; the best threshold for these very "
             f"pictures, {oracle['threshold']:.3f}, which nobody could have known, would have reached "
@@ -101,14 +142,14 @@ def _format_sources(report: dict) -> str:
     rows = [
         [
             *(one[name] for name in ("source", "class", "pictures")),
-            *format_score("accuracy", one["accuracy"]),
-            *format_score("auroc", one["auroc_against_other_class"]),
+            format_score_in_line("accuracy", one["accuracy"]),
+            format_score_in_line("auroc", one["auroc_against_other_class"]),
             format_share(one["sure"])[0],
             format_share(one["wrong_when_sure"])[0],
         ]
         for one in report["sources"][report["headline"]]
     ]
-    headers = ["source", "class", "pictures", "accuracy", INTERVAL, "AUROC*", INTERVAL, "sure", "wrong of sure"]
+    headers = ["source", "class", "pictures", f"accuracy ({INTERVAL})", "AUROC*", "sure", "wrong of sure"]
     return join_lines([format_table(rows, headers), "* against all pictures of the other class"])
 
 
@@ -116,26 +157,22 @@ def _format_variants(variants: list[dict]) -> str:
     if not variants:
         return ""
     rows = [
-        [
-            VARIANTS[one["variant"]],
-            *_format_scored(one, "auroc", "calibration_error"),
-            *(text for name in SURE_SHARES for text in format_share(one[name])),
-        ]
-        for one in variants
+        [METRICS[name].title, *(format_score_in_line(name, one[name]) for one in variants)]
+        for name in ("auroc", "calibration_error")
     ]
-    columns = ["AUROC", "calibration error", *SURE_SHARES.values()]
-    return format_table(rows, ["the pictures"] + [text for column in columns for text in (column, INTERVAL)])
+    rows += [[words, *(format_share_in_line(one[name]) for one in variants)] for name, words in SURE_SHARES.items()]
+    return format_table(rows, ["the same pictures", *(VARIANTS[one["variant"]] for one in variants)])
 
 
 def _format_experts(experts: dict) -> str:
     if "reason" in experts:
         return f"what the scores lose without each expert: {experts['reason']}"
     rows = [
-        [PART_WORDS[one["name"]], *format_score("auroc", one["auroc_drop"])]
+        [PART_WORDS[one["name"]], format_score_in_line("auroc", one["auroc_drop"])]
         + [f"{one['log_odds'][label]['value']:+.2f}" for label in CLASS_NAMES]
         for one in experts["parts"]
     ]
-    headers = ["without", "AUROC lost", INTERVAL, "log-odds lost, real", "fake"]
+    headers = ["without", f"AUROC lost ({INTERVAL})", "log-odds lost, real", "fake"]
     return join_lines([format_table(rows, headers), _format_counts(experts)])
 
 
@@ -144,7 +181,7 @@ def _format_quality_bands(report: dict) -> str:
         [one["quality"], *one["samples_by_class"].values(), *_format_scored(one["scores"], "accuracy", "auroc")]
         for one in report["quality_bands"]
     ]
-    return format_table(rows, ["JPEG quality", "real", "fake", "accuracy", INTERVAL, "AUROC", INTERVAL])
+    return format_table(rows, ["JPEG quality", "real", "fake", f"accuracy ({INTERVAL})", "AUROC"])
 
 
 def _format_conditions(report: dict) -> str:
@@ -155,31 +192,29 @@ def _format_conditions(report: dict) -> str:
         [
             one["condition"],
             *_format_scored(one["scores"], *rates),
-            *(format_share(one["flip_rate"]) if one["flip_rate"] else ("", "")),
+            format_share_in_line(one["flip_rate"]) if one["flip_rate"] else "",
         ]
         for one in report["conditions"]
     ]
-    columns = [*(METRICS[name].title for name in rates), "verdicts changed"]
-    headers = ["condition"] + [text for column in columns for text in (column, INTERVAL)]
-    return format_table(rows, headers)
+    return format_table(rows, ["condition", *(METRICS[name].title for name in rates), "verdicts changed"])
 
 
 def _format_file_baseline(baseline: dict) -> str:
     if "reason" in baseline:
         return f"no scores of file properties alone: {baseline['reason']}"
     rows = [[one["properties"], *_format_scored(one, "auroc", "accuracy")] for one in baseline["shortcuts"]]
-    return format_table(rows, ["file properties alone", "AUROC", INTERVAL, "accuracy", INTERVAL])
+    return format_table(rows, ["file properties alone", f"AUROC ({INTERVAL})", "accuracy"])
 
 
 def _format_jpeg_swap(swap: dict) -> str:
     if "reason" in swap:
         return f"no JPEG-swap test: {swap['reason']}"
-    rows = []
-    for name, one in swap["scores"].items():
-        cells = [text for state in ("as_they_are", "saved_alike", "drop") for text in format_score(name, one[state])]
-        rows.append([METRICS[name].title, *cells])
-    headers = ["JPEG-swap test"]
-    headers += [text for state in ("as they are", "saved alike", "drop") for text in (state, INTERVAL)]
+    rows = [
+        [METRICS[name].title]
+        + [format_score_in_line(name, one[state]) for state in ("as_they_are", "saved_alike", "drop")]
+        for name, one in swap["scores"].items()
+    ]
+    headers = ["JPEG-swap test", "as they are", "saved as JPEG", "drop"]
     return join_lines([format_table(rows, headers), f"{_format_counts(swap)}; {swap['how']}"])
 
 
@@ -189,16 +224,43 @@ def _format_occlusion_study(deciding: dict) -> str:
     parts = [(f"{one['low']:.3f} to {one['high']:.3f} cycles/pixel", one) for one in deciding["bands"]]
     parts += [(f"{one['title']} planes", one) for one in deciding["kinds"]]
     rows = [
-        [name, *format_score("auroc", one["auroc_drop"])]
+        [name, format_score_in_line("auroc", one["auroc_drop"])]
         + [f"{one['log_odds_change'][label]['value']:+.2f}" for label in CLASS_NAMES]
         for name, one in parts
     ]
-    headers = ["without", "AUROC lost", INTERVAL, "log-odds lost, real", "fake"]
+    headers = ["without", f"AUROC lost ({INTERVAL})", "log-odds lost, real", "fake"]
     return join_lines([format_table(rows, headers), _format_counts(deciding)])
 
 
+def _format_options(comparison: dict, short: bool = False) -> str:
+    """Format the options in which the runs differ; the short form cuts long values, and leaves out the last ones."""
+    options = comparison["differing_options"]
+    if not options:
+        return "the runs have the same settings"
+    names = [group["name"] for group in comparison["groups"]]
+    shown = options[:_MOST_OPTIONS] if short else options
+    rows = [[row["option"], *(row["values"][name] for name in names)] for row in shown]
+    if short:
+        rows = [[cell if len(cell) <= _CUT else f"{cell[: _CUT - 1]}…" for cell in row] for row in rows]
+    left_out = len(options) - len(shown)
+    table = format_table(rows, ["setting", *names])
+    return join_lines([table, *([f"and {left_out} more"] if left_out else [])])
+
+
+def _format_groups(comparison: dict, names: tuple[str, ...]) -> str:
+    rows = [
+        [METRICS[name].title, *(format_score_in_line(name, group["scores"][name]) for group in comparison["groups"])]
+        for name in names
+    ]
+    titles = [
+        group["name"] if len(group["runs"]) == 1 else f"{group['name']}, mean of {len(group['runs'])} runs"
+        for group in comparison["groups"]
+    ]
+    return format_table(rows, [f"score ({INTERVAL})", *titles])
+
+
 def _format_scored(scores: dict, *names: str) -> list[str]:
-    return [text for name in names for text in format_score(name, scores[name])]
+    return [format_score_in_line(name, scores[name]) for name in names]
 
 
 def _format_counts(part: dict) -> str:

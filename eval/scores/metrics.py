@@ -64,6 +64,7 @@ METRICS = {
         "Mistakes on the surest 80%", "share of mistakes where the least sure fifth is not judged", percent=True
     ),
 }
+UNBOUNDED = ("log_loss",)  # all other scores are from 0 to 1
 FALSE_ALARMS = {"tpr_at_1_percent": 0.01, "tpr_at_5_percent": 0.05}
 CALIBRATION_BINS = 10
 # Shown of each source, JPEG quality and stress condition.

@@ -39,20 +39,16 @@ def run_folder(tmp_path) -> Path:
 def test_report_prints_tables_and_writes_files(call, run_folder):
     result = call()
     assert result.exit_code == 0, result.output
-    for text in (
-        "of 100 photographs generated",
-        "pictures as they are",
-        "all variants",
-        "AUROC",
-        "Balanced accuracy",
-        "called fake",
-        "source-1",
-        "70 to 84",
-        "JPEG quality",
-        "report: runs/001/report.html",
-    ):
-        assert text in result.stdout
-    assert result.stderr == ""
+    short = ("of 100 photographs generated", "pictures as they are", "all variants", "AUROC", "called fake")
+    words = (*short, "report: runs/001/report.html")
+    assert all(text in result.stdout for text in words)
+    lines = result.stdout.splitlines()
+    assert next(n for n, line in enumerate(lines) if "of 100 photographs" in line) < 4
+    full = call("--full", "--explain-pictures", "0", "--swap-pictures", "0").stdout
+    assert all(text in full for text in words)
+    for text in ("Balanced accuracy", "AUROC*", "70 to 84", "JPEG quality", "no JPEG-swap test"):
+        assert text in full
+        assert text not in result.stdout
     assert (run_folder / "report.html").is_file()
 
 
@@ -151,6 +147,8 @@ def test_report_without_a_test_split_is_refused(call, tmp_path):
 
 
 def test_report_with_wrong_options_exits_2(call, run_folder):
+    assert_refused(call("--full", "--json"), 2, "full: --json prints everything")
+    assert_refused(call("--run", "x=runs/001"), 2, "one run: expected at least two")
     assert call("--split", "everything").exit_code == 2
     assert_refused(call("--out", "features.zarr/zarr.json"), 2, "zarr.json: is a file")
 

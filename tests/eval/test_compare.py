@@ -1,4 +1,4 @@
-"""Runs side by side: which pictures are compared, what counts as a real difference, and the page."""
+"""Comparison of runs: which pictures are compared, which differences are clear, groups of seeds, and the page."""
 
 import json
 
@@ -9,12 +9,15 @@ from click.testing import CliRunner
 from helpers.make_run import make_run
 from helpers.make_store import make_store
 from helpers.sklearn_scores import score_with_sklearn
+from scipy import stats
 
 from data_cards.core.errors import UsageError, UserError
 from eval.cli.main import cli
 from eval.report.compare import compare_runs
 from eval.report.summary import summarise_comparison
+from eval.report.terminal import MOST_LINES, format_comparison
 from eval.scores.metrics import METRICS
+from eval.scores.training_luck import draw_training_luck
 from pipeline.store.reader import open_store
 
 QUIET = {"device": "cpu", "progress": False}
@@ -83,6 +86,7 @@ def test_compare_of_equal_weights_finds_no_difference(folder, tmp_path):
     found = compare_runs([folder / "a", tmp_path / "twin"], out=tmp_path, **QUIET).contents
     assert all(one["value"] == 0 and not one["real"] for one in found["differences"][0]["scores"].values())
     assert "not clear" in found["summary"][0]
+    assert "The two runs have the same settings." in found["summary"][0]
 
 
 def test_compare_leaves_out_unshared_and_training_pictures(folder, tmp_path):
@@ -159,10 +163,13 @@ def test_compare_page_and_terminal_show_equal_figures(folder, figures):
         cli, ["report", "--device", "cpu", *(text for name in "abc" for text in ("--run", str(folder / name)))]
     )
     assert result.exit_code == 0, result.output
+    assert len(result.stdout.splitlines()) <= MOST_LINES
+    full = format_comparison(figures, full=True)
+    assert figures["summary"][0] in result.stdout
     for sentence in figures["summary"]:
-        assert sentence in result.stdout
+        assert sentence in full
         assert sentence in page
-    assert "a less b" in result.stdout
+    assert "a minus b" in full
     refused = CliRunner().invoke(
         cli, ["report", "--run", str(folder / "a"), "--run", str(folder / "b"), "--explain-pictures", "3"]
     )
@@ -172,24 +179,127 @@ def test_compare_page_and_terminal_show_equal_figures(folder, figures):
     )
 
 
-def summary(value: float, low: float, high: float) -> list[str]:
+def summary(value: float, low: float, high: float, **parts) -> list[str]:
     real = low > 0 or high < 0
     scores = {name: {"value": 0, "low": -0.1, "high": 0.1, "real": False} for name in METRICS}
     scores["auroc"] = {"value": value, "low": low, "high": high, "real": real}
     scores["brier"] = {"value": -0.05, "low": -0.08, "high": -0.02, "real": True}
     samples = {"real": 50, "fake": 50}
+    one = {"first": "new", "second": "old", "runs": [3, 3], "holds_training": True, "differ_in": ["train run --lr"]}
     return summarise_comparison(
-        {"differences": [{"first": "new", "second": "old", "scores": scores}], "samples_by_class": samples}
+        {
+            "differences": [one | {"scores": scores} | parts],
+            "intervals": {"level_of_differences": 0.95},
+            "samples_by_class": samples,
+        }
     )
 
 
 def test_summary_names_the_better_run_only_where_it_is_clear():
     clear = summary(0.05, 0.01, 0.09)
-    assert clear[0].startswith("new tells generated pictures better than old")
-    assert "new finds 5.0 more (interval 1.0 more to 9.0 more). That difference is real." in clear[0]
-    assert clear[1] == "Real too, new less old: Brier score -0.050 (-0.080 to -0.020)."
-    assert summary(-0.05, -0.09, -0.01)[0].startswith("old tells generated pictures better than new")
+    assert clear[0] == (
+        "new finds generated pictures better than old: of 100 pairs of a photograph and a generated picture, new finds "
+        "5.0 more (95% interval 1.0 more to 9.0 more). "
+        "The interval includes the luck of training, estimated from 3 and 3 runs."
+    )
+    assert clear[1] == "Other clear differences, new minus old: Brier score -0.050 (-0.080 to -0.020)."
+    assert summary(-0.05, -0.09, -0.01)[0].startswith("old finds generated pictures better than new: ")
+    assert "old finds 5.0 more (95% interval 1.0 more to 9.0 more)" in summary(-0.05, -0.09, -0.01)[0]
     unclear = summary(0.05, -0.01, 0.11)
-    assert unclear[0].startswith("Whether new or old tells generated pictures better is not clear")
-    assert "(interval 1.0 fewer to 11.0 more)" in unclear[0]
-    assert unclear[1].startswith("Real, new less old:")
+    assert unclear[0].startswith("Whether new or old finds generated pictures better is not clear")
+    assert "(95% interval 1.0 fewer to 11.0 more)" in unclear[0]
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        pytest.param({"runs": [1, 1]}, "does not include the luck of training: with other seeds", id="single runs"),
+        pytest.param({"runs": [3, 1]}, "does not include all of the luck of training", id="one single run"),
+        pytest.param(
+            {"runs": [1, 1], "differ_in": ["train run --seed"]},
+            "differ in their seed alone, so a difference between them is the luck of training",
+            id="seeds",
+        ),
+        pytest.param({"runs": [1, 1], "differ_in": []}, "have the same settings", id="equal"),
+    ],
+)
+def test_summary_says_where_the_luck_of_training_is_left_out(parts, expected):
+    text = summary(0.05, 0.01, 0.09, holds_training=False, **parts)
+    assert text[0].startswith("On these pictures new finds generated pictures better than old")
+    assert expected in text[0]
+    assert "give them one name: eval report --run old=" in text[1]
+
+
+def test_runs_of_experts_have_no_luck_of_training():
+    text = summary(0.05, 0.01, 0.09, runs=[1, 1])
+    assert text[0].endswith("9.0 more).")
+    assert not any("--run" in sentence for sentence in text)
+
+
+# --- several runs under one name
+
+
+def test_two_seeds_of_a_network_differ_by_luck_alone(folder, tmp_path):
+    made = compare_runs([folder / "a", folder / "b"], out=tmp_path, **QUIET)
+    found = made.contents
+    assert found["differing_options"] == [{"option": "train run --seed", "values": {"a": "0", "b": "1"}}]
+    assert not found["differences"][0]["holds_training"]
+    assert "the luck of training" in found["summary"][0]
+    assert "train run --seed" in made.html.read_text(encoding="utf-8")
+    assert "train run --seed" in format_comparison(found)
+
+
+def test_runs_of_one_name_are_compared_by_their_mean_and_spread(folder, figures, tmp_path):
+    make_run(tmp_path / "d", folder / "a.zarr", seed=3)
+    given = [f"x={folder / 'a'}", f"y={folder / 'c'}", f"x={folder / 'b'}", f"y={tmp_path / 'd'}"]
+    found = compare_runs(given, out=tmp_path, **QUIET).contents
+    assert [(one["name"], one["runs"]) for one in found["groups"]] == [("x", ["a", "b"]), ("y", ["c", "d"])]
+    runs = {run["name"]: run["scores"]["auroc"]["value"] for run in found["runs"]}
+    [difference] = found["differences"]
+    lead = difference["scores"]["auroc"]
+    assert (difference["runs"], difference["holds_training"]) == ([2, 2], True)
+    assert lead["value"] == pytest.approx((runs["a"] + runs["b"] - runs["c"] - runs["d"]) / 2)
+    # At least as wide as the interval that the spread of the runs alone gives (Welch).
+    spread = stats.ttest_ind([runs["a"], runs["b"]], [runs["c"], runs["d"]], equal_var=False).confidence_interval()
+    width = min(spread.high, 1) - max(spread.low, -1)
+    assert 0.95 * width < lead["high"] - lead["low"] <= 2
+    mean = found["groups"][0]["scores"]["auroc"]
+    assert mean["value"] == pytest.approx((runs["a"] + runs["b"]) / 2)
+    assert mean["low"] < min(runs["a"], runs["b"])
+    assert "estimated from 2 and 2 runs" in found["summary"][0]
+    page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
+    assert "mean of 2 runs" in page
+    assert f"--run x={folder / 'a'}" in page
+
+
+def test_interval_with_the_luck_of_training_covers_the_truth():
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(400):
+        first, second = rng.normal(0.8, 0.05, 3), rng.normal(0.8, 0.01, 2)
+        draws = first.mean() - second.mean() + draw_training_luck((first, second), 2000)
+        low, high = np.quantile(draws, (0.025, 0.975))
+        covered.append(low <= 0 <= high)
+    assert np.mean(covered) >= 0.93
+    assert not draw_training_luck(([0.8], [0.7]), 10).any()
+
+
+def test_unusable_groups_are_refused(folder, tmp_path):
+    def refuse(words: str, *runs, kind=UsageError) -> None:
+        with pytest.raises(kind, match=words):
+            compare_runs(runs, out=tmp_path / "none", **QUIET)
+
+    a, b = folder / "a", folder / "b"
+    refuse("all runs have the name x: expected at least two", f"x={a}", f"x={b}")
+    refuse("run =.*: expected a run folder, or NAME=FOLDER", f"={a}", b)
+    refuse("b: the name of a run's folder and of a group", f"b={a}", b)
+    refuse("absent: no such run folder", "x=absent", b, kind=UserError)
+    make_run(tmp_path / "twin", folder / "a.zarr", seed=0)
+    refuse("x: a and twin have the same settings and seed 0", f"x={a}", f"x={tmp_path / 'twin'}", b)
+
+
+def test_run_folder_with_an_equals_sign_is_a_folder(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_run(tmp_path / "lr=1", folder / "a.zarr", seed=4)
+    found = compare_runs(["lr=1", folder / "a"], **QUIET).contents
+    assert [one["name"] for one in found["groups"]] == ["lr=1", "a"]

@@ -19,6 +19,7 @@ from eval.report.format import UNSURE_WORDS
 from eval.report.gallery import pick_worst
 from eval.report.report import make_report
 from eval.report.summary import summarise
+from eval.report.terminal import MOST_LINES, WIDTH, format_report
 from eval.scores.breakdown import compute_evaluation, estimate_sure
 from eval.scores.reliability import compute_abstention
 from eval.scores.rows import Scored
@@ -112,7 +113,9 @@ def test_summary_names_the_expert_that_decides(report, low, text):
 
 
 def test_report_in_the_terminal_shows_the_same(folder):
-    result = CliRunner().invoke(cli, ["report", "--run", str(folder / "experts"), "--out", str(folder / "shown")])
+    result = CliRunner().invoke(
+        cli, ["report", "--full", "--run", str(folder / "experts"), "--out", str(folder / "shown")]
+    )
     assert result.exit_code == 0, result.output
     for words in (
         "called unsure",
@@ -122,6 +125,21 @@ def test_report_in_the_terminal_shows_the_same(folder):
         "wrong of sure",
     ):
         assert words in result.stdout
+
+
+def test_short_form_fits_a_screen_whatever_there_is_to_say(report):
+    contents = report.contents | {
+        "summary": [f"{number} {'words ' * 40}" for number in range(30)],
+        "warnings": ["a warning " * 30] * 2,
+        "notice": "a notice",
+    }
+    text = format_report(contents)
+    lines = [text[start : start + WIDTH] for text in text.split("\n") for start in range(0, max(len(text), 1), WIDTH)]
+    printed = len(lines) + 2 * 4 + 2  # the warnings, and the files' names
+    assert MOST_LINES - 3 < printed <= MOST_LINES
+    assert "0 words" in text
+    assert "29 words" not in text
+    assert "29 words" in format_report(contents, full=True)
 
 
 def test_runs_of_experts_and_networks_are_compared(folder):

@@ -65,7 +65,7 @@ def make_run(path: Path, store: FeatureStore | Path, seed: int = 0) -> Path:
     store = store if isinstance(store, FeatureStore) else open_store(store)
     torch.manual_seed(seed)
     path.mkdir(parents=True, exist_ok=True)
-    settings = TrainSettings(store=store.path, run=str(path), stem="strided")
+    settings = TrainSettings(store=store.path, run=str(path), stem="strided", seed=seed)
     write_run_settings(path, settings.for_features(store.settings.features), store)
     save_weights(PlaneDetector(store.mean, store.std, stem="strided"), path, "best")
     return path
