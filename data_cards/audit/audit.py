@@ -228,7 +228,7 @@ def _audit_family(pictures: Sequence[Picture], family: str, without: Sequence[st
     return Finding(family, *found, Single(names[0], *alone), verdict, rules)
 
 
-def audit_or_tell(pictures: Sequence[Picture]) -> Audit:
+def audit_or_warn(pictures: Sequence[Picture]) -> Audit:
     """Audit a set on the way to something else, which a fault of the audit must not stop: it is a warning, then."""
     try:
         return audit_pictures(pictures)
@@ -286,12 +286,22 @@ def format_audit(audit: Audit) -> Lines:
 
 
 def format_audit_briefly(audit: Audit) -> Lines:
-    """Format an audit as one or two lines, for the end of another command."""
+    """Format an audit as one to three lines, for the output of another command and for cards."""
     if audit.obstacle:
         return join_lines([f"shortcut audit: {format_obstacle(audit)}"])
-    figures = ", ".join(f"{one.family} {one.auroc.value:.2f}" for one in audit.findings)
-    lines = [f"shortcut audit: {audit.verdict}; AUROC of trivial properties alone: {figures} (0.5: they tell nothing)"]
-    worst = max(audit.findings, key=lambda one: one.auroc.value)
-    if audit.verdict != Verdict.FINE and worst.rules:
-        lines.append(f"  most telling: {format_rule(worst.rules[0])}; `pipeline audit` says what to do")
-    return join_lines(lines)
+    ordered = sorted(audit.findings, key=lambda one: -one.auroc.value)
+    if audit.verdict is Verdict.FINE:
+        return join_lines(
+            [
+                "shortcut audit: fine; no trivial property was found to separate the classes (highest AUROC: "
+                f"{ordered[0].family} {ordered[0].auroc.value:.2f}; 0.5 is guessing)"
+            ]
+        )
+    found = [one for one in ordered if one.verdict is not Verdict.FINE]
+    figures = ", ".join(f"{one.family} {one.auroc.value:.2f}" for one in found)
+    lines = [
+        f"shortcut audit: {audit.verdict}; trivial properties alone separate the classes; a detector may learn them",
+        f"  AUROC, 0.5 is guessing: {figures}",
+    ]
+    example = next((f"example: {format_rule(one.rules[0])}; " for one in found if one.rules), "")
+    return join_lines([*lines, f"  {example}`pipeline audit` says what to do"])

@@ -20,7 +20,11 @@ from data_cards.dataset.layout import PictureFile, Place, arrange_pictures
 from data_cards.dataset.listing import LeftOut, list_files, unpack_path
 from data_cards.dataset.names import Meaning, find_own_name, format_meaning, match_class, match_split, names_source
 from data_cards.dataset.settings import SetSettings
+from data_cards.dataset.simulated import SIMULATION_MARKER
+from data_cards.dataset.source_info import NAMES as SOURCE_FILES
 from data_cards.image.signature import is_picture_file
+
+_DOCUMENTS = {SIMULATION_MARKER, *SOURCE_FILES}  # read for the card
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> F
                 left_out.append(LeftOut(str(one.root / image), place))
     _warn_of_unused_names(settings, sources, listings, tables)
     of_set = {str(table.path) for table in tables}
-    left_out = [one for one in left_out if one.path not in of_set]
+    left_out = [one for one in left_out if one.path not in of_set and Path(one.path).name not in _DOCUMENTS]
     return FoundFiles(_drop_repeated(_name_sources(files, settings)), left_out)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from data_cards.core.labels import CLASS_NAMES, SPLITS
+from data_cards.core.labels import CLASS_NAMES, SPLITS, TEST
 from data_cards.dataset.layout import PictureFile
 from data_cards.image.facts import PictureFacts
 
@@ -202,6 +202,31 @@ class PictureTable(Sequence[Picture]):
             **numbers,
         )
         return Picture(file, facts, group)
+
+
+def format_single_sources(pictures: Iterable[Picture]) -> str | None:
+    """Format a warning where all training pictures of a class have one source; None where no class has.
+
+    Parameters
+    ----------
+    pictures : of a set; those of the splits `train` and `val` count, or all where the set has none of these
+    """
+    found = {(one.file.split == TEST, one.file.label, one.file.source) for one in pictures}
+    trained = {key[1:] for key in found if not key[0]} or {key[1:] for key in found}
+    alone = {}
+    for label in CLASS_NAMES:
+        sources = {source for one, source in trained if one == label}
+        if len(sources) == 1:
+            alone[label] = sources.pop()
+    if not alone:
+        return None
+    classes = " and all ".join(alone)
+    return (
+        f"all {classes} pictures have one source ({', '.join(sorted(set(alone.values())))}): a detector that learned "
+        "to recognise that collection cannot be distinguished from one that recognises generated pictures, and "
+        "folds over sources are impossible. Put the pictures of each camera, collection and generator into a folder "
+        "of its own, such as train/fake/NAME/, or name the sources with --source-pattern or --labels"
+    )
 
 
 def count_sources(sources: Iterable[tuple[str, str, str]]) -> list[dict]:

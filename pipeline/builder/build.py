@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from data_cards.audit.audit import Audit, Verdict, audit_or_tell, format_audit_briefly
+from data_cards.audit.audit import Audit, Obstacle, Verdict, audit_or_warn, format_audit_briefly
 from data_cards.core.console import note, progress_bar, warn
 from data_cards.core.errors import StoreError, UserError
 from data_cards.core.text import join_lines
@@ -17,7 +17,7 @@ from data_cards.dataset.histories import add_histories
 from data_cards.dataset.leakage import check_leaks
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.settings import SetSettings
-from data_cards.dataset.table import PictureTable
+from data_cards.dataset.table import PictureTable, format_single_sources
 from pipeline.builder.card import save_card
 from pipeline.builder.estimate import (
     Estimate,
@@ -149,7 +149,10 @@ def build_store(
     check_leaks(plan.pictures, allow_leakage)
     # Before hours of work: a picture set whose classes trivial properties reveal should be fixed first.
     add_histories(plan.pictures, max_pixels=settings.max_pixels, cache=cache)
-    audit = audit_or_tell(plan.pictures)
+    audit = audit_or_warn(plan.pictures)
+    _report_audit(audit)
+    if single := format_single_sources(plan.pictures):
+        warn(single)
     if is_current(storage, plan):
         return BuildSummary(path, plan, None, storage.count_bytes(), time.monotonic() - began, 0, plan.shards, audit)
     estimate = estimate_build(plan, storage, predict_missing(storage, plan, base), workers)
@@ -158,8 +161,6 @@ def build_store(
     if is_complete(storage):
         check_writable(path)
     note(format_estimate(estimate))
-    if audit.verdict in (Verdict.WARN, Verdict.FAIL):
-        warn(format_audit_briefly(audit))
     check_free_space(estimate, path)
     with writer_lock(storage):
         check_unchanged(storage, path, state)
@@ -173,6 +174,13 @@ def build_store(
             _finish_store(plan, storage, path, audit)
     size, seconds = Storage(path).count_bytes(), time.monotonic() - began
     return BuildSummary(path, plan, estimate, size, seconds, len(todo), plan.shards - len(todo), audit)
+
+
+def _report_audit(audit: Audit) -> None:
+    """Print the audit, once a build; `audit_or_warn` has printed an audit that failed."""
+    if audit.obstacle is not Obstacle.FAILED:
+        report = warn if audit.verdict in (Verdict.WARN, Verdict.FAIL) else note
+        report(format_audit_briefly(audit))
 
 
 def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -> Storage:

@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from data_cards.audit.audit import Audit, audit_or_tell
+from data_cards.audit.audit import Audit, audit_or_warn
 from data_cards.card.contents import compute_card
 from data_cards.card.files import read_selections
 from data_cards.core.bounded_json import parse_json
@@ -47,7 +47,7 @@ def compute_build_card(plan: Plan, simulated: bool, audit: Audit | None = None, 
         plan.pictures,
         plan.set_aside,
         said,
-        audit or audit_or_tell(plan.pictures),
+        audit or audit_or_warn(plan.pictures),
         selections=read_selections(plan.roots) or (before or {}).get("selections", []),
         split_rule=(
             f"as the folders give it; without a val folder {settings.val_fraction:g} of each training class and "

@@ -1,8 +1,9 @@
 """Summaries of a build and of a verification, for the terminal and for programs."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import groupby
 
-from data_cards.audit.audit import format_audit_briefly
 from data_cards.core.console import format_table
 from data_cards.core.labels import TEST
 from data_cards.core.text import Lines, format_bytes, format_duration, join_lines
@@ -12,14 +13,19 @@ from pipeline.builder.plan import Plan
 from pipeline.maintenance.repair import Cause, Problem
 from pipeline.maintenance.verify import Verification
 
-_NAMED = 20  # samples or lost pictures of a shard
+_NAMED = 20  # files, samples or lost pictures of a list
+_SOURCES = 3  # named of a split and class
 
 
 def format_build(summary: BuildSummary) -> Lines:
     """Format the summary of a build, for a terminal."""
     plan = summary.plan
-    lines = [format_table([[*one.values()] for one in _count_sources(plan)], ["split", "class", "source", "pictures"])]
-    lines += ["", format_audit_briefly(summary.audit)]
+    lines = [
+        f"{summary.path}: {len(plan.pictures)} pictures as {plan.rows} samples (variants: {plan.settings.variants}), "
+        f"{format_bytes(summary.bytes)}, {format_duration(summary.seconds)}",
+        "",
+        _format_sources(_count_sources(plan)),
+    ]
     size = plan.settings.features.size
     upsampled = plan.count_upsampled()
     if upsampled:
@@ -33,19 +39,32 @@ def format_build(summary: BuildSummary) -> Lines:
             "(--src test/real=FOLDER --src test/fake=FOLDER)"
         )
     if plan.set_aside:
-        lines.append(f"{len(plan.set_aside)} files were set aside:")
-        lines += [f"  {one.path}: {one.reason}" for one in plan.set_aside]
-    lines.append(
-        f"{summary.path}: {len(plan.pictures)} pictures, {plan.rows} samples (variants: {plan.settings.variants}), "
-        f"{format_bytes(summary.bytes)}, {format_duration(summary.seconds)}"
-    )
+        lines.append(f"{len(plan.set_aside)} {'file was' if len(plan.set_aside) == 1 else 'files were'} set aside:")
+        lines += _format_some([f"{one.path}: {one.reason}" for one in plan.set_aside])
     growth = plan.growth
     if growth.removed:
         lines.append(f"{len(growth.removed)} pictures of the store were missing or changed and were removed:")
-        lines += [f"  {path}" for path in growth.removed]
+        lines += _format_some(growth.removed)
     if summary.kept:
         lines.append(f"{summary.kept} of {plan.shards} shards were already there, {growth.added} pictures are new")
     return join_lines(lines)
+
+
+def _format_sources(counts: list[dict]) -> Lines:
+    """Format the pictures of each split and class as a table, with the names of their first sources."""
+    rows = []
+    for (split, label), members in groupby(counts, key=lambda one: (one["split"], one["class"])):
+        own = list(members)
+        names = ", ".join(one["source"] for one in own[:_SOURCES])
+        more = f" and {len(own) - _SOURCES} more" if len(own) > _SOURCES else ""
+        rows.append([split, label, sum(one["pictures"] for one in own), len(own), names + more])
+    return format_table(rows, ["split", "class", "pictures", "sources", "names"])
+
+
+def _format_some(texts: Sequence[str]) -> list[str]:
+    """Format the first texts as indented lines, and the number of the others."""
+    more = len(texts) - _NAMED
+    return [f"  {one}" for one in texts[:_NAMED]] + ([f"  and {more} more (--json names all)"] if more > 0 else [])
 
 
 def build_to_dict(summary: BuildSummary) -> dict:
@@ -80,9 +99,7 @@ def format_verification(found: Verification, left: Verification, problems: list[
         lines.append(
             f"shard {bad.shard}, {bad.name}: {bad.damage.value}" + (f" ({bad.details})" if bad.details else "")
         )
-        lines += [f"  {found.format_row(row)}" for row in bad.rows[:_NAMED]]
-        if len(bad.rows) > _NAMED:
-            lines.append(f"  and {len(bad.rows) - _NAMED} more (--json names all)")
+        lines += _format_some([*map(found.format_row, bad.rows)])
     lines += [f"{name}: differs from what was written" for name in found.damage]
     repaired = len({bad.shard for bad in found.bad} - {bad.shard for bad in left.bad})
     if repaired:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_cards.archives.names import strip_suffix
-from data_cards.audit.audit import Audit, audit_or_tell
+from data_cards.audit.audit import Audit, audit_or_warn
 from data_cards.card.contents import compute_card
 from data_cards.card.files import read_card_file, read_selections, write_card_files
 from data_cards.core.files import ZARR_METADATA
@@ -80,7 +80,7 @@ def compute_card_of_set(
     found = scan_sources(sources, reading, max_pixels=max_pixels, cache=cache)
     add_histories(found.pictures, max_pixels=max_pixels, cache=cache)
     name = strip_suffix(Path(found.pictures[0].file.root).name)
-    return _compute_set_card(name, found.pictures, found.set_aside, audit_or_tell(found.pictures), []), found.pictures
+    return _compute_set_card(name, found.pictures, found.set_aside, audit_or_warn(found.pictures), []), found.pictures
 
 
 def write_set_card(

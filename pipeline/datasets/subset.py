@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_cards.archives.place import read_file, read_unchanged, split_place
-from data_cards.audit.audit import Audit, audit_or_tell, format_obstacle
+from data_cards.audit.audit import Audit, audit_or_warn, format_obstacle
 from data_cards.card.files import CARD_FILE
 from data_cards.core.console import progress_bar
 from data_cards.core.errors import PictureError, UserError
@@ -117,7 +117,7 @@ def format_subset(summary: SubsetSummary) -> Lines:
 
 def _audit(pictures: PictureTable, max_pixels: int, cache: bool) -> Audit:
     add_histories(pictures, max_pixels=max_pixels, cache=cache)
-    return audit_or_tell(pictures)
+    return audit_or_warn(pictures)
 
 
 def _write_pictures(folder: Path, pictures: Sequence[Picture], links: bool) -> list[str]:

@@ -105,7 +105,7 @@ def test_audit_of_two_jpeg_qualities_names_the_threshold(sample, tmp_path):
     found = audit_pictures(pictures_of(folder))
     first = found.findings[0]
     assert (found.verdict, first.verdict) == ("fail", "fail")
-    assert format_rule(first.rules[0]) == "all fakes have a JPEG quality of 95 or more, no real pictures have"
+    assert format_rule(first.rules[0]) == "all fakes have a JPEG quality of 95 or more, no real pictures do"
     assert "JPEG quality" in format_audit_briefly(found)
     assert [one.verdict for one in found.findings[1:]] == ["fine", "fine", "fail", "fine"]
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from helpers.pictures import draw_noise
 
-from data_cards.audit.audit import audit_or_tell, audit_pictures, format_audit, format_audit_briefly
+from data_cards.audit.audit import audit_or_warn, audit_pictures, format_audit, format_audit_briefly
 from data_cards.audit.cross_validation import (
     compute_auroc,
     compute_held_out_auroc,
@@ -149,7 +149,7 @@ def test_audit_that_fails_is_told():
     table = PictureTable(replace(one, facts=replace(one.facts, profile=b"\0")) for one in make_rows(48))
     with pytest.raises(ValueError, match="reshape"):
         audit_pictures(table)
-    found = audit_or_tell(table)
+    found = audit_or_warn(table)
     assert (found.verdict, found.pictures, found.findings) == ("unknown", (24, 24), ())
     assert "shortcut audit: it failed (ValueError: cannot reshape" in format_audit_briefly(found)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 import zarr
 from click.testing import CliRunner
 from helpers.folders import assert_same_files
-from helpers.pictures import make_kaggle_dir
+from helpers.pictures import draw_noise, make_kaggle_dir
 
 from pipeline.builder import plan as plan_module
 from pipeline.builder.build import build_store
@@ -44,14 +45,39 @@ def one_line(result, status, *words):
     assert "Traceback" not in result.output
 
 
-def test_build_ends_with_a_table(kaggle_dir, tmp_path):
-    (kaggle_dir / "train/real/camera/broken.jpg").write_bytes(b"no picture")
+def test_build_ends_with_words_and_a_short_table(kaggle_dir, tmp_path):
+    for number in range(25):
+        (kaggle_dir / f"train/real/camera/broken{number}.jpg").write_bytes(b"no picture")
+    for number in range(3):
+        (kaggle_dir / f"test/fake/source{number}").mkdir()
+        draw_noise(1000 + number, 40).save(kaggle_dir / f"test/fake/source{number}/0.jpg")
     result = build(kaggle_dir, tmp_path / "a.zarr", "--size", 64)
     assert result.exit_code == 0, result.output
-    for words in ("test     fake     diffusion", "1 files were set aside", "broken.jpg: not a picture",
-                  "32 of 32 pictures were upsampled", "32 pictures, 128 samples"):  # fmt: skip
+    for words in ("25 files were set aside", "broken0.jpg: not a picture", "and 5 more (--json names all)",
+                  "35 of 35 pictures were upsampled"):  # fmt: skip
         assert words in result.stdout
-    assert "about" in result.stderr
+    lines = result.stdout.splitlines()
+    assert "35 pictures as 140 samples (variants: views)" in lines[0]
+    assert any(line.startswith("test     fake") and line.endswith("and 2 more") for line in lines), result.stdout
+    assert len(lines) < 36
+    assert result.stderr.count("about") == 1
+
+
+def test_build_of_one_source_a_class_says_what_it_means_and_what_to_do(kaggle_dir, tmp_path):
+    assert "one source" not in build(kaggle_dir, tmp_path / "many.zarr").output
+    flat = tmp_path / "flat"
+    for split in ("train", "test"):
+        for label in ("real", "fake"):
+            (flat / split / label).mkdir(parents=True)
+            for picture in (kaggle_dir / split / label).rglob("*.*"):
+                shutil.copy(picture, flat / split / label / f"{picture.parent.name}-{picture.name}")
+    result = build(flat, tmp_path / "flat.zarr")
+    assert "warning: all real and all fake pictures have one source (flat)" in result.stderr
+    assert "cannot be distinguished" in result.stderr
+    assert "train/fake/NAME/" in result.stderr
+    assert result.output.count("one source") == 1
+    # What the warning names helps.
+    assert "one source" not in build(flat, tmp_path / "named.zarr", "--source-pattern", "/([a-z]+)-").output
 
 
 def test_build_as_json_and_again(kaggle_dir, tmp_path):
