@@ -33,6 +33,12 @@ def run(folder, name, *options):
     ("name", "options", "said"),
     [
         ("build.py", "--src {src} --sizes 0,32 --samples 1 --trials 1", ["2 workers", "times as fast"]),
+        (
+            "levels.py",
+            "--src {src} --pairs {src} --out study --size 16 --network small --epochs 1 --folds 2 --seeds 2",
+            ["sources left out", "pairs", "coarse less fine", "rounded less fine", "fine, seed 1 less 0"],
+        ),
+        ("levels_speed.py", "--src {src} --size 16 --samples 8 --rounds 1", ["bytes", "read, cold, wall ms"]),
         ("memory.py", "--counts 100", ["planned, MB", "peak, MB"]),
         ("scan.py", "--src {src} --pictures 40", ["pictures a second", "near-duplicate search"]),
         ("stream.py", "--size 32 --rows 48 --rounds 1", ["this reader", "tensorstore"]),
