@@ -45,9 +45,7 @@ def compute_features(
     """Yield the features of each variant of a picture.
 
     `pipeline build`, `eval predict` and `eval page` all use this function. For an unchanged picture file it yields
-    once, the same values that a store holds for the file's clean row:
-
-        (((levels,), profile),) = compute_features("picture.jpg", store.settings.features)
+    once, the same values that a store holds for the file's clean row; `compute_file_features` returns these.
 
     Parameters
     ----------
@@ -89,6 +87,33 @@ def compute_features(
                 overview and apply_steps(overview, variant.steps),
             )
         yield Features(_compute_levels(*parts, settings), compute_profile(changed) if with_profile else None)
+
+
+def compute_file_features(
+    file: str | os.PathLike, settings: FeatureSettings | None = None, *, max_pixels: int = MAX_PIXELS
+) -> Features:
+    """Compute the features of an unchanged picture file, bit for bit as a store holds them in the file's clean row.
+
+    Parameters
+    ----------
+    file : path of a picture file, or of a member of an archive
+    settings : FeatureSettings
+        Those of a store (`open_store(path).settings.features`) or of a run (`open_run(path).build_settings.features`);
+        None for a profile without planes.
+    max_pixels : int
+        A file with more pixels is refused.
+
+    Returns
+    -------
+    Features
+        `levels` is uint8 (1, planes, side, side), `profile` float32 (755,).
+
+    Raises
+    ------
+    PictureError : the file cannot be read or decoded, or is too small for the settings
+    """
+    (features,) = compute_features(file, settings or FeatureSettings(), max_pixels=max_pixels)
+    return features
 
 
 def _fit(
