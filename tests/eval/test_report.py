@@ -19,7 +19,7 @@ from eval.report.report import make_report
 from eval.report.summary import summarise
 from eval.scores.metrics import METRICS
 from pipeline.store.reader import open_store
-from train.run.listing import list_runs
+from train.run.reported_score import read_reported_score
 
 QUIET = {"device": "cpu", "progress": False, "explain_pictures": 0}  # that takes longest, and has its own test
 
@@ -217,7 +217,7 @@ def test_report_on_other_pictures_replaces_none(tmp_path):
     assert [one.html.name for one in made] == [f"{name}.html" for name in names]
     assert [one.json.name for one in made] == [f"{name}.json" for name in names]
     assert json.loads(made[0].json.read_text())["store"]["path"] == str(tmp_path / "features.zarr")
-    assert list_runs(tmp_path)[0].test_auroc[0] == made[0].contents["scopes"]["clean"]["scores"]["auroc"]["value"]
+    assert read_reported_score(run).auroc == made[0].contents["scopes"]["clean"]["scores"]["auroc"]["value"]
 
 
 def test_run_without_test_pictures_is_listed_with_the_score_on_another_store(tmp_path):
