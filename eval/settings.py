@@ -35,6 +35,12 @@ class _JudgingSettings(_DeviceSettings):
 class PredictSettings(_JudgingSettings):
     """How files are judged."""
 
+    workers: int | None = option_field(
+        None,
+        group=_SCORING,
+        shown="one a core",
+        help="Maximum number of processes that read files; 1, and a few files, start none.",
+    )
     batch_size: int = option_field(16, group=_SCORING, help="Samples that the network scores at a time.")
     frames: int = option_field(8, group=_SCORING, help="Frames of a clip that are judged, evenly over its length.")
 

@@ -30,6 +30,9 @@ _OS_ADVICE = {
 }
 
 
+LINE_SECONDS = 60.0  # between two lines of progress where there is no terminal
+
+
 class CommandError(click.ClickException):
     """A user's error as one line of the terminal."""
 
@@ -98,17 +101,38 @@ def warn(message: str) -> None:
     note(join_lines(f"warning: {escape_line(message)}".split("\n")))
 
 
-def progress_bar(iterable: Iterable | None = None, *, what: str, unit: str, total: int | None = None) -> tqdm:
-    """Return a progress bar with count, rate and remaining time on stderr; none where stderr is not a terminal."""
-    return tqdm(
-        iterable,
-        desc=what,
-        unit=f" {unit}",
-        total=total,
-        file=sys.stderr,
-        disable=not sys.stderr.isatty(),
-        dynamic_ncols=True,
-        smoothing=0.1,
+class _ProgressLines(tqdm):
+    """Progress where there is no terminal: a line a minute, and none of what takes less."""
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        elapsed = self.format_dict["elapsed"]
+        if elapsed - self._shown_at >= LINE_SECONDS:
+            self._shown_at = elapsed
+            echo(str(self).strip(), err=True)
+
+    def clear(self, nolock: bool = False) -> None:
+        """Keep what was printed."""
+
+    _shown_at = 0.0
+
+
+def progress_bar(
+    iterable: Iterable | None = None, *, what: str, unit: str, total: int | None = None, shown: bool = True
+) -> tqdm:
+    """Return a progress bar with count, rate and remaining time on stderr; without a terminal, lines of the same.
+
+    Parameters
+    ----------
+    what : str, the work, such as "build"
+    unit : str, what is counted, in the plural
+    shown : bool, False shows nothing
+    """
+    options = {"desc": what, "unit": f" {unit}", "total": total, "file": sys.stderr, "smoothing": 0.1}
+    if sys.stderr.isatty():
+        return tqdm(iterable, disable=not shown, dynamic_ncols=True, **options)
+    bar_format = "{desc}: {n_fmt} of {total_fmt}{unit}, {elapsed} so far, {remaining} left"
+    return _ProgressLines(
+        iterable, disable=not shown, leave=False, bar_format=bar_format, mininterval=1, miniters=1, **options
     )
 
 

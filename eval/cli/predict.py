@@ -6,7 +6,7 @@ from functools import partial
 
 import click
 
-from data_cards.core.console import PROGRAM, Command, echo, note, warn
+from data_cards.core.console import PROGRAM, Command, CommandError, echo, note, warn
 from data_cards.core.errors import UsageError
 from data_cards.core.options import add_options
 from eval.settings import PageSettings, PredictSettings
@@ -59,7 +59,7 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
     settings = PredictSettings(**settings)
     opened, left_out = find_run(run), []
     inputs = find_inputs(pictures, sys.stdin.buffer, null=null, left_out=left_out)
-    check_options(settings.batch_size, settings.frames)
+    check_options(settings.batch_size, settings.frames, settings.workers)
     for line in format_left_out(left_out):
         note(line)
     if is_starter(opened):
@@ -70,7 +70,10 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
         verdicts = iterate_verdicts(
             opened, inputs, quick=quick, progress=not (streams and sys.stdout.isatty()), **asdict(settings)
         )
-        failed = write(verdicts)
+        try:
+            failed = write(verdicts)
+        except KeyboardInterrupt as error:
+            raise CommandError("stopped before all files were judged", 130) from error
     else:
         from eval.verdict.examine import Examiner
         from eval.verdict.explain_file import check_explained, examine_file, write_explanation  # loads matplotlib

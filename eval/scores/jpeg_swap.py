@@ -128,8 +128,7 @@ def _save_alike(
             return None
 
     chosen, scores = [], []
-    with progress_bar(what="saving alike", unit="pictures", total=min(pictures, len(clean))) as bar:
-        bar.disable = bar.disable or not progress
+    with progress_bar(what="saving alike", unit="pictures", total=min(pictures, len(clean)), shown=progress) as bar:
         for order in shuffle_by_class(clean, "jpeg-swap"):
             for rows, found in _prepare_batches(order, compute_saved, pictures // 2):
                 chosen += rows

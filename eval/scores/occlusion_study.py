@@ -45,8 +45,7 @@ def compute_occlusion_study(
     chosen = np.concatenate([order[: max(1, pictures // 2)] for order in shuffle_by_class(scored, "deciding")])
     part = scored[chosen]
     whole, without = [], []
-    with progress_bar(what="explaining", unit="pictures", total=len(chosen)) as bar:
-        bar.disable = bar.disable or not progress
+    with progress_bar(what="explaining", unit="pictures", total=len(chosen), shown=progress) as bar:
         for row in part.rows:
             as_it_is, bands, kinds = occlude(detector.plane_detector, store.features[int(row)])
             whole.append(as_it_is)

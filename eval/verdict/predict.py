@@ -1,13 +1,12 @@
 """Verdicts on any number of files.
 
-Threads read and decode files and compute their features, several batches ahead of the detector. Verdicts are yielded
-one by one in the order of the files, and memory holds a bounded number of features however many files there are.
+Worker processes read and decode files and compute their features; this process scores them. Verdicts are yielded one
+by one in the order of the files, and memory holds a bounded number of features however many files there are. Each
+feature is a pure function of a file, so the verdicts are the same to the last bit for any number of workers.
 """
 
 import io
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +34,7 @@ from eval.verdict.inputs import VIDEO_SUFFIXES, Input, find_inputs
 from eval.verdict.metadata import Declaration, read_declarations
 from eval.verdict.video import CONTAINER_START, MOST_FRAMES, find_container, read_frames
 from eval.verdict.wording import format_reason
+from pipeline.execution.processes import map_in_processes
 from pipeline.features.fit import MOST_CROPS
 from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.features.settings import FeatureSettings
@@ -43,6 +43,8 @@ from train.model.detector import Detector, Scores
 from train.run.folder import Run, load_detector
 
 _BYTES_AHEAD = 1 << 30  # of features that wait for the network
+_FILES_PER_WORKER = 8  # at least: a worker takes as long to start as four pictures of a megapixel
+_LOST = "its worker process was killed, most likely because memory ran out; give fewer --workers, or a smaller copy"
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def iterate_verdicts(
     quick: bool = False,
     frames: int = PredictSettings.frames,
     max_pixels: int | None = None,
-    threads: int | None = None,
+    workers: int | None = PredictSettings.workers,
     progress: bool = False,
 ) -> Iterator[Verdict]:
     """Yield the verdict on each file in order; a file that cannot be judged has its `error` set.
@@ -153,92 +155,91 @@ def iterate_verdicts(
     quick : bool, skip `eval.verdict.decide.CHECKS`, each of which needs a further set of features of each picture
     frames : int, frames of a clip that are judged, evenly over its length
     max_pixels : int or None, larger pictures are not judged; None takes the limit of the run's store
-    threads : int or None, threads that compute features; None takes one per core
+    workers : int or None, maximum number of worker processes; None is one a core; 1, and a few files, start none
 
     Raises
     ------
-    UserError : the weights are missing or damaged, or give no finite scores
+    UserError : the weights are missing or damaged, or give no finite scores, or the workers do not start
     """
-    check_options(batch_size, frames)
+    check_options(batch_size, frames, workers)
+    workers = min(workers or count_cores(), len(inputs) // _FILES_PER_WORKER)
     detector = load_detector(run, device)
     settings = detector.choose_settings(run.build_settings.features)
     max_pixels = max_pixels or run.build_settings.max_pixels
-    threads = threads or count_cores()
     checks = () if quick else CHECKS
+    prepare = _Preparation(settings, checks, frames, max_pixels, with_profile=detector.experts is not None)
     clips = any(Path(one.path).suffix.lower() in VIDEO_SUFFIXES for one in inputs)
     per_file = max(1 + len(checks), frames if clips else 0)
-    ahead = _count_ahead(settings, threads, batch_size, per_file)
-    with_profile = detector.experts is not None
-
-    def compute(picture: Image.Image, checks: Sequence[Variant]) -> Views:
-        return compute_views(picture, settings, checks, with_profile=with_profile)
-
-    def prepare(one: Input) -> _Prepared:
-        if one.error is not None:
-            return _Prepared(one.path, error=one.error)
-        try:
-            return _prepare_file(one.path, compute, checks, frames, max_pixels)
-        except PictureError as error:
-            return _Prepared(one.path, error=error.reason)
-
-    with progress_bar(what="judging", unit="files", total=len(inputs)) as bar:
-        bar.disable = bar.disable or not progress or len(inputs) < 2
-        prepared = _map_ahead(prepare, inputs, threads, ahead)
+    if workers > 1:
+        ahead = _count_ahead(settings, workers, batch_size, per_file)
+        prepared = map_in_processes(prepare, inputs, _lose, workers=workers, ahead=ahead)
+    else:
+        prepared = map(prepare, inputs)
+    with progress_bar(what="judging", unit="files", total=len(inputs), shown=progress and len(inputs) > 1) as bar:
         for one, scores in _score(detector, prepared, batch_size):
             yield _decide_file(one, scores, detector)
             bar.update()
 
 
-def check_options(batch_size: int, frames: int = PredictSettings.frames) -> None:
+def check_options(
+    batch_size: int, frames: int = PredictSettings.frames, workers: int | None = PredictSettings.workers
+) -> None:
     """Raise `UsageError` where these options of `iterate_verdicts` are out of their range."""
     if batch_size < 1:
         raise UsageError(f"batch size {batch_size}: expected at least 1")
+    if workers is not None and workers < 1:
+        raise UsageError(f"workers {workers}: expected at least 1")
     if not 1 <= frames <= MOST_FRAMES:
         raise UsageError(f"frames {frames}: expected 1 to {MOST_FRAMES}")
 
 
-def _prepare_file(
-    path: str,
-    compute: Callable[[Image.Image, Sequence[Variant]], Views],
-    checks: Sequence[Variant],
-    frames: int,
-    max_pixels: int,
-) -> _Prepared:
-    with open_place(path) as file:
-        if find_container(file.read(CONTAINER_START)) is None:
-            data = read_bounded(file)
-            picture = decode_picture(data, max_pixels)
-            views = compute(picture, checks)
-            declared = read_declarations(io.BytesIO(data))
-            return _Prepared(path, (views,), declared, may_be_damaged=may_hide_damage(picture, data))
-        file.seek(0)
-        declared = read_declarations(file)
-        file.seek(0)
-        # A clip's frames check each other already, and each check would double the cost.
-        found = {second: compute(picture, ()) for second, picture in read_frames(file, frames, max_pixels)}
-        return _Prepared(path, tuple(found.values()), declared, tuple(found))
+@dataclass(frozen=True)
+class _Preparation:
+    """What is done with each file before it is scored: a function of the file that worker processes can be sent."""
+
+    settings: FeatureSettings
+    checks: tuple[Variant, ...]
+    frames: int
+    max_pixels: int
+    with_profile: bool
+
+    def __call__(self, one: Input) -> _Prepared:
+        if one.error is not None:
+            return _Prepared(one.path, error=one.error)
+        try:
+            return self._prepare(one.path)
+        except PictureError as error:
+            return _Prepared(one.path, error=error.reason)
+
+    def _prepare(self, path: str) -> _Prepared:
+        with open_place(path) as file:
+            if find_container(file.read(CONTAINER_START)) is None:
+                data = read_bounded(file)
+                picture = decode_picture(data, self.max_pixels)
+                views = self._compute(picture, self.checks)
+                declared = read_declarations(io.BytesIO(data))
+                return _Prepared(path, (views,), declared, may_be_damaged=may_hide_damage(picture, data))
+            file.seek(0)
+            declared = read_declarations(file)
+            file.seek(0)
+            # A clip's frames check each other already, and each check would double the cost.
+            frames = read_frames(file, self.frames, self.max_pixels)
+            found = {second: self._compute(picture, ()) for second, picture in frames}
+            return _Prepared(path, tuple(found.values()), declared, tuple(found))
+
+    def _compute(self, picture: Image.Image, checks: Sequence[Variant]) -> Views:
+        return compute_views(picture, self.settings, checks, with_profile=self.with_profile)
 
 
-def _count_ahead(settings: FeatureSettings, threads: int, batch_size: int, per_file: int) -> int:
+def _lose(one: Input) -> _Prepared:
+    return _Prepared(one.path, error=_LOST)
+
+
+def _count_ahead(settings: FeatureSettings, workers: int, batch_size: int, per_file: int) -> int:
     """Return how many files to prepare ahead: enough for the next batches, bounded in bytes."""
     crops = MOST_CROPS if settings.fit == "crop" else 1
     bytes_each = per_file * (crops * settings.planes * settings.side**2 + 4 * PROFILE_LENGTH)
-    return max(2, min(threads + 2 * batch_size, _BYTES_AHEAD // bytes_each))
-
-
-def _map_ahead(function, items: Iterable, threads: int, ahead: int) -> Iterator:
-    """Yield results in the order of the items, with at most `ahead` of them computed or waiting."""
-    waiting: deque[Future] = deque()
-    pool = ThreadPoolExecutor(min(threads, ahead))
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return max(workers, min(workers + 2 * batch_size, _BYTES_AHEAD // bytes_each))
 
 
 def _score(

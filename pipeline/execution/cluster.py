@@ -1,17 +1,16 @@
 """Dask clusters, a local one or a running one, and the tasks that run there."""
 
 import logging
-import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
-from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING
 
 from data_cards.core.console import warn
 from data_cards.core.errors import UserError, format_error
+from pipeline.execution.interrupts import interrupts_deferred
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
@@ -105,7 +104,7 @@ def local_cluster(workers: int, max_memory: int | None = None) -> Iterator["Loca
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(_DASK_SETTINGS))
         try:
-            with _interrupts_deferred():
+            with interrupts_deferred():
                 cluster = LocalCluster(
                     n_workers=workers,
                     threads_per_worker=1,
@@ -121,23 +120,6 @@ def local_cluster(workers: int, max_memory: int | None = None) -> Iterator["Loca
                 f"the worker processes do not start ({format_error(error)}); build in this process with --workers 0"
             ) from error
         yield cluster
-
-
-@contextmanager
-def _interrupts_deferred() -> Iterator[None]:
-    """Defer Ctrl-C to the end of the block, and keep it from threads and processes that are started in it.
-
-    A terminal sends Ctrl-C to the workers too; they end when this process ends them, without tracebacks of their own.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # begins with the first process otherwise, and lets Ctrl-C through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _check_loopback() -> None:

@@ -16,6 +16,7 @@ from helpers.make_store import make_store
 from matplotlib.figure import Figure
 from PIL import Image
 
+import eval.verdict.predict
 from eval.cli.main import cli
 from eval.explain.comb import find_comb
 from eval.explain.parts import PART_WORDS
@@ -88,15 +89,24 @@ def test_small_picture_after_a_crop_is_unsure(run, tmp_path):
     assert "crop 0.9" in said.unlike_after
 
 
-def test_verdicts_have_the_same_bits_alone_and_among_others(run, tmp_path):
+def test_verdicts_have_the_same_bits_alone_among_others_and_from_several_processes(run, tmp_path):
     paths = []
-    for number in range(5):
+    for number in range(4):
         paths.append(tmp_path / f"{number}.png")
         draw_scene(number % 2, number, 7).save(paths[-1])
-    together = predict_files(run, paths, progress=False, threads=3)
-    turned = predict_files(run, paths[::-1], progress=False, batch_size=3)[::-1]
+    paths[3].write_bytes(b"no picture")
+    turned = predict_files(run, paths[::-1], progress=False, batch_size=3, workers=1)[::-1]
     alone = [predict_files(run, [path], progress=False)[0] for path in paths]
-    assert [one.to_dict() for one in together] == [one.to_dict() for one in turned] == [one.to_dict() for one in alone]
+    together = predict_files(run, 4 * paths, progress=False, workers=2)
+    assert [one.to_dict() for one in together] == 4 * [one.to_dict() for one in turned]
+    assert [one.to_dict() for one in turned] == [one.to_dict() for one in alone]
+    assert [one.path for one in turned if one.error] == [str(paths[3])]
+
+
+def test_few_files_start_no_process(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(eval.verdict.predict, "map_in_processes", None)
+    PICTURE.save(tmp_path / "one.png")
+    assert len(predict_files(run, 15 * [tmp_path / "one.png"], progress=False, quick=True, workers=7)) == 15
 
 
 # --- words
