@@ -1,4 +1,4 @@
-# `make demo` and `make test` set everything up themselves; see README.md.
+# `make demo` and `make test` install what they need into .venv; see README.md.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
@@ -6,25 +6,38 @@ LOWEST := $(VENV)-lowest
 export PATH := $(abspath $(BIN)):$(PATH)
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+# Print a command of the demo, then run it in the demo's folder.
+run = @echo; echo '$$ $(1)'; cd demo && $(1)
+
 .PHONY: setup demo test test-all test-lowest lint format tables clean
 
-setup: $(VENV)/.ready
+# Everything for developers: the program with all its extras, and the tools for tests.
+setup: $(VENV)/.developers
 
-$(VENV)/.ready: setup.cfg pyproject.toml constraints.txt
+# The program alone, for the main job.
+$(VENV)/.program: setup.cfg pyproject.toml constraints.txt
+	@echo "Installing the program into $(VENV): PyTorch is large, so this may take some minutes."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
-	touch $@
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.developers: $(VENV)/.program
+	@echo "Installing the extras and the developers' tools into $(VENV)."
+	$(BIN)/python $(PIP_INSTALL) --constraint constraints.txt --editable ".[dev]"
+	@touch $@
 
 # The main job on simulated pictures, in demo/: build, train, a verdict on one picture, report.
-demo: setup
-	rm -rf demo
-	mkdir demo
-	cd demo && pipeline sample --out pictures
-	cd demo && pipeline build --src pictures
-	cd demo && train run --store features.zarr
-	cd demo && eval predict pictures/test/fake/generator-a/00000.*
-	cd demo && eval report
-	@echo "Open demo/runs/001-experts/report.html in a browser: it says the above, with pictures."
+demo: $(VENV)/.program
+	@rm -rf demo && mkdir demo
+	@echo "The main job on simulated pictures, in the folder demo:"
+	$(call run,pipeline sample --out pictures)
+	$(call run,pipeline build --src pictures)
+	$(call run,train run --store features.zarr)
+	$(call run,predict pictures/test/fake/generator-a/00000.*)
+	$(call run,report)
+	@echo
+	@echo "Open demo/runs/001-experts/report.html in a browser. It has the same figures, with pictures."
 
 # All but the slow tests, which kill builds and runs many times: for those see test-all.
 test test-all: export OMP_NUM_THREADS := 1
@@ -40,7 +53,7 @@ test-lowest: export OMP_NUM_THREADS := 1
 test-lowest: setup
 	$(PYTHON) -m venv --clear $(LOWEST)
 	$(BIN)/python .ci/lowest_versions.py > $(LOWEST)/versions.txt
-	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --constraint $(LOWEST)/versions.txt --editable ".[dev]"
+	$(LOWEST)/bin/python $(PIP_INSTALL) --constraint $(LOWEST)/versions.txt --editable ".[dev]"
 	PATH="$(abspath $(LOWEST)/bin):$$PATH" $(LOWEST)/bin/python -m pytest -n auto -m "not slow"
 
 lint: setup
