@@ -12,8 +12,10 @@ from pathlib import PurePath
 
 import numpy as np
 
-from data_cards.audit.audit import Audit, Verdict, format_audit_briefly
+from data_cards.audit.audit import Audit, Verdict, format_audit_briefly, format_finding
+from data_cards.audit.cross_validation import FEWEST_SOURCES
 from data_cards.core.labels import CLASS_NAMES, SPLITS
+from data_cards.core.text import format_count
 from data_cards.dataset.leakage import CONSEQUENCES, find_leaks
 from data_cards.dataset.scan import SetAside
 from data_cards.dataset.source_info import FIELDS
@@ -145,18 +147,37 @@ def _summarise(columns: dict[str, np.ndarray]) -> dict:
 
 
 def _compute_histograms(columns: dict[str, np.ndarray]) -> dict[str, dict]:
+    """Compute the histogram of each measure that any picture has.
+
+    `edges` has the ends of the bins; each class has its counts, and in `outside` the number of its other pictures.
+    """
     everything = _measure(columns)
     by_class = {label: _measure(_select(columns, label)) for label in CLASS_NAMES}
     histograms = {}
     for name, values in everything.items():
         if not len(values):
             continue
-        edges = np.histogram_bin_edges(values, bins=_BINS)
+        edges = _compute_edges(values)
+        counts = {label: np.histogram(by_class[label][name], bins=edges)[0].tolist() for label in CLASS_NAMES}
         histograms[name] = {
             "edges": [round(float(edge), 3) for edge in edges],
-            **{label: np.histogram(by_class[label][name], bins=edges)[0].tolist() for label in CLASS_NAMES},
+            **counts,
+            "outside": {label: len(by_class[label][name]) - sum(counts[label]) for label in CLASS_NAMES},
         }
     return histograms
+
+
+def _compute_edges(values: np.ndarray) -> np.ndarray:
+    """Compute the ends of bins, (_BINS + 1,), of all values but the few that are far from the others.
+
+    One picture of 20,000 pixels would put all others into one bin. Bins reach beyond the middle 96% of the values by
+    half of its span, or by half of the median, whichever is more.
+    """
+    low, high = sorted((np.quantile(values, 0.02, method="higher"), np.quantile(values, 0.98, method="lower")))
+    margin = max(high - low, np.median(values)) / 2
+    return np.histogram_bin_edges(
+        values, bins=_BINS, range=(max(values.min(), low - margin), min(values.max(), high + margin))
+    )
 
 
 def _list_set_aside(pictures: Sequence[Picture], set_aside: Sequence[SetAside]) -> list[dict[str, str]]:
@@ -191,30 +212,32 @@ def _hash_set(pictures: Sequence[Picture]) -> str:
 
 
 def _format_limits(card: dict) -> list[str]:
-    """Format what a user should know of the set before trusting a score on it."""
+    """Format the limits of the set, which a reader should know before trusting a score on it, as sentences."""
     limits = []
     if card["simulated"]:
         limits.append("The pictures are simulated: scores on them say nothing about real pictures.")
     missing = [one["source"] for one in card["sources"] if not one["provenance"]["licence"]]
     if missing:
-        limits.append(f"No licence is stated for {len(missing)} of {len(card['sources'])} sources.")
+        limits.append(f"No licence is stated for {len(missing)} of {format_count(len(card['sources']), 'source')}.")
     audit = card["audit"]
     if audit["verdict"] == Verdict.UNKNOWN:
-        limits.append(f"Shortcuts were not looked for: {audit['reason']}.")
+        limits.append(f"The shortcut audit has no result: {audit['reason']}.")
     for finding in audit["findings"]:
         if finding["verdict"] != Verdict.FINE:
-            told = f"; {finding['telling'][0]['words']}" if finding["telling"] else ""
-            limits.append(
-                f"{finding['family'].capitalize()} alone tell the classes apart with an AUROC of "
-                f"{finding['auroc']['value']:.2f}{told}."
-            )
+            rule = finding["telling"][0]["words"] if finding["telling"] else None
+            limits.append(f"{format_finding(finding['family'], finding['auroc']['value'], rule)}.")
     duplicates = card["near_duplicates"]
     for side, consequence in CONSEQUENCES.items():
         count = duplicates[f"groups_across_{side.value}"]
         if count:
-            limits.append(f"Near-duplicates stand across {side.value} ({count} groups): {consequence}.")
+            limits.append(f"Near-duplicates are across {side.value} ({format_count(count, 'group')}): {consequence}.")
     fewest = min(len([one for one in card["sources"] if one["class"] == label]) for label in CLASS_NAMES)
-    if fewest < 3:
-        limits.append("A class has fewer than three sources: a score on this set may be a score on its collections.")
-    limits.append("JPEG quality is estimated from the tables; of a picture saved several times the last saving counts.")
+    if fewest < FEWEST_SOURCES:
+        limits.append(
+            f"A class has fewer than {FEWEST_SOURCES} sources: a detector that recognises their collections would "
+            "score well too."
+        )
+    limits.append(
+        "JPEG quality is estimated from the quantisation tables; of a picture saved several times, from the last ones."
+    )
     return limits

@@ -4,6 +4,7 @@ The data set that it describes is the manifest: one row a picture, by path and s
 themselves are not in it.
 """
 
+from data_cards.audit.audit import format_finding
 from data_cards.card.markdown import MISSING, find_common_licence
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.image.jpeg import NO_QUALITY
@@ -40,7 +41,7 @@ _CONTEXT = {
 
 
 def compute_croissant(card: dict, manifest_sha256: str) -> dict:
-    """The card (see `data_cards.card.contents`) as JSON-LD; the hash is that of `manifest.csv` beside it."""
+    """Compute the JSON-LD of a card (see `data_cards.card.contents`); the hash is that of its `manifest.csv`."""
     licence = find_common_licence(card)
     urls = sorted({one["provenance"]["url"] for one in card["sources"]} - {None})
     return {
@@ -89,7 +90,7 @@ def compute_croissant(card: dict, manifest_sha256: str) -> dict:
 def _format_description(card: dict) -> str:
     real, fake = (card["classes"][label]["pictures"] for label in CLASS_NAMES)
     simulated = "Simulated pictures. " if card["simulated"] else ""
-    return f"{simulated}{real} photographs and {fake} generated pictures, for telling the two apart."
+    return f"{simulated}{real} photographs and {fake} generated pictures, to train and test detectors with."
 
 
 def _compute_responsible_ai(card: dict) -> dict:
@@ -108,9 +109,8 @@ def _compute_responsible_ai(card: dict) -> dict:
     ]
     audit = card["audit"]
     biases = [
-        f"{one['family']} alone tell the classes apart: AUROC {one['auroc']['value']:.3f} "
-        f"({one['auroc']['low']:.3f} to {one['auroc']['high']:.3f}), {one['verdict']}"
-        + (f"; {one['telling'][0]['words']}" if one["telling"] else "")
+        format_finding(one["family"], one["auroc"]["value"], one["telling"][0]["words"] if one["telling"] else None)
+        + f" (95% interval {one['auroc']['low']:.3f} to {one['auroc']['high']:.3f}; {one['verdict']})"
         for one in audit["findings"]
     ]
     variants = card["variants"]
@@ -123,7 +123,7 @@ def _compute_responsible_ai(card: dict) -> dict:
             *selections,
             *([f"variants: {variants['recipe']} ({', '.join(variants['names'])})"] if variants else []),
         ],
-        "rai:dataAnnotationProtocol": "the class is that of the folder that a picture stands in",
+        "rai:dataAnnotationProtocol": "the class is given by a picture's folder, or by a table of labels",
         "rai:dataUseCases": ["training and testing of detectors of generated pictures"],
         "rai:dataLimitations": card["limits"],
         "rai:dataBiases": biases or [audit["reason"]],

@@ -3,13 +3,24 @@
 from typing import Any
 
 from data_cards.core.console import format_table
+from data_cards.core.text import Lines, escape_untrusted, join_lines
 
-_WIDTH = 60
+_WIDTHS = (50, 22, 22)  # most characters of the table's columns: with the gaps between them 98
+_COLUMNS = ("what", "first", "second")
 
 
 def compare_cards(one: dict, other: dict) -> list[dict]:
-    """Return the values that differ, in the first card's order: `what`, `first`, `second` (None for a missing one)."""
-    first, second = _flatten(_normalise(one)), _flatten(_normalise(other))
+    """Return the values that differ: `what`, `first`, `second` (None for a missing one).
+
+    They are in the first card's order, then those of the second alone. Of a source that one card lacks only the number
+    of pictures is listed.
+    """
+    cards = [_normalise(one), _normalise(other)]
+    shared = cards[0]["sources"].keys() & cards[1]["sources"].keys()
+    for card in cards:
+        for name, source in card["sources"].items():
+            card["sources"][name] = source if name in shared else {"pictures": source["pictures"]}
+    first, second = map(_flatten, cards)
     names = [*first, *(name for name in second if name not in first)]
     return [
         {"what": name, "first": first.get(name), "second": second.get(name)}
@@ -18,21 +29,36 @@ def compare_cards(one: dict, other: dict) -> list[dict]:
     ]
 
 
-def format_comparison(differences: list[dict], first: str, second: str) -> str:
-    """Format the result of `compare_cards` as a table for a terminal."""
+def format_comparison(differences: list[dict], first: str, second: str) -> Lines:
+    """Format the result of `compare_cards` as a table for a terminal of 100 columns; longer values are cut."""
     if not differences:
-        return "the cards say the same"
-    rows = [[one["what"], *(_shorten(one[side]) for side in ("first", "second"))] for one in differences]
-    return format_table(rows, ["what", first, second])
+        return join_lines(["the cards do not differ"])
+    rows = [
+        [_shorten(_format_value(one[column]), most) for column, most in zip(_COLUMNS, _WIDTHS, strict=True)]
+        for one in differences
+    ]
+    values = "value differs" if len(rows) == 1 else "values differ"
+    lines = [f"{len(rows):,} {values}", f"first:  {first}", f"second: {second}", ""]
+    return join_lines([*lines, format_table(rows, list(_COLUMNS))])
 
 
-def _shorten(value: Any) -> str:
-    text = "" if value is None else str(value)
-    return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
+def _format_value(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _shorten(text: str, most: int) -> str:
+    """Cut the middle of a text that is too long when it is escaped: both ends of a name say what it names."""
+    text = escape_untrusted(text)
+    if len(text) <= most:
+        return text
+    kept = most - len("...")
+    return f"{text[: kept - kept // 2]}...{text[len(text) - kept // 2 :]}"
 
 
 def _normalise(card: dict) -> dict:
-    """Key the lists by name, and drop what follows from the rest."""
+    """Key the lists by name, and drop the values that follow from others."""
     kept = {
         name: value for name, value in card.items() if name not in ("histograms", "limits", "sources", "audit", "name")
     }
@@ -41,7 +67,7 @@ def _normalise(card: dict) -> dict:
         "verdict": card["audit"]["verdict"],
         **{
             one["family"]: {"AUROC": one["auroc"]["value"], "verdict": one["verdict"],
-                            "most telling": one["telling"][0]["words"] if one["telling"] else None}
+                            "example": one["telling"][0]["words"] if one["telling"] else None}
             for one in card["audit"]["findings"]
         },
     }  # fmt: skip

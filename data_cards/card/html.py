@@ -2,7 +2,7 @@
 
 from data_cards.audit.properties import FAMILIES
 from data_cards.card.contents import MEASURES
-from data_cards.card.markdown import MISSING, create_environment
+from data_cards.card.markdown import MISSING, create_environment, format_number
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.text import format_bytes
 from data_cards.dataset.source_info import FIELDS
@@ -11,7 +11,7 @@ from data_cards.dataset.source_info import FIELDS
 def format_html(card: dict) -> str:
     """Format a card (see `data_cards.card.contents`) as a page."""
     environment = create_environment(autoescape=True)
-    environment.filters["size"] = format_bytes
+    environment.filters |= {"size": format_bytes, "number": format_number}
     return environment.get_template("card.html").render(
         card=card,
         classes=CLASS_NAMES,
@@ -19,14 +19,26 @@ def format_html(card: dict) -> str:
         families=FAMILIES,
         fields=FIELDS,
         missing=MISSING,
-        plots={name: _compute_bars(histogram) for name, histogram in card["histograms"].items()},
+        plots={
+            name: {**_compute_bars(histogram), "all": _find_ends(card, name)}
+            for name, histogram in card["histograms"].items()
+        },
     )
+
+
+def _find_ends(card: dict, measure: str) -> tuple[float, float]:
+    """Return the least and the most value of a measure in both classes."""
+    spans = [one[measure] for one in card["classes"].values() if one[measure]["median"] is not None]
+    return min(one["least"] for one in spans), max(one["most"] for one in spans)
 
 
 def _compute_bars(histogram: dict) -> dict:
     """Compute the bars of both classes as shares of their class, in a drawing of 320 x 120."""
     bins = len(histogram["edges"]) - 1
-    shares = {label: [count / max(sum(histogram[label]), 1) for count in histogram[label]] for label in CLASS_NAMES}
+    # Cards of earlier versions have no `outside`: their bins hold all pictures.
+    outside = histogram.get("outside") or dict.fromkeys(CLASS_NAMES, 0)
+    totals = {label: max(sum(histogram[label]) + outside[label], 1) for label in CLASS_NAMES}
+    shares = {label: [count / totals[label] for count in histogram[label]] for label in CLASS_NAMES}
     top = max(max(own) for own in shares.values()) or 1
     width = 320 / bins
     bars = [
@@ -41,4 +53,5 @@ def _compute_bars(histogram: dict) -> dict:
         for number, share in enumerate(shares[label])
         if share
     ]
-    return {"bars": bars, "least": histogram["edges"][0], "most": histogram["edges"][-1]}
+    ends = {"least": histogram["edges"][0], "middle": histogram["edges"][bins // 2], "most": histogram["edges"][-1]}
+    return {"bars": bars, **ends, "outside": outside if any(outside.values()) else None}

@@ -15,7 +15,12 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 def format_markdown(card: dict) -> str:
     """Format a card (see `data_cards.card.contents`) as README.md of a data set on Hugging Face."""
     environment = create_environment(autoescape=False, keep_trailing_newline=True)
-    environment.filters |= {"cell": _format_cell, "text": _escape_markdown, "size": format_bytes}
+    environment.filters |= {
+        "number": format_number,
+        "cell": _format_cell,
+        "text": _escape_markdown,
+        "size": format_bytes,
+    }
     fields = _compute_header(card).items()
     header = "".join(f"{key}: {dump_json(value)}\n" for key, value in fields)  # JSON is YAML
     return environment.get_template("README.md.j2").render(
@@ -54,6 +59,11 @@ def _compute_header(card: dict) -> dict:
         "tags": ["ai-generated-image-detection", "data-card", *(["simulation"] if card["simulated"] else [])],
         "size_categories": [next((name for most, name in _SIZES if card["pictures"] < most), "n>1M")],
     }
+
+
+def format_number(value: float) -> str:
+    """Format a measure with at most three digits after the point: 7,541, 0.325."""
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.3f}".rstrip("0")
 
 
 def _format_cell(value: object) -> str:

@@ -32,6 +32,11 @@ def format_duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def format_count(number: int, noun: str, plural: str | None = None) -> str:
+    """Format a number with its noun: 1 picture, 2 pictures, 1,000 pictures; `plural` is the noun and "s" by default."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def is_unicode(name: str) -> bool:
     """Return whether a file's name is text; in names of another encoding than the system's Python puts surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in name)

@@ -36,7 +36,7 @@ class Side(Enum):
         return picture.file.split if self is Side.SPLIT else picture.file.label
 
 
-CONSEQUENCES = {Side.SPLIT: "test scores flatter", Side.CLASS: "a label is wrong, or tells nothing"}
+CONSEQUENCES = {Side.SPLIT: "test scores are too high", Side.CLASS: "some labels are wrong or meaningless"}
 
 
 @dataclass(frozen=True)

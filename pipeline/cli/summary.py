@@ -14,7 +14,7 @@ from pipeline.maintenance.repair import Cause, Problem
 from pipeline.maintenance.verify import Verification
 
 _NAMED = 20  # files, samples or lost pictures of a list
-_SOURCES = 3  # named of a split and class
+_SOURCES = 4  # named of a split and class
 
 
 def format_build(summary: BuildSummary) -> Lines:

@@ -5,6 +5,7 @@ import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
@@ -13,9 +14,13 @@ from helpers.make_store import make_store
 from helpers.pictures import draw_noise, make_kaggle_dir
 from PIL import Image
 
-from data_cards.audit.audit import audit_pictures
+from data_cards.audit.audit import audit_pictures, format_finding
+from data_cards.audit.properties import FAMILIES
+from data_cards.card.contents import _compute_edges
+from data_cards.card.html import format_html
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.text import format_count
 from data_cards.dataset.histories import add_histories
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.source_info import read_source_info
@@ -159,11 +164,66 @@ def test_card_diff_lists_the_values_that_differ(set_folder, files, tmp_path):
         one["what"]: one for one in json.loads(run("card", "--diff", set_folder, tmp_path / "set", "--json").stdout)
     }
     assert (found["pictures"]["first"], found["pictures"]["second"]) == (32, 27)
-    assert found["sources > fake/gan > splits > test"]["second"] is None
-    assert "the cards say the same" in run("card", "--diff", set_folder, files / "card.json").stdout
+    assert found["sources > fake/gan > splits > test"]["second"] is None  # it is in train still
+    assert "the cards do not differ" in run("card", "--diff", set_folder, files / "card.json").stdout
     assert "sources > real/phone > pictures" in run("card", "--diff", files / "card.json", tmp_path / "set").stdout
     assert run("card", "--diff", set_folder).exit_code == 2
     assert run("card", set_folder, set_folder).exit_code == 2
+
+
+def test_card_diff_of_unlike_sets_fits_100_columns(set_folder, tmp_path):
+    source = "a-source-whose-name-is-much-longer-than-a-column-of-the-table"
+    shutil.copytree(set_folder, tmp_path / "set")
+    (tmp_path / "set/train/real/phone").rename(tmp_path / f"set/train/real/{source}")
+    shutil.rmtree(tmp_path / "set/test/fake/gan")
+    text = run("card", "--diff", set_folder, tmp_path / "set").stdout
+    lines = text.splitlines()
+    assert "values differ" in lines[0]
+    assert lines[1:3] == [f"first:  {set_folder}", f"second: {tmp_path / 'set'}"]
+    assert max(map(len, lines[3:])) <= 100
+    assert text.count("real/a-source") == 1
+
+
+@pytest.mark.parametrize("huge", [0, 1, 2])
+def test_histogram_with_a_huge_picture_shows_the_others(huge):
+    others = np.tile([512.0, 640, 768, 1024], 20)
+    values = np.concatenate([others, [20_000.0] * huge])
+    edges = _compute_edges(values)
+    counts = np.histogram(others, bins=edges)[0]
+    assert counts.sum() == 80
+    assert np.count_nonzero(counts) == 4
+    assert edges[-1] < 2000
+
+
+@pytest.mark.parametrize("values", [[5.0], [5, 5], [100, 10_000], [1, 512, 10_000], range(300)], ids=str)
+def test_histogram_of_few_or_even_values_is_whole_or_counts_the_rest(values):
+    edges = _compute_edges(np.array(values, float))
+    assert np.all(np.diff(edges) > 0)
+    inside = sum(edges[0] <= value <= edges[-1] for value in values)
+    assert inside == (1 if len(values) == 3 else len(values))
+
+
+def test_page_states_the_pictures_outside_a_histogram(files):
+    card = json.loads((files / "card.json").read_text())
+    card["histograms"]["width"]["outside"] = {"real": 2, "fake": 1}
+    card["classes"]["real"]["width"]["most"] = 20_000
+    assert "Not drawn: 2 real, 1 fake. All values: 36 to 20,000." in format_html(card)
+    del card["histograms"]["width"]["outside"]  # of a card that an earlier version wrote
+    assert "Not drawn" not in format_html(card)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_sentence_on_a_family_is_grammatical_for_every_name(family):
+    assert format_finding(family, 0.684, "all fakes are PNG, no real pictures are") == (
+        f"The classes can be separated by the {family} alone (AUROC 0.68); "
+        "for example, all fakes are PNG, no real pictures are"
+    )
+    assert format_finding(family, 1.0, None) == f"The classes can be separated by the {family} alone (AUROC 1.00)"
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "0 groups"), (1, "1 group"), (1200, "1,200 groups")])
+def test_count_has_the_noun_in_its_number(number, words):
+    assert format_count(number, "group") == words
 
 
 def test_card_contains_no_exif_position(tmp_path):
