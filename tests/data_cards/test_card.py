@@ -312,5 +312,5 @@ def test_train_run_prints_the_audit_of_its_store(audited_store, tmp_path):
 def test_report_shows_the_audit_of_the_store(audited_store, tmp_path):
     report = make_report(make_run(tmp_path / "run", audited_store), device="cpu", progress=False, explain_pictures=0)
     assert report.contents["audit"]["verdict"] == "fail"
-    assert AUDIT_WORDS in format_report(report.contents)
+    assert AUDIT_WORDS in format_report(report.contents, full=True)
     assert AUDIT_WORDS in report.html.read_text()
