@@ -64,14 +64,14 @@ class ReportSettings(_DeviceSettings):
     swap_pictures: int = option_field(
         200,
         group=_SCORING,
-        help="Maximum number of pictures of the JPEG-swap test, in which both classes are saved alike; 0 skips it.",
+        help="Maximum number of pictures of the JPEG-swap test, which saves both classes as JPEG; 0 skips it.",
     )
     explain_pictures: int | None = option_field(
         None,
         group=_SCORING,
         shown=str(EXPLAIN_PICTURES),
-        help="Maximum number of pictures on which it is measured which frequencies decide, the slowest part; of one "
-        "run only; 0 skips it.",
+        help="Maximum number of pictures on which the network is scored without each band of frequencies, the slowest "
+        "part; not in comparisons; 0 skips it.",
     )
 
     def __post_init__(self) -> None:

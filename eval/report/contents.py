@@ -24,7 +24,7 @@ from eval.scores.file_baseline import compute_file_baseline
 from eval.scores.jpeg_swap import compute_jpeg_swap
 from eval.scores.occlusion_study import compute_occlusion_study
 from eval.scores.reliability import compute_abstention, compute_reliability, compute_risk_coverage, compute_thresholds
-from eval.scores.rows import Scored, locate_pictures
+from eval.scores.rows import Scored, held_out_mask, locate_pictures
 from eval.scores.stress import compute_by_condition
 from eval.settings import EXPLAIN_PICTURES, ReportSettings
 from pipeline.features.variants import STRESS
@@ -86,6 +86,7 @@ def compute_contents(
         "headline": headline,
         "scopes": {name: compute_evaluation(part) for name, part in (scopes | unleaked).items()},
         "sources": {name: compute_by_source(part) for name, part in scopes.items()},
+        "training_sources": None if training is None else _count_training_sources(run, training),
         "over_sources": compute_over_sources(scopes[headline]),
         "quality_bands": compute_by_quality(scored),
         "conditions": compute_by_condition(scored) if store.settings.variants == STRESS else [],
@@ -128,23 +129,30 @@ def _find_warnings(
 ) -> list[str]:
     warnings = []
     if split == TRAIN:
-        warnings.append("these are the pictures that the detector was trained on: the scores say how well it remembers")
+        warnings.append("the detector was trained on these pictures: the scores show how well it remembers them")
     if split == VAL and run.settings.has_experts:
-        warnings.append("the experts were fitted on the validation split too: the scores say how well they remember")
+        warnings.append("the experts were fitted on this split too: the scores show how well they remember it")
     elif split == VAL:
-        warnings.append("the best epoch was chosen on the validation split: its scores flatter a little")
+        warnings.append("the best epoch was chosen on the validation split: its scores are a little too good")
     if training is None:
         warnings.append(
-            f"the store has changed since {run.path} was trained, or is another: "
+            f"the store has changed since {run.path} was trained, or it is another one: "
             "whether the run was trained on pictures of this split cannot be checked"
         )
     if leaked.any():
         warnings.append(
             f"{len(np.unique(scored.columns['picture'][leaked]))} of {scored.count_pictures()} pictures were in the "
-            "run's training or validation split, as themselves or as near-duplicates: the scores flatter; "
-            "those without leaked pictures do not"
+            "run's training or validation split, or have near-duplicates there: the scores are too good; "
+            "those without leaked pictures are not"
         )
     return warnings
+
+
+def _count_training_sources(run: Run, training: FeatureStore) -> dict[str, int]:
+    """Count the sources of each class in a run's training and validation rows."""
+    seen = np.isin(training.columns["split"], (TRAIN, VAL)) & ~held_out_mask(run, training)
+    labels, sources = training.columns["label"][seen], training.columns["source"][seen]
+    return {name: len(np.unique(sources[labels == number])) for number, name in enumerate(CLASS_NAMES)}
 
 
 def _summarise_card(card: dict) -> dict:
@@ -158,7 +166,7 @@ def _compute_class_spectra(run: Run, training: FeatureStore | None) -> dict:
     if not run.settings.has_network:
         return {"reason": "the run has no network, so no planes are compared"}
     profiles = load_class_spectra(run, training)
-    return {"reason": "the run's own pictures are not at hand"} if profiles is None else profiles.to_dict()
+    return {"reason": "the store that the run was trained on was not found"} if profiles is None else profiles.to_dict()
 
 
 def _list_rows(scored: Scored, store: FeatureStore) -> list[dict]:

@@ -19,6 +19,7 @@ from eval.report.format import (
     VARIANTS,
     format_score,
     format_share,
+    format_share_in_line,
     format_span,
     format_value,
 )
@@ -37,7 +38,7 @@ from eval.report.svg import (
 from eval.scores.metrics import MAIN_SCORES, METRICS
 from pipeline.store.settings import BuildSettings
 from train.model.calibration import UNSURE
-from train.settings import TrainSettings
+from train.settings import MACHINE_FIELDS, TrainSettings
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -69,8 +70,9 @@ def create_environment() -> Environment:
         "value": format_value,
         "share": format_share,
         "span": format_span,
-        "train_options": _format_train_options,
-        "build_options": _format_build_options,
+        "train_options": _list_train_options,
+        "build_options": _list_build_options,
+        "share_in_line": format_share_in_line,
     }
     return environment
 
@@ -109,18 +111,19 @@ def _format_run(run: dict, groups: list[dict]) -> str:
     return run["path"] if group["runs"] == [group["name"]] else f"{group['name']}={run['path']}"
 
 
-def _format_train_options(settings: dict) -> str:
+def _list_train_options(settings: dict) -> list[str]:
     options = list_option_values(TrainSettings.from_dict(settings))
-    return _format_options("train run", {flag: value for flag, value in options.items() if flag != "--run"})
+    left_out = {f"--{name.replace('_', '-')}" for name in MACHINE_FIELDS if name != "store"}
+    return _list_options("train run", {flag: value for flag, value in options.items() if flag not in left_out})
 
 
-def _format_build_options(settings: dict) -> str:
+def _list_build_options(settings: dict) -> list[str]:
     build = BuildSettings.from_dict(settings)
-    return _format_options("pipeline build", list_option_values(build.features) | list_option_values(build))
+    return _list_options("pipeline build", list_option_values(build.features) | list_option_values(build))
 
 
-def _format_options(command: str, values: dict[str, str]) -> str:
-    return " ".join([command, *(f"{flag} {quote(value)}" for flag, value in values.items() if value != NO_VALUE)])
+def _list_options(command: str, values: dict[str, str]) -> list[str]:
+    return [command, *(f"{flag} {quote(value)}" for flag, value in values.items() if value != NO_VALUE)]
 
 
 def render_comparison(comparison: dict) -> str:

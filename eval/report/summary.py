@@ -5,6 +5,7 @@ No sentence claims more than the intervals support: "clearly" means that the who
 
 from data_cards.audit.cross_validation import GUESSING
 from data_cards.audit.file_baseline import ALL
+from data_cards.core.labels import CLASS_NAMES
 from eval.explain.bands import format_frequency_band
 from eval.explain.parts import PART_WORDS
 from eval.report.format import INTERVAL, format_value
@@ -15,6 +16,7 @@ from train.model.detector import NETWORK_PART
 
 FEW_PICTURES = 30  # of a class; with fewer the summary warns
 
+_CLASSES = dict(zip(CLASS_NAMES, ("photographs", "generated pictures"), strict=True))
 _FEW_RUNS = 2  # of which an interval with the luck of training is very wide
 _BLIND = 0.9  # share of a class on the wrong side of the threshold, from which the score means nothing
 
@@ -26,6 +28,7 @@ def summarise(report: dict) -> list[str]:
     has_unsure = bool(report["abstention"]["unsure"]["value"])
     sentences = [
         _format_abstention(report["abstention"]) if has_unsure else "",
+        _format_single_sources(report),
         _format_mistakes(headline["scores"], has_unsure),
         _format_ranking(auroc),
         _format_file_baseline(auroc, report["shortcuts"]),
@@ -66,6 +69,22 @@ def _format_abstention(abstention: dict) -> str:
     return (
         f"It says “unsure” for {_format_of_hundred(unsure)} of 100 pictures; "
         f"of 100 sure verdicts {_format_of_hundred(mistakes)} are wrong."
+    )
+
+
+def _format_single_sources(report: dict) -> str:
+    """Say what it means that all training pictures of a class have one source, and what to do."""
+    sources = report["training_sources"]
+    alone = [_CLASSES[name] for name, count in (sources or {}).items() if count == 1]
+    if not alone:
+        return ""
+    untried = ""
+    if "untried" in report["abstention"]["unsure_by_reason"]:
+        untried = ", and it was not tried on any other, so that no verdict is sure"
+    return (
+        f"All {' and all '.join(alone)} that it was trained on have one source: its scores may show that it recognises "
+        f"the collection{untried}. Put the pictures of each camera, collection and generator into a folder of its own, "
+        "such as train/fake/NAME/, build the store again and train again."
     )
 
 

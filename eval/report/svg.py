@@ -1,4 +1,4 @@
-"""Plots of reports as inline SVG that takes the page's colours, light or dark.
+"""Plots of reports as inline SVG in the page's colours, light or dark.
 
 Plotted with matplotlib in marker colours, which are then replaced by the style sheet's variables.
 """
@@ -18,8 +18,8 @@ from data_cards.core.labels import CLASS_NAMES
 from pipeline.features.frequencies import MAX_FREQUENCY
 
 # Colours that occur nowhere else, each replaced by a variable of the style sheet.
-INK, FAINT, REAL, FAKE = "#010203", "#040506", "#070809", "#0a0b0c"
-_VARIABLES = {INK: "--ink", FAINT: "--line", REAL: "--real", FAKE: "--fake"}
+INK, SOFT, FAINT, REAL, FAKE = "#010203", "#020304", "#040506", "#070809", "#0a0b0c"
+_VARIABLES = {INK: "--ink", SOFT: "--soft", FAINT: "--line", REAL: "--real", FAKE: "--fake"}
 COLOURS = dict(zip(CLASS_NAMES, (REAL, FAKE), strict=True))
 _FREQUENCY = "frequency, cycles per pixel: coarse to fine"
 _WORDS = dict(zip(CLASS_NAMES, ("photographs", "generated"), strict=True))
@@ -47,7 +47,7 @@ def plot_roc(roc: dict) -> str:
             axes.fill_between(
                 band["false_positive_rate"], band["low"], band["high"], step="post", color=FAKE, alpha=0.18, lw=0
             )
-        axes.plot([0, 1], [0, 1], color=FAINT, lw=1.2, ls="--")
+        axes.plot([0, 1], [0, 1], color=SOFT, lw=1.2, ls="--")
         axes.plot(roc["false_positive_rate"], roc["true_positive_rate"], color=FAKE, lw=2)
         axes.set(
             xlim=(-0.01, 1.01),
@@ -79,7 +79,7 @@ def plot_histogram(histogram: dict, threshold: float) -> str:
 def plot_reliability(bins: list[dict]) -> str:
     """Plot the reliability diagram as SVG; `bins` as `eval.scores.reliability.compute_reliability` returns them."""
     with styled_figure("reliability", 4.4, 4.2) as (figure, axes):
-        axes.plot([0, 1], [0, 1], color=FAINT, lw=1.2, ls="--")
+        axes.plot([0, 1], [0, 1], color=SOFT, lw=1.2, ls="--")
         said = [one["mean_probability"] for one in bins]
         shares = [one["share_fake"] for one in bins]
         for at, share in zip(said, shares, strict=True):
@@ -92,7 +92,7 @@ def plot_reliability(bins: list[dict]) -> str:
             xlim=(-0.03, 1.03),
             ylim=(-0.03, 1.03),
             aspect="equal",
-            xlabel="probability of being generated, as said",
+            xlabel="probability of being generated",
             ylabel="share that is generated",
         )
         axes.grid(alpha=0.6, lw=0.6)
@@ -122,7 +122,7 @@ def plot_runs(estimates: list[dict]) -> str:
             if one["low"] is not None:
                 axes.plot([one["low"], one["high"]], [place, place], color=INK, lw=1.6)
             axes.plot([as_number(one["value"])], [place], color=FAKE, marker="o", ms=8)
-        axes.axvline(GUESSING, color=FAINT, lw=1.2, ls="--")
+        axes.axvline(GUESSING, color=SOFT, lw=1.2, ls="--")
         axes.set(xlabel="AUROC", yticks=numbers, yticklabels=[f"{number + 1}." for number in numbers])
         axes.set_ylim(len(estimates) - 0.4, -0.6)  # the first at the top
         axes.grid(axis="x", alpha=0.6, lw=0.6)
@@ -201,7 +201,7 @@ def plot_auroc_drops(deciding: dict) -> str:
         _plot_steps(axes, _edges(deciding), [band["auroc_drop"] for band in deciding["bands"]], INK, None)
         axes.set(ylabel="AUROC lost without it")
         _finish_band_axes(axes)
-        return render_svg(figure, "How much each band of frequencies matters")
+        return render_svg(figure, "AUROC lost without each band of frequencies")
 
 
 def plot_log_odds_changes(deciding: dict) -> str:
@@ -213,7 +213,7 @@ def plot_log_odds_changes(deciding: dict) -> str:
         axes.set(ylabel="log-odds lost without it")
         axes.legend(loc="best")
         _finish_band_axes(axes)
-        return render_svg(figure, "Which way each band of frequencies speaks")
+        return render_svg(figure, "What each band of frequencies adds to the log-odds")
 
 
 def plot_class_spectra(spectra: dict) -> str:
@@ -244,6 +244,6 @@ def _plot_steps(axes: Axes, edges: list[float], estimates: list[dict], colour: s
 
 
 def _finish_band_axes(axes: Axes) -> None:
-    axes.axhline(0, color=FAINT, lw=1.2, ls="--")
+    axes.axhline(0, color=SOFT, lw=1.2, ls="--")
     axes.set(xlim=(0, MAX_FREQUENCY), xlabel=_FREQUENCY)
     axes.grid(axis="y", alpha=0.6, lw=0.6)

@@ -49,7 +49,7 @@ def find_common_rows(
     UserError : there are none, or of one class only, or the stores disagree on a picture's class
     """
     if split == TRAIN:
-        raise UsageError("split train: runs are compared on pictures that none was trained on; take test or val")
+        raise UsageError("split train: runs are compared on pictures that none was trained on; expected test or val")
     training = [find_training_store(run, store) for run, store in zip(runs, stores, strict=True)]
     found = [_first_rows(run, store, split) for run, store in zip(runs, stores, strict=True)]
     _check_classes(names, stores, found)
@@ -111,7 +111,9 @@ def _first_rows(run: Run, store: FeatureStore, split: str) -> dict[str, int]:
     rows = find_rows(run, store, split)
     rows = rows[store.columns["variant"][rows] == CLEAN.name]
     if not len(rows):
-        raise UserError(f"{store.path}: holds no picture as it is, only changed ones; runs are compared on the former")
+        raise UserError(
+            f"{store.path}: has only changed pictures; expected pictures as they are, on which runs are compared"
+        )
     first = {}
     for row in rows:
         first.setdefault(store.columns["sha256"][row], int(row))
@@ -124,8 +126,9 @@ def _check_classes(names: Sequence[str], stores: Sequence[FeatureStore], found: 
         for sha256, row in found[0].items():
             if sha256 in own and store.columns["label"][own[sha256]] != labels[row]:
                 raise UserError(
-                    f"{store.columns['image'][own[sha256]]}: {CLASS_NAMES[labels[row]]} in {stores[0].path}, "
-                    f"not so in {store.path}, so {names[0]} and {name} cannot be compared; name one store with --store"
+                    f"{store.columns['image'][own[sha256]]}: {CLASS_NAMES[labels[row]]} in {stores[0].path}, but "
+                    f"{CLASS_NAMES[1 - labels[row]]} in {store.path}, so {names[0]} and {name} cannot be compared; "
+                    "name one store with --store"
                 )
 
 
@@ -134,12 +137,12 @@ def _find_warnings(
 ) -> list[str]:
     warnings = []
     if split == VAL:
-        warnings.append("the best epoch and the threshold were chosen on validation pictures: the scores flatter")
+        warnings.append("the best epoch and the threshold were chosen on validation pictures: the scores are too good")
     unknown = [name for name, store in zip(names, training, strict=True) if store is None]
     if unknown:
         warnings.append(
-            f"the store that {', '.join(unknown)} was trained on is gone or has changed: whether it was trained on "
-            "some of these pictures cannot be checked"
+            f"the store that {', '.join(unknown)} was trained on was not found or has changed: whether it was "
+            "trained on some of these pictures cannot be checked"
         )
     if not_in_all:
         warnings.append(f"{not_in_all} pictures are not in all stores and are left out")

@@ -1,4 +1,4 @@
-"""Baseline of trivial file properties alone, on the same pictures as the network."""
+"""Baseline of trivial file properties alone, on the same pictures as the detector."""
 
 import numpy as np
 
@@ -17,8 +17,8 @@ def compute_file_baseline(run: Run, pictures: Scored, training: FeatureStore | N
 
     Parameters
     ----------
-    run : Run, on whose training pictures they are fitted, like the network
-    pictures : Scored, one row per picture, with the network's scores
+    run : Run, on whose training pictures they are fitted
+    pictures : Scored, one row per picture, with the detector's scores
     training : FeatureStore or None, the store that the run was trained on, where it is available
 
     Returns
@@ -28,7 +28,7 @@ def compute_file_baseline(run: Run, pictures: Scored, training: FeatureStore | N
     strongest's, with its paired interval. Or `reason` why there are none.
     """
     if training is None:
-        return {"reason": "the store that the run was trained on is not at hand, or has changed"}
+        return {"reason": "the store that the run was trained on was not found, or has changed"}
     rows = training.rows(TRAIN)
     rows = rows[~held_out_mask(run, training)[rows]]
     rows = rows[np.unique(training.columns["picture"][rows], return_index=True)[1]]

@@ -49,7 +49,7 @@ def compute_jpeg_swap(
     `reason` why there is no such test.
     """
     if pictures == 0:
-        return {"reason": "left out on demand"}
+        return {"reason": "skipped, as --swap-pictures 0 asks"}
     if not scored.is_clean.any():
         return {"reason": "the store holds no picture as it is"}
     clean = scored[scored.is_clean].sort_by_picture()
@@ -66,7 +66,7 @@ def compute_jpeg_swap(
         before, after, steps = _save_alike(clean, store, detector, pictures, progress)
     counts = before.count_by_class()
     if min(counts.values()) < 2:
-        return {"reason": "the picture files are not at hand, or have changed since the store was built"}
+        return {"reason": "the picture files were not found, or have changed since the store was built"}
     drops = estimate_differences(
         SCORES, before.labels, before.probability_fake, after.probability_fake, before.groups, (scored.threshold,) * 2
     )
@@ -128,7 +128,7 @@ def _save_alike(
             return None
 
     chosen, scores = [], []
-    with progress_bar(what="saving alike", unit="pictures", total=min(pictures, len(clean)), shown=progress) as bar:
+    with progress_bar(what="saving as JPEG", unit="pictures", total=min(pictures, len(clean)), shown=progress) as bar:
         for order in shuffle_by_class(clean, "jpeg-swap"):
             for rows, found in _prepare_batches(order, compute_saved, pictures // 2):
                 chosen += rows

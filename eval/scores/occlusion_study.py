@@ -41,7 +41,7 @@ def compute_occlusion_study(
     if detector.plane_detector is None:
         return {"reason": "the run has no network"}
     if pictures == 0:
-        return {"reason": "left out on demand"}
+        return {"reason": "skipped, as --explain-pictures 0 asks"}
     chosen = np.concatenate([order[: max(1, pictures // 2)] for order in shuffle_by_class(scored, "deciding")])
     part = scored[chosen]
     whole, without = [], []

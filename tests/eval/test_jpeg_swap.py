@@ -1,4 +1,4 @@
-"""The JPEG-swap test: both classes saved alike, from the picture files or from a stress store."""
+"""The JPEG-swap test: both classes saved as JPEG, from the picture files or from a stress store."""
 
 import json
 
@@ -98,8 +98,8 @@ def test_jpeg_swap_leaves_out_missing_and_changed_pictures(folder, tmp_path):
     run = make_run(tmp_path / "run", tmp_path / "a.zarr")
     assert make_report(run, **QUIET).contents["swap"]["samples_by_class"] == {"real": 7, "fake": 7}
     root.rename(tmp_path / "elsewhere")
-    assert "not at hand" in make_report(run, **QUIET).contents["swap"]["reason"]
-    assert "on demand" in make_report(run, swap_pictures=0, **QUIET).contents["swap"]["reason"]
+    assert "were not found" in make_report(run, **QUIET).contents["swap"]["reason"]
+    assert "--swap-pictures 0" in make_report(run, swap_pictures=0, **QUIET).contents["swap"]["reason"]
 
 
 def test_a_stress_store_has_its_own_condition(tmp_path):

@@ -186,7 +186,7 @@ def test_report_on_a_changed_store_warns(tmp_path):
     change_store(tmp_path / "features.zarr", attributes={"fingerprint": "f" * 64})
     report = make_report(run, **QUIET)
     assert "the store has changed" in report.contents["warnings"][0]
-    assert "not at hand, or has changed" in report.contents["shortcuts"]["reason"]
+    assert "was not found, or has changed" in report.contents["shortcuts"]["reason"]
 
 
 def test_report_on_another_store_finds_training_pictures(tmp_path):
@@ -197,7 +197,7 @@ def test_report_on_another_store_finds_training_pictures(tmp_path):
     report = make_report(run, other, **QUIET)
     assert any("6 pictures were in the run's training" in text for text in report.contents["warnings"])
     assert report.contents["shortcuts"]["training_pictures"] == 24
-    # A store of other pictures, with the run's own still at hand: nothing to warn of.
+    # A store of other pictures, and the run's own still exists: nothing to warn of.
     others = make_store(tmp_path / "others.zarr", seed=1, pictures={"test": (3, 3)}, first=1000)
     assert make_report(run, others, **QUIET).contents["warnings"] == []
 
@@ -278,6 +278,7 @@ def words(auroc: dict, alone: dict, lead: dict, pictures: int = 100, properties:
                 "swap": {"reason": "none"},
                 "sources": {"clean": []},
                 "abstention": {"unsure": estimate(0, 0, 0), "mistakes_when_judged": estimate(0, 0, 0)},
+                "training_sources": {"real": 3, "fake": 3},
                 "deciding": {"reason": "none"},
                 "experts": {"reason": "none"},
                 **parts,
@@ -392,6 +393,34 @@ def test_summary_names_the_worst_sources():
     text = good_words(sources={"clean": sources}, abstention=unsure)
     assert "If it had to decide, the generator found least often would be sd" in text
     assert "least" not in good_words(sources={"clean": [sources[0], sources[2]]})
+
+
+@pytest.mark.parametrize(
+    ("sources", "reasons", "expected"),
+    [
+        (
+            {"real": 1, "fake": 1},
+            {"untried": 3},
+            "All photographs and all generated pictures that it was trained on",
+        ),
+        ({"real": 4, "fake": 1}, {}, "All generated pictures that it was trained on have one source: its scores may"),
+    ],
+)
+def test_summary_says_what_one_source_of_a_class_means(sources, reasons, expected):
+    unsure = {"unsure": estimate(1.0, 0.9, 1.0), "mistakes_when_judged": estimate(None, None, None)}
+    text = good_words(training_sources=sources, abstention={**unsure, "unsure_by_reason": reasons})
+    assert expected in text
+    assert ("so that no verdict is sure" in text) == bool(reasons)
+    assert "such as train/fake/NAME/" in text
+    assert "one source" not in good_words(training_sources=None)
+
+
+def test_report_counts_the_sources_that_the_run_was_trained_on(tmp_path):
+    changes = {"source": lambda old: np.where(np.arange(len(old)) < 36, "one", old).astype(object)}
+    report = report_on(tmp_path, store_changes=changes, pictures={"train": (8, 8), "val": (2, 2), "test": (3, 3)})
+    columns = open_store(tmp_path / "features.zarr").columns
+    trained = [columns["source"][(columns["split"] != "test") & (columns["label"] == label)] for label in (0, 1)]
+    assert report.contents["training_sources"] == {"real": len(set(trained[0])), "fake": len(set(trained[1]))}
 
 
 def test_summary_names_unsure_share_and_deciding_band():

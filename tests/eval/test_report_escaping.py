@@ -62,7 +62,7 @@ def test_report_escapes_names(folder):
     assert_harmless(page)
     assert page.images  # the pictures are at hand, so the gallery shows them
     assert report.contents["card"]["sources"]
-    assert "saved alike" in page.text
+    assert "saved as JPEG" in page.text
 
 
 def test_comparison_escapes_names(folder, tmp_path):
