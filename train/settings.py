@@ -15,6 +15,7 @@ NETWORKS = ("auto", "none", "resnet18", "resnet34", "resnet50", "small", "linear
 SINGLE_LAYER = ("linear", "radial")
 WITHOUT_WEIGHTS = ("small", *SINGLE_LAYER)
 DEVICES = ("auto", "cpu", "cuda", "mps")
+BATCH_SIZE = 32  # samples a step, where they fit in the memory
 SCORING_BATCH_SIZE = 32  # samples that the network scores at a time, unless told otherwise
 VARIANTS_PER_EPOCH = ("1", "all")
 AUTO, ALL, NONE = "auto", "all", "none"
@@ -164,7 +165,12 @@ class TrainSettings:
         help="Drop this share of what the last layer is fed, while training.",
     )
     epochs: int = option_field(20, group=_RECIPE, help="Passes over the training pictures.")
-    batch_size: int = option_field(32, group=_RECIPE, help="Samples a step.")
+    batch_size: int | None = option_field(
+        None,
+        group=_RECIPE,
+        shown="32, or as many as fit in the memory",
+        help="Samples a step.",
+    )
     lr: float | None = option_field(
         None,
         group=_RECIPE,
@@ -238,7 +244,7 @@ class TrainSettings:
             if value is not None and not least <= value < float("inf"):  # refuses NaN too
                 raise UsageError(f"{name.replace('_', ' ')} {value}: expected at least {least}")
         for name, most in _MOST.items():
-            if getattr(self, name) > most:
+            if (getattr(self, name) or 0) > most:
                 raise UsageError(f"{name.replace('_', ' ')} {getattr(self, name)}: expected at most {most}")
         if self.seed >= 2**63:
             raise UsageError(f"seed {self.seed}: expected at most {2**63 - 1}")
@@ -369,6 +375,7 @@ class TrainSettings:
         keep = ("last" if radial else "best") if self.keep == "auto" else self.keep
         chosen = {
             "lr": {"linear": 1e-4, "radial": 1e-2}.get(network, 1e-3),
+            "batch_size": BATCH_SIZE,
             "dropout": 0.0 if radial else 0.3,
             "patience": 6 if keep == "best" else 0,
         }
@@ -388,6 +395,8 @@ class TrainSettings:
     def from_dict(cls, values: dict) -> "TrainSettings":
         """Invert `to_dict`, ignoring removed options; raises TypeError or ValueError for other values."""
         values = {"experts": OFF} | {name: value for name, value in values.items() if name not in _REMOVED}
+        if values.get("network") == NONE and values.get("batch_size") == BATCH_SIZE:  # recorded by earlier versions
+            values["batch_size"] = None
         check_types(cls, {"store": [values.get("store")] if isinstance(values.get("store"), str) else [], **values})
         lists = {name: tuple(values.get(name, ())) for name in ("where", "hold_out", "validate_on")}
         return cls(**{**values, **lists})

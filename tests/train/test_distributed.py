@@ -59,13 +59,15 @@ def test_parts_make_up_the_batch(count, size):
 
 def test_settings_that_a_team_cannot_have():
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    check_settings(TrainSettings(batch_size=2, on_bad_sample="skip"), ProcessGroup(), cpu)
-    check_settings(TrainSettings(batch_size=8), ProcessGroup(0, 4), gpu)
+    check_settings(TrainSettings(batch_size=2, on_bad_sample="skip"), ProcessGroup(), cpu, 2)
+    check_settings(TrainSettings(batch_size=8), ProcessGroup(0, 4), gpu, 8)
     for batch, device, least in ((15, cpu, 16), (7, gpu, 8)):
         with pytest.raises(UsageError, match=f"batch size {batch}: 4 processes share it; give at least {least}"):
-            check_settings(TrainSettings(batch_size=batch), ProcessGroup(0, 4), device)
+            check_settings(TrainSettings(batch_size=batch), ProcessGroup(0, 4), device, 100)
     with pytest.raises(UsageError, match="on bad sample skip: one process only"):
-        check_settings(TrainSettings(on_bad_sample="skip"), ProcessGroup(0, 2), cpu)
+        check_settings(TrainSettings(batch_size=32, on_bad_sample="skip"), ProcessGroup(0, 2), cpu, 100)
+    with pytest.raises(UsageError, match="4 processes: expected at least 16 training samples an epoch, got 15"):
+        check_settings(TrainSettings(batch_size=32), ProcessGroup(0, 4), cpu, 15)
 
 
 @pytest.fixture(scope="module")

@@ -148,6 +148,8 @@ def test_every_picture_is_trained_on_once_an_epoch(store, tmp_path):
             fed.append(given[0].numpy().copy())
 
     def note_rows(record):
+        if not seen:
+            del fed[:-1]  # of the trial steps
         seen.append(record.rows)
         np.testing.assert_array_equal(fed.pop(), features[record.rows])
 

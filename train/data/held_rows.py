@@ -28,7 +28,7 @@ class HeldRows:
 
     def __init__(self, reader: RowReader, rows: np.ndarray, buffer: torch.Tensor | PackedBatch):
         self._reader, self._rows, self._buffer = reader, rows, buffer
-        self._is_held = np.zeros(len(rows), dtype=bool)
+        self._slots = np.full(len(reader), -1)  # place of each row of the store in the buffer, -1 if it is not held
 
     def load(self, pool: Executor, is_stopped: Callable[[], bool], show: Callable[[int], None]) -> None:
         """Read the rows in the store's order, which suits disks; rows that are damaged are not held.
@@ -53,24 +53,26 @@ class HeldRows:
         if isinstance(self._buffer, PackedBatch):  # rows of another layout would need memory of their own
             for number in range(len(rows)):
                 held[number] &= self._buffer.unusual.pop(start + number, None) is None
-        self._is_held[start : start + len(rows)] = held
+        self._slots[np.compress(held, rows)] = start + np.flatnonzero(held)
         return len(rows)
+
+    def has(self, rows: np.ndarray) -> bool:
+        """Return whether all of these rows are held."""
+        return bool((self._slots[rows] >= 0).all())
 
     def read(self, rows: Sequence[int], buffer: torch.Tensor | PackedBatch, place: int, skip: bool) -> list[int]:
         """Copy rows into their places from `place` on; see `RowReader.read`."""
-        slots = np.searchsorted(self._rows, rows)
-        slots[slots == len(self._rows)] = 0
-        held = self._is_held[slots] & (self._rows[slots] == rows)
-        if not held.all():
-            bad = []
-            for number, row in enumerate(rows):
-                if held[number]:
-                    self._copy(slots[number : number + 1], buffer, place + number)
-                else:
-                    bad += self._reader.read([row], buffer, place + number, skip)
-            return bad
-        self._copy(slots, buffer, place)
-        return []
+        slots = self._slots[rows]
+        if (slots >= 0).all():
+            self._copy(slots, buffer, place)
+            return []
+        bad = []
+        for number, (row, slot) in enumerate(zip(rows, slots, strict=True), start=place):
+            if slot >= 0:
+                self._copy(slot[None], buffer, number)
+            else:
+                bad += self._reader.read([int(row)], buffer, number, skip)
+        return bad
 
     def _copy(self, slots: np.ndarray, buffer: torch.Tensor | PackedBatch, place: int) -> None:
         source, target = self._buffer, buffer

@@ -20,6 +20,8 @@ from train.data.held_rows import HeldRows
 from train.data.packed_batch import PackedBatch
 from train.data.row_reader import RowReader
 
+_BLOCK_BYTES = 4 << 20  # of small batches that are copied by one call
+
 
 class BatchLoader:
     """Loader of a store's batches, with threads and buffers that serve all epochs: new memory and indexes are slow.
@@ -115,37 +117,61 @@ class BatchLoader:
             return
         self._row_reader.check_complete(skipped is not None)
         self._row_reader.detect_layout(batches[0])
-        source = self._held or self._row_reader
-        count = min(self._ahead + 1, len(batches))
-        buffers = self._allocate_buffers(count, max(map(len, batches)))
-
-        def start(number: int) -> list[Future]:
-            buffer, rows = buffers[number % count], batches[number].tolist()
-            # As few tasks as keep all threads busy: submitting a small row takes as long as reading it.
-            step = len(rows) if self._held else max(-(-len(rows) // self._threads), 1)
-            return [
-                self._pool.submit(source.read, rows[first : first + step], buffer, first, skipped is not None)
-                for first in range(0, len(rows), step)
-            ]
-
+        blocks = self._group(batches)
+        count = min(self._ahead + 1, len(blocks))
+        buffers = self._allocate_buffers(count, max(sum(map(len, block)) for block in blocks))
         reading = deque()
         try:
-            reading.extend(start(number) for number in range(count - 1))
-            for number, rows in enumerate(batches):
-                # The caller is done with the batch before this one, so its buffer is free again.
-                if number + count - 1 < len(batches):
-                    reading.append(start(number + count - 1))
+            for number in range(count - 1):
+                reading.append(self._start(blocks[number], buffers[number], skipped is not None))
+            for number, block in enumerate(blocks):
+                # The caller is done with the block before this one, so its buffer is free again.
+                following = number + count - 1
+                if following < len(blocks):
+                    reading.append(self._start(blocks[following], buffers[following % count], skipped is not None))
                 for future in reading[0]:
                     bad = future.result()
                     if bad:  # only where rows may be skipped
                         skipped.update(bad)
                 reading.popleft()
-                buffer = buffers[number % count]
-                yield buffer.first(len(rows)) if isinstance(buffer, PackedBatch) else buffer[: len(rows)]
+                start = 0
+                for rows in block:
+                    yield _slice(buffers[number % count], start, start + len(rows))
+                    start += len(rows)
             self._row_reader.check_unchanged()  # else the rows would come from two different stores
         finally:
             # The next iteration fills the same buffers.
             wait([future for futures in reading for future in futures if not future.cancel()])
+
+    def _group(self, batches: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+        """Group the batches into blocks that are read by one call: one batch each, but more of small held rows.
+
+        Copying a small batch takes less time than passing it from thread to thread. The first blocks are small, so
+        that the caller need not wait for them.
+        """
+        if self._held is None:
+            return [[rows] for rows in batches]
+        most = max(_BLOCK_BYTES // self._row_reader.count_row_bytes(self._packed), 1)
+        blocks, size = [], 0
+        for rows in batches:
+            fits = blocks and size + len(rows) <= most and len(blocks[-1]) < 2 ** (len(blocks) - 1)
+            if fits and self._held.has(rows) and self._held.has(blocks[-1][-1]):
+                blocks[-1].append(rows)
+                size += len(rows)
+            else:  # an error in reading belongs to one batch
+                blocks.append([rows])
+                size = len(rows)
+        return blocks
+
+    def _start(self, block: list[np.ndarray], buffer: torch.Tensor | PackedBatch, skip: bool) -> list[Future]:
+        """Start to read a block of batches into a buffer."""
+        source, rows = self._held or self._row_reader, np.concatenate(block).tolist()
+        # As few tasks as keep all threads busy: submitting a small row takes as long as reading it.
+        step = len(rows) if self._held else max(-(-len(rows) // self._threads), 1)
+        return [
+            self._pool.submit(source.read, rows[first : first + step], buffer, first, skip)
+            for first in range(0, len(rows), step)
+        ]
 
     def _allocate_buffers(self, count: int, size: int) -> list[torch.Tensor | PackedBatch]:
         """Return `count` buffers for `size` rows each: the present ones if they suffice, else new ones."""
@@ -157,6 +183,11 @@ class BatchLoader:
     def _allocate(self, size: int, pinned: bool) -> torch.Tensor | PackedBatch:
         allocate = self._row_reader.allocate_packed if self._packed else self._row_reader.allocate_levels
         return allocate(size, pinned)
+
+
+def _slice(buffer: torch.Tensor | PackedBatch, start: int, stop: int) -> torch.Tensor | PackedBatch:
+    """Return some of the rows, without a copy."""
+    return buffer.part(start, stop) if isinstance(buffer, PackedBatch) else buffer[start:stop]
 
 
 def read_batches(

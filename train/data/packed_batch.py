@@ -66,10 +66,10 @@ class PackedBatch:
             if header not in ((EVEN, ODD) if mirrored else (WHOLE,)):
                 raise ValueError(f"packed chunk of kind {header} and another kind's size: damaged")
 
-    def first(self, count: int) -> "PackedBatch":
-        """Return the first `count` rows, without a copy."""
-        unusual = {place: planes for place, planes in self.unusual.items() if place < count}
-        return PackedBatch(self.data[:count], self.layout, unusual)
+    def part(self, start: int, stop: int) -> "PackedBatch":
+        """Return some of the rows, without a copy."""
+        unusual = {place - start: planes for place, planes in self.unusual.items() if start <= place < stop}
+        return PackedBatch(self.data[start:stop], self.layout, unusual)
 
     def unpack(self, levels: np.ndarray) -> None:
         """Fill `levels`, uint8 (N, 3 * kinds, H, W), N <= B, from the first N rows.

@@ -64,6 +64,9 @@ class RowReader:
         self._layout: PackedLayout | None = None
         self._thread_local = threading.local()
 
+    def __len__(self) -> int:
+        return len(self._store)
+
     def check_complete(self, skip: bool) -> None:
         """Raise `StoreError` if a file of the features is missing, unless its rows can be skipped."""
         for part in self._store.parts:

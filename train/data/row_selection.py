@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_cards.core.errors import UsageError, UserError
+from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES, TRAIN, VAL
 from data_cards.core.seeding import draw_key
 from pipeline.store.reader import FeatureStore
@@ -36,6 +36,10 @@ class Rows:
     calibration: np.ndarray
     strata: np.ndarray | None = None
 
+    def count_samples(self, variants_per_epoch: str) -> int:
+        """Return how many samples an epoch trains on."""
+        return len(self.train) if variants_per_epoch == "all" else len(np.unique(self.train_pictures))
+
 
 def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
     """Choose the rows of a run, and refuse a store that the run cannot be trained on.
@@ -43,7 +47,6 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
     Raises
     ------
     UserError : no training or no validation rows, or only one class in either
-    UsageError : a batch larger than an epoch
     """
     chosen = condition_mask(store, settings.where) & ~source_mask(store, settings.hold_out, "--hold-out")
     train, val = (rows[chosen[rows]] for rows in (store.rows(TRAIN), store.rows(VAL)))
@@ -74,12 +77,6 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
         advice = "choose others, or validate on sources of both classes with --validate-on"
     _check_classes(store, val, f"validation rows{filters}", advice)
     pictures = store.columns["picture"][train].astype(np.int64)
-    samples = len(train) if settings.variants_per_epoch == "all" else len(np.unique(pictures))
-    if settings.batch_size > samples:
-        raise UsageError(
-            f"batch size {settings.batch_size}: an epoch of {store.path} has only {samples} samples; "
-            f"give --batch-size {samples} or less"
-        )
     drawn = sample_epoch(
         val, store.columns["picture"][val], settings.seed, _BEFORE_TRAINING, settings.variants_per_epoch
     )

@@ -28,6 +28,7 @@ from train.loop.ending import recording_end, write_final_summary
 from train.loop.epoch import run_epoch
 from train.loop.experts import resume_experts, train_experts, write_missing_experts
 from train.loop.failures import translating_out_of_memory
+from train.loop.price import check_batch_size, print_price
 from train.loop.resume_state import Position, load_state
 from train.loop.signals import Stopped, StopSignals
 from train.model.device import name_precision, pick_device, pick_precision, selected_algorithms
@@ -80,6 +81,8 @@ def train(settings: TrainSettings, on_step: OnStep | None = None) -> Summary:
         if not resolved.has_network:
             return group.on_rank0(lambda: train_experts(resolved, store))
         context = group.all_or_raise(begin)
+        with selected_algorithms(context.device):
+            check_batch_size(context, is_given=settings.batch_size is not None)
         context.on_step = on_step
         side = context.store.settings.features.side
         context.folder = group.on_rank0(lambda: create_run_folder(context.settings, side))
@@ -114,6 +117,9 @@ def resume(run: str | Path, changes: dict | None = None, on_step: OnStep | None 
         _locked_folder(before.path, group),
     ):
         context = group.all_or_raise(lambda: _restore_context(before, changes, stop, group))
+        if not context.position.ended:
+            with selected_algorithms(context.device):
+                check_batch_size(context, is_given=True)
         context.on_step = on_step
         group.on_rank0(lambda: write_cards(context.folder, context.store))  # a kill may have come before them
         return _run(context)
@@ -183,8 +189,8 @@ def prepare(
     device = pick_device(settings.device)
     if device.type == "cuda":
         device = torch.device("cuda", torch.cuda.current_device())
-    check_settings(settings, group, device)
     rows = choose_rows(store, settings)
+    check_settings(settings, group, device, rows.count_samples(settings.variants_per_epoch))
     precision = pick_precision(settings.precision, device, settings.network)
     with translating_out_of_memory(store.path, settings, device, precision):
         statistics = compute_training_statistics(store, rows.train, settings)
@@ -233,6 +239,7 @@ def _run(context: TrainContext) -> Summary:
             ):
                 if not position.ended:
                     _hold_rows(context)
+                    print_price(context)
                 while not position.ended:
                     run_epoch(context)
             return group.on_rank0(lambda: write_final_summary(context))
@@ -285,6 +292,9 @@ def _print_start(context: TrainContext) -> None:
         f"{len(rows.val):,} validation samples{resumed}",
         err=True,
     )
+    samples = rows.count_samples(settings.variants_per_epoch)
+    if samples < settings.batch_size:
+        echo(f"an epoch is one step of {samples} samples, fewer than the batch size of {settings.batch_size}", err=True)
     if not has_tensorboard():
         echo("no TensorBoard events: they need `pip install 'spectral-detector[tensorboard]'`", err=True)
     for card in context.store.cards:

@@ -147,14 +147,18 @@ def joined_process_group(device: str = "auto") -> Iterator[ProcessGroup]:
         distributed.destroy_process_group()
 
 
-def check_settings(settings: TrainSettings, group: ProcessGroup, device: torch.device) -> None:
-    """Raise `UsageError` for settings that several processes do not support."""
+def check_settings(settings: TrainSettings, group: ProcessGroup, device: torch.device, samples: int) -> None:
+    """Raise `UsageError` for settings, or an epoch of so few samples, that several processes do not support."""
     if group.size == 1:
         return
     # Batches may be half as large as asked for, and batch normalisation needs two samples: on the CPU of each part.
     least = (2 if device.type == "cuda" else 4) * group.size
     if settings.batch_size < least:
         raise UsageError(f"batch size {settings.batch_size}: {group.size} processes share it; give at least {least}")
+    if samples < least:
+        raise UsageError(
+            f"{group.size} processes: expected at least {least} training samples an epoch, got {samples}; start fewer"
+        )
     if settings.on_bad_sample == "skip":
         raise UsageError("on bad sample skip: one process only; start it without torchrun, or give stop")
 

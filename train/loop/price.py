@@ -1,0 +1,195 @@
+"""The price of a run before its first epoch: memory and time, measured with trial steps on a copy of the network."""
+
+import copy
+import math
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from data_cards.core.console import echo
+from data_cards.core.errors import UserError
+from data_cards.core.memory import measure_free_memory
+from data_cards.core.text import format_bytes, format_duration
+from train.data.loader import move_batches
+from train.loop.context import TrainContext
+from train.loop.failures import translating_out_of_memory
+from train.loop.step import sample_batches, train_step
+from train.model.distributed import SINGLE_PROCESS
+from train.recipe.optimizer import create_optimiser
+
+_LEAST_BATCH = 4  # that is chosen by itself: batch normalisation learns nothing from fewer
+_TRIAL_SECONDS, _TRIAL_STEPS = 3.0, 4
+_VALIDATION = 1 / 3  # of the time of a training step for as many samples
+# What a step needs besides what its backward pass reads. Compared with the peak of steps at 256 to 1024 px, in float32
+# and bf16, ResNet-18 and 50, the sum is 7 to 25 % above it.
+_MORE, _LIBRARIES = 1.2, 250_000_000
+_COPIES = 4  # of the weights: themselves, gradients and two moments
+_SPARE = 0.9  # of the free memory that a batch may fill where its size is chosen
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Memory of a step in one process, measured with a trial step.
+
+    Attributes
+    ----------
+    weights : bytes of the network's parameters
+    saved : bytes that the backward pass reads, a sample
+    levels : bytes of a sample's planes
+    free : bytes that were free before
+    """
+
+    weights: int
+    saved: float
+    levels: int
+    free: int
+
+    def estimate(self, samples: int) -> float:
+        """Estimate the peak of a step, in bytes: rather too much than too little."""
+        return _MORE * self.saved * samples + _COPIES * self.weights + 3 * self.levels * samples + _LIBRARIES
+
+    def compute_least(self, samples: int) -> float:
+        """Compute the bytes that a step certainly needs."""
+        return self.saved * samples + (_COPIES - 1) * self.weights
+
+
+def measure_step_memory(context: TrainContext) -> StepMemory:
+    """Run one trial step of two samples and return its memory."""
+    free = _measure_free(context)
+    trial = _copy_context(context)
+    own = {value.untyped_storage().data_ptr() for value in trial.network.parameters()}
+    saved: dict[int, int] = {}  # bytes by address: several operations save the same values
+
+    def record(values: torch.Tensor) -> torch.Tensor:
+        storage = values.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return values
+
+    rows = context.rows.train[:2]
+    planes, side = len(context.detector.planes), context.store.settings.features.side
+    levels = torch.arange(2 * planes * side**2, device=context.device).to(torch.uint8).reshape(2, planes, side, side)
+    with torch.autograd.graph.saved_tensors_hooks(record, lambda values: values):
+        train_step(trial, levels, rows, 0)
+    weights = sum(value.nbytes for value in trial.network.parameters())
+    return StepMemory(weights, sum(saved.values()) / 2, planes * side**2, free)
+
+
+def check_batch_size(context: TrainContext, is_given: bool) -> None:
+    """Choose the batch size that fits in the free memory, or check the given one; print what was not asked for.
+
+    Parameters
+    ----------
+    is_given : whether the user chose `context.settings.batch_size`, so that it is kept
+
+    Raises
+    ------
+    UserError : the memory does not suffice
+    """
+    group, settings = context.group, context.settings
+
+    def measure() -> StepMemory:
+        with translating_out_of_memory(context.store.path, settings, context.device, context.precision):
+            return measure_step_memory(context)
+
+    measured = group.all_gather(group.all_or_raise(measure))
+    wanted = min(settings.batch_size, context.rows.count_samples(settings.variants_per_epoch))
+    free = min(one.free for one in measured)
+
+    def is_enough(size: int, share: float) -> bool:
+        return all(one.estimate(-(-size // group.size)) <= share * one.free for one in measured)
+
+    if is_given:
+        least = max(one.compute_least(-(-wanted // group.size)) for one in measured)
+        if least > free:
+            raise group.for_rank(_memory_error(context, wanted, least, free))
+        if not is_enough(wanted, 1.0):
+            echo(
+                f"warning: a step of {wanted} samples may take {format_bytes(measured[0].estimate(wanted))} of memory, "
+                f"and {format_bytes(free)} are free; if the run is ended, lower --batch-size",
+                err=True,
+            )
+        return
+    share = _SPARE * (1 - settings.in_memory) if context.device.type != "cuda" else _SPARE
+    size = wanted
+    while size > _LEAST_BATCH * group.size and not is_enough(size, share):
+        size = max(size // 2, _LEAST_BATCH * group.size)
+    if not is_enough(size, 1.0):
+        raise group.for_rank(_memory_error(context, size, measured[0].estimate(-(-size // group.size)), free))
+    if size < wanted:
+        echo(
+            f"batch size {size}: a step of {wanted} samples would take "
+            f"{format_bytes(measured[0].estimate(-(-wanted // group.size)))} of memory, and {format_bytes(free)} are "
+            "free; --batch-size sets another",
+            err=True,
+        )
+        context.settings = replace(settings, batch_size=size)
+
+
+def print_price(context: TrainContext) -> None:
+    """Print about how long the epochs take and how much memory a step needs, from one more trial step."""
+    batches = sample_batches(context)
+    group, position, settings = context.group, context.position, context.settings
+    size = max(map(len, batches))
+    memory = measure_step_memory(context)
+    seconds = _measure_seconds(context, batches)
+    samples = sum(map(len, batches)) + _VALIDATION * len(context.rows.val)
+    epoch = seconds * samples / group.size
+    left = settings.epochs - position.epoch + 1
+    echo(
+        f"an epoch takes about {format_duration(epoch)}, {left} {'epochs' if left > 1 else 'epoch'} at most "
+        f"{format_duration(left * epoch)}; a step of {size} samples about "
+        f"{format_bytes(memory.estimate(-(-size // group.size)))} of memory",
+        err=True,
+    )
+
+
+def _measure_seconds(context: TrainContext, batches: list[np.ndarray]) -> float:
+    """Return the seconds a sample of trial steps: reading or computing, whichever takes longer, as they overlap.
+
+    The first step, of two samples, warms up. The next ones are as large as `_TRIAL_SECONDS` allow.
+    """
+    trial, best, spent, count = _copy_context(context), math.inf, 0.0, 2
+    for rows in [batches[0], *batches[:_TRIAL_STEPS]]:
+        rows = context.group.local_part(rows)[:count]
+        begun = time.monotonic()
+        levels = next(move_batches(context.loader.read([rows], set()), context.device))
+        read = time.monotonic()
+        train_step(trial, levels, rows, 0)
+        if context.device.type == "cuda":
+            torch.cuda.synchronize(context.device)
+        best = min(best, max(read - begun, time.monotonic() - read) / len(rows))
+        spent += time.monotonic() - begun
+        count = max(int((_TRIAL_SECONDS - spent) / best), 2)
+        if spent > _TRIAL_SECONDS and context.group.size == 1:  # several processes run as many steps
+            break
+    return best
+
+
+def _copy_context(context: TrainContext) -> TrainContext:
+    """Return a copy whose steps leave the run's network and optimiser unchanged."""
+    detector = copy.deepcopy(context.detector).train()
+    optimiser = create_optimiser(detector.network, context.settings)
+    return replace(context, detector=detector, network=detector.network, optimiser=optimiser, group=SINGLE_PROCESS)
+
+
+def _measure_free(context: TrainContext) -> int:
+    if context.device.type == "cuda":
+        return torch.cuda.mem_get_info(context.device)[0]
+    return measure_free_memory() // context.group.local_size
+
+
+def _memory_error(context: TrainContext, size: int, needed: float, free: int) -> UserError:
+    settings = context.settings
+    what = [f"a lower --batch-size (it is {size})"] if size > 2 * context.group.size else []
+    if len(settings.kinds) > 1:
+        what.append(f"fewer planes with --channels (now {settings.channels})")
+    if settings.network not in ("small", "linear", "radial"):
+        what.append(f"--network small (now {settings.network})")
+    what.append("a store of smaller planes")
+    return UserError(
+        f"{context.store.path}: a step of {size} samples needs {format_bytes(needed)} of memory, and "
+        f"{format_bytes(free)} are free on {context.device}; start a run with {', or '.join(what)}"
+    )
