@@ -285,17 +285,19 @@ def format_audit(audit: Audit) -> Lines:
     return join_lines(lines)
 
 
-def format_finding(family: str, auroc: float, rule: str | None) -> str:
+def format_finding(family: str, auroc: float, verdict: str, rule: str | None) -> str:
     """Format what one family of properties reveals, as a sentence without its full stop.
 
     Parameters
     ----------
     family : str, of `FAMILIES`
     auroc : float, 0 to 1
+    verdict : str, of `Verdict`
     rule : str, the best single rule in words; None where the family has none
     """
     example = f"; for example, {rule}" if rule else ""
-    return f"The classes can be separated by the {family} alone (AUROC {auroc:.2f}){example}"
+    can = {Verdict.FINE: "were not shown to be separable", Verdict.WARN: "can partly be separated"}
+    return f"The classes {can.get(verdict, 'can be separated')} by the {family} alone (AUROC {auroc:.2f}){example}"
 
 
 def format_audit_briefly(audit: Audit) -> Lines:

@@ -171,13 +171,13 @@ def _compute_edges(values: np.ndarray) -> np.ndarray:
     """Compute the ends of bins, (_BINS + 1,), of all values but the few that are far from the others.
 
     One picture of 20,000 pixels would put all others into one bin. Bins reach beyond the middle 96% of the values by
-    half of its span, or by half of the median, whichever is more.
+    half of its span, or by half of the median, whichever is more; and to the last value where it is not far beyond that.
     """
     low, high = sorted((np.quantile(values, 0.02, method="higher"), np.quantile(values, 0.98, method="lower")))
-    margin = max(high - low, np.median(values)) / 2
-    return np.histogram_bin_edges(
-        values, bins=_BINS, range=(max(values.min(), low - margin), min(values.max(), high + margin))
-    )
+    margin, least, most = max(high - low, np.median(values)), values.min(), values.max()
+    first = least if least >= low - margin else low - margin / 2
+    last = most if most <= high + margin else high + margin / 2
+    return np.histogram_bin_edges(values, bins=_BINS, range=(first, last))
 
 
 def _list_set_aside(pictures: Sequence[Picture], set_aside: Sequence[SetAside]) -> list[dict[str, str]]:
@@ -225,7 +225,7 @@ def _format_limits(card: dict) -> list[str]:
     for finding in audit["findings"]:
         if finding["verdict"] != Verdict.FINE:
             rule = finding["telling"][0]["words"] if finding["telling"] else None
-            limits.append(f"{format_finding(finding['family'], finding['auroc']['value'], rule)}.")
+            limits.append(f"{format_finding(finding['family'], finding['auroc']['value'], finding['verdict'], rule)}.")
     duplicates = card["near_duplicates"]
     for side, consequence in CONSEQUENCES.items():
         count = duplicates[f"groups_across_{side.value}"]

@@ -93,6 +93,11 @@ def _format_description(card: dict) -> str:
     return f"{simulated}{real} photographs and {fake} generated pictures, to train and test detectors with."
 
 
+def _format_finding(finding: dict) -> str:
+    rule = finding["telling"][0]["words"] if finding["telling"] else None
+    return format_finding(finding["family"], finding["auroc"]["value"], finding["verdict"], rule)
+
+
 def _compute_responsible_ai(card: dict) -> dict:
     stated = {one["source"]: one["provenance"] for one in card["sources"]}
 
@@ -109,8 +114,7 @@ def _compute_responsible_ai(card: dict) -> dict:
     ]
     audit = card["audit"]
     biases = [
-        format_finding(one["family"], one["auroc"]["value"], one["telling"][0]["words"] if one["telling"] else None)
-        + f" (95% interval {one['auroc']['low']:.3f} to {one['auroc']['high']:.3f}; {one['verdict']})"
+        f"{_format_finding(one)} (95% interval {one['auroc']['low']:.3f} to {one['auroc']['high']:.3f}; {one['verdict']})"
         for one in audit["findings"]
     ]
     variants = card["variants"]

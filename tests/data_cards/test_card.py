@@ -214,11 +214,13 @@ def test_page_states_the_pictures_outside_a_histogram(files):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sentence_on_a_family_is_grammatical_for_every_name(family):
-    assert format_finding(family, 0.684, "all fakes are PNG, no real pictures are") == (
-        f"The classes can be separated by the {family} alone (AUROC 0.68); "
+    assert format_finding(family, 0.684, "warn", "all fakes are PNG, no real pictures are") == (
+        f"The classes can partly be separated by the {family} alone (AUROC 0.68); "
         "for example, all fakes are PNG, no real pictures are"
     )
-    assert format_finding(family, 1.0, None) == f"The classes can be separated by the {family} alone (AUROC 1.00)"
+    assert (
+        format_finding(family, 1.0, "fail", None) == f"The classes can be separated by the {family} alone (AUROC 1.00)"
+    )
 
 
 @pytest.mark.parametrize(("number", "words"), [(0, "0 groups"), (1, "1 group"), (1200, "1,200 groups")])
