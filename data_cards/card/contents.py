@@ -171,7 +171,7 @@ def _compute_edges(values: np.ndarray) -> np.ndarray:
     """Compute the ends of bins, (_BINS + 1,), of all values but the few that are far from the others.
 
     One picture of 20,000 pixels would put all others into one bin. Bins reach beyond the middle 96% of the values by
-    half of its span, or by half of the median, whichever is more; and to the last value where it is not far beyond that.
+    half of its span, or by half of the median, whichever is more, and to a last value that is not far beyond that.
     """
     low, high = sorted((np.quantile(values, 0.02, method="higher"), np.quantile(values, 0.98, method="lower")))
     margin, least, most = max(high - low, np.median(values)), values.min(), values.max()

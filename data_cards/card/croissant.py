@@ -114,7 +114,8 @@ def _compute_responsible_ai(card: dict) -> dict:
     ]
     audit = card["audit"]
     biases = [
-        f"{_format_finding(one)} (95% interval {one['auroc']['low']:.3f} to {one['auroc']['high']:.3f}; {one['verdict']})"
+        f"{_format_finding(one)} (95% interval {one['auroc']['low']:.3f} to {one['auroc']['high']:.3f}: "
+        f"{one['verdict']})"
         for one in audit["findings"]
     ]
     variants = card["variants"]
