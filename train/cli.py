@@ -57,9 +57,9 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
                 if context.get_parameter_source(name) is not ParameterSource.DEFAULT
             }
             folder = given.pop("run", None) or find_newest_run(usable=False)
-            summary = loop.resume(folder, given)
+            summary = loop.resume(folder, given, exits=True)
         else:
-            summary = loop.train(TrainSettings(**values))
+            summary = loop.train(TrainSettings(**values), exits=True)
     except Stopped as stopped:
         echo(str(stopped), err=True)
         context.exit(stopped.exit_status)

@@ -10,6 +10,7 @@ from data_cards.core.console import echo, progress_bar
 from data_cards.core.labels import FAKE
 from pipeline.store.reader import FeatureStore
 from train.data.expert_rows import choose_expert_rows
+from train.loop.signals import Stopped
 from train.model.calibration import compute_log_odds
 from train.recipe.experts import FittedExperts, fit_experts, weigh_sources
 from train.run.experts_file import EXPERTS_FILE, save_experts
@@ -53,7 +54,10 @@ def resume_experts(folder: Path, settings: TrainSettings, store: FeatureStore) -
 
 def _fit_and_write(folder: Path, settings: TrainSettings, store: FeatureStore, rows: np.ndarray) -> Summary:
     begun = time.monotonic()
-    fitted = fit_rows(store, settings, rows)
+    try:
+        fitted = fit_rows(store, settings, rows)
+    except KeyboardInterrupt as error:
+        raise Stopped(folder, "before the experts were fitted") from error
     save_experts(fitted.experts, folder)
     seconds = time.monotonic() - begun
     loss, accuracy = _measure(fitted, store, rows)

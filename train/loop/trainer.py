@@ -52,7 +52,7 @@ from train.run.tensorboard import has_tensorboard
 from train.settings import TrainSettings
 
 
-def train(settings: TrainSettings, on_step: OnStep | None = None) -> Summary:
+def train(settings: TrainSettings, on_step: OnStep | None = None, *, exits: bool = False) -> Summary:
     """Train a new run to its end.
 
     Parameters
@@ -60,46 +60,54 @@ def train(settings: TrainSettings, on_step: OnStep | None = None) -> Summary:
     settings : as asked for; "auto" and None are resolved by the store's features
     on_step : called with a `StepRecord` after each step, before the state is saved; on every process, where there are
         several. A GPU waits for each step's loss then, so omit it for the highest speed
+    exits : whether a second Ctrl-C may end the process, in the middle of a computation; else `Stopped` is raised when
+        that returns
 
     Raises
     ------
     UserError : the store, the weights or a setting cannot be used, or the loss is not finite
     Stopped : on Ctrl-C, after the state was saved
     """
-    with joined_process_group(settings.device) as group, StopSignals(group.size > 1) as stop:
+    with joined_process_group(settings.device) as group:
 
         def open_all() -> tuple[FeatureStore, ChangeDetector, TrainSettings]:
             store, store_changes = _open_watched_stores(settings.store)
             return store, store_changes, settings.for_features(store.settings.features, store.has_profiles)
 
-        def begin() -> TrainContext:
-            context = prepare(resolved, store, store_changes, stop, group)
-            _load_first_weights(context)
-            return context
-
         store, store_changes, resolved = group.all_or_raise(open_all)
         if not resolved.has_network:
             return group.on_rank0(lambda: train_experts(resolved, store))
-        context = group.all_or_raise(begin)
-        with selected_algorithms(context.device):
-            check_batch_size(context, is_given=settings.batch_size is not None)
-        context.on_step = on_step
-        side = context.store.settings.features.side
-        context.folder = group.on_rank0(lambda: create_run_folder(context.settings, side))
-        with _locked_folder(context.folder, group):
-            with _translating_write_errors(context.folder):
-                group.on_rank0(lambda: write_run_settings(context.folder, context.settings, context.store, group.size))
-            return _run(context)
+        with StopSignals(group.size > 1, exits) as stop:
+
+            def begin() -> TrainContext:
+                context = prepare(resolved, store, store_changes, stop, group)
+                _load_first_weights(context)
+                return context
+
+            context = group.all_or_raise(begin)
+            with selected_algorithms(context.device):
+                check_batch_size(context, is_given=settings.batch_size is not None)
+            context.on_step = on_step
+            side = context.store.settings.features.side
+            context.folder = group.on_rank0(lambda: create_run_folder(context.settings, side))
+            with _locked_folder(context.folder, group):
+                with _translating_write_errors(context.folder):
+                    group.on_rank0(
+                        lambda: write_run_settings(context.folder, context.settings, context.store, group.size)
+                    )
+                return _run(context)
 
 
-def resume(run: str | Path, changes: dict | None = None, on_step: OnStep | None = None) -> Summary:
+def resume(
+    run: str | Path, changes: dict | None = None, on_step: OnStep | None = None, *, exits: bool = False
+) -> Summary:
     """Resume a run and train it to its end.
 
     Parameters
     ----------
     run : its folder
     changes : settings given again, by name; those that decide the weights must be as before
-    on_step : as for `train`
+    on_step, exits : as for `train`
 
     Raises
     ------
@@ -113,7 +121,7 @@ def resume(run: str | Path, changes: dict | None = None, on_step: OnStep | None 
     device = (changes or {}).get("device") or before.settings.device
     with (
         joined_process_group(device) as group,
-        StopSignals(group.size > 1) as stop,
+        StopSignals(group.size > 1, exits) as stop,
         _locked_folder(before.path, group),
     ):
         context = group.all_or_raise(lambda: _restore_context(before, changes, stop, group))
