@@ -62,14 +62,13 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
     check_options(settings.batch_size, settings.frames, settings.workers)
     for line in format_left_out(left_out):
         note(line)
-    if is_starter(opened):
+    if run is None and is_starter(opened):
         note(STARTER_NOTE)
     write = partial(write_json, run=name_run(opened)) if as_json else write_csv if as_csv else write_table
     if explain is None:
         streams = as_json or as_csv  # would come between a bar's lines
-        verdicts = iterate_verdicts(
-            opened, inputs, quick=quick, progress=not (streams and sys.stdout.isatty()), **asdict(settings)
-        )
+        is_bar_clear = not (streams and sys.stdout.isatty())
+        verdicts = iterate_verdicts(opened, inputs, quick=quick, progress=is_bar_clear, remark=note, **asdict(settings))
         try:
             failed = write(verdicts)
         except KeyboardInterrupt as error:
@@ -111,6 +110,6 @@ def page(run, open_browser, **settings) -> None:
     from train.run.locate import STARTER_NOTE, find_run, is_starter
 
     opened = find_run(run)
-    if is_starter(opened):
+    if run is None and is_starter(opened):
         note(STARTER_NOTE)
     serve_page(opened, open_browser=open_browser, echo=echo, warn=warn, **asdict(PageSettings(**settings)))

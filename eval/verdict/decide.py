@@ -20,6 +20,7 @@ from PIL import Image
 from data_cards.core.errors import UserError
 from data_cards.image.jpeg import NO_QUALITY
 from eval.settings import PredictSettings
+from eval.verdict.colours import has_own_colours
 from pipeline.features.extract import compute_features
 from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.features.settings import FeatureSettings
@@ -49,11 +50,13 @@ class Views:
     profiles : float32 (1 + checks, 755), in the same order; (1 + checks, 0) where no profile was asked for
     checks : tuple of str, names of the checks done, in order; JPEG is left out where a side is longer than that
         format allows
+    has_colours : bool, False for a grey or toned picture (`eval.verdict.colours`)
     """
 
     levels: tuple[np.ndarray, ...]
     profiles: np.ndarray
     checks: tuple[str, ...] = ()
+    has_colours: bool = True
 
 
 class Reason(StrEnum):
@@ -66,7 +69,7 @@ class Reason(StrEnum):
     # In what it, or what a check makes of it, is unlike the training pictures:
     SMALL = "small"  # a side is shorter than theirs
     BLANK = "blank"  # hardly any contrast
-    GREY = "grey"  # hardly any colour
+    GREY = "grey"  # grey, or one tint throughout
     FAR = "far"  # its profile lies too far from theirs
     CONTRADICTED = "contradicted"  # what it shows and how it was made speak for different classes
     UNTRIED = "untried"  # a class came from one source, so no source could be left out to try the detector on
@@ -139,7 +142,8 @@ def compute_views(
     profiles = np.zeros((len(found), PROFILE_LENGTH if with_profile else 0), np.float32)
     for row, one in zip(profiles, found, strict=True):
         row[:] = one.profile if with_profile else ()
-    return Views(tuple(one.levels for one in found), profiles, tuple(check.name for check in checks))
+    names = tuple(check.name for check in checks)
+    return Views(tuple(one.levels for one in found), profiles, names, has_own_colours(picture))
 
 
 def decide(scores: Scores, views: Views, calibration: Calibration) -> Judgement:
@@ -149,7 +153,9 @@ def decide(scores: Scores, views: Views, calibration: Calibration) -> Judgement:
     flips = tuple(name for name, p in checks.items() if calibration.is_fake(p) != calibration.is_fake(own))
     unlike_after = tuple(name for name, unlike in zip(views.checks, scores.unlike[1:], strict=True) if unlike)
     verdict, reason = calibration.verdict(own), None
-    if scores.unlike[0]:
+    if not views.has_colours and scores.unlike[0] not in (Unlike.SMALL, Unlike.BLANK):
+        reason = Reason.GREY
+    elif scores.unlike[0]:
         reason = _UNLIKE_REASONS[scores.unlike[0]]
     elif verdict == UNSURE:
         reason = Reason.IN_BAND

@@ -1,6 +1,6 @@
-"""Plot of an examined picture as PNG: verdict on its scale, what decided, and the spectrum in which it shows.
+"""Plot of an examined picture as PNG: the verdict on its scale, what decided, and the spectrum.
 
-Texts are wrapped by their measured width, and the plot is as high as they need, so that none leaves it.
+Texts are wrapped by their measured width, and the plot is as high as they need, so no text leaves the plot.
 """
 
 import io
@@ -19,7 +19,7 @@ from data_cards.core.text import escape_untrusted
 from eval.explain.class_spectra import ClassSpectra
 from eval.explain.parts import PART_WORDS
 from eval.verdict.examine import Examined
-from eval.verdict.wording import TITLES, format_kind, format_verdict, summarise_examined
+from eval.verdict.wording import TITLES, format_kind, format_never, format_verdict, summarise_examined
 from pipeline.features.frequencies import MAX_FREQUENCY, NYQUIST
 from train.model.detector import Detector
 
@@ -31,7 +31,7 @@ _DPI = 110
 # Inches: of the whole, its margin, the picture, the column of words, the scale, and each row of plots.
 _WIDTH, _MARGIN, _PICTURE, _WORDS, _SCALE, _ROW = 11.0, 0.45, 4.7, 4.95, 0.42, 3.2
 _SIDE = 700  # of the shown picture, in pixels
-_TEXT, _TITLE = 10.5, 22  # points
+_SMALL, _TEXT, _TITLE = 10, 10.5, 22  # points
 _STYLE = {
     "font.size": 11,
     "axes.edgecolor": _LINE,
@@ -43,7 +43,7 @@ _STYLE = {
     "xtick.color": _SOFT,
     "ytick.color": _SOFT,
     "text.color": _INK,
-    "text.parse_math": False,  # names of files are no formulas
+    "text.parse_math": False,  # a file's name is not a formula
     "legend.frameon": False,
 }
 
@@ -73,8 +73,9 @@ def plot_examined(
             rows.append(_ROW + 0.7)
         if examined.explanation is not None:
             rows.append(_ROW)
-        kinds = page.wrap(_format_kinds(examined), _WIDTH - 2 * _MARGIN, 10)
-        page.begin(_MARGIN + top + 0.5 + _SCALE + 0.75 + sum(rows) + (0.5 if kinds else 0.1))
+        kinds = page.wrap(_format_kinds(examined), _WIDTH - 2 * _MARGIN, _SMALL)
+        end = page.measure_height(kinds, _SMALL) + 0.2 if kinds else 0.1
+        page.begin(_MARGIN + top + 0.5 + _SCALE + 0.75 + sum(rows) + end)
 
         y = _MARGIN
         shown = page.add_axes(_MARGIN, y + 0.35, _PICTURE, height)
@@ -98,7 +99,7 @@ def plot_examined(
             _plot_bands(page.add_axes(_MARGIN + 5.9, y + 0.3, 4.2, _ROW - 1.0), examined)
             y += _ROW
         if kinds:
-            page.write(_MARGIN, y, kinds, size=10, color=_SOFT)
+            page.write(_MARGIN, y, kinds, size=_SMALL, color=_SOFT)
         return page.encode()
 
 
@@ -160,6 +161,8 @@ def _list_words(examined: Examined, detector: Detector, notice: str | None) -> l
     lines += [f"probability of being generated: {said.probability_fake:.1%}", format_verdict(said, detector)]
     if said.crops > 1:
         lines.append(f"The network judged {said.crops} crops; what decided is shown for the middle one.")
+    if (never := format_never(detector.calibration)) and "never says" not in lines[-1]:
+        lines.append(f"{never[0].upper()}{never[1:]}.")
     lines += summarise_examined(examined)
     if examined.declared:
         lines.append("Declared, not verified: " + "; ".join(dict.fromkeys(one.what for one in examined.declared)))
@@ -203,7 +206,11 @@ def _plot_comb(axes: Axes, examined: Examined) -> None:
         axes.plot(across[1:], down[1:], "o", mfc="none", mec=_FAKE, mew=1.1, ms=8, clip_on=False)
     ticks = np.arange(0, NYQUIST + 0.01, 0.125)
     axes.set(xticks=ticks, yticks=ticks, xlabel="cycles per pixel, across", ylabel="down")
-    words = f"rings: a grid of {comb.period:.1f} pixels" if examined.has_grid else "no grid stands out"
+    words = (
+        f"rings: a grid of {comb.period:.1f} pixels"
+        if examined.has_grid
+        else "no strong grid"
+    )
     axes.set_title(f"Peaks in the spectrum of brightness\n{words}")
 
 

@@ -6,7 +6,7 @@ feature is a pure function of a file, so the verdicts are the same to the last b
 """
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ from eval.verdict.decide import (
 from eval.verdict.inputs import VIDEO_SUFFIXES, Input, find_inputs
 from eval.verdict.metadata import Declaration, read_declarations
 from eval.verdict.video import CONTAINER_START, MOST_FRAMES, find_container, read_frames
-from eval.verdict.wording import format_reason
+from eval.verdict.wording import format_never, format_reason
 from pipeline.execution.processes import map_in_processes
 from pipeline.features.fit import MOST_CROPS
 from pipeline.features.profile_vectors import PROFILE_LENGTH
@@ -145,6 +145,7 @@ def iterate_verdicts(
     max_pixels: int | None = None,
     workers: int | None = PredictSettings.workers,
     progress: bool = False,
+    remark: Callable[[str], object] = lambda text: None,
 ) -> Iterator[Verdict]:
     """Yield the verdict on each file in order; a file that cannot be judged has its `error` set.
 
@@ -156,6 +157,7 @@ def iterate_verdicts(
     frames : int, frames of a clip that are judged, evenly over its length
     max_pixels : int or None, larger pictures are not judged; None takes the limit of the run's store
     workers : int or None, maximum number of worker processes; None is one a core; 1, and a few files, start none
+    remark : callable(text), called at most once, where the detector never says "real" or "fake"
 
     Raises
     ------
@@ -164,6 +166,8 @@ def iterate_verdicts(
     check_options(batch_size, frames, workers)
     workers = min(workers or count_cores(), len(inputs) // _FILES_PER_WORKER)
     detector = load_detector(run, device)
+    if never := format_never(detector.calibration):
+        remark(never)
     settings = detector.choose_settings(run.build_settings.features)
     max_pixels = max_pixels or run.build_settings.max_pixels
     checks = () if quick else CHECKS

@@ -1,4 +1,4 @@
-"""Sentences about a verdict that need no statistics, and claim no more than holds for the limits of its detector."""
+"""Sentences about a verdict for people who know no statistics; none says more than the detector's limits support."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from eval.explain.comb import Comb
 from eval.explain.parts import PART_WORDS
 from eval.verdict.decide import Judgement, Reason
 from pipeline.features.settings import base_kind, is_overview_kind
-from train.model.calibration import UNSURE, WRONG_SHARE
+from train.model.calibration import UNSURE, WRONG_SHARE, Calibration
 from train.model.detector import Detector
 from train.model.experts import SURE_WRONG_SHARE
 
@@ -18,36 +18,36 @@ if TYPE_CHECKING:
     from eval.explain.occlusion import Explanation  # loads PyTorch
     from eval.verdict.examine import Examined
 
-TITLES = dict(zip((*CLASS_NAMES, UNSURE), ("Looks like a photograph", "Looks generated", "Unsure"), strict=True))
+TITLES = dict(zip((*CLASS_NAMES, UNSURE), ("Probably a photograph", "Probably generated", "Unsure"), strict=True))
 _CLASS_WORDS = dict(zip(CLASS_NAMES, ("photograph", "generated picture"), strict=True))
 _REASON_WORDS = {
-    Reason.IN_BAND: "in the band",
-    Reason.FLIPS: "flips under {flips}",
+    Reason.IN_BAND: "score not clear enough",
+    Reason.FLIPS: "changes after {flips}",
     Reason.FRAMES_DISAGREE: "frames contradict each other",
     Reason.MAY_BE_DAMAGED: "large areas of one value, perhaps damage",
     Reason.SMALL: "smaller than the training pictures",
     Reason.BLANK: "hardly any contrast",
-    Reason.GREY: "hardly any colour",
+    Reason.GREY: "no colours",
     Reason.FAR: "unlike the training pictures",
     Reason.CONTRADICTED: "experts contradict each other",
-    Reason.UNTRIED: "not tried on other sources",
+    Reason.UNTRIED: "not tested on other sources",
 }
 _UNLIKE_WORDS = {
     Reason.SMALL: "The picture is smaller than the pictures that the detector was trained on.",
     Reason.BLANK: "The picture has hardly any contrast, so there is hardly anything to judge.",
-    Reason.GREY: "The picture has hardly any colour, and a part of the detector reads colours.",
+    Reason.GREY: "The picture is grey or has one tint throughout, and the detector reads colours.",
     Reason.FAR: "The spectra of the picture are unlike those of the pictures that the detector was trained on.",
-    Reason.CONTRADICTED: "Light and colours of the picture speak for one class, its regular patterns for the other.",
-    Reason.UNTRIED: "All training pictures of a class came from one source, so the detector could not be tried on "
+    Reason.CONTRADICTED: "Light and colours of the picture indicate one class, its regular patterns the other.",
+    Reason.UNTRIED: "All training pictures of a class came from one source, so the detector could not be tested on "
     "pictures from other sources.",
 }
-_KIND_WORDS = {"magnitude": "strength of patterns", "phase": "place of patterns", "dct": "patterns by cosine"}
+_KIND_WORDS = {"magnitude": "strength of patterns", "phase": "position of patterns", "dct": "cosine patterns"}
 CAUTION = (
-    "A verdict is not proof. It holds for pictures like those that the detector was trained and tested on; "
-    "its report measures how often it is wrong there."
+    "A verdict is not proof. It is valid for pictures like those that the detector was trained and tested on; "
+    "the detector's report says how often it is wrong on these."
 )
 DECLARED_NOTE = (
-    "Declared, not verified: anybody can write or remove this. It has no part in the score; "
+    "Declared, not verified: anybody can write or remove this. It does not affect the score; "
     "signatures were not checked."
 )
 
@@ -69,25 +69,25 @@ def format_verdict(judgement: Judgement, detector: Detector) -> str:
     if judgement.reason is Reason.FLIPS:
         side = _CLASS_WORDS[CLASS_NAMES[int(detector.calibration.is_fake(judgement.probability_fake))]]
         return (
-            f"The picture as it is looks more like a {side}, but after {', '.join(judgement.flips)} the same picture "
-            "falls on the other side. A change so small must not decide."
+            f"The unchanged picture resembles a {side} more, but after {', '.join(judgement.flips)} the same picture "
+            "resembles the other class. Such a small change must not decide."
         )
     if judgement.reason is Reason.MAY_BE_DAMAGED:
         return (
-            "Large areas of the picture have exactly one value. A damaged file looks so too, and files of this format "
-            "do not show whether they are damaged."
+            "Large areas of the picture have exactly one value. Damage can cause this, and a file of this format does "
+            "not show whether it is damaged."
         )
     if judgement.reason is Reason.FRAMES_DISAGREE:
-        return "Too many frames of the clip surely say the opposite of the clip as a whole."
+        return "More than a quarter of the frames have the verdict opposite to that of the whole clip."
     if detector.experts is not None:
         return _format_of_experts(judgement, detector)
     if judgement.reason is Reason.IN_BAND:
         return (
-            "The score lies between the limits of “unsure”. "
-            f"Beyond each limit lie at most {100 * WRONG_SHARE:.0f} of 100 validation pictures of the other class."
+            "The score is not clear enough. A verdict needs a score that at most "
+            f"{100 * WRONG_SHARE:.0f} of 100 validation pictures of the other class had."
         )
     if detector.calibration.low == detector.calibration.high:
-        return "The detector mixed up so few validation pictures that it has no range of doubt."
+        return "The detector confused so few validation pictures that it calls no score unsure."
     other = next(words for name, words in _CLASS_WORDS.items() if name != judgement.verdict)
     return f"At most {100 * WRONG_SHARE:.0f} of 100 {other}s among the validation pictures had such a score."
 
@@ -96,26 +96,38 @@ def _format_unlike(judgement: Judgement) -> str:
     words = _UNLIKE_WORDS[judgement.reason]
     if judgement.unlike_after:
         words = f"After {', '.join(judgement.unlike_after)}: {words}"
-    return f"{words} How far its score can be trusted is not known."
+    return f"{words} So it is not known how far its score can be trusted."
 
 
 def _format_of_experts(judgement: Judgement, detector: Detector) -> str:
     """Format a score's place relative to the limits, which are fitted on sources that were left out."""
     most = f"{100 * SURE_WRONG_SHARE:.0f} of 100"
     if detector.experts.network_weight:
-        beyond = "between" if judgement.reason is Reason.IN_BAND else "beyond"
+        clear = "not clear enough" if judgement.reason is Reason.IN_BAND else "clear enough"
         return (
-            f"The score lies {beyond} the limits of “unsure”. These limits were fitted for the experts of the detector "
-            "without its network, so the share of wrong verdicts beyond them is known only from the report."
+            f"The score is {clear} by limits that were fitted without the detector's network. How often a verdict "
+            "beyond them is wrong is known from the report alone."
         )
     side = int(detector.calibration.is_fake(judgement.probability_fake))
-    called, other = (f"{_CLASS_WORDS[CLASS_NAMES[number]]}s" for number in (side, 1 - side))
-    tried = "The detector was tried on sources that were left out of its training, each counted alike."
+    name, other = CLASS_NAMES[side], f"{_CLASS_WORDS[CLASS_NAMES[1 - side]]}s"
+    tested = "The detector was tested on sources that were left out of its training, each counted equally."
     if judgement.reason is None:
-        return f"{tried} Of the pictures with a score beyond the same limit at most {most} were {other}."
+        return f"{tested} Of the pictures that it called “{name}” there, at most {most} were {other}."
     if (detector.calibration.low, 1 - detector.calibration.high)[side] == 0:
-        return f"{tried} No limit was found beyond which at most {most} of the supposed {called} were {other}."
-    return f"{tried} Of the supposed {called} with such a score or a surer one more than {most} were {other}."
+        return f"{tested} It never says “{name}”: at no limit were at most {most} of these verdicts wrong."
+    return f"{tested} With a limit at this score, more than {most} pictures called “{name}” were {other}."
+
+
+def format_never(calibration: Calibration) -> str | None:
+    """Format which words a detector never says, as its limits leave no score for them; None if it says both."""
+    words = [
+        f"“{name}”"
+        for name, ends in zip(CLASS_NAMES, (calibration.low <= 0, calibration.high >= 1), strict=True)
+        if ends
+    ]
+    if not words:
+        return None
+    return f"this detector never says {' or '.join(words)}: in its tests no limit kept enough of these verdicts right"
 
 
 def format_kind(kind: str, estimator: str) -> str:
@@ -145,16 +157,18 @@ def summarise_parts(parts: dict[str, float]) -> list[str]:
     for sign, words in ((1, "generated"), (-1, "a photograph")):
         most = max(parts, key=lambda name: sign * parts[name], default=None)
         if most is not None and sign * parts[most] > least:
-            sentences.append(f"Most for “{words}”: {PART_WORDS[most]} ({parts[most]:+.2f} log-odds).")
+            sentences.append(f"Strongest sign of {words}: {PART_WORDS[most]}.")
     return sentences
 
 
 def format_comb(comb: Comb) -> str:
-    """Format how far the strongest comb stands out from those of photographs."""
-    found = f"{comb.period:.1f} pixels, {comb.strength:.1f} standard deviations above the mean of photographs"
+    """Format how far the strongest comb exceeds those of photographs."""
     if comb.stands_out:
-        return f"A periodic grid stands out in its spectrum: a period of {found}."
-    return f"No periodic grid stands out in its spectrum (the strongest: {found})."
+        return (
+            f"The spectrum has a periodic grid of {comb.period:.1f} pixels, stronger than in most photographs "
+            f"({comb.strength:.1f} standard deviations above their mean)."
+        )
+    return "The spectrum has no strong periodic grid."
 
 
 def summarise_explanation(explanation: "Explanation", estimator: str) -> list[str]:
@@ -165,10 +179,10 @@ def summarise_explanation(explanation: "Explanation", estimator: str) -> list[st
     for sign, words in ((1, "generated"), (-1, "a photograph")):
         number = int(np.argmax(sign * explanation.bands))
         if sign * explanation.bands[number] > least:
-            sentences.append(f"Most for “{words}” spoke {format_frequency_band(edges[number], edges[number + 1])}.")
+            sentences.append(f"Strongest sign of {words}: {format_frequency_band(edges[number], edges[number + 1])}.")
     kinds = {name: value for name, value in explanation.kinds.items() if abs(value) > least}
     if len(explanation.kinds) > 1 and kinds:
         most = max(kinds, key=lambda name: abs(kinds[name]))
         side = "generated" if kinds[most] > 0 else "a photograph"
-        sentences.append(f"Of the kinds of planes the {format_kind(most, estimator)} counted most, for “{side}”.")
+        sentences.append(f"Kind of plane that counted most: {format_kind(most, estimator)}, as a sign of {side}.")
     return sentences

@@ -114,7 +114,9 @@ STEPS: dict[str, Callable[..., Image.Image]] = {
 def _recompress(picture: Image.Image, form: str, **options: object) -> Image.Image:
     buffer = io.BytesIO()
     picture.save(buffer, form, **options)
-    return Image.open(buffer, formats=(form,)).convert("RGB")
+    saved = Image.open(buffer, formats=(form,))
+    saved.load()
+    return saved if saved.mode == "RGB" else saved.convert("RGB")  # which would copy it
 
 
 def _resize(picture: Image.Image, size: tuple[float, float], filter: str) -> Image.Image:

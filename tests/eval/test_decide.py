@@ -271,9 +271,9 @@ def test_unsure_verdict_has_a_reason(run, pictures, band):
     name = str(pictures / "b.png")
     table = call("--run", str(run.path), name).stdout
     assert table.splitlines()[0].split("  ")[-1].strip() == "why unsure"
-    assert "in the band" in table.splitlines()[2]
+    assert "score not clear enough" in table.splitlines()[2]
     (found,) = json.loads(call("--run", str(run.path), name, "--json").stdout)
-    assert (found["why"], found["reason"], found["flips_under"]) == ("in the band", "in_band", [])
+    assert (found["why"], found["reason"], found["flips_under"]) == ("score not clear enough", "in_band", [])
 
 
 def test_csv_list_on_stdin_and_failures(run, pictures):

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from helpers.make_run import draw_scene, fit_drawn_experts, make_experts_run
 from helpers.make_store import make_store
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageOps
 
 import eval.verdict.predict
 from eval.cli.main import cli
@@ -63,10 +63,12 @@ def shrink(picture: Image.Image, side: int) -> Image.Image:
         (Image.new("RGB", (200, 180), (180, 40, 40)), Reason.BLANK),
         (Image.new("RGB", (1000, 900)), Reason.BLANK),
         (PICTURE.convert("L").convert("RGB"), Reason.GREY),
+        (ImageOps.colorize(PICTURE.convert("L"), "#1a0f05", "#f5e6c8", mid="#8a6a45"), Reason.GREY),
+        (ImageOps.colorize(PICTURE.convert("L"), "#102a6b", "#ffd23f"), Reason.GREY),
         (Image.effect_noise((400, 360), 90).convert("RGB"), Reason.GREY),
         (Image.merge("RGB", [Image.effect_noise((400, 360), 100) for _ in range(3)]), Reason.FAR),
     ],
-    ids=["crop", "thumbnail", "strip", "one-colour", "black", "grey", "grey-noise", "noise"],
+    ids=["crop", "thumbnail", "strip", "one-colour", "black", "grey", "sepia", "duotone", "grey-noise", "noise"],
 )
 def test_picture_of_a_kind_that_training_lacked_is_unsure(run, tmp_path, picture, reason):
     said = judge(run, tmp_path, picture)
@@ -115,14 +117,14 @@ def test_few_files_start_no_process(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("probability", "changes", "text"),
     [
-        (0.9, {}, "a score beyond the same limit at most 4 of 100 were photographs"),
-        (0.1, {}, "a score beyond the same limit at most 4 of 100 were generated pictures"),
-        (0.6, {}, "supposed generated pictures with such a score or a surer one more than 4 of 100 were photographs"),
-        (0.4, {}, "supposed photographs with such a score or a surer one more than 4 of 100 were generated pictures"),
-        (0.6, {"high": 1.0}, "No limit was found beyond which at most 4 of 100 of the supposed generated pictures"),
-        (0.4, {"low": 0.0}, "No limit was found beyond which at most 4 of 100 of the supposed photographs"),
+        (0.9, {}, "that it called “fake” there, at most 4 of 100 were photographs"),
+        (0.1, {}, "that it called “real” there, at most 4 of 100 were generated pictures"),
+        (0.6, {}, "at this score, more than 4 of 100 pictures called “fake” were photographs"),
+        (0.4, {}, "at this score, more than 4 of 100 pictures called “real” were generated pictures"),
+        (0.6, {"high": 1.0}, "It never says “fake”: at no limit"),
+        (0.4, {"low": 0.0}, "It never says “real”: at no limit"),
         (0.6, {"low": 0.0}, "more than 4 of 100"),
-        (0.9, {"network_weight": 1.0}, "without its network"),
+        (0.9, {"network_weight": 1.0}, "without the detector's network"),
     ],
 )
 def test_words_hold_for_the_limits_of_experts(probability, changes, text):
@@ -143,8 +145,8 @@ def test_every_reason_has_a_sentence_without_a_frequency(reason):
 def test_every_part_has_words():
     assert set(PART_WORDS) == {*EXPERTS, NETWORK_PART}
     assert summarise_parts({"light": 1.0, "comb": -2.0, "colour": 0.0}) == [
-        "Most for “generated”: light and content (+1.00 log-odds).",
-        "Most for “a photograph”: periodic grid (-2.00 log-odds).",
+        "Strongest sign of generated: light and content.",
+        "Strongest sign of a photograph: periodic grid.",
     ]
     assert summarise_parts({}) == []
 

@@ -157,14 +157,18 @@ BAND = Calibration(threshold=0.5, low=0.2, high=0.8)
     [
         (Judgement("fake", 0.9, 2.2), BAND, "At most 5 of 100 photographs"),
         (Judgement("real", 0.1, -2.2), BAND, "At most 5 of 100 generated pictures"),
-        (Judgement("fake", 0.9, 2.2), Calibration(), "no range of doubt"),
-        (Judgement("unsure", 0.6, 0.4, Reason.IN_BAND), BAND, "between the limits"),
-        (Judgement("unsure", 0.9, 2.2, Reason.FLIPS, flips=("JPEG 75",)), BAND, "generated picture, but after JPEG 75"),
-        (Judgement("unsure", 0.6, 0.4, Reason.FRAMES_DISAGREE), BAND, "frames of the clip"),
+        (Judgement("fake", 0.9, 2.2), Calibration(), "calls no score unsure"),
+        (Judgement("unsure", 0.6, 0.4, Reason.IN_BAND), BAND, "not clear enough"),
+        (
+            Judgement("unsure", 0.9, 2.2, Reason.FLIPS, flips=("JPEG 75",)),
+            BAND,
+            "generated picture more, but after JPEG 75",
+        ),
+        (Judgement("unsure", 0.6, 0.4, Reason.FRAMES_DISAGREE), BAND, "a quarter of the frames"),
         (
             Judgement("unsure", 0.1, -2.2, Reason.FLIPS, flips=("crop 0.9",)),
             BAND,
-            "like a photograph, but after crop 0.9",
+            "a photograph more, but after crop 0.9",
         ),
     ],
 )
@@ -178,10 +182,10 @@ def test_explanation_text_names_what_decided():
     edges = np.array([0, 0.25, 0.5, 0.71])
     found = Explanation(1.0, edges, np.array([-0.5, 2.0, 0.01]), {"phase": 1.0, "dct": -0.1}, edges[1:], edges[1:])
     first, second, third = summarise_explanation(found, "periodogram")
-    assert "“generated”" in first
+    assert "sign of generated" in first
     assert "2.0 to 4.0 pixels" in first
-    assert "“a photograph”" in second
-    assert "place of patterns" in third
+    assert "sign of a photograph" in second
+    assert "position of patterns" in third
     nothing = Explanation(0.0, edges, np.zeros(3), {"phase": 0.0, "dct": 0.0}, edges[1:], edges[1:])
     assert summarise_explanation(nothing, "periodogram") == []
     assert "agreement of the colours" in summarise_explanation(found, "averaged")[2]

@@ -373,7 +373,7 @@ def test_browser_judges_dropped_pictures_and_refuses_a_text(page):
     cards = page.locator("article")
     assert cards.count() == 2
     first = cards.nth(0)
-    assert first.locator("h2").inner_text() in ("Looks like a photograph", "Looks generated", "Unsure")
+    assert first.locator("h2").inner_text() in ("Probably a photograph", "Probably generated", "Unsure")
     assert name in first.inner_text()
     assert first.locator(".scale").get_attribute("aria-label").startswith("Probability of being generated")
     assert first.locator("svg").count() == 2

@@ -73,8 +73,13 @@ class Calibration:
         return (p > self.low) & (p < self.high)
 
     def format_band(self) -> str:
-        """Format the band of "unsure", as words."""
-        return "nothing is unsure" if self.low == self.high else f"unsure between {self.low:.3f} and {self.high:.3f}"
+        """Format the band of "unsure", and which words it leaves no probability for."""
+        if self.low == self.high:
+            return "nothing is unsure"
+        band = f"unsure between {self.low:.3f} and {self.high:.3f}"
+        ends = (self.low <= 0, self.high >= 1)
+        never = [name for name, is_left_out in zip(CLASS_NAMES, ends, strict=True) if is_left_out]
+        return f"{band}, never {' or '.join(never)}" if never else band
 
 
 def fit_calibration(

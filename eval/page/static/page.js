@@ -139,7 +139,7 @@ function drawBands(answer) {
 function drawComb(answer) {
   const { map, period, frequencies } = answer.comb;
   const side = 250, left = 48, top = 10, at = (value, start) => start + (value / 0.5) * side;
-  const words = frequencies.length ? `rings: a grid of ${period.toFixed(1)} pixels` : "no grid stands out";
+  const words = frequencies.length ? `rings: a grid of ${period.toFixed(1)} pixels` : "no strong grid";
   const svg = draw("svg", { viewBox: `0 0 ${WIDTH} 305`, role: "img", "aria-label": `Peaks in the spectrum of brightness; ${words}` });
   svg.append(draw("image", { class: "map", href: map, x: left, y: top, width: side, height: side }));
   for (const value of [0, 0.125, 0.25, 0.375, 0.5]) {
