@@ -206,11 +206,7 @@ def _plot_comb(axes: Axes, examined: Examined) -> None:
         axes.plot(across[1:], down[1:], "o", mfc="none", mec=_FAKE, mew=1.1, ms=8, clip_on=False)
     ticks = np.arange(0, NYQUIST + 0.01, 0.125)
     axes.set(xticks=ticks, yticks=ticks, xlabel="cycles per pixel, across", ylabel="down")
-    words = (
-        f"rings: a grid of {comb.period:.1f} pixels"
-        if examined.has_grid
-        else "no strong grid"
-    )
+    words = f"rings: a grid of {comb.period:.1f} pixels" if examined.has_grid else "no strong grid"
     axes.set_title(f"Peaks in the spectrum of brightness\n{words}")
 
 
