@@ -1,6 +1,8 @@
-"""The quickstart notebook: holds no outputs, names only what there is, and runs from install to report."""
+"""The quickstart notebook: holds its outputs, keeps in step with the commands, and runs from install to report."""
 
 import ast
+import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -15,24 +17,56 @@ def notebook():
     return nbformat.read(NOTEBOOK, as_version=4)
 
 
-def test_notebook_stores_no_outputs(notebook):
+@pytest.fixture
+def tree(notebook):
+    """The statements of all code cells, without the lines for IPython alone."""
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    return ast.parse("\n".join("    pass" if line.lstrip().startswith("%") else line for line in code.splitlines()))
+
+
+def test_notebook_is_stored_with_whole_outputs_that_name_no_place(notebook):
     nbformat.validate(notebook)
-    for cell in notebook.cells:
-        assert not cell.get("outputs")
-        assert cell.get("execution_count") is None
+    counts = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
+    assert counts == list(range(1, len(counts) + 1))
+    outputs = [one for cell in notebook.cells for one in cell.get("outputs", ())]
+    assert not any(one.output_type == "error" for one in outputs)
+    text = "".join(one.get("text", "") for one in outputs)
+    for words in ("400 simulated pictures", "split    class", "accuracy", "why unsure", "AUROC"):
+        assert words in text
+    assert not re.search("/(home|root|tmp|work|Users|mnt|opt)/", text)
+    assert any("image/png" in one.get("data", ()) for one in outputs)
+    assert NOTEBOOK.stat().st_size < 500_000
 
 
-def test_notebook_names_the_folder_of_the_kaggle_set(notebook):
-    words = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    assert "KAGGLE_DIR" in words
-    assert "train/real" in words
-    assert "Colab" in words
+def test_notebook_says_where_pictures_and_the_project_come_from(notebook):
+    words = "\n".join(cell.source for cell in notebook.cells)
+    for name in ("KAGGLE_DIR", "train/real", "Colab", "https://colab.research.google.com/"):
+        assert name in words
+    assert words.count('REPOSITORY = "') == 1
 
 
-def test_notebook_cells_are_valid_python(notebook):
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            ast.parse("\n".join(line for line in cell.source.splitlines() if not line.lstrip().startswith("%")) + "\n")
+def test_notebook_imports_only_names_that_exist(tree):
+    found = [one for one in ast.walk(tree) if isinstance(one, ast.ImportFrom) and not one.module.startswith("IPython")]
+    assert len(found) > 8
+    for one in found:
+        module = importlib.import_module(one.module)
+        assert not [name.name for name in one.names if not hasattr(module, name.name)], one.module
+
+
+def test_notebook_uses_the_defaults_of_the_commands(tree):
+    given = {
+        one.func.id: [word.arg for word in one.keywords]
+        for one in ast.walk(tree)
+        if isinstance(one, ast.Call) and isinstance(one.func, ast.Name)
+    }
+    expected = {
+        "write_sample": [],
+        "build_store": [],
+        "TrainSettings": ["store"],
+        "predict_files": [],
+        "make_report": [],
+    }
+    assert given.items() >= expected.items()
 
 
 @pytest.mark.slow
@@ -48,10 +82,9 @@ def test_notebook_runs(notebook, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(NOTEBOOK.parents[1]))
     client.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = "\n".join(str(cell.get("outputs")) for cell in notebook.cells)
-    assert "64 simulated pictures" in shown
-    assert "srcdoc" in shown
-    assert "image/png" in shown
-    run = tmp_path / "quickstart" / "runs" / "001"
+    for words in ("64 simulated pictures", "split    class", "why unsure", "AUROC", "image/png"):
+        assert words in shown
+    run = tmp_path / "quickstart" / "runs" / "001-experts"
     for name in ("experts.safetensors", "report.html", "report.json"):
         assert (run / name).is_file()
     assert (tmp_path / "quickstart" / "why.png").is_file()
