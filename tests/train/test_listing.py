@@ -140,6 +140,7 @@ def test_list_without_runs_is_refused(tmp_path):
 def test_format_end_reason_names_the_cause(epochs, best, ended):
     assert format_end_reason(epochs, best, TrainSettings(epochs=20, patience=4)) == ended
     assert format_end_reason(9, 1, TrainSettings(epochs=20, patience=0)) == ""
+    assert format_end_reason(epochs, best, TrainSettings(epochs=21, patience=4), prolonged=17) == ""
 
 
 # --- ONNX

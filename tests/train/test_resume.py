@@ -1,6 +1,7 @@
 """`resume`: a stopped run ends in the same weights, to the last bit, as one that was never stopped."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from train.loop import validation as train_validation
 from train.loop.context import StepRecord
 from train.loop.signals import Stopped, StopSignals
 from train.loop.trainer import resume, train
-from train.run.folder import open_run
+from train.run.folder import open_run, prolong_run
 from train.run.history import read_history
 from train.settings import TrainSettings
 
@@ -137,6 +138,33 @@ train(TrainSettings(store={str(store)!r}, run={str(path)!r}, save_minutes=0.0, *
     assert (state["epoch"], state["batch"]) == (2, 1)
     resume(path)
     assert_same_run(path, uninterrupted)
+
+
+def test_finished_run_trains_on_to_more_epochs_and_ends_the_same_after_a_stop(store, uninterrupted, tmp_path):
+    for name in ("whole", "stopped"):
+        shutil.copytree(uninterrupted, tmp_path / name)
+    assert resume(tmp_path / "whole", {"epochs": 4}).epochs == 4
+    with pytest.raises(Stopped):
+        resume(tmp_path / "stopped", {"epochs": 4}, stop_at(STEPS * EPOCHS + 1))
+    resume(tmp_path / "stopped")  # the settings record the epochs
+    assert_same_run(tmp_path / "stopped", tmp_path / "whole")
+    run = open_run(tmp_path / "whole")
+    assert (run.settings.epochs, run.prolonged) == (4, EPOCHS)
+    assert run.history[:EPOCHS] == open_run(uninterrupted).history
+    rates = [row["learning_rate"] for row in run.history]
+    assert rates[1] < rates[2] > rates[3]  # the cosine of four epochs, at the end of each
+    assert resume(tmp_path / "whole").ended == "all 4 epochs done"
+    with pytest.raises(UsageError, match=r"epochs 3 \(the run has 4\)"):
+        resume(tmp_path / "whole", {"epochs": 3})
+
+
+def test_kill_after_the_settings_of_a_prolonged_run_are_written_loses_nothing(store, uninterrupted, tmp_path):
+    for name in ("whole", "killed"):
+        shutil.copytree(uninterrupted, tmp_path / name)
+    prolong_run(tmp_path / "killed", 3, EPOCHS)  # all that a kill right after it leaves
+    resume(tmp_path / "killed")
+    resume(tmp_path / "whole", {"epochs": 3})
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
 @pytest.mark.slow

@@ -94,6 +94,12 @@ def test_learning_rate_rises_then_falls_to_zero():
     assert rates[14:] == sorted(rates[14:], reverse=True)
     assert rates[14 + 28] == pytest.approx(0.25)
     assert 0 < rates[-1] < 0.5 * 0.01
+    longer = TrainSettings(epochs=20, warmup=2.0, lr=0.5)
+    rates, prolonged = ([learning_rate(step, 7, longer, done) for step in range(140)] for done in (0, 10))
+    assert prolonged[:70] == rates[:70]
+    assert prolonged[70] == pytest.approx(rates[70] / 14)
+    assert prolonged[70:84] == sorted(prolonged[70:84])
+    assert prolonged[84:] == rates[84:]
 
 
 @pytest.mark.parametrize(("epochs", "warmup"), [(1, 0.0), (1, 1.0), (2, 50.0)])

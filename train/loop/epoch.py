@@ -56,7 +56,7 @@ def _compute_history_row(
     metrics = compute_validation_metrics(logits, context.labels[rows])
     return {
         "epoch": position.epoch,
-        "learning_rate": learning_rate(position.epoch * steps - 1, steps, context.settings),
+        "learning_rate": learning_rate(position.epoch * steps - 1, steps, context.settings, position.prolonged),
         "train_loss": position.loss_sum / position.seen,
         "train_accuracy": position.correct / position.seen,
         **metrics,
@@ -70,7 +70,7 @@ def _record_epoch(context: TrainContext, row: dict, logits: np.ndarray, rows: np
     context.detector.calibration = calibrate(context, logits, rows)
     is_best = choose_epoch(history, settings.keep) is row
     best_epoch = position.epoch if is_best else position.best_epoch
-    ended = format_end_reason(position.epoch, best_epoch, settings)
+    ended = format_end_reason(position.epoch, best_epoch, settings, position.prolonged)
     if context.group.is_rank0:
         save_weights(context.detector, folder, LAST)
         if is_best:

@@ -13,8 +13,9 @@ from train.data.expert_rows import choose_expert_rows
 from train.loop.signals import Stopped
 from train.model.calibration import compute_log_odds
 from train.recipe.experts import FittedExperts, fit_experts, weigh_sources
-from train.run.experts_file import EXPERTS_FILE, save_experts
+from train.run.experts_file import EXPERTS_FILE, load_experts, save_experts
 from train.run.folder import create_run_folder, folder_lock, write_cards, write_run_settings
+from train.run.reported_score import TEST_SCORE
 from train.run.summary import FINISHED, Summary, delete_summary, read_summary, write_summary
 from train.settings import TrainSettings
 
@@ -129,6 +130,13 @@ def write_missing_experts(folder: Path, settings: TrainSettings, store: FeatureS
     """Fit and write the experts of a run with a network, which counts for nothing until the run ends."""
     if settings.has_experts and not (folder / EXPERTS_FILE).exists():
         save_experts(fit_rows(store, settings, choose_expert_rows(store, settings)).experts, folder)
+
+
+def discount_network(folder: Path, settings: TrainSettings) -> None:
+    """Let the network of a prolonged run count for nothing until its new end; what was scored before is outdated."""
+    (folder / TEST_SCORE).unlink(missing_ok=True)
+    if settings.has_experts and (folder / EXPERTS_FILE).exists():
+        save_experts(replace(load_experts(folder), network_weight=0.0), folder)
 
 
 def weigh_network(

@@ -41,6 +41,7 @@ class Position:
     best_epoch : epoch whose weights are kept so far; 0 before the end of the first
     skipped : rows that could not be read so far, ascending
     ended : "" while the run goes on, else why it ended
+    prolonged : int, epochs that were done when the finished run was prolonged, as in its settings; 0 if it was not
     """
 
     epoch: int = 1
@@ -54,6 +55,7 @@ class Position:
     best_epoch: int = 0
     skipped: list[int] = field(default_factory=list)
     ended: str = ""
+    prolonged: int = 0
 
     def begin_next_epoch(self) -> None:
         """Move to the start of the next epoch, with its sums at zero."""

@@ -54,7 +54,7 @@ def train_epoch(context: TrainContext, batches: list[np.ndarray]) -> None:
             levels, rows = _drop_unreadable(context, levels, batches[position.batch], skipped)
             batches[position.batch] = rows
             step = (position.epoch - 1) * len(batches) + position.batch
-            set_learning_rate(context.optimiser, learning_rate(step, len(batches), settings))
+            set_learning_rate(context.optimiser, learning_rate(step, len(batches), settings, position.prolonged))
             if len(rows) > 1:  # batch normalisation needs two
                 results.add(position.batch, train_step(context, levels, rows, step))
             position.batch += 1

@@ -26,7 +26,7 @@ from train.data.store_watch import ChangeDetector
 from train.loop.context import OnStep, TrainContext
 from train.loop.ending import recording_end, write_final_summary
 from train.loop.epoch import run_epoch
-from train.loop.experts import resume_experts, train_experts, write_missing_experts
+from train.loop.experts import discount_network, resume_experts, train_experts, write_missing_experts
 from train.loop.failures import translating_out_of_memory
 from train.loop.price import check_batch_size, print_price
 from train.loop.resume_state import Position, load_state
@@ -43,6 +43,7 @@ from train.run.folder import (
     Run,
     create_run_folder,
     folder_lock,
+    prolong_run,
     read_run,
     write_cards,
     write_run_settings,
@@ -106,16 +107,21 @@ def resume(
     Parameters
     ----------
     run : its folder
-    changes : settings given again, by name; those that decide the weights must be as before
+    changes : settings given again, by name; those that decide the weights must be as before, but `epochs` may be more
     on_step, exits : as for `train`
 
     Raises
     ------
-    UsageError : other settings than the run was started with
+    UsageError : other settings than the run was started with, but for more epochs, to which it then trains on
     UserError : the run or its store cannot be used; and as `train`
     """
     before = read_run(run)
     if not before.settings.has_network:
+        if "epochs" in (changes or {}):
+            raise UsageError(
+                f"{before.path}: has experts alone, which are fitted once and not in epochs; leave out --epochs, or "
+                "start a new run with --network"
+            )
         settings, store, _ = _restore_settings(before, changes)
         return resume_experts(before.path, settings, store)
     device = (changes or {}).get("device") or before.settings.device
@@ -125,6 +131,7 @@ def resume(
         _locked_folder(before.path, group),
     ):
         context = group.all_or_raise(lambda: _restore_context(before, changes, stop, group))
+        _prolong(context, before)
         if not context.position.ended:
             with selected_algorithms(context.device):
                 check_batch_size(context, is_given=True)
@@ -157,6 +164,8 @@ def _restore_settings(before: Run, changes: dict | None) -> tuple[TrainSettings,
     settings = replace(before.settings, **{"store": before.store_paths, **(changes or {})})
     settings = settings.for_features(before.build_settings.features, before.settings.has_experts)
     different = settings.differences(before.settings)
+    if settings.epochs > before.settings.epochs:
+        different.remove("epochs")
     if different:
         listed = ", ".join(
             f"{name} {getattr(settings, name)} (the run has {getattr(before.settings, name)})" for name in different
@@ -172,6 +181,17 @@ def _restore_settings(before: Run, changes: dict | None) -> tuple[TrainSettings,
             "give that one with --store, or start a new run"
         )
     return settings, store, store_changes
+
+
+def _prolong(context: TrainContext, before: Run) -> None:
+    """Let a run go on to more epochs than it had, if they were given; its settings record it, for later resumptions."""
+    position, group, prolonged = context.position, context.group, before.prolonged
+    if context.settings.epochs > before.settings.epochs:
+        prolonged = len(position.history) if position.ended else prolonged
+        group.on_rank0(lambda: prolong_run(before.path, context.settings.epochs, prolonged))
+    if position.ended and prolonged > position.prolonged:
+        position.ended, position.prolonged = "", prolonged
+        group.on_rank0(lambda: discount_network(context.folder, context.settings))
 
 
 def _restore_context(before: Run, changes: dict | None, stop: StopSignals, group: ProcessGroup) -> TrainContext:

@@ -68,6 +68,7 @@ class Run:
     history : one dict an epoch, with `HISTORY_COLUMNS` as keys; losses in nats, accuracies 0 to 1
     created : when the run was started, ISO 8601 in UTC
     removed : options, by name, that it was trained with and that were removed: it can be scored, but not resumed
+    prolonged : epochs that were done when the finished run was prolonged; 0 if it was not
     """
 
     path: Path
@@ -79,6 +80,7 @@ class Run:
     history: list[dict]
     created: str
     removed: dict[str, object]
+    prolonged: int = 0
 
     @property
     def weights(self) -> Path:
@@ -190,6 +192,13 @@ def write_run_settings(path: Path, settings: TrainSettings, store: "FeatureStore
     write_cards(path, store)
 
 
+def prolong_run(path: Path, epochs: int, prolonged: int) -> None:
+    """Record that a run goes on to `epochs` epochs, from epoch `prolonged` on if it was finished, else 0."""
+    record = read_json(path, SETTINGS, _MOST_SETTINGS)
+    record["train"]["epochs"], record["prolonged"] = epochs, prolonged
+    write_json(path / SETTINGS, record)
+
+
 def write_cards(path: Path, store: "FeatureStore") -> None:
     """Write the data cards of a run's stores into its folder, unless they exist."""
     for number, card in enumerate(store.cards, start=1):
@@ -272,10 +281,17 @@ def read_run(path: str | Path) -> Run:
             history=read_history(path),
             created=record["created"],
             removed=removed,
+            prolonged=_check_prolonged(record.get("prolonged", 0), settings.epochs),
         )
     except (UsageError, *DAMAGE) as error:
         why = error if isinstance(error, UsageError | ValueError) else repr(error)
         raise UserError(f"{path}: its settings or history are damaged ({why}); train it again") from error
+
+
+def _check_prolonged(value: object, epochs: int) -> int:
+    if type(value) is not int or not 0 <= value < epochs:
+        raise ValueError(f"prolonged is {str(value)[:60]}, expected a number of epochs below {epochs}")
+    return value
 
 
 def _read_build_settings(path: Path, values: dict) -> BuildSettings:

@@ -18,11 +18,11 @@ HISTORY_COLUMNS = (
 )  # fmt: skip
 
 
-def format_end_reason(epochs: int, best_epoch: int, settings: TrainSettings) -> str:
-    """Format why a run ends after `epochs` epochs; "" if it continues."""
+def format_end_reason(epochs: int, best_epoch: int, settings: TrainSettings, prolonged: int = 0) -> str:
+    """Format why a run ends after `epochs` epochs; "" if it continues. Patience counts from epoch `prolonged` on."""
     if epochs >= settings.epochs:
         return f"all {settings.epochs} epochs done"
-    if 0 < settings.patience <= epochs - best_epoch:
+    if 0 < settings.patience <= epochs - max(best_epoch, prolonged):
         return f"validation loss no better for {settings.patience} epochs"
     return ""
 
