@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields
+from shlex import quote
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -100,6 +101,17 @@ def list_option_values(settings: Any) -> dict[str, str]:
     return {
         _format_flag(one): _format_value(getattr(settings, one.name)) for one, _, _ in _list_options(type(settings))
     }
+
+
+def list_given_options(settings: Any) -> list[str]:
+    """Return the options whose values are not the defaults, as they are typed, such as `--batch-size 8`."""
+    given = []
+    for one, _, _ in _list_options(type(settings)):
+        value = getattr(settings, one.name)
+        if value not in (one.default, None, ()):
+            values = value if isinstance(value, tuple) else (value,)
+            given += [f"{_format_flag(one)} {quote(_format_value(part))}" for part in values]
+    return given
 
 
 def _format_value(value: Any) -> str:

@@ -1,6 +1,6 @@
 """Example pictures of a report: the worst mistakes and a seeded sample, with thumbnails.
 
-Thumbnails come from the picture files where these still exist unchanged; a report is written without them too.
+Thumbnails come from picture files that still exist unchanged; a report is written without them too.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Example:
     source, label : str, its source and its class
     verdict : str, "real", "fake" or "unsure"
     probability_fake : float, the detector's score
-    thumbnail : str or None, data URL of a small JPEG; None where the file is gone or has changed
+    thumbnail : str or None, data URL of a small JPEG; None if the file was removed or has changed
     """
 
     path: str

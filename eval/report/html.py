@@ -1,5 +1,6 @@
 """Report and comparison as self-contained HTML pages: nothing is loaded from elsewhere, every text is escaped."""
 
+from dataclasses import fields, replace
 from pathlib import Path, PurePath
 from shlex import quote
 
@@ -7,7 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from data_cards.core.labels import CLASS_NAMES
-from data_cards.core.options import NO_VALUE, list_option_values
+from data_cards.core.options import list_given_options
 from data_cards.core.text import escape_value
 from eval.explain.parts import PART_WORDS
 from eval.report.format import (
@@ -44,7 +45,7 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def create_environment() -> Environment:
-    """Create the environment of the templates, which escapes every text and has the formatters of scores."""
+    """Create the templates' environment, which escapes every text and has the formatters of scores."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -112,18 +113,14 @@ def _format_run(run: dict, groups: list[dict]) -> str:
 
 
 def _list_train_options(settings: dict) -> list[str]:
-    options = list_option_values(TrainSettings.from_dict(settings))
-    left_out = {f"--{name.replace('_', '-')}" for name in MACHINE_FIELDS if name != "store"}
-    return _list_options("train run", {flag: value for flag, value in options.items() if flag not in left_out})
+    settings = TrainSettings.from_dict(settings)
+    on_this_machine = {f.name: f.default for f in fields(settings) if f.name in MACHINE_FIELDS and f.name != "store"}
+    return ["train run", *list_given_options(replace(settings, **on_this_machine))]
 
 
 def _list_build_options(settings: dict) -> list[str]:
     build = BuildSettings.from_dict(settings)
-    return _list_options("pipeline build", list_option_values(build.features) | list_option_values(build))
-
-
-def _list_options(command: str, values: dict[str, str]) -> list[str]:
-    return [command, *(f"{flag} {quote(value)}" for flag, value in values.items() if value != NO_VALUE)]
+    return ["pipeline build", *list_given_options(build.features), *list_given_options(build)]
 
 
 def render_comparison(comparison: dict) -> str:

@@ -244,7 +244,7 @@ def _format_of_hundred(estimate: dict) -> str:
     value, low, high = (estimate[name] for name in ("value", "low", "high"))
     if low is None or low == high:
         return f"{100 * value:.0f}"
-    digits = 0 if 100 * (high - low) >= 2 else 1
+    digits = 0 if high - low >= 0.02 and (low <= 0 or low >= 0.005) else 1
     return f"{100 * value:.{digits}f} ({INTERVAL} {100 * low:.{digits}f} to {100 * high:.{digits}f})"
 
 

@@ -36,7 +36,7 @@ def compute_evaluation(scored: Scored) -> dict:
 
 
 def _count_verdicts(scored: Scored) -> dict[str, int]:
-    """Count the verdicts on each class, "unsure" apart."""
+    """Count the verdicts real, fake and unsure on each class."""
     cells = len(VERDICTS) * scored.labels.astype(int) + scored.verdicts
     return dict(zip(VERDICT_COUNTS, np.bincount(cells, minlength=len(VERDICT_COUNTS)).tolist(), strict=True))
 
@@ -49,7 +49,7 @@ def estimate_scored(scored: Scored) -> dict[str, Estimate]:
 def compute_by_source(scored: Scored) -> list[dict]:
     """Compute the scores of each source, which has one class: accuracy, and AUROC against all of the other class.
 
-    A source of fakes is a generator: its accuracy is the share of its pictures that are found.
+    The accuracy of a generator is the share of its pictures that are found.
     """
     sources = sorted(set(zip(scored.labels.tolist(), scored.columns["source"].tolist(), strict=True)))
     parts = []
@@ -81,7 +81,7 @@ def estimate_sure(scored: Scored) -> dict[str, dict]:
 
 
 def compute_by_variant(scored: Scored) -> list[dict]:
-    """Compute how the same pictures fare as they are, saved as JPEG 75 and after the web's chain.
+    """Compute the scores of the same pictures as they are, saved as JPEG 75 and after the web's chain.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def compute_by_variant(scored: Scored) -> list[dict]:
 
 
 def compute_over_sources(scored: Scored) -> dict:
-    """Compute scores with intervals that draw whole sources instead of pictures: what other sources would change.
+    """Compute scores with intervals over other sources: whole sources are drawn instead of pictures.
 
     Returns
     -------
@@ -123,14 +123,14 @@ def compute_over_sources(scored: Scored) -> dict:
     }
     alone = [name for name, count in counts.items() if count < 2]
     if alone:
-        return {"sources": counts, "reason": f"{' and '.join(alone)}: all from one source"}
+        return {"sources": counts, "reason": f"{' and '.join(alone)}: all pictures from one source"}
     units = np.unique(names, return_inverse=True)[1]
     estimates = estimate_scores(scored.labels, scored.probability_fake, units, scored.threshold)
     return {"sources": counts, "scores": {name: estimates[name].to_dict() for name in MAIN_SCORES}}
 
 
 def compute_by_quality(scored: Scored) -> list[dict]:
-    """Compute the scores by the JPEG quality that the network saw; bands without a sample are left out."""
+    """Compute the scores by JPEG quality of the last saving; bands without a sample are left out."""
     quality = scored.seen_quality
     bands = [(NO_JPEG, quality == NO_QUALITY)]
     bands += [(f"{low} to {high}", (quality >= low) & (quality <= high)) for low, high in QUALITY_BANDS]

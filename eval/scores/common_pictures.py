@@ -1,6 +1,6 @@
 """Pictures on which runs can fairly be scored or compared.
 
-Leaked pictures are those that a run has seen in training or validation, as themselves or as near-duplicates.
+A picture is leaked if a run has seen it, or a near-duplicate of it, in training or validation.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What each expert, and the network beside them, adds to the scores of a set."""
+"""Contribution of each expert, and of the network beside them, to the scores of a set."""
 
 from scipy.special import expit
 
@@ -9,7 +9,7 @@ from train.model.calibration import compute_log_odds
 
 
 def compute_expert_study(scored: Scored) -> dict:
-    """Compute what the scores lose without each expert.
+    """Compute the AUROC lost without each expert.
 
     Returns
     -------

@@ -1,8 +1,8 @@
 """JPEG-swap test: scores after every picture is saved as JPEG once more, independently of its class.
 
-Photographs are often JPEG files and generated pictures PNG files, or of another quality; a detector may use that
-alone. The quality and subsampling are drawn without regard to the class, and the features are those of a build. The
-part of the score that is lost was not evidence of a generator that survives being saved.
+Photographs are often JPEG files and generated pictures PNG files, or JPEG of another quality; a detector may use that
+alone. Quality and subsampling are drawn without regard to the class, and features are computed as in a build. The
+part of the score that is lost is evidence that does not survive saving, or never came from a generator.
 """
 
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ _BATCH = 16
 def compute_jpeg_swap(
     scored: Scored, store: FeatureStore, detector: Detector, pictures: int, progress: bool = True
 ) -> dict:
-    """Compute the scores of the same pictures as they are and saved alike, and the drop, with paired intervals.
+    """Compute the scores of the same pictures as they are and saved as JPEG, and the paired drop.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def compute_jpeg_swap(
 
 
 def draw_jpeg_variant(sha256: str) -> Variant:
-    """Draw how a picture is saved, from its file's hash alone; it is saved before it is fitted."""
+    """Draw quality and subsampling from the file's hash alone; the picture is saved before it is fitted."""
     key = draw_key(FIXED_SEED, bytes.fromhex(sha256), "jpeg-swap")
     jpeg, _ = draw_jpeg(key, QUALITIES)
     return Variant("swap", (jpeg,), before_fit=True)

@@ -1,6 +1,6 @@
 """Occlusion study of a set: scores without each band of frequencies and each kind of planes.
 
-Of a bounded number of pictures, drawn by seed, since each is scored once for every occluded part.
+The number of pictures is bounded, because each is scored once for every occluded part. They are drawn by seed.
 """
 
 import numpy as np
@@ -25,7 +25,7 @@ def compute_occlusion_study(
     pictures: int,
     progress: bool = True,
 ) -> dict:
-    """Compute what the scores lose without each band of frequencies, and without each kind of planes.
+    """Compute the AUROC lost without each band of frequencies, and without each kind of planes.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def compute_occlusion_study(
     Returns
     -------
     `bands` and `kinds`: for each part `auroc_drop`, how much lower the AUROC is without it, and `log_odds_change`
-    by class, how much the log-odds of "fake" lose without it, on average; with intervals. `rows` holds the log-odds
+    by class, how much lower the mean log-odds of "fake" are without it; with intervals. `rows` holds the log-odds
     of each picture, whole and without each part. Or `reason` why there is none.
     """
     if detector.plane_detector is None:

@@ -1,4 +1,4 @@
-"""Picture files of a store's rows, where they still exist unchanged, and seeded draws of them."""
+"""Picture files of a store's rows that still exist unchanged, and seeded draws of them."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from eval.scores.rows import Scored
 
 
 def read_original(path: str | Path, sha256: str) -> bytes | None:
-    """Read a row's picture file; None where it is gone or has changed."""
+    """Read a row's picture file; None if it was removed or has changed."""
     try:
         return read_unchanged(path, bytes.fromhex(sha256))
     except PictureError:

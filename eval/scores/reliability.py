@@ -1,6 +1,6 @@
 """Reliability of probabilities, risk by coverage, abstention, and thresholds.
 
-The oracle's threshold, the best for the tested pictures, uses their labels: it is shown and never used.
+The oracle's threshold, the best for the tested pictures, depends on their labels: it is shown and not used.
 """
 
 from collections import Counter

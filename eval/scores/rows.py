@@ -60,7 +60,7 @@ class Scored:
 
     @cached_property
     def called_fake(self) -> np.ndarray:
-        """bool (N,): on which side of the threshold each row is."""
+        """bool (N,): whether each row is on the fake side of the threshold."""
         return self.calibration.is_fake(self.probability_fake)
 
     @cached_property
@@ -95,7 +95,7 @@ class Scored:
 
     @cached_property
     def seen_quality(self) -> np.ndarray:
-        """int (N,): JPEG quality that the network saw: the variant's, else the file's; `NO_QUALITY` for no JPEG."""
+        """int (N,): JPEG quality of the last saving: the variant's, else the file's; `NO_QUALITY` for no JPEG."""
         drawn = self.columns["jpeg_quality"]
         return np.where(drawn != NO_QUALITY, drawn, self.columns["file_quality"])
 
@@ -154,7 +154,7 @@ def find_rows(run: Run, store: FeatureStore, split: str) -> np.ndarray:
         )
     if not len(rows):
         others = [f"--split {name}" for name in SPLITS if len(store.rows(name)) and name != TRAIN]
-        instead = f", or take {' or '.join(others)}" if others else ""
+        instead = f", or give {' or '.join(others)}" if others else ""
         raise UserError(
             f"{store.path}: has no {split} split; put pictures under {split}/real and {split}/fake "
             f"and build it again{instead}"
@@ -176,7 +176,7 @@ def find_rows(run: Run, store: FeatureStore, split: str) -> np.ndarray:
 
 
 def held_out_mask(run: Run, store: FeatureStore) -> np.ndarray:
-    """Return the mask, bool (N,), of the rows of sources that the run left out of its training."""
+    """Return the mask, bool (N,), of rows whose source the run left out of its training."""
     return np.isin(store.columns["source"], np.array(run.settings.hold_out, dtype=object))
 
 

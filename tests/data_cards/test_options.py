@@ -11,11 +11,14 @@ from click.testing import CliRunner
 
 from data_cards.core.errors import UsageError
 from data_cards.core.options import (
+    NO_VALUE,
     GroupedCommand,
     GroupedOption,
     add_options,
     check_choices,
     format_option_tables,
+    list_given_options,
+    list_option_values,
     option_field,
     option_names,
 )
@@ -70,6 +73,14 @@ def test_help_lists_options_under_their_headings():
     water = "\n".join(lines[lines.index("Water:") : lines.index("Light:")])
     for words in ("--depth", "--side [8|16]", "[default: 3]", "[default: as is]", "--wet"):
         assert words in water
+
+
+def test_option_values_are_listed_as_they_are_typed():
+    settings = Settings(5, "light", 16, ("a b", "c"))
+    assert list_given_options(settings) == ["--depth 5", "--shade light", "--side 16", "--names 'a b'", "--names c"]
+    assert list_given_options(Settings()) == []
+    assert list_option_values(settings) == {"--depth": "5", "--shade": "light", "--side": "16", "--names": "a b, c"}
+    assert list_option_values(Settings())["--names"] == NO_VALUE
 
 
 def test_value_that_is_not_a_choice_is_refused():
