@@ -1,20 +1,23 @@
-"""Web application of the page: three static files, and one address that judges a picture.
+"""Web application of the page: three static files, and the address /judge, which programs can call too.
 
 A picture is the body of a request and stays in memory, without a name or a file. Its bytes and pixels are bounded,
-it is decoded as any untrusted file, and one picture is judged at a time.
+it is decoded like any untrusted file, and one picture is judged at a time. Every error is JSON, `{"error": text}`.
 """
 
 import base64
 import io
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from data_cards.core.console import PROGRAM
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.text import escape_untrusted
 from data_cards.dataset.simulated import SIMULATION_NOTICE
@@ -29,6 +32,7 @@ from eval.verdict.wording import (
     DECLARED_NOTE,
     TITLES,
     format_kind,
+    format_never,
     format_reason,
     format_verdict,
     summarise_examined,
@@ -41,10 +45,12 @@ _THUMBNAIL = 480  # pixels, of the long side
 
 
 def create_application(examiner: Examiner, token: str | None = None) -> Guard:
-    """Create the application for a run's detector; with a token other computers are admitted that know it."""
+    """Create the application for a run's detector; with a token, other computers that know it are admitted."""
     uploads = Uploads()
 
     async def judge(request: Request) -> Response:
+        if request.headers.get("content-type", "").startswith("multipart/"):
+            return _error_response("a form; send the picture itself as the body: curl --data-binary @photo.jpg", 415)
         try:
             async with uploads.judged_picture(request) as data:
                 return JSONResponse(await run_in_threadpool(_judge, examiner, data))
@@ -60,7 +66,7 @@ def create_application(examiner: Examiner, token: str | None = None) -> Guard:
 
     routes = [Route(path, _serve(name)) for path, name in _FILES.items()]
     routes += [Route("/about", about), Route("/judge", judge, methods=["POST"])]
-    return Guard(Starlette(routes=routes), token)
+    return Guard(Starlette(routes=routes, exception_handlers={HTTPException: _answer_error}), token)
 
 
 def _serve(name: str):
@@ -70,21 +76,42 @@ def _serve(name: str):
     return serve
 
 
+async def _answer_error(request: Request, error: HTTPException) -> Response:
+    """Answer an unknown address or method."""
+    response = _error_response(
+        f"{request.method} {escape_untrusted(request.url.path)}: {error.detail}", error.status_code
+    )
+    response.headers.update(error.headers or {})
+    return response
+
+
 def _error_response(reason: str, status: int) -> JSONResponse:
     return JSONResponse({"error": reason}, status, {"retry-after": "2"} if status == 503 else None)
 
 
+def _find_version() -> str | None:
+    try:
+        return version(PROGRAM)
+    except PackageNotFoundError:  # run from the source
+        return None
+
+
 def _judge(examiner: Examiner, data: bytes) -> dict:
     if find_container(data[:CONTAINER_START]) is not None:
-        raise PictureError("a clip; the page takes pictures, clips are judged by `eval predict`")
+        raise PictureError("a clip; the page judges pictures, `eval predict` judges clips too")
     examined = examiner.examine(data)
     said, explanation = examined.judgement, examined.explanation
     return {
         "verdict": said.verdict,
         "title": TITLES[said.verdict],
-        "words": format_verdict(said, examiner.detector),
         "probability_fake": said.probability_fake,
+        "reason": said.reason,
         "why": format_reason(said),
+        "words": format_verdict(said, examiner.detector),
+        "flips_under": said.flips,
+        "unlike_after": said.unlike_after,
+        "run": escape_untrusted(name_run(examiner.run)),
+        "version": _find_version(),
         "crops": said.crops,
         "checks": said.checks,
         "declared": [one.to_dict() for one in examined.declared],
@@ -119,6 +146,7 @@ def _get_about(examiner: Examiner) -> dict:
         "run": escape_untrusted(name_run(examiner.run)),
         "notice": SIMULATION_NOTICE if examiner.simulated else None,
         "caution": CAUTION,
+        "never": format_never(calibration),
         "declared_note": DECLARED_NOTE,
         "low": calibration.low,
         "high": calibration.high,

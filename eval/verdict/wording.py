@@ -115,6 +115,7 @@ def _format_of_experts(judgement: Judgement, detector: Detector) -> str:
         return f"{tested} Of the pictures that it called “{name}” there, at most {most} were {other}."
     if (detector.calibration.low, 1 - detector.calibration.high)[side] == 0:
         return f"{tested} It never says “{name}”: at no limit were at most {most} of these verdicts wrong."
+    tested = f"The score is not clear enough. {tested}"
     return f"{tested} With a limit at this score, more than {most} pictures called “{name}” were {other}."
 
 
@@ -139,9 +140,9 @@ def format_kind(kind: str, estimator: str) -> str:
 
 
 def summarise_examined(examined: "Examined") -> list[str]:
-    """Summarise what decided: the experts' parts, their strongest comb, and the network's bands and planes."""
+    """Summarise what decided: the experts' parts, a strong comb, and the network's bands and planes."""
     sentences = summarise_parts(examined.judgement.parts)
-    if examined.comb is not None and not examined.judgement.is_unlike:
+    if examined.has_grid:
         sentences.append(format_comb(examined.comb))
     if examined.explanation is not None:
         of_network = "Network: " if examined.judgement.parts else ""
@@ -154,7 +155,7 @@ def summarise_parts(parts: dict[str, float]) -> list[str]:
     """Summarise which part of the detector favoured each class most; empty where none did."""
     sentences = []
     least = _LITTLE * max(map(abs, parts.values()), default=0)
-    for sign, words in ((1, "generated"), (-1, "a photograph")):
+    for sign, words in ((1, "a generated picture"), (-1, "a photograph")):
         most = max(parts, key=lambda name: sign * parts[name], default=None)
         if most is not None and sign * parts[most] > least:
             sentences.append(f"Strongest sign of {words}: {PART_WORDS[most]}.")
@@ -162,13 +163,11 @@ def summarise_parts(parts: dict[str, float]) -> list[str]:
 
 
 def format_comb(comb: Comb) -> str:
-    """Format how far the strongest comb exceeds those of photographs."""
-    if comb.stands_out:
-        return (
-            f"The spectrum has a periodic grid of {comb.period:.1f} pixels, stronger than in most photographs "
-            f"({comb.strength:.1f} standard deviations above their mean)."
-        )
-    return "The spectrum has no strong periodic grid."
+    """Format how far a strong comb exceeds those of photographs."""
+    return (
+        f"The spectrum has a periodic grid of {comb.period:.1f} pixels, stronger than in most photographs "
+        f"({comb.strength:.1f} standard deviations above their mean)."
+    )
 
 
 def summarise_explanation(explanation: "Explanation", estimator: str) -> list[str]:
@@ -176,13 +175,13 @@ def summarise_explanation(explanation: "Explanation", estimator: str) -> list[st
     sentences = []
     edges = explanation.edges
     least = _LITTLE * max(abs(explanation.log_odds), np.abs(explanation.bands).max(), 1e-6)
-    for sign, words in ((1, "generated"), (-1, "a photograph")):
+    for sign, words in ((1, "a generated picture"), (-1, "a photograph")):
         number = int(np.argmax(sign * explanation.bands))
         if sign * explanation.bands[number] > least:
             sentences.append(f"Strongest sign of {words}: {format_frequency_band(edges[number], edges[number + 1])}.")
     kinds = {name: value for name, value in explanation.kinds.items() if abs(value) > least}
     if len(explanation.kinds) > 1 and kinds:
         most = max(kinds, key=lambda name: abs(kinds[name]))
-        side = "generated" if kinds[most] > 0 else "a photograph"
+        side = "a generated picture" if kinds[most] > 0 else "a photograph"
         sentences.append(f"Kind of plane that counted most: {format_kind(most, estimator)}, as a sign of {side}.")
     return sentences

@@ -145,7 +145,7 @@ def test_every_reason_has_a_sentence_without_a_frequency(reason):
 def test_every_part_has_words():
     assert set(PART_WORDS) == {*EXPERTS, NETWORK_PART}
     assert summarise_parts({"light": 1.0, "comb": -2.0, "colour": 0.0}) == [
-        "Strongest sign of generated: light and content.",
+        "Strongest sign of a generated picture: light and content.",
         "Strongest sign of a photograph: periodic grid.",
     ]
     assert summarise_parts({}) == []

@@ -182,7 +182,7 @@ def test_explanation_text_names_what_decided():
     edges = np.array([0, 0.25, 0.5, 0.71])
     found = Explanation(1.0, edges, np.array([-0.5, 2.0, 0.01]), {"phase": 1.0, "dct": -0.1}, edges[1:], edges[1:])
     first, second, third = summarise_explanation(found, "periodogram")
-    assert "sign of generated" in first
+    assert "sign of a generated picture" in first
     assert "2.0 to 4.0 pixels" in first
     assert "sign of a photograph" in second
     assert "position of patterns" in third

@@ -103,6 +103,12 @@ def test_page_judges_as_predict(client, run, tmp_path):
     answer = response.json()
     assert answer["verdict"] == verdict.verdict
     assert answer["probability_fake"] == pytest.approx(verdict.probability_fake, abs=1e-5)
+    own = json.loads(json.dumps(verdict.to_dict()))
+    assert {name: answer[name] for name in own if name in ("reason", "why", "flips_under", "unlike_after")} == {
+        name: own[name] for name in ("reason", "why", "flips_under", "unlike_after")
+    }
+    assert answer["run"] == str(run.path)
+    assert "version" in answer
     assert answer["checks"] == pytest.approx(verdict.judgement.checks, abs=1e-5)
     assert answer["declared"] == [one.to_dict() for one in verdict.declared]
     assert "\x1b" not in answer["declared"][0]["value"]
@@ -171,7 +177,13 @@ def test_unknown_paths_get_status_404(client):
         response = client.get(path)
         assert response.status_code == 404
         assert "content-security-policy" in response.headers
-    assert client.get("/judge").status_code == 405
+    for response, status in (
+        (client.get("/judge"), 405),
+        (client.get("/nothing"), 404),
+        (client.post("/judge", files={"file": encode(PICTURE)}), 415),
+    ):
+        assert response.status_code == status
+        assert list(response.json()) == ["error"]
 
 
 @pytest.mark.parametrize(
@@ -379,6 +391,9 @@ def test_browser_judges_dropped_pictures_and_refuses_a_text(page):
     assert first.locator("svg").count() == 2
     assert first.locator("img").count() == 1
     assert first.locator("img").evaluate("image => image.naturalWidth") == 60
+    assert not first.locator("svg").first.is_visible()
+    first.get_by_text("The figures behind this").click()
+    assert first.locator("svg").first.is_visible()
     assert first.locator("polyline").count() == 3
     assert first.locator("rect.bar").count() == 13
     failed = cards.nth(1)

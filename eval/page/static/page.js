@@ -22,7 +22,7 @@ function draw(tag, options, ...children) {
   return element;
 }
 
-// --- what one answer looks like
+// --- one answer
 
 function showScale(answer) {
   const { low, high } = about;
@@ -30,7 +30,7 @@ function showScale(answer) {
     class: "scale",
     role: "img",
     "aria-label": `Probability of being generated ${percent(answer.probability_fake)}; ` +
-      (low < high ? `unsure between ${percent(low)} and ${percent(high)}` : `the words part at ${percent(high)}`),
+      (low < high ? `unsure between ${percent(low)} and ${percent(high)}` : `generated from ${percent(high)}`),
   });
   for (const [name, width, words] of [["r", low, "photograph"], ["u", high - low, "unsure"], ["f", 1 - high, "generated"]]) {
     const part = make("span", { class: name }, width > 0.14 ? words : "");
@@ -119,7 +119,7 @@ function drawSpectrum(answer) {
 function drawBands(answer) {
   const { band_edges: edges, bands } = answer.explanation;
   const low = Math.min(0, ...bands), high = Math.max(0, ...bands, low + 1e-3);
-  const plot = startPlot("How much each band of frequencies spoke for generated, or for a photograph", edges.at(-1), low, high);
+  const plot = startPlot("How much each band of frequencies indicates generated, or a photograph", edges.at(-1), low, high);
   addTicks(plot, low, high);
   bands.forEach((value, number) => {
     const left = plot.x(edges[number]) + 1, right = plot.x(edges[number + 1]) - 1;
@@ -156,7 +156,7 @@ function drawComb(answer) {
 function drawParts(answer) {
   const parts = Object.entries(answer.parts);
   const middle = 310, most = Math.max(0.1, ...parts.map(([, value]) => Math.abs(value))), height = 34;
-  const svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${height * parts.length + 10}`, role: "img", "aria-label": "How much each part of the detector spoke for generated, or for a photograph" });
+  const svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${height * parts.length + 10}`, role: "img", "aria-label": "How much each part of the detector indicates generated, or a photograph" });
   parts.forEach(([name, value], number) => {
     const width = (Math.abs(value) / most) * 70, y = height * number + 6;
     svg.append(draw("text", { x: 0, y: y + 15 }, name));
@@ -168,12 +168,22 @@ function drawParts(answer) {
   return make("figure", {}, make("h3", {}, "What decided, in log-odds: left “photograph”, right “generated”"), svg);
 }
 
-function showDeciding(answer) {
-  const words = answer.deciding.map((text) => make("p", {}, text));
-  if (answer.explanation === null) return make("div", {}, ...words);
+function showKinds(answer) {
+  if (answer.explanation === null) return null;
   const kinds = Object.entries(answer.explanation.kinds).map(([name, value]) => `${name} ${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
-  return make("div", {}, ...words,
-    make("p", { class: "soft" }, `Log-odds of the network by kind of planes, above 0 for “generated”: ${kinds.join(", ")}.`));
+  return make("p", { class: "soft" }, `Log-odds of the network by kind of plane, above 0 for “generated”: ${kinds.join(", ")}.`);
+}
+
+function showFigures(answer) {
+  return make("details", {},
+    make("summary", {}, "The figures behind this"),
+    make("p", { class: "soft" },
+      "Log-odds are the natural logarithm of the odds of “generated” against “photograph”: 0 is undecided, +1 is 73%, " +
+      "−1 is 27%. Each part of the detector adds some."),
+    make("div", { class: "plots" },
+      ...(answer.comb === null ? [] : [drawComb(answer), drawParts(answer)]),
+      ...(answer.explanation === null ? [] : [drawSpectrum(answer), drawBands(answer)])),
+    showKinds(answer));
 }
 
 function showName(name, answer) {
@@ -187,16 +197,14 @@ function showAnswer(card, name, answer) {
     showName(name, answer),
     make("h2", {}, answer.title),
     make("p", {}, answer.words),
+    ...answer.deciding.map((text) => make("p", {}, text)),
     showScale(answer),
     make("div", { class: "ends" }, make("span", {}, "0%"), make("strong", {}, `generated: ${percent(answer.probability_fake)}`), make("span", {}, "100%")),
     showChecks(answer),
     showDeclared(answer));
   card.replaceChildren(
     make("div", { class: "head" }, make("img", { src: answer.thumbnail, alt: "" }), words),
-    make("div", { class: "plots" },
-      ...(answer.comb === null ? [] : [drawComb(answer), drawParts(answer)]),
-      ...(answer.explanation === null ? [] : [drawSpectrum(answer), drawBands(answer)])),
-    showDeciding(answer));
+    showFigures(answer));
 }
 
 function showFailure(card, name, reason) {
@@ -242,7 +250,7 @@ async function work() {
 
 async function send(file) {
   if (about === null) await learn();
-  if (file.size > about.most_bytes) throw new Error(`too large: at most ${about.most_bytes / 2 ** 20} MB are taken`);
+  if (file.size > about.most_bytes) throw new Error(`too large: expected at most ${about.most_bytes / 2 ** 20} MB`);
   for (let tries = 1; ; tries += 1) {
     const [response, answer] = await post(file);
     if (response.ok) return answer;
@@ -268,7 +276,7 @@ async function learn() {
   }
   byId("notice").hidden = about.notice === null;
   byId("notice").textContent = about.notice ?? "";
-  byId("caution").textContent = about.caution;
+  byId("caution").textContent = about.never === null ? about.caution : `${about.caution} Also, ${about.never}.`;
   byId("run").textContent = `Detector: ${about.run}`;
 }
 
