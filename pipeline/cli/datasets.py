@@ -1,4 +1,4 @@
-"""The commands on sets of pictures, `pipeline audit`, `subset` and `card`: they parse options and print results."""
+"""The commands on sets of pictures, `pipeline audit`, `subset` and `card`: options in, text out."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ cache_option = click.option(
     cls=GroupedOption,
     group="Machine",
     default=True,
-    help="Keep the facts of files, so that the next scan need not read them.",
+    help="Remember the facts of files for the next scan.",
 )
 
 
@@ -37,32 +37,37 @@ def source_option(**properties: object):
 
 
 def check_sources(sources: Sequence[str], reading: SetSettings) -> None:
-    """Raise `UsageError` where neither folders nor a table say where the pictures are."""
+    """Raise `UsageError` where neither `--src` nor `--labels` is given."""
     if not sources and not reading.labels:
-        raise UsageError("no pictures: give their folders with --src, or a table of them with --labels")
+        raise UsageError("no pictures are given; give their folders with --src, or a table of them with --labels")
 
 
 def take_set_settings(given: dict) -> SetSettings:
-    """Take the values of the options of `SetSettings` out of those of a command."""
+    """Remove the options of `SetSettings` from those of a command; return them as settings."""
     return SetSettings(**{name: given.pop(name) for name in option_names(SetSettings)})
 
 
 @click.command(cls=GroupedCommand)
 @source_option(help="Pictures, as for build. May be repeated.")
 @add_options(SetSettings)
-@click.option("--store", help="A feature store instead: the pictures that it was built from.")
-@click.option("--where", multiple=True, metavar="CONDITION", help="Only these pictures: width>=512, source=coco,ffhq.")
-@click.option("--warn", type=float, default=WARN, help="AUROC from which on a family of properties is a warning.")
-@click.option("--fail", type=float, default=FAIL, help="AUROC above which it fails.")
+@click.option("--store", help="Audit the pictures that this feature store was built from.")
 @click.option(
-    "--strict", is_flag=True, help="Exit status 1 when it fails, or near-duplicates are across splits or classes."
+    "--where",
+    multiple=True,
+    metavar="CONDITION",
+    help="Use these pictures only: width>=512, source=coco,ffhq. May be repeated.",
+)
+@click.option("--warn", type=float, default=WARN, help="Lowest AUROC of a warning.")
+@click.option("--fail", type=float, default=FAIL, help="Highest AUROC of a warning; above it the verdict is fail.")
+@click.option(
+    "--strict", is_flag=True, help="Exit with 1 if a verdict is fail, or near-duplicates are across splits or classes."
 )
 @click.option(
     "--contact-sheet",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Draw near-duplicates across splits and classes to this PNG.",
+    help="PNG file to draw near-duplicates across splits and classes into.",
 )
-@click.option("--max-pixels", type=int, default=MAX_PIXELS, help="Larger pictures are set aside.")
+@click.option("--max-pixels", type=int, default=MAX_PIXELS, help="Set larger pictures aside.")
 @cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.pass_context
@@ -71,10 +76,10 @@ def audit(
 ) -> None:
     """Measure how well trivial properties alone separate the classes, and list near-duplicate leakage.
 
-    Classifiers of file facts, of size and aspect, of an 8 x 8 thumbnail, of the spectrum's lowest
-    frequencies, and of what earlier savings left in the pixels are scored on pictures (and sources) that
-    they were not fitted on. 0.5 is guessing; the nearer to 1,
-    the less a detector trained on this set needs to learn about generators.
+    Five classifiers see trivial properties only: file facts, size and aspect, an 8 x 8 thumbnail, the lowest
+    frequencies, and traces of earlier savings. They are scored on pictures, and on sources, that they were not
+    fitted on. An AUROC of 0.5 is guessing. The nearer it is to 1, the less a detector needs to learn about generators
+    to score well on this set.
 
     \b
     Examples:
@@ -103,29 +108,34 @@ def audit(
 @click.command(cls=GroupedCommand)
 @source_option(help="Pictures, as for build. May be repeated.")
 @add_options(SetSettings)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder that does not exist yet.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; it must not exist yet.")
 @click.option(
-    "--fraction", type=float, default=Selection.fraction, help="Share of the pictures of every split, class and source."
+    "--fraction", type=float, default=Selection.fraction, help="Share to keep of every split, class and source."
 )
-@click.option("--seed", type=int, default=Selection.seed, help="Of the draw.")
-@click.option("--where", multiple=True, metavar="CONDITION", help="Only these pictures: width>=512, source=coco,ffhq.")
-@click.option("--max-per-source", type=int, default=None, help="Most pictures of a source in each split.")
+@click.option("--seed", type=int, default=Selection.seed, help="Seed of the draw.")
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="CONDITION",
+    help="Use these pictures only: width>=512, source=coco,ffhq. May be repeated.",
+)
+@click.option("--max-per-source", type=int, default=None, help="Most pictures to keep of a source in each split.")
 @click.option(
     "--balance",
     default="",
     metavar="NAMES",
     help=f"Match the classes in these properties: {','.join(BALANCED)}.",
 )
-@click.option("--links", is_flag=True, help="Symbolic links instead of copies.")
-@click.option("--max-pixels", type=int, default=MAX_PIXELS, help="Larger pictures are set aside.")
+@click.option("--links", is_flag=True, help="Write symbolic links instead of copies.")
+@click.option("--max-pixels", type=int, default=MAX_PIXELS, help="Set larger pictures aside.")
 @cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def subset(
     sources, out, fraction, seed, where, max_per_source, balance, links, max_pixels, cache, as_json, **given
 ) -> None:
-    """Draw a subset of a set of pictures, byte for byte, with its data card.
+    """Copy a subset of a set of pictures, byte for byte, to a new folder with its data card.
 
-    In this order: --where, --max-per-source, --fraction, --balance.
+    The steps are applied in this order: --where, --max-per-source, --fraction, --balance.
 
     \b
     Examples:
@@ -144,13 +154,13 @@ def subset(
 
 @click.command(cls=GroupedCommand)
 @click.argument("places", nargs=-1, metavar="[STORE|FOLDER...]")
-@source_option(help="Pictures instead, as for build. May be repeated.")
+@source_option(help="Pictures, as for build. May be repeated.")
 @add_options(SetSettings)
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the card's files  [default: NAME-card]")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the card's files.  [default: NAME-card]")
 @click.option("--diff", is_flag=True, help="Compare the cards of two stores, folders or card.json files.")
-@click.option("--max-pixels", type=int, default=MAX_PIXELS, help="Larger pictures are set aside.")
+@click.option("--max-pixels", type=int, default=MAX_PIXELS, help="Set larger pictures aside.")
 @cache_option
-@click.option("--json", "as_json", is_flag=True, help="Print the card, or what differs, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the card, or the differences, as JSON.")
 def card(places, sources, out, diff, max_pixels, cache, as_json, **given) -> None:
     """Write the data card of a store or of a folder of pictures.
 
@@ -172,7 +182,7 @@ def card(places, sources, out, diff, max_pixels, cache, as_json, **given) -> Non
     of_set = bool(sources or reading.labels) and not places
     if len(places) != (2 if diff else 1) and not (of_set and not diff):
         expected = "two, with --diff" if diff else "one (two with --diff), or pictures with --src"
-        raise UsageError(f"{len(places)} places: expected {expected}")
+        raise UsageError(f"{len(places)} places are given; expected {expected}")
     options = {"reading": reading, "max_pixels": max_pixels, "cache": cache}
     if diff:
         differences = compare_cards(*(load_card(place, **options) for place in places))

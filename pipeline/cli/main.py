@@ -56,7 +56,7 @@ MEMORY = _Memory()
 @click.group(cls=CommandGroup, context_settings={"show_default": True, "max_content_width": 110})
 @click.version_option(package_name=PROGRAM)
 def main() -> None:
-    """Turn pictures into a store of spectral features, once, for many trainings."""
+    """Build a store of spectral features from pictures, once for many trainings; audit, select and describe sets."""
 
 
 for _command in (audit, subset, card):
@@ -69,9 +69,8 @@ def _machine(flag: str, **properties: object):
 
 @main.command(cls=GroupedCommand)
 @source_option(
-    help="Pictures in folders by split, class, source or generator, as docs/building.md draws them, or one unlabelled "
-    "folder of a class, such as real=my_photos or test/fake=pictures; zip, tar and Parquet files too. May be "
-    "repeated."
+    help="Pictures in folders by split, class and source (docs/building.md), or those of one class, such as "
+    "real=my_photos or test/fake=pictures; also zip, tar and Parquet files. May be repeated."
 )
 @add_options(SetSettings)
 @click.option(
@@ -80,7 +79,7 @@ def _machine(flag: str, **properties: object):
     group=FILES,
     default=DEFAULT_STORE,
     metavar="STORE",
-    help="The store to write: a folder, or s3://bucket/name.",
+    help="Store to write; it may be s3://bucket/name.",
 )
 @add_options(FeatureSettings)
 @add_options(BuildSettings)
@@ -89,23 +88,21 @@ def _machine(flag: str, **properties: object):
     is_flag=True,
     cls=GroupedOption,
     group=PICTURES,
-    help="Build even if near-duplicate pictures are in more than one split.",
+    help="Build even if near-duplicates are in more than one split.",
 )
-@_machine("--workers", type=int, show_default="one a core", help="Dask worker processes; 0 builds in this process.")
-@_machine("--max-memory", type=MEMORY, help="Of all workers together, such as 8GB.")
-@_machine("--scheduler", metavar="ADDRESS", help="A running Dask scheduler to use instead.")
+@_machine("--workers", type=int, show_default="one a core", help="Number of Dask worker processes; 0: this process.")
+@_machine("--max-memory", type=MEMORY, help="Memory of all workers together, such as 8GB.")
+@_machine("--scheduler", metavar="ADDRESS", help="Address of a running Dask scheduler, instead of own workers.")
 @cache_option
 @click.option("--dry-run", is_flag=True, help="Print the estimated size and time, and build nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def build(sources, out, workers, max_memory, scheduler, dry_run, allow_leakage, cache, as_json, **given) -> None:
-    """Make a feature store from folders of pictures.
+    """Build a feature store from pictures, or add pictures to one.
 
-    By default a store holds a profile of every picture and of three changed copies of it: what the recommended
-    detector reads, about 2 kB each. Networks read planes, which are stored beside the profiles when they are asked for:
-    --size gives planes of that size (periodograms), --estimator averaged smaller ones.
+    The store holds a profile of every picture and of three changed copies, about 2 kB each: what the recommended
+    detector reads. Networks also read planes: add --size (periodograms) or --estimator averaged (smaller ones).
 
-    An interrupted build resumes when the same command is run again; with more pictures or another --src it adds
-    those.
+    Run the same command again to resume an interrupted build, or with another --src to add its pictures.
 
     \b
     Examples:
@@ -138,20 +135,20 @@ def build(sources, out, workers, max_memory, scheduler, dry_run, allow_leakage, 
 
 
 @main.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder that does not exist yet.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; it must not exist yet.")
 @click.option(
     "--train-per-source", type=int, default=TRAIN_PER_SOURCE, help="Training pictures of each of the eight sources."
 )
 @click.option(
     "--test-per-source", type=int, default=TEST_PER_SOURCE, help="Test pictures of each of the eight sources."
 )
-@click.option("--size", type=int, default=SIZE, help="Smallest short side, in pixels.")
-@click.option("--seed", type=int, default=0, help="Another seed, other pictures.")
+@click.option("--size", type=int, default=SIZE, help="Shortest side of the smallest pictures, in pixels.")
+@click.option("--seed", type=int, default=0, help="Seed of the pictures.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
-    """Make a simulated set: pictures of two cameras and two generators.
+    """Draw a simulated set: pictures of four cameras and four generators.
 
-    To try the program without a download. Scores on it say nothing about real pictures.
+    The set serves to try the program without a download. Scores on it say nothing about real pictures.
 
     \b
     Example:
@@ -173,8 +170,10 @@ def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
 
 @main.command()
 @click.argument("store", default=DEFAULT_STORE)
-@click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Draw samples' planes to this file.")
-@click.option("--row", "rows", type=int, multiple=True, help="A sample to draw; may be repeated.")
+@click.option(
+    "--png", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to draw the planes of samples into."
+)
+@click.option("--row", "rows", type=int, multiple=True, help="Number of a sample to draw. May be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def inspect(store, png, rows, as_json) -> None:
     """Show the contents of a feature store, or the progress of its build.
@@ -194,10 +193,10 @@ def inspect(store, png, rows, as_json) -> None:
 
 @main.command()
 @click.argument("store", default=DEFAULT_STORE)
-@click.option("--repair", is_flag=True, help="Rebuild what is damaged, shards from the source pictures.")
+@click.option("--repair", is_flag=True, help="Rebuild damaged files; shards are made again from the source pictures.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def verify(store, repair, as_json) -> None:
-    """Check all of a store against its checksums. Exit status 3 when something is damaged.
+    """Compare all files of a store with their checksums. The exit status is 3 if one is damaged.
 
     \b
     Examples:

@@ -64,7 +64,9 @@ def is_overview_kind(kind: str) -> bool:
 
 
 def _format_default(name: str) -> str:
-    """Format the default of an option that depends on the estimator."""
+    """Format the default of an option, of each estimator where they differ."""
+    if len({_DEFAULTS_BY_ESTIMATOR[kind][name] for kind in (AVERAGED, PERIODOGRAM)}) == 1:
+        return str(_DEFAULTS_BY_ESTIMATOR[AVERAGED][name])
     return "; ".join(f"{kind}: {_DEFAULTS_BY_ESTIMATOR[kind][name]}" for kind in (AVERAGED, PERIODOGRAM))
 
 
@@ -81,52 +83,53 @@ class FeatureSettings:
         group=PLANES,
         metavar="PIXELS",
         shown=_format_default("size"),
-        help="Side of the square that a picture is fitted to, 8 to 8192. Given alone it asks for planes of that side: "
-        "periodograms.",
+        help="Side of the square that a picture is fitted to, 8 to 8192; alone it asks for periodograms.",
     )
     estimator: str | None = option_field(
         None,
         group=PLANES,
         choices=(NO_PLANES, AVERAGED, PERIODOGRAM),
+        metavar="KIND",
         shown=f"{NO_PLANES}; with --size alone: {PERIODOGRAM}; with --patch or --overview: {AVERAGED}",
-        help="none: profiles alone, what the recommended detector reads; averaged: also planes of small patches, their "
-        "mean over the square, steadier and far smaller; periodogram: also planes of the whole square.",
+        help="none: profiles only; averaged: also planes averaged over small patches, which are steadier and far "
+        "smaller; periodogram: also planes of the whole square.",
     )
     patch: int | None = option_field(
         None,
         group=PLANES,
         choices=PATCHES,
         shown=str(PATCHES[0]),
-        help="Side of those patches, and of averaged planes, in pixels.",
+        help="Side of the patches and of averaged planes, in pixels.",
     )
     overview: int | None = option_field(
         None,
         group=PLANES,
         metavar="PIXELS",
         shown="0",
-        help="Side that the whole picture is squeezed to, for nine more averaged planes of it; 0: none.",
+        help="Side of the square that the whole picture is squeezed to, for nine more averaged planes; 0: none.",
     )
     fit: str | None = option_field(
         None,
         group=PLANES,
         choices=("cover", "stretch", "crop"),
         shown=_format_default("fit"),
-        help="crop: centre crop of the native pixels, never resampled (for averaged planes of what there is of it); "
-        "cover: short side to the size, then centre crop; stretch: both sides to the size.",
+        help="crop: native pixels of the centre, never resampled; cover: short side to the size, then crop; stretch: "
+        "both sides to the size.",
     )
     resample: str = option_field(
         _RESAMPLE_DEFAULT,
         group=PLANES,
         choices=("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"),
-        help="Filter that pictures are resampled with before their planes are computed.",
+        metavar="FILTER",
+        help="Filter that fits pictures: nearest, box, bilinear, hamming, bicubic or lanczos.",
     )
     levels: str | None = option_field(
         None,
         group=PLANES,
         choices=(FINE, COARSE),
         shown=_format_default("levels"),
-        help="fine: all 256 levels of a plane's scale; coarse: fewer levels of the same scale, which add at most 3 % "
-        "to a bin's own variance and take about half the disk; for periodograms alone.",
+        help="fine: all 256 levels of a plane's scale; coarse, for periodograms: fewer levels, which add at most 3 % "
+        "to a bin's variance and take about half the disk.",
     )
 
     def __post_init__(self) -> None:

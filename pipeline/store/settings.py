@@ -20,25 +20,25 @@ class BuildSettings:
         "views",
         group=PICTURES,
         choices=RECIPES,
-        help="What each picture is stored as. clean: as it is; saved: also three times saved as JPEG before it is "
-        "fitted; train: likewise after; web: also four times scaled down and saved; views: also saved as JPEG 75, as a "
-        "web site saves it, and shrunk; stress, conditions: test pictures "
-        f"in {len(draw_variants('stress', 0, b''))} conditions, or in {len(CONDITIONS)} of them.",
+        metavar="RECIPE",
+        help="Copies to store of each picture. clean: as it is; views: also as JPEG 75, as a web site saves it, and "
+        "shrunk; web: also four, scaled down and saved; saved, train: also three, as JPEG, before or after fitting; "
+        f"conditions, stress: test pictures in {len(CONDITIONS)} or {len(draw_variants('stress', 0, b''))} conditions.",
     )
-    seed: int = option_field(0, group=PICTURES, help="Of the variants, the drawn split and the order.")
+    seed: int = option_field(0, group=PICTURES, help="Seed of the variants, the drawn split and the order.")
     val_fraction: float = option_field(
         0.15,
         group=PICTURES,
         metavar="SHARE",
-        help="Share of the training pictures drawn for validation where there is no validation split.",
+        help="Share of the training pictures to validate on, where the set has no validation split.",
     )
-    max_pixels: int = option_field(MAX_PIXELS, group=PICTURES, help="Larger pictures are set aside.")
+    max_pixels: int = option_field(MAX_PIXELS, group=PICTURES, help="Set larger pictures aside.")
     packing: str = option_field(
         "mirror",
         group=PLANES,
         choices=("mirror", "none"),
-        help="mirror: store half of a plane that is its own mirror image, read with this package; none: all, for any "
-        "Zarr v3 reader.",
+        help="mirror: store half of a plane that mirrors itself, which needs this package to read; none: for any Zarr "
+        "v3 reader.",
     )
 
     def __post_init__(self) -> None:

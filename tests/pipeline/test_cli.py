@@ -174,9 +174,13 @@ def test_commands_on_a_store_that_cannot_be_read_are_one_line(store, tmp_path):
     one_line(run("inspect", store), 3, "damaged")
 
 
-def test_help_has_examples():
-    for command in ("build", "inspect", "sample", "verify"):
-        assert f"pipeline {command}" in run(command, "--help").stdout
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_help_has_examples_and_is_at_most_70_lines_of_100_columns(command):
+    text = CliRunner().invoke(main, [command, "--help"], terminal_width=100).stdout
+    assert f"\n    pipeline {command} " in text
+    lines = text.splitlines()
+    assert len(lines) <= 70
+    assert max(map(len, lines)) <= 100
 
 
 @pytest.mark.parametrize("command", ["pipeline", f"{sys.executable} -m pipeline"], ids=["installed", "module"])
