@@ -6,16 +6,8 @@ import numpy as np
 from PIL import Image
 from scipy import fft
 
-from pipeline.features.profiles import (
-    PATCH,
-    compute_comb,
-    compute_excess,
-    extract_native_planes,
-    fold_quadrants,
-    iterate_powers,
-    make_hann,
-    select_harmonics,
-)
+from pipeline.features.patch_spectra import fold_quadrants, iterate_powers, make_hann
+from pipeline.features.profiles import compute_comb, compute_excess, extract_native_planes, select_harmonics
 from train.model.logistic import compute_moments, fit_logistic
 
 PERIODS = 8 * np.linspace(0.4, 2.2, 91)  # px
@@ -32,9 +24,8 @@ def compute_prototype(picture: Image.Image) -> dict[str, np.ndarray]:
     `prototype-shape` (36,), `prototype-harmonics` (81,) and `prototype-comb` (91,), float32: log amplitudes
     """
     luma = extract_native_planes(picture)[0]
-    powers = list(iterate_powers(luma))
-    logs = sum(np.log(power + NATIVE_FLOOR).sum(0) for power in powers) / sum(map(len, powers))
-    excess = compute_excess(fold_quadrants(0.5 * logs).reshape(PATCH // 2 + 1, -1))
+    means = [np.log(power + NATIVE_FLOOR).mean(0) for power in iterate_powers(luma)]  # of as many patches each
+    excess = compute_excess(fold_quadrants(0.5 * np.mean(means, 0)))
     return {
         "prototype-shape": _compute_shape(picture),
         "prototype-harmonics": select_harmonics(excess),
@@ -77,7 +68,7 @@ def _compute_shape(picture: Image.Image) -> np.ndarray:
         plane = np.asarray(largest.resize((side, side), Image.Resampling.BOX), np.float32)
         size, step = (SHAPE_PATCH, SHAPE_PATCH), SHAPE_PATCH // 2
         patches = np.lib.stride_tricks.sliding_window_view(plane, size)[::step, ::step].reshape(-1, *size)
-        spectrum = fft.rfft2((patches - patches.mean((1, 2), keepdims=True)) * make_hann(*size))
+        spectrum = fft.rfft2((patches - patches.mean((1, 2), keepdims=True)) * make_hann(*size), axes=(2, 1))
         folded = fold_quadrants((0.5 * np.log(spectrum.real**2 + spectrum.imag**2 + SHAPE_FLOOR)).mean(0))
         bins = np.arange(step + 1)
         ring = np.minimum((np.hypot(bins[:, None], bins) + 0.5).astype(int), SHAPE_RINGS)

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from pipeline.features.patch_spectra import compute_mean_spectra
 from pipeline.features.profile_vectors import PERIODS
-from pipeline.features.profiles import compute_comb, compute_excess, compute_mean_spectra, extract_native_planes
+from pipeline.features.profiles import compute_comb, compute_excess, extract_native_planes
 from train.model.experts import Experts
 
 STANDS_OUT = 3.0  # standard deviations; of our training pictures 6 % of the photographs reach it, 20 % of the others
@@ -48,7 +49,7 @@ class Comb:
 def find_comb(picture: Image.Image, experts: Experts) -> Comb:
     """Find the strongest comb of an RGB picture among those that the experts look for."""
     luma, _, _ = extract_native_planes(picture)
-    spectra = [compute_excess(spectrum) for spectrum in compute_mean_spectra(luma)]
+    spectra = compute_excess(compute_mean_spectra(luma))
     mean, deviation = (values.reshape(len(spectra), -1) for values in experts.photographs)
     standardised = (np.stack([compute_comb(excess) for excess in spectra]) - mean) / deviation
     spectrum, number = np.unravel_index(standardised.argmax(), standardised.shape)

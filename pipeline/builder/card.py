@@ -55,7 +55,7 @@ def compute_build_card(plan: Plan, simulated: bool, audit: Audit | None = None, 
         ),
         variants={"recipe": settings.variants, "names": names},
         settings=settings.to_dict(),
-        versions={"program": get_program_version(), **get_feature_versions()},
+        versions={"program": get_program_version(), **get_feature_versions(profiles=False)},
         simulated=simulated,
     )
 

@@ -22,7 +22,7 @@ from pipeline.features.degradations import CODEC_SIDES, oversize_error
 from pipeline.features.fit import compute_resampling_factor, misfit_error
 from pipeline.features.variants import TEST_RECIPES, count_variants
 from pipeline.features.versions import get_feature_versions
-from pipeline.store.schema import FORMAT_VERSION, SAMPLE_COLUMNS, Attribute, list_shard_arrays
+from pipeline.store.schema import FORMAT_VERSION, PROFILES, SAMPLE_COLUMNS, Attribute, list_shard_arrays
 from pipeline.store.settings import BuildSettings
 
 SHARD_BYTES = 64 * 2**20  # of levels before compression
@@ -170,7 +170,7 @@ def compute_identity(settings: BuildSettings, format_version: int) -> dict:
     return {
         Attribute.FORMAT_VERSION: format_version,
         Attribute.SETTINGS: settings.to_dict(),
-        Attribute.VERSIONS: get_feature_versions(),
+        Attribute.VERSIONS: get_feature_versions(profiles=PROFILES in list_shard_arrays((), format_version)),
     }
 
 

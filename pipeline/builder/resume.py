@@ -149,7 +149,11 @@ def check_same_settings(storage: Storage, settings: BuildSettings) -> None:
     now = compute_identity(settings, read_format_version(storage))
     # Settings name only coarse levels.
     before, now = ({"levels": FINE} | _flatten(one) for one in ({name: attributes.get(name) for name in now}, now))
-    differing = [f"{name} was {before.get(name)}, is now {now[name]}" for name in now if before.get(name) != now[name]]
+    differing = [
+        f"{name} was {before.get(name, 'an earlier version')}, is now {now[name]}"
+        for name in now
+        if before.get(name) != now[name]
+    ]
     if differing:
         raise UserError(
             f"{storage.url}: was built with other settings: {'; '.join(differing)}; "

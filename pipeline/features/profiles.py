@@ -13,22 +13,25 @@ An excess is a log amplitude (natural logarithm) above its local background. A p
 other, in this order.
 """
 
+import math
+
 import numpy as np
 from PIL import Image
 from scipy import fft
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter1d
 
 from pipeline.features.degradations import limit_size
+from pipeline.features.patch_spectra import HALF, PATCH, compute_mean_spectra, make_hann
 from pipeline.features.profile_vectors import LARGE, LARGE_TO, PERIODS, PROFILE_VECTORS
 
 REGION = 1024  # px, of the middle: more pixels cost time and change the means little
 GRID = 16  # px: the region starts on a multiple of JPEG's and of most decoders' grids
-PATCH, HOP = 128, 64  # px, of native pixels
-POWER_FLOOR = 2.0  # grey levels squared: below lies the noise of rounding and of JPEG
-RELATIVE_FLOOR = 1e-4  # of a patch's mean power
+SIGMA = 2.0  # bins, deviation of the Gaussian mean that is a spectrum's background
 HARMONIC_STEP = 8  # bins of 1 / 128: multiples of 1/16 cycle a pixel
 JPEG_CAP = 0.1  # largest excess that counts on the harmonics of JPEG's own blocks of 8 px
-SMALL_PATCH, RINGS = 16, 9  # px, and rings of frequency, of the squeezed picture
+SQUEEZED = (64, 128)  # px, sides of the squares that the whole picture is squeezed to
+SMALL_PATCH, RINGS = 16, 9  # px, and rings of frequency, of those
+_ROWS = 64  # converted at a time: they fit the processor's cache
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G, B (ITU-R BT.601)
 
 # Profiles are rounded to multiples of this: far below what they vary by, and processors that differ in a sum's last
@@ -52,95 +55,64 @@ def compute_profile(picture: Image.Image) -> np.ndarray:
 
 def compute_vectors(picture: Image.Image) -> dict[str, np.ndarray]:
     """Compute the vectors of an RGB picture: float32 each, not rounded, see the module."""
-    rgb = np.asarray(picture)
-    luma, blue, red = extract_native_planes(picture)
-    of_luma = [compute_excess(spectrum) for spectrum in compute_mean_spectra(luma)]
-    of_tints = [compute_excess(spectrum) for plane in (blue, red) for spectrum in compute_mean_spectra(plane)]
-    facts = [*rgb.shape[:2], luma.std(), np.abs(blue).mean() + np.abs(red).mean()]
+    planes = extract_native_planes(picture)
+    luma, *tints = np.split(compute_excess(np.concatenate([compute_mean_spectra(plane) for plane in planes])), 3)
+    facts = [picture.height, picture.width, _compute_deviation(planes[0]), *map(_compute_mean_size, planes[1:])]
     return {
         **compute_squeezed(picture),
-        "harmonics": np.concatenate([select_harmonics(excess) for excess in of_luma]),
-        "tints": np.concatenate([select_harmonics(excess) for excess in of_tints]),
-        "comb": np.concatenate([compute_comb(excess) for excess in of_luma]),
-        "facts": np.array(facts, np.float32),
+        "harmonics": select_harmonics(luma),
+        "tints": select_harmonics(np.concatenate(tints)),
+        "comb": np.concatenate([compute_comb(excess) for excess in luma]),
+        "facts": np.array([*facts[:3], sum(facts[3:])], np.float32),
     }
 
 
-def extract_native_planes(picture: Image.Image) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return Y, B - Y and R - Y of the middle region: float32, grey levels, at most `REGION` px a side."""
-    rgb = np.asarray(limit_size(picture, LARGE_TO, "lanczos", above=LARGE))
-    sides = [min(side, REGION) for side in rgb.shape[:2]]
-    top, left = ((whole - side) // 2 // GRID * GRID for whole, side in zip(rgb.shape[:2], sides, strict=True))
-    region = rgb[top : top + sides[0], left : left + sides[1]].astype(np.float32)
-    luma = region @ _LUMA
-    return luma, region[..., 2] - luma, region[..., 0] - luma
+def extract_native_planes(picture: Image.Image) -> np.ndarray:
+    """Return Y, B - Y and R - Y of the middle region: float32 (3, H, W), grey levels, at most `REGION` px a side."""
+    picture = limit_size(picture, LARGE_TO, "lanczos", above=LARGE)
+    width, height = (min(side, REGION) for side in picture.size)
+    left, top = (picture.width - width) // 2 // GRID * GRID, (picture.height - height) // 2 // GRID * GRID
+    bands = [np.asarray(band) for band in picture.crop((left, top, left + width, top + height)).split()]
+    planes = np.empty((3, height, width), np.float32)
+    for start in range(0, height, _ROWS):
+        rows = slice(start, start + _ROWS)
+        red, green, blue = (band[rows].astype(np.float32) for band in bands)
+        luma = np.multiply(red, _LUMA[0], out=planes[0, rows])
+        luma += np.multiply(green, _LUMA[1], out=green)
+        luma += _LUMA[2] * blue
+        np.subtract(blue, luma, out=planes[1, rows])
+        np.subtract(red, luma, out=planes[2, rows])
+    return planes
 
 
-def compute_mean_spectra(plane: np.ndarray) -> np.ndarray:
-    """Compute two mean log amplitude spectra over Hann patches, quadrants folded.
+def _compute_deviation(plane: np.ndarray) -> float:
+    mean, total = plane.mean(), 0.0
+    for start in range(0, len(plane), _ROWS):
+        difference = plane[start : start + _ROWS] - mean
+        total += float(np.square(difference, out=difference).sum())
+    return math.sqrt(total / plane.size)
 
-    The first has an absolute floor; the second takes each patch's power relative to its own mean, so that contrast
-    does not count. A picture smaller than a patch is padded by 0 after the window.
 
-    Parameters
-    ----------
-    plane : float32 (H, W), grey levels
+def _compute_mean_size(plane: np.ndarray) -> float:
+    """Compute the mean of the absolute values."""
+    return sum(float(np.abs(plane[start : start + _ROWS]).sum()) for start in range(0, len(plane), _ROWS)) / plane.size
 
-    Returns
-    -------
-    float32 (2, 65, 65), bins of 1 / 128 cycle a pixel
+
+def compute_excess(spectra: np.ndarray, clip: float = 0.25, rounds: int = 3) -> np.ndarray:
+    """Subtract the background from log spectra, float32 (..., 65, 65).
+
+    The background is a Gaussian mean with a deviation of `SIGMA` bins, with peaks clipped to +-`clip` around it.
     """
-    power_logs = np.zeros((2, PATCH, PATCH // 2 + 1), np.float32)
-    patches = 0
-    for power in iterate_powers(plane):
-        mean_power = power.mean((1, 2), keepdims=True) + 0.05  # a flat patch has none
-        power_logs[0] += np.log(power + POWER_FLOOR).sum(0)
-        power_logs[1] += np.log(power / mean_power + RELATIVE_FLOOR).sum(0)
-        patches += len(power)
-    return np.stack([fold_quadrants(one) for one in 0.5 * power_logs / patches])
-
-
-def iterate_powers(plane: np.ndarray):
-    """Yield power spectra of Hann patches, a row of patches at a time: float32 (patches, 128, 65)."""
-    height, width = (min(PATCH, side) for side in plane.shape)
-    window = make_hann(height, width)
-    tops, lefts = _place_patches(plane.shape[0], height), _place_patches(plane.shape[1], width)
-    for top in tops:
-        patches = np.stack([plane[top : top + height, left : left + width] for left in lefts])
-        spectrum = fft.rfft2((patches - patches.mean((1, 2), keepdims=True)) * window, s=(PATCH, PATCH))
-        yield spectrum.real**2 + spectrum.imag**2
-
-
-def _place_patches(side: int, patch: int) -> np.ndarray:
-    return np.unique(np.linspace(0, side - patch, max(1, (side - patch) // HOP + 1)).astype(int))
-
-
-def make_hann(height: int, width: int) -> np.ndarray:
-    """Make a Hann window of unit energy, float32 (height, width)."""
-    window = np.outer(np.hanning(height + 1)[:-1], np.hanning(width + 1)[:-1]).astype(np.float32)
-    return window / np.sqrt(max((window**2).sum(), np.float32(1e-12)))  # of one pixel it is 0
-
-
-def fold_quadrants(spectrum: np.ndarray) -> np.ndarray:
-    """Average a half spectrum (N, N / 2 + 1) over the sign of its rows' frequency: (N / 2 + 1, N / 2 + 1)."""
-    half = len(spectrum) // 2
-    folded = spectrum[: half + 1].copy()
-    folded[1:half] = (folded[1:half] + spectrum[:half:-1]) / 2
-    return folded
-
-
-def compute_excess(spectrum: np.ndarray, sigma: float = 2.0, clip: float = 0.25, rounds: int = 3) -> np.ndarray:
-    """Subtract the background from a log spectrum: a Gaussian of `sigma` bins, peaks clipped to +-`clip` around it."""
-    clipped = spectrum
+    clipped = spectra
     for _ in range(rounds):
-        background = gaussian_filter(clipped, sigma, mode="reflect")
-        clipped = np.clip(spectrum, background - clip, background + clip)
-    return (spectrum - gaussian_filter(clipped, sigma, mode="reflect")).astype(np.float32)
+        background = _SMOOTHING @ clipped @ _SMOOTHING.T
+        clipped = np.clip(spectra, background - clip, background + clip)
+    return spectra - _SMOOTHING @ clipped @ _SMOOTHING.T
 
 
 def select_harmonics(excess: np.ndarray) -> np.ndarray:
-    """Select the bins at multiples of 1/16 cycle a pixel, float32 (81,)."""
-    return excess[::HARMONIC_STEP, ::HARMONIC_STEP].ravel()
+    """Select the bins at multiples of 1/16 cycle a pixel from one or more spectra, float32 (81 each,)."""
+    return excess[..., ::HARMONIC_STEP, ::HARMONIC_STEP].ravel()
 
 
 def compute_comb(excess: np.ndarray, periods: np.ndarray = PERIODS, cap: float | None = JPEG_CAP) -> np.ndarray:
@@ -152,33 +124,44 @@ def compute_comb(excess: np.ndarray, periods: np.ndarray = PERIODS, cap: float |
     periods : in px
     cap : largest excess that counts within a bin of the rows and columns of JPEG's 1/8 cycle; None for no cap
     """
-    half = len(excess) - 1
     if cap is not None:
         excess = excess.copy()
-        for centre in range(0, half + 1, half // 4):
+        for centre in range(0, HALF + 1, HALF // 4):
             near = slice(max(0, centre - 1), centre + 2)
             excess[near] = np.minimum(excess[near], cap)
             excess[:, near] = np.minimum(excess[:, near], cap)
-    means = []
-    for period in periods:
-        # A bin is 1 / (2 * half) cycle a pixel; 1e-6 keeps the harmonic at exactly half a cycle.
-        bins = np.rint(np.arange(int(period / 2 + 1e-6) + 1) * 2 * half / period).astype(int)
-        bins = bins[bins <= half]
-        means.append(excess[bins[:, None], bins[None]].ravel()[1:].mean())
-    return np.array(means, np.float32)
+    teeth = _TEETH if periods is PERIODS else _make_teeth(periods)
+    sums = ((teeth @ excess) * teeth).sum(1) - excess[0, 0]
+    return (sums / (teeth.sum(1) ** 2 - 1)).astype(np.float32)
+
+
+def _make_teeth(periods: np.ndarray) -> np.ndarray:
+    """Return which bins are multiples of 1 / period, 1 or 0: float32 (periods, 65)."""
+    teeth = np.zeros((len(periods), HALF + 1), np.float32)
+    for row, period in zip(teeth, periods, strict=True):
+        # A bin is 1 / 128 cycle a pixel; 1e-6 keeps the harmonic at exactly half a cycle.
+        bins = np.rint(np.arange(int(period / 2 + 1e-6) + 1) * PATCH / period).astype(int)
+        row[bins[bins <= HALF]] = 1
+    return teeth
+
+
+_TEETH = _make_teeth(PERIODS)
+_SMOOTHING = gaussian_filter1d(np.eye(HALF + 1, dtype=np.float32), SIGMA, axis=0, mode="reflect")
 
 
 def compute_squeezed(picture: Image.Image) -> dict[str, np.ndarray]:
     """Compute `light` (9,) and `colour` (36,) of the whole picture, squeezed to a square."""
-    light, colour = None, {}
-    for side in (64, 128):
+    colour = []
+    for side in SQUEEZED:
         filter = Image.Resampling.BOX if min(picture.size) >= side else Image.Resampling.BICUBIC
         small = np.asarray(picture.resize((side, side), filter)).astype(np.float32)
         luma = small @ _LUMA
-        colour["cb", side] = compute_rings(0.564 * (small[..., 2] - luma))
-        colour["cr", side] = compute_rings(0.713 * (small[..., 0] - luma))
-        light = compute_rings(40 * np.log(luma + 8), floor=20.0)  # 40: about the contrast of grey levels
-    return {"light": light, "colour": np.concatenate([colour[key] for key in sorted(colour)])}
+        planes = [0.564 * (small[..., 2] - luma), 0.713 * (small[..., 0] - luma)]
+        if side == SQUEEZED[-1]:
+            planes.append(40 * np.log(luma + 8))  # 40: about the contrast of grey levels
+        *_, light = rings = compute_rings(np.stack(planes), _RING_FLOORS[: len(planes)])
+        colour.append(rings[:2])
+    return {"light": light, "colour": np.stack(colour, 1).ravel()}
 
 
 def _make_rings(patch: int, rings: int) -> np.ndarray:
@@ -192,12 +175,27 @@ _RING_MATRIX = _make_rings(SMALL_PATCH, RINGS)
 _SMALL_WINDOW = make_hann(SMALL_PATCH, SMALL_PATCH)
 
 
-def compute_rings(plane: np.ndarray, floor: float = 0.1) -> np.ndarray:
-    """Compute the mean log amplitude by ring of frequency over patches of 16 px, less its mean: float32 (9,)."""
-    size = (SMALL_PATCH, SMALL_PATCH)
-    step = SMALL_PATCH // 2
-    patches = np.lib.stride_tricks.sliding_window_view(plane, size)[::step, ::step].reshape(-1, *size)
-    spectrum = fft.rfft2((patches - patches.mean((1, 2), keepdims=True)) * _SMALL_WINDOW)
-    log_amplitude = 0.5 * np.log(spectrum.real**2 + spectrum.imag**2 + floor)
-    rings = log_amplitude.reshape(len(spectrum), -1).mean(0) @ _RING_MATRIX
-    return (rings - rings.mean()).astype(np.float32)
+_RING_FLOORS = np.array([0.1, 0.1, 20.0], np.float32)  # of the power of Cb, Cr and log luma
+
+
+def compute_rings(planes: np.ndarray, floors: np.ndarray) -> np.ndarray:
+    """Compute the mean log amplitude by ring of frequency over patches of 16 px, less its mean.
+
+    Parameters
+    ----------
+    planes : float32 (n, side, side)
+    floors : float32 (n,), of the power
+
+    Returns
+    -------
+    float32 (n, 9)
+    """
+    size, step = (SMALL_PATCH, SMALL_PATCH), SMALL_PATCH // 2
+    patches = np.lib.stride_tricks.sliding_window_view(planes, size, axis=(1, 2))[:, ::step, ::step]
+    patches = patches.reshape(len(planes), -1, *size)
+    spectrum = fft.rfft2((patches - patches.mean((2, 3), keepdims=True)) * _SMALL_WINDOW, workers=1)
+    power = spectrum.real**2 + spectrum.imag**2
+    power += floors[:, None, None, None]
+    logs = np.log(power, out=power).reshape(*patches.shape[:2], -1)
+    rings = 0.5 * logs.mean(1) @ _RING_MATRIX
+    return rings - rings.mean(1, keepdims=True)

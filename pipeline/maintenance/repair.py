@@ -21,7 +21,6 @@ from pipeline.builder.metadata import write_plan_columns, write_plan_coordinates
 from pipeline.builder.plan import Plan
 from pipeline.builder.resume import read_attributes
 from pipeline.builder.shard_task import build_shard, create_task
-from pipeline.features.versions import get_feature_versions
 from pipeline.maintenance.verify import Verification
 from pipeline.store.arrays import StoredArrays
 from pipeline.store.checksum import CHECKSUM_BYTES
@@ -231,10 +230,14 @@ class _Repair:
 
     def differs_error(self) -> _UnrepairableError:
         """Return the exception for rebuilt bytes that differ, with the libraries of other versions."""
-        now, made = get_feature_versions(), self.found.attributes[Attribute.VERSIONS]
+        now, made = self.plan.identity[Attribute.VERSIONS], self.found.attributes[Attribute.VERSIONS]
         return _UnrepairableError(
             Cause.DIFFERS,
-            tuple(f"{name} {then} then, {now.get(name)} now" for name, then in made.items() if now.get(name) != then),
+            tuple(
+                f"{name} {made.get(name, 'of an earlier version')} then, {version} now"
+                for name, version in now.items()
+                if made.get(name) != version
+            ),
         )
 
 

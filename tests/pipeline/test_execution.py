@@ -312,7 +312,7 @@ def test_build_names_pictures_of_a_shard_that_kills_workers(kaggle_dir, tmp_path
 def test_a_worker_with_other_libraries_is_refused(kaggle_dir, tmp_path, monkeypatch):
     """The worker is this process; the plan was made elsewhere."""
     versions = {**plan_module.get_feature_versions(), "scipy": "0.1"}
-    monkeypatch.setattr(plan_module, "get_feature_versions", lambda: versions)
+    monkeypatch.setattr(plan_module, "get_feature_versions", lambda profiles: versions)
     with pytest.raises(UserError, match=r"worker on .* has scipy .*, not 0\.1; install the same versions"):
         build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
 

@@ -1,17 +1,19 @@
 """Profiles: what their vectors measure on pictures with known spectra."""
 
+import itertools
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline.features.degradations import apply_steps
 from pipeline.features.extract import compute_features
+from pipeline.features.patch_spectra import compute_mean_spectra
 from pipeline.features.profile_vectors import PERIODS, PROFILE_LENGTH, PROFILE_VECTORS, split_profiles
 from pipeline.features.profiles import (
     PROFILE_STEP,
     compute_comb,
     compute_excess,
-    compute_mean_spectra,
     compute_profile,
     compute_vectors,
 )
@@ -22,6 +24,37 @@ from pipeline.features.variants import CLEAN, Variant, create_jpeg_variant
 @pytest.fixture
 def noise():
     return np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
+
+
+def compute_plain_spectra(plane):
+    """Mean log amplitude spectra, one patch after the other, in double precision."""
+    sides = [min(128, side) for side in plane.shape]
+    window = np.outer(*(np.hanning(side + 1)[:-1] for side in sides))
+    window /= np.linalg.norm(window)
+    places = (
+        np.unique(np.linspace(0, whole - side, max(1, (whole - side) // 64 + 1)).astype(int))
+        for whole, side in zip(plane.shape, sides, strict=True)
+    )
+    logs = []
+    for top, left in itertools.product(*places):
+        patch = plane[top : top + sides[0], left : left + sides[1]].astype(np.float64)
+        power = np.abs(np.fft.fft2((patch - patch.mean()) * window, (128, 128))) ** 2
+        logs.append([np.log(power + 2), np.log(power / (power[:, :65].mean() + 0.05) + 1e-4)])
+    mean = 0.5 * np.mean(logs, 0)
+    return (mean[:, :65, :65] + mean[:, -np.arange(65)][..., :65]) / 2
+
+
+@pytest.mark.parametrize("shape", [(256, 300), (130, 40), (20, 140), (2, 3)])
+def test_mean_spectra_equal_the_plain_way(shape):
+    plane = np.random.default_rng(3).normal(120, 20, shape).astype(np.float32)
+    plane[: shape[0] // 2] *= 0.1  # patches of other contrast
+    np.testing.assert_allclose(compute_mean_spectra(plane), compute_plain_spectra(plane), atol=2e-4)
+
+
+def test_flat_patches_of_any_level_have_no_power():
+    """Not even by the rounding of their mean, which the relative floor would show."""
+    plane = np.full((256, 256), np.float32(100) / 3, np.float32)
+    np.testing.assert_allclose(compute_mean_spectra(plane)[1], 0.5 * np.log(1e-4), atol=1e-6)
 
 
 def test_comb_of_picture_doubled_with_zeros_peaks_at_period_of_grid(noise):
