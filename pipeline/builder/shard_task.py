@@ -8,6 +8,7 @@ import numpy as np
 
 from data_cards.archives.place import read_unchanged
 from data_cards.core.errors import PictureError, UserError
+from data_cards.image.decode import decode_picture
 from pipeline.builder.plan import Plan
 from pipeline.features.extract import compute_features
 from pipeline.features.profile_vectors import PROFILE_LENGTH
@@ -95,11 +96,10 @@ def _compute_samples(task: ShardTask, profiles: np.ndarray) -> Iterator[np.ndarr
     with_profile = PROFILES in task.arrays
     for path, sha256, first, last in task.pictures:
         try:
-            picture = read_unchanged(path, sha256)
+            # The scan has searched these very bytes for damage.
+            picture = decode_picture(read_unchanged(path, sha256), settings.max_pixels, check=False)
             variants = settings.draw_variants(sha256)[first:last]
-            found = compute_features(
-                picture, settings.features, variants, with_profile=with_profile, max_pixels=settings.max_pixels
-            )
+            found = compute_features(picture, settings.features, variants, with_profile=with_profile)
             for (levels,), profile in found:
                 if with_profile:
                     next(rows)[:] = profile

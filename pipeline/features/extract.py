@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from pipeline.features.coarse_levels import round_levels
 from pipeline.features.degradations import apply_steps
 from pipeline.features.fit import cut_crops, enlarge_to_fit, fit_picture, resize_to_overview, to_array
 from pipeline.features.periodogram import compute_periodogram_levels
+from pipeline.features.profile_vectors import SHRINK_LARGE
 from pipeline.features.profiles import compute_profile
 from pipeline.features.settings import COARSE, MAX_PIXELS, FeatureSettings
 from pipeline.features.variants import CLEAN, Variant
@@ -76,9 +78,10 @@ def compute_features(
     if not isinstance(picture, Image.Image):
         picture = decode_picture(picture if isinstance(picture, bytes) else read_file(picture), max_pixels)
     crops, overview = _fit(picture, picture, settings, all_crops)
+    whole = _Whole(picture)
     for variant in variants:
         # The profile is of the whole changed picture, whatever the planes are made of.
-        changed = apply_steps(picture, variant.steps) if variant.before_fit or with_profile else picture
+        changed = whole.change(variant.steps) if variant.before_fit or with_profile else picture
         if variant.before_fit:
             parts = _fit(enlarge_to_fit(changed, settings), changed, settings, all_crops)
         else:
@@ -86,7 +89,7 @@ def compute_features(
                 [apply_steps(crop, variant.steps) for crop in crops],
                 overview and apply_steps(overview, variant.steps),
             )
-        yield Features(_compute_levels(*parts, settings), compute_profile(changed) if with_profile else None)
+        yield Features(_compute_levels(*parts, settings), whole.compute_profile(changed) if with_profile else None)
 
 
 def compute_file_features(
@@ -114,6 +117,31 @@ def compute_file_features(
     """
     (features,) = compute_features(file, settings or FeatureSettings(), max_pixels=max_pixels)
     return features
+
+
+class _Whole:
+    """A picture and what several of its variants need, each computed once."""
+
+    def __init__(self, picture: Image.Image) -> None:
+        self.picture = picture
+
+    @cached_property
+    def shrunk(self) -> Image.Image:
+        return apply_steps(self.picture, (SHRINK_LARGE,))
+
+    @cached_property
+    def profile(self) -> np.ndarray:
+        return compute_profile(self.picture, self.shrunk)
+
+    def change(self, steps: Sequence[dict]) -> Image.Image:
+        """Apply steps to the picture."""
+        if steps and steps[0] == SHRINK_LARGE:
+            return apply_steps(self.shrunk, steps[1:])
+        return apply_steps(self.picture, steps)
+
+    def compute_profile(self, changed: Image.Image) -> np.ndarray:
+        """Compute the profile of a changed picture; steps may have left it as it is."""
+        return self.profile if changed is self.picture else compute_profile(changed)
 
 
 def _fit(

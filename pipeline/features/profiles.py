@@ -20,9 +20,9 @@ from PIL import Image
 from scipy import fft
 from scipy.ndimage import gaussian_filter1d
 
-from pipeline.features.degradations import limit_size
+from pipeline.features.degradations import apply_steps
 from pipeline.features.patch_spectra import HALF, PATCH, compute_mean_spectra, make_hann
-from pipeline.features.profile_vectors import LARGE, LARGE_TO, PERIODS, PROFILE_VECTORS
+from pipeline.features.profile_vectors import PERIODS, PROFILE_VECTORS, SHRINK_LARGE
 
 REGION = 1024  # px, of the middle: more pixels cost time and change the means little
 GRID = 16  # px: the region starts on a multiple of JPEG's and of most decoders' grids
@@ -39,8 +39,13 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G, B (ITU-R BT.601)
 PROFILE_STEP = 2.0**-12
 
 
-def compute_profile(picture: Image.Image) -> np.ndarray:
+def compute_profile(picture: Image.Image, shrunk: Image.Image | None = None) -> np.ndarray:
     """Compute the profile of an RGB picture.
+
+    Parameters
+    ----------
+    picture : PIL.Image.Image of mode RGB
+    shrunk : PIL.Image.Image, the same after the step `SHRINK_LARGE`, where that has been done; None does it here
 
     Returns
     -------
@@ -48,14 +53,14 @@ def compute_profile(picture: Image.Image) -> np.ndarray:
         Multiples of `PROFILE_STEP`, finite for every picture; its vectors are told apart by
         `pipeline.features.profile_vectors.split_profiles`.
     """
-    vectors = compute_vectors(picture)
+    vectors = compute_vectors(picture, shrunk)
     profile = np.concatenate([vectors[name] for name in PROFILE_VECTORS])
     return (np.rint(profile / PROFILE_STEP) * PROFILE_STEP).astype(np.float32)
 
 
-def compute_vectors(picture: Image.Image) -> dict[str, np.ndarray]:
-    """Compute the vectors of an RGB picture: float32 each, not rounded, see the module."""
-    planes = extract_native_planes(picture)
+def compute_vectors(picture: Image.Image, shrunk: Image.Image | None = None) -> dict[str, np.ndarray]:
+    """Compute the vectors of an RGB picture: float32 each, not rounded, see the module; as `compute_profile`."""
+    planes = extract_native_planes(shrunk or picture)
     luma, *tints = np.split(compute_excess(np.concatenate([compute_mean_spectra(plane) for plane in planes])), 3)
     facts = [picture.height, picture.width, _compute_deviation(planes[0]), *map(_compute_mean_size, planes[1:])]
     return {
@@ -69,7 +74,7 @@ def compute_vectors(picture: Image.Image) -> dict[str, np.ndarray]:
 
 def extract_native_planes(picture: Image.Image) -> np.ndarray:
     """Return Y, B - Y and R - Y of the middle region: float32 (3, H, W), grey levels, at most `REGION` px a side."""
-    picture = limit_size(picture, LARGE_TO, "lanczos", above=LARGE)
+    picture = apply_steps(picture, (SHRINK_LARGE,))
     width, height = (min(side, REGION) for side in picture.size)
     left, top = (picture.width - width) // 2 // GRID * GRID, (picture.height - height) // 2 // GRID * GRID
     bands = [np.asarray(band) for band in picture.crop((left, top, left + width, top + height)).split()]

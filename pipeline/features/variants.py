@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from data_cards.core.errors import UsageError
 from data_cards.core.seeding import draw_key
 from data_cards.image.jpeg import NO_QUALITY
-from pipeline.features.profile_vectors import LARGE, LARGE_TO
+from pipeline.features.profile_vectors import SHRINK_LARGE
 
 # The train recipe's JPEG draws: qualities common on the web.
 JPEG_QUALITIES = range(30, 96)
@@ -138,9 +138,8 @@ def _draw_views(seed: int, sha256: bytes) -> tuple[Variant, ...]:
     Without the shrunk view "was shrunk" itself reads as "photograph", since large photographs are often shrunk before
     they are published.
     """
-    large = {"do": "limit", "longest": LARGE_TO, "filter": "lanczos", "above": LARGE}
     shrink = {"do": "scale", "factor": 0.6, "filter": "lanczos", "least": 320}
-    return (*_draw_conditions(seed, sha256), Variant(SHRUNK, (large, shrink), before_fit=True))
+    return (*_draw_conditions(seed, sha256), Variant(SHRUNK, (SHRINK_LARGE, shrink), before_fit=True))
 
 
 def _draw_stress(seed: int, sha256: bytes) -> tuple[Variant, ...]:

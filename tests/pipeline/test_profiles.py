@@ -18,7 +18,7 @@ from pipeline.features.profiles import (
     compute_vectors,
 )
 from pipeline.features.settings import FeatureSettings
-from pipeline.features.variants import CLEAN, Variant, create_jpeg_variant
+from pipeline.features.variants import CLEAN, Variant, create_jpeg_variant, draw_variants
 
 
 @pytest.fixture
@@ -128,3 +128,12 @@ def test_features_have_the_profile_of_the_whole_changed_picture(variant, setting
     (alone,) = compute_features(picture, settings, [variant], with_profile=False)
     assert alone.profile is None
     np.testing.assert_array_equal(alone.levels, found.levels)
+
+
+@pytest.mark.parametrize("size", [(2200, 40), (200, 300)], ids=["large", "small"])
+def test_views_that_share_steps_have_the_profiles_of_views_made_alone(size):
+    """The unchanged and the shrunk view of a large picture begin with the same step; a small one is not shrunk."""
+    picture = Image.fromarray(np.random.default_rng(4).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
+    views = draw_variants("views", 0, bytes(32))
+    for found, view in zip(compute_features(picture, FeatureSettings(), views), views, strict=True):
+        np.testing.assert_array_equal(found.profile, compute_profile(apply_steps(picture, view.steps)))
