@@ -47,7 +47,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
     from train.loop import trainer as loop  # loads PyTorch, which `--help` need not wait for
     from train.loop.signals import Stopped
     from train.model.distributed import is_rank0
-    from train.run.folder import find_newest_run
+    from train.run.folder import find_newest_run, read_run
 
     try:
         if resume:
@@ -70,7 +70,8 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
         return
     rows = _list_results(summary) if summary.epochs else _list_expert_results(summary)
     echo(format_table(rows, ["run", str(summary.run)]))
-    echo(f"next: eval report --run {quote(str(summary.run))}")
+    split = " --split held-out" if read_run(summary.run).settings.hold_out else ""
+    echo(f"next: eval report --run {quote(str(summary.run))}{split}")
 
 
 def _list_results(summary: Summary) -> list[list]:
@@ -90,10 +91,13 @@ def _list_results(summary: Summary) -> list[list]:
 
 def _list_expert_results(summary: Summary) -> list[list]:
     """List the rows of the table that ends a fit of experts alone."""
+    from train.run.experts_file import load_experts  # loads SciPy, which `--help` need not wait for
+
+    left_out = "sources" if load_experts(summary.run).sources_left_out else "pictures"
     return [
         ["fitted in", f"{summary.seconds:.1f} s"],
-        ["loss on sources left out", f"{summary.val_loss:.4f}"],
-        ["accuracy on sources left out", f"{summary.val_accuracy:.1%}"],
+        [f"loss on {left_out} left out", f"{summary.val_loss:.4f}"],
+        [f"accuracy on {left_out} left out", f"{summary.val_accuracy:.1%}"],
         ["verdicts", summary.calibration.format_band()],
     ]
 

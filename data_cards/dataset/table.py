@@ -8,7 +8,7 @@ number of pictures: an audit uses no more.
 import heapq
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -212,7 +212,11 @@ def format_single_sources(pictures: Iterable[Picture]) -> str | None:
     pictures : of a set; those of the splits `train` and `val` count, or all where the set has none of these
     """
     found = {(one.file.split == TEST, one.file.label, one.file.source) for one in pictures}
-    trained = {key[1:] for key in found if not key[0]} or {key[1:] for key in found}
+    return format_lone_sources({key[1:] for key in found if not key[0]} or {key[1:] for key in found})
+
+
+def format_lone_sources(trained: Collection[tuple[str, str]]) -> str | None:
+    """Format the warning of `format_single_sources` for pairs of a class's name and a source."""
     alone = {}
     for label in CLASS_NAMES:
         sources = {source for one, source in trained if one == label}

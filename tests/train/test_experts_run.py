@@ -173,8 +173,21 @@ def test_command_prints_what_was_fitted(store, tmp_path):
         cli, ["run", "--store", str(store), "--run", str(tmp_path / "run"), "--network", "none", "--seed", "3"]
     )
     assert result.exit_code == 0, result.output
-    for words in ("accuracy on sources left out", "unsure between", "next: eval report"):
+    for words in ("accuracy on sources left out", "unsure between"):
         assert words in result.output
+    assert result.output.endswith(f"next: eval report --run {tmp_path / 'run'}\n")
     result = CliRunner().invoke(cli, ["run", "--resume", "--run", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output
     assert find_newest_run(tmp_path) == tmp_path / "run"
+
+
+def test_command_says_what_one_source_a_class_means_and_names_the_report_on_what_was_held_out(tmp_path):
+    path = make_store(tmp_path / "features.zarr", pictures={"train": (12, 12), "val": (4, 4)})
+    arguments = ["--store", str(path), "--run", str(tmp_path / "run"), "--network", "none", "--hold-out", "source-1"]
+    result = CliRunner().invoke(cli, ["run", *arguments])
+    assert result.exit_code == 0, result.output
+    [warning] = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
+    assert "all real and all fake pictures have one source (source-0)" in warning
+    assert warning.endswith("Every verdict of these experts is unsure")
+    assert "accuracy on pictures left out" in result.stdout
+    assert result.stdout.endswith("--split held-out\n")

@@ -7,6 +7,7 @@ import numpy as np
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES, TRAIN, VAL
 from data_cards.core.seeding import draw_key
+from data_cards.dataset.table import format_lone_sources
 from pipeline.store.reader import FeatureStore
 from train.data.sampling import sample_epoch
 from train.settings import TrainSettings
@@ -148,6 +149,13 @@ def _check_classes(store: FeatureStore, rows: np.ndarray, what: str, advice: str
         raise UserError(
             f"{store.path}: all {len(rows)} {what} are {CLASS_NAMES[labels[0]]}; two classes are needed: {advice}"
         )
+
+
+def format_single_sources(store: FeatureStore, rows: np.ndarray) -> str | None:
+    """Format a warning where all rows of a class have one source; None where no class has."""
+    columns = store.columns
+    names = [CLASS_NAMES[label] for label in columns["label"][rows].astype(int)]
+    return format_lone_sources(set(zip(names, columns["source"][rows].tolist(), strict=True)))
 
 
 def compute_source_ids(store: FeatureStore) -> np.ndarray:

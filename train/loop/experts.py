@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_cards.core.console import echo, progress_bar
+from data_cards.core.console import echo, progress_bar, warn
 from data_cards.core.labels import FAKE
 from pipeline.store.reader import FeatureStore
 from train.data.expert_rows import choose_expert_rows
+from train.data.row_selection import format_single_sources
 from train.loop.signals import Stopped
 from train.model.calibration import compute_log_odds
 from train.recipe.experts import FittedExperts, fit_experts, weigh_sources
@@ -106,13 +107,8 @@ def fit_rows(store: FeatureStore, settings: TrainSettings, rows: np.ndarray) -> 
         columns["group"][rows],
         settings.seed,
     )
-    if not fitted.experts.sources_left_out:
-        echo(
-            "experts: a class has a single source, so none could be left out, and how they do on pictures from "
-            'elsewhere is not known: every verdict will be "unsure"; expected two sources of each class at least, '
-            "as folders SPLIT/CLASS/SOURCE",
-            err=True,
-        )
+    if not fitted.experts.sources_left_out and (problem := format_single_sources(store, rows)):
+        warn(f"{problem}. Every verdict of these experts is unsure")
     return fitted
 
 

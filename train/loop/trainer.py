@@ -14,13 +14,13 @@ from shlex import quote
 import numpy as np
 import torch
 
-from data_cards.core.console import echo
+from data_cards.core.console import echo, warn
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.memory import measure_free_memory
 from data_cards.core.text import format_bytes, format_duration, join_lines
 from pipeline.store.concatenated import LEFT_OUT, open_stores
 from pipeline.store.reader import FeatureStore
-from train.data.row_selection import choose_rows, compute_source_ids
+from train.data.row_selection import choose_rows, compute_source_ids, format_single_sources
 from train.data.statistics import compute_training_statistics
 from train.data.store_watch import ChangeDetector
 from train.loop.context import OnStep, TrainContext
@@ -320,6 +320,8 @@ def _print_start(context: TrainContext) -> None:
         f"{len(rows.val):,} validation samples{resumed}",
         err=True,
     )
+    if not settings.has_experts and (problem := format_single_sources(context.store, rows.train)):
+        warn(problem)
     samples = rows.count_samples(settings.variants_per_epoch)
     if samples < settings.batch_size:
         echo(f"an epoch is one step of {samples} samples, fewer than the batch size of {settings.batch_size}", err=True)
