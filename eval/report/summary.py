@@ -203,7 +203,7 @@ def _summarise_conditions(conditions: list[dict]) -> list[str]:
         ]
         if blind:
             sentences.append(
-                f"After {', '.join(blind)} it would call nearly all {whole} {words}: its score means nothing there."
+                f"After {', '.join(blind)} it would call nearly all {whole} {words}: verdicts say nothing there."
             )
     return sentences
 

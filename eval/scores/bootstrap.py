@@ -7,8 +7,8 @@ scores of the same rows can be compared pairwise.
 All resamples of a chunk are computed at once: scores are sorted once, and a resample is a vector of how often each
 row counts (Efron and Tibshirani 1993, chapter 13).
 
-Where all pictures agree, so that a share is 0 or 1, every resample gives the same value. Such a share has Wilson's
-interval (1927) instead, with each group counted as one trial.
+Where all pictures agree, so that a share or an AUROC is 0 or 1, every resample gives the same value. Then the interval
+is Wilson's (1927), with each group (or pair of groups) as one trial.
 """
 
 from collections.abc import Iterable, Iterator
@@ -65,11 +65,14 @@ def estimate_scores(
     """
     values = compute_scores(labels, probabilities, threshold)
     draws = score_resamples(labels, probabilities, groups, threshold)
-    # Groups of the rows that each share is taken over.
+    real, fake = groups[labels != FAKE], groups[labels == FAKE]
+    # Groups of the rows that each share is taken over. The AUROC is a share of pairs, of which as many have no group in
+    # common as the smaller class has groups.
     counted = {
+        "auroc": min(real, fake, key=lambda one: len(np.unique(one))),
         "accuracy": groups,
-        "false_positive_rate": groups[labels != FAKE],
-        "false_negative_rate": groups[labels == FAKE],
+        "false_positive_rate": real,
+        "false_negative_rate": fake,
     }
     return {name: compute_estimate(values[name], draws[name], groups, share_of=counted.get(name)) for name in METRICS}
 

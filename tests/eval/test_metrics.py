@@ -139,7 +139,12 @@ def test_interval_of_a_share_on_which_all_pictures_agree_is_that_of_wilson(wrong
     groups[1] = groups[0]  # near-duplicates are one trial
     scores = np.where(labels == 1, 0.9, 0.1) if not wrong else np.where(labels == 1, 0.1, 0.9)
     found = estimate_scores(labels, scores, groups)
-    shares = {"accuracy": (1 - wrong, 13), "false_positive_rate": (wrong, 7), "false_negative_rate": (wrong, 6)}
+    shares = {
+        "auroc": (1 - wrong, 6),
+        "accuracy": (1 - wrong, 13),
+        "false_positive_rate": (wrong, 7),
+        "false_negative_rate": (wrong, 6),
+    }
     for name, (share, trials) in shares.items():
         expected = binomtest(share * trials, trials).proportion_ci(method="wilson")
         assert (found[name].low, found[name].high) == pytest.approx((expected.low, expected.high))
@@ -168,7 +173,7 @@ def test_metrics_without_a_class_are_none_and_never_nan():
                 assert "reason" not in plain
     assert "one class" in estimate_scores(*cases["one class"])["auroc"].reason
     assert "one picture" in estimate_scores(*cases["one picture"])["accuracy"].reason
-    assert "all resamples give the same value" in estimate_scores(*cases["perfect"])["auroc"].reason
+    assert "all resamples give the same value" in estimate_scores(*cases["constant"])["auroc"].reason
 
 
 def test_difference_is_paired():
