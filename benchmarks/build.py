@@ -2,22 +2,25 @@
 
     python benchmarks/build.py --src PICTURES [--src PICTURES ...]
 
-Three tables, each from one run, trials interleaved, medians with the least and the most:
+Four tables. The first two are medians of trials, the ways interleaved, with the least and the most:
 
-- the build's samples a second against its floor: the same kernels called alone, one after the other, in this process:
-  decode, views, profile, compress; with planes also fit, FFT, DCT, quantise, pack. In this process and on two
-  Dask workers; starting processes and scanning are not counted, reading, hashing and writing are. Two
-  processes that run the kernels alone show what two cores share (memory, cache), and writing the same
-  bytes alone what the disk needs; both are limits of the machine
-- the planes' spectral step alone against the plain way: complex FFT in double precision, full planes,
-  each stretched to its own minimum..maximum
-- bytes a sample against arrays saved with NumPy
+- samples a second of the build, beside its floor: the same kernels called alone, one after the other, in this process
+  (decode, views, profile, compress; with planes also fit, FFT, DCT, quantise, pack). The build runs in this process
+  and on two Dask workers. Reading, hashing and writing count; starting processes and scanning do not. Two processes
+  that run the kernels alone show what two cores share (memory, cache), and writing the same bytes alone shows what
+  the disk needs; both are limits of the machine
+- the planes' spectral step alone, beside the plain way: complex FFT in double precision, full planes, each stretched
+  to its own minimum..maximum
+- bytes a sample, beside arrays saved with NumPy, and beside the pixels that the planes are computed from
+- processor time of one whole default build of some of the pictures: scan, audit, shards, and the rest (estimate, plan,
+  columns, card)
 
 Without planes, which is the default, shards are smaller here, so that few pictures make as many as a long build has.
 
-Let the machine do nothing else meanwhile.
+Run it on a machine that does nothing else.
 """
 
+import io
 import os
 import tempfile
 import time
@@ -36,19 +39,19 @@ from scipy import fft
 from tabulate import tabulate
 
 from data_cards.archives.place import read_file
-from data_cards.dataset.scan import scan_sources
+from data_cards.audit.audit import audit_or_warn
+from data_cards.dataset.scan import PictureSet, scan_sources
 from data_cards.image.decode import decode_picture
 from pipeline.builder import plan as plan_module
+from pipeline.builder.build import build_store
 from pipeline.builder.plan import Plan, plan_build
 from pipeline.builder.shard_task import ShardTask, build_shard, create_task, finish_shard
 from pipeline.execution.cluster import local_cluster
 from pipeline.execution.tasks import run_tasks
-from pipeline.features.degradations import apply_steps
-from pipeline.features.extract import compute_planes
-from pipeline.features.fit import enlarge_to_fit, fit_picture, to_array
+from pipeline.features.extract import compute_features
+from pipeline.features.fit import fit_picture, to_array
 from pipeline.features.periodogram import compute_periodogram_levels
 from pipeline.features.profile_vectors import PROFILE_LENGTH
-from pipeline.features.profiles import compute_profile
 from pipeline.features.settings import MAX_PIXELS, FeatureSettings
 from pipeline.store.filesystem import Storage
 from pipeline.store.settings import BuildSettings
@@ -63,7 +66,8 @@ _FEW_ROWS = 24  # of a shard without planes, here
 @click.option("--sizes", default="0,256,512,1024", show_default=True, help="Sides of the planes, in pixels; 0: none.")
 @click.option("--samples", default=192, show_default=True, help="Samples a trial, at 1024 px; more of smaller ones.")
 @click.option("--trials", default=7, show_default=True, help="Of which the median is shown.")
-def main(sources: tuple[str, ...], sizes: str, samples: int, trials: int) -> None:
+@click.option("--whole", default=240, show_default=True, help="Pictures of the whole build.")
+def main(sources: tuple[str, ...], sizes: str, samples: int, trials: int, whole: int) -> None:
     """Measure the build."""
     found = scan_sources(sources, max_pixels=MAX_PIXELS)
     speeds, steps, bytes_ = [], [], []
@@ -74,13 +78,24 @@ def main(sources: tuple[str, ...], sizes: str, samples: int, trials: int) -> Non
             tasks = _choose_tasks(plan, Storage(f"{folder}/store"), wanted)
             speeds += _measure_build(plan, tasks, trials)
             files = [path for path in Path(folder).rglob("c/**/*") if path.is_file()]
-            bytes_.append(_compare_bytes(plan, sum(path.stat().st_size for path in files) / _count_rows(tasks)))
+            bytes_.append(_compare_bytes(plan, tasks, sum(path.stat().st_size for path in files) / _count_rows(tasks)))
         if size:
             steps.append(_measure_spectra(plan, tasks[0].pictures[0][0], trials))
     print(tabulate(speeds, ["size", "way", "samples/s", "least", "most", "share of the floor"], floatfmt=".3g"), "\n")
     print(tabulate(steps, ["size", "spectral step, ms", "the plain way, ms", "times as fast"], floatfmt=".3g"), "\n")
-    headers = ["size", "bytes a sample", "float16 .npy", "float32 .npy", "float64 .npy", "float32 / stored"]
-    print(tabulate(bytes_, headers, floatfmt=(".0f", ".0f", ".0f", ".0f", ".0f", ".1f")))
+    headers = [
+        "size",
+        "bytes a sample",
+        "float16 .npy",
+        "float32 .npy",
+        "float64 .npy",
+        "float32 / stored",
+        "pixels",
+        "JPEG 90",
+    ]
+    print(tabulate(bytes_, headers, floatfmt=(*[".0f"] * 5, ".1f", ".0f", ".0f")), "\n")
+    headers = ["whole build of pictures", "part", "processor time, s", "share"]
+    print(tabulate(_measure_whole(found, whole), headers, floatfmt=(".0f", "", ".2f", ".1%")))
 
 
 @contextmanager
@@ -145,14 +160,48 @@ def _run_kernels(tasks: Sequence[ShardTask]) -> None:
     for task in tasks:
         settings, profiles = task.settings, []
         for path, sha256, first, last in task.pictures:
-            picture = decode_picture(read_file(Path(path)), settings.max_pixels)
-            for variant in settings.draw_variants(sha256)[first:last]:
-                changed = apply_steps(picture, variant.steps)
-                profiles.append(compute_profile(changed))
-                if settings.features.planes:
-                    fitted = fit_picture(enlarge_to_fit(changed, settings.features), settings.features)
-                    encode_sample(compute_planes(to_array(fitted), settings.features), settings.packing)
+            picture = decode_picture(read_file(Path(path)), settings.max_pixels, check=False)
+            variants = settings.draw_variants(sha256)[first:last]
+            for (levels,), profile in compute_features(picture, settings.features, variants):
+                profiles.append(profile)
+                for _ in encode_sample(levels, settings.packing):
+                    pass
         encode_profiles(np.stack(profiles))
+
+
+def _measure_whole(found: PictureSet, count: int) -> list[list]:
+    """Measure the processor time of one default build of about `count` pictures, spread over the set, by part."""
+    files = [picture.file for picture in found.pictures if picture.file.path.is_file()]
+    files = files[:: max(len(files) // count, 1)]
+    spent: dict[str, float] = {}
+
+    def measure(part: str, function: Callable, *arguments: object, **options: object) -> object:
+        began = time.process_time()
+        result = function(*arguments, **options)
+        spent[part] = spent.get(part, 0) + time.process_time() - began
+        return result
+
+    with tempfile.TemporaryDirectory() as folder:
+        for number, file in enumerate(files):
+            link = Path(folder, "set", file.split, file.label, file.source, f"{number}{file.path.suffix}")
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(file.path.absolute())
+        sources = [f"{folder}/set"]
+        scanned = measure("scan", scan_sources, sources, max_pixels=MAX_PIXELS, cache=False)
+        measure("audit", audit_or_warn, scanned.pictures)
+        measure(
+            "whole",
+            build_store,
+            sources,
+            f"{folder}/store",
+            workers=0,
+            allow_leakage=True,
+            cache=False,
+            shard_function=lambda task: measure("shards: kernels and writing", build_shard, task),
+        )
+    whole = spent.pop("whole")
+    spent["estimate, plan, columns, card"] = whole - sum(spent.values())
+    return [[len(files), part, seconds, seconds / whole] for part, seconds in spent.items()]
 
 
 def _measure_spectra(plan: Plan, path: str, trials: int) -> list:
@@ -182,10 +231,22 @@ def _dct(picture: np.ndarray) -> np.ndarray:
     return cv2.dct(picture)
 
 
-def _compare_bytes(plan: Plan, stored: float) -> list:
+def _compare_bytes(plan: Plan, tasks: Sequence[ShardTask], stored: float) -> list:
     features = plan.settings.features
     values = features.planes * features.side**2 + PROFILE_LENGTH
-    return [features.side, stored, 2 * values, 4 * values, 8 * values, 4 * values / stored]
+    pixels = _measure_pixels(features, tasks) if features.planes else (None, None)
+    return [features.side, stored, 2 * values, 4 * values, 8 * values, 4 * values / stored, *pixels]
+
+
+def _measure_pixels(features: FeatureSettings, tasks: Sequence[ShardTask]) -> tuple[float, float]:
+    """Return the bytes of a fitted picture as uint8 and, by the mean of up to 32, saved as JPEG 90."""
+    saved = []
+    for task in tasks[:32]:
+        buffer = io.BytesIO()
+        picture = decode_picture(read_file(task.pictures[0][0]), MAX_PIXELS)
+        fit_picture(picture, features).save(buffer, "JPEG", quality=90)
+        saved.append(buffer.tell())
+    return 3 * features.size**2, float(np.mean(saved))
 
 
 def _time(ways: dict[str, Callable[[], object]], trials: int) -> dict[str, list[float]]:
