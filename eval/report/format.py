@@ -20,7 +20,7 @@ SURE_SHARES = {
 }
 # By the reasons of `eval.scores.rows.Scored.list_reasons`.
 UNSURE_WORDS = {
-    "in_band": "in the band",
+    "in_band": "score not clear enough",
     "small": "smaller than the training pictures",
     "blank": "with hardly any contrast",
     "grey": "with hardly any colour",

@@ -65,7 +65,7 @@ class Scored:
 
     @cached_property
     def is_unsure(self) -> np.ndarray:
-        """bool (N,): in the band, or unlike the training pictures."""
+        """bool (N,): between the limits, or unlike the training pictures."""
         return self.calibration.is_unsure(self.probability_fake) | (self.unlike != Unlike.NOTHING)
 
     @cached_property
