@@ -150,7 +150,8 @@ def export_command(run: str | None, file: str, as_json: bool) -> None:
     """Write a run's best network as ONNX: features in, calibrated probabilities of "fake" out.
 
     The features are levels as a feature store holds them, any number of samples at once. The file is checked with
-    onnxruntime against PyTorch before it takes its name. Needs the extra "onnx".
+    onnxruntime against PyTorch before it takes its name. The run must be of a network alone (--experts off). Needs the
+    extra "onnx".
 
     \b
     Example:

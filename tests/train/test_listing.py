@@ -216,3 +216,12 @@ def test_export_of_a_differing_network_writes_nothing(tmp_path, spoil, refused):
         write_onnx(detector, features, file)
     assert [path.name for path in tmp_path.iterdir()] == ["network.onnx"]
     assert file.read_text() == "of another run"
+
+
+def test_export_of_a_run_with_experts_is_refused_in_one_line(tmp_path):
+    pytest.importorskip("onnxruntime")
+    starter = Path(__file__).parents[2] / "train/starter"
+    result = call("export", "--run", str(starter), "--onnx", str(tmp_path / "x.onnx"))
+    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
+    assert "come from experts" in result.stderr
+    assert not list(tmp_path.iterdir())

@@ -67,7 +67,7 @@ def export_onnx(run: str | Path, file: str | Path, which: str = BEST) -> OnnxExp
     Raises
     ------
     UsageError : the path is a folder, or in a folder that does not exist
-    UserError : the run cannot be opened, the libraries are missing, or the results differ
+    UserError : the run cannot be opened or has experts, the libraries are missing, or the results differ
     """
     file = Path(file)
     if file.is_dir() or not file.parent.is_dir():
@@ -76,7 +76,13 @@ def export_onnx(run: str | Path, file: str | Path, which: str = BEST) -> OnnxExp
     if missing:
         raise UserError(f"ONNX needs {', '.join(missing)}: install them with pip install 'spectral-detector[onnx]'")
     run = open_run(run)
-    detector = load_detector(run, "cpu", which).plane_detector
+    whole = load_detector(run, "cpu", which)
+    if whole.experts is not None:
+        raise UserError(
+            f"{run.path}: its probabilities come from experts, which ONNX files of this program do not hold; expected a "
+            "run of a network alone; train one with --experts off, or score the experts with NumPy (docs/training.md)"
+        )
+    detector = whole.plane_detector
     if sum(value.nbytes for value in detector.state_dict().values()) > _MOST_BYTES:
         raise UserError(f"{run.path}: too large for ONNX, whose files hold 2 GB: train on smaller planes")
     difference = write_onnx(detector, run.build_settings.features, file, store_fingerprint=run.store_fingerprint)
