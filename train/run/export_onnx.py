@@ -79,8 +79,8 @@ def export_onnx(run: str | Path, file: str | Path, which: str = BEST) -> OnnxExp
     whole = load_detector(run, "cpu", which)
     if whole.experts is not None:
         raise UserError(
-            f"{run.path}: its probabilities come from experts, which ONNX files of this program do not hold; expected a "
-            "run of a network alone; train one with --experts off, or score the experts with NumPy (docs/training.md)"
+            f"{run.path}: its probabilities come from experts, which ONNX files of this program do not hold; expected "
+            "a run of a network alone; train one with --experts off, or score the experts with NumPy (docs/training.md)"
         )
     detector = whole.plane_detector
     if sum(value.nbytes for value in detector.state_dict().values()) > _MOST_BYTES:
