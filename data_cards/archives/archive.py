@@ -1,4 +1,4 @@
-"""What every kind of archive has: its members, and the bytes of each."""
+"""The interface of every kind of archive: its members, and the bytes of each."""
 
 from abc import ABC, abstractmethod
 

@@ -1,6 +1,6 @@
-"""The members of an archive by name: what each is called, and the numbers that say where its bytes are.
+"""The members of an archive by name: the name of each, and the numbers that locate its bytes.
 
-In columns, because a million members as objects take a gigabyte in every worker process.
+They are kept in columns, because a million members as objects take a gigabyte in every worker process.
 """
 
 from array import array

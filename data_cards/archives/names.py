@@ -1,4 +1,4 @@
-"""Names of archives: which files are taken for archives, and the folder that each stands for."""
+"""The names of archives: which files are archives, and the folder that each would unpack to."""
 
 import os
 import re
@@ -40,10 +40,10 @@ def strip_suffix(name: str) -> str:
 
 
 def name_folders(archives: Iterable[str]) -> dict[str, str]:
-    """Find the folder that each archive of a set stands for.
+    """Find the folder that each archive of a set would unpack to.
 
-    `test.zip` stands for the folder `test`. Shards of one name stand for one folder: `train-000.tar` and
-    `train-001.tar` for `train`. Shards that have only a number stand for the folder that they are in.
+    `test.zip` is the folder `test`. Shards of one name are one folder: `train-000.tar` and `train-001.tar` are
+    `train`. Shards that have only a number are the folder that they are in.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The place of a file: a path on disk, or the path of an archive followed by the name of a member.
 
 `set.zip/train/real/0.jpg` is the member `train/real/0.jpg` of the archive `set.zip`. No file has files below it, so a
-place says which of the two it is. Members are read in place, and nothing is ever written to disk.
+place is either a path or a member. Members are read in place, and nothing is ever written to disk.
 
 Opened archives stay in memory as an index of their members, one for each process, until their file changes.
 """

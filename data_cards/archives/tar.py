@@ -1,7 +1,7 @@
 """Uncompressed tar archives, by the headers of their members; and WebDataset's pairs of a picture and its class.
 
 A pair is `KEY.jpg` with `KEY.cls`, or with a `KEY.json` that has a `label`: the picture belongs in a folder of that
-name, and the file that says so is no member.
+name, and the file with the class is not a member.
 """
 
 import json

@@ -3,10 +3,10 @@
 A network that is right because all fakes are PNG has learnt nothing about generators. Each family of
 properties (`data_cards.audit.properties`) gets a classifier that is scored on held-out pictures and,
 where each class has at least three sources, on held-out sources; the verdict is the worse of the two.
-On few pictures a classifier of many properties may miss what one of them tells: beside it stands the best
-single property, chosen without the pictures that it scores, and the better of the two counts. As the verdict
-is that of the best of four looks, the intervals are widened (Bonferroni), so that no more sets of shuffled labels
-are warnings than with the classifiers alone.
+On few pictures a classifier of many properties can miss what one of them reveals. So the best single property,
+chosen without the pictures that it scores, is scored too, and the better of the two counts. Because the verdict
+is that of the best of four scores, the intervals are widened (Bonferroni): sets of shuffled labels give no more
+warnings than with the classifiers alone.
 """
 
 from collections import Counter
@@ -44,7 +44,7 @@ _NOISE = 0.02  # difference of the classes' shares below which a rule is not lis
 
 
 class Verdict(StrEnum):
-    """What an audit concludes of a family, or of a set; from the best to the worst, then where nothing is known."""
+    """The conclusion of an audit on a family or a set, from the best to the worst, then `UNKNOWN`."""
 
     FINE = "fine"
     WARN = "warn"
@@ -56,7 +56,7 @@ _ORDER = tuple(Verdict)
 
 
 class Obstacle(Enum):
-    """Why pictures cannot be audited."""
+    """The reason why pictures cannot be audited."""
 
     TOO_FEW = "too few pictures"
     DUPLICATES = "nearly all pictures are near-duplicates"
@@ -65,19 +65,17 @@ class Obstacle(Enum):
 
 @dataclass(frozen=True)
 class Limits:
-    """AUROC from which on a family is a warning, and above which it fails."""
+    """The lowest and the highest AUROC of a warning; below it the verdict is fine, above it fail."""
 
     warn: float = WARN
     fail: float = FAIL
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.warn <= self.fail <= 1:
-            raise UsageError(
-                f"limits {self.warn} and {self.fail}: expected 0.5 to 1, the warning's not above the failure's"
-            )
+            raise UsageError(f"limits {self.warn} and {self.fail}: expected 0.5 to 1, the first not above the second")
 
     def judge(self, auroc: Auroc) -> Verdict:
-        """Return the verdict on an AUROC; it is fine too where guessing (0.5) is within the interval."""
+        """Return the verdict on an AUROC; it is fine too if the interval includes guessing (0.5)."""
         if auroc.value < self.warn or auroc.low <= GUESSING:
             return Verdict.FINE
         return Verdict.WARN if auroc.value <= self.fail else Verdict.FAIL
@@ -100,7 +98,7 @@ class Single:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the audit found of one family of properties.
+    """The result of the audit of one family of properties.
 
     Attributes
     ----------
@@ -229,10 +227,10 @@ def _audit_family(pictures: Sequence[Picture], family: str, without: Sequence[st
 
 
 def audit_or_warn(pictures: Sequence[Picture]) -> Audit:
-    """Audit a set on the way to something else, which a fault of the audit must not stop: it is a warning, then."""
+    """Audit a set for another command. An error of the audit is a warning, because it must not stop that command."""
     try:
         return audit_pictures(pictures)
-    except Exception as error:  # of any type, by libraries that meet a set like no other
+    except Exception as error:  # of any type, raised by a library for an unusual set
         failure = f"{type(error).__name__}: {format_error(error)}"
         audit = Audit((), _count(pictures), Limits(), Obstacle.FAILED, failure)
         warn(format_audit_briefly(audit))
@@ -240,7 +238,7 @@ def audit_or_warn(pictures: Sequence[Picture]) -> Audit:
 
 
 def _choose(pictures: Sequence[Picture]) -> list[Picture]:
-    """Return the pictures that keep their thumbnail, at most so many of each class, in an order of contents."""
+    """Return the pictures with a thumbnail, at most `MOST_THUMBNAILS // 2` of each class, ordered by content."""
     kept = [one for one in pictures if one.facts.thumbnail]
     kept.sort(key=lambda one: (one.facts.sha256, one.file.label, one.file.split, one.file.source))
     return [
@@ -251,14 +249,14 @@ def _choose(pictures: Sequence[Picture]) -> list[Picture]:
 
 
 def format_obstacle(audit: Audit) -> str | None:
-    """Format why there are no findings; None where there are."""
+    """Format the reason why there are no findings; None if there are some."""
     if audit.obstacle is Obstacle.DUPLICATES:
         return "too few different pictures: nearly all are near-duplicates"
     if audit.obstacle is Obstacle.TOO_FEW:
         real, fake = audit.pictures
         return f"too few pictures: {real} real and {fake} fake, at least {FEWEST_AUDITED} of each are needed"
     if audit.obstacle is Obstacle.FAILED:
-        return f"it failed ({audit.failure}); please report what `pipeline audit` shows"
+        return f"it failed ({audit.failure}); please report the output of `pipeline audit`"
     return None
 
 
@@ -274,14 +272,14 @@ def format_audit(audit: Audit) -> Lines:
         for one in audit.findings
     ]
     held_out = ["AUROC, pictures held out", *(["AUROC, sources held out"] if by_source else [])]
-    lines = [head, "", format_table(rows, ["seen", *held_out, "verdict"]), ""]
+    lines = [head, "", format_table(rows, ["properties", *held_out, "verdict"]), ""]
     lines += [f"{one.family}: {format_rule(rule)}" for one in audit.findings for rule in one.rules]
     if not any(one.family == HISTORY for one in audit.findings):
         lines.append(
-            f"({HISTORY}: not looked for, as fewer than {FEWEST_AUDITED} pictures of a class have been read for it)"
+            f"({HISTORY}: not audited, because fewer than {FEWEST_AUDITED} pictures of a class have been read for it)"
         )
     if not by_source:
-        lines.append(f"(a class has fewer than {FEWEST_SOURCES} sources: none could be held out)")
+        lines.append(f"(a class has fewer than {FEWEST_SOURCES} sources, so no source could be held out)")
     return join_lines(lines)
 
 

@@ -20,7 +20,7 @@ class Rule:
     ----------
     name : str, of the property
     difference : float, of the two shares, 0 to 1
-    predicate : str, what a picture does that obeys the rule: "are PNG"
+    predicate : str, of the pictures that obey the rule: "are PNG"
     real, fake : float, share of each class that obeys the rule, 0 to 1
     """
 
@@ -69,7 +69,7 @@ def _find_best_category(one: Property, labels: np.ndarray) -> Rule:
     for value in np.unique(words):
         has = words == value
         real, fake = (float(has[labels == label].mean()) for label in range(len(CLASS_NAMES)))
-        # Rather what fakes have than what they lack.
+        # Of two equal rules prefer the one that more fakes obey.
         rank = (round(abs(fake - real), 9), fake > real)
         if best is None or rank > best[0]:
             best = rank, Rule(one.name, rank[0], one.phrase.format(value), real, fake)

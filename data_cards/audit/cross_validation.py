@@ -96,7 +96,7 @@ def compute_held_out_auroc(
 ) -> Auroc:
     """Fit a classifier on all folds but one, score that one, for each in turn; compute the AUROC of the scores.
 
-    Where the other folds have one class only, all pictures of a fold score alike.
+    Where the other folds have one class only, all pictures of a fold get the same score.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def score_by_ridge(
 def find_best_single(
     inputs: np.ndarray, is_category: Sequence[bool], labels: np.ndarray, folds: np.ndarray
 ) -> tuple[int, np.ndarray]:
-    """Score each fold by the one input that tells the classes apart best in all other folds.
+    """Score each fold by the one input that best separates the classes in all other folds.
 
     An input scores as it is, higher or lower for "fake" as in the other folds; or by the odds of the bin that a value
     is in, where missing values are a bin and so is each category. The better is found without the fold itself, that
@@ -226,7 +226,7 @@ def _number_bins(values: np.ndarray, is_category: bool) -> np.ndarray:
 
 
 def _compute_odds(counts: np.ndarray) -> np.ndarray:
-    """Return the log-odds of "fake" of each bin, the classes weighing alike; counts are of real and fake (2, bins)."""
+    """Return the log-odds of "fake" of each bin, with equal weight of both classes; counts are (2, bins)."""
     shares = (counts + _PRIOR) / (counts.sum(axis=1, keepdims=True) + _PRIOR * counts.shape[1])
     return np.log(shares[1] / shares[0])
 

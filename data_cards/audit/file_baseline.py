@@ -1,8 +1,8 @@
 """The file baseline: scores of test pictures by trivial properties of their files alone.
 
-Sets are often collected so that one class has other sizes or another JPEG quality than the other. A
+In many sets the classes differ in size or JPEG quality because they were collected differently. A
 classifier whose inputs are these properties alone, fitted on the training pictures like the network,
-measures how much of a score such accidents could explain. Properties and classifier are those of the
+measures how much of a score such differences could explain. Properties and classifier are those of the
 audit, as far as a feature store has columns for them.
 """
 

@@ -1,8 +1,8 @@
 """Trivial properties of pictures, in families: the inputs of the shortcut audit's classifiers.
 
 File facts do not depend on a pixel; the thumbnail has colours and coarse content; the profile is the
-radial profile at low frequencies; the history is what earlier savings left in the pixels, whatever the file is now.
-The first three contain nothing of a generator's traces, the history little.
+radial profile at low frequencies; the history has the traces of earlier savings in the pixels.
+The first three contain no trace of a generator, the history hardly any.
 """
 
 from collections.abc import Callable, Mapping, Sequence

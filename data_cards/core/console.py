@@ -86,7 +86,7 @@ class Command(_OneLineErrors, click.Command):
 
 
 def echo(text: str, err: bool = False, nl: bool = True) -> None:
-    """Write a line, or `Lines`, to stdout or stderr, with a line end unless told otherwise."""
+    """Write a line, or `Lines`, to stdout or stderr, with a line end unless `nl` is False."""
     click.echo(escape_line(text), err=err, nl=nl)
 
 

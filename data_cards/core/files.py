@@ -1,7 +1,7 @@
 """Atomic writing of files and folders, and safe reading of untrusted files.
 
-An unfinished file or folder has a temporary name (`temporary_name`) that nobody can foresee, in the same folder, and is
-made there anew: no link that waits in the folder is followed, and two writers do not meet. It is renamed when it is
+An unfinished file or folder has a temporary name (`temporary_name`) that nobody can guess, in the same folder, and is
+always created new: no prepared link is followed, and two writers never share a file. It is renamed when it is
 complete.
 """
 
@@ -19,7 +19,7 @@ from typing import BinaryIO
 from data_cards.core.errors import PictureError, UserError
 
 PARTIAL = ".partial"  # ends the name of an unfinished file or folder
-ZARR_METADATA = "zarr.json"  # file of every Zarr group and array: a folder with it is no folder of pictures
+ZARR_METADATA = "zarr.json"  # file of every Zarr group and array: a folder with it is not a folder of pictures
 MAX_BYTES = 2**30  # of a file that is read; no picture of the pixels allowed by default is as large
 
 _TEMPORARY = re.compile(r"(?P<name>.+)\.[0-9a-f]{32}" + re.escape(PARTIAL), re.DOTALL)

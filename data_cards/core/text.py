@@ -70,7 +70,7 @@ def escape_value(value: Any) -> Any:
 
 
 def escape_cell(value: Any) -> Any:
-    """Escape a value of a CSV file: a text that a spreadsheet would take for a formula gets a quote before it."""
+    """Escape a value of a CSV file: a text that a spreadsheet would read as a formula gets a quote before it."""
     if not isinstance(value, str):
         return value
     escaped = escape_untrusted(value)

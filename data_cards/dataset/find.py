@@ -135,7 +135,7 @@ def name_apart(roots: Sequence[Path]) -> dict[Path, str]:
 
 
 def _strip_classes(place: Path) -> tuple[str, ...]:
-    """Return the names of a path without those of splits and classes: they are no difference of sources."""
+    """Return the names of a path without those of splits and classes: they do not distinguish sources."""
     return tuple(part for part in place.parts if names_source(part) or not (match_split(part) or match_class(part)))
 
 
@@ -145,13 +145,13 @@ def _find_difference(parts: tuple[str, ...], clash: set[tuple[str, ...]]) -> str
     others = clash - {parts}
     for position in range(1, len(parts) + 1):
         part = parts[-position]
-        alike = {other for other in others if len(other) >= position and other[-position] == part}
-        if len(alike) < len(others):
+        same = {other for other in others if len(other) >= position and other[-position] == part}
+        if len(same) < len(others):
             chosen.insert(0, part)
-            others = alike
+            others = same
         if not others:
             break
-    # A number alone is no name: photos-1.
+    # A number alone is not a name: photos-1.
     return "-".join(chosen) if any(map(names_source, chosen)) else "-".join([parts[-1], *chosen])
 
 

@@ -1,7 +1,7 @@
 """A table of a set's pictures: CSV, TSV or JSON Lines with paths, and with labels, splits or sources.
 
-As in `metadata.csv` and `metadata.jsonl` of Hugging Face's folders, and in Kaggle's `train.csv`, whose ids have no
-suffix. A path is looked up among the files that were found below the set's folders and nowhere else, so that a table
+Examples are `metadata.csv` and `metadata.jsonl` of Hugging Face's folders, and Kaggle's `train.csv`, whose ids have no
+suffix. A path is searched among the files that were found below the set's folders and nowhere else, so that a table
 cannot name a file outside of them. All rows are checked before any picture is read.
 """
 
@@ -116,7 +116,7 @@ def read_labels(path: Path, settings: SetSettings) -> LabelsFile:
 def arrange_by_labels(tables: Sequence[LabelsFile], listings: Sequence[Listing], settings: SetSettings) -> Arranged:
     """Find the place of every picture of a set by its tables.
 
-    What a table does not say, the folders do: the class where there is no column of labels, the split where some
+    Folders give what the table lacks: the class where there is no column of labels, the split where some
     folder (or the table's own name) is that of one, the source where a folder has a name for one.
 
     Raises
@@ -176,7 +176,7 @@ def clean_source(name: str) -> str:
 
 
 class _Problems:
-    """What is wrong with tables, by table and kind, so that all of it is told at once."""
+    """The faults of tables, by table and kind, so that all are reported at once."""
 
     def __init__(self):
         self._found: dict[tuple[Path, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
@@ -242,7 +242,7 @@ class _Index:
         return self._prefixes[folder]
 
     def _index_endings(self, names: int) -> dict[str, list[tuple[int, int]]]:
-        """Index the files by the last so many names of their paths."""
+        """Index the files by the last names of their paths."""
         endings = defaultdict(list)
         for path, found in self._exact.items():
             if path.count("/") >= names:
@@ -279,7 +279,7 @@ def _place(
         wrong.add(table, "splits that are not train, val or test", row.split, row.line)
     split = split or (known.split if known else _find_split(image) or _find_split_of_table(table) or TRAIN)
     source = clean_source(row.source) if row.source else known.source if known else _find_source(image) or own
-    # A label that is not understood is told with all others, after the last row.
+    # Labels that are not understood are reported together, after the last row.
     return Place(split, label or CLASS_NAMES[0], source)
 
 

@@ -1,7 +1,7 @@
 """Leakage: near-duplicate pictures in more than one split, or in both classes.
 
-Across splits they raise test scores above the truth; across classes one of the two labels is wrong, or says
-nothing of the picture. How near-duplicates are found is in `data_cards.image.perceptual_hash`.
+Across splits they raise test scores above the truth; across classes one of the two labels is wrong or
+meaningless. How near-duplicates are found is in `data_cards.image.perceptual_hash`.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ _PAPER, _INK = (250, 250, 250), (20, 20, 20)
 
 
 class Side(Enum):
-    """What the pictures of a near-duplicate group should have in common; the value is its plural."""
+    """A property that all pictures of a near-duplicate group should share; the value is its plural."""
 
     SPLIT = "splits"
     CLASS = "classes"
@@ -205,7 +205,7 @@ def _plot_picture(
 
 
 def _fit(pen: ImageDraw.ImageDraw, words: str) -> str:
-    """Cut a text at its start until it is no wider than a picture: of a path the file's name remains."""
+    """Cut a text at its start until it fits the width of a picture: the end of a path is the file's name."""
     words = escape_untrusted(words).encode("latin-1", "replace").decode("latin-1")  # all that Pillow's own font has
     while len(words) > 1 and pen.textlength(words) > _SIDE:
         words = words[1:]

@@ -1,8 +1,8 @@
 """The files below a folder or in an archive: pictures, by their content, and others, with the reason.
 
-Hidden files, the folders of systems (`@eaDir`, `__MACOSX`) and feature stores are no part of a set. Archives
-(`data_cards.archives`) are read in place: one that is named, and those below a folder whose files outside of archives
-are no set of pictures. Beside a set an archive is most often what this was unpacked from.
+Hidden files, the folders of systems (`@eaDir`, `__MACOSX`) and feature stores are not part of a set. Archives
+(`data_cards.archives`) are read in place: an archive that is named, and archives below a folder whose other files are
+not a set of pictures. An archive beside a set is usually the one that the set was unpacked from, so it is not read.
 """
 
 import os
@@ -32,7 +32,7 @@ _NAMED = 5  # files left out that a line names
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A file below a set's folder that is no part of the set, and the reason, as "not pictures"."""
+    """A file below a set's folder that is not part of the set, and the reason, such as "not pictures"."""
 
     path: str
     reason: str
@@ -60,8 +60,8 @@ def list_files(root: Path, is_set: Callable[[list[str]], bool] = bool) -> Listed
     Parameters
     ----------
     root : absolute Path
-    is_set : callable, told the paths of the pictures outside of archives; whether these are what is looked for, so that
-        archives beside them are not read
+    is_set : callable, given the paths of the pictures outside of archives; True if they are a set, so that archives
+        beside them are not read
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The meaning of folders' names: class, split, or source.
 
 A name is read as words: CamelCase, digits and punctuation separate them, so `AiArtData` is `ai art data` and `0_real`
-is `real`. A source is a generator or a collection: a name such as `0_real`, `images`, `2` or `256x256` is none.
+is `real`. A source is a generator or a collection: names such as `0_real`, `images`, `2` or `256x256` are not sources.
 """
 
 import re
@@ -91,7 +91,7 @@ def is_service(name: str) -> bool:
 
 
 def is_aside(name: str) -> bool:
-    """Return whether a folder beside those of a set is no part of it by custom: `docs`, `samples`."""
+    """Return whether a folder beside those of a set is by custom not part of it: `docs`, `samples`."""
     return _has_only(name, _ASIDE)
 
 
@@ -115,7 +115,7 @@ def find_own_name(root: Path) -> tuple[str, Path]:
 
     Parameters
     ----------
-    root : absolute Path. Names above it are only taken where its own is that of a class, a split, a version or
+    root : absolute Path. Names above it are used only where its own is that of a class, a split, a version or
         pictures as such, as in `stargan/0_real`, and never those of the home folder and above
 
     Returns

@@ -33,7 +33,7 @@ def list_archive(path: str | os.PathLike, folder: str = "", suffixes: tuple[str,
     ----------
     path : of the archive
     folder : str, in the archive, to which paths are relative; "" for the archive itself
-    suffixes : tuple of str, endings of names, in lower case, that are taken for pictures too
+    suffixes : tuple of str, endings of names, in lower case, that count as pictures too
 
     Raises
     ------
@@ -58,7 +58,7 @@ def list_archive(path: str | os.PathLike, folder: str = "", suffixes: tuple[str,
 
 
 def is_archive(path: str | os.PathLike) -> bool:
-    """Return whether a file is taken for an archive: by its suffix, unless its first bytes are a picture's."""
+    """Return whether a file counts as an archive: by its suffix, unless its first bytes are a picture's."""
     return _is_archive_name(os.fspath(path)) and os.path.isfile(path) and find_format(read_head(path)) is None
 
 

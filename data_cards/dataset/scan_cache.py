@@ -3,9 +3,9 @@
 One SQLite file in the user's cache folder. A file is known by its path and its stamp: size, inode,
 and the times at which its bytes and its inode changed, of which the second cannot be set back. A file that
 was moved or touched is known by the hash of its bytes, and is then hashed but not decoded. A file that
-changed a moment ago is not remembered: a second change within the clock's step would go unseen. Not detected:
-a change of content that leaves the whole stamp as it was, by a clock that was set back or by a write past the
-file system. The build does detect it, as it hashes every file that it reads.
+changed a moment ago is not remembered: a second change within the clock's step would not be detected. Not detected:
+a change of content that leaves the whole stamp unchanged, after the clock was set back or by a write that bypasses
+the file system. The build does detect it, because it hashes every file that it reads.
 
 A cache that is damaged or cannot be written is not used.
 """

@@ -1,7 +1,7 @@
 """Information about a source: `source.toml` or `source.json` in its folder, or in one above it.
 
-A file in a folder above is about all sources below it; a table in it that has a source's name is
-about that source. What is not stated is shown as missing, never guessed.
+A file in a folder above describes all sources below it; a table in it with the name of a source
+describes that source. Fields that are not stated are shown as missing, never guessed.
 """
 
 import json

@@ -1,6 +1,6 @@
 """The random draw of a validation split: a pure function of the seed and the pictures' hashes.
 
-Whole near-duplicate groups move, never single pictures, so no picture of the training split has
+Near-duplicate groups are drawn whole, so no picture of the training split has
 a near-duplicate in validation. The share is drawn per class and source, so that every source
 that is large enough is in both.
 """

@@ -1,7 +1,7 @@
 """The cost of opening a picture file, bounded before Pillow opens it.
 
-Pillow takes memory for the canvas of a WebP file, decodes an icon, and unpacks the texts of a PNG, while it opens the
-file, so the size that it then tells comes too late. Here sizes are read from the bytes alone.
+Pillow allocates memory for the canvas of a WebP file, decodes an icon, and unpacks the texts of a PNG, while it opens
+the file, so the size that it then reports comes too late. Here sizes are read from the bytes alone.
 """
 
 import re

@@ -1,6 +1,6 @@
 """Damage of a picture file's data that Pillow does not report.
 
-Pillow loses the warnings of libjpeg, which mends what it can and goes on, so a JPEG is decoded once more by
+Pillow drops the warnings of libjpeg, which replaces damaged data and goes on, so a JPEG is decoded once more by
 libjpeg-turbo, at an eighth of its size, in a mode in which a warning is an error. Of a PNG, and of a strip of a
 compressed TIFF, Pillow stops reading as soon as it has the pixels, before the checksum at the end; and rows that a
 PNG lacks are black.
@@ -80,9 +80,9 @@ def check_damage(picture: Image.Image, data: bytes) -> None:
 
 
 def may_hide_damage(picture: Image.Image, data: bytes) -> bool:
-    """Return whether a picture has large areas of exactly one value, and its format would not tell of damage there.
+    """Return whether a picture has large areas of exactly one value, where its format cannot reveal damage.
 
-    A part of the file that was overwritten or never written looks so, and so do a white border and black bars.
+    Overwritten or unwritten parts of a file decode to such areas; white borders and black bars are such areas too.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def _check_jpeg(data: bytes) -> None:
 
 
 def _drop_metadata(data: bytes) -> bytes:
-    """Return a JPEG with the tables and scans alone: junk among its metadata is no damage of the picture."""
+    """Return a JPEG with the tables and scans alone: damaged metadata does not damage the picture."""
     kept, place = [b"\xff\xd8"], 2
     while place + 4 <= len(data):
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4])

@@ -4,8 +4,8 @@ Formats are limited to ordinary raster ones (Pillow would hand EPS to Ghostscrip
 of pixels is checked before any is decoded, and every fault of a file becomes a
 `PictureError` with a reason in plain words.
 
-Pixels are decoded first, and metadata read afterwards: once Pillow has failed to decode a picture it takes it for
-decoded, and Pillow decodes a PNG to read its EXIF data.
+Pixels are decoded first, and metadata is read afterwards: after Pillow has failed to decode a picture it treats the
+picture as decoded, and Pillow decodes a PNG to read its EXIF data.
 
 Colour values are used as stored: an ICC conversion would resample the levels that the spectra are
 computed from. Of an animation the first frame is used, of a TIFF file the largest page.

@@ -1,8 +1,8 @@
 """The history of a picture, read from its pixels: chroma bandwidth, grids of JPEG savings, traces of resampling.
 
-A file's format and tables say how it was saved last. What was done to it before stays in the pixels, also of a PNG:
+A file's format and tables show how it was saved last. Earlier steps leave traces in the pixels, also of a PNG:
 chroma that was halved has no fine detail, a JPEG leaves an 8-px grid and transform coefficients at zero, resampling
-leaves a periodic sharpness and no such zeros. For the shortcut audit.
+leaves a periodic sharpness and no such zeros. The shortcut audit uses them.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ HISTORY = {
     "resampling": "have a periodic sharpness, as resampling leaves it, a log10 ratio of {}",
 }
 SMALLEST = 32  # px a side: smaller pictures have too few blocks
-_SIDE = 384  # px of the middle that is looked at, at most
+_SIDE = 384  # largest side in px of the centre that is measured
 _BLOCK = 8  # px of a JPEG block
 _FINE, _COARSE = (0.3, 0.47), (0.08, 0.2)  # cycles a pixel; halved chroma has nothing of the first
 _ROUNDING = 1 / 12  # variance of rounded levels

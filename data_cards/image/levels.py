@@ -1,9 +1,9 @@
 """The conversion of a decoded picture of any kind to 8-bit RGB, as a viewer shows it.
 
-Transparency is composited over white, and what has more than 8 bits is scaled so that its white becomes 255. The
+Transparency is composited over white. Values of more than 8 bits are scaled so that white becomes 255. The
 conversion goes band by band of rows, so it needs no more memory than the picture and its result do.
 
-Colour profiles are not applied, except that CIELAB, which is no RGB, is converted to sRGB.
+Colour profiles are not applied, except that CIELAB is converted to sRGB.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """The recognition of picture files by their first bytes, and of the suffixes that only pictures have.
 
-A file is taken for a picture if its suffix or its first bytes are a picture's. Whether it can be decoded is decided
-by `data_cards.image.decode`, so that a broken picture is named and not overlooked.
+A file counts as a picture if its suffix or its first bytes are those of a picture. Whether it can be decoded is decided
+by `data_cards.image.decode`, so a broken picture is reported, not overlooked.
 """
 
 import os
@@ -15,7 +15,7 @@ SUFFIXES = frozenset(
     ".jpg .jpeg .jpe .jfif .jif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .pfm "
     ".jp2 .j2k .jpc .jpf .jpx .avif .tga .ico .cur .icns .heic .heif .hif".split()
 )
-HEAD = 32  # bytes of a file's beginning that `find_format` looks at
+HEAD = 32  # bytes of a file's beginning that `find_format` reads
 
 HEIF_BRANDS = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"))
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
@@ -51,7 +51,7 @@ def find_format(head: bytes) -> str | None:
 
     Returns
     -------
-    str, Pillow's name of the format; None for what is no picture, and for TGA, which has no signature
+    str, Pillow's name of the format; None for other files, and for TGA, which has no signature
     """
     if head[4:8] == b"ftyp":
         brand, compatible = head[8:12], (head[start : start + 4] for start in range(16, HEAD, 4))
@@ -67,15 +67,15 @@ def has_picture_suffix(path: str | os.PathLike) -> bool:
 
 
 def is_picture_file(path: str | os.PathLike) -> bool:
-    """Return whether a file is taken for a picture: by its suffix, or else by its first bytes.
+    """Return whether a file counts as a picture: by its suffix, or else by its first bytes.
 
-    The file is opened only if its suffix does not tell. What cannot be read, and what is no regular file, is none.
+    The file is opened only if its suffix does not decide. A file that is unreadable or not regular is not a picture.
     """
     return has_picture_suffix(path) or find_format(read_head(path)) is not None
 
 
 def read_head(path: str | os.PathLike, count: int = HEAD) -> bytes:
-    """Read the first bytes of a file; b"" for what cannot be read, and for what is no regular file."""
+    """Read the first bytes of a file; b"" if it cannot be read or is not a regular file."""
     try:
         return read_start(path, count)
     except PictureError:

@@ -39,7 +39,7 @@ def select_largest_page(data: bytes, max_pixels: int) -> bytes:
     PictureError : the largest page holds a sensor's raw samples, or its tiles are larger than allowed
     """
     pages = list(_iterate_pages(data, max_pixels))
-    if not pages:  # broken: decoding tells how
+    if not pages:  # broken: decoding reports how
         return data
     largest = max(pages, key=lambda page: page.width * page.height)
     if largest.is_raw:

@@ -20,8 +20,8 @@ SAVING_FACTS = (
 )  # fmt: skip
 
 
-_ALIKE = "pipeline build --variants web, which scales and saves both classes by one chain"
-_NEVER_GONE = "the first saving is weakened, not gone: rather add sources of both classes from one place"
+_SAME_CHAIN = "pipeline build --variants web, which scales and saves both classes by one chain"
+_NEVER_GONE = "traces of the first saving get weaker but remain; better add sources with both classes from one place"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def compute_advice(pictures: Sequence[Picture], audit: Audit, arguments: str = "
     if FILE in found:
         advice += _advise_preprocessing(pictures, audit.limits, found[FILE])
     if HISTORY in found:
-        advice.append(Advice(_ALIKE, HISTORY, found[HISTORY], None, len(pictures), _NEVER_GONE))
+        advice.append(Advice(_SAME_CHAIN, HISTORY, found[HISTORY], None, len(pictures), _NEVER_GONE))
     content = {family: found[family] for family in (THUMB, PROFILE) if family in found}
     if content:
         advice += _advise_balance(pictures, audit.limits, "colour", content, arguments)

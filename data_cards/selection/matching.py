@@ -1,7 +1,7 @@
 """Coarsened exact matching of the classes in properties such as size, format and quality.
 
 After Iacus, King and Porro (2012): pictures are sorted into bins of the named properties within each
-split, and of every bin as many of one class as of the other are kept. The bins are made finer until the
+split, and the same number of both classes is kept in every bin. The bins are made finer until the
 matched classes cannot be separated by these properties, as long as pictures are left.
 """
 

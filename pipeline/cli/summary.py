@@ -120,7 +120,7 @@ def format_problem(problem: Problem) -> str:
         Cause.DIFFERS: f"rebuilt, it differs from what was written{named and f' ({named})'}; the old one was kept",
         Cause.LOST_PICTURES: f"needs pictures that are gone or have changed: {named}"
         + (f" and {more} more" if more > 0 else ""),
-        Cause.UNKNOWN_SHARD: "a shard is damaged too, and without them it is not known which; build the store again",
+        Cause.UNKNOWN_SHARD: "a shard is damaged too, and the checksums cannot identify it; build the store again",
         Cause.DAMAGED_SHARDS: "cannot be measured while shards are damaged",
         Cause.FAILED: named,
     }

@@ -1,7 +1,7 @@
 """`pipeline subset`: a drawn subset as a new folder, byte for byte, with its card.
 
-Pictures are copied or linked, never decoded and saved again: saving again is how a shortcut gets
-into a set. The folder is written under another name and renamed when it is complete.
+Pictures are copied or linked, never decoded and saved again, because saving them again could add a shortcut.
+The folder is written under another name and renamed when it is complete.
 """
 
 import os
@@ -105,7 +105,7 @@ def format_subset(summary: SubsetSummary) -> Lines:
     found, count = subset.steps[0]["pictures"], len(subset.pictures)
     lines = ["{pictures:7}  {step}".format(**one) for one in subset.steps]
     if subset.remaining is not None:
-        lines.append(f"the balanced properties alone now reach an AUROC of {subset.remaining:.3f} (0.5: nothing)")
+        lines.append(f"the balanced properties alone now reach an AUROC of {subset.remaining:.3f} (0.5 is guessing)")
     for one, other in zip(summary.before.findings, summary.after.findings, strict=False):
         lines.append(f"{one.family}: AUROC {one.auroc.value:.3f} before, {other.auroc.value:.3f} in the subset")
     if summary.after.obstacle:
@@ -122,12 +122,12 @@ def _audit(pictures: PictureTable, max_pixels: int, cache: bool) -> Audit:
 
 def _write_pictures(folder: Path, pictures: Sequence[Picture], links: bool) -> list[str]:
     """Write the pictures; return the path of each, relative to the folder."""
-    places, taken = [], set()
+    places, used = [], set()
     for picture in progress_bar(pictures, what="subset", unit="pictures"):
         place = _choose_path(picture)
-        if place in taken:  # pictures of two folders with the same name
+        if place in used:  # pictures of two folders with the same name
             place = place.with_name(f"{place.stem}-{picture.facts.sha256.hex()[:8]}{place.suffix}")
-        taken.add(place)
+        used.add(place)
         places.append(place.as_posix())
         target = folder / place
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,9 @@ def _check_links(pictures: Sequence[Picture]) -> None:
     for root in sorted({picture.file.root for picture in pictures}):
         one = next(picture for picture in pictures if picture.file.root == root)
         if inside := split_place(one.file.path):
-            raise UserError(f"{inside[0]}: no link can lead into an archive; leave out --links, or unpack it")
+            raise UserError(
+                f"{inside[0]}: a symbolic link cannot lead into an archive; leave out --links, or unpack the archive"
+            )
 
 
 def _copy(source: Path, target: Path) -> None:

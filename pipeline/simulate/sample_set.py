@@ -1,9 +1,9 @@
-"""The simulated sample set: pictures of two cameras and two generators, in Kaggle's layout.
+"""The simulated sample set: pictures of four cameras and four generators, in Kaggle's layout.
 
 The classes differ by traces alone. Scenes are from one distribution; size, JPEG quality and
 subsampling are drawn from (seed, split, number) without the class, so that they are the same
 for every source. Every picture is a pure function of (seed, split, class, source, number):
-the same bytes whatever the order and whichever others are made.
+its bytes do not depend on the order, nor on which other pictures are made.
 
 The set is marked as a simulation by the file `SIMULATION_MARKER` in its folder, for programs and people.
 """
