@@ -45,10 +45,20 @@ Scored = list[tuple[np.ndarray, np.ndarray]]  # rows of a store and their scores
 @click.option("--network", default="resnet18", show_default=True)
 @click.option("--epochs", default=8, show_default=True)
 @click.option("--folds", default=3, show_default=True)
+@click.option("--trained", type=int, help="Folds of these that are trained.  [default: all]")
 @click.option("--seeds", default=1, show_default=True)
 @click.option("--workers", default=0, show_default=True)
 def main(
-    src: str, pairs: str | None, out: Path, size: int, network: str, epochs: int, folds: int, seeds: int, workers: int
+    src: str,
+    pairs: str | None,
+    out: Path,
+    size: int,
+    network: str,
+    epochs: int,
+    folds: int,
+    trained: int | None,
+    seeds: int,
+    workers: int,
 ) -> None:
     places = {"sources left out": src} | ({"pairs": pairs} if pairs else {})
     stores = {
@@ -57,7 +67,7 @@ def main(
     }
     scores: dict[str, dict[tuple[str, int], Scored]] = {scope: {} for scope in stores}
     for seed in range(seeds):
-        for number, left_out in enumerate(_deal(stores["sources left out"][FINE], folds)):
+        for number, left_out in enumerate(_deal(stores["sources left out"][FINE], folds)[:trained]):
             for levels in (FINE, COARSE):
                 run = out / f"{network}-{levels}-{size}-{seed}-{number}"
                 store = stores["sources left out"][levels]

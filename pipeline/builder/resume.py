@@ -155,9 +155,10 @@ def check_same_settings(storage: Storage, settings: BuildSettings) -> None:
         if before.get(name) != now[name]
     ]
     if differing:
+        levels = f" (--levels {before['levels']})" if before["levels"] != now["levels"] else ""
         raise UserError(
             f"{storage.url}: was built with other settings: {'; '.join(differing)}; "
-            "use the same settings again, or choose another --out"
+            f"use the same settings again{levels}, or choose another --out"
         )
 
 

@@ -136,7 +136,7 @@ def test_store_is_read_by_plain_readers(stores):
 def test_growth_with_other_levels_is_refused(stores, levels):
     other = {"fine": COARSE, "coarse": FINE}[levels]
     settings = BuildSettings(other, variants="clean", packing="none")
-    with pytest.raises(UserError, match=f"levels was {levels}, is now {other.levels}"):
+    with pytest.raises(UserError, match=rf"levels was {levels}, is now {other.levels}; use .*\(--levels {levels}\)"):
         build_store([str(stores / "set")], str(stores / f"{levels}.zarr"), settings, workers=0)
 
 

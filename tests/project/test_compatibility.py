@@ -31,8 +31,8 @@ ROWS = {
 }
 BUILDS = {
     "averaged.zarr": ("--estimator", "averaged", "--overview", "128", "--variants", "clean"),
-    "periodogram.zarr": ("--size", "16", "--variants", "train"),
-    "profiles.zarr": ("--size", "16", "--variants", "clean"),
+    "periodogram.zarr": ("--size", "16", "--levels", "fine", "--variants", "train"),
+    "profiles.zarr": ("--size", "16", "--levels", "fine", "--variants", "clean"),
 }
 STORES = sorted(ROWS)
 # Its profiles were computed in another way, which differs in the last bit, so it is read and not added to.
