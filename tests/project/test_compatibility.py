@@ -108,7 +108,7 @@ def test_same_build_finds_nothing_to_do(command, name):
 
 @pytest.mark.parametrize("name", STORES)
 def test_same_build_elsewhere_gives_the_same_bytes(command, name):
-    """All but what was added since: profiles, their checksums, coordinates, and the metadata, which name the format."""
+    """Except additions since (profiles, checksums, coordinates), metadata, and the card, whose sentences changed."""
     assert build(command, name, "again.zarr")[0] == 0
     skip_unless_made_with_these_versions(name)
     found, wanted = read_files(Path("again.zarr")), read_files(Path(name))
@@ -118,7 +118,7 @@ def test_same_build_elsewhere_gives_the_same_bytes(command, name):
         for files in (found, wanted)
     )
     assert {file for file in wanted if found.get(file) != wanted[file]} == {
-        file for file in wanted if file in {"zarr.json", *(f"{array}/zarr.json" for array in RENAMED)}
+        file for file in wanted if file in {"zarr.json", "card/c/0", *(f"{array}/zarr.json" for array in RENAMED)}
     }
     assert found.keys() == wanted.keys()
 
@@ -156,16 +156,29 @@ def test_damaged_shard_is_made_again(command, name):
 
 
 @pytest.mark.parametrize("name", STORES)
-def test_damaged_metadata_are_made_again_as_they_were(command, name):
+def test_damaged_metadata_are_rebuilt_as_they_were(command, name):
     """Also the names of their axes, which later versions changed."""
     skip_unless_made_with_these_versions(name)
-    damaged = [array for array in RENAMED if Path(name, array).exists() and array != "provenance"]
+    damaged = [array for array in RENAMED if Path(name, array).exists() and array not in ("provenance", "card")]
     for array in (*damaged, "label"):
         file = Path(name, array, "zarr.json")
         file.write_bytes(file.read_bytes().replace(b'"node_type"', b'"node_tyqe"'))
     status, text = command("pipeline", "verify", name, "--repair", "--json")
     assert (status, json.loads(text)["problems"]) == (0, [])
     assert_same_files(Path(name), DATA / name)
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_damaged_card_is_rebuilt_in_the_words_of_this_version(command, name):
+    file = Path(name, "card/zarr.json")
+    axes = json.loads(file.read_text())["dimension_names"]
+    file.write_bytes(file.read_bytes().replace(b'"node_type"', b'"node_tyqe"'))
+    status, text = command("pipeline", "verify", name, "--repair", "--json")
+    assert (status, json.loads(text)["problems"]) == (0, [])
+    assert json.loads(file.read_text())["dimension_names"] == axes
+    assert command("pipeline", "verify", name)[0] == 0
+    changed = {file for file, data in read_files(DATA / name).items() if read_files(Path(name))[file] != data}
+    assert changed == {"zarr.json", "card/zarr.json", "card/c/0"}
 
 
 @pytest.mark.parametrize("name", GROWING)
