@@ -135,7 +135,8 @@ class Audit:
 
     Attributes
     ----------
-    findings : one a family, but for earlier savings where too few pictures show any; none where there is an obstacle
+    findings : one for each family, without earlier processing if too few pictures have been read for it; empty if
+        there is an obstacle
     pictures : number of audited pictures of each class (real, fake)
     limits : of the verdicts
     obstacle : why there are no findings; None where there are some

@@ -1,8 +1,8 @@
 """Trivial properties of pictures, in families: the inputs of the shortcut audit's classifiers.
 
 File facts do not depend on a pixel; the thumbnail has colours and coarse content; the profile is the
-radial profile at low frequencies; the history has the traces of earlier savings in the pixels.
-The first three contain no trace of a generator, the history hardly any.
+radial profile at low frequencies; the history has the traces in the pixels of earlier processing, such as JPEG files
+and scaling. The first three contain no trace of a generator, the history hardly any.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +15,19 @@ from data_cards.image.history import HISTORY as HISTORY_VALUES
 from data_cards.image.jpeg import NO_QUALITY
 from data_cards.image.low_frequency import FREQUENCIES, THUMBNAIL
 
-FILE, THUMB, PROFILE, HISTORY, SIZE = "file facts", "thumbnail", "low frequencies", "earlier savings", "size and aspect"
+FILE, THUMB, PROFILE, HISTORY, SIZE = (
+    "file facts",
+    "thumbnail",
+    "low frequencies",
+    "earlier processing",
+    "size and aspect",
+)
+FORMER_NAMES = {"earlier savings": HISTORY}  # in cards of earlier versions
 FAMILIES = {
     FILE: "format, size, bytes per pixel, JPEG tables and subsampling, EXIF presence",
     THUMB: "an 8 x 8 thumbnail and the mean colour",
     PROFILE: f"the radial profile, cut at {FREQUENCIES} cycles a side or below",
-    HISTORY: "chroma bandwidth, blocks of earlier JPEG savings, traces of resampling, read from the pixels",
+    HISTORY: "chroma bandwidth, blocks of earlier JPEG files, traces of resampling, read from the pixels",
     SIZE: "width, height and aspect alone",
 }
 _SIZE_FACTS = ("width", "height", "aspect")

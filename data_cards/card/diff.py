@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from data_cards.audit.properties import FORMER_NAMES
 from data_cards.core.console import format_table
 from data_cards.core.text import Lines, escape_untrusted, join_lines
 
@@ -63,14 +64,13 @@ def _normalise(card: dict) -> dict:
         name: value for name, value in card.items() if name not in ("histograms", "limits", "sources", "audit", "name")
     }
     kept["sources"] = {f"{one['class']}/{one['source']}": one for one in card["sources"]}
-    kept["audit"] = {
-        "verdict": card["audit"]["verdict"],
-        **{
-            one["family"]: {"AUROC": one["auroc"]["value"], "verdict": one["verdict"],
-                            "example": one["telling"][0]["words"] if one["telling"] else None}
-            for one in card["audit"]["findings"]
-        },
-    }  # fmt: skip
+    kept["audit"] = {"verdict": card["audit"]["verdict"]}
+    for one in card["audit"]["findings"]:
+        kept["audit"][FORMER_NAMES.get(one["family"], one["family"])] = {
+            "AUROC": one["auroc"]["value"],
+            "verdict": one["verdict"],
+            "example": one["telling"][0]["words"] if one["telling"] else None,
+        }
     return kept
 
 

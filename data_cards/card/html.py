@@ -1,6 +1,6 @@
 """A data card as one self-contained HTML page with plots: nothing is loaded, every text is escaped."""
 
-from data_cards.audit.properties import FAMILIES
+from data_cards.audit.properties import FAMILIES, FORMER_NAMES
 from data_cards.card.contents import MEASURES
 from data_cards.card.markdown import MISSING, create_environment, format_number
 from data_cards.core.labels import CLASS_NAMES
@@ -16,7 +16,7 @@ def format_html(card: dict) -> str:
         card=card,
         classes=CLASS_NAMES,
         measures=MEASURES,
-        families=FAMILIES,
+        families=FAMILIES | {former: FAMILIES[name] for former, name in FORMER_NAMES.items()},
         fields=FIELDS,
         missing=MISSING,
         plots={

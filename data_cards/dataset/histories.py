@@ -44,7 +44,7 @@ def add_histories(pictures: PictureTable, *, max_pixels: int, threads: int = 0, 
         ThreadPoolExecutor(threads or count_cores()) as pool,
     ):
         read = pool.map(lambda number: _read_one(pictures[number], max_pixels, remembered), drawn)
-        read = progress_bar(read, what="earlier savings", unit="pictures", total=len(drawn))
+        read = progress_bar(read, what="earlier processing", unit="pictures", total=len(drawn))
         pictures.set_histories({number: one for number, one in zip(drawn, read, strict=True) if one})
 
 

@@ -40,7 +40,7 @@ class PictureFacts:
     thumbnail : uint8 (8, 8, 3), upright; empty for most pictures of a very large set
         (`data_cards.dataset.table.PictureTable.subsample_thumbnails`)
     profile : radial profile of the low frequencies, see `data_cards.image.low_frequency`; empty likewise
-    history : traces of earlier savings in the pixels, see `data_cards.image.history`; empty for most pictures
+    history : traces of earlier processing in the pixels, see `data_cards.image.history`; empty for most pictures
         (`data_cards.dataset.histories`)
     """
 

@@ -77,7 +77,7 @@ def audit(
     """Measure how well trivial properties alone separate the classes, and list near-duplicate leakage.
 
     Five classifiers see trivial properties only: file facts, size and aspect, an 8 x 8 thumbnail, the lowest
-    frequencies, and traces of earlier savings. They are scored on pictures, and on sources, that they were not
+    frequencies, and traces of earlier processing. They are scored on pictures, and on sources, that they were not
     fitted on. An AUROC of 0.5 is guessing. The nearer it is to 1, the less a detector needs to learn about generators
     to score well on this set.
 

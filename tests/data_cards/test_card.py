@@ -15,8 +15,9 @@ from helpers.pictures import draw_noise, make_kaggle_dir
 from PIL import Image
 
 from data_cards.audit.audit import audit_pictures, format_finding
-from data_cards.audit.properties import FAMILIES
+from data_cards.audit.properties import FAMILIES, FORMER_NAMES
 from data_cards.card.contents import _compute_edges
+from data_cards.card.diff import compare_cards
 from data_cards.card.html import format_html
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES
@@ -210,6 +211,19 @@ def test_page_states_the_pictures_outside_a_histogram(files):
     assert "Not drawn: 2 real, 1 fake. All values: 36 to 20,000." in format_html(card)
     del card["histograms"]["width"]["outside"]  # of a card that an earlier version wrote
     assert "Not drawn" not in format_html(card)
+
+
+@pytest.mark.parametrize("former", FORMER_NAMES)
+def test_card_with_a_former_name_of_a_family_is_shown_and_compared(former, files):
+    card = json.loads((files / "card.json").read_text())
+    auroc = {"value": 0.9, "low": 0.8, "high": 1.0}
+    finding = {"pictures_held_out": auroc, "sources_held_out": None, "auroc": auroc, "verdict": "fail", "telling": []}
+    cards = [
+        card | {"audit": {"verdict": "fail", "reason": None, "limits": card["audit"]["limits"], "findings": [one]}}
+        for one in ({"family": former, **finding}, {"family": FORMER_NAMES[former], **finding})
+    ]
+    assert compare_cards(*cards) == []
+    assert FAMILIES[FORMER_NAMES[former]] in format_html(cards[0])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
