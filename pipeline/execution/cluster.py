@@ -1,4 +1,4 @@
-"""Dask clusters, a local one or a running one, and the tasks that run there."""
+"""Dask clusters, local or already running, and the tasks that run there."""
 
 import logging
 import socket
@@ -15,8 +15,8 @@ from pipeline.execution.interrupts import interrupts_deferred
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
 
-LEAST_MEMORY = 600_000_000  # bytes of a worker, which holds 480 MB: its libraries, a shard, and a large picture
-POLL_SECONDS = 2.0  # between two counts of the workers while no task ends
+LEAST_MEMORY = 600_000_000  # bytes of a worker, which uses 480 MB: its libraries, a shard, and a large picture
+POLL_SECONDS = 2.0  # between two counts of the workers while no task finishes
 CONNECT_SECONDS = 10.0  # within which a scheduler must answer
 ABSENCE_SECONDS = 30.0  # without any worker until a warning; a local cluster replaces its workers sooner
 _DASK_SETTINGS = {
@@ -31,22 +31,22 @@ _DASK_SETTINGS = {
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
-    # By default workers return freed arrays to the system at once. Arrays of a few megabytes, many a second,
-    # spent a third of the time on new pages.
+    # By default workers return freed arrays to the system at once. With many arrays of a few megabytes a second,
+    # a third of the time was spent on new pages.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 2**28,
     "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 2**28,
-    # Both thresholds hold for the main arena alone; a worker's tasks run in a thread, which would have its own arena.
+    # Both thresholds apply to the main arena only; a worker's tasks run in a thread, which would have its own arena.
     "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX": 1,
 }
 
 
 class WorkerDiedError(Exception):
-    """The process that ran a task was killed."""
+    """Error of a task whose worker process was killed."""
 
     def __init__(self) -> None:
         super().__init__(
             "its worker was killed, by the system when memory ran out or by Dask above the worker's memory limit; "
-            "give more --max-memory or fewer --workers, on a cluster more `dask worker --memory-limit`"
+            "raise --max-memory or use fewer --workers; on a cluster raise `dask worker --memory-limit`"
         )
 
 
@@ -63,7 +63,7 @@ def dask_client(workers: int, scheduler: str | None, max_memory: int | None) -> 
     ------
     UserError : no scheduler answers at the address, or the scheduler has no workers
     """
-    # Imported here: importing Dask needs a second, which a build without workers saves.
+    # Imported here, because importing Dask takes a second, which a build without workers saves.
     from distributed import Client
 
     if scheduler is None:
@@ -75,7 +75,9 @@ def dask_client(workers: int, scheduler: str | None, max_memory: int | None) -> 
     try:
         client = Client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
     except (OSError, ValueError) as error:
-        raise UserError(f"{scheduler}: no Dask scheduler answers there; start one with `dask scheduler`") from error
+        raise UserError(
+            f"{scheduler}: no Dask scheduler answers at this address; start one with `dask scheduler`"
+        ) from error
     with client:
         try:
             client.wait_for_workers(1, timeout=60)
@@ -95,7 +97,7 @@ def local_cluster(workers: int, max_memory: int | None = None) -> Iterator["Loca
 
     Raises
     ------
-    UserError : the workers do not start, as where the machine has no loopback address or memory is limited
+    UserError : the workers do not start, for example because there is no loopback address or too little memory
     """
     import dask
     from distributed import LocalCluster
@@ -110,7 +112,7 @@ def local_cluster(workers: int, max_memory: int | None = None) -> Iterator["Loca
                     threads_per_worker=1,
                     processes=True,
                     memory_limit=max_memory // workers if max_memory else "auto",
-                    # Loopback only, any free port: the default is port 8787 of every interface.
+                    # Loopback and any free port; the default is port 8787 on every interface.
                     dashboard_address="127.0.0.1:0",
                     silence_logs=logging.CRITICAL,
                 )
@@ -123,7 +125,7 @@ def local_cluster(workers: int, max_memory: int | None = None) -> Iterator["Loca
 
 
 def _check_loopback() -> None:
-    """Connect to this machine over loopback, as the workers will; Dask alone finds out after a minute."""
+    """Connect to this machine over loopback, as the workers will; Dask itself would fail only after a minute."""
     try:
         with (
             socket.create_server(("127.0.0.1", 0)) as listener,
@@ -132,8 +134,8 @@ def _check_loopback() -> None:
             pass
     except OSError as error:
         raise UserError(
-            f"127.0.0.1: cannot be reached, and worker processes talk over it ({error.strerror or error}); bring the "
-            "loopback interface up, or build in this process with --workers 0"
+            f"127.0.0.1: cannot be reached ({error.strerror or error}), but worker processes communicate over it; "
+            "bring the loopback interface up, or build in this process with --workers 0"
         ) from error
 
 
@@ -146,7 +148,7 @@ def run_on_cluster(
     ----------
     client : distributed.Client; workers may join and leave
     function, finish, tasks : as for `run_tasks`
-    ahead : bool, submit one task more to each worker than it runs, so that no worker waits for its next task
+    ahead : bool, submit one more task to each worker than it runs, so that no worker waits for its next task
 
     Raises
     ------
@@ -162,7 +164,7 @@ def run_on_cluster(
             workers, threads = next(counts)
             free = threads + (workers if ahead else 0) - len(running)
             for task in islice(tasks, max(free, 0 if running else 1)):
-                # Pure: Dask would merge tasks of equal arguments, and never run a failed one again.
+                # A pure task would be merged with tasks of equal arguments, and never run again after a failure.
                 running[client.submit(_run_task, function, finish, task, pure=False)] = task
             if not running:
                 return
@@ -171,13 +173,13 @@ def run_on_cluster(
             ended = [(running.pop(future), _result_or_error(future)) for future in ended]
         except (OSError, CancelledError, ClosedClientError) as error:
             raise UserError(
-                "the Dask scheduler is gone; finished shards are kept, run the same build again to resume"
+                "the Dask scheduler no longer answers; finished shards are kept; run the same build again to resume"
             ) from error
         yield from ended
 
 
 def _run_task(function: Callable, finish: Callable, task: object) -> object:
-    """Run a task on a worker, which begins its next task before `finish`."""
+    """Run a task on a worker; the worker starts its next task before `finish` runs."""
     from distributed import secede
 
     result = function(task)
@@ -203,7 +205,7 @@ def _count_workers(client: "Client") -> Iterator[tuple[int, int]]:
             seen = float("inf")  # warned
             address = client.scheduler.address
             warn(
-                f"{address}: no worker is left, and the build waits for new ones; start some with `dask worker "
+                f"{address}: no workers are left, and the build is waiting for new ones; start some with `dask worker "
                 f"{address}`, or interrupt the build and run it again later to resume"
             )
         yield len(threads), sum(threads.values())

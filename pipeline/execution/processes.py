@@ -1,7 +1,7 @@
-"""Ordered map over worker processes of this machine, with a bounded number of items in work.
+"""Ordered map over worker processes of this machine, with a bounded number of items in progress.
 
 For work of seconds to minutes, where Dask (`pipeline.execution.cluster`) would take longer to start than it saves.
-Results come in the order of the items. An item whose worker is killed costs that item alone.
+Results have the order of the items. A killed worker affects only the item that it was computing.
 """
 
 import multiprocessing
@@ -31,14 +31,14 @@ def map_in_processes(
 ) -> Iterator[Result]:
     """Yield `function(item)` for each item, in order, computed by worker processes.
 
-    After a worker is killed the items in work run again one at a time, so that the one that kills its worker is known.
+    After a worker is killed, the items in progress run again one at a time, to find the item that kills its worker.
 
     Parameters
     ----------
     function : callable(item) that workers can import, or an object of such a class
-    lost : callable(item), gives the result of an item whose worker is killed even when it runs alone
+    lost : callable(item), returns the result of an item whose worker is killed even when the item runs alone
     workers : int, number of processes, at least 1
-    ahead : int, maximum number of items that are in work or wait to be yielded
+    ahead : int, largest number of items that are in progress or not yet yielded
 
     Raises
     ------
@@ -82,17 +82,17 @@ def _run_alone(function: Callable[[Item], Result], item: Item, lost: Callable[[I
 
 
 class _Pool:
-    """Worker processes that end with this process, however it ends, and do not see Ctrl-C."""
+    """Worker processes that ignore Ctrl-C, and end when this process ends, even if it is killed."""
 
     def __init__(self, workers: int):
         self._others = set(multiprocessing.active_children())
-        # Not "fork": a process with threads, as PyTorch has them, cannot be forked safely.
+        # Not "fork": a process with threads, such as PyTorch's, cannot be forked safely.
         self._pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _end_with_parent)
         self._started = self.submit(int)
 
     def submit(self, function: Callable, *arguments: object) -> Future:
         try:
-            with interrupts_deferred():  # may start a worker
+            with interrupts_deferred():  # submitting may start a worker
                 return self._pool.submit(function, *arguments)
         except BrokenProcessPool as error:
             future = Future()
@@ -100,18 +100,18 @@ class _Pool:
             return future
 
     def check_started(self) -> None:
-        """Raise `UserError` where no worker ever ran."""
+        """Raise `UserError` if no worker ever ran."""
         if isinstance(self._started.exception(), BrokenProcessPool):
             raise UserError(
-                "the worker processes do not start; judge in this process with 1 worker. In a script of your own, "
-                'call this below `if __name__ == "__main__":`'
+                "the worker processes do not start; use 1 worker, which is this process. In a script of your own, call "
+                'this below `if __name__ == "__main__":`'
             ) from None
 
     def end(self) -> None:
         self._pool.shutdown()
 
     def kill(self) -> None:
-        """End the workers in the middle of their work."""
+        """End the workers at once, without waiting for their items."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - self._others:
             process.kill()
@@ -119,7 +119,7 @@ class _Pool:
 
 
 def _end_with_parent() -> None:
-    """Begin a thread that ends this worker when the process that started it is gone, even if that was killed."""
+    """Start a thread that ends this worker when its parent process ends, even if the parent is killed."""
     parent = multiprocessing.parent_process()
 
     def wait() -> None:

@@ -1,4 +1,4 @@
-"""Independent tasks, run in this process or on Dask workers, and run again where they fail."""
+"""Independent tasks, run in this process or on Dask workers, with retries."""
 
 import errno
 from collections.abc import Callable, Iterable, Iterator
@@ -18,9 +18,9 @@ def choose_workers(workers: int | None, scheduler: str | None, max_memory: int |
 
     Parameters
     ----------
-    workers : int; None is one a core, or as many as `max_memory` allows
+    workers : int; None is one for each core, or as many as `max_memory` allows
     scheduler, max_memory : as for `run_tasks`
-    cores : int, number of this machine's cores; None counts them
+    cores : int, number of this machine's cores; None detects it
 
     Raises
     ------
@@ -33,7 +33,7 @@ def choose_workers(workers: int | None, scheduler: str | None, max_memory: int |
     if max_memory is not None and max_memory < LEAST_MEMORY * (workers or 1):
         raise UsageError(
             f"--max-memory {format_bytes(max_memory)}: a worker needs {format_bytes(LEAST_MEMORY)} to start; "
-            "give more, or fewer --workers"
+            "raise it, or use fewer --workers"
         )
     if max_memory is not None and (scheduler is not None or workers == 0):
         advice = "`dask worker --memory-limit` bounds a cluster's" if scheduler else "--workers 0 has none"
@@ -55,8 +55,8 @@ def run_tasks(
 ) -> Iterator[tuple[object, object]]:
     """Run `function` on every task and yield (task, its result or the error of its last attempt).
 
-    Tasks that fail, or whose worker is killed, run again after all others, `ATTEMPTS` times in all. A `UserError` is
-    final, since another attempt would only repeat it. A full disk ends the run at once.
+    Tasks that fail, or whose worker is killed, run again after all others, `ATTEMPTS` times in total. A `UserError` is
+    final, because another attempt would repeat it. A full disk ends the run at once.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def run_tasks(
         yield from _run_attempts(lambda tasks, _: _run_here(function, finish, tasks), tasks)
         return
     with dask_client(workers, scheduler, max_memory) as client:
-        # A task queued at a worker fails with the task that kills the worker, so repeated tasks are not queued.
+        # A task queued at a worker fails when another task kills the worker, so repeated tasks are not queued.
         yield from _run_attempts(
             lambda tasks, attempt: run_on_cluster(client, function, finish, tasks, ahead=attempt == 1), tasks
         )
@@ -93,7 +93,7 @@ def _run_attempts(run: Callable[[Iterable, int], Iterator], tasks: Iterable) -> 
 
 
 def _run_here(function: Callable, finish: Callable, tasks: Iterable) -> Iterator[tuple[object, object]]:
-    """Run tasks in this process, and `finish` of each in a thread beside the next task."""
+    """Run tasks in this process, and `finish` of each in a thread while the next task runs."""
     with ThreadPoolExecutor(1) as pool:
         finishing = []
         for task in tasks:
@@ -104,7 +104,7 @@ def _run_here(function: Callable, finish: Callable, tasks: Iterable) -> Iterator
 
 
 def _catch(function: Callable, task: object, *result: object) -> object:
-    """Return what `function` returns or raises; after an error of the step before, return that error."""
+    """Return what `function` returns or raises; if `result` is an error, return it instead."""
     if result and isinstance(result[0], Exception):
         return result[0]
     try:

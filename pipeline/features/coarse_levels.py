@@ -1,16 +1,17 @@
-"""Coarser levels of periodogram planes: fewer values of the same scale, by how much a bin varies by itself.
+"""Coarser levels of periodogram planes: fewer values of the same scale, as many as the noise of a bin justifies.
 
 In a picture without structure, F and D of `pipeline.features.periodogram` are normal. So |F|^2 is distributed
 exponentially and log|F| has the variance pi^2 / 24, a deviation of 0.64 nats; D^2 is chi-squared with one degree of
 freedom and log|D| has pi^2 / 8, 1.11 nats; the phase is uniform and has pi^2 / 3. What a plane stores is
-v = log(1 + |F|), whose slope over log|F| is 1 - exp(-v), and the deviation is that much smaller.
+v = log(1 + |F|). Its slope over log|F| is 1 - exp(-v), so its deviation is smaller by this factor.
 
-Rounding to steps of s adds s^2 / 12 to the variance, and where s is below the bin's deviation nothing else (Widrow and
-Kollár, Quantization Noise, 2008): means over bins or pictures stay what they are. Each step is the widest that adds
-at most `SHARE` of the bin's own variance. A step is an odd number of fine levels, and its value is the middle one, so
-that no value is halfway between two; the phase has a power of two of them, and zero and pi are among its values.
+Rounding to steps of s adds s^2 / 12 to the variance and, if s is below the bin's deviation, changes nothing else
+(Widrow and Kollár, Quantization Noise, 2008): means over bins or pictures do not change. Each step is the widest that
+adds at most `SHARE` of the bin's own variance. A step is an odd number of fine levels, and its value is the middle
+one, so that no value is halfway between two. A step of the phase is a power of two, and zero and pi are among its
+values.
 
-So a coarse store has the scales, the data type and the codec of a fine one, and equals its levels looked up in a table.
+So a coarse store has the scales, the data type and the codec of a fine one; a table maps fine levels to coarse ones.
 """
 
 from functools import cache
@@ -23,11 +24,11 @@ from pipeline.features.settings import SQUARE_KINDS, plane_slice
 SHARE = 0.03
 MAGNITUDE_VARIANCE = np.pi**2 / 24
 DCT_VARIANCE = np.pi**2 / 8
-PHASE_LEVELS = 8  # these add 1 / 64 of a uniform phase's variance; 4 would add 1 / 16
+PHASE_LEVELS = 8  # which add 1 / 64 of a uniform phase's variance; 4 would add 1 / 16
 
 
 def round_levels(levels: np.ndarray) -> np.ndarray:
-    """Round the fine levels of a periodogram to coarse ones: uint8 (9, H, W), new."""
+    """Round the fine levels of a periodogram, uint8 (9, H, W), to coarse ones: a new uint8 (9, H, W)."""
     tables = create_tables(*levels.shape[1:])
     coarse = np.empty_like(levels)
     for kind, table in enumerate(tables):
@@ -44,7 +45,7 @@ def count_levels(size: int) -> list[int]:
 
 @cache
 def create_tables(height: int, width: int) -> np.ndarray:
-    """Create the coarse level of each fine one: uint8 (3, 256), for magnitude, phase and DCT of H x W bins."""
+    """Create the tables from fine to coarse levels: uint8 (3, 256), for magnitude, phase and DCT of H x W bins."""
     tables = {
         "magnitude": _create_log_table(compute_magnitude_bound(height, width), MAGNITUDE_VARIANCE),
         "phase": _create_phase_table(),
@@ -67,7 +68,7 @@ def _create_log_table(bound: float, variance: float) -> np.ndarray:
     start = 0
     while start < LEVELS:
         width = 1
-        # The middle of a step that is wider by two is one further on.
+        # A step that is wider by two has its middle one level higher.
         while width + 2 <= min(-widest * np.expm1(-(start + width // 2 + 1) * nats), LEVELS - start):
             width += 2
         table[start : start + width] = start + width // 2

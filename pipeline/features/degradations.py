@@ -16,7 +16,7 @@ CODEC_SIDES = {"jpeg": 65_500, "webp": 16_383}  # px: the longest side that a st
 
 
 def apply_steps(picture: Image.Image, steps: Sequence[dict]) -> Image.Image:
-    """Apply steps to an RGB picture, in order; raises `PictureError` where it is too long for a codec among them."""
+    """Apply steps to an RGB picture, in order; raises `PictureError` if a side is too long for one of the codecs."""
     if error := oversize_error(*picture.size, steps):
         raise error
     for step in steps:
@@ -26,7 +26,7 @@ def apply_steps(picture: Image.Image, steps: Sequence[dict]) -> Image.Image:
 
 
 def oversize_error(width: int, height: int, steps: Sequence[dict]) -> PictureError | None:
-    """Return the error of a picture that is too long for a codec among the steps, its size in pixels; else None.
+    """Return the error of a picture, of a size in pixels, with a side too long for a codec of the steps; else None.
 
     Only "limit" steps before the codec count as making it smaller.
     """
@@ -37,8 +37,8 @@ def oversize_error(width: int, height: int, steps: Sequence[dict]) -> PictureErr
         most = CODEC_SIDES.get(step["do"], longest)
         if longest > most:
             return PictureError(
-                f"{width} x {height} pixels, and {step['do'].upper()}, which variants are saved as, holds at most "
-                f"{most} a side; use a smaller copy, or --variants clean"
+                f"{width} x {height} pixels, too large for the variants, which are saved as "
+                f"{step['do'].upper()}; expected at most {most} a side; use a smaller copy, or --variants clean"
             )
     return None
 

@@ -28,7 +28,7 @@ class Features(NamedTuple):
     ----------
     levels : uint8 (crops, planes, side, side), levels 0 to 255; planes are in the order of `name_planes`. Without
         planes (1, 0, 0, 0)
-    profile : float32 (755,), of the whole picture (`pipeline.features.profiles`); None where it was not asked for
+    profile : float32 (755,), of the whole picture (`pipeline.features.profiles`); None if it was not asked for
     """
 
     levels: np.ndarray
@@ -46,21 +46,21 @@ def compute_features(
 ) -> Iterator[Features]:
     """Yield the features of each variant of a picture.
 
-    `pipeline build`, `eval predict` and `eval page` all use this function. For an unchanged picture file it yields
-    once, the same values that a store holds for the file's clean row; `compute_file_features` returns these.
+    `pipeline build`, `eval predict` and `eval page` all use this function. For `CLEAN` it yields the values that a
+    store holds in the clean row of the file; `compute_file_features` returns these.
 
     Parameters
     ----------
     picture : path, bytes or PIL.Image.Image
         A picture file, its content, or a decoded and upright picture of mode RGB.
     settings : FeatureSettings
-        Those of the store or run that the features are compared with.
+        The settings of the store or run that the features are compared with.
     variants : iterable of Variant
-        Their features are yielded in this order.
+        Variants in the order in which their features are yielded.
     all_crops : bool
-        Use up to five crops (`pipeline.features.fit.cut_crops`), the middle one first, instead of the middle one alone.
+        Use up to five crops (`pipeline.features.fit.cut_crops`), the middle one first, instead of only the middle one.
     with_profile : bool
-        Compute the profiles, too.
+        Compute the profiles too.
     max_pixels : int
         A file with more pixels is not decoded.
 
@@ -80,7 +80,7 @@ def compute_features(
     crops, overview = _fit(picture, picture, settings, all_crops)
     whole = _Whole(picture)
     for variant in variants:
-        # The profile is of the whole changed picture, whatever the planes are made of.
+        # The profile is always computed from the whole changed picture.
         changed = whole.change(variant.steps) if variant.before_fit or with_profile else picture
         if variant.before_fit:
             parts = _fit(enlarge_to_fit(changed, settings), changed, settings, all_crops)
@@ -95,14 +95,14 @@ def compute_features(
 def compute_file_features(
     file: str | os.PathLike, settings: FeatureSettings | None = None, *, max_pixels: int = MAX_PIXELS
 ) -> Features:
-    """Compute the features of an unchanged picture file, bit for bit as a store holds them in the file's clean row.
+    """Compute the features of an unchanged picture file, equal to the last bit to the clean row of a store.
 
     Parameters
     ----------
     file : path of a picture file, or of a member of an archive
     settings : FeatureSettings
-        Those of a store (`open_store(path).settings.features`) or of a run (`open_run(path).build_settings.features`);
-        None for a profile without planes.
+        The settings of a store (`open_store(path).settings.features`) or of a run
+        (`open_run(path).build_settings.features`); None for a profile without planes.
     max_pixels : int
         A file with more pixels is refused.
 
@@ -120,7 +120,7 @@ def compute_file_features(
 
 
 class _Whole:
-    """A picture and what several of its variants need, each computed once."""
+    """A picture, with the intermediate results that several of its variants share; each is computed once."""
 
     def __init__(self, picture: Image.Image) -> None:
         self.picture = picture
@@ -140,16 +140,16 @@ class _Whole:
         return apply_steps(self.picture, steps)
 
     def compute_profile(self, changed: Image.Image) -> np.ndarray:
-        """Compute the profile of a changed picture; steps may have left it as it is."""
+        """Compute the profile of a changed picture, which is the picture itself if no step changed it."""
         return self.profile if changed is self.picture else compute_profile(changed)
 
 
 def _fit(
     picture: Image.Image, whole: Image.Image, settings: FeatureSettings, all_crops: bool
 ) -> tuple[list[Image.Image], Image.Image | None]:
-    """Return the fitted crops of a picture, and the overview of the `whole` one (None without an overview).
+    """Return the fitted crops of a picture, and the overview of `whole` (None without an overview).
 
-    Without planes there is no crop.
+    Without planes the list of crops is empty.
     """
     if not settings.planes:
         return [], None
@@ -160,7 +160,7 @@ def _fit(
 def _compute_levels(
     crops: Sequence[Image.Image], overview: Image.Image | None, settings: FeatureSettings
 ) -> np.ndarray:
-    """Compute uint8 (crops, planes, side, side) of fitted crops, which share the planes of their overview."""
+    """Compute the planes of fitted crops, uint8 (crops, planes, side, side); all crops share the overview's planes."""
     if not crops:
         return np.zeros((1, 0, 0, 0), np.uint8)
     levels = np.stack([compute_planes(to_array(crop), settings) for crop in crops])
@@ -171,7 +171,7 @@ def _compute_levels(
 
 
 def compute_planes(rgb: np.ndarray, settings: FeatureSettings) -> np.ndarray:
-    """Compute uint8 (9, side, side) of a fitted picture or overview, uint8 (H, W, 3), by the settings' estimator."""
+    """Compute the planes of a fitted picture or overview, uint8 (H, W, 3), by the settings: uint8 (9, side, side)."""
     if settings.patch is not None:
         return compute_welch_levels(rgb, settings.patch)
     levels = compute_periodogram_levels(rgb)

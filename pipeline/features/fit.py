@@ -12,7 +12,7 @@ MOST_CROPS = 5
 def fit_picture(picture: Image.Image, settings: FeatureSettings) -> Image.Image:
     """Fit an RGB picture to `size` x `size` pixels by the settings' `fit`.
 
-    With averaged planes a crop is at most as large as the picture, and so may be smaller than `size`.
+    With averaged planes, a side of the picture that is shorter than `size` is kept whole.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def resize_to_overview(picture: Image.Image, settings: FeatureSettings) -> Image
 
 
 def enlarge_to_fit(picture: Image.Image, settings: FeatureSettings) -> Image.Image:
-    """Enlarge a picture that is too small to be fitted; return any other as it is."""
+    """Enlarge a picture that is too small to be fitted; return any other picture unchanged."""
     if misfit_error(picture.width, picture.height, settings) is None:
         return picture
     least = settings.side
@@ -68,7 +68,7 @@ def enlarge_to_fit(picture: Image.Image, settings: FeatureSettings) -> Image.Ima
 
 
 def misfit_error(width: int, height: int, settings: FeatureSettings) -> PictureError | None:
-    """Return the error of a picture too small to be fitted, its size in pixels; None for any other."""
+    """Return the error of a picture, of a size in pixels, that is too small to be fitted; None for any other."""
     if settings.fit != "crop" or min(width, height) >= settings.side:
         return None
     what, option = ("crop", "--size") if settings.patch is None else ("patch", "--patch")

@@ -1,8 +1,8 @@
 """Spatial frequency of every bin of the planes, in cycles per pixel of the fitted picture or the overview.
 
 DFT and DCT share one scale. A frequency is the distance from zero frequency, sqrt(fx^2 + fy^2): 0.5 is the finest
-pattern along a row or a column (Nyquist), and only the planes' corners lie above it, up to sqrt(0.5). The DFT planes
-have zero frequency in the middle; the DCT planes have it in the first corner, and bin k of an N-point DCT-II has
+pattern along a row or a column (Nyquist); only the planes' corners are higher, up to sqrt(0.5). The DFT planes have
+zero frequency in the middle; the DCT planes have it in the first corner, and bin k of an N-point DCT-II has
 k / (2 N) cycles per pixel.
 """
 

@@ -1,10 +1,10 @@
 """Mean log amplitude spectra over the overlapping Hann patches of a plane.
 
-A patch has 128 px a side, at native pixels. A plane that is smaller has one patch, padded by 0 after the window.
+A patch has 128 px a side, at native pixels. A smaller plane has one patch, padded with zeros after the window.
 
-Patches side by side overlap by half, so columns are transformed once for all of them. Before it each column's mean is
-subtracted, which keeps flat areas exactly flat; the difference to the mean of the patch is added afterwards, to the few
-frequencies in which the window's own transform is not 0.
+Patches in a row overlap by half, so each column is transformed once for all of them. The mean of each column is
+subtracted first, which keeps flat areas exactly flat. Its difference from the mean of the patch is added afterwards, to
+the few frequencies at which the transform of the window is not 0.
 """
 
 from collections.abc import Iterator
@@ -15,19 +15,20 @@ from scipy import fft
 
 PATCH, HOP = 128, 64  # px, of native pixels
 HALF = PATCH // 2
-POWER_FLOOR = 2.0  # grey levels squared: below lies the noise of rounding and of JPEG
+POWER_FLOOR = 2.0  # grey levels squared: the noise of rounding and of JPEG is below it
 RELATIVE_FLOOR = 1e-4  # of a patch's mean power
-_LEAST_MEAN = 0.05  # grey levels squared, added to the mean power: a flat patch has none
-# The number of values whose product is taken before the logarithm. The power of a unit window's patch is at most
-# 128 x 128 x 255 squared: the product of four is within float32's range, and so is that of four of the least floors.
+_LEAST_MEAN = 0.05  # grey levels squared, added to the mean power, which is 0 for a flat patch
+# The number of values that are multiplied before the logarithm. The power of a patch under a unit window is at most
+# 128 x 128 x 255 squared: the product of four such values is within float32's range, as is the product of the four
+# smallest floors.
 _FACTORS = 4
 
 
 def compute_mean_spectra(plane: np.ndarray) -> np.ndarray:
     """Compute two mean log amplitude spectra over Hann patches, quadrants folded.
 
-    The first has an absolute floor; the second takes each patch's power relative to its own mean, so that contrast
-    does not count.
+    The first has an absolute floor. The second divides the power of each patch by its mean, so it does not depend on
+    contrast.
 
     Parameters
     ----------
@@ -65,8 +66,8 @@ def iterate_powers(plane: np.ndarray) -> Iterator[np.ndarray]:
     strip = np.empty((height, plane.shape[1]), np.float32)
     spectra = np.zeros((len(lefts), HALF + 1, PATCH), np.complex64)
     power = np.empty(spectra.shape, np.float32)
-    # Real and imaginary parts side by side are multiplied by a real window in half the time of complex numbers, and
-    # an array in one piece in half the time of its parts.
+    # Multiplying adjacent real and imaginary parts by a real window takes half the time of complex numbers, and one
+    # contiguous array half the time of its parts.
     numbers = spectra.view(np.float32)
     differing = spectra[:, : len(down_spectrum), :width]
     for top in tops.tolist():
@@ -86,7 +87,7 @@ def iterate_powers(plane: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _average_exactly(values: np.ndarray) -> np.ndarray:
-    """Average over the first axis; the mean of equal values is that value, to the last bit."""
+    """Average over the first axis; the mean of equal values is exactly that value."""
     if len(values) != PATCH:
         return values.mean(0, dtype=np.float64).astype(np.float32)
     while len(values) > 1:  # sums of two, four, eight ... equal values are not rounded
@@ -107,11 +108,11 @@ def _make_windows(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.n
     -------
     down : float32 (height, 1)
     right : float32 (width,)
-    right_twice : float32 (65, 256), the same for real and imaginary parts of each row, padded by 0
-    down_spectrum : complex64 (K, 1), the transform of `down`, up to the last frequency in which it is not 0
+    right_twice : float32 (65, 256), `right` for the real and imaginary parts of each row, padded with zeros
+    down_spectrum : complex64 (K, 1), the transform of `down`, up to the last frequency at which it is not 0
     """
     down, right = (np.hanning(side + 1)[:-1] for side in (height, width))
-    down = down / max(np.linalg.norm(down) * np.linalg.norm(right), 1e-6)  # of one pixel it is 0
+    down = down / max(np.linalg.norm(down) * np.linalg.norm(right), 1e-6)  # the window of one pixel is 0
     count = 2 if height == PATCH else HALF + 1
     padded = np.pad(right, (0, PATCH - width)).repeat(2).astype(np.float32)
     return (
@@ -123,7 +124,7 @@ def _make_windows(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.n
 
 
 def _sum_logs(values: np.ndarray) -> np.ndarray:
-    """Return the sum of logarithms over the first axis; overwrites the values."""
+    """Sum the logarithms over the first axis; overwrites the values."""
     count = -(-len(values) // _FACTORS)
     products = values[:count]
     for start in range(count, len(values), count):
@@ -135,8 +136,8 @@ def _sum_logs(values: np.ndarray) -> np.ndarray:
 def _make_mean_weights() -> np.ndarray:
     """Make the weights that average a spectrum over horizontal frequencies 0 to 64 and all vertical ones.
 
-    float32 (65 * 128,), for the power at vertical frequencies 0 to 64 and all horizontal ones: what is at (-v, h) is at
-    (v, -h).
+    float32 (65 * 128,), for the power at vertical frequencies 0 to 64 and all horizontal ones: the power at (-v, h)
+    equals that at (v, -h).
     """
     weights = np.ones((HALF + 1, PATCH), np.float32)
     weights[1:HALF, [0, HALF]] = 2

@@ -11,8 +11,8 @@ with zero frequency in the middle of the DFT planes (row H // 2, column W // 2).
 bounds that no picture can exceed, so that a level means the same in every picture.
 
 A real picture's DFT has F(-k) = conj(F(k)). Only the half with non-negative horizontal frequency
-is computed; the other is its mirror image to the last bit. The columns of frequency 0 and W / 2
-are their own mirror images, where rounding could differ, so their lower half is mirrored too.
+is computed; the other half is its exact mirror image. The columns of frequency 0 and W / 2 are
+their own mirror images, but rounding could differ there, so their lower half is mirrored too.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def compute_periodogram(rgb: np.ndarray) -> np.ndarray:
         Magnitude R, G, B; phase R, G, B; DCT R, G, B.
     """
     planes = _transform(rgb, np.float32, (1.0, 1.0, 1.0))
-    # pi and -pi are the same angle; mirroring may have turned one into the other.
+    # pi and -pi are the same angle; mirroring may have changed one into the other.
     planes[3:6][planes[3:6] == -np.float32(np.pi)] = np.pi
     return planes
 
@@ -73,12 +73,12 @@ def compute_periodogram_levels(rgb: np.ndarray) -> np.ndarray:
 
 
 def compute_magnitude_bound(height: int, width: int) -> float:
-    """Return the largest possible log magnitude, that of a white picture's mean."""
+    """Return the largest possible log magnitude: that of zero frequency in a white picture."""
     return float(np.log1p(255.0 * height * width))
 
 
 def compute_dct_bound(height: int, width: int) -> float:
-    """Return the largest possible log DCT coefficient, that of a white picture's mean."""
+    """Return the largest possible log DCT coefficient: that of zero frequency in a white picture."""
     return float(np.log1p(255.0 * np.sqrt(height * width)))
 
 
@@ -108,8 +108,8 @@ def _transform(rgb: np.ndarray, dtype: type, scales: tuple[float, float, float])
 def _pad_rows(planes: np.ndarray) -> np.ndarray:
     """Copy planes (n, H, W) to float32, with rows padded to an odd number of cache lines.
 
-    A transform along columns reads one value of every row. Rows a power of two apart, as of pictures of 1024 px,
-    share few sets of the processor's cache and evict each other.
+    A transform along columns reads one value of every row. Rows whose length is a power of two, as in pictures of
+    1024 px, share few sets of the processor's cache and evict each other.
     """
     count, height, width = planes.shape
     line = _CACHE_LINE_BYTES // np.dtype(np.float32).itemsize
@@ -121,7 +121,7 @@ def _pad_rows(planes: np.ndarray) -> np.ndarray:
 @contextmanager
 def _torch_on_one_thread() -> Iterator[None]:
     """Torch on the calling thread alone: parallel work is over pictures."""
-    # Loading torch takes a second that commands without spectra need not pay.
+    # Loading torch takes a second, which commands without spectra save.
     import torch
 
     threads = torch.get_num_threads()
@@ -142,7 +142,7 @@ def _compute_polar(
     spectrum: np.ndarray, dtype: type, magnitude_scale: float, phase_scale: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute scaled log magnitude and phase of a complex64 spectrum, each of its shape and of `dtype`."""
-    # Torch's logarithm and arctangent are vectorised; with NumPy's these two were most of the time.
+    # Torch's logarithm and arctangent are vectorised; NumPy's took most of the time.
     import torch
 
     values = torch.view_as_real(torch.from_numpy(spectrum).reshape(-1))

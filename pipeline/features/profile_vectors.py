@@ -1,4 +1,4 @@
-"""What a profile holds, without the transforms that compute it: see `pipeline.features.profiles`."""
+"""Layout of a profile: its vectors and their lengths. `pipeline.features.profiles` computes them."""
 
 import numpy as np
 

@@ -5,12 +5,11 @@
 | light | 9 | rings of the log luma of the whole picture, squeezed to 128 px, less their mean |
 | colour | 36 | rings of Cb and of Cr, squeezed to 64 and to 128 px, each nine less their mean |
 | harmonics | 162 | luma at native pixels: excess at multiples of 1/16 cycle a pixel, 9 x 9 bins of two spectra |
-| tints | 324 | the same of B - Y and of R - Y |
+| tints | 324 | as `harmonics`, of B - Y and of R - Y |
 | comb | 220 | luma: mean excess on combs of 110 periods, of two spectra |
 | facts | 4 | height and width in px, deviation of luma and mean chroma in grey levels |
 
-An excess is a log amplitude (natural logarithm) above its local background. A profile is the vectors one after the
-other, in this order.
+An excess is a log amplitude (natural logarithm) above its local background. A profile is these vectors in this order.
 """
 
 import math
@@ -30,12 +29,12 @@ SIGMA = 2.0  # bins, deviation of the Gaussian mean that is a spectrum's backgro
 HARMONIC_STEP = 8  # bins of 1 / 128: multiples of 1/16 cycle a pixel
 JPEG_CAP = 0.1  # largest excess that counts on the harmonics of JPEG's own blocks of 8 px
 SQUEEZED = (64, 128)  # px, sides of the squares that the whole picture is squeezed to
-SMALL_PATCH, RINGS = 16, 9  # px, and rings of frequency, of those
+SMALL_PATCH, RINGS = 16, 9  # px of their patches, and number of rings of frequency
 _ROWS = 64  # converted at a time: they fit the processor's cache
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G, B (ITU-R BT.601)
 
-# Profiles are rounded to multiples of this: far below what they vary by, and processors that differ in a sum's last
-# bit then agree.
+# Profiles are rounded to multiples of this: far below their variation, but enough to make processors agree whose sums
+# differ in the last bit.
 PROFILE_STEP = 2.0**-12
 
 
@@ -45,13 +44,13 @@ def compute_profile(picture: Image.Image, shrunk: Image.Image | None = None) -> 
     Parameters
     ----------
     picture : PIL.Image.Image of mode RGB
-    shrunk : PIL.Image.Image, the same after the step `SHRINK_LARGE`, where that has been done; None does it here
+    shrunk : PIL.Image.Image, the picture after the step `SHRINK_LARGE`; None applies it here
 
     Returns
     -------
     ndarray of float32, shape (755,)
-        Multiples of `PROFILE_STEP`, finite for every picture; its vectors are told apart by
-        `pipeline.features.profile_vectors.split_profiles`.
+        Multiples of `PROFILE_STEP`, finite for every picture. `pipeline.features.profile_vectors.split_profiles`
+        splits it into its vectors.
     """
     vectors = compute_vectors(picture, shrunk)
     profile = np.concatenate([vectors[name] for name in PROFILE_VECTORS])
@@ -59,7 +58,7 @@ def compute_profile(picture: Image.Image, shrunk: Image.Image | None = None) -> 
 
 
 def compute_vectors(picture: Image.Image, shrunk: Image.Image | None = None) -> dict[str, np.ndarray]:
-    """Compute the vectors of an RGB picture: float32 each, not rounded, see the module; as `compute_profile`."""
+    """Compute the vectors of a profile by name (see the module): float32 each, not rounded; as `compute_profile`."""
     planes = extract_native_planes(shrunk or picture)
     luma, *tints = np.split(compute_excess(np.concatenate([compute_mean_spectra(plane) for plane in planes])), 3)
     facts = [picture.height, picture.width, _compute_deviation(planes[0]), *map(_compute_mean_size, planes[1:])]
@@ -106,7 +105,7 @@ def _compute_mean_size(plane: np.ndarray) -> float:
 def compute_excess(spectra: np.ndarray, clip: float = 0.25, rounds: int = 3) -> np.ndarray:
     """Subtract the background from log spectra, float32 (..., 65, 65).
 
-    The background is a Gaussian mean with a deviation of `SIGMA` bins, with peaks clipped to +-`clip` around it.
+    The background is a Gaussian mean with a deviation of `SIGMA` bins, after peaks are clipped to +-`clip` around it.
     """
     clipped = spectra
     for _ in range(rounds):
@@ -121,7 +120,7 @@ def select_harmonics(excess: np.ndarray) -> np.ndarray:
 
 
 def compute_comb(excess: np.ndarray, periods: np.ndarray = PERIODS, cap: float | None = JPEG_CAP) -> np.ndarray:
-    """Average the excess at all (k1, k2) / period but (0, 0), float32, one number a period.
+    """Average the excess at all (k1, k2) / period except (0, 0): float32, one number for each period.
 
     Parameters
     ----------
@@ -170,7 +169,7 @@ def compute_squeezed(picture: Image.Image) -> dict[str, np.ndarray]:
 
 
 def _make_rings(patch: int, rings: int) -> np.ndarray:
-    """Make the matrix that averages a half spectrum by rings, float32 (bins, rings); the last takes all above."""
+    """Make the matrix that averages a half spectrum by rings, float32 (bins, rings); the last has all above."""
     radius = np.hypot((np.fft.fftfreq(patch) * patch)[:, None], np.arange(patch // 2 + 1))
     ring = np.minimum((radius + 0.5).astype(int), rings).ravel()
     return np.stack([(ring == number) / (ring == number).sum() for number in range(1, rings + 1)], 1).astype(np.float32)

@@ -3,9 +3,9 @@
 `FeatureSettings` is recorded in the store and in every run trained on it: `pipeline build` and `eval predict` pass it
 to the same function, so the two cannot differ.
 
-**Defaults** follow one rule, the same for the command and in Python, as the evidence recommends (docs/evidence.md).
-There are no planes unless asked for: the recommended detector reads profiles alone. A size alone asks for planes of
-that size, which are periodograms; a patch or an overview asks for averaged ones. Size, fit and levels depend on the
+**Defaults** are those that the evidence recommends (docs/evidence.md), the same for the command and in Python.
+Without options there are no planes, because the recommended detector reads profiles alone. A size alone asks for
+periodograms of that size; a patch or an overview asks for averaged planes. Size, fit and levels depend on the
 estimator:
 
     estimator     size   fit     levels
@@ -33,16 +33,16 @@ _RESAMPLE_DEFAULT = "bicubic"
 PLANES_PER_KIND = 3  # one for each colour
 _OVERVIEW = "overview-"
 SQUARE_KINDS = ("magnitude", "phase", "dct")
-# Every kind of planes that a store can have, in their order; those of the overview may be missing.
+# Every kind of planes that a store can have, in their order; without an overview the last three are missing.
 KINDS = (*SQUARE_KINDS, *(_OVERVIEW + kind for kind in SQUARE_KINDS))
 
-# A 108-megapixel phone picture passes; decoded it takes 360 MB.
+# Allows a 108-megapixel phone picture, which needs 360 MB decoded.
 MAX_PIXELS = 120_000_000
 
 # Headings of the options.
 PLANES, PICTURES = "Planes", "Pictures"
 
-# The format of a store has these too: options of earlier versions, each with the one value that it still may have.
+# A store's settings also hold these options of earlier versions, each with the only value that it may still have.
 _CONSTANTS = {"dtype": "uint8", "jpeg_scale": "full", "colour_axis": "separate"}
 # Order of the names in a store's attributes; names that are not listed follow.
 _ORDER = ("size", "fit", "resample", "dtype", "jpeg_scale", "estimator", "patch", "colour_axis", "overview")
@@ -74,8 +74,8 @@ def _format_default(name: str) -> str:
 class FeatureSettings:
     """Everything that decides the values of a picture's planes; each field has its help text.
 
-    None asks for the default, which is filled in at once: afterwards only `patch` (of periodograms) and `overview`
-    may be None, for none, and without planes also `size`, `fit` and `levels`. An overview of 0 asks for none.
+    None asks for the default, which is filled in at once. Afterwards None means that there is none: of `overview`, of
+    `patch` with periodograms, and of `size`, `fit` and `levels` without planes. An overview of 0 asks for none.
     """
 
     size: int | None = option_field(
@@ -129,7 +129,7 @@ class FeatureSettings:
         choices=(FINE, COARSE),
         shown=_format_default("levels"),
         help="fine: all 256 levels of a plane's scale; coarse, for periodograms: fewer levels, which add at most 3 % "
-        "to a bin's variance and take about half the disk.",
+        "to a bin's variance and use about half the disk.",
     )
 
     def __post_init__(self) -> None:
@@ -174,7 +174,7 @@ class FeatureSettings:
             object.__setattr__(self, name, value)
 
     def _check_unasked(self) -> None:
-        """Raise `UsageError` for a field that says how planes are made, where there are none."""
+        """Raise `UsageError` for a field of planes that is set without planes."""
         unasked = {"size": None, "patch": None, "overview": None, "fit": None, "levels": None}
         unasked["resample"] = _RESAMPLE_DEFAULT
         for name, value in unasked.items():
@@ -205,7 +205,7 @@ class FeatureSettings:
         """Return plain values, as a store's attributes hold them."""
         values = asdict(self) | _CONSTANTS
         if self.levels != COARSE:
-            del values["levels"]  # stores of earlier versions, all fine, have no such name
+            del values["levels"]  # stores of earlier versions, which are all fine, lack it
         return {name: values.pop(name) for name in _ORDER} | values
 
     @classmethod
@@ -214,8 +214,8 @@ class FeatureSettings:
 
         Raises
         ------
-        UserError : a removed option has another value than its only remaining one
-        TypeError, ValueError : values that no settings have
+        UserError : a removed option has a value other than its only remaining one
+        TypeError, ValueError : a value that settings cannot have
         """
         values = dict(values)
         for name, only in _CONSTANTS.items():

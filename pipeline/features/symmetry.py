@@ -2,9 +2,9 @@
 
 With zero frequency at row H // 2, column W // 2, frequency k of index i has -k at index
 (2 (N // 2) - i) mod N. A plane is even when its values at k and -k are equal, odd when one is
-the negative of the other (modulo 256 for uint8). The independent part is the columns right of
-the middle, and, of the columns that are their own mirror image (the middle one; with an even
-width also the first), the rows from the middle on (with an even height also the first).
+the negative of the other (modulo 256 for uint8). The independent part has all rows of the columns
+right of the middle. Of the columns that are their own mirror image (the middle one, and with an even
+width the first) it has the rows from the middle on (with an even height also the first).
 """
 
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def fill_mirror_images(planes: np.ndarray, odd: bool) -> None:
 
 
 def is_mirrored(planes: np.ndarray, odd: bool) -> bool:
-    """Whether planes (..., H, W) are even, or odd, to the last bit."""
+    """Return whether planes (..., H, W) are even, or odd, to the last bit."""
     bits = np.dtype(f"u{planes.itemsize}")
     for dependent, independent in iterate_mirrored_parts(*planes.shape[-2:]):
         there = planes[dependent]
@@ -51,14 +51,16 @@ def is_mirrored(planes: np.ndarray, odd: bool) -> bool:
 
 
 def _copy_mirror_image(source: np.ndarray, target: np.ndarray, odd: bool) -> None:
-    """Copy the source, negated if odd; reversed bytes go as swapped words of eight, in half the time or less."""
+    """Copy the source, negated if odd; reversed bytes are copied as swapped words of eight, in half the time."""
     length = source.shape[-1]
     if source.strides[-1] != -1 or length < 8:
-        target[...] = _negate_if_odd(source, odd)  # not in place: of a column, NumPy 2.4.6 does that wrongly
+        target[...] = _negate_if_odd(source, odd)  # not in place: NumPy 2.4.6 negates a column wrongly in place
         return
     forwards, whole = source[..., ::-1], length // 8 * 8
     target[..., :whole].view(">u8")[...] = forwards[..., length - whole :].view("<u8")[..., ::-1]
-    target[..., length - 8 :].view(">u8")[...] = forwards[..., :8].view("<u8")  # the rest, some of it again
+    target[..., length - 8 :].view(">u8")[...] = forwards[..., :8].view(
+        "<u8"
+    )  # the remaining bytes; some are copied twice
     if odd:
         np.negative(target, out=target)
 

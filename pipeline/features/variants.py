@@ -17,10 +17,10 @@ from pipeline.features.profile_vectors import SHRINK_LARGE
 JPEG_QUALITIES = range(30, 96)
 SUBSAMPLINGS = ("4:4:4", "4:2:0")
 JPEG_DRAWS = 3
-# The saved recipe's: whole pictures are saved again, as an upload does, and not scaled.
+# The saved recipe's JPEG draws: whole pictures are saved again, as by an upload, and not scaled.
 SAVED_QUALITIES = range(50, 99)
 SAVED_DRAWS = 3
-# The web recipe's: pictures are scaled down on their way, then saved.
+# The web recipe's draws: pictures are scaled down, then saved as JPEG.
 WEB_SHARES = range(50, 101)  # of each side, in per cent
 WEB_QUALITIES = range(50, 99)
 WEB_DRAWS = 4
@@ -33,8 +33,8 @@ class Variant:
     Attributes
     ----------
     name : str, unique within the recipe
-    steps : arguments of `pipeline.features.degradations.apply_steps`; none leaves the picture unchanged
-    before_fit : bool; whether steps are applied to the decoded picture, as on the web, instead of the fitted one
+    steps : as for `pipeline.features.degradations.apply_steps`; empty leaves the picture unchanged
+    before_fit : bool, whether steps are applied to the decoded picture, as on the web, instead of the fitted one
     """
 
     name: str
@@ -59,16 +59,16 @@ def _jpeg(quality: int, subsampling: str = "4:2:0") -> dict:
 
 
 def create_jpeg_variant(quality: int) -> Variant:
-    """Create the variant of a decoded picture saved as JPEG of a quality, 4:2:0; its name is such as jpeg-75."""
+    """Create the variant of a decoded picture saved as JPEG of a quality, 4:2:0, with a name such as jpeg-75."""
     return Variant(f"jpeg-{quality}", (_jpeg(quality),), before_fit=True)
 
 
-# The same saving for both classes, where they are compared without a difference in compression.
+# The same compression for both classes, for comparisons without a difference in compression.
 COMMON_JPEG = create_jpeg_variant(75)
 
 
 def draw_jpeg(key: int, qualities: Sequence[int]) -> tuple[dict, int]:
-    """Draw a JPEG step, of one of the qualities and of `SUBSAMPLINGS`, from a key; return it and the rest of the key.
+    """Draw a JPEG step from a key, with one of the qualities and of `SUBSAMPLINGS`; return it and the rest of the key.
 
     A key of 64 bits is repeatedly divided by the number of choices: each remainder is a draw, independent of the
     others. Its bias is below 1e-17. The order of the draws decides the pixels of stored variants.
@@ -84,7 +84,7 @@ def draw_variants(recipe: str, seed: int, sha256: bytes) -> tuple[Variant, ...]:
 
 
 def count_variants(recipe: str) -> int:
-    """Return the number of variants that a recipe has for every picture."""
+    """Return the number of variants of each picture in a recipe."""
     return len(draw_variants(recipe, 0, b""))
 
 
@@ -135,8 +135,8 @@ def _draw_conditions(seed: int, sha256: bytes) -> tuple[Variant, ...]:
 def _draw_views(seed: int, sha256: bytes) -> tuple[Variant, ...]:
     """Return the three conditions, and the picture shrunk; nothing is drawn.
 
-    Without the shrunk view "was shrunk" itself reads as "photograph", since large photographs are often shrunk before
-    they are published.
+    Without the shrunk view a detector learns shrinking as evidence of a photograph, since large photographs are often
+    shrunk before they are published.
     """
     shrink = {"do": "scale", "factor": 0.6, "filter": "lanczos", "least": 320}
     return (*_draw_conditions(seed, sha256), Variant(SHRUNK, (SHRINK_LARGE, shrink), before_fit=True))
@@ -168,7 +168,7 @@ def _draw_stress(seed: int, sha256: bytes) -> tuple[Variant, ...]:
     return (CLEAN, *jpegs, *(Variant(name, tuple(steps), before_fit=True) for name, steps in chains.items()))
 
 
-SHRUNK = "shrunk"  # name of the variant of the recipe "views" that is for training alone
+SHRUNK = "shrunk"  # variant of the recipe "views" that only training uses
 STRESS = "stress"  # name of the recipe that has every condition of the stress test
 RECIPES: dict[str, Callable[[int, bytes], tuple[Variant, ...]]] = {
     "train": _draw_train,
@@ -180,5 +180,5 @@ RECIPES: dict[str, Callable[[int, bytes], tuple[Variant, ...]]] = {
     STRESS: _draw_stress,
 }
 CONDITIONS = (CLEAN.name, COMMON_JPEG.name, "web")  # variants of the recipe "conditions"
-# Recipes of test pictures alone, if the set has any: they are never trained on.
+# Recipes that are applied to test pictures only, if the set has any; no run is trained on them.
 TEST_RECIPES = (STRESS, "conditions")

@@ -1,4 +1,4 @@
-"""Versions of this program, and of all that decides the last bit of a feature."""
+"""Versions of this program, and of everything that affects the last bit of a feature."""
 
 from importlib.metadata import PackageNotFoundError, version
 
@@ -7,22 +7,22 @@ import PIL
 import scipy
 from PIL import features
 
-# Raise it when `pipeline.features.profiles` computes other numbers, and be it in the last bit. Stores of profiles that
-# name no version have 1.
+# Raise it when the numbers of `pipeline.features.profiles` change, even in the last bit. Stores with profiles but
+# without this version have version 1.
 PROFILE_VERSION = "2"
 
 
 def get_feature_versions(*, profiles: bool = True) -> dict[str, str]:
-    """Return the versions of what computes features; another version may differ in the last place.
+    """Return the versions of the libraries that compute features; other versions may differ in the last bit.
 
-    Libraries, and with `profiles` this program's computation of profiles.
+    With `profiles`, the version of this program's computation of profiles is included.
     """
     versions = {
         "numpy": numpy.__version__,
         "scipy": scipy.__version__,
         "pillow": PIL.__version__,
         "libjpeg": str(features.version("libjpeg_turbo") or features.version("jpg")),
-        # From the package's metadata: loading PyTorch takes seconds. What it was built for does not count.
+        # From the package's metadata: loading PyTorch takes seconds. The build variant is left out.
         "torch": version("torch").partition("+")[0],
     }
     return versions | {"profiles": PROFILE_VERSION} if profiles else versions

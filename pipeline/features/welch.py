@@ -1,8 +1,8 @@
 """Averaged planes: spectra averaged over a picture's overlapping patches (Welch, 1967).
 
-In every bin, one transform of a whole picture has a deviation as large as the value that it estimates, however large
-the picture. The mean over many patches has far less, and the same small size for every picture. Patches are half
-their side apart; each has its own mean subtracted.
+In every bin, the transform of a whole picture has a deviation as large as the value that it estimates, however large
+the picture. The mean over many patches has a far smaller deviation, and planes of the same small size for every
+picture. Patches are half their side apart; each has its own mean subtracted.
 With F_c the 2-D DFT of a patch of P x P pixels under a Hann window, in colour c, D_c its
 orthonormal 2-D DCT-II without the window, and <> the mean over patches:
 
@@ -12,7 +12,7 @@ orthonormal 2-D DCT-II without the window, and <> the mean over patches:
 
 The phase of a patch depends on the position of its content and averages to nothing. What remains is the phase
 between colours: the real part of their coherency, 1 where they move together, 0 where they are
-unrelated, -1 where they are opposite. Fisher's artanh gives its estimates the same spread all over.
+unrelated, -1 where they are opposite. Fisher's artanh gives its estimates the same spread everywhere.
 """
 
 import numpy as np
@@ -59,7 +59,9 @@ def _average(channels: np.ndarray, patch: int) -> tuple[np.ndarray, np.ndarray, 
     """Compute mean log magnitude, real coherency and mean log DCT: float64 (3, patch, patch) each, centred."""
     window = _window(patch)
     patches = sliding_window_view(channels, (patch, patch), axis=(1, 2))[:, :: patch // 2, :: patch // 2]
-    magnitude, power, cross = np.zeros((3, 3, patch, patch // 2 + 1))  # a real patch's spectrum is known from its half
+    magnitude, power, cross = np.zeros(
+        (3, 3, patch, patch // 2 + 1)
+    )  # one half of a real patch's spectrum determines the other
     dct = np.zeros((3, patch, patch))
     for row in range(patches.shape[1]):  # a row of patches at a time bounds the memory
         block = patches[:, row] - patches[:, row].mean(axis=(2, 3), keepdims=True)

@@ -1,1 +1,1 @@
-"""Look after a store: inspect, plot, verify, repair."""
+"""Inspect, plot, verify and repair a store."""

@@ -84,7 +84,7 @@ def store_to_dict(store: ZarrStore) -> dict:
 
 
 def _array_to_dict(array: zarr.Array | None) -> dict:
-    """Return the layout of an array in shards; None for each value of one that the store lacks."""
+    """Return dtype, shape, chunks and shards of an array; each is None if the store lacks the array."""
     if array is None:
         return dict.fromkeys(("dtype", "shape", "chunks", "shards"))
     sides = {"shape": array.shape, "chunks": array.chunks, "shards": array.shards or array.chunks}
@@ -92,7 +92,7 @@ def _array_to_dict(array: zarr.Array | None) -> dict:
 
 
 def measure_compression(store: ZarrStore) -> dict[str, float]:
-    """Return stored size over raw size of each kind of plane, and of the profiles, from a few shards."""
+    """Return stored size over raw size of each kind of plane and of the profiles, measured on a few shards."""
     shares = {}
     storage, kinds = Storage(store.path), store.settings.features.kinds
     if store.has_planes:
@@ -109,13 +109,13 @@ def measure_compression(store: ZarrStore) -> dict[str, float]:
 
 
 def _few_shards(store: ZarrStore, rows: int) -> list[int]:
-    """Return the numbers of a few of the store's shards, of so many rows, evenly spaced."""
+    """Return the numbers of a few evenly spaced shards, of `rows` rows each."""
     count = -(-len(store) // rows)
     return np.unique(np.linspace(0, count - 1, _INDICES_READ).astype(int)).tolist()
 
 
 def _read_size(storage: Storage, shard: int) -> int:
-    """Read the size in bytes of the file of a shard's profiles; raises `StoreError` where it is missing."""
+    """Return the size in bytes of the file of a shard's profiles; raises `StoreError` if it is missing."""
     try:
         return storage.size(shard_file(shard, PROFILES))
     except FileNotFoundError as error:
@@ -127,7 +127,7 @@ def read_chunk_sizes(storage: Storage, shard: int, rows: int, kinds: int) -> np.
 
     Returns
     -------
-    ndarray of int64, shape (rows, kinds); 0 for rows behind the last
+    ndarray of int64, shape (rows, kinds); 0 for rows after the store's last
 
     Raises
     ------
@@ -143,13 +143,12 @@ def read_chunk_sizes(storage: Storage, shard: int, rows: int, kinds: int) -> np.
 
 def _damage_error(storage: Storage, shard: int) -> StoreError:
     return StoreError(
-        f"{storage.url}: the store is damaged (shard {shard}); `pipeline verify {storage.url} --repair` makes what is "
-        "damaged again"
+        f"{storage.url}: the store is damaged (shard {shard}); run `pipeline verify {storage.url} --repair`"
     )
 
 
 def progress_to_dict(path: str) -> dict | None:
-    """Return the progress of the build of store `path`, ready for JSON; None where there is none, or it has no plan."""
+    """Return the progress of the build of store `path`, ready for JSON; None without a build or its plan."""
     storage = Storage(partial_name(path))
     try:
         records, size = read_shard_records(storage), storage.count_bytes()
@@ -157,7 +156,7 @@ def progress_to_dict(path: str) -> dict | None:
         attributes = read_attributes(storage)
         settings, complete = BuildSettings.from_dict(attributes[Attribute.SETTINGS]), attributes[Attribute.COMPLETE]
         plan = Plan(read_base(storage), [], settings, format_version=attributes[Attribute.FORMAT_VERSION])
-    except (FileNotFoundError, UserError, *DAMAGE):  # files that come, or go where the store is renamed
+    except (FileNotFoundError, UserError, *DAMAGE):  # files appear during a build, and vanish when the store is renamed
         return None
     if not plan.rows:
         return None
@@ -187,13 +186,13 @@ def format_progress(facts: dict) -> Lines:
             f"done, {format_bytes(facts['bytes'])}",
             f"{facts['pictures']} pictures, {facts['samples']} samples, fingerprint {facts['fingerprint']}",
             f"missing shards: {named or 'none'}",
-            "`pipeline build` with the same settings resumes it",
+            "run `pipeline build` with the same settings to resume it",
         ]
     )
 
 
 def _format_planes(features: dict) -> str:
-    """Format how planes with these settings are computed."""
+    """Format the estimator of planes with these settings."""
     parts = [features["estimator"]]
     if features["patch"] is not None:
         parts[0] += f" over patches of {features['patch']} px"
@@ -203,7 +202,7 @@ def _format_planes(features: dict) -> str:
 
 
 def _format_levels(facts: dict) -> str:
-    """Format which levels the planes have."""
+    """Format the levels of the planes."""
     if facts["levels"] != COARSE:
         return f"{facts['levels']}, 256 of each kind"
     counts = zip(SQUARE_KINDS, count_levels(facts["settings"]["features"]["size"]), strict=True)

@@ -14,11 +14,11 @@ from pipeline.features.variants import CLEAN
 from pipeline.store.reader import FeatureStore
 from pipeline.store.schema import Attribute
 
-_IN_A_LINE = 9  # planes; those of the overview are below those of native pixels
+_IN_A_LINE = 9  # planes; the overview's are below those of native pixels
 
 
 def plot_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list[int]:
-    """Plot the planes of samples to a PNG file, nine in a line.
+    """Plot the planes of samples into a PNG file, nine in a line.
 
     Parameters
     ----------
@@ -29,16 +29,20 @@ def plot_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list
     Returns
     -------
     list of int, the plotted rows
+
+    Raises
+    ------
+    UsageError : the store has no planes, or a row is not in it
     """
     if not store.has_planes:
         raise UsageError(
-            f"{store.path}: has profiles and no planes, so there is nothing to draw; build planes with "
+            f"{store.path}: the store has no planes, only profiles; build planes with "
             "`pipeline build --estimator averaged` or `pipeline build --size 512`"
         )
     rows = _choose_rows(store) if rows is None else rows
     for row in rows:
         if not 0 <= row < len(store):
-            raise UsageError(f"row {row}: the store has rows 0 to {len(store) - 1}")
+            raise UsageError(f"row {row}: not in the store; expected 0 to {len(store) - 1}")
     names = [str(name) for name in store.attributes[Attribute.PLANES]]
     lines = [(row, first) for row in rows for first in range(0, len(names), _IN_A_LINE)]
     figure = Figure(figsize=(1.9 * _IN_A_LINE, 2.0 * len(lines) + 0.1), layout="constrained")
@@ -49,7 +53,7 @@ def plot_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list
         planes = store.features[row]
         for number, axis in enumerate(line, first):
             name = names[number].replace("_", " ").replace("dct", "DCT")
-            # Phase goes round a circle, so its colours must too.
+            # Phase is cyclic, so its colour map must be too.
             colours = "twilight" if name.startswith("phase") else "magma"
             axis.imshow(_shrink(planes[number]), cmap=colours, vmin=0, vmax=255, interpolation="nearest")
             axis.set_xticks([])

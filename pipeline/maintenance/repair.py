@@ -1,7 +1,7 @@
 """Repair of a damaged store: shards are rebuilt from the source pictures, all else from the store's manifest.
 
-Rebuilt files replace damaged ones one by one, each whole, and only where they are what was written
-before: killed at any moment, a repair leaves a store no worse, and the next one goes on.
+Rebuilt files replace damaged ones one at a time, each atomically, and only if their bytes are those that were written
+originally. A repair that is killed leaves the store no worse, and the next repair continues.
 """
 
 import os
@@ -42,13 +42,13 @@ from pipeline.store.writer import (
 
 
 class Cause(Enum):
-    """The causes for which a part of a store cannot be repaired."""
+    """The reasons why a part of a store cannot be repaired."""
 
     IS_ORIGINAL = "is original"  # it records what the store was built from
-    DIFFERS = "differs"  # rebuilt, it is not what was written; details: libraries of other versions
+    DIFFERS = "differs"  # its rebuilt bytes differ from those written originally; details: libraries of other versions
     LOST_PICTURES = "lost pictures"  # details: paths of pictures that are gone or have changed
-    UNKNOWN_SHARD = "unknown shard"  # without the checksums it is not known which shard is damaged too
-    DAMAGED_SHARDS = "damaged shards"  # it is measured on shards that are damaged
+    UNKNOWN_SHARD = "unknown shard"  # the checksums are lost, so it is unknown which shards are damaged too
+    DAMAGED_SHARDS = "damaged shards"  # it is computed from shards that are damaged
     FAILED = "failed"  # details: the error
 
 
@@ -69,7 +69,7 @@ class Problem:
 
 
 class _UnrepairableError(Exception):
-    """A part cannot be repaired; holds the cause and details of a `Problem`."""
+    """Error of a part that cannot be repaired, with the cause and details of a `Problem`."""
 
     def __init__(self, cause: Cause, details: tuple[str, ...] = ()):
         super().__init__(cause, details)
@@ -77,7 +77,7 @@ class _UnrepairableError(Exception):
 
 
 def repair_store(found: Verification) -> list[Problem]:
-    """Rebuild the damaged parts of a store, and replace each whose rebuilt bytes are those of the build.
+    """Rebuild the damaged parts of a store, and replace those whose rebuilt bytes equal the original ones.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def repair_store(found: Verification) -> list[Problem]:
 
     Raises
     ------
-    UserError : a build or another repair writes to the store, or has changed it since the verification
+    UserError : a build or another repair is writing to the store, or has changed it since the verification
     """
     if found.sound:
         return []
@@ -99,9 +99,9 @@ def repair_store(found: Verification) -> list[Problem]:
     with writer_lock(storage):
         storage.check_links()
         if read_attributes(storage) != found.attributes:
-            with suppress(OSError):  # made for the lock, where a build has moved the store
+            with suppress(OSError):  # the folder was created for the lock, after a build had moved the store
                 os.rmdir(storage.path())
-            raise UserError(f"{found.path}: was changed by a build since it was checked; run this again")
+            raise UserError(f"{found.path}: a build changed the store since it was checked; run this again")
         with tempfile.TemporaryDirectory(prefix="repair-") as folder:
             repair = _Repair(found, found.plan, storage, Storage(f"{folder}/shards"), Storage(f"{folder}/arrays"))
             return list(repair.run())
@@ -131,7 +131,7 @@ class _Repair:
         if failed := _attempt("temporary files", self.create_temporary_stores):
             yield from failed
             return
-        # Where these are the only damage, all shards are sound, whatever the damaged list said of them.
+        # If only the checksums are damaged, all shards are sound, and `bad` is wrong.
         if CHECKSUMS in damage and not _attempt(CHECKSUMS, self.repair_checksums):
             damage, bad = damage - {CHECKSUMS}, ()
         problems = []
@@ -139,13 +139,15 @@ class _Repair:
         for one in bad:
             files[one.shard].append(one.name)
         for shard, names in progress_bar(files.items(), what="repair", unit="shards"):
-            if shard < self.plan.shards:  # a damaged list may have more
+            if shard < self.plan.shards:  # damaged checksums may list more shards
                 problems += _attempt(f"shard {shard}", self.repair_shard, shard, names)
-        if CHECKSUMS in damage:  # says more than what is said of shards by a damaged list
+        if CHECKSUMS in damage:  # more reliable than problems of shards that were compared with damaged checksums
             problems = _attempt(CHECKSUMS, self.repair_checksums)
         yield from problems
         damage = damage - {CHECKSUMS}
-        for array in sorted(damage & set(self.plan.shard_arrays)):  # before what is measured on them
+        for array in sorted(
+            damage & set(self.plan.shard_arrays)
+        ):  # before the statistics, which are computed from them
             problems += (failed := _attempt(array, self.replace, array))
             yield from failed
             damage = damage - {array}
@@ -167,7 +169,7 @@ class _Repair:
         create_arrays(self.arrays, plan.rows, plan.shard_rows, plan.settings, plan.shard_arrays, plan.format_version)
 
     def repair_checksums(self) -> None:
-        """Replace the checksums by those of the present shards, if their digest is the recorded one."""
+        """Replace the checksums by those of the present shards, if their digest equals the recorded one."""
         checksums = [self.checksum_shard(shard) for shard in range(self.plan.shards)]
         write_checksums(self.arrays, checksums, self.plan.format_version)
         if not is_digest_valid(self.arrays, self.found.attributes, CHECKSUMS):
@@ -175,7 +177,7 @@ class _Repair:
         self.replace(CHECKSUMS)
 
     def checksum_shard(self, shard: int) -> str:
-        """Compute the checksum of a shard; zeros where a file is lost."""
+        """Compute the checksum of a shard; zeros if a file is missing."""
         arrays = self.plan.shard_arrays
         try:
             return checksum_shard(self.storage, shard, arrays)
@@ -183,7 +185,7 @@ class _Repair:
             return "00" * CHECKSUM_BYTES * len(arrays)
 
     def repair_shard(self, shard: int, names: list[str]) -> None:
-        """Rebuild a shard, and replace those of its files that are named."""
+        """Rebuild a shard, and replace the files in `names`."""
         try:
             record = build_shard(create_task(self.plan, self.shards, shard))
             if record.checksum != read_checksums(self.storage)[shard]:
@@ -224,12 +226,12 @@ class _Repair:
             self.storage.remove(file)
         for file in files:
             _copy(self.arrays, self.storage, file)
-        if not same:  # the source folders describe themselves differently now, or are gone
-            warn(f"{name}: the rebuilt one differs, because the source folders have changed")
+        if not same:  # the folders' descriptions of their sources have changed, or are gone
+            warn(f"{name}: differs from the original after the repair, because the source folders have changed")
             write_attributes(self.storage, add_digests(self.storage, self.found.attributes, {name}))
 
     def differs_error(self) -> _UnrepairableError:
-        """Return the exception for rebuilt bytes that differ, with the libraries of other versions."""
+        """Return the error for rebuilt bytes that differ; its details name the libraries whose versions differ."""
         now, made = self.plan.identity[Attribute.VERSIONS], self.found.attributes[Attribute.VERSIONS]
         return _UnrepairableError(
             Cause.DIFFERS,
@@ -249,7 +251,7 @@ def _attempt(part: str, repair: Callable, *arguments: object) -> list[Problem]:
         return [Problem(part, error.cause, error.details)]
     except UserError as error:
         return [Problem(part, Cause.FAILED, (str(error),))]
-    except OSError as error:  # a full disk and the like
+    except OSError as error:  # such as a full disk
         return [Problem(part, Cause.FAILED, (f"{error.filename or 'writing'}: {error.strerror or error}",))]
     return []
 

@@ -22,7 +22,7 @@ from pipeline.store.writer import checksum_file, read_checksums
 
 
 class Damage(Enum):
-    """The kinds of damage to a file of a shard."""
+    """Kinds of damage to a file of a shard."""
 
     MISSING = "its file is missing"
     UNREADABLE = "its file cannot be read"
@@ -38,7 +38,7 @@ class BadFile:
     shard : int, number of the shard
     name : str, of the file, relative to the store
     damage : Damage
-    rows : tuple of int, unreadable rows; all rows of the shard where the damage cannot be located
+    rows : tuple of int, unreadable rows; all rows of the shard if the damage cannot be located
     details : str, the system's error, e.g. "Input/output error"; empty except for `Damage.UNREADABLE`
     """
 
@@ -57,10 +57,10 @@ class Verification:
     ----------
     path : str, of the store
     attributes : dict, of the store's group
-    plan : Plan of the store's build; None where the list of its pictures is damaged
+    plan : Plan of the store's build; None if the manifest of its pictures is damaged
     shards : int, number of verified shards
     bad : tuple of BadFile
-    damage : names of other arrays and groups that are, `ZARR_METADATA` for the store's own attributes
+    damage : tuple of str, names of other damaged arrays and groups; `ZARR_METADATA` for the store's own attributes
     """
 
     path: str
@@ -89,7 +89,7 @@ def verify_store(path: str) -> Verification:
 
     Raises
     ------
-    StoreError, UserError : there is no complete store at the path, or a link leads out of it
+    StoreError, UserError : the path has no complete store, or a link leads out of it
     """
     arrays = open_stored_arrays(path)
     storage, attributes = arrays.storage, arrays.attrs
@@ -99,7 +99,7 @@ def verify_store(path: str) -> Verification:
     try:
         plan = read_plan(arrays)
     except Exception as error:  # decoders raise many types for damaged data
-        if isinstance(error, UserError) and not damage:  # undamaged, but built with a setting that was removed
+        if isinstance(error, UserError) and not damage:  # the store is sound, but was built with a removed setting
             raise UserError(f"{storage.url}: {error}") from error
         damage = damage or [PROVENANCE]
     else:
@@ -128,7 +128,7 @@ def read_plan(arrays: StoredArrays) -> Plan:
 
 
 def _check_file(storage: Storage, name: str, wanted: str) -> tuple[Damage | None, str]:
-    """Return the damage to a shard's file, None where there is none, and the system's error."""
+    """Return the damage to a shard's file (None if it is sound) and the system's error."""
     try:
         checksum = checksum_file(storage, name)
     except FileNotFoundError:
@@ -139,7 +139,7 @@ def _check_file(storage: Storage, name: str, wanted: str) -> tuple[Damage | None
 
 
 def _find_bad_rows(arrays: StoredArrays, storage: Storage, shard: int, name: str) -> Iterator[int]:
-    """Yield the rows of a shard whose chunks in a damaged file cannot be decoded; all its rows where every chunk can.
+    """Yield the rows of a shard whose chunks in a damaged file cannot be decoded; if all can, yield all its rows.
 
     The profiles of a shard are one chunk.
     """

@@ -1,4 +1,4 @@
-"""Simulated cameras and generators: the traces of each in a picture besides its content.
+"""Simulated cameras and generators: the traces that each adds to the content of a picture.
 
 Every maker is given the same kind of scene (linear light, twice the picture's height and width)
 and returns an 8-bit sRGB picture. A camera adds its colour mosaic's interpolation and the
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-# Makes a picture (uint8, H x W x 3) from a scene (float32, 2H x 2W x 3, linear light 0..1).
+# A function from a scene (float32, 2H x 2W x 3, linear light 0..1) to a picture (uint8, H x W x 3).
 Maker = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 
 # Demosaicing kernels. Bilinear: the mean of the nearest samples of a colour.
@@ -54,10 +54,10 @@ class Camera:
     Attributes
     ----------
     red_at : row and column (0 or 1) of the first red sample of the Bayer mosaic
-    blur : the lens's, standard deviation in pixels of the picture
-    shot_noise : variance of the raw signal over the signal (photon noise), at base sensitivity
+    blur : standard deviation of the lens's blur, in pixels of the picture
+    shot_noise : variance divided by mean of the raw signal (photon noise), at base sensitivity
     read_noise : standard deviation of the raw signal in the dark, full scale 1
-    gradient_corrected : demosaicing kernels: Malvar, He and Cutler's, else bilinear
+    gradient_corrected : whether demosaicing uses the kernels of Malvar, He and Cutler instead of bilinear ones
     sharpening : share of the fine detail that is added once more
     """
 
@@ -132,7 +132,7 @@ class Generator:
         picture = _halve(half)
         double = self._double_transposed if self.doubling == "transposed" else _double_bicubic
         strength = np.exp(rng.uniform(np.log(0.4), np.log(1.6)))
-        # The latent has the half-size detail too: only the steps' own traces differ from the scene.
+        # The latent holds the half-size detail too, so that only the traces of the steps differ from the scene.
         learnt_detail = half - _double_bicubic(picture)
         picture = double(picture) + learnt_detail
         picture += strength * self.detail / 255 * _draw_texture_noise(rng, picture.shape)
@@ -192,7 +192,7 @@ def _to_levels(picture: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(picture * 255), 0, 255).astype(np.uint8)
 
 
-# Four makers a class; their names are the sources' names. Noise costs bytes, so the classes' noises are
+# Four makers for each class; their names are the sources' names. Noise costs bytes, so the classes' noises are
 # balanced by trial until bytes per pixel alone did not separate them (AUROC 0.51 on 600 pictures).
 MAKERS: dict[str, dict[str, Maker]] = {
     "real": {

@@ -3,7 +3,7 @@
 The classes differ by traces alone. Scenes are from one distribution; size, JPEG quality and
 subsampling are drawn from (seed, split, number) without the class, so that they are the same
 for every source. Every picture is a pure function of (seed, split, class, source, number):
-its bytes do not depend on the order, nor on which other pictures are made.
+its bytes depend neither on the order nor on which other pictures are made.
 
 The set is marked as a simulation by the file `SIMULATION_MARKER` in its folder, for programs and people.
 """
@@ -78,14 +78,14 @@ def write_sample(
     ----------
     out : a folder that does not exist yet or is empty
     train_per_source, test_per_source : int, pictures of each of the eight sources, at least 1
-    size : int, the smallest short side in pixels, a multiple of 8 from 32 to 2048; other sides are up to one
-        and a half times that
-    seed : int, of every draw
+    size : int, the smallest short side in pixels, a multiple of 8 from 32 to 2048; other sides are up to 1.5 times
+        as long
+    seed : int, of all draws
     wrap : callable(items, total) -> items, wraps the iteration in a progress bar
 
     Raises
     ------
-    UsageError : a count or size out of range
+    UsageError : a count or the size is out of range
     UserError : `out` is not empty
     """
     counts = {TRAIN: train_per_source, TEST: test_per_source}
@@ -128,7 +128,7 @@ def _write_set(folder: Path, out: Path, counts: dict[str, int], size: int, seed:
         split, label, source, number = job
         return (folder / split / label / source / f"{number:05d}.jpg").write_bytes(data)
 
-    # Threads are enough: most of the work is NumPy's and SciPy's, which release Python's lock.
+    # Threads suffice, because NumPy and SciPy do most of the work and release Python's lock.
     with ThreadPoolExecutor(count_cores()) as pool:
         written = sum(wrap(pool.map(write, jobs), len(jobs)))
     marker = {

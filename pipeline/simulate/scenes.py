@@ -11,7 +11,7 @@ import numpy as np
 from scipy import fft, ndimage
 
 # Lengths are in units of the scene's short side; the origin is its centre. Scenes are painted as
-# three planes (3, H, W): NumPy is several times faster on whole planes than on triples.
+# three planes (3, H, W), because NumPy is several times faster on whole planes than on triples.
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _paint_object(
     under *= 1 - rng.uniform(0, 0.7) * shadow
 
     along = _rotate(near.x, near.y, rng.uniform(0, 2 * np.pi))[0] / size
-    if rng.random() < 0.5:  # a ball's shading (Lambert's law), else a flat face's
+    if rng.random() < 0.5:  # shading of a ball (Lambert's law), else of a flat face
         shade = 0.25 + 0.75 * np.clip(0.4 + 0.6 * along, 0, 1)
     else:
         shade = np.clip(1 + rng.uniform(0, 0.4) * along, 0.3, 1.7)

@@ -146,8 +146,16 @@ def test_crop_sets_small_pictures_aside(kaggle_dir, tmp_path):
 @pytest.mark.parametrize(
     ("variants", "side", "said"),
     [
-        ("views", 65_501, "65501 x 3 pixels, and JPEG, which variants are saved as, holds at most 65500 a side"),
-        ("stress", 16_384, "16384 x 3 pixels, and WEBP, which variants are saved as, holds at most 16383 a side"),
+        (
+            "views",
+            65_501,
+            "65501 x 3 pixels, too large for the variants, which are saved as JPEG; expected at most 65500 a side",
+        ),
+        (
+            "stress",
+            16_384,
+            "16384 x 3 pixels, too large for the variants, which are saved as WEBP; expected at most 16383 a side",
+        ),
         ("views", 65_500, None),
         ("clean", 65_501, None),
     ],

@@ -168,7 +168,7 @@ def test_a_store_that_is_written_to_is_left_alone(store, kaggle_dir, tmp_path):
     with writer_lock(Storage(store)), pytest.raises(UserError, match="is writing there"):
         repair_store(found)
     store.rename(store.with_name("a.zarr.partial"))
-    with pytest.raises(UserError, match=r"a\.zarr: was changed by a build since"):
+    with pytest.raises(UserError, match=r"a\.zarr: a build changed the store since"):
         repair_store(found)
     assert not store.exists()
     store.with_name("a.zarr.partial").rename(store)
@@ -176,7 +176,7 @@ def test_a_store_that_is_written_to_is_left_alone(store, kaggle_dir, tmp_path):
         [str(kaggle_dir), str(make_kaggle_dir(tmp_path / "more", first_seed=50))], store, SMALL_BUILD, workers=0
     )
     before = read_files(store)
-    with pytest.raises(UserError, match=r"a\.zarr: was changed by a build since"):
+    with pytest.raises(UserError, match=r"a\.zarr: a build changed the store since"):
         repair_store(found)
     assert_same_files(store, before)
 
