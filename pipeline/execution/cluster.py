@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from data_cards.core.console import warn
 from data_cards.core.errors import UserError, format_error
 from pipeline.execution.interrupts import interrupts_deferred
+from pipeline.execution.main_module import main_module_hidden
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
@@ -105,6 +106,7 @@ def local_cluster(workers: int, max_memory: int | None = None) -> Iterator["Loca
     _check_loopback()
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(_DASK_SETTINGS))
+        stack.enter_context(main_module_hidden())  # also while killed workers are replaced
         try:
             with interrupts_deferred():
                 cluster = LocalCluster(

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from data_cards.core.errors import UserError
 from pipeline.execution.interrupts import interrupts_deferred
+from pipeline.execution.main_module import main_module_hidden
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -92,7 +93,7 @@ class _Pool:
 
     def submit(self, function: Callable, *arguments: object) -> Future:
         try:
-            with interrupts_deferred():  # submitting may start a worker
+            with interrupts_deferred(), main_module_hidden():  # submitting may start a worker
                 return self._pool.submit(function, *arguments)
         except BrokenProcessPool as error:
             future = Future()
@@ -102,10 +103,7 @@ class _Pool:
     def check_started(self) -> None:
         """Raise `UserError` if no worker ever ran."""
         if isinstance(self._started.exception(), BrokenProcessPool):
-            raise UserError(
-                "the worker processes do not start; use 1 worker, which is this process. In a script of your own, call "
-                'this below `if __name__ == "__main__":`'
-            ) from None
+            raise UserError("the worker processes do not start; use 1 worker, which is this process") from None
 
     def end(self) -> None:
         self._pool.shutdown()

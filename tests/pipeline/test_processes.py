@@ -7,6 +7,7 @@ import sys
 import time
 from functools import partial
 
+import pytest
 from helpers.killing import double
 from helpers.waiting import wait_until
 
@@ -50,15 +51,21 @@ def run_script(tmp_path, text: str) -> subprocess.Popen:
 
 IMPORTS = """from helpers.killing import double, sleep_long
 from pipeline.execution.processes import map_in_processes
+from pipeline.execution.tasks import run_tasks
 """
 
 
-def test_script_without_a_guard_gets_an_error_that_says_so(tmp_path):
-    script = IMPORTS + "print(list(map_in_processes(double, [1, 2], str, workers=1, ahead=2)))"
-    process = run_script(tmp_path, script)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert 'call this below `if __name__ == "__main__":`' in errors.splitlines()[-1]
+@pytest.mark.parametrize(
+    "call",
+    [
+        "map_in_processes(double, [1, 2], str, workers=1, ahead=2)",
+        "(result for _, result in run_tasks(double, [1, 2], workers=1))",
+    ],
+)
+def test_script_without_a_guard_runs_once(tmp_path, call):
+    process = run_script(tmp_path, f"{IMPORTS}print('run', sorted({call}), __file__)")
+    output, errors = process.communicate(timeout=60)
+    assert (output, errors) == (f"run [2, 4] {tmp_path / 'script.py'}\n", "")
 
 
 def list_children(process: subprocess.Popen) -> list[str]:
