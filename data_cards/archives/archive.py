@@ -24,7 +24,7 @@ class Archive(ABC):
     Attributes
     ----------
     path : str, of the archive's file
-    members : Members, the files in it; what else an archive may hold, as folders and devices, is not among them
+    members : Members, the files in it, without folders and devices
     """
 
     path: str
@@ -41,12 +41,12 @@ class Archive(ABC):
         """
 
     def find_folder(self, name: str) -> str:
-        """Return the folder that a member belongs in by what the archive says of its class and source; "" for none."""
+        """Return the folder that a member's class and source in the archive correspond to; "" for none."""
         return ""
 
 
 def find_numbers(members: Members, name: str) -> tuple[int, ...]:
-    """Return the numbers of a member; raises `PictureError` where there is none of that name."""
+    """Return the numbers of a member; raises `PictureError` if there is no such member."""
     numbers = members.find(name)
     if numbers is None:
         raise PictureError("cannot be read: not in its archive")
@@ -65,5 +65,5 @@ def link_error() -> PictureError:
 
 
 def damage_error(why: object) -> PictureError:
-    """Return the error of a member whose bytes are not those that were put into the archive."""
+    """Return the error of a member whose bytes are damaged."""
     return PictureError(f"damaged in its archive: {why}; download the archive again")

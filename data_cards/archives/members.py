@@ -13,8 +13,8 @@ class Members(Sequence[str]):
 
     Parameters
     ----------
-    entries : iterable of (name, numbers); names as `normalise_name` returns them. Of equal names the last counts, as
-        when an archive is unpacked
+    entries : iterable of (name, numbers); names as `normalise_name` returns them. The last of equal names is used,
+        as when an archive is unpacked
     width : int, numbers of each entry
     """
 
@@ -38,7 +38,7 @@ class Members(Sequence[str]):
         return isinstance(name, str) and self.find(name) is not None
 
     def find(self, name: str) -> tuple[int, ...] | None:
-        """Return the numbers of a member; None where there is none of that name."""
+        """Return the numbers of a member; None if there is no such member."""
         key = _encode(name)
         at = self._bisect(key)
         if at == len(self) or self._key(at) != key:
@@ -66,7 +66,7 @@ class Members(Sequence[str]):
 
 def normalise_name(name: str) -> str:
     """Return a member's name as a path below its archive: no drive or root, no empty, `.` or `..` part."""
-    if "\\" in name and "/" not in name:  # of a program that writes Windows' separators
+    if "\\" in name and "/" not in name:  # written with Windows' separators
         name = name.replace("\\", "/")
     return "/".join(part for part in name.replace("\0", "").split("/") if part not in ("", ".", ".."))
 

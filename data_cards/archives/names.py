@@ -1,4 +1,4 @@
-"""The names of archives: which files are archives, and the folder that each would unpack to."""
+"""Names of archives: recognise archives, and find the folder that each would unpack to."""
 
 import os
 import re
@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 SUFFIXES = (".zip", ".tar", ".parquet")
-# What holds pictures too, and cannot be read in place.
+# Files that hold pictures but cannot be read in place.
 _CLOSED = re.compile(
     r"\.(tar\.\w+|tgz|tbz2?|txz|tzst|gz|bz2|xz|zst|lz4|7z|rar|z\d\d|r\d\d|(zip|tar|7z|rar)\.\d+|part\d+\.rar|arrow|"
     r"feather|tfrecords?|h5|hdf5|lmdb|mdb|npz|beton)$",
@@ -20,22 +20,22 @@ _NUMBERED = re.compile(r"(.*?)[-_. ]?(\d{3,})")
 
 
 def is_archive_name(name: str) -> bool:
-    """Return whether a file's name ends as those of archives that are read in place."""
+    """Return whether a file's name has the suffix of an archive that is read in place."""
     return name.lower().endswith(SUFFIXES)
 
 
 def is_closed_name(name: str) -> bool:
-    """Return whether a file's name ends as those of archives and tables that cannot be read in place."""
+    """Return whether a file's name has the suffix of an archive or table that cannot be read in place."""
     return _CLOSED.search(name) is not None
 
 
 def is_part_name(name: str) -> bool:
-    """Return whether a file's name ends as those of one part of an archive in several files: `.z01`, `.7z.001`."""
+    """Return whether a file's name has the suffix of a part of a split archive: `.z01`, `.7z.001`."""
     return _PART_OF.search(name) is not None
 
 
 def strip_suffix(name: str) -> str:
-    """Return the name of an archive as that of a folder: without its suffix. Other names are returned as they are."""
+    """Return the name of an archive without its suffix; other names are returned unchanged."""
     return name[: name.rindex(".")] or name if is_archive_name(name) else name
 
 

@@ -1,8 +1,8 @@
 """Parquet tables with a column of pictures, as Hugging Face writes them: each row is a file.
 
-A row is called `ROW-NAME`, by its number from 0 and the name of its file where the table has it, so that names are in
-the order of the rows. It belongs in the folder `CLASS/[SOURCE]`: its class by the column `label` (a `ClassLabel` by its
-name) or one such as `is_fake`, its source by the column `source` or `generator`. Needs the extra `parquet`.
+A row is called `ROW-NAME`: its number from 0, and the name of its file if the table has one, so that names have the
+order of the rows. It belongs in the folder `CLASS/[SOURCE]`. The class is from the column `label` (a `ClassLabel` by
+its name) or one such as `is_fake`, the source from the column `source` or `generator`. Needs the extra `parquet`.
 """
 
 import json
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 _METADATA = b"huggingface"  # key of the schema's metadata: JSON with the features of the columns
-_PICTURES = ("image", "img", "picture")  # of several columns of pictures the first of these
+_PICTURES = ("image", "img", "picture")  # the first of these that is a column of pictures is used
 _LABELS, _SOURCES = ("label", "labels", "class"), ("source", "generator")
-# Columns of yes and no, whose names say of what.
+# Yes/no columns, with the classes that yes and no mean.
 _YES = dict.fromkeys(("is_fake", "is_ai", "is_generated", "ai_generated", "fake", "generated"), ("fake", "real"))
 _YES |= dict.fromkeys(("is_real", "is_human", "real"), ("real", "fake"))
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -31,7 +31,7 @@ _UNLABELLED = "unlabelled"  # folder of rows without a class
 _BATCH_BYTES = 16 * 2**20
 _MOST_BATCH_ROWS = 64
 _BUFFER = 2**20  # bytes of a column that are read at a time
-_CURSORS = 2  # row groups that stay open in a process: scanning threads are in two at most
+_CURSORS = 2  # row groups that stay open in a process: scanning threads read from at most two
 
 
 class ParquetTable(Archive):
@@ -39,8 +39,8 @@ class ParquetTable(Archive):
 
     Raises
     ------
-    ArchiveError : it is damaged or cut short, has no such column or several, row groups that are too large, or the
-        extra `parquet` is not installed
+    ArchiveError : the file is damaged or cut short, does not have exactly one such column, or has row groups that are
+        too large; or the extra `parquet` is not installed
     """
 
     def __init__(self, path: str):
@@ -59,7 +59,8 @@ class ParquetTable(Archive):
                 raise
             raise ArchiveError(
                 path,
-                f"not a whole Parquet file ({format_error(error)}); download it again, or give its pictures in folders",
+                f"not a complete Parquet file ({format_error(error)}); download it again, or give the pictures in "
+                "folders",
             ) from error
 
     def read(self, name: str, most: int | None = None) -> bytes:
@@ -69,7 +70,7 @@ class ParquetTable(Archive):
         except Exception as error:
             raise damage_error(format_error(error)) from error
         if data is None:
-            raise PictureError("the table has no bytes of it, only a name; give the folder of the files instead")
+            raise PictureError("the table has only its name, not its bytes; give the folder of the files instead")
         check_size(len(data))
         return data[:most]
 
@@ -94,19 +95,19 @@ class ParquetTable(Archive):
             if size > MAX_BYTES:
                 raise ArchiveError(
                     self.path,
-                    f"its pictures come in row groups of {size:,} bytes, at most {MAX_BYTES:,} are read "
-                    "at a time; write it with smaller ones (row_group_size=100), or give its pictures in folders",
+                    f"its row groups have {size:,} bytes of pictures; expected at most {MAX_BYTES:,}; write it with "
+                    "smaller row groups (row_group_size=100), or give its pictures in folders",
                 )
 
 
 class _Cursor:
-    """The pictures of a row group, read from first to last; going back starts again."""
+    """The pictures of a row group, read in order; reading an earlier one starts again from the first."""
 
     def __init__(self, table: ParquetTable, group: int):
         self._table, self._group = table, group
         self._lock = Lock()
         self._batches: Iterator[tuple[int, Any]] | None = None
-        self._held: list[tuple[int, Any]] = []  # the last two batches: threads of a scan overtake each other
+        self._held: list[tuple[int, Any]] = []  # the last two batches, because threads of a scan overtake each other
 
     def read(self, row: int) -> bytes | None:
         with self._lock:
@@ -124,7 +125,7 @@ _cursors_lock = Lock()
 
 def _find_cursor(table: ParquetTable, group: int) -> _Cursor:
     with _cursors_lock:
-        key = id(table), group  # a cursor holds its table, so that the id is not used again
+        key = id(table), group  # a cursor keeps its table alive, so the id is not reused
         cursor = _cursors.setdefault(key, _Cursor(table, group))
         _cursors.move_to_end(key)
         while len(_cursors) > _CURSORS:
@@ -150,7 +151,7 @@ def _measure_column(metadata: Any, group: int, leaf: str) -> int:
 
 
 def _read_features(opened: "ParquetFile") -> dict[str, dict]:
-    """Read what Hugging Face's metadata says of the columns; empty where there is none."""
+    """Read the features of the columns from Hugging Face's metadata; empty without metadata."""
     with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
         features = json.loads(opened.schema_arrow.metadata[_METADATA])["info"]["features"]
         return {name: one for name, one in features.items() if isinstance(one, dict)}
@@ -183,7 +184,7 @@ def _fields(field: Any) -> list[Any]:
 
 
 def _list_rows(opened: "ParquetFile", pictures: str, folders: list[str]) -> Iterator[tuple[str, tuple[int, int, int]]]:
-    """Yield the name of each row, with its group, its number there and that of its folder; fill the `folders`."""
+    """Yield the name of each row with its row group, its number there and the number of its folder; fill `folders`."""
     schema, features = opened.schema_arrow, _read_features(opened)
     declared = [name for name, one in features.items() if one.get("_type") == "ClassLabel"]
     of_class = [name for name in (*_LABELS, *declared, *_YES) if name in schema.names][:1]

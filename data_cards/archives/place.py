@@ -1,7 +1,7 @@
 """The place of a file: a path on disk, or the path of an archive followed by the name of a member.
 
-`set.zip/train/real/0.jpg` is the member `train/real/0.jpg` of the archive `set.zip`. No file has files below it, so a
-place is either a path or a member. Members are read in place, and nothing is ever written to disk.
+`set.zip/train/real/0.jpg` is the member `train/real/0.jpg` of the archive `set.zip`. A file on disk has no files below
+it, so a place is either a path or a member. Members are read in place, and nothing is ever written to disk.
 
 Opened archives stay in memory as an index of their members, one for each process, until their file changes.
 """
@@ -25,7 +25,7 @@ from data_cards.core.errors import PictureError
 from data_cards.core.files import open_regular, read_bounded
 
 _MOST_MEMBERS = 4_000_000  # of all archives whose index is kept: some 400 MB
-_START = 512  # bytes that say what kind of archive a file is
+_START = 512  # bytes that identify the kind of an archive
 _CLOSED = {
     b"\x1f\x8b": "a gzip file",
     b"BZh": "a bzip2 file",
@@ -42,11 +42,11 @@ _lock = Lock()
 
 
 def open_archive(path: str | os.PathLike) -> Archive:
-    """Open an archive by its first bytes; it is read once in a process, and again when its file has changed.
+    """Open an archive of the kind that its first bytes identify; its index is read once, and again after a change.
 
     Raises
     ------
-    ArchiveError : it cannot be read in place, or cannot be read at all
+    ArchiveError : it cannot be read, or not in place
     """
     path = os.path.abspath(path)
     with _lock:
@@ -77,7 +77,7 @@ def _find_kind(path: str) -> type[Archive]:
         return ParquetTable
     if start[257:262] == b"ustar":
         return TarArchive
-    if zipfile.is_zipfile(path):  # the last part of several, or one behind a program that unpacks it
+    if zipfile.is_zipfile(path):  # the last of several parts, or a self-extracting archive
         return ZipArchive
     what = next((what for magic, what in _CLOSED.items() if start.startswith(magic)), None)
     if is_part_name(path):
@@ -90,7 +90,7 @@ def _find_kind(path: str) -> type[Archive]:
 
 
 def split_place(place: str | os.PathLike) -> tuple[str, str] | None:
-    """Return the archive of a place and the member's name in it; None for a place that is not below a file."""
+    """Return the archive of a place and the name of the member; None if the place is not below a file."""
     path = os.fspath(place)
     parent, name = os.path.split(path)
     while name:
@@ -108,11 +108,11 @@ def split_place(place: str | os.PathLike) -> tuple[str, str] | None:
 
 
 def open_place(place: str | os.PathLike) -> BinaryIO:
-    """Open a file, or a member of an archive, to read and to seek; a member is held in memory.
+    """Open a file, or a member of an archive, for reading and seeking; a member is held in memory.
 
     Raises
     ------
-    PictureError : it is not a regular file, cannot be read, or a member that is not read in place
+    PictureError : it is not a regular file, cannot be read, or is a member that is not read in place
     """
     found = _find_member(place)
     if found is None:
@@ -145,7 +145,7 @@ def read_start(place: str | os.PathLike, count: int) -> bytes:
 
 
 def read_unchanged(place: str | os.PathLike, sha256: bytes) -> bytes:
-    """Read the bytes of a scanned picture; raises `PictureError` as `open_place`, or where they have another hash."""
+    """Read the bytes of a scanned picture; raises `PictureError` as `open_place`, or if their hash has changed."""
     data = read_file(place)
     if hashlib.sha256(data).digest() != sha256:
         raise PictureError("has changed since the scan", "run the same command again, with --no-cache")
@@ -162,7 +162,7 @@ def is_file(place: str | os.PathLike) -> bool:
 
 
 def read_status(place: str | os.PathLike) -> os.stat_result:
-    """Read the status of a file, or of the archive that a member is in; raises `PictureError` where there is none."""
+    """Read the status of a file, or of the archive of a member; raises `PictureError` if it does not exist."""
     try:
         return os.stat(place)
     except (OSError, ValueError) as error:
@@ -176,7 +176,7 @@ def _find_member(place: str | os.PathLike) -> tuple[Archive, str] | None:
     try:
         os.stat(place)
         return None
-    except (OSError, ValueError):  # of a NUL in the name
+    except (OSError, ValueError):  # ValueError: a NUL in the name
         found = split_place(place)
     if found is None:
         return None

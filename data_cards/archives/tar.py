@@ -1,7 +1,7 @@
-"""Uncompressed tar archives, by the headers of their members; and WebDataset's pairs of a picture and its class.
+"""Uncompressed tar archives, by the headers of their members; also WebDataset's pairs of a picture and its class.
 
-A pair is `KEY.jpg` with `KEY.cls`, or with a `KEY.json` that has a `label`: the picture belongs in a folder of that
-name, and the file with the class is not a member.
+A pair is `KEY.jpg` with `KEY.cls`, or with a `KEY.json` that has a `label`. The picture belongs in a folder named after
+the class, and the file with the class is not a member.
 """
 
 import json
@@ -14,7 +14,7 @@ from data_cards.archives.members import Members, normalise_name
 from data_cards.core.errors import PictureError, format_error
 from data_cards.core.files import open_regular
 
-_LINK, _SPARSE = -1, -2  # in place of the offset of members that are not read
+_LINK, _SPARSE = -1, -2  # instead of the offset, for members that are not read
 _CLASS, _JSON = ".cls", ".json"
 _LABELS = ("label", "class")  # keys of a pair's JSON
 _MOST_CLASS_BYTES = {_CLASS: 100, _JSON: 65_536}
@@ -47,7 +47,7 @@ class TarArchive(Archive):
         if offset == _LINK:
             raise link_error()
         if offset == _SPARSE:
-            raise PictureError("stored with holes, which is not read in place; unpack the archive")
+            raise PictureError("stored as a sparse file, which cannot be read in place; unpack the archive")
         check_size(size)
         wanted = size if most is None else min(size, most)
         try:
@@ -65,16 +65,16 @@ class TarArchive(Archive):
 
 
 def _open_error(path: str, error: Exception) -> ArchiveError:
-    return ArchiveError(path, f"not a whole tar archive ({format_error(error)}); download it again, or unpack it")
+    return ArchiveError(path, f"not a complete tar archive ({format_error(error)}); download it again, or unpack it")
 
 
 def _list_members(opened: tarfile.TarFile) -> tuple[dict[str, tuple[int, int, int]], list[str]]:
-    """List the members, each with offset, size and the number of its class's folder; and the folders, "" first."""
+    """List the members, each with offset, size and the number of its folder; and the folders, "" first."""
     members: dict[str, tuple[int, int]] = {}
     classes: dict[str, dict[str, str]] = {_CLASS: {}, _JSON: {}}
     while (info := opened.next()) is not None:
         opened.members = []  # else a million headers stay in memory
-        if opened.offset <= info.offset:  # a negative size: reading on would come back here for ever
+        if opened.offset <= info.offset:  # a negative size, which would make the loop endless
             raise tarfile.ReadError(f"damaged header at byte {info.offset:,}")
         name = normalise_name(info.name)
         if info.islnk():
@@ -98,7 +98,7 @@ def _list_members(opened: tarfile.TarFile) -> tuple[dict[str, tuple[int, int, in
 
 
 def _read_class(opened: tarfile.TarFile, info: tarfile.TarInfo, kind: str) -> str:
-    """Read the class of a pair as a folder's name; "" where there is none."""
+    """Read the class of a pair as the name of a folder; "" if it has none."""
     data = opened.extractfile(info).read()
     label: object = None
     with suppress(ValueError, RecursionError):
@@ -112,13 +112,13 @@ def _find_label(values: object) -> object:
 
 
 def _find_key(name: str) -> str:
-    """Return what the members of one sample have in common: the path up to the first dot of the file's name."""
+    """Return the key that the members of a pair share: the path up to the first dot of the file's name."""
     folder, _, file = name.rpartition("/")
     return f"{folder}/{file.partition('.')[0]}"
 
 
 def _check_end(opened: tarfile.TarFile) -> None:
-    """Raise `ReadError` where `tarfile` stopped at a damaged header: it takes one for the archive's end."""
+    """Raise `ReadError` if `tarfile` stopped at a damaged header, which it treats as the end of the archive."""
     opened.fileobj.seek(opened.offset)
     block = opened.fileobj.read(tarfile.BLOCKSIZE)
     if block.strip(b"\0") or 0 < len(block) < tarfile.BLOCKSIZE:

@@ -17,8 +17,8 @@ _LOCAL = struct.Struct("<4s22xHH")  # signature, lengths of name and extra field
 _PART = "one part of an archive in several files cannot be read in place; unpack it"
 _MOST_END = 22 + 65_535  # bytes of the record at an archive's end, with its comment
 _ENCRYPTED_FLAG = 0x1
-_ENCRYPTED, _LINK = -1, -2  # in place of the method of members that are not read
-_AHEAD = 4096  # bytes more than asked for that are inflated for the start of a member
+_ENCRYPTED, _LINK = -1, -2  # instead of the method, for members that are not read
+_AHEAD = 4096  # additional bytes that are read to inflate the start of a member
 
 
 class ZipArchive(Archive):
@@ -41,7 +41,7 @@ class ZipArchive(Archive):
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             part = "multiple disks" in str(error)
-            reason = f"not a whole zip archive ({format_error(error)}); download it again, or unpack it"
+            reason = f"not a complete zip archive ({format_error(error)}); download it again, or unpack it"
             raise ArchiveError(path, _PART if part else reason) from error
         if part:
             raise ArchiveError(path, _PART)
@@ -54,7 +54,7 @@ class ZipArchive(Archive):
             raise PictureError("encrypted in its archive; unpack the archive with its password")
         if method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             kind = zipfile.compressor_names.get(method, method)
-            raise PictureError(f"compressed as {kind}, which is not read in place; unpack the archive")
+            raise PictureError(f"compressed as {kind}, which cannot be read in place; unpack the archive")
         check_size(max(size, stored))
         wanted = size if most is None else min(size, most)
         with open_regular(self.path) as file:
@@ -68,7 +68,7 @@ class ZipArchive(Archive):
 
 
 def _is_part(path: str) -> bool:
-    """Return whether the end of a zip archive says that other files hold more of it."""
+    """Return whether a zip archive's end record says that it has other parts."""
     with open_regular(path) as file:
         file.seek(max(file.seek(0, os.SEEK_END) - _MOST_END, 0))
         end = file.read()
@@ -77,7 +77,7 @@ def _is_part(path: str) -> bool:
 
 
 def _check_overlap(opened: zipfile.ZipFile, size: int) -> None:
-    """Raise `BadZipFile` where members share bytes: so a small archive could hold any number of large ones."""
+    """Raise `BadZipFile` if members share bytes, which lets a small archive hold any number of large members."""
     if sum(info.compress_size for info in opened.infolist()) > size:
         raise zipfile.BadZipFile("its members overlap")
 
@@ -112,7 +112,7 @@ def _read_packed(file: io.BufferedReader, offset: int, count: int) -> bytes:
 
 
 def _inflate(packed: bytes, most: int) -> bytes:
-    """Inflate at most one byte more than `most`: a member may hold far more than the archive's directory says."""
+    """Inflate at most `most` + 1 bytes, because a member may be far larger than the archive's directory says."""
     try:
         return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, most + 1)
     except zlib.error as error:

@@ -1,4 +1,4 @@
-"""JSON of files that somebody else may have made: bounded in size, in values and in nesting."""
+"""JSON of untrusted files, with bounded size, number of values and nesting."""
 
 import json
 import os
@@ -8,20 +8,22 @@ from data_cards.core.contained import read_contained
 
 MOST_BYTES = 2**26
 MOST_VALUES = 2**22  # empty lists take twenty times the memory of their text
-DEEPEST = 64  # lists and dicts in one another: ours have five
+DEEPEST = 64  # nesting of lists and dicts; files of this program have five levels
 
 
 def parse_json(data: bytes, most: int = MOST_BYTES) -> Any:
-    """Parse JSON in UTF-8; raises `ValueError` for anything else, and where it is longer or more nested than allowed.
+    """Parse JSON in UTF-8; raises `ValueError` if it is invalid, or larger or more nested than allowed.
 
     Parameters
     ----------
     data : bytes
-    most : int, bytes that are allowed
+    most : int, largest number of bytes
     """
     if len(data) > most:
         raise ValueError(f"JSON of {len(data):,} bytes, expected at most {most:,}")
-    values = data.count(b",") + data.count(b"[") + data.count(b"{")  # with those in texts
+    values = (
+        data.count(b",") + data.count(b"[") + data.count(b"{")
+    )  # an upper bound, since texts may contain these characters too
     if values > MOST_VALUES:
         raise ValueError(f"JSON of some {values:,} values, expected at most {MOST_VALUES:,}")
     try:

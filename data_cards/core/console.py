@@ -1,7 +1,7 @@
 """The console of all commands: errors as one line, exit statuses, progress bars, tables.
 
-The only module that writes to the terminal. Every text is escaped as one line, unless it was made of lines by
-`data_cards.core.text.join_lines`: names in it may be a stranger's.
+The only module that writes to the terminal. Every text is escaped as one line, because it may contain untrusted names,
+unless `data_cards.core.text.join_lines` made it.
 
 Results go to stdout; logs, warnings and progress go to stderr. Exit status: 0 done,
 1 failure, 2 wrong call, 3 store incomplete or damaged.
@@ -78,11 +78,11 @@ PROGRAM = "spectral-detector"  # name of the installed package, whose version `-
 
 
 class CommandGroup(_OneLineErrors, click.Group):
-    """A click group that shows a `UserError`, or a full or closed disk, as one line."""
+    """A click group that shows a `UserError`, or a failure to read or write, as one line."""
 
 
 class Command(_OneLineErrors, click.Command):
-    """The same for a command without subcommands (`report`, `predict`)."""
+    """A click command without subcommands (`report`, `predict`) that shows errors as `CommandGroup` does."""
 
 
 def echo(text: str, err: bool = False, nl: bool = True) -> None:
@@ -102,7 +102,7 @@ def warn(message: str) -> None:
 
 
 class _ProgressLines(tqdm):
-    """Progress where there is no terminal: a line a minute, and none of what takes less."""
+    """Progress without a terminal: one line a minute, and no line for work of less than a minute."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         elapsed = self.format_dict["elapsed"]
@@ -111,7 +111,7 @@ class _ProgressLines(tqdm):
             echo(str(self).strip(), err=True)
 
     def clear(self, nolock: bool = False) -> None:
-        """Keep what was printed."""
+        """Do nothing, so that printed lines are kept."""
 
     _shown_at = 0.0
 
@@ -119,7 +119,7 @@ class _ProgressLines(tqdm):
 def progress_bar(
     iterable: Iterable | None = None, *, what: str, unit: str, total: int | None = None, shown: bool = True
 ) -> tqdm:
-    """Return a progress bar with count, rate and remaining time on stderr; without a terminal, lines of the same.
+    """Return a progress bar with count, rate and remaining time on stderr; without a terminal, lines of text.
 
     Parameters
     ----------
@@ -137,12 +137,12 @@ def progress_bar(
 
 
 def print_json(value: Any) -> None:
-    """Write `value` as JSON to stdout, exactly; what is not printable as escapes of JSON."""
+    """Write `value` as JSON to stdout; characters that are not printable become JSON escapes."""
     click.echo(dump_json(value, indent=2))
 
 
 def format_table(rows: list[list[Any]], headers: list[str]) -> Lines:
-    """Format rows as a plain-text table; numbers to the right, texts to the left. All cells are escaped."""
+    """Format rows as a plain-text table, numbers aligned right, texts left. All cells are escaped."""
     cells = [["" if cell is None else escape_untrusted(str(cell)) for cell in row] for row in rows]
     names = [escape_untrusted(name) for name in headers]
     alignment = _alignment(cells, names)

@@ -1,6 +1,6 @@
-"""Files of a folder that somebody else may have made, such as a store or a run: opened and removed only inside it.
+"""Files of an untrusted folder, such as a store or a run: opened and removed only inside the folder.
 
-No link is followed out of the folder, nothing but ordinary files is opened, and no more is read than was allowed.
+No link is followed out of the folder, only ordinary files are opened, and reads are bounded.
 """
 
 import errno
@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from data_cards.core.errors import UnsafeFileError
 
-# A pipe that nobody writes to must not keep `open` waiting.
+# Without O_NONBLOCK, `open` would wait at a pipe without a writer.
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
@@ -32,7 +32,7 @@ def resolve_contained(folder: str | os.PathLike, name: str = "") -> str:
 
 
 def open_contained(folder: str | os.PathLike, name: str) -> int:
-    """Open an ordinary file of a folder to read; return its descriptor.
+    """Open an ordinary file of a folder for reading; return its descriptor.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def open_contained(folder: str | os.PathLike, name: str) -> int:
 
 
 def open_contained_file(folder: str | os.PathLike, name: str) -> BinaryIO:
-    """Return the file of `open_contained` as an object."""
+    """Open a file as `open_contained`; return a file object."""
     return os.fdopen(open_contained(folder, name), "rb")
 
 
@@ -71,11 +71,11 @@ def read_contained(folder: str | os.PathLike, name: str, most: int) -> bytes:
 
 
 def check_contained(folder: str | os.PathLike) -> None:
-    """Check that all below a folder are ordinary files, folders, and links that stay inside it.
+    """Check that a folder has only ordinary files, folders, and links that stay inside it.
 
     Raises
     ------
-    UnsafeFileError : names the first other entry
+    UnsafeFileError : there is another entry; the message names the first
     """
     for entry in walk_contained(folder):
         if entry.is_symlink():
@@ -85,7 +85,7 @@ def check_contained(folder: str | os.PathLike) -> None:
 
 
 def walk_contained(folder: str | os.PathLike) -> Iterator[os.DirEntry]:
-    """Yield all entries below a folder but its folders; no link is followed. What vanishes meanwhile is left out."""
+    """Yield all entries below a folder except folders; no link is followed, and entries that vanish are left out."""
     waiting = [os.fspath(folder)]
     while waiting:
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(waiting.pop()) as entries:

@@ -1,4 +1,4 @@
-"""The number of cores that this process may use."""
+"""Number of cores that this process may use."""
 
 import os
 

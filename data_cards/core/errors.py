@@ -4,7 +4,7 @@ Every command turns these into a message and an exit status (`data_cards.core.co
 other exception is a fault of the program and keeps its traceback.
 """
 
-# What code of ours raises when it reads data that was damaged, or made by somebody to that end.
+# Exceptions that our code raises when it reads damaged or hostile data.
 DAMAGE = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError)
 
 
@@ -27,7 +27,7 @@ class StoreError(UserError):
 
 
 class UnsafeFileError(StoreError):
-    """An entry of a store or run that is a link out of it, or neither a file nor a folder: nothing of it is used."""
+    """An entry of a store or run that is a link out of it, or neither a file nor a folder; it is never used."""
 
 
 class PictureError(UserError):
@@ -39,11 +39,11 @@ class PictureError(UserError):
     """
 
     def __init__(self, reason: str, advice: str | None = None):
-        """Create the error; `advice` is for who makes a store, and names options that only `pipeline` has."""
+        """Create the error; `advice` is for users of `pipeline`, and names options that only it has."""
         super().__init__(reason if advice is None else f"{reason}; {advice}")
         self.reason = reason
 
 
 def format_error(error: Exception) -> str:
-    """Format an error as the first line of its message, or as its type where it has none."""
+    """Format an error as the first line of its message, or as its type if the message is empty."""
     return (str(error).splitlines() or [type(error).__name__])[0]

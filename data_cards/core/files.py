@@ -1,8 +1,7 @@
 """Atomic writing of files and folders, and safe reading of untrusted files.
 
-An unfinished file or folder has a temporary name (`temporary_name`) that nobody can guess, in the same folder, and is
-always created new: no prepared link is followed, and two writers never share a file. It is renamed when it is
-complete.
+An unfinished file or folder has an unpredictable temporary name (`temporary_name`) in the same folder, and is always
+created new: no prepared link is followed, and two writers never share a file. It is renamed when it is complete.
 """
 
 import json
@@ -20,7 +19,7 @@ from data_cards.core.errors import PictureError, UserError
 
 PARTIAL = ".partial"  # ends the name of an unfinished file or folder
 ZARR_METADATA = "zarr.json"  # file of every Zarr group and array: a folder with it is not a folder of pictures
-MAX_BYTES = 2**30  # of a file that is read; no picture of the pixels allowed by default is as large
+MAX_BYTES = 2**30  # of a file that is read; pictures within the default limit of pixels are smaller
 
 _TEMPORARY = re.compile(r"(?P<name>.+)\.[0-9a-f]{32}" + re.escape(PARTIAL), re.DOTALL)
 _LONGEST = 50  # characters of a name that a temporary name repeats: file systems take some 255 bytes
@@ -33,19 +32,19 @@ def temporary_name(name: str) -> str:
 
 
 def is_temporary(name: str, of: Collection[str] | None = None) -> bool:
-    """Return whether `temporary_name` may have made a name, for one of the names in `of`, or for any."""
+    """Return whether a name is a temporary name of one of `of` (None: of any name)."""
     found = _TEMPORARY.fullmatch(name)
     return found is not None and (of is None or found["name"] in of)
 
 
 def create_file(path: str | os.PathLike) -> BinaryIO:
-    """Create a file that does not exist, to write; raises `FileExistsError` for whatever is there, links too."""
+    """Create a new file for writing; raises `FileExistsError` if the path exists, also as a link."""
     return os.fdopen(os.open(path, _CREATE, 0o666), "wb")
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path to write to; it is renamed to `path`, on the disk, only if the block succeeds."""
+    """Yield a temporary path to write to; if the block succeeds, it is flushed to disk and renamed to `path`."""
     temporary = path.with_name(temporary_name(path.name))
     try:
         create_file(temporary).close()
@@ -75,21 +74,21 @@ def whole_folder(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         if path.exists():
-            path.rmdir()  # empty, as checked: not every system can rename onto a folder
+            path.rmdir()  # an empty folder, as checked; not every system can rename onto it
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_new_folder(path: Path) -> None:
-    """Check that nothing is at a path but an empty folder; raises `UserError`."""
+    """Check that a path does not exist or is an empty folder; raises `UserError`."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         what = "is not empty" if path.is_dir() else "is a file"
         raise UserError(f"{path}: {what}; name a new folder with --out, or remove this one first")
 
 
 def open_regular(path: str | os.PathLike) -> BinaryIO:
-    """Open a regular file to read; raises `PictureError` for others (a pipe, a device) or where it cannot be read."""
+    """Open a regular file for reading; raises `PictureError` for a pipe or device, or if it cannot be read."""
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait
             raise PictureError("not a regular file")
@@ -101,7 +100,7 @@ def open_regular(path: str | os.PathLike) -> BinaryIO:
 
 
 def read_bounded(file: BinaryIO) -> bytes:
-    """Read all bytes of an open file; raises `PictureError` for more than `MAX_BYTES`, or where it cannot be read."""
+    """Read all bytes of an open file; raises `PictureError` above `MAX_BYTES`, or if it cannot be read."""
     try:
         size = file.seek(0, os.SEEK_END)
         if size > MAX_BYTES:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import psutil
 
-# Limit and use of a container's memory, and the name of the part of the use that the system can drop at once.
+# Files with the limit and the use of a container's memory, and the name of the part that the system can free at once.
 _CGROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat", "inactive_file"),
     (

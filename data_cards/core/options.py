@@ -44,7 +44,7 @@ def option_field(
     group : str, heading under which the option is listed
     choices : valid values; empty for any
     metavar : str, name of the value, such as FILE
-    shown : str, the default in words, where `default` is None and its meaning is not "none"
+    shown : str, the default in words, for a `default` of None that does not mean "none"
     """
     return field(default=default, metadata={_KEY: _OptionInfo(help, group, choices, metavar, shown)})
 
@@ -59,12 +59,12 @@ class GroupedOption(click.Option):
     def get_help_extra(self, ctx: click.Context) -> dict:
         extra = super().get_help_extra(ctx)
         if isinstance(self.show_default, str):
-            extra["default"] = self.show_default  # without the parentheses that click puts
+            extra["default"] = self.show_default  # without the parentheses that click adds
         return extra
 
 
 class GroupedCommand(click.Command):
-    """A command whose `--help` lists the options under their headings, in the order in which these first appear."""
+    """A command whose `--help` lists options under their headings, in order of their first appearance."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list] = {}
@@ -78,7 +78,7 @@ class GroupedCommand(click.Command):
 
 
 def add_options(settings: type) -> Callable:
-    """Return a decorator that adds the options of a settings dataclass to a command, by the fields' names."""
+    """Return a decorator that adds the options of a settings dataclass to a command, named after its fields."""
 
     def decorate(function: Callable) -> Callable:
         for one, info, kind in reversed(list(_list_options(settings))):
@@ -104,7 +104,7 @@ def list_option_values(settings: Any) -> dict[str, str]:
 
 
 def list_given_options(settings: Any) -> list[str]:
-    """Return the options whose values are not the defaults, as they are typed, such as `--batch-size 8`."""
+    """Return the options whose values differ from the defaults, as typed, such as `--batch-size 8`."""
     given = []
     for one, _, _ in _list_options(type(settings)):
         value = getattr(settings, one.name)
@@ -132,11 +132,13 @@ def check_choices(settings: Any) -> None:
 
 
 def check_types(kind: type, values: dict) -> None:
-    """Check that values, which a file holds, have the types of a dataclass's fields of these names.
+    """Check that values read from a file have the types of the dataclass fields of the same names.
+
+    A whole number is valid for a float, a list for a tuple.
 
     Raises
     ------
-    ValueError : names the first that has another type; whole numbers are right for floats, lists for tuples
+    ValueError : a value has another type; the message names the first
     """
     hints = get_type_hints(kind)
     for name, value in values.items():

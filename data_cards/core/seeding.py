@@ -1,11 +1,11 @@
-"""Seeded choices as pure functions: a number from a seed, an identity and a purpose.
+"""Seeded choices as pure functions of a seed, an identity and a purpose.
 
-No random generator is involved, so a choice depends neither on the order of others nor on a library's version.
+No random generator is used, so a choice depends neither on the order of other choices nor on a library's version.
 """
 
 import hashlib
 
-FIXED_SEED = 0  # of draws that have no option
+FIXED_SEED = 0  # of draws without a seed option
 
 
 def draw_key(seed: int, identity: bytes, purpose: str) -> int:
@@ -14,7 +14,7 @@ def draw_key(seed: int, identity: bytes, purpose: str) -> int:
     Parameters
     ----------
     seed : int
-    identity : bytes, of what the number is for; of a picture the sha256 of its file, 32 bytes
+    identity : bytes, of the object that the number is drawn for; for a picture the sha256 of its file, 32 bytes
     purpose : str, separates draws for the same identity
     """
     digest = hashlib.sha256(f"{seed}:{purpose}:".encode() + identity).digest()

@@ -1,6 +1,6 @@
-"""Start of a command: standard streams that are closed, and Ctrl-C while its modules are loaded, which takes a second.
+"""Start of a command: closed standard streams, and Ctrl-C during the second in which modules are loaded.
 
-Imports nothing that takes time.
+This module imports nothing slow.
 """
 
 import os
@@ -12,7 +12,7 @@ from importlib import import_module
 def run_command(module: str, function: str) -> None:
     """Import a module and call its function, which handles Ctrl-C itself.
 
-    Until then Ctrl-C has the system's own meaning, the end of the process, unless the caller chose that it is ignored.
+    During the import Ctrl-C ends the process, which is the system's default, unless the caller has set another handler.
     """
     _open_missing_streams()
     handler = signal.getsignal(signal.SIGINT)
@@ -26,7 +26,7 @@ def run_command(module: str, function: str) -> None:
 
 
 def _open_missing_streams() -> None:
-    """Open standard streams that the caller closed (`2>&-`) on nothing: another file would take their numbers."""
+    """Open closed standard streams (`2>&-`) on the null device, so that no other file gets their descriptors."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, open until the end

@@ -1,7 +1,7 @@
 """Text for people: bytes, durations, and untrusted text without control characters.
 
-Names, metadata and error texts come from files of strangers. Before they reach a terminal, a page, a drawing or a table
-they are escaped here: the console escapes whatever it is given but `Lines`, the templates whatever they print.
+Names, metadata and error texts come from untrusted files. They are escaped here before they reach a terminal, a page, a
+drawing or a table: the console escapes all texts except `Lines`, the templates escape all values that they print.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 MOST_SHOWN = 200  # characters of an untrusted value that is shown
-_FORMULA_STARTS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # the last four of full width
+_FORMULA_STARTS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # the last four are full-width characters
 
 
 def format_bytes(count: float) -> str:
@@ -38,7 +38,7 @@ def format_count(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def is_unicode(name: str) -> bool:
-    """Return whether a file's name is text; in names of another encoding than the system's Python puts surrogates."""
+    """Return whether a file's name is text; Python represents bytes in another encoding as surrogates."""
     return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
@@ -48,9 +48,9 @@ def escape_undecodable(name: str) -> str:
 
 
 class Lines(str):
-    """Text of several lines for a terminal, from `join_lines`: its line ends are ours, all else is escaped.
+    """Text of several lines for a terminal, from `join_lines`, which escaped everything except the line ends.
 
-    What is made of it, by an f-string for example, is ordinary text again and is escaped as one line.
+    A text built from it, for example by an f-string, is ordinary text again and is escaped as one line.
     """
 
 
@@ -65,7 +65,7 @@ def escape_line(text: str) -> str:
 
 
 def escape_value(value: Any) -> Any:
-    """Escape a value that a template prints, where it is a text and not markup of our own."""
+    """Escape a value that a template prints, if it is a text and not our own markup."""
     return escape_untrusted(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
@@ -78,7 +78,7 @@ def escape_cell(value: Any) -> Any:
 
 
 def dump_json(value: Any, **options: Any) -> str:
-    """Serialise to JSON that a terminal shows as it is: exact, with escapes for what is not printable."""
+    """Serialise to JSON that is safe for a terminal, with escapes for characters that are not printable."""
     text = json.dumps(value, ensure_ascii=False, **options)
     return "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text)
 
