@@ -1,4 +1,4 @@
-"""The `train` command: options in, text out."""
+"""The `train` command: parse the options, call one function, print the result."""
 
 from shlex import quote
 
@@ -30,9 +30,9 @@ def cli() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_context
 def run_command(context: click.Context, resume: bool, as_json: bool, **values: object) -> None:
-    """Train on a feature store; writes a run folder with weights, history and curves.
+    """Train on a feature store, and write a run folder with weights, history and curves.
 
-    Ctrl-C, or closing the terminal, ends it after the current step and saves; `--resume` continues from there.
+    Ctrl-C, or closing the terminal, ends the run after the current step and saves it. `--resume` continues it.
 
     \b
     Examples:
@@ -44,7 +44,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
       train run --epochs 10 --batch-size 16 --run runs/first
       train run --resume --run runs/first
     """
-    from train.loop import trainer as loop  # loads PyTorch, which `--help` need not wait for
+    from train.loop import trainer as loop  # loads PyTorch, slow to import
     from train.loop.signals import Stopped
     from train.model.distributed import is_rank0
     from train.run.folder import find_newest_run, read_run
@@ -85,37 +85,46 @@ def _list_results(summary: Summary) -> list[list]:
         ["validation loss", f"{summary.val_loss:.4f}"],
         ["validation accuracy", f"{summary.val_accuracy:.1%}"],
         ["temperature", f"{summary.calibration.temperature:.3f}"],
-        ["threshold", f"{summary.calibration.threshold:.3f} ({summary.calibration.format_band()})"],
+        ["threshold", f"{summary.calibration.threshold:.3f} ({_format_verdicts(summary)})"],
     ]
 
 
 def _list_expert_results(summary: Summary) -> list[list]:
     """List the rows of the table that ends a fit of experts alone."""
-    from train.run.experts_file import load_experts  # loads SciPy, which `--help` need not wait for
+    from train.run.experts_file import load_experts  # loads SciPy, slow to import
 
     left_out = "sources" if load_experts(summary.run).sources_left_out else "pictures"
     return [
         ["fitted in", f"{summary.seconds:.1f} s"],
         [f"loss on {left_out} left out", f"{summary.val_loss:.4f}"],
         [f"accuracy on {left_out} left out", f"{summary.val_accuracy:.1%}"],
-        ["verdicts", summary.calibration.format_band()],
+        ["verdicts", _format_verdicts(summary)],
     ]
+
+
+def _format_verdicts(summary: Summary) -> str:
+    """Format the band of "unsure", or the reason why every verdict is unsure."""
+    from train.run.experts_file import EXPERTS_FILE, load_experts  # loads SciPy, slow to import
+
+    if (summary.run / EXPERTS_FILE).exists() and not load_experts(summary.run).sources_left_out:
+        return "always unsure (a class has one source)"
+    return summary.calibration.format_band()
 
 
 @cli.command("list")
 @click.argument("runs", default="runs", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print a list of objects, one a run.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list with one object for each run.")
 def list_command(runs: str, as_json: bool) -> None:
-    """Compare the runs in the folder RUNS, `runs` if it is not given.
+    """Compare the runs in the folder RUNS (default: runs).
 
-    The AUROC on the test pictures, with its 95 % interval, is that of the last `eval report` in the run's folder.
+    The AUROC on the test pictures, with its 95 % interval, is from the last `eval report` of each run.
 
     \b
     Examples:
       train list
       train list elsewhere/runs --json
     """
-    from train.run.listing import list_runs  # loads PyTorch, which `--help` need not wait for
+    from train.run.listing import list_runs  # loads PyTorch, slow to import
 
     listed = list_runs(runs)
     if as_json:
@@ -144,20 +153,19 @@ def list_command(runs: str, as_json: bool) -> None:
 
 @cli.command("export")
 @click.option("--run", metavar="DIR", help="Run folder  [default: the newest under runs/]")
-@click.option("--onnx", "file", metavar="FILE", required=True, help="The file to write, such as detector.onnx.")
-@click.option("--json", "as_json", is_flag=True, help="Print file, bytes and difference as JSON.")
+@click.option("--onnx", "file", metavar="FILE", required=True, help="File to write, such as detector.onnx.")
+@click.option("--json", "as_json", is_flag=True, help="Print file, bytes and largest difference as JSON.")
 def export_command(run: str | None, file: str, as_json: bool) -> None:
     """Write a run's best network as ONNX: features in, calibrated probabilities of "fake" out.
 
-    The features are levels as a feature store holds them, any number of samples at once. The file is checked with
-    onnxruntime against PyTorch before it takes its name. The run must be of a network alone (--experts off). Needs the
-    extra "onnx".
+    The features are levels as in a feature store, for any number of samples. The file is written only if onnxruntime
+    and PyTorch agree. The run must be a network without experts (--experts off). Needs the extra "onnx".
 
     \b
     Example:
       train export --run runs/001-resnet18-512px --onnx detector.onnx
     """
-    from train.run.export_onnx import export_onnx  # loads PyTorch, which `--help` need not wait for
+    from train.run.export_onnx import export_onnx  # loads PyTorch, slow to import
     from train.run.folder import find_newest_run
 
     exported = export_onnx(find_newest_run() if run is None else run, file)
@@ -171,5 +179,5 @@ def export_command(run: str | None, file: str, as_json: bool) -> None:
 
 
 def main() -> None:
-    """Entry point of the `train` command."""
+    """Run the `train` command."""
     cli(prog_name="train")

@@ -16,7 +16,7 @@ SINGLE_LAYER = ("linear", "radial")
 WITHOUT_WEIGHTS = ("small", *SINGLE_LAYER)
 DEVICES = ("auto", "cpu", "cuda", "mps")
 BATCH_SIZE = 32  # samples a step, where they fit in the memory
-SCORING_BATCH_SIZE = 32  # samples that the network scores at a time, unless told otherwise
+SCORING_BATCH_SIZE = 32  # samples that the network scores at a time by default
 VARIANTS_PER_EPOCH = ("1", "all")
 AUTO, ALL, NONE = "auto", "all", "none"
 ON, OFF = "on", "off"
@@ -41,10 +41,10 @@ _LEAST = {
     **dict.fromkeys(("patience", "seed", "weight_decay", "warmup", "save_minutes"), 0),
 }
 
-# Highest value of each option that memory is taken for at once.
+# Highest value of each option whose memory is allocated at once.
 _MOST = {"epochs": 10**6, "batch_size": 2**20, "threads": 2**10}
 
-# Options that a run without a network has no use for.
+# Options that have no effect without a network.
 _OF_NETWORKS = (
     "validate_on", "channels", "balance", "variants_per_epoch", "normalise", "gain", "stem", "weights", "dropout",
     "epochs", "batch_size", "lr", "warmup", "weight_decay", "label_smoothing", "keep",
@@ -67,7 +67,7 @@ class TrainSettings:
         (DEFAULT_STORE,),
         group=_FILES,
         metavar="STORE",
-        help="Feature store to train on; may be repeated, to train on several as one.",
+        help="Feature store to train on. Repeat it to train on several stores as one.",
     )
     run: str | None = option_field(
         None,
@@ -80,96 +80,97 @@ class TrainSettings:
         (),
         group=_ROWS,
         metavar="COLUMN=VALUE",
-        help="Train and validate only on rows with that source, variant or format; VALUE,VALUE for either; may be "
-        "repeated, then all must hold.",
+        help="Train and validate only on rows with this source, variant or format. VALUE,VALUE means either; if the "
+        "option is repeated, all must hold.",
     )
     hold_out: tuple[str, ...] = option_field(
         (),
         group=_ROWS,
         metavar="SOURCE",
-        help="Leave a source out of training and validation; may be repeated.",
+        help="Leave this source out of training and validation. May be repeated.",
     )
     validate_on: tuple[str, ...] = option_field(
         (),
         group=_ROWS,
         metavar="SOURCE",
-        help="Validate on a source, in place of the store's validation rows, and do not train on it; may be repeated.",
+        help="Validate on this source, not on the store's validation rows, and do not train on it. May be repeated.",
     )
     channels: str = option_field(
         AUTO,
         group=_ROWS,
         metavar="KINDS",
-        help="Kinds of planes that the network is fed, separated by commas, or all; auto: of averaged planes all but "
-        "the DCT's, else all. The others are not read.",
+        help="Kinds of planes that the network reads, separated by commas, or all. Other kinds are not loaded. auto: "
+        "all, but not the DCT of averaged planes.",
     )
     balance: str = option_field(
         "none",
         group=_ROWS,
         choices=("none", "class", "source"),
-        help="class: take both classes equally often an epoch; source: also the sources of each; none: every picture "
-        "once.",
+        help="class: draw both classes equally often in an epoch; source: also the sources of each class; none: use "
+        "every picture once.",
     )
     variants_per_epoch: str = option_field(
         "1",
         group=_ROWS,
         choices=VARIANTS_PER_EPOCH,
-        help="One variant of each picture an epoch, at random, or all variants.",
+        help="1: one random variant of each picture in an epoch; all: all variants.",
     )
     experts: str = option_field(
         AUTO,
         group=_NETWORK,
         choices=(AUTO, ON, OFF),
-        help="Five small models of the store's profiles, fitted in seconds and calibrated on sources that were left "
-        "out. A network's score is added to theirs as far as it helps on sources left out. auto: on, where the store "
-        "has profiles.",
+        help="Fit five small models to the store's profiles, in seconds, calibrated on sources left out of the fit. A "
+        "network's score is added only as far as it helps on such sources. auto: on if the store has profiles.",
     )
     network: str = option_field(
         AUTO,
         group=_NETWORK,
         choices=NETWORKS,
-        help="none: the experts alone; radial: a weight for every radius of every plane (up to 128 bins); linear: one "
-        "for every frequency; small: a ResNet of 0.3 million parameters; auto: resnet18 for periodograms, else none "
-        "beside experts and radial without them.",
+        help="none: experts only; radial: a weight for each radius of each plane (up to 128 bins); linear: a weight "
+        "for each frequency; small: a ResNet of 0.3 million parameters; auto: resnet18 for periodograms, otherwise "
+        "none with experts and radial without.",
     )
     normalise: str = option_field(
         AUTO,
         group=_NETWORK,
         choices=(AUTO, "frequency", "channel", "sample", "none"),
-        help="Normalise by mean and deviation of each frequency, or of each plane (channel), by each sample's own "
-        "range, or not at all (levels 0 to 256 as -1 to 1); auto: channel for radial, else frequency.",
+        help="Normalise by mean and deviation of each frequency or of each plane (channel), by each sample's range "
+        "(sample), or not at all (none: levels 0 to 256 become -1 to 1). auto: channel for radial, otherwise "
+        "frequency.",
     )
     gain: str = option_field(
         AUTO,
         group=_NETWORK,
         choices=(AUTO, "keep", "remove"),
-        help="remove: take out of each sample what all its log magnitudes have in common, the picture's contrast; "
-        "auto: remove for averaged planes, else keep.",
+        help="remove: subtract from each sample the mean of its log magnitudes, which is the picture's contrast; "
+        "auto: remove for averaged planes, otherwise keep.",
     )
     stem: str = option_field(
         AUTO,
         group=_NETWORK,
         choices=(AUTO, "strided", "plain"),
-        help="First layer of a ResNet: plain keeps the planes' side, strided quarters it; auto: plain up to 64 bins.",
+        help="First layer of a ResNet: plain keeps the planes' side, strided divides it by 4. auto: plain up to 64 "
+        "bins.",
     )
     weights: str | None = option_field(
         None,
         group=_NETWORK,
         metavar="FILE",
-        help="ImageNet weights for a ResNet to start from (.safetensors or .pth).",
+        help="File of ImageNet weights from which a ResNet starts (.safetensors or .pth).",
     )
     dropout: float | None = option_field(
         None,
         group=_NETWORK,
         metavar="SHARE",
         shown="0.3; radial: 0",
-        help="Drop this share of what the last layer is fed, while training.",
+        help="Share of the last layer's inputs that is dropped in training.",
     )
     epochs: int = option_field(20, group=_RECIPE, help="Passes over the training pictures.")
     batch_size: int | None = option_field(
         None,
         group=_RECIPE,
-        shown="32, or as many as fit in the memory",
-        help="Samples a step.",
+        shown="32, or fewer if memory is short",
+        help="Samples in a step.",
     )
     lr: float | None = option_field(
         None,
@@ -181,7 +182,7 @@ class TrainSettings:
         1.0,
         group=_RECIPE,
         metavar="EPOCHS",
-        help="Epochs in which the learning rate rises to its peak; at most half of the run.",
+        help="Epochs over which the learning rate rises to its peak; at most half of the run.",
     )
     weight_decay: float = option_field(
         0.05,
@@ -191,49 +192,50 @@ class TrainSettings:
     label_smoothing: float = option_field(
         0.05,
         group=_RECIPE,
-        help="Label smoothing of the training loss: at 0.05 it asks for 97.5 % certainty.",
+        help="Label smoothing of the training loss; at 0.05 the target probability is 97.5 %.",
     )
     keep: str = option_field(
         AUTO,
         group=_RECIPE,
         choices=(AUTO, "best", "last"),
         help="Keep the weights of the epoch with the best validation loss, or of the last; "
-        "auto: last for radial, else best.",
+        "auto: last for radial, otherwise best.",
     )
     patience: int | None = option_field(
         None,
         group=_RECIPE,
-        shown="6 where the best is kept",
-        help="Stop after so many epochs without one that would be the best; 0: never.",
+        shown="6 if the best is kept",
+        help="Stop after this many epochs without a new best; 0: never.",
     )
-    seed: int = option_field(0, group=_RECIPE, help="Of first weights, order and all that is drawn.")
+    seed: int = option_field(0, group=_RECIPE, help="Seed of the first weights, the order and all other random draws.")
     device: str = option_field(
-        AUTO, group=_MACHINE, choices=DEVICES, help="Where to train; auto: CUDA, else MPS, else the CPU."
+        AUTO, group=_MACHINE, choices=DEVICES, help="Device to train on. auto: CUDA, else MPS, else the CPU."
     )
     precision: str = option_field(
         AUTO,
         group=_MACHINE,
         choices=(AUTO, "float32", "bf16"),
-        help="auto: bf16 where the hardware is good at it, but float32 for radial and linear.",
+        help="Number format of the computation. auto: bf16 if the hardware is fast at it, but float32 for radial and "
+        "linear.",
     )
     threads: int = option_field(4, group=_MACHINE, help="Threads that read the store.")
     in_memory: float = option_field(
         0.25,
         group=_MACHINE,
         metavar="SHARE",
-        help="Read planes once and hold them, if they fit in this share of the free memory; 0: read every epoch.",
+        help="Keep planes in memory if they fit in this share of the free memory; 0: read them in every epoch.",
     )
     on_bad_sample: str = option_field(
         "stop",
         group=_MACHINE,
         choices=("stop", "skip"),
-        help="End at a sample that cannot be read, or leave it out and count it.",
+        help="stop: end the run at a sample that cannot be read; skip: omit the sample and count it.",
     )
     save_minutes: float = option_field(
         10.0,
         group=_MACHINE,
         metavar="MINUTES",
-        help="Time between saved states within an epoch; each epoch's end is saved anyway.",
+        help="Time between saved states within an epoch. Each epoch's end is saved too.",
     )
 
     def __post_init__(self) -> None:
@@ -261,43 +263,46 @@ class TrainSettings:
             if kind not in kinds:
                 raise UsageError(f"channels {kind}: expected one of {', '.join(kinds)}")
         for source in set(self.hold_out) & set(self.validate_on):
-            raise UsageError(f"{source}: either left out (--hold-out) or validated on (--validate-on), not both")
+            raise UsageError(f"{source}: in both --hold-out and --validate-on; leave out one of them")
         for condition in self.where:
             column, equals, value = condition.partition("=")
             if not (equals and value and column in CHOOSABLE):
                 raise UsageError(f"where {condition}: expected COLUMN=VALUE, a column of {', '.join(CHOOSABLE)}")
         self._check_effects()
-        # The same in whatever order they are given.
+        # Equal options in another order give equal settings.
         object.__setattr__(self, "where", tuple(sorted(set(map(_sort_values, self.where)))))
         for name in ("hold_out", "validate_on"):
             object.__setattr__(self, name, tuple(sorted(set(getattr(self, name)))))
 
     def _check_effects(self) -> None:
-        """Refuse an option that has no effect beside the others: its user expects one."""
+        """Refuse an option without effect: its user expects an effect."""
         if self.network == NONE:
             if self.experts == OFF:
-                raise UsageError("network none: nothing is left to train without experts; leave out one of the two")
+                raise UsageError("network none and experts off: nothing to train; leave out one of them")
             for one in fields(self):
                 if one.name in _OF_NETWORKS and getattr(self, one.name) != one.default:
                     raise UsageError(
-                        f"{one.name.replace('_', ' ')} {getattr(self, one.name)}: the experts have no such setting; "
-                        "give a --network or leave it out"
+                        f"{one.name.replace('_', ' ')} {getattr(self, one.name)}: no effect on experts; "
+                        "name a network with --network, or leave the option out"
                     )
         if self.gain == "remove" and self.normalise == "sample":
-            raise UsageError("gain remove: --normalise sample removes it already; leave out one of the two")
+            raise UsageError(
+                "gain remove: no effect with --normalise sample, which removes the gain too; leave out one of them"
+            )
         if self.weights is not None and self.network in WITHOUT_WEIGHTS:
             raise UsageError(
-                f"weights: not available for the {self.network} network; give a ResNet with --network or leave it out"
+                f"weights: not available for the {self.network} network; name a ResNet with --network, or leave the "
+                "option out"
             )
         if self.stem != AUTO and self.network in SINGLE_LAYER:
             raise UsageError(
-                f"stem {self.stem}: the {self.network} network has none; "
-                "give a ResNet or small with --network, or leave it out"
+                f"stem {self.stem}: the {self.network} network has no stem; "
+                "name a ResNet or small with --network, or leave the option out"
             )
         if self.patience and self.keep == "last":
             raise UsageError(
-                f"patience {self.patience}: the last epoch's weights are kept, so the run goes on to its end; "
-                "give --keep best or leave it out"
+                f"patience {self.patience}: no effect if the last epoch's weights are kept; "
+                "give --keep best, or leave the option out"
             )
 
     @property
@@ -327,16 +332,16 @@ class TrainSettings:
 
         Parameters
         ----------
-        features : settings of its planes
-        has_profiles : whether it has profiles, which experts need
+        features : FeatureSettings of the store
+        has_profiles : bool, whether the store has profiles, which experts need
 
         Raises
         ------
-        UsageError : kinds of planes or profiles that the store lacks, or an option without effect on those it has
+        UsageError : the store lacks these kinds of planes or profiles, or an option has no effect on its planes
         """
         if self.experts == ON and not has_profiles:
             raise UsageError(
-                "experts on: the store has no profiles, as it was built by an earlier version; build it again, or "
+                "experts on: the store has no profiles, because an earlier version built it; build it again, or "
                 "leave the option out"
             )
         settings = replace(self, experts=ON if has_profiles and self.experts != OFF else OFF)
@@ -384,7 +389,9 @@ class TrainSettings:
             self, network=network, gain=gain, normalise=normalise, keep=keep, channels=",".join(kinds), **chosen
         )
         if settings.gain == "remove" and not magnitudes:
-            raise UsageError(f"gain remove: the planes fed are {settings.channels}; add magnitude or leave it out")
+            raise UsageError(
+                f"gain remove: needs magnitude planes, got {settings.channels}; add magnitude, or leave the option out"
+            )
         return settings
 
     def to_dict(self) -> dict:

@@ -73,6 +73,8 @@ def test_fit_calibration_sets_the_unsure_band():
     words = [found.verdict(one) for one in (found.low, np.nextafter(found.low, 1), found.threshold, found.high)]
     assert words == ["real", "unsure", "unsure", "fake"]
     assert found.format_band() == f"unsure between {found.low:.3f} and {found.high:.3f}"
+    assert Calibration(1.0, 0.5, 0.0, 0.9).format_band() == "unsure between 0.000 and 0.900, never real"
+    assert Calibration(1.0, 0.5, 0.0, 1.0).format_band() == "always unsure"
 
 
 def test_word_and_threshold_never_disagree():

@@ -158,9 +158,9 @@ def test_experts_and_network_follow_the_store(given, features, profiles, experts
         ({"experts": "on"}, PLANES, False, "experts on: the store has no profiles"),
         ({"experts": "off"}, NO_PLANES, True, "the store has no planes, only profiles"),
         ({"network": "resnet18"}, NO_PLANES, True, "network resnet18: the store has no planes"),
-        ({"epochs": 5}, NO_PLANES, True, "epochs 5: the experts have no such setting"),
-        ({"lr": 0.1}, NO_PLANES, True, "lr 0.1: the experts have no such setting"),
-        ({"network": "none", "experts": "off"}, None, False, "nothing is left to train"),
+        ({"epochs": 5}, NO_PLANES, True, "epochs 5: no effect on experts"),
+        ({"lr": 0.1}, NO_PLANES, True, "lr 0.1: no effect on experts"),
+        ({"network": "none", "experts": "off"}, None, False, "network none and experts off: nothing to train"),
     ],
 )
 def test_settings_that_fit_no_experts_are_refused(given, features, profiles, message):
@@ -190,4 +190,6 @@ def test_command_says_what_one_source_a_class_means_and_names_the_report_on_what
     assert "all real and all fake pictures have one source (source-0)" in warning
     assert warning.endswith("Every verdict of these experts is unsure")
     assert "accuracy on pictures left out" in result.stdout
+    assert "always unsure (a class has one source)" in result.stdout
+    assert "unsure between" not in result.stdout
     assert result.stdout.endswith("--split held-out\n")

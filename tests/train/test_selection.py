@@ -206,4 +206,4 @@ def test_sources_that_cannot_be_validated_on(path, tmp_path):
     assert "has no source lsun (--validate-on); it has source-0, source-1" in result.stderr
     result = call(path, tmp_path / "run", "--validate-on", "source-0", "--hold-out", "source-0")
     assert result.exit_code == 2
-    assert "source-0: either left out (--hold-out) or validated on (--validate-on), not both" in result.stderr
+    assert "source-0: in both --hold-out and --validate-on" in result.stderr

@@ -33,7 +33,7 @@ from train.settings import MACHINE_FIELDS, TrainSettings, find_removed_options
         ({"normalise": "batch"}, "normalise batch: expected one of auto, frequency, channel, sample, none"),
         ({"keep": "first"}, "keep first: expected one of auto, best, last"),
         ({"gain": "double"}, "gain double: expected one of auto, keep, remove"),
-        ({"gain": "remove", "normalise": "sample"}, "gain remove: --normalise sample removes it already"),
+        ({"gain": "remove", "normalise": "sample"}, "gain remove: no effect with --normalise sample"),
         ({"weights": "a.pth", "network": "small"}, "weights: not available for the small network"),
         ({"seed": -1}, "seed -1"),
         ({"seed": 2**64}, "seed 18446744073709551616: expected at most 9223372036854775807"),

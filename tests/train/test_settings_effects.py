@@ -24,11 +24,11 @@ OPTIONS = {
 @pytest.mark.parametrize(
     ("values", "features", "message"),
     [
-        ({"patience": 3}, AVERAGED, "patience 3: the last epoch's weights are kept"),
-        ({"patience": 3, "keep": "last"}, None, "give --keep best or leave it out"),
-        ({"stem": "plain", "network": "linear"}, None, "stem plain: the linear network has none"),
-        ({"stem": "strided"}, AVERAGED, "stem strided: the radial network has none"),
-        ({"gain": "remove", "channels": "dct"}, WHOLE, "gain remove: the planes fed are dct; add magnitude"),
+        ({"patience": 3}, AVERAGED, "patience 3: no effect if the last epoch's weights are kept"),
+        ({"patience": 3, "keep": "last"}, None, "give --keep best, or leave the option out"),
+        ({"stem": "plain", "network": "linear"}, None, "stem plain: the linear network has no stem"),
+        ({"stem": "strided"}, AVERAGED, "stem strided: the radial network has no stem"),
+        ({"gain": "remove", "channels": "dct"}, WHOLE, "gain remove: needs magnitude planes, got dct; add magnitude"),
     ],
 )
 def test_option_without_effect_is_refused(values, features, message):

@@ -2,7 +2,7 @@
 
 The temperature is that of Guo et al., "On calibration of modern neural networks", 2017. It is raised by how
 much the validation's sources differ, as an unseen source will differ as much. Between `low` and `high`
-the verdict is "unsure": at most 5 % of each class's validation pictures lie beyond the bound of the other class.
+the verdict is "unsure": at most 5 % of each class's validation pictures get a sure verdict of the other class.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from data_cards.core.labels import CLASS_NAMES, FAKE, REAL
 
 UNSURE = "unsure"
 THRESHOLD = 0.5  # of uncalibrated scores
-WRONG_SHARE = 0.05  # of a class's validation pictures that the sure words of the other class may cover
+WRONG_SHARE = 0.05  # of a class's validation pictures that may get a sure verdict of the other class
 _BOUNDS = (0.05, 20.0)  # of the temperature
 _LOWEST, _HIGHEST = np.nextafter(0, -1), np.nextafter(1, 2)  # of the band's ends: beyond every probability
 
@@ -41,7 +41,7 @@ class Calibration:
     ----------
     temperature : float, 0.05 to 20, the divisor of the logits
     threshold : float, calibrated probability from which on a picture is more likely fake than real
-    low, high : float, up to `low` the verdict is "real", from `high` on "fake"; low <= threshold <= high
+    low, high : float, verdict "real" up to `low`, "fake" from `high` on; low <= threshold <= high
     """
 
     temperature: float = 1.0
@@ -73,11 +73,13 @@ class Calibration:
         return (p > self.low) & (p < self.high)
 
     def format_band(self) -> str:
-        """Format the band of "unsure", and which words it leaves no probability for."""
+        """Format the band of "unsure", and the verdicts that it never leaves."""
         if self.low == self.high:
             return "nothing is unsure"
         band = f"unsure between {self.low:.3f} and {self.high:.3f}"
         ends = (self.low <= 0, self.high >= 1)
+        if all(ends):
+            return "always unsure"
         never = [name for name, is_left_out in zip(CLASS_NAMES, ends, strict=True) if is_left_out]
         return f"{band}, never {' or '.join(never)}" if never else band
 
@@ -88,7 +90,7 @@ def fit_calibration(
     """Choose temperature, threshold and abstention band.
 
     The temperature minimises the negative log-likelihood. Without a single mistake the likelihood has no
-    minimum (surer scores always lower it), so the temperature is 1. If `sources` is given, the temperature is
+    minimum (a lower temperature always lowers it), so the temperature is 1. If `sources` is given, the temperature is
     raised to account for unseen sources (`compute_source_shift`). The threshold maximises balanced
     accuracy; among equally good thresholds the nearest to 0.5 is chosen. `high` is the lowest probability with at
     most 5 % of the photographs at or above it, `low` the highest with at most 5 % of the fakes at or
@@ -126,8 +128,8 @@ def compute_source_shift(
     """Estimate the variance that an unseen source adds to the mean log-odds, without sampling noise.
 
     For each class it is the variance of the sources' means less the part due to chance (the method of moments for
-    one-way random effects), plus 1 / sources of it, as the common mean is estimated too. The result is the mean over
-    the classes; a class with a single source counts as 0.
+    one-way random effects), plus 1 / sources of it, because the common mean is estimated too. The result is the mean
+    of the classes; a class with a single source counts as 0.
 
     Parameters
     ----------
@@ -151,7 +153,7 @@ def compute_source_shift(
 
 
 def _fit_temperature(log_odds: np.ndarray, labels: np.ndarray) -> float:
-    from scipy.optimize import brentq  # takes a while to load, which `--help` need not wait for
+    from scipy.optimize import brentq  # slow to import
 
     margins = np.where(labels == FAKE, log_odds, -log_odds)
     if margins.min() > 0:
@@ -179,6 +181,6 @@ def _choose_threshold(real: np.ndarray, fake: np.ndarray) -> float:
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:
-    # Of the two forms of the logistic function the one that does not overflow.
+    # Use the form of the logistic function that does not overflow.
     small = np.exp(-np.abs(values))
     return np.where(values >= 0, 1 / (1 + small), small / (1 + small))
