@@ -1,10 +1,10 @@
-"""Start of the command `train`, which `python -m train` is too."""
+"""Start of the command `train`, also as `python -m train`."""
 
 from data_cards.core.startup import run_command
 
 
 def main() -> None:
-    """Entry point of `train`."""
+    """Run the `train` command."""
     run_command("train.cli", "main")
 
 

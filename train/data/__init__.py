@@ -1,1 +1,1 @@
-"""Rows of a store to batches: which rows, in which order, and how they are read."""
+"""Rows of a store to batches: choose, order and read them."""

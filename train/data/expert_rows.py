@@ -1,4 +1,4 @@
-"""Rows that experts are fitted to: training and validation rows alike, since sources are left out inside the fit."""
+"""Rows that experts are fitted to: training and validation rows, because the fit itself leaves sources out."""
 
 import numpy as np
 
@@ -8,17 +8,17 @@ from pipeline.store.reader import FeatureStore
 from train.data.row_selection import condition_mask, source_mask
 from train.settings import TrainSettings
 
-MOST_ROWS = 40_000  # that are fitted to, which takes 1 GB; more pictures of one source change hardly anything
+MOST_ROWS = 40_000  # to fit to, in 1 GB of memory; more pictures of a source hardly change the fit
 
 
 def choose_expert_rows(store: FeatureStore, settings: TrainSettings) -> np.ndarray:
     """Choose the rows that experts are fitted to: int64 (n,), ascending.
 
-    Of a larger store as many pictures of each source as there is room for, all variants of each.
+    Of a store with more than `MOST_ROWS` rows, choose the same number of pictures of each source, with all variants.
 
     Raises
     ------
-    UserError : there are none, or only one class
+    UserError : there are no rows, or rows of one class only
     """
     columns = store.columns
     rows = np.sort(np.concatenate([store.rows(TRAIN), store.rows(VAL)]))
@@ -35,7 +35,7 @@ def choose_expert_rows(store: FeatureStore, settings: TrainSettings) -> np.ndarr
 
 
 def _limit_pictures(store: FeatureStore, rows: np.ndarray) -> np.ndarray:
-    """Return the rows of the first pictures of each source, as many as `MOST_ROWS` has room for."""
+    """Return the rows of the first pictures of each source, as many as fit in `MOST_ROWS`."""
     pictures, first, counts = np.unique(store.columns["picture"][rows], return_index=True, return_counts=True)
     names = np.array([f"{store.columns['label'][row]} {store.columns['source'][row]}" for row in rows[first]])
     source = np.unique(names, return_inverse=True)[1]

@@ -23,12 +23,12 @@ class HeldRows:
     ----------
     reader : of the store
     rows : ndarray of int64, shape (n,), the rows to hold, ascending, without repetition
-    buffer : with a place for each of them
+    buffer : uint8 tensor or PackedBatch, with a place for each row
     """
 
     def __init__(self, reader: RowReader, rows: np.ndarray, buffer: torch.Tensor | PackedBatch):
         self._reader, self._rows, self._buffer = reader, rows, buffer
-        self._slots = np.full(len(reader), -1)  # place of each row of the store in the buffer, -1 if it is not held
+        self._slots = np.full(len(reader), -1)  # buffer place of each row of the store, -1 if not held
 
     def load(self, pool: Executor, is_stopped: Callable[[], bool], show: Callable[[int], None]) -> None:
         """Read the rows in the store's order, which suits disks; rows that are damaged are not held.
@@ -36,7 +36,7 @@ class HeldRows:
         Parameters
         ----------
         pool : threads that read
-        is_stopped : asked between reads; the rows that are then left are not held
+        is_stopped : called between reads; when it returns true, the remaining rows are not held
         show : called with the number of rows read since its last call
 
         Raises

@@ -24,7 +24,7 @@ _BLOCK_BYTES = 4 << 20  # of small batches that are copied by one call
 
 
 class BatchLoader:
-    """Loader of a store's batches, with threads and buffers that serve all epochs: new memory and indexes are slow.
+    """Loader of a store's batches, which reuses threads and buffers over all epochs: new memory and indexes are slow.
 
     Parameters
     ----------
@@ -71,8 +71,8 @@ class BatchLoader:
         Parameters
         ----------
         rows : ndarray of int64, shape (n,), ascending; others are read from the store whenever they are requested
-        most : bytes that the rows may take
-        is_stopped : asked between reads: whether to leave the rest to the store
+        most : highest number of bytes to hold
+        is_stopped : called between reads; when it returns true, the remaining rows are not held
 
         Returns
         -------

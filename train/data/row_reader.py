@@ -26,7 +26,7 @@ from train.data.packed_batch import (
 from train.data.shard_reader import EncodedChunks, ShardReader, create_file_opener, open_shard_reader
 
 SMALL_CHUNK = 1 << 20  # bytes: larger chunks are read one by one, and decoded while in the processor's cache
-_PROBED_ROWS = 8  # rows that reveal which kinds of planes are mirrored
+_PROBED_ROWS = 8  # rows that are read to detect which kinds of planes are mirrored
 _UNPACKED_ROWS, _UNPACKED_BYTES = 8, 4 << 20  # at a time, at most
 
 
@@ -83,11 +83,11 @@ class RowReader:
 
     @property
     def is_packed(self) -> bool:
-        """Whether all of the store holds halves of mirrored planes that can be read as such."""
+        """Whether the whole store holds halves of mirrored planes that can be read without unpacking."""
         return all(shards is not None and shards.packed for shards in self._shards.values())
 
     def detect_layout(self, rows: np.ndarray) -> None:
-        """Detect from a few rows which kinds of a packed store are mirrored, before any is read."""
+        """Detect from a few rows which kinds of a packed store are mirrored; call it before `read`."""
         if self._layout is None and self.is_packed:
             half, sizes = compute_packed_sizes(self._shape)[1], []
             for row in rows[:_PROBED_ROWS].tolist():

@@ -27,8 +27,8 @@ class Rows:
         an epoch uses, drawn once
     calibration : ndarray of int64, shape (k,), rows to calibrate the kept weights on, ascending: all variants of the
         validation pictures
-    strata : ndarray of int64, shape (n, levels), class and source of the training rows as numbers, as far as they are
-        balanced; None if they are not
+    strata : ndarray of int64, shape (n, levels), numbers of the training rows' classes and sources, the
+        levels to balance; None without balancing
     """
 
     train: np.ndarray
@@ -94,9 +94,9 @@ def _compute_strata(store: FeatureStore, rows: np.ndarray, balance: str) -> np.n
 
 
 def _draw_sources(store: FeatureStore, rows: np.ndarray, seed: int) -> tuple[str, ...]:
-    """Draw a fifth of each class's sources to validate on; none where a class has fewer than three.
+    """Draw a fifth of each class's sources to validate on; return none if a class has fewer than three.
 
-    A network beside experts counts as much as it helps on sources that it was not trained on.
+    They decide the weight of a network beside the experts: its gain on sources that it was not trained on.
     """
     drawn = []
     for label in np.unique(store.columns["label"][rows]):
@@ -152,7 +152,7 @@ def _check_classes(store: FeatureStore, rows: np.ndarray, what: str, advice: str
 
 
 def format_single_sources(store: FeatureStore, rows: np.ndarray) -> str | None:
-    """Format a warning where all rows of a class have one source; None where no class has."""
+    """Format a warning if all rows of a class have one source; None if every class has several."""
     columns = store.columns
     names = [CLASS_NAMES[label] for label in columns["label"][rows].astype(int)]
     return format_lone_sources(set(zip(names, columns["source"][rows].tolist(), strict=True)))

@@ -31,7 +31,7 @@ def sample_epoch(
     rows : ndarray of int, shape (n,), rows of the training split, ascending
     pictures : ndarray of int, shape (n,), number of each row's picture; variants of a picture share it
     seed, epoch : int, 0 or more
-    variants_per_epoch : "1" draws one row of each picture, "all" takes every row
+    variants_per_epoch : "1" draws one row of each picture, "all" uses every row
     strata : ndarray of int, shape (n, levels), of each row, such as class and source. All values of the first level
         are sampled equally often, within each of them all values of the second, and so on. The length of the epoch
         does not change. None samples every picture once
@@ -121,7 +121,7 @@ def _draw_keys(identities: np.ndarray, seed: int, epoch: int, purpose: int) -> n
 
 
 def _splitmix64(values: np.ndarray) -> np.ndarray:
-    """The output function of SplitMix64 (Steele, Lea and Flood, 2014), a bijection of 64 bits."""
+    """Compute the output function of SplitMix64 (Steele, Lea and Flood, 2014), a bijection of 64 bits."""
     values = values + np.uint64(0x9E3779B97F4A7C15)
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -56,7 +56,7 @@ FileOpener = Callable[[str, str], _OpenFile]  # of a store's folder and the name
 
 @dataclass(frozen=True)
 class EncodedChunks:
-    """Chunks as in the file, one behind the other, and the decoded size in bytes of each."""
+    """Encoded chunks, concatenated, and the decoded size of each in bytes."""
 
     data: memoryview
     sizes: tuple[int, ...]
@@ -80,7 +80,7 @@ class ShardReader:
         self._rows_a_shard = features.shards[0]
         self._kinds = features.shape[1] // PLANES_PER_KIND
         whole = math.prod(features.chunks)
-        self._longest = whole + (whole >> 8) + 1024  # of a chunk, whatever zstd makes of it
+        self._longest = whole + (whole >> 8) + 1024  # of a chunk, even if zstd cannot compress it
         self._count = -(-features.shape[0] // self._rows_a_shard)
         self._known: dict[int, _Shard] = {}
         self._open_file = open_file
@@ -136,7 +136,7 @@ class ShardReader:
         return EncodedChunks(data, sizes)
 
     def decode(self, fetched: EncodedChunks, target: np.ndarray) -> None:
-        """Decode fetched chunks, one behind the other, into uint8 (sum of sizes,); raises ValueError or RuntimeError.
+        """Decode fetched chunks, concatenated, into uint8 (sum of sizes,); raises ValueError or RuntimeError.
 
         One call decodes all: releasing and acquiring Python's lock costs threads more than a chunk's share of the
         work. The decoder does not detect a result that is too short, so `fetch` checks each frame, once as long as
@@ -188,7 +188,7 @@ def _stamp(status: os.stat_result) -> Stamp:
 
 
 def create_file_opener() -> FileOpener:
-    """Create an opener of files to read, which keeps some open: at most an eighth of the process's limit.
+    """Create an opener of files to read, which keeps at most an eighth of the process's limit open.
 
     Other code opens files, too, and each training has more than one reader.
     """

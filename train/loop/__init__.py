@@ -1,1 +1,1 @@
-"""Run epochs, validate, stop, resume, end."""
+"""Training loop: fit the experts, run epochs, validate, stop, resume, end."""

@@ -1,4 +1,4 @@
-"""The experts of a run: fitted in seconds, alone or beside a network."""
+"""Experts of a run: fit them, alone or beside a network."""
 
 import time
 from dataclasses import replace
@@ -43,7 +43,7 @@ def train_experts(settings: TrainSettings, store: FeatureStore) -> Summary:
 
 
 def resume_experts(folder: Path, settings: TrainSettings, store: FeatureStore) -> Summary:
-    """Fit the experts of a run that was stopped before it had them; return the summary of one that has."""
+    """Fit the experts of a run that was stopped before; return the summary of a run that is finished."""
     with folder_lock(folder):
         write_cards(folder, store)  # a kill may have come before them
         known = read_summary(folder)
@@ -86,7 +86,7 @@ def _fit_and_write(folder: Path, settings: TrainSettings, store: FeatureStore, r
 
 
 def fit_rows(store: FeatureStore, settings: TrainSettings, rows: np.ndarray) -> FittedExperts:
-    """Fit experts to rows of a store, and print to how many."""
+    """Fit experts to rows of a store, and print how many."""
     columns = store.columns
     names = {(label, source) for label, source in zip(columns["label"][rows], columns["source"][rows], strict=True)}
     echo(
@@ -113,7 +113,7 @@ def fit_rows(store: FeatureStore, settings: TrainSettings, rows: np.ndarray) -> 
 
 
 def _measure(fitted: FittedExperts, store: FeatureStore, rows: np.ndarray) -> tuple[float, float]:
-    """Measure log loss, in nats, and accuracy on what the folds left out; sources weigh alike, and so do classes."""
+    """Measure log loss, in nats, and accuracy on left-out pictures, with equal weights of sources and classes."""
     scored = np.isfinite(fitted.log_odds)
     labels, log_odds = store.columns["label"][rows][scored].astype(int), fitted.log_odds[scored]
     weights = weigh_sources(labels, store.columns["source"][rows][scored].astype(str))
@@ -123,13 +123,13 @@ def _measure(fitted: FittedExperts, store: FeatureStore, rows: np.ndarray) -> tu
 
 
 def write_missing_experts(folder: Path, settings: TrainSettings, store: FeatureStore) -> None:
-    """Fit and write the experts of a run with a network, which counts for nothing until the run ends."""
+    """Fit and write the experts of a run with a network, whose weight is 0 until the run ends."""
     if settings.has_experts and not (folder / EXPERTS_FILE).exists():
         save_experts(fit_rows(store, settings, choose_expert_rows(store, settings)).experts, folder)
 
 
 def discount_network(folder: Path, settings: TrainSettings) -> None:
-    """Let the network of a prolonged run count for nothing until its new end; what was scored before is outdated."""
+    """Set the weight of a prolonged run's network to 0 until its new end, and delete the outdated score."""
     (folder / TEST_SCORE).unlink(missing_ok=True)
     if settings.has_experts and (folder / EXPERTS_FILE).exists():
         save_experts(replace(load_experts(folder), network_weight=0.0), folder)
@@ -142,7 +142,7 @@ def weigh_network(
 
     Parameters
     ----------
-    rows : int64 (n,), validation rows, of sources that the network was not trained on where there are enough
+    rows : int64 (n,), validation rows, of sources that the network was not trained on, if there are enough
     logits : float64 (n, 2), the network's of these rows
     """
     fitted_rows = choose_expert_rows(store, settings)
@@ -166,16 +166,16 @@ def weigh_network(
 def fit_network_weight(experts: np.ndarray, network: np.ndarray, labels: np.ndarray, sources: np.ndarray) -> float:
     """Fit the weight, 0 to `MOST_WEIGHT`, at which a network's log-odds are added to the experts'.
 
-    It minimises the log loss on pictures of sources that took no part in either's training. It is 0 where the gain is
-    not clear: less than twice its standard error over sources.
+    The weight minimises the log loss on pictures of sources on which neither was trained. It is 0 if the gain is
+    less than twice its standard error over sources.
 
     Parameters
     ----------
     experts, network : float64 (N,), log-odds of "fake"
     labels : int (N,)
-    sources : str (N,), which weigh alike
+    sources : str (N,), of equal weights
     """
-    from scipy.optimize import minimize_scalar  # takes a while to load
+    from scipy.optimize import minimize_scalar  # slow to import
 
     weights = weigh_sources(labels, sources)
 

@@ -19,11 +19,11 @@ from train.loop.step import sample_batches, train_step
 from train.model.distributed import SINGLE_PROCESS
 from train.recipe.optimizer import create_optimiser
 
-_LEAST_BATCH = 4  # that is chosen by itself: batch normalisation learns nothing from fewer
+_LEAST_BATCH = 4  # lowest automatic choice: batch normalisation learns nothing from fewer samples
 _TRIAL_SECONDS, _TRIAL_STEPS = 3.0, 4
 _VALIDATION = 1 / 3  # of the time of a training step for as many samples
-# What a step needs besides what its backward pass reads. Compared with the peak of steps at 256 to 1024 px, in float32
-# and bf16, ResNet-18 and 50, the sum is 7 to 25 % above it.
+# Memory of a step besides the values that its backward pass reads. The sum is 7 to 25 % above the measured peak of
+# steps at 256 to 1024 px, in float32 and bf16, with ResNet-18 and 50.
 _MORE, _LIBRARIES = 1.2, 250_000_000
 _COPIES = 4  # of the weights: themselves, gradients and two moments
 _SPARE = 0.9  # of the free memory that a batch may fill where its size is chosen
@@ -47,7 +47,7 @@ class StepMemory:
     free: int
 
     def estimate(self, samples: int) -> float:
-        """Estimate the peak of a step, in bytes: rather too much than too little."""
+        """Estimate the peak of a step, in bytes; an upper estimate."""
         return _MORE * self.saved * samples + _COPIES * self.weights + 3 * self.levels * samples + _LIBRARIES
 
     def compute_least(self, samples: int) -> float:
@@ -78,7 +78,7 @@ def measure_step_memory(context: TrainContext) -> StepMemory:
 
 
 def check_batch_size(context: TrainContext, is_given: bool) -> None:
-    """Choose the batch size that fits in the free memory, or check the given one; print what was not asked for.
+    """Choose the batch size that fits in the free memory, or check the given one; print a size that was not given.
 
     Parameters
     ----------

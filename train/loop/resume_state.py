@@ -40,7 +40,7 @@ class Position:
     history : one dict a finished epoch
     best_epoch : epoch whose weights are kept so far; 0 before the end of the first
     skipped : rows that could not be read so far, ascending
-    ended : "" while the run goes on, else why it ended
+    ended : "" while the run continues, else the reason of its end
     prolonged : int, epochs that were done when the finished run was prolonged, as in its settings; 0 if it was not
     """
 

@@ -1,7 +1,7 @@
 """The training loop: `train` starts a run, `resume` continues one.
 
 Everything random is a pure function of the seed and the step: first weights, order, dropout. So
-on the CPU a run that was stopped and resumed ends with the very weights of one that was not.
+on the CPU a run that was stopped and resumed ends with the same weights as an uninterrupted run.
 """
 
 import time
@@ -58,7 +58,7 @@ def train(settings: TrainSettings, on_step: OnStep | None = None, *, exits: bool
 
     Parameters
     ----------
-    settings : as asked for; "auto" and None are resolved by the store's features
+    settings : TrainSettings; "auto" and None are resolved by the store's features
     on_step : called with a `StepRecord` after each step, before the state is saved; on every process, where there are
         several. A GPU waits for each step's loss then, so omit it for the highest speed
     exits : whether a second Ctrl-C may end the process, in the middle of a computation; else `Stopped` is raised when
@@ -106,13 +106,13 @@ def resume(
 
     Parameters
     ----------
-    run : its folder
+    run : str or Path, the run's folder
     changes : settings given again, by name; those that decide the weights must be as before, but `epochs` may be more
     on_step, exits : as for `train`
 
     Raises
     ------
-    UsageError : other settings than the run was started with, but for more epochs, to which it then trains on
+    UsageError : settings differ from the run's, except for more epochs
     UserError : the run or its store cannot be used; and as `train`
     """
     before = read_run(run)
@@ -142,7 +142,7 @@ def resume(
 
 @contextmanager
 def _locked_folder(folder: Path, group: ProcessGroup) -> Iterator[None]:
-    """Keep other trainings out of the folder: rank 0 holds its lock, as it alone writes there."""
+    """Lock the folder against other trainings: rank 0, the only writer, holds the lock."""
     with ExitStack() as held:
         group.on_rank0(lambda: held.enter_context(folder_lock(folder)))
         yield
@@ -184,7 +184,7 @@ def _restore_settings(before: Run, changes: dict | None) -> tuple[TrainSettings,
 
 
 def _prolong(context: TrainContext, before: Run) -> None:
-    """Let a run go on to more epochs than it had, if they were given; its settings record it, for later resumptions."""
+    """Extend a run to more epochs, if these were given, and record the number for later resumptions."""
     position, group, prolonged = context.position, context.group, before.prolonged
     if context.settings.epochs > before.settings.epochs:
         prolonged = len(position.history) if position.ended else prolonged
@@ -246,7 +246,7 @@ def prepare(
 
 
 def _load_first_weights(context: TrainContext) -> None:
-    """Load the file of weights that the settings name, if they do."""
+    """Load the file of weights that the settings name, if any."""
     if context.settings.weights is not None:
         load_imagenet_weights(context.detector.network, context.settings.weights)
 

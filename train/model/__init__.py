@@ -1,1 +1,1 @@
-"""Levels to calibrated probabilities, on one device or several."""
+"""Profiles and levels to calibrated probabilities, on one device or several."""

@@ -16,7 +16,7 @@ from train.model.experts import LOG_ODDS_LIMIT, Experts, Unlike
 from train.settings import SCORING_BATCH_SIZE
 
 if TYPE_CHECKING:
-    from pipeline.store.reader import FeatureStore  # loads Zarr, which verdicts need not wait for
+    from pipeline.store.reader import FeatureStore  # loads Zarr, not needed for verdicts
     from train.model.plane_detector import PlaneDetector
 
 NETWORK_PART = "network"  # name of its part beside the experts'
@@ -64,11 +64,11 @@ class Detector:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Kinds of planes that it is fed; empty without a network."""
+        """Kinds of planes that the network reads; empty without a network."""
         return () if self.plane_detector is None else self.plane_detector.kinds
 
     def choose_settings(self, settings: FeatureSettings) -> FeatureSettings:
-        """Return the settings of what it reads: a run's own, or without a network those without planes."""
+        """Return the settings of the features to compute: `settings`, or without a network settings without planes."""
         return settings if self.plane_detector is not None else FeatureSettings()
 
     def score(self, levels: Sequence[np.ndarray], profiles: np.ndarray, batch_size: int = SCORING_BATCH_SIZE) -> Scores:

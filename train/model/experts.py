@@ -1,4 +1,4 @@
-"""The experts: five logistic regressions on a picture's profile, whose log-odds are added, and what they do not know.
+"""Experts: five logistic regressions on a picture's profile, whose log-odds are added, and their limits.
 
 | expert | reads |
 |---|---|
@@ -8,7 +8,7 @@
 | tints | the same of B - Y and R - Y |
 | comb | how much of luma's spectrum lies on combs of each period, compared with photographs |
 
-Each weighs the same: weights that were learned did worse on sources that took no part (`docs/evidence.md`). Slope and
+All have equal weights: learned weights did worse on sources outside of training (`docs/evidence.md`). Slope and
 offset of the sum, the band of "unsure" and the limits of `Unlike` come from pictures of sources that were left out of
 the fit (`train.recipe.experts`). NumPy alone, no PyTorch.
 """
@@ -24,8 +24,8 @@ from train.model.calibration import Calibration
 from train.model.logistic import Distance, Logistic
 
 EXPERTS = ("light", "colour", "harmonics", "tints", "comb")
-OF_CONTENT = ("light", "colour")  # what a picture shows; the others read what a decoder leaves
-CONTRADICTION = 0.75  # log-odds for either class beyond which two such groups contradict each other
+OF_CONTENT = ("light", "colour")  # experts on the content of a picture; the others read traces of a decoder
+CONTRADICTION = 0.75  # log-odds beyond which the two groups of experts contradict each other
 # Leading numbers of a vector that its distance reads: of two spectra the one with the absolute floor.
 DISTANCES = {"light": 9, "colour": 36, "harmonics": 81, "tints": 162}
 # px: half, about one and twice a decoder's 8 px apart, so that no band hides another's peak.
@@ -39,9 +39,9 @@ LOG_ODDS_LIMIT = 16.0  # a probability never reaches 0 or 1, so that a band from
 
 
 class Unlike(IntEnum):
-    """In what a picture is unlike the training pictures, so that its verdict is "unsure"; the first that holds.
+    """Reason why a picture is unlike the training pictures, so that its verdict is "unsure"; the first that holds.
 
-    In the last two cases the picture may be like them, but what the experts say of it cannot be relied on.
+    In the last two cases the picture may be like them, but the experts' score is not reliable.
     """
 
     NOTHING = 0
@@ -49,7 +49,7 @@ class Unlike(IntEnum):
     BLANK = 2  # hardly any contrast
     GREY = 3  # hardly any colour
     FAR = 4  # its profile is farther from theirs than those of pictures of sources that were left out
-    CONTRADICTED = 5  # what it shows and how it was made speak surely for different classes
+    CONTRADICTED = 5  # content and decoder traces clearly indicate different classes
     UNTRIED = 6  # no source could be left out, so nothing is known about pictures from elsewhere
 
 
@@ -95,7 +95,7 @@ class Experts:
         return {name: self.slope * values for name, values in parts.items()}
 
     def find_unlike(self, profiles: np.ndarray) -> np.ndarray:
-        """Find in what pictures are unlike the training pictures, uint8 (N,) of `Unlike`."""
+        """Find why pictures are unlike the training pictures, uint8 (N,) of `Unlike`."""
         limits = [distance.limit for distance in self.distances.values()]
         height, width, contrast, chroma = split_profiles(profiles)["facts"].T
         conditions = {
@@ -192,7 +192,7 @@ def compute_expert_log_odds(
 
 
 def find_contradictions(parts: dict[str, np.ndarray]) -> np.ndarray:
-    """Find pictures, bool (N,), of which light and colour speak for one class and the patterns for the other.
+    """Find pictures, bool (N,), whose light and colour indicate one class and whose patterns indicate the other.
 
     Parameters
     ----------

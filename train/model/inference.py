@@ -15,7 +15,7 @@ from data_cards.core.labels import CLASS_NAMES
 from train.model.plane_detector import PlaneDetector
 from train.settings import SCORING_BATCH_SIZE
 
-if TYPE_CHECKING:  # loads Zarr, which verdicts need not wait for
+if TYPE_CHECKING:  # loads Zarr, not needed for verdicts
     from pipeline.store.reader import FeatureStore
     from train.data.loader import BatchLoader
 
@@ -36,7 +36,7 @@ def predict_logits(detector: PlaneDetector, levels: np.ndarray | torch.Tensor) -
 
 
 def open_loader(detector: PlaneDetector, store: "FeatureStore", threads: int = 4) -> "BatchLoader":
-    """Open a loader of the planes that the detector is fed, for the detector's device."""
+    """Open a loader of the planes that the detector reads, for the detector's device."""
     from train.data.loader import BatchLoader
 
     on_gpu = detector.device.type == "cuda"

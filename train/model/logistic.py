@@ -1,4 +1,4 @@
-"""Logistic regression and a distance as fitted values: what the experts are made of. NumPy alone, no PyTorch."""
+"""Logistic regression and Mahalanobis distance, the parts of the experts. NumPy alone, no PyTorch."""
 
 from dataclasses import dataclass
 
@@ -11,10 +11,10 @@ class Logistic:
 
     Attributes
     ----------
-    mean, deviation : float (D,), that inputs are standardised by
+    mean, deviation : float (D,), of the inputs, to standardise them
     coefficients : float (D,), of the standardised inputs
     offset : float
-    clip : float, standardised inputs are clipped at plus and minus it
+    clip : float, limit of the absolute standardised inputs
     """
 
     mean: np.ndarray
@@ -38,7 +38,7 @@ class Distance:
 
     Attributes
     ----------
-    mean, deviation : float (D,), that inputs are standardised by
+    mean, deviation : float (D,), of the inputs, to standardise them
     inverse : float (D, D), inverse covariance of the standardised inputs
     limit : float, beyond which a picture is unlike the training pictures
     """

@@ -71,7 +71,7 @@ LAYERS = {
 }
 LINEAR = "linear"
 RADIAL = "radial"
-RADIAL_UP_TO = 128  # side of the planes: beyond, the table of rings takes gigabytes
+RADIAL_UP_TO = 128  # side of the planes; the table of rings needs gigabytes beyond
 PLAIN_UP_TO = 64  # side of the planes, in bins, beyond which "auto" chooses the strided stem
 
 
@@ -168,7 +168,7 @@ class ResNet(nn.Module):
     channels : of the input
     classes : number of outputs
     dropout : share of the pooled features dropped before the last layer while training
-    stem : "strided" quarters the sides before the first layer (7x7 convolution and pooling, both of stride 2);
+    stem : "strided" divides the sides by 4 before the first layer (7x7 convolution and pooling, both of stride 2);
         "plain" keeps them (3x3 convolution), for small planes
     """
 

@@ -22,7 +22,7 @@ def select_statistics(mean: np.ndarray, std: np.ndarray, normalise: str) -> tupl
     mean, std : float32 (C, H, W), in levels
     normalise : "frequency", as they are; "channel", one mean and deviation over all of a plane's values, by the
         law of total variance; "none", the levels' range 0..256 as -1..1 whatever the store holds; "sample", as
-        none: the normaliser takes each sample's own range
+        none: the normaliser uses each sample's own range
     """
     if normalise == "frequency":
         return mean, std

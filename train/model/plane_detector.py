@@ -55,7 +55,7 @@ class PlaneDetector(nn.Module):
         self.inputs = tuple(kind for kind in kinds for _ in range(PLANES_PER_KIND))
         magnitudes = [plane_slice(place) for place, kind in enumerate(self.kinds) if base_kind(kind) == "magnitude"]
         gains = magnitudes if gain == "remove" else []
-        # Indexing with a list would load SymPy where the tensors are on the device "meta", half a second.
+        # Indexing with a list loads SymPy (half a second) if the tensors are on the device "meta".
         planes = torch.tensor(self.planes)
         fed = (torch.as_tensor(values).index_select(0, planes) for values in (mean, std))
         self.normalise = Normaliser(*fed, own_range, gains)

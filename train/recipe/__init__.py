@@ -1,1 +1,1 @@
-"""Recipe of learning: optimiser, augmentation, V-REx penalty."""
+"""Fitting: the experts in closed form, and the optimiser of networks."""

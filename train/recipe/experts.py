@@ -1,8 +1,8 @@
-"""Fit of the experts: in closed form, in seconds, and calibrated on sources that were left out of the fit.
+"""Fit of the experts: in closed form, in seconds, calibrated on sources that were left out of the fit.
 
-Sources of a class weigh alike, and so do classes. Groups of sources are dealt to folds; each fold's pictures are scored
-by experts fitted on the others. From these scores come slope and offset (after Platt, "Probabilistic outputs for
-support vector machines", 1999), the band of "unsure" and the limits beyond which a picture is unlike all that was seen.
+Sources of a class have equal weights, and so have classes. Groups of sources are dealt to folds; experts fitted on the
+other folds score each fold. From these scores come slope and offset (after Platt, "Probabilistic outputs for support
+vector machines", 1999), the band of "unsure" and the limits beyond which a picture is unlike the training pictures.
 """
 
 from dataclasses import dataclass
@@ -29,23 +29,23 @@ from train.model.experts import (
 from train.model.logistic import Distance, Logistic, compute_moments, fit_distance, fit_logistic, sigmoid
 
 PENALTIES = {"light": 0.1, "colour": 0.1, "harmonics": 0.2, "tints": 0.2, "comb": 0.1}
-SHRUNK_WEIGHT = 0.5  # of a row of the shrunk variant, which nobody asks about
+SHRUNK_WEIGHT = 0.5  # of a row of the shrunk variant, on which no verdict is given
 FOLDS = 8
-LEAST_SURE = 0.005  # share of the weight: an error among the very surest does not take all sure words away
+LEAST_SURE = 0.005  # share of the weight: one error among the surest pictures does not rule out all sure verdicts
 UNLIKE_QUANTILE = 0.97  # of the distances of left-out pictures
-# Of the fitted slope: collections from elsewhere differ more than sources that were left out of one gathering.
+# Of the fitted slope: collections from elsewhere differ more than left-out sources of one set.
 CAUTION = 0.75
-LEAST_SLOPE = 1e-3  # a sum that says nothing about sources left out still keeps its order
+LEAST_SLOPE = 1e-3  # a sum without information on sources left out keeps its order
 
 
 @dataclass(frozen=True)
 class FittedExperts:
-    """The experts, and how they did on what each fold left out.
+    """Fitted experts, and their scores of the pictures that each fold left out.
 
     Attributes
     ----------
     experts : Experts
-    log_odds : float64 (N,), calibrated, of each row as the folds scored it; NaN where no fold did
+    log_odds : float64 (N,), calibrated, of each row by the fold that left it out; NaN if no fold scored it
     """
 
     experts: Experts
@@ -67,14 +67,14 @@ def fit_experts(
     profiles : float32 (N, 755)
     labels : int (N,)
     sources, variants : str (N,)
-    groups : int (N,), near-duplicate groups: what shares one is on one side of each fold
-    seed : int, of the folds
+    groups : int (N,), near-duplicate groups; a group is never split by a fold
+    seed : int, seed of the folds
 
     Raises
     ------
-    UserError : a class has fewer than two pictures that are no near-duplicates of each other
+    UserError : a class has fewer than two pictures that are not near-duplicates of each other
     """
-    with threadpool_limits(1):  # sums in another order would end in other bits
+    with threadpool_limits(1):  # more threads add in another order, which changes bits
         return _fit(profiles, labels.astype(np.int64), sources.astype(str), variants.astype(str), groups, seed)
 
 
@@ -123,12 +123,12 @@ def _fit(
         least_side=float(split_profiles(profiles)["facts"][asked][:, :2].min()),
         sources_left_out=sources_left_out,
     )
-    # As they will be read from their file: what a run reports of itself is then what it does.
+    # Round to the file's float32: a run then reports scores of the experts that it saves.
     return FittedExperts(Experts.from_arrays(experts.to_arrays()), slope * log_odds + offset)
 
 
 def _choose_units(labels: np.ndarray, sources: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Return what is left out together, int (N,): sources, or pictures where a class has a single source.
+    """Return the units that folds leave out, int (N,): sources, or pictures if a class has a single source.
 
     Sources that share near-duplicates are one unit, and so is a source with pictures of both classes.
     """
@@ -144,7 +144,7 @@ def _choose_units(labels: np.ndarray, sources: np.ndarray, groups: np.ndarray) -
 
 
 def _join(sources: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Number the sources (N,), those that share a group alike."""
+    """Number the sources (N,); sources that share a group get the same number."""
     names, source = np.unique(sources, return_inverse=True)
     group = np.unique(groups, return_inverse=True)[1]
     size = len(names) + group.max() + 1
@@ -179,7 +179,7 @@ def _fit_platt(log_odds: np.ndarray, labels: np.ndarray, weights: np.ndarray) ->
     targets = np.where(labels == FAKE, (counts[FAKE] + 1) / (counts[FAKE] + 2), 1 / (counts[REAL] + 2))
     fitted = fit_logistic(log_odds[:, None], targets, weights, penalty=1e-6, clip=np.inf)
     slope = CAUTION * float(fitted.coefficients[0] / fitted.deviation[0])
-    if slope < LEAST_SLOPE:  # the sum says nothing of sources left out: a probability is next to a half
+    if slope < LEAST_SLOPE:  # no information on sources left out: all probabilities are near one half
         return LEAST_SLOPE, -LEAST_SLOPE * float(fitted.mean[0])
     return slope, CAUTION * float(fitted.offset) - slope * float(fitted.mean[0])
 
@@ -189,7 +189,7 @@ def _weigh_rows(labels: np.ndarray, sources: np.ndarray, variants: np.ndarray) -
 
 
 def weigh_sources(labels: np.ndarray, sources: np.ndarray) -> np.ndarray:
-    """Weigh rows (N,) so that a source's share one weight, sources of a class weigh alike, and so do classes."""
+    """Weigh rows (N,) so that rows of a source, sources of a class, and both classes have equal weights."""
     weights = np.zeros(len(labels))
     for label in (REAL, FAKE):
         names = np.unique(sources[labels == label])
@@ -206,7 +206,7 @@ def deal_units(units: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> 
     present = np.stack([np.bincount(number[labels == label], minlength=len(names)) > 0 for label in (REAL, FAKE)], 1)
     load, fold_of = np.zeros((folds, 2)), np.zeros(len(names), int)
     for unit in rng.permutation(len(names)):
-        # The fold that has least of these classes; ties are drawn.
+        # Choose the fold with the fewest units of these classes; ties are random.
         growth = ((load + present[unit]) ** 2 - load**2).sum(1) + 0.1 * rng.random(folds)
         fold_of[unit] = growth.argmin()
         load[fold_of[unit]] += present[unit]

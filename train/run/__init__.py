@@ -1,1 +1,1 @@
-"""The run folder: each of its files, written whole and read back; list and export."""
+"""Run folder: write each file atomically and read it back; list and export runs."""

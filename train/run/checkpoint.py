@@ -54,7 +54,7 @@ def read_weights(detector: PlaneDetector, folder: Path, which: str) -> dict[str,
 
     Raises
     ------
-    UserError : the file is missing, damaged, or of another network, or holds values that no training gives
+    UserError : the file is missing, damaged, or of another network, or holds impossible values
     """
     file = weights_file(folder, which)
     try:
@@ -72,7 +72,7 @@ def read_weights(detector: PlaneDetector, folder: Path, which: str) -> dict[str,
 
 
 def _check_header(detector: PlaneDetector, folder: Path, name: str) -> None:
-    """Raise `ValueError` where the header of a file of safetensors does not list the detector's tensors."""
+    """Raise `ValueError` if the header of a safetensors file does not list the detector's tensors."""
     with open_contained_file(folder, name) as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _MOST_HEADER:
@@ -87,7 +87,7 @@ def _check_header(detector: PlaneDetector, folder: Path, name: str) -> None:
 
 
 def _are_possible(tensors: dict[str, torch.Tensor]) -> bool:
-    """Return whether a training may have given these values: a network of others would call anything real."""
+    """Return whether a training can produce these values: a forged network could call every picture real."""
     mean, std = (tensors[f"normalise.{name}"] for name in ("mean", "std"))
     statistics = [mean.amin() >= 0, mean.amax() <= LEVELS, std.amin() >= 0, 0 < std.amax() <= LEVELS]
     variances = [value.amin() >= 0 for name, value in tensors.items() if name.endswith("running_var")]

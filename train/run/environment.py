@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.features.versions import get_program_version
 
 _LIBRARIES = ("torch", "numpy", "scipy", "zarr", "numcodecs", "safetensors")
-_TIMEOUT = 5  # seconds that git may take
+_TIMEOUT = 5  # seconds to wait for git
 
 
 def collect_versions() -> dict[str, str]:

@@ -14,7 +14,7 @@ from train.model.experts import Experts
 
 EXPERTS_FILE = "experts.safetensors"
 _DIGEST = "sha256"  # key in the file's metadata
-_MOST_BYTES = 2**20  # seven times as many as there are
+_MOST_BYTES = 2**20  # seven times the usual size
 
 
 def save_experts(experts: Experts, folder: Path) -> None:
@@ -33,7 +33,7 @@ def load_experts(folder: Path) -> Experts:
     """
     file = folder / EXPERTS_FILE
     try:
-        read_contained(folder, EXPERTS_FILE, _MOST_BYTES)  # an ordinary file of a size that can be
+        read_contained(folder, EXPERTS_FILE, _MOST_BYTES)  # refuses special and oversized files
         with safe_open(file, "numpy") as opened:
             arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
             wanted = (opened.metadata() or {}).get(_DIGEST)

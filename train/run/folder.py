@@ -41,7 +41,7 @@ from train.run.weights_file import BEST, LAST, weights_file
 from train.settings import TrainSettings, find_removed_options
 
 if TYPE_CHECKING:
-    from pipeline.store.reader import FeatureStore  # loads Zarr, which verdicts need not wait for
+    from pipeline.store.reader import FeatureStore  # loads Zarr, not needed for verdicts
 
 RUN_VERSION = 6
 _READABLE = (5, RUN_VERSION)  # 5 had no experts
@@ -193,7 +193,7 @@ def write_run_settings(path: Path, settings: TrainSettings, store: "FeatureStore
 
 
 def prolong_run(path: Path, epochs: int, prolonged: int) -> None:
-    """Record that a run goes on to `epochs` epochs, from epoch `prolonged` on if it was finished, else 0."""
+    """Record the new number of epochs of a run, and the epoch at which it was finished (`prolonged`, else 0)."""
     record = read_json(path, SETTINGS, _MOST_SETTINGS)
     record["train"]["epochs"], record["prolonged"] = epochs, prolonged
     write_json(path / SETTINGS, record)
@@ -247,7 +247,7 @@ def open_run(path: str | Path) -> Run:
 
 
 def read_run(path: str | Path) -> Run:
-    """Read a run, possibly without a finished epoch; raises `UserError` as `open_run`, and where a link leads out."""
+    """Read a run, possibly without a finished epoch; raises `UserError` like `open_run`, and if a link leads out."""
     path = Path(path)
     check_contained(path)
     file = path / SETTINGS
@@ -261,7 +261,7 @@ def read_run(path: str | Path) -> Run:
         if record["run_version"] not in _READABLE:
             raise UserError(f"{path}: a run of version {record['run_version']}; expected {RUN_VERSION}; train it again")
         removed = find_removed_options(record["train"])
-        if "phase" in removed:  # decides what the network is fed
+        if "phase" in removed:  # decides the network's inputs
             raise UserError(
                 f"{path}: trained with phase {removed['phase']}, an option that was removed; train it again"
             )
@@ -320,7 +320,7 @@ def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector
     experts = load_experts(run.path) if run.settings.has_experts else None
     if not run.settings.has_network:
         return Detector(experts, None)
-    import torch  # takes a while to load, which experts need not wait for
+    import torch  # slow to import, not needed for experts
 
     from train.model.device import pick_device
     from train.model.plane_detector import build_plane_detector
@@ -338,8 +338,8 @@ def _card_file(path: Path, number: int) -> Path:
 
 
 def _is_unused(path: Path) -> bool:
-    """Return whether a folder holds nothing but the remains of a run that was killed before its start."""
-    left = {SETTINGS + PARTIAL}  # as an earlier version named it
+    """Return whether a folder is empty except for files of a run that was killed before its start."""
+    left = {SETTINGS + PARTIAL}  # name in an earlier version
     return all(file.name in left or is_temporary(file.name, [SETTINGS]) for file in path.iterdir())
 
 

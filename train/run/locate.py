@@ -1,4 +1,4 @@
-"""Lookup of a run: a given one, the newest under `runs/`, else the starter run that comes with the program."""
+"""Lookup of a run: the named one, the newest under `runs/`, or the starter run of the program."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Checks of a run's settings file: the values of a run that somebody else may have made."""
+"""Checks of a run's settings file, which is untrusted: it may come from somebody else."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ _REMOTE = "s3://"
 
 
 def check_store_path(path: Any) -> str:
-    """Return the path of a store that a run names; raises `ValueError` for what is none."""
+    """Return the path of a store that a run names; raises `ValueError` for other values."""
     if not isinstance(path, str) or not path or "\0" in path:
         raise ValueError(f"a store {str(path)[:60]!r}, expected the path of a folder")
     return path
@@ -23,20 +23,20 @@ def is_opened_unasked(path: str) -> bool:
 
 
 def check_texts(record: dict, *names: str) -> None:
-    """Raise `ValueError` where a value of the record is not a text."""
+    """Raise `ValueError` if a value of the record is not a text."""
     for name in names:
         if not isinstance(record[name], str):
             raise ValueError(f"{name} is {str(record[name])[:60]}, expected a text")
 
 
 def check_class_names(names: Any) -> None:
-    """Raise `ValueError` where the classes are not those that a network's outputs stand for."""
+    """Raise `ValueError` if the classes differ from those of a network's outputs."""
     if names != list(CLASS_NAMES):
         raise ValueError(f"classes {str(names)[:60]}, expected {', '.join(CLASS_NAMES)}")
 
 
 def check_resolved(settings: TrainSettings, features: FeatureSettings) -> None:
-    """Raise `ValueError` where settings of a run leave something to choose, or do not fit its planes."""
+    """Raise `ValueError` if settings of a run are not resolved, or do not fit its planes."""
     if settings.for_features(features, settings.has_experts) != settings:
         raise ValueError("its options do not fit its planes")
     if not (settings.has_experts or settings.has_network):

@@ -50,7 +50,7 @@ def is_own_store(run: Run, store: FeatureStore) -> bool:
 
 
 def find_training_store(run: Run, store: FeatureStore) -> FeatureStore | None:
-    """Open the store that the run was trained on; None if it is gone or has changed since."""
+    """Open the store that the run was trained on; None if it is missing or has changed."""
     if store.fingerprint == run.store_fingerprint:
         return store
     try:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 from data_cards.core.labels import TRAIN, VAL
 
-EVENTS = "events"  # the folder in a run's
+EVENTS = "events"  # subfolder of a run folder
 
 
 def has_tensorboard() -> bool:
-    """Return whether the library that writes them is installed."""
+    """Return whether the library that writes events is installed."""
     return find_spec("tensorboardX") is not None
 
 
