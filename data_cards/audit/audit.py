@@ -1,12 +1,12 @@
-"""The shortcut audit: how well trivial properties alone separate a set's classes.
+"""Shortcut audit: how well trivial properties alone separate a set's classes.
 
 A network that is right because all fakes are PNG has learnt nothing about generators. Each family of
 properties (`data_cards.audit.properties`) gets a classifier that is scored on held-out pictures and,
 where each class has at least three sources, on held-out sources; the verdict is the worse of the two.
-On few pictures a classifier of many properties can miss what one of them reveals. So the best single property,
-chosen without the pictures that it scores, is scored too, and the better of the two counts. Because the verdict
-is that of the best of four scores, the intervals are widened (Bonferroni): sets of shuffled labels give no more
-warnings than with the classifiers alone.
+On few pictures a classifier of many properties can miss a difference that one property shows. So the best single
+property, chosen without the pictures that it scores, is scored too, and the better of the two scores counts. Because
+the verdict uses the best of four scores, the intervals are widened (Bonferroni): sets of shuffled labels give no
+more warnings than with the classifiers alone.
 """
 
 from collections import Counter
@@ -39,12 +39,12 @@ from data_cards.dataset.table import FEWEST_AUDITED, MOST_THUMBNAILS, Picture
 
 WARN, FAIL = 0.6, 0.75
 _RULES = 3  # listed of a family
-_LEVEL = 1 - (1 - LEVEL) / 4  # of the best of four AUROCs: of two kinds of folds, and two ways to score
+_LEVEL = 1 - (1 - LEVEL) / 4  # for the best of four AUROCs: two kinds of folds, two ways to score
 _NOISE = 0.02  # difference of the classes' shares below which a rule is not listed
 
 
 class Verdict(StrEnum):
-    """The conclusion of an audit on a family or a set, from the best to the worst, then `UNKNOWN`."""
+    """Conclusion of an audit on a family or a set, from best to worst, then `UNKNOWN`."""
 
     FINE = "fine"
     WARN = "warn"
@@ -56,7 +56,7 @@ _ORDER = tuple(Verdict)
 
 
 class Obstacle(Enum):
-    """The reason why pictures cannot be audited."""
+    """Reason why pictures cannot be audited."""
 
     TOO_FEW = "too few pictures"
     DUPLICATES = "nearly all pictures are near-duplicates"
@@ -87,8 +87,8 @@ class Single:
 
     Attributes
     ----------
-    name : str, of the property that was the best in most folds of pictures
-    pictures_held_out, sources_held_out : as of `Finding`, of this property alone, or of the best one in each fold
+    name : str, of the property that is the best in most folds of pictures
+    pictures_held_out, sources_held_out : as in `Finding`, for the property that is the best in each fold
     """
 
     name: str
@@ -103,10 +103,10 @@ class Finding:
     Attributes
     ----------
     family : str, of `FAMILIES`
-    pictures_held_out : AUROC on held-out pictures, of all properties together or of the best single one
-    sources_held_out : AUROC on held-out sources, likewise; None where a class has fewer than three
+    pictures_held_out : AUROC on held-out pictures, of all properties together or of the best single one, the higher
+    sources_held_out : AUROC on held-out sources, likewise; None if a class has fewer than three
     best_single : the best single property
-    verdict : the worse of the two's
+    verdict : the worse of the verdicts on the two AUROCs
     rules : the best single rules
     """
 
@@ -119,7 +119,7 @@ class Finding:
 
     @property
     def auroc(self) -> Auroc:
-        """The higher of the two."""
+        """The higher of the two AUROCs."""
         both = [one for one in (self.pictures_held_out, self.sources_held_out) if one]
         return max(both, key=lambda one: one.value)
 
@@ -139,7 +139,7 @@ class Audit:
         there is an obstacle
     pictures : number of audited pictures of each class (real, fake)
     limits : of the verdicts
-    obstacle : why there are no findings; None where there are some
+    obstacle : the reason why there are no findings; None if there are findings
     failure : str, the error of an audit that failed
     """
 
@@ -151,7 +151,7 @@ class Audit:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of the findings'."""
+        """The worst verdict of the findings."""
         return max((one.verdict for one in self.findings), key=_ORDER.index, default=Verdict.UNKNOWN)
 
     def to_dict(self) -> dict:
@@ -171,8 +171,8 @@ def audit_pictures(pictures: Sequence[Picture], limits: Limits | None = None, wi
     ----------
     pictures : of both classes
     limits : of the verdicts
-    without : names of file facts that are left out, as if all pictures had the same; the other families
-        are then left out too
+    without : names of file facts that are left out, as if they were the same for all pictures; if any is given, only
+        file facts are audited
     """
     limits = limits or Limits()
     chosen = _choose(pictures)
@@ -201,7 +201,7 @@ def _find_obstacle(pictures: Sequence[Picture]) -> Obstacle | None:
 
 def _audit_family(pictures: Sequence[Picture], family: str, without: Sequence[str], limits: Limits) -> Finding:
     labels = np.array([CLASS_NAMES.index(picture.file.label) for picture in pictures], dtype=int)
-    # Renumbered by first appearance: a store numbers them otherwise than a scan.
+    # Renumbered by first appearance, because a store and a scan number them differently.
     numbers: dict[int, int] = {}
     groups = np.array([numbers.setdefault(picture.group, len(numbers)) for picture in pictures])
     properties = [one for one in compute_properties(pictures, family) if one.name not in without]
@@ -228,7 +228,7 @@ def _audit_family(pictures: Sequence[Picture], family: str, without: Sequence[st
 
 
 def audit_or_warn(pictures: Sequence[Picture]) -> Audit:
-    """Audit a set for another command. An error of the audit is a warning, because it must not stop that command."""
+    """Audit a set for another command; an error of the audit becomes a warning and does not stop the command."""
     try:
         return audit_pictures(pictures)
     except Exception as error:  # of any type, raised by a library for an unusual set
@@ -285,14 +285,14 @@ def format_audit(audit: Audit) -> Lines:
 
 
 def format_finding(family: str, auroc: float, verdict: str, rule: str | None) -> str:
-    """Format what one family of properties reveals, as a sentence without its full stop.
+    """Format the finding on a family of properties as a sentence without its full stop.
 
     Parameters
     ----------
     family : str, of `FAMILIES`
     auroc : float, 0 to 1
     verdict : str, of `Verdict`
-    rule : str, the best single rule in words; None where the family has none
+    rule : str, the best single rule in words; None if the family has none
     """
     example = f"; for example, {rule}" if rule else ""
     can = {Verdict.FINE: "were not shown to be separable", Verdict.WARN: "can partly be separated"}

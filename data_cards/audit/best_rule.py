@@ -1,6 +1,6 @@
-"""The single rule on a property that best separates the classes: one category, or one threshold.
+"""Single rule on a property that best separates the classes: one category, or one threshold.
 
-Rules are ranked by the difference of the classes' shares that obey them (Youden's J): 0 for no difference, 1 for all.
+Rules are ranked by the difference between the shares of the classes that obey them (Youden's J), from 0 to 1.
 """
 
 from collections.abc import Sequence
@@ -37,8 +37,8 @@ class Rule:
 def format_rule(rule: Rule) -> str:
     """Format a rule as a sentence such as "all fakes are PNG, no real pictures are".
 
-    Of predicates with another verb than "are" the second clause has "do": "86% of fakes have EXIF data, 5% of real
-    pictures do".
+    The second clause has "do" if the predicate's verb is not "are": "86% of fakes have EXIF data, 5% of real pictures
+    do".
     """
     verb = "are" if rule.predicate.startswith("are ") else "do"
     fakes, reals = _format_share(rule.fake, "fakes"), _format_share(rule.real, "real pictures")
@@ -51,7 +51,7 @@ def find_best_rules(properties: Sequence[Property], labels: np.ndarray) -> list[
 
     Parameters
     ----------
-    properties : of N pictures; those that no picture has are left out
+    properties : of N pictures; properties that no picture has are left out
     labels : int (N,), 0 real, 1 fake
     """
     found = [
@@ -59,7 +59,7 @@ def find_best_rules(properties: Sequence[Property], labels: np.ndarray) -> list[
         for one in properties
         if one.is_category or not np.isnan(one.values).all()
     ]
-    # Of equals the property listed first is the plainest.
+    # The sort is stable: among equal rules, the property listed first, the plainest, comes first.
     return sorted(found, key=lambda rule: -round(rule.difference, 6))
 
 
@@ -69,7 +69,7 @@ def _find_best_category(one: Property, labels: np.ndarray) -> Rule:
     for value in np.unique(words):
         has = words == value
         real, fake = (float(has[labels == label].mean()) for label in range(len(CLASS_NAMES)))
-        # Of two equal rules prefer the one that more fakes obey.
+        # Of two equal rules, the one that more fakes obey is preferred.
         rank = (round(abs(fake - real), 9), fake > real)
         if best is None or rank > best[0]:
             best = rank, Rule(one.name, rank[0], one.phrase.format(value), real, fake)

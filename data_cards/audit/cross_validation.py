@@ -2,9 +2,9 @@
 
 Folds keep near-duplicates together, or whole sources. The AUROC is computed within each fold and
 averaged by the number of its pairs, because scores of classifiers fitted on different pictures are
-not comparable. The interval is from the structural components of DeLong et al. (1988), summed within
-clusters (Obuchowski 1997): near-duplicates, or pictures of one source, are not independent evidence.
-A bootstrap, as of a network's scores, would have to resample every fold separately, 2,000 times in every build.
+not comparable. The interval uses the structural components of DeLong et al. (1988), summed within
+clusters (Obuchowski 1997), because near-duplicates, or pictures of one source, are not independent.
+A bootstrap, as for a network's scores, would have to resample every fold separately, 2,000 times in every build.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,10 +17,10 @@ from threadpoolctl import threadpool_limits
 FOLDS = 5
 LEVEL = 0.95
 _BINS = 8  # of a single property's values
-_PRIOR = 2.0  # pictures of each class by which a bin's odds are drawn to even
+_PRIOR = 2.0  # pictures of each class that are added to a bin, which moves its odds towards even
 GUESSING = 0.5  # AUROC of guessing
 FEWEST_SOURCES = 3  # of each class, for holding out sources
-# Fits on (inputs, is_category, labels) and scores other pictures' inputs.
+# A function that fits on (inputs, is_category, labels) and scores the inputs of other pictures.
 Classifier = Callable[[np.ndarray, Sequence[bool], np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -37,7 +37,7 @@ class Auroc:
 
 
 def fold_by_group(labels: np.ndarray, groups: np.ndarray) -> np.ndarray | None:
-    """Assign each picture a fold, near-duplicates to the same one; None where a class has fewer than two groups.
+    """Assign each picture a fold, near-duplicates to the same one; None if a class has fewer than two groups.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def fold_by_group(labels: np.ndarray, groups: np.ndarray) -> np.ndarray | None:
 
 
 def fold_by_source(labels: np.ndarray, sources: np.ndarray) -> np.ndarray | None:
-    """Assign each picture a fold, all of a source to the same one; None where a class has too few sources.
+    """Assign each picture a fold, all pictures of a source to the same one; None if a class has too few sources.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def fold_by_source(labels: np.ndarray, sources: np.ndarray) -> np.ndarray | None
     folds = np.zeros(len(labels), dtype=int)
     for label, names in enumerate(by_class):
         for place, name in enumerate(names):
-            # To and fro, so that the largest are not all in the first fold.
+            # Forwards and backwards in turn, so that the largest sources are not all in the first fold.
             turn, step = divmod(place, number)
             folds[(labels == label) & (sources == name)] = step if turn % 2 == 0 else number - 1 - step
     return folds
@@ -94,18 +94,18 @@ def compute_held_out_auroc(
     clusters: np.ndarray,
     level: float = LEVEL,
 ) -> Auroc:
-    """Fit a classifier on all folds but one, score that one, for each in turn; compute the AUROC of the scores.
+    """Score each fold with a classifier that is fitted on all other folds; compute the AUROC of the scores.
 
-    Where the other folds have one class only, all pictures of a fold get the same score.
+    If the other folds have one class only, all pictures of the fold get the same score.
 
     Parameters
     ----------
     classifier : `score_by_trees` for a dozen properties of all kinds and units, `score_by_ridge` for many of one kind
     inputs : float64 (N, inputs), NaN where a picture has no value
-    is_category : of each input
+    is_category : of bool, for each input
     labels : int (N,), 0 real, 1 fake
-    folds : int (N,), such as of `fold_by_group`
-    clusters : (N,), what pictures that are not independent of one another have in common: groups or sources
+    folds : int (N,), for example from `fold_by_group`
+    clusters : (N,), the near-duplicate group or the source that dependent pictures share
     level : float, of the interval
     """
     scores = np.zeros(len(labels))
@@ -120,7 +120,7 @@ def compute_held_out_auroc(
 def score_by_trees(
     inputs: np.ndarray, is_category: Sequence[bool], labels: np.ndarray, others: np.ndarray
 ) -> np.ndarray:
-    """Fit boosted trees, in which both classes weigh the same, and score other pictures.
+    """Fit boosted trees with equal weight of both classes, and score other pictures.
 
     Parameters
     ----------
@@ -132,10 +132,12 @@ def score_by_trees(
     -------
     float64 (M,), log-odds of "fake"
     """
-    known = ~np.isnan(inputs).all(axis=0)  # such as JPEG quality where no picture is a JPEG: it cannot be fitted
+    known = ~np.isnan(inputs).all(
+        axis=0
+    )  # an input without values cannot be fitted, such as JPEG quality if no picture is a JPEG
     if not known.any():
         return np.zeros(len(others))
-    # Loaded when needed, here and below: scikit-learn takes a second.
+    # Imported here and below only when needed, because importing scikit-learn takes a second.
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     boosting = HistGradientBoostingClassifier(
@@ -147,7 +149,7 @@ def score_by_trees(
         categorical_features=np.array(is_category)[known],
         class_weight="balanced",
     )
-    # One thread: on sets this small, one a core would mostly wait for the others.
+    # One thread, because on sets this small several threads mostly wait for each other.
     with threadpool_limits(1):
         return boosting.fit(inputs[:, known], labels).decision_function(others[:, known])
 
@@ -155,12 +157,12 @@ def score_by_trees(
 def score_by_ridge(
     inputs: np.ndarray, is_category: Sequence[bool], labels: np.ndarray, others: np.ndarray
 ) -> np.ndarray:
-    """Fit a shrunken linear classifier and score other pictures; parameters as of `score_by_trees`, no categories."""
+    """Fit a shrunken linear classifier and score other pictures; parameters as for `score_by_trees`, no categories."""
     from sklearn.linear_model import RidgeClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    # Shrunk by as much as a hundred pictures weigh: there are more inputs than small sets have pictures.
+    # Shrunk with the weight of a hundred pictures, because there are more inputs than pictures in small sets.
     ridge = make_pipeline(StandardScaler(), RidgeClassifier(alpha=100, class_weight="balanced"))
     with threadpool_limits(1):
         return ridge.fit(inputs, labels).decision_function(others)
@@ -171,13 +173,13 @@ def find_best_single(
 ) -> tuple[int, np.ndarray]:
     """Score each fold by the one input that best separates the classes in all other folds.
 
-    An input scores as it is, higher or lower for "fake" as in the other folds; or by the odds of the bin that a value
-    is in, where missing values are a bin and so is each category. The better is found without the fold itself, that
-    of bins by cross-validation over the others.
+    The score is the input's value, with the sign that separates the other folds, or the odds of the bin of the value;
+    missing values have a bin, and so has each category. The better of the two is found on the other folds alone, for
+    bins by cross-validation among them.
 
     Parameters
     ----------
-    as of `compute_held_out_auroc`
+    inputs, is_category, labels, folds : as for `compute_held_out_auroc`
 
     Returns
     -------
@@ -205,7 +207,7 @@ def find_best_single(
             else:
                 reached = _average(*np.array([_score_bins(counts, one, others) for one in others]).T)
                 own = _compute_odds(counts[others].sum(axis=0))[values[held_out]]
-            # Of equals the one listed first is the plainest.
+            # Of equal inputs, the first is used, which is the plainest.
             if best is None or reached > best[0] + 1e-9:
                 best = reached, column, own
         scores[held_out] = best[2]
@@ -214,7 +216,7 @@ def find_best_single(
 
 
 def _number_bins(values: np.ndarray, is_category: bool) -> np.ndarray:
-    """Number the bins of values, of about as many pictures each: int (N,); missing values are the first."""
+    """Number the bins of values, with about equal numbers of pictures: int (N,); missing values are bin 0."""
     known = ~np.isnan(values)
     bins = np.zeros(len(values), dtype=int)
     if is_category:
@@ -226,13 +228,13 @@ def _number_bins(values: np.ndarray, is_category: bool) -> np.ndarray:
 
 
 def _compute_odds(counts: np.ndarray) -> np.ndarray:
-    """Return the log-odds of "fake" of each bin, with equal weight of both classes; counts are (2, bins)."""
+    """Return the log-odds of "fake" in each bin, with equal weight of both classes; counts are (2, bins)."""
     shares = (counts + _PRIOR) / (counts.sum(axis=1, keepdims=True) + _PRIOR * counts.shape[1])
     return np.log(shares[1] / shares[0])
 
 
 def _score_bins(counts: np.ndarray, number: int, others: Sequence[int]) -> tuple[float, float]:
-    """Return AUROC and weight of one fold by the odds of bins in the others; counts are (folds, 2, bins)."""
+    """Return AUROC and weight of a fold, scored by the odds of bins in `others`; counts are (folds, 2, bins)."""
     odds = _compute_odds(counts[[one for one in others if one != number]].sum(axis=0))
     values, place = np.unique(odds, return_inverse=True)
     real, fake = (np.bincount(place, own, len(values)) for own in counts[number])
@@ -259,13 +261,13 @@ def _average(areas: np.ndarray, weights: np.ndarray) -> float:
 def compute_auroc(
     labels: np.ndarray, scores: np.ndarray, folds: np.ndarray, clusters: np.ndarray, level: float = LEVEL
 ) -> Auroc:
-    """Compute the AUROC over folds, with its interval; guessing, from 0 to 1, where no fold has both classes.
+    """Compute the AUROC over folds, with its interval; 0.5 (0 to 1) if no fold has both classes.
 
     Parameters
     ----------
     labels : int (N,), 0 real, 1 fake
     scores : float64 (N,), higher for "fake"; comparable within a fold
-    folds, clusters : (N,), as of `compute_held_out_auroc`
+    folds, clusters : (N,), as for `compute_held_out_auroc`
     level : float, of the interval
     """
     pairs, value, influence = 0, 0.0, np.zeros(len(labels))

@@ -1,9 +1,9 @@
-"""The file baseline: scores of test pictures by trivial properties of their files alone.
+"""File baseline: scores of test pictures by trivial properties of their files alone.
 
 In many sets the classes differ in size or JPEG quality because they were collected differently. A
-classifier whose inputs are these properties alone, fitted on the training pictures like the network,
-measures how much of a score such differences could explain. Properties and classifier are those of the
-audit, as far as a feature store has columns for them.
+classifier of these properties alone, fitted on the training pictures like the network, measures
+how much of a score such differences could explain. Classifier and properties are those of the audit for
+which a feature store has columns.
 """
 
 from collections.abc import Mapping
@@ -40,7 +40,7 @@ def score_shortcuts(
     Parameters
     ----------
     train : columns of N training pictures, from `select_file_columns`
-    labels : int (N,), 0 real, 1 fake; both must be there
+    labels : int (N,), 0 real, 1 fake; both must occur
     test : columns of M pictures to score
 
     Returns

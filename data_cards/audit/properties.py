@@ -31,8 +31,8 @@ FAMILIES = {
     SIZE: "width, height and aspect alone",
 }
 _SIZE_FACTS = ("width", "height", "aspect")
-_MOST_CATEGORIES = 40  # rarer JPEG tables count as one: the trees allow no more than some hundred
-_LEAST_REACH = 4  # cycles a side; fewer would have no information
+_MOST_CATEGORIES = 40  # rarer JPEG tables share one category, because the trees allow about a hundred
+_LEAST_REACH = 4  # cycles a side; a shorter profile would have no information
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Property:
         return self.values.dtype == object
 
 
-# Name, columns, function of these, and phrase of each property of a file that does not depend on a pixel, the plainest
-# first.
+# Name, columns, function of the columns, and phrase of each property of a file that does not depend on a pixel, the
+# plainest first.
 _FILE_FACTS: tuple[tuple[str, tuple[str, ...], Callable[..., np.ndarray], str], ...] = (
     ("format", ("format",), lambda names: names, "are {}"),
     ("EXIF data", ("exif",), lambda has: _as_words(np.where(has, "EXIF data", "no EXIF data")), "have {}"),
@@ -82,11 +82,11 @@ _FILE_FACTS: tuple[tuple[str, tuple[str, ...], Callable[..., np.ndarray], str], 
 
 
 def compute_file_facts(columns: Mapping[str, np.ndarray]) -> list[Property]:
-    """Compute the properties of files that do not depend on a pixel, those whose columns are there.
+    """Compute the properties of files that do not depend on a pixel, as far as their columns are given.
 
     Parameters
     ----------
-    columns : as of `data_cards.dataset.table.compute_columns`, float64 or object (N,)
+    columns : from `data_cards.dataset.table.compute_columns`, float64 or object (N,)
     """
     return [
         Property(name, compute(*(columns[one] for one in needed)), phrase)
@@ -121,8 +121,8 @@ def _compute_thumbnail_properties(pictures: Sequence[Picture]) -> list[Property]
 def _compute_profile_properties(pictures: Sequence[Picture]) -> list[Property]:
     """Compute the radial profile at each frequency that is low for these pictures.
 
-    That is up to an eighth of the highest frequency in the smaller of them: enlarging a picture twofold, as
-    many generators do internally, attenuates the upper half, and slightly the frequencies far below it.
+    Low is up to an eighth of the highest frequency of the smaller pictures: enlarging a picture twofold, as many
+    generators do internally, attenuates the upper half, and slightly the frequencies far below it.
     """
     sides = [min(picture.facts.width, picture.facts.height) for picture in pictures]
     reach = int(np.clip(np.quantile(sides, 0.05) / 16, _LEAST_REACH, FREQUENCIES))
@@ -140,7 +140,7 @@ def _compute_history_properties(pictures: Sequence[Picture]) -> list[Property]:
 
 
 def compute_properties(pictures: Sequence[Picture], family: str) -> list[Property]:
-    """Compute the properties of one of `FAMILIES`; for `HISTORY`, of pictures that have one."""
+    """Compute the properties of one of `FAMILIES`; for `HISTORY` all pictures must have a history."""
     if family in (FILE, SIZE):
         facts = compute_file_facts(compute_columns(pictures))
         return facts if family == FILE else [one for one in facts if one.name in _SIZE_FACTS]
@@ -155,7 +155,7 @@ def compute_properties(pictures: Sequence[Picture], family: str) -> list[Propert
 def build_inputs(
     pictures: Sequence[Picture], family: str, properties: Sequence[Property]
 ) -> tuple[np.ndarray, list[bool]]:
-    """Build a classifier's inputs, float64 (N, inputs), and a list of which are numbers of categories."""
+    """Build a classifier's inputs, float64 (N, inputs), and a list of bool: whether each is a category's number."""
     columns, is_category = [], []
     for one in properties:
         columns.append(_number_categories(one.values) if one.is_category else one.values)
@@ -163,7 +163,7 @@ def build_inputs(
     inputs = np.stack(columns, axis=1)
     if family not in (THUMB, PROFILE):
         return inputs, is_category
-    # Squares let a linear classifier use values that are extreme on both sides.
+    # Squares let a linear classifier use values that are extreme in either direction.
     centred = inputs - inputs.mean(axis=0)
     parts = [inputs, centred**2]
     if family == THUMB:

@@ -1,7 +1,7 @@
-"""The contents of a data card: counts, sources, file facts, audit and limits of a set, as plain values.
+"""Contents of a data card: counts, sources, file facts, audit and limits of a set, as plain values.
 
-A pure function of the pictures and of the information about their sources: no time, no folder of the
-user's, so the same set has the same card in any folder. `data_cards.card.markdown`, `croissant` and
+A pure function of the pictures and of the information about their sources: it uses no time and no
+path of the user, so the same set has the same card in any folder. `data_cards.card.markdown`, `croissant` and
 `html` format it; `diff` compares two.
 """
 
@@ -149,7 +149,7 @@ def _summarise(columns: dict[str, np.ndarray]) -> dict:
 def _compute_histograms(columns: dict[str, np.ndarray]) -> dict[str, dict]:
     """Compute the histogram of each measure that any picture has.
 
-    `edges` has the ends of the bins; each class has its counts, and in `outside` the number of its other pictures.
+    `edges` holds the ends of the bins; each class has its counts, and `outside` the number of its pictures in no bin.
     """
     everything = _measure(columns)
     by_class = {label: _measure(_select(columns, label)) for label in CLASS_NAMES}
@@ -168,10 +168,11 @@ def _compute_histograms(columns: dict[str, np.ndarray]) -> dict[str, dict]:
 
 
 def _compute_edges(values: np.ndarray) -> np.ndarray:
-    """Compute the ends of bins, (_BINS + 1,), of all values but the few that are far from the others.
+    """Compute the ends of bins, (_BINS + 1,), for all values except the few that are far from the others.
 
     One picture of 20,000 pixels would put all others into one bin. Bins reach beyond the middle 96% of the values by
-    half of its span, or by half of the median, whichever is more, and to a last value that is not far beyond that.
+    half of its span or half of the median, whichever is larger; or to the outermost value, if it is at most twice as
+    far away.
     """
     low, high = sorted((np.quantile(values, 0.02, method="higher"), np.quantile(values, 0.98, method="lower")))
     margin, least, most = max(high - low, np.median(values)), values.min(), values.max()
@@ -200,7 +201,7 @@ def _compute_near_duplicates(pictures: Sequence[Picture]) -> dict:
 
 
 def _hash_set(pictures: Sequence[Picture]) -> str:
-    # As bytes, not as lines: of a million pictures those take twice the memory.
+    # As bytes, because lines of a million pictures would need twice the memory.
     names = sorted(
         one.facts.sha256 + f"{one.file.split}/{one.file.label}/{one.file.source}".encode("utf-8", "surrogatepass")
         for one in pictures
@@ -212,7 +213,7 @@ def _hash_set(pictures: Sequence[Picture]) -> str:
 
 
 def _format_limits(card: dict) -> list[str]:
-    """Format the limits of the set, which a reader should know before trusting a score on it, as sentences."""
+    """Format the limits of the set as sentences, for readers who want to know how far to trust a score on it."""
     limits = []
     if card["simulated"]:
         limits.append("The pictures are simulated: scores on them say nothing about real pictures.")

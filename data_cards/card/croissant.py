@@ -1,7 +1,7 @@
 """A data card as Croissant JSON-LD with its Responsible-AI fields (MLCommons Croissant 1.0, RAI 1.0).
 
-The data set that it describes is the manifest: one row a picture, by path and sha256. The pictures
-themselves are not in it.
+The data set that it describes is the manifest: one row for each picture, with path and sha256. The pictures
+themselves are not part of it.
 """
 
 from data_cards.audit.audit import format_finding
@@ -10,7 +10,7 @@ from data_cards.core.labels import CLASS_NAMES
 from data_cards.image.jpeg import NO_QUALITY
 
 MANIFEST = "manifest.csv"
-# Columns of the manifest: Croissant's data type and what they mean.
+# Columns of the manifest: Croissant's data type and the meaning of each.
 MANIFEST_COLUMNS = {
     "path": ("sc:Text", "the picture file, relative to the folder of its set"),
     "split": ("sc:Text", "train, val or test"),
@@ -41,7 +41,7 @@ _CONTEXT = {
 
 
 def compute_croissant(card: dict, manifest_sha256: str) -> dict:
-    """Compute the JSON-LD of a card (see `data_cards.card.contents`); the hash is that of its `manifest.csv`."""
+    """Compute the JSON-LD of a card (see `data_cards.card.contents`); the hash is of its `manifest.csv`."""
     licence = find_common_licence(card)
     urls = sorted({one["provenance"]["url"] for one in card["sources"]} - {None})
     return {

@@ -1,4 +1,4 @@
-"""The difference of two data cards: every value in which they differ."""
+"""Difference between two data cards: every value in which they differ."""
 
 from typing import Any
 
@@ -13,8 +13,8 @@ _COLUMNS = ("what", "first", "second")
 def compare_cards(one: dict, other: dict) -> list[dict]:
     """Return the values that differ: `what`, `first`, `second` (None for a missing one).
 
-    They are in the first card's order, then those of the second alone. Of a source that one card lacks only the number
-    of pictures is listed.
+    Values are in the first card's order, followed by values that only the second card has. For a source that one card
+    lacks, only the number of pictures is listed.
     """
     cards = [_normalise(one), _normalise(other)]
     shared = cards[0]["sources"].keys() & cards[1]["sources"].keys()
@@ -50,7 +50,7 @@ def _format_value(value: Any) -> str:
 
 
 def _shorten(text: str, most: int) -> str:
-    """Cut the middle of a text that is too long when it is escaped: both ends of a name say what it names."""
+    """Cut the middle of a text that is too long when escaped, since both ends of a name identify it."""
     text = escape_untrusted(text)
     if len(text) <= most:
         return text
@@ -59,7 +59,7 @@ def _shorten(text: str, most: int) -> str:
 
 
 def _normalise(card: dict) -> dict:
-    """Key the lists by name, and drop the values that follow from others."""
+    """Key the lists by name, and drop values that are derived from others."""
     kept = {
         name: value for name, value in card.items() if name not in ("histograms", "limits", "sources", "audit", "name")
     }

@@ -1,4 +1,4 @@
-"""The files of a data card in a folder: written together, and read back where a set carries its card."""
+"""Files of a data card in a folder: write them together, and read the card that a set contains."""
 
 import csv
 import hashlib
@@ -27,7 +27,7 @@ def write_card_files(
 
     Parameters
     ----------
-    folder : created where it does not exist
+    folder : created if it does not exist
     card : see `data_cards.card.contents.compute_card`, and the set's `name`
     pictures : of the set
     places : of str, each picture's path for the manifest; None for the paths below their roots
@@ -46,7 +46,7 @@ def write_card_files(
 
 
 def read_card_file(path: Path) -> dict:
-    """Read a card.json; raises `UserError` where the file is not a card, or of another version."""
+    """Read a card.json; raises `UserError` if the file is not a card, or has another version."""
     try:
         data = read_start(path, _MOST_BYTES + 1)
         if len(data) > _MOST_BYTES:
@@ -64,7 +64,7 @@ def read_card_file(path: Path) -> dict:
 
 
 def read_selections(roots: Sequence[str]) -> list[dict]:
-    """Read the selections of the sets in these folders, where they are subsets with a card."""
+    """Read the selections of the sets in these folders that are subsets with a card."""
     selections = []
     for root in roots:
         path = Path(root) / CARD_FILE
@@ -75,7 +75,7 @@ def read_selections(roots: Sequence[str]) -> list[dict]:
 
 
 def _normalise_selection(path: Path, values: dict) -> dict:
-    """Check a selection of a card that anyone may have written, and keep the fields that ours have."""
+    """Check a selection of an untrusted card, and keep only the known fields."""
     try:
         return {
             "where": [str(one) for one in values["where"]],

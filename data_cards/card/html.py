@@ -27,13 +27,13 @@ def format_html(card: dict) -> str:
 
 
 def _find_ends(card: dict, measure: str) -> tuple[float, float]:
-    """Return the least and the most value of a measure in both classes."""
+    """Return the smallest and the largest value of a measure in both classes."""
     spans = [one[measure] for one in card["classes"].values() if one[measure]["median"] is not None]
     return min(one["least"] for one in spans), max(one["most"] for one in spans)
 
 
 def _compute_bars(histogram: dict) -> dict:
-    """Compute the bars of both classes as shares of their class, in a drawing of 320 x 120."""
+    """Compute the bars of both classes, as shares of each class, in a drawing of 320 x 120 units."""
     bins = len(histogram["edges"]) - 1
     # Cards of earlier versions have no `outside`: their bins hold all pictures.
     outside = histogram.get("outside") or dict.fromkeys(CLASS_NAMES, 0)

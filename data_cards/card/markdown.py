@@ -25,13 +25,13 @@ def format_markdown(card: dict) -> str:
     header = "".join(f"{key}: {dump_json(value)}\n" for key, value in fields)  # JSON is YAML
     return environment.get_template("README.md.j2").render(
         card=card,
-        header=Markup(header),  # ours, of several lines
+        header=Markup(header),  # our own text of several lines
         missing=MISSING,
     )
 
 
 def create_environment(**options: bool) -> Environment:
-    """Create the environment of the templates of cards: texts are escaped, and an unknown name is an error."""
+    """Create the environment of card templates: texts are escaped, and an unknown name is an error."""
     return Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         undefined=StrictUndefined,
@@ -43,7 +43,7 @@ def create_environment(**options: bool) -> Environment:
 
 
 def find_common_licence(card: dict) -> str | None:
-    """Return the licence of all sources, where each states the same; else None."""
+    """Return the licence of all sources if they state the same one; else None."""
     licences = {one["provenance"]["licence"] for one in card["sources"]}
     return next(iter(licences)) if len(licences) == 1 else None
 

@@ -1,4 +1,4 @@
-"""The search for a set's picture files, with their places in the set: split, class and source.
+"""Search for a set's picture files, with their places in the set: split, class and source.
 
 Every file below the set's folders is found or is left out with a reason.
 """
@@ -50,7 +50,7 @@ def find_pictures(src: str) -> list[PictureFile]:
 
 
 def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> FoundFiles:
-    """Find the picture files of a set, and where each belongs.
+    """Find the picture files of a set, with the split, class and source of each.
 
     Parameters
     ----------
@@ -104,15 +104,15 @@ def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> F
 
 
 def _find_table(left_out: Sequence[LeftOut]) -> str:
-    """Find a table that may say the classes of a set, for a message."""
+    """Find a table that may have the classes of a set, for a message."""
     tables = [Path(one.path) for one in left_out if one.path.lower().endswith((".csv", ".tsv", ".jsonl"))]
-    # Those of a competition's test pictures have no classes.
+    # Tables of a competition's test pictures have no classes.
     without = [path for path in tables if "test" not in path.stem and "submission" not in path.stem]
     return shlex.quote(str(min(without or tables, default="FILE.csv")))
 
 
 def _has_places(images: list[str], settings: SetSettings) -> bool:
-    """Return whether any picture of a set has a place by its folders."""
+    """Return whether the folders of a set give any picture a place."""
     try:
         return any(isinstance(place, Place) for place in arrange_pictures(images, "", settings.classes))
     except UserError:
@@ -135,12 +135,12 @@ def name_apart(roots: Sequence[Path]) -> dict[Path, str]:
 
 
 def _strip_classes(place: Path) -> tuple[str, ...]:
-    """Return the names of a path without those of splits and classes: they do not distinguish sources."""
+    """Return the names of a path without splits and classes, which do not distinguish sources."""
     return tuple(part for part in place.parts if names_source(part) or not (match_split(part) or match_class(part)))
 
 
 def _find_difference(parts: tuple[str, ...], clash: set[tuple[str, ...]]) -> str:
-    """Find the names nearest to the end that together no other has at the same position."""
+    """Find the names nearest to the end that, together, no other path has at the same positions."""
     chosen: list[str] = []
     others = clash - {parts}
     for position in range(1, len(parts) + 1):
@@ -167,7 +167,7 @@ def _warn_of_unused_names(
 
 
 def _name_sources(files: list[PictureFile], settings: SetSettings) -> list[PictureFile]:
-    """Set the sources that the user's pattern finds; raises `UserError` where it finds none."""
+    """Set the sources that the user's pattern finds; raises `UserError` if it finds none."""
     if (pattern := settings.pattern) is None:
         return files
     group = "source" if "source" in pattern.groupindex else 1
@@ -218,7 +218,7 @@ def _resolve_folder(name: str) -> Path:
 
 
 def _drop_repeated(files: Iterable[PictureFile]) -> list[PictureFile]:
-    """Drop files that were found before; raises `UserError` for one that was found as two classes or splits."""
+    """Drop files that are found twice; raises `UserError` for a file with two classes or splits."""
     seen: dict[str, PictureFile] = {}
     folders: dict[tuple[str, str], str] = {}
     for file in files:

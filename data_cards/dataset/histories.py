@@ -1,7 +1,7 @@
-"""The histories of some of a set's pictures (`data_cards.image.history`), which are read from all of their pixels.
+"""Histories of some pictures of a set (`data_cards.image.history`), read from all of their pixels.
 
-A scan decodes JPEG at a reduced scale, where no history is left. So before an audit a bounded number of pictures is
-read once more, whatever the size of the set.
+A scan decodes JPEG at a reduced scale, which removes the history. So before an audit a bounded number of pictures is
+read once more.
 """
 
 from collections import Counter
@@ -18,16 +18,16 @@ from data_cards.dataset.scan_cache import ScanCache, find_cache_folder
 from data_cards.dataset.table import FEWEST_AUDITED, Picture, PictureTable
 from data_cards.image.facts import read_history
 
-MOST_HISTORIES = 600  # pictures of a set that are read for it, half of them of each class
+MOST_HISTORIES = 600  # pictures of a set whose history is read, half of them of each class
 
 
 def add_histories(pictures: PictureTable, *, max_pixels: int, threads: int = 0, cache: bool = True) -> None:
     """Add the histories of at most `MOST_HISTORIES` pictures, those with the lowest hashes, and drop all others.
 
-    A set that is too small to be audited gets none.
+    A set that is too small to be audited gets no histories.
 
-    The draw depends neither on folders nor on order, and a set that grows keeps what is still drawn. A picture
-    whose file is gone or has changed, as of a store's old folders, keeps the history that it has.
+    The draw depends neither on folders nor on order; when a set grows, pictures that are still drawn keep their
+    histories. A picture whose file is missing or has changed, such as in old folders of a store, keeps its history.
 
     Parameters
     ----------

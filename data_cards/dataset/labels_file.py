@@ -33,7 +33,7 @@ _USUAL = {
     "split": "split subset partition set",
     "source": "source generator model generator_name model_name dataset collection camera",
 }
-# Where a column's name says what 1 and true mean.
+# Columns whose names give the meaning of 1 and true.
 _YES = {
     "fake": frozenset("is_fake is_ai is_generated is_ai_generated ai_generated fake generated ai".split()),
     "real": frozenset("is_real real is_human".split()),
@@ -57,7 +57,7 @@ class Row:
 
 @dataclass(frozen=True)
 class LabelsFile:
-    """A table that was read; `columns` are its names of those of `COLUMNS` that it has."""
+    """A table that was read; `columns` has the table's name of each of `COLUMNS` that it has."""
 
     path: Path
     columns: dict[str, str]
@@ -116,12 +116,12 @@ def read_labels(path: Path, settings: SetSettings) -> LabelsFile:
 def arrange_by_labels(tables: Sequence[LabelsFile], listings: Sequence[Listing], settings: SetSettings) -> Arranged:
     """Find the place of every picture of a set by its tables.
 
-    Folders give what the table lacks: the class where there is no column of labels, the split where some
-    folder (or the table's own name) is that of one, the source where a folder has a name for one.
+    Folders give the values that the table lacks: the class without a column of labels, the split if a folder (or the
+    table itself) is named after one, and the source if a folder's name can be a source.
 
     Raises
     ------
-    UserError : labels or splits that are not understood, rows that contradict one another, or no file that is listed
+    UserError : labels or splits are not understood, rows contradict one another, or no listed file exists
     """
     tables = sorted(tables, key=lambda table: str(table.path))
     listed: dict[tuple[int, int], tuple[LabelsFile, Row]] = {}
@@ -170,7 +170,7 @@ def arrange_by_labels(tables: Sequence[LabelsFile], listings: Sequence[Listing],
 
 
 def clean_source(name: str) -> str:
-    """Return a source's name as one that a folder can have: without slashes and control characters, not too long."""
+    """Return a source's name as a valid folder name: without slashes and control characters, not too long."""
     cleaned = re.sub(r"[\x00-\x1f\x7f/\\]+", "-", name).strip(" .-") or "unnamed"
     return cleaned[:_MOST_SOURCE]
 
@@ -198,7 +198,7 @@ class _Problems:
 
 
 class _Index:
-    """The files of a set by their paths, as a table may write them: with or without suffix, and from any folder."""
+    """The files of a set by their paths in the forms that a table may use: without suffix, or from any folder."""
 
     def __init__(self, listings: Sequence[Listing]):
         self._listings = listings
@@ -211,7 +211,7 @@ class _Index:
         self._prefixes: dict[Path, list[tuple[int, str]]] = {}
 
     def find(self, table: LabelsFile, written: str) -> list[tuple[int, int]]:
-        """Find the files that a path of a table may mean: none, one, or several where it is not clear."""
+        """Find the files that a path in a table may mean: none, one, or several if it is ambiguous."""
         path = posixpath.normpath(written.replace("\\", "/")).lstrip("/")
         for which, prefix in self._find_prefixes(table):  # from the table's own folder
             full = posixpath.normpath(prefix + path)
@@ -231,7 +231,7 @@ class _Index:
         return self._prefer(table, path, self._endings[names].get(path, []))
 
     def _find_prefixes(self, table: LabelsFile) -> list[tuple[int, str]]:
-        """Return the listings that a table's folder is in, each with the path of the folder there."""
+        """Return the listings that contain a table's folder, each with the folder's path in it."""
         folder = table.path.parent
         if folder not in self._prefixes:
             self._prefixes[folder] = [
@@ -250,7 +250,7 @@ class _Index:
         return endings
 
     def _prefer(self, table: LabelsFile, path: str, found: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Of several files prefer those with the very name, then those in the split that the table's name says."""
+        """Prefer, among several files, those with exactly this name, then those in the split of the table's name."""
         exact = [at for at in found if f"/{self._image(at)}".endswith(f"/{path}")] if len(found) > 1 else found
         found = exact or found
         if len(found) > 1 and (split := match_split(table.path.stem.split("_")[0])):
@@ -284,7 +284,7 @@ def _place(
 
 
 def _read_label(text: str, column: str, meaning: Meaning) -> str | None:
-    """Read a label: in any spelling of a class, or as yes or no in a column whose name says of what, as `is_fake`."""
+    """Read a label: any spelling of a class, or yes or no in a column such as `is_fake`."""
     value = text.strip().lower()
     value = value.removesuffix(".0") if value in ("0.0", "1.0") else value
     if value in meaning:
@@ -301,7 +301,7 @@ def _find_split(image: str) -> str | None:
 
 
 def _find_split_of_table(table: LabelsFile) -> str | None:
-    """Find the split that a table is of: `train.csv`, or `metadata.csv` in the folder `train`."""
+    """Find the split of a table: `train.csv`, or `metadata.csv` in the folder `train`."""
     return match_split(table.path.stem.replace("labels", "")) or match_split(table.path.parent.name)
 
 
@@ -338,7 +338,7 @@ def _parse_line(line: int, text: str) -> Any:
 
 
 def _find_columns(path: Path, names: Sequence[str], settings: SetSettings) -> dict[str, str]:
-    """Find the columns by their declared or usual names; raises `UserError` where one lacks."""
+    """Find the columns by their declared or usual names; raises `UserError` if one is missing."""
     columns = {}
     for column in COLUMNS:
         if declared := settings.column_names.get(column):

@@ -1,7 +1,7 @@
-"""The layout of a set of pictures: split, class and source of each, by the names of the folders that it is in.
+"""Layout of a set of pictures: split, class and source of each, from the names of its folders.
 
 A function of relative paths, so that a folder and an archive with the same paths are arranged in the same way.
-Recognised are, also below folders that contain only one other folder (`docs/building.md` draws them):
+These layouts are recognised, also below folders that contain only one other folder (`docs/building.md` draws them):
 
 - SPLIT/CLASS/[SOURCE/]..., CLASS/SPLIT/[SOURCE/]..., CLASS/SOURCE/SPLIT/... and CLASS/[SOURCE/]..., as Kaggle's sets;
 - SPLIT_CLASS/[SOURCE/]..., such as `training_real`;
@@ -39,7 +39,7 @@ _DEEPEST = 200  # folders inside one another
 
 @dataclass(frozen=True, slots=True)
 class PictureFile:
-    """A file that is to be read as a picture. `image` is relative to `root` (absolute), with forward slashes."""
+    """A file that is read as a picture. `image` is relative to `root` (absolute), with forward slashes."""
 
     root: str
     image: str
@@ -54,16 +54,16 @@ class PictureFile:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a picture belongs: its split, its class ("real" or "fake") and its source."""
+    """The place of a picture in a set: its split, its class ("real" or "fake") and its source."""
 
     split: str
     label: str
     source: str
 
 
-@dataclass(slots=True, eq=False)  # a set of a hundred thousand folders asks for each which they are
+@dataclass(slots=True, eq=False)  # without eq, folders are hashed by identity, which is fast for 100,000 folders
 class _Folder:
-    """A folder with pictures in or below it: its folders by name, and the numbers of its own pictures."""
+    """A folder with pictures in or below it: its sub-folders by name, and the numbers of its own pictures."""
 
     name: str
     path: str  # relative to the set, for messages
@@ -82,9 +82,9 @@ def arrange_pictures(
     Parameters
     ----------
     images : sequence of str, length N, paths of its pictures, relative to the set, with forward slashes
-    own : str, source of the pictures that no folder names one of
-    meaning : classes of names, as the user declares them
-    where, table : str, paths of the set and of a table that may be of its pictures, for messages
+    own : str, source of pictures for which no folder names one
+    meaning : classes of names, declared by the user
+    where, table : str, paths of the set and of a table that may list its pictures, for messages
 
     Returns
     -------
@@ -109,14 +109,14 @@ class _Arrangement:
         self._own, self._meaning, self._where, self._table = own, meaning, where, table
 
     def arrange(self, folder: _Folder, split: str | None, source: str | None) -> None:
-        """Arrange the pictures below a folder whose class is not known yet: each of its folders has some role."""
+        """Arrange the pictures below a folder whose class is not known yet, by the roles of its sub-folders."""
         inner = self._list_folders(folder)
         splits = [one for one in inner if match_split(one.name)]
         if inner and len(splits) == len(inner):
             for one in inner:
                 below, generator = self.skip_wrappers(one)
                 if not below.folders:
-                    continue  # pictures without labels, as those of a competition
+                    continue  # pictures without labels, such as those of a competition
                 self.arrange(below, match_split(one.name), source or generator)
             return
         generators = set(self._list_generators(inner))
@@ -137,7 +137,7 @@ class _Arrangement:
     def skip_wrappers(self, folder: _Folder) -> tuple[_Folder, str | None]:
         """Descend through folders that contain only one folder, as unpacked archives often have.
 
-        Also returns the last of their names that is a well-known generator's, None where there is none.
+        Also return the last of their names that is a well-known generator, or None.
         """
         generator = None
         while True:
@@ -156,7 +156,7 @@ class _Arrangement:
     def _arrange_class(self, folder: _Folder, split: str | None, source: str | None) -> None:
         label = self._class_of(folder)
         split = split or match_split_of_class(folder.name)
-        # Of a folder that is a class only because the user says so, as `midjourney`, the name is a source.
+        # The name of a folder such as `midjourney`, whose class the user declared, is a source.
         if match_class(folder.name) is None and names_source(folder.name):
             source = folder.name
         inner = folder.sorted_folders()
@@ -173,7 +173,7 @@ class _Arrangement:
             self._arrange_sources(folder, split or TRAIN, label, source)
 
     def _arrange_sources(self, folder: _Folder, split: str, label: str, source: str | None) -> None:
-        """Arrange the pictures below a folder of a class: their source is the first folder with a name for one."""
+        """Arrange the pictures below a class folder; their source is the first folder whose name can be a source."""
         self._place(folder.pictures, Place(split, label, source or self._own))
         for one in folder.folders.values():
             # A class folder inside a folder of its name (RealArt/RealArt), as some archives unpack, is not a source.
@@ -182,7 +182,7 @@ class _Arrangement:
             self._arrange_sources(one, split, label, source or again or own)
 
     def _list_folders(self, folder: _Folder) -> list[_Folder]:
-        """List the folders that belong to a set; the pictures of others, such as `docs`, get a reason."""
+        """List the folders that belong to a set; pictures in others, such as `docs`, get the reason `ASIDE`."""
         inner = folder.sorted_folders()
         chosen = [one for one in inner if not is_aside(one.name)]
         if not chosen:
@@ -193,16 +193,16 @@ class _Arrangement:
         return chosen
 
     def _list_generators(self, inner: list[_Folder]) -> list[_Folder]:
-        """List the folders that have the classes inside, where the folders beside them are not the classes."""
+        """List the folders that contain class folders, unless the folders beside them are the classes."""
         labels = {self._class_of(one) for one in inner} - {None}
         if len(labels) == len(CLASS_NAMES):
             return [one for one in inner if not self._class_of(one) and self._holds_set(one)]
         return [one for one in inner if self._holds_set(one)]
 
     def _holds_set(self, folder: _Folder) -> bool:
-        """Return whether the folders inside, or those inside them, are classes: both, or one by a sure name.
+        """Return whether the sub-folders, at any depth, are classes: both, or one with an unambiguous name.
 
-        Of a folder that has the name of a class itself, such as `deepfake`, they must be both.
+        In a folder that has the name of a class itself, such as `deepfake`, both must be there.
         """
         inner = [one for one in folder.sorted_folders() if not is_aside(one.name)]
         labels = {self._class_of(one) for one in inner}
@@ -259,7 +259,7 @@ def _list_pictures(folder: _Folder) -> list[int]:
 
 
 def _has_splits_below(inner: list[_Folder]) -> bool:
-    """Return whether every folder has only splits inside, not all the same one: CLASS/SOURCE/SPLIT."""
+    """Return whether every folder contains only splits, and not all the same split: CLASS/SOURCE/SPLIT."""
     if not inner or any(one.pictures or not one.folders for one in inner):
         return False
     splits = [match_split(below) for one in inner for below in one.folders]

@@ -1,7 +1,7 @@
 """Leakage: near-duplicate pictures in more than one split, or in both classes.
 
-Across splits they raise test scores above the truth; across classes one of the two labels is wrong or
-meaningless. How near-duplicates are found is in `data_cards.image.perceptual_hash`.
+Across splits they inflate test scores; across classes one of the two labels is wrong or meaningless.
+`data_cards.image.perceptual_hash` finds them.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ class Leak:
 
     @property
     def pair(self) -> tuple[Picture, Picture]:
-        """Two of its pictures that differ in it."""
+        """Two of its pictures with different splits or classes."""
         first = self.pictures[0]
         return first, next(one for one in self.pictures if self.across.of(one) != self.across.of(first))
 
@@ -66,7 +66,7 @@ class Leaks:
     Attributes
     ----------
     repeated : all groups of more than one picture, each in order of split, class and path
-    found : the groups across splits, then those across classes; a group that is both is there twice
+    found : the groups across splits, then those across classes; a group that is both is listed twice
     """
 
     repeated: list[list[Picture]]
@@ -82,7 +82,7 @@ class Leaks:
         return list({id(leak.pictures): leak.pictures for leak in self.found}.values())
 
     def to_dict(self, limit: int | None = None) -> dict:
-        """Counts, and the pictures of at most `limit` groups of each kind."""
+        """Return counts, and the pictures of at most `limit` groups of each kind."""
         across = {side: self.across(side) for side in Side}
         return {
             "groups": len(self.repeated),
@@ -116,7 +116,7 @@ def find_leaks(pictures: Sequence[Picture]) -> Leaks:
 
 
 def check_leaks(pictures: Sequence[Picture], allow: bool) -> None:
-    """Refuse near-duplicates across splits, or warn of them where they are allowed; warn of those across classes.
+    """Refuse near-duplicates across splits, or warn of them if they are allowed; warn of those across classes.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def format_leaks(leaks: Leaks, limit: int = 10) -> list[str]:
 
 
 def plot_contact_sheet(groups: Sequence[Sequence[Picture]], path: Path, max_pixels: int) -> int:
-    """Plot groups of near-duplicates to a PNG, a row each, at most `SHEET_GROUPS`.
+    """Plot at most `SHEET_GROUPS` groups of near-duplicates into a PNG file, one in each row.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def plot_contact_sheet(groups: Sequence[Sequence[Picture]], path: Path, max_pixe
     sheet = Image.new("RGB", (_GAP + columns * step[0], _GAP + len(drawn) * step[1]), _PAPER)
     pen = ImageDraw.Draw(sheet)
     for row, group in enumerate(drawn):
-        # One of each split and class first: they are what the sheet is for.
+        # One picture of each split and class comes first, because the sheet is made to compare these.
         sides = {(one.file.split, one.file.label): one for one in reversed(group)}
         first = sorted(sides.values(), key=lambda one: (one.file.split, one.file.label))
         shown = (first + [one for one in group if one not in first])[:_PER_GROUP]
@@ -205,8 +205,10 @@ def _plot_picture(
 
 
 def _fit(pen: ImageDraw.ImageDraw, words: str) -> str:
-    """Cut a text at its start until it fits the width of a picture: the end of a path is the file's name."""
-    words = escape_untrusted(words).encode("latin-1", "replace").decode("latin-1")  # all that Pillow's own font has
+    """Cut the start of a text until it fits the width of a picture, so that the file's name is kept."""
+    words = (
+        escape_untrusted(words).encode("latin-1", "replace").decode("latin-1")
+    )  # the only characters in Pillow's built-in font
     while len(words) > 1 and pen.textlength(words) > _SIDE:
         words = words[1:]
     return words

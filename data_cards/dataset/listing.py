@@ -1,8 +1,8 @@
-"""The files below a folder or in an archive: pictures, by their content, and others, with the reason.
+"""Files below a folder or in an archive: pictures, recognised by content, and others, with the reason.
 
-Hidden files, the folders of systems (`@eaDir`, `__MACOSX`) and feature stores are not part of a set. Archives
-(`data_cards.archives`) are read in place: an archive that is named, and archives below a folder whose other files are
-not a set of pictures. An archive beside a set is usually the one that the set was unpacked from, so it is not read.
+Hidden files, system folders (`@eaDir`, `__MACOSX`) and feature stores are not part of a set. Archives
+(`data_cards.archives`) are read in place if they are given directly, or are below a folder whose other files are not a
+set of pictures. An archive beside a set is usually the one that the set was unpacked from, so it is not read.
 """
 
 import os
@@ -25,8 +25,8 @@ _BESIDE_SET = "archives beside pictures, which are not read (--src ARCHIVE reads
 _BESIDE_ARCHIVES = "pictures beside a set in archives"
 _CLOSED = "not read in place"
 _INSIDE = "archives in an archive, which are not read (unpack it)"
-_STORES = (".zarr", PARTIAL)  # endings of the names of stores, by custom, and of unfinished ones
-_MOST_FOLDERS = 1_000_000  # links among folders can make any number of paths
+_STORES = (".zarr", PARTIAL)  # usual endings of the names of stores, and of unfinished ones
+_MOST_FOLDERS = 1_000_000  # links between folders can create any number of paths
 _NAMED = 5  # files left out that a line names
 
 
@@ -88,7 +88,7 @@ def list_files(root: Path, is_set: Callable[[list[str]], bool] = bool) -> Listed
 
 
 def unpack_path(root: Path) -> Path:
-    """Return the folder that a root would be if it, or the archive that it is in, were unpacked."""
+    """Return the path that a root would have if it, or its archive, were unpacked."""
     inside = split_place(root)
     archive = Path(inside[0]) if inside else root
     if not archive.is_file():
@@ -108,7 +108,7 @@ def _list_one(root: Path) -> Listed:
 
 
 def _list_several(root: Path, archives: Sequence[str]) -> tuple[Listed, list[ArchiveError]]:
-    """List the pictures of all archives below a folder, and the errors of those that cannot be read in place."""
+    """List the pictures of all archives below a folder, and the errors of archives that cannot be read in place."""
     found: list[tuple[str, str]] = []
     left_out, closed = [], []
     folders = name_folders(archives)
@@ -163,7 +163,7 @@ def walk_files(root: str) -> Iterator[tuple[str, str]]:
         folder, prefix, above = waiting.pop()
         count += 1
         if count > _MOST_FOLDERS:
-            raise UserError(f"{root}: more than {_MOST_FOLDERS:,} folders; links among them may multiply their paths")
+            raise UserError(f"{root}: more than {_MOST_FOLDERS:,} folders; links between them may multiply their paths")
         try:
             with os.scandir(folder) as entries:
                 found = list(entries)

@@ -1,4 +1,4 @@
-"""The meaning of folders' names: class, split, or source.
+"""Meaning of folders' names: class, split, or source.
 
 A name is read as words: CamelCase, digits and punctuation separate them, so `AiArtData` is `ai art data` and `0_real`
 is `real`. A source is a generator or a collection: names such as `0_real`, `images`, `2` or `256x256` are not sources.
@@ -28,17 +28,19 @@ _SPLIT_WORDS = {
 _WEAK = frozenset("photo photos photograph photographs human camera gan deepfake deepfakes diffusion".split())
 # Words that may be beside the name of a class or split, as in `fake_images` or `0_real`.
 _FILLERS = frozenset("image images img imgs picture pictures pics face faces art data dataset set by made".split())
-_MADE = frozenset("generated created made drawn".split())  # `human_generated` is real: the other word decides
+_MADE = frozenset(
+    "generated created made drawn".split()
+)  # `human_generated` is real: these words do not count beside `human`
 _UNNAMED = frozenset("image images img imgs picture pictures pic pics version versions snapshots".split())
 _CONTAINERS = frozenset("data dataset datasets set sets file files archive parts download downloads".split())
-# Versions, parts and sizes: 2, v1.0, part_3, 256x256, 512px. A year is none of them.
+# Versions, parts and sizes: 2, v1.0, part_3, 256x256, 512px. A year is not one of them.
 _NUMBERED = re.compile(r"(v|ver|version|part|batch|chunk|shard|size)?[\W_]*\d[\d\W_]*(x[\W_]*\d+)?(px)?", re.IGNORECASE)
-# Beside the folders of a set, by custom, and no part of it.
+# Names of folders that are customary beside a set and not part of it.
 _ASIDE = frozenset(
     "doc docs sample samples example examples demo demos figure figures fig figs asset assets preview previews "
     "screenshot screenshots thumbnail thumbnails thumbs script scripts notebook notebooks readme logo logos".split()
 )
-# What the field's sets sort pictures by below a generator: the classes of LSUN and Pascal VOC, and of faces.
+# Folders below a generator in sets of the field: the classes of LSUN and Pascal VOC, and faces.
 _OBJECTS = frozenset(
     "aeroplane airplane bedroom bicycle bike bird boat bottle bridge bus car cat chair church classroom conferenceroom "
     "cow deer diningroom diningtable dog face faces frog horse kitchen livingroom motorbike motorcycle person "
@@ -62,7 +64,7 @@ def match_class(name: str, meaning: Meaning | None = None) -> str | None:
     Parameters
     ----------
     name : str, such as `0_real`, `AI_Generated_Images` or `training_fake`
-    meaning : what the user declares of names, which goes before all spellings
+    meaning : classes of names, declared by the user; they override all spellings
     """
     if meaning and name.lower() in meaning:
         return meaning[name.lower()]
@@ -75,38 +77,38 @@ def match_split(name: str) -> str | None:
 
 
 def match_split_of_class(name: str) -> str | None:
-    """Return the split that the name of a class folder also has, as `training_real`, else None."""
+    """Return the split in the name of a class folder, such as `training_real`, else None."""
     splits = {match_split(word) for word in _split_words(name)} - {None}
     return splits.pop() if len(splits) == 1 and match_class(name) else None
 
 
 def is_sure_class(name: str, meaning: Meaning | None = None) -> bool:
-    """Return whether a name of a class can be nothing else, as `fake`, but not `photos` or `diffusion`."""
+    """Return whether a class name is unambiguous, such as `fake`, but not `photos` or `diffusion`."""
     return bool(meaning and name.lower() in meaning) or not set(_split_words(name)) & _WEAK
 
 
 def is_service(name: str) -> bool:
-    """Return whether a folder is a system's or a program's, and no part of any set: hidden, `@eaDir`, `__MACOSX`."""
+    """Return whether a folder belongs to a system or program and not to a set: hidden, `@eaDir`, `__MACOSX`."""
     return name.startswith(".") or name.lower() in _SERVICE
 
 
 def is_aside(name: str) -> bool:
-    """Return whether a folder beside those of a set is by custom not part of it: `docs`, `samples`."""
+    """Return whether a folder beside those of a set is usually not part of it, such as `docs` or `samples`."""
     return _has_only(name, _ASIDE)
 
 
 def is_object(name: str) -> bool:
-    """Return whether a folder is named after what its pictures show, as below a generator: `airplane`, `face`."""
+    """Return whether a folder is named after an object, as folders below a generator are: `airplane`, `face`."""
     return "".join(_split_words(name)) in _OBJECTS
 
 
 def is_generator(name: str) -> bool:
-    """Return whether a name has a well-known generator's in it."""
+    """Return whether a name contains the name of a well-known generator."""
     return bool(_GENERATORS.search(name))
 
 
 def names_source(name: str) -> bool:
-    """Return whether a folder's name can be that of a source: not a class, a split, a number or a word for pictures."""
+    """Return whether a folder's name can be a source: not a class, a split, a number or a word for pictures."""
     return not _is_unnamed(name) and not _has_only(name, _CONTAINERS | _UNNAMED)
 
 
@@ -115,8 +117,8 @@ def find_own_name(root: Path) -> tuple[str, Path]:
 
     Parameters
     ----------
-    root : absolute Path. Names above it are used only where its own is that of a class, a split, a version or
-        pictures as such, as in `stargan/0_real`, and never those of the home folder and above
+    root : absolute Path. Names above it are used only if its own is a class, a split, a version or a word for
+        pictures, as in `stargan/0_real`; names of the home folder and above are never used
 
     Returns
     -------
@@ -128,7 +130,7 @@ def find_own_name(root: Path) -> tuple[str, Path]:
         for folder in root.parents:
             if folder == home or folder in home.parents:
                 break
-            # Below a well-known generator a name such as `airplane` is that of an object.
+            # Below a well-known generator, a name such as `airplane` is an object.
             of_generator = is_object(folder.name) and is_generator(folder.parent.name)
             if names_source(folder.name) and not of_generator:
                 return folder.name, folder
@@ -140,7 +142,7 @@ def parse_meaning(declared: Iterable[str]) -> dict[str, str]:
 
     Raises
     ------
-    UsageError : not NAME=CLASS, or a name that is declared twice
+    UsageError : a declaration is not NAME=CLASS, or a name is declared twice
     """
     meaning: dict[str, str] = {}
     for text in (part for one in declared for part in one.split(",")):
@@ -153,7 +155,7 @@ def parse_meaning(declared: Iterable[str]) -> dict[str, str]:
 
 
 def format_meaning(names: Sequence[str]) -> str:
-    """Format an example of the option that declares what unknown names are."""
+    """Format an example of the option that declares the classes of unknown names."""
     numbers = sorted(names) if len(names) == 2 and all(map(str.isdigit, names)) else []
     return "--meaning " + (f"{numbers[0]}=real,{numbers[1]}=fake" if numbers else f"{shlex.quote(names[0])}=fake")
 

@@ -1,4 +1,4 @@
-"""The pictures in an archive, by the names and the first bytes of its members."""
+"""Pictures in an archive, recognised by the names and the first bytes of its members."""
 
 import os
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ from data_cards.image.signature import HEAD, find_format, has_picture_suffix, re
 class Packed:
     """The files in an archive, by their paths in it, sorted; `unpacked` are the paths of the pictures by class.
 
-    They differ where the archive has no folders of classes, but says the class of each picture in another way.
-    `archives` are those in the archive.
+    `unpacked` differs from `pictures` if the archive has no class folders, but gives the classes in another way.
+    `archives` are archives inside the archive.
     """
 
     pictures: list[str]
@@ -27,13 +27,13 @@ class Packed:
 
 
 def list_archive(path: str | os.PathLike, folder: str = "", suffixes: tuple[str, ...] = ()) -> Packed:
-    """List the members of an archive: pictures, and others. Hidden ones, and those of systems, are left out.
+    """List the members of an archive: pictures, and others. Hidden files and system folders are left out.
 
     Parameters
     ----------
     path : of the archive
     folder : str, in the archive, to which paths are relative; "" for the archive itself
-    suffixes : tuple of str, endings of names, in lower case, that count as pictures too
+    suffixes : tuple of str, lower-case suffixes of further files that count as pictures
 
     Raises
     ------

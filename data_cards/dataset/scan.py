@@ -1,4 +1,4 @@
-"""The scan of a set of pictures: every file found, its facts and its near-duplicate group.
+"""Scan of a set of pictures: every file found, its facts and its near-duplicate group.
 
 The result depends neither on the order of the file system nor on the number of threads.
 """
@@ -61,14 +61,14 @@ def scan_sources(
     cache: bool = True,
     all_thumbnails: bool = False,
 ) -> PictureSet:
-    """Find, read and group the pictures of one or several `--src`; splits are those of the folders.
+    """Find, read and group the pictures of one or several `--src`; the splits are those of the folders.
 
     Parameters
     ----------
     sources : of str, folders, or `[SPLIT/]CLASS=FOLDER`
     settings : how folders and tables are understood
     max_pixels : int, larger pictures are set aside
-    threads : int, that read files; 0 for one a core
+    threads : int, number of threads that read files; 0 for one for each core
     cache : bool, whether to use the cache of facts in the user's cache folder (`data_cards.dataset.scan_cache`)
     all_thumbnails : bool, whether to keep every picture's thumbnail and profile, not only as many as an audit uses
 
@@ -106,7 +106,7 @@ def collect_pictures(
 
 
 def _read_all(files: list[PictureFile], max_pixels: int, threads: int, cache: ScanCache) -> Iterator[tuple]:
-    # Threads are enough: decoding and hashing release Python's lock. A window bounds the memory of results.
+    # Threads suffice, because decoding and hashing release Python's lock. A window bounds the memory of results.
     with ThreadPoolExecutor(threads) as pool:
         waiting: deque = deque()
         rest = iter(files)

@@ -1,11 +1,11 @@
 """Facts of picture files kept between scans, so that the next scan need not read the files again.
 
-One SQLite file in the user's cache folder. A file is known by its path and its stamp: size, inode,
-and the times at which its bytes and its inode changed, of which the second cannot be set back. A file that
-was moved or touched is known by the hash of its bytes, and is then hashed but not decoded. A file that
-changed a moment ago is not remembered: a second change within the clock's step would not be detected. Not detected:
-a change of content that leaves the whole stamp unchanged, after the clock was set back or by a write that bypasses
-the file system. The build does detect it, because it hashes every file that it reads.
+One SQLite file in the user's cache folder. A file is recognised by its path and its stamp: size, inode, and the times
+at which its bytes and its inode changed, of which programs cannot set the second. A file that was moved or touched is
+recognised by the hash of its bytes, so it is hashed but not decoded. A file that changed less than two seconds ago is
+not remembered, because a second change within the clock's step would go unnoticed. Not detected: a change of content
+that leaves the whole stamp unchanged, after the clock was set back or by a write that bypasses the file system. A
+build detects it, because it hashes every file that it reads.
 
 A cache that is damaged or cannot be written is not used.
 """
@@ -26,7 +26,7 @@ _BATCH = 500
 
 
 def find_cache_folder() -> Path:
-    """Return the user's cache folder of this program, by the environment or the system's custom."""
+    """Return this program's cache folder, from the environment or the system's convention."""
     if os.environ.get(ENVIRONMENT):
         return Path(os.environ[ENVIRONMENT])
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
@@ -34,7 +34,7 @@ def find_cache_folder() -> Path:
 
 
 class ScanCache:
-    """Facts by file and by hash; several threads may use it. With `folder` None it remembers nothing."""
+    """Facts by file and by hash; safe for several threads. With `folder` None it remembers nothing."""
 
     def __init__(self, folder: Path | None):
         self._database = None if folder is None else _open(folder)
@@ -46,7 +46,7 @@ class ScanCache:
         return self._query("path = ? and stamp = ?", os.fspath(path), _format_stamp(status))
 
     def find_by_hash(self, sha256: bytes) -> PictureFacts | None:
-        """Return the facts of a file with these bytes, wherever it was."""
+        """Return the facts of any file with these bytes."""
         return self._query("sha256 = ?", sha256)
 
     def add(self, path: Path, status: os.stat_result, facts: PictureFacts) -> None:
@@ -83,7 +83,7 @@ class ScanCache:
         try:
             with self._database:
                 self._database.executemany("insert or replace into files values (?, ?, ?, ?)", self._new)
-        except sqlite3.Error:  # a full disk or another's lock: no reason for a scan to fail
+        except sqlite3.Error:  # a full disk or a lock of another process must not fail a scan
             self._disconnect()
         self._new = []
 
@@ -121,5 +121,5 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _format_stamp(status: os.stat_result) -> str:
-    """Format what changes whenever a file is written or replaced; inodes may be larger than SQLite's numbers."""
+    """Format the stamp of a file as text, because inodes may be larger than SQLite's numbers."""
     return f"{status.st_size} {status.st_ino} {status.st_mtime_ns} {status.st_ctime_ns}"

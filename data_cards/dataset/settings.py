@@ -1,4 +1,4 @@
-"""The options of every command that reads a set of pictures: how its folders and labels are understood."""
+"""Options of every command that reads a set of pictures: the meaning of its folders and labels."""
 
 import re
 import shlex
@@ -16,11 +16,11 @@ COLUMNS = ("path", "label", "split", "source")  # of a labels file
 
 @dataclass(frozen=True)
 class SetSettings:
-    """How the pictures of a set get their class, split and source, beyond the names of their folders.
+    """Settings for the class, split and source of a set's pictures, in addition to the names of their folders.
 
     Raises
     ------
-    UsageError : a value that is not valid
+    UsageError : a value is not valid
     """
 
     labels: tuple[str, ...] = option_field(
@@ -50,7 +50,7 @@ class SetSettings:
     )
 
     def __post_init__(self):
-        # Values are parsed here, so that a wrong one is refused before any work.
+        # Values are parsed here, so that an invalid value is refused before any work.
         _ = self.classes, self.column_names, self.pattern
         if self.columns and not self.labels:
             raise UsageError(f"columns {self.columns}: only of a table; give one with --labels, or leave it out")
@@ -75,7 +75,7 @@ class SetSettings:
 
     @cached_property
     def pattern(self) -> re.Pattern | None:
-        """The compiled `source_pattern`, with one group, or one named `source`."""
+        """The compiled `source_pattern`; it has one group, or a group named `source`."""
         if self.source_pattern is None:
             return None
         try:
@@ -93,12 +93,12 @@ class SetSettings:
         return pattern
 
     def check_unused(self, place: str) -> None:
-        """Check that none of them is given for a store or a card, which has its classes and sources already."""
+        """Check that no setting is given for a store or a card, which has its classes and sources already."""
         if self != SetSettings():
             raise UsageError(f"{place}: has its classes and sources already; leave out {self.format_arguments(())}")
 
     def format_arguments(self, sources: Iterable[str]) -> str:
-        """Format the sources and these settings as arguments of a command, to repeat it or to give another."""
+        """Format the sources and these settings as arguments of a command."""
         arguments = [("--src", source) for source in sources]
         arguments += [("--labels", file) for file in self.labels]
         arguments += [("--columns", self.columns)] if self.columns else []

@@ -1,6 +1,6 @@
 """Information about a source: `source.toml` or `source.json` in its folder, or in one above it.
 
-A file in a folder above describes all sources below it; a table in it with the name of a source
+A file in a higher folder describes all sources below it; a table in it with the name of a source
 describes that source. Fields that are not stated are shown as missing, never guessed.
 """
 
@@ -22,11 +22,11 @@ _MOST_LETTERS = 2_000
 
 
 def read_source_info(pictures: Sequence[Picture]) -> dict[tuple[str, str], dict[str, str | None]]:
-    """Read the `FIELDS` of every (class, source), None where one is not stated.
+    """Read the `FIELDS` of every (class, source); None for a field that is not stated.
 
     Raises
     ------
-    UserError : a file that is not TOML or JSON
+    UserError : a file is not TOML or JSON
     """
     found: dict[tuple[str, str], dict[str, str | None]] = {}
     seen = set()

@@ -1,4 +1,4 @@
-"""The random draw of a validation split: a pure function of the seed and the pictures' hashes.
+"""Random draw of a validation split: a pure function of the seed and the pictures' hashes.
 
 Near-duplicate groups are drawn whole, so no picture of the training split has
 a near-duplicate in validation. The share is drawn per class and source, so that every source
@@ -32,15 +32,15 @@ def draw_validation(
 
     Returns
     -------
-    bool (N,), true for each validation picture. Of a class of at least two groups at least one is drawn
-    where the fraction is above 0, and never all.
+    bool (N,), true for each validation picture. With a fraction above 0, at least one group is drawn from each class of
+    at least two groups, and never all.
     """
-    # Arrays, not lists of lists: a plan of a million pictures must fit beside them.
+    # Arrays, not lists of lists, because a plan of a million pictures must fit into memory too.
     names = np.array(identities, dtype=bytes)
     order = np.lexsort((names, groups))
     ordered = np.asarray(groups)[order]
     starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: len(order)])
-    first = order[starts]  # of each group, the member whose identity comes first
+    first = order[starts]  # the member of each group with the lowest identity
     keys = np.fromiter((draw_key(seed, identities[member], "validation") for member in first), np.uint64, len(first))
     by_stratum = defaultdict(list)
     for number, member in enumerate(first):

@@ -1,8 +1,8 @@
-"""The picture of a set, and the table that holds many of them column by column.
+"""A picture of a set, and a table that holds pictures column by column.
 
-As objects a million pictures with their facts take a gigabyte; in columns some 150 MB. The table
-creates a picture when one is read. Thumbnails and low-frequency profiles are kept of a bounded
-number of pictures: an audit uses no more.
+A million pictures with their facts need a gigabyte as objects, and about 150 MB in columns. The table
+creates a picture when it is read. Thumbnails and low-frequency profiles are kept for a bounded
+number of pictures, because an audit uses no more.
 """
 
 import heapq
@@ -18,7 +18,7 @@ from data_cards.dataset.layout import PictureFile
 from data_cards.image.facts import PictureFacts
 
 FEWEST_AUDITED = 20  # pictures of each class, below which a set is not audited
-MOST_THUMBNAILS = 20_000  # pictures that keep thumbnail and profile, half of them of each class
+MOST_THUMBNAILS = 20_000  # pictures that keep thumbnail and profile, half of each class
 HASH_BYTES = 32  # bytes of sha256 and of phash
 _FILE_WORDS = ("root", "split", "label", "source")
 _FACT_WORDS = ("format", "mode", "tables", "subsampling")
@@ -45,9 +45,9 @@ class Picture:
 
 
 def compute_columns(pictures: Iterable[Picture]) -> dict[str, np.ndarray]:
-    """Compute an array (N,) of each fact of N pictures: of words object, of others float64.
+    """Compute an array (N,) of each fact of N pictures: object for words, float64 for numbers.
 
-    In one pass, without holding a million pictures as objects.
+    One pass, so a million pictures are never in memory as objects.
     """
     numbers = {name: array("d") for name in _NUMBERS if name != "group"}
     words: dict[str, list[str]] = {name: [] for name in ("split", "label", "source", *_FACT_WORDS)}
@@ -65,7 +65,7 @@ class PictureTable(Sequence[Picture]):
 
     def __init__(self, pictures: Iterable[Picture] = ()):
         self._hashes = bytearray()  # sha256 and phash of each
-        self._images = bytearray()  # paths of each, one behind the other
+        self._images = bytearray()  # path of each, concatenated
         self._ends = array("q")  # of each path
         self._numbers = {name: array(kind) for name, kind in _NUMBERS.items()}
         self._words = {name: array("i") for name in (*_FILE_WORDS, *_FACT_WORDS)}
@@ -129,7 +129,7 @@ class PictureTable(Sequence[Picture]):
         self._words["split"] = array("i", map(self._intern, splits))
 
     def select(self, numbers: Iterable[int]) -> "PictureTable":
-        """Return a table of the pictures with these numbers, in that order."""
+        """Return a table of the pictures with these numbers, in this order."""
         chosen = np.fromiter(numbers, np.int64)
         table = PictureTable()
         table._vocabulary, table._spelled = dict(self._vocabulary), list(self._spelled)
@@ -148,17 +148,18 @@ class PictureTable(Sequence[Picture]):
         return table
 
     def subsample_thumbnails(self, most: int = MOST_THUMBNAILS) -> None:
-        """Drop thumbnail and profile of all but `most` pictures, half of them of each class.
+        """Drop thumbnail and profile of all but `most` pictures, half of each class, those with the lowest hashes.
 
-        Those with the lowest hashes keep theirs: a fair draw that depends neither on folders nor on order.
+        This is a fair draw that depends neither on folders nor on order.
         """
         kept = self.draw_fairly(self._thumbnails, most)
         self._thumbnails = {number: self._thumbnails[number] for number in kept}
 
     def draw_fairly(self, numbers: Iterable[int], most: int) -> list[int]:
-        """Draw `most` of these pictures, half of them of each class, those with the lowest hashes.
+        """Draw `most` of these pictures, half of each class, those with the lowest hashes.
 
-        Of equal files all or none. A draw from a part of a set keeps those of the part that a draw from all keeps.
+        Of equal files all or none are drawn. A draw from a part of a set includes every picture of this part that a
+        draw from the whole set includes.
         """
         of_class: dict[str, list[tuple[bytes, int]]] = {label: [] for label in CLASS_NAMES}
         for number in numbers:
@@ -205,11 +206,11 @@ class PictureTable(Sequence[Picture]):
 
 
 def format_single_sources(pictures: Iterable[Picture]) -> str | None:
-    """Format a warning where all training pictures of a class have one source; None where no class has.
+    """Format a warning if all training pictures of a class have one source; None without such a class.
 
     Parameters
     ----------
-    pictures : of a set; those of the splits `train` and `val` count, or all where the set has none of these
+    pictures : of a set; those of the splits `train` and `val` count, or all if the set has none of these
     """
     found = {(one.file.split == TEST, one.file.label, one.file.source) for one in pictures}
     return format_lone_sources({key[1:] for key in found if not key[0]} or {key[1:] for key in found})

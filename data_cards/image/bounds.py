@@ -1,7 +1,7 @@
 """The cost of opening a picture file, bounded before Pillow opens it.
 
-Pillow allocates memory for the canvas of a WebP file, decodes an icon, and unpacks the texts of a PNG, while it opens
-the file, so the size that it then reports comes too late. Here sizes are read from the bytes alone.
+While Pillow opens a file, it allocates memory for the canvas of a WebP file, decodes an icon, and unpacks the texts of
+a PNG, so the size that it reports then comes too late. Here sizes are read from the bytes alone.
 """
 
 import re
@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from data_cards.core.errors import PictureError
 
-MOST_UNPACKED = 1 << 20  # bytes of one compressed text or profile of a PNG: Pillow calls a file with more broken
-_MOST_TEXT = 32 << 20  # bytes of all texts together, half of what Pillow takes
+MOST_UNPACKED = 1 << 20  # bytes of one compressed text or profile of a PNG; Pillow refuses files with more
+_MOST_TEXT = 32 << 20  # bytes of all texts together, half of Pillow's limit
 
 PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_SIZE = re.compile(PNG + rb"....IHDR(.{8})", re.DOTALL)
@@ -27,7 +27,7 @@ def check_pixels(width: int, height: int, max_pixels: int) -> None:
 
 
 def check_declared_sizes(data: bytes, kind: str | None, max_pixels: int) -> None:
-    """Check the sizes that a file declares and that opening it would take memory for; raises `PictureError`.
+    """Check the declared sizes for which opening a file would allocate memory; raises `PictureError`.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def check_declared_sizes(data: bytes, kind: str | None, max_pixels: int) -> None
 def drop_large_texts(data: bytes) -> bytes:
     """Return a PNG file's bytes without the texts and profiles that unpack to more than the limits.
 
-    Its pixels stay the same. Bytes of other formats are returned as they are.
+    Its pixels do not change. Bytes of other formats are returned unchanged.
     """
     if not data.startswith(PNG):
         return data
@@ -74,7 +74,7 @@ def iterate_chunks(data: bytes, start: int = 0) -> Iterator[tuple[int, int, byte
 
 
 def _unpack_size(kind: bytes, body: bytes) -> int:
-    """Return the bytes that a text or profile unpacks to, or more than the limit where there are more."""
+    """Return the number of bytes that a text or profile unpacks to; above the limit, any number above it."""
     packed = None
     if kind in (b"zTXt", b"iCCP"):
         packed = body.partition(b"\0")[2][1:]  # keyword, method, data
@@ -106,7 +106,7 @@ def _find_webp_size(data: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _find_icon_sizes(data: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the size of each bitmap or PNG in a Windows icon or cursor, whatever its directory says."""
+    """Yield the size of each bitmap or PNG in a Windows icon or cursor, regardless of the sizes in its directory."""
     yield from _find_inner_sizes(data)
     for number in range(int.from_bytes(data[4:6], "little")):
         entry = data[6 + 16 * number : 22 + 16 * number]

@@ -1,9 +1,8 @@
 """Damage of a picture file's data that Pillow does not report.
 
-Pillow drops the warnings of libjpeg, which replaces damaged data and goes on, so a JPEG is decoded once more by
-libjpeg-turbo, at an eighth of its size, in a mode in which a warning is an error. Of a PNG, and of a strip of a
-compressed TIFF, Pillow stops reading as soon as it has the pixels, before the checksum at the end; and rows that a
-PNG lacks are black.
+libjpeg replaces damaged data and continues, and Pillow drops its warnings. So libjpeg-turbo decodes a JPEG once more,
+at an eighth of its size, in a mode in which a warning is an error. In a PNG, and in a strip of a compressed TIFF,
+Pillow stops reading as soon as it has the pixels, before the checksum at the end; missing rows of a PNG become black.
 
 Damage that no decoder can notice is listed in docs/verdicts.md.
 """
@@ -22,10 +21,10 @@ from data_cards.image.signature import HEAD, find_format
 
 try:
     import simplejpeg
-except ImportError:  # a system that it has no wheel for: there Pillow's word on a JPEG is the last one
+except ImportError:  # no wheel for this system: JPEG files are then checked by Pillow alone
     simplejpeg = None
 
-# Of libjpeg's warnings and errors, those that are about the data of a file whose header is understood.
+# The warnings and errors of libjpeg about the data of a file whose header is valid.
 _JPEG_DAMAGE = (
     "Corrupt JPEG data",
     "Premature end of JPEG file",
@@ -38,12 +37,12 @@ _SCALE = 8
 # Second bytes of JPEG markers: fill bytes and stuffing, markers without a segment, the start of a scan, and tables.
 _NO_MARKERS, _STANDALONE, _SCAN = (0x00, 0xFF), (0x01, *range(0xD0, 0xD9)), 0xDA
 _TABLES = (*range(0xC0, 0xD0), 0xDB, 0xDD)
-# Of each pass of an interlaced PNG: the first column and row, and the steps between them.
+# First column and row of each pass of an interlaced PNG, and the steps between columns and rows.
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # a pixel's, by the colour type of a PNG
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # samples of a pixel, by the colour type of a PNG
 _PIECE = 1 << 20  # bytes that are unpacked at a time
 
-# Formats that hold pixels without a code or a checksum in which damage could be noticed; None: TGA.
+# Formats that store pixels without a code or checksum that could reveal damage; None: TGA.
 _UNCHECKED = ("BMP", "DIB", "PPM", "TIFF", None)
 _TILE = 16
 _LARGE = 0.1  # share of a picture
@@ -113,11 +112,11 @@ def _check_jpeg(data: bytes) -> None:
     except ValueError as error:
         if str(error).startswith(_JPEG_DAMAGE):
             raise PictureError(f"broken or truncated: {error}") from error
-        # Anything else is a kind of JPEG that this library does not decode, and Pillow does.
+        # Any other error: a kind of JPEG that Pillow decodes and this library does not.
 
 
 def _drop_metadata(data: bytes) -> bytes:
-    """Return a JPEG with the tables and scans alone: damaged metadata does not damage the picture."""
+    """Return a JPEG with only its tables and scans, because damaged metadata does not damage the picture."""
     kept, place = [b"\xff\xd8"], 2
     while place + 4 <= len(data):
         marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4])
@@ -143,7 +142,7 @@ def _check_png_checksums(data: bytes, start: int) -> None:
 
 
 def _may_lack_rows(picture: Image.Image, data: bytes) -> bool:
-    """Return whether the last row is black, as missing ones are, or the rows come in another order."""
+    """Return whether the last row is black, as missing rows are, or the rows are interlaced."""
     width, height = picture.size
     return data[28] != 0 or picture.crop((0, height - 1, width, height)).getbbox(alpha_only=False) is None
 
@@ -161,7 +160,7 @@ def _check_png_length(data: bytes) -> None:
             expected += rows * (1 + math.ceil(columns * bits * _SAMPLES.get(colours, 1) / 8))
     packed = (data[start + 8 : end - 4] for start, end, kind in iterate_chunks(data) if kind == b"IDAT")
     if sum(_unpack(packed)) < expected:
-        raise PictureError("broken or truncated: fewer rows of pixels than its header tells")
+        raise PictureError("broken or truncated: fewer rows of pixels than its header declares")
 
 
 def _unpack(parts: Iterable[bytes], whole: bool = False) -> Iterator[int]:
@@ -180,7 +179,7 @@ def _unpack(parts: Iterable[bytes], whole: bool = False) -> Iterator[int]:
     except zlib.error as error:
         raise PictureError(f"broken or truncated: {error}") from error
     if whole and not unpacker.eof:
-        raise PictureError("broken or truncated: compressed pixel data without its end")
+        raise PictureError("broken or truncated: compressed pixel data end too early")
 
 
 def _iterate_strips(picture: Image.Image, data: bytes) -> Iterator[bytes]:
@@ -188,5 +187,5 @@ def _iterate_strips(picture: Image.Image, data: bytes) -> Iterator[bytes]:
         places = (picture.tag_v2.get(tag, ()) for tag in (offsets, counts))
         places = ((one,) if isinstance(one, int) else one for one in places)
         for offset, count in zip(*places, strict=False):
-            if count:  # of a band that is not shown there may be none
+            if count:  # 0 for a strip that has no data
                 yield data[offset : offset + count]

@@ -1,8 +1,8 @@
 """The decoder of picture files to upright 8-bit RGB, the only place where an untrusted file is decoded.
 
 Formats are limited to ordinary raster ones (Pillow would hand EPS to Ghostscript), the number
-of pixels is checked before any is decoded, and every fault of a file becomes a
-`PictureError` with a reason in plain words.
+of pixels is checked before any is decoded, and every fault of a file raises a
+`PictureError` whose message is the reason.
 
 Pixels are decoded first, and metadata is read afterwards: after Pillow has failed to decode a picture it treats the
 picture as decoded, and Pillow decodes a PNG to read its EXIF data.
@@ -33,9 +33,9 @@ FORMATS = (
 
 Image.init()  # Pillow loads its less common formats only when asked
 Image.MAX_IMAGE_PIXELS = None  # the caller's limit is checked instead, which may be above Pillow's
-# Pillow warns of odd EXIF blocks and other faults that do not spoil a picture.
+# Pillow warns of faults that do not affect the pixels, such as odd EXIF blocks.
 warnings.filterwarnings("ignore", module="PIL")
-# What it logs of a broken file is in the reason that the caller gets.
+# Pillow logs faults that the `PictureError` names already.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 # Transposition that makes a picture upright, by EXIF orientation (Exif 2.32, tag 0x0112).
@@ -84,7 +84,7 @@ def opened_picture(data: bytes, max_pixels: int, *, check: bool = True) -> Itera
         raise PictureError(_format_unknown(data, kind)) from error
     except MemoryError as error:
         raise PictureError("too large to decode in the available memory") from error
-    # Decoders raise many kinds for a broken file: OSError, SyntaxError, ValueError, struct.error ...
+    # Decoders raise many types for a broken file: OSError, SyntaxError, ValueError, struct.error ...
     except Exception as error:
         raise PictureError(f"broken or truncated: {error}") from error
 
@@ -104,7 +104,7 @@ def decode_picture(data: bytes, max_pixels: int, *, check: bool = True) -> Image
     """
     with opened_picture(data, max_pixels, check=check) as picture:
         rgb, orientation = decode_opened(picture)
-    del picture  # else its pixels stay in memory while the others are turned
+    del picture  # else its pixels would stay in memory while the copy is turned
     return turn_upright(rgb, orientation)
 
 
@@ -115,21 +115,21 @@ def decode_opened(picture: Image.Image) -> tuple[Image.Image, int]:
 
 
 def turn_upright(picture: Image.Image, orientation: int) -> Image.Image:
-    """Turn a picture upright; one that is so already is returned as it is."""
+    """Turn a picture upright; an upright one is returned unchanged."""
     transposition = UPRIGHT.get(orientation)
     return picture if transposition is None else picture.transpose(transposition)
 
 
 def read_orientation(picture: Image.Image) -> int:
-    """Read the EXIF orientation of a decoded picture, 1 to 8; 1 where there is none or the EXIF data is broken.
+    """Read the EXIF orientation of a decoded picture, 1 to 8; 1 if it is missing or the EXIF data is broken.
 
-    It is 1 for TIFF too, which Pillow turns upright itself while it decodes.
+    It is 1 for TIFF, because Pillow turns TIFF pictures upright while it decodes them.
     """
     if picture.format == "TIFF":
         return 1
     try:
         return int(picture.getexif().get(_ORIENTATION, 1))
-    except Exception:  # a broken EXIF block does not spoil the picture
+    except Exception:  # a broken EXIF block does not affect the pixels
         return 1
 
 
@@ -161,7 +161,7 @@ def _format_unknown(data: bytes, kind: str | None) -> str:
     if not data:
         return "the file is empty"
     if kind == "JPEG":
-        return "broken or truncated: a JPEG header, but no picture behind it"
+        return "broken or truncated: a JPEG header without a picture"
     if kind is not None:
         return f"broken, or a kind of {kind} that is not supported; convert it, for example to PNG"
     return f"not a picture in a known format ({', '.join(FORMATS)})"

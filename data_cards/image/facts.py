@@ -28,7 +28,7 @@ class PictureFacts:
     ----------
     sha256 : 32 bytes, of the file's bytes
     bytes : size of the file
-    format : Pillow's name; JPEG for MPO, which is a JPEG with more after the first frame
+    format : Pillow's name; JPEG for MPO, which is a JPEG with further frames
     width, height : in pixels, upright
     quality : JPEG quality estimated from the tables, 1 to 100; `NO_QUALITY` for other formats
     phash : 32 bytes, perceptual hash
@@ -61,7 +61,7 @@ class PictureFacts:
     history: bytes = b""
 
     def to_dict(self) -> dict:
-        """Return plain values, ready for JSON; bytes as hexadecimal digits. Without a history it has none."""
+        """Return plain values, ready for JSON; bytes as hexadecimal digits; an empty history is left out."""
         values = ((field, getattr(self, field.name)) for field in fields(self))
         plain = {field.name: value.hex() if field.type is bytes else value for field, value in values}
         if not self.history:
@@ -81,7 +81,7 @@ class PictureFacts:
 
 
 def read_facts(path: Path, max_pixels: int) -> PictureFacts:
-    """Read the facts of a picture file; raises `PictureError` where it is not a picture, broken or too large."""
+    """Read the facts of a picture file; raises `PictureError` if it is not a picture, broken or too large."""
     data = read_file(path)
     return compute_facts(data, hashlib.sha256(data).digest(), max_pixels)
 

@@ -1,4 +1,4 @@
-"""The history of a picture, read from its pixels: chroma bandwidth, grids of JPEG savings, traces of resampling.
+"""History of a picture, read from its pixels: chroma bandwidth, grids of JPEG blocks, traces of resampling.
 
 A file's format and tables show how it was saved last. Earlier steps leave traces in the pixels, also of a PNG:
 chroma that was halved has no fine detail, a JPEG leaves an 8-px grid and transform coefficients at zero, resampling
@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 from scipy.fft import dctn, rfft
 
-# Each value, in their order: name, and what a picture does that has it. None is of luma's spectrum or blocks alone: in
-# them generators differ from cameras, whatever the files' history.
+# Name and phrase of each value, in order. No value depends on luma's spectrum or blocks alone, because generators
+# differ from cameras in these, whatever happened to the files.
 HISTORY = {
     "chroma detail across": "have a chroma detail across, log10 of fine over coarse power, of {}",
     "chroma detail down": "have a chroma detail down, log10 of fine over coarse power, of {}",
@@ -33,11 +33,11 @@ _LEAST = 1e-3  # keeps ratios finite in flat pictures
 
 
 def compute_history(rgb: Image.Image) -> bytes:
-    """Compute the history of a picture as it lies in its file, neither scaled nor turned upright.
+    """Compute the history of a picture as decoded, neither scaled nor turned upright.
 
     Returns
     -------
-    float16 (len(HISTORY),) as bytes; empty for a picture of a side below `SMALLEST`
+    float16 (len(HISTORY),) as bytes; empty for a picture with a side below `SMALLEST`
     """
     if min(rgb.size) < SMALLEST:
         return b""
@@ -63,7 +63,7 @@ def compute_history(rgb: Image.Image) -> bytes:
 
 
 def _measure_detail(planes: Sequence[np.ndarray], axis: int) -> float:
-    """Return log10 of the median fine power along an axis over the median coarse power; the planes' are added."""
+    """Return log10 of median fine power over median coarse power along an axis, summed over the planes."""
     count = planes[0].shape[axis]
     window = np.hanning(count).astype(np.float32)
     window /= np.sqrt((window**2).sum())
@@ -78,15 +78,15 @@ def _measure_detail(planes: Sequence[np.ndarray], axis: int) -> float:
 def _find_shifted_grid(luma: np.ndarray) -> tuple[float, tuple[int, int]]:
     """Return the strength of the strongest 8-px grid that is out of step with the edge, and where it begins.
 
-    The strength is the log ratio of the mean cross-difference at the grid's lines to that half a block further, where
-    patterns of 2 and 4 px, as colour mosaics and decoders leave them, are the same.
+    The strength is the log ratio of the mean cross-difference at the grid's lines to that half a block further.
+    Patterns of 2 and 4 px, such as traces of colour mosaics and decoders, are the same at both.
     """
     cross = np.log1p(np.abs(luma[1:, 1:] - luma[1:, :-1] - luma[:-1, 1:] + luma[:-1, :-1]))
     strengths, phase = [], []
     for axis in (0, 1):
         line = cross.mean(axis=1 - axis)
         of_phase = line[: len(line) // _BLOCK * _BLOCK].reshape(-1, _BLOCK).mean(axis=0) + _LEAST
-        # The last is between the file's own blocks.
+        # Left out: the last phase, which is the grid of the file's own blocks.
         strength = np.log(of_phase / np.roll(of_phase, _BLOCK // 2))[:-1]
         best = int(strength.argmax())
         strengths.append(strength[best])
@@ -95,10 +95,10 @@ def _find_shifted_grid(luma: np.ndarray) -> tuple[float, tuple[int, int]]:
 
 
 def _measure_zeros(planes: Sequence[np.ndarray], phase: tuple[int, int]) -> float:
-    """Return the share of a grid's coefficients near zero, less that of the grid as far on the other side of the edge.
+    """Return the share of a grid's coefficients near zero, less the share of the grid that is shifted the other way.
 
-    Both are as near to the grid of the last saving, which left zeros too; of that one the share is compared with the
-    grid half a block further.
+    Both are equally far from the grid at the edge, in which the last JPEG file left zeros too. For the grid at the edge
+    itself, the share of the grid half a block further is subtracted.
     """
     further = [-first % _BLOCK if first else _BLOCK // 2 for first in phase]
     shares = []
@@ -112,9 +112,9 @@ def _measure_zeros(planes: Sequence[np.ndarray], phase: tuple[int, int]) -> floa
 
 
 def _measure_resampling(luma: np.ndarray) -> float:
-    """Return log10 of the strongest over the median period of the sharpness of rows, but for those of a JPEG's grid.
+    """Return log10 of the strongest over the median period in the sharpness of rows, without periods of a JPEG's grid.
 
-    Not a number where there is no other period: below some 50 px.
+    NaN if there is no other period, below about 50 px.
     """
     sharpness = np.log1p(np.abs(2 * luma[1:-1] - luma[:-2] - luma[2:])).mean(axis=1)
     count = len(sharpness)

@@ -1,7 +1,7 @@
-"""The conversion of a decoded picture of any kind to 8-bit RGB, as a viewer shows it.
+"""Conversion of a decoded picture of any kind to 8-bit RGB, as a viewer shows it.
 
-Transparency is composited over white. Values of more than 8 bits are scaled so that white becomes 255. The
-conversion goes band by band of rows, so it needs no more memory than the picture and its result do.
+Transparency is composited over white. Values of more than 8 bits are scaled so that white becomes 255. Bands of rows
+are converted one at a time, so the conversion needs little memory beyond the picture and its result.
 
 Colour profiles are not applied, except that CIELAB is converted to sRGB.
 """
@@ -17,7 +17,7 @@ _BAND = 1 << 20  # pixels that are converted at a time
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 
-# Of floating-point pixels: the levels that white may be, and how many times white nine tenths of a picture may reach.
+# Floating-point pixels: possible levels of white, and the multiple of white that nine tenths of a picture may reach.
 _FLOAT_WHITES = (1.0, 255.0, 65535.0)
 _HIGHLIGHT = 4
 _INTEGER_WHITES = (255, 65535, 2**31 - 1)
@@ -33,7 +33,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
     Raises
     ------
-    PictureError : floating-point pixels that are not finite, or of which white is not known
+    PictureError : floating-point pixels are not finite, or their level of white is unknown
     """
     if picture.mode == "RGB" and "transparency" not in picture.info:
         return picture.convert("RGB")
@@ -81,9 +81,9 @@ def _scale_to_8_bit(band: Image.Image, white: float, inverted: bool, unsigned: b
 def _find_white(picture: Image.Image) -> tuple[float, bool, bool]:
     """Find the level of white, whether black and white are swapped, and whether 32 bits are unsigned.
 
-    A TIFF says how many bits it has. Of 32 bits few files use the whole range, and floating-point pixels have no
-    range at all: there white is the smallest of the customary levels that holds the values; of floating-point ones,
-    highlights may lie above it.
+    A TIFF declares its number of bits. Few files with 32 bits use the whole range, and floating-point pixels have no
+    range. White is then the smallest customary level that is not below the values; highlights of floating-point pixels
+    may exceed it.
     """
     tags = picture.tag_v2 if picture.format == "TIFF" else {}
     bits, sample = (_first(tags.get(tag), default) for tag, default in ((_BITS, 16), (_SAMPLE_FORMAT, _UNSIGNED)))
@@ -93,7 +93,7 @@ def _find_white(picture: Image.Image) -> tuple[float, bool, bool]:
     if bits < 32:
         return float(2 ** (bits if sample == _UNSIGNED else bits - 1) - 1), inverted, False
     low, high = picture.getextrema()
-    if sample == _UNSIGNED and low < 0:  # Pillow holds them as signed numbers
+    if sample == _UNSIGNED and low < 0:  # Pillow stores them as signed numbers
         return float(2**32 - 1), inverted, True
     return float(next(white for white in _INTEGER_WHITES if high <= white)), inverted, False
 
@@ -108,8 +108,8 @@ def _find_white_of_floats(picture: Image.Image) -> float:
     white = next((white for white in _FLOAT_WHITES if bulk <= white), None)
     if white is None:
         raise PictureError(
-            f"floating-point pixels up to {top:.3g}, so that white is not known; expected white at 1, 255 or 65535; "
-            "save it with 8 or 16 bits"
+            f"floating-point pixels up to {top:.3g}, so the level of white is unknown; expected white at 1, 255 or "
+            "65535; save it with 8 or 16 bits"
         )
     return white
 

@@ -1,7 +1,7 @@
 """The low frequencies of a picture: its radial profile, and an 8 x 8 thumbnail.
 
-Both are for the shortcut audit. A generator's traces are at high frequencies; the profile ends
-below them, so classes that differ in it differ in content, focus or contrast, and not in traces.
+Both are for the shortcut audit. A generator's traces are at high frequencies, and the profile ends
+below them: classes whose profiles differ have different content, focus or contrast.
 """
 
 import numpy as np

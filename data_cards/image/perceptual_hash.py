@@ -18,17 +18,17 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 BITS = 256
-MAX_DISTANCE = 15  # re-encoding at quality 30 and halving flips at most about 13 bits, another picture over 30
+MAX_DISTANCE = 15  # re-encoding at quality 30 and halving flips at most about 13 bits; other pictures differ in over 30
 _THUMBNAIL = 64
 _SIDE = 16
-# Frequencies weaker than this (grey levels times thumbnail side) carry rounding noise, not content.
+# Frequencies weaker than this (grey levels times thumbnail side) hold rounding noise, not content.
 _FAINT = 0.5
 _MOST_PENDING = 64  # arrays of pairs that are kept before they are joined
 _PAIRS_AT_A_TIME = 1_000_000  # bounds the memory: some 100 MB
 
 
 def shrink(grey: Image.Image) -> Image.Image:
-    """Resize a grey picture to 64 x 64; one of that size is returned as it is."""
+    """Resize a grey picture to 64 x 64; one of this size is returned unchanged."""
     size = (_THUMBNAIL, _THUMBNAIL)
     return grey if grey.size == size else grey.resize(size, Image.Resampling.BILINEAR)
 
@@ -37,12 +37,12 @@ def compute_perceptual_hash(grey: Image.Image) -> bytes:
     """Compute the perceptual hash (32 bytes) of an upright grey picture ("L") of any size."""
     spectrum = dctn(np.asarray(shrink(grey), dtype=np.float32), norm="ortho")[:_SIDE, :_SIDE]
     signs = spectrum > _FAINT
-    signs[0, 0] = False  # the mean says nothing about content
+    signs[0, 0] = False  # the mean has no information about content
     return np.packbits(signs).tobytes()
 
 
 def group_near_duplicates(hashes: np.ndarray) -> np.ndarray:
-    """Group near-duplicates: pictures that a chain of pairs links, each at most `MAX_DISTANCE` bits apart.
+    """Group near-duplicates: pictures linked by a chain of pairs that are at most `MAX_DISTANCE` bits apart.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def group_near_duplicates(hashes: np.ndarray) -> np.ndarray:
     count = len(hashes)
     if count == 0:
         return np.zeros(0, dtype=np.int64)
-    # Equal hashes first: thousands of equal pictures would be quadratically many pairs.
+    # Equal hashes are merged first, because thousands of equal pictures would have quadratically many pairs.
     unique, inverse = np.unique(hashes, axis=0, return_inverse=True)
     component = _find_components(unique)[inverse.reshape(-1)]
     _, first, member = np.unique(component, return_index=True, return_inverse=True)
@@ -63,10 +63,10 @@ def group_near_duplicates(hashes: np.ndarray) -> np.ndarray:
 
 
 def _find_components(hashes: np.ndarray) -> np.ndarray:
-    """Number the groups that rows at most `MAX_DISTANCE` bits apart make, int64 (N,).
+    """Number the groups of rows that are at most `MAX_DISTANCE` bits apart: int64 (N,).
 
-    Pairs are joined as they are found, and rows that are in one group already are not compared again: of thousands of
-    frames of one scene all pairs are close.
+    Pairs are joined as they are found, and rows of the same group are not compared again, because all pairs among
+    thousands of frames of one scene are close.
     """
     words = hashes.view(np.uint64)
     blocks = hashes.view(np.uint16)  # 16 blocks of 16 bits: two close rows are equal in one of them
@@ -102,7 +102,7 @@ def _find_components(hashes: np.ndarray) -> np.ndarray:
 
 
 def _join(component: np.ndarray, pairs: list[np.ndarray]) -> np.ndarray:
-    """Join the groups that pairs of rows link; returns new numbers of the groups."""
+    """Join groups that are linked by pairs of rows; return the new numbers of the groups."""
     if not any(part.size for part in pairs):
         return component
     one, other = component[np.concatenate(pairs, axis=1)]

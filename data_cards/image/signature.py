@@ -1,7 +1,7 @@
-"""The recognition of picture files by their first bytes, and of the suffixes that only pictures have.
+"""Recognition of picture files by their first bytes, and by suffixes that only pictures have.
 
-A file counts as a picture if its suffix or its first bytes are those of a picture. Whether it can be decoded is decided
-by `data_cards.image.decode`, so a broken picture is reported, not overlooked.
+A file counts as a picture if its suffix or its first bytes are those of a picture. `data_cards.image.decode` finds out
+whether it can be decoded, so a broken picture is reported, not overlooked.
 """
 
 import os
@@ -20,7 +20,7 @@ HEAD = 32  # bytes of a file's beginning that `find_format` reads
 HEIF_BRANDS = frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"))
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
 
-# Each format's first bytes. TGA has none, and is known by its suffix alone.
+# Each format's first bytes. TGA has no signature and is recognised by its suffix alone.
 _SIGNATURES = tuple(
     (name, re.compile(pattern, re.DOTALL))
     for name, pattern in (
@@ -32,7 +32,7 @@ _SIGNATURES = tuple(
         ("JPEG2000", rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n"),
         # Size, four bytes that are mostly zero, the offset of the pixels, and the size of one of the known headers.
         ("BMP", rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0"),
-        # The same header alone: with width and height, one plane, and bits a pixel.
+        # This header without the file header: width and height, one plane, and bits a pixel.
         ("DIB", rb"[\x28\x34\x38\x40\x6c\x7c]\0\0\0.{8}\x01\0[\x01\x04\x08\x10\x18\x20]\0"),
         ("PPM", rb"P[1-6Ff][ \t\r\n#]"),
         ("ICO", rb"\0\0\x01\0[\x01-\xff]\0..\0"),
@@ -62,7 +62,7 @@ def find_format(head: bytes) -> str | None:
 
 
 def has_picture_suffix(path: str | os.PathLike) -> bool:
-    """Return whether a file's name ends as a picture's, in upper or lower case."""
+    """Return whether a file's name has the suffix of a picture, in upper or lower case."""
     return Path(path).suffix.lower() in SUFFIXES
 
 

@@ -1,4 +1,4 @@
-"""The pages of a TIFF file: the largest is the picture, wherever it is in the file.
+"""Pages of a TIFF file: the largest page is the picture, wherever it is in the file.
 
 Cameras and editors put a thumbnail on the first page and the picture on a later one, or on a page below the first
 (SubIFDs, as in DNG and other raw files).
@@ -23,7 +23,7 @@ _RAW = {32803, 34892}  # photometric interpretations: a colour filter's samples,
 
 @dataclass(frozen=True)
 class Page:
-    """One page: its place in the file, and what its tags say."""
+    """A page: its offset in the file, and values of its tags."""
 
     offset: int
     width: int
@@ -32,7 +32,7 @@ class Page:
 
 
 def select_largest_page(data: bytes, max_pixels: int) -> bytes:
-    """Return a TIFF file's bytes so that the page with the most pixels is the first; equal ones stay in order.
+    """Return a TIFF file's bytes with the largest page first; the first of equal pages is used.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def select_largest_page(data: bytes, max_pixels: int) -> bytes:
     largest = max(pages, key=lambda page: page.width * page.height)
     if largest.is_raw:
         raise PictureError(
-            f"a raw photo: its picture of {largest.width} x {largest.height} pixels is not developed; "
+            f"a raw photo, whose {largest.width} x {largest.height} pixels are not developed; "
             "develop it first, for example to TIFF or PNG"
         )
     if largest is pages[0]:
@@ -60,7 +60,7 @@ def _is_big(data: bytes) -> bool:
 
 
 def _iterate_pages(data: bytes, max_pixels: int) -> Iterator[Page]:
-    """Yield the pages in order, each followed by those below it; masks are left out."""
+    """Yield the pages in order, each followed by its own sub-pages; masks are left out."""
     order, big = "<" if data[:2] == b"II" else ">", _is_big(data)
     try:
         waiting, seen = deque(struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)), set()
@@ -82,9 +82,9 @@ def _iterate_pages(data: bytes, max_pixels: int) -> Iterator[Page]:
 
 
 def _read_directory(data: bytes, offset: int, order: str, big: bool) -> tuple[dict[int, tuple[int, ...]], int]:
-    """Read the tags of a directory that are needed here, and the offset of the next directory.
+    """Read the needed tags of a directory, and the offset of the next directory.
 
-    Pillow would read all of them, with whatever amount of data they point to, for each of the pages.
+    Pillow would read all tags, with any amount of data that they point to, for each page.
     """
     count_layout, head, word, inline = ("Q", "HHQ", "Q", 8) if big else ("H", "HHI", "I", 4)
     (count,) = struct.unpack_from(order + count_layout, data, offset)

@@ -1,8 +1,8 @@
 """Advice on the findings of an audit, each with the AUROC after following it.
 
-A balanced subset is drawn and audited again. The effect of cropping or saving again is measured
-by leaving out the properties that would then be the same for all; traces of the first saving remain in
-the pixels, so those figures are the best case, and the advice says so.
+A balanced subset is drawn and audited again. The effect of cropping or re-saving is measured
+by leaving out the properties that would then be the same for all pictures. Traces of earlier processing remain in
+the pixels, so these figures are the best case, and the advice says so.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ SAVING_FACTS = (
 
 
 _SAME_CHAIN = "pipeline build --variants web, which scales and saves both classes by one chain"
-_NEVER_GONE = "traces of the first saving get weaker but remain; better add sources with both classes from one place"
+_NEVER_GONE = "traces of earlier processing get weaker but remain; better add sources with both classes from one place"
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Advice:
     Attributes
     ----------
     action : str, in words, with the command
-    family : str, of properties that it is for
-    before, after : float, AUROC of that family (the higher of held-out pictures and sources); `after` is None
-        where it is not known, and `note` says why
+    family : str, the family of properties that it concerns
+    before, after : float, AUROC of this family (the higher of held-out pictures and sources); `after` is None
+        if it is not known, and `note` says why
     pictures : int, number left
     note : str, a caveat
     """
@@ -50,7 +50,7 @@ class Advice:
 
 
 def compute_advice(pictures: Sequence[Picture], audit: Audit, arguments: str = "--src FOLDER") -> list[Advice]:
-    """Compute the advice on each family that is not fine; `arguments` of a command name the pictures."""
+    """Compute advice on each family that is not fine; `arguments` name the pictures in suggested commands."""
     found = {finding.family: finding.auroc.value for finding in audit.findings if finding.verdict != Verdict.FINE}
     advice = []
     files = {family: found[family] for family in (FILE, HISTORY, SIZE) if family in found}
@@ -96,9 +96,9 @@ def _advise_preprocessing(pictures: Sequence[Picture], limits: Limits, before: f
     choices = (
         ("pipeline build --fit crop, which makes all sizes the same", SIZE_FACTS, ""),
         (
-            "saving both classes again in one format and quality",
+            "re-saving both classes in one format and quality",
             SAVING_FACTS,
-            "at best: traces of the first saving remain in the pixels, and sizes must still be made the same",
+            "at best: traces of earlier processing remain in the pixels, and sizes must still be made the same",
         ),
     )
     advice = []

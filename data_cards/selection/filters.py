@@ -28,7 +28,7 @@ _NUMBERS: dict[str, Callable[[Picture], float]] = {
 _COMPARE = {">=": ge, "<=": le, ">": gt, "<": lt}
 EXPECTED = (
     f"a name ({', '.join([*_TEXTS, *_NUMBERS])}), one of = != >= <= > <, and a value; "
-    "for instance width>=512 or source=coco,ffhq"
+    "for example width>=512 or source=coco,ffhq"
 )
 
 
@@ -37,7 +37,7 @@ def parse_condition(text: str) -> Callable[[Picture], bool]:
 
     Raises
     ------
-    UsageError : not a condition
+    UsageError : the text is not a condition
     """
     match = re.fullmatch(r"\s*(\w+)\s*(!=|>=|<=|=|>|<)\s*(.+?)\s*", text)
     if not match or match[1] not in {*_TEXTS, *_NUMBERS}:
@@ -46,7 +46,7 @@ def parse_condition(text: str) -> Callable[[Picture], bool]:
     values = [one.strip().lower() for one in value.split(",")]
     if name in _TEXTS:
         if sign in _COMPARE:
-            raise UsageError(f"--where {text!r}: {name} takes = or !=")
+            raise UsageError(f"--where {text!r}: only = or != can be used with {name}")
         return lambda one: (_TEXTS[name](one).lower() in values) == (sign == "=")
     try:
         numbers = [float(one) for one in values]
@@ -54,7 +54,7 @@ def parse_condition(text: str) -> Callable[[Picture], bool]:
         raise UsageError(f"--where {text!r}: expected a number, got {value!r}") from error
     if sign in _COMPARE:
         if len(numbers) > 1:
-            raise UsageError(f"--where {text!r}: {sign} takes one number")
+            raise UsageError(f"--where {text!r}: expected one number after {sign}")
         return lambda one: _COMPARE[sign](_NUMBERS[name](one), numbers[0])
     return lambda one: (_NUMBERS[name](one) in numbers) == (sign == "=")
 

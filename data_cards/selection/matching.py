@@ -19,11 +19,11 @@ from data_cards.dataset.table import Picture
 
 _FINENESS = (1, 2, 4, 8)
 _GOOD = 0.55  # AUROC of the named properties below which bins are fine enough
-_FEWEST = 10  # pictures of each class that finer bins must leave to be used
+_FEWEST = 10  # pictures of each class that must remain for finer bins to be used
 
 
 def _compute_size(picture: Picture) -> list[float]:
-    # Half an octave, rounded to the middle, so that 512 and 500 share a bin.
+    # Bins of half an octave, shifted by half a bin, so that 512 and 500 share a bin.
     return [2 * np.log2(side) + 0.5 for side in (picture.facts.width, picture.facts.height)]
 
 
@@ -39,7 +39,7 @@ def _compute_colour(picture: Picture) -> list[float]:
 _VALUES: dict[str, Callable[[Picture], list[str] | list[float]]] = {
     "size": _compute_size,
     "format": lambda one: [one.facts.format],
-    "quality": lambda one: [one.facts.quality / 8],  # `NO_QUALITY` falls into a bin of its own
+    "quality": lambda one: [one.facts.quality / 8],  # `NO_QUALITY` has its own bin
     "exif": lambda one: [float(one.facts.exif)],
     "colour": _compute_colour,
 }
@@ -52,8 +52,8 @@ class Match:
 
     Attributes
     ----------
-    pictures : as many of each class in every bin
-    remaining : AUROC with which the named properties still separate the kept classes; None where too few, or
+    pictures : list of Picture, equally many of each class in every bin
+    remaining : AUROC with which the named properties still separate the kept classes; None if too few pictures, or
         too few different ones, are left
     """
 
@@ -80,8 +80,8 @@ def match_pictures(pictures: Sequence[Picture], names: Sequence[str], seed: int 
 
     Raises
     ------
-    UsageError : an unknown property
-    UserError : the classes have nothing in common in these properties
+    UsageError : a property is unknown
+    UserError : no bin has pictures of both classes
     """
     names = check_names(names)
     best = None

@@ -1,6 +1,6 @@
-"""The random draw of a subset: a pure function of the pictures, the seed and the selection.
+"""Random draw of a subset: a pure function of the pictures, the seed and the selection.
 
-The same share is drawn of every split, class and source, by a hash of (seed, picture): the draw does
+The same share of every split, class and source is drawn by a hash of (seed, picture): the draw does
 not depend on the order of the pictures, and a smaller share is part of a larger one.
 """
 
@@ -22,10 +22,10 @@ class Selection:
     Attributes
     ----------
     where : conditions that pictures must meet, see `data_cards.selection.filters`
-    max_per_source : int, most pictures of a source in each split; None for all
+    max_per_source : int, largest number of pictures of a source in each split; None for all
     fraction : float, share of the pictures, above 0, at most 1
     balance : properties in which the classes are matched, see `data_cards.selection.matching`
-    seed : int, of every draw
+    seed : int, of all draws
     """
 
     where: tuple[str, ...] = ()
@@ -53,8 +53,8 @@ class Subset:
     Attributes
     ----------
     pictures : in the order of the set
-    steps : of each step that was asked for, `step`, its name, and `pictures`, the number left after it
-    remaining : AUROC with which the balanced properties still separate the classes; None where not balanced
+    steps : list of dict, for each requested step its name, `step`, and the number of pictures left, `pictures`
+    remaining : AUROC with which the balanced properties still separate the classes; None if not balanced
     """
 
     pictures: list[Picture]
@@ -67,7 +67,7 @@ def draw_subset(pictures: Sequence[Picture], selection: Selection) -> Subset:
 
     Raises
     ------
-    UserError : no picture is left
+    UserError : no pictures are left
     """
     left, steps, remaining = list(pictures), [], None
 
@@ -96,7 +96,7 @@ def draw_subset(pictures: Sequence[Picture], selection: Selection) -> Subset:
 def _draw_per_source(
     pictures: list[Picture], seed: int, share_out: Callable[[dict[str, int]], dict[str, int]]
 ) -> list[Picture]:
-    """Draw from each source of a split's class as many pictures as `share_out` gives it of how many there are."""
+    """Draw pictures from each source of a split and class; `share_out` maps counts to numbers to draw."""
     strata: dict = defaultdict(lambda: defaultdict(list))
     for picture in pictures:
         key = draw_key(seed, picture.facts.sha256, "subset"), picture.file.root, picture.file.image
@@ -109,7 +109,7 @@ def _draw_per_source(
 
 
 def _share_out_fraction(available: dict[str, int], fraction: float) -> dict[str, int]:
-    """By largest remainders: the class gets its share to the picture, each source its own to within one."""
+    """Share out a fraction by largest remainders: exact for the class, within one picture for each source."""
     exact = {source: fraction * count for source, count in available.items()}
     counts = {source: int(share) for source, share in exact.items()}
     missing = max(round(sum(exact.values())), 1) - sum(counts.values())
