@@ -1,7 +1,7 @@
 """The build of a feature store from pictures: scan, plan, shards, metadata.
 
-A build works under the store's partial name. A build that runs again after it was interrupted, or with
-more pictures, makes only the missing shards. A build with other settings is refused.
+A build works under the store's partial name. When it runs again, after an interruption or with more pictures, it
+builds only the missing shards. Other settings than those of the existing store are refused.
 """
 
 import os
@@ -75,11 +75,11 @@ class BuildSummary:
     Attributes
     ----------
     path : str, folder or URL of the complete store
-    plan : Plan, the pictures, those set aside, the settings, and what is new
-    estimate : Estimate of the missing shards; None where no shard was missing
+    plan : Plan, the usable pictures, those set aside, the settings, and the difference to the existing store
+    estimate : Estimate of the missing shards; None if no shard was missing
     bytes : int, size on disk
     seconds : float, duration of the build
-    made, kept : int, number of shards made by this build, and found finished
+    made, kept : int, number of shards built by this build, and of those that were finished before
     audit : Audit, how well trivial properties alone separate the classes
     """
 
@@ -113,17 +113,16 @@ def build_store(
     ----------
     sources : iterable of str, picture folders, as for `scan_sources`
     out : str, the store's folder or URL, ending in .zarr by custom
-    settings : BuildSettings; None for those of `pipeline build` without options. An existing store must have been
-        built with the same settings
-    reading : SetSettings, how folders and tables of the pictures are understood
-    workers : int, number of Dask worker processes; 0 runs everything in this process; None starts one a core, or as
+    settings : BuildSettings; None for the defaults of `pipeline build`. An existing store must have the same settings
+    reading : SetSettings, how folders and tables of the pictures are interpreted
+    workers : int, number of Dask worker processes; 0 runs all tasks in this process; None starts one a core, or as
         many as `max_memory` allows
     scheduler : str, address of a running Dask scheduler
-    max_memory : int, bytes of all local workers together
-    dry_run : bool, return after the estimate; nothing is written
-    allow_leakage : bool, build although near-duplicates are in more than one split
+    max_memory : int, total bytes of memory of the local workers
+    dry_run : bool, return after the estimate and write nothing
+    allow_leakage : bool, accept near-duplicates in more than one split
     cache : bool, as for `scan_sources`
-    shard_function : callable, what a worker runs for each missing shard; a test may wrap it to fail or to interrupt
+    shard_function : callable that a worker runs for each missing shard; tests wrap it to fail or to interrupt
 
     Raises
     ------
@@ -137,17 +136,17 @@ def build_store(
     workers = choose_workers(workers, scheduler, max_memory)
     storage = find_store(path)
     storage.check_links()
-    # A complete store may lack nothing, and then be in a place that is only read.
+    # A complete store may need no change, and may then be in a read-only place.
     if not is_complete(storage):
         check_writable(path, dry_run=dry_run)
     state = compute_state(storage)
     base = read_base(storage)
     check_same_settings(storage, settings)
-    # The scan's result is not kept beside the plan: a million pictures need memory.
+    # `plan_build` merges the scan's table into the plan, so that memory holds a million pictures only once.
     found = scan_sources(sources, reading, max_pixels=settings.max_pixels, cache=cache)
     plan = plan_build(found, settings, base, read_format_version(storage))
     check_leaks(plan.pictures, allow_leakage)
-    # Before hours of work: a picture set whose classes trivial properties reveal should be fixed first.
+    # Audit before hours of work: if trivial properties separate the classes, the set should be fixed first.
     add_histories(plan.pictures, max_pixels=settings.max_pixels, cache=cache)
     audit = audit_or_warn(plan.pictures)
     _report_audit(audit)
@@ -168,7 +167,7 @@ def build_store(
         todo = list_missing(plan, read_shard_records(storage))
         with translating_full_disk(path, plan, estimate, lambda: list_missing(plan, read_shard_records(storage))):
             tasks = (create_task(plan, storage, shard) for shard in todo)
-            # More processes than shards would only start and stop.
+            # More processes than shards would have no work.
             where = {"workers": min(workers, len(todo)), "scheduler": scheduler, "max_memory": max_memory}
             _report_results(plan, todo, run_tasks(shard_function, tasks, finish_shard, **where))
             _finish_store(plan, storage, path, audit)
@@ -177,14 +176,14 @@ def build_store(
 
 
 def _report_audit(audit: Audit) -> None:
-    """Print the audit, once a build; `audit_or_warn` has printed an audit that failed."""
+    """Print the audit; `audit_or_warn` has already printed a failed one."""
     if audit.obstacle is not Obstacle.FAILED:
         report = warn if audit.verdict in (Verdict.WARN, Verdict.FAIL) else note
         report(format_audit_briefly(audit))
 
 
 def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -> Storage:
-    """Prepare a store for its shards: mark it incomplete, give it its partial name, and create the plan's arrays."""
+    """Prepare a store for its shards: mark it incomplete, rename it to its partial name, create the plan's arrays."""
     create_record_folder(storage)
     if read_attributes(storage).get(Attribute.COMPLETE):
         restore_records(storage, plan, base)
@@ -200,7 +199,7 @@ def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -
 
 
 def _report_results(plan: Plan, todo: list[int], results: Iterable[tuple[ShardTask, object]]) -> None:
-    """Show the progress of the shards in `todo`; raise `UserError` at the end where some failed."""
+    """Show the progress of the shards in `todo`; raise `UserError` at the end if some failed."""
     failures = []
     with progress_bar(what="build", unit="pictures", total=len(plan.pictures)) as bar:
         bar.update(len(plan.pictures) - _count_pictures(plan, todo))
@@ -213,7 +212,7 @@ def _report_results(plan: Plan, todo: list[int], results: Iterable[tuple[ShardTa
             join_lines(
                 [
                     *failures,
-                    f"{len(failures)} of {plan.shards} shards could not be made; the others are kept. Fix the "
+                    f"{len(failures)} of {plan.shards} shards could not be built; the others are kept. Fix the "
                     "cause and run the same build again",
                 ]
             )
@@ -235,25 +234,25 @@ def _count_pictures(plan: Plan, shards: list[int]) -> int:
 
 
 def _finish_store(plan: Plan, storage: Storage, path: str, audit: Audit) -> None:
-    """Write all but the features, mark the store complete, and give it its own name."""
+    """Write the metadata, mark the store complete, and rename it to its own name."""
     records = read_shard_records(storage)
     if missing := list_missing(plan, records):
         raise UserError(
-            f"{path}: shard {missing[0]} was overwritten by a worker of a build that has ended; run this again"
+            f"{path}: shard {missing[0]} was overwritten by a worker of an ended build; run the same build again"
         )
     attributes = {**compute_attributes(plan), Attribute.COMPLETE: True}
     try:
         if len(list_shards(storage, plan.shard_chunks, plan.shard_arrays)) < plan.shards:
-            raise StoreError(f"{path}: files of its shards are missing")
+            raise StoreError(f"{path}: files of shards are missing")
         checksums = [records[shard].checksum for shard in range(plan.shards)]
         write_metadata(plan, storage, checksums, attributes[Attribute.SIMULATED], audit)
-    except Exception as error:  # codecs raise many types for a file that was damaged since its record was written
+    except Exception as error:  # codecs raise many types for a damaged file
         damaged = remove_damaged_records(storage, records, plan.shard_arrays)
         if not damaged:
             raise
         raise UserError(
             f"{path}: {len(damaged)} of {plan.shards} shards are damaged (the first: {damaged[0]}); the others are "
-            "kept. Run the same build again, which makes the damaged ones again"
+            "kept. Run the same build again to rebuild the damaged ones"
         ) from error
     write_attributes(storage, add_digests(storage, attributes))
     remove_build_files(storage, plan.shards)

@@ -1,6 +1,6 @@
 """The data card of a store.
 
-The card is the array `card`, JSON as bytes. It holds no name: its name is the store's, which may change.
+The card is the array `card`, which holds JSON as bytes. It has no name of its own, because a store may be renamed.
 """
 
 import json
@@ -32,9 +32,9 @@ def compute_build_card(plan: Plan, simulated: bool, audit: Audit | None = None, 
     Parameters
     ----------
     plan : Plan
-    simulated : bool, whether the pictures are the simulated sample set
+    simulated : bool, whether any picture is simulated
     audit : Audit of the pictures; None computes it
-    before : dict, card of the store to which the build adds pictures, whose folders may be gone
+    before : dict, card of the store to which the build adds pictures; folders of that store may no longer exist
     """
     settings = plan.settings
     said = read_source_info(plan.pictures)
@@ -61,7 +61,7 @@ def compute_build_card(plan: Plan, simulated: bool, audit: Audit | None = None, 
 
 
 def save_card(storage: Storage) -> None:
-    """Save a complete store's card before pictures are added: only it describes folders that are gone."""
+    """Save a complete store's card before pictures are added, because only it describes folders that were removed."""
     with suppress(FileNotFoundError, KeyError, RuntimeError, ValueError):  # an unreadable card is not saved
         card = read_values(StoredArrays(storage, {}), CARD).tobytes()
         parse_json(card)
@@ -69,9 +69,9 @@ def save_card(storage: Storage) -> None:
 
 
 def read_previous_card(storage: Storage) -> dict | None:
-    """Read the card of a store as it was before this build or repair; None for a new store.
+    """Read the card that a store had before this build or repair; None for a new store.
 
-    The card in the group of an unfinished build may be half-written, so it is not used.
+    The card of an unfinished build may be incomplete, so it is not used.
     """
     if storage.exists(SAVED_CARD):
         return parse_json(storage.read(SAVED_CARD))

@@ -22,9 +22,9 @@ from pipeline.store.shard_format import encode_profiles, encode_sample
 
 _SECONDS = 2.0  # after which no more pictures are measured
 _PICTURES = 8
-_LEAST_PICTURES = 3  # measured at any duration: fewer do not show how much pictures differ
+_LEAST_PICTURES = 3  # always measured; fewer do not show how much pictures differ
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
-_PICTURE_BYTES, _ROW_BYTES = 600, 60  # at most, compressed: a picture's provenance, a sample's columns
+_PICTURE_BYTES, _ROW_BYTES = 600, 60  # maximum compressed size of a picture's provenance and of a sample's columns
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Estimate:
     bytes : int, of disk; an upper estimate, the mean of the measured samples plus two standard errors
     tables : int, the part of `bytes` that is not samples: statistics, columns, provenance; a resumed build needs it too
     seconds : float, duration on the workers of this machine, without reading pictures over a network
-    free : int, bytes free on the disk; None where unknown, as on object storage
+    free : int, bytes free on the disk; None if unknown, as in object storage
     """
 
     samples: int
@@ -63,7 +63,7 @@ def format_estimate(estimate: Estimate) -> str:
 
 
 def estimate_build(plan: Plan, storage: Storage, todo: list[int], workers: int) -> Estimate:
-    """Measure a few pictures, evenly spaced in the plan, and scale up to the missing shards (`todo`)."""
+    """Measure a few pictures, evenly spaced in the plan, and extrapolate to the missing shards (`todo`)."""
     shards = _count_samples(plan, todo)
     rows, free = sum(shards), _free_bytes(storage)
     tables = _compute_metadata_bytes(plan)
@@ -90,20 +90,20 @@ def longest_share(shards: Sequence[int], workers: int, cores: int) -> float:
     Parameters
     ----------
     shards : sequence of int, samples of each missing shard; a shard runs on one worker
-    workers : int, number of processes; 0 is this process alone
-    cores : int, number of cores; more workers than cores share them
+    workers : int, number of processes; 0 is this process only
+    cores : int, number of cores, which the workers share
     """
     count = max(min(workers, len(shards)), 1)
     return max(max(sum(shards[worker::count]) for worker in range(count)), sum(shards) / cores)
 
 
 def check_free_space(estimate: Estimate, path: str) -> None:
-    """Raise `UserError` where the disk is too small for the build."""
+    """Raise `UserError` if the disk is too small for the build."""
     if not estimate.fits:
         raise UserError(
             f"{path}: the build needs about {format_bytes(estimate.bytes)}, {format_bytes(estimate.free)} are free; "
-            "free some space, choose another --out, or build less: --variants clean, a subset of the pictures, or "
-            "smaller planes or none (--size, --estimator none)"
+            "free some space, choose another --out, or build less: --variants clean, a subset of the pictures, "
+            "smaller planes (--size), or no planes (--estimator none)"
         )
 
 
@@ -111,14 +111,14 @@ def check_free_space(estimate: Estimate, path: str) -> None:
 def translating_full_disk(
     path: str, plan: Plan, estimate: Estimate, list_missing: Callable[[], list[int]]
 ) -> Iterator[None]:
-    """Context in which a full disk raises a `UserError` that names the bytes which the build still needs.
+    """Turn the error of a full disk into a `UserError` that names the bytes which the build still needs.
 
     Parameters
     ----------
-    path : str, of the store
+    path : str, path of the store
     plan : Plan
     estimate : Estimate, computed before the build began
-    list_missing : callable, called when the disk is full; returns the missing shards
+    list_missing : callable that returns the missing shards; called when the disk is full
     """
     try:
         yield
@@ -130,14 +130,14 @@ def translating_full_disk(
         raise UserError(
             f"{path}: {_FULL[error.errno]}; about {format_bytes(needed)} more are needed"
             + (f", {format_bytes(free)} are free" if free is not None else "")
-            + ". What was finished is kept: free some space and run the same command again"
+            + ". Finished shards are kept: free some space and run the same command again"
         ) from error
 
 
 def measure_samples(
     pictures: Sequence[tuple[Path, bytes]], settings: BuildSettings, with_profiles: bool = True
 ) -> tuple[list[float], float]:
-    """Compute and encode the samples of a few pictures, for about two seconds.
+    """Compute and encode the samples of a few pictures for about two seconds.
 
     Parameters
     ----------

@@ -1,8 +1,7 @@
 """The merge of a store's pictures with those of a new scan.
 
-Pictures are identified by their hash. Pictures of the store keep their position and their split, and new
-pictures follow them, so that only shards with other content are made again. Pictures of a folder that this
-build does not name stay as they are.
+Pictures are identified by their hash. Pictures of the store keep their position and split, and new pictures follow
+them, so that only shards with other content are rebuilt. Pictures of folders that this build does not name are kept.
 """
 
 from collections import defaultdict
@@ -28,7 +27,7 @@ class Growth:
     ----------
     pictures : PictureTable, the store's pictures, then the new ones
     added : int, number of new pictures
-    removed : list of str, paths of the store's pictures that are gone from their folder, or were changed
+    removed : list of str, paths of the store's pictures that were removed from their folder or changed
     """
 
     pictures: PictureTable
@@ -59,7 +58,7 @@ def merge_pictures(base: PictureTable, found: PictureTable, usable: Sequence[int
 
 
 def _shuffle(pictures: PictureTable, kept: int, splits: Sequence[str], seed: int) -> np.ndarray:
-    """Return the order of the pictures behind `kept`: by split, then seeded random; equal files as in the scan."""
+    """Return the order of the pictures after `kept`: by split, then seeded random; equal files in the scan's order."""
     new = range(kept, len(pictures))
     keys = np.fromiter((draw_key(seed, pictures.sha256(number), "order") for number in new), np.uint64, len(new))
     numbers = np.fromiter((SPLITS.index(split) for split in splits[kept:]), np.uint8, len(new))
@@ -73,7 +72,7 @@ def _number_by_appearance(groups: np.ndarray) -> np.ndarray:
 
 
 def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> tuple[PictureTable, list[str]]:
-    """Return the kept pictures, with their present files, then the new ones; and the paths of the removed ones."""
+    """Return a table of kept pictures with their present files, then new ones; and the paths of removed pictures."""
     if not base:
         return found if len(usable) == len(found) else found.select(usable), []
     roots = {found[number].file.root for number in usable}
@@ -84,7 +83,7 @@ def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> tu
         by_hash[_identity(picture)].append(number)
     matched: set[int] = set()
     moved: list[int] = []  # positions of the store's pictures that are not at their old path
-    # Unmoved pictures first, so that they are not matched by a moved copy.
+    # Match unmoved pictures first, so that a moved copy cannot match them.
     for position, old in enumerate(base):
         number = by_place.get((old.file.root, old.file.image))
         if number is not None and _identity(found[number]) == _identity(old):
@@ -113,20 +112,20 @@ def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> tu
 
 
 def _identity(picture: Picture) -> tuple:
-    # A picture that was moved to another class, or into or out of the test split, is another sample.
+    # A picture that moved to another class, or into or out of the test split, counts as another picture.
     return picture.facts.sha256, picture.file.label, picture.file.source, picture.file.split == TEST
 
 
 def _draw_splits(pictures: PictureTable, kept: int, groups: np.ndarray, settings: BuildSettings) -> list[str]:
     """Return every picture's split.
 
-    The first `kept` pictures, those of the store, keep their split, and their new near-duplicates get the same.
-    Of the other new training pictures some are drawn for validation.
+    The first `kept` pictures, those of the store, keep their split, and new near-duplicates get the same split. Some of
+    the other new training pictures are drawn for validation.
     """
     splits, numbers = [picture.file.split for picture in pictures], groups.tolist()
     fixed: dict[int, str] = {}
     for position, group in enumerate(numbers):
-        # A group that is in train and in another split stays out of validation.
+        # A group that is in train and in another split is not used for validation.
         if (position < kept or splits[position] != TRAIN) and fixed.get(group) != TRAIN:
             fixed[group] = splits[position]
     new = range(kept, len(splits))

@@ -1,6 +1,6 @@
 """The metadata of a store: columns, checksums, statistics, provenance, data card, attributes.
 
-Metadata is a function of the plan, the shards, and the descriptions in the source folders.
+The metadata depends only on the plan, the shards, and the descriptions in the source folders.
 """
 
 from dataclasses import asdict
@@ -22,11 +22,11 @@ from pipeline.store.schema import FEATURES, Attribute, list_coordinates
 from pipeline.store.statistics import compute_statistics
 from pipeline.store.writer import write_checksums, write_columns, write_coordinates, write_statistics
 
-_COLUMN_BLOCK = 16_384  # pictures whose columns are computed at a time
+_COLUMN_BLOCK = 16_384  # pictures for which columns are computed at a time
 
 
 def write_metadata(plan: Plan, storage: Storage, checksums: list[str], simulated: bool, audit: Audit) -> None:
-    """Write all arrays but those in shards, of a store whose shards are complete."""
+    """Write all arrays except those in shards, for a store whose shards are complete."""
     write_plan_columns(plan, storage)
     write_plan_coordinates(plan, storage)
     write_checksums(storage, checksums, plan.format_version)
@@ -54,8 +54,8 @@ def write_plan_coordinates(plan: Plan, storage: Storage) -> None:
 
 
 def write_plan_statistics(plan: Plan, storage: Storage, features: zarr.Array) -> None:
-    """Compute and write mean and standard deviation of the training rows."""
-    # From the plan, not from the column `split`, which may hold four million strings.
+    """Compute and write the mean and standard deviation of the training rows."""
+    # Uses the plan, because the column `split` may hold four million strings.
     count = len(plan.pictures)
     is_training = np.fromiter((picture.file.split == TRAIN for picture in plan.pictures), bool, count)
     training = np.repeat(is_training, plan.variants).nonzero()[0]
@@ -63,7 +63,7 @@ def write_plan_statistics(plan: Plan, storage: Storage, features: zarr.Array) ->
 
 
 def compute_attributes(plan: Plan) -> dict:
-    """Return the attributes of a store's group, all but `complete` and the digests."""
+    """Return the attributes of a store's group, except `complete` and the digests."""
     return {
         **plan.identity,
         Attribute.PROGRAM: get_program_version(),

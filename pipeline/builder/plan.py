@@ -1,7 +1,7 @@
-"""The plan of a build: which sample is in which row, and which rows make a shard.
+"""The plan of a build: the samples' rows, and the rows of each shard.
 
-The plan is a pure function of the pictures and the settings. New pictures are ordered by split and then by
-a seeded hash, so that reading shards in order already mixes classes and sources.
+The plan is a pure function of the pictures and the settings. New pictures are ordered by split, then by a seeded hash,
+so that sequential reading mixes classes and sources.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ from pipeline.store.schema import FORMAT_VERSION, PROFILES, SAMPLE_COLUMNS, Attr
 from pipeline.store.settings import BuildSettings
 
 SHARD_BYTES = 64 * 2**20  # of levels before compression
-# Shards of small planes are smaller, so that a small picture set still keeps several workers busy. Read when a plan
-# is made: tests set it to get several shards from a few pictures.
+# Limits shards of small planes, so that a small picture set still occupies several workers. A plan reads it when it is
+# created, so that tests can set it to get several shards from a few pictures.
 MAX_SHARD_ROWS = 256
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The pictures and settings of a build, and the rows and shards that follow from them.
+    """The pictures and settings of a build, with the resulting rows and shards.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Plan:
     set_aside : list of SetAside, the unusable picture files, with reasons
     settings : BuildSettings
     growth : Growth, the difference to the existing store; None for the plan of a finished build
-    format_version : int, of the store; a store of an earlier version keeps it
+    format_version : int, of the store; a store of an earlier version keeps its version
     """
 
     pictures: PictureTable
@@ -69,12 +69,12 @@ class Plan:
 
     @property
     def shard_arrays(self) -> tuple[str, ...]:
-        """The arrays whose files make a shard."""
+        """Names of the arrays in shards."""
         return list_shard_arrays(self.settings.features.kinds, self.format_version)
 
     @property
     def shard_chunks(self) -> int:
-        """Number of chunks of a whole shard's features: one for each kind of plane of each row."""
+        """Number of chunks of features in a whole shard: one for each row and kind of plane."""
         return self.shard_rows * len(self.settings.features.kinds)
 
     @property
@@ -93,7 +93,7 @@ class Plan:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hexadecimal sha256 of format, settings, versions, and every picture's hash, label and split."""
+        """See `compute_fingerprint`."""
         return compute_fingerprint(self.identity, self.pictures)
 
     @cached_property
@@ -101,12 +101,12 @@ class Plan:
         return _encode_identity(self.identity)
 
     def shard_range(self, shard: int) -> tuple[int, int]:
-        """Return the first row of a shard and the row behind its last."""
+        """Return the first row of a shard and the row after its last."""
         start = shard * self.shard_rows
         return start, min(start + self.shard_rows, self.rows)
 
     def shard_pictures(self, shard: int) -> list[tuple[Picture, int, int]]:
-        """Return the pictures with rows in a shard, each with the range of its variants (first, behind last)."""
+        """Return the pictures with rows in a shard, each with the range of its variants (first, after last)."""
         start, stop = self.shard_range(shard)
         return [
             (self.pictures[number], max(start - first, 0), min(stop - first, self.variants))
@@ -115,14 +115,14 @@ class Plan:
         ]
 
     def shard_key(self, shard: int) -> str:
-        """Return the hexadecimal sha256 of all that determines a shard's bytes: equal keys, equal shards."""
+        """Return the hexadecimal sha256 of all inputs of a shard: shards with equal keys have equal bytes."""
         digest = hashlib.sha256(self._identity_bytes)
         for picture, first, last in self.shard_pictures(shard):
             digest.update(picture.facts.sha256 + bytes([first, last]))
         return digest.hexdigest()
 
     def columns(self, first: int, last: int) -> dict[str, np.ndarray]:
-        """Return the per-sample columns of the rows of pictures `first` up to, not including, `last`."""
+        """Return the per-sample columns of the rows of pictures `first` to `last` - 1."""
         root_number = {root: number for number, root in enumerate(self.roots)}
         values: dict[str, list] = {name: [] for name in SAMPLE_COLUMNS}
         for number in range(first, last):
@@ -166,7 +166,7 @@ class Plan:
 
 
 def compute_identity(settings: BuildSettings, format_version: int) -> dict:
-    """Return all that must be equal, besides the pictures, for the shards of two builds to be interchangeable."""
+    """Return format version, settings and library versions: builds that share them have interchangeable shards."""
     return {
         Attribute.FORMAT_VERSION: format_version,
         Attribute.SETTINGS: settings.to_dict(),
@@ -175,7 +175,10 @@ def compute_identity(settings: BuildSettings, format_version: int) -> dict:
 
 
 def compute_fingerprint(identity: dict, pictures: Iterable[Picture]) -> str:
-    """Return a store's fingerprint, a hexadecimal sha256 of `Plan.identity` and the pictures."""
+    """Return a store's fingerprint: the hexadecimal sha256 of `Plan.identity` and of every picture.
+
+    A picture contributes its hash, label, split, source and path below its folder.
+    """
     digest = hashlib.sha256(_encode_identity(identity))
     for picture in pictures:
         file = picture.file
@@ -189,7 +192,7 @@ def _encode_identity(identity: dict) -> bytes:
 
 
 def _find_error(facts: PictureFacts, settings: BuildSettings) -> PictureError | None:
-    """Return why a picture cannot have samples: it is too small to be fitted, or too long for a codec."""
+    """Return the error of a picture that is too small to be fitted or too long for a codec; None for others."""
     width, height = facts.width, facts.height
     error = misfit_error(width, height, settings.features)
     if error is None and max(width, height) > min(CODEC_SIDES.values()):
@@ -210,8 +213,8 @@ def plan_build(
     ----------
     found : PictureSet of a scan
     settings : BuildSettings
-    base : PictureTable of the store to which they are added; None for a new store
-    format_version : int, of that store
+    base : PictureTable of the store to which the pictures are added; None for a new store
+    format_version : int, of the store
 
     Raises
     ------
@@ -231,10 +234,10 @@ def plan_build(
     growth = merge_pictures(base or PictureTable(), found.pictures, fitting, settings)
     missing = set(CLASS_NAMES) - {picture.file.label for picture in growth.pictures}
     if missing:
-        why = f"; the last: {set_aside[-1].path}: {set_aside[-1].reason}" if set_aside else ""
+        why = f"; the last one: {set_aside[-1].path}: {set_aside[-1].reason}" if set_aside else ""
         raise UserError(
             f"no picture of class {' and '.join(sorted(missing))} ({len(set_aside)} set aside){why}; "
-            f"expected pictures of both classes: --src {min(missing)}=FOLDER adds some"
+            f"expected pictures of both classes; add some with --src {min(missing)}=FOLDER"
         )
     set_aside.sort(key=lambda one: one.path)
     return Plan(growth.pictures, set_aside, settings, growth, format_version)

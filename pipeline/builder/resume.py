@@ -1,4 +1,4 @@
-"""Checks of a build's output path: whether a build may start or resume there, and which shards are missing."""
+"""Checks of a build's output path: whether a build can start or resume there, and which shards are missing."""
 
 import hashlib
 import os
@@ -32,26 +32,26 @@ from pipeline.store.writer import (
 
 
 def check_place(path: str) -> None:
-    """Raise `UserError` where a path cannot be a store's."""
+    """Raise `UserError` if a path cannot be the path of a store."""
     if "://" in path:
         return
     if os.path.basename(path) in ("", ".", "..") or os.path.ismount(path):
         raise UserError(
-            f"--out {path or repr(path)}: expected the name of a folder to make, which can be renamed; "
-            f"give one inside, such as {os.path.join(path, DEFAULT_STORE)}"
+            f"--out {path or repr(path)}: expected a folder to make that can be renamed; "
+            f"give a path inside, such as {os.path.join(path, DEFAULT_STORE)}"
         )
     if not is_unicode(path) or "::" in path:
-        raise UserError(f"--out {escape_undecodable(path)}: its name is not UTF-8, or holds '::'; choose another")
+        raise UserError(f"--out {escape_undecodable(path)}: the name is not UTF-8, or holds '::'; choose another")
     if os.path.lexists(path) and not os.path.isdir(path):
-        what = "a file" if os.path.exists(path) else "a link to what is not there"
-        raise UserError(f"{path}: is {what}; a store is a folder, choose another --out")
+        what = "a file" if os.path.exists(path) else "a broken link"
+        raise UserError(f"{path}: is {what}; expected a folder or a new name; choose another --out")
     parent = _find_parent(path)
     if not parent.is_dir():
-        raise UserError(f"{parent}: is a file; --out needs a folder to write into")
+        raise UserError(f"{parent}: is a file; expected a folder for --out to be written into")
 
 
 def check_writable(path: str, *, dry_run: bool = False) -> None:
-    """Raise `UserError` where nothing may be written at the path of a store; a dry run leaves object storage alone."""
+    """Raise `UserError` if the path of a store is not writable; a dry run does not check object storage."""
     if "://" in path:
         if not dry_run:
             Storage(path).check_writable()
@@ -70,13 +70,13 @@ def _find_parent(path: str) -> Path:
 
 
 def find_store(path: str) -> Storage:
-    """Return the store under its own name if it exists, else the one under its partial name, which may not exist."""
+    """Return the store under its own name if it exists, else under its partial name, even if neither exists."""
     storage, partial = Storage(path), Storage(partial_name(path))
     return storage if storage.exists() else partial
 
 
 def read_attributes(storage: Storage) -> dict:
-    """Read the attributes of a complete or partial store; empty where there is no store."""
+    """Read the attributes of a complete or partial store; return an empty dict if no store exists."""
     try:
         return read_group_attributes(storage)
     except FileNotFoundError:
@@ -86,13 +86,13 @@ def read_attributes(storage: Storage) -> dict:
 
 
 def read_format_version(storage: Storage) -> int:
-    """Read the format version of a complete or partial store, if this program can add to it; else the present one."""
+    """Read the format version of a store; return the present version if none or an unknown one is stored."""
     version = read_attributes(storage).get(Attribute.FORMAT_VERSION)
     return version if version in READ_VERSIONS else FORMAT_VERSION
 
 
 def compute_state(storage: Storage) -> str:
-    """Compute a digest of a store's state, which every step of a build changes."""
+    """Compute a digest of a store's state; every step of a build changes it."""
     digest = hashlib.sha256()
     for name in (ZARR_METADATA, PLANNED_MANIFEST):
         with suppress(FileNotFoundError):
@@ -103,21 +103,23 @@ def compute_state(storage: Storage) -> str:
 
 
 def check_unchanged(storage: Storage, path: str, state: str) -> None:
-    """Raise `UserError` where another build changed the store since `state`: the plan would remove what it added."""
+    """Raise `UserError` if another build changed the store since `state`: the plan would remove its pictures."""
     if find_store(path).url == storage.url and compute_state(storage) == state:
         if storage.url == path and storage.is_local and Storage(partial_name(path)).exists():
             raise UserError(
-                f"{partial_name(path)}: an unfinished build is in the way; remove this build, or the store beside it"
+                f"{partial_name(path)}: an unfinished build is in the way; remove that build, or the store {path}"
             )
         return
     if storage.is_local:
         with suppress(OSError):
-            os.rmdir(storage.path())  # created for the lock, where the other build has renamed the store
-    raise UserError(f"{path}: another build changed the store while this one read the pictures; run this one again")
+            os.rmdir(storage.path())  # created for the lock after the other build renamed the store
+    raise UserError(
+        f"{path}: another build changed the store while this one read the pictures; run the same command again"
+    )
 
 
 def read_base(storage: Storage) -> PictureTable:
-    """Read the pictures that already have rows in a complete or partial store."""
+    """Read the pictures of a complete or partial store; return an empty table for a new store."""
     attributes = read_attributes(storage)
     for name, read in (
         (PLANNED_MANIFEST, lambda: decode_manifest(storage.read(PLANNED_MANIFEST))),
@@ -128,12 +130,12 @@ def read_base(storage: Storage) -> PictureTable:
     ):
         if storage.exists(name) or (name == PROVENANCE and attributes.get(Attribute.COMPLETE)):
             if Attribute.SETTINGS not in attributes:
-                raise _damage_error(storage, ZARR_METADATA, "it has no settings")
+                raise _damage_error(storage, ZARR_METADATA, "the settings are missing")
             try:
                 return read()
             except Exception as error:  # decoders raise many types for damaged data
                 raise _damage_error(storage, name, error) from error
-    # A build killed at its start leaves a group without pictures, or under the partial name an unfinished file.
+    # A build that was killed at its start leaves a group without pictures, or temporary files under the partial name.
     begun = attributes.get(Attribute.COMPLETE) is False
     left = is_temporary if storage.url.endswith(PARTIAL) else lambda name: False
     if not begun and not all(left(name) for name in storage.list_files()):
@@ -142,12 +144,12 @@ def read_base(storage: Storage) -> PictureTable:
 
 
 def check_same_settings(storage: Storage, settings: BuildSettings) -> None:
-    """Raise `UserError` where settings or libraries differ from those of the existing store, and name which."""
+    """Raise `UserError` if settings or libraries differ from those of the existing store; the error names them."""
     attributes = read_attributes(storage)
     if Attribute.SETTINGS not in attributes:
         return
     now = compute_identity(settings, read_format_version(storage))
-    # Settings name only coarse levels.
+    # Stored settings have `levels` only if they are coarse.
     before, now = ({"levels": FINE} | _flatten(one) for one in ({name: attributes.get(name) for name in now}, now))
     differing = [
         f"{name} was {before.get(name, 'an earlier version')}, is now {now[name]}"
@@ -172,20 +174,20 @@ def _flatten(values: dict) -> dict:
 def _damage_error(storage: Storage, name: str, error: object) -> StoreError:
     why = format_error(error)
     return StoreError(
-        f"{storage.url}: its {name} is damaged ({why}), so nothing can be added to it; restore the file from a "
-        "copy, or choose another --out"
+        f"{storage.url}: {name} is damaged ({why}), so no pictures can be added; restore the file from a backup, or "
+        "choose another --out"
     )
 
 
 def is_complete(storage: Storage) -> bool:
-    """Return whether a store says that it is complete."""
+    """Return whether a store is marked complete."""
     return read_attributes(storage).get(Attribute.COMPLETE) is True
 
 
 def is_current(storage: Storage, plan: Plan) -> bool:
     """Return whether a store is complete, under its own name, undamaged, and equal to the plan.
 
-    The shards' bytes are not checked: that is left to `pipeline verify`. All other files are small.
+    The bytes of shards are not checked here, but by `pipeline verify`. All other files are small and are checked.
     """
     attributes = read_attributes(storage)
     wanted = compute_attributes(plan)
@@ -207,7 +209,7 @@ def list_missing(plan: Plan, records: dict[int, ShardRecord]) -> list[int]:
 
 
 def predict_missing(storage: Storage, plan: Plan, base: PictureTable) -> list[int]:
-    """Return the shards that a build will have to make; writes nothing. `base` are the store's present pictures."""
+    """Return the shards that a build must make, without writing; `base` holds the store's present pictures."""
     if not read_attributes(storage).get(Attribute.COMPLETE):
         return list_missing(plan, read_shard_records(storage))
     kept = _list_kept(storage, plan, base)
@@ -215,11 +217,11 @@ def predict_missing(storage: Storage, plan: Plan, base: PictureTable) -> list[in
 
 
 def restore_records(storage: Storage, plan: Plan, base: PictureTable) -> None:
-    """Write records for those shards of a complete store, of pictures `base`, that the plan keeps."""
+    """Write records for the shards of a complete store that the plan keeps; `base` holds the store's pictures."""
     checksums = read_checksums(storage)
     if not checksums:
         raise StoreError(
-            f"{storage.url}: its checksums are damaged, so no shard is known to be sound; "
+            f"{storage.url}: the checksums are damaged, so no shard can be trusted; "
             f"`pipeline verify {storage.url} --repair` rebuilds the checksums"
         )
     for shard, key in _list_kept(storage, plan, base).items():

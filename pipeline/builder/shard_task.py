@@ -1,4 +1,4 @@
-"""The task of one shard, which a worker runs. A task that runs twice writes the same bytes."""
+"""The task that builds one shard on a worker. It writes the same bytes each time it runs."""
 
 import platform
 from collections.abc import Iterator
@@ -22,19 +22,19 @@ from pipeline.store.writer import ShardRecord, commit_shard, write_shard
 
 @dataclass(frozen=True, slots=True)
 class ShardTask:
-    """All that a worker needs to make one shard.
+    """Everything that a worker needs to build one shard.
 
     Attributes
     ----------
     url : str, of the store under its partial name
     shard : int, number of the shard
-    rows : int, rows of a whole shard
-    key : str, of the shard's content, for its record
-    pictures : tuple; for each picture with rows in the shard its path, its sha256, and the range of its variants
-        in the shard (first, behind last)
+    rows : int, number of rows of a whole shard
+    key : str, key of the shard's content, for its record
+    pictures : tuple of (path, sha256, first, last), a picture with rows in the shard and the range of its variants
+        there; `last` is not included
     settings : BuildSettings
-    arrays : tuple of str, the arrays whose files make the shard
-    versions : dict, versions of the libraries that the plan was made with
+    arrays : tuple of str, names of the arrays in shards
+    versions : dict of str to str, versions of the libraries that the plan was made with
     """
 
     url: str
@@ -66,11 +66,11 @@ def create_task(plan: Plan, storage: Storage, shard: int) -> ShardTask:
 
 
 def build_shard(task: ShardTask) -> ShardRecord:
-    """Compute the features of a shard's samples, write the shard's files, and return its record, not yet written.
+    """Compute the features of a shard's samples, write the shard's files, and return the record to be written.
 
     Raises
     ------
-    UserError : a picture cannot be read, or has changed since the scan; this worker has other libraries
+    UserError : a picture cannot be read or has changed since the scan, or this worker has other library versions
     """
     _check_versions(task)
     profiles = np.zeros((task.rows, PROFILE_LENGTH), np.float32)
@@ -80,23 +80,23 @@ def build_shard(task: ShardTask) -> ShardRecord:
         FEATURES: encode_shard(chunks, task.rows * len(task.settings.features.kinds)),
         PROFILES: _encode_profiles(samples, profiles),
     }
-    # Written in this order: the profiles are whole once the samples are computed.
+    # Features are written first: the profiles are complete once all samples are computed.
     return write_shard(Storage(task.url), task.shard, task.key, {name: parts[name] for name in task.arrays})
 
 
 def finish_shard(task: ShardTask, record: ShardRecord) -> ShardRecord:
-    """Wait until a shard's files are on the disk, then write its record; needs next to no processor time."""
+    """Wait until a shard's files are on the disk, then write its record; needs almost no processor time."""
     commit_shard(Storage(task.url), record, task.arrays)
     return record
 
 
 def _compute_samples(task: ShardTask, profiles: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield the levels of all samples, in their order in the shard; fill in their profiles."""
+    """Yield the levels of all samples in the shard's order, and fill in their profiles."""
     settings, rows = task.settings, iter(profiles)
     with_profile = PROFILES in task.arrays
     for path, sha256, first, last in task.pictures:
         try:
-            # The scan has searched these very bytes for damage.
+            # No check, because the scan has checked these bytes for damage.
             picture = decode_picture(read_unchanged(path, sha256), settings.max_pixels, check=False)
             variants = settings.draw_variants(sha256)[first:last]
             found = compute_features(picture, settings.features, variants, with_profile=with_profile)
@@ -109,20 +109,21 @@ def _compute_samples(task: ShardTask, profiles: np.ndarray) -> Iterator[np.ndarr
 
 
 def _encode_profiles(samples: Iterator[np.ndarray], profiles: np.ndarray) -> Iterator[bytes]:
-    """Yield the file of the profiles, once the samples that are left are computed."""
+    """Compute the remaining samples, then yield the file of the profiles."""
     for _ in samples:
         pass
     yield encode_profiles(profiles)
 
 
 def _check_versions(task: ShardTask) -> None:
-    """Raise `UserError` where this worker's libraries differ from the plan's.
+    """Raise `UserError` if this worker's library versions differ from the plan's.
 
-    A cluster's worker may have other versions, whose features may differ in the last digit.
+    A cluster's worker may have other versions, and its features may then differ in the last digit.
     """
     here = get_feature_versions()
-    differing = [f"{name} {here[name]}, not {wanted}" for name, wanted in task.versions.items() if here[name] != wanted]
+    wanted = task.versions
+    differing = [f"{name} {here[name]}, expected {wanted[name]}" for name in wanted if here[name] != wanted[name]]
     if differing:
         raise UserError(
-            f"worker on {platform.node()} has {', '.join(differing)}; install the same versions there (constraints.txt)"
+            f"worker on {platform.node()} has {'; '.join(differing)}; install the same versions there (constraints.txt)"
         )

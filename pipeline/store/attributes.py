@@ -1,4 +1,4 @@
-"""The attributes of a store's group, read as data that somebody else may have written: bounded, and of known types."""
+"""Attributes of the group of an untrusted store, read with bounded size and checked types."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,28 +11,28 @@ from pipeline.store.schema import Attribute
 
 
 def read_attributes(storage: Storage) -> dict:
-    """Read the attributes of a store's group, unchecked but for their being a dict.
+    """Read the attributes of a store's group as a dict, without checking their values.
 
     Raises
     ------
-    FileNotFoundError : there is no store
-    ValueError : the file is not that of a group of Zarr's format 3
+    FileNotFoundError : the store does not exist
+    ValueError : the file does not describe a group of Zarr's format 3
     """
     document = parse_json(storage.read(ZARR_METADATA, MOST_BYTES))
-    expect(isinstance(document, dict), "not an object of JSON")
+    expect(isinstance(document, dict), "not a JSON object")
     expect((document.get("zarr_format"), document.get("node_type")) == (3, "group"), "not a group of Zarr's format 3")
     others = document.keys() - {"zarr_format", "node_type", "attributes"}
-    expect(all(document[name] is None for name in others), f"it has {', '.join(sorted(others))[:80]}")
+    expect(all(document[name] is None for name in others), f"unexpected entries {', '.join(sorted(others))[:80]}")
     attributes = document.get("attributes", {})
-    expect(isinstance(attributes, dict), "its attributes are not an object of JSON")
+    expect(isinstance(attributes, dict), "the attributes are not a JSON object")
     return attributes
 
 
 def check_attributes(attributes: dict) -> None:
-    """Check the types of all attributes of a complete store; raises `ValueError` for the first that is wrong."""
+    """Check the types of all attributes of a complete store; raises `ValueError` for the first wrong one."""
     for name, is_right in _RIGHT.items():
-        expect(name in attributes, f"it has no {name}")
-        expect(is_right(attributes[name]), f"its {name} cannot be {str(attributes[name])[:60]}")
+        expect(name in attributes, f"the attribute {name} is missing")
+        expect(is_right(attributes[name]), f"unexpected {name}: {str(attributes[name])[:60]}")
 
 
 def expect(condition: bool, problem: str) -> None:

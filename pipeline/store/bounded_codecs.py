@@ -1,4 +1,4 @@
-"""Zarr's compressor for arrays of strangers: takes no more memory than a chunk of the array can need."""
+"""Zarr's zstd codec for untrusted arrays: allocates no more memory than a chunk of the array can need."""
 
 import math
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from zarr.core.buffer import Buffer
 
 from pipeline.store.shard_format import read_decoded_size
 
-TEXT_BYTES = 256  # of a text, on average, that are always believed
-RATIO = 64  # of decoded to stored bytes, that is believed where there is no other limit
-_LARGE = 2**28  # bytes of a chunk: larger ones must be that well filled
-_COUNT_BYTES = 4  # in front of a chunk of texts: how many there are
+TEXT_BYTES = 256  # mean size of a text that is always accepted
+RATIO = 64  # largest accepted ratio of decoded to stored bytes where no other limit applies
+_LARGE = 2**28  # bytes of a chunk; for larger ones `RATIO` applies, too
+_COUNT_BYTES = 4  # number of texts, at the start of a chunk of texts
 
 
 @dataclass(frozen=True)
 class BoundedZstdCodec(ZstdCodec):
-    """Zarr's zstd codec, for single frames that declare their size, which must be one that their chunk can have."""
+    """Zarr's zstd codec for single frames that declare a decoded size which their chunk can have."""
 
     def __init__(self, *, level: int = 0, checksum: bool = False) -> None:
         super().__init__(level=level, checksum=checksum)
@@ -36,26 +36,26 @@ class BoundedZstdCodec(ZstdCodec):
 
 
 def _check_size(chunk_bytes: Buffer, chunk_spec: ArraySpec) -> None:
-    """Raise `ValueError` where a frame's declared size is more than its chunk can have."""
+    """Raise `ValueError` if a frame declares more bytes than its chunk can have."""
     frame = memoryview(chunk_bytes.as_numpy_array()).cast("B")
     size, items = read_decoded_size(frame), math.prod(chunk_spec.shape)
     if _is_text(chunk_spec):
         most = max(_COUNT_BYTES + items * TEXT_BYTES, RATIO * len(frame))
     else:
-        most = items * chunk_spec.dtype.to_native_dtype().itemsize + 1  # with the first byte of a packed chunk
+        most = items * chunk_spec.dtype.to_native_dtype().itemsize + 1  # 1: the header of a packed chunk
     if size > _LARGE:
         most = min(most, RATIO * len(frame))
     if size > most:
-        raise ValueError(f"a chunk of {size:,} bytes, expected at most {most:,}")
+        raise ValueError(f"a chunk of {size:,} bytes; expected at most {most:,}")
 
 
 def _check_count(decoded: Buffer, chunk_spec: ArraySpec) -> None:
-    """Raise `ValueError` where a chunk of texts, for which the next decoder makes room, has not as many as it must."""
+    """Raise `ValueError` if a chunk declares a wrong number of texts, for which the next decoder allocates memory."""
     if not _is_text(chunk_spec):
         return
     items, count = math.prod(chunk_spec.shape), int.from_bytes(decoded.as_numpy_array()[:_COUNT_BYTES], "little")
     if count != items:
-        raise ValueError(f"a chunk of {count:,} texts, expected {items:,}")
+        raise ValueError(f"a chunk of {count:,} texts; expected {items:,}")
 
 
 def _is_text(chunk_spec: ArraySpec) -> bool:

@@ -1,4 +1,4 @@
-"""The values that the columns of a store may have: a stranger's store is checked before anything is made of them."""
+"""Checks of the values in the columns of an untrusted store, before they are used."""
 
 import re
 
@@ -15,19 +15,19 @@ def check_columns(columns: dict[str, np.ndarray], roots: int) -> None:
 
     Parameters
     ----------
-    columns : of equal lengths
-    roots : int, number of the folders that the column `root` may name
+    columns : dict of str to ndarray of shape (N,), by name
+    roots : int, number of folders that the column `root` may name
 
     Raises
     ------
-    ValueError : names the first column with a value that cannot be
+    ValueError : a column has an impossible value; the message names the column
     """
     for name, stop in (("label", len(CLASS_NAMES)), ("root", roots)):
-        expect(bool((columns[name] < stop).all()), f"{name}: a number of {stop} or more")
+        expect(bool((columns[name] < stop).all()), f"{name}: a number of {stop} or more; expected 0 to {stop - 1}")
     for name in ("picture", "group", "bytes"):
-        expect(bool((columns[name] >= 0).all()), f"{name}: a number below 0")
+        expect(bool((columns[name] >= 0).all()), f"{name}: a negative number; expected 0 or more")
     for name in ("width", "height"):
-        expect(bool((columns[name] > 0).all()), f"{name}: a number below 1")
-    expect(set(columns["split"]) <= set(SPLITS), "split: a name that is none")
-    expect(all(map(_SHA256.fullmatch, columns["sha256"])), "sha256: a text that is none")
-    expect(bool(np.isfinite(columns["scale"]).all()), "scale: a number that is not finite")
+        expect(bool((columns[name] > 0).all()), f"{name}: a number below 1; expected 1 or more")
+    expect(set(columns["split"]) <= set(SPLITS), f"split: an unknown name; expected {', '.join(SPLITS)}")
+    expect(all(map(_SHA256.fullmatch, columns["sha256"])), "sha256: not 64 hexadecimal digits")
+    expect(bool(np.isfinite(columns["scale"]).all()), "scale: not a finite number")

@@ -1,8 +1,8 @@
 """Concatenated stores: several feature stores read as one, with statistics over all of them.
 
-A picture of two stores is one picture, and near-duplicates of any stores are one group. No split may share them: the
-same file in two splits is refused; a near-duplicate of another store's test picture is excluded from training and
-validation, one of a validation picture from training.
+A picture of two stores is one picture, and near-duplicates across stores form one group. Splits may not share them: the
+same file in two splits is an error; a near-duplicate of another store's test picture is excluded from training and
+validation, and one of a validation picture from training.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ class ConcatenatedFeatures:
 
 @dataclass(frozen=True)
 class ConcatenatedStore(FeatureStore):
-    """Stores with equal feature settings, read as one; `open_stores` opens it. `settings` are the first store's."""
+    """Stores with equal feature settings, read as one (`open_stores`); `settings` are those of the first store."""
 
     parts: tuple[ZarrStore, ...]
 
@@ -143,7 +143,7 @@ class ConcatenatedStore(FeatureStore):
 
     @cached_property
     def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
-        # Each store's statistics are of its training rows, whose number is their weight.
+        # Each store's statistics cover its training rows; their number is the store's weight.
         counts = np.array([len(part.rows(TRAIN)) for part in self.parts], dtype=np.float64)
         shares = (counts / max(counts.sum(), 1))[:, None, None, None]
         means = np.stack([part.mean for part in self.parts]).astype(np.float64)
@@ -158,7 +158,7 @@ class ConcatenatedStore(FeatureStore):
 
     @property
     def std(self) -> np.ndarray:
-        """Their standard deviation, by the law of total variance: float32 (planes, H, W), in levels."""
+        """Standard deviation of the training rows, by the law of total variance: float32 (planes, H, W), in levels."""
         return self._statistics[1]
 
 
@@ -177,7 +177,7 @@ def open_stores(paths: Sequence[str]) -> FeatureStore:
     first = parts[0]
     for number, part in enumerate(parts):
         if part.fingerprint in (before.fingerprint for before in parts[:number]):
-            raise UserError(f"{part.path}: named twice with --store, or a copy of another; leave it out")
+            raise UserError(f"{part.path}: named twice with --store, or a copy of another store; leave it out")
         mine, others = asdict(first.settings.features), asdict(part.settings.features)
         differing = [f"{name} {others[name]} instead of {mine[name]}" for name in mine if others[name] != mine[name]]
         if differing:
@@ -190,7 +190,7 @@ def open_stores(paths: Sequence[str]) -> FeatureStore:
 
 
 def _number_pictures(parts: Sequence[ZarrStore], sha256: np.ndarray, of_store: np.ndarray) -> np.ndarray:
-    """Number the pictures, int64 (N,); a file of several stores has its number in the first one."""
+    """Number the pictures, int64 (N,); a file of several stores keeps its number from the first store."""
     numbers = _offset_numbers([part.columns["picture"] for part in parts])
     files, of_file = np.unique(sha256.astype(str), return_inverse=True)
     first, first_store, last_store = (np.full(len(files), start) for start in (len(numbers) + numbers.max(), 2**31, -1))

@@ -1,7 +1,7 @@
-"""SHA-256 digests that detect damage to any file of a store but shards, which have the array `checksums`.
+"""SHA-256 digests that detect damage to any file of a store except shards, which have the array `checksums`.
 
-The attribute `arrays` holds a digest over all files of each array and group, the attribute `digest` one over all
-other attributes. Both are written together with `complete`, in one file. They have no key: they reveal damage, not
+The attribute `arrays` holds a digest of the files of each array and group, and the attribute `digest` one of all other
+attributes. Both are written together with `complete`, in one file. Digests have no key: they detect damage, not
 forgery.
 """
 
@@ -18,7 +18,7 @@ from pipeline.store.writer import RECORD_FOLDER
 
 
 def add_digests(storage: Storage, attributes: dict, names: Collection[str] | None = None) -> dict:
-    """Return the attributes with the digests of all arrays, or with those of the named ones updated."""
+    """Return the attributes with the digests of all arrays, or with updated digests of the arrays in `names`."""
     hashes = {
         name: _hash_files(storage, files)
         for name, files in list_array_files(storage).items()
@@ -29,7 +29,7 @@ def add_digests(storage: Storage, attributes: dict, names: Collection[str] | Non
 
 
 def find_damage(storage: Storage, attributes: dict) -> list[str]:
-    """List the missing arrays and groups and those with another digest; `ZARR_METADATA` alone if that is damaged."""
+    """List the arrays and groups that are missing or damaged; only `ZARR_METADATA` if that file is damaged."""
     try:
         check_attributes(attributes)
     except ValueError:
@@ -47,7 +47,7 @@ def is_digest_valid(storage: Storage, attributes: dict, name: str) -> bool:
 
 
 def list_array_files(storage: Storage) -> dict[str, list[str]]:
-    """List the files of each array and group below the root, by its name, sorted; without shards."""
+    """List the files of each array and group below the root, by name and sorted, without shards."""
     arrays = defaultdict(list)
     for folder in set(storage.list_entries("")) - {RECORD_FOLDER}:
         in_shards = folder in (FEATURES, PROFILES)
@@ -64,7 +64,7 @@ def _hash_files(storage: Storage, files: list[str]) -> str:
             digest.update(f"{name} {storage.size(name)}\n".encode())
             for block in storage.read_blocks(name):
                 digest.update(block)
-        except OSError:  # gone, or on a sector that cannot be read
+        except OSError:  # removed meanwhile, or on an unreadable sector
             return ""
     return digest.hexdigest()
 

@@ -1,8 +1,8 @@
 """File access for a store: a local folder, or a prefix in object storage such as s3://bucket/name.
 
-A file is either whole or absent: locally it is written under a temporary name and renamed; object storage shows an
-object only when all of it has arrived. A local store may be a stranger's: nothing is read, written or removed through a
-link that leads out of it (`data_cards.core.contained`).
+A file is either whole or absent: locally it is written under a temporary name and renamed; object storage lists an
+object only once its upload is complete. A local store is untrusted: no link that leads out of it is followed to read,
+write or remove a file (`data_cards.core.contained`).
 """
 
 import os
@@ -27,18 +27,18 @@ from data_cards.core.contained import (
 from data_cards.core.errors import UserError, format_error
 from data_cards.core.files import PARTIAL, create_file, temporary_name
 
-# From the first size on, blocks are reserved the second many bytes ahead. Ext4 alone allocates them when it writes its
-# cache back or replaces a file, at ten times the processor time of the writing itself.
+# Files of at least `_LARGE` bytes have `_RESERVED` bytes allocated ahead. Without that, ext4 allocates blocks when it
+# writes its cache back or replaces a file, at ten times the processor time of writing.
 _LARGE, _RESERVED = 2**20, 2**24
-_BLOCK = 2**20  # bytes that are read at a time
-MOST_BYTES = 2**30  # of a file that is read as a whole
+_BLOCK = 2**20  # bytes read at a time
+MOST_BYTES = 2**30  # of a file that is read whole
 
 
 class Storage:
-    """Files below one folder or URL, by names relative to it, with forward slashes."""
+    """Files below a folder or URL; names are relative to it, with forward slashes."""
 
     def __init__(self, url: str | os.PathLike):
-        # Of fsspec and Zarr only one expands "~" and accepts "file://".
+        # fsspec and Zarr disagree on "~" and "file://".
         self.url = os.path.expanduser(os.fspath(url).removeprefix("file://")).rstrip("/")
         self.is_local = "://" not in self.url
         try:
@@ -47,7 +47,7 @@ class Storage:
             raise UserError(f"{self.url}: {error}; for s3:// install the extra: pip install '.[s3]'") from error
 
     def check_links(self) -> None:
-        """Check all of a local store: no link out of it, no pipes or devices; raises `UnsafeFileError`."""
+        """Raise `UnsafeFileError` if a local store has a link that leads out of it, a pipe or a device."""
         if self.is_local:
             check_contained(self._root)
 
@@ -55,14 +55,14 @@ class Storage:
         """Read a file's bytes; raises `FileNotFoundError`, and `ValueError` for more than `most` bytes."""
         if self.is_local:
             return read_contained(self._root, name, most)
-        # One byte more than allowed shows that there are more.
+        # Read one byte more than allowed to detect a longer file.
         data = self._files.cat_file(self.path(name), start=0, end=most + 1)
         if len(data) > most:
-            raise ValueError(f"{name} has more bytes than {most:,}")
+            raise ValueError(f"{name} is too large; expected at most {most:,} bytes")
         return data
 
     def read_blocks(self, name: str) -> Iterator[bytes]:
-        """Yield a file's bytes in parts, however large it is; raises `FileNotFoundError` as it begins."""
+        """Yield a file's bytes in blocks; raises `FileNotFoundError` on the first."""
         with open_contained_file(self._root, name) if self.is_local else self._files.open(self.path(name)) as file:
             while block := file.read(_BLOCK):
                 yield block
@@ -74,30 +74,30 @@ class Storage:
         return self._files.size(self.path(name))
 
     def read_ends(self, names: Sequence[str], count: int) -> list[bytes]:
-        """Read the last `count` bytes of each file, or all of a shorter one; b"" for one that cannot be read."""
+        """Read the last `count` bytes of each file, or all of a shorter file; b"" for an unreadable file."""
         if self.is_local:
             return [self._read_end(name, count) for name in names]
         ends = self._files.cat_ranges([self.path(name) for name in names], -count, None, on_error="return")
         return [b"" if isinstance(end, Exception) else end for end in ends]
 
     def write(self, name: str, *parts: bytes) -> None:
-        """Write a file from parts, whole or not at all. Locally its folder must exist."""
+        """Write a file from parts, whole or not at all. A local file's folder must exist."""
         self.write_stream(name, parts)
 
     def write_stream(self, name: str, parts: Iterable[bytes], durable: bool = False) -> None:
-        """Write a file from an iterable of parts, whole or not at all; its errors are raised unchanged.
+        """Write a file from an iterable of parts, whole or not at all; errors of the iterable are raised unchanged.
 
         Parameters
         ----------
         durable : bool
-            Return when the disk has the bytes, so that no later file survives a power cut without this one.
+            Return only once the bytes are on the disk, so that no later file survives a power cut without this one.
         """
         if not self.is_local:
             self._files.pipe_file(self.path(name), b"".join(parts))
             return
         folder, _, last = name.rpartition("/")
         folder = resolve_contained(self._root, folder)
-        # A unique name: on a cluster a worker of an ended build may still write the same file.
+        # The name is unique, because on a cluster a worker of an ended build may still write the same file.
         temporary = os.path.join(folder, temporary_name(last))
         try:
             with create_file(temporary) as file:
@@ -105,7 +105,7 @@ class Storage:
                 for part in parts:
                     written += len(part)
                     if written > reserved and written >= _LARGE:
-                        with suppress(AttributeError, OSError):  # not everywhere; `write` raises other errors
+                        with suppress(AttributeError, OSError):  # not supported everywhere; `write` raises other errors
                             os.posix_fallocate(file.fileno(), reserved, written + _RESERVED - reserved)
                         reserved = written + _RESERVED
                     file.write(part)
@@ -120,10 +120,10 @@ class Storage:
             raise
 
     def flush(self, name: str) -> None:
-        """Return when the disk has a file's bytes; in object storage at once, which has every written object."""
+        """Wait until a file's bytes are on the disk; not needed for object storage, where written objects are safe."""
         if not self.is_local:
             return
-        # Not all systems flush a file opened for reading.
+        # Some systems do not flush a file opened for reading.
         file = os.open(resolve_contained(self._root, name), os.O_RDWR)
         try:
             os.fsync(file)
@@ -131,19 +131,19 @@ class Storage:
             os.close(file)
 
     def exists(self, name: str = "") -> bool:
-        """Return whether a file, or anything in a folder, exists; raises `UserError` if the storage is unreachable."""
+        """Return whether a file or a folder with files exists; raises `UserError` if the storage is unreachable."""
         self._files.invalidate_cache()
         try:
             return self._files.exists(self.path(name))
-        except Exception as error:  # of many kinds, the storage's own
+        except Exception as error:  # storages raise many types
             if self.is_local:
                 raise
             raise self._access_error("reached", error) from error
 
     def check_writable(self) -> None:
-        """Raise `UserError` if object storage accepts no object: no server, no bucket, no permission.
+        """Raise `UserError` if object storage accepts no object: no server, no bucket or no permission.
 
-        Writes and removes an object beside the store, because no other call shows it for certain.
+        Writes and removes an object beside the store, the only reliable test.
         """
         beside = self._root + PARTIAL
         try:
@@ -153,7 +153,7 @@ class Storage:
             raise self._access_error("written", error) from error
 
     def list_files(self, folder: str = "") -> Iterator[str]:
-        """Yield the names of all files below a folder, sorted; locally ordinary files alone."""
+        """Yield the names of all files below a folder, sorted; locally only regular files."""
         if self.is_local:
             entries = walk_contained(resolve_contained(self._root, folder))
             paths = [entry.path for entry in entries if entry.is_file(follow_symlinks=False)]
@@ -165,7 +165,7 @@ class Storage:
             yield path.removeprefix(self._root).lstrip("/")
 
     def list_entries(self, folder: str) -> list[str]:
-        """List the names of a folder's direct entries, sorted; none for a missing folder."""
+        """List the names of a folder's direct entries, sorted; empty for a missing folder."""
         if self.is_local:
             try:
                 return sorted(os.listdir(resolve_contained(self._root, folder)))
@@ -186,14 +186,14 @@ class Storage:
         return sum(self._files.du(self.path(folder), total=False).values())
 
     def create_folder(self, name: str = "") -> None:
-        """Create the storage's own folder with its parents, or a folder below it, for which it must exist.
+        """Create the storage's own folder with its parents, or a folder below it. Does nothing in object storage.
 
-        Object storage has no folders.
+        To create a folder below it, the storage's own folder must exist.
 
         Raises
         ------
-        UserError : the storage's own folder was renamed or removed; a worker that outlived its build must not
-            recreate it
+        UserError : the storage's own folder was renamed or removed, and a worker of an ended build must not recreate
+            it
         """
         if not self.is_local:
             return
@@ -228,7 +228,7 @@ class Storage:
         return zarr.open_group(self.zarr_store(mode == "r"), mode=mode, zarr_format=3, use_consolidated=False)
 
     def zarr_store(self, read_only: bool = True) -> Store:
-        """Return the storage as Zarr's class of stores."""
+        """Return the storage as a Zarr `Store`."""
         if self.is_local:
             return _ContainedStore(self._root, read_only=read_only)
         return FsspecStore.from_url(self.url, read_only=read_only)
@@ -249,7 +249,7 @@ class Storage:
 
 
 class _ContainedStore(LocalStore):
-    """Zarr's local store, without a way through links that lead out of its folder."""
+    """Zarr's local store that refuses links which lead out of its folder."""
 
     async def get(self, key, prototype=None, byte_range=None):
         self._check(key)
@@ -284,5 +284,5 @@ class _ContainedStore(LocalStore):
 def _size(entry: os.DirEntry) -> int:
     try:
         return entry.stat(follow_symlinks=False).st_size
-    except FileNotFoundError:  # of a running build, and renamed meanwhile
+    except FileNotFoundError:  # renamed meanwhile by a running build
         return 0

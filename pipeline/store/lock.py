@@ -9,18 +9,18 @@ from pipeline.store.filesystem import Storage
 
 try:
     import fcntl
-except ImportError:  # Windows; there, as in object storage, the user keeps writers apart
+except ImportError:  # Windows has no lock, and neither has object storage: the user must keep writers apart
     fcntl = None
 
 
 @contextmanager
 def writer_lock(storage: Storage, other: str = "another build") -> Iterator[None]:
-    """Exclusive lock of a local folder, created if missing, for this process. Readers need no lock.
+    """Lock a local folder, created if missing, for this process alone. Readers need no lock.
 
     Parameters
     ----------
     other : str
-        What the error calls the process that has the lock.
+        Name of the process that has the lock, for the error.
 
     Raises
     ------
@@ -36,7 +36,7 @@ def writer_lock(storage: Storage, other: str = "another build") -> Iterator[None
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"{storage.url}: {other} is writing there; wait for it, or stop it") from error
-        except OSError:  # a network file system that has no locks
+        except OSError:  # a network file system without locks
             pass
         yield
     finally:

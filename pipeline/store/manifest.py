@@ -1,7 +1,7 @@
-"""Manifest of a store's pictures, in the order of its rows: file and facts of each, as gzipped JSON lines.
+"""Manifest of a store's pictures, in the order of the rows: file and facts of each, as gzipped JSON lines.
 
-A complete store holds it as the array `provenance`, a running build as a file. Growing a store and rebuilding damaged
-shards read it.
+A complete store holds the manifest as the array `provenance`, a running build as a file. Builds that add pictures and
+repairs of shards read it.
 """
 
 import gzip
@@ -23,10 +23,10 @@ from pipeline.store.arrays import StoredArrays, name_dimensions, read_values
 from pipeline.store.attributes import expect
 from pipeline.store.schema import FORMAT_VERSION, PROVENANCE
 
-PLANNED_MANIFEST = "build/pictures.jsonl.gz"  # file of a running build; without it none was begun
+PLANNED_MANIFEST = "build/pictures.jsonl.gz"  # file of a running build, written before any shard
 _CHUNK = 16 * 2**20
-_LONGEST_LINE = 2**18  # bytes of a picture's facts; most have 1000
-_RATIO = 64  # of unpacked to packed bytes, at most: three is usual
+_LONGEST_LINE = 2**18  # bytes of a picture's facts; 1000 are usual
+_RATIO = 64  # largest ratio of unpacked to packed bytes; 3 is usual
 
 
 def encode_manifest(pictures: Iterable[Picture]) -> bytes:
@@ -39,25 +39,26 @@ def encode_manifest(pictures: Iterable[Picture]) -> bytes:
 
 
 def decode_manifest(data: bytes) -> PictureTable:
-    """Invert `encode_manifest`; raises `ValueError` and others for other bytes, and where they unpack to too many."""
+    """Invert `encode_manifest`; raises `ValueError` and other errors for other bytes, or if they unpack to too many."""
     with gzip.open(io.BytesIO(data)) as lines:
         return PictureTable(_read_picture(line) for line in _read_lines(lines, _most_unpacked(data)))
 
 
 def _read_picture(line: bytes) -> Picture:
-    """Read a line; raises `ValueError` and others for values that a picture of a store cannot have."""
+    """Read a line; raises `ValueError` and other errors for values that a picture of a store cannot have."""
     picture = Picture.from_dict(parse_json(line))
     file, facts = picture.file, picture.facts
     for one in (file, facts):
         for field in fields(one):
             expect(type(getattr(one, field.name)) is field.type, f"{field.name} is not {field.type.__name__}")
-    expect(file.label in CLASS_NAMES and file.split in SPLITS, f"a picture of {file.label[:20]} in {file.split[:20]}")
-    expect(len(facts.sha256) == len(facts.phash) == HASH_BYTES, "a hash that is none")
-    expect(len(facts.thumbnail) in (0, THUMBNAIL**2 * 3), "a thumbnail that is none")
-    expect(len(facts.profile) in (0, 2 * FREQUENCIES), "a profile that is none")
-    expect(bool(np.isfinite(np.frombuffer(facts.profile, "<f2")).all()), "a profile that is not finite")
-    expect(min(facts.width, facts.height) >= 1 and facts.bytes >= 0, "a size that is none")
-    expect(type(picture.group) is int and picture.group >= 0, "a group that is none")
+    known = file.label in CLASS_NAMES and file.split in SPLITS
+    expect(known, f"class {file.label[:20]} or split {file.split[:20]} is unknown")
+    expect(len(facts.sha256) == len(facts.phash) == HASH_BYTES, f"a hash without {HASH_BYTES} bytes")
+    expect(len(facts.thumbnail) in (0, THUMBNAIL**2 * 3), "a thumbnail of a wrong size")
+    expect(len(facts.profile) in (0, 2 * FREQUENCIES), "a profile of a wrong length")
+    expect(bool(np.isfinite(np.frombuffer(facts.profile, "<f2")).all()), "a profile with numbers that are not finite")
+    expect(min(facts.width, facts.height) >= 1 and facts.bytes >= 0, "an impossible size of a picture")
+    expect(type(picture.group) is int and picture.group >= 0, "an impossible number of a group")
     return picture
 
 
@@ -66,11 +67,11 @@ def _most_unpacked(data: bytes) -> int:
 
 
 def _read_lines(lines: IO[bytes], most: int) -> Iterator[bytes]:
-    """Yield the lines of a file of `most` bytes at most."""
+    """Yield the lines of a file; raises `ValueError` after `most` bytes, or for a line that is too long."""
     while line := lines.readline(_LONGEST_LINE + 1):
         most -= len(line)
         if len(line) > _LONGEST_LINE or most < 0:
-            raise ValueError("unpacks to more than a list of pictures can")
+            raise ValueError("unpacks to more bytes than a list of pictures can have")
         yield line
 
 
@@ -81,13 +82,13 @@ def write_manifest(group: zarr.Group, data: bytes, format_version: int = FORMAT_
         shape=(len(data),),
         dtype="uint8",
         chunks=(_CHUNK,),
-        # For its checksum, and because Zarr pads the last chunk.
+        # Compressed for the checksum, and because Zarr pads the last chunk.
         compressors=ZstdCodec(level=1, checksum=True),
         dimension_names=name_dimensions(PROVENANCE, format_version),
         attributes={"description": "the pictures, in the order of their rows, as gzipped JSON lines"},
         overwrite=True,
     )
-    for start in range(0, len(data), _CHUNK):  # in one piece, Zarr would need twice the memory
+    for start in range(0, len(data), _CHUNK):  # Zarr needs twice the memory to write all at once
         array[start : start + _CHUNK] = np.frombuffer(data[start : start + _CHUNK], dtype=np.uint8)
 
 

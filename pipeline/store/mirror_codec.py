@@ -1,14 +1,14 @@
 """Zarr codec that stores the independent half of a mirrored chunk.
 
-An array-to-bytes codec. It detects whether a chunk is even or odd under k -> -k in its last two axes, and then writes
-only the independent part (`pipeline.features.symmetry`); any other chunk is written whole. It is lossless for every
-input and does not depend on what channels mean. General codecs cannot use this symmetry, which halves a real picture's
-DFT.
+This array-to-bytes codec detects whether a chunk is even or odd under k -> -k in its last two axes. It writes only the
+independent part of such a chunk (`pipeline.features.symmetry`), and any other chunk whole. It is lossless for every
+input and independent of the meaning of channels. The symmetry halves the DFT of a real picture; general codecs cannot
+use it.
 
-Encoded: one byte, 0 whole, 1 even, 2 odd; then little-endian values. Even and odd: the columns
-right of the middle, row by row, for each leading index; then the columns that are their own
-mirror image (middle, then first if the width is even), of each the rows from the middle on and,
-if the height is even, the first.
+Encoding: one byte (0 whole, 1 even, 2 odd), then little-endian values. For even and odd chunks these are the columns
+right of the middle, row by row, for each leading index; then the columns that are their own mirror image (the middle,
+and the first if the width is even). Of each of those, the rows from the middle on are stored, and the first if the
+height is even.
 
 Zarr finds the codec through the entry point group `zarr.codecs` when this package is installed.
 """
@@ -36,7 +36,7 @@ def pack(chunk: np.ndarray) -> np.ndarray:
     ValueError : the chunk has no rows or no columns
     """
     if chunk.ndim < 2 or 0 in chunk.shape[-2:]:
-        raise ValueError(f"chunk of shape {chunk.shape}: expected (..., rows, columns), one of each at least")
+        raise ValueError(f"chunk of shape {chunk.shape}: expected (..., rows, columns), at least one of each")
     chunk = np.ascontiguousarray(chunk, dtype=chunk.dtype.newbyteorder("<"))
     width = chunk.shape[-1]
     for kind in (EVEN, ODD):
@@ -47,7 +47,7 @@ def pack(chunk: np.ndarray) -> np.ndarray:
 
 
 def unpack(data: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, out: np.ndarray | None = None) -> np.ndarray:
-    """Decode the uint8 (bytes,) of `pack` to a chunk, into `out` if given; raises `ValueError` for any other bytes."""
+    """Decode the uint8 (bytes,) of `pack` to a chunk, into `out` if given; raises `ValueError` for other bytes."""
     kind, values = int(data[0]) if len(data) else None, data[1:]
     dtype = np.dtype(dtype).newbyteorder("<")
     half = count_independent(shape)
@@ -116,7 +116,7 @@ class MirrorCodec(ArrayBytesCodec):
         if data["name"] != CODEC_NAME:
             raise ValueError(f"codec {data['name']!r}: expected {CODEC_NAME!r}")
         if data.get("configuration"):
-            raise ValueError(f"codec {CODEC_NAME} expected no configuration, got {data['configuration']}")
+            raise ValueError(f"codec {CODEC_NAME}: expected no configuration, got {data['configuration']}")
         return cls()
 
     def to_dict(self) -> dict[str, JSON]:

@@ -1,4 +1,4 @@
-"""Feature store reader: one store, or what several as one share (`pipeline.store.schema` has the format)."""
+"""Feature store reader: the interface of one or several stores, and a single store (`pipeline.store.schema`)."""
 
 import errno
 import os
@@ -41,22 +41,22 @@ if TYPE_CHECKING:
     from data_cards.dataset.table import PictureTable
 
 
-# Errors of a damaged file; others, such as a missing permission, concern the system and not a row.
+# Errors of a damaged file; other errors, such as a missing permission, concern the system and not a row.
 _DAMAGE = (errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENOTDIR)
 
 
 class FeatureStore(ABC):
-    """A complete feature store, opened to read: a `ZarrStore`, or several as a `ConcatenatedStore`.
+    """A complete feature store, opened for reading: a `ZarrStore`, or several as a `ConcatenatedStore`.
 
     Attributes
     ----------
-    path : the store's folder, absolute, or its URL
-    features : zarr array, or an object that reads one row at a time like it; uint8 (N, planes, H, W), in levels; None
-        in a store without planes
-    has_profiles : whether every sample has a profile, which `read_profiles` reads
-    settings : settings of the build
-    fingerprint : sha256 over settings, format version and input hashes, hexadecimal
-    parts : single stores, in the order of their rows
+    path : str, the store's absolute folder or its URL
+    features : zarr array, or an object that reads one row at a time; uint8 (N, planes, H, W), in levels; None in a
+        store without planes
+    has_profiles : bool, whether every sample has a profile, which `read_profiles` reads
+    settings : BuildSettings of the build
+    fingerprint : str, hexadecimal sha256 of settings, format version and input hashes
+    parts : tuple of ZarrStore, the single stores in the order of their rows
     """
 
     path: str
@@ -68,7 +68,7 @@ class FeatureStore(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
 
     @property
     def has_planes(self) -> bool:
@@ -91,13 +91,13 @@ class FeatureStore(ABC):
         ------
         StoreError : a profile cannot be read; the message names the sample
         UserError : the store has no profiles
-        IndexError : there is no such row
+        IndexError : a row does not exist
         """
 
     @property
     @abstractmethod
     def columns(self) -> dict[str, np.ndarray]:
-        """All per-sample columns (`SAMPLE_COLUMNS`), each of length N; texts as arrays of str objects."""
+        """All per-sample columns (`SAMPLE_COLUMNS`), each of length N; texts are arrays of str objects."""
 
     @property
     @abstractmethod
@@ -134,14 +134,14 @@ class FeatureStore(ABC):
         """Return the single store of a row, and the row's number there."""
 
     def rows(self, split: str, variant: str | None = None) -> np.ndarray:
-        """Return the row numbers (int64, ascending) of a split, or of one variant of it."""
+        """Return the row numbers (int64, ascending) of a split, or of one variant in it."""
         chosen = self.columns["split"] == split
         if variant is not None:
             chosen &= self.columns["variant"] == variant
         return np.flatnonzero(chosen)
 
     def picture_path(self, row: int) -> Path:
-        """Return the path of a row's picture file, as of the build."""
+        """Return the path of a row's picture file at the time of the build."""
         return Path(self.roots[self.columns["root"][row]], self.columns["image"][row])
 
 
@@ -153,8 +153,8 @@ class ZarrStore(FeatureStore):
     ----------
     arrays : StoredArrays, all arrays of the store by name
     profiles : zarr array, float32 (N, 755); None in a store of format version 2
-    attributes : attributes of the store's group
-    path, features, settings, fingerprint : as of `FeatureStore`
+    attributes : dict, attributes of the store's group
+    path, features, settings, fingerprint : see `FeatureStore`
     """
 
     path: str
@@ -174,7 +174,7 @@ class ZarrStore(FeatureStore):
 
     @property
     def parts(self) -> tuple["ZarrStore", ...]:
-        """The store itself, alone."""
+        """A tuple of the store itself."""
         return (self,)
 
     @cached_property
@@ -230,14 +230,14 @@ class ZarrStore(FeatureStore):
         storage, shard_rows = Storage(self.path), self.profiles.chunks[0]
         profiles = np.empty((len(rows), PROFILE_LENGTH), np.float32)
         shards = np.asarray(rows) // shard_rows
-        for shard in np.unique(shards).tolist():  # each is read once, whole
+        for shard in np.unique(shards).tolist():  # each file is read whole, once
             here = np.flatnonzero(shards == shard)
             try:
                 data = storage.read(shard_file(shard, PROFILES), longest_profiles(shard_rows))
                 profiles[here] = decode_profiles(data, shard_rows)[rows[here] - shard * shard_rows]
             except UnsafeFileError:
                 raise
-            except Exception as error:  # decoders and storages raise many kinds
+            except Exception as error:  # decoders and storages raise many types
                 raise row_error(self, int(rows[here[0]]), error) from error
         return profiles
 
@@ -250,8 +250,8 @@ class ZarrStore(FeatureStore):
             raise _permission_error(self.path, error) from error
         except UnsafeFileError:
             raise
-        except Exception as error:  # decoders raise many kinds
-            self.arrays.storage.check_links()  # what is behind a link is not found
+        except Exception as error:  # decoders raise many types
+            self.arrays.storage.check_links()  # Zarr reports a file behind a link as missing
             raise _damage_error(self.path, name, error) from error
 
 
@@ -259,14 +259,14 @@ def row_error(store: ZarrStore, row: int, error: Exception) -> StoreError:
     """Return the error for a row that cannot be read."""
     reason = re.sub(r"\bb(['\"])(.*)\1", r"\2", format_error(error))  # numcodecs puts bytes into its messages
     image = store.columns["image"][row]
-    advice = "fix that and resume"
+    advice = "fix the cause and resume"
     if is_damage(error):
-        advice = f"the store is damaged, `pipeline verify {quote(store.path)} --repair` rebuilds it"
+        advice = f"the store is damaged; `pipeline verify {quote(store.path)} --repair` rebuilds it"
     return StoreError(f"{store.path}: row {row} ({image}) cannot be read ({reason}); {advice}")
 
 
 def is_damage(error: Exception) -> bool:
-    """Return whether an error of reading is of a damaged file; others, such as a missing permission, are not."""
+    """Return whether a read error comes from a damaged file, and not from the system, such as a missing permission."""
     return not isinstance(error, OSError) or error.errno in _DAMAGE
 
 
@@ -278,7 +278,7 @@ def check_rows(rows: np.ndarray, count: int) -> None:
 
 def missing_profiles_error(path: str) -> UserError:
     """Return the error for a store of an earlier version, which has no profiles."""
-    return UserError(f"{path}: has no profiles, an earlier version of this program built it; build it again")
+    return UserError(f"{path}: has no profiles, because an earlier version of this program built it; build it again")
 
 
 def partial_name(path: str | os.PathLike) -> str:
@@ -288,12 +288,12 @@ def partial_name(path: str | os.PathLike) -> str:
 
 
 def open_store(path: str | os.PathLike) -> ZarrStore:
-    """Open a complete store of a format version that this program reads, in a local folder or object storage (s3://...).
+    """Open a complete store in a local folder or object storage (s3://...).
 
     Raises
     ------
     UserError : the path does not exist
-    StoreError : not a store, or one that is incomplete, damaged or of another format version
+    StoreError : not a store, or incomplete, damaged or of an unknown format version
     """
     arrays = open_stored_arrays(path)
     storage, attributes = arrays.storage, arrays.attrs
@@ -307,7 +307,7 @@ def open_store(path: str | os.PathLike) -> ZarrStore:
         raise _damage_error(path, ZARR_METADATA, error) from error
     in_shards = list_shard_arrays(attributes[Attribute.PLANES], attributes[Attribute.FORMAT_VERSION])
     if not in_shards:
-        raise _damage_error(path, ZARR_METADATA, "it has neither planes nor profiles")
+        raise _damage_error(path, ZARR_METADATA, "neither planes nor profiles")
     try:
         store = ZarrStore(
             path=os.path.abspath(path) if storage.is_local else path,
@@ -322,7 +322,7 @@ def open_store(path: str | os.PathLike) -> ZarrStore:
         raise
     except PermissionError as error:
         raise _permission_error(path, error) from error
-    except Exception as error:  # storages raise many kinds
+    except Exception as error:  # storages raise many types
         storage.check_links()
         raise _damage_error(path, FEATURES, error) from error
     try:
@@ -333,7 +333,7 @@ def open_store(path: str | os.PathLike) -> ZarrStore:
 
 
 def open_stored_arrays(path: str | os.PathLike) -> StoredArrays:
-    """Open the arrays of a complete store, which may be damaged; raises the errors of `open_store`."""
+    """Open the arrays of a complete but possibly damaged store; raises the errors of `open_store`."""
     storage = Storage(path)
     path = storage.url
     if not storage.exists():
@@ -361,7 +361,7 @@ def open_stored_arrays(path: str | os.PathLike) -> StoredArrays:
 
 
 def _known_lengths(attributes: dict) -> dict[str, int]:
-    """Return the lengths of axes that follow from the settings; none from settings that are damaged."""
+    """Return the lengths of axes that follow from the settings; empty if the settings are damaged."""
     try:
         features = BuildSettings.from_dict(attributes[Attribute.SETTINGS]).features
     except (UserError, *DAMAGE):

@@ -1,12 +1,12 @@
-"""Schema of a feature store: its version, its arrays and attributes by name, and a column for each fact of a row.
+"""Schema of a feature store: its version, and the names of its arrays, attributes and columns.
 
 A store is one Zarr v3 group; docs/store.md describes it for users. `features` is uint8 (N, planes, H, W), in levels,
-one row for each sample (a picture's variant). `profiles` is float32 (N, 755), the profile of each sample
-(`pipeline.features.profiles`). Both are in shards, files of the same rows. Each column (`SAMPLE_COLUMNS`) is an array
-of length N; `statistics/mean` and `statistics/std` are float32 (planes, H, W), in levels, of the training rows. `plane`
-and `class` are the names of planes and classes. Attributes hold the format version, the settings, their fingerprint,
-the class names, `complete`, and digests of all other files (`pipeline.store.digests`); `checksums` holds the checksum
-of every shard's files (`pipeline.store.checksum`).
+with a row for each sample (a picture's variant). `profiles` is float32 (N, 755), the profile of each sample
+(`pipeline.features.profiles`). Both are stored in shards of the same rows. Each column (`SAMPLE_COLUMNS`) is an array
+of length N. `statistics/mean` and `statistics/std` are float32 (planes, H, W), in levels, of the training rows. `plane`
+and `class` hold the names of planes and classes, and `checksums` the checksum of every shard's files
+(`pipeline.store.checksum`). Attributes hold the format version, the settings, their fingerprint, the class names,
+`complete`, and digests of all other files (`pipeline.store.digests`).
 
 Format version 2 has no profiles. Versions 2 and 3 have no `plane` and `class`, and give several axes one name
 (`pipeline.store.arrays.name_dimensions`). A store keeps its version when it grows or is repaired.
@@ -19,7 +19,7 @@ from data_cards.image.jpeg import NO_QUALITY
 
 FORMAT_VERSION = 4
 READ_VERSIONS = (2, 3, FORMAT_VERSION)
-DEFAULT_STORE = "features.zarr"  # where commands write and read a store that is not named
+DEFAULT_STORE = "features.zarr"  # where commands write and read a store by default
 
 # Arrays and groups, beside the columns.
 FEATURES = "features"
@@ -29,7 +29,7 @@ PROVENANCE = "provenance"  # the pictures: gzipped JSON lines as bytes
 CARD = "card"  # the data card: JSON as bytes
 STATISTICS = "statistics"  # group of the two below
 MEAN, STD = f"{STATISTICS}/mean", f"{STATISTICS}/std"
-# Coordinates for xarray, arrays of text of the name of their one axis; stores of format versions 2 and 3 have none.
+# Coordinates for xarray: text arrays named as their only axis; format versions 2 and 3 lack them.
 PLANE_COORDINATE = "plane"
 CLASS_COORDINATE = "class"
 

@@ -1,4 +1,4 @@
-"""Build settings: everything that decides the bytes of a store, besides the pictures."""
+"""Build settings: all values that determine the bytes of a store, besides the pictures."""
 
 from dataclasses import asdict, dataclass, field
 
@@ -10,7 +10,7 @@ from pipeline.features.variants import CONDITIONS, RECIPES, Variant, draw_varian
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """Everything that decides the bytes of a store, besides the pictures.
+    """All values that determine the bytes of a store, besides the pictures.
 
     `BuildSettings()` has the defaults of `pipeline build`.
     """
@@ -21,8 +21,8 @@ class BuildSettings:
         group=PICTURES,
         choices=RECIPES,
         metavar="RECIPE",
-        help="Copies to store of each picture. clean: as it is; views: also as JPEG 75, as a web site saves it, and "
-        "shrunk; web: also four, scaled down and saved; saved, train: also three, as JPEG, before or after fitting; "
+        help="Variants to store of each picture. clean: unchanged; views: also as JPEG 75, as a web site saves it, and "
+        "shrunk; web: also four, scaled down and saved; saved, train: also three as JPEG, before or after fitting; "
         f"conditions, stress: test pictures in {len(CONDITIONS)} or {len(draw_variants('stress', 0, b''))} conditions.",
     )
     seed: int = option_field(0, group=PICTURES, help="Seed of the variants, the drawn split and the order.")
@@ -30,23 +30,22 @@ class BuildSettings:
         0.15,
         group=PICTURES,
         metavar="SHARE",
-        help="Share of the training pictures to validate on, where the set has no validation split.",
+        help="Share of the training pictures to use for validation if the set has no validation split.",
     )
-    max_pixels: int = option_field(MAX_PIXELS, group=PICTURES, help="Set larger pictures aside.")
+    max_pixels: int = option_field(MAX_PIXELS, group=PICTURES, help="Set aside pictures with more pixels.")
     packing: str = option_field(
         "mirror",
         group=PLANES,
         choices=("mirror", "none"),
-        help="mirror: store half of a plane that mirrors itself, which needs this package to read; none: for any Zarr "
-        "v3 reader.",
+        help="mirror: store half of a symmetric plane, which needs this package to read; none: for any Zarr v3 reader.",
     )
 
     def __post_init__(self) -> None:
         check_choices(self)
         if self.features.estimator == NO_PLANES and self.packing != "mirror":
             raise UsageError(
-                f"packing {self.packing}: only planes are packed, and none are asked for; leave it out, or give "
-                "--estimator averaged or periodogram, too"
+                f"packing {self.packing}: only planes are packed, and --estimator none stores no planes; leave it out, "
+                "or give --estimator averaged or periodogram, too"
             )
         if not 0 <= self.val_fraction < 1:
             raise UsageError(f"validation fraction {self.val_fraction}: expected 0 or more, below 1")

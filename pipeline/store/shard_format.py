@@ -1,10 +1,10 @@
 """Byte layout of a shard's files.
 
-The file of `features` is laid out by Zarr's sharding codec: chunks one after the other, then their index. Written here
-because Zarr 3.1.6's own writer awaits coroutines for every chunk, of which a shard of small planes has thousands, and
-holds the shard three times in memory. On two cores it takes 17 times as long for planes of 32 px and 6 to 8 times for
-256 to 1024 px (`python benchmarks/shard_writer.py`). The tests read shards back with Zarr. The file of `profiles` is
-one chunk.
+The file of `features` has the layout of Zarr's sharding codec: consecutive chunks, then their index. This module
+replaces Zarr 3.1.6's writer, which awaits coroutines for every chunk (a shard of small planes has thousands) and holds
+three copies of the shard in memory. On two cores Zarr's writer needs 17 times as long for planes of 32 px, and 6 to 8
+times for 256 to 1024 px (`python benchmarks/shard_writer.py`). The tests read shards back with Zarr. The file of
+`profiles` is one chunk.
 
 Format: https://zarr-specs.readthedocs.io/en/latest/v3/codecs/sharding-indexed/
 """
@@ -22,14 +22,14 @@ from pipeline.features.settings import PLANES_PER_KIND, plane_slice
 from pipeline.store.mirror_codec import MirrorCodec, pack
 from pipeline.store.schema import FEATURES, PROFILES
 
-# Higher levels are slower and save nothing. The checksum is verified by every reader that decodes a chunk.
+# Higher levels are slower and save nothing. Every reader that decodes a chunk verifies its checksum.
 _ZSTD = {"level": 1, "checksum": True}
 ABSENT = 2**64 - 1  # offset and length of a missing chunk
-_PLACES = {FEATURES: "0/0/0", PROFILES: "0"}  # of a shard's file along the other axes
+_PLACES = {FEATURES: "0/0/0", PROFILES: "0"}  # position of a shard's file along the other axes
 
 
 def shard_folder(array: str) -> str:
-    """Return the folder of the shards of an array, which has a folder for each."""
+    """Return the folder of the shards of an array."""
     return f"{array}/c"
 
 
@@ -52,7 +52,7 @@ def encode_sample(planes: np.ndarray, packing: str) -> list[bytes]:
 
 
 def encode_shard(chunks: Iterable[bytes], capacity: int) -> Iterator[bytes]:
-    """Yield the parts of a shard: each chunk as it comes, then the index with its checksum.
+    """Yield the parts of a shard: each chunk in turn, then the index with its checksum.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def index_length(capacity: int) -> int:
 def decode_index(tail: bytes, capacity: int) -> np.ndarray | None:
     """Decode a file's last bytes to offset and length of each chunk: uint64 (capacity, 2).
 
-    Returns None for bytes that are not an index, such as those of a file that was cut off or lengthened.
+    Returns None for bytes that are not an index, such as the end of a file that was cut off or lengthened.
     """
     if len(tail) != index_length(capacity) or _checksum(tail[:-4]) != tail[-4:]:
         return None
@@ -85,22 +85,22 @@ def decode_index(tail: bytes, capacity: int) -> np.ndarray | None:
 
 
 def encode_profiles(profiles: np.ndarray) -> bytes:
-    """Encode the file of a shard's profiles, float32 (rows of a whole shard, 755), 0 behind the last row."""
+    """Encode the file of a shard's profiles, float32 (rows of a whole shard, 755), with zeros after the last row."""
     return Zstd(**_ZSTD).encode(np.ascontiguousarray(profiles, dtype="<f4"))
 
 
 def longest_profiles(rows: int) -> int:
-    """Return the most bytes that the file of the profiles of a shard of so many rows can have."""
+    """Return the maximum size in bytes of the file of profiles of a shard with `rows` rows."""
     raw = rows * PROFILE_LENGTH * 4
-    return raw + (raw >> 8) + 1024  # whatever zstd makes of it
+    return raw + (raw >> 8) + 1024  # zstd's bound for incompressible data
 
 
 def decode_profiles(data: bytes, rows: int) -> np.ndarray:
-    """Invert `encode_profiles`; raises `ValueError` or `RuntimeError` for any other bytes."""
+    """Invert `encode_profiles`; raises `ValueError` or `RuntimeError` for other bytes."""
     profiles = np.empty((rows, PROFILE_LENGTH), dtype="<f4")
     size = read_decoded_size(memoryview(data))
-    if size != profiles.nbytes:  # before decoding: the decoder does not detect a result that is too short
-        raise ValueError(f"a chunk of {size} bytes, expected {profiles.nbytes}")
+    if size != profiles.nbytes:  # checked first, because the decoder does not detect a short result
+        raise ValueError(f"a chunk of {size} bytes; expected {profiles.nbytes}")
     Zstd().decode(data, profiles)
     if not np.isfinite(profiles).all():
         raise ValueError("values that are not finite numbers")
@@ -108,26 +108,26 @@ def decode_profiles(data: bytes, rows: int) -> np.ndarray:
 
 
 def read_decoded_size(frame: memoryview) -> int:
-    """Read the decoded size from a zstd frame's header (RFC 8878, 3.1.1.1); a writer that knows it records it.
+    """Read the decoded size from a zstd frame's header (RFC 8878, 3.1.1.1).
 
     Raises
     ------
-    ValueError : the bytes are not one whole frame with its size
+    ValueError : the bytes are not exactly one frame that declares its size
     """
     if frame[:4] != b"\x28\xb5\x2f\xfd" or len(frame) < 14:
-        raise ValueError("not a chunk that zstd compressed")
+        raise ValueError("not a zstd frame")
     flags, alone = frame[4] >> 6, frame[4] >> 5 & 1
     start = 5 + (not alone) + (0, 1, 2, 4)[frame[4] & 3]  # after the window and the dictionary's number
     length = (alone, 2, 4, 8)[flags]
     if length == 0:
-        raise ValueError("a chunk without its size")
+        raise ValueError("a zstd frame without its decoded size")
     end, last = start + length, 0
-    while not last and end < len(frame):  # over its blocks, by their headers (3.1.1.2)
+    while not last and end < len(frame):  # skip the blocks by their headers (3.1.1.2)
         header = int.from_bytes(frame[end : end + 3], "little")
         last, repeated = header & 1, header >> 1 & 3 == 1
         end += 3 + (1 if repeated else header >> 3)
-    if end + 4 * (frame[4] >> 2 & 1) != len(frame):  # with its checksum
-        raise ValueError("not one chunk alone")
+    if end + 4 * (frame[4] >> 2 & 1) != len(frame):  # the checksum, if any
+        raise ValueError("not exactly one zstd frame")
     return int.from_bytes(frame[start : start + length], "little") + (256 if length == 2 else 0)
 
 

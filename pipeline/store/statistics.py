@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the training rows, per plane and frequency; sums of whole levels are exact."""
+"""Mean and standard deviation of the training rows, per plane and frequency, from exact sums of levels."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,15 +10,15 @@ from pipeline.features.settings import PLANES_PER_KIND, plane_slice
 
 # Enough for 2 % on a standard deviation. A third digit would cost hours over a large store.
 MAX_ROWS = 2048
-# Fewer rows of large planes, some 200 at 1024 px, so that a build spends its time on features.
+# Limits the rows of large planes (about 200 at 1024 px), so that a build spends its time on features.
 MAX_LEVELS = 2**31
 
 
 def subsample_rows(rows: np.ndarray, row_levels: int) -> np.ndarray:
-    """Return the rows that statistics are computed from: all, or enough of them, evenly spaced.
+    """Return the rows for the statistics: all rows, or an evenly spaced subset of many.
 
-    A store's rows are in seeded random order, and added rows follow the old ones, so that the subset is a fair sample
-    of a store that has grown, too.
+    A store's rows are in seeded random order, and added rows follow the earlier ones, so the subset is also a fair
+    sample of a store that has grown.
     """
     count = min(len(rows), MAX_ROWS, max(MAX_LEVELS // row_levels, 1))
     return rows[np.arange(count) * len(rows) // max(count, 1)]

@@ -1,10 +1,10 @@
 """Store writer: arrays, shards one at a time, columns, and the clean-up of a finished build.
 
-A shard is a file of each array that is in shards (`pipeline.store.schema.list_shard_arrays`), of the same rows.
+A shard consists of one file of the same rows for each array in shards (`pipeline.store.schema.list_shard_arrays`).
 
-A store is built under its partial name and renamed when it is complete; object storage cannot rename, so there it has
-its own name from the start, with `complete` false. A shard is done when its record exists; the record is written last.
-No two writers meet, because a shard belongs to one task, which always writes all of it.
+A store is built under its partial name and renamed when it is complete. Object storage cannot rename, so there the
+store has its own name from the start, with `complete` false. A shard is done when its record exists; the record is
+written last. Two writers never share a file, because a shard belongs to one task, which writes all of it.
 """
 
 import json
@@ -47,8 +47,8 @@ from pipeline.store.shard_format import (
 RECORD_FOLDER = "build"  # folder inside a store until it is complete
 _DONE = f"{RECORD_FOLDER}/done"
 _COLUMN_CHUNK = 65_536
-_MOST_PROFILES = 2**26  # bytes of a shard's profiles, at most
-_RECORD_BYTES = 2**12  # of a shard's record, at most
+_MOST_PROFILES = 2**26  # maximum bytes of a shard's profiles
+_RECORD_BYTES = 2**12  # maximum bytes of a shard's record
 _SHARDS_AT_ONCE = 64  # shards whose indexes are read together
 _ALL_CHUNKS = {"write_empty_chunks": True}
 _COORDINATES = {"coordinates": "label split source variant"}  # columns that xarray shows beside each sample
@@ -56,7 +56,7 @@ _COORDINATES = {"coordinates": "label split source variant"}  # columns that xar
 
 @dataclass(frozen=True)
 class ShardRecord:
-    """A finished shard: key of its content, and checksum of its files one after the other, both hexadecimal."""
+    """A finished shard: the key of its content and the joined checksums of its files, both hexadecimal."""
 
     shard: int
     key: str
@@ -71,9 +71,9 @@ def create_arrays(
     arrays: Sequence[str] = (FEATURES, PROFILES),
     format_version: int = FORMAT_VERSION,
 ) -> None:
-    """Create the `arrays` in shards of a new or grown store for `rows` rows; existing shards are kept.
+    """Create the arrays in shards (`arrays`) of a new or grown store for `rows` rows; keep existing shards.
 
-    Their metadata is rewritten, in case it was damaged.
+    The arrays' metadata is rewritten, in case it was damaged.
     """
     group = storage.open_group("a")
     for array in arrays:
@@ -127,10 +127,10 @@ def _create_profiles(group: zarr.Group, rows: int, shard_rows: int, format_versi
 
 
 def write_shard(storage: Storage, shard: int, key: str, parts: Mapping[str, Iterable[bytes]]) -> ShardRecord:
-    """Stream a shard's files, the parts of each by its array; return its record. A previous record is removed first.
+    """Stream a shard's files, given as parts by array, and return its record. Removes a previous record first.
 
-    Locally no more than one part is in memory: allocating a whole shard each time is slow. The files are written one
-    after the other.
+    The files are written one after the other. Locally only one part is in memory at a time, because allocating a whole
+    shard is slow.
     """
     storage.remove(_record_name(shard))
     checksums = []
@@ -143,14 +143,14 @@ def write_shard(storage: Storage, shard: int, key: str, parts: Mapping[str, Iter
 
 
 def commit_shard(storage: Storage, record: ShardRecord, arrays: Sequence[str]) -> None:
-    """Write a shard's record once the disk has its files, so that the record is true after a power cut, too."""
+    """Write a shard's record once its files are on the disk, so that a power cut cannot leave a wrong record."""
     for array in arrays:
         storage.flush(shard_file(record.shard, array))
     write_shard_record(storage, record)
 
 
 def checksum_shard(storage: Storage, shard: int, arrays: Sequence[str]) -> str:
-    """Compute the checksum of a shard's files one after the other; raises `OSError`."""
+    """Compute the joined checksums of a shard's files; raises `OSError`."""
     return "".join(checksum_file(storage, shard_file(shard, array)) for array in arrays)
 
 
@@ -166,7 +166,7 @@ def write_shard_record(storage: Storage, record: ShardRecord) -> None:
 
 
 def read_shard_records(storage: Storage) -> dict[int, ShardRecord]:
-    """Read the records of all finished shards, by shard; skips records removed meanwhile or lost in a power cut."""
+    """Read the records of all finished shards, by shard; skip records that were removed or damaged meanwhile."""
     records = {}
     for name in storage.list_files(_DONE):
         if name.endswith(".json"):
@@ -178,7 +178,7 @@ def read_shard_records(storage: Storage) -> dict[int, ShardRecord]:
 
 
 def remove_damaged_records(storage: Storage, records: dict[int, ShardRecord], arrays: Sequence[str]) -> list[int]:
-    """Remove the records whose shard lacks a file or has another checksum; return the numbers of those shards."""
+    """Remove the records of shards that lack a file or have another checksum; return the numbers of those shards."""
     damaged = []
     for shard, record in records.items():
         try:
@@ -206,7 +206,7 @@ def create_record_folder(storage: Storage) -> None:
 
 
 def write_columns(storage: Storage, rows: int, blocks: Iterable[dict[str, np.ndarray]]) -> None:
-    """Write the per-sample columns from blocks of rows, so that memory does not grow with their length."""
+    """Write the per-sample columns in blocks of rows, so that memory does not grow with the number of rows."""
     group = storage.open_group("r+")
     arrays = {
         name: _create_column(group, name, (rows,), kind, meaning) for name, (kind, meaning) in SAMPLE_COLUMNS.items()
@@ -244,14 +244,14 @@ def read_checksums(storage: Storage) -> list[str]:
         return [row.tobytes().hex() for row in read_values(StoredArrays(storage, {}), CHECKSUMS)]
     except UnsafeFileError:
         raise
-    except Exception:  # decoders raise many kinds
+    except Exception:  # decoders raise many types
         return []
 
 
 def list_shards(storage: Storage, chunks: int, arrays: Sequence[str]) -> set[int]:
-    """Return the numbers of the shards whose files are there and whole: neither cut off nor empty.
+    """Return the numbers of the shards whose files exist and are whole: not cut off and not empty.
 
-    A file of features ends with a valid index of `chunks` chunks, one of profiles is a single zstd frame.
+    A whole file of features ends with a valid index of `chunks` chunks; a whole file of profiles is one zstd frame.
     """
     return set.intersection(*(_list_whole(storage, chunks, array) for array in arrays))
 
@@ -275,7 +275,7 @@ def _list_whole(storage: Storage, chunks: int, array: str) -> set[int]:
 def _is_frame(storage: Storage, name: str) -> bool:
     try:
         read_decoded_size(memoryview(storage.read(name, _MOST_PROFILES)))
-    except (OSError, ValueError):  # gone meanwhile, or not whole
+    except (OSError, ValueError):  # removed meanwhile, or not whole
         return False
     return True
 
@@ -301,7 +301,7 @@ def write_statistics(storage: Storage, mean: np.ndarray, std: np.ndarray, format
 def write_attributes(storage: Storage, attributes: dict) -> None:
     """Replace all attributes of the store's group, created if missing, in one write.
 
-    A build killed between two attributes would be mistaken for one with other settings.
+    A build that was killed between two writes would be mistaken for one with other settings.
     """
     if storage.exists(ZARR_METADATA):
         storage.open_group("r+").attrs.put(attributes)
@@ -329,7 +329,7 @@ def remove_partial_files(storage: Storage) -> None:
 
 
 def _is_shard_number(name: str) -> bool:
-    """Return whether an entry of the shards' folder has a name that a build gives."""
+    """Return whether a name in the shards' folder is the canonical number of a shard."""
     return name.isdecimal() and name == str(int(name))
 
 

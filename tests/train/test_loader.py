@@ -259,7 +259,9 @@ def test_error_of_the_system_is_not_damage(tmp_path, monkeypatch, skipped, error
         raise OSError(error, os.strerror(error), path)
 
     monkeypatch.setattr("train.data.shard_reader.os.open", refuse)
-    with pytest.raises(StoreError, match=rf"row 5 .* cannot be read .*{os.strerror(error)}.*; fix that and resume"):
+    with pytest.raises(
+        StoreError, match=rf"row 5 .* cannot be read .*{os.strerror(error)}.*; fix the cause and resume"
+    ):
         next(read_batches(store, [np.array([5])], skipped=skipped))
 
 
