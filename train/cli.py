@@ -156,10 +156,11 @@ def list_command(runs: str, as_json: bool) -> None:
 @click.option("--onnx", "file", metavar="FILE", required=True, help="File to write, such as detector.onnx.")
 @click.option("--json", "as_json", is_flag=True, help="Print file, bytes and largest difference as JSON.")
 def export_command(run: str | None, file: str, as_json: bool) -> None:
-    """Write a run's best network as ONNX: features in, calibrated probabilities of "fake" out.
+    """Write a run's detector as ONNX: features in, calibrated probabilities of "fake" out.
 
-    The features are levels as in a feature store, for any number of samples. The file is written only if onnxruntime
-    and PyTorch agree. The run must be a network without experts (--experts off). Needs the extra "onnx".
+    The features are those of a feature store, for any number of samples: profiles for experts, levels for a network.
+    The run must have one of the two (--network none or --experts off). The file is written only if onnxruntime and
+    this program agree. Needs the extra "onnx".
 
     \b
     Example:
@@ -174,7 +175,7 @@ def export_command(run: str | None, file: str, as_json: bool) -> None:
         return
     echo(
         f"{exported.file}: {format_bytes(exported.bytes)}; "
-        f"probabilities differ by at most {exported.difference:.1g} from PyTorch's"
+        f"probabilities differ by at most {exported.difference:.1g} from this program's"
     )
 
 

@@ -1,7 +1,9 @@
-"""`train list` and `train export`: runs compared, and a network for other programs."""
+"""`train list` and `train export`: runs compared, and a detector for other programs."""
 
 import json
+import re
 import shutil
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +12,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 from helpers.make_store import make_store
+from PIL import Image
 from torch import nn
 
 from data_cards.core.errors import UserError
+from pipeline.features.extract import compute_file_features
+from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.reader import open_store
 from train.cli import cli
@@ -26,6 +31,8 @@ from train.run.listing import list_runs
 from train.run.reported_score import ReportedScore, write_reported_score
 from train.run.summary import read_summary
 from train.settings import TrainSettings
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -218,10 +225,26 @@ def test_export_of_a_differing_network_writes_nothing(tmp_path, spoil, refused):
     assert file.read_text() == "of another run"
 
 
-def test_export_of_a_run_with_experts_is_refused_in_one_line(tmp_path):
-    pytest.importorskip("onnxruntime")
-    starter = Path(__file__).parents[2] / "train/starter"
-    result = call("export", "--run", str(starter), "--onnx", str(tmp_path / "x.onnx"))
-    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
-    assert "come from experts" in result.stderr
-    assert not list(tmp_path.iterdir())
+def test_exported_experts_give_numpys_probabilities_and_the_docs_snippet_reads_them(tmp_path, monkeypatch, capsys):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    result = call("export", "--run", str(ROOT / "train/starter"), "--onnx", "detector.onnx", "--json")
+    assert result.exit_code == 0, result.output
+    detector = load_detector(open_run(ROOT / "train/starter"), "cpu")
+
+    rng = np.random.default_rng(0)
+    scales = np.array([0, 1e-3, 1, 10, 1e6])  # from no contrast to beyond every clip
+    profiles = (scales[:, None] * rng.normal(0, 1, (len(scales), PROFILE_LENGTH))).astype(np.float32)
+    Image.fromarray(rng.integers(0, 256, (150, 170, 3), np.uint8)).save("picture.jpg")
+    profiles = np.concatenate([profiles, compute_file_features("picture.jpg").profile[None]])
+    wanted = detector.calibration.probability(detector.score([], profiles).logits)
+    session = onnxruntime.InferenceSession("detector.onnx")
+    for count in (1, len(profiles)):
+        found = session.run(["probability_fake"], {"profiles": profiles[-count:]})[0]
+        np.testing.assert_allclose(found, wanted[-count:], atol=1e-5)
+    assert len(set(wanted.round(3))) > 2
+
+    blocks = re.findall(r"(?:^    .*\n|^\n(?=    ))+", (ROOT / "docs/training.md").read_text(), re.MULTILINE)
+    [snippet] = [one for one in blocks if "InferenceSession" in one]
+    exec(textwrap.dedent(snippet), {})
+    assert float(capsys.readouterr().out.strip("[]\n")) == pytest.approx(wanted[-1], abs=1e-5)

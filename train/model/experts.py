@@ -30,7 +30,7 @@ CONTRADICTION = 0.75  # log-odds beyond which the two groups of experts contradi
 DISTANCES = {"light": 9, "colour": 36, "harmonics": 81, "tints": 162}
 # px: half, about one and twice a decoder's 8 px apart, so that no band hides another's peak.
 _EDGES = 8 * np.array([0.39, 0.6, 0.8, 0.96, 1.05, 1.4, 2.21])
-_BANDS = [(least <= PERIODS) & (most > PERIODS) for least, most in pairwise(_EDGES)]
+COMB_BANDS = [(least <= PERIODS) & (most > PERIODS) for least, most in pairwise(_EDGES)]
 SIDE_SHARE = 0.9  # of the smallest training side, below which a picture is too small
 LEAST_CONTRAST = 4.0  # grey levels, deviation of luma: a picture below is blank
 LEAST_CHROMA = 3.0  # grey levels, mean |B - Y| + |R - Y|: a picture below is grey
@@ -159,7 +159,7 @@ def list_shapes() -> dict[str, tuple[int, ...]]:
     """List the shape of each array of `Experts.to_arrays`."""
     shapes = dict.fromkeys(_SINGLE, (1,)) | {"photographs": (2, PROFILE_VECTORS["comb"])}
     for name in EXPERTS:
-        count = 2 * len(_BANDS) if name == "comb" else PROFILE_VECTORS[name]
+        count = 2 * len(COMB_BANDS) if name == "comb" else PROFILE_VECTORS[name]
         shapes |= dict.fromkeys((f"models.{name}.{one}" for one in ("mean", "deviation", "coefficients")), (count,))
         shapes |= dict.fromkeys((f"models.{name}.{one}" for one in ("offset", "clip")), (1,))
     for name, count in DISTANCES.items():
@@ -181,7 +181,7 @@ def compute_inputs(name: str, profiles: np.ndarray, photographs: np.ndarray) -> 
         return vectors.astype(np.float64)
     mean, deviation = photographs
     combs = ((vectors - mean) / deviation).reshape(len(vectors), -1, len(PERIODS))
-    return np.concatenate([combs[:, :, band].max(2) for band in _BANDS], 1)
+    return np.concatenate([combs[:, :, band].max(2) for band in COMB_BANDS], 1)
 
 
 def compute_expert_log_odds(
