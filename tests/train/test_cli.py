@@ -140,7 +140,9 @@ def test_train_run_of_another_folder_exits_3(call, tmp_path):
     [
         pytest.param({"test": (4, 4)}, ["no training rows"], id="no train"),
         pytest.param({"train": (4, 4)}, ["no validation rows", "--val-fraction"], id="no val"),
-        pytest.param({"train": (9, 0), "val": (2, 2)}, ["all 9 training rows are real", "two classes"], id="one class"),
+        pytest.param(
+            {"train": (9, 0), "val": (2, 2)}, ["all 9 training rows are real", "expected both classes"], id="one class"
+        ),
         pytest.param({"train": (4, 4), "val": (0, 3)}, ["all 3 validation rows are fake"], id="one class in val"),
     ],
 )

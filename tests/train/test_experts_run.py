@@ -71,7 +71,7 @@ def test_experts_alone_are_the_same_each_time_and_resume_to_the_same(alone, stor
     wanted = (alone / EXPERTS_FILE).read_bytes()
     assert (tmp_path / "run" / EXPERTS_FILE).read_bytes() == wanted
     assert resume(tmp_path / "run").state == "finished"  # at once
-    with pytest.raises(UsageError, match="has experts alone, which are fitted once and not in epochs"):
+    with pytest.raises(UsageError, match="has experts alone, which have no epochs"):
         resume(tmp_path / "run", {"epochs": 40})
     for name in (EXPERTS_FILE, "summary.json"):  # as after a kill
         (tmp_path / "run" / name).unlink()

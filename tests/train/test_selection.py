@@ -73,7 +73,9 @@ def test_impossible_selections_are_refused(path, tmp_path):
     with pytest.raises(UserError, match=r"has no source lsun .--where.; it has source-0, source-1"):
         choose_rows(store, TrainSettings(where=("source=lsun",)))
     store.columns["label"][:] = 0
-    with pytest.raises(UserError, match=r"rows, where source=source-1 and variant=clean are real; .*: choose others"):
+    with pytest.raises(
+        UserError, match=r"rows, where source=source-1 and variant=clean are real; .*: change these options"
+    ):
         choose_rows(store, TrainSettings(where=("source=source-1", "variant=clean")))
     for arguments in (["--where", "colour=red"], ["--where", "source="], ["--channels", "magnitude,red"]):
         result = call(path, tmp_path / "run", *arguments)

@@ -28,8 +28,8 @@ def choose_expert_rows(store: FeatureStore, settings: TrainSettings) -> np.ndarr
     if len(labels) < len(CLASS_NAMES):
         raise UserError(
             f"{store.path}: has {len(rows)} rows to train on, "
-            + (f"all of them {CLASS_NAMES[labels[0]]}" if len(labels) else "so neither class")
-            + "; expected both classes: choose others with --where and --hold-out, or build it from both"
+            + (f"all of them {CLASS_NAMES[labels[0]]}" if len(labels) else "of neither class")
+            + "; expected both classes: change --where or --hold-out, or build it from both"
         )
     return rows if len(rows) <= MOST_ROWS else _limit_pictures(store, rows)
 

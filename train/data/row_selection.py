@@ -60,22 +60,23 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
     filters += f", validated on {' and '.join(settings.validate_on)}" if settings.validate_on else ""
     if filters and not (len(train) and len(val)):
         raise UserError(
-            f"{store.path}: has {len(train)} training and {len(val)} validation rows{filters}; choose others"
+            f"{store.path}: has {len(train)} training and {len(val)} validation rows{filters}; expected both, "
+            "change these options"
         )
     if not len(train):
         raise UserError(f"{store.path}: has no training rows; build it from a folder with a train split")
-    advice = "choose others" if filters else "build it from pictures of both classes"
+    advice = "change these options" if filters else "build it from pictures of both classes"
     _check_classes(store, train, f"training rows{filters}", advice)
     if not len(val):
         raise UserError(
-            f"{store.path}: has no validation rows, which early stopping and the best weights are chosen by; "
+            f"{store.path}: has no validation rows, which decide early stopping and the best weights; "
             "build it with `pipeline build --val-fraction 0.15`"
         )
     advice = "build it with a larger `pipeline build --val-fraction`, or with both classes in the val folder"
     if settings.validate_on:
         advice = "give --validate-on a source of each class"
     elif filters:
-        advice = "choose others, or validate on sources of both classes with --validate-on"
+        advice = "change these options, or validate on sources of both classes with --validate-on"
     _check_classes(store, val, f"validation rows{filters}", advice)
     pictures = store.columns["picture"][train].astype(np.int64)
     drawn = sample_epoch(
@@ -147,7 +148,7 @@ def _check_classes(store: FeatureStore, rows: np.ndarray, what: str, advice: str
     labels = np.unique(store.columns["label"][rows])
     if len(labels) < len(CLASS_NAMES):
         raise UserError(
-            f"{store.path}: all {len(rows)} {what} are {CLASS_NAMES[labels[0]]}; two classes are needed: {advice}"
+            f"{store.path}: all {len(rows)} {what} are {CLASS_NAMES[labels[0]]}; expected both classes: {advice}"
         )
 
 

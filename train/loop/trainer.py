@@ -119,7 +119,7 @@ def resume(
     if not before.settings.has_network:
         if "epochs" in (changes or {}):
             raise UsageError(
-                f"{before.path}: has experts alone, which are fitted once and not in epochs; leave out --epochs, or "
+                f"{before.path}: has experts alone, which have no epochs; leave out --epochs, or "
                 "start a new run with --network"
             )
         settings, store, _ = _restore_settings(before, changes)
