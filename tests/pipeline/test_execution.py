@@ -314,7 +314,7 @@ def test_a_worker_with_other_libraries_is_refused(kaggle_dir, tmp_path, monkeypa
     """The worker is this process; the plan was made elsewhere."""
     versions = {**plan_module.get_feature_versions(), "scipy": "0.1"}
     monkeypatch.setattr(plan_module, "get_feature_versions", lambda profiles: versions)
-    with pytest.raises(UserError, match=r"worker on .* has scipy .*, not 0\.1; install the same versions"):
+    with pytest.raises(UserError, match=r"worker on .* has scipy .*, expected 0\.1; install the same versions"):
         build_store([str(kaggle_dir)], tmp_path / "a.zarr", SETTINGS, workers=0)
 
 
