@@ -19,7 +19,9 @@ run_option = click.option(
 @click.command(cls=Command)
 @click.version_option(package_name=PROGRAM)
 @click.argument("pictures", nargs=-1, required=True, metavar="PICTURE...")
-@click.option("-0", "--null", is_flag=True, help="The names of - end with a zero byte, as those of find -print0.")
+@click.option(
+    "-0", "--null", is_flag=True, help="Names on standard input end with a zero byte, as find -print0 writes them."
+)
 @run_option
 @add_options(PredictSettings)
 @click.option("--quick", is_flag=True, help="Skip the robustness checks: faster, fewer verdicts unsure.")
@@ -32,10 +34,10 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
 
     A PICTURE is a file, a folder with pictures and clips, a zip, tar or Parquet file of them, a
     glob in quotes, or - for a list of paths on standard input. Of a clip (MP4, MOV, MKV, WebM, AVI ...)
-    some frames are judged, each alone and all together; that needs the extra `video`.
+    some frames are judged, and the clip as a whole; this needs the extra `video`.
 
-    The verdict is real, fake or unsure; the score is the detector's calibrated probability that the
-    picture is generated; `eval report` measures how reliable it is. A file that cannot be judged
+    The verdict is real, fake or unsure. The score is the calibrated probability that the picture is
+    generated. `eval report` measures how reliable both are. A file that cannot be judged
     is listed on stderr, and the exit status is then 1.
 
     \b
@@ -53,9 +55,9 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
     from train.run.locate import STARTER_NOTE, find_run, is_starter, name_run
 
     if as_json and as_csv:
-        raise UsageError("--json and --csv: give one of the two")
+        raise UsageError("--json and --csv: expected only one of them")
     if null and "-" not in pictures:
-        raise UsageError("-0: says how names on standard input end, and none are read; give - among the pictures")
+        raise UsageError("-0: no names are read from standard input; give - among the pictures, or omit -0")
     settings = PredictSettings(**settings)
     opened, left_out = find_run(run), []
     inputs = find_inputs(pictures, sys.stdin.buffer, null=null, left_out=left_out)
@@ -66,7 +68,7 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
         note(STARTER_NOTE)
     write = partial(write_json, run=name_run(opened)) if as_json else write_csv if as_csv else write_table
     if explain is None:
-        streams = as_json or as_csv  # would come between a bar's lines
+        streams = as_json or as_csv  # would mix with the bar's lines
         is_bar_clear = not (streams and sys.stdout.isatty())
         verdicts = iterate_verdicts(opened, inputs, quick=quick, progress=is_bar_clear, remark=note, **asdict(settings))
         try:
@@ -98,7 +100,7 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
 def page(run, open_browser, **settings) -> None:
     """Open a page in the browser that shows the verdict on dropped pictures, and why.
 
-    It runs on this computer alone, sends nothing anywhere, and keeps no picture. Needs the extra
+    It runs on this computer only, sends nothing to others, and stores no picture. It needs the extra
     `page`. Ctrl-C ends it.
 
     \b

@@ -1,4 +1,4 @@
-"""The periodic grid that stands out most in a picture's spectrum: where the experts find traces of a decoder."""
+"""The strongest periodic grid in a picture's spectrum, where the experts find traces of a decoder."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from pipeline.features.profile_vectors import PERIODS
 from pipeline.features.profiles import compute_comb, compute_excess, extract_native_planes
 from train.model.experts import Experts
 
-STANDS_OUT = 3.0  # standard deviations; of our training pictures 6 % of the photographs reach it, 20 % of the others
+STRONG = 3.0  # standard deviations; of our training pictures 6 % of the photographs reach it, 20 % of the others
 
 SHADES = 0.4  # excess, natural logarithm, that is shown white; black is a quarter of it below 0
 
@@ -23,7 +23,7 @@ class Comb:
     ----------
     excess : ndarray of float32, shape (65, 65), of luma's log amplitude above its background, 0 to 0.5 cycles per
         pixel each way, rows vertical
-    period : float, px, of the comb whose mean excess is largest beside that of photographs
+    period : float, px, of the comb whose mean excess exceeds that of photographs most
     strength : float, of that excess: standard deviations of photographs above their mean
     """
 
@@ -32,9 +32,9 @@ class Comb:
     strength: float
 
     @property
-    def stands_out(self) -> bool:
+    def is_strong(self) -> bool:
         """Whether few photographs have a comb as strong."""
-        return self.strength >= STANDS_OUT
+        return self.strength >= STRONG
 
     @property
     def frequencies(self) -> np.ndarray:
@@ -47,7 +47,7 @@ class Comb:
 
 
 def find_comb(picture: Image.Image, experts: Experts) -> Comb:
-    """Find the strongest comb of an RGB picture among those that the experts look for."""
+    """Find the strongest comb of an RGB picture among those that the experts measure."""
     luma, _, _ = extract_native_planes(picture)
     spectra = compute_excess(compute_mean_spectra(luma))
     mean, deviation = (values.reshape(len(spectra), -1) for values in experts.photographs)

@@ -1,4 +1,4 @@
-"""Words for the parts of a detector: its experts, and the network beside them."""
+"""Words for the parts of a detector: its experts and its network."""
 
 from train.model.detector import NETWORK_PART
 

@@ -98,7 +98,7 @@ def _find_version() -> str | None:
 
 def _judge(examiner: Examiner, data: bytes) -> dict:
     if find_container(data[:CONTAINER_START]) is not None:
-        raise PictureError("a clip; the page judges pictures, `eval predict` judges clips too")
+        raise PictureError("a clip; expected a picture; `eval predict` judges clips too")
     examined = examiner.examine(data)
     said, explanation = examined.judgement, examined.explanation
     return {
@@ -129,7 +129,7 @@ def _judge(examiner: Examiner, data: bytes) -> dict:
 
 
 def _encode_comb(examined: Examined) -> dict:
-    """Return the spectrum above its background as a picture, and the teeth of a comb that stands out."""
+    """Return the spectrum above its background as a picture, and the teeth of a strong comb."""
     file = io.BytesIO()
     Image.fromarray(examined.comb.scale_excess()).save(file, "PNG")
     frequencies = examined.comb.frequencies.tolist() if examined.has_grid else []

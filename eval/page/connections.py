@@ -1,7 +1,7 @@
-"""Bounds on connections to the page: how many, how long a request's head may take, how long a client may not read.
+"""Bounds on connections to the page: their number, the time for a request's head, and the time a client may not read.
 
-A new connection always finds room while others only wait: of the client with the most, the one that has waited longest
-for its client is closed. Connections whose picture is queued or judged are never closed for another.
+If there are too many, a waiting connection of the client with the most is closed: the one that has waited longest for
+its client. Connections whose picture is queued or judged are never closed for another.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 MOST = 64  # connections of all clients
 MOST_OF_CLIENT = 16  # of one address; a browser opens six
 HEAD_SECONDS = 10.0  # from the connection, or the last answer, to the end of a request's head
-READ_SECONDS = 30.0  # in which a client must read on
+READ_SECONDS = 30.0  # a client that does not read for so long is closed
 
 _BODY = b'{"error": "too many connections at a time; try again in a moment"}'
 _REFUSAL = (
@@ -22,7 +22,7 @@ _REFUSAL = (
 
 
 class BoundedProtocol(H11Protocol):
-    """uvicorn's HTTP protocol with these bounds; uvicorn's own are on keep-alive and on all connections alone."""
+    """uvicorn's HTTP protocol with these bounds; uvicorn itself bounds only keep-alive and the total of connections."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -38,7 +38,7 @@ class BoundedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         if not self._awaits_head:
-            self._waits_since = self.loop.time()  # a picture that arrives; bytes of a head do not prolong its time
+            self._waits_since = self.loop.time()  # a picture arrives; bytes of a head do not extend its time
         super().data_received(data)
 
     def on_response_complete(self) -> None:

@@ -1,4 +1,4 @@
-"""Host, origin and token checks of the page: only its own pages, in a browser of this computer or with the token.
+"""Host, origin and token checks of the page: it answers only itself, on this computer or with the token.
 
 A foreign site can point a name of its own at 127.0.0.1 (DNS rebinding) or post to the page (cross-site requests).
 The Host header reveals the first: it must be an address or this computer's own name. The Origin header reveals the
@@ -64,7 +64,7 @@ class Guard:
         headers = request.headers
         host = headers.get("host", "")
         if not is_own_host(host, self.token is not None):
-            return _refusal("the page is reached by this computer's address, not by another name")
+            return _refusal("unknown host name; use an address of this computer")
         origin = headers.get("origin")
         foreign = (origin is not None and origin != f"http://{host}") or headers.get(
             "sec-fetch-site", "same-origin"
@@ -84,7 +84,7 @@ class Guard:
             return response
         if self._is_token(request.cookies.get(cookie, "")):
             return None
-        return _refusal(f"open the page by the address that `eval page` printed, which ends in its {TOKEN}")
+        return _refusal(f"no valid {TOKEN}; open the address that `eval page` printed, which ends in it")
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(errors="replace"), self.token.encode())

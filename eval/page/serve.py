@@ -34,13 +34,13 @@ def serve_page(
     host : str, address to listen at; any but a loopback address admits other computers, which need the token that the
         page's address then has
     port : int, 0 to 65535; 0 chooses a free one
-    max_pixels : int or None, larger pictures are not judged; None takes the limit of the run's store
+    max_pixels : int or None, larger pictures are not judged; None uses the limit of the run's store
     open_browser : bool, show the page in the browser
     echo, warn : callable(str), for the page's address, and for the warning
 
     Raises
     ------
-    UserError : the extra is missing, the port is taken, or the run cannot be used
+    UserError : the extra is missing, the port is in use, or the run cannot be used
     """
     try:
         import uvicorn
@@ -66,14 +66,14 @@ def serve_page(
         )  # fmt: skip
         if open_to_others:
             warn(
-                f"everyone who reaches {host} and has the address below, with its token, can use this page; what they "
-                "send and see is not encrypted"
+                f"everyone who can reach {host} and has the address below, with its token, can use this page; the "
+                "connection is not encrypted"
             )
 
         class Server(uvicorn.Server):
             async def startup(self, sockets: list[socket.socket] | None = None) -> None:
                 await super().startup(sockets)
-                echo(f"page: {address} (Ctrl-C ends it)")  # from here on, without a message
+                echo(f"page: {address} (Ctrl-C ends it)")  # from now on, Ctrl-C ends it without a message
                 if open_browser:
                     threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
@@ -88,7 +88,9 @@ def open_listener(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError) as error:
-        raise UserError(f"host {host}: no address of this computer ({error}); leave --host out") from error
+        raise UserError(
+            f"host {host}: not an address of this computer ({error}); give another --host, or omit it"
+        ) from error
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -97,12 +99,14 @@ def open_listener(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         if isinstance(error, PermissionError):
-            raise UserError(f"port {port}: not allowed; give one from 1024 on with --port") from error
+            raise UserError(f"port {port}: not permitted; give a --port of 1024 or more") from error
         if error.errno == errno.EADDRINUSE:
             raise UserError(
-                f"port {port}: taken by another program; give another --port, 0 takes a free one"
+                f"port {port}: in use by another program; give another --port, or 0 for a free one"
             ) from error
-        raise UserError(f"host {host}: no address of this computer ({error.strerror}); leave --host out") from error
+        raise UserError(
+            f"host {host}: not an address of this computer ({error.strerror}); give another --host, or omit it"
+        ) from error
     return listener
 
 

@@ -1,7 +1,7 @@
 """Pictures that arrive at the page: bounded in bytes and time, together and for each client, and judged in fair turns.
 
-A picture that does not arrive costs the bytes of it that came, and no place in the queue. Where memory is short, the
-upload that stalls longest makes room.
+An upload in progress counts only the bytes received, and has no place in the queue. If memory is short, the upload that
+has stalled longest is dropped.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _BUSY = "too many pictures at a time; try again in a moment"
 
 
 class UploadError(Exception):
-    """A picture that is not taken: the reason, and the HTTP status 408, 413 or 503."""
+    """A refused picture: the reason, and the HTTP status 408, 413 or 503."""
 
     def __init__(self, reason: str, status: int):
         super().__init__(reason)
@@ -64,11 +64,11 @@ class Uploads:
 
     @asynccontextmanager
     async def judged_picture(self, request: Request) -> AsyncIterator[bytes]:
-        """Receive the body of a request, wait for its turn, and hold both for the block.
+        """Receive the body of a request, wait for its turn, and keep both during the block.
 
         Raises
         ------
-        UploadError : too large, too slow, too many, or the client is gone
+        UploadError : too large, too slow, too many, or the client disconnected
         """
         upload = _Upload(request.client.host if request.client else "")
         self._uploads.append(upload)
@@ -79,7 +79,7 @@ class Uploads:
             upload.arriving = False
             async with self._turns.turn(upload.client):
                 if await request.is_disconnected():
-                    raise UploadError("the client is gone", 408)
+                    raise UploadError("the client disconnected", 408)
                 yield data
         finally:
             self._uploads.remove(upload)
@@ -87,7 +87,7 @@ class Uploads:
                 asyncio.get_running_loop().call_later(TRIM_SECONDS, self._trim_memory)
 
     def _trim_memory(self) -> None:
-        """Return to the system what the allocator keeps after a burst of large pictures; glibc needs to be told."""
+        """Return to the system what the allocator keeps after a burst of large pictures; glibc does not by itself."""
         if not self._uploads and hasattr(_LIBC, "malloc_trim"):
             _LIBC.malloc_trim(0)
 
@@ -102,7 +102,7 @@ class Uploads:
                 async for part in request.stream():
                     if upload.size + len(part) > MAX_UPLOAD:
                         raise _too_large()
-                    if upload.dropped:  # in the very moment in which more came
+                    if upload.dropped:  # just as more bytes came
                         raise TimeoutError
                     upload.data += part
                     upload.size += len(part)
@@ -124,7 +124,7 @@ class Uploads:
             raise UploadError(_BUSY, 503)
 
     def _make_room(self, upload: _Upload) -> None:
-        """Drop the upload that stalls longest, of the client with the most bytes, until the bounds are kept."""
+        """Drop the upload that has stalled longest, of the client with the most bytes, until the bounds are kept."""
         while True:
             held = Counter()
             for one in self._uploads:
@@ -143,24 +143,24 @@ class Uploads:
 
 
 class FairTurns:
-    """One turn at a time, which goes round the clients that wait: one with many pictures delays another by one."""
+    """One turn at a time, to waiting clients in rotation: one with many pictures delays another by one picture."""
 
     def __init__(self) -> None:
-        self._taken = False
+        self._busy = False
         self._waiting: dict[str, deque[asyncio.Future]] = {}  # clients in the order of their next turns
 
     @asynccontextmanager
     async def turn(self, client: str) -> AsyncIterator[None]:
-        if self._taken:
+        if self._busy:
             mine = asyncio.get_running_loop().create_future()
             self._waiting.setdefault(client, deque()).append(mine)
             try:
                 await mine
             except asyncio.CancelledError:
-                if not mine.cancelled():  # given in the same moment
+                if not mine.cancelled():  # the turn was given at the same moment
                     self._pass_on()
                 raise
-        self._taken = True
+        self._busy = True
         try:
             yield
         finally:
@@ -176,7 +176,7 @@ class FairTurns:
             if not following.done():
                 following.set_result(None)
                 return
-        self._taken = False
+        self._busy = False
 
 
 def _too_large() -> UploadError:

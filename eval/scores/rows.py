@@ -199,7 +199,7 @@ def score_samples(
     """
     scores = detector.score_rows(store, rows, batch_size, progress, threads)
     if not np.isfinite(scores.logits).all():
-        raise UserError(f"{run.path}: it gives no finite scores; the training diverged, train it again")
+        raise UserError(f"{run.path}: it gives no finite scores; the training diverged; train it again")
     return Scored(
         rows,
         {name: values[rows] for name, values in store.columns.items()},

@@ -29,15 +29,15 @@ from train.model.calibration import UNSURE, Calibration, compute_log_odds
 from train.model.detector import Detector, Scores
 from train.model.experts import Unlike
 
-# None of them is random: a picture is checked in the same way each time.
+# Not random: a picture is checked in the same way each time.
 CHECKS = (
     replace(create_jpeg_variant(90), name="JPEG 90"),
     replace(create_jpeg_variant(75), name="JPEG 75"),
-    # Off the middle: the middle of a cropped picture is the same pixels where features are those of a crop.
+    # Not the middle: where features are those of a crop, the middle of a cropped picture has the same pixels.
     Variant("crop 0.9", ({"do": "crop-corner", "share": 0.9},), before_fit=True),
 )
 
-_JPEG_SIDE = 65_500  # libjpeg writes no longer one
+_JPEG_SIDE = 65_500  # px, the longest side that libjpeg writes
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ class Reason(StrEnum):
     FLIPS = "flips"  # a check moves the score across the threshold
     FRAMES_DISAGREE = "frames_disagree"  # too many frames of a clip are surely called the opposite
     MAY_BE_DAMAGED = "may_be_damaged"  # large areas of one value, in a format that hides damage
-    # In what it, or what a check makes of it, is unlike the training pictures:
+    # How the picture, or its copy after a check, is unlike the training pictures:
     SMALL = "small"  # a side is shorter than theirs
     BLANK = "blank"  # hardly any contrast
     GREY = "grey"  # grey, or one tint throughout
     FAR = "far"  # its profile lies too far from theirs
-    CONTRADICTED = "contradicted"  # what it shows and how it was made speak for different classes
-    UNTRIED = "untried"  # a class came from one source, so no source could be left out to try the detector on
+    CONTRADICTED = "contradicted"  # light and colours indicate one class, regular patterns the other
+    UNTRIED = "untried"  # a class came from one source, so no source could be left out to test the detector
 
 
 # The reason of each kind of unlike pictures, which has the same name.
@@ -81,7 +81,7 @@ _UNLIKE_REASONS = {one: Reason[one.name] for one in Unlike if one is not Unlike.
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdict on one picture, and what it rests on.
+    """The verdict on one picture, and the values behind it.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class Judgement:
     reason : Reason or None, why the verdict is "unsure"
     crops : int, number of crops whose logits were averaged
     checks : dict of str to float, the probability after each check
-    flips : tuple of str, checks that move the probability across the threshold, where that is the reason
+    flips : tuple of str, checks that move the probability across the threshold, if that is the reason
     unlike_after : tuple of str, checks that make the picture unlike the training pictures, where that is the reason
     parts : dict of str to float, what each expert, and the network beside them, adds to the log-odds; empty without
         experts
@@ -122,7 +122,7 @@ def score_views(
     levels = [one for part in views for one in part.levels]
     scores = detector.score(levels, np.concatenate([part.profiles for part in views]), batch_size)
     if not np.isfinite(scores.logits).all():
-        raise UserError("the run's network gives no finite scores; the training diverged, train it again")
+        raise UserError("the run's network gives no finite scores; the training diverged; train it again")
     ends = np.cumsum([len(part.levels) for part in views])
     return [scores[end - len(part.levels) : end] for part, end in zip(views, ends, strict=True)]
 

@@ -31,7 +31,7 @@ class Examined:
     declared : tuple of Declaration, what the file declares, not verified
     explanation : Explanation or None, what decided the network's score; of a picture with several crops, for the middle
         one; None without a network
-    comb : Comb or None, the peaks that the experts see; None without experts
+    comb : Comb or None, the peaks that the experts read; None without experts
     picture : PIL.Image.Image, upright RGB
     estimator : str, of the run's features
     """
@@ -45,8 +45,8 @@ class Examined:
 
     @property
     def has_grid(self) -> bool:
-        """Whether a comb stands out that can be compared with those of photographs."""
-        return self.comb is not None and self.comb.stands_out and not self.judgement.is_unlike
+        """Whether the comb is strong, in a picture that can be compared with the photographs."""
+        return self.comb is not None and self.comb.is_strong and not self.judgement.is_unlike
 
 
 class Examiner:

@@ -26,7 +26,7 @@ def check_explained(inputs: list[Input], out: str | Path) -> Input:
     UsageError : not exactly one picture, or `out` is not a name for the PNG
     """
     if len(inputs) != 1:
-        raise UsageError(f"--explain: explains one picture, and {len(inputs)} were given")
+        raise UsageError(f"--explain: expected one picture, got {len(inputs)}; explain each in a command of its own")
     out = Path(out)
     if out.suffix.lower() != ".png":
         raise UsageError(f"{out}: --explain writes a PNG; give a name that ends in .png")
@@ -38,7 +38,7 @@ def check_explained(inputs: list[Input], out: str | Path) -> Input:
 def examine_file(
     examiner: Examiner, one: Input, *, quick: bool = False, batch_size: int = PredictSettings.batch_size
 ) -> tuple[Verdict, Examined | None]:
-    """Examine a picture file, for the same verdict as that of `eval.verdict.predict.iterate_verdicts`.
+    """Examine a picture file; its verdict equals that of `eval.verdict.predict.iterate_verdicts`.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def examine_file(
             raise PictureError(one.error)
         with open_place(one.path) as file:
             if find_container(file.read(CONTAINER_START)) is not None:
-                raise PictureError("a clip; --explain explains pictures, save one of its frames as PNG")
+                raise PictureError("a clip; --explain expects a picture; save one of the frames as PNG")
             data = read_bounded(file)
         examined = examiner.examine(data, () if quick else CHECKS, batch_size)
     except PictureError as error:
@@ -81,5 +81,5 @@ def _is_ours(file: Path) -> bool:
     try:
         with Image.open(file, formats=("PNG",)) as picture:
             return picture.info.get("Software") == MARK
-    except Exception:  # any other file was not made by us
+    except Exception:  # not a PNG: --explain did not write it
         return False

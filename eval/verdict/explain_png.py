@@ -23,7 +23,7 @@ from eval.verdict.wording import TITLES, format_kind, format_never, format_verdi
 from pipeline.features.frequencies import MAX_FREQUENCY, NYQUIST
 from train.model.detector import Detector
 
-MARK = "spectral-detector, eval predict --explain"  # in the PNG, so that only such a file is overwritten
+MARK = "spectral-detector, eval predict --explain"  # in the PNG; only files with this mark are overwritten
 
 _INK, _SOFT, _LINE = "#1d2327", "#59636b", "#d9d8d2"
 _REAL, _FAKE = "#1f6f8b", "#c2571a"
@@ -56,8 +56,8 @@ def plot_examined(
     Parameters
     ----------
     name : str, of the file
-    spectra : ClassSpectra or None, beside which that of the picture is drawn, where there is a network
-    notice : str or None, printed above all else
+    spectra : ClassSpectra or None, drawn with the picture's own spectrum if the run has a network
+    notice : str or None, printed at the top
     """
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a name in letters that the font lacks
@@ -104,7 +104,7 @@ def plot_examined(
 
 
 class _Page:
-    """A figure with places in inches, from its upper left corner."""
+    """A figure with positions in inches from its upper left corner."""
 
     def __init__(self) -> None:
         self._figure = Figure(figsize=(_WIDTH, 10), dpi=_DPI, facecolor="white")
@@ -196,7 +196,7 @@ def _plot_scale(axes: Axes, examined: Examined, detector: Detector) -> None:
 
 
 def _plot_comb(axes: Axes, examined: Examined) -> None:
-    """Plot the spectrum above its background, with the strongest comb's teeth where it stands out."""
+    """Plot the spectrum above its background, with the strongest comb's teeth if it is strong enough."""
     comb = examined.comb
     half = NYQUIST / (len(comb.excess) - 1) / 2
     extent = (-half, NYQUIST + half, NYQUIST + half, -half)

@@ -1,6 +1,6 @@
 """Files to be judged, in order: from pictures, clips, folders, archives, globs, or a list on stdin.
 
-In a folder a file is taken for a picture or clip by its suffix, or else by its first bytes.
+In a folder, a picture or clip is recognised by its suffix, or else by its first bytes.
 """
 
 import glob
@@ -20,8 +20,8 @@ from eval.verdict.video import CONTAINER_START, find_container
 # Of clips, for searching a folder; the container itself is recognised by its first bytes.
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .ogv .flv .3gp .wmv".split())
 
-_NOT_TAKEN = "not pictures or clips"
-_BESIDE_PICTURES = "archives beside pictures (name one to have it judged)"
+_OTHERS = "not pictures or clips"
+_BESIDE_PICTURES = "archives in a folder with pictures (give their paths to judge them)"
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def find_inputs(
         list on `stdin`
     stdin : binary file or None; None treats "-" as any other file name
     null : bool, whether names on `stdin` end with a zero byte, as those of `find -print0`, in place of a line's end
-    left_out : list or None, to which the files of folders that are no pictures or clips are added
+    left_out : list or None, receives the files of folders that are not pictures or clips
     """
     find = _Finder([] if left_out is None else left_out)
     found = []
@@ -84,7 +84,7 @@ class _Finder:
         self._left_out = left_out
 
     def expand(self, path: str) -> Iterator[Input]:
-        """Yield the inputs that a path stands for: itself, or those in the folder or archive."""
+        """Yield the inputs of a path: itself, or the pictures and clips in the folder or archive."""
         if is_archive(path):
             yield from self._list_archive(path)
         elif os.path.isdir(path):
@@ -93,26 +93,26 @@ class _Finder:
             yield Input(path)
 
     def _list_folder(self, folder: str) -> Iterator[Input]:
-        taken: dict[str, str] = {}  # a file that links lead to twice is judged once
+        found: dict[str, str] = {}  # by real path: a file that links lead to twice is judged once
         archives, others = [], []
         try:
             for path, _ in sorted(walk_files(folder)):
-                if _is_taken(path):
-                    taken.setdefault(os.path.realpath(path), path)
+                if _is_picture_or_clip(path):
+                    found.setdefault(os.path.realpath(path), path)
                 else:
                     (archives if is_archive(path) else others).append(path)
         except UserError as error:
             yield Input(folder, str(error))
             return
-        if not taken and not archives:
-            yield Input(folder, "a folder without a picture in it")
+        if not found and not archives:
+            yield Input(folder, "a folder without pictures or clips")
             return
-        yield from map(Input, taken.values())
-        # Beside pictures an archive is most often where they were unpacked from.
-        for archive in () if taken else archives:
+        yield from map(Input, found.values())
+        # Pictures beside an archive were most often unpacked from it.
+        for archive in () if found else archives:
             yield from self._list_archive(archive)
-        self._left_out += [LeftOut(path, _NOT_TAKEN) for path in others]
-        self._left_out += [LeftOut(path, _BESIDE_PICTURES) for path in archives if taken]
+        self._left_out += [LeftOut(path, _OTHERS) for path in others]
+        self._left_out += [LeftOut(path, _BESIDE_PICTURES) for path in archives if found]
 
     def _list_archive(self, path: str) -> Iterator[Input]:
         try:
@@ -122,14 +122,14 @@ class _Finder:
             return
         yield from (Input(f"{path}/{member}") for member in packed.pictures)
         if not packed.pictures:
-            yield Input(path, "an archive without a picture in it")
+            yield Input(path, "an archive without pictures or clips")
         else:
-            self._left_out += [LeftOut(f"{path}/{member}", _NOT_TAKEN) for member in packed.others + packed.archives]
+            self._left_out += [LeftOut(f"{path}/{member}", _OTHERS) for member in packed.others + packed.archives]
 
 
-def _is_taken(path: str) -> bool:
-    """Return whether a file of a folder is taken for a picture or clip."""
+def _is_picture_or_clip(path: str) -> bool:
+    """Return whether a file has the suffix or the first bytes of a picture or clip."""
     if has_picture_suffix(path) or Path(path).suffix.lower() in VIDEO_SUFFIXES:
-        return os.path.exists(path)  # else a link to nowhere
+        return os.path.exists(path)  # False for a broken link
     start = read_head(path, CONTAINER_START)
     return find_format(start) is not None or find_container(start) is not None

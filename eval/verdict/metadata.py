@@ -25,7 +25,7 @@ _SOURCE_TYPE = re.compile(
 _NAMED_IN_XMP = re.compile(rb"(CreatorTool|Credit|Software)(?:\s*=\s*[\"']|>)([^\"'<]{1,300})")
 # Of the IPTC's photo metadata 2025.1: the program that made the picture, as an attribute, an element, or a list's item.
 _AI_SYSTEM = re.compile(rb"\bAISystem(?:Version)?Used(?:\s*=\s*[\"']|\s*>\s*(?:<rdf:[^>]*>\s*)*)([^\"'<]{1,300})", re.I)
-# Names that are hardly ever anything but a generator's.
+# Names that hardly anything but a generator has.
 _GENERATORS = re.compile(
     r"midjourney|stable[ _-]?diffusion|dall[ ._·-]?e\b|\bopenai\b|\bchatgpt\b|\bfirefly\b|comfyui|automatic1111"
     r"|\bwebui\b|invokeai|novelai|fooocus|google ai\b|\bimagen[ -]?\d|\bgemini\b|image creator|microsoft designer"
@@ -40,7 +40,7 @@ _JOB = re.compile(r"\bJob ID: *[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", r
 # Grok writes a signature as the description, and a number as the artist.
 _SIGNATURE = re.compile(r"Signature: *[A-Za-z0-9+/=]{64,}")
 _NUMBER = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.I)
-# A workflow of ComfyUI, after its name where a tag has none of its own, or by the keys of its nodes.
+# A workflow of ComfyUI, recognised by the keys of its nodes; its name may precede it.
 _WORKFLOW = re.compile(r"(?:(?:prompt|workflow) *: *)?\{.{0,65536}?\"(?:class_type|last_node_id)\"", re.I | re.S)
 _EASY_DIFFUSION = ("use_stable_diffusion_model", "stable diffusion model")
 _STEPS = re.compile(r"\bSteps: *\d+\b.{0,300}?\bSampler:", re.S)
@@ -122,7 +122,7 @@ def _parse_exif(segment: Segment) -> Iterator[Declaration]:
 
 
 def _find_parameters(text: str) -> str | None:
-    """Find which program's parameters a text that may be anything holds."""
+    """Return whose parameters a text of any kind contains; None if it contains none."""
     if _STEPS.search(text):
         return "Stable Diffusion parameters"
     if any(f'"{name}"' in text.lower() for name in _EASY_DIFFUSION):
@@ -138,7 +138,7 @@ def _decode_comment(value: object) -> str | None:
         return value if isinstance(value, str) else None
     kind, text = value[:8], value[8:]
     if kind.startswith(b"UNICODE"):
-        # The standard says the byte order of the block; programs write either.
+        # The standard prescribes the byte order of the block; programs write either order.
         little = text[1::2].count(0) > text[::2].count(0)
         return text.decode("utf-16-le" if little else "utf-16-be", "replace")
     return (text if kind[:5] in (b"ASCII", b"JIS\0\0", b"\0" * 5) else value).decode("utf-8", "replace")

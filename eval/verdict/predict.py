@@ -43,7 +43,7 @@ from train.model.detector import Detector, Scores
 from train.run.folder import Run, load_detector
 
 _BYTES_AHEAD = 1 << 30  # of features that wait for the network
-_FILES_PER_WORKER = 8  # at least: a worker takes as long to start as four pictures of a megapixel
+_FILES_PER_WORKER = 8  # at least: starting a worker takes as long as judging four pictures of a megapixel
 _LOST = "its worker process was killed, most likely because memory ran out; give fewer --workers, or a smaller copy"
 
 
@@ -155,9 +155,9 @@ def iterate_verdicts(
     batch_size : int, samples that the network scores at a time
     quick : bool, skip `eval.verdict.decide.CHECKS`, each of which needs a further set of features of each picture
     frames : int, frames of a clip that are judged, evenly over its length
-    max_pixels : int or None, larger pictures are not judged; None takes the limit of the run's store
+    max_pixels : int or None, larger pictures are not judged; None uses the limit of the run's store
     workers : int or None, maximum number of worker processes; None is one a core; 1, and a few files, start none
-    remark : callable(text), called at most once, where the detector never says "real" or "fake"
+    remark : callable(text), called at most once, if the detector never says "real" or "fake"
 
     Raises
     ------
@@ -199,7 +199,7 @@ def check_options(
 
 @dataclass(frozen=True)
 class _Preparation:
-    """What is done with each file before it is scored: a function of the file that worker processes can be sent."""
+    """The preparation of a file for scoring: a function of the file that can be sent to worker processes."""
 
     settings: FeatureSettings
     checks: tuple[Variant, ...]
@@ -251,7 +251,7 @@ def _score(
 ) -> Iterator[tuple[_Prepared, list[Scores]]]:
     """Yield each file with the scores of each of its sets of views; several files share a network's batches.
 
-    Without a network each file is scored alone, so that its score has the same bits whatever files are beside it.
+    Without a network each file is scored alone, so that its score has the same bits whatever the other files are.
     """
     group, samples = [], 0
     for one in prepared:

@@ -28,7 +28,7 @@ _TURNS = {
     -90: Image.Transpose.ROTATE_270,
 }
 
-CONTAINER_START = 512  # bytes of a file that tell its container
+CONTAINER_START = 512  # first bytes of a file, which identify its container
 
 
 def find_container(start: bytes) -> str | None:
@@ -76,7 +76,7 @@ def read_frames(file: BinaryIO, count: int, max_pixels: int) -> Iterator[tuple[f
     except av.FFmpegError as error:
         raise PictureError(f"broken or truncated clip: {error.strerror}") from error
     except MemoryError as error:
-        raise PictureError("too large to decode in the memory at hand") from error
+        raise PictureError("too large to decode in the available memory") from error
 
 
 def _open(file: BinaryIO, form: str | None, max_pixels: int):
@@ -88,11 +88,11 @@ def _open(file: BinaryIO, form: str | None, max_pixels: int):
     clip = av.open(file, "r", format=form, metadata_errors="ignore", container_options={"protocol_whitelist": "none"})
     if not clip.streams.video:
         clip.close()
-        raise PictureError("a clip without pictures in it")
+        raise PictureError("a clip without pictures")
     stream = clip.streams.video[0]
     if stream.codec_context is None:
         clip.close()
-        raise PictureError("a clip in a codec that is not known")
+        raise PictureError("a clip in an unknown codec")
     check_pixels(stream.codec_context.width, stream.codec_context.height, max_pixels)
     stream.codec_context.options = {"max_pixels": str(max_pixels)}
     return clip
@@ -116,7 +116,7 @@ def _measure_length(clip) -> Fraction:
             first = packet.pts if first is None else min(first, packet.pts)
             last = packet.pts + (packet.duration or 0) if last is None else max(last, packet.pts)
     if first is None or last is None or not stream.time_base:
-        raise PictureError("a clip without pictures in it")
+        raise PictureError("a clip without pictures")
     return max(last - first, 1) * stream.time_base
 
 

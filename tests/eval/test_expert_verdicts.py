@@ -157,9 +157,9 @@ def test_every_part_has_words():
 def test_strongest_comb_is_that_of_the_grid():
     comb = find_comb(PICTURE, fit_drawn_experts())
     assert comb.period == pytest.approx(8, abs=0.1)
-    assert comb.stands_out
+    assert comb.is_strong
     assert comb.frequencies[1] == pytest.approx(1 / comb.period)
-    assert not find_comb(draw_scene(0, 0, 100), fit_drawn_experts()).stands_out
+    assert not find_comb(draw_scene(0, 0, 100), fit_drawn_experts()).is_strong
 
 
 LONG = "w" * 300 + ".png"

@@ -134,7 +134,7 @@ def test_explain_of_unusable_arguments_is_refused(call, folder, tmp_path):
     before = (folder / NAME).read_bytes()
     (folder / "text.png").write_text("no picture")
     for arguments, status, text in (
-        ((NAME, NAME, "--explain", "why.png"), 2, "explains one picture, and 2 were given"),
+        ((NAME, NAME, "--explain", "why.png"), 2, "expected one picture, got 2"),
         ((NAME, "--explain", "why.jpg"), 2, "give a name that ends in .png"),
         ((NAME, "--explain", NAME), 2, "was not made by --explain"),
         ((NAME, "--explain", "text.png"), 2, "was not made by --explain"),

@@ -250,13 +250,13 @@ def test_page_with_a_token_refuses_requests_without_it(examiner):
 def test_page_with_wrong_options_is_refused(run, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"port {port}: taken by another program; give another --port"):
+        with pytest.raises(UserError, match=f"port {port}: in use by another program; give another --port"):
             serve_page(run, port=port)
         result = CliRunner().invoke(cli, ["page", "--run", str(run.path), "--port", str(port), "--no-open"])
         assert (result.exit_code, result.stderr[:6]) == (1, "error:")
     with pytest.raises(UsageError, match="port 99999: expected 0 to 65535"):
         serve_page(run, port=99999)
-    with pytest.raises(UserError, match=r"host 192\.0\.2\.1: no address of this computer"):
+    with pytest.raises(UserError, match=r"host 192\.0\.2\.1: not an address of this computer"):
         serve_page(run, host="192.0.2.1", port=0)
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     with pytest.raises(UserError, match="the page needs Starlette and uvicorn"):

@@ -174,7 +174,7 @@ def test_client_that_does_not_read_is_closed(port, hold, monkeypatch):
 def test_queue_that_is_full_answers_503_as_json_and_recovers(place, port, hold):
     place.gate.clear()
     waiting = [hold(port, HEAD.format(3) + "abc") for _ in range(uploads.MOST_QUEUED_OF_CLIENT)]
-    wait_until(lambda: len(place.uploads._uploads) == len(waiting) and place.uploads._turns._taken)
+    wait_until(lambda: len(place.uploads._uploads) == len(waiting) and place.uploads._turns._busy)
     time.sleep(0.2)
     response = ask(port)
     assert (response.status_code, response.json()["error"][:17]) == (503, "too many pictures")
@@ -217,7 +217,7 @@ def test_uploads_above_the_memory_bound_make_room(place, port, hold, monkeypatch
 def test_pictures_of_clients_that_are_gone_are_not_judged(place, port, hold):
     place.gate.clear()
     first = hold(port, HEAD.format(5) + "first")
-    wait_until(lambda: place.uploads._turns._taken)
+    wait_until(lambda: place.uploads._turns._busy)
     gone = hold(port, HEAD.format(4) + "gone")
     wait_until(lambda: len(place.uploads._uploads) == 2)
     gone.close()

@@ -80,7 +80,7 @@ def test_scores_are_those_of_the_report(folder):
 def test_report_shows_thumbnails_of_its_pictures(folder):
     page = (folder / "runs" / "001" / "report.html").read_text(encoding="utf-8")
     assert page.count('src="data:image/jpeg;base64,') == page.count('class="shot') >= 12
-    assert "picture not" not in page
+    assert "file gone" not in page
 
 
 def test_report_omits_thumbnails_of_changed_pictures(folder, tmp_path):
@@ -89,7 +89,7 @@ def test_report_omits_thumbnails_of_changed_pictures(folder, tmp_path):
     try:
         Image.new("RGB", (40, 40)).save(file, "PNG")
         report = make_report(folder / "runs" / "001", out=tmp_path, device="cpu", progress=False)
-        assert "picture not" in report.html.read_text(encoding="utf-8")
+        assert "file gone<br>or changed" in report.html.read_text(encoding="utf-8")
     finally:
         file.write_bytes(before)
 
@@ -250,7 +250,7 @@ def test_predict_of_archives_that_stay_closed_says_unpack(call, tmp_path):
     result = call(*names)
     assert result.exit_code == 1
     assert result.stderr.count("Unpack it and give the folder") == 3
-    assert "none.zip: an archive without a picture in it" in result.stderr
+    assert "none.zip: an archive without pictures or clips" in result.stderr
     assert "picture.zip" in result.stdout
 
 
