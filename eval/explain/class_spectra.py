@@ -28,7 +28,7 @@ PICTURES_PER_CLASS = 200
 MOST_BINS = 96
 
 _VERSION = 1
-_MOST_BYTES = 2**20  # a hundred times as many as there are
+_MOST_BYTES = 2**20  # a hundred times the size of such a file
 _MAGNITUDES = plane_slice(KINDS.index("magnitude"))
 
 
@@ -41,7 +41,7 @@ class ClassSpectra:
     frequencies : ndarray of float64, shape (P,), middles of the bins, in cycles per pixel
     mean, deviation : dict of str to ndarray of float64, shape (P,), of `compute_radial_profile` by class
     pictures : dict of str to int, number of pictures by class
-    split : str, which the pictures are from
+    split : str, of the pictures
     """
 
     frequencies: np.ndarray
@@ -117,11 +117,11 @@ def load_class_spectra(run: Run, store: FeatureStore | None = None) -> ClassSpec
 
     Parameters
     ----------
-    store : FeatureStore or None, the training store where it is open already; None opens it
+    store : FeatureStore or None, the training store if it is already open; None opens it
 
     Returns
     -------
-    None where the folder has none, and the store is gone or has changed since the training.
+    None if the folder has none and the store is missing or has changed since the training.
 
     Raises
     ------

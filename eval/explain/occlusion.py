@@ -1,6 +1,6 @@
 """Occlusion of frequencies and planes: the change of the score without each part (Zeiler and Fergus 2014).
 
-A part is a band of frequencies in all planes but those of an overview (where a pattern's frequency differs from that
+A part is a band of frequencies in all planes except those of an overview (where a pattern's frequency differs from that
 in the picture's own pixels), or all planes of one kind. It is replaced by zero after the detector's normaliser, which
 is the average for the network: where it normalises by frequency, the training pictures' mean. A loss of log-odds
 above 0 means that the part favours "fake", below 0 "real". Parts interact, so the losses need not sum up to the

@@ -1,8 +1,8 @@
 """Metadata blocks of picture files and clips, as the bytes in their containers.
 
 Pillow reads those of pictures. It does not know the content credentials of WebP and of ISO files (AVIF, JPEG 2000,
-clips); their outermost chunks and boxes are read here, bounded in number and bytes. A broken file ends the reading
-without an error: the decoder reports whether the picture can be read.
+clips); their outermost chunks and boxes are read here, bounded in number and bytes. Reading stops at damage without an
+error: the decoder reports whether the picture can be read.
 """
 
 import io
@@ -148,7 +148,7 @@ def _read_with_pillow(file: BinaryIO) -> Iterator[Segment]:
         file = io.BytesIO(_keep_metadata(file.read()))
     blocks: list[tuple[str, str, bytes | str | None]] = []
     try:
-        # HEIF is there once a file of that kind has been decoded.
+        # HEIF is registered once a file of that kind has been decoded.
         with Image.open(file, formats=[form for form in _FORMATS if form in Image.OPEN]) as picture:
             if picture.format == "PNG":
                 picture.load()

@@ -64,7 +64,7 @@ class Reason(StrEnum):
 
     IN_BAND = "in_band"  # the score lies in the calibration's band
     FLIPS = "flips"  # a check moves the score across the threshold
-    FRAMES_DISAGREE = "frames_disagree"  # too many frames of a clip are surely called the opposite
+    FRAMES_DISAGREE = "frames_disagree"  # too many frames of a clip have the opposite verdict
     MAY_BE_DAMAGED = "may_be_damaged"  # large areas of one value, in a format that hides damage
     # How the picture, or its copy after a check, is unlike the training pictures:
     SMALL = "small"  # a side is shorter than theirs
@@ -93,8 +93,8 @@ class Judgement:
     checks : dict of str to float, the probability after each check
     flips : tuple of str, checks that move the probability across the threshold, if that is the reason
     unlike_after : tuple of str, checks that make the picture unlike the training pictures, where that is the reason
-    parts : dict of str to float, what each expert, and the network beside them, adds to the log-odds; empty without
-        experts
+    parts : dict of str to float, what each expert, and a network that the run also has, adds to the log-odds; empty
+        without experts
     """
 
     verdict: str
@@ -186,8 +186,8 @@ def doubt_blank_areas(judgement: Judgement) -> Judgement:
 def decide_clip(frames: Sequence[Judgement], calibration: Calibration) -> Judgement:
     """Decide a clip's verdict from the mean log-odds of its frames.
 
-    Frames that are unlike the training pictures do not count; where most are, so is the clip. It is "unsure" also
-    where more than a quarter of the frames that count have the opposite verdict.
+    Frames that are unlike the training pictures are skipped. The clip is "unsure" if most frames are unlike them, or if
+    more than a quarter of the others have the opposite verdict.
     """
     unlike = [one for one in frames if one.is_unlike]
     counted = [one for one in frames if not one.is_unlike] or frames

@@ -1,6 +1,6 @@
 """Plot of an examined picture as PNG: the verdict on its scale, what decided, and the spectrum.
 
-Texts are wrapped by their measured width, and the plot is as high as they need, so no text leaves the plot.
+Texts are wrapped by their measured width, and the height of the plot follows, so that all text fits.
 """
 
 import io

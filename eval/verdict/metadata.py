@@ -1,4 +1,4 @@
-"""Declarations in a file's metadata that name a generator: not verified, and no part of the score.
+"""Declarations in a file's metadata that name a generator: not verified, and not used in the score.
 
 Anybody can write such metadata into any file, and most programs remove it, so neither its presence nor its
 absence proves anything. Signatures of content credentials are not checked.

@@ -63,7 +63,7 @@ class Verdict:
     ----------
     path : str, as given, or as found in a folder or by a glob
     judgement : Judgement or None, None where the file cannot be judged
-    declared : tuple of Declaration, what the file declares: not verified, and no part of the judgement
+    declared : tuple of Declaration, what the file declares; not verified, not used in the judgement
     frames : tuple of Frame, of a clip, in order
     error : str or None, why the file cannot be judged
     """

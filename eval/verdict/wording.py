@@ -1,4 +1,4 @@
-"""Sentences about a verdict for people who know no statistics; none says more than the detector's limits support."""
+"""Sentences about a verdict for people without statistics; they claim no more than the detector's limits support."""
 
 from typing import TYPE_CHECKING
 
@@ -100,7 +100,7 @@ def _format_unlike(judgement: Judgement) -> str:
 
 
 def _format_of_experts(judgement: Judgement, detector: Detector) -> str:
-    """Format a score's place relative to the limits, which are fitted on sources that were left out."""
+    """Format how a score compares with the limits, which are fitted on sources that were left out."""
     most = f"{100 * SURE_WRONG_SHARE:.0f} of 100"
     if detector.experts.network_weight:
         clear = "not clear enough" if judgement.reason is Reason.IN_BAND else "clear enough"
@@ -120,7 +120,7 @@ def _format_of_experts(judgement: Judgement, detector: Detector) -> str:
 
 
 def format_never(calibration: Calibration) -> str | None:
-    """Format which words a detector never says, as its limits leave no score for them; None if it says both."""
+    """Format which verdicts a detector never gives, as its limits leave no score for them; None if it gives both."""
     words = [
         f"“{name}”"
         for name, ends in zip(CLASS_NAMES, (calibration.low <= 0, calibration.high >= 1), strict=True)
