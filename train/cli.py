@@ -1,7 +1,5 @@
 """The `train` command: parse the options, call one function, print the result."""
 
-from shlex import quote
-
 import click
 from click.core import ParameterSource
 
@@ -37,17 +35,18 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
     \b
     Examples:
       train run --store features.zarr
+      train run --store photos.zarr --store fakes.zarr --run runs/first
+      train run --hold-out midjourney --hold-out coco
+    With a network, which needs a store with planes (`pipeline build --size 512`):
       train run --channels magnitude,dct --where variant=clean
-      train run --store photos.zarr --store fakes.zarr
-      train run --hold-out midjourney --balance source
-      train run --validate-on stylegan --validate-on coco
-      train run --epochs 10 --batch-size 16 --run runs/first
-      train run --resume --run runs/first
+      train run --epochs 10 --batch-size 16 --experts off
+      train run --resume --run runs/second
     """
     from train.loop import trainer as loop  # loads PyTorch, slow to import
     from train.loop.signals import Stopped
     from train.model.distributed import is_rank0
     from train.run.folder import find_newest_run, read_run
+    from train.run.run_stores import format_next_steps
 
     try:
         if resume:
@@ -70,8 +69,8 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
         return
     rows = _list_results(summary) if summary.epochs else _list_expert_results(summary)
     echo(format_table(rows, ["run", str(summary.run)]))
-    split = " --split held-out" if read_run(summary.run).settings.hold_out else ""
-    echo(f"next: eval report --run {quote(str(summary.run))}{split}")
+    for line in format_next_steps(read_run(summary.run)):
+        echo(line)
 
 
 def _list_results(summary: Summary) -> list[list]:

@@ -318,4 +318,4 @@ def format_audit_briefly(audit: Audit) -> Lines:
         f"  AUROC, 0.5 is guessing: {figures}",
     ]
     example = next((f"example: {format_rule(one.rules[0])}; " for one in found if one.rules), "")
-    return join_lines([*lines, f"  {example}`pipeline audit` says what to do"])
+    return join_lines([*lines, f"  {example}`pipeline audit --src FOLDER` says what to do"])

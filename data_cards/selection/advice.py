@@ -94,7 +94,7 @@ def _advise_balance(
 
 def _advise_preprocessing(pictures: Sequence[Picture], limits: Limits, before: float) -> list[Advice]:
     choices = (
-        ("pipeline build --fit crop, which makes all sizes the same", SIZE_FACTS, ""),
+        ("planes of squares of one size (pipeline build --size PIXELS --fit crop)", SIZE_FACTS, ""),
         (
             "re-saving both classes in one format and quality",
             SAVING_FACTS,

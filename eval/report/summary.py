@@ -66,9 +66,11 @@ def _format_abstention(abstention: dict) -> str:
     unsure, mistakes = abstention["unsure"], abstention["mistakes_when_judged"]
     if mistakes["value"] is None:
         return "It says “unsure” for every one of these pictures."
+    few = mistakes["low"] is None or mistakes["low"] == mistakes["high"]  # an interval cannot be given
+    caution = "; there are too few of them to rely on this" if few else ""
     return (
         f"It says “unsure” for {_format_of_hundred(unsure)} of 100 pictures; "
-        f"of 100 sure verdicts {_format_of_hundred(mistakes)} are wrong."
+        f"of 100 sure verdicts {_format_of_hundred(mistakes)} are wrong{caution}."
     )
 
 

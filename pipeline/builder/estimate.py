@@ -58,8 +58,8 @@ class Estimate:
 def format_estimate(estimate: Estimate) -> str:
     """Format an estimate as one line."""
     disk = f" ({format_bytes(estimate.free)} are free)" if estimate.free is not None else ""
-    time = format_duration(estimate.seconds)
-    return f"{estimate.samples} samples to make: about {format_bytes(estimate.bytes)} of disk{disk}, about {time}"
+    time = f"about {format_duration(estimate.seconds)} after the start"
+    return f"{estimate.samples} samples to make: about {format_bytes(estimate.bytes)} of disk{disk}, {time}"
 
 
 def estimate_build(plan: Plan, storage: Storage, todo: list[int], workers: int) -> Estimate:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import zarr
 from click.testing import CliRunner
 from helpers.make_store import make_store
 
@@ -198,3 +199,17 @@ def test_command_says_what_one_source_a_class_means_and_names_the_report_on_what
     assert "always unsure (a class has one source)" in result.stdout
     assert "unsure between" not in result.stdout
     assert result.stdout.endswith("--split held-out\n")
+
+
+def test_command_names_what_a_report_on_held_out_sources_of_one_class_needs(tmp_path):
+    path = make_store(tmp_path / "features.zarr")
+    root = zarr.open_group(path, mode="r+")
+    root["source"][:] = [
+        f"{source}-{'rf'[label]}" for source, label in zip(root["source"][:], root["label"][:], strict=True)
+    ]
+    arguments = ["--store", str(path), "--run", str(tmp_path / "run"), "--network", "none", "--hold-out", "source-1-f"]
+    result = CliRunner().invoke(cli, ["run", *arguments])
+    assert result.exit_code == 0, result.output
+    *_, following, reason = result.stdout.splitlines()
+    assert following.endswith(f"eval report --run {tmp_path / 'run'}")
+    assert reason.startswith("all held-out sources are fake:")

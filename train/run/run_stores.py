@@ -1,8 +1,12 @@
 """Lookup of a run's stores."""
 
 from pathlib import Path
+from shlex import quote
+
+import numpy as np
 
 from data_cards.core.errors import UserError
+from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import FeatureStore, open_store
 from train.run.folder import Run
@@ -42,6 +46,22 @@ def find_store(run: Run, path: str | Path | None) -> FeatureStore:
             "give a store built as the run's with --store, or train a run on this one"
         )
     return store
+
+
+def format_next_steps(run: Run) -> list[str]:
+    """Return the lines that name the report to make of a finished run, also of its held-out sources."""
+    command = f"eval report --run {quote(str(run.path))}"
+    if not run.settings.hold_out:
+        return [f"next: {command}"]
+    store = find_store(run, None)
+    held_out = np.isin(store.columns["source"], np.array(run.settings.hold_out, dtype=object))
+    if len(labels := np.unique(store.columns["label"][held_out])) == len(CLASS_NAMES):
+        return [f"next: {command} --split held-out"]
+    there = CLASS_NAMES[labels[0]]
+    return [
+        f"next: {command}",
+        f"all held-out sources are {there}: their report (--split held-out) needs a held-out source of each class",
+    ]
 
 
 def is_own_store(run: Run, store: FeatureStore) -> bool:
