@@ -8,13 +8,14 @@ number of pictures, because an audit uses no more.
 import heapq
 from array import array
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from data_cards.core.labels import CLASS_NAMES, SPLITS, TEST
 from data_cards.dataset.layout import PictureFile
+from data_cards.dataset.lone_sources import format_lone_sources
 from data_cards.image.facts import PictureFacts
 
 FEWEST_AUDITED = 20  # pictures of each class, below which a set is not audited
@@ -214,24 +215,6 @@ def format_single_sources(pictures: Iterable[Picture]) -> str | None:
     """
     found = {(one.file.split == TEST, one.file.label, one.file.source) for one in pictures}
     return format_lone_sources({key[1:] for key in found if not key[0]} or {key[1:] for key in found})
-
-
-def format_lone_sources(trained: Collection[tuple[str, str]]) -> str | None:
-    """Format the warning of `format_single_sources` for pairs of a class's name and a source."""
-    alone = {}
-    for label in CLASS_NAMES:
-        sources = {source for one, source in trained if one == label}
-        if len(sources) == 1:
-            alone[label] = sources.pop()
-    if not alone:
-        return None
-    classes = " and all ".join(alone)
-    return (
-        f"all {classes} pictures have one source ({', '.join(sorted(set(alone.values())))}): a detector that learned "
-        "to recognise that collection cannot be distinguished from one that recognises generated pictures, and "
-        "folds over sources are impossible. Put the pictures of each camera, collection and generator into a folder "
-        "of its own, such as train/fake/NAME/, or name the sources with --source-pattern or --labels"
-    )
 
 
 def count_sources(sources: Iterable[tuple[str, str, str]]) -> list[dict]:

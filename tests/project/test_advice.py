@@ -37,13 +37,14 @@ SHOWN_BY = {
     "eval/report": ("eval report",),
     "eval/verdict": ("eval predict",),
     "eval/page": ("eval page",),
+    "eval/cli/main.py": ("eval report",),
     "eval/cli/predict.py": ("eval predict",),
 }
 # Texts that are no messages: arguments of git, variables of CSS.
 NO_MESSAGES = ("train/run/environment.py", "eval/report/svg.py")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _COMMAND = re.compile(r"\b(pipeline|train|eval) ([a-z]+)\b([^`;:]*)")
-_FOREIGN = re.compile(r"`dask worker[^`]*`|torchrun --[a-z-]+")  # of other programs
+_FOREIGN = re.compile(r"`dask worker[^`]*`|torchrun --[a-z-]+|curl --[a-z-]+")  # of other programs
 
 
 def list_options() -> dict[str, set[str]]:

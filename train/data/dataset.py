@@ -69,7 +69,7 @@ class FeatureDataset(Dataset):
         if features == PROFILE and not opened.has_profiles:
             raise missing_profiles_error(opened.path)
         if features == LEVELS and not opened.has_planes:
-            raise UserError(f"{opened.path}: has no planes; build it with --size, or use the features {PROFILE}")
+            raise UserError(f"{opened.path}: has no planes; use the features {PROFILE}, or `pipeline build --size 512`")
         columns = opened.columns
         variants = sorted(set(columns["variant"]))
         if variant is not None and variant not in variants:

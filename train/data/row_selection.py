@@ -7,7 +7,7 @@ import numpy as np
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES, TRAIN, VAL
 from data_cards.core.seeding import draw_key
-from data_cards.dataset.table import format_lone_sources
+from data_cards.dataset.lone_sources import format_lone_sources
 from pipeline.store.reader import FeatureStore
 from train.data.sampling import sample_epoch
 from train.settings import TrainSettings

@@ -1,0 +1,23 @@
+"""Warning about classes with a single source. Imports no image code, so that training can import it."""
+
+from collections.abc import Collection
+
+from data_cards.core.labels import CLASS_NAMES
+
+
+def format_lone_sources(trained: Collection[tuple[str, str]]) -> str | None:
+    """Format the warning of `format_single_sources` for pairs of a class's name and a source."""
+    alone = {}
+    for label in CLASS_NAMES:
+        sources = {source for one, source in trained if one == label}
+        if len(sources) == 1:
+            alone[label] = sources.pop()
+    if not alone:
+        return None
+    classes = " and all ".join(alone)
+    return (
+        f"all {classes} pictures have one source ({', '.join(sorted(set(alone.values())))}): a detector that learned "
+        "to recognise that collection cannot be distinguished from one that recognises generated pictures, and "
+        "folds over sources are impossible. Put the pictures of each camera, collection and generator into a folder "
+        "of its own, such as train/fake/NAME/, or name the sources with --source-pattern or --labels"
+    )
