@@ -282,7 +282,7 @@ class TrainSettings:
             for one in fields(self):
                 if one.name in _OF_NETWORKS and getattr(self, one.name) != one.default:
                     raise UsageError(
-                        f"{one.name.replace('_', ' ')} {getattr(self, one.name)}: no effect on experts; "
+                        f"{one.name.replace('_', ' ')} {_format_value(getattr(self, one.name))}: no effect on experts; "
                         "name a network with --network, or leave the option out"
                     )
         if self.gain == "remove" and self.normalise == "sample":
@@ -353,11 +353,14 @@ class TrainSettings:
             periodogram = features.estimator == PERIODOGRAM
             network = "resnet18" if periodogram or self.weights is not None else NONE if self.has_experts else "radial"
         if not features.planes and network != NONE:
+            asked = f"network {network}" if self.network != AUTO else "weights" if self.weights else "experts off"
             raise UsageError(
-                f"network {network}: the store has no planes, only profiles; leave out --network and --experts, or "
-                "build planes (pipeline build --size 1024)"
+                f"{asked}: needs a store with planes, and this store has profiles only; leave the option out, or build "
+                "planes (pipeline build --size 1024)"
             )
         if network == NONE:
+            if self.device not in (AUTO, "cpu"):
+                raise UsageError(f"device {self.device}: experts are fitted on the CPU; leave the option out")
             return replace(self, network=NONE)
         missing = set(self.kinds) - set(features.kinds)
         if missing and self.channels not in (AUTO, ALL):
@@ -420,6 +423,10 @@ class TrainSettings:
 def find_removed_options(values: dict) -> dict[str, object]:
     """Return the removed options that a run's record uses, by name."""
     return {name: values[name] for name, off in _REMOVED.items() if values.get(name, off) != off}
+
+
+def _format_value(value: object) -> str:
+    return " and ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _sort_values(condition: str) -> str:

@@ -162,8 +162,11 @@ def test_experts_and_network_follow_the_store(given, features, profiles, experts
     ("given", "features", "profiles", "message"),
     [
         ({"experts": "on"}, PLANES, False, "experts on: the store has no profiles"),
-        ({"experts": "off"}, NO_PLANES, True, "the store has no planes, only profiles"),
-        ({"network": "resnet18"}, NO_PLANES, True, "network resnet18: the store has no planes"),
+        ({"experts": "off"}, NO_PLANES, True, "experts off: needs a store with planes"),
+        ({"network": "resnet18"}, NO_PLANES, True, "network resnet18: needs a store with planes"),
+        ({"weights": "start.pth"}, NO_PLANES, True, "weights: needs a store with planes"),
+        ({"validate_on": ("coco", "ffhq")}, NO_PLANES, True, "validate on coco and ffhq: no effect on experts"),
+        ({"device": "cuda"}, NO_PLANES, True, "device cuda: experts are fitted on the CPU"),
         ({"epochs": 5}, NO_PLANES, True, "epochs 5: no effect on experts"),
         ({"lr": 0.1}, NO_PLANES, True, "lr 0.1: no effect on experts"),
         ({"network": "none", "experts": "off"}, None, False, "network none and experts off: nothing to train"),
@@ -213,3 +216,8 @@ def test_command_names_what_a_report_on_held_out_sources_of_one_class_needs(tmp_
     *_, following, reason = result.stdout.splitlines()
     assert following.endswith(f"eval report --run {tmp_path / 'run'}")
     assert reason.startswith("all held-out sources are fake:")
+
+
+def test_device_of_a_run_without_a_network_is_refused(alone):
+    with pytest.raises(UsageError, match="has no network, and experts run on the CPU"):
+        load_detector(open_run(alone), "cuda")

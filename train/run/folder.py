@@ -314,11 +314,16 @@ def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector
     Raises
     ------
     UserError : the weights are missing or damaged
+    UsageError : another device than the CPU for a run without a network
     """
     if which not in (BEST, LAST):
         raise UsageError(f"weights {which}: expected {BEST} or {LAST}")
     experts = load_experts(run.path) if run.settings.has_experts else None
     if not run.settings.has_network:
+        if device not in ("auto", "cpu"):
+            raise UsageError(
+                f"device {device}: {run.path} has no network, and experts run on the CPU; leave the option out"
+            )
         return Detector(experts, None)
     import torch  # slow to import, not needed for experts
 
