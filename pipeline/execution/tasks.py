@@ -1,6 +1,7 @@
 """Independent tasks, run in this process or on Dask workers, with retries."""
 
 import errno
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -28,6 +29,8 @@ def choose_workers(workers: int | None, scheduler: str | None, max_memory: int |
     """
     if workers is not None and workers < 0:
         raise UsageError(f"workers {workers}: expected 0 (in this process) or more")
+    if scheduler is not None and not re.fullmatch(r"([a-z]+://)?[^/]+:\d+/?", scheduler):
+        raise UsageError(f"--scheduler {scheduler}: expected an address with a port, such as tcp://10.0.0.1:8786")
     if scheduler is not None and workers is not None:
         raise UsageError("--workers and --scheduler: a running cluster has its own workers; leave out one of the two")
     if max_memory is not None and max_memory < LEAST_MEMORY * (workers or 1):

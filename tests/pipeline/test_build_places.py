@@ -10,7 +10,7 @@ from helpers.folders import assert_same_files, read_files
 from helpers.pictures import draw_noise
 
 from data_cards.archives.place import read_file
-from data_cards.core.errors import PictureError, UserError
+from data_cards.core.errors import PictureError, UsageError, UserError
 from data_cards.core.files import MAX_BYTES
 from data_cards.dataset.scan import scan_sources
 from pipeline.builder.build import build_store
@@ -156,3 +156,10 @@ def test_another_order_of_the_file_system_gives_the_same_bytes(pictures, a_pictu
     build(pictures, tmp_path / "b.zarr", cache=False)
     assert seen
     assert_same_files(tmp_path / "b.zarr", tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("address", ["foo", "tcp://host", "http://host/8786"])
+def test_scheduler_without_a_port_is_refused_at_once(address):
+    with pytest.raises(UsageError, match=f"--scheduler {address}: expected an address with a port"):
+        choose_workers(None, address, None)
+    assert choose_workers(None, "host:8786", None) == choose_workers(None, "tcp://[::1]:8786", None)
