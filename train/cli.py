@@ -163,7 +163,7 @@ def export_command(run: str | None, file: str, as_json: bool) -> None:
 
     \b
     Example:
-      train export --run runs/001-resnet18-512px --onnx detector.onnx
+      train export --run runs/001-experts --onnx detector.onnx
     """
     from train.run.export_onnx import export_onnx  # loads PyTorch, slow to import
     from train.run.folder import find_newest_run

@@ -58,8 +58,8 @@ def report(runs, store, split, out, as_json, full, **settings) -> None:
     \b
     Examples:
       eval report
-      eval report --run runs/001-resnet18-512px --out first_report
-      eval report --run runs/001-resnet18-512px --run runs/002-resnet18-512px
+      eval report --run runs/001-experts --out first_report
+      eval report --run runs/001-experts --run runs/002-experts
       eval report --run old=runs/001 --run old=runs/002 --run new=runs/003 --run new=runs/004
       eval report --store other_pictures.zarr --json
     """

@@ -106,7 +106,7 @@ def page(run, open_browser, **settings) -> None:
     \b
     Examples:
       eval page
-      eval page --run runs/001-resnet18-512px --port 9000 --no-open
+      eval page --run runs/001-experts --port 9000 --no-open
     """
     from eval.page.serve import serve_page
     from train.run.locate import STARTER_NOTE, find_run, is_starter

@@ -22,11 +22,11 @@ SURE_SHARES = {
 UNSURE_WORDS = {
     "in_band": "score not clear enough",
     "small": "smaller than the training pictures",
-    "blank": "with hardly any contrast",
-    "grey": "with hardly any colour",
+    "blank": "hardly any contrast",
+    "grey": "no colours",
     "far": "unlike the training pictures",
-    "contradicted": "on which the experts contradict each other",
-    "untried": "not tried on other sources",
+    "contradicted": "experts contradict each other",
+    "untried": "not tested on other sources",
 }
 
 

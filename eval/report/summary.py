@@ -148,7 +148,7 @@ def _format_jpeg_swap(swap: dict) -> str:
     if drop["low"] is None:
         return f"{sentence} There are too few pictures to say whether that is less."
     if drop["low"] > 0:
-        return f"{sentence} The loss is evidence that does not survive saving, or never came from a generator."
+        return f"{sentence} It used traces that saving removes, or differences between the files of the two classes."
     return f"{sentence} That is no clear loss."
 
 
@@ -260,6 +260,10 @@ def _format_difference(one: dict, level: float) -> str:
     first, second, lead = one["first"], one["second"], one["scores"]["auroc"]
     if lead["low"] is None:
         return f"There are too few pictures to say whether {first} or {second} finds generated pictures better."
+    luck = _format_luck(one)
+    if lead["value"] == lead["low"] == lead["high"] == 0:
+        found = f"{first} and {second} rank photographs and generated pictures equally well, in every resample"
+        return f"{found}.{luck and ' '}{luck}"
     sign = -1 if lead["value"] < 0 else 1
     better, worse = (first, second) if sign == 1 else (second, first)
     value, *bounds = (100 * sign * lead[name] for name in ("value", "low", "high"))
@@ -268,7 +272,6 @@ def _format_difference(one: dict, level: float) -> str:
         f"of 100 pairs of a photograph and a generated picture, {better} finds {_format_lead(value)} "
         f"({100 * level:.3g}% interval {_format_lead(low)} to {_format_lead(high)})"
     )
-    luck = _format_luck(one)
     if not lead["real"]:
         found = f"Whether {first} or {second} finds generated pictures better is not clear"
     elif one["holds_training"]:

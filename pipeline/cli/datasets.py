@@ -182,7 +182,7 @@ def card(places, sources, out, diff, max_pixels, cache, as_json, **given) -> Non
     of_set = bool(sources or reading.labels) and not places
     if len(places) != (2 if diff else 1) and not (of_set and not diff):
         expected = "two, with --diff" if diff else "one (two with --diff), or pictures with --src"
-        raise UsageError(f"{len(places)} places are given; expected {expected}")
+        raise UsageError(f"places to describe: expected {expected}, got {len(places)}")
     options = {"reading": reading, "max_pixels": max_pixels, "cache": cache}
     if diff:
         differences = compare_cards(*(load_card(place, **options) for place in places))

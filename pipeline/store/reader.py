@@ -347,9 +347,10 @@ def open_stored_arrays(path: str | os.PathLike) -> StoredArrays:
     except UnsafeFileError:
         raise
     except (OSError, ValueError) as error:
+        absent = isinstance(error, FileNotFoundError)
+        why = "it has no zarr.json" if absent else f"or its zarr.json is damaged: {format_error(error)}"
         raise StoreError(
-            f"{path}: not a feature store, or its zarr.json is damaged ({format_error(error)}); expected a folder that "
-            "`pipeline build` wrote"
+            f"{path}: not a feature store ({why}); expected a folder that `pipeline build` wrote"
         ) from error
     version = attributes.get(Attribute.FORMAT_VERSION)
     if version not in READ_VERSIONS and attributes.get(Attribute.COMPLETE) is not False:
