@@ -105,8 +105,10 @@ def test_flipped_bit_in_any_file_is_found_and_repaired(store, kaggle_dir, every_
         assert type(again.exception) in (SystemExit, type(None)), name
         result = CliRunner().invoke(main, ["verify", str(store), "--repair"])
         if array in ("zarr.json", "provenance"):
-            assert result.exit_code == 3, name
-            (store / name).write_bytes(before[name])
+            # Some bits of an array's metadata leave it readable, and it is rebuilt.
+            assert result.exit_code == 3 or name == "provenance/zarr.json", name
+            if result.exit_code == 3:
+                (store / name).write_bytes(before[name])
         assert_same_files(store, before)
 
 
