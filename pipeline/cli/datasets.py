@@ -47,16 +47,19 @@ def take_set_settings(given: dict) -> SetSettings:
     return SetSettings(**{name: given.pop(name) for name in option_names(SetSettings)})
 
 
-@click.command(cls=GroupedCommand)
-@source_option(help="Pictures, as for build. May be repeated.")
-@add_options(SetSettings)
-@click.option("--store", help="Audit the pictures that this feature store was built from.")
-@click.option(
+_where_option = click.option(
     "--where",
     multiple=True,
     metavar="CONDITION",
     help="Use these pictures only: width>=512, source=coco,ffhq. May be repeated.",
 )
+
+
+@click.command(cls=GroupedCommand)
+@source_option(help="Pictures, as for build. May be repeated.")
+@add_options(SetSettings)
+@click.option("--store", help="Audit the pictures that this feature store was built from.")
+@_where_option
 @click.option("--warn", type=float, default=WARN, help="Lowest AUROC of a warning.")
 @click.option("--fail", type=float, default=FAIL, help="Highest AUROC of a warning; above it the verdict is fail.")
 @click.option(
@@ -113,12 +116,7 @@ def audit(
     "--fraction", type=float, default=Selection.fraction, help="Share to keep of every split, class and source."
 )
 @click.option("--seed", type=int, default=Selection.seed, help="Seed of the draw.")
-@click.option(
-    "--where",
-    multiple=True,
-    metavar="CONDITION",
-    help="Use these pictures only: width>=512, source=coco,ffhq. May be repeated.",
-)
+@_where_option
 @click.option("--max-per-source", type=int, default=None, help="Most pictures to keep of a source in each split.")
 @click.option(
     "--balance",
