@@ -14,7 +14,7 @@ _SCORING, _PAGE = "Scoring", "Page"
 
 @dataclass(frozen=True)
 class _DeviceSettings:
-    device: str = option_field(TrainSettings.device, group=_SCORING, choices=DEVICES, help="Where to run.")
+    device: str = option_field(TrainSettings.device, group=_SCORING, choices=DEVICES, help="Device to score on.")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class _JudgingSettings(_DeviceSettings):
         None,
         group=_SCORING,
         shown="that of the run's store",
-        help="Larger pictures are not judged; decoding takes some 10 bytes of memory a pixel.",
+        help="Do not judge pictures with more pixels; decoding takes about 10 bytes of memory a pixel.",
     )
 
     def __post_init__(self) -> None:
@@ -39,10 +39,10 @@ class PredictSettings(_JudgingSettings):
         None,
         group=_SCORING,
         shown="one a core",
-        help="Maximum number of processes that read files; 1, and a few files, start none.",
+        help="Maximum number of processes that read files. For 1, or for few files, none is started.",
     )
     batch_size: int = option_field(16, group=_SCORING, help="Samples that the network scores at a time.")
-    frames: int = option_field(8, group=_SCORING, help="Frames of a clip that are judged, evenly over its length.")
+    frames: int = option_field(8, group=_SCORING, help="Frames of a clip to judge, at equal distances.")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class PageSettings(_JudgingSettings):
     """Where the page is served."""
 
     host: str = option_field(
-        "127.0.0.1", group=_PAGE, help="Address to listen at; others than loopback admit other computers, with a token."
+        "127.0.0.1", group=_PAGE, help="Address to listen at. Except for loopback, other computers have access, with a token."
     )
     port: int = option_field(8123, group=_PAGE, help="Port to listen at; 0 chooses a free one.")
 
