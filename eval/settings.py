@@ -50,7 +50,9 @@ class PageSettings(_JudgingSettings):
     """Where the page is served."""
 
     host: str = option_field(
-        "127.0.0.1", group=_PAGE, help="Address to listen at. Except for loopback, other computers have access, with a token."
+        "127.0.0.1",
+        group=_PAGE,
+        help="Address to listen at. If it is not loopback, other computers can connect too, with a token.",
     )
     port: int = option_field(8123, group=_PAGE, help="Port to listen at; 0 chooses a free one.")
 
