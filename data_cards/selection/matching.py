@@ -15,7 +15,8 @@ from data_cards.audit.cross_validation import compute_held_out_auroc, fold_by_gr
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.seeding import FIXED_SEED, draw_key
-from data_cards.dataset.table import Picture
+from data_cards.dataset.table import HASH_BYTES, Picture
+from data_cards.image.perceptual_hash import group_near_duplicates
 
 _FINENESS = (1, 2, 4, 8)
 _GOOD = 0.55  # AUROC of the named properties below which bins are fine enough
@@ -65,7 +66,9 @@ def check_names(names: Sequence[str]) -> tuple[str, ...]:
     """Return the names of properties in their order; raises `UsageError` for unknown ones."""
     unknown = [name for name in names if name not in PROPERTIES]
     if unknown or not names:
-        raise UsageError(f"balance {','.join(unknown) or 'nothing'}: expected one or more of {', '.join(PROPERTIES)}")
+        raise UsageError(
+            f"--balance {','.join(unknown) or 'without a name'}: expected one or more of {', '.join(PROPERTIES)}"
+        )
     return tuple(name for name in PROPERTIES if name in names)
 
 
@@ -123,18 +126,24 @@ def _draw(pictures: Sequence[Picture], numbers: list[int], count: int, seed: int
         by_source[pictures[number].file.source].append(number)
     queue = []
     for source, own in by_source.items():
-        own.sort(key=lambda one: (draw_key(seed, pictures[one].facts.sha256, "balance"), pictures[one].file.image))
+        own.sort(key=lambda one: (draw_key(seed, pictures[one].facts.sha256, "balance"), *_place(pictures[one])))
         queue += [(turn, draw_key(seed, source.encode(), "turn"), number) for turn, number in enumerate(own)]
     return [number for _, _, number in sorted(queue)[:count]]
 
 
 def _compute_remaining(pictures: Sequence[Picture], names: Sequence[str]) -> float | None:
-    """Compute the AUROC with which the named properties alone separate the classes, on held-out pictures."""
+    """Compute the AUROC with which the named properties alone separate the classes, on held-out pictures.
+
+    The order of the pictures and the numbers of their groups have no effect: a store and a scan have others.
+    """
     if min(_count(pictures)) < _FEWEST:
         return None
+    pictures = sorted(pictures, key=lambda one: (one.facts.sha256, *_place(one)))
     columns = zip(*(_list_values(picture, names) for picture in pictures), strict=True)
     labels = np.array([CLASS_NAMES.index(picture.file.label) for picture in pictures])
-    groups = np.array([picture.group for picture in pictures])
+    groups = group_near_duplicates(
+        np.frombuffer(b"".join(one.facts.phash for one in pictures), np.uint8).reshape(-1, HASH_BYTES)
+    )
     inputs = np.stack(
         [np.unique(one, return_inverse=True)[1] if isinstance(one[0], str) else one for one in columns], 1
     )
@@ -146,6 +155,10 @@ def _compute_remaining(pictures: Sequence[Picture], names: Sequence[str]) -> flo
 
 def _list_values(picture: Picture, names: Sequence[str]) -> list[str | float]:
     return [value for name in names for value in _VALUES[name](picture)]
+
+
+def _place(picture: Picture) -> tuple[str, str]:
+    return picture.file.root, picture.file.image
 
 
 def _count(pictures: Sequence[Picture]) -> tuple[int, ...]:

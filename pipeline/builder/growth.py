@@ -1,4 +1,4 @@
-"""The merge of a store's pictures with those of a new scan.
+"""The merge of a store's pictures with those of a new scan, and the way back from a store to its set.
 
 Pictures are identified by their hash. Pictures of the store keep their position and split, and new pictures follow
 them, so that only shards with other content are rebuilt. Pictures of folders that this build does not name are kept.
@@ -7,12 +7,14 @@ them, so that only shards with other content are rebuilt. Pictures of folders th
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 
 import numpy as np
 
 from data_cards.core.labels import SPLITS, TEST, TRAIN, VAL
 from data_cards.core.seeding import draw_key
 from data_cards.dataset.layout import PictureFile
+from data_cards.dataset.names import match_split, match_split_of_class
 from data_cards.dataset.splits import draw_validation
 from data_cards.dataset.table import Picture, PictureTable
 from data_cards.image.perceptual_hash import group_near_duplicates
@@ -55,6 +57,42 @@ def merge_pictures(base: PictureTable, found: PictureTable, usable: Sequence[int
     grown.set_groups(_number_by_appearance(groups[rows]))
     grown.subsample_thumbnails()
     return Growth(grown, len(pictures) - kept, removed)
+
+
+def restore_set(pictures: PictureTable, settings: BuildSettings) -> tuple[PictureTable, bool]:
+    """Restore the set that a store was built from: in the order of a scan, with the splits of its folders.
+
+    A store does not record which validation pictures were drawn. If a draw from all its training pictures gives the
+    same split, all were. Otherwise those are kept in validation whose folders name it, and the others were drawn.
+
+    Parameters
+    ----------
+    pictures : PictureTable of a store
+    settings : BuildSettings of the store
+
+    Returns
+    -------
+    the pictures, and whether their splits are certain
+    """
+    places = [(picture.file.root, picture.file.image) for picture in pictures]
+    restored = pictures.select(sorted(range(len(places)), key=places.__getitem__))
+    restored.set_groups(group_near_duplicates(restored.phashes))
+    splits = [picture.file.split for picture in restored]
+    if VAL not in splits:
+        return restored, True
+    restored.set_splits([TRAIN if split == VAL else split for split in splits])
+    if _draw_splits(restored, 0, restored.groups, settings) == splits:
+        return restored, True
+    named = [split == VAL and _names_validation(one.file) for one, split in zip(restored, splits, strict=True)]
+    restored.set_splits(
+        [TRAIN if split == VAL and not own else split for split, own in zip(splits, named, strict=True)]
+    )
+    return restored, sum(named) == splits.count(VAL)
+
+
+def _names_validation(file: PictureFile) -> bool:
+    names = [*PurePath(file.root).parts, *file.image.split("/")[:-1]]
+    return any(VAL in (match_split(name), match_split_of_class(name)) for name in names)
 
 
 def _shuffle(pictures: PictureTable, kept: int, splits: Sequence[str], seed: int) -> np.ndarray:

@@ -1,31 +1,45 @@
 """`pipeline audit`: the audit of a folder's or a store's pictures, advice, and near-duplicates."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_cards.audit.audit import Audit, Limits, Verdict, audit_pictures, format_audit
+from data_cards.audit.properties import HISTORY
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.text import Lines, join_lines
-from data_cards.dataset.histories import add_histories
 from data_cards.dataset.leakage import Leaks, find_leaks, format_leaks, plot_contact_sheet
-from data_cards.dataset.scan import scan_sources
+from data_cards.dataset.scan import SetAside, scan_sources
 from data_cards.dataset.settings import SetSettings
 from data_cards.dataset.table import PictureTable
 from data_cards.selection.advice import Advice, compute_advice, format_advice
+from data_cards.selection.chosen import gather_set
 from data_cards.selection.filters import filter_pictures
+from pipeline.builder.growth import restore_set
 from pipeline.features.settings import MAX_PIXELS
 from pipeline.store.reader import open_store
+from pipeline.store.schema import Attribute
 
 
 @dataclass(frozen=True)
 class AuditResult:
-    """The result of `audit_dataset`; `sheet` is the contact sheet, where one was plotted."""
+    """The result of `audit_dataset`.
+
+    Attributes
+    ----------
+    audit : of the pictures
+    advice : on each family that is not fine
+    leaks : near-duplicate groups of the pictures
+    sheet : Path of the contact sheet; None if none was plotted
+    notes : list of str, reasons why an audit of the folders of these pictures would differ
+    """
 
     audit: Audit
     advice: list[Advice]
     leaks: Leaks
     sheet: Path | None
+    notes: list[str]
 
     @property
     def passes(self) -> bool:
@@ -38,6 +52,7 @@ class AuditResult:
             "advice": [one.to_dict() for one in self.advice],
             "near_duplicates": self.leaks.to_dict(),
             "contact_sheet": str(self.sheet) if self.sheet else None,
+            "notes": self.notes,
             "passes": self.passes,
         }
 
@@ -53,17 +68,21 @@ def audit_dataset(
     max_pixels: int = MAX_PIXELS,
     cache: bool = True,
 ) -> AuditResult:
-    """Audit the pictures of folders, or of a complete store.
+    """Audit the pictures of folders, or those that a complete store was built from.
+
+    Both audits are equal: a store's pictures get the splits of their folders back. `AuditResult.notes` says where they
+    cannot be equal.
 
     Parameters
     ----------
     sources : of str, picture folders, as for a build
-    store : a feature store instead; its pictures need not be there
-    reading : how folders and tables of the pictures are understood
+    store : str, path of a feature store instead. Its picture files are read only if `where` or advice on a subset
+        needs traces of earlier processing that the store does not hold
+    reading : SetSettings, how folders and tables of the pictures are interpreted
     limits : of the verdicts
     where : conditions that pictures must meet, see `data_cards.selection.filters`
     contact_sheet : a PNG of near-duplicates across splits or classes; not written where there are none
-    max_pixels : int, larger pictures are set aside
+    max_pixels : int, larger pictures are set aside; a store's pictures were chosen by its build
     cache : bool, see `data_cards.dataset.scan.scan_sources`
 
     Raises
@@ -76,22 +95,60 @@ def audit_dataset(
         raise UsageError("give pictures with --src, or a feature store with --store")
     if store:
         reading.check_unused(store)
-        found = open_store(store).read_pictures()
+        found, notes = _read_store(store)
     else:
-        found = scan_sources(sources, reading, max_pixels=max_pixels, cache=cache, all_thumbnails=True).pictures
-    pictures = filter_pictures(found, where)
-    if not pictures:
-        raise UserError(f"no picture of {len(found)} meets {' and '.join(where)}")
-    if not store:
-        pictures = PictureTable(pictures)
-        add_histories(pictures, max_pixels=max_pixels, cache=cache)
+        found, notes = _scan(sources, reading, max_pixels, cache)
+    chosen = filter_pictures(found, where) if where else found
+    if not chosen:
+        raise UserError(join_lines([f"no picture of {len(found)} meets {' and '.join(where)}", *notes]))
+    pictures, unread = gather_set(chosen, max_pixels=max_pixels, cache=cache)
+    if unread:
+        notes.append(
+            f"{HISTORY}: {len(unread)} pictures could not be read, because their files are missing or have changed; "
+            f"the first: {unread[0].file.path}"
+        )
+    if bare := sum(not one.facts.thumbnail for one in pictures):
+        notes.append(f"{bare} of {len(pictures)} pictures are not audited: this store holds no thumbnails of them")
     audit = audit_pictures(pictures, limits)
     leaks = find_leaks(pictures)
     sheet = contact_sheet if leaks.worst else None
     if sheet:
         plot_contact_sheet(leaks.worst, sheet, max_pixels)
-    arguments = reading.format_arguments(sources) or "--src FOLDER"
-    return AuditResult(audit, compute_advice(pictures, audit, arguments), leaks, sheet)
+    selected = " ".join(
+        [
+            reading.format_arguments(sources) or "--src FOLDER",
+            *(f"--where {shlex.quote(condition)}" for condition in where),
+            *([f"--max-pixels {max_pixels}"] if max_pixels != MAX_PIXELS else []),
+        ]
+    )
+    advice = compute_advice(pictures, audit, selected, max_pixels=max_pixels, cache=cache)
+    return AuditResult(audit, advice, leaks, sheet, notes)
+
+
+def _read_store(store: str) -> tuple[PictureTable, list[str]]:
+    """Read the set of a store, and the reasons why its folders may hold another one."""
+    opened = open_store(store)
+    pictures, certain = restore_set(opened.read_pictures(), opened.settings)
+    notes = []
+    if not certain:
+        notes.append(
+            "this store does not record which validation pictures were drawn: those without a folder named val count "
+            "as training pictures here; for exact figures give the folders with --src"
+        )
+    if set_aside := opened.attributes[Attribute.SET_ASIDE]:
+        notes.append(_format_set_aside([SetAside(**one) for one in set_aside]))
+    return pictures, notes
+
+
+def _scan(sources: Sequence[str], reading: SetSettings, max_pixels: int, cache: bool) -> tuple[PictureTable, list[str]]:
+    found = scan_sources(sources, reading, max_pixels=max_pixels, cache=cache, all_thumbnails=True)
+    return found.pictures, [_format_set_aside(found.set_aside)] if found.set_aside else []
+
+
+def _format_set_aside(set_aside: Sequence[SetAside]) -> str:
+    files = "file was" if len(set_aside) == 1 else "files were"
+    first = set_aside[0]
+    return f"{len(set_aside)} picture {files} set aside and not audited; the first: {first.path}: {first.reason}"
 
 
 def format_audit_result(result: AuditResult) -> Lines:
@@ -103,4 +160,5 @@ def format_audit_result(result: AuditResult) -> Lines:
     lines = format_leaks(result.leaks)
     if result.sheet:
         lines.append(f"contact sheet: {result.sheet}")
+    lines += result.notes
     return join_lines([*parts, join_lines(lines)], "\n\n")

@@ -22,7 +22,8 @@ from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.settings import SetSettings
 from data_cards.dataset.simulated import find_marker
 from data_cards.dataset.source_info import find_source_file
-from data_cards.dataset.table import Picture, PictureTable
+from data_cards.dataset.table import Picture
+from data_cards.selection.chosen import gather_set
 from data_cards.selection.subset import Selection, Subset, draw_subset
 from pipeline.datasets.card import write_set_card
 from pipeline.features.settings import MAX_PIXELS
@@ -92,11 +93,12 @@ def write_subset(
     subset = draw_subset(found.pictures, selection)
     with whole_folder(out) as folder:
         places = _write_pictures(folder, subset.pictures, links)
-        audit = _audit(PictureTable(subset.pictures), max_pixels, cache)
+        audit = audit_or_warn(gather_set(subset.pictures, max_pixels=max_pixels, cache=cache)[0])
         steps = {**selection.to_dict(), "from": [_strip_parents(source) for source in sources], "steps": subset.steps}
         write_set_card(folder, out.name, subset.pictures, found.set_aside, audit, steps, places)
     gone = sorted(_list_sources(found.pictures) - _list_sources(subset.pictures))
-    return SubsetSummary(out, subset, gone, _audit(found.pictures, max_pixels, cache), audit)
+    add_histories(found.pictures, max_pixels=max_pixels, cache=cache)
+    return SubsetSummary(out, subset, gone, audit_or_warn(found.pictures), audit)
 
 
 def format_subset(summary: SubsetSummary) -> Lines:
@@ -106,18 +108,16 @@ def format_subset(summary: SubsetSummary) -> Lines:
     lines = ["{pictures:7}  {step}".format(**one) for one in subset.steps]
     if subset.remaining is not None:
         lines.append(f"the balanced properties alone now reach an AUROC of {subset.remaining:.3f} (0.5 is guessing)")
-    for one, other in zip(summary.before.findings, summary.after.findings, strict=False):
-        lines.append(f"{one.family}: AUROC {one.auroc.value:.3f} before, {other.auroc.value:.3f} in the subset")
+    after = {one.family: f"{one.auroc.value:.3f}" for one in summary.after.findings}
+    for one in summary.before.findings:
+        lines.append(
+            f"{one.family}: AUROC {one.auroc.value:.3f} before, {after.get(one.family, 'not known')} in the subset"
+        )
     if summary.after.obstacle:
         lines.append(f"shortcut audit of the subset: {format_obstacle(summary.after)}")
     lines += [f"nothing is left of {place}" for place in summary.gone]
     lines.append(f"{summary.path}: {count} of {found} pictures, {found - count} left out; its card: {CARD_FILE}")
     return join_lines(lines)
-
-
-def _audit(pictures: PictureTable, max_pixels: int, cache: bool) -> Audit:
-    add_histories(pictures, max_pixels=max_pixels, cache=cache)
-    return audit_or_warn(pictures)
 
 
 def _write_pictures(folder: Path, pictures: Sequence[Picture], links: bool) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,10 +16,15 @@ from data_cards.audit.best_rule import format_rule
 from data_cards.audit.cross_validation import Auroc, compute_auroc, fold_by_group, fold_by_source
 from data_cards.audit.properties import FAMILIES, compute_properties
 from data_cards.core.errors import UsageError
+from data_cards.dataset import histories
 from data_cards.dataset.histories import add_histories
 from data_cards.dataset.scan import scan_sources
+from data_cards.dataset.table import PictureTable
+from pipeline.builder.growth import restore_set
+from pipeline.builder.plan import plan_build
 from pipeline.cli.main import main
 from pipeline.simulate.sample_set import write_sample
+from pipeline.store.settings import BuildSettings
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +56,8 @@ def save_at(quality):
     return lambda picture, path: picture.save(f"{path}.jpg", quality=quality)
 
 
-def warm(picture, path):
-    pixels = np.asarray(picture).astype(int) + np.array([12, 0, -12])
+def warm(picture, path, levels=12):
+    pixels = np.asarray(picture).astype(int) + np.array([levels, 0, -levels])
     Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(f"{path}.jpg", quality=90)
 
 
@@ -137,17 +143,58 @@ def test_audit_strict_with_duplicates_across_splits_fails_and_plots_them(sample,
     assert "across splits" not in audit("--src", folder, "--where", "split=train").stdout
 
 
-def test_audit_of_a_store_without_its_pictures_equals_that_of_the_folder(sample, tmp_path):
-    folder = tmp_path / "set"
-    shutil.copytree(sample, folder)
-    store = tmp_path / "a.zarr"
-    build = ["build", "--src", str(folder), "--out", str(store), "--size", "8", "--workers", "0", "--variants", "clean"]
-    made = CliRunner().invoke(main, build)
+def build(*sources, out):
+    options = ["--out", str(out), "--size", "8", "--workers", "0", "--variants", "clean"]
+    made = CliRunner().invoke(main, ["build", *(word for one in sources for word in ("--src", str(one))), *options])
     assert made.exit_code == 0, made.output
-    expected = json.loads(audit("--src", folder, "--json").stdout)
+
+
+def measure(*arguments):
+    """Return the audit of pictures, and its forecasts without the names of folders."""
+    found = json.loads(audit(*arguments, "--json").stdout)
+    forecasts = [{name: value for name, value in one.items() if name != "action"} for one in found.pop("advice")]
+    return found, forecasts
+
+
+def test_audits_of_folder_store_and_subset_agree_in_every_row(sample, tmp_path, monkeypatch):
+    monkeypatch.setattr(histories, "MOST_HISTORIES", 60)
+    folder, store, balanced = tmp_path / "warm", tmp_path / "a.zarr", tmp_path / "balanced"
+    plant(sample, folder, "fake", partial(warm, levels=4))
+    build(folder, out=store)
+    expected, forecasts = measure("--src", folder)
+    assert measure("--store", store) == (expected, forecasts)
+    assert expected["notes"] == []
+    made = CliRunner().invoke(
+        main, ["subset", "--src", str(folder), "--balance", "colour", "--out", str(balanced), "--json"]
+    )
+    summary, written = json.loads(made.stdout), audit_pictures(pictures_of(balanced)).to_dict()
+    assert summary["audit"]["findings"] == written["findings"]
+    thumbnail = next(one for one in forecasts if one["family"] == "thumbnail")
+    after = {one["family"]: one["auroc"]["value"] for one in written["findings"]}["thumbnail"]
+    assert (thumbnail["pictures"], thumbnail["after"]) == (summary["pictures"], after)
+    # Other pictures would be read for earlier processing, but they are gone.
     shutil.rmtree(folder)
-    found = json.loads(audit("--store", store, "--json").stdout)
-    assert found["audit"]["findings"] == expected["audit"]["findings"]
+    result = audit("--store", store, "--where", "source!=generator-a").stdout
+    assert "pictures could not be read, because their files are missing or have changed" in result
+    assert "--src FOLDER --where 'source!=generator-a' --balance colour" in result
+
+
+def test_audit_of_a_store_restores_the_splits_of_folders(sample, tmp_path):
+    """Some validation pictures of the store were drawn, others have a folder named val."""
+    given, drawn = tmp_path / "given", tmp_path / "drawn"
+    for number, path in enumerate(sorted(sample.rglob("*.jpg"))):
+        split, label, source, name = path.relative_to(sample).parts
+        own = given / (("val", "train")[number % 5 > 0] if split == "train" else split)
+        target = (own if number % 2 else drawn / split) / label / source / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    scanned = [scan_sources([str(one)], max_pixels=10**8) for one in (given, drawn)]
+    planned, settings = PictureTable(), BuildSettings()
+    for found in scanned:
+        planned = plan_build(found, settings, planned).pictures
+    restored, certain = restore_set(planned, settings)
+    assert [one.file for one in restored] == [one.file for found in reversed(scanned) for one in found.pictures]
+    assert not certain
 
 
 def test_limits_out_of_range_are_refused():

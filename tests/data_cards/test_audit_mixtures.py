@@ -85,7 +85,7 @@ def show(pictures: Sequence[Picture]) -> str:
     json.dumps(card, allow_nan=False)
     format_markdown(card)
     format_html(card)
-    advice = [format_advice(one) for one in compute_advice(pictures, audit)]
+    advice = [format_advice(one) for one in compute_advice(pictures, audit, max_pixels=10**8)]
     return "\n".join([format_audit(audit), format_audit_briefly(audit), *advice])
 
 
