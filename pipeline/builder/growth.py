@@ -1,9 +1,11 @@
 """The merge of a store's pictures with those of a new scan, and the way back from a store to its set.
 
 Pictures are identified by their hash. Pictures of the store keep their position and split, and new pictures follow
-them, so that only shards with other content are rebuilt. Pictures of folders that this build does not name are kept.
+them, so that only shards with other content are rebuilt. Pictures of folders that this build does not name are kept. A
+folder that was moved, or is reached by another path, is the same folder.
 """
 
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -113,7 +115,9 @@ def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> tu
     """Return a table of kept pictures with their present files, then new ones; and the paths of removed pictures."""
     if not base:
         return found if len(usable) == len(found) else found.select(usable), []
-    roots = {found[number].file.root for number in usable}
+    scanned = {os.path.realpath(root) for root in {found[number].file.root for number in usable}}
+    roots = {root: os.path.realpath(root) for root in {picture.file.root for picture in base}}
+    gone = {root for root, path in roots.items() if path not in scanned and not os.path.exists(path)}
     by_place, by_hash = {}, defaultdict(list)
     for number in usable:
         picture = found[number]
@@ -126,16 +130,17 @@ def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> tu
         number = by_place.get((old.file.root, old.file.image))
         if number is not None and _identity(found[number]) == _identity(old):
             matched.add(number)
-        elif old.file.root in roots:
+        elif old.file.root in gone or roots[old.file.root] in scanned:
             moved.append(position)
     places: dict[int, PictureFile | None] = {}
     for position in moved:
         old = base[position]
         number = next((one for one in by_hash[_identity(old)] if one not in matched), None)
-        places[position] = None
         if number is not None:
             matched.add(number)
             places[position] = replace(found[number].file, split=old.file.split)
+        elif old.file.root not in gone:
+            places[position] = None
     pictures, removed = PictureTable(), []
     for position, old in enumerate(base):
         file = places.get(position, old.file)

@@ -157,10 +157,11 @@ def check_same_settings(storage: Storage, settings: BuildSettings) -> None:
         if before.get(name) != now[name]
     ]
     if differing:
-        levels = f" (--levels {before['levels']})" if before["levels"] != now["levels"] else ""
+        levels, other = (one["levels"].partition("-")[0] for one in (before, now))  # without the number of their version
+        hint = f" (--levels {levels})" if levels != other else ""
         raise UserError(
             f"{storage.url}: was built with other settings: {'; '.join(differing)}; "
-            f"use the same settings again{levels}, or choose another --out"
+            f"use the same settings again{hint}, or choose another --out"
         )
 
 

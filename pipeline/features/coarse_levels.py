@@ -2,14 +2,16 @@
 
 In a picture without structure, F and D of `pipeline.features.periodogram` are normal. So |F|^2 is distributed
 exponentially and log|F| has the variance pi^2 / 24, a deviation of 0.64 nats; D^2 is chi-squared with one degree of
-freedom and log|D| has pi^2 / 8, 1.11 nats; the phase is uniform and has pi^2 / 3. What a plane stores is
-v = log(1 + |F|). Its slope over log|F| is 1 - exp(-v), so its deviation is smaller by this factor.
+freedom and log|D| has pi^2 / 8, 1.11 nats. What a plane stores is v = log(1 + |F|). Its slope over log|F| is
+1 - exp(-v), so its deviation is smaller by this factor. The phase is uniform; as an angle it is compared on the unit
+circle, where its variance is 1.
 
 Rounding to steps of s adds s^2 / 12 to the variance and, if s is below the bin's deviation, changes nothing else
-(Widrow and Kollár, Quantization Noise, 2008): means over bins or pictures do not change. Each step is the widest that
+(Widrow and Kollár, Quantization Noise, 2008): means over bins or pictures hardly change. Each step is the widest that
 adds at most `SHARE` of the bin's own variance. A step is an odd number of fine levels, and its value is the middle
-one, so that no value is halfway between two. A step of the phase is a power of two, and zero and pi are among its
-values.
+one, so that no value is halfway between two. Rounding a uniform angle to n values shortens the mean unit vector around
+each to sin(pi / n) / (pi / n), and adds twice what is lost. A step of the phase is a power of two, and zero and pi are
+among its values.
 
 So a coarse store has the scales, the data type and the codec of a fine one; a table maps fine levels to coarse ones.
 """
@@ -21,10 +23,9 @@ import numpy as np
 from pipeline.features.periodogram import LEVELS, compute_dct_bound, compute_magnitude_bound
 from pipeline.features.settings import SQUARE_KINDS, plane_slice
 
-SHARE = 0.03
+SHARE = 0.05
 MAGNITUDE_VARIANCE = np.pi**2 / 24
 DCT_VARIANCE = np.pi**2 / 8
-PHASE_LEVELS = 8  # which add 1 / 64 of a uniform phase's variance; 4 would add 1 / 16
 
 
 def round_levels(levels: np.ndarray) -> np.ndarray:
@@ -78,7 +79,9 @@ def _create_log_table(bound: float, variance: float) -> np.ndarray:
 
 def _create_phase_table() -> np.ndarray:
     """Create the table of a phase, odd modulo 256: uint8 (256,)."""
-    step = LEVELS // PHASE_LEVELS
+    step = LEVELS
+    while 2 * (1 - np.sinc(step / LEVELS)) > SHARE:
+        step //= 2
     half = np.arange(LEVELS // 2 + 1)
     half = (half + step // 2 - 1) // step * step  # halfway: towards zero on either side
     return np.concatenate([half, -half[-2:0:-1]]).astype(np.uint8)

@@ -44,6 +44,8 @@ PLANES, PICTURES = "Planes", "Pictures"
 
 # A store's settings also hold these options of earlier versions, each with the only value that it may still have.
 _CONSTANTS = {"dtype": "uint8", "jpeg_scale": "full", "colour_axis": "separate"}
+# Coarse levels as a store's settings name them. Raise the number when `pipeline.features.coarse_levels` changes a table.
+_COARSE_STORED = f"{COARSE}-2"
 # Order of the names in a store's attributes; names that are not listed follow.
 _ORDER = ("size", "fit", "resample", "dtype", "jpeg_scale", "estimator", "patch", "colour_axis", "overview")
 
@@ -128,7 +130,7 @@ class FeatureSettings:
         group=PLANES,
         choices=(FINE, COARSE),
         shown=_format_default("levels"),
-        help="fine: all 256 levels of a plane's scale; coarse, for periodograms: fewer levels, which add at most 3 % "
+        help="fine: all 256 levels of a plane's scale; coarse, for periodograms: fewer levels, which add at most 5 % "
         "to a bin's variance and use about half the disk.",
     )
 
@@ -204,7 +206,9 @@ class FeatureSettings:
     def to_dict(self) -> dict:
         """Return plain values, as a store's attributes hold them."""
         values = asdict(self) | _CONSTANTS
-        if self.levels != COARSE:
+        if self.levels == COARSE:
+            values["levels"] = _COARSE_STORED
+        else:
             del values["levels"]  # stores of earlier versions, which are all fine, lack it
         return {name: values.pop(name) for name in _ORDER} | values
 
@@ -224,6 +228,11 @@ class FeatureSettings:
                 raise UserError(
                     f"made with {name.replace('_', ' ')} {found}, an option that was removed; build it again"
                 )
+        stored = values.get("levels")
+        if stored == COARSE:
+            raise UserError("made with coarse levels of an earlier version, other numbers of levels; build it again")
+        if stored == _COARSE_STORED:
+            values["levels"] = COARSE
         check_types(cls, values)
         settings = cls(**values)
         return settings if "levels" in values or not settings.planes else replace(settings, levels=FINE)

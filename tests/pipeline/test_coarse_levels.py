@@ -1,6 +1,7 @@
 """Coarse levels: their rule, their store, and that a verdict's planes are the store's."""
 
 import json
+import shutil
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -40,8 +41,9 @@ def test_variances_are_those_of_a_normal_picture():
 
 
 def test_tables_stay_as_they_are_for_the_stores_that_have_them():
-    assert [count_levels(size) for size in (32, 224, 1024)] == [[48, 8, 22], [62, 8, 26], [68, 8, 28]]
-    assert [zlib.crc32(create_tables(size, size)) for size in (32, 224, 1024)] == [651186624, 1266042555, 2503827310]
+    assert [count_levels(size) for size in (32, 224, 1024)] == [[38, 16, 18], [46, 16, 20], [60, 16, 22]]
+    # If they must change, raise the number of their stored name, `_COARSE_STORED` in `pipeline.features.settings`.
+    assert [zlib.crc32(create_tables(size, size)) for size in (32, 224, 1024)] == [3531014957, 1453221983, 2280107466]
 
 
 @pytest.mark.parametrize("size", [16, 224, 1024, 8192])
@@ -64,9 +66,12 @@ def test_phase_is_rounded_to_the_nearest_angle_and_stays_odd():
     table = create_tables(64, 64)[1].astype(int)
     levels = np.arange(256)
     distance = (table - levels + 128) % 256 - 128
-    assert np.abs(distance).max() == 16
+    assert np.abs(distance).max() == 8
     np.testing.assert_array_equal(table[-levels % 256], -table % 256)
     assert (table[0], table[128]) == (0, 128)
+    turns = np.exp(2j * np.pi * np.stack([levels, table]) / 256)
+    added = np.mean(np.abs(turns[0] - turns[1]) ** 2)  # of a variance of 1
+    assert added < SHARE < 4 * added
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (33, 32), (32, 33)])
@@ -79,8 +84,8 @@ def test_rounded_planes_keep_their_symmetry_and_their_means(height, width):
     assert is_mirrored(coarse[3:6], odd=True)
     for planes in (slice(0, 3), slice(6, 9)):
         error = coarse[planes].astype(float) - fine[planes]
-        assert 0.3 < error.std() < 4.5
-        assert abs(error.mean()) < 0.2
+        assert 0.3 < error.std() < 7
+        assert abs(error.mean()) < 0.1 * error.std()
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +113,18 @@ def test_store_has_the_rounded_levels_of_a_fine_one_and_equal_profiles(stores):
 def test_store_names_coarse_levels_and_only_those(stores):
     fine, coarse = (dict(zarr.open_group(stores / f"{one}.zarr", mode="r").attrs) for one in ("fine", "coarse"))
     assert "levels" not in fine["settings"]["features"]
-    assert coarse["settings"]["features"]["levels"] == "coarse"
+    assert coarse["settings"]["features"]["levels"] == "coarse-2"
     assert fine["fingerprint"] != coarse["fingerprint"]
     assert open_store(stores / "coarse.zarr").settings.features == COARSE
     assert FeatureSettings.from_dict(fine["settings"]["features"]) == FINE
+
+
+def test_coarse_levels_of_an_earlier_version_are_refused(stores, tmp_path):
+    shutil.copytree(stores / "coarse.zarr", tmp_path / "old.zarr")
+    metadata = tmp_path / "old.zarr" / "zarr.json"
+    metadata.write_text(metadata.read_text().replace('"coarse-2"', '"coarse"'))
+    with pytest.raises(UserError, match="coarse levels of an earlier version"):
+        open_store(tmp_path / "old.zarr")
 
 
 def test_verdict_computes_the_planes_of_the_store(stores):
@@ -136,7 +149,7 @@ def test_store_is_read_by_plain_readers(stores):
 def test_growth_with_other_levels_is_refused(stores, levels):
     other = {"fine": COARSE, "coarse": FINE}[levels]
     settings = BuildSettings(other, variants="clean", packing="none")
-    with pytest.raises(UserError, match=rf"levels was {levels}, is now {other.levels}; use .*\(--levels {levels}\)"):
+    with pytest.raises(UserError, match=rf"levels was {levels}.*, is now {other.levels}.*; use .*\(--levels {levels}\)"):
         build_store([str(stores / "set")], str(stores / f"{levels}.zarr"), settings, workers=0)
 
 
@@ -144,7 +157,7 @@ def test_growth_with_other_levels_is_refused(stores, levels):
 def test_inspect_names_the_levels(stores, levels):
     facts = store_to_dict(open_store(stores / f"{levels}.zarr"))
     assert json.loads(json.dumps(facts))["levels"] == levels
-    counts = "fine, 256 of each kind" if levels == "fine" else "coarse, of 256: magnitude 48, phase 8, dct 22"
+    counts = "fine, 256 of each kind" if levels == "fine" else "coarse, of 256: magnitude 38, phase 16, dct 18"
     assert any(line == f"levels        {counts}" for line in str(format_store(facts)).splitlines())
 
 

@@ -106,6 +106,22 @@ def test_a_moved_picture_keeps_its_row(build, kaggle_dir):
     check_features(summary.path)
 
 
+@pytest.mark.parametrize("way", ["moved", "linked"])
+def test_a_folder_by_another_path_is_the_same_folder(build, kaggle_dir, tmp_path, way):
+    before = rows_by_picture(build().path)
+    other = tmp_path / "other"
+    if way == "moved":
+        shutil.move(kaggle_dir, other)
+        (other / "train/real/phone/1.png").unlink()  # whether it was moved too is unknown, so its row is kept
+    else:
+        other.symlink_to(kaggle_dir)
+    summary = build(str(other))
+    assert (summary.made, summary.plan.growth.added, summary.plan.growth.removed) == (0, 0, [])
+    assert {key: value[:2] for key, value in rows_by_picture(summary.path).items()} == {
+        key: value[:2] for key, value in before.items()
+    }
+
+
 def test_fewer_pictures_leave_no_shard_behind(build, kaggle_dir, tmp_path):
     build()
     shutil.rmtree(kaggle_dir / "test")
