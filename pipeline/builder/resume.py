@@ -157,7 +157,7 @@ def check_same_settings(storage: Storage, settings: BuildSettings) -> None:
         if before.get(name) != now[name]
     ]
     if differing:
-        levels, other = (one["levels"].partition("-")[0] for one in (before, now))  # without the number of their version
+        levels, other = (one["levels"].partition("-")[0] for one in (before, now))  # without a version
         hint = f" (--levels {levels})" if levels != other else ""
         raise UserError(
             f"{storage.url}: was built with other settings: {'; '.join(differing)}; "

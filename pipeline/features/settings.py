@@ -44,7 +44,7 @@ PLANES, PICTURES = "Planes", "Pictures"
 
 # A store's settings also hold these options of earlier versions, each with the only value that it may still have.
 _CONSTANTS = {"dtype": "uint8", "jpeg_scale": "full", "colour_axis": "separate"}
-# Coarse levels as a store's settings name them. Raise the number when `pipeline.features.coarse_levels` changes a table.
+# Coarse levels as a store's settings name them. Raise the number if their tables change.
 _COARSE_STORED = f"{COARSE}-2"
 # Order of the names in a store's attributes; names that are not listed follow.
 _ORDER = ("size", "fit", "resample", "dtype", "jpeg_scale", "estimator", "patch", "colour_axis", "overview")
