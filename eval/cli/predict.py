@@ -78,15 +78,18 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
     else:
         from eval.verdict.examine import Examiner
         from eval.verdict.explain_file import check_explained, examine_file, write_explanation  # loads matplotlib
+        from eval.verdict.wording import format_never
 
         explained = check_explained(inputs, explain)
         examiner = Examiner(opened, settings.device, settings.max_pixels)
         verdict, examined = examine_file(examiner, explained, quick=quick, batch_size=settings.batch_size)
         failed = write([verdict])
         if examined is not None:
+            if never := format_never(examiner.detector.calibration):
+                note(never)
             write_explanation(examiner, explained.path, examined, explain)
             note(f"explained: {explain}")
-    if opened.simulated:
+    if opened.simulated and failed < len(inputs):
         echo(SIMULATION_NOTICE, err=True)
     if failed:
         context.exit(1)

@@ -32,6 +32,7 @@ from eval.verdict.wording import (
     DECLARED_NOTE,
     TITLES,
     format_kind,
+    format_map_title,
     format_never,
     format_reason,
     format_verdict,
@@ -132,10 +133,10 @@ def _encode_comb(examined: Examined) -> dict:
     """Return the spectrum above its background as a picture, and the teeth of a strong comb."""
     file = io.BytesIO()
     Image.fromarray(examined.comb.scale_excess()).save(file, "PNG")
-    frequencies = examined.comb.frequencies.tolist() if examined.has_grid else []
+    frequencies = examined.comb.frequencies.tolist() if examined.has_grid else []  # of the rings
     return {
         "map": f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}",
-        "period": examined.comb.period,
+        "title": format_map_title(examined),
         "frequencies": frequencies,
     }
 
@@ -148,8 +149,8 @@ def _get_about(examiner: Examiner) -> dict:
         "caution": CAUTION,
         "never": format_never(calibration),
         "declared_note": DECLARED_NOTE,
-        "low": calibration.low,
-        "high": calibration.high,
+        "low": max(calibration.low, 0.0),  # a limit that nothing reaches lies just outside of 0 and 1
+        "high": min(calibration.high, 1.0),
         "most_bytes": MAX_UPLOAD,
         "profiles": None if examiner.spectra is None else examiner.spectra.to_dict(),
     }

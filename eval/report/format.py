@@ -5,11 +5,8 @@ from eval.scores.metrics import METRICS
 from pipeline.features.variants import CONDITIONS
 
 INTERVAL = f"{LEVEL:.0%} interval"
-SAME, NONE = "all the same", "none"
-INTERVAL_NOTE = (
-    f"“{SAME}” means that every resample gives the same score, “{NONE}” that there are too few pictures "
-    "for resamples: the score may be far off then"
-)
+SAME, NONE = "same in every resample", "no interval"
+INTERVAL_NOTE = f"“{NONE}” means that there are too few pictures for resamples: the score may be far off then"
 SCOPES = {"clean": "pictures as they are", "all": "all variants", "unleaked": "without leaked pictures"}
 
 VARIANTS = dict(zip(CONDITIONS, ("as they are", "all saved as JPEG 75", "after the web's chain"), strict=True))
@@ -17,16 +14,6 @@ SURE_SHARES = {
     "sure": "sure verdicts",
     "wrong_when_sure": "wrong of the sure ones",
     "wrong_of_surest_quarter": "wrong of the surest quarter",
-}
-# By the reasons of `eval.scores.rows.Scored.list_reasons`.
-UNSURE_WORDS = {
-    "in_band": "score not clear enough",
-    "small": "smaller than the training pictures",
-    "blank": "hardly any contrast",
-    "grey": "no colours",
-    "far": "unlike the training pictures",
-    "contradicted": "experts contradict each other",
-    "untried": "not tested on other sources",
 }
 
 

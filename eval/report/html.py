@@ -11,12 +11,12 @@ from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.options import list_given_options
 from data_cards.core.text import escape_value
 from eval.explain.parts import PART_WORDS
+from eval.explain.reasons import REASON_WORDS
 from eval.report.format import (
     INTERVAL,
     INTERVAL_NOTE,
     SCOPES,
     SURE_SHARES,
-    UNSURE_WORDS,
     VARIANTS,
     format_score,
     format_share,
@@ -37,6 +37,7 @@ from eval.report.svg import (
     plot_runs,
 )
 from eval.scores.metrics import MAIN_SCORES, METRICS
+from eval.scores.occlusion_study import NO_NETWORK
 from pipeline.store.settings import BuildSettings
 from train.model.calibration import UNSURE
 from train.settings import MACHINE_FIELDS, TrainSettings
@@ -63,10 +64,11 @@ def create_environment() -> Environment:
         "scopes": SCOPES,
         "variants": VARIANTS,
         "sure_shares": SURE_SHARES,
-        "unsure_words": UNSURE_WORDS,
+        "reason_words": REASON_WORDS,
         "part_words": PART_WORDS,
         "words": (*CLASS_NAMES, UNSURE),
         "interval_note": INTERVAL_NOTE,
+        "no_network": NO_NETWORK,
         "score": format_score,
         "value": format_value,
         "share": format_share,

@@ -3,6 +3,8 @@
 No sentence claims more than the intervals support: "clearly" means that the whole interval is on one side.
 """
 
+from collections.abc import Callable
+
 from data_cards.audit.cross_validation import GUESSING
 from data_cards.audit.file_baseline import ALL
 from data_cards.core.labels import CLASS_NAMES
@@ -17,6 +19,7 @@ from train.model.detector import NETWORK_PART
 FEW_PICTURES = 30  # of a class; with fewer the summary warns
 
 _CLASSES = dict(zip(CLASS_NAMES, ("photographs", "generated pictures"), strict=True))
+_MOST_NAMES = 3  # of sources or changes that tie
 _FEW_RUNS = 2  # of which an interval with the luck of training is very wide
 _BLIND = 0.9  # share of a class on the wrong side of the threshold, from which the score means nothing
 
@@ -153,23 +156,41 @@ def _format_jpeg_swap(swap: dict) -> str:
 
 
 def _summarise_sources(sources: list[dict], has_unsure: bool) -> list[str]:
-    """Name the generator found least and the photographs with most false alarms, where there are several."""
+    """Name the generators found least and the photographs with most false alarms, where the sources differ."""
     sentences = []
-    decided = "If it had to decide, the" if has_unsure else "The"
-    be = "would be" if has_unsure else "is"
+    one, several = ("would be", "would be") if has_unsure else ("is", "are")
+    fakes, reals = "found least often", "of photographs with most false alarms"
+    count = "{source}: {count} of 100 pictures"
     for label, words in (
-        ("fake", "{decided} generator found least often {be} {source}: {count} of 100 pictures."),
-        ("real", "{decided} collection of photographs with most false alarms {be} {source}: {count} of 100 pictures."),
+        ("fake", (f"the generator {fakes} {one} {count}.", f"the generators {fakes} {several} {count} of each.")),
+        ("real", (f"the collection {reals} {one} {count}.", f"the collections {reals} {several} {count} of each.")),
     ):
         own = [one for one in sources if one["class"] == label]
         if len(own) < 2:
             continue
-        worst = min(own, key=lambda one: one["accuracy"]["value"])
-        if worst["accuracy"]["value"] < 1:
-            share = worst["accuracy"] if label == "fake" else _complement(worst["accuracy"])
-            count = _format_of_hundred(share)
-            sentences.append(words.format(decided=decided, be=be, source=worst["source"], count=count))
+        worst = _find_extremes(own, lambda one: -one["accuracy"]["value"])
+        if len(worst) == len(own):
+            continue
+        shares = [one["accuracy"] if label == "fake" else _complement(one["accuracy"]) for one in worst]
+        counts = list(dict.fromkeys(_format_of_hundred(share) for share in shares))
+        count = counts[0] if len(counts) == 1 else f"{100 * shares[0]['value']:.0f}"
+        source = _list_names([one["source"] for one in worst])
+        words = words[len(worst) > 1].format(source=source, count=count)
+        sentences.append(f"If it had to decide, {words}" if has_unsure else f"{words[0].upper()}{words[1:]}")
     return sentences
+
+
+def _find_extremes(items: list[dict], key: Callable[[dict], float]) -> list[dict]:
+    """Find the items with the highest key: several where they tie."""
+    most = max(map(key, items))
+    return [one for one in items if key(one) == most]
+
+
+def _list_names(names: list[str]) -> str:
+    """Join names; of more than `_MOST_NAMES` the first ones and how many there are besides."""
+    if len(names) > _MOST_NAMES + 1:
+        names = [*names[:_MOST_NAMES], f"{len(names) - _MOST_NAMES} more"]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def _complement(share: dict) -> dict:
@@ -187,12 +208,13 @@ def _summarise_conditions(conditions: list[dict]) -> list[str]:
     changed = [one for one in conditions if one["flip_rate"]]
     if not changed:
         return []
-    worst = max(changed, key=lambda one: one["flip_rate"]["value"])
-    if not worst["flip_rate"]["value"]:
+    worst = _find_extremes(changed, lambda one: one["flip_rate"]["value"])
+    if not worst[0]["flip_rate"]["value"]:
         return ["None of the changes to a picture changes a verdict."]
+    names, change = _list_names([one["condition"] for one in worst]), "changes" if len(worst) == 1 else "change"
     sentences = [
-        f"Of the changes to a picture, {worst['condition']} changes most verdicts: "
-        f"{_format_of_hundred(worst['flip_rate'])} of 100."
+        f"Of the changes to a picture, {names} {change} most verdicts: "
+        f"{_format_of_hundred(worst[0]['flip_rate'])} of 100{' each' if len(worst) > 1 else ''}."
     ]
     for rate, whole, words in (
         ("false_positive_rate", "photographs", "generated"),
@@ -214,27 +236,33 @@ def _format_deciding_band(deciding: dict, auroc: dict) -> str:
     if "reason" in deciding or (auroc["low"] is not None and auroc["low"] <= GUESSING):
         return ""
     most = _find_most_needed(deciding["bands"])
-    if most is None:
+    if not most:
         return "Leaving out any single band of frequencies makes no clear difference."
-    band = format_frequency_band(most["low"], most["high"])
-    return f"It relies most on {band}: without them it finds {_format_drop(most['auroc_drop'])}."
+    bands = _list_names([format_frequency_band(one["low"], one["high"]) for one in most])
+    them = "them" if len(most) == 1 else "one of these bands"
+    return f"It relies most on {bands}: without {them} it finds {_format_drop(most[0]['auroc_drop'])}."
 
 
 def _format_deciding_part(experts: dict, auroc: dict) -> str:
     if "reason" in experts or (auroc["low"] is not None and auroc["low"] <= GUESSING):
         return ""
     most = _find_most_needed(experts["parts"])
-    if most is None:
-        return "Leaving out any single expert makes no clear difference."
-    name = PART_WORDS[most["name"]]
-    part = f"its {name}" if most["name"] == NETWORK_PART else f"the expert for {name}"
-    return f"It relies most on {part}: without it, it finds {_format_drop(most['auroc_drop'])}."
+    if not most:
+        part = "part" if any(one["name"] == NETWORK_PART for one in experts["parts"]) else "expert"
+        return f"Leaving out any single {part} makes no clear difference."
+    parts = _list_names([_name_part(one["name"]) for one in most])
+    it = "it" if len(most) == 1 else "one of these parts"
+    return f"It relies most on {parts}: without {it}, it finds {_format_drop(most[0]['auroc_drop'])}."
 
 
-def _find_most_needed(parts: list[dict]) -> dict | None:
-    """Find the part without which the AUROC is lowest; None where it is not clearly lower without any of them."""
+def _name_part(name: str) -> str:
+    return f"its {PART_WORDS[name]}" if name == NETWORK_PART else f"the expert for {PART_WORDS[name]}"
+
+
+def _find_most_needed(parts: list[dict]) -> list[dict]:
+    """Find the parts without which the AUROC is lowest; empty where it is not clearly lower without any of them."""
     clear = [part for part in parts if (part["auroc_drop"]["low"] or 0) > 0]
-    return max(clear, key=lambda part: part["auroc_drop"]["value"], default=None)
+    return _find_extremes(clear, lambda part: part["auroc_drop"]["value"]) if clear else []
 
 
 def _format_drop(drop: dict) -> str:

@@ -7,17 +7,19 @@ from data_cards.core.console import format_table
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.text import Lines, join_lines
 from eval.explain.parts import PART_WORDS
+from eval.explain.reasons import REASON_WORDS
 from eval.report.format import (
     INTERVAL,
     SCOPES,
     SURE_SHARES,
-    UNSURE_WORDS,
     VARIANTS,
     format_score_in_line,
     format_share,
     format_share_in_line,
 )
+from eval.scores.expert_study import NO_EXPERTS
 from eval.scores.metrics import MAIN_SCORES, METRICS
+from eval.scores.occlusion_study import NO_NETWORK
 from train.model.calibration import UNSURE
 
 MOST_LINES, WIDTH = 40, 100
@@ -119,7 +121,7 @@ def _format_confusion(report: dict) -> str:
     counts = report["scopes"][report["headline"]]["verdicts"]
     words = (*CLASS_NAMES, UNSURE)
     rows = [[f"is {label}", *(counts[f"{label}_{word}"] for word in words)] for label in CLASS_NAMES]
-    reasons = [f"{count} {UNSURE_WORDS[reason]}" for reason, count in report["abstention"]["unsure_by_reason"].items()]
+    reasons = [f"{count} {REASON_WORDS[reason]}" for reason, count in report["abstention"]["unsure_by_reason"].items()]
     table = format_table(rows, [SCOPES[report["headline"]], *(f"called {word}" for word in words)])
     return join_lines([table, *([f"unsure: {', '.join(reasons)}"] if reasons else [])])
 
@@ -165,6 +167,8 @@ def _format_variants(variants: list[dict]) -> str:
 
 
 def _format_experts(experts: dict) -> str:
+    if experts.get("reason") == NO_EXPERTS:
+        return ""
     if "reason" in experts:
         return f"what the scores lose without each expert: {experts['reason']}"
     rows = [
@@ -219,6 +223,8 @@ def _format_jpeg_swap(swap: dict) -> str:
 
 
 def _format_occlusion_study(deciding: dict) -> str:
+    if deciding.get("reason") == NO_NETWORK:
+        return ""
     if "reason" in deciding:
         return f"which frequencies decide the network's score: {deciding['reason']}"
     parts = [(f"{one['low']:.3f} to {one['high']:.3f} cycles/pixel", one) for one in deciding["bands"]]

@@ -7,6 +7,8 @@ from eval.scores.bootstrap import estimate_difference, estimate_mean
 from eval.scores.rows import Scored
 from train.model.calibration import compute_log_odds
 
+NO_EXPERTS = "the run has no experts"
+
 
 def compute_expert_study(scored: Scored) -> dict:
     """Compute the AUROC lost without each expert.
@@ -18,7 +20,7 @@ def compute_expert_study(scored: Scored) -> dict:
     none.
     """
     if not scored.parts:
-        return {"reason": "the run has no experts"}
+        return {"reason": NO_EXPERTS}
     whole = compute_log_odds(scored.logits)
     return {
         "samples_by_class": scored.count_by_class(),

@@ -17,6 +17,8 @@ from pipeline.features.settings import KINDS, plane_slice
 from pipeline.store.reader import FeatureStore
 from train.model.detector import Detector
 
+NO_NETWORK = "the run has no network"
+
 
 def compute_occlusion_study(
     scored: Scored,
@@ -39,7 +41,7 @@ def compute_occlusion_study(
     of each picture, whole and without each part. Or `reason` why there is none.
     """
     if detector.plane_detector is None:
-        return {"reason": "the run has no network"}
+        return {"reason": NO_NETWORK}
     if pictures == 0:
         return {"reason": "skipped, as --explain-pictures 0 asks"}
     chosen = np.concatenate([order[: max(1, pictures // 2)] for order in shuffle_by_class(scored, "deciding")])

@@ -19,7 +19,14 @@ from data_cards.core.text import escape_untrusted
 from eval.explain.class_spectra import ClassSpectra
 from eval.explain.parts import PART_WORDS
 from eval.verdict.examine import Examined
-from eval.verdict.wording import TITLES, format_kind, format_never, format_verdict, summarise_examined
+from eval.verdict.wording import (
+    TITLES,
+    format_kind,
+    format_map_title,
+    format_never,
+    format_verdict,
+    summarise_examined,
+)
 from pipeline.features.frequencies import MAX_FREQUENCY, NYQUIST
 from train.model.detector import Detector
 
@@ -206,8 +213,7 @@ def _plot_comb(axes: Axes, examined: Examined) -> None:
         axes.plot(across[1:], down[1:], "o", mfc="none", mec=_FAKE, mew=1.1, ms=8, clip_on=False)
     ticks = np.arange(0, NYQUIST + 0.01, 0.125)
     axes.set(xticks=ticks, yticks=ticks, xlabel="cycles per pixel, across", ylabel="down")
-    words = f"rings: a grid of {comb.period:.1f} pixels" if examined.has_grid else "no strong grid"
-    axes.set_title(f"Peaks in the spectrum of brightness\n{words}")
+    axes.set_title(f"Peaks in the spectrum of brightness\n{format_map_title(examined)}")
 
 
 def _plot_parts(axes: Axes, parts: dict[str, float]) -> None:
@@ -224,7 +230,7 @@ def _plot_parts(axes: Axes, parts: dict[str, float]) -> None:
     axes.set(xlim=(-most, most), xlabel="log-odds")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.set_title("What decided\nleft “photograph”, right “generated”", x=0, ha="left")
+    axes.set_title("What each part adds\nleft “photograph”, right “generated”", x=0, ha="left")
 
 
 def _plot_spectrum(axes: Axes, examined: Examined, spectra: ClassSpectra | None) -> None:

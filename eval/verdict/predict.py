@@ -157,7 +157,7 @@ def iterate_verdicts(
     frames : int, frames of a clip that are judged, evenly over its length
     max_pixels : int or None, larger pictures are not judged; None uses the limit of the run's store
     workers : int or None, maximum number of worker processes; None is one a core; 1, and a few files, start none
-    remark : callable(text), called at most once, if the detector never says "real" or "fake"
+    remark : callable(text), called with the first verdict, if the detector never says "real" or "fake"
 
     Raises
     ------
@@ -166,8 +166,7 @@ def iterate_verdicts(
     check_options(batch_size, frames, workers)
     workers = min(workers or count_cores(), len(inputs) // _FILES_PER_WORKER)
     detector = load_detector(run, device)
-    if never := format_never(detector.calibration):
-        remark(never)
+    never = format_never(detector.calibration)
     settings = detector.choose_settings(run.build_settings.features)
     max_pixels = max_pixels or run.build_settings.max_pixels
     checks = () if quick else CHECKS
@@ -181,7 +180,11 @@ def iterate_verdicts(
         prepared = map(prepare, inputs)
     with progress_bar(what="judging", unit="files", total=len(inputs), shown=progress and len(inputs) > 1) as bar:
         for one, scores in _score(detector, prepared, batch_size):
-            yield _decide_file(one, scores, detector)
+            verdict = _decide_file(one, scores, detector)
+            if never and verdict.judgement is not None:
+                remark(never)
+                never = None
+            yield verdict
             bar.update()
 
 

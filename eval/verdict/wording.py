@@ -8,6 +8,7 @@ from data_cards.core.labels import CLASS_NAMES
 from eval.explain.bands import format_frequency_band
 from eval.explain.comb import Comb
 from eval.explain.parts import PART_WORDS
+from eval.explain.reasons import REASON_WORDS
 from eval.verdict.decide import Judgement, Reason
 from pipeline.features.settings import base_kind, is_overview_kind
 from train.model.calibration import UNSURE, WRONG_SHARE, Calibration
@@ -20,24 +21,14 @@ if TYPE_CHECKING:
 
 TITLES = dict(zip((*CLASS_NAMES, UNSURE), ("Probably a photograph", "Probably generated", "Unsure"), strict=True))
 _CLASS_WORDS = dict(zip(CLASS_NAMES, ("photograph", "generated picture"), strict=True))
-_REASON_WORDS = {
-    Reason.IN_BAND: "score not clear enough",
-    Reason.FLIPS: "changes after {flips}",
-    Reason.FRAMES_DISAGREE: "frames contradict each other",
-    Reason.MAY_BE_DAMAGED: "large areas of one value, perhaps damage",
-    Reason.SMALL: "smaller than the training pictures",
-    Reason.BLANK: "hardly any contrast",
-    Reason.GREY: "no colours",
-    Reason.FAR: "unlike the training pictures",
-    Reason.CONTRADICTED: "experts contradict each other",
-    Reason.UNTRIED: "not tested on other sources",
-}
 _UNLIKE_WORDS = {
     Reason.SMALL: "The picture is smaller than the pictures that the detector was trained on.",
     Reason.BLANK: "The picture has hardly any contrast, so there is hardly anything to judge.",
-    Reason.GREY: "The picture is grey or has one tint throughout, and the detector reads colours.",
+    Reason.GREY: "The picture has hardly any colours, or its colours follow from its brightness, and the detector "
+    "reads colours.",
     Reason.FAR: "The spectra of the picture are unlike those of the pictures that the detector was trained on.",
-    Reason.CONTRADICTED: "Light and colours of the picture indicate one class, its regular patterns the other.",
+    Reason.CONTRADICTED: "Light and colours of the picture indicate one class, and its regular patterns indicate the "
+    "other.",
     Reason.UNTRIED: "All training pictures of a class came from one source, so the detector could not be tested on "
     "pictures from other sources.",
 }
@@ -58,7 +49,7 @@ def format_reason(judgement: Judgement) -> str | None:
     """Format why a verdict is "unsure", in a few words; None where it is not."""
     if judgement.reason is None:
         return None
-    words = _REASON_WORDS[judgement.reason].format(flips=", ".join(judgement.flips))
+    words = REASON_WORDS[judgement.reason].format(flips=", ".join(judgement.flips))
     return f"{words} after {', '.join(judgement.unlike_after)}" if judgement.unlike_after else words
 
 
@@ -95,7 +86,7 @@ def format_verdict(judgement: Judgement, detector: Detector) -> str:
 def _format_unlike(judgement: Judgement) -> str:
     words = _UNLIKE_WORDS[judgement.reason]
     if judgement.unlike_after:
-        words = f"After {', '.join(judgement.unlike_after)}: {words}"
+        words = f"This holds after {', '.join(judgement.unlike_after)}: {words[0].lower()}{words[1:]}"
     return f"{words} So it is not known how far its score can be trusted."
 
 
@@ -108,15 +99,15 @@ def _format_of_experts(judgement: Judgement, detector: Detector) -> str:
             f"The score is {clear} by limits that were fitted without the detector's network. How often a verdict "
             "beyond them is wrong is known from the report alone."
         )
-    side = int(detector.calibration.is_fake(judgement.probability_fake))
-    name, other = CLASS_NAMES[side], f"{_CLASS_WORDS[CLASS_NAMES[1 - side]]}s"
-    tested = "The detector was tested on sources that were left out of its training, each counted equally."
-    if judgement.reason is None:
-        return f"{tested} Of the pictures that it called “{name}” there, at most {most} were {other}."
-    if (detector.calibration.low, 1 - detector.calibration.high)[side] == 0:
-        return f"{tested} It never says “{name}”: at no limit were at most {most} of these verdicts wrong."
-    tested = f"The score is not clear enough. {tested}"
-    return f"{tested} With a limit at this score, more than {most} pictures called “{name}” were {other}."
+    calibration = detector.calibration
+    side = int(calibration.is_fake(judgement.probability_fake))
+    limit = (f"up to {calibration.low:.1%}", f"from {calibration.high:.1%} on")[side]
+    says, found = f"says “{CLASS_NAMES[side]}” {limit}", f"at most {most} such verdicts were wrong"
+    if (calibration.low <= 0, calibration.high >= 1)[side]:
+        says, found = f"never says “{CLASS_NAMES[side]}”", "no limit kept enough of these verdicts right"
+    unclear = "" if judgement.reason is None else "The score is not clear enough. "
+    tests = "in tests on sources that were left out of its training, each counted equally"
+    return f"{unclear}The detector {says}: {tests}, {found}."
 
 
 def format_never(calibration: Calibration) -> str | None:
@@ -140,8 +131,13 @@ def format_kind(kind: str, estimator: str) -> str:
 
 
 def summarise_examined(examined: "Examined") -> list[str]:
-    """Summarise what decided: the experts' parts, a strong comb, and the network's bands and planes."""
-    sentences = summarise_parts(examined.judgement.parts)
+    """Summarise what decided: the experts' parts, a strong comb, and the network's bands and planes.
+
+    Empty where the picture is unlike the training pictures, as its score has no known meaning then.
+    """
+    if examined.judgement.is_unlike:
+        return []
+    sentences = summarise_parts(examined.judgement.parts, examined.has_grid)
     if examined.has_grid:
         sentences.append(format_comb(examined.comb))
     if examined.explanation is not None:
@@ -151,15 +147,38 @@ def summarise_examined(examined: "Examined") -> list[str]:
     return sentences
 
 
-def summarise_parts(parts: dict[str, float]) -> list[str]:
-    """Summarise which part of the detector favoured each class most; empty where none did."""
+def summarise_parts(parts: dict[str, float], has_grid: bool) -> list[str]:
+    """Summarise which part of the detector favoured each class most; empty where none did.
+
+    Parameters
+    ----------
+    has_grid : bool, as of `Examined`
+    """
     sentences = []
     least = _LITTLE * max(map(abs, parts.values()), default=0)
     for sign, words in ((1, "a generated picture"), (-1, "a photograph")):
         most = max(parts, key=lambda name: sign * parts[name], default=None)
         if most is not None and sign * parts[most] > least:
-            sentences.append(f"Strongest sign of {words}: {PART_WORDS[most]}.")
+            sentences.append(f"Strongest sign of {words}: {_format_sign(most, sign, has_grid)}.")
     return sentences
+
+
+def _format_sign(part: str, sign: int, has_grid: bool) -> str:
+    """Format what a part of the detector found; the expert for grids reads weak ones too, and their periods."""
+    if part != "comb":
+        return PART_WORDS[part]
+    if sign > 0:
+        return "periodic grid" if has_grid else "weak periodic grids"
+    return "period of the grid" if has_grid else "no strong periodic grid"
+
+
+def format_map_title(examined: "Examined") -> str:
+    """Format what the map of peaks in the spectrum shows, in a few words."""
+    if examined.has_grid:
+        return f"rings: a grid of {examined.comb.period:.1f} pixels"
+    if examined.judgement.is_unlike:
+        return "not compared with photographs"
+    return "no strong periodic grid"
 
 
 def format_comb(comb: Comb) -> str:

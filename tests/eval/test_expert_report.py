@@ -13,9 +13,9 @@ import train.run.locate
 from data_cards.core.errors import UserError
 from eval.cli.main import cli
 from eval.explain.parts import PART_WORDS
+from eval.explain.reasons import REASON_WORDS
 from eval.report.compare import compare_runs
 from eval.report.files import STARTER_REPORT
-from eval.report.format import UNSURE_WORDS
 from eval.report.gallery import pick_worst
 from eval.report.report import make_report
 from eval.report.summary import summarise
@@ -73,8 +73,8 @@ def test_unlike_pictures_count_as_unsure():
 
 
 def test_reasons_have_words_and_are_those_of_verdicts_on_files():
-    assert set(UNSURE_WORDS) <= {str(reason) for reason in Reason}
-    assert {one.name.lower() for one in Unlike if one} < set(UNSURE_WORDS)
+    assert set(REASON_WORDS) == {str(reason) for reason in Reason}
+    assert {one.name.lower() for one in Unlike if one} < set(REASON_WORDS)
 
 
 def test_report_of_experts_holds_the_conditions_and_what_each_expert_adds(report):
@@ -85,10 +85,11 @@ def test_report_of_experts_holds_the_conditions_and_what_each_expert_adds(report
     assert first["sure"]["value"] == pytest.approx(1 - contents["abstention"]["unsure"]["value"])
     assert [one["name"] for one in contents["experts"]["parts"]] == list(EXPERTS)
     assert contents["deciding"] == {"reason": "the run has no network"}
+    assert "network" not in format_report(contents, full=True)
     assert "reason" in contents["profiles"]
     assert all({"sure", "wrong_when_sure"} < set(one) for one in contents["sources"]["clean"])
     assert len(contents["rows"]) == 36
-    assert {row["reason"] for row in contents["rows"]} <= {None, *UNSURE_WORDS}
+    assert {row["reason"] for row in contents["rows"]} <= {None, *REASON_WORDS}
     page = report.html.read_text(encoding="utf-8")
     for words in ("The same pictures, saved and shrunk", "called unsure", *PART_WORDS.values()):
         assert words in page or words == "network"

@@ -18,13 +18,13 @@ from PIL import Image, ImageOps
 
 import eval.verdict.predict
 from eval.cli.main import cli
-from eval.explain.comb import find_comb
+from eval.explain.comb import Comb, find_comb
 from eval.explain.parts import PART_WORDS
 from eval.verdict.decide import Judgement, Reason
-from eval.verdict.examine import Examiner
+from eval.verdict.examine import Examined, Examiner
 from eval.verdict.explain_png import plot_examined
 from eval.verdict.predict import predict_files
-from eval.verdict.wording import format_verdict, summarise_parts
+from eval.verdict.wording import format_map_title, format_verdict, summarise_examined, summarise_parts
 from train.model.detector import NETWORK_PART, Detector
 from train.model.experts import EXPERTS
 from train.run.folder import load_detector, open_run
@@ -105,6 +105,17 @@ def test_verdicts_have_the_same_bits_alone_among_others_and_from_several_process
     assert [one.path for one in turned if one.error] == [str(paths[3])]
 
 
+def test_remark_on_verdicts_never_given_comes_with_the_first_verdict(run, tmp_path):
+    experts = replace(load_detector(run).experts, low=0.0)
+    never = open_run(make_experts_run(tmp_path / "runs" / "1", make_store(tmp_path / "features.zarr"), experts))
+    PICTURE.save(tmp_path / "one.png")
+    remarks = []
+    for paths, count in ((["absent.png"], 0), (["absent.png", tmp_path / "one.png", tmp_path / "one.png"], 1)):
+        predict_files(never, paths, progress=False, quick=True, remark=remarks.append)
+        assert len(remarks) == count
+    assert remarks[0].startswith("this detector never says “real”")
+
+
 def test_few_files_start_no_process(run, tmp_path, monkeypatch):
     monkeypatch.setattr(eval.verdict.predict, "map_in_processes", None)
     PICTURE.save(tmp_path / "one.png")
@@ -117,13 +128,13 @@ def test_few_files_start_no_process(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("probability", "changes", "text"),
     [
-        (0.9, {}, "that it called “fake” there, at most 4 of 100 were photographs"),
-        (0.1, {}, "that it called “real” there, at most 4 of 100 were generated pictures"),
-        (0.6, {}, "at this score, more than 4 of 100 pictures called “fake” were photographs"),
-        (0.4, {}, "at this score, more than 4 of 100 pictures called “real” were generated pictures"),
-        (0.6, {"high": 1.0}, "It never says “fake”: at no limit"),
-        (0.4, {"low": 0.0}, "It never says “real”: at no limit"),
-        (0.6, {"low": 0.0}, "more than 4 of 100"),
+        (0.9, {}, "The detector says “fake” from 80.0% on: in tests"),
+        (0.1, {}, "The detector says “real” up to 20.0%: in tests"),
+        (0.6, {}, "The score is not clear enough. The detector says “fake” from 80.0% on: in tests"),
+        (0.4, {}, "The score is not clear enough. The detector says “real” up to 20.0%: in tests"),
+        (0.6, {"high": 1.0}, "The detector never says “fake”: in tests"),
+        (0.4, {"low": 0.0}, "The detector never says “real”: in tests"),
+        (0.6, {"low": 0.0}, "at most 4 of 100 such verdicts were wrong"),
         (0.9, {"network_weight": 1.0}, "without the detector's network"),
     ],
 )
@@ -144,11 +155,31 @@ def test_every_reason_has_a_sentence_without_a_frequency(reason):
 
 def test_every_part_has_words():
     assert set(PART_WORDS) == {*EXPERTS, NETWORK_PART}
-    assert summarise_parts({"light": 1.0, "comb": -2.0, "colour": 0.0}) == [
+    assert summarise_parts({"light": 1.0, "tints": -2.0, "colour": 0.0}, has_grid=False) == [
         "Strongest sign of a generated picture: light and content.",
-        "Strongest sign of a photograph: periodic grid.",
+        "Strongest sign of a photograph: regular patterns in colour.",
     ]
-    assert summarise_parts({}) == []
+    assert summarise_parts({}, has_grid=False) == []
+
+
+@pytest.mark.parametrize("comb", [2.0, -2.0])
+@pytest.mark.parametrize("strength", [1.0, 9.0])
+@pytest.mark.parametrize("reason", [None, Reason.IN_BAND, Reason.FAR])
+def test_sentences_on_a_grid_do_not_contradict_each_other(comb, strength, reason):
+    judgement = Judgement("fake" if reason is None else "unsure", 0.9, 2.0, reason, parts={"comb": comb, "light": 0.1})
+    found = Comb(np.zeros((65, 65), np.float32), 8.0, strength)
+    examined = Examined(judgement, (), None, found, PICTURE, "averaged")
+    title, sentences = format_map_title(examined), summarise_examined(examined)
+    if reason is Reason.FAR:
+        assert (title, sentences) == ("not compared with photographs", [])
+    elif strength < 3:
+        side, words = ("a generated picture", "weak periodic grids") if comb > 0 else ("a photograph", title)
+        assert title == "no strong periodic grid"
+        assert f"Strongest sign of {side}: {words}." in sentences
+    else:
+        assert title == "rings: a grid of 8.0 pixels"
+        assert sentences[-1].startswith("The spectrum has a periodic grid of 8.0 pixels")
+        assert not any("no strong" in sentence or "weak" in sentence for sentence in sentences)
 
 
 # --- what decided
@@ -217,7 +248,7 @@ def test_page_shows_parts_and_peaks(run):
     PICTURE.save(file, "PNG")
     answer = client.post("/judge", content=file.getvalue()).json()
     assert list(answer["parts"]) == [PART_WORDS[name] for name in EXPERTS]
-    assert answer["comb"]["period"] == pytest.approx(8, abs=0.1)
+    assert answer["comb"]["title"] == "rings: a grid of 8.1 pixels"
     assert len(answer["comb"]["frequencies"]) == 5
     assert answer["comb"]["map"].startswith("data:image/png;base64,")
     assert answer["explanation"] is None

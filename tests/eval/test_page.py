@@ -414,7 +414,7 @@ def test_browser_takes_pasted_and_chosen_pictures_by_keyboard(page, tmp_path):
     assert page.locator("label.button").evaluate("label => getComputedStyle(label).outlineStyle") == "solid"
     assert page.locator("#files").get_attribute("multiple") is not None
     page.set_input_files("#files", [tmp_path / "a.jpg", tmp_path / "b.webp"])
-    page.get_by_text("2 judged.").wait_for()
+    page.get_by_text("2 judged. Verdicts: ").wait_for()
     # The newest stand first, those of one go in their order.
     assert [one.split(" ")[0] for one in page.locator(".name").all_inner_texts()] == ["a.jpg", "b.webp", "image.png"]
 
@@ -429,6 +429,19 @@ def test_browser_shows_that_the_server_is_gone(page, address):
     page.route("**/judge", lambda route: route.abort())
     page.evaluate(DROPPED, [["a.jpg", "image/jpeg", JPEG]])
     page.get_by_text("no answer; is `eval page` still running?").wait_for()
+
+
+def test_browser_says_what_is_wrong_with_what_was_dropped_or_refused(page):
+    page.evaluate(DROPPED, [])
+    page.get_by_text("No picture file was dropped.").wait_for()
+    page.evaluate(PASTED, [])
+    page.get_by_text("The clipboard holds no picture.").wait_for()
+    page.evaluate("Blob.prototype.arrayBuffer = () => Promise.reject(new Error())")  # as of a folder
+    page.evaluate(DROPPED, [["folder", "", []]])
+    page.get_by_text("expected a picture file, got a folder").wait_for()
+    page.route("**/about", lambda route: route.fulfill(status=403, json={"error": "refused: no valid token"}))
+    page.reload()
+    page.get_by_text("refused: no valid token").wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -17,6 +17,7 @@ from data_cards.core.errors import UsageError
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.cli.main import cli, predict
 from eval.report.report import make_report
+from eval.scores.rows import locate_pictures, score_samples
 from eval.verdict.inputs import find_inputs
 from eval.verdict.predict import predict_files
 from pipeline.builder.build import build_store
@@ -24,7 +25,7 @@ from pipeline.features.extract import compute_features
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.reader import open_store
 from pipeline.store.settings import BuildSettings
-from train.run.folder import open_run
+from train.run.folder import load_detector, open_run
 
 KEYS = [
     "checks", "crops", "declared_not_verified", "flips_under", "parts", "path", "probability_fake", "reason", "run",
@@ -75,6 +76,25 @@ def test_scores_are_those_of_the_report(folder):
         # The same features; rounding may differ with the batch that a picture stands in.
         assert verdict.probability_fake == pytest.approx(row["probability_fake"], abs=1e-5)
         assert (verdict.probability_fake >= 0.5) == (row["probability_fake"] >= 0.5)
+
+
+def test_grey_pictures_are_unsure_in_verdicts_and_reports_of_a_network(tmp_path):
+    for split in ("train", "test"):
+        for label in ("real", "fake"):
+            for number in range(2):
+                path = tmp_path / "pictures" / split / label / "one" / f"{number}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                picture = draw_noise(len(list((tmp_path / "pictures").rglob("*.png"))))
+                (picture.convert("L") if number else picture).save(path)
+    build_store([str(tmp_path / "pictures")], str(tmp_path / "features.zarr"), SETTINGS, workers=0)
+    store = open_store(tmp_path / "features.zarr")
+    run = open_run(make_run(tmp_path / "run", store))
+    rows = store.rows("test", "clean")
+    scored = score_samples(run, load_detector(run, "cpu"), store, rows, batch_size=4, threads=1, progress=False)
+    verdicts = predict_files(run, locate_pictures(scored, store), device="cpu", quick=True, progress=False)
+    reported = [(one["verdict"], one["reason"]) for one in scored.list_scores()]
+    assert reported == [(one.verdict, one.judgement.reason) for one in verdicts]
+    assert [reason == "grey" for _, reason in reported] == ["1.png" in path for path in locate_pictures(scored, store)]
 
 
 def test_report_shows_thumbnails_of_its_pictures(folder):
@@ -302,6 +322,7 @@ def test_predict_shows_the_simulation_notice(call, folder):
         result = call("pictures/test/real/phone/0.jpg", "--json")
         assert SIMULATION_NOTICE in result.stderr
         assert len(json.loads(result.stdout)) == 1
+        assert SIMULATION_NOTICE not in call("absent.jpg").stderr  # nothing was judged
     finally:
         card.write_text(before)
     assert SIMULATION_NOTICE not in call("pictures/test/real/phone/0.jpg").stderr

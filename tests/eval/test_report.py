@@ -393,6 +393,10 @@ def test_summary_names_the_worst_sources():
     text = good_words(sources={"clean": sources}, abstention=unsure)
     assert "If it had to decide, the generator found least often would be sd" in text
     assert "least" not in good_words(sources={"clean": [sources[0], sources[2]]})
+    tied = [{**sources[1], "source": name} for name in ("a", "b", "c", "d", "e")]
+    text = good_words(sources={"clean": [*sources, *tied]})
+    assert "The generators found least often are sd, a, b and 3 more: 40 (95% interval 30 to 50) of 100" in text
+    assert "least" not in good_words(sources={"clean": tied})
 
 
 @pytest.mark.parametrize(

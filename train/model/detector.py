@@ -12,7 +12,7 @@ import numpy as np
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.features.settings import FeatureSettings
 from train.model.calibration import Calibration, compute_log_odds
-from train.model.experts import LOG_ODDS_LIMIT, Experts, Unlike
+from train.model.experts import LOG_ODDS_LIMIT, Experts, Unlike, find_grey
 from train.settings import SCORING_BATCH_SIZE
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class Detector:
             from train.model.inference import compute_logits  # loads PyTorch
 
             logits = compute_logits(self.plane_detector, store, rows, batch_size, progress, threads)
-        if self.experts is None:
+        if self.experts is None and not store.has_profiles:
             return self._combine(logits, np.zeros((len(rows), 0), np.float32))
         starts = range(0, len(rows), _ROWS_AT_ONCE)
         parts = [
@@ -132,9 +132,12 @@ class Detector:
         )
 
     def _combine(self, logits: np.ndarray | None, profiles: np.ndarray) -> Scores:
-        """Add the network's log-odds, at their weight, to the experts'."""
+        """Add the network's log-odds, at their weight, to the experts'.
+
+        Without experts, `profiles` says which pictures are grey; it may be empty, (N, 0), if nothing needs that.
+        """
         if self.experts is None:
-            return Scores(logits, np.full(len(logits), Unlike.NOTHING, np.uint8))
+            return Scores(logits, np.where(find_grey(profiles), Unlike.GREY, Unlike.NOTHING).astype(np.uint8))
         parts = self.experts.compute_parts(profiles)
         if logits is not None:
             parts[NETWORK_PART] = self.experts.network_weight * compute_log_odds(logits)

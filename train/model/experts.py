@@ -97,11 +97,11 @@ class Experts:
     def find_unlike(self, profiles: np.ndarray) -> np.ndarray:
         """Find why pictures are unlike the training pictures, uint8 (N,) of `Unlike`."""
         limits = [distance.limit for distance in self.distances.values()]
-        height, width, contrast, chroma = split_profiles(profiles)["facts"].T
+        height, width, contrast, _ = split_profiles(profiles)["facts"].T
         conditions = {
             Unlike.SMALL: np.minimum(height, width) < SIDE_SHARE * self.least_side,
             Unlike.BLANK: contrast < LEAST_CONTRAST,
-            Unlike.GREY: chroma < LEAST_CHROMA,
+            Unlike.GREY: find_grey(profiles),
             Unlike.FAR: (measure_distances(self.distances, profiles) > limits).any(1),
             Unlike.CONTRADICTED: find_contradictions(self.compute_parts(profiles)),
             Unlike.UNTRIED: np.full(len(profiles), not self.sources_left_out),
@@ -202,6 +202,13 @@ def find_contradictions(parts: dict[str, np.ndarray]) -> np.ndarray:
     patterns = sum(values for name, values in parts.items() if name not in OF_CONTENT)
     opposed = np.sign(content) != np.sign(patterns)
     return opposed & (np.minimum(np.abs(content), np.abs(patterns)) > CONTRADICTION)
+
+
+def find_grey(profiles: np.ndarray) -> np.ndarray:
+    """Find pictures, bool (N,), with hardly any colour; none where `profiles` is empty, (N, 0)."""
+    if not profiles.shape[1]:
+        return np.zeros(len(profiles), bool)
+    return split_profiles(profiles)["facts"][:, 3] < LEAST_CHROMA
 
 
 def measure_distances(distances: dict[str, Distance], profiles: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
-// Sends pictures to /judge, one after the other, and shows the answers. Every text from outside is set as text.
+// Sends pictures to /judge, one after the other, and shows the answers. Every text from outside is set as text, never as HTML.
 "use strict";
 
 const byId = (id) => document.getElementById(id);
 const percent = (p) => `${(100 * p).toFixed(1)}%`;
-let about = null;
+const STOPPED = "no answer; is `eval page` still running?";
+let about = null; // the detector: its limits, its name, its mean spectra
 
 function make(tag, options = {}, ...children) {
   const element = document.createElement(tag);
@@ -52,7 +53,7 @@ function showChecks(answer) {
   const checks = Object.entries(answer.checks).map(([name, p]) => `after ${name} ${percent(p)}`);
   const crops = answer.crops > 1 ? ` Judged on ${answer.crops} crops; what decided is shown for the middle one.` : "";
   if (!checks.length && !crops) return null;
-  const text = checks.length ? `The same picture ${checks.join(", ")} (the strokes below the scale).` : "";
+  const text = checks.length ? `Probability ${checks.join(", ")} (the strokes on the scale).` : "";
   return make("p", { class: "soft" }, `${text}${crops}`.trim());
 }
 
@@ -61,7 +62,7 @@ function showDeclared(answer) {
   const items = answer.declared.map((one) =>
     make("li", {}, `${one.what}, in ${one.where}`, one.value ? make("span", { class: "value soft" }, `: ${one.value}`) : null));
   return make("div", { class: "declared" },
-    make("h3", {}, "The file says of itself"), make("ul", {}, ...items), make("p", { class: "soft" }, about.declared_note));
+    make("h3", {}, "What the file declares"), make("ul", {}, ...items), make("p", { class: "soft" }, about.declared_note));
 }
 
 const WIDTH = 440, HEIGHT = 250, LEFT = 40, RIGHT = 8, TOP = 26, BOTTOM = 40;
@@ -137,10 +138,9 @@ function drawBands(answer) {
 }
 
 function drawComb(answer) {
-  const { map, period, frequencies } = answer.comb;
+  const { map, title, frequencies } = answer.comb;
   const side = 250, left = 48, top = 10, at = (value, start) => start + (value / 0.5) * side;
-  const words = frequencies.length ? `rings: a grid of ${period.toFixed(1)} pixels` : "no strong grid";
-  const svg = draw("svg", { viewBox: `0 0 ${WIDTH} 305`, role: "img", "aria-label": `Peaks in the spectrum of brightness; ${words}` });
+  const svg = draw("svg", { viewBox: `0 0 ${WIDTH} 305`, role: "img", "aria-label": `Peaks in the spectrum of brightness; ${title}` });
   svg.append(draw("image", { class: "map", href: map, x: left, y: top, width: side, height: side }));
   for (const value of [0, 0.125, 0.25, 0.375, 0.5]) {
     svg.append(draw("text", { x: at(value, left), y: top + side + 18, "text-anchor": "middle" }, String(value)));
@@ -150,7 +150,7 @@ function drawComb(answer) {
   for (const down of frequencies)
     for (const across of frequencies)
       if (down || across) svg.append(draw("circle", { class: "tooth", cx: at(across, left), cy: at(down, top), r: 6 }));
-  return make("figure", {}, make("h3", {}, `Peaks in the spectrum of brightness (${words})`), svg);
+  return make("figure", {}, make("h3", {}, `Peaks in the spectrum of brightness (${title})`), svg);
 }
 
 function drawParts(answer) {
@@ -165,7 +165,7 @@ function drawParts(answer) {
     svg.append(draw("text", { x: end, y: y + 15, "text-anchor": value > 0 ? "start" : "end" }, `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`));
   });
   svg.append(draw("line", { class: "zero", x1: middle, x2: middle, y1: 0, y2: height * parts.length }));
-  return make("figure", {}, make("h3", {}, "What decided, in log-odds: left “photograph”, right “generated”"), svg);
+  return make("figure", {}, make("h3", {}, "What each part adds, in log-odds: left “photograph”, right “generated”"), svg);
 }
 
 function showKinds(answer) {
@@ -179,7 +179,7 @@ function showFigures(answer) {
     make("summary", {}, "The figures behind this"),
     make("p", { class: "soft" },
       "Log-odds are the natural logarithm of the odds of “generated” against “photograph”: 0 is undecided, +1 is 73%, " +
-      "−1 is 27%. Each part of the detector adds some."),
+      `−1 is 27%.${Object.keys(answer.parts).length ? " The parts and a constant add up to the log-odds of this picture." : ""}`),
     make("div", { class: "plots" },
       ...(answer.comb === null ? [] : [drawComb(answer), drawParts(answer)]),
       ...(answer.explanation === null ? [] : [drawSpectrum(answer), drawBands(answer)])),
@@ -192,6 +192,7 @@ function showName(name, answer) {
 }
 
 function showAnswer(card, name, answer) {
+  card.setAttribute("aria-label", `${name}: ${answer.title}`);
   card.className = answer.verdict;
   const words = make("div", {},
     showName(name, answer),
@@ -208,19 +209,27 @@ function showAnswer(card, name, answer) {
 }
 
 function showFailure(card, name, reason) {
+  card.setAttribute("aria-label", `${name}: cannot be judged`);
   card.className = "failed";
   card.replaceChildren(showName(name), make("h2", {}, "Cannot be judged"), make("p", { class: "value" }, reason));
 }
 
 // --- sending
 
-const TRIES = 15; // while others' pictures are judged
+const TRIES = 15; // while pictures of other people are judged
 const queue = [];
 let busy = false;
 
-function add(files) {
-  if (!files.length) return;
-  const cards = files.map((file) => make("article", {}, showName(file.name || "pasted picture"), make("p", {}, "waiting …")));
+const say = (text) => { byId("status").textContent = text; };
+const nameOf = (file) => file.name || "pasted picture";
+const isolate = (name) => `\u2068${name}\u2069`; // letters written from right to left do not reorder the rest
+
+function add(files, otherwise) {
+  if (!files.length) {
+    if (!busy) say(otherwise);
+    return;
+  }
+  const cards = files.map((file) => make("article", { "aria-label": nameOf(file) }, showName(nameOf(file)), make("p", {}, "waiting …")));
   byId("results").prepend(...cards);
   files.forEach((file, number) => queue.push([file, cards[number]]));
   work();
@@ -229,15 +238,17 @@ function add(files) {
 async function work() {
   if (busy) return;
   busy = true;
-  let judged = 0, failed = 0;
+  let failed = 0;
+  const verdicts = [];
   while (queue.length) {
     const [file, card] = queue.shift();
-    const name = file.name || "pasted picture";
-    byId("status").textContent = `Judging ${name}${queue.length ? `, ${queue.length} more to come` : ""} …`;
+    const name = nameOf(file);
+    say(`Judging ${isolate(name)}${queue.length ? `, ${queue.length} more to come` : ""} …`);
     card.setAttribute("aria-busy", "true");
     try {
-      showAnswer(card, name, await send(file));
-      judged += 1;
+      const answer = await send(file);
+      showAnswer(card, name, answer);
+      verdicts.push(answer.title.toLowerCase());
     } catch (error) {
       showFailure(card, name, error.message);
       failed += 1;
@@ -245,38 +256,58 @@ async function work() {
     card.removeAttribute("aria-busy");
   }
   busy = false;
-  byId("status").textContent = [judged ? `${judged} judged` : "", failed ? `${failed} cannot be judged` : ""].filter(Boolean).join(", ") + ".";
+  say(summarise(verdicts, failed));
+}
+
+function summarise(verdicts, failed) {
+  const counts = [[verdicts.length, "judged"], [failed, "cannot be judged"]].filter(([count]) => count);
+  const kinds = [...new Set(verdicts)].map((title) => `${verdicts.filter((one) => one === title).length} ${title}`);
+  const told = kinds.length ? ` Verdicts: ${kinds.join(", ")}.` : "";
+  return `${counts.map(([count, words]) => `${count} ${words}`).join(", ")}.${told}`;
 }
 
 async function send(file) {
   if (about === null) await learn();
-  if (file.size > about.most_bytes) throw new Error(`too large: expected at most ${about.most_bytes / 2 ** 20} MB`);
+  const most = about.most_bytes;
+  if (file.size > most) {
+    const [bound, size] = [most, file.size].map((bytes) => `${Math.ceil(bytes / 2 ** 20)} MB`);
+    throw new Error(`too large; expected at most ${bound}, got ${size}; \`eval predict\` judges larger files`);
+  }
+  const data = await read(file);
   for (let tries = 1; ; tries += 1) {
-    const [response, answer] = await post(file);
+    const [response, answer] = await ask("/judge", { method: "POST", body: data, headers: { "content-type": "application/octet-stream" } });
     if (response.ok) return answer;
     if (response.status !== 503 || tries === TRIES) throw new Error(answer.error);
     await new Promise((resolve) => setTimeout(resolve, 1000 * (Number(response.headers.get("retry-after")) || 2)));
   }
 }
 
-async function post(file) {
+async function read(file) {
   try {
-    const response = await fetch("/judge", { method: "POST", body: file, headers: { "content-type": "application/octet-stream" } });
+    return await file.arrayBuffer();
+  } catch {
+    throw new Error("not readable; expected a picture file, got a folder, or a file that was moved or changed; choose it again");
+  }
+}
+
+async function ask(address, options = {}) {
+  try {
+    const response = await fetch(address, options);
     return [response, await response.json()];
   } catch {
-    throw new Error("no answer; is `eval page` still running?");
+    about = null; // `eval page` may be started again with another run
+    throw new Error(STOPPED);
   }
 }
 
 async function learn() {
-  try {
-    about = await (await fetch("/about")).json();
-  } catch {
-    throw new Error("no answer; is `eval page` still running?");
-  }
+  const [response, answer] = await ask("/about");
+  if (!response.ok) throw new Error(answer.error);
+  about = answer;
   byId("notice").hidden = about.notice === null;
   byId("notice").textContent = about.notice ?? "";
-  byId("caution").textContent = about.never === null ? about.caution : `${about.caution} Also, ${about.never}.`;
+  const never = about.never === null ? "" : ` ${about.never[0].toUpperCase()}${about.never.slice(1)}.`;
+  byId("caution").textContent = `${about.caution}${never}`;
   byId("run").textContent = `Detector: ${about.run}`;
 }
 
@@ -286,7 +317,7 @@ byId("files").addEventListener("change", (event) => {
 });
 addEventListener("dragover", (event) => {
   event.preventDefault();
-  document.body.classList.add("over");
+  document.body.classList.toggle("over", event.dataTransfer.types.includes("Files"));
 });
 addEventListener("dragleave", (event) => {
   if (event.relatedTarget === null) document.body.classList.remove("over");
@@ -294,7 +325,7 @@ addEventListener("dragleave", (event) => {
 addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("over");
-  add([...event.dataTransfer.files]);
+  add([...event.dataTransfer.files], "No picture file was dropped. A picture of a web page can be judged after you save it as a file.");
 });
-addEventListener("paste", (event) => add([...event.clipboardData.files]));
-learn().catch((error) => { byId("status").textContent = error.message; });
+addEventListener("paste", (event) => add([...event.clipboardData.files], "The clipboard holds no picture."));
+learn().catch((error) => say(error.message));

@@ -1,0 +1,14 @@
+"""Words for the reasons of "unsure", in verdicts and in reports, by the names of `eval.verdict.decide.Reason`."""
+
+REASON_WORDS = {
+    "in_band": "score not clear enough",
+    "flips": "changes after {flips}",
+    "frames_disagree": "frames contradict each other",
+    "may_be_damaged": "large areas of one value, perhaps damage",
+    "small": "smaller than the training pictures",
+    "blank": "hardly any contrast",
+    "grey": "hardly any colours",
+    "far": "unlike the training pictures",
+    "contradicted": "experts contradict each other",
+    "untried": "not tested on other sources",
+}
