@@ -50,9 +50,10 @@ def _translating_errors() -> Iterator[None]:
         yield
     except UserError as error:
         raise CommandError(error.args[0] if error.args else str(error), error.exit_status) from error
+    except click.exceptions.NoArgsIsHelpError:
+        raise  # a group without a command prints its help
     except click.UsageError as error:
-        error.message = join_lines(error.message.split("\n"))
-        raise
+        raise CommandError(_format_usage_error(error), error.exit_code) from error
     except KeyboardInterrupt as error:
         raise CommandError("stopped; run the same command again to resume", 130) from error
     except BrokenPipeError:
@@ -62,6 +63,17 @@ def _translating_errors() -> Iterator[None]:
             raise
         advice = _OS_ADVICE.get(error.errno, (error.strerror or "input or output failed").lower())
         raise CommandError(f"{error.filename or 'reading or writing'}: {advice}", 1) from error
+
+
+def _format_usage_error(error: click.UsageError) -> str:
+    """Format an error that Click found in a command line: what is wrong, and where to read what is expected."""
+    if isinstance(error, click.NoSuchOption):
+        close = f"; did you mean {' or '.join(sorted(error.possibilities))}?" if error.possibilities else ""
+        message = f"{error.option_name}: no such option{close}"
+    else:
+        message = error.format_message().strip().rstrip(".")
+        message = f"{message[:1].lower()}{message[1:]}"
+    return f"{message}; see `{error.ctx.command_path} --help`" if error.ctx else message
 
 
 class _OneLineErrors:

@@ -1,7 +1,7 @@
 """Commands `eval`, `report`, `predict` and `page`. They only parse and print.
 
-A shell's builtin `eval` runs the rest of its line as a command, so `report`, `predict` and `page` are
-commands of their own too, and `eval report` typed in a shell does what it says.
+A shell's builtin `eval` runs the rest of its line as a command. So `report`, `predict` and `page` are
+commands of their own too, and `eval report` in a shell runs `report`.
 """
 
 from pathlib import Path
@@ -53,7 +53,7 @@ def report(runs, store, split, out, as_json, full, **settings) -> None:
 
     Prints a summary and writes report.json (every score, each picture's too) and report.html, for
     another split or store report-SPLIT.html or report-on-STORE.html. Several runs are compared on
-    pictures that all can be scored on and none was trained on (comparison.json, comparison.html).
+    the pictures that all of them can score and none was trained on (comparison.json, comparison.html).
 
     \b
     Examples:

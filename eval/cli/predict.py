@@ -25,7 +25,7 @@ run_option = click.option(
 @run_option
 @add_options(PredictSettings)
 @click.option("--quick", is_flag=True, help="Skip the robustness checks: faster, fewer verdicts unsure.")
-@click.option("--explain", metavar="FILE.png", help="Plot what decided into that file; for one picture.")
+@click.option("--explain", metavar="FILE.png", help="Plot the reasons into that file; for one picture.")
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects, one per file; names are kept exactly.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a line per file, as comma-separated values.")
 @click.pass_context

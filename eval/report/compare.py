@@ -1,7 +1,7 @@
 """Comparison of runs, or of groups of runs with different seeds, on pictures that none of them was trained on.
 
-Whether a difference is clear is read from its own interval, with both sides scored on the same resampled pictures:
-overlapping intervals of the single runs do not answer that. Groups of several runs show the luck of training too
+A difference is clear by its own interval, for which both sides are scored on the same resampled pictures; the overlap
+of the runs' own intervals does not show it. With groups of several runs the interval includes the luck of training
 (`eval.scores.training_luck`). With several pairs the intervals are wider (Bonferroni), so that all of them together
 hold with the probability `LEVEL`.
 """
@@ -132,7 +132,7 @@ def compute_comparison(groups: Sequence[RunGroup], sides: Sequence[Side], common
 def _find_mixed_groups(groups: Sequence[RunGroup]) -> list[str]:
     mixed = {group.name: find_mixed_options(group) for group in groups}
     return [
-        f"{name}: its runs differ in {', '.join(options)} too, so its interval holds that and not the seeds alone"
+        f"{name}: its runs differ in {', '.join(options)} too; its interval includes that, and not only the seeds"
         for name, options in mixed.items()
         if options
     ]
@@ -171,7 +171,7 @@ def _compute_group(group: RunGroup, runs: dict[str, dict], scores: dict[str, Run
 
 
 def _holds_training(group: RunGroup) -> bool:
-    """Return whether a group's intervals hold the luck of training; experts are fitted without any."""
+    """Return whether a group's intervals include the luck of training; the fit of experts has none."""
     return len(group.runs) > 1 or not group.runs[0].settings.has_network
 
 

@@ -6,7 +6,7 @@ from pipeline.features.variants import CONDITIONS
 
 INTERVAL = f"{LEVEL:.0%} interval"
 SAME, NONE = "same in every resample", "no interval"
-INTERVAL_NOTE = f"“{NONE}” means that there are too few pictures for resamples: the score may be far off then"
+INTERVAL_NOTE = f"Where it says “{NONE}”, there are too few pictures for resamples, and the score may be far off"
 SCOPES = {"clean": "pictures as they are", "all": "all variants", "unleaked": "without leaked pictures"}
 
 VARIANTS = dict(zip(CONDITIONS, ("as they are", "all saved as JPEG 75", "after the web's chain"), strict=True))

@@ -121,9 +121,11 @@ def _format_confusion(report: dict) -> str:
     counts = report["scopes"][report["headline"]]["verdicts"]
     words = (*CLASS_NAMES, UNSURE)
     rows = [[f"is {label}", *(counts[f"{label}_{word}"] for word in words)] for label in CLASS_NAMES]
-    reasons = [f"{count} {REASON_WORDS[reason]}" for reason, count in report["abstention"]["unsure_by_reason"].items()]
+    reasons = [
+        f"{REASON_WORDS[reason]} ({count})" for reason, count in report["abstention"]["unsure_by_reason"].items()
+    ]
     table = format_table(rows, [SCOPES[report["headline"]], *(f"called {word}" for word in words)])
-    return join_lines([table, *([f"unsure: {', '.join(reasons)}"] if reasons else [])])
+    return join_lines([table, *([f"reasons for unsure: {', '.join(reasons)}"] if reasons else [])])
 
 
 def _format_threshold(report: dict) -> str:
@@ -134,8 +136,8 @@ def _format_threshold(report: dict) -> str:
             f"threshold: fake from probability {threshold['value']:.3f}, chosen {threshold['chosen']}: "
             f"balanced accuracy {balanced:.1%}",
             f"unsure between {threshold['low']:.3f} and {threshold['high']:.3f}; the best threshold for these very "
-            f"pictures, {oracle['threshold']:.3f}, which nobody could have known, would have reached "
-            f"{oracle['balanced_accuracy']:.1%}",
+            f"pictures, {oracle['threshold']:.3f}, would have reached {oracle['balanced_accuracy']:.1%} (not used, "
+            "because it depends on their labels)",
         ]
     )
 

@@ -27,7 +27,7 @@ class CommonRows:
     ----------
     rows : list of ndarray of int64, shape (N,), one per store
     training : list of FeatureStore or None, the training store of each run, where it is available
-    not_in_all : int, pictures of some store that another one lacks
+    not_in_all : int, number of pictures that not all stores hold
     leaked : int, pictures left out because a run had them, or near-duplicates, in training or validation
     warnings : list of str
     """

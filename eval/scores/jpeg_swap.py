@@ -1,4 +1,4 @@
-"""JPEG-swap test: scores after every picture is saved as JPEG once more, independently of its class.
+"""JPEG-swap test: scores after every picture is saved as JPEG again, independently of its class.
 
 Photographs are often JPEG files and generated pictures PNG files, or JPEG of another quality; a detector may use that
 alone. Quality and subsampling are drawn without regard to the class, and features are computed as in a build. The

@@ -1,9 +1,9 @@
-"""Scores of a way of training, from runs that differ in their seeds, with intervals that hold the luck of training.
+"""Mean scores of runs that differ in their seeds, with intervals that include the luck of training.
 
 A run's score varies with the pictures that it is tested on and with the seed that it was trained with. Resampling
-pictures shows the first alone. With several runs the second is estimated by the variance of their scores: a Student
+pictures shows only the first. With several runs the second is estimated by the variance of their scores: a Student
 t deviate, scaled by the standard error of the runs' mean, is added to each resample. With few runs the t distribution
-has heavy tails, so that intervals from two runs are wide, as they must be.
+has heavy tails, so the interval from two runs is wide.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def score_run(scored: Scored) -> RunScores:
 
 
 def estimate_group(runs: Sequence[RunScores], groups: np.ndarray) -> dict[str, Estimate]:
-    """Estimate the mean score of several runs; the interval holds their spread too.
+    """Estimate the mean score of several runs; the interval includes their spread.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def _estimate(name: str, sides: Sequence[Sequence[RunScores]], groups: np.ndarra
 
 
 def draw_training_luck(values: Sequence[Sequence[float]], draws: int) -> np.ndarray:
-    """Draw what training again with other seeds would add to the sum or difference of mean scores.
+    """Draw the changes that other seeds would make to a mean score, or to the difference of two.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def draw_training_luck(values: Sequence[Sequence[float]], draws: int) -> np.ndar
     total = sum(square for square, _ in squares)
     if not total:
         return np.zeros(draws)
-    from scipy.stats import t  # takes a while to load
+    from scipy.stats import t  # slow to import
 
     freedom = total**2 / sum(square**2 / degrees for square, degrees in squares)
     deviates = t.ppf((np.arange(draws) + 0.5) / draws, freedom)

@@ -1,4 +1,4 @@
-"""Test for pictures without colours of their own: grey, sepia, or one tint throughout.
+"""Test for pictures without colours of their own: grey, sepia, one tint, or one colour for each brightness.
 
 The detector reads colours, and its training pictures have them.
 """
@@ -8,8 +8,8 @@ from PIL import Image
 
 SIDE = 96  # px, of the small copy that is read
 GROUPS = 64  # of pixels of about the same brightness
-# Of 78 pictures of many sources the least rest was 3.7 grey levels, the least share 0.12; of the same pictures in sepia
-# the largest rest was 2.7, in a strong duotone the median share 0.05.
+# In 78 pictures of many sources the rest was at least 3.7 grey levels and the share at least 0.12. In sepia versions of
+# these pictures the rest was at most 2.7; in strong duotones the median share was 0.05.
 LEAST_REST = 3.0  # grey levels
 LEAST_SHARE = 0.1
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G, B (ITU-R BT.601)
@@ -19,7 +19,8 @@ def has_own_colours(picture: Image.Image) -> bool:
     """Return whether the colours of an RGB picture vary where its brightness does not.
 
     In a toned picture the colour is a function of the brightness, so B - Y and R - Y hardly differ from their
-    medians over pixels of the same brightness.
+    medians over pixels of the same brightness: their mean difference, the rest, is small in grey levels, or small as a
+    share of the difference from the medians over all pixels.
     """
     small = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float32)
     luma = small @ _LUMA

@@ -4,9 +4,9 @@ The experts read the whole picture. The network reads one crop, or five fixed on
 quarters) where its planes are those of a crop of native pixels and the picture holds at least two crops each way.
 Averaging the crops' logits averages their log-odds.
 
-The verdict is the calibration's, "unsure" within its band. It is also "unsure" where one of `CHECKS`, applied to
-the decoded picture, moves the score across the threshold, and where the picture, or what a check makes of it, is unlike
-the training pictures (`train.model.experts.Unlike`). All features come from `compute_features`.
+The verdict is the calibration's, "unsure" within its band. It is also "unsure" if one of `CHECKS`, applied to the
+decoded picture, moves the score across the threshold, or if the picture, or its copy after a check, is unlike the
+training pictures (`train.model.experts.Unlike`). All features come from `compute_features`.
 """
 
 from collections import Counter
@@ -50,7 +50,7 @@ class Views:
     profiles : float32 (1 + checks, 755), in the same order; (1 + checks, 0) where no profile was asked for
     checks : tuple of str, names of the checks done, in order; JPEG is left out where a side is longer than that
         format allows
-    has_colours : bool, False for a grey or toned picture (`eval.verdict.colours`)
+    has_colours : bool, False for a grey or toned picture, as of `eval.verdict.colours`
     """
 
     levels: tuple[np.ndarray, ...]
@@ -69,7 +69,7 @@ class Reason(StrEnum):
     # How the picture, or its copy after a check, is unlike the training pictures:
     SMALL = "small"  # a side is shorter than theirs
     BLANK = "blank"  # hardly any contrast
-    GREY = "grey"  # grey, or one tint throughout
+    GREY = "grey"  # hardly any colours (`eval.verdict.colours`)
     FAR = "far"  # its profile lies too far from theirs
     CONTRADICTED = "contradicted"  # light and colours indicate one class, regular patterns the other
     UNTRIED = "untried"  # a class came from one source, so no source could be left out to test the detector

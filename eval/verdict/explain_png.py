@@ -197,7 +197,7 @@ def _plot_scale(axes: Axes, examined: Examined, detector: Detector) -> None:
     axes.set(xlim=(0, 1), ylim=(0, 1), yticks=[])
     axes.set_xlabel(
         "probability of being generated; the triangle is this picture"
-        + (", the strokes are the same after JPEG or a crop" if examined.judgement.checks else "")
+        + (", the strokes are the picture after JPEG or a crop" if examined.judgement.checks else "")
     )
     axes.spines["left"].set_visible(False)
 

@@ -23,9 +23,9 @@ _SOURCE_TYPE = re.compile(
     rb"digital_?source_?type.{0,200}?\b(compositeWithTrainedAlgorithmicMedia|trainedAlgorithmicMedia)\b", re.I | re.S
 )
 _NAMED_IN_XMP = re.compile(rb"(CreatorTool|Credit|Software)(?:\s*=\s*[\"']|>)([^\"'<]{1,300})")
-# Of the IPTC's photo metadata 2025.1: the program that made the picture, as an attribute, an element, or a list's item.
+# Of IPTC's photo metadata 2025.1: the program that made the picture, as an attribute, an element or an item of a list.
 _AI_SYSTEM = re.compile(rb"\bAISystem(?:Version)?Used(?:\s*=\s*[\"']|\s*>\s*(?:<rdf:[^>]*>\s*)*)([^\"'<]{1,300})", re.I)
-# Names that hardly anything but a generator has.
+# Names that almost only generators have.
 _GENERATORS = re.compile(
     r"midjourney|stable[ _-]?diffusion|dall[ ._·-]?e\b|\bopenai\b|\bchatgpt\b|\bfirefly\b|comfyui|automatic1111"
     r"|\bwebui\b|invokeai|novelai|fooocus|google ai\b|\bimagen[ -]?\d|\bgemini\b|image creator|microsoft designer"

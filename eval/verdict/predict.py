@@ -156,7 +156,8 @@ def iterate_verdicts(
     quick : bool, skip `eval.verdict.decide.CHECKS`, each of which needs a further set of features of each picture
     frames : int, frames of a clip that are judged, evenly over its length
     max_pixels : int or None, larger pictures are not judged; None uses the limit of the run's store
-    workers : int or None, maximum number of worker processes; None is one a core; 1, and a few files, start none
+    workers : int or None, maximum number of worker processes, None for one a core; with 1, or with few files, none is
+        started
     remark : callable(text), called with the first verdict, if the detector never says "real" or "fake"
 
     Raises

@@ -107,6 +107,22 @@ def test_report_runs_as_a_module(tmp_path):
 # --- bad input
 
 
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["report", "--splti", "val"], "--splti: no such option; did you mean --split?; see `eval report --help`"),
+        (["report", "--split", "x\n"], "invalid value for '--split': 'x\\n' is not one of 'train', 'val', 'test', "),
+        (["predict"], "missing argument 'PICTURE...'; see `eval predict --help`"),
+        (["nothing"], "no such command 'nothing'; see `eval --help`"),
+    ],
+)
+def test_wrong_call_is_one_line_that_names_the_help(arguments, error):
+    done = CliRunner().invoke(cli, arguments, prog_name="eval")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {error}")
+    assert done.stderr.count("\n") == 1
+
+
 def test_report_without_a_run_exits_1(call):
     assert_refused(call(), 1, "runs: no training run")
     assert_refused(call("--run", "absent"), 1, "absent: no such run folder")

@@ -436,7 +436,7 @@ def test_browser_says_what_is_wrong_with_what_was_dropped_or_refused(page):
     page.get_by_text("No picture file was dropped.").wait_for()
     page.evaluate(PASTED, [])
     page.get_by_text("The clipboard holds no picture.").wait_for()
-    page.evaluate("Blob.prototype.arrayBuffer = () => Promise.reject(new Error())")  # as of a folder
+    page.evaluate("() => { Blob.prototype.arrayBuffer = () => Promise.reject(new Error()); }")  # as of a folder
     page.evaluate(DROPPED, [["folder", "", []]])
     page.get_by_text("expected a picture file, got a folder").wait_for()
     page.route("**/about", lambda route: route.fulfill(status=403, json={"error": "refused: no valid token"}))

@@ -262,8 +262,8 @@ async function work() {
 function summarise(verdicts, failed) {
   const counts = [[verdicts.length, "judged"], [failed, "cannot be judged"]].filter(([count]) => count);
   const kinds = [...new Set(verdicts)].map((title) => `${verdicts.filter((one) => one === title).length} ${title}`);
-  const told = kinds.length ? ` Verdicts: ${kinds.join(", ")}.` : "";
-  return `${counts.map(([count, words]) => `${count} ${words}`).join(", ")}.${told}`;
+  const found = kinds.length ? ` Verdicts: ${kinds.join(", ")}.` : "";
+  return `${counts.map(([count, words]) => `${count} ${words}`).join(", ")}.${found}`;
 }
 
 async function send(file) {
