@@ -1,4 +1,4 @@
-# Image of the program on the CPU, with the page: docs/verdicts.md says how to build and run it.
+# Image of the program for the CPU, with the page. docs/verdicts.md says how to build and run it.
 
 FROM python:3.11-slim-bookworm AS build
 # Extras of setup.cfg, separated by commas.
@@ -6,7 +6,7 @@ ARG EXTRAS=page
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /source
-# PyTorch first, in a layer of its own: it is the largest download, and changes least often.
+# PyTorch has its own layer, because it is the largest download and changes least often.
 COPY constraints.txt ./
 RUN pip install --no-cache-dir --constraint constraints.txt \
     --extra-index-url https://download.pytorch.org/whl/cpu torch
@@ -19,10 +19,10 @@ RUN pip install --no-cache-dir --constraint constraints.txt ".[${EXTRAS}]"
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /opt/venv /opt/venv
-# Any user may run it (`docker run --user`), so the home is a folder into which everybody can write.
+# Any user may run the image (`docker run --user`), so the home is a folder that everybody can write to.
 ENV PATH=/opt/venv/bin:$PATH HOME=/tmp
 USER 1000
 WORKDIR /data
-# As the container's first process a command would ignore SIGTERM. It ends cleanly at Ctrl-C, which is SIGINT.
+# The first process of a container ignores SIGTERM by default. SIGINT, as at Ctrl-C, ends a command cleanly.
 STOPSIGNAL SIGINT
 CMD ["predict", "--help"]

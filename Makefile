@@ -1,4 +1,4 @@
-# `make demo` and `make test` install what they need into .venv; see README.md.
+# `make demo` and `make test` first install what they need into .venv (README.md).
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 export OMP_NUM_THREADS ?= $(shell nproc 2>/dev/null || echo 2)
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
-# Print a command of the demo, then run it in the demo's folder.
+# Print a command, then run it in the folder demo.
 run = @echo; echo '$$ $(1)'; cd demo && $(1)
 
 .PHONY: setup demo test test-all test-lowest lint format tables clean
@@ -15,7 +15,7 @@ run = @echo; echo '$$ $(1)'; cd demo && $(1)
 # Everything for developers: the program with all its extras, and the tools for tests.
 setup: $(VENV)/.developers
 
-# The program alone, for the main job.
+# The program without extras.
 $(VENV)/.program: setup.cfg pyproject.toml constraints.txt
 	@echo "Installing the program into $(VENV): PyTorch is large, so this may take some minutes."
 	$(PYTHON) -m venv $(VENV)
@@ -39,7 +39,7 @@ demo: $(VENV)/.program
 	@echo
 	@echo "Open demo/runs/001-experts/report.html in a browser. It has the same figures, with pictures."
 
-# All but the slow tests, which kill builds and runs many times: for those see test-all.
+# The slow tests kill builds and runs many times; only `make test-all` runs them.
 test test-all: export OMP_NUM_THREADS := 1
 
 test: setup lint
@@ -64,7 +64,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The options' tables of docs/, from the fields that the options are made of.
+# The tables of options in docs/, from the fields of the settings.
 tables: setup
 	$(BIN)/python docs/make_tables.py
 

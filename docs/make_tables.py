@@ -1,8 +1,9 @@
-"""Write the options' tables of the documentation, from the fields that the commands' options are made of.
+"""Tables of options in the documentation, written from the fields of the settings.
 
     python docs/make_tables.py
 
-A table stands between a comment that names it, such as `<!-- options of train run -->`, and `<!-- end of options -->`.
+A table is between a comment that names its command, such as `<!-- options of train run -->`, and
+`<!-- end of options -->`.
 """
 
 import re
@@ -27,12 +28,12 @@ _TABLE = re.compile(r"(<!-- options of ([a-z ]+) -->\n).*?(<!-- end of options -
 
 
 def fill_in(text: str) -> str:
-    """A document with its tables made anew."""
+    """Return a page with its tables replaced by current ones."""
     return _TABLE.sub(lambda found: f"{found[1]}\n{format_option_tables(*TABLES[found[2]])}\n{found[3]}", text)
 
 
 def main() -> None:
-    """Write them all."""
+    """Write the tables of all pages, and print the pages that changed."""
     for file in sorted(DOCS.glob("*.md")):
         text = file.read_text(encoding="utf-8")
         if fill_in(text) != text:

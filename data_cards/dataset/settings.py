@@ -27,26 +27,26 @@ class SetSettings:
         (),
         metavar="FILE",
         group=FILES,
-        help="Table of the set: CSV, TSV or JSON Lines, with a column of paths (below --src, or the file's folder), "
-        "and of labels, splits or sources. May be repeated.",
+        help="Table of the set: CSV, TSV or JSON Lines, with columns of paths (below --src, or the table's folder) and "
+        "of labels, splits or sources. May be repeated.",
     )
     columns: str | None = option_field(
         None,
         metavar="path=NAME,...",
         group=FILES,
-        help="Names of its columns: path=id,label=target,split=fold,source=model.",
+        help="Names of the table's columns: path=id,label=target,split=fold,source=model.",
     )
     meaning: tuple[str, ...] = option_field(
         (),
         metavar="NAME=CLASS",
         group=FILES,
-        help="Class of a folder's name or a label: 0=real,1=fake. May be repeated.",
+        help="Class that a folder's name or a label means: 0=real,1=fake. May be repeated.",
     )
     source_pattern: str | None = option_field(
         None,
         metavar="REGEX",
         group=FILES,
-        help="Regular expression for paths; its one group is the source.",
+        help="Regular expression for pictures' paths; its one group is the source.",
     )
 
     def __post_init__(self):

@@ -76,8 +76,8 @@ def _format_default(name: str) -> str:
 class FeatureSettings:
     """Everything that decides the values of a picture's planes; each field has its help text.
 
-    None asks for the default, which is filled in at once. Afterwards None means that there is none: of `overview`, of
-    `patch` with periodograms, and of `size`, `fit` and `levels` without planes. An overview of 0 asks for none.
+    None selects the default, which replaces it at once. None remains where a setting does not apply: `overview` without an
+    overview, `patch` with periodograms, and `size`, `fit` and `levels` without planes. An overview of 0 means no overview.
     """
 
     size: int | None = option_field(
@@ -85,7 +85,7 @@ class FeatureSettings:
         group=PLANES,
         metavar="PIXELS",
         shown=_format_default("size"),
-        help="Side of the square that a picture is fitted to, 8 to 8192; alone it asks for periodograms.",
+        help="Side of the square that a picture is fitted to, 8 to 8192; alone it selects periodograms.",
     )
     estimator: str | None = option_field(
         None,
