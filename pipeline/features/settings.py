@@ -76,8 +76,8 @@ def _format_default(name: str) -> str:
 class FeatureSettings:
     """Everything that decides the values of a picture's planes; each field has its help text.
 
-    None selects the default, which replaces it at once. None remains where a setting does not apply: `overview` without an
-    overview, `patch` with periodograms, and `size`, `fit` and `levels` without planes. An overview of 0 means no overview.
+    None selects the default, which replaces it at once. None remains if a setting does not apply: `overview` without
+    an overview, `patch` with periodograms, and `size`, `fit` and `levels` without planes. An `overview` of 0 is none.
     """
 
     size: int | None = option_field(

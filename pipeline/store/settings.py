@@ -21,8 +21,8 @@ class BuildSettings:
         group=PICTURES,
         choices=RECIPES,
         metavar="RECIPE",
-        help="Variants of each picture to store. clean: unchanged; views: also JPEG 75, as on the web, and shrunk; web: "
-        "also four that are scaled down and saved; saved, train: also three saved as JPEG, before or after fitting; "
+        help="Variants of each picture to store. clean: unchanged; views: also JPEG 75, as on the web, and shrunk; "
+        "web: also four scaled down and saved; saved, train: also three saved as JPEG, before or after fitting; "
         f"conditions, stress: test pictures in {len(CONDITIONS)} or {len(draw_variants('stress', 0, b''))} conditions.",
     )
     seed: int = option_field(0, group=PICTURES, help="Seed of the variants, the drawn split and the order.")
