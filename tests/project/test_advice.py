@@ -21,7 +21,7 @@ SHOWN_BY = {
     "data_cards/dataset": SETS,
     "data_cards/image": (*SETS, "eval predict", "eval page"),
     "data_cards/selection": ("pipeline audit", "pipeline subset"),
-    "data_cards/selection/matching.py": ("pipeline audit",),
+    "data_cards/selection/matching.py": ("pipeline subset",),
     "pipeline/builder": ("pipeline build",),
     "pipeline/execution": ("pipeline build",),
     "pipeline/features": ("pipeline build",),
@@ -40,8 +40,8 @@ SHOWN_BY = {
     "eval/cli/main.py": ("eval report",),
     "eval/cli/predict.py": ("eval predict",),
 }
-# Texts that are no messages: arguments of git, variables of CSS.
-NO_MESSAGES = ("train/run/environment.py", "eval/report/svg.py")
+# Texts without advice on options of a command: `--help` of any, arguments of git, variables of CSS.
+NO_MESSAGES = ("data_cards/core/console.py", "train/run/environment.py", "eval/report/svg.py")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _COMMAND = re.compile(r"\b(pipeline|train|eval) ([a-z]+)\b([^`;:]*)")
 _FOREIGN = re.compile(r"`dask worker[^`]*`|torchrun --[a-z-]+|curl --[a-z-]+")  # of other programs
