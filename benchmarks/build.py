@@ -2,22 +2,22 @@
 
     python benchmarks/build.py --src PICTURES [--src PICTURES ...]
 
-Four tables. The first two are medians of trials, the ways interleaved, with the least and the most:
+It prints four tables. The first two show medians, minima and maxima of interleaved trials:
 
-- samples a second of the build, beside its floor: the same kernels called alone, one after the other, in this process
-  (decode, views, profile, compress; with planes also fit, FFT, DCT, quantise, pack). The build runs in this process
-  and on two Dask workers. Reading, hashing and writing count; starting processes and scanning do not. Two processes
-  that run the kernels alone show what two cores share (memory, cache), and writing the same bytes alone shows what
-  the disk needs; both are limits of the machine
-- the planes' spectral step alone, beside the plain way: complex FFT in double precision, full planes, each stretched
-  to its own minimum..maximum
-- bytes a sample, beside arrays saved with NumPy, and beside the pixels that the planes are computed from
-- processor time of one whole default build of some of the pictures: scan, audit, shards, and the rest (estimate, plan,
-  columns, card)
+- Samples a second of the build, compared with its floor: the same kernels called alone, one after the other, in this
+  process (decode, variants, profile, compress; with planes also fit, FFT, DCT, quantise, pack). The build runs in this
+  process and on two Dask workers. Reading, hashing and writing count; starting processes and scanning do not. Two
+  limits of the machine are measured too: two processes that run the kernels alone show what two cores share (memory,
+  cache), and writing the same bytes alone shows what the disk needs.
+- The planes' spectral step alone, compared with a plain implementation: complex FFT in double precision, full planes,
+  each stretched to its own range.
+- Bytes a sample, compared with arrays saved with NumPy and with the pixels that the planes are computed from.
+- Processor time of one whole default build of some of the pictures: scan, audit, shards, and the rest (estimate, plan,
+  columns, card).
 
-Without planes, which is the default, shards are smaller here, so that few pictures make as many as a long build has.
+Without planes, which is the default, shards are smaller than usual here, so that few pictures fill many shards.
 
-Run it on a machine that does nothing else.
+Run it on an idle machine.
 """
 
 import io
@@ -64,9 +64,9 @@ _FEW_ROWS = 24  # of a shard without planes, here
 @click.command()
 @click.option("--src", "sources", multiple=True, required=True, help="Picture folder, as for `pipeline build`.")
 @click.option("--sizes", default="0,256,512,1024", show_default=True, help="Sides of the planes, in pixels; 0: none.")
-@click.option("--samples", default=192, show_default=True, help="Samples a trial, at 1024 px; more of smaller ones.")
-@click.option("--trials", default=7, show_default=True, help="Of which the median is shown.")
-@click.option("--whole", default=240, show_default=True, help="Pictures of the whole build.")
+@click.option("--samples", default=192, show_default=True, help="Samples of a trial at 1024 px; more at smaller sizes.")
+@click.option("--trials", default=7, show_default=True, help="Number of trials; medians are printed.")
+@click.option("--whole", default=240, show_default=True, help="Number of pictures of the whole build.")
 def main(sources: tuple[str, ...], sizes: str, samples: int, trials: int, whole: int) -> None:
     """Measure the build."""
     found = scan_sources(sources, max_pixels=MAX_PIXELS)

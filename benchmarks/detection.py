@@ -1,11 +1,11 @@
-"""Detection study: how well the recipe detects pictures of sources, and of families of sources, that it never saw.
+"""Detection study: scores of the recipe on sources, and on families of sources, that were left out of training.
 
     python benchmarks/detection.py --src photos --pairs photos-pairs --out study
 
 The study compares the recipe with an earlier prototype and with trivial properties of the files. Folds leave out
-groups of sources (`detection.toml`); calibration and "unsure" are fitted on what a fold trains on, as in `train
-run`. Features are kept in `--out`, so that an interrupted study resumes; the figures are printed and written to
-`results.json`.
+groups of sources (`detection.toml`); calibration and the limits of "unsure" are fitted on a fold's training pictures,
+as in `train run`. `--out` keeps the features, so that an interrupted study resumes. The figures are printed and
+written to `results.json`.
 """
 
 import sys
@@ -38,8 +38,8 @@ JPEG_SHARE = 0.7  # of a source's pictures, from which it counts as JPEG
 
 @click.command()
 @click.option("--src", required=True, type=click.Path(path_type=Path), help="Pictures as SPLIT/CLASS/SOURCE/...")
-@click.option("--pairs", type=click.Path(path_type=Path), help="Collections with both classes, for a last test.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Features and results.")
+@click.option("--pairs", type=click.Path(path_type=Path), help="Collections with both classes, for a final test.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for features and results.")
 @click.option("--settings", default=Path(__file__).with_suffix(".toml"), type=click.Path(path_type=Path))
 @click.option("--workers", type=int, default=None, help="Processes that compute features; one a core by default.")
 def main(src: Path, pairs: Path | None, out: Path, settings: Path, workers: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Feature vectors of the earlier prototype that the experts are held against: shape, harmonics and comb."""
+"""Feature vectors of the earlier prototype that the experts are compared with: shape, harmonics and comb."""
 
 from collections.abc import Callable
 

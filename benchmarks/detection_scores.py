@@ -1,4 +1,4 @@
-"""Scores of the experts' study: AUROC by pairs of sources, intervals over sources, and how honest the words are."""
+"""Scores of the detection study: AUROC by pairs of sources, intervals over sources, calibration, wrong verdicts."""
 
 import numpy as np
 

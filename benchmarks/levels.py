@@ -45,7 +45,7 @@ Scored = list[tuple[np.ndarray, np.ndarray]]  # rows of a store and their scores
 @click.option("--network", default="resnet18", show_default=True)
 @click.option("--epochs", default=8, show_default=True)
 @click.option("--folds", default=3, show_default=True)
-@click.option("--trained", type=int, help="Folds of these that are trained.  [default: all]")
+@click.option("--trained", type=int, help="Number of folds to train.  [default: all]")
 @click.option("--seeds", default=1, show_default=True)
 @click.option("--workers", default=0, show_default=True)
 def main(

@@ -2,9 +2,9 @@
 
     python benchmarks/memory.py
 
-Facts of made-up files pass through the real collection, grouping, splitting, planning, audit, scheduling on two
+Facts of synthetic files pass through the real collection, grouping, splitting, planning, audit, scheduling on two
 Dask workers, columns, provenance and card. Only reading files, the work of a shard and the statistics are left out:
-here the shard task does nothing. Each count is measured in a process of its own.
+the shard task does nothing here. Each number of pictures is measured in its own process.
 """
 
 import hashlib

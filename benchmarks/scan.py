@@ -2,12 +2,12 @@
 
     python benchmarks/scan.py --src PICTURES [--pictures 10000]
 
-Files of the set are copied under new names until there are so many; each scan is a
-process of its own: one thread, all cores, all cores again with what the first has remembered.
-Every file is read, hashed, decoded, and measured for the audit. Then the search for near-duplicates
-alone, on hashes made by mixing those of the set, by number of pictures.
+Files of the set are copied under new names until there are `--pictures` of them. Three scans follow, each in its own
+process: with one thread, on all cores, and on all cores with the results that the first scan remembered. A scan reads,
+hashes, decodes and measures every file. The search for near-duplicates is then measured alone, for several numbers of
+pictures, on hashes that are mixed from those of the set.
 
-Let the machine do nothing else meanwhile.
+Run it on an idle machine.
 """
 
 import json
@@ -76,7 +76,7 @@ def time_search(hashes: np.ndarray, count: int) -> list:
 
 
 @click.command()
-@click.option("--src", help="A set of real pictures.")
+@click.option("--src", help="Picture folder.")
 @click.option("--pictures", default=10_000, show_default=True, help="Files to scan.")
 @click.option("--measure", "measured", hidden=True)
 @click.option("--threads", default=0, hidden=True)

@@ -3,8 +3,8 @@
     python benchmarks/shard_writer.py
 
 For each size both write a shard of noise, which zstd cannot compress: chunks of three planes, nine planes a sample.
-They write into the same folder, in turns; the table has the medians. This program uses one thread, Zarr its default
-number. Run nothing else on the machine meanwhile.
+They write into the same folder, alternately; the table shows medians. This program uses one thread, Zarr its default
+number. Run it on an idle machine.
 """
 
 import math
@@ -29,8 +29,8 @@ from pipeline.store.writer import create_arrays, create_record_folder, write_sha
 
 @click.command(context_settings={"show_default": True})
 @click.option("--size", "sizes", multiple=True, type=int, default=(32, 256, 512, 1024), help="Sides of the planes.")
-@click.option("--megabytes", default=64, help="Levels of a shard.")
-@click.option("--rounds", default=5, help="Rounds; the table has their median.")
+@click.option("--megabytes", default=64, help="Size of a shard before compression.")
+@click.option("--rounds", default=5, help="Number of rounds; medians are printed.")
 def main(sizes: tuple[int, ...], megabytes: int, rounds: int) -> None:
     """Measure both writers at some sizes."""
     rows = []

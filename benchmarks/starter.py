@@ -2,8 +2,8 @@
 
     python benchmarks/starter.py --src photos --pairs photos-pairs
 
-Builds a store of `--src`, trains the default on its training pictures, and scores its test pictures and `--pairs`,
-which took no part in training. Only the run's numbers and its data card are kept, none of the pictures.
+It builds a store of `--src`, trains the default on its training pictures, and scores its test pictures and `--pairs`,
+which were not trained on. It keeps only the run's numbers and its data card, none of the pictures.
 """
 
 import json

@@ -1,16 +1,18 @@
-"""Reading speed of the trainer's reader beside others, on one store, and the share of the limit that it reaches.
+"""Reading speed of the trainer's reader and of other readers on one store, as a share of the limit.
 
     python benchmarks/stream.py --size 512 --rows 96
     python benchmarks/stream.py --size 512 --rows 96 --cold --threads 4
 
-The limit is pread and decode of the same bytes alone, on all cores, into one buffer of a chunk for each core. A
-second limit decodes into buffers of three batches, as readers do, which do not fit into the processor's cache.
-Three rows read a second store, packed as `pipeline build` packs it: its own limit, decoded and mirrored on the CPU,
-and left packed for a GPU. With --cold, `dd` also reads the shard files of both stores; its speed is given in the
-decoded bytes that they hold, so that all rows compare. Threads that wait for the disk do not decode, so use more of
-them there. Rounds of all readers alternate, so that a busy minute affects all of them; the medians and the range
-over rounds are in MB/s of decoded features. A reader that is not installed is skipped, with a message. Levels are
-drawn such that zstd compresses them about as well as real spectra.
+- The limit is pread and decoding of the same bytes alone, on all cores, into one buffer of a chunk for each core. A
+  second limit decodes into buffers of three batches, as readers do, which do not fit into the processor's cache.
+- Three rows read a second store, packed as `pipeline build` packs it: its own limit, decoded and mirrored on the CPU,
+  and left packed for a GPU.
+- With --cold, `dd` also reads the shard files of both stores. Its speed is given in decoded bytes, so that it compares
+  with the other rows. Threads that wait for the disk do not decode, so use more threads with --cold.
+
+Rounds of all readers alternate, so that other load affects all of them. Medians and ranges are in MB/s of decoded
+features. A reader that is not installed is skipped, with a message. zstd compresses the drawn levels about as well as
+real spectra.
 """
 
 import argparse
@@ -244,10 +246,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=96, help="samples in the store")
     parser.add_argument("--shard", type=int, default=16, help="samples a shard")
     parser.add_argument("--batch", type=int, default=16, help="samples a batch")
-    parser.add_argument("--rounds", type=int, default=5, help="times that each reader reads all")
-    parser.add_argument("--threads", type=int, default=THREADS, help="of this reader; cores, and more where it is cold")
-    parser.add_argument("--epochs", type=int, default=4, help="that a round lasts; 1 where it is cold")
-    parser.add_argument("--cold", action="store_true", help="with the file cache emptied before every round")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each reader")
+    parser.add_argument(
+        "--threads", type=int, default=THREADS, help="threads of this reader; as many as cores, or more with --cold"
+    )
+    parser.add_argument("--epochs", type=int, default=4, help="epochs of a round; 1 with --cold")
+    parser.add_argument("--cold", action="store_true", help="empty the file cache before every round")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         store = create_store(Path(folder), arguments.size, arguments.rows, arguments.shard)

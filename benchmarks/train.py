@@ -5,17 +5,18 @@
     python benchmarks/train.py --src PICTURES --pictures 1024 --samples 2048 --batch-size 64   (on a GPU)
 
 A store is built of a drawn subset of the pictures, and the build is timed. Then the same network takes the same
-steps, in alternating rounds so that a busy minute affects all of them, on
+steps, in alternating rounds, so that other load affects all of them, on
 
 - one batch in the device's memory: the ceiling
-- batches from the store, through the trainer's own loop, which also measures how long it waits for data
+- batches from the store, in the trainer's own loop, which also measures how long it waits for data
 - features that worker processes of PyTorch's DataLoader compute from the picture files: decode, fit, JPEG, FFT and
   DCT by this project's functions, one core a process
-- on a CUDA device, pixels that the workers only decode, fit and JPEG, with FFT and DCT on the device
+- on a CUDA device, pixels that the workers decode, fit and save as JPEG, with FFT and DCT on the device
 
-Medians are printed with the least and the most of the rounds; shares are of the same round's ceiling. The build's
-seconds include scanning, starting workers and statistics. An epoch is one variant of each training picture. Use an
-idle machine.
+It prints medians, minima and maxima of the rounds; shares are of the same round's ceiling. The build's seconds include
+scanning, starting workers and statistics. An epoch is one variant of each training picture.
+
+Run it on an idle machine.
 """
 
 import sys
@@ -63,14 +64,14 @@ from train.settings import TrainSettings
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
 @click.option("--src", "sources", multiple=True, required=True, help="Picture folder, as for `pipeline build`.")
 @click.option("--sizes", default="256,512,1024", show_default=True, help="Sides of the planes, in pixels.")
-@click.option("--pictures", default=96, show_default=True, help="In the store, about; of all sources alike.")
-@click.option("--samples", default=64, show_default=True, help="A round at 1024 px; more of smaller ones.")
-@click.option("--rounds", default=3, show_default=True, help="Of which the median is shown; one before warms up.")
+@click.option("--pictures", default=96, show_default=True, help="Approximate number of pictures in the store.")
+@click.option("--samples", default=64, show_default=True, help="Samples of a round at 1024 px; more at smaller sizes.")
+@click.option("--rounds", default=3, show_default=True, help="Number of rounds after a warm-up; medians are printed.")
 @click.option("--batch-size", default=8, show_default=True, help="Samples a step.")
 @click.option("--network", default="resnet18", show_default=True, type=click.Choice(allowed.NETWORKS))
 @click.option("--device", default="auto", show_default=True, type=click.Choice(allowed.DEVICES))
-@click.option("--threads", default=TrainSettings.threads, show_default=True, help="That read the store.")
-@click.option("--workers", default=count_cores(), show_default=True, help="Processes that make features.")
+@click.option("--threads", default=TrainSettings.threads, show_default=True, help="Threads that read the store.")
+@click.option("--workers", default=count_cores(), show_default=True, help="Processes that compute features.")
 def main(sources: tuple[str, ...], sizes: str, pictures: int, samples: int, rounds: int, workers: int, **settings):
     """Measure the training step."""
     speeds, payback = [], []
