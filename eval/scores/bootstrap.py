@@ -13,14 +13,13 @@ is Wilson's (1927), with each group (or pair of groups) as one trial.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
 from data_cards.core.labels import FAKE
 from data_cards.core.seeding import FIXED_SEED
 from eval.scores.metrics import METRICS, accumulate, compute_scores, score_counts
-from train.model.calibration import THRESHOLD
+from train.model.calibration import THRESHOLD, compute_wilson_interval
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -144,17 +143,10 @@ def compute_estimate(
         return Estimate(value, reason="no interval: most resamples of so few pictures lack a class")
     low, high = (float(bound) for bound in np.quantile(usable, [(1 - level) / 2, (1 + level) / 2]))
     if low == high and share_of is not None and value in (0, 1):
-        return Estimate(value, *_compute_wilson(value, len(np.unique(share_of)), level))
+        return Estimate(value, *map(float, compute_wilson_interval(value, len(np.unique(share_of)), level)))
     if low == high:
         return Estimate(value, low, high, "all resamples give the same value, so there is no usable interval")
     return Estimate(value, low, high)
-
-
-def _compute_wilson(share: float, trials: int, level: float) -> tuple[float, float]:
-    """Compute Wilson's interval of a share that is 0 or 1."""
-    squared = NormalDist().inv_cdf((1 + level) / 2) ** 2
-    reach = squared / (trials + squared)
-    return (0.0, reach) if share == 0 else (1 - reach, 1.0)
 
 
 def draw_counts(groups: np.ndarray, resamples: int = RESAMPLES, seed: int = FIXED_SEED) -> Iterator[np.ndarray]:

@@ -73,6 +73,7 @@ class Reason(StrEnum):
     FAR = "far"  # its profile lies too far from theirs
     CONTRADICTED = "contradicted"  # light and colours indicate one class, regular patterns the other
     UNTRIED = "untried"  # a class came from one source, so no source could be left out to test the detector
+    UNPROVEN = "unproven"  # the detector's tests do not show that it separates the classes
 
 
 # The reason of each kind of unlike pictures, which has the same name.

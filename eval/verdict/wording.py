@@ -31,6 +31,8 @@ _UNLIKE_WORDS = {
     "other.",
     Reason.UNTRIED: "All training pictures of a class came from one source, so the detector could not be tested on "
     "pictures from other sources.",
+    Reason.UNPROVEN: "In its tests the detector did not separate photographs from generated pictures clearly enough "
+    "for a verdict, or there were too few pictures to know.",
 }
 _KIND_WORDS = {"magnitude": "strength of patterns", "phase": "position of patterns", "dct": "cosine patterns"}
 CAUTION = (
@@ -112,6 +114,8 @@ def _format_of_experts(judgement: Judgement, detector: Detector) -> str:
 
 def format_never(calibration: Calibration) -> str | None:
     """Format which verdicts a detector never gives, as its limits leave no score for them; None if it gives both."""
+    if calibration.is_always_unsure:
+        return "this detector is always unsure: its tests do not show that it separates the classes clearly enough"
     words = [
         f"“{name}”"
         for name, ends in zip(CLASS_NAMES, (calibration.low <= 0, calibration.high >= 1), strict=True)

@@ -32,7 +32,7 @@ def test_the_temperature_undoes_a_factor(factor):
 
 
 def test_without_a_mistake_scores_stay_as_sure_as_they_are():
-    found = fit_calibration(logits_of([-3, -1, 2, 5]), np.array([0, 0, 1, 1]))
+    found = fit_calibration(logits_of([-3, -1, 2, 5] * 25), np.array([0, 0, 1, 1] * 25))
     assert found == Calibration(1.0, 0.5, 0.5, 0.5)
     assert found.format_band() == "nothing is unsure"
     assert [found.verdict(p) for p in (0.1, 0.4999, 0.5, 0.9)] == ["real", "real", "fake", "fake"]
@@ -111,6 +111,35 @@ def test_one_source_a_class_tells_of_no_shift():
     labels = np.array([0, 0, 1, 1, 0, 1])
     logits = logits_of([-1, 2, 1, 3, -2, -1])
     assert fit_calibration(logits, labels, labels) == fit_calibration(logits, labels)
+
+
+@pytest.mark.parametrize("pictures", [24, 25])  # the interval of 0 wrong of 25 ends below 10 %
+def test_few_validation_pictures_allow_no_sure_verdict(pictures):
+    labels = np.tile([0, 1], pictures)
+    logits, number = logits_of(np.where(labels == 1, 4.0, -4.0)), np.arange(len(labels))
+    assert fit_calibration(logits, labels).is_always_unsure == (pictures == 24)
+    # Variants are no further pictures.
+    rows = np.repeat(number, 4)
+    assert fit_calibration(logits[rows], labels[rows], None, rows) == fit_calibration(logits, labels)
+    # Only the verdict that the other class's pictures could prove wrong is left out.
+    more = np.concatenate([number, number[labels == 1]])
+    found = fit_calibration(logits[more], labels[more])
+    assert [found.verdict(p) for p in (0.0, 1.0)] == ["real", "unsure" if pictures == 24 else "fake"]
+
+
+def test_scores_that_do_not_separate_the_classes_allow_no_sure_verdict():
+    rng = np.random.default_rng(5)
+    labels, sources = np.repeat([0, 1], 400), np.repeat(np.arange(16), 50)
+    guesses = logits_of(rng.normal(0, 3, 800))
+    found = fit_calibration(guesses, labels)
+    assert found.is_always_unsure
+    assert found.format_band() == "always unsure"
+    assert {found.verdict(p) for p in (0.0, 0.5, 1.0)} == {"unsure"}
+    # Better than guessing on these pictures, but no more than their sources differ by chance.
+    of_source = np.array([-3, -1, 1, 3, -3, -1, 1, 5, 3, 1, -1, -3, 3, 1, -1, 0])[sources]
+    shifted = logits_of(of_source + rng.normal(0, 0.2, 800))
+    assert not fit_calibration(shifted + logits_of(0.5 * labels), labels).is_always_unsure
+    assert fit_calibration(shifted + logits_of(0.5 * labels), labels, sources).is_always_unsure
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pipeline.features.variants import SHRUNK
 from train.model.calibration import UNSURE
 from train.model.experts import EXPERTS, Experts, Unlike, find_contradictions, list_shapes
 from train.model.logistic import fit_logistic
-from train.recipe.experts import deal_units, find_sure_limit, fit_experts, weigh_sources
+from train.recipe.experts import ENOUGH_SOURCES, deal_units, find_sure_limit, fit_experts, weigh_sources, widen_limit
 from train.run.experts_file import EXPERTS_FILE, load_experts, save_experts
 
 SOURCES = 6  # of each class
@@ -189,6 +189,23 @@ def test_sure_limit_keeps_wrong_share_and_is_out_of_reach_where_none_is():
     probability, weights = np.array([0.9, 0.8, 0.7, 0.6]), np.full(4, 0.25)
     assert find_sure_limit(probability, np.array([0, 0, 1, 1]), weights) == 0.8
     assert find_sure_limit(probability, np.ones(4), weights) == 1.0
+
+
+def test_limits_of_few_sources_are_wider():
+    limits = [widen_limit(0.8, sources) for sources in (4, 8, 12, ENOUGH_SOURCES - 1, ENOUGH_SOURCES, 50)]
+    assert limits == sorted(limits, reverse=True)
+    assert limits[1] == pytest.approx(1 / (1 + np.exp(-np.log(4) - 0.75 * (20 / 8 - 1))))
+    assert limits[-2:] == [0.8, 0.8]
+    assert widen_limit(1.0, 4) == 1.0
+
+
+def test_limits_depend_on_the_class_with_fewer_sources(fitted):
+    profiles, labels, sources, variants, groups = draw_rows(sources=ENOUGH_SOURCES)
+    assert (fitted.sources, fit_experts(profiles, labels, sources, variants, groups).sources) == (6, 20)
+    kept = (labels == 1) | np.isin(sources, ["source-0", "source-1", "source-2"])
+    few = fit_experts(*(one[kept] for one in (profiles, labels, sources, variants, groups)))
+    assert few.sources == 3
+    assert few.experts.low < 0.05
 
 
 def test_units_stay_whole_and_classes_even_over_folds():

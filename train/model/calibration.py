@@ -2,10 +2,12 @@
 
 The temperature is that of Guo et al., "On calibration of modern neural networks", 2017. It is raised by how
 much the validation's sources differ, as an unseen source will differ as much. Between `low` and `high`
-the verdict is "unsure": at most 5 % of each class's validation pictures get a sure verdict of the other class.
+the verdict is "unsure": at most 5 % of each class's validation pictures get a sure verdict of the other class. A
+network that does not separate the classes, or that few pictures were validated on, gives no sure verdict.
 """
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -14,6 +16,8 @@ from data_cards.core.labels import CLASS_NAMES, FAKE, REAL
 UNSURE = "unsure"
 THRESHOLD = 0.5  # of uncalibrated scores
 WRONG_SHARE = 0.05  # of a class's validation pictures that may get a sure verdict of the other class
+MOST_WRONG_SHARE = 0.1  # upper end of that share's 90 % interval, at most
+ENOUGH_SOURCES = 6  # of each class, for an interval over sources
 _BOUNDS = (0.05, 20.0)  # of the temperature
 _LOWEST, _HIGHEST = np.nextafter(0, -1), np.nextafter(1, 2)  # of the band's ends: beyond every probability
 
@@ -72,14 +76,19 @@ class Calibration:
         """Return whether probabilities lie in the abstention band."""
         return (p > self.low) & (p < self.high)
 
+    @property
+    def is_always_unsure(self) -> bool:
+        """Whether no probability gets a sure verdict."""
+        return self.low <= 0 and self.high >= 1
+
     def format_band(self) -> str:
-        """Format the band of "unsure", and the verdicts that it never leaves."""
+        """Format the band of "unsure", and the verdicts that are never given."""
+        if self.is_always_unsure:
+            return "always unsure"
         if self.low == self.high:
             return "nothing is unsure"
-        band = f"unsure between {self.low:.3f} and {self.high:.3f}"
+        band = f"unsure between {max(self.low, 0):.3f} and {min(self.high, 1):.3f}"
         ends = (self.low <= 0, self.high >= 1)
-        if all(ends):
-            return "always unsure"
         never = [name for name, is_left_out in zip(CLASS_NAMES, ends, strict=True) if is_left_out]
         return f"{band}, never {' or '.join(never)}" if never else band
 
@@ -94,8 +103,12 @@ def fit_calibration(
     raised to account for unseen sources (`compute_source_shift`). The threshold maximises balanced
     accuracy; among equally good thresholds the nearest to 0.5 is chosen. `high` is the lowest probability with at
     most 5 % of the photographs at or above it, `low` the highest with at most 5 % of the fakes at or
-    below it. If they cross, nothing is unsure. If the threshold lies outside of them, they are widened to it,
-    so that verdict and threshold never disagree.
+    below it; the upper end of the 90 % interval of either share is at most 10 % (Wilson, 1927), so fewer than 25
+    pictures of a class allow no sure verdict of the other. If they cross, nothing is unsure. If the threshold lies
+    outside of them, they are widened to it, so that verdict and threshold never disagree.
+
+    Every verdict is unsure if the 95 % interval of the AUROC does not lie above 0.5; it is an interval over sources if
+    each class has at least six, else over pictures.
 
     Parameters
     ----------
@@ -115,11 +128,53 @@ def fit_calibration(
     probabilities = probability_fake(logits / temperature)
     real, fake = np.sort(probabilities[labels != FAKE]), np.sort(probabilities[labels == FAKE])
     threshold = _choose_threshold(real, fake)
-    high = float(np.nextafter(real[len(real) - 1 - int(WRONG_SHARE * len(real))], 2))
-    low = float(np.nextafter(fake[int(WRONG_SHARE * len(fake))], -1))
+    pictures = np.arange(len(labels)) if pictures is None else pictures
+    high = low = None
+    if _separates_classes(log_odds, labels, sources, pictures):
+        high = _find_limit(real[::-1], len(np.unique(pictures[labels != FAKE])))
+        low = _find_limit(fake, len(np.unique(pictures[labels == FAKE])))
+    high = _HIGHEST if high is None else np.nextafter(high, 2)
+    low = _LOWEST if low is None else np.nextafter(low, -1)
     if low >= high:
         low = high = threshold
-    return Calibration(float(temperature), threshold, min(low, threshold), max(high, threshold))
+    return Calibration(float(temperature), threshold, float(min(low, threshold)), float(max(high, threshold)))
+
+
+def compute_wilson_interval(
+    share: float | np.ndarray, trials: int, level: float
+) -> tuple[float | np.ndarray, float | np.ndarray]:
+    """Compute Wilson's (1927) interval of a share, 0 to 1, of a number of trials; `share` may be an array."""
+    squared = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    centre = share + squared / (2 * trials)
+    reach = np.sqrt(squared * (share * (1 - share) / trials + squared / (4 * trials**2)))
+    scale = 1 + squared / trials
+    return np.maximum(centre - reach, 0) / scale, np.minimum((centre + reach) / scale, 1)
+
+
+def _separates_classes(
+    log_odds: np.ndarray, labels: np.ndarray, sources: np.ndarray | None, pictures: np.ndarray
+) -> bool:
+    """Return whether the scores separate the classes better than guessing does."""
+    from data_cards.audit.cross_validation import GUESSING, compute_auroc  # slow to import
+
+    units = pictures
+    if sources is not None and min(len(np.unique(sources[labels == one])) for one in (REAL, FAKE)) >= ENOUGH_SOURCES:
+        units = sources
+    return compute_auroc(labels, log_odds, np.zeros(len(labels)), units).low > GUESSING
+
+
+def _find_limit(values: np.ndarray, pictures: int) -> float | None:
+    """Find the value beyond which few values of a class lie; None if the class has too few pictures to know.
+
+    Parameters
+    ----------
+    values : float (N,), probabilities of one class's rows, sorted, the most wrong first
+    pictures : number of different pictures among the rows
+    """
+    beyond = np.arange(int(WRONG_SHARE * len(values)) + 1)
+    upper = compute_wilson_interval(beyond / len(values), pictures, 0.9)[1]
+    allowed = beyond[upper <= MOST_WRONG_SHARE]
+    return float(values[allowed[-1]]) if len(allowed) else None
 
 
 def compute_source_shift(

@@ -137,7 +137,8 @@ class Detector:
         Without experts, `profiles` says which pictures are grey; it may be empty, (N, 0), if nothing needs that.
         """
         if self.experts is None:
-            return Scores(logits, np.where(find_grey(profiles), Unlike.GREY, Unlike.NOTHING).astype(np.uint8))
+            other = Unlike.UNPROVEN if self.calibration.is_always_unsure else Unlike.NOTHING
+            return Scores(logits, np.where(find_grey(profiles), Unlike.GREY, other).astype(np.uint8))
         parts = self.experts.compute_parts(profiles)
         if logits is not None:
             parts[NETWORK_PART] = self.experts.network_weight * compute_log_odds(logits)

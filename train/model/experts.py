@@ -41,7 +41,7 @@ LOG_ODDS_LIMIT = 16.0  # a probability never reaches 0 or 1, so that a band from
 class Unlike(IntEnum):
     """Reason why a picture is unlike the training pictures, so that its verdict is "unsure"; the first that holds.
 
-    In the last two cases the picture may be like them, but the experts' score is not reliable.
+    In the last three cases the picture may be like them, but the score is not reliable.
     """
 
     NOTHING = 0
@@ -51,6 +51,7 @@ class Unlike(IntEnum):
     FAR = 4  # its profile is farther from theirs than those of pictures of sources that were left out
     CONTRADICTED = 5  # content and decoder traces clearly indicate different classes
     UNTRIED = 6  # no source could be left out, so nothing is known about pictures from elsewhere
+    UNPROVEN = 7  # the detector's tests allow no sure verdict: it hardly separates the classes, or they were too small
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ class Experts:
             Unlike.FAR: (measure_distances(self.distances, profiles) > limits).any(1),
             Unlike.CONTRADICTED: find_contradictions(self.compute_parts(profiles)),
             Unlike.UNTRIED: np.full(len(profiles), not self.sources_left_out),
+            Unlike.UNPROVEN: np.full(len(profiles), self.calibration.is_always_unsure),
         }
         return np.select(list(conditions.values()), list(conditions), Unlike.NOTHING).astype(np.uint8)
 

@@ -36,6 +36,9 @@ UNLIKE_QUANTILE = 0.97  # of the distances of left-out pictures
 # Of the fitted slope: collections from elsewhere differ more than left-out sources of one set.
 CAUTION = 0.75
 LEAST_SLOPE = 1e-3  # a sum without information on sources left out keeps its order
+# Limits that are fitted on fewer sources of a class are moved outwards, by MARGIN * (ENOUGH_SOURCES / sources - 1).
+ENOUGH_SOURCES = 20
+MARGIN = 0.75  # log-odds
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,12 @@ class FittedExperts:
     ----------
     experts : Experts
     log_odds : float64 (N,), calibrated, of each row by the fold that left it out; NaN if no fold scored it
+    sources : int, number of the sources that were left out, of the class with fewer; 0 if none could be
     """
 
     experts: Experts
     log_odds: np.ndarray
+    sources: int
 
 
 def fit_experts(
@@ -109,6 +114,11 @@ def _fit(
     contradicted = find_contradictions({name: slope * values for name, values in parts.items()})
     like = asked & (far <= limits).all(1) & ~contradicted
     probability = sigmoid(slope * log_odds + offset)
+    left_out = _count_least(units, labels) if sources_left_out else 0
+    low, high = (
+        widen_limit(find_sure_limit(p[like], labels[like] == other, weights[like]), left_out)
+        for p, other in ((1 - probability, FAKE), (probability, REAL))
+    )
     experts = Experts(
         models=models,
         photographs=photographs,
@@ -118,13 +128,13 @@ def _fit(
         },
         slope=slope,
         offset=offset,
-        low=1 - find_sure_limit(1 - probability[like], labels[like] == FAKE, weights[like]),
-        high=find_sure_limit(probability[like], labels[like] == REAL, weights[like]),
+        low=1 - low,
+        high=high,
         least_side=float(split_profiles(profiles)["facts"][asked][:, :2].min()),
         sources_left_out=sources_left_out,
     )
     # Round to the file's float32: a run then reports scores of the experts that it saves.
-    return FittedExperts(Experts.from_arrays(experts.to_arrays()), slope * log_odds + offset)
+    return FittedExperts(Experts.from_arrays(experts.to_arrays()), slope * log_odds + offset, left_out)
 
 
 def _choose_units(labels: np.ndarray, sources: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -219,6 +229,21 @@ def find_sure_limit(probability: np.ndarray, wrong: np.ndarray, weights: np.ndar
     total, errors = np.cumsum(weights[order]), np.cumsum((weights * wrong)[order])
     good = (errors / total <= SURE_WRONG_SHARE) & (probability[order] >= 0.5) & (total >= LEAST_SURE * weights.sum())
     return float(probability[order][np.flatnonzero(good).max()]) if good.any() else 1.0
+
+
+def widen_limit(limit: float, sources: int) -> float:
+    """Move a limit of `find_sure_limit` outwards if few sources were left out; a limit of 1 stays.
+
+    Limits that few sources seem to allow fail on others: see docs/evidence.md.
+
+    Parameters
+    ----------
+    limit : float, probability of the class that is called, 0.5 to 1
+    sources : int, number of the sources that were left out, of the class with fewer; 0: the limit stays
+    """
+    if limit == 1 or not 0 < sources < ENOUGH_SOURCES:
+        return limit
+    return float(sigmoid(np.log(limit / (1 - limit)) + MARGIN * (ENOUGH_SOURCES / sources - 1)))
 
 
 def _find_quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
