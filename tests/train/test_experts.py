@@ -194,14 +194,14 @@ def test_sure_limit_keeps_wrong_share_and_is_out_of_reach_where_none_is():
 def test_limits_of_few_sources_are_wider():
     limits = [widen_limit(0.8, sources) for sources in (4, 8, 12, ENOUGH_SOURCES - 1, ENOUGH_SOURCES, 50)]
     assert limits == sorted(limits, reverse=True)
-    assert limits[1] == pytest.approx(1 / (1 + np.exp(-np.log(4) - 0.75 * (20 / 8 - 1))))
+    assert limits[1] == pytest.approx(1 / (1 + np.exp(-np.log(4) - (15 / 8 - 1))))
     assert limits[-2:] == [0.8, 0.8]
     assert widen_limit(1.0, 4) == 1.0
 
 
 def test_limits_depend_on_the_class_with_fewer_sources(fitted):
     profiles, labels, sources, variants, groups = draw_rows(sources=ENOUGH_SOURCES)
-    assert (fitted.sources, fit_experts(profiles, labels, sources, variants, groups).sources) == (6, 20)
+    assert (fitted.sources, fit_experts(profiles, labels, sources, variants, groups).sources) == (6, 15)
     kept = (labels == 1) | np.isin(sources, ["source-0", "source-1", "source-2"])
     few = fit_experts(*(one[kept] for one in (profiles, labels, sources, variants, groups)))
     assert few.sources == 3

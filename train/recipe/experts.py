@@ -36,9 +36,7 @@ UNLIKE_QUANTILE = 0.97  # of the distances of left-out pictures
 # Of the fitted slope: collections from elsewhere differ more than left-out sources of one set.
 CAUTION = 0.75
 LEAST_SLOPE = 1e-3  # a sum without information on sources left out keeps its order
-# Limits that are fitted on fewer sources of a class are moved outwards, by MARGIN * (ENOUGH_SOURCES / sources - 1).
-ENOUGH_SOURCES = 20
-MARGIN = 0.75  # log-odds
+ENOUGH_SOURCES = 15  # of each class; limits that are fitted on fewer are moved outwards
 
 
 @dataclass(frozen=True)
@@ -232,9 +230,10 @@ def find_sure_limit(probability: np.ndarray, wrong: np.ndarray, weights: np.ndar
 
 
 def widen_limit(limit: float, sources: int) -> float:
-    """Move a limit of `find_sure_limit` outwards if few sources were left out; a limit of 1 stays.
+    """Move a limit of `find_sure_limit` outwards, by 15 / sources - 1 in log-odds, if few sources were left out.
 
-    Limits that few sources seem to allow fail on others: see docs/evidence.md.
+    On other sources, more than the stated share of the pictures beyond such a limit is wrong
+    (`benchmarks/few_sources.py`). A limit of 1 stays.
 
     Parameters
     ----------
@@ -243,7 +242,7 @@ def widen_limit(limit: float, sources: int) -> float:
     """
     if limit == 1 or not 0 < sources < ENOUGH_SOURCES:
         return limit
-    return float(sigmoid(np.log(limit / (1 - limit)) + MARGIN * (ENOUGH_SOURCES / sources - 1)))
+    return float(sigmoid(np.log(limit / (1 - limit)) + ENOUGH_SOURCES / sources - 1))
 
 
 def _find_quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
