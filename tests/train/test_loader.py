@@ -54,7 +54,7 @@ def test_batches_are_the_rows_of_plain_zarr(store, threads, ahead):
 
 def test_buffers_are_reused(store):
     many = [np.array([row, row + 1]) for row in range(40)]
-    addresses = {batch.data_ptr() for batch in read_batches(store, many, threads=2, ahead=2)}
+    addresses = {batch.untyped_storage().data_ptr() for batch in read_batches(store, many, threads=2, ahead=2)}
     assert len(addresses) == 3
 
 
@@ -68,7 +68,7 @@ def test_a_reader_serves_one_epoch_after_another(store):
         for batches in (BATCHES, BATCHES[1:3], [np.arange(40)] * 4, BATCHES):  # fewer, and larger ones
             for batch, rows in zip(reader.read(batches), batches, strict=True):
                 np.testing.assert_array_equal(batch.numpy(), plain[rows])
-                addresses.append(batch.data_ptr())
+                addresses.append(batch.untyped_storage().data_ptr())
     assert set(addresses[-len(BATCHES) :]) <= set(addresses[-len(BATCHES) - 4 : -len(BATCHES)])  # the larger ones' room
 
 
@@ -200,6 +200,22 @@ def test_a_wrong_index_is_noticed(store, tmp_path):
     shard.write_bytes(data)
     with pytest.raises(StoreError, match="its index is damaged or cut off"):
         next(read_batches(built, [np.array([0])]))
+
+
+@pytest.mark.parametrize("place", [0, 2, 5])
+def test_an_error_is_raised_at_its_own_batch(store, tmp_path, place):
+    built, _ = write_features(store, tmp_path)
+    (tmp_path / "features/c/2/0/0/0").write_bytes(b"damaged")  # of the rows from 8 on
+    batches = [np.array([number]) for number in range(8)]  # one task reads several
+    batches[place] = np.array([9])
+    reading, read = read_batches(built, batches, threads=2), []
+    with pytest.raises(StoreError, match="row 9"):
+        for batch in reading:
+            read.append(batch.clone())  # noqa: PERF401 - counted where it stops
+    assert len(read) == place
+    skipped = set()
+    assert len(list(read_batches(built, batches, threads=2, skipped=skipped))) == len(batches)
+    assert skipped == {9}
 
 
 @pytest.mark.parametrize("skipped", [None, set()])  # it is no bad sample, which might be skipped

@@ -8,6 +8,7 @@ thread is raised in the loop, at the batch that it belongs to.
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -20,7 +21,8 @@ from train.data.held_rows import HeldRows
 from train.data.packed_batch import PackedBatch
 from train.data.row_reader import RowReader
 
-_BLOCK_BYTES = 4 << 20  # of small batches that are copied by one call
+_AHEAD = 2
+_BLOCK_BYTES = 4 << 20  # of small batches that one task reads: passing a batch from thread to thread takes time
 
 
 class BatchLoader:
@@ -30,7 +32,7 @@ class BatchLoader:
     ----------
     store : the store to read
     threads : number of reading threads
-    ahead : batches that are read while the caller works on one
+    ahead : batches that are read while the caller works on one; None: 2, of small batches as many as there are threads
     pinned : put the buffers into page-locked memory, from which a GPU copies faster
     packed : leave mirrored planes packed, if the store holds them so; `PackedBatch.to` gives the levels
     kinds : kinds of planes to read, in this order; the bytes of other kinds are not read; None reads all
@@ -41,7 +43,7 @@ class BatchLoader:
         store: FeatureStore,
         *,
         threads: int = 4,
-        ahead: int = 2,
+        ahead: int | None = None,
         pinned: bool = False,
         packed: bool = False,
         kinds: Sequence[str] | None = None,
@@ -115,63 +117,82 @@ class BatchLoader:
         """
         if not batches:
             return
-        self._row_reader.check_complete(skipped is not None)
-        self._row_reader.detect_layout(batches[0])
+        is_held = self._held is not None and self._held.has(np.concatenate(batches))
+        if not is_held:
+            self._row_reader.check_complete(skipped is not None)
+            self._row_reader.detect_layout(batches[0])
         blocks = self._group(batches)
-        count = min(self._ahead + 1, len(blocks))
+        ahead = self._ahead
+        if ahead is None:
+            ahead = max(self._threads, _AHEAD) if len(blocks) < len(batches) and not is_held else _AHEAD
+        count = min(ahead + 1, len(blocks))
         buffers = self._allocate_buffers(count, max(sum(map(len, block)) for block in blocks))
-        reading = deque()
+        reading: deque[_Reading] = deque()
+
+        def start(number: int) -> None:
+            block, buffer = blocks[number], buffers[number % count]
+            reading.append(self._start(block, buffer, skipped is not None, is_held))
+
         try:
             for number in range(count - 1):
-                reading.append(self._start(blocks[number], buffers[number], skipped is not None))
+                start(number)
             for number, block in enumerate(blocks):
                 # The caller is done with the block before this one, so its buffer is free again.
-                following = number + count - 1
-                if following < len(blocks):
-                    reading.append(self._start(blocks[following], buffers[following % count], skipped is not None))
-                for future in reading[0]:
-                    bad = future.result()
-                    if bad:  # only where rows may be skipped
-                        skipped.update(bad)
+                if number + count - 1 < len(blocks):
+                    start(number + count - 1)
+                first = 0
+                for rows, futures in zip(block, reading[0].results, strict=True):
+                    for future in futures:
+                        if bad := future.result():  # only where rows may be skipped
+                            skipped.update(bad)
+                    yield _slice(buffers[number % count], first, first + len(rows))
+                    first += len(rows)
                 reading.popleft()
-                start = 0
-                for rows in block:
-                    yield _slice(buffers[number % count], start, start + len(rows))
-                    start += len(rows)
             self._row_reader.check_unchanged()  # else the rows would come from two different stores
         finally:
             # The next iteration fills the same buffers.
-            wait([future for futures in reading for future in futures if not future.cancel()])
+            wait([task for block in reading for task in block.tasks if not task.cancel()])
 
     def _group(self, batches: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
-        """Group the batches into blocks that are read by one call: one batch each, but more of small held rows.
+        """Group the batches into blocks that one task reads: one batch each, but more of small ones.
 
-        Copying a small batch takes less time than passing it from thread to thread. The first blocks are small, so
-        that the caller need not wait for them.
+        Each block has at most twice the batches of the one before it, so that the caller need not wait for the first.
         """
-        if self._held is None:
-            return [[rows] for rows in batches]
-        most = max(_BLOCK_BYTES // self._row_reader.count_row_bytes(self._packed), 1)
+        most = _BLOCK_BYTES // self._row_reader.count_row_bytes(self._packed)
         blocks, size = [], 0
         for rows in batches:
-            fits = blocks and size + len(rows) <= most and len(blocks[-1]) < 2 ** (len(blocks) - 1)
-            if fits and self._held.has(rows) and self._held.has(blocks[-1][-1]):
+            if blocks and size + len(rows) <= most and len(blocks[-1]) < 2 ** (len(blocks) - 1):
                 blocks[-1].append(rows)
                 size += len(rows)
-            else:  # an error in reading belongs to one batch
+            else:
                 blocks.append([rows])
                 size = len(rows)
         return blocks
 
-    def _start(self, block: list[np.ndarray], buffer: torch.Tensor | PackedBatch, skip: bool) -> list[Future]:
+    def _start(
+        self, block: list[np.ndarray], buffer: torch.Tensor | PackedBatch, skip: bool, is_held: bool
+    ) -> "_Reading":
         """Start to read a block of batches into a buffer."""
-        source, rows = self._held or self._row_reader, np.concatenate(block).tolist()
+        source = self._held or self._row_reader
+        if is_held:
+            if len(block) == 1:  # the first one: passing it to a thread would take longer than copying it
+                task = Future()
+                task.set_result(source.read(block[0], buffer, 0, skip))
+            else:
+                task = self._pool.submit(source.read, np.concatenate(block), buffer, 0, skip)
+            return _Reading([task], [[task]] * len(block))
+        if len(block) > 1:
+            futures = [Future() for _ in block]
+            task = self._pool.submit(_read_each, source, block, buffer, skip, futures)
+            return _Reading([task], [[future] for future in futures])
         # As few tasks as keep all threads busy: submitting a small row takes as long as reading it.
-        step = len(rows) if self._held else max(-(-len(rows) // self._threads), 1)
-        return [
+        rows = block[0].tolist()
+        step = max(-(-len(rows) // self._threads), 1)
+        tasks = [
             self._pool.submit(source.read, rows[first : first + step], buffer, first, skip)
             for first in range(0, len(rows), step)
         ]
+        return _Reading(tasks, [tasks])
 
     def _allocate_buffers(self, count: int, size: int) -> list[torch.Tensor | PackedBatch]:
         """Return `count` buffers for `size` rows each: the present ones if they suffice, else new ones."""
@@ -183,6 +204,31 @@ class BatchLoader:
     def _allocate(self, size: int, pinned: bool) -> torch.Tensor | PackedBatch:
         allocate = self._row_reader.allocate_packed if self._packed else self._row_reader.allocate_levels
         return allocate(size, pinned)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A block that is being read: its tasks, and for each batch the futures that give its unreadable rows."""
+
+    tasks: list[Future]
+    results: list[list[Future]]
+
+
+def _read_each(
+    source: HeldRows | RowReader,
+    block: list[np.ndarray],
+    buffer: torch.Tensor | PackedBatch,
+    skip: bool,
+    futures: list[Future],
+) -> None:
+    """Read the batches of a block one after another; an error belongs to its batch."""
+    first = 0
+    for rows, future in zip(block, futures, strict=True):
+        try:
+            future.set_result(source.read(rows.tolist(), buffer, first, skip))
+        except Exception as error:  # raised where the batch is yielded
+            future.set_exception(error)
+        first += len(rows)
 
 
 def _slice(buffer: torch.Tensor | PackedBatch, start: int, stop: int) -> torch.Tensor | PackedBatch:

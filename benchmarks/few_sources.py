@@ -1,0 +1,85 @@
+"""Sure verdicts of experts that were trained on few sources: how many there are, and how many are wrong, on others.
+
+    pipeline build --src photos --out features.zarr
+    python benchmarks/few_sources.py --store features.zarr
+
+Small sets are drawn from the store: some sources of each class, some pictures of each. Experts are fitted to each set
+as in `train run`. They judge the pictures of all sources that were not drawn, without the shrunk variant; each source
+counts equally. `train run` moves the limits of "unsure" outwards if a class has few sources (`widen_limit`); the first
+two columns are without that.
+"""
+
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+from tabulate import tabulate
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is another file
+
+from data_cards.core.labels import FAKE, REAL
+from pipeline.features.variants import SHRUNK
+from pipeline.store.reader import open_store
+from train.model.experts import Unlike
+from train.recipe.experts import ENOUGH_SOURCES, fit_experts, weigh_sources
+
+LEAST_PICTURES = 3  # of a source that may be drawn
+
+
+@click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
+@click.option("--store", required=True, help="Feature store with profiles and many sources.")
+@click.option("--sources", default="4,6,8,10,12", show_default=True, help="Sources of each class that are drawn.")
+@click.option("--pictures", default=8, show_default=True, help="Pictures of each source, at most.")
+@click.option("--sets", default=40, show_default=True, help="Sets that are drawn of each size.")
+def main(store: str, sources: str, pictures: int, sets: int) -> None:
+    """Print a row for each number of sources."""
+    opened = open_store(store)
+    columns = opened.columns
+    labels = columns["label"].astype(int)
+    names = np.char.add(labels.astype(str), np.char.add("/", columns["source"].astype(str)))
+    profiles, rng, table = opened.read_profiles(np.arange(len(opened))), np.random.default_rng(0), []
+    for count in map(int, sources.split(",")):
+        results = np.zeros((2, 2))  # shares that are sure, and wrong: with the first limits, and with those moved
+        for number in range(sets):
+            drawn = _draw_rows(rng, labels, names, columns["picture"], count, pictures)
+            fitted = fit_experts(
+                profiles[drawn], labels[drawn], names[drawn], columns["variant"][drawn], columns["group"][drawn], number
+            )
+            others = ~np.isin(names, names[drawn]) & (columns["variant"] != SHRUNK)
+            margin = max(ENOUGH_SOURCES / fitted.sources - 1, 0) if fitted.sources else 0
+            known = fitted.experts.find_unlike(profiles[others]) == Unlike.NOTHING
+            log_odds = fitted.experts.compute_log_odds(profiles[others])
+            limits = [_compute_log_odds(one) for one in (fitted.experts.low, fitted.experts.high)]
+            weights = weigh_sources(labels[others], names[others])
+            for row, moved in zip(results, (margin, 0), strict=True):
+                fake, real = known & (log_odds >= limits[1] - moved), known & (log_odds <= limits[0] + moved)
+                wrong = fake & (labels[others] == REAL) | real & (labels[others] == FAKE)
+                row += np.array([weights @ (fake | real), weights @ wrong]) / weights.sum() / sets
+        table.append([count, *(value for sure, wrong in results for value in (sure, wrong / sure if sure else None))])
+    headers = ["sources a class", "sure, limits not moved", "wrong of these", "sure, limits moved", "wrong of these"]
+    print(tabulate(table, headers, floatfmt=("", ".1%", ".1%", ".1%", ".1%"), missingval="none"))
+
+
+def _draw_rows(
+    rng: np.random.Generator, labels: np.ndarray, names: np.ndarray, pictures: np.ndarray, count: int, most: int
+) -> np.ndarray:
+    """Draw `count` sources of each class and at most `most` pictures of each; return their rows."""
+    rows = []
+    for label in (REAL, FAKE):
+        of_source = {name: np.unique(pictures[names == name]) for name in np.unique(names[labels == label])}
+        usable = [name for name, own in of_source.items() if len(own) >= LEAST_PICTURES]
+        for name in rng.choice(usable, count, replace=False):
+            own = of_source[name]
+            rows.append(np.flatnonzero(np.isin(pictures, rng.choice(own, min(most, len(own)), replace=False))))
+    return np.sort(np.concatenate(rows))
+
+
+def _compute_log_odds(limit: float) -> float:
+    """Return the log-odds of a limit; infinite where a verdict is never given."""
+    with np.errstate(divide="ignore"):
+        return float(np.log(limit) - np.log1p(-limit))
+
+
+if __name__ == "__main__":
+    main()
