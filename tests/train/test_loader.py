@@ -210,8 +210,7 @@ def test_an_error_is_raised_at_its_own_batch(store, tmp_path, place):
     batches[place] = np.array([9])
     reading, read = read_batches(built, batches, threads=2), []
     with pytest.raises(StoreError, match="row 9"):
-        for batch in reading:
-            read.append(batch.clone())  # noqa: PERF401 - counted where it stops
+        read.extend(map(len, reading))
     assert len(read) == place
     skipped = set()
     assert len(list(read_batches(built, batches, threads=2, skipped=skipped))) == len(batches)
