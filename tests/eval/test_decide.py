@@ -255,14 +255,15 @@ def call(*arguments: str, **options):
     return CliRunner().invoke(cli, ["predict", "--device", "cpu", *arguments], **options)
 
 
-@pytest.fixture
-def band(run):
-    """The run's band of unsure set to everything."""
+@pytest.fixture(params=[("in_band", "score not clear enough"), ("unproven", "classes not separated in tests")])
+def band(request, run):
+    """The run's band of unsure set to nearly everything, or to everything; return reason and words of verdicts."""
     detector = load_detector(run, "cpu").plane_detector
     before = detector.calibration
-    detector.calibration = Calibration(threshold=0.5, low=0.0, high=1.0)
+    margin = 0.001 if request.param[0] == "in_band" else 0.0
+    detector.calibration = Calibration(threshold=0.5, low=margin, high=1 - margin)
     save_weights(detector, run.path, BEST)
-    yield
+    yield request.param
     detector.calibration = before
     save_weights(detector, run.path, BEST)
 
@@ -271,9 +272,10 @@ def test_unsure_verdict_has_a_reason(run, pictures, band):
     name = str(pictures / "b.png")
     table = call("--run", str(run.path), name).stdout
     assert table.splitlines()[0].split("  ")[-1].strip() == "why unsure"
-    assert "score not clear enough" in table.splitlines()[2]
+    reason, words = band
+    assert words in table.splitlines()[2]
     (found,) = json.loads(call("--run", str(run.path), name, "--json").stdout)
-    assert (found["why"], found["reason"], found["flips_under"]) == ("score not clear enough", "in_band", [])
+    assert (found["why"], found["reason"], found["flips_under"]) == (words, reason, [])
 
 
 def test_csv_list_on_stdin_and_failures(run, pictures):
