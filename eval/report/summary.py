@@ -15,6 +15,7 @@ from eval.report.run_groups import SEED_OPTION
 from eval.scores.bootstrap import LEVEL
 from eval.scores.metrics import METRICS
 from train.model.detector import NETWORK_PART
+from train.recipe.experts import ENOUGH_SOURCES
 
 FEW_PICTURES = 30  # of a class; with fewer the summary warns
 
@@ -30,7 +31,7 @@ def summarise(report: dict) -> list[str]:
     auroc = headline["scores"]["auroc"]
     has_unsure = bool(report["abstention"]["unsure"]["value"])
     sentences = [
-        _format_abstention(report["abstention"]) if has_unsure else "",
+        _format_abstention(report) if has_unsure else "",
         _format_single_sources(report),
         _format_mistakes(headline["scores"], has_unsure),
         _format_ranking(auroc),
@@ -65,16 +66,29 @@ def summarise_comparison(comparison: dict) -> list[str]:
     return [*sentences, few] if few else sentences
 
 
-def _format_abstention(abstention: dict) -> str:
+def _format_abstention(report: dict) -> str:
+    abstention = report["abstention"]
     unsure, mistakes = abstention["unsure"], abstention["mistakes_when_judged"]
     if mistakes["value"] is None:
-        return "It says “unsure” for every one of these pictures."
+        return f"It says “unsure” for every one of these pictures{_format_why_all_unsure(report)}."
     few = mistakes["low"] is None or mistakes["low"] == mistakes["high"]  # an interval cannot be given
     caution = "; there are too few of them to rely on this" if few else ""
     return (
         f"It says “unsure” for {_format_of_hundred(unsure)} of 100 pictures; "
         f"of 100 sure verdicts {_format_of_hundred(mistakes)} are wrong{caution}."
     )
+
+
+def _format_why_all_unsure(report: dict) -> str:
+    if "unproven" in report["abstention"]["unsure_by_reason"]:
+        return ", because its tests do not show that it separates the classes"
+    sources = min((report["training_sources"] or {}).values(), default=0)
+    if "reason" not in report["experts"] and 1 < sources < ENOUGH_SOURCES:
+        return (
+            f": a class had {sources} sources in training, and with fewer than {ENOUGH_SOURCES} "
+            "a verdict needs a clearer score"
+        )
+    return ""
 
 
 def _format_single_sources(report: dict) -> str:

@@ -440,8 +440,22 @@ def test_summary_names_unsure_share_and_deciding_band():
     assert "20 (95% interval 10 to 30) fewer of 100 pairs" in text
     text = good_words(deciding={"bands": [{"low": 0.4, "high": 0.5, "auroc_drop": estimate(0.2, -0.1, 0.3)}]})
     assert "Leaving out any single band of frequencies makes no clear difference." in text
+
+
+@pytest.mark.parametrize(
+    ("reasons", "experts", "expected"),
+    [
+        ({"in_band": 4}, {"reason": "the run has no experts"}, " If it had"),
+        ({"unproven": 4}, {"reason": "the run has no experts"}, ", because its tests do not show that it separates"),
+        ({"in_band": 4}, {"parts": {}}, ": a class had 4 sources in training, and with fewer than 15"),
+    ],
+)
+def test_summary_says_why_every_picture_is_unsure(reasons, experts, expected):
     none = {"unsure": estimate(1.0, 0.9, 1.0), "mistakes_when_judged": estimate(None, None, None)}
-    assert good_words(abstention=none).startswith("It says “unsure” for every one of these pictures. If it had")
+    text = good_words(
+        abstention={**none, "unsure_by_reason": reasons}, experts=experts, training_sources={"real": 4, "fake": 20}
+    )
+    assert text.replace(".", "", 1).startswith(f"It says “unsure” for every one of these pictures{expected}")
 
 
 # --- page
