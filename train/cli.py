@@ -23,12 +23,12 @@ def cli() -> None:
     is_flag=True,
     cls=GroupedOption,
     group="Files",
-    help="Continue a stopped run with its settings.",
+    help="Continue a stopped run with its settings, or with more --epochs any run of a network.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_context
 def run_command(context: click.Context, resume: bool, as_json: bool, **values: object) -> None:
-    """Train on a feature store, and write a run folder with weights, history and curves.
+    """Train a detector on a feature store, and write it into a run folder.
 
     Ctrl-C, or closing the terminal, ends the run after the current step and saves it. `--resume` continues it.
 
@@ -118,6 +118,7 @@ def _format_verdicts(summary: Summary) -> str:
 def list_command(runs: str, as_json: bool) -> None:
     """Compare the runs in the folder RUNS (default: runs).
 
+    Loss and accuracy are those on the validation pictures, or for experts alone on the sources that a fit left out.
     The AUROC on the test pictures, with its 95 % interval, is from the last `eval report` of each run.
 
     \b
@@ -145,7 +146,7 @@ def list_command(runs: str, as_json: bool) -> None:
         ]
         for one in listed
     ]
-    headers = ["run", "created (UTC)", "network", "side", "epochs", "val. loss", "val. accuracy", "test AUROC", "state"]
+    headers = ["run", "created (UTC)", "model", "side", "epochs", "loss", "accuracy", "test AUROC", "state"]
     echo(format_table(rows, headers))
     for one in listed:
         if one.problem is not None:

@@ -80,8 +80,8 @@ class TrainSettings:
         (),
         group=_ROWS,
         metavar="COLUMN=VALUE",
-        help="Train and validate only on rows with this source, variant or format. VALUE,VALUE means either; if the "
-        "option is repeated, all must hold.",
+        help="Train and validate only on rows with this source, variant or format. VALUE,VALUE means either value. If "
+        "the option is repeated, all conditions must hold.",
     )
     hold_out: tuple[str, ...] = option_field(
         (),
@@ -99,28 +99,28 @@ class TrainSettings:
         AUTO,
         group=_ROWS,
         metavar="KINDS",
-        help="Kinds of planes that the network reads, separated by commas, or all. Other kinds are not loaded. auto: "
-        "all, but not the DCT of averaged planes.",
+        help="Kinds of planes that the network reads, separated by commas, or all. Other kinds are not read from the "
+        "store. auto: all, but not the DCT of averaged planes.",
     )
     balance: str = option_field(
         "none",
         group=_ROWS,
         choices=("none", "class", "source"),
-        help="class: draw both classes equally often in an epoch; source: also the sources of each class; none: use "
-        "every picture once.",
+        help="class: draw both classes equally often in an epoch; source: also all sources of a class; none: use every "
+        "picture once.",
     )
     variants_per_epoch: str = option_field(
         "1",
         group=_ROWS,
         choices=VARIANTS_PER_EPOCH,
-        help="1: one random variant of each picture in an epoch; all: all variants.",
+        help="Variants of each picture that an epoch uses: 1, drawn at random, or all.",
     )
     experts: str = option_field(
         AUTO,
         group=_NETWORK,
         choices=(AUTO, ON, OFF),
-        help="Fit five small models to the store's profiles, in seconds, calibrated on sources left out of the fit. A "
-        "network's score is added only as far as it helps on such sources. auto: on if the store has profiles.",
+        help="Fit five small models (experts) to the store's profiles, in seconds, and calibrate them on sources that "
+        "a fit left out. A network counts only as far as it helps on such sources. auto: on if the store has profiles.",
     )
     network: str = option_field(
         AUTO,
@@ -134,15 +134,15 @@ class TrainSettings:
         AUTO,
         group=_NETWORK,
         choices=(AUTO, "frequency", "channel", "sample", "none"),
-        help="Normalise by mean and deviation of each frequency or of each plane (channel), by each sample's range "
-        "(sample), or not at all (none: levels 0 to 256 become -1 to 1). auto: channel for radial, otherwise "
-        "frequency.",
+        help="Normalise the levels by the mean and the deviation of each frequency (frequency) or of each plane "
+        "(channel), or by the range of each sample's planes (sample); none: only scale them to between -1 and 1. auto: "
+        "channel for radial, otherwise frequency.",
     )
     gain: str = option_field(
         AUTO,
         group=_NETWORK,
         choices=(AUTO, "keep", "remove"),
-        help="remove: subtract from each sample the mean of its log magnitudes, which is the picture's contrast; "
+        help="remove: subtract from each sample the mean of its log magnitudes, which is the picture's contrast. "
         "auto: remove for averaged planes, otherwise keep.",
     )
     stem: str = option_field(
@@ -163,7 +163,7 @@ class TrainSettings:
         group=_NETWORK,
         metavar="SHARE",
         shown="0.3; radial: 0",
-        help="Share of the last layer's inputs that is dropped in training.",
+        help="Share of the last layer's inputs that training drops at random.",
     )
     epochs: int = option_field(20, group=_RECIPE, help="Passes over the training pictures.")
     batch_size: int | None = option_field(
@@ -198,16 +198,21 @@ class TrainSettings:
         AUTO,
         group=_RECIPE,
         choices=(AUTO, "best", "last"),
-        help="Keep the weights of the epoch with the best validation loss, or of the last; "
-        "auto: last for radial, otherwise best.",
+        help="Keep the weights of the epoch with the best validation loss, or of the last epoch. auto: last for "
+        "radial, otherwise best.",
     )
     patience: int | None = option_field(
         None,
         group=_RECIPE,
         shown="6 if the best is kept",
-        help="Stop after this many epochs without a new best; 0: never.",
+        help="Stop when the validation loss has not improved for this many epochs; 0: never stop early.",
     )
-    seed: int = option_field(0, group=_RECIPE, help="Seed of the first weights, the order and all other random draws.")
+    seed: int = option_field(
+        0,
+        group=_RECIPE,
+        help="Seed of all random draws: a network's first weights, the order of the samples and dropout; the folds of "
+        "the experts' calibration.",
+    )
     device: str = option_field(
         AUTO, group=_MACHINE, choices=DEVICES, help="Device to train on. auto: CUDA, else MPS, else the CPU."
     )
@@ -215,27 +220,27 @@ class TrainSettings:
         AUTO,
         group=_MACHINE,
         choices=(AUTO, "float32", "bf16"),
-        help="Number format of the computation. auto: bf16 if the hardware is fast at it, but float32 for radial and "
-        "linear.",
+        help="Number format of a network's computation. auto: bf16 if the hardware computes it fast, but float32 for "
+        "radial and linear.",
     )
     threads: int = option_field(4, group=_MACHINE, help="Threads that read the store.")
     in_memory: float = option_field(
         0.25,
         group=_MACHINE,
         metavar="SHARE",
-        help="Keep planes in memory if they fit in this share of the free memory; 0: read them in every epoch.",
+        help="Keep the planes in memory if they fit in this share of the free memory; 0: read them in every epoch.",
     )
     on_bad_sample: str = option_field(
         "stop",
         group=_MACHINE,
         choices=("stop", "skip"),
-        help="stop: end the run at a sample that cannot be read; skip: omit the sample and count it.",
+        help="stop: end the run at a sample that cannot be read; skip: leave the sample out and count it.",
     )
     save_minutes: float = option_field(
         10.0,
         group=_MACHINE,
         metavar="MINUTES",
-        help="Time between saved states within an epoch. Each epoch's end is saved too.",
+        help="Minutes between saved states within an epoch. The end of each epoch is saved too.",
     )
 
     def __post_init__(self) -> None:

@@ -21,11 +21,11 @@ class RunEntry:
         training, or killed); or "unusable"
     problem : str, why it is unusable or failed
     created : ISO 8601 in UTC
-    network : its name
+    network : what was trained, such as "experts" or "experts, resnet18"
     side : of the planes, in bins
-    epochs : finished
+    epochs : number of finished epochs; None for experts alone
     best_epoch : whose weights are kept: that of the lowest validation loss, unless the settings keep the last
-    val_loss, val_accuracy : of that epoch, in nats and 0 to 1
+    val_loss, val_accuracy : of that epoch, in nats and 0 to 1; for experts alone, on the sources that a fit left out
     ended : str, the reason
     seconds, samples_per_second, device_name, precision : as in its summary
     test_auroc : value and interval's ends, low and high, if `eval report` scored the test pictures
@@ -78,7 +78,7 @@ def _read_entry(path: Path) -> RunEntry:
         "created": run.created,
         "network": run.settings.format_model(),
         "side": run.build_settings.features.side or None,
-        "epochs": len(run.history),
+        "epochs": len(run.history) if run.settings.has_network else None,
     }
     summary = read_summary(path)
     state = summary.state if summary is not None else "unfinished"
