@@ -62,6 +62,8 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
     opened, left_out = find_run(run), []
     inputs = find_inputs(pictures, sys.stdin.buffer, null=null, left_out=left_out)
     check_options(settings.batch_size, settings.frames, settings.workers)
+    if not inputs:
+        note("nothing to judge: standard input names no file")
     for line in format_left_out(left_out):
         note(line)
     if run is None and is_starter(opened):
@@ -103,8 +105,8 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
 def page(run, open_browser, **settings) -> None:
     """Open a page in the browser that shows the verdict on dropped pictures, and why.
 
-    It runs on this computer only, sends nothing to others, and stores no picture. It needs the extra
-    `page`. Ctrl-C ends it.
+    It runs on this computer, and stores no picture. Other computers can use it only if --host admits
+    them. It needs the extra `page`. Ctrl-C ends it.
 
     \b
     Examples:

@@ -12,7 +12,7 @@ from train.model.experts import Experts
 
 STRONG = 3.0  # standard deviations; of our training pictures 6 % of the photographs reach it, 20 % of the others
 
-SHADES = 0.4  # excess, natural logarithm, that is shown white; black is a quarter of it below 0
+SHADES = 0.4  # excess (natural logarithm) that is shown as white; minus a quarter of it is black
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Comb:
     ----------
     excess : ndarray of float32, shape (65, 65), of luma's log amplitude above its background, 0 to 0.5 cycles per
         pixel each way, rows vertical
-    period : float, px, of the comb whose mean excess exceeds that of photographs most
+    period : float, px, of the strongest comb, by its mean excess as compared with photographs
     strength : float, of that excess: standard deviations of photographs above their mean
     """
 

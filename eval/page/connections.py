@@ -75,7 +75,7 @@ class BoundedProtocol(H11Protocol):
             self.transport.abort()
 
     def _make_room(self) -> None:
-        """Close a waiting connection where there are too many with this one; this one where none waits."""
+        """Close a waiting connection if there are too many; close this connection if none waits."""
         open_ones = [one for one in self.connections if not one.transport.is_closing()]
         counts = Counter(one.client[0] for one in open_ones)
         if counts[self.client[0]] > MOST_OF_CLIENT:

@@ -1,4 +1,4 @@
-"""Host, origin and token checks of the page: it answers only itself, on this computer or with the token.
+"""Host, origin and token checks: the page answers only its own requests, from this computer or with the token.
 
 A foreign site can point a name of its own at 127.0.0.1 (DNS rebinding) or post to the page (cross-site requests).
 The Host header reveals the first: it must be an address or this computer's own name. The Origin header reveals the

@@ -1,7 +1,7 @@
 """Pictures that arrive at the page: bounded in bytes and time, together and for each client, and judged in fair turns.
 
-An upload in progress counts only the bytes received, and has no place in the queue. If memory is short, the upload that
-has stalled longest is dropped.
+While a picture arrives, only its received bytes count, and it has no place in the queue yet. If memory is short, the
+upload that has stalled longest is dropped.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ class Uploads:
                 asyncio.get_running_loop().call_later(TRIM_SECONDS, self._trim_memory)
 
     def _trim_memory(self) -> None:
-        """Return to the system what the allocator keeps after a burst of large pictures; glibc does not by itself."""
+        """Return memory to the system after a burst of large pictures, because glibc keeps it."""
         if not self._uploads and hasattr(_LIBC, "malloc_trim"):
             _LIBC.malloc_trim(0)
 
@@ -180,4 +180,4 @@ class FairTurns:
 
 
 def _too_large() -> UploadError:
-    return UploadError(f"too large: expected at most {MAX_UPLOAD >> 20} MB", 413)
+    return UploadError(f"too large; expected at most {MAX_UPLOAD >> 20} MB; `eval predict` judges larger files", 413)

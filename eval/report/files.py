@@ -1,7 +1,7 @@
 """Files of a report or comparison: their folder, their names, and writing them.
 
 `report.html` is the report of a run on the test split of its own store. Reports on another split or store have names of
-their own, and a comparison of other runs gets a number, so that each replaces only an earlier one on the same pictures.
+their own, and a comparison of other runs gets a number: a report replaces only an earlier one on the same pictures.
 """
 
 import json
@@ -80,7 +80,7 @@ def _choose_name(contents: dict, folder: Path, kind: str, split: str, other_stor
         store = PurePath(other_store).name.removesuffix(".zarr")
         name += f"-on-{re.sub(r'[^0-9A-Za-z_.-]', '_', store)[:_LONGEST]}"
     elif kind == "report":
-        return name  # of this run's own pictures, whatever was there
+        return name  # it replaces the run's earlier report on its own pictures
     numbered = (name if number == 1 else f"{name}-{number}" for number in count(1))
     return next(
         one

@@ -25,7 +25,7 @@ def format_value(value: float | None, percent: bool) -> str:
 
 
 def format_interval(estimate: dict, percent: bool) -> str:
-    """Format an interval: 65.1 to 82.0%, 0.651 to 0.820; `NONE` or `SAME` where it says nothing."""
+    """Format an interval: 65.1 to 82.0%, 0.651 to 0.820; `NONE` if there is none, `SAME` if all resamples agree."""
     if estimate["value"] is None:
         return ""
     if estimate["low"] is None:

@@ -70,7 +70,7 @@ def make_report(
 
 
 def _is_run_tested_on(run: Run, store: FeatureStore, other_store: str | None) -> bool:
-    """Return whether a store's test pictures are the run's: of its own store, or of another if that one has none."""
+    """Return whether these are the run's own test pictures: of its own store, or of another if its own has none."""
     if other_store is None:
         return True
     training = find_training_store(run, store)

@@ -111,7 +111,7 @@ def _name_runs(paths: Sequence[Path]) -> list[str]:
     """Name runs by their folders, or by their whole paths where two folders have the same name."""
     twice = [path for number, path in enumerate(paths) if path.resolve() in [one.resolve() for one in paths[:number]]]
     if twice:
-        raise UsageError(f"{twice[0]}: named twice; a run has no difference to itself")
+        raise UsageError(f"{twice[0]}: named twice; expected different runs; leave one out")
     names = [path.resolve().name for path in paths]
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
@@ -123,6 +123,6 @@ def _check_seeds(group: RunGroup) -> None:
         if key in seen:
             raise UsageError(
                 f"{group.name}: {seen[key]} and {name} have the same settings and seed {run.settings.seed}; expected "
-                "runs with different seeds, as equal ones do not show the luck of training"
+                "runs with different seeds, because equal runs do not show the luck of training"
             )
         seen[key] = name

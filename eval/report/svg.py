@@ -115,7 +115,7 @@ def plot_risk_coverage(coverage: dict) -> str:
 
 
 def plot_runs(estimates: list[dict]) -> str:
-    """Plot several AUROCs with their intervals as SVG, by number, since names may hold anything."""
+    """Plot several AUROCs with their intervals as SVG, labelled by number, because names may contain anything."""
     numbers = range(len(estimates))
     with styled_figure("runs", 5.2, 0.7 + 0.45 * len(estimates)) as (figure, axes):
         for place, one in enumerate(estimates):

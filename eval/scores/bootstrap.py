@@ -65,8 +65,8 @@ def estimate_scores(
     values = compute_scores(labels, probabilities, threshold)
     draws = score_resamples(labels, probabilities, groups, threshold)
     real, fake = groups[labels != FAKE], groups[labels == FAKE]
-    # Groups of the rows that each share is taken over. The AUROC is a share of pairs, of which as many have no group in
-    # common as the smaller class has groups.
+    # Groups of the rows that each score is a share of. The AUROC is a share of pairs; the number of pairs without a
+    # common group is the number of groups of the smaller class.
     counted = {
         "auroc": min(real, fake, key=lambda one: len(np.unique(one))),
         "accuracy": groups,
@@ -84,7 +84,7 @@ def estimate_difference(
     groups: np.ndarray,
     thresholds: tuple[float, float] = (THRESHOLD, THRESHOLD),
 ) -> Estimate:
-    """Estimate a score of the first probabilities less that of the second, with its paired interval."""
+    """Estimate the score of the first probabilities minus that of the second, with a paired interval."""
     return estimate_differences((name,), labels, first, second, groups, thresholds)[name]
 
 

@@ -102,7 +102,7 @@ def find_leaked(run: Run, scored: Scored, store: FeatureStore, training: Feature
     leaked = np.isin(scored.columns["sha256"], training.columns["sha256"][seen])
     known = training.perceptual_hashes[np.unique(training.columns["picture"][seen])]
     groups = group_near_duplicates(np.concatenate([known, store.perceptual_hashes]))
-    # A group's number is its first member's: below the number of known pictures it holds one of them.
+    # A group has the number of its first member. Below len(known), that member is a known picture.
     return leaked | (groups[len(known) :][scored.columns["picture"]] < len(known))
 
 

@@ -159,7 +159,7 @@ def rates_from_counts(
     return {
         "accuracy": (real_right + fake_right) / (real_right + real_wrong + fake_right + fake_wrong),
         "balanced_accuracy": 1 - (false_positive + false_negative) / 2,
-        # Without a fake, F1 would be 0 with a false alarm and undefined with none: it says nothing of the detector.
+        # Without a fake, F1 would be 0 with a false alarm and undefined with none: neither measures the detector.
         "f1": np.where(np.isnan(false_negative), np.nan, 2 * fake_right / (2 * fake_right + real_wrong + fake_wrong)),
         "false_positive_rate": false_positive,
         "false_negative_rate": false_negative,

@@ -144,13 +144,14 @@ def find_rows(run: Run, store: FeatureStore, split: str) -> np.ndarray:
     """
     if split == HELD_OUT:
         if not run.settings.hold_out:
-            raise UserError(f"{run.path}: left no source out; train one with `train run --hold-out SOURCE`")
+            raise UserError(f"{run.path}: left no source out; train a run with `train run --hold-out SOURCE`")
         rows = np.flatnonzero(held_out_mask(run, store))
     else:
         rows = store.rows(split)
     if not len(rows) and split == HELD_OUT:
         raise UserError(
-            f"{store.path}: has no picture of {' and '.join(run.settings.hold_out)}, which the run left out"
+            f"{store.path}: has no picture of {' and '.join(run.settings.hold_out)}, which the run left out; "
+            "give a store that has some with --store"
         )
     if not len(rows):
         others = [f"--split {name}" for name in SPLITS if len(store.rows(name)) and name != TRAIN]
@@ -166,7 +167,7 @@ def find_rows(run: Run, store: FeatureStore, split: str) -> np.ndarray:
         if split == HELD_OUT:
             raise UserError(
                 f"{run.path}: the sources that it left out are all {there}, and a report needs both classes; "
-                f"train one that leaves a source of {missing} pictures out too"
+                f"train one that also leaves out a source of {missing} pictures"
             )
         raise UserError(
             f"{store.path}: its {split} split is all {there}, and a report needs both classes; "

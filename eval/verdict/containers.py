@@ -62,7 +62,7 @@ def read_segments(file: BinaryIO) -> list[Segment]:
 
 
 def _limit(parts: Iterable[Iterable[Segment]]) -> Iterator[Segment]:
-    """Yield the segments up to `MOST_TOTAL` bytes, and of a broken container those before the damage."""
+    """Yield the segments up to `MOST_TOTAL` bytes; of a broken container, the segments before the damage."""
     left = MOST_TOTAL
     for segments in parts:
         with suppress(struct.error, EOFError, ValueError, OSError):
@@ -120,7 +120,7 @@ def _read_boxes(file: BinaryIO) -> Iterator[Segment]:
 
 
 def _keep_metadata(data: bytes) -> bytes:
-    """Return a PNG of one pixel with the metadata of another, before or after its pixels, up to where it is damaged."""
+    """Return a PNG of one pixel with the metadata of another PNG, from before and after its pixels, up to damage."""
     parts, left = [_PNG_START], MOST_TOTAL
     for begin, end, kind in iterate_chunks(data):
         if kind in _PNG_METADATA and end - begin <= left:
@@ -141,7 +141,7 @@ _PNG_END = _pack_chunk(b"IDAT", zlib.compress(b"\0\0")) + _pack_chunk(b"IEND", b
 
 
 def _read_with_pillow(file: BinaryIO) -> Iterator[Segment]:
-    """Yield what Pillow finds in a picture's metadata, in a PNG also after the pixels."""
+    """Yield the metadata of a picture that Pillow finds; of a PNG, also what follows the pixels."""
     start = file.read(len(PNG))
     file.seek(0)
     if start == PNG:
@@ -169,7 +169,7 @@ def _read_with_pillow(file: BinaryIO) -> Iterator[Segment]:
                     data = text.encode("utf-8" if isinstance(text, PngImagePlugin.iTXt) else "latin-1", "replace")
                     blocks.append(("xmp" if name == "XML:com.adobe.xmp" else "text", name, data))
             form = picture.format
-    except Exception:  # each decoder raises its own; decoding the picture reports what is wrong
+    except Exception:  # each decoder has its own errors; decoding the picture reports what is wrong
         return
     for kind, name, block in blocks:
         if isinstance(block, str):

@@ -94,7 +94,7 @@ class Judgement:
     checks : dict of str to float, the probability after each check
     flips : tuple of str, checks that move the probability across the threshold, if that is the reason
     unlike_after : tuple of str, checks that make the picture unlike the training pictures, where that is the reason
-    parts : dict of str to float, what each expert, and a network that the run also has, adds to the log-odds; empty
+    parts : dict of str to float, what each expert, and the network if the run has one, adds to the log-odds; empty
         without experts
     """
 

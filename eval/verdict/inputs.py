@@ -53,7 +53,7 @@ def find_inputs(
         them, links to folders followed; globs, where no file has that name ("**" matches nested folders); "-" for a
         list on `stdin`
     stdin : binary file or None; None treats "-" as any other file name
-    null : bool, whether names on `stdin` end with a zero byte, as those of `find -print0`, in place of a line's end
+    null : bool, whether names on `stdin` end with a zero byte, as `find -print0` writes them, not with a line end
     left_out : list or None, receives the files of folders that are not pictures or clips
     """
     find = _Finder([] if left_out is None else left_out)

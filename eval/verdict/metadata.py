@@ -122,7 +122,7 @@ def _parse_exif(segment: Segment) -> Iterator[Declaration]:
 
 
 def _find_parameters(text: str) -> str | None:
-    """Return whose parameters a text of any kind contains; None if it contains none."""
+    """Return the name of the generator's parameters that a text contains; None if it contains none."""
     if _STEPS.search(text):
         return "Stable Diffusion parameters"
     if any(f'"{name}"' in text.lower() for name in _EASY_DIFFUSION):

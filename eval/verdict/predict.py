@@ -111,7 +111,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A file that is ready to be scored: its features, of a clip those of its frames, or the error."""
+    """A file that is ready to be scored: its features (of a clip, the features of its frames), or the error."""
 
     path: str
     views: tuple[Views, ...] = ()

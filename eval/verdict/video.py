@@ -16,7 +16,7 @@ from data_cards.image.bounds import check_pixels
 
 MISSING = "a clip; reading clips needs PyAV: pip install 'spectral-detector[video]'"
 MOST_FRAMES = 64
-MOST_DECODED = 5000  # frames of a clip, judged ones and those decoded to reach them
+MOST_DECODED = 5000  # frames of a clip: judged ones, and ones decoded to reach them
 
 _MOST_PACKETS = 1_000_000  # counted where a clip does not state its length
 _STEP_OVER = 2.0  # seconds; seek to a frame further ahead, decode up to a nearer one
@@ -83,7 +83,7 @@ def _open(file: BinaryIO, form: str | None, max_pixels: int):
     import av
 
     if form is None:
-        raise PictureError("not a clip in a known container")
+        raise PictureError("not a clip in a known container (MP4, MOV, MKV, WebM, AVI, MPEG, Ogg, FLV, ASF)")
     file.seek(0)
     clip = av.open(file, "r", format=form, metadata_errors="ignore", container_options={"protocol_whitelist": "none"})
     if not clip.streams.video:

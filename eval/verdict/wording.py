@@ -12,7 +12,7 @@ from eval.explain.reasons import REASON_WORDS
 from eval.verdict.decide import Judgement, Reason
 from pipeline.features.settings import base_kind, is_overview_kind
 from train.model.calibration import UNSURE, WRONG_SHARE, Calibration
-from train.model.detector import Detector
+from train.model.detector import NETWORK_PART, Detector
 from train.model.experts import SURE_WRONG_SHARE
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ DECLARED_NOTE = (
     "signatures were not checked."
 )
 
-_LITTLE = 0.05  # share of the log-odds below which a part is not mentioned
+_LITTLE = 0.1  # share of the log-odds below which a part is not mentioned
 
 
 def format_reason(judgement: Judgement) -> str | None:
@@ -98,8 +98,8 @@ def _format_of_experts(judgement: Judgement, detector: Detector) -> str:
     if detector.experts.network_weight:
         clear = "not clear enough" if judgement.reason is Reason.IN_BAND else "clear enough"
         return (
-            f"The score is {clear} by limits that were fitted without the detector's network. How often a verdict "
-            "beyond them is wrong is known from the report alone."
+            f"The score is {clear} by limits that were fitted without the detector's network. Only the report shows "
+            "how often a verdict beyond these limits is wrong."
         )
     calibration = detector.calibration
     side = int(calibration.is_fake(judgement.probability_fake))
@@ -144,11 +144,14 @@ def summarise_examined(examined: "Examined") -> list[str]:
     sentences = summarise_parts(examined.judgement.parts, examined.has_grid)
     if examined.has_grid:
         sentences.append(format_comb(examined.comb))
-    if examined.explanation is not None:
-        of_network = "Network: " if examined.judgement.parts else ""
-        found = summarise_explanation(examined.explanation, examined.estimator)
-        sentences += [f"{of_network}{sentence}" for sentence in found]
-    return sentences
+    if examined.explanation is None:
+        return sentences
+    found, parts = summarise_explanation(examined.explanation, examined.estimator), examined.judgement.parts
+    if not parts:
+        return sentences + found
+    if abs(parts[NETWORK_PART]) <= _LITTLE * max(map(abs, parts.values())):
+        return sentences  # the network hardly changed the score
+    return sentences + [f"Network: {sentence[0].lower()}{sentence[1:]}" for sentence in found]
 
 
 def summarise_parts(parts: dict[str, float], has_grid: bool) -> list[str]:
@@ -168,7 +171,7 @@ def summarise_parts(parts: dict[str, float], has_grid: bool) -> list[str]:
 
 
 def _format_sign(part: str, sign: int, has_grid: bool) -> str:
-    """Format what a part of the detector found; the expert for grids reads weak ones too, and their periods."""
+    """Format what a part of the detector found; the expert for grids also reads weak grids, and periods."""
     if part != "comb":
         return PART_WORDS[part]
     if sign > 0:

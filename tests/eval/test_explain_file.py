@@ -18,12 +18,12 @@ from data_cards.image.decode import decode_picture
 from eval.cli.main import cli
 from eval.explain.occlusion import Explanation
 from eval.verdict.decide import Judgement, Reason
-from eval.verdict.examine import Examiner
+from eval.verdict.examine import Examined, Examiner
 from eval.verdict.explain_png import plot_examined
 from eval.verdict.predict import predict_files
-from eval.verdict.wording import TITLES, format_verdict, summarise_explanation
+from eval.verdict.wording import TITLES, format_verdict, summarise_examined, summarise_explanation
 from train.model.calibration import Calibration
-from train.model.detector import Detector
+from train.model.detector import NETWORK_PART, Detector
 from train.model.inference import predict_logits
 from train.run.checkpoint import save_weights
 from train.run.folder import load_detector, open_run
@@ -189,3 +189,7 @@ def test_explanation_text_names_what_decided():
     nothing = Explanation(0.0, edges, np.zeros(3), {"phase": 0.0, "dct": 0.0}, edges[1:], edges[1:])
     assert summarise_explanation(nothing, "periodogram") == []
     assert "agreement of the colours" in summarise_explanation(found, "averaged")[2]
+    for network, count in ((0.01, 0), (0.5, 3)):  # added to the log-odds, beside an expert's 1.0
+        judgement = Judgement("fake", 0.9, 2.2, parts={"light": 1.0, NETWORK_PART: network})
+        sentences = summarise_examined(Examined(judgement, (), found, None, Image.new("RGB", (9, 9)), "averaged"))
+        assert sum(sentence.startswith("Network: ") for sentence in sentences) == count

@@ -3,6 +3,7 @@
 
 const byId = (id) => document.getElementById(id);
 const percent = (p) => `${(100 * p).toFixed(1)}%`;
+const signed = (value) => `${value < -0.005 ? "−" : value < 0.005 ? "" : "+"}${Math.abs(value).toFixed(2)}`;
 const STOPPED = "no answer; is `eval page` still running?";
 let about = null; // the detector: its limits, its name, its mean spectra
 
@@ -82,10 +83,11 @@ function startPlot(label, highest, low, high) {
 }
 
 function addTicks(plot, low, high) {
-  const step = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50].find((one) => (high - low) / one <= 5) ?? 100;
-  const digits = step < 0.1 ? 2 : step < 1 ? 1 : 0;
+  const power = 10 ** Math.floor(Math.log10((high - low) / 5));
+  const step = [1, 2, 5, 10].map((one) => one * power).find((one) => (high - low) / one <= 5);
+  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
   for (let value = Math.ceil(low / step) * step; value <= high + 1e-9; value += step)
-    plot.svg.append(draw("text", { x: LEFT - 5, y: plot.y(value) + 4, "text-anchor": "end" }, value.toFixed(digits)));
+    plot.svg.append(draw("text", { x: LEFT - 5, y: plot.y(value) + 4, "text-anchor": "end" }, (Math.abs(value) < step / 2 ? 0 : value).toFixed(digits)));
 }
 
 function drawSpectrum(answer) {
@@ -162,7 +164,7 @@ function drawParts(answer) {
     svg.append(draw("text", { x: 0, y: y + 15 }, name));
     svg.append(draw("rect", { class: `bar ${value > 0 ? "f" : "r"}`, x: value > 0 ? middle : middle - width, y, width, height: 20 }));
     const end = value > 0 ? middle + width + 5 : middle - width - 5;
-    svg.append(draw("text", { x: end, y: y + 15, "text-anchor": value > 0 ? "start" : "end" }, `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`));
+    svg.append(draw("text", { x: end, y: y + 15, "text-anchor": value > 0 ? "start" : "end" }, signed(value)));
   });
   svg.append(draw("line", { class: "zero", x1: middle, x2: middle, y1: 0, y2: height * parts.length }));
   return make("figure", {}, make("h3", {}, "What each part adds, in log-odds: left “photograph”, right “generated”"), svg);
@@ -170,7 +172,7 @@ function drawParts(answer) {
 
 function showKinds(answer) {
   if (answer.explanation === null) return null;
-  const kinds = Object.entries(answer.explanation.kinds).map(([name, value]) => `${name} ${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`);
+  const kinds = Object.entries(answer.explanation.kinds).map(([name, value]) => `${name} ${signed(value)}`);
   return make("p", { class: "soft" }, `Log-odds of the network by kind of plane, above 0 for “generated”: ${kinds.join(", ")}.`);
 }
 
