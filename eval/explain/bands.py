@@ -1,7 +1,7 @@
 """Names of bands of spatial frequency."""
 
 # Upper bounds of the frequencies with that name, in cycles per pixel.
-_BANDS = ((0.1, "coarse patterns"), (0.3, "middling patterns"), (1.0, "fine patterns"))
+_BANDS = ((0.1, "coarse patterns"), (0.3, "medium patterns"), (1.0, "fine patterns"))
 
 
 def format_frequency_band(low: float, high: float) -> str:

@@ -10,6 +10,7 @@ from eval.explain.comb import Comb
 from eval.explain.parts import PART_WORDS
 from eval.explain.reasons import REASON_WORDS
 from eval.verdict.decide import Judgement, Reason
+from pipeline.features.profile_vectors import LARGE, LARGE_TO
 from pipeline.features.settings import base_kind, is_overview_kind
 from train.model.calibration import UNSURE, WRONG_SHARE, Calibration
 from train.model.detector import NETWORK_PART, Detector
@@ -143,7 +144,7 @@ def summarise_examined(examined: "Examined") -> list[str]:
         return []
     sentences = summarise_parts(examined.judgement.parts, examined.has_grid)
     if examined.has_grid:
-        sentences.append(format_comb(examined.comb))
+        sentences.append(format_comb(examined.comb, max(examined.picture.size) > LARGE))
     if examined.explanation is None:
         return sentences
     found, parts = summarise_explanation(examined.explanation, examined.estimator), examined.judgement.parts
@@ -188,10 +189,11 @@ def format_map_title(examined: "Examined") -> str:
     return "no strong periodic grid"
 
 
-def format_comb(comb: Comb) -> str:
-    """Format how far a strong comb exceeds those of photographs."""
+def format_comb(comb: Comb, was_shrunk: bool) -> str:
+    """Format how far a strong comb exceeds those of photographs; `was_shrunk`: its pixels are of a smaller copy."""
+    shrunk = f" in the picture, shrunk to {LARGE_TO} pixels," if was_shrunk else ","
     return (
-        f"The spectrum has a periodic grid of {comb.period:.1f} pixels, stronger than in most photographs "
+        f"The spectrum has a periodic grid of {comb.period:.1f} pixels{shrunk} stronger than in most photographs "
         f"({comb.strength:.1f} standard deviations above their mean)."
     )
 

@@ -178,7 +178,9 @@ def test_sentences_on_a_grid_do_not_contradict_each_other(comb, strength, reason
         assert f"Strongest sign of {side}: {words}." in sentences
     else:
         assert title == "rings: a grid of 8.0 pixels"
-        assert sentences[-1].startswith("The spectrum has a periodic grid of 8.0 pixels")
+        assert sentences[-1].startswith("The spectrum has a periodic grid of 8.0 pixels, stronger")
+        large = replace(examined, picture=Image.new("RGB", (2049, 9)))
+        assert "of 8.0 pixels in the picture, shrunk to 1536 pixels, stronger" in summarise_examined(large)[-1]
         assert not any("no strong" in sentence or "weak" in sentence for sentence in sentences)
 
 
