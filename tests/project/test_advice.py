@@ -44,7 +44,8 @@ SHOWN_BY = {
 NO_MESSAGES = ("data_cards/core/console.py", "train/run/environment.py", "eval/report/svg.py")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _COMMAND = re.compile(r"\b(pipeline|train|eval) ([a-z]+)\b([^`;:]*)")
-_FOREIGN = re.compile(r"`dask worker[^`]*`|torchrun --[a-z-]+|curl --[a-z-]+|\{\} --help")  # of other programs, and of every command
+# Of other programs, and of every command.
+_FOREIGN = re.compile(r"`dask worker[^`]*`|torchrun --[a-z-]+|curl --[a-z-]+|\{\} --help")
 
 
 def list_options() -> dict[str, set[str]]:
