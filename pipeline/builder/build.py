@@ -78,7 +78,7 @@ class BuildSummary:
     plan : Plan, the usable pictures, those set aside, the settings, and the difference to the existing store
     estimate : Estimate of the missing shards; None if no shard was missing
     bytes : int, size on disk
-    seconds : float, duration of the build
+    seconds : float, duration of the build with scan and audit; after a dry run that of scan, audit and estimate
     made, kept : int, number of shards built by this build, and of those that were finished before
     audit : Audit, how well trivial properties alone separate the classes
     """
@@ -154,7 +154,7 @@ def build_store(
         warn(single)
     if is_current(storage, plan):
         return BuildSummary(path, plan, None, storage.count_bytes(), time.monotonic() - began, 0, plan.shards, audit)
-    estimate = estimate_build(plan, storage, predict_missing(storage, plan, base), workers)
+    estimate = estimate_build(plan, storage, predict_missing(storage, plan, base), workers, scheduler)
     if dry_run:
         return BuildSummary(path, plan, estimate, 0, time.monotonic() - began, 0, 0, audit)
     if is_complete(storage):

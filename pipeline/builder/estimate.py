@@ -36,8 +36,10 @@ class Estimate:
     samples : int, number of missing samples
     bytes : int, of disk; an upper estimate, the mean of the measured samples plus two standard errors
     tables : int, the part of `bytes` that is not samples: statistics, columns, provenance; a resumed build needs it too
-    seconds : float, duration on the workers of this machine, without reading pictures over a network
+    seconds : float, to make the samples on the cores of this machine, after the scan, the audit and the start of
+        worker processes; without reading pictures over a network
     free : int, bytes free on the disk; None if unknown, as in object storage
+    starting : int, number of worker processes that the build starts before it makes samples
     """
 
     samples: int
@@ -45,6 +47,7 @@ class Estimate:
     tables: int
     seconds: float
     free: int | None
+    starting: int = 0
 
     @property
     def fits(self) -> bool:
@@ -56,14 +59,22 @@ class Estimate:
 
 
 def format_estimate(estimate: Estimate) -> str:
-    """Format an estimate as one line."""
+    """Format an estimate as one line; the scan and the audit are done when it is printed."""
     disk = f" ({format_bytes(estimate.free)} are free)" if estimate.free is not None else ""
-    time = f"about {format_duration(estimate.seconds)} after the start"
+    time = f"about {format_duration(estimate.seconds)}"
+    if estimate.starting:
+        workers = "1 worker starts" if estimate.starting == 1 else f"{estimate.starting} workers start"
+        time += f" and the seconds in which {workers}"
     return f"{estimate.samples} samples to make: about {format_bytes(estimate.bytes)} of disk{disk}, {time}"
 
 
-def estimate_build(plan: Plan, storage: Storage, todo: list[int], workers: int) -> Estimate:
-    """Measure a few pictures, evenly spaced in the plan, and extrapolate to the missing shards (`todo`)."""
+def estimate_build(
+    plan: Plan, storage: Storage, todo: list[int], workers: int, scheduler: str | None = None
+) -> Estimate:
+    """Measure a few pictures, evenly spaced in the plan, and extrapolate to the missing shards (`todo`).
+
+    `workers` and `scheduler` are as for `pipeline.execution.tasks.run_tasks`. A scheduler's workers are not measured.
+    """
     shards = _count_samples(plan, todo)
     rows, free = sum(shards), _free_bytes(storage)
     tables = _compute_metadata_bytes(plan)
@@ -75,7 +86,8 @@ def estimate_build(plan: Plan, storage: Storage, todo: list[int], workers: int) 
     sizes, seconds = measure_samples(places, plan.settings, PROFILES in plan.shard_arrays)
     size = sum(sizes) if len(sizes) < 2 else np.mean(sizes) + 2 * np.std(sizes, ddof=1) / np.sqrt(len(sizes))
     seconds *= longest_share(shards, workers, count_cores())
-    return Estimate(rows, round(rows * size) + tables, tables, seconds, free)
+    starting = 0 if scheduler else min(workers, len(todo))
+    return Estimate(rows, round(rows * size) + tables, tables, seconds, free, starting)
 
 
 def _compute_metadata_bytes(plan: Plan) -> int:

@@ -10,7 +10,6 @@ from data_cards.core.options import GroupedCommand, GroupedOption, add_options, 
 from data_cards.core.text import format_bytes
 from data_cards.dataset.settings import FILES, SetSettings
 from pipeline.builder.build import build_store
-from pipeline.builder.estimate import format_estimate
 from pipeline.cli.datasets import (
     audit,
     cache_option,
@@ -23,6 +22,7 @@ from pipeline.cli.datasets import (
 from pipeline.cli.summary import (
     build_to_dict,
     format_build,
+    format_dry_run,
     format_verification,
     verification_to_dict,
 )
@@ -129,7 +129,7 @@ def build(sources, out, workers, max_memory, scheduler, dry_run, allow_leakage, 
     if as_json:
         print_json(build_to_dict(summary))
     elif dry_run:
-        echo(format_estimate(summary.estimate) if summary.estimate else "nothing to do: the store is up to date")
+        echo(format_dry_run(summary))
     else:
         echo(format_build(summary))
 

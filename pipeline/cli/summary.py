@@ -9,6 +9,7 @@ from data_cards.core.labels import TEST
 from data_cards.core.text import Lines, format_bytes, format_duration, join_lines
 from data_cards.dataset.table import count_sources
 from pipeline.builder.build import BuildSummary
+from pipeline.builder.estimate import format_estimate
 from pipeline.builder.plan import Plan
 from pipeline.maintenance.repair import Cause, Problem
 from pipeline.maintenance.verify import Verification
@@ -48,6 +49,13 @@ def format_build(summary: BuildSummary) -> Lines:
     if summary.kept:
         lines.append(f"{summary.kept} of {plan.shards} shards were already there, {growth.added} pictures are new")
     return join_lines(lines)
+
+
+def format_dry_run(summary: BuildSummary) -> str:
+    """Format what a build would cost, for a terminal."""
+    if summary.estimate is None:
+        return "nothing to do: the store is up to date"
+    return f"{format_estimate(summary.estimate)}; scan, audit and this estimate took {format_duration(summary.seconds)}"
 
 
 def _format_sources(counts: list[dict]) -> Lines:

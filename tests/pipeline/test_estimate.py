@@ -1,6 +1,7 @@
 """`pipeline.builder` estimates: the cost of a build, and refusal where the disk is too small."""
 
 import errno
+import json
 import shutil
 
 import pytest
@@ -10,7 +11,7 @@ from data_cards.core.errors import UserError
 from data_cards.core.text import format_bytes
 from pipeline.builder import estimate as estimate_module
 from pipeline.builder.build import build_store
-from pipeline.builder.estimate import longest_share, translating_full_disk
+from pipeline.builder.estimate import Estimate, format_estimate, longest_share, translating_full_disk
 from pipeline.cli.main import main
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.settings import BuildSettings
@@ -29,6 +30,29 @@ def test_the_estimate_is_near_the_truth(kaggle_dir, tmp_path):
     assert foreseen.free > 0
     again = build_store([str(kaggle_dir)], out, SETTINGS, workers=0, dry_run=True)
     assert again.estimate is None
+
+
+@pytest.mark.parametrize(
+    ("starting", "words"),
+    [
+        pytest.param(0, "free), about 8.0 s", id="this process"),
+        pytest.param(1, "free), about 8.0 s and the seconds in which 1 worker starts", id="one worker"),
+        pytest.param(2, "free), about 8.0 s and the seconds in which 2 workers start", id="two workers"),
+    ],
+)
+def test_format_estimate_says_what_its_time_leaves_out(starting, words):
+    assert format_estimate(Estimate(1600, 2, 1, 8.0, 1000, starting)).endswith(words)
+
+
+def test_dry_run_prints_the_time_before_samples_too(kaggle_dir, tmp_path):
+    for workers, starting in (("0", 0), ("3", 1)):  # more workers than shards have nothing to do
+        options = ["--src", str(kaggle_dir), "--out", str(tmp_path / "a.zarr"), "--workers", workers, "--dry-run"]
+        result = CliRunner().invoke(main, ["build", *options])
+        assert "scan, audit and this estimate took" in result.stdout
+        assert (
+            json.loads(CliRunner().invoke(main, ["build", *options, "--json"]).stdout)["estimate"]["starting"]
+            == starting
+        )
 
 
 def test_a_disk_too_small_is_refused_with_advice(kaggle_dir, tmp_path, monkeypatch):
