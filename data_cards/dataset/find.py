@@ -179,8 +179,8 @@ def _name_sources(files: list[PictureFile], settings: SetSettings) -> list[Pictu
         missed += [] if name else [file]
     if len(missed) == len(files):
         raise UserError(
-            f"--source-pattern {settings.source_pattern!r}: finds no source in any of {len(files)} paths; the first: "
-            f"{files[0].image}"
+            f"--source-pattern {settings.source_pattern!r}: finds no source in any of {len(files)} paths below the "
+            f"folders; the first: {files[0].image}; correct the pattern, or leave it out"
         )
     if missed:
         warn(

@@ -13,6 +13,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,25 @@ _YES = {
 _TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _MOST_SOURCE = 100  # letters of a source's name
 _NAMED = 5
-_UNKNOWN = "labels that are not understood"
+
+
+class _Fault(Enum):
+    """A fault of a table's rows; the value is what is wrong and what was expected."""
+
+    LABEL = "unknown labels; expected real, fake or a usual spelling of these"
+    SPLIT = "unknown splits; expected train, val or test"
+    AMBIGUOUS = "paths that fit several files; expected one file a row"
+    REPEATED = "pictures that are listed twice with different values; expected one row a picture"
+
+    def advise(self, values: Sequence[str]) -> str:
+        """Return what to do about these wrong values."""
+        if self is _Fault.LABEL:
+            return f"declare what they are, such as {format_meaning(values)}"
+        if self is _Fault.SPLIT:
+            return "correct them, or name another column with --columns split=NAME"
+        if self is _Fault.AMBIGUOUS:
+            return "write more of these paths, as in the list of files"
+        return "remove or correct one of the rows"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +112,10 @@ def read_labels(path: Path, settings: SetSettings) -> LabelsFile:
     except PictureError as error:
         raise UserError(f"{path}: {error}; --labels takes a CSV, TSV or JSON Lines file") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error}); --labels takes a CSV, TSV or JSON Lines file") from error
+        raise UserError(
+            f"{path}: not UTF-8 text ({error}); --labels takes a CSV, TSV or JSON Lines file; save a table "
+            "with its program as UTF-8"
+        ) from error
     is_json = path.suffix.lower() in (".jsonl", ".ndjson", ".json") or text.lstrip()[:1] in ("{", "[")
     try:
         names, records = _parse_json(text) if is_json else _parse_csv(text)
@@ -107,9 +129,11 @@ def read_labels(path: Path, settings: SetSettings) -> LabelsFile:
         if values["path"]:
             rows.append(Row(line, values["path"], *(values.get(column) for column in COLUMNS[1:])))
         elif any(values.values()):
-            raise UserError(f"{path}: line {line} has no {columns['path']}; expected the path of a picture")
+            raise UserError(
+                f"{path}: line {line} has no {columns['path']}; expected a picture's path; add it, or remove the line"
+            )
     if not rows:
-        raise UserError(f"{path}: has no rows; expected one for each picture")
+        raise UserError(f"{path}: has no rows below its first line; expected one for each picture; add them")
     return LabelsFile(path, columns, rows)
 
 
@@ -134,13 +158,13 @@ def arrange_by_labels(tables: Sequence[LabelsFile], listings: Sequence[Listing],
                 missing.append((table, row))
             elif len(found) > 1:
                 names = [listings[listing].images[number] for listing, number in found[:3]]
-                wrong.add(table, "paths that may be of several files", f"{row.path} ({', '.join(names)})", row.line)
+                wrong.add(table, _Fault.AMBIGUOUS, f"{row.path} ({' or '.join(names)})", row.line)
             elif found[0] in listed:
                 before_table, before = listed[found[0]]
                 repeated.append((table, row))
                 if (before.label, before.split, before.source) != (row.label, row.split, row.source):
                     also = f"{row.path}, also in {before_table.path.name} line {before.line}"
-                    wrong.add(table, "pictures that are listed twice with other values", also, row.line)
+                    wrong.add(table, _Fault.REPEATED, also, row.line)
             else:
                 listed[found[0]] = table, row
     names = ", ".join(table.path.name for table in tables)
@@ -148,7 +172,7 @@ def arrange_by_labels(tables: Sequence[LabelsFile], listings: Sequence[Listing],
     for which, listing in enumerate(listings):
         by_folders = None
         if not all("label" in table.columns for table in tables):
-            by_folders = arrange_pictures(listing.images, listing.own, settings.classes, str(listing.root))
+            by_folders = _arrange_by_folders(listing, tables, settings)
         own: list[Place | str] = by_folders or [f"not listed in {names}"] * len(listing.images)
         for number, image in enumerate(listing.images):
             if (which, number) in listed:
@@ -169,6 +193,18 @@ def arrange_by_labels(tables: Sequence[LabelsFile], listings: Sequence[Listing],
     return Arranged(places, missing)
 
 
+def _arrange_by_folders(listing: Listing, tables: Sequence[LabelsFile], settings: SetSettings) -> list[Place | str]:
+    """Return the places that folders give; raises `UserError` if they give no classes and a table has none either."""
+    try:
+        return arrange_pictures(listing.images, listing.own, settings.classes, str(listing.root))
+    except UserError as error:
+        table = next(one for one in tables if "label" not in one.columns)
+        raise UserError(
+            f"{table.path}: has no column of labels with a usual name, and the folders give no classes; name the "
+            f"column with --columns label=NAME, or name the folders: {error}"
+        ) from error
+
+
 def clean_source(name: str) -> str:
     """Return a source's name as a valid folder name: without slashes and control characters, not too long."""
     cleaned = re.sub(r"[\x00-\x1f\x7f/\\]+", "-", name).strip(" .-") or "unnamed"
@@ -179,21 +215,21 @@ class _Problems:
     """The faults of tables, by table and kind, so that all are reported at once."""
 
     def __init__(self):
-        self._found: dict[tuple[Path, str], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        self._found: dict[tuple[Path, _Fault], dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
 
-    def add(self, table: LabelsFile, kind: str, value: str, line: int) -> None:
-        self._found[table.path, kind][value].append(line)
+    def add(self, table: LabelsFile, fault: _Fault, value: str, line: int) -> None:
+        self._found[table.path, fault][value].append(line)
 
     def raise_any(self) -> None:
         if not self._found:
             return
         lines = []
-        for (path, kind), values in self._found.items():
+        for (path, fault), values in self._found.items():
             count = sum(map(len, values.values()))
             more = {value: f" and {len(at) - 1} more" if len(at) > 1 else "" for value, at in values.items()}
-            some = [f"{value} (line {at[0]}{more[value]})" for value, at in values.items()]
-            hint = f"; say what they are, such as {format_meaning(list(values))}" if kind == _UNKNOWN else ""
-            lines.append(f"{path}: {kind}, in {count} {'row' if count == 1 else 'rows'}: {_format_some(some)}{hint}")
+            some = _format_some([f"{value} (line {at[0]}{more[value]})" for value, at in values.items()])
+            rows = "1 row has" if count == 1 else f"{count} rows have"
+            lines.append(f"{path}: {rows} {fault.value}, got {some}; {fault.advise(list(values))}")
         raise UserError(join_lines(lines))
 
 
@@ -211,7 +247,7 @@ class _Index:
         self._prefixes: dict[Path, list[tuple[int, str]]] = {}
 
     def find(self, table: LabelsFile, written: str) -> list[tuple[int, int]]:
-        """Find the files that a path in a table may mean: none, one, or several if it is ambiguous."""
+        """Find the files that a path in a table fits: none, one, or several if it is ambiguous."""
         path = posixpath.normpath(written.replace("\\", "/")).lstrip("/")
         for which, prefix in self._find_prefixes(table):  # from the table's own folder
             full = posixpath.normpath(prefix + path)
@@ -271,12 +307,12 @@ def _place(
             return f"without a label in {table.path.name}"
         label = _read_label(row.label, table.columns["label"], meaning)
         if label is None:
-            wrong.add(table, _UNKNOWN, row.label, row.line)
+            wrong.add(table, _Fault.LABEL, row.label, row.line)
     elif label is None:
         return by_folders
     split = match_split(row.split) if row.split else None
     if row.split and split is None:
-        wrong.add(table, "splits that are not train, val or test", row.split, row.line)
+        wrong.add(table, _Fault.SPLIT, row.split, row.line)
     split = split or (known.split if known else _find_split(image) or _find_split_of_table(table) or TRAIN)
     source = clean_source(row.source) if row.source else known.source if known else _find_source(image) or own
     # Labels that are not understood are reported together, after the last row.
@@ -343,7 +379,9 @@ def _find_columns(path: Path, names: Sequence[str], settings: SetSettings) -> di
     for column in COLUMNS:
         if declared := settings.column_names.get(column):
             if declared not in names:
-                raise UserError(f"{path}: has no column {declared} (--columns); it has {_format_some(names)}")
+                raise UserError(
+                    f"{path}: has no column {declared}; expected one of {_format_some(names)}; correct --columns"
+                )
             columns[column] = declared
             continue
         for usual in _USUAL[column].split():

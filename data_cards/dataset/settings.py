@@ -53,7 +53,10 @@ class SetSettings:
         # Values are parsed here, so that an invalid value is refused before any work.
         _ = self.classes, self.column_names, self.pattern
         if self.columns and not self.labels:
-            raise UsageError(f"columns {self.columns}: only of a table; give one with --labels, or leave it out")
+            raise UsageError(
+                f"--columns {self.columns}: names columns of a table, but no table is given; add --labels FILE, or "
+                "leave out --columns"
+            )
 
     @cached_property
     def classes(self) -> dict[str, str]:
@@ -88,7 +91,8 @@ class SetSettings:
         if pattern.groups != 1 and "source" not in pattern.groupindex:
             raise UsageError(
                 f"--source-pattern {self.source_pattern!r}: expected one group in parentheses, which is the source, "
-                f"got {pattern.groups}; write (?:...) for further ones, or name it (?P<source>...)"
+                f"got {pattern.groups}; "
+                + ("write (?:...) for the others" if pattern.groups else "put the source in parentheses: '^([a-z]+)_'")
             )
         return pattern
 

@@ -89,7 +89,7 @@ def test_declared_columns(flat):
     table = write(flat / "a.csv", "a,b,c", "0,p,1", "1,q,2")
     found = find(table, flat, columns="path=a,label=c,source=b", meaning=("1=real", "2=fake"))
     assert places(found) == {"images/0.jpg": "train real p", "images/1.jpg": "train fake q"}
-    with pytest.raises(UserError, match=r"has no column d \(--columns\); it has a, b, c"):
+    with pytest.raises(UserError, match="has no column d; expected one of a, b, c; correct --columns"):
         find(table, flat, columns="path=d")
 
 
@@ -141,11 +141,11 @@ def test_rows_that_repeat_are_used_once_and_told(flat, capsys):
     [
         (
             ["0.jpg,cat", "1.jpg,dog", "2.jpg,cat"],
-            r"not understood, in 3 rows: cat \(line 2 and 1 more\), dog \(line 3\); .* --meaning cat=fake",
+            r"unknown labels; expected .*, got cat \(line 2 and 1 more\), dog \(line 3\); .* --meaning cat=fake",
         ),
         (
             ["0.jpg,real", "0.jpg,fake"],
-            r"listed twice with other values, in 1 row: 0.jpg, also in a.csv line 2 \(line 3\)",
+            r"with different values; .*, got 0.jpg, also in a.csv line 2 \(line 3\); remove or correct",
         ),
         (["7.jpg,real"], "none of its 1 files is below .*; the first: 7.jpg"),
         ([], "has no rows"),
@@ -159,7 +159,9 @@ def test_errors_of_rows(flat, rows, message):
 
 def test_a_name_of_several_files(flat):
     write(flat / "more/0.png")
-    with pytest.raises(UserError, match=r"may be of several files, in 1 row: 0 \(.*0.jpg, more/0.png\) \(line 2\)"):
+    with pytest.raises(
+        UserError, match=r"fit several files; .*, got 0 \(.*0.jpg or more/0.png\) \(line 2\); write more of"
+    ):
         find(write(flat / "a.csv", "path,label", "0,real"), flat)
 
 
@@ -173,7 +175,9 @@ def test_a_name_in_two_splits_is_that_of_the_table(tmp_path):
 
 def test_unknown_splits_and_empty_labels(flat):
     table = write(flat / "a.csv", "path,label,split", "0.jpg,real,train", "1.jpg,fake,holdout")
-    with pytest.raises(UserError, match=r"not train, val or test, in 1 row: holdout \(line 3\)"):
+    with pytest.raises(
+        UserError, match=r"unknown splits; expected train, val or test, got holdout \(line 3\); .*split=NAME"
+    ):
         find(table, flat)
     found = find(write(flat / "b.csv", "path,label", "0.jpg,real", "1.jpg,"), flat)
     assert "left out: 1 file without a label in b.csv" in "\n".join(format_left_out(found.left_out))
@@ -189,6 +193,7 @@ def test_unknown_splits_and_empty_labels(flat):
         ("a.csv", b"0.jpg,real\n1.jpg,fake\n", "has no column of paths .* it has 0.jpg, real.*--columns"),
         ("a.csv", b"path,text\n0.jpg,hello\n", "has no column of labels"),
         ("a.csv", b"", "has no column of paths"),
+        ("a.csv", b"path,source\n0.jpg,coco\n", "a.csv: has no column of labels .*--columns label=NAME"),
         ("a.jsonl", b'{"path": "0.jpg", "label": }\n', "not JSON Lines .*line 1"),
         ("a.jsonl", b"[1, 2]\n", "line 1: expected an object"),
         ("a.jsonl", b"[" * 100_000, "not JSON Lines"),
@@ -234,7 +239,7 @@ def test_source_pattern_of_a_flat_folder(flat, tmp_path, capsys):
         ({"source_pattern": "(a)(b)"}, "expected one group.*got 2"),
         ({"columns": "path", "labels": ("a.csv",)}, "expected COLUMN=NAME"),
         ({"columns": "name=a", "labels": ("a.csv",)}, "COLUMN one of path, label, split, source"),
-        ({"columns": "path=a"}, "only of a table"),
+        ({"columns": "path=a"}, "no table is given"),
         ({"meaning": ("0=cat",)}, "expected NAME=real or NAME=fake"),
         ({"meaning": ("0=real", "0=fake")}, "declared as real too"),
     ],
