@@ -13,6 +13,7 @@ from pathlib import Path
 from data_cards.archives.place import split_place
 from data_cards.core.console import warn
 from data_cards.core.errors import UsageError, UserError
+from data_cards.core.kind import Kind, find_kind
 from data_cards.core.labels import TRAIN
 from data_cards.core.text import escape_undecodable, is_unicode
 from data_cards.dataset.labels_file import Arranged, LabelsFile, Listing, arrange_by_labels, clean_source, read_labels
@@ -73,10 +74,7 @@ def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> F
         whole = bool if one.label or tables else partial(_has_places, settings=settings)
         found = list_files(one.root, whole)
         if not found.images:
-            raise UserError(
-                f"{one.root}: contains no picture files; expected class folders named real and fake with pictures in "
-                "them, or a folder of pictures of one class: --src real=FOLDER --src fake=FOLDER"
-            )
+            raise _no_pictures_error(one.root)
         listed.append(found)
         listings.append(Listing(one.root, found.unpacked, own[folders[one.root]]))
         left_out += found.left_out
@@ -101,6 +99,20 @@ def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> F
     of_set = {str(table.path) for table in tables}
     left_out = [one for one in left_out if one.path not in of_set and Path(one.path).name not in _DOCUMENTS]
     return FoundFiles(_drop_repeated(_name_sources(files, settings)), left_out)
+
+
+def _no_pictures_error(root: Path) -> UserError:
+    kind = find_kind(root)
+    if kind is Kind.STORE:
+        return UserError(
+            f"{root}: is {kind}; expected a folder of pictures; `pipeline audit --store {root}` and `pipeline card "
+            f"{root}` read a store"
+        )
+    is_other = kind in (Kind.RUN, Kind.EMPTY)
+    return UserError(
+        f"{root}: {f'is {kind}' if is_other else 'contains no picture files'}; expected class folders named real and "
+        "fake with pictures in them, or a folder of pictures of one class: --src real=FOLDER --src fake=FOLDER"
+    )
 
 
 def _find_table(left_out: Sequence[LeftOut]) -> str:

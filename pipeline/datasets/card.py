@@ -7,6 +7,7 @@ from data_cards.archives.names import strip_suffix
 from data_cards.audit.audit import Audit, audit_or_warn
 from data_cards.card.contents import compute_card
 from data_cards.card.files import read_card_file, read_selections, write_card_files
+from data_cards.core.errors import UserError
 from data_cards.core.files import ZARR_METADATA
 from data_cards.dataset.histories import add_histories
 from data_cards.dataset.packed import is_archive
@@ -54,6 +55,8 @@ def compute_card_of(
         (reading or SetSettings()).check_unused(place)
         store = open_store(place)
         return {"name": name, **store.card}, store.read_pictures()
+    if "=" not in place and not Storage(place).exists():
+        raise UserError(f"{place}: does not exist; expected a feature store, or a folder or archive of pictures")
     return compute_card_of_set([place], reading, max_pixels=max_pixels, cache=cache)
 
 

@@ -17,6 +17,7 @@ import zarr
 from data_cards.core.bounded_json import parse_json
 from data_cards.core.errors import DAMAGE, StoreError, UnsafeFileError, UserError, format_error
 from data_cards.core.files import PARTIAL, ZARR_METADATA
+from data_cards.core.kind import Kind, find_kind
 from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.store.arrays import PLANE_AXES, StoredArrays, read_values
 from pipeline.store.attributes import check_attributes, read_attributes
@@ -347,11 +348,7 @@ def open_stored_arrays(path: str | os.PathLike) -> StoredArrays:
     except UnsafeFileError:
         raise
     except (OSError, ValueError) as error:
-        absent = isinstance(error, FileNotFoundError)
-        why = "it has no zarr.json" if absent else f"or its zarr.json is damaged: {format_error(error)}"
-        raise StoreError(
-            f"{path}: not a feature store ({why}); expected a folder that `pipeline build` wrote"
-        ) from error
+        raise _no_store_error(storage, error) from error
     version = attributes.get(Attribute.FORMAT_VERSION)
     if version not in READ_VERSIONS and attributes.get(Attribute.COMPLETE) is not False:
         found = "no format version" if version is None else f"format version {version}"
@@ -359,6 +356,20 @@ def open_stored_arrays(path: str | os.PathLike) -> StoredArrays:
     if not attributes.get(Attribute.COMPLETE):
         raise StoreError(f"{path}: the store is incomplete; run the same `pipeline build` again to finish it")
     return StoredArrays(storage, attributes, _known_lengths(attributes))
+
+
+def _no_store_error(storage: Storage, error: Exception) -> StoreError:
+    path, expected = storage.url, "expected a folder that `pipeline build` wrote"
+    kind = find_kind(Path(storage.path())) if storage.is_local else Kind.FOLDER
+    if kind in (Kind.FILE, Kind.EMPTY):
+        return StoreError(f"{path}: is {kind}, not a feature store; {expected}")
+    if kind is Kind.RUN:
+        return StoreError(f"{path}: is {kind}, not a feature store; {expected}; give the store that it was trained on")
+    if isinstance(error, FileNotFoundError):
+        advice = f"make one from pictures with `pipeline build --src {path}`"
+        return StoreError(f"{path}: not a feature store (it has no {ZARR_METADATA}); {expected}; {advice}")
+    why = f"or its {ZARR_METADATA} is damaged: {format_error(error)}"
+    return StoreError(f"{path}: not a feature store ({why}); {expected}; restore the file from a copy")
 
 
 def _known_lengths(attributes: dict) -> dict[str, int]:

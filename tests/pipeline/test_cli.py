@@ -160,6 +160,51 @@ def test_build_into_a_read_only_folder_is_one_line(kaggle_dir, tmp_path):
     one_line(build(kaggle_dir, folder / "a.zarr"), 1, "no permission", "--out")
 
 
+@pytest.fixture
+def places(store, kaggle_dir, tmp_path):
+    """A thing of every kind, by name."""
+    for name in ("run", "empty", "text"):
+        (tmp_path / name).mkdir()
+    for name in ("settings.json", "summary.json"):
+        (tmp_path / "run" / name).write_text("{}")
+    for file in ("file.txt", "text/a.txt"):
+        (tmp_path / file).write_text("hello")
+    return {"store": store, "pictures": kaggle_dir, **{path.name: path for path in tmp_path.iterdir()}}
+
+
+OF_STORES = [["audit", "--store"], ["inspect"], ["verify"]]
+OF_PICTURES = [["build", "--src"], ["audit", "--src"], ["subset", "--out", "x", "--src"]]
+
+
+@pytest.mark.parametrize(
+    ("commands", "place", "words"),
+    [
+        (OF_STORES, "absent", ["no such feature store", "pipeline build --src FOLDER"]),
+        (OF_STORES, "file.txt", ["is a file, not a feature store"]),
+        (OF_STORES, "empty", ["is an empty folder, not a feature store"]),
+        (OF_STORES, "text", ["not a feature store (it has no zarr.json)"]),
+        (OF_STORES, "pictures", ["not a feature store", "make one from pictures with `pipeline build --src "]),
+        (OF_STORES, "run", ["is a run of `train run`, not a feature store", "give the store that it was trained on"]),
+        (OF_PICTURES, "absent", ["no such folder", "--src takes"]),
+        (OF_PICTURES, "file.txt", ["not an archive of a known kind", "give the folder"]),
+        (OF_PICTURES, "empty", ["is an empty folder", "--src real=FOLDER"]),
+        (OF_PICTURES, "text", ["contains no picture files", "--src real=FOLDER"]),
+        (OF_PICTURES, "store", ["is a feature store; expected a folder of pictures", "pipeline audit --store"]),
+        (OF_PICTURES, "run", ["is a run of `train run`", "--src real=FOLDER"]),
+        ([["card"], ["card", "--diff", "."]], "absent", ["does not exist; expected a feature store, or a folder"]),
+        ([["card"]], "file.txt", ["is a file; expected a store, or a folder or archive of pictures"]),
+        ([["card"]], "empty", ["is an empty folder"]),
+        ([["card"]], "run", ["is a run of `train run`"]),
+    ],
+)
+def test_commands_on_a_place_of_another_kind_name_it_and_what_to_do(commands, place, words, places, tmp_path):
+    for command in commands:
+        options = ["--workers", "0"] if command[0] == "build" else []
+        result = run(*command, places.get(place, tmp_path / place), *options)
+        one_line(result, result.exit_code, place if place != "pictures" else "kaggle", *words)
+        assert result.exit_code in (1, 2, 3)
+
+
 def test_commands_on_a_store_that_cannot_be_read_are_one_line(store, tmp_path):
     one_line(run("inspect", tmp_path / "none.zarr"), 1, "no such feature store", "pipeline build")
     (tmp_path / "odd").mkdir()

@@ -1,0 +1,29 @@
+"""Kind of thing at a path, for errors about a path of the wrong kind."""
+
+from enum import StrEnum
+from pathlib import Path
+
+from data_cards.core.files import ZARR_METADATA
+
+_RUN_FILES = ("settings.json", "history.csv", "summary.json")  # a run folder has at least two of them
+
+
+class Kind(StrEnum):
+    """What is at a path, in words."""
+
+    FILE = "a file"
+    STORE = "a feature store"
+    RUN = "a run of `train run`"
+    EMPTY = "an empty folder"
+    FOLDER = "a folder"
+
+
+def find_kind(path: Path) -> Kind:
+    """Return what is at an existing path."""
+    if not path.is_dir():
+        return Kind.FILE
+    if (path / ZARR_METADATA).exists():
+        return Kind.STORE
+    if sum((path / name).exists() for name in _RUN_FILES) > 1:
+        return Kind.RUN
+    return Kind.FOLDER if any(path.iterdir()) else Kind.EMPTY
