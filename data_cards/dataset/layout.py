@@ -230,9 +230,7 @@ class _Arrangement:
         else:
             first = "Rename them or move them out" if unknown else "Put them into such folders"
             if not unknown and parent.path and not match_split(parent.name):
-                first = (
-                    f"Declare the class of their folder ({format_meaning([parent.name])}), put them into such folders"
-                )
+                first = f"Declare the class of their folder ({format_meaning([parent.name])})"
         return UserError(
             f"{where}: {found}; expected {what} folders named {expected}. {first}, give each folder a class of its own "
             f"(--src real=FOLDER --src test/fake=FOLDER), or give a table of the pictures (--labels {self._table})"

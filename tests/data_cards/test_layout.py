@@ -101,7 +101,7 @@ def test_links_in_a_circle_are_followed_once(tmp_path):
         pytest.param(["train/cats/a.jpg", "train/real/b.jpg"], "found cats", id="class-in-split"),
         pytest.param(["train/real/a.jpg", "extra/real/b.jpg"], "found extra; expected split folders", id="splits"),
         pytest.param(["a.jpg"], "pictures, but no folders.* Put them into such folders", id="flat"),
-        pytest.param(["foo/a.jpg"], "foo: found pictures.* --meaning foo=fake", id="unknown-class"),
+        pytest.param(["foo/a.jpg"], "foo: found pictures.*--meaning foo=fake", id="unknown-class"),
         pytest.param(["real/a.txt", "fake/b.txt"], "contains no picture files", id="no-pictures"),
     ],
 )
