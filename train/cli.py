@@ -156,27 +156,30 @@ def list_command(runs: str, as_json: bool) -> None:
 @cli.command("export")
 @click.option("--run", metavar="DIR", help="Run folder  [default: the newest under runs/]")
 @click.option("--onnx", "file", metavar="FILE", required=True, help="File to write, such as detector.onnx.")
-@click.option("--json", "as_json", is_flag=True, help="Print file, bytes and largest difference as JSON.")
-def export_command(run: str | None, file: str, as_json: bool) -> None:
+@click.option(
+    "--pixels", is_flag=True, help="Read fitted pictures and compute their levels; needs a network on periodograms."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print file, bytes, inputs and largest difference as JSON.")
+def export_command(run: str | None, file: str, pixels: bool, as_json: bool) -> None:
     """Write a run's detector as ONNX: features in, calibrated probabilities of "fake" out.
 
-    The features are those of a feature store, for any number of samples: profiles for experts, levels for a network.
-    The run must have one of the two (--network none or --experts off). The file is written only if onnxruntime and
-    this program agree. Needs the extra "onnx".
+    The features are those of a feature store, for any number of samples: profiles for experts, levels for a network,
+    both for a run of both. The file is written only if onnxruntime and this program agree. Needs the extra "onnx".
 
     \b
-    Example:
+    Examples:
       train export --run runs/001-experts --onnx detector.onnx
+      train export --run runs/002-resnet18-1024px --onnx detector.onnx --pixels
     """
     from train.run.export_onnx import export_onnx  # loads PyTorch, slow to import
     from train.run.folder import find_newest_run
 
-    exported = export_onnx(find_newest_run() if run is None else run, file)
+    exported = export_onnx(find_newest_run() if run is None else run, file, from_pixels=pixels)
     if as_json:
         print_json({**vars(exported), "file": str(exported.file)})
         return
     echo(
-        f"{exported.file}: {format_bytes(exported.bytes)}; "
+        f"{exported.file}: {format_bytes(exported.bytes)}, reads {' and '.join(exported.inputs)}; "
         f"probabilities differ by at most {exported.difference:.1g} from this program's"
     )
 

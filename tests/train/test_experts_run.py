@@ -92,11 +92,6 @@ def test_network_beside_experts_has_a_weight_and_counts(beside, store):
     logits = detector.score_rows(opened, rows, progress=False).logits
     assert not np.allclose(logits[:, 1] - logits[:, 0], experts) or weight == 0
     assert detector.calibration == detector.experts.calibration
-    pytest.importorskip("onnxruntime")
-    result = CliRunner().invoke(cli, ["export", "--run", str(beside), "--onnx", str(beside.parent / "x.onnx")])
-    assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
-    assert "has experts and a network; expected a run of one of the two" in result.stderr
-    assert not (beside.parent / "x.onnx").exists()
 
 
 def test_network_that_helps_counts_and_one_that_harms_does_not():

@@ -5,11 +5,11 @@ import torch
 from torch import nn
 
 from pipeline.features.profile_vectors import PERIODS, PROFILE_VECTORS
-from train.model.experts import COMB_BANDS, EXPERTS, LOG_ODDS_LIMIT, Experts
+from train.model.experts import COMB_BANDS, EXPERTS, Experts
 
 
 class ExpertsGraph(nn.Module):
-    """Profiles, float32 (N, 755), to calibrated probabilities of "fake", float32 (N,). Computes in float64."""
+    """Profiles, float32 (N, 755), to calibrated log-odds of "fake", float64 (N,)."""
 
     def __init__(self, experts: Experts):
         super().__init__()
@@ -31,8 +31,7 @@ class ExpertsGraph(nn.Module):
         combs = (vectors["comb"] - self.comb_photographs_mean) / self.comb_photographs_deviation
         combs = combs.reshape(-1, 2, len(PERIODS))
         vectors["comb"] = torch.cat([combs[:, :, np.flatnonzero(band).tolist()].amax(2) for band in COMB_BANDS], 1)
-        log_odds = self.slope * sum(self._compute_log_odds(name, vectors[name]) for name in EXPERTS) + self.offset
-        return log_odds.clamp(-LOG_ODDS_LIMIT, LOG_ODDS_LIMIT).sigmoid().float()
+        return self.slope * sum(self._compute_log_odds(name, vectors[name]) for name in EXPERTS) + self.offset
 
     def _compute_log_odds(self, name: str, inputs: torch.Tensor) -> torch.Tensor:
         mean, deviation, coefficients = (

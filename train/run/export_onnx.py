@@ -1,13 +1,13 @@
-"""Export of a run's detector to ONNX: from levels or profiles as the store holds them to calibrated probabilities.
+"""Export of a run's detector to ONNX: from levels, pixels and profiles to calibrated probabilities.
 
-The file needs neither this program nor PyTorch. Its metadata document the features and the calibration. It is
+The file needs neither this program nor PyTorch. Its metadata document inputs, output, features and calibration. It is
 written only if onnxruntime's probabilities agree with this program's.
 """
 
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
@@ -15,25 +15,34 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.files import whole_file
-from data_cards.core.labels import FAKE
-from pipeline.features.extract import name_planes
-from pipeline.features.settings import FeatureSettings
+from data_cards.core.labels import CLASS_NAMES
+from pipeline.features.extract import compute_planes, name_planes
+from pipeline.features.settings import PERIODOGRAM, FeatureSettings
+from pipeline.features.versions import get_program_version
 from train.model.detector import Detector
-from train.model.experts_graph import ExpertsGraph, draw_profiles
-from train.model.inference import predict_logits
+from train.model.detector_graph import DetectorGraph
+from train.model.experts_graph import draw_profiles
+from train.model.periodogram_graph import PeriodogramGraph
 from train.model.plane_detector import PlaneDetector
 from train.run.folder import load_detector, open_run
 from train.run.weights_file import BEST
 
-TOLERANCE = 1e-4  # of a probability, between onnxruntime and this program
+# Largest difference of a probability between onnxruntime and this program. Of levels that the file computes from
+# pixels, fewer than 2 in 10,000 are rounded to their neighbours.
+TOLERANCE, PIXELS_TOLERANCE = 1e-4, 1e-3
+OUTPUT = "probability_fake"
 _LIBRARIES = ("onnx", "onnxruntime", "onnxscript")
-_OUTPUT = 'calibrated probability of "fake"'
 _MOST_BYTES = 2 * 10**9
 _DEVIATIONS = (0, 0.25, 0.5, 1)  # of samples drawn near the mean picture, from it
+_SAMPLES = 2 + len(_DEVIATIONS)
+_MEANINGS = {
+    "levels": "uint8 (N, planes, side, side), levels 0 to 255 as a feature store holds them, in the order of planes",
+    "pixels": "uint8 (N, size, size, 3), R, G, B of upright pictures, fitted to the square by features",
+    "profiles": "float32 (N, 755), profiles as a feature store holds them",
+}
 
 
 @dataclass(frozen=True)
@@ -44,35 +53,28 @@ class OnnxExport:
     ----------
     file : the ONNX file
     bytes : its size
+    inputs : names of its inputs, in order
     difference : float, largest between onnxruntime's and this program's probabilities over the samples of the check
     """
 
     file: Path
     bytes: int
+    inputs: tuple[str, ...]
     difference: float
 
 
-class _CalibratedDetector(nn.Module):
-    """All planes of the store (B, planes, H, W) to calibrated probabilities of "fake", float32 (B,)."""
+def export_onnx(run: str | Path, file: str | Path, which: str = BEST, from_pixels: bool = False) -> OnnxExport:
+    """Write a run's detector as ONNX, with the output "probability_fake", float32 (N,), for any N.
 
-    def __init__(self, detector: PlaneDetector):
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, levels: torch.Tensor) -> torch.Tensor:
-        logits = self.detector(levels[:, self.detector.planes])
-        return torch.sigmoid((logits[:, FAKE] - logits[:, 1 - FAKE]) / self.detector.calibration.temperature)
-
-
-def export_onnx(run: str | Path, file: str | Path, which: str = BEST) -> OnnxExport:
-    """Write a run's detector as ONNX, with the output "probability_fake", any batch size.
-
-    The input of a network is "levels", uint8 (N, planes, side, side), that of experts "profiles", float32 (N, 755).
+    A network adds the input "levels", uint8 (N, planes, side, side), experts add "profiles", float32 (N, 755). With
+    `from_pixels` the file computes the levels itself, from "pixels", uint8 (N, size, size, 3): R, G, B of upright
+    pictures that were fitted to the square (`pipeline.features.fit.fit_picture`).
 
     Raises
     ------
     UsageError : the path is a folder, or in a folder that does not exist
-    UserError : the run cannot be opened or has experts and a network, the libraries are missing, or the results differ
+    UserError : the run cannot be opened, the libraries are missing, the file would be too large, the probabilities
+        differ, or `from_pixels` without a network on periodograms
     """
     file = Path(file)
     if file.is_dir() or not file.parent.is_dir():
@@ -81,115 +83,111 @@ def export_onnx(run: str | Path, file: str | Path, which: str = BEST) -> OnnxExp
     if missing:
         raise UserError(f"ONNX needs {', '.join(missing)}: install them with pip install 'spectral-detector[onnx]'")
     run = open_run(run)
-    whole = load_detector(run, "cpu", which)
-    if whole.experts is not None and whole.plane_detector is not None:
+    detector = load_detector(run, "cpu", which)
+    features = detector.choose_settings(run.build_settings.features)
+    if from_pixels and features.estimator != PERIODOGRAM:
+        found = "experts alone" if detector.plane_detector is None else f"a network on {features.estimator} planes"
         raise UserError(
-            f"{run.path}: has experts and a network; expected a run of one of the two, because an ONNX file of this "
-            "program has one input; train one with --network none or --experts off"
+            f"{run.path}: cannot be exported with pixels as input; expected a network on periodograms, got {found}; "
+            "leave out --pixels, and compute the input with compute_file_features (docs/training.md)"
         )
-    detector = whole.plane_detector
-    properties = {"store_fingerprint": run.store_fingerprint}
-    if detector is None:
-        difference = write_experts_onnx(whole, file, **properties)
-    elif sum(value.nbytes for value in detector.state_dict().values()) > _MOST_BYTES:
-        raise UserError(f"{run.path}: too large for ONNX, whose files hold 2 GB: train on smaller planes")
-    else:
-        difference = write_onnx(detector, run.build_settings.features, file, **properties)
-    return OnnxExport(file, file.stat().st_size, difference)
+    inputs, difference = write_onnx(detector, features, file, from_pixels, store_fingerprint=run.store_fingerprint)
+    return OnnxExport(file, file.stat().st_size, inputs, difference)
 
 
-def write_onnx(detector: PlaneDetector, features: FeatureSettings, file: Path, **properties: str) -> float:
-    """Write a network as ONNX, with these properties and its own, if onnxruntime agrees with PyTorch.
+def write_onnx(
+    detector: Detector, features: FeatureSettings, file: Path, from_pixels: bool = False, **properties: str
+) -> tuple[tuple[str, ...], float]:
+    """Write a detector as ONNX, with these properties and its own, if onnxruntime agrees with this program.
 
     Returns
     -------
-    float, the largest difference of their probabilities
+    tuple of str, the names of the inputs, and float, the largest difference of the probabilities
 
     Raises
     ------
-    UserError : they differ by more than `TOLERANCE`; then nothing is written
+    UserError : they differ by more than the tolerance, or the file would be too large; then nothing is written
     """
-    return _write_checked(
-        _CalibratedDetector(detector).eval(),
-        "levels",
-        _draw_samples(detector, features),
-        lambda levels: detector.calibration.probability(predict_logits(detector, levels)),
-        {**_compute_properties(detector, features), **properties},
-        file,
-    )
-
-
-def write_experts_onnx(detector: Detector, file: Path, **properties: str) -> float:
-    """Write a detector of experts alone as ONNX, as `write_onnx` does a network, if onnxruntime agrees with NumPy."""
-    own = {
-        "input": "profiles as a feature store holds them",
-        "output": _OUTPUT,
-        "calibration": json.dumps(asdict(detector.calibration)),
-        "features": json.dumps(FeatureSettings().to_dict()),
-    }
-    return _write_checked(
-        ExpertsGraph(detector.experts).eval(),
-        "profiles",
-        draw_profiles(detector.experts, 16),
-        lambda profiles: detector.calibration.probability(detector.score([], profiles).logits),
-        {**own, **properties},
-        file,
-    )
-
-
-def _write_checked(
-    model: nn.Module,
-    name: str,
-    samples: np.ndarray,
-    compute_probabilities: Callable[[np.ndarray], np.ndarray],
-    properties: dict[str, str],
-    file: Path,
-) -> float:
-    """Write a module with one input of that name, if onnxruntime agrees with `compute_probabilities` on the samples."""
+    graph = DetectorGraph(detector, PeriodogramGraph(features) if from_pixels else None).eval()
+    if sum(tensor.nbytes for tensor in graph.state_dict().values()) > _MOST_BYTES:
+        raise UserError(f"{file}: too large for ONNX, whose files hold 2 GB; train on smaller planes")
+    samples = _draw_samples(detector, features, from_pixels)
     with whole_file(file) as temporary:
-        _write_model(model, name, samples, properties, temporary)
-        difference = _compute_difference(name, samples, compute_probabilities, temporary)
-        if not difference <= TOLERANCE:  # refuses NaN too
+        _write_graph(graph, samples, {**_describe(detector, features, samples), **properties}, temporary)
+        difference = _compute_difference(detector, features, samples, temporary)
+        tolerance = PIXELS_TOLERANCE if from_pixels else TOLERANCE
+        if not difference <= tolerance:  # refuses NaN too
             raise UserError(
-                f"{file}: onnxruntime's probabilities differ by {difference:.2g} from this program's; not written"
+                f"{file}: onnxruntime's probabilities differ from this program's; expected at most {tolerance:g}, got "
+                f"{difference:.2g}; not written: install the versions of constraints.txt"
             )
-    return difference
+    return tuple(samples), difference
 
 
-def _draw_samples(detector: PlaneDetector, features: FeatureSettings) -> np.ndarray:
-    """Draw levels for the check: noise, and pictures at several distances from the mean one.
+def _draw_samples(detector: Detector, features: FeatureSettings, from_pixels: bool) -> dict[str, np.ndarray]:
+    """Draw values of each input for the check, by name, in the order of the inputs."""
+    samples = {}
+    if from_pixels:
+        samples["pixels"] = _draw_pixels(features.size)
+    elif detector.plane_detector is not None:
+        samples["levels"] = _draw_levels(detector.plane_detector, features)
+    if detector.experts is not None:
+        samples["profiles"] = draw_profiles(detector.experts, _SAMPLES)
+    return samples
+
+
+def _draw_levels(network: PlaneDetector, features: FeatureSettings) -> np.ndarray:
+    """Draw noise, and pictures at several distances from the mean one: uint8 (6, planes, side, side).
 
     On noise alone a network may be so sure that its probabilities are 0 and 1 whatever its logits. Near the mean
     picture it is unsure.
     """
     rng = np.random.default_rng(0)
-    shape = (features.planes, features.side, features.side)
-    samples = rng.uniform(0, 255, (2 + len(_DEVIATIONS), *shape))
-    mean, std = (values.cpu().numpy() for values in (detector.normalise.mean, detector.normalise.std))
+    samples = rng.uniform(0, 255, (_SAMPLES, features.planes, features.side, features.side))
+    mean, std = (values.cpu().numpy() for values in (network.normalise.mean, network.normalise.std))
     for sample, deviations in zip(samples, _DEVIATIONS, strict=False):
-        sample[detector.planes] = mean + deviations * std * rng.standard_normal(mean.shape)
+        sample[network.planes] = mean + deviations * std * rng.standard_normal(mean.shape)
     return samples.clip(0, 255).round().astype(np.uint8)
 
 
-def _compute_properties(detector: PlaneDetector, features: FeatureSettings) -> dict[str, str]:
-    return {
-        "input": "levels as a feature store holds them, planes " + ", ".join(name_planes(features)),
-        "output": _OUTPUT,
-        "calibration": json.dumps(asdict(detector.calibration)),
-        "features": json.dumps(features.to_dict()),
+def _draw_pixels(size: int) -> np.ndarray:
+    """Draw pictures with the falling spectrum of photographs, from smooth to noisy: uint8 (6, size, size, 3)."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_normal((_SAMPLES, size, size, 3)).cumsum(1).cumsum(2)
+    values = 128 + 50 * (values - values.mean((1, 2), keepdims=True)) / values.std((1, 2), keepdims=True)
+    values += np.geomspace(0.1, 100, _SAMPLES)[:, None, None, None] * rng.standard_normal(values.shape)
+    return values.clip(0, 255).round().astype(np.uint8)
+
+
+def _describe(detector: Detector, features: FeatureSettings, inputs: dict[str, np.ndarray]) -> dict[str, str]:
+    """Describe inputs, output, features and calibration: the metadata of the file, texts or JSON."""
+    properties = {
+        "inputs": {name: _MEANINGS[name] for name in inputs},
+        "output": f'{OUTPUT}: float32 (N,), calibrated probability of class 1, "fake": a generated picture',
+        "class_names": CLASS_NAMES,
+        "planes": name_planes(features),
+        "features": features.to_dict(),
+        "calibration": asdict(detector.calibration),
+        "program": f"spectral-detector {get_program_version()}",
     }
+    if detector.experts is not None:
+        properties["network_weight"] = detector.experts.network_weight
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in properties.items()}
 
 
-def _write_model(model: nn.Module, name: str, samples: np.ndarray, properties: dict[str, str], file: Path) -> None:
+def _write_graph(graph: DetectorGraph, samples: dict[str, np.ndarray], properties: dict[str, str], file: Path) -> None:
     import onnx
 
+    tensors = {
+        "profiles" if name == "profiles" else "planes": torch.from_numpy(values) for name, values in samples.items()
+    }
     with _muted_exporter():
         program = torch.onnx.export(
-            model,
-            (torch.from_numpy(samples),),
-            input_names=[name],
-            output_names=["probability_fake"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            graph,
+            kwargs=tensors,
+            input_names=list(samples),
+            output_names=[OUTPUT],
+            dynamic_shapes={name: {0: torch.export.Dim("batch")} for name in tensors},
             verbose=False,
         )
     model = program.model_proto
@@ -198,17 +196,20 @@ def _write_model(model: nn.Module, name: str, samples: np.ndarray, properties: d
 
 
 def _compute_difference(
-    name: str, samples: np.ndarray, compute_probabilities: Callable[[np.ndarray], np.ndarray], file: Path
+    detector: Detector, features: FeatureSettings, samples: dict[str, np.ndarray], file: Path
 ) -> float:
     """Compute the largest difference of probabilities, on one sample and on several at once."""
     import onnxruntime
 
+    levels = samples.get("levels")
+    if "pixels" in samples:
+        levels = np.stack([compute_planes(rgb, features) for rgb in samples["pixels"]])
+    profiles = samples.get("profiles", np.zeros((_SAMPLES, 0), np.float32))
+    scores = detector.score([] if levels is None else levels[:, None], profiles)
+    wanted = detector.calibration.probability(scores.logits)
     session = onnxruntime.InferenceSession(file.read_bytes(), providers=["CPUExecutionProvider"])
-    differences = []
-    for part in (samples[:1], samples):
-        found = session.run(["probability_fake"], {name: part})[0]
-        differences.append(np.abs(found - compute_probabilities(part)).max())
-    return float(np.max(differences))  # NaN, if there is one
+    found = [session.run([OUTPUT], {name: values[:n] for name, values in samples.items()})[0] for n in (1, _SAMPLES)]
+    return float(np.max([np.abs(one - wanted[: len(one)]).max() for one in found]))  # NaN, if there is one
 
 
 @contextmanager
