@@ -9,7 +9,7 @@ from data_cards.core.errors import UsageError, UserError
 from pipeline.features.settings import FeatureSettings
 from train.model.calibration import probability_fake
 from train.model.inference import predict_logits
-from train.model.network import LAYERS, LINEAR, RADIAL, ResNet, resolve_stem
+from train.model.network import LAYERS, LINEAR, RADIAL, ResNet, build_network, resolve_stem
 from train.model.normaliser import LEAST_DEVIATION, Normaliser, select_statistics
 from train.model.plane_detector import PlaneDetector, build_plane_detector
 from train.model.pretrained import load_imagenet_weights
@@ -369,3 +369,10 @@ def test_wrong_weights_are_refused(wrong_files, name, message):
         load_imagenet_weights(network, wrong_files / name)
     assert name in str(caught.value)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+
+
+def test_network_on_the_device_meta_draws_no_weights(monkeypatch):
+    # There the draw would import torch._dynamo, which takes a second of every verdict.
+    monkeypatch.setattr(torch.nn.init, "kaiming_normal_", pytest.fail)
+    with torch.device("meta"):
+        build_network("resnet18", ("magnitude",) * 3, 32, 2, 0.0, "plain")

@@ -232,8 +232,8 @@ def find_sure_limit(probability: np.ndarray, wrong: np.ndarray, weights: np.ndar
 def widen_limit(limit: float, sources: int) -> float:
     """Move a limit of `find_sure_limit` outwards, by 15 / sources - 1 in log-odds, if few sources were left out.
 
-    On other sources, more than the stated share of the pictures beyond such a limit is wrong
-    (`benchmarks/few_sources.py`). A limit of 1 stays.
+    On other sources, more than the stated share of the pictures beyond such a limit is wrong (`docs/training.md`). A
+    limit of 1 stays.
 
     Parameters
     ----------
