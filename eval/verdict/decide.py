@@ -78,6 +78,7 @@ class Reason(StrEnum):
 
 # The reason of each kind of unlike pictures, which has the same name.
 _UNLIKE_REASONS = {one: Reason[one.name] for one in Unlike if one is not Unlike.NOTHING}
+_OTHER_KINDS = (Reason.SMALL, Reason.BLANK, Reason.GREY, Reason.FAR)
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,11 @@ class Judgement:
     def is_unlike(self) -> bool:
         """Whether the picture itself is unlike the training pictures."""
         return self.reason in _UNLIKE_REASONS.values() and not self.unlike_after
+
+    @property
+    def is_of_other_kind(self) -> bool:
+        """Whether training had no pictures of this kind, so that nothing in it can be compared with theirs."""
+        return self.reason in _OTHER_KINDS and not self.unlike_after
 
 
 def score_views(

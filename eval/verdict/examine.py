@@ -46,7 +46,7 @@ class Examined:
     @property
     def has_grid(self) -> bool:
         """Whether the comb is strong, in a picture that can be compared with the photographs."""
-        return self.comb is not None and self.comb.is_strong and not self.judgement.is_unlike
+        return self.comb is not None and self.comb.is_strong and not self.judgement.is_of_other_kind
 
 
 class Examiner:

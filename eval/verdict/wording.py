@@ -64,7 +64,7 @@ def format_verdict(judgement: Judgement, detector: Detector) -> str:
         side = _CLASS_WORDS[CLASS_NAMES[int(detector.calibration.is_fake(judgement.probability_fake))]]
         return (
             f"The unchanged picture resembles a {side} more, but after {', '.join(judgement.flips)} the same picture "
-            "resembles the other class. Such a small change must not decide."
+            "resembles the other class. A verdict must not depend on so small a change."
         )
     if judgement.reason is Reason.MAY_BE_DAMAGED:
         return (
@@ -138,9 +138,9 @@ def format_kind(kind: str, estimator: str) -> str:
 def summarise_examined(examined: "Examined") -> list[str]:
     """Summarise what decided: the experts' parts, a strong comb, and the network's bands and planes.
 
-    Empty where the picture is unlike the training pictures, as its score has no known meaning then.
+    Empty if training had no pictures of this kind: then the parts of the score have no known meaning.
     """
-    if examined.judgement.is_unlike:
+    if examined.judgement.is_of_other_kind:
         return []
     sentences = summarise_parts(examined.judgement.parts, examined.has_grid)
     if examined.has_grid:
@@ -184,7 +184,7 @@ def format_map_title(examined: "Examined") -> str:
     """Format what the map of peaks in the spectrum shows, in a few words."""
     if examined.has_grid:
         return f"rings: a grid of {examined.comb.period:.1f} pixels"
-    if examined.judgement.is_unlike:
+    if examined.judgement.is_of_other_kind:
         return "not compared with photographs"
     return "no strong periodic grid"
 

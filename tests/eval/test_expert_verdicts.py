@@ -164,7 +164,7 @@ def test_every_part_has_words():
 
 @pytest.mark.parametrize("comb", [2.0, -2.0])
 @pytest.mark.parametrize("strength", [1.0, 9.0])
-@pytest.mark.parametrize("reason", [None, Reason.IN_BAND, Reason.FAR])
+@pytest.mark.parametrize("reason", [None, Reason.CONTRADICTED, Reason.FAR])
 def test_sentences_on_a_grid_do_not_contradict_each_other(comb, strength, reason):
     judgement = Judgement("fake" if reason is None else "unsure", 0.9, 2.0, reason, parts={"comb": comb, "light": 0.1})
     found = Comb(np.zeros((65, 65), np.float32), 8.0, strength)
