@@ -72,7 +72,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.warn <= self.fail <= 1:
-            raise UsageError(f"limits {self.warn} and {self.fail}: expected 0.5 to 1, the first not above the second")
+            raise UsageError(
+                f"--warn {self.warn} --fail {self.fail}: expected 0.5 to 1, the first not above the second"
+            )
 
     def judge(self, auroc: Auroc) -> Verdict:
         """Return the verdict on an AUROC; it is fine too if the interval includes guessing (0.5)."""

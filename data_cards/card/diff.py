@@ -46,7 +46,8 @@ def format_comparison(differences: list[dict], first: str, second: str) -> Lines
 def _format_value(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+    is_whole = isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0
+    return f"{value:,.0f}" if is_whole else str(value)  # with all digits, because the values may differ in the last
 
 
 def _shorten(text: str, most: int) -> str:

@@ -68,7 +68,7 @@ class GroupedCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         groups: dict[str, list] = {}
-        for parameter in self.get_params(ctx):
+        for parameter in filter(lambda one: isinstance(one, click.Option), self.get_params(ctx)):
             record = parameter.get_help_record(ctx)
             if record is not None:
                 groups.setdefault(getattr(parameter, "group", _OTHER), []).append(record)
@@ -128,7 +128,7 @@ def check_choices(settings: Any) -> None:
         value = getattr(settings, one.name)
         if info.choices and value not in info.choices and not (value is None and one.default is None):
             allowed = ", ".join(map(str, info.choices))
-            raise UsageError(f"{one.name.replace('_', ' ')} {value}: expected one of {allowed}")
+            raise UsageError(f"{_format_flag(one)} {value}: expected one of {allowed}")
 
 
 def check_types(kind: type, values: dict) -> None:

@@ -56,11 +56,11 @@ def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> F
     Parameters
     ----------
     sources : sequence of str, folders, or `[SPLIT/]CLASS=FOLDER`; may be empty where `settings` names tables
-    settings : how folders and tables are understood
+    settings : how folders and tables are interpreted
 
     Raises
     ------
-    UserError : a folder or a table is missing, empty or not understood
+    UserError : a folder or a table is missing, empty or has unknown names
     """
     settings = settings or SetSettings()
     tables = [read_labels(Path(os.path.abspath(file)), settings) for file in settings.labels]
@@ -223,9 +223,11 @@ def _resolve_folder(name: str) -> Path:
     if path.is_dir() or split_place(path):
         return path
     if not path.exists():
-        raise UserError(f"{name}: no such folder; --src takes a folder of pictures, or real=FOLDER, fake=FOLDER")
+        raise UserError(
+            f"{name}: no such folder; expected --src FOLDER with pictures, or --src real=FOLDER --src fake=FOLDER"
+        )
     if is_picture_file(path):
-        raise UserError(f"{name}: is a file; --src takes a folder of pictures, or an archive of them")
+        raise UserError(f"{name}: is a file; expected --src FOLDER with pictures, or an archive of them")
     return path
 
 

@@ -110,7 +110,7 @@ def read_labels(path: Path, settings: SetSettings) -> LabelsFile:
     try:
         text = read_file(path).decode("utf-8-sig")
     except PictureError as error:
-        raise UserError(f"{path}: {error}; --labels takes a CSV, TSV or JSON Lines file") from error
+        raise UserError(f"{path}: {error}; expected a CSV, TSV or JSON Lines file after --labels") from error
     except UnicodeDecodeError as error:
         raise UserError(
             f"{path}: not UTF-8 text ({error}); --labels takes a CSV, TSV or JSON Lines file; save a table "
@@ -145,7 +145,7 @@ def arrange_by_labels(tables: Sequence[LabelsFile], listings: Sequence[Listing],
 
     Raises
     ------
-    UserError : labels or splits are not understood, rows contradict one another, or no listed file exists
+    UserError : labels or splits are unknown, rows contradict one another, or no listed file exists
     """
     tables = sorted(tables, key=lambda table: str(table.path))
     listed: dict[tuple[int, int], tuple[LabelsFile, Row]] = {}
@@ -315,7 +315,7 @@ def _place(
         wrong.add(table, _Fault.SPLIT, row.split, row.line)
     split = split or (known.split if known else _find_split(image) or _find_split_of_table(table) or TRAIN)
     source = clean_source(row.source) if row.source else known.source if known else _find_source(image) or own
-    # Labels that are not understood are reported together, after the last row.
+    # Unknown labels are reported together, after the last row.
     return Place(split, label or CLASS_NAMES[0], source)
 
 

@@ -66,7 +66,7 @@ def scan_sources(
     Parameters
     ----------
     sources : of str, folders, or `[SPLIT/]CLASS=FOLDER`
-    settings : how folders and tables are understood
+    settings : how folders and tables are interpreted
     max_pixels : int, larger pictures are set aside
     threads : int, number of threads that read files; 0 for one for each core
     cache : bool, whether to use the cache of facts in the user's cache folder (`data_cards.dataset.scan_cache`)
@@ -74,7 +74,7 @@ def scan_sources(
 
     Raises
     ------
-    UserError : a folder is missing, empty or not understood; no picture can be used
+    UserError : a folder is missing, empty or has unknown names; no picture can be used
     """
     found = find_files(list(sources), settings)
     for line in format_left_out(found.left_out):

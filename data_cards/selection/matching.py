@@ -99,8 +99,8 @@ def match_pictures(pictures: Sequence[Picture], names: Sequence[str], seed: int 
             break
     if best is None:
         raise UserError(
-            f"the classes have nothing in common in {' and '.join(names)}: no picture of one matches any of the other; "
-            "balance fewer properties, or add pictures"
+            f"--balance {','.join(names)}: no picture of one class matches a picture of the other in these "
+            "properties, so nothing would be left; balance fewer properties, or add pictures"
         )
     return best
 

@@ -36,9 +36,9 @@ class Selection:
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction <= 1:
-            raise UsageError(f"fraction {self.fraction}: expected above 0, at most 1")
+            raise UsageError(f"--fraction {self.fraction}: expected above 0, at most 1")
         if self.max_per_source is not None and self.max_per_source < 1:
-            raise UsageError(f"max per source {self.max_per_source}: expected at least 1")
+            raise UsageError(f"--max-per-source {self.max_per_source}: expected at least 1")
         if self.balance:
             check_names(self.balance)
 

@@ -12,7 +12,7 @@ from data_cards.core.options import GroupedCommand, GroupedOption, add_options, 
 from data_cards.dataset.settings import FILES, SetSettings
 from data_cards.selection.matching import PROPERTIES as BALANCED
 from data_cards.selection.subset import Selection
-from pipeline.features.settings import MAX_PIXELS
+from pipeline.features.settings import MAX_PIXELS, PICTURES
 
 cache_option = click.option(
     "--cache/--no-cache",
@@ -47,9 +47,21 @@ def take_set_settings(given: dict) -> SetSettings:
     return SetSettings(**{name: given.pop(name) for name in option_names(SetSettings)})
 
 
+max_pixels_option = click.option(
+    "--max-pixels",
+    type=int,
+    default=MAX_PIXELS,
+    cls=GroupedOption,
+    group=PICTURES,
+    help="Set aside pictures with more pixels (width times height).",
+)
+
+
 _where_option = click.option(
     "--where",
     multiple=True,
+    cls=GroupedOption,
+    group=PICTURES,
     metavar="CONDITION",
     help="Use these pictures only: width>=512, source=coco,ffhq. May be repeated.",
 )
@@ -58,7 +70,13 @@ _where_option = click.option(
 @click.command(cls=GroupedCommand)
 @source_option(help="Pictures, as for build. May be repeated.")
 @add_options(SetSettings)
-@click.option("--store", help="Audit the pictures that this feature store was built from.")
+@click.option(
+    "--store",
+    cls=GroupedOption,
+    group=FILES,
+    metavar="STORE",
+    help="Audit the pictures that this feature store was built from, with the splits of their folders.",
+)
 @_where_option
 @click.option("--warn", type=float, default=WARN, help="Lowest AUROC of a warning.")
 @click.option("--fail", type=float, default=FAIL, help="Highest AUROC of a warning; above it the verdict is fail.")
@@ -68,9 +86,9 @@ _where_option = click.option(
 @click.option(
     "--contact-sheet",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="PNG file to draw near-duplicates across splits and classes into.",
+    help="PNG file to draw near-duplicates across splits and classes into; not written if there are none.",
 )
-@click.option("--max-pixels", type=int, default=MAX_PIXELS, help="Set larger pictures aside.")
+@max_pixels_option
 @cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 @click.pass_context
@@ -111,21 +129,42 @@ def audit(
 @click.command(cls=GroupedCommand)
 @source_option(help="Pictures, as for build. May be repeated.")
 @add_options(SetSettings)
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; it must not exist yet.")
 @click.option(
-    "--fraction", type=float, default=Selection.fraction, help="Share to keep of every split, class and source."
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    cls=GroupedOption,
+    group=FILES,
+    help="Folder to write; it must not exist yet, or be empty.",
 )
-@click.option("--seed", type=int, default=Selection.seed, help="Seed of the draw.")
+@click.option(
+    "--fraction",
+    type=float,
+    default=Selection.fraction,
+    cls=GroupedOption,
+    group=PICTURES,
+    help="Share to keep of every split, class and source, above 0, at most 1.",
+)
+@click.option("--seed", type=int, default=Selection.seed, cls=GroupedOption, group=PICTURES, help="Seed of the draw.")
 @_where_option
-@click.option("--max-per-source", type=int, default=None, help="Most pictures to keep of a source in each split.")
+@click.option(
+    "--max-per-source",
+    type=int,
+    cls=GroupedOption,
+    group=PICTURES,
+    help="Most pictures to keep of a source in each split.  [default: all]",
+)
 @click.option(
     "--balance",
     default="",
+    show_default="none",
+    cls=GroupedOption,
+    group=PICTURES,
     metavar="NAMES",
-    help=f"Match the classes in these properties: {','.join(BALANCED)}.",
+    help=f"Keep pictures so that the classes match in these properties, one or more of {','.join(BALANCED)}.",
 )
 @click.option("--links", is_flag=True, help="Write symbolic links instead of copies.")
-@click.option("--max-pixels", type=int, default=MAX_PIXELS, help="Set larger pictures aside.")
+@max_pixels_option
 @cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def subset(
@@ -154,9 +193,15 @@ def subset(
 @click.argument("places", nargs=-1, metavar="[STORE|FOLDER...]")
 @source_option(help="Pictures, as for build. May be repeated.")
 @add_options(SetSettings)
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the card's files.  [default: NAME-card]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    cls=GroupedOption,
+    group=FILES,
+    help="Folder of the card's files.  [default: NAME-card]",
+)
 @click.option("--diff", is_flag=True, help="Compare the cards of two stores, folders or card.json files.")
-@click.option("--max-pixels", type=int, default=MAX_PIXELS, help="Set larger pictures aside.")
+@max_pixels_option
 @cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print the card, or the differences, as JSON.")
 def card(places, sources, out, diff, max_pixels, cache, as_json, **given) -> None:
@@ -179,10 +224,14 @@ def card(places, sources, out, diff, max_pixels, cache, as_json, **given) -> Non
     reading = take_set_settings(given)
     of_set = bool(sources or reading.labels) and not places
     if len(places) != (2 if diff else 1) and not (of_set and not diff):
-        expected = "two, with --diff" if diff else "one (two with --diff), or pictures with --src"
-        raise UsageError(f"places to describe: expected {expected}, got {len(places)}")
+        expected = (
+            "two stores, folders or cards after --diff" if diff else "one store or folder, or pictures with --src"
+        )
+        raise UsageError(f"expected {expected}, got {len(places)} places; see pipeline card --help")
     options = {"reading": reading, "max_pixels": max_pixels, "cache": cache}
     if diff:
+        if out:
+            raise UsageError(f"--out {out}: a comparison writes no files; leave it out, or leave out --diff")
         differences = compare_cards(*(load_card(place, **options) for place in places))
         print_json(differences) if as_json else echo(format_comparison(differences, *places))
         return

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from data_cards.core.console import PROGRAM, CommandGroup, echo, print_json, progress_bar
-from data_cards.core.errors import StoreError
+from data_cards.core.errors import StoreError, UsageError
 from data_cards.core.options import GroupedCommand, GroupedOption, add_options, option_names
 from data_cards.core.text import format_bytes
 from data_cards.dataset.settings import FILES, SetSettings
@@ -91,10 +91,12 @@ def _machine(flag: str, **properties: object):
     help="Build even if near-duplicates are in more than one split.",
 )
 @_machine("--workers", type=int, show_default="one a core", help="Number of Dask worker processes; 0: this process.")
-@_machine("--max-memory", type=MEMORY, help="Memory of all workers together, such as 8GB.")
+@_machine("--max-memory", type=MEMORY, help="Limit of the memory of all workers together, such as 8GB.")
 @_machine("--scheduler", metavar="ADDRESS", help="Address of a running Dask scheduler, instead of own workers.")
 @cache_option
-@click.option("--dry-run", is_flag=True, help="Print the estimated size and time, and build nothing.")
+@click.option(
+    "--dry-run", is_flag=True, help="Scan and audit the pictures, print the estimated size and time, and build nothing."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def build(sources, out, workers, max_memory, scheduler, dry_run, allow_leakage, cache, as_json, **given) -> None:
     """Build a feature store from pictures, or add pictures to one.
@@ -173,7 +175,13 @@ def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
 @click.option(
     "--png", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to draw the planes of samples into."
 )
-@click.option("--row", "rows", type=int, multiple=True, help="Number of a sample to draw. May be repeated.")
+@click.option(
+    "--row",
+    "rows",
+    type=int,
+    multiple=True,
+    help="Sample to draw into --png, from 0. May be repeated.  [default: one unchanged picture of each class]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def inspect(store, png, rows, as_json) -> None:
     """Show the contents of a feature store, or the progress of its build.
@@ -181,8 +189,10 @@ def inspect(store, png, rows, as_json) -> None:
     \b
     Examples:
       pipeline inspect features.zarr
-      pipeline inspect features.zarr --png planes.png --row 0 --row 17
+      pipeline inspect large.zarr --png planes.png --row 0 --row 17
     """
+    if rows and not png:
+        raise UsageError(f"--row {rows[0]}: samples are drawn into a file; add --png FILE")
     opened, facts = inspect_place(store)
     format_facts = format_store if facts["complete"] else format_progress
     print_json(facts) if as_json else echo(format_facts(facts))
@@ -193,7 +203,7 @@ def inspect(store, png, rows, as_json) -> None:
 
 @main.command()
 @click.argument("store", default=DEFAULT_STORE)
-@click.option("--repair", is_flag=True, help="Rebuild damaged files; shards are made again from the source pictures.")
+@click.option("--repair", is_flag=True, help="Rebuild damaged files; shards are rebuilt from the source pictures.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def verify(store, repair, as_json) -> None:
     """Compare all files of a store with their checksums. The exit status is 3 if one is damaged.

@@ -42,7 +42,7 @@ def compute_card_of(
     Parameters
     ----------
     place : of a store, or of pictures, as one source of a build
-    reading : how folders and tables of the pictures are understood
+    reading : how folders and tables of the pictures are interpreted
     max_pixels : int, larger pictures are set aside
     cache : bool, see `data_cards.dataset.scan.scan_sources`
 
@@ -72,7 +72,7 @@ def compute_card_of_set(
     Parameters
     ----------
     sources : of str, picture folders, as for a build
-    reading : how folders and tables of the pictures are understood
+    reading : how folders and tables of the pictures are interpreted
     max_pixels : int, larger pictures are set aside
     cache : bool, see `data_cards.dataset.scan.scan_sources`
 

@@ -76,7 +76,7 @@ def write_subset(
     sources : of str, picture folders, as for a build
     out : a folder that does not exist yet, or is empty
     selection : the steps that select the subset
-    reading : how folders and tables of the pictures are understood
+    reading : how folders and tables of the pictures are interpreted
     links : bool, whether to write symbolic links instead of copies
     max_pixels : int, larger pictures are set aside
     cache : bool, see `data_cards.dataset.scan.scan_sources`

@@ -28,7 +28,7 @@ def choose_workers(workers: int | None, scheduler: str | None, max_memory: int |
     UsageError : an option is out of range, or has no effect together with another
     """
     if workers is not None and workers < 0:
-        raise UsageError(f"workers {workers}: expected 0 (in this process) or more")
+        raise UsageError(f"--workers {workers}: expected 0 (in this process) or more")
     if scheduler is not None and not re.fullmatch(r"([a-z]+://)?[^/]+:\d+/?", scheduler):
         raise UsageError(f"--scheduler {scheduler}: expected an address with a port, such as tcp://10.0.0.1:8786")
     if scheduler is not None and workers is not None:

@@ -141,12 +141,12 @@ class FeatureSettings:
             self._check_unasked()
             return
         if not 8 <= self.size <= 8192:
-            raise UsageError(f"size {self.size}: expected 8 to 8192 pixels")
+            raise UsageError(f"--size {self.size}: expected 8 to 8192 pixels")
         if self.estimator == PERIODOGRAM and self.patch is not None:
             raise UsageError(f"patch {self.patch}: only --estimator averaged has patches; leave out one of the two")
         if self.estimator == AVERAGED and self.levels == COARSE:
             raise UsageError(
-                f"levels {COARSE}: averaged planes vary less than periodograms and need levels {FINE}; leave it out"
+                f"--levels {COARSE}: averaged planes vary less than periodograms and need levels {FINE}; leave it out"
             )
         if self.patch is not None and self.size < self.patch:
             raise UsageError(f"size {self.size}: smaller than a patch of {self.patch}; give a larger --size")
@@ -154,7 +154,7 @@ class FeatureSettings:
             if self.patch is None:
                 raise UsageError(f"overview {self.overview}: only with --estimator averaged; leave out one of the two")
             if not self.patch <= self.overview <= 8192:
-                raise UsageError(f"overview {self.overview}: expected {self.patch} (a patch) to 8192 pixels")
+                raise UsageError(f"--overview {self.overview}: expected {self.patch} (a patch) to 8192 pixels")
 
     def _fill_in(self) -> None:
         """Replace None by the default that follows from the other fields."""
@@ -182,8 +182,8 @@ class FeatureSettings:
         for name, value in unasked.items():
             if getattr(self, name) != value:
                 raise UsageError(
-                    f"{name} {getattr(self, name)}: only planes have it, and none are asked for; leave it out, or give "
-                    f"--estimator {AVERAGED} or {PERIODOGRAM}, too"
+                    f"--{name} {getattr(self, name)}: only planes have it, but this build has none; leave it out, or "
+                    f"add --estimator {AVERAGED} or {PERIODOGRAM}"
                 )
 
     @property

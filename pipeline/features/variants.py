@@ -91,7 +91,7 @@ def count_variants(recipe: str) -> int:
 def check_recipe(recipe: str) -> str:
     """Return the recipe's name; raises `UsageError` for an unknown one."""
     if recipe not in RECIPES:
-        raise UsageError(f"variants {recipe!r}: expected one of {', '.join(RECIPES)}")
+        raise UsageError(f"--variants {recipe!r}: expected one of {', '.join(RECIPES)}")
     return recipe
 
 

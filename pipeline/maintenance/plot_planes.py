@@ -42,7 +42,7 @@ def plot_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list
     rows = _choose_rows(store) if rows is None else rows
     for row in rows:
         if not 0 <= row < len(store):
-            raise UsageError(f"row {row}: not in the store; expected 0 to {len(store) - 1}")
+            raise UsageError(f"--row {row}: not in the store; expected 0 to {len(store) - 1}")
     names = [str(name) for name in store.attributes[Attribute.PLANES]]
     lines = [(row, first) for row in rows for first in range(0, len(names), _IN_A_LINE)]
     figure = Figure(figsize=(1.9 * _IN_A_LINE, 2.0 * len(lines) + 0.1), layout="constrained")

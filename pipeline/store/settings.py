@@ -32,7 +32,9 @@ class BuildSettings:
         metavar="SHARE",
         help="Share of the training pictures to use for validation if the set has no validation split.",
     )
-    max_pixels: int = option_field(MAX_PIXELS, group=PICTURES, help="Set aside pictures with more pixels.")
+    max_pixels: int = option_field(
+        MAX_PIXELS, group=PICTURES, help="Set aside pictures with more pixels (width times height)."
+    )
     packing: str = option_field(
         "mirror",
         group=PLANES,
@@ -48,9 +50,9 @@ class BuildSettings:
                 "or give --estimator averaged or periodogram, too"
             )
         if not 0 <= self.val_fraction < 1:
-            raise UsageError(f"validation fraction {self.val_fraction}: expected 0 or more, below 1")
+            raise UsageError(f"--val-fraction {self.val_fraction}: expected 0 or more, below 1")
         if self.max_pixels < 1:
-            raise UsageError(f"max pixels {self.max_pixels}: expected at least 1")
+            raise UsageError(f"--max-pixels {self.max_pixels}: expected at least 1")
 
     def draw_variants(self, sha256: bytes) -> tuple[Variant, ...]:
         """Draw the variants of a picture from its file's hash."""

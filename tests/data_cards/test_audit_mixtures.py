@@ -123,7 +123,7 @@ def test_sets_of_near_duplicates_are_matched_and_audited_or_told(groups, apart):
 
 
 def test_match_of_a_column_that_nothing_shares_is_told():
-    with pytest.raises(UserError, match="nothing in common in format"):
+    with pytest.raises(UserError, match="--balance format: no picture of one class"):
         match_pictures(make_rows(48, "JPEGs in one class"), ["format"])
 
 

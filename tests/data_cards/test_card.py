@@ -1,6 +1,7 @@
 """The data card: in every store, as Markdown, valid Croissant and a page; escaped, comparable, without positions."""
 
 import json
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -183,6 +184,7 @@ def test_card_diff_of_unlike_sets_fits_100_columns(set_folder, tmp_path):
     assert lines[1:3] == [f"first:  {set_folder}", f"second: {tmp_path / 'set'}"]
     assert max(map(len, lines[3:])) <= 100
     assert text.count("real/a-source") == 1
+    assert not re.search(r"\d\.0\b", text)  # whole numbers have no decimals
 
 
 @pytest.mark.parametrize("huge", [0, 1, 2])

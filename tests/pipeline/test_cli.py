@@ -185,7 +185,7 @@ OF_PICTURES = [["build", "--src"], ["audit", "--src"], ["subset", "--out", "x", 
         (OF_STORES, "text", ["not a feature store (it has no zarr.json)"]),
         (OF_STORES, "pictures", ["not a feature store", "make one from pictures with `pipeline build --src "]),
         (OF_STORES, "run", ["is a run of `train run`, not a feature store", "give the store that it was trained on"]),
-        (OF_PICTURES, "absent", ["no such folder", "--src takes"]),
+        (OF_PICTURES, "absent", ["no such folder", "expected --src FOLDER"]),
         (OF_PICTURES, "file.txt", ["not an archive of a known kind", "give the folder"]),
         (OF_PICTURES, "empty", ["is an empty folder", "--src real=FOLDER"]),
         (OF_PICTURES, "text", ["contains no picture files", "--src real=FOLDER"]),
@@ -203,6 +203,11 @@ def test_commands_on_a_place_of_another_kind_name_it_and_what_to_do(commands, pl
         result = run(*command, places.get(place, tmp_path / place), *options)
         one_line(result, result.exit_code, place if place != "pictures" else "kaggle", *words)
         assert result.exit_code in (1, 2, 3)
+
+
+def test_options_that_would_do_nothing_are_refused(store, tmp_path):
+    one_line(run("inspect", store, "--row", 0), 2, "--row 0", "add --png FILE")
+    one_line(run("card", "--diff", store, store, "--out", tmp_path / "x"), 2, "--out", "a comparison writes no files")
 
 
 def test_commands_on_a_store_that_cannot_be_read_are_one_line(store, tmp_path):

@@ -135,7 +135,7 @@ def test_match_pictures_with_nothing_in_common_is_refused(tmp_path):
         for number in range(3):
             draw_noise(number + 10 * (label == "fake")).save(tmp_path / label / f"{number}.{suffix}")
     pictures = scan_sources([str(tmp_path)], max_pixels=10**8).pictures
-    with pytest.raises(UserError, match="nothing in common in format"):
+    with pytest.raises(UserError, match="--balance format: no picture of one class"):
         match_pictures(pictures, ["format"])
     with pytest.raises(UsageError, match="balance shape"):
         match_pictures(pictures, ["shape"])
