@@ -2,13 +2,15 @@
 
     python benchmarks/train.py --src PICTURES
     python benchmarks/train.py --src PICTURES --sizes 64 --pictures 48 --network small
+    python benchmarks/train.py --src PICTURES --sizes 32 --pictures 400 --samples 128 --network small --batch-size 32
     python benchmarks/train.py --src PICTURES --pictures 1024 --samples 2048 --batch-size 64   (on a GPU)
 
 A store is built of a drawn subset of the pictures, and the build is timed. Then the same network takes the same
 steps, in alternating rounds, so that other load affects all of them, on
 
 - one batch in the device's memory: the ceiling
-- batches from the store, in the trainer's own loop, which also measures how long it waits for data
+- batches read from the store, in the trainer's own loop, which also measures how long it waits for data
+- the same, with rows that are held in memory, as `train run` does if they fit
 - features that worker processes of PyTorch's DataLoader compute from the picture files: decode, fit, JPEG, FFT and
   DCT by this project's functions, one core a process
 - on a CUDA device, pixels that the workers decode, fit and save as JPEG, with FFT and DCT on the device
@@ -36,6 +38,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from data_cards.archives.place import read_file
 from data_cards.core.cores import count_cores
+from data_cards.core.errors import UsageError
+from data_cards.core.memory import measure_free_memory
 from data_cards.dataset.scan import scan_sources
 from data_cards.image.decode import decode_picture
 from data_cards.selection.subset import Selection
@@ -58,7 +62,10 @@ from train.loop.step import sample_batches, train_epoch, train_step
 from train.loop.trainer import prepare
 from train.model.device import selected_algorithms
 from train.model.distributed import SINGLE_PROCESS
+from train.model.inference import open_loader
 from train.settings import TrainSettings
+
+STREAMED, HELD = "from the store", "held in memory"  # the trainer's two ways
 
 
 @click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
@@ -85,6 +92,7 @@ def main(sources: tuple[str, ...], sizes: str, pictures: int, samples: int, roun
             count = samples * max(1, 1024 // size)
             with selected_algorithms(context.device):
                 seconds, waited = _measure(context, _sample_steps(context, count), rounds, workers)
+            context.loader.close()
         count = sum(map(len, _sample_steps(context, count)))
         speeds += _compute_speed_rows(context, count, seconds, waited)
         payback.append(_compute_payback_row(context, count, seconds, built.seconds))
@@ -117,9 +125,14 @@ def _sample_steps(context: TrainContext, samples: int) -> list[np.ndarray]:
     return [order[start : start + size] for start in range(0, len(order) // size * size, size)]
 
 
-def _measure(context: TrainContext, steps: list[np.ndarray], rounds: int, workers: int) -> tuple[dict, list[float]]:
-    """Return the seconds of each way in each round, and the share that the store's way waited for data."""
+def _measure(
+    context: TrainContext, steps: list[np.ndarray], rounds: int, workers: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return the seconds of each way in each round, and the share that each of the trainer's ways waited for data."""
     store, device = context.store, context.device
+    loaders = {name: open_loader(context.detector, store, context.settings.threads) for name in (STREAMED, HELD)}
+    if not loaders[HELD].hold(np.unique(np.concatenate(steps)), measure_free_memory() / 2):
+        raise UsageError("the rows do not fit in half of the free memory; expected fewer --samples or --pictures")
     first = next(move_batches(context.loader.read(steps[:1]), device)).clone()
     load = partial(_load, context, steps, workers)
     ways: dict[str, Callable[[], Iterator[torch.Tensor]]] = {
@@ -129,13 +142,13 @@ def _measure(context: TrainContext, steps: list[np.ndarray], rounds: int, worker
     if device.type == "cuda":
         pixels = load(_PictureDataset(store, pixels=True))
         ways["pixels, FFT on the GPU"] = lambda: map(transform_pixels, pixels())
-    seconds: dict[str, list[float]] = {name: [] for name in ("one batch in memory", "from the store", *ways)}
-    waited = []
+    seconds: dict[str, list[float]] = {name: [] for name in ("one batch in memory", *loaders, *ways)}
+    waited: dict[str, list[float]] = {name: [] for name in loaders}
     for number in range(rounds + 1):
         for name in seconds:
             begun = time.perf_counter()
-            if name == "from the store":
-                context.position = Position()
+            if name in loaders:
+                context.position, context.loader = Position(), loaders[name]
                 train_epoch(context, list(steps))
             else:
                 for step, (rows, levels) in enumerate(zip(steps, ways[name](), strict=True)):
@@ -145,8 +158,8 @@ def _measure(context: TrainContext, steps: list[np.ndarray], rounds: int, worker
                 torch.cuda.synchronize(device)
             if number:  # the first round warms up
                 seconds[name].append(time.perf_counter() - begun)
-                if name == "from the store":
-                    waited.append(context.position.waited / seconds[name][-1])
+                if name in loaders:
+                    waited[name].append(context.position.waited / seconds[name][-1])
     return seconds, waited
 
 
@@ -206,12 +219,14 @@ def _dct(values: torch.Tensor) -> torch.Tensor:
     return (torch.fft.fft(torch.cat([values[..., ::2], values[..., 1::2].flip(-1)], dim=-1)) * turns).real
 
 
-def _compute_speed_rows(context: TrainContext, count: int, seconds: dict, waited: list[float]) -> list[list]:
+def _compute_speed_rows(
+    context: TrainContext, count: int, seconds: dict[str, list[float]], waited: dict[str, list[float]]
+) -> list[list]:
     table = []
     for name, times in seconds.items():
         rates = [count / spent for spent in times]
         share = np.median(np.divide(seconds["one batch in memory"], times))
-        waited_share = f"{np.median(waited):.2%}" if name == "from the store" else None
+        waited_share = f"{np.median(waited[name]):.2%}" if name in waited else None
         table.append(
             [context.store.settings.features.size, name, np.median(rates), min(rates), max(rates), share, waited_share]
         )
@@ -220,7 +235,7 @@ def _compute_speed_rows(context: TrainContext, count: int, seconds: dict, waited
 
 def _compute_payback_row(context: TrainContext, count: int, seconds: dict, build: float) -> list:
     pictures = len(np.unique(context.rows.train_pictures))
-    ours, rival = (float(np.median(seconds[name])) * pictures / count for name in ("from the store", "in the loop"))
+    ours, rival = (float(np.median(seconds[name])) * pictures / count for name in (STREAMED, "in the loop"))
     epochs = build / (rival - ours) if rival > ours else None
     return [context.store.settings.features.size, pictures, build, ours, rival, rival / ours, epochs]
 

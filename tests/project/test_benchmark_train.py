@@ -39,5 +39,5 @@ def test_benchmark_of_training_runs(benchmark, tmp_path, monkeypatch):
     options = "--sizes 32 --pictures 16 --samples 1 --rounds 1 --batch-size 4 --network small --workers 1 --device cpu"
     result = CliRunner().invoke(benchmark.main, ["--src", str(tmp_path / "pictures"), *options.split()])
     assert result.exit_code == 0, result.output
-    for way in ("one batch in memory", "from the store", "in the loop", "build pays after epochs"):
+    for way in ("one batch in memory", "from the store", "held in memory", "in the loop", "build pays after"):
         assert way in result.output
