@@ -13,33 +13,28 @@ class ExpertsGraph(nn.Module):
 
     def __init__(self, experts: Experts):
         super().__init__()
-        self.slope, self.offset = experts.slope, experts.offset
-        self.models = experts.models
+        models = [experts.models[name] for name in EXPERTS]
+        # The five regressions are one, of all inputs.
         arrays = {
-            f"{name}_{field}": getattr(model, field)
-            for name, model in experts.models.items()
-            for field in ("mean", "deviation", "coefficients")
+            "photographs": experts.photographs,
+            "mean": np.concatenate([model.mean for model in models]),
+            "deviation": np.concatenate([model.deviation for model in models]),
+            "clip": np.concatenate([np.full(len(model.mean), model.clip) for model in models]),
+            "coefficients": experts.slope * np.concatenate([model.coefficients for model in models]),
         }
-        arrays |= dict(zip(("comb_photographs_mean", "comb_photographs_deviation"), experts.photographs, strict=True))
         for name, array in arrays.items():
             self.register_buffer(name, torch.as_tensor(array, dtype=torch.float64))
+        self.offset = experts.slope * sum(model.offset for model in models) + experts.offset
+        self.bands = [slice(*(np.flatnonzero(band)[[0, -1]] + (0, 1)).tolist()) for band in COMB_BANDS]
 
     def forward(self, profiles: torch.Tensor) -> torch.Tensor:
-        vectors = dict(
-            zip(PROFILE_VECTORS, profiles.double().split(list(PROFILE_VECTORS.values()), dim=1), strict=True)
-        )
-        combs = (vectors["comb"] - self.comb_photographs_mean) / self.comb_photographs_deviation
-        combs = combs.reshape(-1, 2, len(PERIODS))
-        vectors["comb"] = torch.cat([combs[:, :, np.flatnonzero(band).tolist()].amax(2) for band in COMB_BANDS], 1)
-        return self.slope * sum(self._compute_log_odds(name, vectors[name]) for name in EXPERTS) + self.offset
-
-    def _compute_log_odds(self, name: str, inputs: torch.Tensor) -> torch.Tensor:
-        mean, deviation, coefficients = (
-            self.get_buffer(f"{name}_{field}") for field in ("mean", "deviation", "coefficients")
-        )
-        model = self.models[name]
-        rows = ((inputs - mean) / deviation).clamp(-model.clip, model.clip)
-        return (rows * coefficients).sum(1) + model.offset
+        parts = profiles.double().split(list(PROFILE_VECTORS.values()), dim=1)
+        vectors = dict(zip(PROFILE_VECTORS, parts, strict=True))
+        combs = ((vectors["comb"] - self.photographs[0]) / self.photographs[1]).reshape(-1, 2, len(PERIODS))
+        vectors["comb"] = torch.cat([combs[:, :, band].amax(2) for band in self.bands], 1)
+        inputs = torch.cat([vectors[name] for name in EXPERTS], 1)
+        rows = ((inputs - self.mean) / self.deviation).clamp(-self.clip, self.clip)
+        return rows @ self.coefficients + self.offset
 
 
 def draw_profiles(experts: Experts, count: int) -> np.ndarray:
