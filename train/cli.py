@@ -106,9 +106,9 @@ def _format_verdicts(summary: Summary) -> str:
     from train.run.experts_file import EXPERTS_FILE, load_experts  # loads SciPy, slow to import
 
     if (summary.run / EXPERTS_FILE).exists() and not load_experts(summary.run).sources_left_out:
-        return "always unsure (a class has one source)"
+        return "always unsure: a class has one source"
     if summary.calibration.is_always_unsure:
-        return "always unsure (validation does not show that the classes are separated)"
+        return "always unsure: validation does not show that the classes are separated"
     return summary.calibration.format_band()
 
 
