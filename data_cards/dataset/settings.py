@@ -34,13 +34,13 @@ class SetSettings:
         None,
         metavar="path=NAME,...",
         group=FILES,
-        help="Names of the table's columns: path=id,label=target,split=fold,source=model.",
+        help="Columns of the table: path=id,label=target,split=fold,source=model.",
     )
     meaning: tuple[str, ...] = option_field(
         (),
         metavar="NAME=CLASS",
         group=FILES,
-        help="Class that a folder's name or a label means: 0=real,1=fake. May be repeated.",
+        help="Class of a folder's name or a label: 0=real,1=fake. May be repeated.",
     )
     source_pattern: str | None = option_field(
         None,

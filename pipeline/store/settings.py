@@ -32,9 +32,7 @@ class BuildSettings:
         metavar="SHARE",
         help="Share of the training pictures to use for validation if the set has no validation split.",
     )
-    max_pixels: int = option_field(
-        MAX_PIXELS, group=PICTURES, help="Set aside pictures with more pixels (width times height)."
-    )
+    max_pixels: int = option_field(MAX_PIXELS, group=PICTURES, help="Set aside pictures with more pixels.")
     packing: str = option_field(
         "mirror",
         group=PLANES,
