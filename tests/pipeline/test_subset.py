@@ -149,7 +149,7 @@ def test_subset_mistakes_are_one_line_and_leave_nothing(many, tmp_path):
         (("--out", tmp_path / "a", "--fraction", 0), 2, "fraction 0"),
         (("--out", tmp_path / "a", "--where", "width>9999"), 1, "no picture is left"),
         (("--out", tmp_path / "a", "--balance", "shape"), 2, "shape"),
-        (("--out", tmp_path / "a", "--max-per-source", 0), 2, "max per source"),
+        (("--out", tmp_path / "a", "--max-per-source", 0), 2, "--max-per-source 0"),
     ):
         result = subset("--src", many, *arguments)
         assert result.exit_code == status, result.output
