@@ -119,7 +119,7 @@ def list_command(runs: str, as_json: bool) -> None:
     """Compare the runs in the folder RUNS (default: runs).
 
     Loss and accuracy are those on the validation pictures, or for experts alone on the sources that a fit left out.
-    The AUROC on the test pictures, with its 95 % interval, is from the last `eval report` of each run.
+    The AUROC on the test pictures, with its 95 % interval, is from the last `report` of each run.
 
     \b
     Examples:

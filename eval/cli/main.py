@@ -57,11 +57,11 @@ def report(runs, store, split, out, as_json, full, **settings) -> None:
 
     \b
     Examples:
-      eval report
-      eval report --run runs/001-experts --out first_report
-      eval report --run runs/001-experts --run runs/002-experts
-      eval report --run old=runs/001 --run old=runs/002 --run new=runs/003 --run new=runs/004
-      eval report --store other_pictures.zarr --json
+      report
+      report --run runs/001-experts --out first_report
+      report --run runs/001-experts --run runs/002-experts
+      report --run old=runs/001 --run old=runs/002 --run new=runs/003 --run new=runs/004
+      report --store other_pictures.zarr --json
     """
     from eval.report.compare import compare_runs  # loads PyTorch, which `--help` need not wait for
     from eval.report.contents import drop_rows

@@ -37,14 +37,14 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
     some frames are judged, and the clip as a whole; this needs the extra `video`.
 
     The verdict is real, fake or unsure. The score is the calibrated probability that the picture is
-    generated. `eval report` measures how reliable both are. A file that cannot be judged
+    generated. `report` measures how reliable both are. A file that cannot be judged
     is listed on stderr, and the exit status is then 1.
 
     \b
     Examples:
-      eval predict holiday.jpg --explain why.png
+      predict holiday.jpg --explain why.png
       predict downloads/ "scans/**/*.png" --json
-      find . -name "*.jpg" | eval predict - --csv > verdicts.csv
+      find . -name "*.jpg" | predict - --csv > verdicts.csv
       find . -name "*.jpg" -print0 | predict -0 - --csv > verdicts.csv
     """
     from data_cards.dataset.listing import format_left_out
@@ -110,8 +110,8 @@ def page(run, open_browser, **settings) -> None:
 
     \b
     Examples:
-      eval page
-      eval page --run runs/001-experts --port 9000 --no-open
+      page
+      page --run runs/001-experts --port 9000 --no-open
     """
     from eval.page.serve import serve_page
     from train.run.locate import STARTER_NOTE, find_run, is_starter

@@ -1,1 +1,1 @@
-"""Local web page with the verdicts of `eval predict` on dropped pictures."""
+"""Local web page with the verdicts of `predict` on dropped pictures."""

@@ -99,7 +99,7 @@ def _find_version() -> str | None:
 
 def _judge(examiner: Examiner, data: bytes) -> dict:
     if find_container(data[:CONTAINER_START]) is not None:
-        raise PictureError("a clip; expected a picture; `eval predict` judges clips too")
+        raise PictureError("a clip; expected a picture; `predict` judges clips too")
     examined = examiner.examine(data)
     said, explanation = examined.judgement, examined.explanation
     return {

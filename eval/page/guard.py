@@ -84,7 +84,7 @@ class Guard:
             return response
         if self._is_token(request.cookies.get(cookie, "")):
             return None
-        return _refusal(f"no valid {TOKEN}; open the address that `eval page` printed, which ends in it")
+        return _refusal(f"no valid {TOKEN}; open the address that `page` printed, which ends in it")
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(errors="replace"), self.token.encode())

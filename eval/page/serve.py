@@ -1,4 +1,4 @@
-"""Server of `eval page` on a port of this computer, until Ctrl-C."""
+"""Server of `page` on a port of this computer, until Ctrl-C."""
 
 import errno
 import ipaddress

@@ -180,4 +180,4 @@ class FairTurns:
 
 
 def _too_large() -> UploadError:
-    return UploadError(f"too large; expected at most {MAX_UPLOAD >> 20} MB; `eval predict` judges larger files", 413)
+    return UploadError(f"too large; expected at most {MAX_UPLOAD >> 20} MB; `predict` judges larger files", 413)

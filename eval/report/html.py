@@ -99,7 +99,7 @@ def render_report(report: dict, worst: list[Example], examples: list[Example]) -
             changes=Markup("" if "reason" in report["deciding"] else plot_log_odds_changes(report["deciding"])),
             profiles=Markup("" if "reason" in report["profiles"] else plot_class_spectra(report["profiles"])),
             curves=Markup(plot_conditions(report["conditions"])),
-            command="eval report "
+            command="report "
             + ("" if report["run"]["starter"] else f"--run {quote(run)} ")
             + f"--store {quote(store)} --split {report['split']}",
             worst=worst,
@@ -136,7 +136,7 @@ def render_comparison(comparison: dict) -> str:
         .render(
             report=comparison,
             plot=Markup(plot_runs([group["scores"]["auroc"] for group in comparison["groups"]])),
-            command="eval report "
+            command="report "
             + " ".join(f"--run {quote(_format_run(run, comparison['groups']))}" for run in runs)
             + f"{named} --split {comparison['split']}",
         )

@@ -54,7 +54,7 @@ def summarise_comparison(comparison: dict) -> list[str]:
     if any(not one["holds_training"] for one in differences):
         sentences.append(
             "To include the luck of training, train at least three runs of each kind, with different --seed, and give "
-            "them one name: eval report --run old=runs/001 --run old=runs/002 ... --run new=runs/004 ..."
+            "them one name: report --run old=runs/001 --run old=runs/002 ... --run new=runs/004 ..."
         )
     sentences += [_format_other_differences(one) for one in differences]
     if len(differences) > 1:

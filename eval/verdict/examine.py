@@ -27,7 +27,7 @@ class Examined:
 
     Attributes
     ----------
-    judgement : Judgement, equal to that of `eval predict`
+    judgement : Judgement, equal to that of `predict`
     declared : tuple of Declaration, what the file declares, not verified
     explanation : Explanation or None, what decided the network's score; of a picture with several crops, for the middle
         one; None without a network

@@ -1,4 +1,4 @@
-"""Files of `eval predict --explain`: the picture that is read, and the PNG that is written."""
+"""Files of `predict --explain`: the picture that is read, and the PNG that is written."""
 
 import os
 from pathlib import Path

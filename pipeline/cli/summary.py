@@ -36,7 +36,7 @@ def format_build(summary: BuildSummary) -> Lines:
         )
     if not any(one.file.split == TEST for one in plan.pictures):
         lines.append(
-            "no test split: score a run with `eval report --split val`, or add pictures under test/ "
+            "no test split: score a run with `report --split val`, or add pictures under test/ "
             "(--src test/real=FOLDER --src test/fake=FOLDER)"
         )
     if plan.set_aside:

@@ -46,7 +46,7 @@ def compute_features(
 ) -> Iterator[Features]:
     """Yield the features of each variant of a picture.
 
-    `pipeline build`, `eval predict` and `eval page` all use this function. For `CLEAN` it yields the values that a
+    `pipeline build`, `predict` and `page` all use this function. For `CLEAN` it yields the values that a
     store holds in the clean row of the file; `compute_file_features` returns these.
 
     Parameters

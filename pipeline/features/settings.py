@@ -1,6 +1,6 @@
 """Feature settings: everything that decides a picture's planes. Its profile has no settings.
 
-`FeatureSettings` is recorded in the store and in every run trained on it: `pipeline build` and `eval predict` pass it
+`FeatureSettings` is recorded in the store and in every run trained on it: `pipeline build` and `predict` pass it
 to the same function, so the two cannot differ.
 
 **Defaults** are those that the evidence recommends (docs/evidence.md), the same for the command and in Python.

@@ -1,4 +1,4 @@
-"""`eval report` as it is typed: shells, options, output, and one line for each bad input."""
+"""`report` as it is typed: shells, options, output, and one line for each bad input."""
 
 import json
 import os
@@ -21,7 +21,7 @@ SCRIPTS = Path(sys.executable).parent
 
 @pytest.fixture
 def call(tmp_path, monkeypatch):
-    """Call `eval report` in a folder of its own."""
+    """Call `report` in a folder of its own."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: str):
@@ -72,7 +72,7 @@ def test_report_prints_notice_and_warnings_on_stderr(call, run_folder, tmp_path)
 
 
 def test_help_has_examples():
-    for command, example in ((report, "eval report --run"), (predict, "eval predict holiday.jpg")):
+    for command, example in ((report, "report --run"), (predict, "predict holiday.jpg")):
         assert example in CliRunner().invoke(command, ["--help"]).stdout
     text = CliRunner().invoke(cli, ["--help"]).stdout
     assert "report" in text

@@ -227,7 +227,7 @@ def test_summary_says_where_the_luck_of_training_is_left_out(parts, expected):
     text = summary(0.05, 0.01, 0.09, holds_training=False, **parts)
     assert text[0].startswith("On these pictures new finds generated pictures better than old")
     assert expected in text[0]
-    assert "give them one name: eval report --run old=" in text[1]
+    assert "give them one name: report --run old=" in text[1]
 
 
 def test_runs_of_experts_have_no_luck_of_training():

@@ -1,4 +1,4 @@
-"""`eval predict --explain`: a drawing of what decided, refusals, and nothing of the user's written over."""
+"""`predict --explain`: a drawing of what decided, refusals, and nothing of the user's written over."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""`eval page`: what it answers, whom it refuses, bounds on uploads; and the page itself in a real browser."""
+"""`page`: what it answers, whom it refuses, bounds on uploads; and the page itself in a real browser."""
 
 import io
 import json
@@ -428,7 +428,7 @@ def test_page_shows_the_simulation_notice(page, examiner, monkeypatch):
 def test_browser_shows_that_the_server_is_gone(page, address):
     page.route("**/judge", lambda route: route.abort())
     page.evaluate(DROPPED, [["a.jpg", "image/jpeg", JPEG]])
-    page.get_by_text("no answer; is `eval page` still running?").wait_for()
+    page.get_by_text("no answer; is `page` still running?").wait_for()
 
 
 def test_browser_says_what_is_wrong_with_what_was_dropped_or_refused(page):
@@ -457,5 +457,5 @@ def test_page_contrast_suffices_in_light_and_dark(page, scheme):
 
 def test_page_help_names_the_commands():
     text = CliRunner().invoke(cli, ["page", "--help"]).stdout
-    assert "eval page --run" in text
+    assert "page --run" in text
     assert json.dumps(sorted(cli.commands)) == '["page", "predict", "report"]'

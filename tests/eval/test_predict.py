@@ -1,4 +1,4 @@
-"""`eval predict`: the build's features to the last bit, verdicts, and files that cannot be judged."""
+"""`predict`: the build's features to the last bit, verdicts, and files that cannot be judged."""
 
 import json
 import os
@@ -47,7 +47,7 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def call(folder, monkeypatch):
-    """Call `eval predict` in that folder."""
+    """Call `predict` in that folder."""
     monkeypatch.chdir(folder)
     return lambda *arguments, **how: CliRunner().invoke(cli, ["predict", "--device", "cpu", *arguments], **how)
 

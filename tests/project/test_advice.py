@@ -43,7 +43,7 @@ SHOWN_BY = {
 # Texts without advice on options of a command: `--help` of any, arguments of git, variables of CSS.
 NO_MESSAGES = ("data_cards/core/console.py", "train/run/environment.py", "eval/report/svg.py")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-_COMMAND = re.compile(r"\b(pipeline|train|eval) ([a-z]+)\b([^`;:]*)")
+_COMMAND = re.compile(r"\b(?:(pipeline|train|eval) ([a-z]+)\b|(report|predict|page)(?= --))([^`;:]*)")
 # Of other programs, and of every command.
 _FOREIGN = re.compile(r"`dask worker[^`]*`|torchrun --[a-z-]+|curl --[a-z-]+|\{\} --help")
 
@@ -79,10 +79,11 @@ def find_wrong(text: str, shown_by: tuple[str, ...], options: dict[str, set[str]
     """Return the options that a text names and the command that it names, or one that shows it, does not have."""
     wrong = []
     text = _FOREIGN.sub("", text)
-    for command, name, rest in _COMMAND.findall(text):
-        known = options.get(f"{command} {name}")
+    for group, name, alone, rest in _COMMAND.findall(text):
+        command = f"eval {alone}" if alone else f"{group} {name}"
+        known = options.get(command)
         if known is not None:
-            wrong += [f"{command} {name} {flag}" for flag in _OPTION.findall(rest) if flag not in known]
+            wrong += [f"{command} {flag}" for flag in _OPTION.findall(rest) if flag not in known]
     for flag in _OPTION.findall(_COMMAND.sub("", text)):
         wrong += [f"{command} {flag}" for command in shown_by if flag not in options[command]]
     return wrong
@@ -127,6 +128,7 @@ def test_pages_and_their_scripts_name_only_options_that_exist():
     [
         ("use `pipeline build --val-fraction 0.15`", []),
         ("use `pipeline build --labels-file x`", ["pipeline build --labels-file"]),
+        ("use `report --splits val`", ["eval report --splits"]),
         ("give it with --store", ["pipeline card --store"]),
         ("give more, on a cluster `dask worker --memory-limit`", []),
     ],

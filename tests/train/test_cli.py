@@ -52,7 +52,7 @@ def test_train_run_prints_and_numbers_its_runs(call, tmp_path):
     assert result.exit_code == 0, result.output
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["001-small-32px"]
     said = "waited for data", "kept epoch", "validation loss", "validation accuracy"
-    for text in (*said, "next: eval report --run runs/001-"):
+    for text in (*said, "next: report --run runs/001-"):
         assert text in result.stdout
     assert "epoch 1/1" in result.stderr
     # A second run gets a folder of its own; resuming takes the newest.

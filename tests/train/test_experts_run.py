@@ -179,7 +179,7 @@ def test_command_prints_what_was_fitted(store, tmp_path):
     assert result.exit_code == 0, result.output
     for words in ("accuracy on sources left out", "unsure between"):
         assert words in result.output
-    assert result.output.endswith(f"next: eval report --run {tmp_path / 'run'}\n")
+    assert result.output.endswith(f"next: report --run {tmp_path / 'run'}\n")
     result = CliRunner().invoke(cli, ["run", "--resume", "--run", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output
     assert find_newest_run(tmp_path) == tmp_path / "run"
@@ -209,7 +209,7 @@ def test_command_names_what_a_report_on_held_out_sources_of_one_class_needs(tmp_
     result = CliRunner().invoke(cli, ["run", *arguments])
     assert result.exit_code == 0, result.output
     *_, following, reason = result.stdout.splitlines()
-    assert following.endswith(f"eval report --run {tmp_path / 'run'}")
+    assert following.endswith(f"report --run {tmp_path / 'run'}")
     assert reason.startswith("all held-out sources are fake:")
 
 

@@ -28,7 +28,7 @@ class RunEntry:
     val_loss, val_accuracy : of that epoch, in nats and 0 to 1; for experts alone, on the sources that a fit left out
     ended : str, the reason
     seconds, samples_per_second, device_name, precision : as in its summary
-    test_auroc : value and interval's ends, low and high, if `eval report` scored the test pictures
+    test_auroc : value and interval's ends, low and high, if `report` scored the test pictures
     """
 
     run: Path

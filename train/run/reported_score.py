@@ -1,4 +1,4 @@
-"""Score of a run on its test pictures: `test_score.json` in its folder, which `eval report` writes."""
+"""Score of a run on its test pictures: `test_score.json` in its folder, which `report` writes."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path

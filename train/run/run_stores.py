@@ -50,7 +50,7 @@ def find_store(run: Run, path: str | Path | None) -> FeatureStore:
 
 def format_next_steps(run: Run) -> list[str]:
     """Return the lines that name the report to make of a finished run, also of its held-out sources."""
-    command = f"eval report --run {quote(str(run.path))}"
+    command = f"report --run {quote(str(run.path))}"
     if not run.settings.hold_out:
         return [f"next: {command}"]
     store = find_store(run, None)

@@ -4,7 +4,7 @@
 const byId = (id) => document.getElementById(id);
 const percent = (p) => `${(100 * p).toFixed(1)}%`;
 const signed = (value) => `${value < -0.005 ? "−" : value < 0.005 ? "" : "+"}${Math.abs(value).toFixed(2)}`;
-const STOPPED = "no answer; is `eval page` still running?";
+const STOPPED = "no answer; is `page` still running?";
 let about = null; // the detector: its limits, its name, its mean spectra
 
 function make(tag, options = {}, ...children) {
@@ -273,7 +273,7 @@ async function send(file) {
   const most = about.most_bytes;
   if (file.size > most) {
     const [bound, size] = [most, file.size].map((bytes) => `${Math.ceil(bytes / 2 ** 20)} MB`);
-    throw new Error(`too large; expected at most ${bound}, got ${size}; \`eval predict\` judges larger files`);
+    throw new Error(`too large; expected at most ${bound}, got ${size}; \`predict\` judges larger files`);
   }
   const data = await read(file);
   for (let tries = 1; ; tries += 1) {
@@ -297,7 +297,7 @@ async function ask(address, options = {}) {
     const response = await fetch(address, options);
     return [response, await response.json()];
   } catch {
-    about = null; // `eval page` may be started again with another run
+    about = null; // `page` may be started again with another run
     throw new Error(STOPPED);
   }
 }
