@@ -227,7 +227,7 @@ def card(places, sources, out, diff, max_pixels, cache, as_json, **given) -> Non
         expected = (
             "two stores, folders or cards after --diff" if diff else "one store or folder, or pictures with --src"
         )
-        raise UsageError(f"expected {expected}, got {len(places)} places; see pipeline card --help")
+        raise UsageError(f"expected {expected}, got {len(places)} places; see `pipeline card --help`")
     options = {"reading": reading, "max_pixels": max_pixels, "cache": cache}
     if diff:
         if out:

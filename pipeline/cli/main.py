@@ -221,7 +221,9 @@ def verify(store, repair, as_json) -> None:
     else:
         echo(format_verification(found, left, problems))
     if not left.sound:
-        advice = "see above for what is left" if repair else "--repair rebuilds what it can, from the source pictures"
+        advice = "see above for what is left"
+        if not repair:
+            advice = f"`pipeline verify {store} --repair` rebuilds what it can, from the source pictures"
         raise StoreError(f"{store}: the store is damaged; {advice}")
 
 

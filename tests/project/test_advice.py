@@ -22,6 +22,8 @@ SHOWN_BY = {
     "data_cards/image": (*SETS, "eval predict", "eval page"),
     "data_cards/selection": ("pipeline audit", "pipeline subset"),
     "data_cards/selection/matching.py": ("pipeline subset",),
+    "data_cards/selection/subset.py": ("pipeline subset",),
+    "data_cards/audit/audit.py": ("pipeline audit",),
     "pipeline/builder": ("pipeline build",),
     "pipeline/execution": ("pipeline build",),
     "pipeline/features": ("pipeline build",),
@@ -29,9 +31,11 @@ SHOWN_BY = {
     "pipeline/store/concatenated.py": ("train run",),
     "pipeline/datasets/audit.py": ("pipeline audit",),
     "pipeline/datasets/subset.py": ("pipeline subset",),
-    "pipeline/cli/main.py": ("pipeline verify",),
+    "pipeline/cli/main.py": ("pipeline inspect",),
+    "pipeline/maintenance/plot_planes.py": ("pipeline inspect",),
     "pipeline/cli/summary.py": ("pipeline build",),
     "train/run/run_stores.py": ("eval report",),
+    "train/run/export_onnx.py": ("train export",),
     "train": ("train run",),
     "eval/scores": ("eval report",),
     "eval/report": ("eval report",),
@@ -45,7 +49,7 @@ NO_MESSAGES = ("data_cards/core/console.py", "train/run/environment.py", "eval/r
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _COMMAND = re.compile(r"\b(?:(pipeline|train|eval) ([a-z]+)\b|(report|predict|page)(?= --))([^`;:]*)")
 # Of other programs, and of every command.
-_FOREIGN = re.compile(r"`dask worker[^`]*`|torchrun --[a-z-]+|curl --[a-z-]+|\{\} --help")
+_FOREIGN = re.compile(r"`dask worker[^`]*`|torchrun --[a-z-]+|curl --[a-z-]+|\{\} --help|`[a-z ]+ --help`")
 
 
 def list_options() -> dict[str, set[str]]:

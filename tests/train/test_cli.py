@@ -132,7 +132,7 @@ def test_train_run_of_an_incomplete_store_exits_3(call, tmp_path):
 
 def test_train_run_of_another_folder_exits_3(call, tmp_path):
     (tmp_path / "features.zarr").mkdir()
-    assert_refused(call(), 3, "features.zarr: not a feature store")
+    assert_refused(call(), 3, "features.zarr: is an empty folder, not a feature store")
 
 
 @pytest.mark.parametrize(
