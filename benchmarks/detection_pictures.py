@@ -21,7 +21,7 @@ from pipeline.features.settings import MAX_PIXELS
 from pipeline.features.variants import CONDITIONS, SHRUNK, draw_variants
 
 VIEWS = (*CONDITIONS, SHRUNK)
-VERSION = 2  # raise it when a vector changes: cached features are then computed again
+VERSION = 3  # raise it when a vector changes: cached features are then computed again
 
 
 @dataclass(frozen=True)

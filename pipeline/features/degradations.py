@@ -68,10 +68,19 @@ def scale_and_back(picture: Image.Image, factor: float, filter: str) -> Image.Im
     return _resize(scale(picture, factor, filter), picture.size, filter)
 
 
-def limit_size(picture: Image.Image, longest: int, filter: str, above: int | None = None) -> Image.Image:
-    """Downscale a picture whose long side has more than `above` pixels, by default `longest`, to `longest`."""
+def limit_size(
+    picture: Image.Image, longest: int, filter: str, above: int | None = None, reducing_gap: float | None = None
+) -> Image.Image:
+    """Downscale a picture whose long side has more than `above` pixels, by default `longest`, to `longest`.
+
+    With `reducing_gap`, 1 or more, blocks of pixels are averaged first, to a picture of at least that many times the
+    final size. This is faster than filtering all pixels.
+    """
     side = max(picture.size)
-    return scale(picture, longest / side, filter) if side > (above or longest) else picture
+    if side <= (above or longest):
+        return picture
+    factor = longest / side
+    return _resize(picture, (picture.width * factor, picture.height * factor), filter, reducing_gap)
 
 
 def blur(picture: Image.Image, sigma: float) -> Image.Image:
@@ -119,6 +128,8 @@ def _recompress(picture: Image.Image, form: str, **options: object) -> Image.Ima
     return saved if saved.mode == "RGB" else saved.convert("RGB")  # which would copy it
 
 
-def _resize(picture: Image.Image, size: tuple[float, float], filter: str) -> Image.Image:
+def _resize(
+    picture: Image.Image, size: tuple[float, float], filter: str, reducing_gap: float | None = None
+) -> Image.Image:
     width, height = (max(round(side), 1) for side in size)
-    return picture.resize((width, height), Image.Resampling[filter.upper()])
+    return picture.resize((width, height), Image.Resampling[filter.upper()], reducing_gap=reducing_gap)

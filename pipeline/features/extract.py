@@ -131,7 +131,7 @@ class _Whole:
 
     @cached_property
     def profile(self) -> np.ndarray:
-        return compute_profile(self.picture, self.shrunk)
+        return compute_profile(self.shrunk, self.picture.size)
 
     def change(self, steps: Sequence[dict]) -> Image.Image:
         """Apply steps to the picture."""

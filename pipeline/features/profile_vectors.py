@@ -4,7 +4,7 @@ import numpy as np
 
 # A camera's original is shrunk before its pixels are read: its finest detail holds no trace of any generator.
 LARGE, LARGE_TO = 2048, 1536  # px, long side
-SHRINK_LARGE = {"do": "limit", "longest": LARGE_TO, "filter": "lanczos", "above": LARGE}
+SHRINK_LARGE = {"do": "limit", "longest": LARGE_TO, "filter": "lanczos", "above": LARGE, "reducing_gap": 1.0}
 PERIODS = 8 * np.exp(
     np.linspace(np.log(0.4), np.log(2.2), 110)
 )  # px: decoders of 8 px, the picture scaled by 0.4 to 2.2

@@ -12,8 +12,6 @@
 An excess is a log amplitude (natural logarithm) above its local background. A profile is these vectors in this order.
 """
 
-import math
-
 import numpy as np
 from PIL import Image
 from scipy import fft
@@ -25,10 +23,11 @@ from pipeline.features.profile_vectors import PERIODS, PROFILE_VECTORS, SHRINK_L
 
 REGION = 1024  # px, of the middle: more pixels cost time and change the means little
 GRID = 16  # px: the region starts on a multiple of JPEG's and of most decoders' grids
+FACT_ROWS = 4  # contrast and chroma are measured on every fourth row of the region
 SIGMA = 2.0  # bins, deviation of the Gaussian mean that is a spectrum's background
 HARMONIC_STEP = 8  # bins of 1 / 128: multiples of 1/16 cycle a pixel
 JPEG_CAP = 0.1  # largest excess that counts on the harmonics of JPEG's own blocks of 8 px
-SQUEEZED = (64, 128)  # px, sides of the squares that the whole picture is squeezed to
+SQUEEZED = 128  # px, side of the square that the whole picture is squeezed to
 SMALL_PATCH, RINGS = 16, 9  # px of their patches, and number of rings of frequency
 _ROWS = 64  # converted at a time: they fit the processor's cache
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G, B (ITU-R BT.601)
@@ -38,13 +37,13 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G, B (ITU-R BT.601)
 PROFILE_STEP = 2.0**-12
 
 
-def compute_profile(picture: Image.Image, shrunk: Image.Image | None = None) -> np.ndarray:
-    """Compute the profile of an RGB picture.
+def compute_profile(picture: Image.Image, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Compute the profile of an RGB picture; a large one is shrunk first, by the step `SHRINK_LARGE`.
 
     Parameters
     ----------
     picture : PIL.Image.Image of mode RGB
-    shrunk : PIL.Image.Image, the picture after the step `SHRINK_LARGE`; None applies it here
+    size : tuple of int, width and height that the vector `facts` holds; None for those of the picture
 
     Returns
     -------
@@ -52,22 +51,25 @@ def compute_profile(picture: Image.Image, shrunk: Image.Image | None = None) -> 
         Multiples of `PROFILE_STEP`, finite for every picture. `pipeline.features.profile_vectors.split_profiles`
         splits it into its vectors.
     """
-    vectors = compute_vectors(picture, shrunk)
+    vectors = compute_vectors(picture, size)
     profile = np.concatenate([vectors[name] for name in PROFILE_VECTORS])
     return (np.rint(profile / PROFILE_STEP) * PROFILE_STEP).astype(np.float32)
 
 
-def compute_vectors(picture: Image.Image, shrunk: Image.Image | None = None) -> dict[str, np.ndarray]:
+def compute_vectors(picture: Image.Image, size: tuple[int, int] | None = None) -> dict[str, np.ndarray]:
     """Compute the vectors of a profile by name (see the module): float32 each, not rounded; as `compute_profile`."""
-    planes = extract_native_planes(shrunk or picture)
+    width, height = size or picture.size
+    picture = apply_steps(picture, (SHRINK_LARGE,))
+    planes = extract_native_planes(picture)
     luma, *tints = np.split(compute_excess(np.concatenate([compute_mean_spectra(plane) for plane in planes])), 3)
-    facts = [picture.height, picture.width, _compute_deviation(planes[0]), *map(_compute_mean_size, planes[1:])]
+    luma_rows, *tint_rows = planes[:, ::FACT_ROWS]
+    contrast, chroma = luma_rows.std(), sum(np.abs(rows).mean() for rows in tint_rows)
     return {
         **compute_squeezed(picture),
         "harmonics": select_harmonics(luma),
         "tints": select_harmonics(np.concatenate(tints)),
         "comb": np.concatenate([compute_comb(excess) for excess in luma]),
-        "facts": np.array([*facts[:3], sum(facts[3:])], np.float32),
+        "facts": np.array([height, width, contrast, chroma], np.float32),
     }
 
 
@@ -87,19 +89,6 @@ def extract_native_planes(picture: Image.Image) -> np.ndarray:
         np.subtract(blue, luma, out=planes[1, rows])
         np.subtract(red, luma, out=planes[2, rows])
     return planes
-
-
-def _compute_deviation(plane: np.ndarray) -> float:
-    mean, total = plane.mean(), 0.0
-    for start in range(0, len(plane), _ROWS):
-        difference = plane[start : start + _ROWS] - mean
-        total += float(np.square(difference, out=difference).sum())
-    return math.sqrt(total / plane.size)
-
-
-def _compute_mean_size(plane: np.ndarray) -> float:
-    """Compute the mean of the absolute values."""
-    return sum(float(np.abs(plane[start : start + _ROWS]).sum()) for start in range(0, len(plane), _ROWS)) / plane.size
 
 
 def compute_excess(spectra: np.ndarray, clip: float = 0.25, rounds: int = 3) -> np.ndarray:
@@ -154,18 +143,15 @@ _SMOOTHING = gaussian_filter1d(np.eye(HALF + 1, dtype=np.float32), SIGMA, axis=0
 
 
 def compute_squeezed(picture: Image.Image) -> dict[str, np.ndarray]:
-    """Compute `light` (9,) and `colour` (36,) of the whole picture, squeezed to a square."""
-    colour = []
-    for side in SQUEEZED:
-        filter = Image.Resampling.BOX if min(picture.size) >= side else Image.Resampling.BICUBIC
-        small = np.asarray(picture.resize((side, side), filter)).astype(np.float32)
-        luma = small @ _LUMA
-        planes = [0.564 * (small[..., 2] - luma), 0.713 * (small[..., 0] - luma)]
-        if side == SQUEEZED[-1]:
-            planes.append(40 * np.log(luma + 8))  # 40: about the contrast of grey levels
-        *_, light = rings = compute_rings(np.stack(planes), _RING_FLOORS[: len(planes)])
-        colour.append(rings[:2])
-    return {"light": light, "colour": np.stack(colour, 1).ravel()}
+    """Compute `light` (9,) and `colour` (36,) of the whole picture, squeezed to squares of 128 and of 64 px."""
+    filter = Image.Resampling.BOX if min(picture.size) >= SQUEEZED else Image.Resampling.BICUBIC
+    small = np.asarray(picture.resize((SQUEEZED, SQUEEZED), filter)).astype(np.float32)
+    luma = small @ _LUMA
+    # 40: about the contrast of grey levels
+    planes = np.stack([0.564 * (small[..., 2] - luma), 0.713 * (small[..., 0] - luma), 40 * np.log(luma + 8)])
+    *colour, light = compute_rings(planes, _RING_FLOORS)
+    halved = sum(planes[:2, top::2, left::2] for top in (0, 1) for left in (0, 1)) / 4
+    return {"light": light, "colour": np.stack([compute_rings(halved, _RING_FLOORS[:2]), colour], 1).ravel()}
 
 
 def _make_rings(patch: int, rings: int) -> np.ndarray:
@@ -176,7 +162,8 @@ def _make_rings(patch: int, rings: int) -> np.ndarray:
 
 
 _RING_MATRIX = _make_rings(SMALL_PATCH, RINGS)
-_SMALL_WINDOW = make_hann(SMALL_PATCH, SMALL_PATCH)
+_SMALL_WINDOW = make_hann(SMALL_PATCH, SMALL_PATCH).ravel()
+_SMALL_MEAN = np.full((SMALL_PATCH**2, 1), SMALL_PATCH**-2, np.float32)
 
 
 _RING_FLOORS = np.array([0.1, 0.1, 20.0], np.float32)  # of the power of Cb, Cr and log luma
@@ -196,10 +183,10 @@ def compute_rings(planes: np.ndarray, floors: np.ndarray) -> np.ndarray:
     """
     size, step = (SMALL_PATCH, SMALL_PATCH), SMALL_PATCH // 2
     patches = np.lib.stride_tricks.sliding_window_view(planes, size, axis=(1, 2))[:, ::step, ::step]
-    patches = patches.reshape(len(planes), -1, *size)
-    spectrum = fft.rfft2((patches - patches.mean((2, 3), keepdims=True)) * _SMALL_WINDOW, workers=1)
-    power = spectrum.real**2 + spectrum.imag**2
-    power += floors[:, None, None, None]
-    logs = np.log(power, out=power).reshape(*patches.shape[:2], -1)
-    rings = 0.5 * logs.mean(1) @ _RING_MATRIX
+    pixels = patches.reshape(-1, SMALL_PATCH**2)
+    pixels = (pixels - pixels @ _SMALL_MEAN) * _SMALL_WINDOW
+    power = np.abs(fft.rfft2(pixels.reshape(-1, *size), workers=1)).reshape(len(planes), -1, len(_RING_MATRIX))
+    power = np.square(power, out=power)
+    power += floors[:, None, None]
+    rings = 0.5 * np.log(power, out=power).mean(1) @ _RING_MATRIX
     return rings - rings.mean(1, keepdims=True)

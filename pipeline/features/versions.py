@@ -9,7 +9,7 @@ from PIL import features
 
 # Raise it when the numbers of `pipeline.features.profiles` change, even in the last bit. Stores with profiles but
 # without this version have version 1.
-PROFILE_VERSION = "2"
+PROFILE_VERSION = "3"
 
 
 def get_feature_versions(*, profiles: bool = True) -> dict[str, str]:

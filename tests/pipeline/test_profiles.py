@@ -15,6 +15,7 @@ from pipeline.features.profiles import (
     compute_comb,
     compute_excess,
     compute_profile,
+    compute_squeezed,
     compute_vectors,
 )
 from pipeline.features.settings import FeatureSettings
@@ -44,7 +45,7 @@ def compute_plain_spectra(plane):
     return (mean[:, :65, :65] + mean[:, -np.arange(65)][..., :65]) / 2
 
 
-@pytest.mark.parametrize("shape", [(256, 300), (130, 40), (20, 140), (2, 3)])
+@pytest.mark.parametrize("shape", [(256, 300), (530, 140), (130, 40), (20, 140), (2, 3)])
 def test_mean_spectra_equal_the_plain_way(shape):
     plane = np.random.default_rng(3).normal(120, 20, shape).astype(np.float32)
     plane[: shape[0] // 2] *= 0.1  # patches of other contrast
@@ -128,6 +129,44 @@ def test_features_have_the_profile_of_the_whole_changed_picture(variant, setting
     (alone,) = compute_features(picture, settings, [variant], with_profile=False)
     assert alone.profile is None
     np.testing.assert_array_equal(alone.levels, found.levels)
+
+
+def test_rings_equal_the_plain_way(noise):
+    """Of squares of 128 px and of 64 px, which are means of 2 x 2 pixels."""
+    picture = Image.fromarray(noise)
+    small = np.asarray(picture.resize((128, 128), Image.Resampling.BOX)).astype(np.float64)
+    luma = small @ [0.299, 0.587, 0.114]
+    blue, red = 0.564 * (small[..., 2] - luma), 0.713 * (small[..., 0] - luma)
+    halves = [plane.reshape(64, 2, 64, 2).mean((1, 3)) for plane in (blue, red)]
+    found = compute_squeezed(picture)
+    wanted = [compute_plain_rings(plane, 0.1) for plane in (halves[0], blue, halves[1], red)]
+    np.testing.assert_allclose(found["colour"], np.concatenate(wanted), atol=1e-4)
+    np.testing.assert_allclose(found["light"], compute_plain_rings(40 * np.log(luma + 8), 20), atol=1e-4)
+
+
+def compute_plain_rings(plane, floor):
+    """Rings of the mean log amplitude of patches of 16 px, 8 px apart, less their mean, in double precision."""
+    window = np.outer(np.hanning(17)[:-1], np.hanning(17)[:-1])
+    window /= np.linalg.norm(window)
+    corners = itertools.product(range(0, len(plane) - 15, 8), repeat=2)
+    patches = (plane[top : top + 16, left : left + 16] for top, left in corners)
+    power = [np.abs(np.fft.rfft2((patch - patch.mean()) * window)) ** 2 for patch in patches]
+    mean = 0.5 * np.mean(np.log(np.array(power) + floor), 0)
+    radius = np.minimum(np.hypot(np.fft.fftfreq(16)[:, None] * 16, np.arange(9)) + 0.5, 9).astype(int)
+    rings = np.array([mean[radius == number].mean() for number in range(1, 10)])
+    return rings - rings.mean()
+
+
+def test_facts_are_those_of_the_original_also_of_a_large_picture():
+    rgb = np.random.default_rng(5).normal(128, 30, (150, 3000, 3)).clip(0, 255).astype(np.uint8)
+    (found,) = compute_features(Image.fromarray(rgb), FeatureSettings())
+    height, width, *_ = split_profiles(found.profile)["facts"]
+    assert (height, width) == (150, 3000)
+    part = rgb[:, :900].astype(np.float64)
+    *_, contrast, chroma = compute_vectors(Image.fromarray(rgb[:, :900]))["facts"]
+    luma = part @ [0.299, 0.587, 0.114]
+    assert contrast == pytest.approx(luma.std(), rel=0.02)  # measured on some of the rows
+    assert chroma == pytest.approx(sum(np.abs(part[..., band] - luma).mean() for band in (0, 2)), rel=0.02)
 
 
 @pytest.mark.parametrize("size", [(2200, 40), (200, 300)], ids=["large", "small"])
