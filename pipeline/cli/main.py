@@ -1,6 +1,7 @@
 """The `pipeline` command: parses options, calls the functions of the other packages, prints their results."""
 
 from pathlib import Path
+from shlex import quote
 
 import click
 
@@ -223,7 +224,7 @@ def verify(store, repair, as_json) -> None:
     if not left.sound:
         advice = "see above for what is left"
         if not repair:
-            advice = f"`pipeline verify {store} --repair` rebuilds what it can, from the source pictures"
+            advice = f"`pipeline verify {quote(store)} --repair` rebuilds what it can, from the source pictures"
         raise StoreError(f"{store}: the store is damaged; {advice}")
 
 
