@@ -108,7 +108,7 @@ def _format_verdicts(summary: Summary) -> str:
     if (summary.run / EXPERTS_FILE).exists() and not load_experts(summary.run).sources_left_out:
         return "always unsure: a class has one source"
     if summary.calibration.is_always_unsure:
-        return "always unsure: validation does not show that the classes are separated"
+        return "always unsure: its tests are too small, or do not separate the classes"
     return summary.calibration.format_band()
 
 

@@ -11,5 +11,5 @@ REASON_WORDS = {
     "far": "unlike the training pictures",
     "contradicted": "experts contradict each other",
     "untried": "not tested on other sources",
-    "unproven": "classes not separated in tests",
+    "unproven": "tests too small, or classes not separated in them",
 }

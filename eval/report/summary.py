@@ -81,7 +81,10 @@ def _format_abstention(report: dict) -> str:
 
 def _format_why_all_unsure(report: dict) -> str:
     if "unproven" in report["abstention"]["unsure_by_reason"]:
-        return ", because its tests do not show that it separates the classes"
+        return ", because its tests were too small, or did not separate the classes"
+    reasons = report["abstention"]["unsure_by_reason"]
+    if max(reasons, key=reasons.get, default=None) != "in_band":
+        return ""
     sources = min((report["training_sources"] or {}).values(), default=0)
     if "reason" not in report["experts"] and 1 < sources < ENOUGH_SOURCES:
         return (
@@ -143,6 +146,8 @@ def _format_file_baseline(auroc: dict, baseline: dict) -> str:
     if lead["low"] is None:
         return f"{sentence} There are too few pictures to compare the two."
     if lead["low"] > 0:
+        if auroc["low"] is not None and auroc["low"] <= GUESSING:
+            return f"{sentence} The detector is better than that, but not clearly better than guessing."
         return f"{sentence} The detector is clearly better than that."
     if lead["high"] < 0:
         return f"{sentence} The detector is clearly worse than that: how these pictures were collected gives them away."

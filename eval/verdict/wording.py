@@ -116,7 +116,7 @@ def _format_of_experts(judgement: Judgement, detector: Detector) -> str:
 def format_never(calibration: Calibration) -> str | None:
     """Format which verdicts a detector never gives, as its limits leave no score for them; None if it gives both."""
     if calibration.is_always_unsure:
-        return "this detector is always unsure: its tests do not show that it separates the classes clearly enough"
+        return "this detector is always unsure: its tests are too small, or do not separate the classes"
     words = [
         f"“{name}”"
         for name, ends in zip(CLASS_NAMES, (calibration.low <= 0, calibration.high >= 1), strict=True)

@@ -9,7 +9,6 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePath
 
 import numpy as np
 
@@ -93,8 +92,7 @@ def restore_set(pictures: PictureTable, settings: BuildSettings) -> tuple[Pictur
 
 
 def _names_validation(file: PictureFile) -> bool:
-    names = [*PurePath(file.root).parts, *file.image.split("/")[:-1]]
-    return any(VAL in (match_split(name), match_split_of_class(name)) for name in names)
+    return any(VAL in (match_split(name), match_split_of_class(name)) for name in file.image.split("/")[:-1])
 
 
 def _shuffle(pictures: PictureTable, kept: int, splits: Sequence[str], seed: int) -> np.ndarray:

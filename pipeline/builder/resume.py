@@ -12,7 +12,7 @@ from data_cards.core.text import escape_undecodable, is_unicode
 from data_cards.dataset.table import PictureTable
 from pipeline.builder.metadata import compute_attributes
 from pipeline.builder.plan import Plan, compute_identity
-from pipeline.features.settings import FINE
+from pipeline.features.settings import COARSE, FINE
 from pipeline.store.arrays import StoredArrays
 from pipeline.store.attributes import read_attributes as read_group_attributes
 from pipeline.store.digests import find_damage
@@ -156,6 +156,8 @@ def check_same_settings(storage: Storage, settings: BuildSettings) -> None:
         for name in now
         if before.get(name) != now[name]
     ]
+    if before["levels"] == COARSE:  # without a version: its error says what to do
+        BuildSettings.from_dict(attributes[Attribute.SETTINGS])
     if differing:
         levels, other = (one["levels"].partition("-")[0] for one in (before, now))  # without a version
         hint = f" (--levels {levels})" if levels != other else ""

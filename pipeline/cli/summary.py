@@ -36,8 +36,8 @@ def format_build(summary: BuildSummary) -> Lines:
         )
     if not any(one.file.split == TEST for one in plan.pictures):
         lines.append(
-            "no test split: score a run with `report --split val`, or add pictures under test/ "
-            "(--src test/real=FOLDER --src test/fake=FOLDER)"
+            "no test split: add pictures under test/ (--src test/real=FOLDER --src test/fake=FOLDER); "
+            "`report --split val` scores validation pictures, to which experts are fitted too"
         )
     if plan.set_aside:
         lines.append(f"{len(plan.set_aside)} {'file was' if len(plan.set_aside) == 1 else 'files were'} set aside:")

@@ -18,7 +18,7 @@ from data_cards.selection.chosen import gather_set
 from data_cards.selection.filters import filter_pictures
 from pipeline.builder.growth import restore_set
 from pipeline.features.settings import MAX_PIXELS
-from pipeline.store.reader import open_store
+from pipeline.store.reader import ZarrStore, open_store
 from pipeline.store.schema import Attribute
 
 
@@ -82,7 +82,7 @@ def audit_dataset(
     limits : of the verdicts
     where : conditions that pictures must meet, see `data_cards.selection.filters`
     contact_sheet : a PNG of near-duplicates across splits or classes; not written where there are none
-    max_pixels : int, larger pictures are set aside; a store's pictures were chosen by its build
+    max_pixels : int, larger pictures are set aside; for a store its build's number counts
     cache : bool, see `data_cards.dataset.scan.scan_sources`
 
     Raises
@@ -95,7 +95,9 @@ def audit_dataset(
         raise UsageError("give pictures with --src, or a feature store with --store")
     if store:
         reading.check_unused(store)
-        found, notes = _read_store(store)
+        opened = open_store(store)
+        found, notes = _read_store(opened)
+        max_pixels = opened.settings.max_pixels
     else:
         found, notes = _scan(sources, reading, max_pixels, cache)
     chosen = filter_pictures(found, where) if where else found
@@ -125,9 +127,8 @@ def audit_dataset(
     return AuditResult(audit, advice, leaks, sheet, notes)
 
 
-def _read_store(store: str) -> tuple[PictureTable, list[str]]:
+def _read_store(opened: ZarrStore) -> tuple[PictureTable, list[str]]:
     """Read the set of a store, and the reasons why its folders may hold another one."""
-    opened = open_store(store)
     pictures, certain = restore_set(opened.read_pictures(), opened.settings)
     notes = []
     if not certain:

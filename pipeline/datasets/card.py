@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data_cards.archives.names import strip_suffix
+from data_cards.archives.place import split_place
 from data_cards.audit.audit import Audit, audit_or_warn
 from data_cards.card.contents import compute_card
 from data_cards.card.files import read_card_file, read_selections, write_card_files
@@ -55,7 +56,7 @@ def compute_card_of(
         (reading or SetSettings()).check_unused(place)
         store = open_store(place)
         return {"name": name, **store.card}, store.read_pictures()
-    if "=" not in place and not Storage(place).exists():
+    if "=" not in place and not Storage(place).exists() and not split_place(place):
         raise UserError(f"{place}: does not exist; expected a feature store, or a folder or archive of pictures")
     return compute_card_of_set([place], reading, max_pixels=max_pixels, cache=cache)
 

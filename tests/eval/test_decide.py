@@ -255,7 +255,9 @@ def call(*arguments: str, **options):
     return CliRunner().invoke(cli, ["predict", "--device", "cpu", *arguments], **options)
 
 
-@pytest.fixture(params=[("in_band", "score not clear enough"), ("unproven", "classes not separated in tests")])
+@pytest.fixture(
+    params=[("in_band", "score not clear enough"), ("unproven", "tests too small, or classes not separated in them")]
+)
 def band(request, run):
     """The run's band of unsure set to nearly everything, or to everything; return reason and words of verdicts."""
     detector = load_detector(run, "cpu").plane_detector

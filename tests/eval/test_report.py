@@ -446,8 +446,13 @@ def test_summary_names_unsure_share_and_deciding_band():
     ("reasons", "experts", "expected"),
     [
         ({"in_band": 4}, {"reason": "the run has no experts"}, " If it had"),
-        ({"unproven": 4}, {"reason": "the run has no experts"}, ", because its tests do not show that it separates"),
+        (
+            {"unproven": 4},
+            {"reason": "the run has no experts"},
+            ", because its tests were too small, or did not separate",
+        ),
         ({"in_band": 4}, {"parts": {}}, ": a class had 4 sources in training, and with fewer than 15"),
+        ({"in_band": 1, "far": 3}, {"parts": {}}, " If it had"),
     ],
 )
 def test_summary_says_why_every_picture_is_unsure(reasons, experts, expected):

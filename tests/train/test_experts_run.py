@@ -19,6 +19,7 @@ from train.loop.trainer import resume, train
 from train.run.experts_file import EXPERTS_FILE, load_experts
 from train.run.folder import find_newest_run, load_detector, open_run
 from train.run.listing import list_runs
+from train.run.run_stores import format_next_steps
 from train.settings import TrainSettings
 
 SMALL = {"epochs": 1, "batch_size": 8, "device": "cpu", "precision": "float32", "network": "small"}
@@ -211,6 +212,11 @@ def test_command_names_what_a_report_on_held_out_sources_of_one_class_needs(tmp_
     *_, following, reason = result.stdout.splitlines()
     assert following.endswith(f"report --run {tmp_path / 'run'}")
     assert reason.startswith("all held-out sources are fake:")
+    run, store = open_run(tmp_path / "run"), zarr.open_group(path)
+    store["split"][:] = np.where(store["source"][:] == "source-1-f", "test", store["split"][:])
+    assert (
+        format_next_steps(run)[0] == "note: --hold-out source-1-f changed nothing: all its pictures are test pictures"
+    )
 
 
 def test_device_of_a_run_without_a_network_is_refused(alone):

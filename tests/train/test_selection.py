@@ -178,6 +178,8 @@ def test_sources_that_cannot_be_held_out(path, tmp_path):
     result = call(path, tmp_path / "none", "--hold-out", "lsun")
     assert result.exit_code == 1
     assert "has no source lsun (--hold-out); it has source-0, source-1" in result.stderr
+    result = call(path, tmp_path / "none", "--hold-out", "sorce-1")
+    assert "has no source sorce-1 (--hold-out); did you mean source-1 or source-0?" in result.stderr
     result = call(path, tmp_path / "all", "--hold-out", "source-0", "--hold-out", "source-1")
     assert result.exit_code == 1
     assert "without source-0 and source-1" in result.stderr

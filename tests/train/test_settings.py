@@ -39,7 +39,7 @@ from train.settings import MACHINE_FIELDS, TrainSettings, find_removed_options
         ({"seed": 2**64}, "seed 18446744073709551616: expected at most 9223372036854775807"),
         ({"device": "tpu"}, "device tpu: expected one of"),
         ({"precision": "float16"}, "precision float16"),
-        ({"variants_per_epoch": "2"}, "variants per epoch 2"),
+        ({"variants_per_epoch": "2"}, "--variants-per-epoch 2"),
         ({"threads": 0}, "threads 0"),
         ({"save_minutes": math.nan}, "save minutes nan"),
     ],

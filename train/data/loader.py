@@ -158,7 +158,7 @@ class BatchLoader:
 
         Each block has at most twice the batches of the one before it, so that the caller need not wait for the first.
         """
-        most = _BLOCK_BYTES // self._row_reader.count_row_bytes(self._packed)
+        most = self._count_block_rows()
         blocks, size = [], 0
         for rows in batches:
             if blocks and size + len(rows) <= most and len(blocks[-1]) < 2 ** (len(blocks) - 1):
@@ -169,13 +169,18 @@ class BatchLoader:
                 size = len(rows)
         return blocks
 
+    def _count_block_rows(self) -> int:
+        """Return the number of rows that a block of more than one batch may have."""
+        return _BLOCK_BYTES // self._row_reader.count_row_bytes(self._packed)
+
     def _start(
         self, block: list[np.ndarray], buffer: torch.Tensor | PackedBatch, skip: bool, is_held: bool
     ) -> "_Reading":
         """Start to read a block of batches into a buffer."""
         source = self._held or self._row_reader
         if is_held:
-            if len(block) == 1:  # the first one: passing it to a thread would take longer than copying it
+            if len(block) == 1 and len(block[0]) <= self._count_block_rows():
+                # The first small batch: passing it to a thread would take longer than copying it.
                 task = Future()
                 task.set_result(source.read(block[0], buffer, 0, skip))
             else:

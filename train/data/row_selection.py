@@ -1,6 +1,7 @@
 """Selection of the rows that a run trains and validates on, checked before anything is computed."""
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from data_cards.dataset.lone_sources import format_lone_sources
 from pipeline.store.reader import FeatureStore
 from train.data.sampling import sample_epoch
 from train.settings import TrainSettings
+
+_SHOWN = 20  # names in an error
 
 _BEFORE_TRAINING = 0  # the epoch that validation's variants are drawn as; training counts from 1
 
@@ -125,9 +128,18 @@ def source_mask(store: FeatureStore, sources: tuple[str, ...], option: str) -> n
     present = store.columns["source"]
     absent = sorted(set(sources) - set(present))
     if absent:
-        found = ", ".join(sorted(set(present))[:20])
-        raise UserError(f"{store.path}: has no source {absent[0]} ({option}); it has {found}")
+        raise UserError(f"{store.path}: has no source {absent[0]} ({option}); {_format_names(absent[0], present)}")
     return np.isin(present, np.array(sources, dtype=object))
+
+
+def _format_names(name: str, present: np.ndarray) -> str:
+    """Format the names that a column has, first those that are like the given one."""
+    names = sorted(set(present))
+    close = get_close_matches(name, names, cutoff=0.7)
+    shown = close or names[:_SHOWN]
+    others = len(names) - len(shown)
+    more = f" and {others} others" if others else ""
+    return f"did you mean {' or '.join(close)}?" if close else f"it has {', '.join(shown)}{more}"
 
 
 def condition_mask(store: FeatureStore, where: tuple[str, ...]) -> np.ndarray:
@@ -138,8 +150,8 @@ def condition_mask(store: FeatureStore, where: tuple[str, ...]) -> np.ndarray:
         present, wanted = store.columns[column], values.split(",")
         absent = sorted(set(wanted) - set(present))
         if absent:
-            found = ", ".join(sorted(set(present))[:20])
-            raise UserError(f"{store.path}: has no {column} {absent[0]} (--where); it has {found}")
+            found = _format_names(absent[0], present)
+            raise UserError(f"{store.path}: has no {column} {absent[0]} (--where); {found}")
         chosen &= np.isin(present, np.array(wanted, dtype=object))
     return chosen
 

@@ -6,7 +6,7 @@ from shlex import quote
 import numpy as np
 
 from data_cards.core.errors import UserError
-from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.labels import CLASS_NAMES, TEST
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import FeatureStore, open_store
 from train.run.folder import Run
@@ -55,13 +55,24 @@ def format_next_steps(run: Run) -> list[str]:
         return [f"next: {command}"]
     store = find_store(run, None)
     held_out = np.isin(store.columns["source"], np.array(run.settings.hold_out, dtype=object))
+    notes = _format_idle(store, run.settings.hold_out)
     if len(labels := np.unique(store.columns["label"][held_out])) == len(CLASS_NAMES):
-        return [f"next: {command} --split held-out"]
+        return [*notes, f"next: {command} --split held-out"]
     there = CLASS_NAMES[labels[0]]
     return [
+        *notes,
         f"next: {command}",
         f"all held-out sources are {there}: their report (--split held-out) needs a held-out source of each class",
     ]
+
+
+def _format_idle(store: FeatureStore, hold_out: tuple[str, ...]) -> list[str]:
+    """Return a line on the held-out sources without training pictures; none if there are no such sources."""
+    trained = set(store.columns["source"][store.columns["split"] != TEST])
+    idle = [name for name in hold_out if name not in trained]
+    return (
+        [f"note: leaving out {', '.join(idle)} changed nothing: all pictures of it are test pictures"] if idle else []
+    )
 
 
 def is_own_store(run: Run, store: FeatureStore) -> bool:
