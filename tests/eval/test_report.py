@@ -449,7 +449,7 @@ def test_summary_names_unsure_share_and_deciding_band():
         (
             {"unproven": 4},
             {"reason": "the run has no experts"},
-            ", because its tests were too small, or did not separate",
+            ", because its tests were too small, or did not",
         ),
         ({"in_band": 4}, {"parts": {}}, ": a class had 4 sources in training, and with fewer than 15"),
         ({"in_band": 1, "far": 3}, {"parts": {}}, " If it had"),

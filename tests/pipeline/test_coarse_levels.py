@@ -125,6 +125,9 @@ def test_coarse_levels_of_an_earlier_version_are_refused(stores, tmp_path):
     metadata.write_text(metadata.read_text().replace('"coarse-2"', '"coarse"'))
     with pytest.raises(UserError, match="coarse levels of an earlier version"):
         open_store(tmp_path / "old.zarr")
+    settings = BuildSettings(COARSE, variants="clean", packing="none")
+    with pytest.raises(UserError, match="coarse levels of an earlier version"):
+        build_store([str(stores / "set")], str(tmp_path / "old.zarr"), settings, workers=0)
 
 
 def test_verdict_computes_the_planes_of_the_store(stores):

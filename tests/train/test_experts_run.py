@@ -214,9 +214,8 @@ def test_command_names_what_a_report_on_held_out_sources_of_one_class_needs(tmp_
     assert reason.startswith("all held-out sources are fake:")
     run, store = open_run(tmp_path / "run"), zarr.open_group(path)
     store["split"][:] = np.where(store["source"][:] == "source-1-f", "test", store["split"][:])
-    assert (
-        format_next_steps(run)[0] == "note: --hold-out source-1-f changed nothing: all its pictures are test pictures"
-    )
+    note = "note: leaving out source-1-f changed nothing: all pictures of it are test pictures"
+    assert format_next_steps(run)[0] == note
 
 
 def test_device_of_a_run_without_a_network_is_refused(alone):
