@@ -234,7 +234,8 @@ class TrainSettings:
         "stop",
         group=_MACHINE,
         choices=("stop", "skip"),
-        help="stop: end the run at a sample that cannot be read; skip: leave the sample out and count it.",
+        help="stop: end the run at a sample that cannot be read; skip: leave the sample out and count it. "
+        "A profile that cannot be read always ends the run.",
     )
     save_minutes: float = option_field(
         10.0,

@@ -151,7 +151,7 @@ def _register_heif() -> None:
         from pillow_heif import register_heif_opener
     except ImportError as error:
         raise PictureError(
-            "HEIC needs the extra heif: pip install 'spectral-detector[heif]'; or convert it without resizing, for "
+            "HEIC needs the extra heif: pip install -c constraints.txt -e '.[heif]'; or convert it without resizing, for "
             "example to PNG"
         ) from error
     register_heif_opener(thumbnails=False)

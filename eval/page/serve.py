@@ -13,7 +13,7 @@ from data_cards.core.errors import UsageError, UserError
 from eval.settings import PageSettings
 from train.run.folder import Run
 
-MISSING = "the page needs Starlette and uvicorn: pip install 'spectral-detector[page]'"
+MISSING = "the page needs Starlette and uvicorn: pip install -c constraints.txt -e '.[page]'"
 
 
 def serve_page(

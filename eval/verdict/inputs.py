@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from data_cards.archives.archive import ArchiveError
-from data_cards.core.errors import UserError
+from data_cards.core.errors import UsageError, UserError
 from data_cards.dataset.listing import LeftOut, walk_files
 from data_cards.dataset.packed import is_archive, list_archive
 from data_cards.image.signature import find_format, has_picture_suffix, read_head
@@ -73,8 +73,14 @@ def find_inputs(
 
 
 def _read_names(stdin: BinaryIO, null: bool) -> Iterator[str]:
-    names = stdin.read().split(b"\0") if null else (line.rstrip(b"\r\n") for line in stdin)
-    yield from (os.fsdecode(name) for name in names if name)
+    data = stdin.read()
+    if not null and b"\0" in data:
+        raise UsageError(
+            "-: the standard input holds zero bytes; expected names of files, one a line; give a picture as "
+            "`predict FILE`, and names that end with zero bytes with -0"
+        )
+    names = data.split(b"\0" if null else b"\n")
+    yield from (os.fsdecode(name if null else name.rstrip(b"\r")) for name in names if name.strip(b"\r"))
 
 
 class _Finder:

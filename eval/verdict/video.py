@@ -14,7 +14,7 @@ from PIL import Image
 from data_cards.core.errors import PictureError
 from data_cards.image.bounds import check_pixels
 
-MISSING = "a clip; reading clips needs PyAV: pip install 'spectral-detector[video]'"
+MISSING = "a clip; reading clips needs PyAV: pip install -c constraints.txt -e '.[video]'"
 MOST_FRAMES = 64
 MOST_DECODED = 5000  # frames of a clip: judged ones, and ones decoded to reach them
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TITLES = dict(zip((*CLASS_NAMES, UNSURE), ("Probably a photograph", "Probably generated", "Unsure"), strict=True))
 _CLASS_WORDS = dict(zip(CLASS_NAMES, ("photograph", "generated picture"), strict=True))
 _UNLIKE_WORDS = {
-    Reason.SMALL: "The picture is smaller than the pictures that the detector was trained on.",
+    Reason.SMALL: "A side of the picture is shorter than in the pictures that the detector was trained on.",
     Reason.BLANK: "The picture has hardly any contrast, so there is hardly anything to judge.",
     Reason.GREY: "The picture has hardly any colours, or its colours follow from its brightness, and the detector "
     "reads colours.",
@@ -38,7 +38,7 @@ _UNLIKE_WORDS = {
 _KIND_WORDS = {"magnitude": "strength of patterns", "phase": "position of patterns", "dct": "cosine patterns"}
 CAUTION = (
     "A verdict is not proof. It is valid for pictures like those that the detector was trained and tested on; "
-    "the detector's report says how often it is wrong on these."
+    "on others it is wrong more often."
 )
 DECLARED_NOTE = (
     "Declared, not verified: anybody can write or remove this. It does not affect the score; "
@@ -105,7 +105,10 @@ def _format_of_experts(judgement: Judgement, detector: Detector) -> str:
     calibration = detector.calibration
     side = int(calibration.is_fake(judgement.probability_fake))
     limit = (f"up to {calibration.low:.1%}", f"from {calibration.high:.1%} on")[side]
-    says, found = f"says “{CLASS_NAMES[side]}” {limit}", f"at most {most} such verdicts were wrong"
+    says, found = (
+        f"says “{CLASS_NAMES[side]}” {limit}",
+        f"at most {most} such verdicts were wrong; more may be wrong on other pictures",
+    )
     if (calibration.low <= 0, calibration.high >= 1)[side]:
         says, found = f"never says “{CLASS_NAMES[side]}”", "no limit kept enough of these verdicts right"
     unclear = "" if judgement.reason is None else "The score is not clear enough. "

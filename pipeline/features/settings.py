@@ -181,9 +181,10 @@ class FeatureSettings:
         unasked["resample"] = _RESAMPLE_DEFAULT
         for name, value in unasked.items():
             if getattr(self, name) != value:
+                estimators = PERIODOGRAM if name == "levels" else f"{AVERAGED} or {PERIODOGRAM}"
                 raise UsageError(
                     f"--{name} {getattr(self, name)}: only planes have it, but this build has none; leave it out, or "
-                    f"add --estimator {AVERAGED} or {PERIODOGRAM}"
+                    f"add --estimator {estimators}"
                 )
 
     @property

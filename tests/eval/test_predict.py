@@ -181,6 +181,13 @@ def test_predict_of_a_folder_follows_links_to_folders_and_ends_loops(tmp_path):
     assert [one.path for one in find_inputs([tmp_path / "links"])] == expected
 
 
+def test_predict_of_a_picture_on_stdin_asks_for_names():
+    result = CliRunner().invoke(cli, ["predict", "-"], input=b"\xff\xd8\xff\xe0\x00\x10JFIF")
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    assert "expected names of files, one a line; give a picture as `predict FILE`" in result.stderr
+
+
 def test_predict_of_a_folder_that_cannot_be_read_names_it(tmp_path, monkeypatch):
     (tmp_path / "a.jpg").touch()
 

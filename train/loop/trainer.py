@@ -326,7 +326,7 @@ def _print_start(context: TrainContext) -> None:
     if samples < settings.batch_size:
         echo(f"an epoch is one step of {samples} samples, fewer than the batch size of {settings.batch_size}", err=True)
     if not has_tensorboard():
-        echo("no TensorBoard events: they need `pip install 'spectral-detector[tensorboard]'`", err=True)
+        echo("no TensorBoard events: they need `pip install -c constraints.txt -e '.[tensorboard]'`", err=True)
     for card in context.store.cards:
         echo(join_lines(card["audit"]["words"].split("\n")), err=True)
     left_out = int((context.store.columns["split"] == LEFT_OUT).sum())

@@ -81,7 +81,9 @@ def export_onnx(run: str | Path, file: str | Path, which: str = BEST, from_pixel
         raise UsageError(f"{file}: expected a file name, such as detector.onnx, in an existing folder")
     missing = [name for name in _LIBRARIES if find_spec(name) is None]
     if missing:
-        raise UserError(f"ONNX needs {', '.join(missing)}: install them with pip install 'spectral-detector[onnx]'")
+        raise UserError(
+            f"ONNX needs {', '.join(missing)}: install them with pip install -c constraints.txt -e '.[onnx]'"
+        )
     run = open_run(run)
     detector = load_detector(run, "cpu", which)
     features = detector.choose_settings(run.build_settings.features)
