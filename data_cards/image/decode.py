@@ -151,8 +151,8 @@ def _register_heif() -> None:
         from pillow_heif import register_heif_opener
     except ImportError as error:
         raise PictureError(
-            "HEIC needs the extra heif: pip install -c constraints.txt -e '.[heif]'; or convert it without resizing, for "
-            "example to PNG"
+            "HEIC needs the extra heif: pip install -c constraints.txt -e '.[heif]'; or convert it without resizing, "
+            "for example to PNG"
         ) from error
     register_heif_opener(thumbnails=False)
 
