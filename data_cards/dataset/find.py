@@ -16,7 +16,8 @@ from data_cards.core.errors import UsageError, UserError
 from data_cards.core.kind import Kind, find_kind
 from data_cards.core.labels import TRAIN
 from data_cards.core.text import escape_undecodable, is_unicode
-from data_cards.dataset.labels_file import Arranged, LabelsFile, Listing, arrange_by_labels, clean_source, read_labels
+from data_cards.dataset.labels_arrangement import Arranged, Listing, arrange_by_labels, clean_source
+from data_cards.dataset.labels_file import LabelsFile, read_labels
 from data_cards.dataset.layout import PictureFile, Place, arrange_pictures
 from data_cards.dataset.listing import LeftOut, list_files, unpack_path
 from data_cards.dataset.names import Meaning, find_own_name, format_meaning, match_class, match_split, names_source

@@ -6,7 +6,8 @@ import pytest
 
 from data_cards.core.errors import UsageError, UserError
 from data_cards.dataset.find import find_files
-from data_cards.dataset.labels_file import Listing, arrange_by_labels, read_labels
+from data_cards.dataset.labels_arrangement import Listing, arrange_by_labels
+from data_cards.dataset.labels_file import read_labels
 from data_cards.dataset.listing import format_left_out
 from data_cards.dataset.settings import SetSettings
 

@@ -18,6 +18,7 @@ from pipeline.features.settings import FeatureSettings
 from pipeline.features.symmetry import fill_mirror_images
 from pipeline.store.reader import open_store
 from pipeline.store.shard_format import create_chunk_codecs, encode_sample, encode_shard
+from train.data import loader as loader_module
 from train.data.loader import BatchLoader, move_batches, read_batches
 from train.data.packed_batch import PackedBatch
 from train.data.shard_reader import create_file_opener, open_shard_reader
@@ -416,6 +417,17 @@ def test_held_rows_give_the_batches_of_streamed_ones_without_the_store(store, tm
         np.testing.assert_array_equal(got.numpy(), samples[[69, 3]][:, [0, 1, 2, 6, 7, 8]])
         with pytest.raises(StoreError):
             read_all(loader, [np.array([3, 40])])
+
+
+@pytest.mark.parametrize("block_bytes", [1, 10**9])
+def test_only_small_held_batches_are_copied_by_the_caller(store, monkeypatch, block_bytes):
+    monkeypatch.setattr(loader_module, "_BLOCK_BYTES", block_bytes)
+    with BatchLoader(store, threads=2) as loader:
+        assert loader.hold(np.arange(90), most=1e9) > 0
+        readers, read = [], loader._held.read
+        monkeypatch.setattr(loader._held, "read", lambda *of: readers.append(threading.current_thread()) or read(*of))
+        read_all(loader, [np.arange(30), np.arange(30, 60), np.arange(60, 90)])
+    assert readers.count(threading.main_thread()) == (block_bytes > 1)
 
 
 def test_rows_are_held_only_if_all_fit(store):
