@@ -35,6 +35,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # a figure a core
 
 import click
 import numpy as np
+from build_kernels import run_kernels
 from scipy import fft
 from tabulate import tabulate
 
@@ -48,14 +49,13 @@ from pipeline.builder.plan import Plan, plan_build
 from pipeline.builder.shard_task import ShardTask, build_shard, create_task, finish_shard
 from pipeline.execution.cluster import local_cluster
 from pipeline.execution.tasks import run_tasks
-from pipeline.features.extract import compute_features
 from pipeline.features.fit import fit_picture, to_array
 from pipeline.features.periodogram import compute_periodogram_levels
 from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.features.settings import MAX_PIXELS, FeatureSettings
 from pipeline.store.filesystem import Storage
 from pipeline.store.settings import BuildSettings
-from pipeline.store.shard_format import encode_profiles, encode_sample, shard_file
+from pipeline.store.shard_format import shard_file
 from pipeline.store.writer import create_arrays, create_record_folder
 
 _FEW_ROWS = 24  # of a shard without planes, here
@@ -127,9 +127,9 @@ def _measure_build(plan: Plan, tasks: Sequence[ShardTask], trials: int) -> list[
 
         seconds = _time(
             {
-                "floor": lambda: _run_kernels(tasks),
+                "floor": lambda: run_kernels(tasks),
                 "0 workers": lambda: run(workers=0),
-                "floor in 2 processes": lambda: list(pair.map(_run_kernels, ([task] for task in tasks))),
+                "floor in 2 processes": lambda: list(pair.map(run_kernels, ([task] for task in tasks))),
                 "2 workers": lambda: run(workers=2, scheduler=cluster.scheduler_address),
                 "only writing": lambda: _write_again(tasks),
             },
@@ -154,19 +154,6 @@ def _write_again(tasks: Sequence[ShardTask]) -> None:
 
 def _count_rows(tasks: Sequence[ShardTask]) -> int:
     return sum(last - first for task in tasks for *_, first, last in task.pictures)
-
-
-def _run_kernels(tasks: Sequence[ShardTask]) -> None:
-    for task in tasks:
-        settings, profiles = task.settings, []
-        for path, sha256, first, last in task.pictures:
-            picture = decode_picture(read_file(Path(path)), settings.max_pixels, check=False)
-            variants = settings.draw_variants(sha256)[first:last]
-            for (levels,), profile in compute_features(picture, settings.features, variants):
-                profiles.append(profile)
-                for _ in encode_sample(levels, settings.packing):
-                    pass
-        encode_profiles(np.stack(profiles))
 
 
 def _measure_whole(found: PictureSet, count: int) -> list[list]:
