@@ -43,7 +43,10 @@ def compare_sources(
 
 
 def find_interval(values: np.ndarray) -> list[float]:
-    """Return the 95 % interval of the mean of (fakes, reals) or of (collections,), rows and columns resampled."""
+    """Return the 95 % interval of the mean of (fakes, reals) or (collections,), each axis resampled.
+
+    A further first axis of random starts of training is resampled too.
+    """
     rng = np.random.default_rng(0)
     means = []
     for _ in range(RESAMPLES):

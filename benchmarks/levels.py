@@ -9,8 +9,9 @@ and scores these sources, the test pictures and the pairs. Three rows for each s
 - fine, coarse: mean AUROC over pairs of a generator and a collection; of `--pairs`, over collections with both classes
 - rounded: the network that was trained on fine levels, on coarse ones
 
-and the differences from fine, with 95 % intervals over sources. With several seeds, also fine of one seed less fine of
-another, which shows how much another random start changes. Stores and runs that are in the folder are used again.
+and the differences from fine, with 95 % intervals over sources and random starts (`--seeds`). With several seeds, also
+fine of one seed less fine of another, which shows how much another random start changes. Stores and runs that are in the
+folder are used again.
 """
 
 import sys
@@ -137,10 +138,11 @@ def _format_table(scores: dict[tuple[str, int], Scored], columns: dict, within: 
     def row(name: str, values: np.ndarray) -> list:
         return [name, float(np.nanmean(values)), *find_interval(values)]
 
-    mean = {name: np.mean([measure(name, seed) for seed in range(seeds)], axis=0) for name in (FINE, COARSE, ROUNDED)}
-    rows = [row(name, values) for name, values in mean.items()]
-    rows += [row(f"{name} less {FINE}", mean[name] - mean[FINE]) for name in (COARSE, ROUNDED)]
-    rows += [row(f"{FINE}, seed {b} less {a}", measure(FINE, b) - measure(FINE, a)) for a, b in pairwise(range(seeds))]
+    all_seeds = {name: np.stack([measure(name, seed) for seed in range(seeds)]) for name in (FINE, COARSE, ROUNDED)}
+    fine = all_seeds[FINE]
+    rows = [row(name, values) for name, values in all_seeds.items()]
+    rows += [row(f"{name} less {FINE}", all_seeds[name] - fine) for name in (COARSE, ROUNDED)]
+    rows += [row(f"{FINE}, seed {b} less {a}", fine[[b]] - fine[[a]]) for a, b in pairwise(range(seeds))]
     return tabulate(rows, headers=["levels", "AUROC", "from", "to"], floatfmt=("", "+.3f", "+.3f", "+.3f"))
 
 
