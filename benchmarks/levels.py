@@ -10,8 +10,8 @@ and scores these sources, the test pictures and the pairs. Three rows for each s
 - rounded: the network that was trained on fine levels, on coarse ones
 
 and the differences from fine, with 95 % intervals over sources and random starts (`--seeds`). With several seeds, also
-fine of one seed less fine of another, which shows how much another random start changes. Stores and runs that are in the
-folder are used again.
+fine of one seed less fine of another, which shows how much another random start changes. Stores and runs that are in
+the folder are used again.
 """
 
 import sys
