@@ -15,15 +15,14 @@ from pathlib import Path
 import click
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is another file
-from data_cards.core.files import write_json
+from data_cards.core.files import RUN_SETTINGS, RUN_SUMMARY, write_json
 from eval.report.contents import drop_rows
 from eval.report.report import make_report
 from pipeline.builder.build import build_store
 from pipeline.store.settings import BuildSettings
 from train.loop.trainer import train
-from train.run.folder import DATA_CARD, SETTINGS
+from train.run.folder import DATA_CARD
 from train.run.locate import STARTER
-from train.run.summary import SUMMARY
 from train.settings import TrainSettings
 
 SCORES = "scores.json"
@@ -50,11 +49,12 @@ def main(src: Path, pairs: Path, out: Path) -> None:
         for file in out.glob("*.json"):
             file.unlink()
         out.mkdir(exist_ok=True)
-        for name in ("experts.safetensors", DATA_CARD, SUMMARY):
+        for name in ("experts.safetensors", DATA_CARD, RUN_SUMMARY):
             shutil.copy(run / name, out)
         write_json(out / SCORES, scores)
-        write_json(out / SUMMARY, json.loads((run / SUMMARY).read_text()) | {"run": out.name})
-        write_json(out / SETTINGS, _clean_settings(json.loads((run / SETTINGS).read_text()), src.name, out.name))
+        write_json(out / RUN_SUMMARY, json.loads((run / RUN_SUMMARY).read_text()) | {"run": out.name})
+        settings = json.loads((run / RUN_SETTINGS).read_text())
+        write_json(out / RUN_SETTINGS, _clean_settings(settings, src.name, out.name))
 
 
 def _shorten(contents: dict) -> dict:

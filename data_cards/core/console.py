@@ -19,6 +19,7 @@ import click
 from tabulate import tabulate
 from tqdm import tqdm
 
+from data_cards.core.command_line import CheckedCommand, CheckedGroup
 from data_cards.core.errors import UserError
 from data_cards.core.text import Lines, dump_json, escape_line, escape_untrusted, join_lines
 
@@ -68,14 +69,8 @@ def _translating_errors() -> Iterator[None]:
 
 
 def _format_usage_error(error: click.UsageError) -> str:
-    """Format an error that Click found in a command line: what is wrong, and where to read what is expected."""
-    if isinstance(error, click.NoSuchOption):
-        close = f"; did you mean {' or '.join(sorted(error.possibilities))}?" if error.possibilities else ""
-        message = f"{error.option_name}: no such option{close}"
-    else:
-        message = error.format_message().strip().rstrip(".")
-        message = f"{message[:1].lower()}{message[1:]}"
-    return f"{message}; see `{error.ctx.command_path} --help`" if error.ctx else message
+    """Format an error in a command line: what is wrong, and where to read what is expected."""
+    return f"{error.message}; see `{error.ctx.command_path} --help`" if error.ctx else error.format_message()
 
 
 class _OneLineErrors:
@@ -98,11 +93,11 @@ class _OneLineErrors:
 PROGRAM = "spectral-detector"  # name of the installed package, whose version `--version` prints
 
 
-class CommandGroup(_OneLineErrors, click.Group):
+class CommandGroup(_OneLineErrors, CheckedGroup):
     """A click group that shows a `UserError`, or a failure to read or write, as one line."""
 
 
-class Command(_OneLineErrors, click.Command):
+class Command(_OneLineErrors, CheckedCommand):
     """A click command without subcommands (`report`, `predict`) that shows errors as `CommandGroup` does."""
 
 

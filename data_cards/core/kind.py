@@ -3,9 +3,7 @@
 from enum import StrEnum
 from pathlib import Path
 
-from data_cards.core.files import ZARR_METADATA
-
-_RUN_FILES = ("settings.json", "history.csv", "summary.json")  # a run folder has at least two of them
+from data_cards.core.files import RUN_HISTORY, RUN_SETTINGS, RUN_SUMMARY, ZARR_METADATA
 
 
 class Kind(StrEnum):
@@ -24,6 +22,7 @@ def find_kind(path: Path) -> Kind:
         return Kind.FILE
     if (path / ZARR_METADATA).exists():
         return Kind.STORE
-    if sum((path / name).exists() for name in _RUN_FILES) > 1:
+    # Other programs write files of these names, too; a run has at least two of them.
+    if sum((path / name).exists() for name in (RUN_SETTINGS, RUN_HISTORY, RUN_SUMMARY)) > 1:
         return Kind.RUN
     return Kind.FOLDER if any(path.iterdir()) else Kind.EMPTY

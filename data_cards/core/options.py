@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import click
 
+from data_cards.core.command_line import CheckedCommand
 from data_cards.core.errors import UsageError
 
 _KEY = "option"
@@ -63,7 +64,7 @@ class GroupedOption(click.Option):
         return extra
 
 
-class GroupedCommand(click.Command):
+class GroupedCommand(CheckedCommand):
     """A command whose `--help` lists options under their headings, in order of their first appearance."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from data_cards.archives.archive import ArchiveError
 from data_cards.core.errors import UsageError, UserError
+from data_cards.core.kind import Kind, find_kind
 from data_cards.dataset.listing import LeftOut, walk_files
 from data_cards.dataset.packed import is_archive, list_archive
 from data_cards.image.signature import find_format, has_picture_suffix, read_head
@@ -111,7 +112,9 @@ class _Finder:
             yield Input(folder, str(error))
             return
         if not found and not archives:
-            yield Input(folder, "a folder without pictures or clips")
+            kind = find_kind(Path(folder))
+            what = "a folder without pictures or clips" if kind is Kind.FOLDER else f"is {kind}; expected pictures"
+            yield Input(folder, what + ("; give a run as --run" if kind is Kind.RUN else ""))
             return
         yield from map(Input, found.values())
         # Pictures beside an archive were most often unpacked from it.

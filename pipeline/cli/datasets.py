@@ -9,6 +9,7 @@ from data_cards.audit.audit import FAIL, WARN
 from data_cards.core.console import echo, print_json
 from data_cards.core.errors import UsageError
 from data_cards.core.options import GroupedCommand, GroupedOption, add_options, option_names
+from data_cards.core.text import format_count
 from data_cards.dataset.settings import FILES, SetSettings
 from data_cards.selection.matching import PROPERTIES as BALANCED
 from data_cards.selection.subset import Selection
@@ -86,6 +87,7 @@ _where_option = click.option(
 @click.option(
     "--contact-sheet",
     type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
     help="PNG file to draw near-duplicates across splits and classes into; not written if there are none.",
 )
 @max_pixels_option
@@ -132,6 +134,7 @@ def audit(
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
+    metavar="FOLDER",
     required=True,
     cls=GroupedOption,
     group=FILES,
@@ -196,6 +199,7 @@ def subset(
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
+    metavar="FOLDER",
     cls=GroupedOption,
     group=FILES,
     help="Folder of the card's files.  [default: NAME-card]",
@@ -227,7 +231,7 @@ def card(places, sources, out, diff, max_pixels, cache, as_json, **given) -> Non
         expected = (
             "two stores, folders or cards after --diff" if diff else "one store or folder, or pictures with --src"
         )
-        raise UsageError(f"expected {expected}, got {len(places)} places; see `pipeline card --help`")
+        raise UsageError(f"expected {expected}, got {format_count(len(places), 'place')}; see `pipeline card --help`")
     options = {"reading": reading, "max_pixels": max_pixels, "cache": cache}
     if diff:
         if out:

@@ -138,7 +138,13 @@ def build(sources, out, workers, max_memory, scheduler, dry_run, allow_leakage, 
 
 
 @main.command()
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write; it must not exist yet.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    required=True,
+    help="Folder to write; it must not exist yet, or be empty.",
+)
 @click.option(
     "--train-per-source", type=int, default=TRAIN_PER_SOURCE, help="Training pictures of each of the eight sources."
 )
@@ -174,7 +180,10 @@ def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
 @main.command()
 @click.argument("store", default=DEFAULT_STORE)
 @click.option(
-    "--png", type=click.Path(path_type=Path, dir_okay=False), help="PNG file to draw the planes of samples into."
+    "--png",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="PNG file to draw the planes of samples into.",
 )
 @click.option(
     "--row",

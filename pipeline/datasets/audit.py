@@ -92,7 +92,8 @@ def audit_dataset(
     """
     reading = reading or SetSettings()
     if bool(sources or reading.labels) == bool(store):
-        raise UsageError("give pictures with --src, or a feature store with --store")
+        what = "--src and --store: expected only one of them" if store else "no pictures are given"
+        raise UsageError(f"{what}; give pictures with --src, or a feature store with --store")
     if store:
         reading.check_unused(store)
         opened = open_store(store)
@@ -102,7 +103,8 @@ def audit_dataset(
         found, notes = _scan(sources, reading, max_pixels, cache)
     chosen = filter_pictures(found, where) if where else found
     if not chosen:
-        raise UserError(join_lines([f"no picture of {len(found)} meets {' and '.join(where)}", *notes]))
+        unmet = f"no picture of {len(found)} meets {' and '.join(where)}; change --where"
+        raise UserError(join_lines([unmet, *notes]))
     pictures, unread = gather_set(chosen, max_pixels=max_pixels, cache=cache)
     if unread:
         notes.append(

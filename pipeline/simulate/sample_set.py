@@ -161,4 +161,4 @@ def _check_arguments(counts: dict[str, int], size: int) -> None:
         if count < 1:
             raise UsageError(f"{split} pictures per source {count}: expected at least 1")
     if not (32 <= size <= 2048 and size % 8 == 0):
-        raise UsageError(f"size {size}: expected a multiple of 8 from 32 to 2048")
+        raise UsageError(f"--size {size}: expected a multiple of 8 from 32 to 2048")

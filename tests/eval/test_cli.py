@@ -112,8 +112,8 @@ def test_report_runs_as_a_module(tmp_path):
     [
         (["report", "--splti", "val"], "--splti: no such option; did you mean --split?; see `eval report --help`"),
         (["report", "--split", "x\n"], "invalid value for '--split': 'x\\n' is not one of 'train', 'val', 'test', "),
-        (["predict"], "missing argument 'PICTURE...'; see `eval predict --help`"),
-        (["nothing"], "no such command 'nothing'; see `eval --help`"),
+        (["predict"], "PICTURE... is missing; expected `eval predict PICTURE...`; see `eval predict --help`"),
+        (["nothing"], "nothing: no such command; expected page, predict, report; see `eval --help`"),
     ],
 )
 def test_wrong_call_is_one_line_that_names_the_help(arguments, error):

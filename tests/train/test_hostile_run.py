@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save, save_file
 
 from data_cards.core.errors import UnsafeFileError, UserError
+from data_cards.core.files import RUN_SETTINGS
 from pipeline.store.reader import open_store
 from train.cli import cli
 from train.loop.trainer import resume, train
 from train.run.checkpoint import _DIGEST, _digest, weights_file
 from train.run.experts_file import EXPERTS_FILE
-from train.run.folder import SETTINGS, STATE, load_detector, open_run, read_run
+from train.run.folder import STATE, load_detector, open_run, read_run
 from train.run.run_stores import find_store, find_training_store
 from train.settings import TrainSettings
 
@@ -99,10 +100,10 @@ EDITS = {
 
 @pytest.mark.parametrize("name", EDITS)
 def test_setting_that_cannot_be_is_refused(run, name):
-    before = (run / SETTINGS).read_text()
+    before = (run / RUN_SETTINGS).read_text()
     for value in EDITS[name]:
-        (run / SETTINGS).write_text(before)
-        edit_json(run / SETTINGS, name, value)
+        (run / RUN_SETTINGS).write_text(before)
+        edit_json(run / RUN_SETTINGS, name, value)
         with bounded_memory(MEMORY), pytest.raises(UserError, match=r"run: .*(damaged|expected)"):
             read_run(run)
         expect_list(run, ["run"])
@@ -110,7 +111,7 @@ def test_setting_that_cannot_be_is_refused(run, name):
 
 @pytest.mark.parametrize("depth", [100, 10**5])
 @pytest.mark.parametrize(
-    "name", [SETTINGS, "data_card.json", "best.json", "summary.json", "test_score.json", "profiles.json"]
+    "name", [RUN_SETTINGS, "data_card.json", "best.json", "summary.json", "test_score.json", "profiles.json"]
 )
 def test_deeply_nested_json_hides_no_other_run(trained, run, name, depth):
     shutil.copytree(trained, run.parent / "other")
@@ -120,18 +121,18 @@ def test_deeply_nested_json_hides_no_other_run(trained, run, name, depth):
     expect_one_line_of(lambda: open_run(run).simulated)
 
 
-@pytest.mark.parametrize("name", [SETTINGS, "history.csv", "data_card.json", "best.safetensors", EXPERTS_FILE])
+@pytest.mark.parametrize("name", [RUN_SETTINGS, "history.csv", "data_card.json", "best.safetensors", EXPERTS_FILE])
 def test_link_out_of_a_run_is_named(run, tmp_path, name):
     (run / name).unlink(missing_ok=True)
     (run / name).symlink_to("/dev/zero")
     with bounded_memory(MEMORY), pytest.raises(UnsafeFileError, match=f"{name}: a link that leads out of"):
         read_run(run)
-    if name != SETTINGS:
+    if name != RUN_SETTINGS:
         expect_list(run, ["run"])
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("name", [SETTINGS, "best.safetensors", "history.csv"])
+@pytest.mark.parametrize("name", [RUN_SETTINGS, "best.safetensors", "history.csv"])
 def test_pipe_in_a_run_is_named_and_nobody_waits_for_it(run, name):
     os.remove(run / name)
     os.mkfifo(run / name)
@@ -144,7 +145,7 @@ def test_pipe_in_a_run_is_named_and_nobody_waits_for_it(run, name):
 )
 def test_store_at_an_address_is_not_fetched_unasked(run, path):
     store = read_run(run).store_paths[0]
-    edit_json(run / SETTINGS, "store/paths/0", path)
+    edit_json(run / RUN_SETTINGS, "store/paths/0", path)
     with pytest.raises(UserError, match=r"expected a folder or s3://.* give it with --store"):
         find_store(read_run(run), None)
     with pytest.raises(UserError, match=r"expected a folder or s3://.* give it with --store"):
@@ -164,10 +165,10 @@ def test_history_that_is_large_or_none_is_refused(run):
 def test_large_settings_take_no_memory_before_the_weights_are_refused(run):
     features = {"size": 8192, "estimator": "periodogram", "patch": None, "overview": None, "fit": "cover"}
     for name, value in features.items():
-        edit_json(run / SETTINGS, f"store/settings/features/{name}", value)
+        edit_json(run / RUN_SETTINGS, f"store/settings/features/{name}", value)
     for network in ("small", "linear"):
-        edit_json(run / SETTINGS, "train/network", network)
-        edit_json(run / SETTINGS, "train/stem", "auto")
+        edit_json(run / RUN_SETTINGS, "train/network", network)
+        edit_json(run / RUN_SETTINGS, "train/stem", "auto")
         with bounded_memory(MEMORY), pytest.raises(UserError, match=r"best\.safetensors: not the weights of this run"):
             read_everything(run)
 
@@ -258,7 +259,7 @@ WEIRD = st.sampled_from(
         *[[], {}, [[]], ["x"] * 70, {"a": {"b": {}}}],
     ]
 )
-FILES = [SETTINGS, "best.json", "summary.json"]
+FILES = [RUN_SETTINGS, "best.json", "summary.json"]
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -10,9 +10,10 @@ from click.testing import CliRunner
 from helpers.make_store import make_store
 
 from data_cards.core.errors import UserError
+from data_cards.core.files import RUN_SETTINGS, ZARR_METADATA
 from train.cli import cli
 from train.loop.trainer import train
-from train.run.folder import open_run
+from train.run.folder import open_run, read_run
 from train.run.history import format_end_reason
 from train.run.listing import list_runs
 from train.run.reported_score import ReportedScore, write_reported_score
@@ -125,6 +126,25 @@ def test_list_without_runs_is_refused(tmp_path):
     for folder, text in ((tmp_path, "no training run in it"), (tmp_path / "absent", "no such folder")):
         with pytest.raises(UserError, match=text):
             list_runs(folder)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / RUN_SETTINGS).write_text("{}")
+    with pytest.raises(UserError, match="is a run of `train run` itself; .* give the folder above it"):
+        list_runs(tmp_path / "run")
+
+
+def test_read_run_of_another_kind_names_it_and_what_to_give(tmp_path):
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr" / ZARR_METADATA).touch()
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    (tmp_path / "runs" / "first" / RUN_SETTINGS).touch()
+    (tmp_path / "file").touch()
+    for name, text in {
+        "a.zarr": "is a feature store; expected the folder of a run; `train run --store .*a.zarr` makes one from it",
+        "runs": "give one of the runs in it, such as .*first",
+        "file": "is a file; expected the folder of a run",
+    }.items():
+        with pytest.raises(UserError, match=text):
+            read_run(tmp_path / name)
 
 
 @pytest.mark.parametrize(

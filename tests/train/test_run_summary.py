@@ -10,11 +10,12 @@ import torch
 from helpers.make_store import make_store
 
 from data_cards.core.errors import UserError
+from data_cards.core.files import RUN_SUMMARY
 from train.loop.signals import Stopped
 from train.loop.trainer import resume, train
 from train.model.device import name_device
 from train.run.folder import open_run
-from train.run.summary import SUMMARY, read_summary
+from train.run.summary import read_summary
 from train.settings import TrainSettings
 
 SMALL = {"epochs": 3, "batch_size": 8, "device": "cpu", "network": "radial", "experts": "off"}
@@ -28,7 +29,7 @@ def settings(tmp_path) -> TrainSettings:
 def test_summary_of_a_finished_run_says_so(settings, tmp_path):
     summary = train(settings)
     assert read_summary(tmp_path / "run") == summary
-    record, history = json.loads((tmp_path / "run" / SUMMARY).read_text()), open_run(tmp_path / "run").history
+    record, history = json.loads((tmp_path / "run" / RUN_SUMMARY).read_text()), open_run(tmp_path / "run").history
     wanted = {
         "run": settings.run, "state": "finished", "ended": "all 3 epochs done", "epochs": 3, "best_epoch": 3,
         "val_loss": history[2]["val_loss"], "device": "cpu", "precision": "float32", "processes": 1, "skipped": 0,
@@ -62,7 +63,7 @@ def test_an_interrupted_run_goes_on(settings, tmp_path):
     assert summary.ended.startswith("stopped in epoch 2, after 2 of 3 steps; resume with")
 
     def look(record):
-        assert not (tmp_path / "run" / SUMMARY).exists()  # killed here, it would still tell of the stop
+        assert not (tmp_path / "run" / RUN_SUMMARY).exists()  # killed here, it would still tell of the stop
         steps.append((record.epoch, record.step))
 
     steps = []
@@ -83,12 +84,12 @@ def test_summary_of_a_failed_run_has_the_error(settings, tmp_path):
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"state": "finished"}'])
 def test_a_damaged_summary_is_none(tmp_path, content):
     assert read_summary(tmp_path) is None
-    (tmp_path / SUMMARY).write_text(content)
+    (tmp_path / RUN_SUMMARY).write_text(content)
     assert read_summary(tmp_path) is None
 
 
 def test_resume_writes_a_summary_that_a_kill_prevented(settings, tmp_path):
     summary = train(settings)
-    (tmp_path / "run" / SUMMARY).unlink()
+    (tmp_path / "run" / RUN_SUMMARY).unlink()
     assert resume(settings.run) == summary
-    assert (tmp_path / "run" / SUMMARY).exists()
+    assert (tmp_path / "run" / RUN_SUMMARY).exists()

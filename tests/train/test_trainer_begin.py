@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from helpers.make_store import make_store
 
 from data_cards.core.errors import UserError
-from data_cards.core.files import PARTIAL, temporary_name
+from data_cards.core.files import PARTIAL, RUN_SETTINGS, temporary_name
 from train.cli import cli
-from train.run.folder import SETTINGS, read_run
+from train.run.folder import read_run
 
 SMALL = ["--epochs", "1", "--batch-size", "8", "--device", "cpu", "--network", "radial", "--experts", "off"]
 # The process ends without a word when its file of that number, from 0, is to take its name.
@@ -52,7 +52,7 @@ def assert_same_run(path: Path, whole: Path) -> None:
         assert (path / name).read_bytes() == (whole / name).read_bytes()
 
 
-@pytest.mark.parametrize("left", [temporary_name(SETTINGS), f"{SETTINGS}{PARTIAL}"], ids=["now", "earlier version"])
+@pytest.mark.parametrize("left", [temporary_name(RUN_SETTINGS), RUN_SETTINGS + PARTIAL], ids=["now", "earlier version"])
 def test_train_in_an_unused_folder_starts_the_run(store, whole, tmp_path, left):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / left).write_text("{")
@@ -60,13 +60,13 @@ def test_train_in_an_unused_folder_starts_the_run(store, whole, tmp_path, left):
         read_run(tmp_path / "run")
     result = call("--store", str(store), "--run", str(tmp_path / "run"), *SMALL)
     assert result.exit_code == 0, result.output
-    (tmp_path / "run" / f"{SETTINGS}{PARTIAL}").unlink(missing_ok=True)
+    (tmp_path / "run" / f"{RUN_SETTINGS}{PARTIAL}").unlink(missing_ok=True)
     assert_same_run(tmp_path / "run", whole)
 
 
 def test_resume_with_settings_alone_starts_the_run(store, whole, tmp_path):
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / SETTINGS).write_bytes((whole / SETTINGS).read_bytes())
+    (tmp_path / "run" / RUN_SETTINGS).write_bytes((whole / RUN_SETTINGS).read_bytes())
     result = call("--store", str(store), "--run", str(tmp_path / "run"), *SMALL)
     assert result.exit_code == 2
     assert "run: holds a run already; give --resume to continue it" in result.stderr

@@ -16,6 +16,7 @@ import torch
 
 from data_cards.core.console import echo, warn
 from data_cards.core.errors import UsageError, UserError
+from data_cards.core.files import RUN_SETTINGS
 from data_cards.core.memory import measure_free_memory
 from data_cards.core.text import format_bytes, format_duration, join_lines
 from pipeline.store.concatenated import LEFT_OUT, open_stores
@@ -38,7 +39,6 @@ from train.model.plane_detector import build_plane_detector
 from train.model.pretrained import load_imagenet_weights
 from train.recipe.optimizer import create_optimiser
 from train.run.folder import (
-    SETTINGS,
     STATE,
     Run,
     create_run_folder,
@@ -295,7 +295,7 @@ def _translating_write_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None:
             raise
-        if (folder / SETTINGS).exists():
+        if (folder / RUN_SETTINGS).exists():
             command = f"resume with `train run --resume --run {quote(str(folder))}`"
         else:
             command = "run the same command again"

@@ -29,7 +29,8 @@ from typing import TYPE_CHECKING
 from data_cards.core.bounded_json import read_json
 from data_cards.core.contained import check_contained, remove_contained
 from data_cards.core.errors import DAMAGE, UsageError, UserError
-from data_cards.core.files import PARTIAL, is_temporary, write_json
+from data_cards.core.files import PARTIAL, RUN_SETTINGS, is_temporary, write_json
+from data_cards.core.kind import Kind, find_kind
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.settings import BuildSettings
 from train.model.detector import Detector
@@ -48,7 +49,7 @@ _READABLE = (5, RUN_VERSION)  # 5 had no experts
 RUNS = Path("runs")
 
 _MOST_SETTINGS = 2**20  # bytes: a run may name thousands of sources
-SETTINGS, DATA_CARD, CURVES, STATE = "settings.json", "data_card.json", "curves.png", "state.pt"
+DATA_CARD, CURVES, STATE = "data_card.json", "curves.png", "state.pt"
 # First part of the names of files that an evaluation may be writing while a training holds the folder's lock.
 _OF_EVALUATIONS = ("report", "comparison", "profiles.json", "test_score.json")
 
@@ -167,12 +168,12 @@ def write_run_settings(path: Path, settings: TrainSettings, store: "FeatureStore
     ------
     UsageError : the folder is not empty
     """
-    if (path / SETTINGS).exists():
+    if (path / RUN_SETTINGS).exists():
         raise UsageError(f"{path}: holds a run already; give --resume to continue it, or another --run")
     if not _is_unused(path):
         raise UsageError(f"{path}: the folder is not empty; give another --run")
     write_json(
-        path / SETTINGS,
+        path / RUN_SETTINGS,
         {
             "run_version": RUN_VERSION,
             "created": datetime.now(UTC).isoformat(timespec="microseconds"),
@@ -194,9 +195,9 @@ def write_run_settings(path: Path, settings: TrainSettings, store: "FeatureStore
 
 def prolong_run(path: Path, epochs: int, prolonged: int) -> None:
     """Record the new number of epochs of a run, and the epoch at which it was finished (`prolonged`, else 0)."""
-    record = read_json(path, SETTINGS, _MOST_SETTINGS)
+    record = read_json(path, RUN_SETTINGS, _MOST_SETTINGS)
     record["train"]["epochs"], record["prolonged"] = epochs, prolonged
-    write_json(path / SETTINGS, record)
+    write_json(path / RUN_SETTINGS, record)
 
 
 def write_cards(path: Path, store: "FeatureStore") -> None:
@@ -219,7 +220,7 @@ def find_newest_run(folder: Path = RUNS, usable: bool = True) -> Path:
         try:
             found.append(read_run(path))
         except UserError as error:  # not a run, or a damaged or older one, which must not hide the others
-            unreadable = error if (path / SETTINGS).exists() else unreadable
+            unreadable = error if (path / RUN_SETTINGS).exists() else unreadable
     ready = [(run.created, run.path) for run in found if not usable or run.weights.exists()]
     if not ready:
         if found:
@@ -250,14 +251,13 @@ def read_run(path: str | Path) -> Run:
     """Read a run, possibly without a finished epoch; raises `UserError` like `open_run`, and if a link leads out."""
     path = Path(path)
     check_contained(path)
-    file = path / SETTINGS
+    file = path / RUN_SETTINGS
     if not file.is_file():
         if path.is_dir() and _is_unused(path):
             raise UserError(f"{path}: no run was started in it; start one with `train run --run {quote(str(path))}`")
-        what = "not a run folder (it has no settings.json)" if path.exists() else "no such run folder"
-        raise UserError(f"{path}: {what}; runs are made with `train run`")
+        raise UserError(f"{path}: {_explain_not_run(path)}")
     try:
-        record = read_json(path, SETTINGS, _MOST_SETTINGS)
+        record = read_json(path, RUN_SETTINGS, _MOST_SETTINGS)
         if record["run_version"] not in _READABLE:
             raise UserError(f"{path}: a run of version {record['run_version']}; expected {RUN_VERSION}; train it again")
         removed = find_removed_options(record["train"])
@@ -286,6 +286,20 @@ def read_run(path: str | Path) -> Run:
     except (UsageError, *DAMAGE) as error:
         why = error if isinstance(error, UsageError | ValueError) else repr(error)
         raise UserError(f"{path}: its settings or history are damaged ({why}); train it again") from error
+
+
+def _explain_not_run(path: Path) -> str:
+    expected = "expected the folder of a run"
+    if not path.exists():
+        return "no such run folder; runs are made with `train run`"
+    kind = find_kind(path)
+    if kind is Kind.STORE:
+        return f"is {kind}; {expected}; `train run --store {quote(str(path))}` makes one from it"
+    if kind in (Kind.FOLDER, Kind.RUN):
+        inside = sorted(str(one.parent) for one in path.glob(f"*/{RUN_SETTINGS}"))
+        advice = f"give one of the runs in it, such as {inside[-1]}" if inside else "`train run` makes one"
+        return f"not a run folder (it has no {RUN_SETTINGS}); {expected}; {advice}"
+    return f"is {kind}; {expected}, which `train run` makes"
 
 
 def _check_prolonged(value: object, epochs: int) -> int:
@@ -344,8 +358,8 @@ def _card_file(path: Path, number: int) -> Path:
 
 def _is_unused(path: Path) -> bool:
     """Return whether a folder is empty except for files of a run that was killed before its start."""
-    left = {SETTINGS + PARTIAL}  # name in an earlier version
-    return all(file.name in left or is_temporary(file.name, [SETTINGS]) for file in path.iterdir())
+    left = {RUN_SETTINGS + PARTIAL}  # name in an earlier version
+    return all(file.name in left or is_temporary(file.name, [RUN_SETTINGS]) for file in path.iterdir())
 
 
 def _mkdir(path: Path, exist_ok: bool) -> None:

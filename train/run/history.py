@@ -8,10 +8,9 @@ import io
 from pathlib import Path
 
 from data_cards.core.contained import read_contained
-from data_cards.core.files import whole_file
+from data_cards.core.files import RUN_HISTORY, whole_file
 from train.settings import TrainSettings
 
-HISTORY = "history.csv"
 _MOST_BYTES = 2**24  # a hundred thousand epochs
 HISTORY_COLUMNS = (
     "epoch", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "seconds", "waited",
@@ -44,7 +43,7 @@ def write_history(folder: Path, history: list[dict]) -> None:
     writer = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(history)
-    with whole_file(folder / HISTORY) as temporary:
+    with whole_file(folder / RUN_HISTORY) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
@@ -55,14 +54,14 @@ def read_history(folder: Path) -> list[dict]:
     ------
     ValueError, KeyError, TypeError : the file is damaged
     """
-    file = folder / HISTORY
+    file = folder / RUN_HISTORY
     if not file.exists():
         return []
-    text = read_contained(folder, HISTORY, _MOST_BYTES).decode("utf-8")
+    text = read_contained(folder, RUN_HISTORY, _MOST_BYTES).decode("utf-8")
     try:
         return [
             {name: int(row[name]) if name == "epoch" else float(row[name]) for name in HISTORY_COLUMNS}
             for row in csv.DictReader(io.StringIO(text, newline=""))
         ]
     except csv.Error as error:
-        raise ValueError(f"{HISTORY}: {error}") from error
+        raise ValueError(f"{RUN_HISTORY}: {error}") from error

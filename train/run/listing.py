@@ -2,9 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from data_cards.core.errors import UserError
-from train.run.folder import RUNS, SETTINGS, read_run
+from data_cards.core.files import RUN_SETTINGS
+from data_cards.core.kind import Kind
+from train.run.folder import RUNS, read_run
 from train.run.history import choose_epoch
 from train.run.reported_score import read_reported_score
 from train.run.summary import FAILED, read_summary
@@ -61,10 +64,15 @@ def list_runs(folder: str | Path = RUNS) -> list[RunEntry]:
     UserError : no such folder, or no run in it
     """
     folder = Path(folder)
-    runs = [path for path in folder.iterdir() if (path / SETTINGS).is_file()] if folder.is_dir() else []
+    runs = [path for path in folder.iterdir() if (path / RUN_SETTINGS).is_file()] if folder.is_dir() else []
     if not runs:
         what = "no training run in it" if folder.is_dir() else "no such folder"
-        raise UserError(f"{folder}: {what}; create one with `train run`, or name the folder that holds run folders")
+        if (folder / RUN_SETTINGS).is_file():
+            what = f"is {Kind.RUN} itself"
+            advice = f"give the folder above it: `train list {quote(str(folder.absolute().parent))}`"
+        else:
+            advice = "make a run with `train run`"
+        raise UserError(f"{folder}: {what}; expected a folder of run folders; {advice}")
     listed = [_read_entry(path) for path in runs]
     return sorted(listed, key=lambda one: (one.created is None, one.created or "", str(one.run)))
 

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from data_cards.core.errors import UserError
-from train.run.folder import SETTINGS, Run, find_newest_run, open_run
+from data_cards.core.files import RUN_SETTINGS
+from train.run.folder import Run, find_newest_run, open_run
 
 # Trained on the pictures that its data card names; its folder is the program's own, and nothing is written into it.
 STARTER = Path(__file__).parents[1] / "starter"
@@ -23,7 +24,7 @@ def find_run(path: str | Path | None) -> Run:
     try:
         newest = find_newest_run()
     except UserError:
-        if not (STARTER / SETTINGS).is_file():
+        if not (STARTER / RUN_SETTINGS).is_file():
             raise
         newest = STARTER
     return open_run(newest)

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from data_cards.core.bounded_json import read_json
 from data_cards.core.errors import DAMAGE
-from data_cards.core.files import write_json
+from data_cards.core.files import RUN_SUMMARY, write_json
 from data_cards.core.options import check_types
 from train.model.calibration import Calibration
 
-SUMMARY = "summary.json"
 FINISHED, STOPPED_EARLY, INTERRUPTED, FAILED = "finished", "stopped early", "interrupted", "failed"
 
 
@@ -60,13 +59,13 @@ class Summary:
 
 def delete_summary(folder: Path) -> None:
     """Delete the summary of an earlier end, as the run is resumed."""
-    (folder / SUMMARY).unlink(missing_ok=True)
+    (folder / RUN_SUMMARY).unlink(missing_ok=True)
 
 
 def read_summary(folder: Path) -> Summary | None:
     """Read the summary in a run's folder; None if it is missing or damaged."""
     try:
-        record = read_json(folder, SUMMARY)
+        record = read_json(folder, RUN_SUMMARY)
         if record["calibration"] is not None:
             record["calibration"] = Calibration(**record["calibration"])
         record.pop("payback", None)  # in older runs
@@ -79,4 +78,4 @@ def read_summary(folder: Path) -> Summary | None:
 
 def write_summary(summary: Summary) -> None:
     """Write the summary into the run's folder."""
-    write_json(summary.run / SUMMARY, summary.to_dict())
+    write_json(summary.run / RUN_SUMMARY, summary.to_dict())

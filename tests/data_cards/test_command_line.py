@@ -1,0 +1,66 @@
+"""Mistakes in command lines: each is one line that says what to type instead."""
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from data_cards.core.files import RUN_SETTINGS, RUN_SUMMARY, ZARR_METADATA
+from eval.cli.main import cli as evaluation
+from pipeline.cli.main import main as pipeline
+from train.cli import cli as train
+
+MISTAKES = [
+    (pipeline, "build set", "set: has no option before it; did you mean `--src set`?"),
+    (pipeline, "build set more", "set, more: has no option before it; did you mean `--src set --src more`?"),
+    (pipeline, "build real=set", "real=set: has no option before it; did you mean `--src real=set`?"),
+    (pipeline, "build --src set new.zarr", "new.zarr: has no option before it; did you mean `--out new.zarr`?"),
+    (pipeline, "build --src", "--src: has no value; expected `--src FOLDER|CLASS=FOLDER`"),
+    (pipeline, "build --input set", "--input: no such option; did you mean --src?"),
+    (pipeline, "build -o a.zarr", "-o: no such option; did you mean --out?"),
+    (pipeline, "build --sed 3", "--sed: no such option; did you mean --seed?"),
+    (pipeline, "buld", "buld: no such command; expected audit, build, card, inspect, sample, subset, verify; "
+     "did you mean `pipeline build`?"),
+    (pipeline, "--src set", "--src: no such option; did you mean `pipeline audit --src` or `pipeline build --src` or "
+     "`pipeline card --src` or `pipeline subset --src`?"),
+    (pipeline, "audit a.zarr", "a.zarr: has no option before it; did you mean `--store a.zarr`?"),
+    (pipeline, "subset set", "set: has no option before it; did you mean `--src set`?"),
+    (pipeline, "subset --src set", "--out is missing; expected `--out FOLDER` (Folder to write; it must not exist yet, "
+     "or be empty)"),
+    (pipeline, "sample new", "new: has no option before it; did you mean `--out new`?"),
+    (pipeline, "inspect --store a.zarr", "--store: no such option; did you mean `pipeline inspect a.zarr`?"),
+    (pipeline, "inspect a.zarr b.zarr", "b.zarr: one too many; expected one STORE"),
+    (pipeline, "card --store a.zarr", "--store: no such option; did you mean `pipeline card a.zarr`?"),
+    (train, "run a.zarr", "a.zarr: has no option before it; did you mean `--store a.zarr`?"),
+    (train, "run --src set", "--src: no such option; did you mean --store?"),
+    (train, "list --run run", "--run: no such option; did you mean `train list run`?"),
+    (train, "export run --onnx x.onnx", "run: has no option before it; did you mean `--run run`?"),
+    (train, "export", "--onnx is missing; expected `--onnx FILE` (File to write, such as detector.onnx)"),
+    (evaluation, "report run", "run: has no option before it; did you mean `--run run`?"),
+    (evaluation, "report a.zarr", "a.zarr: has no option before it; did you mean `--store a.zarr`?"),
+    (evaluation, "report --model run", "--model: no such option; did you mean --run?"),
+    (evaluation, "predict --src 'my pictures'", "--src: no such option; did you mean `eval predict 'my pictures'`?"),
+    (evaluation, "predict picture.jpg --store a.zarr", "--store: no such option"),
+    (evaluation, "page picture.jpg", "picture.jpg: has no option before it"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "words", "expected"), MISTAKES, ids=[words for _, words, _ in MISTAKES])
+def test_command_with_a_mistaken_option_says_what_to_type(command, words, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder, files in {"set": [], "more": [], "a.zarr": [ZARR_METADATA], "run": [RUN_SETTINGS, RUN_SUMMARY]}.items():
+        Path(folder).mkdir()
+        for file in files:
+            Path(folder, file).touch()
+    Path("picture.jpg").touch()
+    name = {pipeline: "pipeline", train: "train", evaluation: "eval"}[command]
+    result = CliRunner().invoke(command, words, prog_name=name)
+    assert result.exit_code == 2
+    of = f"{name} {words.split()[0]}" if not words.startswith("-") and words != "buld" else name
+    assert result.stderr == f"error: {expected}; see `{of} --help`\n"
+
+
+def test_help_is_shown_beside_a_mistake():
+    result = CliRunner().invoke(pipeline, "build set --help")
+    assert result.exit_code == 0
+    assert "Build a feature store" in result.output
