@@ -128,7 +128,7 @@ def test_list_without_runs_is_refused(tmp_path):
             list_runs(folder)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / RUN_SETTINGS).write_text("{}")
-    with pytest.raises(UserError, match="is a run of `train run` itself; .* give the folder above it"):
+    with pytest.raises(UserError, match=r"is a run of `train run` itself; .* give the folder above it"):
         list_runs(tmp_path / "run")
 
 
