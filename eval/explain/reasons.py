@@ -1,4 +1,7 @@
-"""Words for the reasons of "unsure", in verdicts and in reports, by the names of `eval.verdict.decide.Reason`."""
+"""The reasons of "unsure", by the names of `eval.verdict.decide.Reason`: words, and which make a score invalid."""
+
+# With these reasons a score is not a probability: the detector was not tested on such pictures, or failed the tests.
+INVALID_SCORE = frozenset({"small", "blank", "grey", "far", "contradicted", "untried", "unproven", "may_be_damaged"})
 
 REASON_WORDS = {
     "in_band": "score not clear enough",

@@ -30,6 +30,7 @@ from eval.verdict.video import CONTAINER_START, find_container
 from eval.verdict.wording import (
     CAUTION,
     DECLARED_NOTE,
+    SCORE_NOTE,
     TITLES,
     format_kind,
     format_map_title,
@@ -105,12 +106,14 @@ def _judge(examiner: Examiner, data: bytes) -> dict:
     return {
         "verdict": said.verdict,
         "title": TITLES[said.verdict],
-        "probability_fake": said.probability_fake,
-        "reason": said.reason,
         "why": format_reason(said),
+        "reason": said.reason,
         "words": format_verdict(said, examiner.detector),
+        "probability_fake": said.probability_fake,
+        "score_valid": said.has_valid_score,
         "flips_under": said.flips,
         "unlike_after": said.unlike_after,
+        "unsure_after": said.unsure_after,
         "run": escape_untrusted(name_run(examiner.run)),
         "version": _find_version(),
         "crops": said.crops,
@@ -149,6 +152,7 @@ def _get_about(examiner: Examiner) -> dict:
         "caution": CAUTION,
         "never": format_never(calibration),
         "declared_note": DECLARED_NOTE,
+        "score_note": SCORE_NOTE,
         "low": max(calibration.low, 0.0),  # a limit that nothing reaches lies just outside of 0 and 1
         "high": min(calibration.high, 1.0),
         "most_bytes": MAX_UPLOAD,

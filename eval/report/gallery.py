@@ -12,6 +12,7 @@ from data_cards.core.errors import PictureError
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.image.decode import decode_picture
 from data_cards.image.thumbnail import encode_thumbnail
+from eval.explain.reasons import INVALID_SCORE
 from eval.scores.picture_files import read_original, shuffle_by_class
 from eval.scores.rows import VERDICTS, Scored, locate_pictures
 from pipeline.store.reader import FeatureStore
@@ -32,6 +33,7 @@ class Example:
     path : str, of the picture file
     source, label : str, its source and its class
     verdict : str, "real", "fake" or "unsure"
+    reason : str or None, why the verdict is "unsure", a key of `REASON_WORDS`
     probability_fake : float, the detector's score
     thumbnail : str or None, data URL of a small JPEG; None if the file was removed or has changed
     """
@@ -40,6 +42,7 @@ class Example:
     source: str
     label: str
     verdict: str
+    reason: str | None
     probability_fake: float
     thumbnail: str | None
 
@@ -47,6 +50,11 @@ class Example:
     def outcome(self) -> str:
         """ "right", "wrong" or "unsure"."""
         return UNSURE if self.verdict == UNSURE else "right" if self.verdict == self.label else "wrong"
+
+    @property
+    def has_valid_score(self) -> bool:
+        """Whether the score is a probability."""
+        return self.reason not in INVALID_SCORE
 
 
 def pick_worst(scored: Scored) -> np.ndarray:
@@ -68,12 +76,14 @@ def pick_examples(scored: Scored, leave_out: np.ndarray) -> np.ndarray:
 def build_examples(scored: Scored, rows: np.ndarray, store: FeatureStore) -> list[Example]:
     """Build the examples of the rows, in order."""
     part = scored[rows]
+    reasons = part.list_reasons()
     return [
         Example(
             path=path,
             source=part.columns["source"][number],
             label=CLASS_NAMES[part.labels[number]],
             verdict=VERDICTS[part.verdicts[number]],
+            reason=reasons[number],
             probability_fake=float(part.probability_fake[number]),
             thumbnail=_read_thumbnail(Path(path), part.columns["sha256"][number], store.settings.max_pixels),
         )

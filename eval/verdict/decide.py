@@ -6,7 +6,9 @@ Averaging the crops' logits averages their log-odds.
 
 The verdict is the calibration's, "unsure" within its band. It is also "unsure" if one of `CHECKS`, applied to the
 decoded picture, moves the score across the threshold, or if the picture, or its copy after a check, is unlike the
-training pictures (`train.model.experts.Unlike`). All features come from `compute_features`.
+training pictures (`train.model.experts.Unlike`). A check that moves the score of a sure verdict into the band does not
+change the verdict, which is one on the file as it is; the check is named (`Judgement.unsure_after`). All features come
+from `compute_features`.
 """
 
 from collections import Counter
@@ -19,6 +21,7 @@ from PIL import Image
 
 from data_cards.core.errors import UserError
 from data_cards.image.jpeg import NO_QUALITY
+from eval.explain.reasons import INVALID_SCORE
 from eval.settings import PredictSettings
 from eval.verdict.colours import has_own_colours
 from pipeline.features.extract import compute_features
@@ -95,6 +98,7 @@ class Judgement:
     checks : dict of str to float, the probability after each check
     flips : tuple of str, checks that move the probability across the threshold, if that is the reason
     unlike_after : tuple of str, checks that make the picture unlike the training pictures, where that is the reason
+    unsure_after : tuple of str, checks that move the score of a sure verdict into the band of "unsure"
     parts : dict of str to float, what each expert, and the network if the run has one, adds to the log-odds; empty
         without experts
     """
@@ -107,12 +111,18 @@ class Judgement:
     checks: dict[str, float] = field(default_factory=dict)
     flips: tuple[str, ...] = ()
     unlike_after: tuple[str, ...] = ()
+    unsure_after: tuple[str, ...] = ()
     parts: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_unlike(self) -> bool:
         """Whether the picture itself is unlike the training pictures."""
         return self.reason in _UNLIKE_REASONS.values() and not self.unlike_after
+
+    @property
+    def has_valid_score(self) -> bool:
+        """Whether the detector was tested on such pictures, so that the score is a probability."""
+        return self.reason not in INVALID_SCORE or bool(self.unlike_after)
 
     @property
     def is_of_other_kind(self) -> bool:
@@ -170,6 +180,7 @@ def decide(scores: Scores, views: Views, calibration: Calibration) -> Judgement:
         reason = Reason.FLIPS
     elif unlike_after:
         reason = _UNLIKE_REASONS[scores.unlike[1 + views.checks.index(unlike_after[0])]]
+    unsure_after = tuple(name for name, p in checks.items() if calibration.is_unsure(p))
     return Judgement(
         verdict=verdict if reason is None else UNSURE,
         probability_fake=own,
@@ -179,6 +190,7 @@ def decide(scores: Scores, views: Views, calibration: Calibration) -> Judgement:
         checks=checks,
         flips=flips if reason is Reason.FLIPS else (),
         unlike_after=unlike_after if reason in _UNLIKE_REASONS.values() and not scores.unlike[0] else (),
+        unsure_after=unsure_after if reason is None else (),
         parts={name: float(values[0]) for name, values in scores.parts.items()},
     )
 
@@ -187,7 +199,7 @@ def doubt_blank_areas(judgement: Judgement) -> Judgement:
     """Return the judgement of a picture whose large areas of one value may be damage: "unsure" in place of a class."""
     if judgement.verdict == UNSURE:
         return judgement
-    return replace(judgement, verdict=UNSURE, reason=Reason.MAY_BE_DAMAGED)
+    return replace(judgement, verdict=UNSURE, reason=Reason.MAY_BE_DAMAGED, unsure_after=())
 
 
 def decide_clip(frames: Sequence[Judgement], calibration: Calibration) -> Judgement:

@@ -20,6 +20,7 @@ from eval.explain.class_spectra import ClassSpectra
 from eval.explain.parts import PART_WORDS
 from eval.verdict.examine import Examined
 from eval.verdict.wording import (
+    SCORE_NOTE,
     TITLES,
     format_kind,
     format_map_title,
@@ -80,9 +81,10 @@ def plot_examined(
             rows.append(_ROW + 0.7)
         if examined.explanation is not None:
             rows.append(_ROW)
-        kinds = page.wrap(_format_kinds(examined), _WIDTH - 2 * _MARGIN, _SMALL)
-        end = page.measure_height(kinds, _SMALL) + 0.2 if kinds else 0.1
-        page.begin(_MARGIN + top + 0.5 + _SCALE + 0.75 + sum(rows) + end)
+        scale = _SCALE + 0.75 if examined.judgement.has_valid_score else 0
+        foot = "\n".join(page.wrap(line, _WIDTH - 2 * _MARGIN, _SMALL) for line in _list_foot(examined))
+        end = page.measure_height(foot, _SMALL) + 0.2 if foot else 0.1
+        page.begin(_MARGIN + top + 0.5 + scale + sum(rows) + end)
 
         y = _MARGIN
         shown = page.add_axes(_MARGIN, y + 0.35, _PICTURE, height)
@@ -95,8 +97,9 @@ def plot_examined(
         page.write(left, y, TITLES[examined.judgement.verdict], size=_TITLE, weight="bold", color=colour)
         page.write(left, y + 0.6, text, size=_TEXT, linespacing=1.25)
         y += top + 0.5
-        _plot_scale(page.add_axes(_MARGIN, y, _WIDTH - 2 * _MARGIN, _SCALE), examined, detector)
-        y += _SCALE + 0.75
+        if scale:
+            _plot_scale(page.add_axes(_MARGIN, y, _WIDTH - 2 * _MARGIN, _SCALE), examined, detector)
+        y += scale
         if examined.comb is not None:
             _plot_comb(page.add_axes(_MARGIN + 0.5, y + 0.5, _ROW - 0.5, _ROW - 0.5), examined)
             _plot_parts(page.add_axes(_MARGIN + 6.5, y + 0.5, 3.4, _ROW - 0.5), examined.judgement.parts)
@@ -105,8 +108,8 @@ def plot_examined(
             _plot_spectrum(page.add_axes(_MARGIN + 0.5, y + 0.3, 4.2, _ROW - 1.0), examined, spectra)
             _plot_bands(page.add_axes(_MARGIN + 5.9, y + 0.3, 4.2, _ROW - 1.0), examined)
             y += _ROW
-        if kinds:
-            page.write(_MARGIN, y, kinds, size=_SMALL, color=_SOFT)
+        if foot:
+            page.write(_MARGIN, y, foot, size=_SMALL, color=_SOFT)
         return page.encode()
 
 
@@ -165,10 +168,12 @@ class _Page:
 def _list_words(examined: Examined, detector: Detector, notice: str | None) -> list[str]:
     said = examined.judgement
     lines = [notice] if notice else []
-    lines += [f"probability of being generated: {said.probability_fake:.1%}", format_verdict(said, detector)]
+    lines.append(format_verdict(said, detector))
+    if said.has_valid_score:
+        lines.append(f"Probability of being generated: {said.probability_fake:.1%}.")
     if said.crops > 1:
         lines.append(f"The network judged {said.crops} crops; what decided is shown for the middle one.")
-    if (never := format_never(detector.calibration)) and "never says" not in lines[-1]:
+    if never := format_never(detector.calibration):
         lines.append(f"{never[0].upper()}{never[1:]}.")
     lines += summarise_examined(examined)
     if examined.declared:
@@ -176,12 +181,16 @@ def _list_words(examined: Examined, detector: Detector, notice: str | None) -> l
     return lines
 
 
-def _format_kinds(examined: Examined) -> str:
-    if examined.explanation is None:
-        return ""
-    kinds = examined.explanation.kinds.items()
-    listed = ", ".join(f"{format_kind(name, examined.estimator)} {value:+.2f}" for name, value in kinds)
-    return f"By kind of planes: {listed}."
+def _list_foot(examined: Examined) -> list[str]:
+    """List the lines in small print below the plots."""
+    lines = []
+    if not examined.judgement.has_valid_score:
+        lines.append(f"Score: {examined.judgement.probability_fake:.1%}. {SCORE_NOTE}")
+    if examined.explanation is not None:
+        kinds = examined.explanation.kinds.items()
+        listed = ", ".join(f"{format_kind(name, examined.estimator)} {value:+.2f}" for name, value in kinds)
+        lines.append(f"By kind of planes: {listed}.")
+    return lines
 
 
 def _plot_scale(axes: Axes, examined: Examined, detector: Detector) -> None:

@@ -15,7 +15,12 @@ from eval.verdict.decide import Judgement
 from eval.verdict.predict import Verdict
 from eval.verdict.wording import format_reason
 
-CSV_COLUMNS = ("path", "second", "verdict", "probability_fake", "why", "crops", "declared_not_verified", "error")
+CSV_COLUMNS = (
+    *("path", "second", "verdict", "why", "unsure_after", "probability_fake", "score_valid", "crops"),
+    *("declared_not_verified", "error"),
+)
+
+_DECLARED = "declared, not verified"
 
 
 def write_table(verdicts: Iterable[Verdict]) -> int:
@@ -26,7 +31,7 @@ def write_table(verdicts: Iterable[Verdict]) -> int:
         if one.judgement is not None:
             rows.append([one.path, *_format_cells(one.judgement), _format_declared(one)])
             rows += [[f"· {frame.second:.2f} s", *_format_cells(frame.judgement), ""] for frame in one.frames]
-    headers = ["picture", "verdict", "probability fake", "why unsure", "crops", "declared, not verified"]
+    headers = ["picture", "verdict", "why unsure", "unsure after", "probability fake", "crops", _DECLARED]
     kept = [number for number in range(len(headers)) if any(row[number] for row in rows)]
     if rows:
         echo(format_table([[row[number] for number in kept] for row in rows], [headers[number] for number in kept]))
@@ -51,14 +56,21 @@ def write_csv(verdicts: Iterable[Verdict]) -> int:
     writer.writeheader()
     for one in failures.report(verdicts):
         values = one.to_dict() | {"declared_not_verified": _format_declared(one)}
+        values |= {"unsure_after": ", ".join(values.get("unsure_after", ()))}
         for line in (values, *({"path": one.path, **frame} for frame in values.get("frames", ()))):
             writer.writerow({name: escape_cell(value) for name, value in line.items()})
     return failures.count
 
 
 def _format_cells(said: Judgement) -> list[str]:
-    crops = "" if said.crops == 1 else str(said.crops)
-    return [said.verdict, f"{said.probability_fake:.3f}", format_reason(said) or "", crops]
+    """Format the cells of a judgement; a score that is not valid is left out."""
+    return [
+        said.verdict,
+        format_reason(said) or "",
+        ", ".join(said.unsure_after),
+        f"{said.probability_fake:.3f}" if said.has_valid_score else "",
+        "" if said.crops == 1 else str(said.crops),
+    ]
 
 
 def _format_declared(one: Verdict) -> str:

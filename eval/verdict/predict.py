@@ -89,24 +89,30 @@ class Verdict:
         if self.judgement is None:
             return {"path": self.path, "error": self.error}
         said = self.judgement
-        frames = [
-            {"second": one.second, "verdict": one.judgement.verdict, "probability_fake": one.judgement.probability_fake}
-            for one in self.frames
-        ]
+        frames = [{"second": one.second, **_list_values(one.judgement)} for one in self.frames]
         return {
             "path": self.path,
-            "verdict": said.verdict,
-            "probability_fake": said.probability_fake,
-            "why": format_reason(said),
-            "reason": said.reason,
+            **_list_values(said),
             "flips_under": list(said.flips),
             "unlike_after": list(said.unlike_after),
+            "unsure_after": list(said.unsure_after),
             "crops": said.crops,
             "checks": said.checks,
             "parts": said.parts,
             "declared_not_verified": [one.to_dict() for one in self.declared],
             **({"frames": frames} if frames else {}),
         }
+
+
+def _list_values(said: Judgement) -> dict:
+    """Return the values that a file and a frame of a clip have in JSON."""
+    return {
+        "verdict": said.verdict,
+        "why": format_reason(said),
+        "reason": said.reason,
+        "probability_fake": said.probability_fake,
+        "score_valid": said.has_valid_score,
+    }
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,7 @@ _UNLIKE_WORDS = {
     "other.",
     Reason.UNTRIED: "All training pictures of a class came from one source, so the detector could not be tested on "
     "pictures from other sources.",
-    Reason.UNPROVEN: "In its tests the detector did not separate photographs from generated pictures clearly enough "
-    "for a verdict, or there were too few pictures to know.",
+    Reason.UNPROVEN: "The tests of the detector allow no sure verdict.",
 }
 _KIND_WORDS = {"magnitude": "strength of patterns", "phase": "position of patterns", "dct": "cosine patterns"}
 CAUTION = (
@@ -44,6 +43,8 @@ DECLARED_NOTE = (
     "Declared, not verified: anybody can write or remove this. It does not affect the score; "
     "signatures were not checked."
 )
+
+SCORE_NOTE = "This is not a probability: no test of the detector supports the score of such a picture."
 
 _LITTLE = 0.1  # share of the log-odds below which a part is not mentioned
 
@@ -57,7 +58,20 @@ def format_reason(judgement: Judgement) -> str | None:
 
 
 def format_verdict(judgement: Judgement, detector: Detector) -> str:
-    """Format the reason of a verdict, in one to three sentences."""
+    """Format the reason of a verdict, in one to four sentences; first, checks that do not repeat a sure verdict."""
+    return f"{_format_unsure_after(judgement)}{_format_why(judgement, detector)}"
+
+
+def _format_unsure_after(judgement: Judgement) -> str:
+    if not judgement.unsure_after:
+        return ""
+    return (
+        f"This verdict is on the file as it is: after {' or '.join(judgement.unsure_after)}, the same picture would "
+        "be unsure. "
+    )
+
+
+def _format_why(judgement: Judgement, detector: Detector) -> str:
     if judgement.reason in _UNLIKE_WORDS:
         return _format_unlike(judgement)
     if judgement.reason is Reason.FLIPS:
@@ -89,8 +103,8 @@ def format_verdict(judgement: Judgement, detector: Detector) -> str:
 def _format_unlike(judgement: Judgement) -> str:
     words = _UNLIKE_WORDS[judgement.reason]
     if judgement.unlike_after:
-        words = f"This holds after {', '.join(judgement.unlike_after)}: {words[0].lower()}{words[1:]}"
-    return f"{words} So it is not known how far its score can be trusted."
+        words = f"After {', '.join(judgement.unlike_after)}: {words[0].lower()}{words[1:]}"
+    return words if judgement.reason is Reason.UNPROVEN else f"{words} So no verdict is sure."
 
 
 def _format_of_experts(judgement: Judgement, detector: Detector) -> str:
@@ -104,16 +118,14 @@ def _format_of_experts(judgement: Judgement, detector: Detector) -> str:
         )
     calibration = detector.calibration
     side = int(calibration.is_fake(judgement.probability_fake))
-    limit = (f"up to {calibration.low:.1%}", f"from {calibration.high:.1%} on")[side]
-    says, found = (
-        f"says “{CLASS_NAMES[side]}” {limit}",
-        f"at most {most} such verdicts were wrong; more may be wrong on other pictures",
-    )
     if (calibration.low <= 0, calibration.high >= 1)[side]:
-        says, found = f"never says “{CLASS_NAMES[side]}”", "no limit kept enough of these verdicts right"
+        return "The score is not clear enough."  # `format_never` says why no score is
+    limit = (f"up to {calibration.low:.1%}", f"from {calibration.high:.1%} on")[side]
     unclear = "" if judgement.reason is None else "The score is not clear enough. "
-    tests = "in tests on sources that were left out of its training, each counted equally"
-    return f"{unclear}The detector {says}: {tests}, {found}."
+    return (
+        f"{unclear}The detector says “{CLASS_NAMES[side]}” {limit}: in tests on sources that were left out of its "
+        f"training, each counted equally, at most {most} such verdicts were wrong; more may be wrong on other pictures."
+    )
 
 
 def format_never(calibration: Calibration) -> str | None:

@@ -4,7 +4,9 @@ import csv
 import io
 import json
 import os
+from contextlib import redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,10 +21,21 @@ from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import MAX_BYTES, open_regular, read_bounded
 from data_cards.core.text import escape_untrusted
 from eval.cli.main import cli
-from eval.verdict.decide import CHECKS, Reason, Views, compute_views, decide, decide_clip, score_views
+from eval.verdict.decide import (
+    CHECKS,
+    Judgement,
+    Reason,
+    Views,
+    compute_views,
+    decide,
+    decide_clip,
+    doubt_blank_areas,
+    score_views,
+)
 from eval.verdict.inputs import find_inputs
-from eval.verdict.predict import predict_files
-from eval.verdict.wording import format_reason
+from eval.verdict.output import write_table
+from eval.verdict.predict import Verdict, predict_files
+from eval.verdict.wording import format_reason, format_verdict
 from pipeline.features.degradations import apply_steps
 from pipeline.features.extract import compute_features
 from pipeline.features.fit import cut_crops
@@ -30,7 +43,7 @@ from pipeline.features.settings import FeatureSettings
 from pipeline.features.variants import CLEAN
 from pipeline.features.welch import compute_welch_levels
 from train.model.calibration import Calibration
-from train.model.detector import Scores
+from train.model.detector import Detector, Scores
 from train.model.experts import Unlike
 from train.run.checkpoint import save_weights
 from train.run.folder import load_detector, open_run
@@ -69,6 +82,13 @@ def make_scores(*probabilities: float, unlike: tuple[int, ...] | None = None) ->
     return Scores(logits_of(*probabilities), np.array(unlike or [0] * len(probabilities), np.uint8))
 
 
+def write_row(said: Judgement) -> str:
+    """Return the table of `predict` on one picture with this judgement."""
+    with redirect_stdout(io.StringIO()) as out:
+        assert write_table([Verdict("a.png", said)]) == 0
+    return out.getvalue()
+
+
 # --- the word
 
 
@@ -82,20 +102,28 @@ def test_verdict_is_that_of_the_calibration(probability, word, reason):
 
 
 @pytest.mark.parametrize(
-    ("probabilities", "word", "reason", "flips"),
+    ("probabilities", "word", "reason", "flips", "unsure_after"),
     [
-        ((0.9, 0.8, 0.2, 0.9), "unsure", Reason.FLIPS, ("JPEG 75",)),
-        ((0.1, 0.6, 0.9, 0.2), "unsure", Reason.FLIPS, ("JPEG 90", "JPEG 75")),
-        # On the same side still, if less surely.
-        ((0.9, 0.55, 0.6, 0.9), "fake", None, ()),
-        ((0.1, 0.45, 0.4, 0.1), "real", None, ()),
-        ((0.6, 0.1, 0.1, 0.1), "unsure", Reason.IN_BAND, ()),
+        ((0.9, 0.8, 0.2, 0.9), "unsure", Reason.FLIPS, ("JPEG 75",), ()),
+        ((0.1, 0.6, 0.9, 0.2), "unsure", Reason.FLIPS, ("JPEG 90", "JPEG 75"), ()),
+        # On the same side of the threshold, but no longer sure: the verdict is kept, and the checks are named.
+        ((0.9, 0.55, 0.6, 0.9), "fake", None, (), ("JPEG 90", "JPEG 75")),
+        ((0.1, 0.1, 0.2, 0.4), "real", None, (), ("crop 0.9",)),
+        ((0.9, 0.8, 0.7, 0.99), "fake", None, (), ()),
+        ((0.6, 0.1, 0.1, 0.1), "unsure", Reason.IN_BAND, (), ()),
     ],
 )
-def test_checks_that_flip_the_verdict_make_it_unsure(probabilities, word, reason, flips):
+def test_checks_that_change_the_verdict_are_named(probabilities, word, reason, flips, unsure_after):
     names = tuple(check.name for check in CHECKS)
     said = decide(make_scores(*probabilities), make_views(names), BAND)
     assert (said.verdict, said.reason, said.flips) == (word, reason, flips)
+    assert said.unsure_after == unsure_after
+    assert doubt_blank_areas(said).unsure_after == ()
+    shown = write_row(said)
+    assert ("unsure after" in shown) == bool(unsure_after)
+    assert ", ".join(unsure_after) in shown
+    first = format_verdict(said, Detector(None, SimpleNamespace(calibration=BAND))).split(": ")[0]
+    assert first.startswith("This verdict is on the file as it is") == bool(unsure_after)
     assert said.checks == pytest.approx(dict(zip(names, probabilities[1:], strict=True)))
 
 
@@ -111,9 +139,15 @@ def test_picture_unlike_the_training_pictures_is_unsure(unlike):
     names = ("JPEG 90", "JPEG 75")
     said = decide(make_scores(0.99, 0.99, 0.2, unlike=(unlike, 0, unlike)), make_views(names), BAND)
     assert (said.verdict, said.reason, said.unlike_after, said.flips) == ("unsure", reason, (), ())
+    # The table shows the word and the reason, and no probability.
+    assert not said.has_valid_score
+    assert "0.99" not in write_row(said)
+    assert format_reason(said) in write_row(said)
     said = decide(make_scores(0.99, 0.99, 0.99, unlike=(0, 0, unlike)), make_views(names), BAND)
     assert (said.verdict, said.reason, said.unlike_after) == ("unsure", reason, ("JPEG 75",))
     assert format_reason(said).endswith("after JPEG 75")
+    assert said.has_valid_score  # of the picture itself
+    assert "0.990" in write_row(said)
 
 
 def test_frames_unlike_the_training_pictures_do_not_count():
@@ -273,11 +307,15 @@ def band(request, run):
 def test_unsure_verdict_has_a_reason(run, pictures, band):
     name = str(pictures / "b.png")
     table = call("--run", str(run.path), name).stdout
-    assert table.splitlines()[0].split("  ")[-1].strip() == "why unsure"
     reason, words = band
+    # Where the detector's tests support no score, the table has no probability.
+    assert ("probability fake" in table) == (reason == "in_band")
+    assert "why unsure" in table
     assert words in table.splitlines()[2]
     (found,) = json.loads(call("--run", str(run.path), name, "--json").stdout)
     assert (found["why"], found["reason"], found["flips_under"]) == (words, reason, [])
+    assert found["score_valid"] == (reason == "in_band")
+    assert 0 < found["probability_fake"] < 1
 
 
 def test_csv_list_on_stdin_and_failures(run, pictures):

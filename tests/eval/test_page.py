@@ -104,9 +104,8 @@ def test_page_judges_as_predict(client, run, tmp_path):
     assert answer["verdict"] == verdict.verdict
     assert answer["probability_fake"] == pytest.approx(verdict.probability_fake, abs=1e-5)
     own = json.loads(json.dumps(verdict.to_dict()))
-    assert {name: answer[name] for name in own if name in ("reason", "why", "flips_under", "unlike_after")} == {
-        name: own[name] for name in ("reason", "why", "flips_under", "unlike_after")
-    }
+    for name in ("reason", "why", "score_valid", "flips_under", "unlike_after", "unsure_after"):
+        assert answer[name] == own[name]
     assert answer["run"] == str(run.path)
     assert "version" in answer
     assert answer["checks"] == pytest.approx(verdict.judgement.checks, abs=1e-5)
@@ -401,6 +400,21 @@ def test_browser_judges_dropped_pictures_and_refuses_a_text(page):
     assert "not a picture in a known format" in failed.inner_text()
     # Nothing is wider than a phone's screen.
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+def test_browser_shows_a_score_that_is_no_probability_among_the_details_only(page):
+    grey = Image.linear_gradient("L").resize((60, 50))
+    page.evaluate(DROPPED, [["grey.jpg", "image/jpeg", list(encode(grey, "JPEG"))], ["a.jpg", "image/jpeg", JPEG]])
+    page.get_by_text("2 judged.").wait_for()
+    card = page.locator("article").nth(0)
+    assert card.locator("h2").inner_text() == "Unsure"
+    assert "hardly any colours" in card.inner_text()
+    assert "%" not in card.inner_text()
+    assert card.locator(".scale").count() == 0
+    card.get_by_text("The figures behind this").click()
+    assert "This is not a probability" in card.inner_text()
+    other = page.locator("article").nth(1)
+    assert other.locator(".ends > strong").count() == (other.locator("h2").inner_text() != "Unsure")
 
 
 def test_browser_takes_pasted_and_chosen_pictures_by_keyboard(page, tmp_path):

@@ -29,7 +29,7 @@ from train.run.folder import load_detector, open_run
 
 KEYS = [
     "checks", "crops", "declared_not_verified", "flips_under", "parts", "path", "probability_fake", "reason", "run",
-    "unlike_after", "verdict", "why",
+    "score_valid", "unlike_after", "unsure_after", "verdict", "why",
 ]  # fmt: skip
 SETTINGS = BuildSettings(FeatureSettings(size=32))
 
@@ -118,14 +118,13 @@ def test_predict_prints_a_table_or_json(call):
     names = ["pictures/test/real/phone/0.jpg", "pictures/test/fake/gan/1.png"]
     result = call(*names)
     assert result.exit_code == 0, result.output
-    assert "probability fake" in result.stdout
     lines = result.stdout.splitlines()[2:]
     assert [line.split()[0] for line in lines] == names
     assert {line.split()[1] for line in lines} <= {"real", "fake", "unsure"}
     found = json.loads(call(*names, "--json", "--run", "runs/001").stdout)
     assert [sorted(one) for one in found] == [KEYS] * 2
     assert [one["path"] for one in found] == names
-    assert [f"{one['probability_fake']:.3f}" for one in found] == [line.split()[2] for line in lines]
+    assert [f"{one['probability_fake']:.3f}" for one in found] == [line.split()[-1] for line in lines]
 
 
 def test_scores_do_not_depend_on_order_or_batches(folder):

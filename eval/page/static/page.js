@@ -50,11 +50,25 @@ function showScale(answer) {
   return scale;
 }
 
+function showProbability(answer) {
+  const text = `probability of being generated: ${percent(answer.probability_fake)}`;
+  return [
+    showScale(answer),
+    make("div", { class: "ends" },
+      make("span", {}, "0%"), make(answer.verdict === "unsure" ? "span" : "strong", {}, text), make("span", {}, "100%"))];
+}
+
+// A score that is not a probability is shown among the details only.
+function showInvalidScore(answer) {
+  return make("p", { class: "soft" }, `Score: ${percent(answer.probability_fake)}. ${about.score_note}`);
+}
+
 function showChecks(answer) {
   const checks = Object.entries(answer.checks).map(([name, p]) => `after ${name} ${percent(p)}`);
   const crops = answer.crops > 1 ? ` Judged on ${answer.crops} crops; what decided is shown for the middle one.` : "";
   if (!checks.length && !crops) return null;
-  const text = checks.length ? `Probability ${checks.join(", ")} (the strokes on the scale).` : "";
+  const what = answer.score_valid ? ["Probability", " (the strokes on the scale)"] : ["Score", ""];
+  const text = checks.length ? `${what[0]} ${checks.join(", ")}${what[1]}.` : "";
   return make("p", { class: "soft" }, `${text}${crops}`.trim());
 }
 
@@ -179,6 +193,7 @@ function showKinds(answer) {
 function showFigures(answer) {
   return make("details", {},
     make("summary", {}, "The figures behind this"),
+    ...(answer.score_valid ? [] : [showInvalidScore(answer), showChecks(answer)]),
     make("p", { class: "soft" },
       "Log-odds are the natural logarithm of the odds of “generated” against “photograph”: 0 is undecided, +1 is 73%, " +
       `−1 is 27%.${Object.keys(answer.parts).length ? " The parts and a constant add up to the log-odds of this picture." : ""}`),
@@ -201,9 +216,7 @@ function showAnswer(card, name, answer) {
     make("h2", {}, answer.title),
     make("p", {}, answer.words),
     ...answer.deciding.map((text) => make("p", {}, text)),
-    showScale(answer),
-    make("div", { class: "ends" }, make("span", {}, "0%"), make("strong", {}, `generated: ${percent(answer.probability_fake)}`), make("span", {}, "100%")),
-    showChecks(answer),
+    ...(answer.score_valid ? [...showProbability(answer), showChecks(answer)] : []),
     showDeclared(answer));
   card.replaceChildren(
     make("div", { class: "head" }, make("img", { src: answer.thumbnail, alt: "" }), words),
