@@ -30,9 +30,9 @@ from pipeline.builder.metadata import compute_attributes, write_metadata
 from pipeline.builder.plan import Plan, plan_build
 from pipeline.builder.resume import (
     check_place,
-    check_same_settings,
     check_unchanged,
     check_writable,
+    choose_settings,
     compute_state,
     find_store,
     is_complete,
@@ -113,7 +113,8 @@ def build_store(
     ----------
     sources : iterable of str, picture folders, as for `scan_sources`
     out : str, the store's folder or URL, ending in .zarr by custom
-    settings : BuildSettings; None for the defaults of `pipeline build`. An existing store must have the same settings
+    settings : BuildSettings, which an existing store must have, too; None for those of the existing store, or for the
+        defaults of `pipeline build` if there is none
     reading : SetSettings, how folders and tables of the pictures are interpreted
     workers : int, number of Dask worker processes; 0 runs all tasks in this process; None starts one a core, or as
         many as `max_memory` allows
@@ -129,9 +130,7 @@ def build_store(
     UserError : an error that the user can fix
     """
     began = time.monotonic()
-    settings = settings or BuildSettings()
     path = Storage(out).url
-    check_recipe(settings.variants)
     check_place(path)
     workers = choose_workers(workers, scheduler, max_memory)
     storage = find_store(path)
@@ -141,7 +140,8 @@ def build_store(
         check_writable(path, dry_run=dry_run)
     state = compute_state(storage)
     base = read_base(storage)
-    check_same_settings(storage, settings)
+    settings = choose_settings(storage, settings)
+    check_recipe(settings.variants)
     # `plan_build` merges the scan's table into the plan, so that memory holds a million pictures only once.
     found = scan_sources(sources, reading, max_pixels=settings.max_pixels, cache=cache)
     plan = plan_build(found, settings, base, read_format_version(storage))

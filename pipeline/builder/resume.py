@@ -3,16 +3,18 @@
 import hashlib
 import os
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from data_cards.core.errors import StoreError, UserError, format_error
+from data_cards.core.console import note
+from data_cards.core.errors import DAMAGE, StoreError, UserError, format_error
 from data_cards.core.files import PARTIAL, ZARR_METADATA, is_temporary
+from data_cards.core.options import NO_VALUE
 from data_cards.core.text import escape_undecodable, is_unicode
 from data_cards.dataset.table import PictureTable
 from pipeline.builder.metadata import compute_attributes
 from pipeline.builder.plan import Plan, compute_identity
-from pipeline.features.settings import COARSE, FINE
+from pipeline.features.settings import PICTURES, PLANES
 from pipeline.store.arrays import StoredArrays
 from pipeline.store.attributes import read_attributes as read_group_attributes
 from pipeline.store.digests import find_damage
@@ -143,28 +145,61 @@ def read_base(storage: Storage) -> PictureTable:
     return PictureTable()
 
 
-def check_same_settings(storage: Storage, settings: BuildSettings) -> None:
-    """Raise `UserError` if settings or libraries differ from those of the existing store; the error names them."""
+def choose_settings(storage: Storage, asked: BuildSettings | None) -> BuildSettings:
+    """Return the settings of a build: those asked for, else those of the existing store, else the defaults.
+
+    Raises
+    ------
+    UserError : the existing store has other settings than those asked for, or was made with other libraries
+    """
     attributes = read_attributes(storage)
     if Attribute.SETTINGS not in attributes:
-        return
-    now = compute_identity(settings, read_format_version(storage))
-    # Stored settings have `levels` only if they are coarse.
-    before, now = ({"levels": FINE} | _flatten(one) for one in ({name: attributes.get(name) for name in now}, now))
-    differing = [
-        f"{name} was {before.get(name, 'an earlier version')}, is now {now[name]}"
-        for name in now
-        if before.get(name) != now[name]
-    ]
-    if before["levels"] == COARSE:  # without a version: its error says what to do
-        BuildSettings.from_dict(attributes[Attribute.SETTINGS])
-    if differing:
-        levels, other = (one["levels"].partition("-")[0] for one in (before, now))  # without a version
-        hint = f" (--levels {levels})" if levels != other else ""
+        return asked or BuildSettings()
+    own = _read_settings(storage, attributes)
+    settings = asked or own
+    if settings != own:
+        differing = [
+            f"{name} is {_show(before)}, {_show(now)} was asked for"
+            for name, before, now in _list_differences(asdict(own), asdict(settings))
+        ]
+        options = " ".join(own.list_options())
         raise UserError(
-            f"{storage.url}: was built with other settings: {'; '.join(differing)}; "
-            f"use the same settings again{hint}, or choose another --out"
+            f"{storage.url}: was built with other settings: {'; '.join(differing)}; to add to it, leave out every "
+            f"option under {PLANES} and {PICTURES}{f', or give {options}' if options else ''}; for other settings, "
+            "choose another --out"
         )
+    identity = compute_identity(settings, read_format_version(storage))
+    stored = {name: attributes.get(name) for name in identity}
+    if differing := _list_differences(stored, identity):
+        made = ", ".join(f"{name} {'of an earlier version' if old is None else old}" for name, old, _ in differing)
+        present = ", ".join(f"{name} {now}" for name, _, now in differing)
+        raise UserError(
+            f"{storage.url}: was made with {made}; this program has {present}, whose values can differ; to add to the "
+            "store, install the versions that it was made with; or build all pictures again with another --out"
+        )
+    if asked is None and own != BuildSettings():
+        note(f"{storage.url}: keeps its settings, {' '.join(own.list_options())}")
+    return settings
+
+
+def _read_settings(storage: Storage, attributes: dict) -> BuildSettings:
+    try:
+        return BuildSettings.from_dict(attributes[Attribute.SETTINGS])
+    except UserError as error:
+        raise UserError(f"{storage.url}: {error}, with another --out") from error
+    except DAMAGE as error:
+        raise _damage_error(storage, ZARR_METADATA, error) from error
+
+
+def _list_differences(before: dict, now: dict) -> list[tuple[str, object, object]]:
+    """Return name, earlier and present value of each entry that differs, also inside entries that are dicts."""
+    before, now = _flatten(before), _flatten(now)
+    names = [*now, *(name for name in before if name not in now)]
+    return [(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
+
+
+def _show(value: object) -> object:
+    return NO_VALUE if value is None else value
 
 
 def _flatten(values: dict) -> dict:

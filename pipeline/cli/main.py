@@ -4,6 +4,7 @@ from pathlib import Path
 from shlex import quote
 
 import click
+from click.core import ParameterSource
 
 from data_cards.core.console import PROGRAM, CommandGroup, echo, print_json, progress_bar
 from data_cards.core.errors import StoreError, UsageError
@@ -99,13 +100,17 @@ def _machine(flag: str, **properties: object):
     "--dry-run", is_flag=True, help="Scan and audit the pictures, print the estimated size and time, and build nothing."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def build(sources, out, workers, max_memory, scheduler, dry_run, allow_leakage, cache, as_json, **given) -> None:
+@click.pass_context
+def build(
+    context, sources, out, workers, max_memory, scheduler, dry_run, allow_leakage, cache, as_json, **given
+) -> None:
     """Build a feature store from pictures, or add pictures to one.
 
     The store holds a profile of every picture and of three changed copies, about 2 kB each: what the recommended
     detector reads. Networks also read planes: add --size (periodograms) or --estimator averaged (smaller ones).
 
-    Run the same command again to resume an interrupted build, or with another --src to add its pictures.
+    Run the same command again to resume an interrupted build, or with another --src to add its pictures; a store keeps
+    its settings.
 
     \b
     Examples:
@@ -117,6 +122,11 @@ def build(sources, out, workers, max_memory, scheduler, dry_run, allow_leakage, 
     reading = take_set_settings(given)
     check_sources(sources, reading)
     settings = BuildSettings(features, **given)
+    if not any(
+        context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        for name in option_names(FeatureSettings) + option_names(BuildSettings)
+    ):
+        settings = None  # those of an existing store, else the defaults
     summary = build_store(
         sources,
         out,

@@ -1,9 +1,10 @@
 """Build settings: all values that determine the bytes of a store, besides the pictures."""
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 from data_cards.core.errors import UsageError
-from data_cards.core.options import check_choices, check_types, option_field
+from data_cards.core.options import check_choices, check_types, list_given_options, option_field, option_names
 from pipeline.features.settings import MAX_PIXELS, NO_PLANES, PICTURES, PLANES, FeatureSettings
 from pipeline.features.variants import CONDITIONS, RECIPES, Variant, draw_variants
 
@@ -55,6 +56,15 @@ class BuildSettings:
     def draw_variants(self, sha256: bytes) -> tuple[Variant, ...]:
         """Draw the variants of a picture from its file's hash."""
         return draw_variants(self.variants, self.seed, sha256)
+
+    def list_options(self) -> list[str]:
+        """Return the fewest options of `pipeline build` that give these settings, such as `--size 1024`."""
+        needed = {name: getattr(self.features, name) for name in option_names(FeatureSettings)}
+        for name in reversed(list(needed)):
+            others = {other: value for other, value in needed.items() if other != name}
+            with suppress(UsageError):  # some options need others
+                needed = others if FeatureSettings(**others) == self.features else needed
+        return [f"--{name} {value}" for name, value in needed.items()] + list_given_options(self)
 
     def to_dict(self) -> dict:
         """Return plain values, as a store's attributes hold them."""

@@ -119,7 +119,7 @@ def test_building_again_does_nothing_or_names_the_difference(kaggle_dir, tmp_pat
     build_store([str(kaggle_dir)], out, SETTINGS, workers=0)
     before = read_files(out)
     assert build_store([str(kaggle_dir)], out, SETTINGS, workers=0).made == 0
-    with pytest.raises(UserError, match="seed was 0, is now 1"):
+    with pytest.raises(UserError, match="seed is 0, 1 was asked for; to add to it, "):
         build_store([str(kaggle_dir)], out, BuildSettings(FeatureSettings(size=16), val_fraction=0.25, seed=1))
     assert_same_files(out, before)
 

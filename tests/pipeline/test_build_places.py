@@ -125,7 +125,7 @@ def test_store_that_is_only_read_is_current_where_nothing_is_to_be_done(pictures
 
 def test_other_settings_are_refused_before_the_pictures_are_read(pictures, tmp_path):
     build(pictures, tmp_path / "a.zarr")
-    with pytest.raises(UserError, match="max_pixels was 120000000, is now 100"):
+    with pytest.raises(UserError, match="max_pixels is 120000000, 100 was asked for"):
         build(pictures, tmp_path / "a.zarr", BuildSettings(SETTINGS.features, variants="clean", max_pixels=100))
 
 

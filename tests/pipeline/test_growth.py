@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
+from click.testing import CliRunner
 from helpers.folders import assert_same_files, read_files
 from helpers.pictures import draw_noise, make_kaggle_dir
 from PIL import Image
@@ -13,6 +14,7 @@ from PIL import Image
 from data_cards.core.errors import UserError
 from pipeline.builder.build import build_store
 from pipeline.builder.shard_task import build_shard
+from pipeline.cli.main import main
 from pipeline.features.extract import compute_features
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.reader import open_store
@@ -147,10 +149,16 @@ def test_a_near_duplicate_joins_its_group_s_split(build, kaggle_dir):
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (BuildSettings(FeatureSettings(size=24), "clean", 0, 0.25), "size was 16, is now 24"),
-        (BuildSettings(FeatureSettings(size=16, fit="crop"), "clean", 0, 0.25), "fit was cover, is now crop"),
-        (BuildSettings(FeatureSettings(size=16), "clean", 3, 0.25), "seed was 0, is now 3"),
-        (BuildSettings(FeatureSettings(size=16), "clean", 0, 0.25, packing="none"), "packing was mirror, is now none"),
+        (
+            BuildSettings(FeatureSettings(size=24), "clean", 0, 0.25),
+            "size is 16, 24 was asked for; to add to it, leave out every option under Planes",
+        ),
+        (BuildSettings(FeatureSettings(size=16, fit="crop"), "clean", 0, 0.25), "fit is cover, crop was asked for"),
+        (BuildSettings(FeatureSettings(size=16), "clean", 3, 0.25), "seed is 0, 3 was asked for"),
+        (
+            BuildSettings(FeatureSettings(size=16), "clean", 0, 0.25, packing="none"),
+            "packing is mirror",
+        ),
     ],
 )
 def test_other_settings_are_refused_by_name(build, kaggle_dir, tmp_path, other, message):
@@ -158,6 +166,57 @@ def test_other_settings_are_refused_by_name(build, kaggle_dir, tmp_path, other, 
     with pytest.raises(UserError, match=message):
         build_store([str(kaggle_dir)], tmp_path / "a.zarr", other, workers=0)
     open_store(tmp_path / "a.zarr")
+
+
+def test_growth_without_settings_keeps_those_of_the_store(build, kaggle_dir, tmp_path, capsys):
+    build()
+    for number in range(3):
+        draw_noise(900 + number).save(kaggle_dir / f"train/real/camera/new{number}.png")
+    shutil.copytree(tmp_path / "a.zarr", tmp_path / "b.zarr")
+    build()
+    capsys.readouterr()
+    build_store([str(kaggle_dir)], tmp_path / "b.zarr", workers=0)
+    assert "b.zarr: keeps its settings, --size 16 --variants clean --val-fraction 0.25" in capsys.readouterr().err
+    assert_same_files(tmp_path / "a.zarr", tmp_path / "b.zarr")
+
+
+def test_a_stopped_build_resumes_without_settings(kaggle_dir, tmp_path):
+    settings = BuildSettings(FeatureSettings(size=16), "clean")
+    build_store([str(kaggle_dir)], tmp_path / "a.zarr", settings, workers=0)
+
+    def stop(task):
+        if task.shard == 2:
+            raise KeyboardInterrupt
+        return build_shard(task)
+
+    with pytest.raises(KeyboardInterrupt):
+        build_store([str(kaggle_dir)], tmp_path / "b.zarr", settings, workers=0, shard_function=stop)
+    build_store([str(kaggle_dir)], tmp_path / "b.zarr", workers=0)
+    assert_same_files(tmp_path / "a.zarr", tmp_path / "b.zarr")
+
+
+def test_command_grows_a_store_with_its_settings_unless_others_are_given(build, kaggle_dir, tmp_path):
+    build()
+    command = ["build", "--src", str(kaggle_dir), "--out", str(tmp_path / "a.zarr"), "--workers", "0", "--no-cache"]
+    result = CliRunner().invoke(main, command)
+    assert (result.exit_code, "keeps its settings, --size 16" in result.stderr) == (0, True), result.output
+    result = CliRunner().invoke(main, [*command, "--seed", "0"])
+    assert result.exit_code == 1
+    assert "size is 16, none was asked for" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        (BuildSettings(), ""),
+        (BuildSettings(FeatureSettings(size=1024)), "--size 1024"),
+        (BuildSettings(FeatureSettings(estimator="averaged", size=512)), "--estimator averaged"),
+        (BuildSettings(FeatureSettings(patch=64, overview=64, size=256)), "--size 256 --patch 64 --overview 64"),
+        (BuildSettings(FeatureSettings(levels="coarse", size=64), seed=3), "--size 64 --levels coarse --seed 3"),
+    ],
+)
+def test_options_of_settings_are_the_fewest_that_give_them(settings, options):
+    assert " ".join(settings.list_options()) == options
 
 
 def test_a_folder_that_is_no_store_of_ours_is_left_alone(build, tmp_path):

@@ -134,7 +134,7 @@ def test_store_has_no_profiles_and_says_so(name):
 def test_store_of_earlier_profiles_is_not_added_to_and_its_shards_are_kept():
     skip_unless_made_with_these_versions(EARLIER_PROFILES)
     settings = open_store(EARLIER_PROFILES).settings
-    with pytest.raises(UserError, match="profiles was an earlier version, is now 3"):
+    with pytest.raises(UserError, match="was made with profiles of an earlier version; this program has profiles 3"):
         build_store([PICTURES], EARLIER_PROFILES, settings, workers=0)
     file = Path(EARLIER_PROFILES, "profiles/c/0/0")
     file.write_bytes(file.read_bytes()[:-1])
