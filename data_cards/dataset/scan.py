@@ -25,6 +25,7 @@ from data_cards.dataset.settings import SetSettings
 from data_cards.dataset.table import MOST_THUMBNAILS, PictureTable
 from data_cards.image.bounds import check_pixels
 from data_cards.image.facts import PictureFacts, compute_facts
+from data_cards.image.partial import FRAMES, PAGES, format_unused_counts
 from data_cards.image.perceptual_hash import group_near_duplicates
 
 
@@ -83,7 +84,11 @@ def scan_sources(
     with closing(ScanCache(find_cache_folder() if cache else None)) as remembered:
         read = _read_all(files, max_pixels, threads or count_cores(), remembered)
         read = progress_bar(read, what="scan", unit="pictures", total=len(files))
-        return replace(collect_pictures(read, all_thumbnails), left_out=found.left_out)
+        collected = replace(collect_pictures(read, all_thumbnails), left_out=found.left_out)
+    counts = collected.pictures.count_unused()
+    if line := format_unused_counts(counts[FRAMES], counts[PAGES]):
+        note(line)
+    return collected
 
 
 def collect_pictures(

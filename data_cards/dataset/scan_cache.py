@@ -19,7 +19,7 @@ from threading import Lock
 
 from data_cards.image.facts import PictureFacts
 
-VERSION = 4  # raised when facts or the table change their meaning; older caches are then not used
+VERSION = 5  # raised when facts or the table change their meaning; older caches are then not used
 ENVIRONMENT = "SPECTRAL_DETECTOR_CACHE"
 _FRESH = 2 * 10**9  # nanoseconds
 _BATCH = 500

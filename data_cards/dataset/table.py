@@ -23,6 +23,7 @@ MOST_THUMBNAILS = 20_000  # pictures that keep thumbnail and profile, half of ea
 HASH_BYTES = 32  # bytes of sha256 and of phash
 _FILE_WORDS = ("root", "split", "label", "source")
 _FACT_WORDS = ("format", "mode", "tables", "subsampling")
+_KEPT_WORDS = (*_FACT_WORDS, "unused")
 _NUMBERS = {"bytes": "q", "width": "i", "height": "i", "quality": "h", "exif": "b", "camera": "b", "group": "q"}
 
 
@@ -69,7 +70,7 @@ class PictureTable(Sequence[Picture]):
         self._images = bytearray()  # path of each, concatenated
         self._ends = array("q")  # of each path
         self._numbers = {name: array(kind) for name, kind in _NUMBERS.items()}
-        self._words = {name: array("i") for name in (*_FILE_WORDS, *_FACT_WORDS)}
+        self._words = {name: array("i") for name in (*_FILE_WORDS, *_KEPT_WORDS)}
         self._vocabulary: dict[str, int] = {}
         self._spelled: list[str] = []
         self._thumbnails: dict[int, tuple[bytes, bytes]] = {}
@@ -88,7 +89,7 @@ class PictureTable(Sequence[Picture]):
         self._ends.append(len(self._images))
         for name, column in self._numbers.items():
             column.append(group if name == "group" else getattr(facts, name))
-        for names, holder in ((_FILE_WORDS, file), (_FACT_WORDS, facts)):
+        for names, holder in ((_FILE_WORDS, file), (_KEPT_WORDS, facts)):
             for name in names:
                 self._words[name].append(self._intern(getattr(holder, name)))
 
@@ -116,6 +117,10 @@ class PictureTable(Sequence[Picture]):
     def phashes(self) -> np.ndarray:
         """Perceptual hashes, uint8 (N, 32)."""
         return np.frombuffer(bytes(self._hashes), np.uint8).reshape(-1, 2 * HASH_BYTES)[:, HASH_BYTES:]
+
+    def count_unused(self) -> Counter:
+        """Count the pictures by `PictureFacts.unused`."""
+        return Counter(self._spelled[number] for number in self._words["unused"])
 
     def sha256(self, number: int) -> bytes:
         """Return the hash of one picture's file."""

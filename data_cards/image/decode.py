@@ -23,6 +23,7 @@ from data_cards.core.errors import PictureError
 from data_cards.image.bounds import check_declared_sizes, check_pixels, drop_large_texts
 from data_cards.image.damage import check_damage
 from data_cards.image.levels import to_rgb
+from data_cards.image.partial import find_unused, format_transparency, format_unused
 from data_cards.image.signature import HEAD, find_format
 from data_cards.image.tiff import select_largest_page
 
@@ -106,6 +107,17 @@ def decode_picture(data: bytes, max_pixels: int, *, check: bool = True) -> Image
         rgb, orientation = decode_opened(picture)
     del picture  # else its pixels would stay in memory while the copy is turned
     return turn_upright(rgb, orientation)
+
+
+def decode_with_remarks(data: bytes, max_pixels: int) -> tuple[Image.Image, tuple[str, ...]]:
+    """Decode as `decode_picture`; also return remarks on what of the file is not used, or was filled in."""
+    with opened_picture(data, max_pixels) as picture:
+        rgb, orientation = decode_opened(picture)
+        transparency = format_transparency(picture)
+        unused = find_unused(picture, data, max_pixels)
+    del picture
+    remarks = (format_unused(unused) if unused else None, transparency)
+    return turn_upright(rgb, orientation), tuple(one for one in remarks if one)
 
 
 def decode_opened(picture: Image.Image) -> tuple[Image.Image, int]:

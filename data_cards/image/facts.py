@@ -14,10 +14,12 @@ from data_cards.image.decode import decode_opened, opened_picture, read_exif_pre
 from data_cards.image.history import compute_history
 from data_cards.image.jpeg import estimate_quality, read_encoding
 from data_cards.image.low_frequency import compute_profile, compute_thumbnail
+from data_cards.image.partial import find_unused
 from data_cards.image.perceptual_hash import compute_perceptual_hash, shrink
 
 # Large enough that the reduced decoding hardly changes the perceptual hash.
 _DRAFT = (256, 256)
+_LEFT_OUT = ("unused", "history")  # of the plain values, if empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class PictureFacts:
     thumbnail : uint8 (8, 8, 3), upright; empty for most pictures of a very large set
         (`data_cards.dataset.table.PictureTable.subsample_thumbnails`)
     profile : radial profile of the low frequencies, see `data_cards.image.low_frequency`; empty likewise
+    unused : kind of further pictures in the file, which are not used, see `data_cards.image.partial`; "" for none
     history : traces of earlier processing in the pixels, see `data_cards.image.history`; empty for most pictures
         (`data_cards.dataset.histories`)
     """
@@ -58,20 +61,19 @@ class PictureFacts:
     camera: bool
     thumbnail: bytes = b""
     profile: bytes = b""
+    unused: str = ""
     history: bytes = b""
 
     def to_dict(self) -> dict:
-        """Return plain values, ready for JSON; bytes as hexadecimal digits; an empty history is left out."""
+        """Return plain values, ready for JSON; bytes as hexadecimal digits; without empty `history` and `unused`."""
         values = ((field, getattr(self, field.name)) for field in fields(self))
         plain = {field.name: value.hex() if field.type is bytes else value for field, value in values}
-        if not self.history:
-            del plain["history"]
-        return plain
+        return {name: value for name, value in plain.items() if value or name not in _LEFT_OUT}
 
     @classmethod
     def from_dict(cls, values: dict) -> "PictureFacts":
         """Create facts from the values of `to_dict`."""
-        values = {"history": "", **values}
+        values = dict.fromkeys(_LEFT_OUT, "") | values
         return cls(
             **{
                 field.name: bytes.fromhex(values[field.name]) if field.type is bytes else values[field.name]
@@ -126,4 +128,5 @@ def compute_facts(data: bytes, sha256: bytes, max_pixels: int) -> PictureFacts:
             camera=camera,
             thumbnail=compute_thumbnail(rgb),
             profile=compute_profile(grey),
+            unused=find_unused(picture, data, max_pixels),
         )

@@ -38,7 +38,7 @@ def select_largest_page(data: bytes, max_pixels: int) -> bytes:
     ------
     PictureError : the largest page holds a sensor's raw samples, or its tiles are larger than allowed
     """
-    pages = list(_iterate_pages(data, max_pixels))
+    pages = list(iterate_pages(data, max_pixels))
     if not pages:  # broken: decoding reports how
         return data
     largest = max(pages, key=lambda page: page.width * page.height)
@@ -59,7 +59,7 @@ def _is_big(data: bytes) -> bool:
     return 43 in data[2:4]
 
 
-def _iterate_pages(data: bytes, max_pixels: int) -> Iterator[Page]:
+def iterate_pages(data: bytes, max_pixels: int) -> Iterator[Page]:
     """Yield the pages in order, each followed by its own sub-pages; masks are left out."""
     order, big = "<" if data[:2] == b"II" else ">", _is_big(data)
     try:

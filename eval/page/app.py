@@ -116,6 +116,7 @@ def _judge(examiner: Examiner, data: bytes) -> dict:
         "unsure_after": said.unsure_after,
         "run": escape_untrusted(name_run(examiner.run)),
         "version": _find_version(),
+        "remarks": examined.remarks,
         "crops": said.crops,
         "checks": said.checks,
         "declared": [one.to_dict() for one in examined.declared],

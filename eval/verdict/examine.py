@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from data_cards.image.damage import may_hide_damage
-from data_cards.image.decode import decode_picture
+from data_cards.image.decode import decode_with_remarks
 from eval.explain.class_spectra import ClassSpectra, load_class_spectra
 from eval.explain.comb import Comb, find_comb
 from eval.settings import PredictSettings
@@ -34,6 +34,7 @@ class Examined:
     comb : Comb or None, the peaks that the experts read; None without experts
     picture : PIL.Image.Image, upright RGB
     estimator : str, of the run's features
+    remarks : tuple of str, as of `eval.verdict.predict.Verdict`
     """
 
     judgement: Judgement
@@ -42,6 +43,7 @@ class Examined:
     comb: Comb | None
     picture: Image.Image
     estimator: str
+    remarks: tuple[str, ...] = ()
 
     @property
     def has_grid(self) -> bool:
@@ -83,7 +85,7 @@ class Examiner:
         UserError : the network gives no finite scores
         """
         settings = self.run.build_settings
-        picture = decode_picture(data, self._max_pixels)
+        picture, remarks = decode_with_remarks(data, self._max_pixels)
         views = compute_views(
             picture,
             self.detector.choose_settings(settings.features),
@@ -103,6 +105,7 @@ class Examiner:
             None if experts is None else find_comb(picture, experts),
             picture,
             settings.features.estimator,
+            remarks,
         )
 
     def _explain(self, views: Views) -> "Explanation | None":

@@ -63,7 +63,7 @@ def examine_file(
         examined = examiner.examine(data, () if quick else CHECKS, batch_size)
     except PictureError as error:
         return Verdict(one.path, error=error.reason), None
-    return Verdict(one.path, examined.judgement, examined.declared), examined
+    return Verdict(one.path, examined.judgement, examined.declared, remarks=examined.remarks), examined
 
 
 def write_explanation(examiner: Examiner, path: str, examined: Examined, out: str | Path) -> None:

@@ -171,6 +171,7 @@ def _list_words(examined: Examined, detector: Detector, notice: str | None) -> l
     lines.append(format_verdict(said, detector))
     if said.has_valid_score:
         lines.append(f"Probability of being generated: {said.probability_fake:.1%}.")
+    lines += [f"The file: {one}." for one in examined.remarks]
     if said.crops > 1:
         lines.append(f"The network judged {said.crops} crops; what decided is shown for the middle one.")
     if never := format_never(detector.calibration):

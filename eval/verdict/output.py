@@ -17,7 +17,7 @@ from eval.verdict.wording import format_reason
 
 CSV_COLUMNS = (
     *("path", "second", "verdict", "why", "unsure_after", "probability_fake", "score_valid", "crops"),
-    *("declared_not_verified", "error"),
+    *("remarks", "declared_not_verified", "error"),
 )
 
 _DECLARED = "declared, not verified"
@@ -29,9 +29,9 @@ def write_table(verdicts: Iterable[Verdict]) -> int:
     rows = []
     for one in failures.report(verdicts):
         if one.judgement is not None:
-            rows.append([one.path, *_format_cells(one.judgement), _format_declared(one)])
-            rows += [[f"· {frame.second:.2f} s", *_format_cells(frame.judgement), ""] for frame in one.frames]
-    headers = ["picture", "verdict", "why unsure", "unsure after", "probability fake", "crops", _DECLARED]
+            rows.append([one.path, *_format_cells(one.judgement), "; ".join(one.remarks), _format_declared(one)])
+            rows += [[f"· {frame.second:.2f} s", *_format_cells(frame.judgement), "", ""] for frame in one.frames]
+    headers = ["picture", "verdict", "why unsure", "unsure after", "probability fake", "crops", "remark", _DECLARED]
     kept = [number for number in range(len(headers)) if any(row[number] for row in rows)]
     if rows:
         echo(format_table([[row[number] for number in kept] for row in rows], [headers[number] for number in kept]))
@@ -56,7 +56,7 @@ def write_csv(verdicts: Iterable[Verdict]) -> int:
     writer.writeheader()
     for one in failures.report(verdicts):
         values = one.to_dict() | {"declared_not_verified": _format_declared(one)}
-        values |= {"unsure_after": ", ".join(values.get("unsure_after", ()))}
+        values |= {name: "; ".join(values.get(name, ())) for name in ("unsure_after", "remarks")}
         for line in (values, *({"path": one.path, **frame} for frame in values.get("frames", ()))):
             writer.writerow({name: escape_cell(value) for name, value in line.items()})
     return failures.count

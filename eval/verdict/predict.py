@@ -18,7 +18,7 @@ from data_cards.core.cores import count_cores
 from data_cards.core.errors import PictureError, UsageError
 from data_cards.core.files import read_bounded
 from data_cards.image.damage import may_hide_damage
-from data_cards.image.decode import decode_picture
+from data_cards.image.decode import decode_with_remarks
 from eval.settings import PredictSettings
 from eval.verdict.decide import (
     CHECKS,
@@ -65,6 +65,7 @@ class Verdict:
     judgement : Judgement or None, None where the file cannot be judged
     declared : tuple of Declaration, what the file declares; not verified, not used in the judgement
     frames : tuple of Frame, of a clip, in order
+    remarks : tuple of str, what of the file was not used for the verdict, or was filled in
     error : str or None, why the file cannot be judged
     """
 
@@ -72,6 +73,7 @@ class Verdict:
     judgement: Judgement | None = None
     declared: tuple[Declaration, ...] = ()
     frames: tuple[Frame, ...] = ()
+    remarks: tuple[str, ...] = ()
     error: str | None = None
 
     @property
@@ -99,6 +101,7 @@ class Verdict:
             "crops": said.crops,
             "checks": said.checks,
             "parts": said.parts,
+            "remarks": list(self.remarks),
             "declared_not_verified": [one.to_dict() for one in self.declared],
             **({"frames": frames} if frames else {}),
         }
@@ -124,6 +127,7 @@ class _Prepared:
     declared: tuple[Declaration, ...] = ()
     seconds: tuple[float, ...] = ()
     may_be_damaged: bool = False
+    remarks: tuple[str, ...] = ()
     error: str | None = None
 
 
@@ -229,20 +233,26 @@ class _Preparation:
         with open_place(path) as file:
             if find_container(file.read(CONTAINER_START)) is None:
                 data = read_bounded(file)
-                picture = decode_picture(data, self.max_pixels)
+                picture, remarks = decode_with_remarks(data, self.max_pixels)
                 views = self._compute(picture, self.checks)
                 declared = read_declarations(io.BytesIO(data))
-                return _Prepared(path, (views,), declared, may_be_damaged=may_hide_damage(picture, data))
+                damaged = may_hide_damage(picture, data)
+                return _Prepared(path, (views,), declared, may_be_damaged=damaged, remarks=remarks)
             file.seek(0)
             declared = read_declarations(file)
             file.seek(0)
             # A clip's frames check each other already, and each check would double the cost.
             frames = read_frames(file, self.frames, self.max_pixels)
             found = {second: self._compute(picture, ()) for second, picture in frames}
-            return _Prepared(path, tuple(found.values()), declared, tuple(found))
+            remarks = (_format_few_frames(len(found), self.frames),) if len(found) < self.frames else ()
+            return _Prepared(path, tuple(found.values()), declared, tuple(found), remarks=remarks)
 
     def _compute(self, picture: Image.Image, checks: Sequence[Variant]) -> Views:
         return compute_views(picture, self.settings, checks, with_profile=self.with_profile)
+
+
+def _format_few_frames(found: int, expected: int) -> str:
+    return f"{found} frames instead of {expected}: the clip has no more, or the others could not be decoded"
 
 
 def _lose(one: Input) -> _Prepared:
@@ -287,6 +297,6 @@ def _decide_file(one: _Prepared, scores: list[Scores], detector: Detector) -> Ve
     said = [decide(part, views, detector.calibration) for part, views in zip(scores, one.views, strict=True)]
     if not one.seconds:
         judgement = doubt_blank_areas(said[0]) if one.may_be_damaged else said[0]
-        return Verdict(one.path, judgement, one.declared)
+        return Verdict(one.path, judgement, one.declared, remarks=one.remarks)
     frames = tuple(Frame(second, judgement) for second, judgement in zip(one.seconds, said, strict=True))
-    return Verdict(one.path, decide_clip(said, detector.calibration), one.declared, frames)
+    return Verdict(one.path, decide_clip(said, detector.calibration), one.declared, frames, one.remarks)

@@ -13,8 +13,10 @@ from helpers.pictures import draw_noise
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from data_cards.core.errors import PictureError
-from data_cards.image.decode import decode_picture
-from data_cards.image.facts import compute_facts
+from data_cards.dataset.scan import scan_sources
+from data_cards.image.decode import decode_picture, decode_with_remarks
+from data_cards.image.facts import PictureFacts, compute_facts
+from data_cards.image.partial import FRAMES, PAGES, format_unused
 
 LIMIT = 10**6
 NOISE = draw_noise(3)
@@ -373,3 +375,53 @@ def test_heic_without_the_extra_is_refused_by_name(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(PictureError, match=r"HEIC needs the extra heif: pip install -c constraints.txt -e '.\[heif\]'"):
         decode_picture(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40), LIMIT)
+
+
+ANIMATED = {"save_all": True, "append_images": [NOISE.transpose(Image.Transpose.ROTATE_180)]}
+SMALL = NOISE.resize((NOISE.width // 2, NOISE.height // 2))
+
+
+@pytest.mark.parametrize(
+    ("data", "unused"),
+    [
+        *((encode(NOISE, kind, **ANIMATED), FRAMES) for kind in ("GIF", "WEBP", "PNG", "AVIF")),
+        *((encode(NOISE, kind), "") for kind in ("GIF", "WEBP", "PNG", "AVIF", "TIFF", "JPEG", "ICO")),
+        (encode(NOISE, "TIFF", **ANIMATED), PAGES),
+        (encode(NOISE, "TIFF", save_all=True, append_images=[SMALL]), ""),  # a smaller version of the picture
+        (encode(SMALL, "TIFF", save_all=True, append_images=[NOISE]), ""),
+        (encode(NOISE, "MPO", **ANIMATED), ""),  # as telephones add a map of brightness
+    ],
+)
+def test_further_pictures_of_a_file_are_named(data, unused):
+    facts = compute_facts(data, b"", LIMIT)
+    assert facts.unused == unused
+    assert ("unused" in facts.to_dict()) == bool(unused)
+    assert PictureFacts.from_dict(facts.to_dict()) == facts
+    picture, remarks = decode_with_remarks(data, LIMIT)
+    assert picture.tobytes() == decode_picture(data, LIMIT).tobytes()
+    assert remarks == ((format_unused(unused),) if unused else ())
+
+
+@pytest.mark.parametrize(
+    ("transparent", "remarks"), [(0.25, ("transparent areas (25%) are filled with white",)), (0, ())]
+)
+def test_transparency_of_a_file_is_named(transparent, remarks):
+    picture = NOISE.convert("RGBA").resize((40, 40))
+    picture.paste((0, 0, 0, 0), (0, 0, int(40 * transparent), 40))
+    assert decode_with_remarks(encode(picture, "PNG"), LIMIT)[1] == remarks
+
+
+def test_scan_counts_files_with_further_pictures_once(tmp_path, capsys):
+    for number, (name, data) in enumerate(
+        {
+            "a.gif": encode(NOISE, "GIF", **ANIMATED),
+            "b.webp": encode(NOISE, "WEBP", **ANIMATED),
+            "c.png": encode(NOISE, "PNG"),
+        }.items()
+    ):
+        folder = tmp_path / ("real", "fake")[number % 2]
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+    scan_sources([str(tmp_path)], max_pixels=LIMIT, cache=False)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "the first is used" in line]
+    assert lines == ["2 files with several pictures or frames, of which only the first is used"]

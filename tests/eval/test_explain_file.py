@@ -14,7 +14,7 @@ from helpers.pictures import draw_noise
 from matplotlib.figure import Figure
 from PIL import Image
 
-from data_cards.image.decode import decode_picture
+from data_cards.image.decode import decode_with_remarks
 from eval.cli.main import cli
 from eval.explain.occlusion import Explanation
 from eval.verdict.decide import Judgement, Reason
@@ -76,7 +76,7 @@ def count_calls(monkeypatch, function) -> list:
 
 
 def test_explain_loads_decodes_and_scores_once(call, monkeypatch):
-    counters = [count_calls(monkeypatch, one) for one in (load_detector, decode_picture, predict_logits)]
+    counters = [count_calls(monkeypatch, one) for one in (load_detector, decode_with_remarks, predict_logits)]
     assert call(NAME, "--explain", "once.png").exit_code == 0
     assert [len(calls) for calls in counters] == [1, 1, 1]
 

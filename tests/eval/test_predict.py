@@ -28,7 +28,8 @@ from pipeline.store.settings import BuildSettings
 from train.run.folder import load_detector, open_run
 
 KEYS = [
-    "checks", "crops", "declared_not_verified", "flips_under", "parts", "path", "probability_fake", "reason", "run",
+    "checks", "crops", "declared_not_verified", "flips_under", "parts", "path", "probability_fake", "reason", "remarks",
+    "run",
     "score_valid", "unlike_after", "unsure_after", "verdict", "why",
 ]  # fmt: skip
 SETTINGS = BuildSettings(FeatureSettings(size=32))

@@ -7,7 +7,10 @@ import pytest
 from helpers.make_run import make_run
 from helpers.pictures import make_kaggle_dir
 
+from eval.explain.reasons import REASON_WORDS
 from eval.report.compare import compare_runs
+from eval.report.gallery import Example
+from eval.report.html import create_environment
 from eval.report.report import make_report
 from pipeline.builder.build import build_store
 from pipeline.features.settings import FeatureSettings
@@ -70,3 +73,12 @@ def test_comparison_escapes_names(folder, tmp_path):
     page = Page(report.html.read_text(encoding="utf-8"))
     assert_harmless(page)
     assert f"{ATTACK}1" in page.text
+
+
+@pytest.mark.parametrize(("reason", "shown"), [("in_band", True), ("far", False)])
+def test_gallery_names_the_reason_and_shows_only_scores_that_are_probabilities(reason, shown):
+    example = Example("a.png", "gan", "fake", "unsure", reason, 0.875, None)
+    macros = create_environment().get_template("macros.html").make_module({})
+    html = str(macros.shots([example]))
+    assert f"({REASON_WORDS[reason]})" in html
+    assert ("0.875" in html, 'class="scale"' in html) == (shown, shown)

@@ -215,6 +215,7 @@ function showAnswer(card, name, answer) {
     showName(name, answer),
     make("h2", {}, answer.title),
     make("p", {}, answer.words),
+    ...answer.remarks.map((text) => make("p", {}, `The file: ${text}.`)),
     ...answer.deciding.map((text) => make("p", {}, text)),
     ...(answer.score_valid ? [...showProbability(answer), showChecks(answer)] : []),
     showDeclared(answer));
