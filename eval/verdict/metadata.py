@@ -5,8 +5,10 @@ absence proves anything. Signatures of content credentials are not checked.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from html import unescape
 from typing import BinaryIO
 
 from PIL import Image
@@ -57,7 +59,7 @@ class Declaration:
     ----------
     what : str, in a few words
     where : str, part of the file
-    value : str, beginning of its text, without control characters; "" where there is nothing to show
+    value : str, beginning of its text in one line, without control characters; "" where there is nothing to show
     """
 
     what: str
@@ -91,12 +93,12 @@ def _parse_xmp(segment: Segment) -> Iterator[Declaration]:
     for match in _SOURCE_TYPE.finditer(segment.data):
         yield _declaration("made with a trained algorithm (IPTC)", f"XMP in {segment.where}", match[1].decode())
     for match in _AI_SYSTEM.finditer(segment.data):
-        value = match[1].decode("utf-8", "replace")
+        value = unescape(match[1].decode("utf-8", "replace"))
         yield _declaration("made with an AI system (IPTC)", f"XMP in {segment.where}", value)
     if job := _JOB.search(segment.data[:_MOST_TEXT].decode("utf-8", "replace")):
         yield _declaration("Midjourney's job", f"XMP in {segment.where}", job[0])
     for match in _NAMED_IN_XMP.finditer(segment.data):
-        value = match[2].decode("utf-8", "replace")
+        value = unescape(match[2].decode("utf-8", "replace"))
         if _GENERATORS.search(value):
             yield _declaration("a generator's name", f"XMP {match[1].decode()} in {segment.where}", value)
 
@@ -163,4 +165,10 @@ def _parse_text(segment: Segment) -> Iterator[Declaration]:
 
 
 def _declaration(what: str, where: str, value: str) -> Declaration:
-    return Declaration(what, where, escape_untrusted(value.strip("\0 \r\n"), MOST_SHOWN))
+    return Declaration(what, where, escape_untrusted(_make_readable(value), MOST_SHOWN))
+
+
+def _make_readable(text: str) -> str:
+    """Write a text in one line: white space becomes one space, and characters that are not shown are left out."""
+    words = text[:_MOST_TEXT].replace("\0", " ").split()
+    return "".join(one for one in " ".join(words) if unicodedata.category(one) not in ("Cc", "Cf"))
