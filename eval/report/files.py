@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from data_cards.core.bounded_json import read_json
 from data_cards.core.errors import DAMAGE, UsageError
 from data_cards.core.files import whole_file
+from data_cards.core.kind import Kind, find_kind
 from data_cards.core.labels import TEST
 from train.run.folder import Run
 from train.run.locate import is_starter
@@ -46,6 +47,8 @@ def choose_folder(run: Run, out: str | Path | None) -> Path:
 
 def create_folder(path: Path) -> Path:
     """Create the folder of a report if it does not exist; return it."""
+    if path.exists() and find_kind(path) is Kind.STORE:
+        raise UsageError(f"{path}: is {Kind.STORE}; --out needs a folder for the report; give a store as --store")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:

@@ -5,8 +5,10 @@ In a folder, a picture or clip is recognised by its suffix, or else by its first
 
 import glob
 import os
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +24,11 @@ from eval.verdict.video import CONTAINER_START, find_container
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .ogv .flv .3gp .wmv".split())
 
 _OTHERS = "not pictures or clips"
+_OF_RUNS = "of a run"
+_NOT_PICTURES = {  # kinds of folders, and what to do with them
+    Kind.STORE: "`report --store {0}` scores the pictures of a store",
+    Kind.RUN: "give a run as --run {0}, before the pictures to judge",
+}
 _BESIDE_PICTURES = "archives in a folder with pictures (give their paths to judge them)"
 
 
@@ -89,6 +96,7 @@ class _Finder:
 
     def __init__(self, left_out: list[LeftOut]):
         self._left_out = left_out
+        self._is_of_run = cache(lambda folder: find_kind(Path(folder)) is Kind.RUN)
 
     def expand(self, path: str) -> Iterator[Input]:
         """Yield the inputs of a path: itself, or the pictures and clips in the folder or archive."""
@@ -100,11 +108,16 @@ class _Finder:
             yield Input(path)
 
     def _list_folder(self, folder: str) -> Iterator[Input]:
+        if (kind := find_kind(Path(folder))) in _NOT_PICTURES:
+            yield Input(folder, f"is {kind}; expected pictures; {_NOT_PICTURES[kind].format(shlex.quote(folder))}")
+            return
         found: dict[str, str] = {}  # by real path: a file that links lead to twice is judged once
         archives, others = [], []
         try:
             for path, _ in sorted(walk_files(folder)):
-                if _is_picture_or_clip(path):
+                if self._is_of_run(os.path.dirname(path)):
+                    self._left_out.append(LeftOut(path, _OF_RUNS))
+                elif _is_picture_or_clip(path):
                     found.setdefault(os.path.realpath(path), path)
                 else:
                     (archives if is_archive(path) else others).append(path)
@@ -112,9 +125,10 @@ class _Finder:
             yield Input(folder, str(error))
             return
         if not found and not archives:
-            kind = find_kind(Path(folder))
-            what = "a folder without pictures or clips" if kind is Kind.FOLDER else f"is {kind}; expected pictures"
-            yield Input(folder, what + ("; give a run as --run" if kind is Kind.RUN else ""))
+            empty = (
+                "is an empty folder; expected pictures" if kind is Kind.EMPTY else "a folder without pictures or clips"
+            )
+            yield Input(folder, empty)
             return
         yield from map(Input, found.values())
         # Pictures beside an archive were most often unpacked from it.

@@ -17,10 +17,11 @@ from helpers.pictures import draw_noise
 from PIL import Image
 
 import eval.verdict.predict
-from data_cards.core.errors import PictureError, UserError
+from data_cards.core.errors import PictureError, UsageError, UserError
 from data_cards.core.files import MAX_BYTES, open_regular, read_bounded
 from data_cards.core.text import escape_untrusted
 from eval.cli.main import cli
+from eval.report.files import create_folder
 from eval.verdict.decide import (
     CHECKS,
     Judgement,
@@ -233,6 +234,32 @@ def test_list_files_keeps_the_order_of_folders_globs_and_lists(pictures, monkeyp
     assert [one.path for one in find_inputs(["-"])] == ["-"]
     Path("odd[1].png").touch()
     assert [one.error for one in find_inputs(["odd[1].png"])] == [None]
+
+
+def test_stores_and_runs_are_not_folders_of_pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "runs/001/settings.json",
+        "runs/001/summary.json",
+        "runs/001/plot.png",
+        "runs/a.png",
+        "s.zarr/zarr.json",
+    ):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    for folder, text in (("runs/001", "give a run as --run runs/001"), ("s.zarr", "`report --store s.zarr` scores")):
+        (found,) = find_inputs([folder])
+        assert found.path == folder
+        assert text in found.error
+    # A plot of a run is not a picture to be judged, but a picture beside it is.
+    left_out = []
+    assert [one.path for one in find_inputs(["runs"], left_out=left_out)] == ["runs/a.png"]
+    assert {one.reason for one in left_out} == {"of a run"}
+    with pytest.raises(UsageError, match=r"s.zarr: is a feature store; --out needs a folder"):
+        create_folder(Path("s.zarr"))
+    for path, text in (("s.zarr", "`report --store s.zarr`"), ("runs/001/plot.png", "give --run runs/001")):
+        with pytest.raises(UserError, match=text):
+            open_run(path)
 
 
 def test_find_inputs_accepts_undecodable_names(tmp_path):

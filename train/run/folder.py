@@ -294,11 +294,15 @@ def _explain_not_run(path: Path) -> str:
         return "no such run folder; runs are made with `train run`"
     kind = find_kind(path)
     if kind is Kind.STORE:
-        return f"is {kind}; {expected}; `train run --store {quote(str(path))}` makes one from it"
+        store = quote(str(path))
+        made = f"`train run --store {store}` makes one from it, and `report --store {store}` scores its pictures"
+        return f"is {kind}; {expected}; {made}"
     if kind in (Kind.FOLDER, Kind.RUN):
         inside = sorted(str(one.parent) for one in path.glob(f"*/{RUN_SETTINGS}"))
         advice = f"give one of the runs in it, such as {inside[-1]}" if inside else "`train run` makes one"
         return f"not a run folder (it has no {RUN_SETTINGS}); {expected}; {advice}"
+    if (path.parent / RUN_SETTINGS).is_file():
+        return f"is {kind} of a run; {expected}; give --run {quote(str(path.parent))}"
     return f"is {kind}; {expected}, which `train run` makes"
 
 
