@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from data_cards.core.cores import count_cores
 from data_cards.core.errors import PictureError, UserError
-from data_cards.core.text import format_bytes, format_duration
+from data_cards.core.text import format_bytes, format_count, format_duration
+from data_cards.dataset.table import Picture
 from pipeline.builder.plan import Plan
 from pipeline.features.extract import compute_features
 from pipeline.store.filesystem import Storage
@@ -20,9 +22,11 @@ from pipeline.store.schema import PROFILES
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import encode_profiles, encode_sample
 
-_SECONDS = 2.0  # after which no more pictures are measured
-_PICTURES = 8
+_SECONDS = 1.0  # after which no more pictures are measured
 _LEAST_PICTURES = 3  # always measured; fewer do not show how much pictures differ
+_QUANTILES = (9, 3, 13, 6, 15, 1, 11)  # sixteenths of the pictures by size, in the order in which they are measured
+_MOST_SIZES = 2000  # pictures whose size is read
+_START_SECONDS = 1.5  # of one core, to start a worker process and load its libraries
 _FULL = {errno.ENOSPC: "the disk is full", errno.EDQUOT: "the disk quota is used up"}
 _PICTURE_BYTES, _ROW_BYTES = 600, 60  # maximum compressed size of a picture's provenance and of a sample's columns
 
@@ -36,10 +40,10 @@ class Estimate:
     samples : int, number of missing samples
     bytes : int, of disk; an upper estimate, the mean of the measured samples plus two standard errors
     tables : int, the part of `bytes` that is not samples: statistics, columns, provenance; a resumed build needs it too
-    seconds : float, to make the samples on the cores of this machine, after the scan, the audit and the start of
-        worker processes; without reading pictures over a network
+    seconds : float, to start the workers and make the samples on this machine, as busy as it is now; without the scan
+        and the audit, which precede the estimate, and without reading pictures over a network
     free : int, bytes free on the disk; None if unknown, as in object storage
-    starting : int, number of worker processes that the build starts before it makes samples
+    workers : int, number of worker processes that the build starts
     """
 
     samples: int
@@ -47,7 +51,7 @@ class Estimate:
     tables: int
     seconds: float
     free: int | None
-    starting: int = 0
+    workers: int = 0
 
     @property
     def fits(self) -> bool:
@@ -61,17 +65,17 @@ class Estimate:
 def format_estimate(estimate: Estimate) -> str:
     """Format an estimate as one line; the scan and the audit are done when it is printed."""
     disk = f" ({format_bytes(estimate.free)} are free)" if estimate.free is not None else ""
-    time = f"about {format_duration(estimate.seconds)}"
-    if estimate.starting:
-        workers = "1 worker starts" if estimate.starting == 1 else f"{estimate.starting} workers start"
-        time += f" and the seconds in which {workers}"
-    return f"{estimate.samples} samples to make: about {format_bytes(estimate.bytes)} of disk{disk}, {time}"
+    workers = f" with {format_count(estimate.workers, 'worker')}" if estimate.workers else ""
+    return (
+        f"{estimate.samples} samples to make: about {format_bytes(estimate.bytes)} of disk{disk}, "
+        f"about {format_duration(estimate.seconds)}{workers}"
+    )
 
 
 def estimate_build(
     plan: Plan, storage: Storage, todo: list[int], workers: int, scheduler: str | None = None
 ) -> Estimate:
-    """Measure a few pictures, evenly spaced in the plan, and extrapolate to the missing shards (`todo`).
+    """Measure a few pictures of small to large size, and extrapolate to the pictures of the missing shards (`todo`).
 
     `workers` and `scheduler` are as for `pipeline.execution.tasks.run_tasks`. A scheduler's workers are not measured.
     """
@@ -80,14 +84,55 @@ def estimate_build(
     tables = _compute_metadata_bytes(plan)
     if rows == 0:
         return Estimate(0, tables, tables, 0.0, free)
-    numbers = np.unique(np.linspace(0, len(plan.pictures) - 1, _PICTURES).astype(int))
-    pictures = [plan.pictures[number] for number in numbers]
-    places = [(one.file.path, one.facts.sha256) for one in pictures]
-    sizes, seconds = measure_samples(places, plan.settings, PROFILES in plan.shard_arrays)
+    pictures = sorted(_list_some_pictures(plan, todo), key=_count_pixels)
+    chosen = dict.fromkeys(len(pictures) * part // 16 for part in _QUANTILES)
+    places = [(pictures[number].file.path, pictures[number].facts.sha256) for number in chosen]
+    measured = measure_samples(places, plan.settings, PROFILES in plan.shard_arrays)
+    sizes = measured.sizes
     size = sum(sizes) if len(sizes) < 2 else np.mean(sizes) + 2 * np.std(sizes, ddof=1) / np.sqrt(len(sizes))
-    seconds *= longest_share(shards, workers, count_cores())
+    pixels = np.array([_count_pixels(picture) for picture in pictures])
+    known = pixels[list(chosen)][measured.numbers]
     starting = 0 if scheduler else min(workers, len(todo))
+    seconds = longest_share(shards, workers, count_cores()) * extrapolate(known, measured.seconds, pixels).mean()
+    seconds = (seconds + _START_SECONDS * bool(starting)) * measured.slowdown(max(starting, 1))
     return Estimate(rows, round(rows * size) + tables, tables, seconds, free, starting)
+
+
+def _list_some_pictures(plan: Plan, todo: list[int]) -> list[Picture]:
+    """Return evenly spaced pictures of the missing shards, at most `_MOST_SIZES`."""
+    ranges = [plan.shard_range(shard) for shard in todo]
+    numbers = np.unique(np.concatenate([np.arange(*one) // plan.variants for one in ranges]))
+    few = np.linspace(0, len(numbers) - 1, min(len(numbers), _MOST_SIZES)).astype(int)
+    return [plan.pictures[number] for number in numbers[few].tolist()]
+
+
+def _count_pixels(picture: Picture) -> int:
+    return picture.facts.width * picture.facts.height
+
+
+def extrapolate(known: np.ndarray, seconds: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """Extrapolate durations to pictures of other sizes.
+
+    Between two measured sizes, the logarithms are interpolated. Beyond them, the duration grows with the square root of
+    the pixels, because large pictures are shrunk, and shrinks in proportion to the pixels.
+
+    Parameters
+    ----------
+    known : ndarray of int, shape (m,), pixels of the measured pictures
+    seconds : ndarray of float, shape (m,), their durations, above 0; without any, the result is 0
+    pixels : ndarray of int, shape (n,), pixels of the pictures
+
+    Returns
+    -------
+    ndarray of float, shape (n,), the durations in seconds
+    """
+    if len(known) == 0:
+        return np.zeros(len(pixels))
+    sizes, member = np.unique(np.log(known), return_inverse=True)
+    means = np.log(np.bincount(member, seconds) / np.bincount(member))
+    asked = np.log(pixels)
+    beyond = np.maximum(asked - sizes[-1], 0) / 2 + np.minimum(asked - sizes[0], 0)
+    return np.exp(np.interp(asked, sizes, means) + beyond)
 
 
 def _compute_metadata_bytes(plan: Plan) -> int:
@@ -146,25 +191,49 @@ def translating_full_disk(
         ) from error
 
 
+@dataclass(frozen=True)
+class Measured:
+    """A measurement of a few pictures, while other programs ran on this machine.
+
+    Attributes
+    ----------
+    numbers : list of int, positions of the measured pictures among those that were given; others cannot be read
+    sizes : list of float, mean bytes of a sample of each
+    seconds : ndarray of float, mean seconds of one core for a sample of each
+    waited : float, seconds that passed for each second on a core, at least 1
+    idle : float, number of cores that no program used
+    """
+
+    numbers: list[int]
+    sizes: list[float]
+    seconds: np.ndarray
+    waited: float = 1.0
+    idle: float = 0.0
+
+    def slowdown(self, workers: int, cores: int | None = None) -> float:
+        """Return how much longer `workers` processes take than on a machine without other programs, at least 1."""
+        cores = cores or count_cores()
+        used = min(workers, cores)
+        others = max(cores * self.waited - 1, 0)  # programs that share the cores, if no core is idle
+        fair = cores * workers / (others + workers)
+        return used / min(max(fair, 1 / self.waited + self.idle), used)
+
+
 def measure_samples(
     pictures: Sequence[tuple[Path, bytes]], settings: BuildSettings, with_profiles: bool = True
-) -> tuple[list[float], float]:
-    """Compute and encode the samples of a few pictures for about two seconds.
+) -> Measured:
+    """Compute and encode the samples of a few pictures for about one second.
 
     Parameters
     ----------
     pictures : sequence of (path, sha256)
     settings : BuildSettings
     with_profiles : bool, whether the store has profiles
-
-    Returns
-    -------
-    sizes : list of float, mean bytes of a sample of each measured picture
-    seconds : float, median duration of a sample on one core
     """
-    sizes, spent, began = [], [], None
-    for path, sha256 in [*pictures[:1], *pictures]:
-        start = time.monotonic()
+    numbers, sizes, seconds, began = [], [], [], None
+    # The first picture's time includes the loading of libraries, so it is measured twice.
+    for number, (path, sha256) in [*enumerate(pictures[:1]), *enumerate(pictures)]:
+        start = time.process_time()
         variants = settings.draw_variants(sha256)
         size = 0
         try:
@@ -179,14 +248,18 @@ def measure_samples(
         except PictureError:
             continue  # the build itself will report the picture
         if began is None:
-            # The first picture's time includes the loading of libraries, so it is measured twice.
-            began = time.monotonic()
+            began = time.monotonic(), time.process_time(), psutil.cpu_times().idle
             continue
-        spent.append((time.monotonic() - start) / len(variants))
+        numbers.append(number)
         sizes.append(size / len(variants))
-        if time.monotonic() - began > _SECONDS and len(spent) >= _LEAST_PICTURES:
+        seconds.append(max(time.process_time() - start, 1e-6) / len(variants))
+        if time.monotonic() - began[0] > _SECONDS and len(numbers) >= _LEAST_PICTURES:
             break
-    return sizes, float(np.median(spent or [0]))
+    if not numbers:
+        return Measured([], [], np.zeros(0))
+    passed = max(time.monotonic() - began[0], 1e-6)
+    waited = max(passed / max(time.process_time() - began[1], 1e-6), 1.0)
+    return Measured(numbers, sizes, np.array(seconds), waited, (psutil.cpu_times().idle - began[2]) / passed)
 
 
 def _count_samples(plan: Plan, shards: list[int]) -> list[int]:

@@ -4,6 +4,7 @@ import errno
 import json
 import shutil
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -11,7 +12,14 @@ from data_cards.core.errors import UserError
 from data_cards.core.text import format_bytes
 from pipeline.builder import estimate as estimate_module
 from pipeline.builder.build import build_store
-from pipeline.builder.estimate import Estimate, format_estimate, longest_share, translating_full_disk
+from pipeline.builder.estimate import (
+    Estimate,
+    Measured,
+    extrapolate,
+    format_estimate,
+    longest_share,
+    translating_full_disk,
+)
 from pipeline.cli.main import main
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.settings import BuildSettings
@@ -33,26 +41,47 @@ def test_the_estimate_is_near_the_truth(kaggle_dir, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("starting", "words"),
+    ("workers", "words"),
     [
         pytest.param(0, "free), about 8.0 s", id="this process"),
-        pytest.param(1, "free), about 8.0 s and the seconds in which 1 worker starts", id="one worker"),
-        pytest.param(2, "free), about 8.0 s and the seconds in which 2 workers start", id="two workers"),
+        pytest.param(1, "free), about 8.0 s with 1 worker", id="one worker"),
+        pytest.param(2, "free), about 8.0 s with 2 workers", id="two workers"),
     ],
 )
-def test_format_estimate_says_what_its_time_leaves_out(starting, words):
-    assert format_estimate(Estimate(1600, 2, 1, 8.0, 1000, starting)).endswith(words)
+def test_format_estimate_names_the_workers(workers, words):
+    assert format_estimate(Estimate(1600, 2, 1, 8.0, 1000, workers)).endswith(words)
 
 
 def test_dry_run_prints_the_time_before_samples_too(kaggle_dir, tmp_path):
-    for workers, starting in (("0", 0), ("3", 1)):  # more workers than shards have nothing to do
-        options = ["--src", str(kaggle_dir), "--out", str(tmp_path / "a.zarr"), "--workers", workers, "--dry-run"]
+    for asked, workers in (("0", 0), ("3", 1)):  # more workers than shards have nothing to do
+        options = ["--src", str(kaggle_dir), "--out", str(tmp_path / "a.zarr"), "--workers", asked, "--dry-run"]
         result = CliRunner().invoke(main, ["build", *options])
         assert "scan, audit and this estimate took" in result.stdout
         assert (
-            json.loads(CliRunner().invoke(main, ["build", *options, "--json"]).stdout)["estimate"]["starting"]
-            == starting
+            json.loads(CliRunner().invoke(main, ["build", *options, "--json"]).stdout)["estimate"]["workers"] == workers
         )
+
+
+def test_extrapolate_follows_measured_sizes_and_bounds_others():
+    known, seconds = np.array([1_000_000, 10_000, 10_000]), np.array([2.0, 0.1, 0.3])
+    pixels = np.array([10_000, 100_000, 1_000_000, 4_000_000, 5_000])
+    np.testing.assert_allclose(extrapolate(known, seconds, pixels), [0.2, 0.4**0.5, 2.0, 4.0, 0.1])
+    assert extrapolate(known[:0], seconds[:0], pixels).tolist() == [0] * 5
+
+
+@pytest.mark.parametrize(
+    ("waited", "idle", "workers", "cores", "slowdown"),
+    [
+        pytest.param(1.0, 1.0, 2, 2, 1, id="quiet"),
+        pytest.param(1.0, 0.0, 2, 2, 1.5, id="another program on one core"),
+        pytest.param(2.0, 0.0, 2, 2, 2.5, id="three other programs"),
+        pytest.param(2.0, 0.0, 1, 2, 2, id="three other programs, one worker"),
+        pytest.param(1.0, 0.0, 8, 2, 1.125, id="many workers"),
+        pytest.param(1.0, 90.0, 2, 2, 1, id="idle cores beyond those of this container"),
+    ],
+)
+def test_slowdown_is_the_share_of_busy_cores(waited, idle, workers, cores, slowdown):
+    assert Measured([0], [1.0], np.ones(1), waited, idle).slowdown(workers, cores) == pytest.approx(slowdown)
 
 
 def test_a_disk_too_small_is_refused_with_advice(kaggle_dir, tmp_path, monkeypatch):
