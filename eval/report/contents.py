@@ -30,7 +30,9 @@ from eval.settings import EXPLAIN_PICTURES, ReportSettings
 from pipeline.features.variants import STRESS
 from pipeline.features.versions import get_program_version
 from pipeline.store.reader import FeatureStore
+from train.data.row_selection import condition_mask
 from train.model.detector import Detector
+from train.recipe.experts import count_sources
 from train.run.folder import Run
 from train.run.locate import is_starter, name_run
 from train.run.run_stores import find_training_store
@@ -149,10 +151,11 @@ def _find_warnings(
 
 
 def _count_training_sources(run: Run, training: FeatureStore) -> dict[str, int]:
-    """Count the sources of each class in a run's training and validation rows."""
-    seen = np.isin(training.columns["split"], (TRAIN, VAL)) & ~held_out_mask(run, training)
-    labels, sources = training.columns["label"][seen], training.columns["source"][seen]
-    return {name: len(np.unique(sources[labels == number])) for number, name in enumerate(CLASS_NAMES)}
+    """Count the sources of each class in a run's training and validation rows, as the limits of "unsure" count them."""
+    columns = training.columns
+    seen = np.isin(columns["split"], (TRAIN, VAL)) & condition_mask(training, run.settings.where)
+    seen &= ~held_out_mask(run, training)
+    return count_sources(columns["label"][seen], columns["source"][seen], columns["group"][seen])
 
 
 def _summarise_card(card: dict) -> dict:

@@ -419,12 +419,14 @@ def test_summary_says_what_one_source_of_a_class_means(sources, reasons, expecte
     assert "one source" not in good_words(training_sources=None)
 
 
-def test_report_counts_the_sources_that_the_run_was_trained_on(tmp_path):
-    changes = {"source": lambda old: np.where(np.arange(len(old)) < 36, "one", old).astype(object)}
-    report = report_on(tmp_path, store_changes=changes, pictures={"train": (8, 8), "val": (2, 2), "test": (3, 3)})
-    columns = open_store(tmp_path / "features.zarr").columns
-    trained = [columns["source"][(columns["split"] != "test") & (columns["label"] == label)] for label in (0, 1)]
-    assert report.contents["training_sources"] == {"real": len(set(trained[0])), "fake": len(set(trained[1]))}
+@pytest.mark.parametrize(("groups", "expected"), [(None, 2), (0, 1)])
+def test_report_counts_the_sources_that_the_run_was_trained_on(tmp_path, groups, expected):
+    """As the limits of "unsure" count them: sources that share near-duplicates are one."""
+    changes = {"source": lambda old: np.where(np.arange(len(old)) // 4 % 2, "one", "two").astype(object)}
+    if groups is not None:
+        changes["group"] = lambda old: np.full_like(old, groups)
+    report = report_on(tmp_path, store_changes=changes, pictures={"train": (8, 8), "val": (4, 4), "test": (3, 3)})
+    assert report.contents["training_sources"] == {"real": expected, "fake": expected}
 
 
 def test_summary_names_unsure_share_and_deciding_band():

@@ -9,7 +9,15 @@ from pipeline.features.variants import SHRUNK
 from train.model.calibration import UNSURE
 from train.model.experts import EXPERTS, Experts, Unlike, find_contradictions, list_shapes
 from train.model.logistic import fit_logistic
-from train.recipe.experts import ENOUGH_SOURCES, deal_units, find_sure_limit, fit_experts, weigh_sources, widen_limit
+from train.recipe.experts import (
+    ENOUGH_SOURCES,
+    count_sources,
+    deal_units,
+    find_sure_limit,
+    fit_experts,
+    weigh_sources,
+    widen_limit,
+)
 from train.run.experts_file import EXPERTS_FILE, load_experts, save_experts
 
 SOURCES = 6  # of each class
@@ -214,3 +222,12 @@ def test_units_stay_whole_and_classes_even_over_folds():
     folds = deal_units(units, labels, 4, seed=0)
     assert all(len(np.unique(folds[units == unit])) == 1 for unit in range(16))
     assert all(len(np.unique(units[(folds == fold) & (labels == label)])) == 2 for fold in range(4) for label in (0, 1))
+
+
+def test_sources_that_share_near_duplicates_count_as_one():
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    sources = np.array(["a", "b", "c", "x", "y", "y"])
+    assert count_sources(labels, sources, np.arange(6)) == {"real": 3, "fake": 2}
+    groups = np.array([0, 0, 1, 2, 3, 2])  # a and b share a group, x and y too
+    assert count_sources(labels, sources, groups) == {"real": 2, "fake": 1}
+    assert count_sources(labels, sources.astype(object), groups) == {"real": 2, "fake": 1}

@@ -151,6 +151,17 @@ def _choose_units(labels: np.ndarray, sources: np.ndarray, groups: np.ndarray) -
     return groups, False
 
 
+def count_sources(labels: np.ndarray, sources: np.ndarray, groups: np.ndarray) -> dict[str, int]:
+    """Count the sources of each class; sources that share near-duplicates count as one.
+
+    Parameters
+    ----------
+    labels, groups : int (N,), class and near-duplicate group of each row
+    sources : str (N,)
+    """
+    return _count_units(_join(sources.astype(str), groups), labels)
+
+
 def _join(sources: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Number the sources (N,); sources that share a group get the same number."""
     names, source = np.unique(sources, return_inverse=True)
@@ -161,7 +172,11 @@ def _join(sources: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def _count_least(units: np.ndarray, labels: np.ndarray) -> int:
-    return min(len(np.unique(units[labels == label])) for label in (REAL, FAKE))
+    return min(_count_units(units, labels).values())
+
+
+def _count_units(units: np.ndarray, labels: np.ndarray) -> dict[str, int]:
+    return {name: len(np.unique(units[labels == label])) for label, name in enumerate(CLASS_NAMES)}
 
 
 def _fit_models(
