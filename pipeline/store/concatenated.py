@@ -19,6 +19,7 @@ from scipy.sparse.csgraph import connected_components
 
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES, TEST, TRAIN, VAL
+from data_cards.core.text import format_count
 from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.store.reader import FeatureStore, ZarrStore, check_rows, open_store
 from pipeline.store.schema import SAMPLE_COLUMNS
@@ -208,6 +209,22 @@ def _exclude_near_duplicates(split: np.ndarray, group: np.ndarray, of_store: np.
             held = np.unique(group[(of_store != store) & np.isin(split, further)])
             left[(of_store == store) & (split == name) & np.isin(group, held)] = LEFT_OUT
     return left
+
+
+def format_left_out(store: FeatureStore) -> list[str]:
+    """Format the pictures of each store that neither training nor validation may use, one line for each store."""
+    rows = np.flatnonzero(store.columns["split"] == LEFT_OUT)
+    places = [store.locate(row) for row in rows.tolist()]
+    lines = []
+    for part in store.parts:
+        own = [row for of, row in places if of is part]
+        if own:
+            pictures = format_count(len(np.unique(part.columns["picture"][own])), "picture")
+            lines.append(
+                f"{part.path}: {pictures} ({format_count(len(own), 'sample')}) left out: near-duplicates of validation "
+                "or test pictures of another store"
+            )
+    return lines
 
 
 def _check_same_pictures(parts: Sequence[ZarrStore]) -> None:

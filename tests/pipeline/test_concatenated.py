@@ -14,7 +14,7 @@ from data_cards.core.errors import UserError
 from eval.report.report import make_report
 from pipeline.builder.build import build_store
 from pipeline.features.settings import FeatureSettings
-from pipeline.store.concatenated import LEFT_OUT, open_stores
+from pipeline.store.concatenated import LEFT_OUT, format_left_out, open_stores
 from pipeline.store.reader import open_store
 from pipeline.store.settings import BuildSettings
 from train.cli import cli
@@ -113,6 +113,9 @@ def test_near_duplicates_of_another_stores_held_out_pictures_are_left_out(tmp_pa
     assert sorted(columns["image"][alike]) == ["test/fake/gan/1.png", "train/fake/gan/again.jpg"]
     assert columns["root"].tolist() == [0] * 16 + [1] * 17
     joined = open_stores(stores)
+    (line,) = format_left_out(joined)
+    assert line.startswith(f"{tmp_path / 'two.zarr'}: 1 picture (1 sample) left out: near-duplicates of validation or ")
+    assert format_left_out(joined.parts[1]) == []
     assert joined.roots == (str(tmp_path / "one"), str(tmp_path / "two"))
     assert joined.picture_path(left[0]) == tmp_path / "two/train/fake/gan/again.jpg"
     assert [card["pictures"] for card in joined.cards] == [16, 17]

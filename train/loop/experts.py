@@ -8,6 +8,7 @@ import numpy as np
 
 from data_cards.core.console import echo, progress_bar, warn
 from data_cards.core.labels import FAKE
+from pipeline.store.concatenated import format_left_out
 from pipeline.store.reader import FeatureStore
 from train.data.expert_rows import choose_expert_rows
 from train.data.row_selection import format_single_sources
@@ -86,8 +87,10 @@ def _fit_and_write(folder: Path, settings: TrainSettings, store: FeatureStore, r
 
 
 def fit_rows(store: FeatureStore, settings: TrainSettings, rows: np.ndarray) -> FittedExperts:
-    """Fit experts to rows of a store, and print how many."""
+    """Fit experts to rows of a store, and print how many, and which rows of several stores are left out."""
     columns = store.columns
+    for line in format_left_out(store):
+        echo(line, err=True)
     names = {(label, source) for label, source in zip(columns["label"][rows], columns["source"][rows], strict=True)}
     echo(
         f"experts: {len(np.unique(columns['picture'][rows])):,} pictures ({len(rows):,} samples) "

@@ -19,7 +19,7 @@ from data_cards.core.errors import UsageError, UserError
 from data_cards.core.files import RUN_SETTINGS
 from data_cards.core.memory import measure_free_memory
 from data_cards.core.text import format_bytes, format_duration, join_lines
-from pipeline.store.concatenated import LEFT_OUT, open_stores
+from pipeline.store.concatenated import format_left_out, open_stores
 from pipeline.store.reader import FeatureStore
 from train.data.row_selection import choose_rows, compute_source_ids, format_single_sources
 from train.data.statistics import compute_training_statistics
@@ -329,9 +329,6 @@ def _print_start(context: TrainContext) -> None:
         echo("no TensorBoard events: they need `pip install -c constraints.txt -e '.[tensorboard]'`", err=True)
     for card in context.store.cards:
         echo(join_lines(card["audit"]["words"].split("\n")), err=True)
-    left_out = int((context.store.columns["split"] == LEFT_OUT).sum())
-    if left_out:
-        echo(
-            f"{left_out:,} samples are left out: near-duplicates of validation or test pictures of another store",
-            err=True,
-        )
+    if not settings.has_experts:  # their fit prints the same
+        for line in format_left_out(context.store):
+            echo(line, err=True)
