@@ -21,7 +21,7 @@ from pipeline.store.shard_format import create_chunk_codecs, encode_sample, enco
 from train.data import loader as loader_module
 from train.data.loader import BatchLoader, move_batches, read_batches
 from train.data.packed_batch import PackedBatch
-from train.data.shard_reader import create_file_opener, open_shard_reader
+from train.data.shard_reader import ShardReader, create_file_opener, open_shard_reader
 
 KINDS = FeatureSettings(size=16).kinds
 
@@ -175,6 +175,17 @@ def test_few_files_stay_open_and_none_when_the_reader_is_gone(store, tmp_path, m
         assert len(os.listdir("/proc/self/fd")) - before == {0: 1, 16: 2}.get(allowed, 10)
     del reader
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("packing", ["none", "mirror"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_small_rows_are_decoded_together(store, tmp_path, monkeypatch, packing, packed):
+    built, samples = write_features(store, tmp_path, packing=packing, rows=40)
+    decode, decoded = ShardReader.decode, []
+    monkeypatch.setattr(ShardReader, "decode", lambda *of: decoded.append(len(of[1].sizes)) or decode(*of))
+    (batch,) = read_batches(built, [np.arange(39, -1, -1)], packed=packed)
+    np.testing.assert_array_equal(batch.to(torch.device("cpu")).numpy(), samples[::-1])
+    assert decoded == [3 * 40]
 
 
 # --- damage
@@ -419,13 +430,16 @@ def test_held_rows_give_the_batches_of_streamed_ones_without_the_store(store, tm
             read_all(loader, [np.array([3, 40])])
 
 
+@pytest.mark.parametrize("is_held", [False, True])
 @pytest.mark.parametrize("block_bytes", [1, 10**9])
-def test_only_small_held_batches_are_copied_by_the_caller(store, monkeypatch, block_bytes):
+def test_only_a_first_small_batch_is_read_by_the_caller(store, monkeypatch, block_bytes, is_held):
     monkeypatch.setattr(loader_module, "_BLOCK_BYTES", block_bytes)
     with BatchLoader(store, threads=2) as loader:
-        assert loader.hold(np.arange(90), most=1e9) > 0
-        readers, read = [], loader._held.read
-        monkeypatch.setattr(loader._held, "read", lambda *of: readers.append(threading.current_thread()) or read(*of))
+        if is_held:
+            assert loader.hold(np.arange(90), most=1e9) > 0
+        source = loader._held or loader._row_reader
+        readers, read = [], source.read
+        monkeypatch.setattr(source, "read", lambda *of: readers.append(threading.current_thread()) or read(*of))
         read_all(loader, [np.arange(30), np.arange(30, 60), np.arange(60, 90)])
     assert readers.count(threading.main_thread()) == (block_bytes > 1)
 

@@ -22,7 +22,8 @@ from train.data.packed_batch import PackedBatch
 from train.data.row_reader import RowReader
 
 _AHEAD = 2
-_BLOCK_BYTES = 4 << 20  # of small batches that one task reads: passing a batch from thread to thread takes time
+_BLOCK_BYTES = 16 << 20  # of small batches that one task reads: waking a thread may take longer than a step
+_BLOCK_GROWTH = 4  # of the blocks at the start, so that the caller need not wait for the first
 
 
 class BatchLoader:
@@ -131,7 +132,7 @@ class BatchLoader:
 
         def start(number: int) -> None:
             block, buffer = blocks[number], buffers[number % count]
-            reading.append(self._start(block, buffer, skipped is not None, is_held))
+            reading.append(self._start(block, buffer, number == 0, skipped is not None, is_held))
 
         try:
             for number in range(count - 1):
@@ -156,12 +157,12 @@ class BatchLoader:
     def _group(self, batches: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
         """Group the batches into blocks that one task reads: one batch each, but more of small ones.
 
-        Each block has at most twice the batches of the one before it, so that the caller need not wait for the first.
+        Each block has at most four times the batches of the one before it.
         """
         most = self._count_block_rows()
         blocks, size = [], 0
         for rows in batches:
-            if blocks and size + len(rows) <= most and len(blocks[-1]) < 2 ** (len(blocks) - 1):
+            if blocks and size + len(rows) <= most and len(blocks[-1]) < _BLOCK_GROWTH ** (len(blocks) - 1):
                 blocks[-1].append(rows)
                 size += len(rows)
             else:
@@ -174,17 +175,17 @@ class BatchLoader:
         return _BLOCK_BYTES // self._row_reader.count_row_bytes(self._packed)
 
     def _start(
-        self, block: list[np.ndarray], buffer: torch.Tensor | PackedBatch, skip: bool, is_held: bool
+        self, block: list[np.ndarray], buffer: torch.Tensor | PackedBatch, is_first: bool, skip: bool, is_held: bool
     ) -> "_Reading":
         """Start to read a block of batches into a buffer."""
         source = self._held or self._row_reader
+        if is_first and len(block[0]) <= self._count_block_rows():
+            # A small batch: the caller reads it sooner than it would get it from a thread.
+            task = Future()
+            task.set_result(source.read(block[0].tolist(), buffer, 0, skip))
+            return _Reading([task], [[task]])
         if is_held:
-            if len(block) == 1 and len(block[0]) <= self._count_block_rows():
-                # The first small batch: passing it to a thread would take longer than copying it.
-                task = Future()
-                task.set_result(source.read(block[0], buffer, 0, skip))
-            else:
-                task = self._pool.submit(source.read, np.concatenate(block), buffer, 0, skip)
+            task = self._pool.submit(source.read, np.concatenate(block), buffer, 0, skip)
             return _Reading([task], [[task]] * len(block))
         if len(block) > 1:
             futures = [Future() for _ in block]

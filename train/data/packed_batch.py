@@ -59,12 +59,13 @@ class PackedBatch:
     def __len__(self) -> int:
         return len(self.data)
 
-    def check_headers(self, place: int) -> None:
-        """Raise `ValueError` if the header of a row's chunk contradicts the chunk's size."""
-        headers = self.data[place].numpy()[list(self.layout.starts[:-1])].tolist()
-        for header, mirrored in zip(headers, self.layout.mirrored, strict=True):
-            if header not in ((EVEN, ODD) if mirrored else (WHOLE,)):
-                raise ValueError(f"packed chunk of kind {header} and another kind's size: damaged")
+    def check_headers(self, place: int, count: int) -> None:
+        """Raise `ValueError` if the header of a chunk of these rows contradicts the chunk's size."""
+        headers = self.data.numpy()[place : place + count, list(self.layout.starts[:-1])]
+        for kind, mirrored in enumerate(self.layout.mirrored):
+            for header in set(headers[:, kind].tolist()):
+                if header not in ((EVEN, ODD) if mirrored else (WHOLE,)):
+                    raise ValueError(f"packed chunk of kind {header} and another kind's size: damaged")
 
     def part(self, start: int, stop: int) -> "PackedBatch":
         """Return some of the rows, without a copy."""

@@ -7,6 +7,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import groupby
 from shlex import quote
 
 import numpy as np
@@ -28,6 +29,7 @@ from train.data.shard_reader import EncodedChunks, ShardReader, create_file_open
 SMALL_CHUNK = 1 << 20  # bytes: larger chunks are read one by one, and decoded while in the processor's cache
 _PROBED_ROWS = 8  # rows that are read to detect which kinds of planes are mirrored
 _UNPACKED_ROWS, _UNPACKED_BYTES = 8, 4 << 20  # at a time, at most
+_TOGETHER_BYTES = 256 << 10  # of small rows that one call decodes: calls cost more than the work, but caches are small
 
 
 def _check_complete(store: FeatureStore) -> None:
@@ -93,7 +95,7 @@ class RowReader:
             for row in rows[:_PROBED_ROWS].tolist():
                 with suppress(Exception):  # raised when the row is read
                     part, own = self._store.locate(row)
-                    sizes.append(self._shards[part.path].fetch(own, self._kinds).sizes)
+                    sizes.append(self._shards[part.path].fetch([own], self._kinds).sizes)
             mirrored = (2 * np.equal(sizes, half).sum(axis=0) > len(sizes)) if sizes else [False] * len(self._kinds)
             self._layout = PackedLayout(self._shape, tuple(map(bool, mirrored)))
 
@@ -130,6 +132,9 @@ class RowReader:
         return bad
 
     def _read_each(self, read: Callable, rows: Sequence[int], buffer: object, place: int, skip: bool) -> list[int]:
+        """Read rows with few calls if all of them can be read so, else one by one."""
+        if self._read_together(rows, buffer, place):
+            return []
         bad = []
         for number, row in enumerate(rows):
             part, own = self._store.locate(row)
@@ -143,24 +148,51 @@ class RowReader:
                 bad.append(row)
         return bad
 
+    def _read_together(self, rows: Sequence[int], buffer: PackedBatch | np.ndarray, place: int) -> bool:
+        """Read small rows with few calls; return False where only reading one by one handles or reports a row."""
+        is_packed = isinstance(buffer, PackedBatch)
+        data = buffer.data.numpy() if is_packed else buffer.reshape(len(buffer), -1)
+        sizes = buffer.layout.sizes if is_packed else (math.prod(self._shape),) * len(self._kinds)
+        count = _TOGETHER_BYTES // sum(sizes)
+        if len(self._together) > 1 or min(count, len(rows)) < 2:
+            return False
+        with suppress(Exception):  # raised when the row is read again
+            for first in range(0, len(rows), count):
+                located = map(self._store.locate, rows[first : first + count])
+                for path, group in groupby(located, key=lambda found: found[0].path):
+                    shards, own = self._shards[path], [row for _, row in group]
+                    if shards is None or shards.packed != is_packed:
+                        return False
+                    fetched = shards.fetch(own, self._kinds)
+                    if fetched.sizes != sizes * len(own):
+                        return False
+                    shards.decode(fetched, data[place : place + len(own)].reshape(-1))
+                    if is_packed:
+                        buffer.check_headers(place, len(own))
+                        for number in range(place, place + len(own)):
+                            buffer.unusual.pop(number, None)
+                    place += len(own)
+            return True
+        return False
+
     def _read_packed(self, part: FeatureStore, row: int, batch: PackedBatch, place: int) -> None:
         shards, layout, data = self._shards[part.path], batch.layout, batch.data[place].numpy()
         batch.unusual.pop(place, None)
         for some in self._together:
-            fetched = shards.fetch(row, self._kinds[some])
+            fetched = shards.fetch([row], self._kinds[some])
             if fetched.sizes != layout.sizes[some]:
                 planes = np.empty((PLANES_PER_KIND * len(self._kinds), *self._shape[1:]), dtype=np.uint8)
                 self._read_plain(part, row, planes[None], 0)
                 batch.unusual[place] = planes
                 return
             shards.decode(fetched, data[layout.starts[some.start] : layout.starts[some.stop]])
-        batch.check_headers(place)
+        batch.check_headers(place, 1)
 
     def _read_plain(self, part: FeatureStore, row: int, levels: np.ndarray, place: int) -> None:
         shards, target = self._shards[part.path], levels[place]
         if shards is not None:
             for some in self._together:
-                self._decode(shards, shards.fetch(row, self._kinds[some]), target[plane_slice(some.start, some.stop)])
+                self._decode(shards, shards.fetch([row], self._kinds[some]), target[plane_slice(some.start, some.stop)])
         elif self._kinds == list(range(len(self._store.settings.features.kinds))):
             # Basic indexing of one row: for Zarr much faster than a batch of rows at once.
             target[...] = part.features[row]
@@ -183,6 +215,7 @@ class RowReader:
     def _scratch(self) -> PackedBatch:
         """Return this thread's packed rows: enough for few unpacking calls, few enough for the cache."""
         if not hasattr(self._thread_local, "scratch"):
-            count = min(max(_UNPACKED_BYTES // sum(self._layout.sizes), 1), _UNPACKED_ROWS)
+            size = sum(self._layout.sizes)
+            count = max(min(_UNPACKED_BYTES // size, _UNPACKED_ROWS), _TOGETHER_BYTES // size, 1)
             self._thread_local.scratch = allocate_packed_batch(count, self._layout, pinned=False)
         return self._thread_local.scratch

@@ -105,41 +105,52 @@ class ShardReader:
                     continue
             raise self._change_error(shard)
 
-    def fetch(self, row: int, kinds: Sequence[int]) -> EncodedChunks:
-        """Read the undecoded chunks of a row, of these kinds of planes (indices into the store's).
+    def fetch(self, rows: Sequence[int], kinds: Sequence[int]) -> EncodedChunks:
+        """Read the undecoded chunks of rows, of these kinds of planes (indices into the store's).
 
         The result is valid until this thread calls `fetch` again.
 
         Raises
         ------
-        ValueError, OSError : the file is damaged or missing
-        StoreError : the file was written to since its index was read
+        ValueError, OSError : a file is damaged or missing
+        StoreError : a file was written to since its index was read
         """
-        shard, place = divmod(row, self._rows_a_shard)
-        file = self._open_file(self._path, shard_file(shard))
-        known = self._load_index(shard, file.descriptor)
-        all_kinds = known.chunks[place].tolist()
-        offsets, lengths, sizes = zip(*(all_kinds[kind] for kind in kinds), strict=True)
-        runs = _merge_ranges(offsets, lengths, known.stamp[1])
-        if max(lengths) > self._longest:  # before allocating
-            raise ValueError(f"a chunk of {max(lengths)} bytes, more than its planes can have")
-        data = memoryview(self._buffer(sum(lengths)))
+        opened: dict[int, tuple[_OpenFile, _Shard]] = {}  # so that each file's time is read once
+        runs, sizes, total = [], [], 0
+        for row in rows:
+            shard, place = divmod(row, self._rows_a_shard)
+            if shard not in opened:
+                file = self._open_file(self._path, shard_file(shard))
+                opened[shard] = file, self._load_index(shard, file.descriptor)
+            file, known = opened[shard]
+            chunks = known.chunks[place].tolist()
+            offsets, lengths, decoded = zip(*(chunks[kind] for kind in kinds), strict=True)
+            runs += [(file, *run) for run in _merge_ranges(offsets, lengths, known.stamp[1])]
+            if max(lengths) > self._longest:  # before allocating
+                raise ValueError(f"a chunk of {max(lengths)} bytes, more than its planes can have")
+            sizes.append((known, place, lengths, decoded))
+            total += sum(lengths)
+        data = memoryview(self._buffer(total))
         start = 0
-        for offset, length in runs:
+        for file, offset, length in runs:
             if os.preadv(file.descriptor, [data[start : start + length]], offset) != length:
                 raise ValueError("the file is too short")
             start += length
-        if 0 in sizes:
-            bounds = pairwise([0, *accumulate(lengths)])
-            sizes = tuple(read_decoded_size(data[start:stop]) for start, stop in bounds)
-            known.chunks[place, kinds, 2] = sizes
-        return EncodedChunks(data, sizes)
+        start, found = 0, []
+        for known, place, lengths, decoded in sizes:
+            if 0 in decoded:
+                bounds = pairwise(accumulate(lengths, initial=start))
+                decoded = [read_decoded_size(data[first:end]) for first, end in bounds]
+                known.chunks[place, kinds, 2] = decoded
+            start += sum(lengths)
+            found += decoded
+        return EncodedChunks(data, tuple(found))
 
     def decode(self, fetched: EncodedChunks, target: np.ndarray) -> None:
         """Decode fetched chunks, concatenated, into uint8 (sum of sizes,); raises ValueError or RuntimeError.
 
-        One call decodes all: releasing and acquiring Python's lock costs threads more than a chunk's share of the
-        work. The decoder does not detect a result that is too short, so `fetch` checks each frame, once as long as
+        One call decodes all: to release and to acquire Python's lock costs threads more than to decode a small chunk.
+        The decoder does not detect a result that is too short, so `fetch` checks each frame, once as long as
         the file's size and time do not change.
         """
         if sum(fetched.sizes) != target.nbytes:
