@@ -226,7 +226,8 @@ class _Arrangement:
             found = "found pictures, but no folders"
         where = "/".join(filter(None, [self._where, parent.path]))
         if unknown and what == "class":
-            first = f"Declare their class ({format_meaning([folder.name for folder in unknown])})"
+            present = {self._class_of(folder) for folder in parent.sorted_folders()}
+            first = f"Declare their class ({format_meaning(names, present)})"
         else:
             first = "Rename them or move them out" if unknown else "Put them into such folders"
             if not unknown and parent.path and not match_split(parent.name):

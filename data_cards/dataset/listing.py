@@ -21,6 +21,7 @@ from data_cards.dataset.packed import Packed, is_archive, list_archive
 from data_cards.image.signature import is_picture_file
 
 _NOT_PICTURE = "not pictures"
+_BROKEN = "behind broken links"
 _BESIDE_SET = "archives beside pictures, which are not read (--src ARCHIVE reads one)"
 _BESIDE_ARCHIVES = "pictures beside a set in archives"
 _CLOSED = "not read in place"
@@ -76,7 +77,9 @@ def list_files(root: Path, is_set: Callable[[list[str]], bool] = bool) -> Listed
         else:
             (archives if is_archive(path) else others).append(name)
     images, archives = sorted(images), sorted(archives)
-    not_pictures = _leave_out(root, sorted(others), _NOT_PICTURE)
+    broken = {name for name in others if (root / name).is_symlink() and not os.path.exists(root / name)}
+    not_pictures = _leave_out(root, sorted(set(others) - broken), _NOT_PICTURE)
+    not_pictures += _leave_out(root, sorted(broken), _BROKEN)
     if archives and not (images and is_set(images)):
         packed, closed = _list_several(root, archives)
         if closed and not packed.images and not images:

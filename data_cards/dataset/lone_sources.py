@@ -16,8 +16,8 @@ def format_lone_sources(trained: Collection[tuple[str, str]]) -> str | None:
         return None
     classes = " and all ".join(alone)
     return (
-        f"all {classes} pictures have one source ({', '.join(sorted(set(alone.values())))}): a detector that learned "
-        "to recognise that collection cannot be distinguished from one that recognises generated pictures, and "
-        "folds over sources are impossible. Put the pictures of each camera, collection and generator into a folder "
-        "of its own, such as train/fake/NAME/, or name the sources with --source-pattern or --labels"
+        f"all {classes} pictures have one source ({', '.join(sorted(set(alone.values())))}), so every verdict will be "
+        "unsure: a detector may recognise that collection instead of generated pictures. Put the pictures of each "
+        "camera, collection and generator into a folder of its own, such as train/fake/NAME/, or name the sources with "
+        "--source-pattern or --labels"
     )

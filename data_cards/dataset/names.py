@@ -6,7 +6,8 @@ is `real`. A source is a generator or a collection: names such as `0_real`, `ima
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from data_cards.core.errors import UsageError
 from data_cards.core.labels import CLASS_NAMES
 
 Meaning = Mapping[str, str]  # lower-case name to class, as the user declares it: {"0": "real", "1": "fake"}
+
+_SHOWN = 3  # names in an example
 
 _CLASS_WORDS = {
     "real": "real reals photo photos photograph photographs nature natural authentic genuine human camera",
@@ -154,10 +157,33 @@ def parse_meaning(declared: Iterable[str]) -> dict[str, str]:
     return meaning
 
 
-def format_meaning(names: Sequence[str]) -> str:
-    """Format an example of the option that declares the classes of unknown names."""
-    numbers = sorted(names) if len(names) == 2 and all(map(str.isdigit, names)) else []
-    return "--meaning " + (f"{numbers[0]}=real,{numbers[1]}=fake" if numbers else f"{shlex.quote(names[0])}=fake")
+def format_meaning(names: Sequence[str], present: Collection[str | None] = ()) -> str:
+    """Format an example of the option that declares the classes of unknown names.
+
+    Parameters
+    ----------
+    names : of folders or labels
+    present : classes that other names already have; None is ignored
+    """
+    lacking = [label for label in CLASS_NAMES if label not in present]
+    shown = sorted(names) if all(map(str.isdigit, names)) else names[:_SHOWN]
+    guessed = [_guess_class(name) for name in shown]
+    if len(names) == len(lacking) == len(CLASS_NAMES):
+        known = next(filter(None, guessed), None)
+        rest = list(CLASS_NAMES) if known is None else [one for one in CLASS_NAMES if one != known] * 2
+        classes = [label or other for label, other in zip(guessed, rest, strict=True)]
+        note = "" if known or names[0].isdigit() else ", or the other way round"
+    else:
+        classes, note = [label or (lacking or CLASS_NAMES)[-1] for label in guessed], ""
+    pairs = ",".join(f"{shlex.quote(name)}={label}" for name, label in zip(shown, classes, strict=True))
+    return f"--meaning {pairs}{note}"
+
+
+def _guess_class(name: str) -> str | None:
+    """Guess the class of a misspelt name."""
+    words = {word: label for label, spellings in _CLASS_WORDS.items() for word in spellings.split() if len(word) > 3}
+    close = get_close_matches(name.lower(), words, 1, 0.75)
+    return words[close[0]] if close else None
 
 
 def _is_unnamed(name: str) -> bool:

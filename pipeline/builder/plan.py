@@ -14,6 +14,7 @@ import numpy as np
 
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.labels import CLASS_NAMES, TEST
+from data_cards.core.text import format_count
 from data_cards.dataset.scan import PictureSet, SetAside
 from data_cards.dataset.table import Picture, PictureTable
 from data_cards.image.facts import PictureFacts
@@ -234,9 +235,13 @@ def plan_build(
     growth = merge_pictures(base or PictureTable(), found.pictures, fitting, settings)
     missing = set(CLASS_NAMES) - {picture.file.label for picture in growth.pictures}
     if missing:
-        why = f"; the last one: {set_aside[-1].path}: {set_aside[-1].reason}" if set_aside else ""
+        have = "".join(f", {len(growth.pictures):,} of class {one}" for one in CLASS_NAMES if one not in missing)
+        aside = ""
+        if set_aside:
+            last = set_aside[-1]
+            aside = f"; {format_count(len(set_aside), 'file')} set aside, the last: {last.path}: {last.reason}"
         raise UserError(
-            f"no picture of class {' and '.join(sorted(missing))} ({len(set_aside)} set aside){why}; "
+            f"no picture of class {' and '.join(sorted(missing))}{have}{aside}; "
             f"expected pictures of both classes; add some with --src {min(missing)}=FOLDER"
         )
     set_aside.sort(key=lambda one: one.path)

@@ -132,6 +132,11 @@ def test_arrange_pictures_is_a_function_of_paths():
     [
         (["0/a.jpg", "1/b.jpg"], r"found 0, 1; expected class folders .*--meaning 0=real,1=fake"),
         (["real/a.jpg", "midjourney/b.jpg"], r"found midjourney; expected class folders .*--meaning midjourney=fake"),
+        (["real/a.jpg", "sdxl/b.jpg", "dalle/c.jpg"], r"found dalle, sdxl; .*--meaning dalle=fake,sdxl=fake\)"),
+        (["fake/a.jpg", "holiday/b.jpg"], r"--meaning holiday=real\)"),
+        (["train/real/a.jpg", "train/fake/b.jpg", "test/rael/c.jpg", "test/fake/d.jpg"], r"--meaning rael=real\)"),
+        (["fke/a.jpg", "originals/b.jpg"], r"--meaning fke=fake,originals=real\)"),
+        (["A/a.jpg", "B/b.jpg"], r"--meaning A=real,B=fake, or the other way round\)"),
         (["real/a.jpg", "midjourney/photo/b.jpg"], "found midjourney"),  # photographs only in style
         (["train/real/a.jpg", "train/fake/b.jpg", "more/real/c.jpg"], "found more; expected split folders"),
         (["train/a.jpg", "test/b.jpg"], "found test, train; expected class folders"),
@@ -169,12 +174,14 @@ def test_files_of_any_name_are_found_by_their_content(tmp_path):
             draw_noise(1).save(tmp_path / folder / name, "JPEG")
         (tmp_path / folder / "notes").write_text("BM is no picture")
         (tmp_path / folder / "empty").touch()
+        (tmp_path / folder / "dead").symlink_to(tmp_path / "nowhere")
     found = find_files([str(tmp_path)])
     assert sorted(one.image for one in found.files) == sorted(
         f"{of}/{name}" for of in ("real", "fake") for name in names
     )
     assert [line.partition(str(tmp_path))[0] for line in format_left_out(found.left_out)] == [
-        "left out: 4 files not pictures: "
+        "left out: 2 files behind broken links: ",
+        "left out: 4 files not pictures: ",
     ]
 
 
