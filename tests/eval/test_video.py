@@ -214,6 +214,8 @@ def test_predict_judges_a_clip(run, clips):
     assert result.exit_code == 1
     clip, cut, picture = json.loads(result.stdout)
     assert len(clip["frames"]) == PredictSettings.frames
+    assert clip["remarks"] == []
+    assert {"why", "reason", "score_valid"} <= set(clip["frames"][0])
     assert [one["second"] for one in clip["frames"]] == sorted(one["second"] for one in clip["frames"])
     assert "broken or truncated" in cut["error"]
     assert "frames" not in picture
@@ -235,6 +237,7 @@ def test_clip_declarations_are_found(run, tmp_path):
     (found,) = predict_files(run, [tmp_path / "clip.mp4"], device="cpu", progress=False)
     assert found.error is None
     assert [one.what for one in found.declared] == ["content credentials (C2PA) of a generator"]
+    assert found.remarks == ("5 frames instead of 8: the clip has no more, or the others could not be decoded",)
 
 
 def test_number_of_frames_out_of_bounds_is_refused(run):
