@@ -18,7 +18,9 @@ from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is another file
 
-from data_cards.core.labels import FAKE, REAL
+from data_cards.core.console import Command
+from data_cards.core.errors import UsageError
+from data_cards.core.labels import CLASS_NAMES, FAKE, REAL
 from pipeline.features.variants import SHRUNK
 from pipeline.store.reader import open_store
 from train.model.experts import Unlike
@@ -27,7 +29,7 @@ from train.recipe.experts import ENOUGH_SOURCES, fit_experts, weigh_sources
 LEAST_PICTURES = 3  # of a source that may be drawn
 
 
-@click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
+@click.command(cls=Command, help=__doc__.replace("\n\n", "\n\n\b\n"))
 @click.option("--store", required=True, help="Feature store with profiles and many sources.")
 @click.option("--sources", default="4,6,8,10,12", show_default=True, help="Sources of each class that are drawn.")
 @click.option("--pictures", default=8, show_default=True, help="Pictures of each source, at most.")
@@ -39,7 +41,9 @@ def main(store: str, sources: str, pictures: int, sets: int) -> None:
     labels = columns["label"].astype(int)
     names = np.char.add(labels.astype(str), np.char.add("/", columns["source"].astype(str)))
     profiles, rng, table = opened.read_profiles(np.arange(len(opened))), np.random.default_rng(0), []
-    for count in map(int, sources.split(",")):
+    counts = [int(count) for count in sources.split(",")]
+    _check_sources(store, labels, names, columns["picture"], max(counts))
+    for count in counts:
         results = np.zeros((2, 2))  # shares that are sure, and wrong: with the first limits, and with those moved
         for number in range(sets):
             drawn = _draw_rows(rng, labels, names, columns["picture"], count, pictures)
@@ -61,15 +65,31 @@ def main(store: str, sources: str, pictures: int, sets: int) -> None:
     print(tabulate(table, headers, floatfmt=("", ".1%", ".1%", ".1%", ".1%"), missingval="none"))
 
 
+def _check_sources(store: str, labels: np.ndarray, names: np.ndarray, pictures: np.ndarray, count: int) -> None:
+    """Raise `UsageError` unless each class has more usable sources than `count`: others must remain to be judged."""
+    for label in (REAL, FAKE):
+        usable = len(_find_sources(labels, names, pictures, label))
+        if usable <= count:
+            raise UsageError(
+                f"{store}: {usable} sources of class {CLASS_NAMES[label]} have at least {LEAST_PICTURES} pictures; "
+                f"expected more than {count}; give fewer --sources, or a store with more sources"
+            )
+
+
+def _find_sources(labels: np.ndarray, names: np.ndarray, pictures: np.ndarray, label: int) -> dict[str, np.ndarray]:
+    """Return the numbers of the pictures of each source of a class that may be drawn."""
+    of_source = {name: np.unique(pictures[names == name]) for name in np.unique(names[labels == label])}
+    return {name: own for name, own in of_source.items() if len(own) >= LEAST_PICTURES}
+
+
 def _draw_rows(
     rng: np.random.Generator, labels: np.ndarray, names: np.ndarray, pictures: np.ndarray, count: int, most: int
 ) -> np.ndarray:
     """Draw `count` sources of each class and at most `most` pictures of each; return their rows."""
     rows = []
     for label in (REAL, FAKE):
-        of_source = {name: np.unique(pictures[names == name]) for name in np.unique(names[labels == label])}
-        usable = [name for name, own in of_source.items() if len(own) >= LEAST_PICTURES]
-        for name in rng.choice(usable, count, replace=False):
+        of_source = _find_sources(labels, names, pictures, label)
+        for name in rng.choice(list(of_source), count, replace=False):
             own = of_source[name]
             rows.append(np.flatnonzero(np.isin(pictures, rng.choice(own, min(most, len(own)), replace=False))))
     return np.sort(np.concatenate(rows))

@@ -8,13 +8,17 @@ which were not trained on. It keeps only the run's numbers and its data card, no
 
 import json
 import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import click
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is another file
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # before this folder, where `train` is another file
+from data_cards.core.console import Command
+from data_cards.core.errors import UserError
 from data_cards.core.files import RUN_SETTINGS, RUN_SUMMARY, write_json
 from eval.report.contents import drop_rows
 from eval.report.report import make_report
@@ -29,12 +33,13 @@ SCORES = "scores.json"
 KEPT = ("summary", "variants", "sources", "shortcuts")  # of the reports
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--src", required=True, type=click.Path(path_type=Path), help="Pictures as SPLIT/CLASS/SOURCE/...")
 @click.option("--pairs", required=True, type=click.Path(path_type=Path), help="Collections with both classes.")
 @click.option("--out", default=STARTER, type=click.Path(path_type=Path), help="Folder of the run.")
 def main(src: Path, pairs: Path, out: Path) -> None:
     """Train the starter run and write it."""
+    _check_committed()
     with tempfile.TemporaryDirectory() as folder:
         stores = {}
         for name, pictures in (("test", src), ("pairs", pairs)):
@@ -55,6 +60,20 @@ def main(src: Path, pairs: Path, out: Path) -> None:
         write_json(out / RUN_SUMMARY, json.loads((run / RUN_SUMMARY).read_text()) | {"run": out.name})
         settings = json.loads((run / RUN_SETTINGS).read_text())
         write_json(out / RUN_SETTINGS, _clean_settings(settings, src.name, out.name))
+
+
+def _check_committed() -> None:
+    """Raise `UserError` if files that decide the run differ from the commit that the run records."""
+    code = ("data_cards", "pipeline", "train", "eval", "benchmarks/starter.py", ":!train/starter")
+    command = ["git", "-C", str(ROOT), "status", "--porcelain", "--", *code]
+    try:
+        changed = subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UserError(f"{ROOT}: git cannot say which files changed ({error}); run this in a git checkout") from error
+    if changed:
+        raise UserError(
+            f"{ROOT}: expected committed code, {len(changed)} files differ ({changed[0]}); commit them first"
+        )
 
 
 def _shorten(contents: dict) -> dict:

@@ -37,6 +37,7 @@ from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset
 
 from data_cards.archives.place import read_file
+from data_cards.core.console import Command
 from data_cards.core.cores import count_cores
 from data_cards.core.errors import UsageError
 from data_cards.core.memory import measure_free_memory
@@ -68,7 +69,7 @@ from train.settings import TrainSettings
 STREAMED, HELD = "from the store", "held in memory"  # the trainer's two ways
 
 
-@click.command(help=__doc__.replace("\n\n", "\n\n\b\n"))
+@click.command(cls=Command, help=__doc__.replace("\n\n", "\n\n\b\n"))
 @click.option("--src", "sources", multiple=True, required=True, help="Picture folder, as for `pipeline build`.")
 @click.option("--sizes", default="256,512,1024", show_default=True, help="Sides of the planes, in pixels.")
 @click.option("--pictures", default=96, show_default=True, help="Approximate number of pictures in the store.")

@@ -149,6 +149,21 @@ def test_a_run_exported_with_pixels_gives_the_probability_of_a_file(runs, pictur
     assert run_snippet(snippet, capsys) == pytest.approx(wanted, abs=1e-3)
 
 
+def test_a_network_of_weight_0_is_left_out_of_the_exported_file(runs, picture):
+    weighed = load_experts(runs / "both")
+    save_experts(replace(weighed, network_weight=0.0), runs / "both")
+    try:
+        session, printed = open_exported(runs / "both")
+    finally:
+        save_experts(weighed, runs / "both")
+    assert printed["inputs"] == ["profiles"]
+    assert printed["bytes"] < 100_000  # the network's own numbers alone take 150 kB
+    experts, profiles = Detector(weighed, None), open_store(runs / "features.zarr").read_profiles(np.arange(7))
+    [found] = session.run(None, {"profiles": profiles})
+    wanted = experts.calibration.probability(experts.score([], profiles).logits)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
 def test_exported_experts_give_the_probabilities_of_numpy(picture, capsys):
     session, printed = open_exported(STARTER)
     assert printed["inputs"] == ["profiles"]

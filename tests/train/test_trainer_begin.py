@@ -69,7 +69,7 @@ def test_resume_with_settings_alone_starts_the_run(store, whole, tmp_path):
     (tmp_path / "run" / RUN_SETTINGS).write_bytes((whole / RUN_SETTINGS).read_bytes())
     result = call("--store", str(store), "--run", str(tmp_path / "run"), *SMALL)
     assert result.exit_code == 2
-    assert "run: holds a run already; give --resume to continue it" in result.stderr
+    assert "run: holds a run already; continue it with --resume (in Python: resume)" in result.stderr
     result = call("--resume", "--run", str(tmp_path / "run"))
     assert result.exit_code == 0, result.output
     assert_same_run(tmp_path / "run", whole)

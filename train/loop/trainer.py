@@ -119,8 +119,8 @@ def resume(
     if not before.settings.has_network:
         if "epochs" in (changes or {}):
             raise UsageError(
-                f"{before.path}: has experts alone, which have no epochs; leave out --epochs, or "
-                "start a new run with --network"
+                f"{before.path}: has experts alone, which have no epochs; leave out --epochs (in Python: epochs), "
+                "or start a new run with --network"
             )
         settings, store, _ = _restore_settings(before, changes)
         return resume_experts(before.path, settings, store)

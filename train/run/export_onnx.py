@@ -66,9 +66,10 @@ class OnnxExport:
 def export_onnx(run: str | Path, file: str | Path, which: str = BEST, from_pixels: bool = False) -> OnnxExport:
     """Write a run's detector as ONNX, with the output "probability_fake", float32 (N,), for any N.
 
-    A network adds the input "levels", uint8 (N, planes, side, side), experts add "profiles", float32 (N, 755). With
-    `from_pixels` the file computes the levels itself, from "pixels", uint8 (N, size, size, 3): R, G, B of upright
-    pictures that were fitted to the square (`pipeline.features.fit.fit_picture`).
+    A network adds the input "levels", uint8 (N, planes, side, side), unless its weight beside experts is 0. Experts
+    add "profiles", float32 (N, 755). With `from_pixels` the file computes the levels itself, from "pixels", uint8
+    (N, size, size, 3): R, G, B of upright pictures that were fitted to the square
+    (`pipeline.features.fit.fit_picture`).
 
     Raises
     ------
@@ -86,12 +87,15 @@ def export_onnx(run: str | Path, file: str | Path, which: str = BEST, from_pixel
         )
     run = open_run(run)
     detector = load_detector(run, "cpu", which)
+    if detector.experts is not None and detector.experts.network_weight == 0:
+        detector = Detector(detector.experts, None)  # the graph would compute a network that adds nothing
     features = detector.choose_settings(run.build_settings.features)
     if from_pixels and features.estimator != PERIODOGRAM:
         found = "experts alone" if detector.plane_detector is None else f"a network on {features.estimator} planes"
         raise UserError(
             f"{run.path}: cannot be exported with pixels as input; expected a network on periodograms, got {found}; "
-            "leave out --pixels, and compute the input with compute_file_features (docs/training.md)"
+            "leave out --pixels (in Python: from_pixels), and compute the input with compute_file_features "
+            "(docs/training.md)"
         )
     inputs, difference = write_onnx(detector, features, file, from_pixels, store_fingerprint=run.store_fingerprint)
     return OnnxExport(file, file.stat().st_size, inputs, difference)

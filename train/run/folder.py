@@ -169,7 +169,9 @@ def write_run_settings(path: Path, settings: TrainSettings, store: "FeatureStore
     UsageError : the folder is not empty
     """
     if (path / RUN_SETTINGS).exists():
-        raise UsageError(f"{path}: holds a run already; give --resume to continue it, or another --run")
+        raise UsageError(
+            f"{path}: holds a run already; continue it with --resume (in Python: resume), or give another --run"
+        )
     if not _is_unused(path):
         raise UsageError(f"{path}: the folder is not empty; give another --run")
     write_json(
