@@ -15,8 +15,7 @@ from pathlib import Path
 
 import click
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # before this folder, where `train` is another file
+sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is another file
 from data_cards.core.console import Command
 from data_cards.core.errors import UserError
 from data_cards.core.files import RUN_SETTINGS, RUN_SUMMARY, write_json
@@ -29,6 +28,7 @@ from train.run.folder import DATA_CARD
 from train.run.locate import STARTER
 from train.settings import TrainSettings
 
+ROOT = Path(__file__).resolve().parents[1]
 SCORES = "scores.json"
 KEPT = ("summary", "variants", "sources", "shortcuts")  # of the reports
 
