@@ -83,7 +83,7 @@ def test_kill_before_a_rename_leaves_a_usable_folder(store, whole, tmp_path, num
     assert done.returncode == -signal.SIGKILL
     result = call(*arguments)
     if number > 0:  # with its settings it is a run
-        assert "give --resume to continue it" in result.stderr
+        assert "continue it with --resume" in result.stderr
         result = call("--resume", "--run", str(tmp_path / "run"))
     assert result.exit_code == 0, result.output
     assert_same_run(tmp_path / "run", whole)
