@@ -36,23 +36,7 @@ SNIPPETS = [
     for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", (ROOT / "docs/training.md").read_text(), re.MULTILINE)
     if "InferenceSession" in block
 ]
-OF_FEATURES, OF_PIXELS = SNIPPETS
-OF_PIXELS_AND_PROFILES = """
-import json, onnxruntime
-from pathlib import Path
-from data_cards.image.decode import decode_picture
-from pipeline.features.extract import compute_file_features
-from pipeline.features.fit import fit_picture, to_array
-from pipeline.features.settings import MAX_PIXELS, FeatureSettings
-
-session = onnxruntime.InferenceSession("detector.onnx")
-settings = FeatureSettings.from_dict(json.loads(session.get_modelmeta().custom_metadata_map["features"]))
-picture = decode_picture(Path("picture.jpg").read_bytes(), MAX_PIXELS)
-profile = compute_file_features("picture.jpg").profile
-features = {"pixels": to_array(fit_picture(picture, settings))[None], "profiles": profile[None]}
-inputs = {one.name: features[one.name] for one in session.get_inputs()}
-print(session.run(["probability_fake"], inputs)[0])
-"""
+OF_FEATURES, OF_PIXELS, OF_PIXELS_AND_PROFILES = SNIPPETS
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
