@@ -103,13 +103,12 @@ def _list_expert_results(summary: Summary) -> list[list]:
 
 def _format_verdicts(summary: Summary) -> str:
     """Format the band of "unsure", or the reason why every verdict is unsure."""
+    from train.model.experts import explain_always_unsure
     from train.run.experts_file import EXPERTS_FILE, load_experts  # loads SciPy, slow to import
 
-    if (summary.run / EXPERTS_FILE).exists() and not load_experts(summary.run).sources_left_out:
-        return "always unsure: a class has one source"
-    if summary.calibration.is_always_unsure:
-        return "always unsure: its tests are too small, or do not separate the classes"
-    return summary.calibration.format_band()
+    experts = load_experts(summary.run) if (summary.run / EXPERTS_FILE).exists() else None
+    why = explain_always_unsure(summary.calibration, experts)
+    return summary.calibration.format_band() if why is None else f"always unsure: {why}"
 
 
 @cli.command("list")

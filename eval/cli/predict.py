@@ -87,7 +87,7 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
         verdict, examined = examine_file(examiner, explained, quick=quick, batch_size=settings.batch_size)
         failed = write([verdict])
         if examined is not None:
-            if never := format_never(examiner.detector.calibration):
+            if never := format_never(examiner.detector):
                 note(never)
             write_explanation(examiner, explained.path, examined, explain)
             note(f"explained: {explain}")

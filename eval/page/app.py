@@ -151,7 +151,7 @@ def _get_about(examiner: Examiner) -> dict:
         "run": escape_untrusted(name_run(examiner.run)),
         "notice": SIMULATION_NOTICE if examiner.simulated else None,
         "caution": CAUTION,
-        "never": format_never(calibration),
+        "never": format_never(examiner.detector),
         "declared_note": DECLARED_NOTE,
         "score_note": SCORE_NOTE,
         "low": max(calibration.low, 0.0),  # a limit that nothing reaches lies just outside of 0 and 1

@@ -174,7 +174,7 @@ def _list_words(examined: Examined, detector: Detector, notice: str | None) -> l
     lines += [f"The file: {one}." for one in examined.remarks]
     if said.crops > 1:
         lines.append(f"The network judged {said.crops} crops; what decided is shown for the middle one.")
-    if never := format_never(detector.calibration):
+    if never := format_never(detector):
         lines.append(f"{never[0].upper()}{never[1:]}.")
     lines += summarise_examined(examined)
     if examined.declared:

@@ -177,7 +177,7 @@ def iterate_verdicts(
     check_options(batch_size, frames, workers)
     workers = min(workers or count_cores(), len(inputs) // _FILES_PER_WORKER)
     detector = load_detector(run, device)
-    never = format_never(detector.calibration)
+    never = format_never(detector)
     settings = detector.choose_settings(run.build_settings.features)
     max_pixels = max_pixels or run.build_settings.max_pixels
     checks = () if quick else CHECKS

@@ -12,9 +12,9 @@ from eval.explain.reasons import REASON_WORDS
 from eval.verdict.decide import Judgement, Reason
 from pipeline.features.profile_vectors import LARGE, LARGE_TO
 from pipeline.features.settings import base_kind, is_overview_kind
-from train.model.calibration import UNSURE, WRONG_SHARE, Calibration
+from train.model.calibration import UNSURE, WRONG_SHARE
 from train.model.detector import NETWORK_PART, Detector
-from train.model.experts import SURE_WRONG_SHARE
+from train.model.experts import SURE_WRONG_SHARE, explain_always_unsure
 
 if TYPE_CHECKING:
     from eval.explain.occlusion import Explanation  # loads PyTorch
@@ -30,8 +30,8 @@ _UNLIKE_WORDS = {
     Reason.FAR: "The spectra of the picture are unlike those of the pictures that the detector was trained on.",
     Reason.CONTRADICTED: "Light and colours of the picture indicate one class, and its regular patterns indicate the "
     "other.",
-    Reason.UNTRIED: "All training pictures of a class came from one source, so the detector could not be tested on "
-    "pictures from other sources.",
+    Reason.UNTRIED: "All training pictures of a class, or of each class, came from one source, so the detector could "
+    "not be tested on pictures from other sources.",
     Reason.UNPROVEN: "The tests of the detector allow no sure verdict.",
 }
 _KIND_WORDS = {"magnitude": "strength of patterns", "phase": "position of patterns", "dct": "cosine patterns"}
@@ -128,10 +128,11 @@ def _format_of_experts(judgement: Judgement, detector: Detector) -> str:
     )
 
 
-def format_never(calibration: Calibration) -> str | None:
-    """Format which verdicts a detector never gives, as its limits leave no score for them; None if it gives both."""
-    if calibration.is_always_unsure:
-        return "this detector is always unsure: its tests are too small, or do not separate the classes"
+def format_never(detector: Detector) -> str | None:
+    """Format which verdicts a detector never gives, and why; None if it gives both."""
+    calibration = detector.calibration
+    if why := explain_always_unsure(calibration, detector.experts):
+        return f"this detector is always unsure: {why}"
     words = [
         f"“{name}”"
         for name, ends in zip(CLASS_NAMES, (calibration.low <= 0, calibration.high >= 1), strict=True)
@@ -139,7 +140,11 @@ def format_never(calibration: Calibration) -> str | None:
     ]
     if not words:
         return None
-    return f"this detector never says {' or '.join(words)}: in its tests no limit kept enough of these verdicts right"
+    [never] = words
+    return (
+        f"this detector never says {never}: in its tests too many {never} verdicts were wrong, "
+        "or there were too few pictures to know"
+    )
 
 
 def format_kind(kind: str, estimator: str) -> str:

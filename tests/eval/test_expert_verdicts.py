@@ -105,15 +105,24 @@ def test_verdicts_have_the_same_bits_alone_among_others_and_from_several_process
     assert [one.path for one in turned if one.error] == [str(paths[3])]
 
 
-def test_remark_on_verdicts_never_given_comes_with_the_first_verdict(run, tmp_path):
-    experts = replace(load_detector(run).experts, low=0.0)
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"low": 0.0}, "this detector never says “real”: in its tests too many “real” verdicts were wrong"),
+        ({"low": 0.0, "high": 1.0}, "this detector is always unsure: its tests are too small"),
+        ({"sources_left_out": False}, "this detector is always unsure: at least one class had only one source"),
+        ({"low": 0.0, "sources_left_out": False}, "this detector is always unsure: at least one class had only one"),
+    ],
+)
+def test_remark_on_verdicts_never_given_comes_with_the_first_verdict(run, tmp_path, changes, expected):
+    experts = replace(load_detector(run).experts, **changes)
     never = open_run(make_experts_run(tmp_path / "runs" / "1", make_store(tmp_path / "features.zarr"), experts))
     PICTURE.save(tmp_path / "one.png")
     remarks = []
     for paths, count in ((["absent.png"], 0), (["absent.png", tmp_path / "one.png", tmp_path / "one.png"], 1)):
         predict_files(never, paths, progress=False, quick=True, remark=remarks.append)
         assert len(remarks) == count
-    assert remarks[0].startswith("this detector never says “real”")
+    assert remarks[0].startswith(expected)
 
 
 def test_few_files_start_no_process(run, tmp_path, monkeypatch):

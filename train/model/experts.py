@@ -54,6 +54,12 @@ class Unlike(IntEnum):
     UNPROVEN = 7  # the detector's tests allow no sure verdict: it hardly separates the classes, or they were too small
 
 
+_WHY_ALWAYS_UNSURE = {
+    Unlike.UNTRIED: "at least one class had only one source in training, so no test on other sources was possible",
+    Unlike.UNPROVEN: "its tests are too small, or do not separate the classes",
+}
+
+
 @dataclass(frozen=True)
 class Experts:
     """The fitted experts.
@@ -168,6 +174,19 @@ def list_shapes() -> dict[str, tuple[int, ...]]:
         shapes |= dict.fromkeys((f"distances.{name}.{one}" for one in ("mean", "deviation")), (count,))
         shapes |= {f"distances.{name}.inverse": (count, count), f"distances.{name}.limit": (1,)}
     return shapes
+
+
+def explain_always_unsure(calibration: Calibration, experts: Experts | None) -> str | None:
+    """Explain why a detector never gives a sure verdict, in one clause; None if it gives some.
+
+    Parameters
+    ----------
+    calibration : Calibration of the whole detector
+    experts : Experts or None, None without experts
+    """
+    if experts is not None and not experts.sources_left_out:
+        return _WHY_ALWAYS_UNSURE[Unlike.UNTRIED]
+    return _WHY_ALWAYS_UNSURE[Unlike.UNPROVEN] if calibration.is_always_unsure else None
 
 
 def compute_inputs(name: str, profiles: np.ndarray, photographs: np.ndarray) -> np.ndarray:
