@@ -81,6 +81,12 @@ def _list_results(summary: Summary) -> list[list]:
         ["speed", f"{summary.samples_per_second:,.0f} samples a second, {summary.device_name} in {summary.precision}"],
         ["waited for data", f"{summary.waited:.1%} of the time"],
         ["kept epoch", summary.best_epoch],
+        *(_list_network_scores(summary) if summary.network_weight is None else _list_scores_beside_experts(summary)),
+    ]
+
+
+def _list_network_scores(summary: Summary) -> list[list]:
+    return [
         ["validation loss", f"{summary.val_loss:.4f}"],
         ["validation accuracy", f"{summary.val_accuracy:.1%}"],
         ["temperature", f"{summary.calibration.temperature:.3f}"],
@@ -88,16 +94,43 @@ def _list_results(summary: Summary) -> list[list]:
     ]
 
 
+def _list_scores_beside_experts(summary: Summary) -> list[list]:
+    """List the scores of a network and of experts, each with its name, and how much the network counts."""
+    from train.model.experts import format_network_weight
+
+    if summary.network_weight:
+        rows = [
+            ["network alone, validation loss", f"{summary.val_loss:.4f}"],
+            ["network alone, validation accuracy", f"{summary.val_accuracy:.1%}"],
+        ]
+        experts = "experts alone, "
+    else:
+        rows, experts = [], ""
+    if summary.experts_loss is not None:
+        rows += _list_expert_scores(summary, summary.experts_loss, summary.experts_accuracy, experts)
+    return [
+        *rows,
+        ["network", format_network_weight(summary.network_weight)],
+        ["verdicts", _format_verdicts(summary)],
+    ]
+
+
 def _list_expert_results(summary: Summary) -> list[list]:
     """List the rows of the table that ends a fit of experts alone."""
+    return [
+        ["fitted in", f"{summary.seconds:.1f} s"],
+        *_list_expert_scores(summary, summary.val_loss, summary.val_accuracy),
+        ["verdicts", _format_verdicts(summary)],
+    ]
+
+
+def _list_expert_scores(summary: Summary, loss: float, accuracy: float, whose: str = "") -> list[list]:
     from train.run.experts_file import load_experts  # loads SciPy, slow to import
 
     left_out = "sources" if load_experts(summary.run).sources_left_out else "pictures"
     return [
-        ["fitted in", f"{summary.seconds:.1f} s"],
-        [f"loss on {left_out} left out", f"{summary.val_loss:.4f}"],
-        [f"accuracy on {left_out} left out", f"{summary.val_accuracy:.1%}"],
-        ["verdicts", _format_verdicts(summary)],
+        [f"{whose}loss on {left_out} left out", f"{loss:.4f}"],
+        [f"{whose}accuracy on {left_out} left out", f"{accuracy:.1%}"],
     ]
 
 
@@ -117,7 +150,9 @@ def _format_verdicts(summary: Summary) -> str:
 def list_command(runs: str, as_json: bool) -> None:
     """Compare the runs in the folder RUNS (default: runs).
 
-    Loss and accuracy are those on the validation pictures, or for experts alone on the sources that a fit left out.
+    Loss and accuracy of a network alone are those on the validation pictures. Of experts they are those on the
+    sources that a fit left out, also where a network was trained but does not count. Compare only runs with the same
+    "measured on". A network that counts beside experts has no such figures.
     The AUROC on the test pictures, with its 95 % interval, is from the last `report` of each run.
 
     \b
@@ -138,14 +173,26 @@ def list_command(runs: str, as_json: bool) -> None:
             one.network or "",
             one.side or "",
             "" if one.epochs is None else one.epochs,
-            "" if one.val_loss is None else f"{one.val_loss:.4f}",
-            "" if one.val_accuracy is None else f"{one.val_accuracy:.1%}",
+            "-" if one.loss is None else f"{one.loss:.4f}",
+            "-" if one.accuracy is None else f"{one.accuracy:.1%}",
+            one.measured_on or "-",
             "{:.3f} ({:.3f} to {:.3f})".format(*one.test_auroc) if one.test_auroc else "",
             one.state,
         ]
         for one in listed
     ]
-    headers = ["run", "created (UTC)", "model", "side", "epochs", "loss", "accuracy", "test AUROC", "state"]
+    headers = [
+        "run",
+        "created (UTC)",
+        "model",
+        "side",
+        "epochs",
+        "loss",
+        "accuracy",
+        "measured on",
+        "test AUROC",
+        "state",
+    ]
     echo(format_table(rows, headers))
     for one in listed:
         if one.problem is not None:

@@ -1,6 +1,8 @@
 """Runs of experts, alone and beside a network: what they write, resume and count."""
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from train.data.expert_rows import choose_expert_rows
 from train.data.row_selection import choose_rows
 from train.loop.experts import fit_network_weight
 from train.loop.trainer import resume, train
-from train.run.experts_file import EXPERTS_FILE, load_experts
+from train.run.experts_file import EXPERTS_FILE, load_experts, save_experts
 from train.run.folder import find_newest_run, load_detector, open_run
 from train.run.listing import list_runs
 from train.run.run_stores import format_next_steps
@@ -93,6 +95,22 @@ def test_network_beside_experts_has_a_weight_and_counts(beside, store):
     logits = detector.score_rows(opened, rows, progress=False).logits
     assert not np.allclose(logits[:, 1] - logits[:, 0], experts) or weight == 0
     assert detector.calibration == detector.experts.calibration
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_table_and_list_show_the_experts_scores_where_the_network_does_not_count(alone, beside, tmp_path, weight):
+    copied = tmp_path / "runs" / "run"
+    shutil.copytree(beside, copied)
+    save_experts(replace(load_experts(copied), network_weight=weight), copied)
+    (copied / "summary.json").unlink()  # as after a kill
+    result = CliRunner().invoke(cli, ["run", "--resume", "--run", str(copied)])
+    assert result.exit_code == 0, result.output
+    of_experts = json.loads((alone / "summary.json").read_text())["val_loss"]  # the same fit
+    assert f"loss on sources left out {of_experts:.4f}" in " ".join(result.stdout.split())
+    assert ("does not count, because it did not clearly improve" in result.stdout) == (weight == 0)
+    assert ("network alone, validation loss" in result.stdout) == (weight > 0)
+    (listed,) = list_runs(copied.parent)
+    assert (listed.loss, listed.measured_on) == ((of_experts, "left out") if weight == 0 else (None, None))
 
 
 def test_network_that_helps_counts_and_one_that_harms_does_not():

@@ -7,7 +7,6 @@ from dataclasses import replace
 from train.loop.context import TrainContext
 from train.loop.signals import Stopped
 from train.loop.step import sample_batches
-from train.model.calibration import Calibration
 from train.model.device import name_device, name_precision
 from train.run.best_epoch import read_best_epoch
 from train.run.experts_file import load_experts
@@ -25,16 +24,24 @@ def write_final_summary(context: TrainContext) -> Summary:
         _compute_summary(
             context, STOPPED_EARLY if position.epoch <= context.settings.epochs else FINISHED, position.ended
         ),
-        calibration=_read_calibration(context),
+        **_read_results(context),
     )
     write_summary(summary)
     return summary
 
 
-def _read_calibration(context: TrainContext) -> Calibration:
-    if context.settings.has_experts:
-        return load_experts(context.folder).calibration
-    return read_best_epoch(context.folder).calibration
+def _read_results(context: TrainContext) -> dict:
+    """Return the fields of the summary that only the end of a run determines."""
+    best = read_best_epoch(context.folder)
+    if not context.settings.has_experts:
+        return {"calibration": best.calibration}
+    experts = load_experts(context.folder)
+    return {
+        "calibration": experts.calibration,
+        "network_weight": experts.network_weight,
+        "experts_loss": best.experts_loss,
+        "experts_accuracy": best.experts_accuracy,
+    }
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from train.data.expert_rows import choose_expert_rows
 from train.data.row_selection import format_single_sources
 from train.loop.signals import Stopped
 from train.model.calibration import compute_log_odds
+from train.model.experts import format_network_weight
 from train.recipe.experts import ENOUGH_SOURCES, FittedExperts, count_sources, fit_experts, weigh_sources
 from train.run.experts_file import EXPERTS_FILE, load_experts, save_experts
 from train.run.folder import create_run_folder, folder_lock, write_cards, write_run_settings
@@ -149,13 +150,17 @@ def discount_network(folder: Path, settings: TrainSettings) -> None:
 
 def weigh_network(
     folder: Path, settings: TrainSettings, store: FeatureStore, rows: np.ndarray, logits: np.ndarray
-) -> None:
-    """Fit the weight of a run's network beside its experts, and write it with them.
+) -> tuple[float, float]:
+    """Fit the weight of a run's network beside its experts, write it with them, and return the experts' figures.
 
     Parameters
     ----------
     rows : int64 (n,), validation rows, of sources that the network was not trained on, if there are enough
     logits : float64 (n, 2), the network's of these rows
+
+    Returns
+    -------
+    loss, accuracy : float, the experts' without the network, in nats and 0 to 1, on what a fit left out
     """
     fitted_rows = choose_expert_rows(store, settings)
     fitted = fit_rows(store, settings, fitted_rows)
@@ -171,8 +176,9 @@ def weigh_network(
             columns["label"][rows][known].astype(int),
             columns["source"][rows][known].astype(str),
         )
-    echo(f"experts: the network counts {weight:.2f} times beside them", err=True)
+    echo(f"network: {format_network_weight(weight)}", err=True)
     save_experts(replace(fitted.experts, network_weight=weight), folder)
+    return _measure(fitted, store, fitted_rows)
 
 
 def fit_network_weight(experts: np.ndarray, network: np.ndarray, labels: np.ndarray, sources: np.ndarray) -> float:

@@ -110,6 +110,9 @@ def recalibrate_kept(context: TrainContext, of_last: bool) -> None:
     save_weights(detector, folder, BEST)
     if of_last:
         save_weights(detector, folder, LAST)
-    write_best_epoch(folder, replace(read_best_epoch(folder), confusion=confusion, calibration=detector.calibration))
+    loss, accuracy = None, None
     if context.settings.has_experts:
-        weigh_network(folder, context.settings, context.store, scored, logits)
+        loss, accuracy = weigh_network(folder, context.settings, context.store, scored, logits)
+    results = {"confusion": confusion, "calibration": detector.calibration}
+    results |= {"experts_loss": loss, "experts_accuracy": accuracy}
+    write_best_epoch(folder, replace(read_best_epoch(folder), **results))

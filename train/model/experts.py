@@ -176,6 +176,13 @@ def list_shapes() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def format_network_weight(weight: float) -> str:
+    """Format how much a network counts beside the experts."""
+    if weight == 0:
+        return "does not count, because it did not clearly improve on the experts"
+    return f"its log-odds are added to the experts', multiplied by {weight:.2f}"
+
+
 def explain_always_unsure(calibration: Calibration, experts: Experts | None) -> str | None:
     """Explain why a detector never gives a sure verdict, in one clause; None if it gives some.
 

@@ -25,6 +25,8 @@ class BestEpoch:
     val_loss, val_accuracy : float, as in the history; the accuracy is that of uncalibrated scores at 0.5
     confusion : number of validation rows by true class and by predicted class at the calibrated threshold
     calibration : Calibration, fitted on the same rows
+    experts_loss, experts_accuracy : float or None, of a finished run's experts without the network, in nats and 0 to
+        1, on the sources (or pictures) that a fit left out; None without experts, or in runs of older versions
     """
 
     epoch: int
@@ -32,6 +34,8 @@ class BestEpoch:
     val_accuracy: float
     confusion: dict[str, dict[str, int]]
     calibration: Calibration
+    experts_loss: float | None = None
+    experts_accuracy: float | None = None
 
 
 def compute_confusion(logits: np.ndarray, labels: np.ndarray, calibration: Calibration) -> dict[str, dict[str, int]]:

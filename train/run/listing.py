@@ -28,7 +28,9 @@ class RunEntry:
     side : of the planes, in bins
     epochs : number of finished epochs; None for experts alone
     best_epoch : whose weights are kept: that of the lowest validation loss, unless the settings keep the last
-    val_loss, val_accuracy : of that epoch, in nats and 0 to 1; for experts alone, on the sources that a fit left out
+    val_loss, val_accuracy : of that epoch, in nats and 0 to 1; for experts alone, on what a fit left out
+    loss, accuracy, measured_on : of the whole detector: on "validation" pictures, or if the experts alone decide, on
+        what a fit left out, "left out"; None beside experts if the network counts or its weight is not known
     ended : str, the reason
     seconds, samples_per_second, device_name, precision : as in its summary
     test_auroc : value and interval's ends, low and high, if `report` scored the test pictures
@@ -44,6 +46,9 @@ class RunEntry:
     best_epoch: int | None = None
     val_loss: float | None = None
     val_accuracy: float | None = None
+    loss: float | None = None
+    accuracy: float | None = None
+    measured_on: str | None = None
     test_auroc: tuple[float, float, float] | None = None
     ended: str | None = None
     seconds: float | None = None
@@ -105,8 +110,13 @@ def _read_entry(path: Path) -> RunEntry:
             return RunEntry(path, state, **known)
         best = choose_epoch(run.history, run.settings.keep)
         known |= {"best_epoch": best["epoch"], "val_loss": best["val_loss"], "val_accuracy": best["val_accuracy"]}
+        if not run.settings.has_experts:
+            known |= {"loss": best["val_loss"], "accuracy": best["val_accuracy"], "measured_on": "validation"}
+        elif summary is not None and summary.network_weight == 0 and summary.experts_loss is not None:
+            known |= {"loss": summary.experts_loss, "accuracy": summary.experts_accuracy, "measured_on": "left out"}
     elif summary is not None:
         known |= {"val_loss": summary.val_loss, "val_accuracy": summary.val_accuracy}
+        known |= {"loss": summary.val_loss, "accuracy": summary.val_accuracy, "measured_on": "left out"}
     else:
         return RunEntry(path, state, **known)
     known["test_auroc"] = _read_test_auroc(path, run.created)

@@ -33,6 +33,8 @@ class Summary:
     waited : share of the time in which steps waited for data, 0 to 1
     device, device_name, processes, precision : of the last training, such as "cuda", its model, 1, "bf16"
     calibration : Calibration of the logits, of a run that was finished
+    network_weight : float, by which a network's log-odds count beside the experts'; of a finished run of both
+    experts_loss, experts_accuracy : of such a run, the experts' without the network, as of `BestEpoch`
     """
 
     run: Path
@@ -51,6 +53,9 @@ class Summary:
     processes: int
     precision: str
     calibration: Calibration | None = None
+    network_weight: float | None = None
+    experts_loss: float | None = None
+    experts_accuracy: float | None = None
 
     def to_dict(self) -> dict:
         """Convert to plain values."""
