@@ -17,7 +17,14 @@ class Kind(StrEnum):
 
 
 def find_kind(path: Path) -> Kind:
-    """Return what is at an existing path."""
+    """Return what is at an existing path; a folder that cannot be read is a `FOLDER`, whose reader says so."""
+    try:
+        return _find_kind(path)
+    except PermissionError:
+        return Kind.FOLDER
+
+
+def _find_kind(path: Path) -> Kind:
     if not path.is_dir():
         return Kind.FILE
     if (path / ZARR_METADATA).exists():

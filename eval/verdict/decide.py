@@ -169,7 +169,7 @@ def decide(scores: Scores, views: Views, calibration: Calibration) -> Judgement:
     checks = dict(zip(views.checks, changed, strict=True))
     flips = tuple(name for name, p in checks.items() if calibration.is_fake(p) != calibration.is_fake(own))
     unlike_after = tuple(name for name, unlike in zip(views.checks, scores.unlike[1:], strict=True) if unlike)
-    verdict, reason = calibration.verdict(own), None
+    verdict, reason, is_unlike_after = calibration.verdict(own), None, False
     if not views.has_colours and scores.unlike[0] not in (Unlike.SMALL, Unlike.BLANK):
         reason = Reason.GREY
     elif scores.unlike[0]:
@@ -179,6 +179,7 @@ def decide(scores: Scores, views: Views, calibration: Calibration) -> Judgement:
     elif flips:
         reason = Reason.FLIPS
     elif unlike_after:
+        is_unlike_after = True
         reason = _UNLIKE_REASONS[scores.unlike[1 + views.checks.index(unlike_after[0])]]
     unsure_after = tuple(name for name, p in checks.items() if calibration.is_unsure(p))
     return Judgement(
@@ -189,7 +190,7 @@ def decide(scores: Scores, views: Views, calibration: Calibration) -> Judgement:
         crops=len(views.levels[0]),
         checks=checks,
         flips=flips if reason is Reason.FLIPS else (),
-        unlike_after=unlike_after if reason in _UNLIKE_REASONS.values() and not scores.unlike[0] else (),
+        unlike_after=unlike_after if is_unlike_after else (),
         unsure_after=unsure_after if reason is None else (),
         parts={name: float(values[0]) for name, values in scores.parts.items()},
     )

@@ -11,7 +11,7 @@ estimator:
     estimator     size   fit     levels
     none          -      -       -
     averaged      512    crop    fine
-    periodogram   1024   cover   fine
+    periodogram   1024   cover   coarse
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -26,7 +26,7 @@ FINE, COARSE = "fine", "coarse"
 _DEFAULTS_BY_ESTIMATOR = {
     NO_PLANES: {"size": None, "fit": None, "levels": None},
     AVERAGED: {"size": 512, "fit": "crop", "levels": FINE},
-    PERIODOGRAM: {"size": 1024, "fit": "cover", "levels": FINE},
+    PERIODOGRAM: {"size": 1024, "fit": "cover", "levels": COARSE},
 }
 _RESAMPLE_DEFAULT = "bicubic"
 

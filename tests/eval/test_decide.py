@@ -1,10 +1,12 @@
 """`eval.verdict`: the calibrated verdict, checks that flip it, several crops, and the files asked for."""
 
 import csv
+import errno
 import io
 import json
 import os
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -149,6 +151,24 @@ def test_picture_unlike_the_training_pictures_is_unsure(unlike):
     assert format_reason(said).endswith("after JPEG 75")
     assert said.has_valid_score  # of the picture itself
     assert "0.990" in write_row(said)
+
+
+def test_grey_picture_has_no_valid_score_whatever_its_checks_are_like():
+    views = replace(make_views(("JPEG 90", "JPEG 75")), has_colours=False)
+    said = decide(make_scores(0.99, 0.99, 0.99, unlike=(0, 0, Unlike.FAR)), views, BAND)
+    assert (said.reason, said.unlike_after, said.has_valid_score) == (Reason.GREY, (), False)
+
+
+def test_folder_that_cannot_be_read_is_one_error_among_the_verdicts(pictures, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(errno.EACCES, "Permission denied", os.fspath(folder))
+
+    (pictures / "locked").mkdir()
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
+    first, second = find_inputs([pictures / "a.jpg", pictures / "locked"])
+    assert (first.error, second.path) == (None, str(pictures / "locked"))
+    assert "cannot be read (Permission denied)" in second.error
 
 
 def test_frames_unlike_the_training_pictures_do_not_count():

@@ -18,10 +18,12 @@ class Extended(FeatureSettings):
 
 
 def test_to_dict_has_the_names_and_order_of_the_format():
-    assert json.dumps(FeatureSettings(size=64).to_dict()) == (
+    expected = (
         '{"size": 64, "fit": "cover", "resample": "bicubic", "dtype": "uint8", "jpeg_scale": "full", '
         '"estimator": "periodogram", "patch": null, "colour_axis": "separate", "overview": null}'
     )
+    assert json.dumps(FeatureSettings(size=64, levels="fine").to_dict()) == expected
+    assert json.dumps(FeatureSettings(size=64).to_dict()) == expected.replace("}", ', "levels": "coarse-2"}')
 
 
 def test_to_dict_has_a_new_field_after_the_others_and_from_dict_reads_it():

@@ -212,7 +212,7 @@ def test_command_grows_a_store_with_its_settings_unless_others_are_given(build, 
         (BuildSettings(FeatureSettings(size=1024)), "--size 1024"),
         (BuildSettings(FeatureSettings(estimator="averaged", size=512)), "--estimator averaged"),
         (BuildSettings(FeatureSettings(patch=64, overview=64, size=256)), "--size 256 --patch 64 --overview 64"),
-        (BuildSettings(FeatureSettings(levels="coarse", size=64), seed=3), "--size 64 --levels coarse --seed 3"),
+        (BuildSettings(FeatureSettings(levels="fine", size=64), seed=3), "--size 64 --levels fine --seed 3"),
     ],
 )
 def test_options_of_settings_are_the_fewest_that_give_them(settings, options):
