@@ -27,6 +27,7 @@ SHOWN_BY = {
     "pipeline/builder": ("pipeline build",),
     "pipeline/execution": ("pipeline build",),
     "pipeline/features": ("pipeline build",),
+    "pipeline/simulate": ("pipeline sample",),
     "pipeline/store/settings.py": ("pipeline build",),
     "pipeline/store/concatenated.py": ("train run",),
     "pipeline/datasets/audit.py": ("pipeline audit",),
