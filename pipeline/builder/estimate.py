@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from data_cards.core.cores import count_cores
+from data_cards.core.cores import count_cores, list_cores
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.text import format_bytes, format_count, format_duration
 from data_cards.dataset.table import Picture
@@ -201,7 +201,7 @@ class Measured:
     sizes : list of float, mean bytes of a sample of each
     seconds : ndarray of float, mean seconds of one core for a sample of each
     waited : float, seconds that passed for each second on a core, at least 1
-    idle : float, number of cores that no program used
+    idle : float, number of the cores that this process may use that no program used
     """
 
     numbers: list[int]
@@ -213,10 +213,11 @@ class Measured:
     def slowdown(self, workers: int, cores: int | None = None) -> float:
         """Return how much longer `workers` processes take than on a machine without other programs, at least 1."""
         cores = cores or count_cores()
+        idle = min(self.idle, cores - 1)  # this process always used a core or waited for one
         used = min(workers, cores)
         others = max(cores * self.waited - 1, 0)  # programs that share the cores, if no core is idle
         fair = cores * workers / (others + workers)
-        return used / min(max(fair, 1 / self.waited + self.idle), used)
+        return used / min(max(fair, 1 / self.waited + idle), used)
 
 
 def measure_samples(
@@ -248,7 +249,7 @@ def measure_samples(
         except PictureError:
             continue  # the build itself will report the picture
         if began is None:
-            began = time.monotonic(), time.process_time(), psutil.cpu_times().idle
+            began = time.monotonic(), time.process_time(), _read_idle_seconds()
             continue
         numbers.append(number)
         sizes.append(size / len(variants))
@@ -259,7 +260,16 @@ def measure_samples(
         return Measured([], [], np.zeros(0))
     passed = max(time.monotonic() - began[0], 1e-6)
     waited = max(passed / max(time.process_time() - began[1], 1e-6), 1.0)
-    return Measured(numbers, sizes, np.array(seconds), waited, (psutil.cpu_times().idle - began[2]) / passed)
+    return Measured(numbers, sizes, np.array(seconds), waited, (_read_idle_seconds() - began[2]) / passed)
+
+
+def _read_idle_seconds() -> float:
+    """Return the sum of the idle seconds of the cores that this process may use, since the machine started."""
+    times = psutil.cpu_times(percpu=True)
+    cores = list_cores()
+    if max(cores) >= len(times):  # as in containers that number their own cores
+        cores = range(len(times))
+    return sum(times[core].idle for core in cores)
 
 
 def _count_samples(plan: Plan, shards: list[int]) -> list[int]:

@@ -2,7 +2,10 @@
 
 import errno
 import json
+import os
 import shutil
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from pipeline.builder.estimate import (
     extrapolate,
     format_estimate,
     longest_share,
+    measure_samples,
     translating_full_disk,
 )
 from pipeline.cli.main import main
@@ -78,10 +82,32 @@ def test_extrapolate_follows_measured_sizes_and_bounds_others():
         pytest.param(2.0, 0.0, 1, 2, 2, id="three other programs, one worker"),
         pytest.param(1.0, 0.0, 8, 2, 1.125, id="many workers"),
         pytest.param(1.0, 90.0, 2, 2, 1, id="idle cores beyond those of this container"),
+        pytest.param(3.0, 62.0, 1, 1, 3, id="two other programs on the one core of this container"),
     ],
 )
 def test_slowdown_is_the_share_of_busy_cores(waited, idle, workers, cores, slowdown):
     assert Measured([0], [1.0], np.ones(1), waited, idle).slowdown(workers, cores) == pytest.approx(slowdown)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system gives a process every core")
+@pytest.mark.parametrize(
+    ("allowed", "idle"),
+    [
+        pytest.param({1}, 0, id="its core is busy"),
+        pytest.param({0, 1}, 1, id="one of its cores is idle"),
+        pytest.param({5}, 3, id="cores of a container have other numbers"),
+    ],
+)
+def test_idle_time_is_of_the_cores_that_this_process_may_use(kaggle_dir, monkeypatch, allowed, idle):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed)
+
+    def read_times(percpu=False):
+        of_core = [SimpleNamespace(idle=7.0 if core == 1 else time.monotonic()) for core in range(4)]
+        return of_core if percpu else SimpleNamespace(idle=sum(one.idle for one in of_core))
+
+    monkeypatch.setattr(estimate_module.psutil, "cpu_times", read_times)
+    pictures = [(path, bytes(32)) for path in sorted(kaggle_dir.rglob("*.png"))[:1]]
+    assert measure_samples(pictures, SETTINGS).idle == pytest.approx(idle, abs=0.1)
 
 
 def test_a_disk_too_small_is_refused_with_advice(kaggle_dir, tmp_path, monkeypatch):
