@@ -30,16 +30,23 @@ _RATIO = 64  # largest ratio of unpacked to packed bytes; 3 is usual
 
 
 def encode_manifest(pictures: Iterable[Picture]) -> bytes:
-    """Encode pictures as gzipped JSON lines; the same pictures give the same bytes."""
+    """Encode pictures, without `PictureFacts.unused`, as gzipped JSON lines; equal pictures give equal bytes."""
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=0) as lines:
         for picture in pictures:
-            lines.write(json.dumps(picture.to_dict(), ensure_ascii=False).encode() + b"\n")
+            values = picture.to_dict()
+            values["facts"].pop("unused", None)  # only a scan reports it, and earlier stores do not have it
+            lines.write(json.dumps(values, ensure_ascii=False).encode() + b"\n")
     return packed.getvalue()
 
 
 def decode_manifest(data: bytes) -> PictureTable:
-    """Invert `encode_manifest`; raises `ValueError` and other errors for other bytes, or if they unpack to too many."""
+    """Decode the bytes of `encode_manifest`.
+
+    Raises
+    ------
+    ValueError and other errors : other bytes, or they unpack to too many
+    """
     with gzip.open(io.BytesIO(data)) as lines:
         return PictureTable(_read_picture(line) for line in _read_lines(lines, _most_unpacked(data)))
 
