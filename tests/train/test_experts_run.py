@@ -113,6 +113,24 @@ def test_table_and_list_show_the_experts_scores_where_the_network_does_not_count
     assert (listed.loss, listed.measured_on) == ((of_experts, "left out") if weight == 0 else (None, None))
 
 
+def test_pictures_left_out_are_named_once_by_each_training(tmp_path, capsys):
+    """A training picture of the second store is a near-duplicate of the first store's test picture 12."""
+    small = {"pictures": {"train": (4, 4), "val": (2, 2), "test": (2, 2)}, "size": 8}
+    first = make_store(tmp_path / "first.zarr", **small)
+    second = make_store(tmp_path / "second.zarr", seed=1, first=100, near=12, **small)
+    stores = str(first), str(second)
+
+    def count_lines():
+        return capsys.readouterr().err.count("1 picture (1 sample) left out: near-duplicates of validation or test")
+
+    train(TrainSettings(store=stores, run=str(tmp_path / "run"), **SMALL))
+    assert count_lines() == 1
+    resume(tmp_path / "run", {"epochs": 2})
+    assert count_lines() == 1
+    train(TrainSettings(store=stores, run=str(tmp_path / "alone"), network="none"))
+    assert count_lines() == 1
+
+
 def test_network_that_helps_counts_and_one_that_harms_does_not():
     rng = np.random.default_rng(0)
     labels, sources = np.tile([0, 1], 200), np.repeat([f"s{number}" for number in range(8)], 50)

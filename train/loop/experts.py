@@ -59,6 +59,8 @@ def resume_experts(folder: Path, settings: TrainSettings, store: FeatureStore) -
 def _fit_and_write(folder: Path, settings: TrainSettings, store: FeatureStore, rows: np.ndarray) -> Summary:
     begun = time.monotonic()
     try:
+        for line in format_left_out(store):
+            echo(line, err=True)
         fitted = fit_rows(store, settings, rows)
     except KeyboardInterrupt as error:
         raise Stopped(folder, "before the experts were fitted") from error
@@ -88,10 +90,8 @@ def _fit_and_write(folder: Path, settings: TrainSettings, store: FeatureStore, r
 
 
 def fit_rows(store: FeatureStore, settings: TrainSettings, rows: np.ndarray) -> FittedExperts:
-    """Fit experts to rows of a store, and print how many, and which rows of several stores are left out."""
+    """Fit experts to rows of a store, and print how many."""
     columns = store.columns
-    for line in format_left_out(store):
-        echo(line, err=True)
     names = {(label, source) for label, source in zip(columns["label"][rows], columns["source"][rows], strict=True)}
     echo(
         f"experts: {len(np.unique(columns['picture'][rows])):,} pictures ({len(rows):,} samples) "

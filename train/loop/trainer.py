@@ -329,6 +329,5 @@ def _print_start(context: TrainContext) -> None:
         echo("no TensorBoard events: they need `pip install -c constraints.txt -e '.[tensorboard]'`", err=True)
     for card in context.store.cards:
         echo(join_lines(card["audit"]["words"].split("\n")), err=True)
-    if not settings.has_experts:  # their fit prints the same
-        for line in format_left_out(context.store):
-            echo(line, err=True)
+    for line in format_left_out(context.store):
+        echo(line, err=True)
