@@ -8,9 +8,10 @@ from shlex import quote
 
 import click
 
+from data_cards.core.files import RUN_SETTINGS
 from data_cards.core.kind import Kind, find_kind
 
-# Options for paths, by preference, with other names that users give them, and the arguments that take the same.
+# Options for paths, with other names that users give them, and the arguments that take the same.
 _PATH_OPTIONS = {
     "--src": (
         "source sources input data dataset folder dir images image pictures picture file files path i",
@@ -98,7 +99,7 @@ def _format_extra(extra: Sequence[str], ctx: click.Context) -> str:
 
 def _find_path_option(value: str, ctx: click.Context) -> str | None:
     """Return the option of a command that a path belongs to, by what is at the path; None if no option fits."""
-    own = [flag for flag in _PATH_OPTIONS if _has(ctx.command, flag)]
+    own = [flag for one in _list_options(ctx.command) for flag in one.opts if flag in _PATH_OPTIONS]
     path = Path(value)
     kind = find_kind(path) if path.exists() else None
     if kind is Kind.STORE or value.endswith(".zarr"):
@@ -108,7 +109,7 @@ def _find_path_option(value: str, ctx: click.Context) -> str | None:
     elif kind is Kind.FILE or "=" in value:
         wanted = ("--src",)
     else:
-        wanted = tuple(_PATH_OPTIONS)
+        wanted = own
     return next((flag for flag in wanted if flag in own), None)
 
 
@@ -123,14 +124,22 @@ def _suggest_options(error: click.NoSuchOption, ctx: click.Context, given: Seque
     takes = " ".join(one.make_metavar(ctx) for one in command.params if isinstance(one, click.Argument))
     meant = [flag for flag, (others, _) in _PATH_OPTIONS.items() if name in (flag[2:], *others.split())]
     if any(_PATH_OPTIONS[flag][1] and _PATH_OPTIONS[flag][1] in takes for flag in meant):
-        value = next((quote(after) for word, after in pairwise(given) if word == unknown), takes)
-        return [f"`{ctx.command_path} {value}`"]
+        value = next((after for word, after in pairwise(given) if word == unknown), None)
+        if value is not None and "RUNS" in takes:
+            value = _find_runs(Path(value))
+        return [f"`{ctx.command_path} {takes if value is None else quote(value)}`"]
     if named := [flag for flag in meant if flag in own]:
         return named
     if name in ("src", "store") and (other := [flag for flag in ("--src", "--store") if flag in own]):
         return other
     close = get_close_matches(name, [flag[2:] for flag in own])
     return [f"--{one}" for one in close]
+
+
+def _find_runs(path: Path) -> str | None:
+    """Return the folder of runs that a path names: itself, or the folder above a run; None if it has no run."""
+    folder = path.parent if path.is_dir() and find_kind(path) is Kind.RUN else path
+    return str(folder) if any(folder.glob(f"*/{RUN_SETTINGS}")) else None
 
 
 def _has(command: click.Command, flag: str) -> bool:

@@ -7,10 +7,11 @@ a file outside of them. All rows are checked before any picture is read.
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import NoReturn
 
 from data_cards.core.console import warn
 from data_cards.core.errors import UserError
@@ -38,10 +39,10 @@ class _Fault(Enum):
     AMBIGUOUS = "paths that fit several files; expected one file a row"
     REPEATED = "pictures that are listed twice with different values; expected one row a picture"
 
-    def advise(self, values: Sequence[str]) -> str:
-        """Return what to do about these wrong values."""
+    def advise(self, values: Sequence[str], present: Collection[str | None]) -> str:
+        """Return what to do about these wrong values; `present` are the classes of the other rows."""
         if self is _Fault.LABEL:
-            return f"declare what they are, such as {format_meaning(values)}"
+            return f"declare what they are, such as {format_meaning(values, present)}"
         if self is _Fault.SPLIT:
             return "correct them, or name another column with --columns split=NAME"
         if self is _Fault.AMBIGUOUS:
@@ -107,7 +108,9 @@ def arrange_by_labels(tables: Sequence[LabelsFile], listings: Sequence[Listing],
             if (which, number) in listed:
                 own[number] = _place(*listed[which, number], image, own[number], listing.own, settings.classes, wrong)
         places.append(own)
-    wrong.raise_any()
+    if wrong:
+        rows = [(table, row) for table, row in listed.values() if row.label is not None]
+        wrong.raise_all({_read_label(row.label, table.columns["label"], settings.classes) for table, row in rows})
     if not listed:
         table, row = missing[0]
         folders = ", ".join(str(listing.root) for listing in listings)
@@ -149,16 +152,18 @@ class _Problems:
     def add(self, table: LabelsFile, fault: _Fault, value: str, line: int) -> None:
         self._found[table.path, fault][value].append(line)
 
-    def raise_any(self) -> None:
-        if not self._found:
-            return
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def raise_all(self, present: Collection[str | None]) -> NoReturn:
+        """Raise `UserError` with a line for each table and kind; `present` are the classes that rows have."""
         lines = []
         for (path, fault), values in self._found.items():
             count = sum(map(len, values.values()))
             more = {value: f" and {len(at) - 1} more" if len(at) > 1 else "" for value, at in values.items()}
             some = format_values([f"{value} (line {at[0]}{more[value]})" for value, at in values.items()])
             rows = "1 row has" if count == 1 else f"{count} rows have"
-            lines.append(f"{path}: {rows} {fault.value}, got {some}; {fault.advise(list(values))}")
+            lines.append(f"{path}: {rows} {fault.value}, got {some}; {fault.advise(list(values), present)}")
         raise UserError(join_lines(lines))
 
 

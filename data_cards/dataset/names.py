@@ -175,6 +175,8 @@ def format_meaning(names: Sequence[str], present: Collection[str | None] = ()) -
         note = "" if known or names[0].isdigit() else ", or the other way round"
     else:
         classes, note = [label or (lacking or CLASS_NAMES)[-1] for label in guessed], ""
+        if len(lacking) == len(CLASS_NAMES) and len(set(classes)) == 1 < len(classes) and None in guessed:
+            classes[guessed.index(None)] = CLASS_NAMES[0]  # a set needs both classes
     pairs = ",".join(f"{shlex.quote(name)}={label}" for name, label in zip(shown, classes, strict=True))
     return f"--meaning {pairs}{note}"
 

@@ -144,6 +144,8 @@ def test_rows_that_repeat_are_used_once_and_told(flat, capsys):
             ["0.jpg,cat", "1.jpg,dog", "2.jpg,cat"],
             r"unknown labels; expected .*, got cat \(line 2 and 1 more\), dog \(line 3\); .*cat=real,dog=fake, or",
         ),
+        (["0.jpg,0", "1.jpg,1", "2.jpg,2"], "--meaning 0=real,1=fake,2=fake"),
+        (["0.jpg,real", "1.jpg,sdxl", "2.jpg,dalle"], "--meaning sdxl=fake,dalle=fake"),
         (
             ["0.jpg,real", "0.jpg,fake"],
             r"with different values; .*, got 0.jpg, also in a.csv line 2 \(line 3\); remove or correct",

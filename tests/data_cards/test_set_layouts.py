@@ -131,6 +131,8 @@ def test_arrange_pictures_is_a_function_of_paths():
     ("images", "message"),
     [
         (["0/a.jpg", "1/b.jpg"], r"found 0, 1; expected class folders .*--meaning 0=real,1=fake"),
+        (["0/a.jpg", "1/b.jpg", "2/c.jpg"], r"--meaning 0=real,1=fake,2=fake\)"),
+        (["fke/a.jpg", "x/b.jpg", "y/c.jpg"], r"--meaning fke=fake,x=real,y=fake\)"),
         (["real/a.jpg", "midjourney/b.jpg"], r"found midjourney; expected class folders .*--meaning midjourney=fake"),
         (["real/a.jpg", "sdxl/b.jpg", "dalle/c.jpg"], r"found dalle, sdxl; .*--meaning dalle=fake,sdxl=fake\)"),
         (["fake/a.jpg", "holiday/b.jpg"], r"--meaning holiday=real\)"),
