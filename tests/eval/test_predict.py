@@ -239,6 +239,13 @@ def test_predict_bounds_pictures_by_its_own_limit(call, folder):
     assert call(picture, "--max-pixels", "100", "--explain", "why.png").exit_code == 1
 
 
+def test_predict_asks_about_an_unquoted_path_with_a_space(call, tmp_path):
+    (tmp_path / "my photos").mkdir()
+    result = call(str(tmp_path / "my"), "photos")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == f'did you mean "{tmp_path}/my photos"? Quote a path with spaces'
+
+
 def test_advice_of_predict_names_no_option_of_the_build(call, tmp_path):
     Image.new("RGB", (4, 4)).save(tmp_path / "tiny.png")
     result = call(str(tmp_path / "tiny.png"), "--run", str(Path(__file__).parents[1] / "data/run"))
