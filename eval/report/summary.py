@@ -15,11 +15,21 @@ from eval.report.run_groups import SEED_OPTION
 from eval.scores.bootstrap import LEVEL
 from eval.scores.metrics import METRICS
 from train.model.detector import NETWORK_PART
-from train.recipe.experts import ENOUGH_SOURCES
+from train.recipe.experts import ENOUGH_SOURCES, format_few_sources
 
 FEW_PICTURES = 30  # of a class; with fewer the summary warns
 
 _CLASSES = dict(zip(CLASS_NAMES, ("photographs", "generated pictures"), strict=True))
+_WHY_UNSURE = {  # by the names of `REASON_WORDS`, of several pictures
+    "in_band": "the score is not clear enough",
+    "small": "they are smaller than the training pictures",
+    "blank": "they have hardly any contrast",
+    "grey": "they have hardly any colours",
+    "far": "they are unlike the training pictures",
+    "contradicted": "its experts contradict each other",
+    "untried": "it could not be tested on other sources",
+    "unproven": "its tests were too small, or did not separate the classes",
+}
 _MOST_NAMES = 3  # of sources or changes that tie
 _FEW_RUNS = 2  # of which an interval with the luck of training is very wide
 _BLIND = 0.9  # share of a class on the wrong side of the threshold, from which the score means nothing
@@ -80,18 +90,22 @@ def _format_abstention(report: dict) -> str:
 
 
 def _format_why_all_unsure(report: dict) -> str:
-    if "unproven" in report["abstention"]["unsure_by_reason"]:
-        return ", because its tests were too small, or did not separate the classes"
+    """Format the most frequent reason of "unsure", and for how many of the pictures it is the reason."""
     reasons = report["abstention"]["unsure_by_reason"]
-    if max(reasons, key=reasons.get, default=None) != "in_band":
+    most = max(reasons, key=reasons.get, default=None)
+    if most not in _WHY_UNSURE:
         return ""
-    sources = min((report["training_sources"] or {}).values(), default=0)
-    if "reason" not in report["experts"] and 1 < sources < ENOUGH_SOURCES:
-        return (
-            f": a class had {sources} sources in training, and with fewer than {ENOUGH_SOURCES} "
-            "a verdict needs a clearer score"
-        )
-    return ""
+    total = sum(reasons.values())
+    share = "" if reasons[most] == total else "most " if 2 * reasons[most] > total else "most often "
+    return f", {share}because {_WHY_UNSURE[most]}{_format_few_sources(report) if most == 'in_band' else ''}"
+
+
+def _format_few_sources(report: dict) -> str:
+    """Say that few sources in training make more verdicts unsure; empty if there were enough."""
+    few = format_few_sources(report["training_sources"] or {})
+    if few is None or "reason" in report["experts"]:
+        return ""
+    return f": training had {few}, and with fewer than {ENOUGH_SOURCES} a verdict needs a clearer score"
 
 
 def _format_single_sources(report: dict) -> str:
@@ -298,9 +312,12 @@ def _format_of_hundred(estimate: dict) -> str:
 
 
 def _format_small_number(samples_by_class: dict[str, int], what: str) -> str:
-    fewest = min(samples_by_class.values())
-    plural = "" if fewest == 1 else "s"
-    return "" if fewest >= FEW_PICTURES else f"Caution: one class has only {fewest} {what}{plural}."
+    fewest, most = sorted(samples_by_class.values())
+    if fewest >= FEW_PICTURES:
+        return ""
+    whose = "each class has" if most == fewest else "one class has"
+    other = f", and the other {most}" if fewest < most < FEW_PICTURES else ""
+    return f"Caution: {whose} only {fewest} {what}{'' if fewest == 1 else 's'}{other}."
 
 
 def _format_difference(one: dict, level: float) -> str:

@@ -16,9 +16,10 @@ from data_cards.audit.file_baseline import ALL
 from data_cards.core.errors import UsageError, UserError
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.report.report import make_report
-from eval.report.summary import summarise
+from eval.report.summary import _format_small_number, summarise
 from eval.scores.metrics import METRICS
 from pipeline.store.reader import open_store
+from train.recipe.experts import format_few_sources
 from train.run.reported_score import read_reported_score
 
 QUIET = {"device": "cpu", "progress": False, "explain_pictures": 0}  # that takes longest, and has its own test
@@ -299,9 +300,36 @@ def test_the_summary_counts_in_hundreds():
     assert "The detector is clearly better than that." in text
     assert "not clearly" not in text
     assert "small number" not in text
-    assert "one class has only 29 test pictures" in words(
+    assert "one class has only 29 test pictures." in words(
         estimate(0.9, 0.8, 1), estimate(0.6, 0.5, 0.7), estimate(0.3, 0.2, 0.4), pictures=29
     )
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"real": 30, "fake": 30}, None),
+        ({"real": 10, "fake": 10}, "each class has only 10 test pictures."),
+        ({"real": 12, "fake": 10}, "one class has only 10 test pictures, and the other 12."),
+        ({"real": 1, "fake": 40}, "one class has only 1 test picture."),
+    ],
+)
+def test_summary_cautions_against_few_pictures_of_one_class_or_each(counts, expected):
+    assert _format_small_number(counts, "test picture") == (f"Caution: {expected}" if expected else "")
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"real": 15, "fake": 20}, None),
+        ({"real": 1, "fake": 4}, None),
+        ({"real": 9, "fake": 9}, "only 9 sources in each class"),
+        ({"real": 9, "fake": 15}, "only 9 sources of real pictures"),
+        ({"real": 9, "fake": 4}, "only 9 sources of real pictures and 4 sources of fake pictures"),
+    ],
+)
+def test_few_sources_are_those_of_each_class(counts, expected):
+    assert format_few_sources(counts) == expected
 
 
 @pytest.mark.parametrize(
@@ -447,14 +475,25 @@ def test_summary_names_unsure_share_and_deciding_band():
 @pytest.mark.parametrize(
     ("reasons", "experts", "expected"),
     [
-        ({"in_band": 4}, {"reason": "the run has no experts"}, " If it had"),
+        ({"in_band": 4}, {"reason": "the run has no experts"}, ", because the score is not clear enough If it had"),
         (
             {"unproven": 4},
             {"reason": "the run has no experts"},
             ", because its tests were too small, or did not",
         ),
-        ({"in_band": 4}, {"parts": {}}, ": a class had 4 sources in training, and with fewer than 15"),
-        ({"in_band": 1, "far": 3}, {"parts": {}}, " If it had"),
+        (
+            {"in_band": 4},
+            {"parts": {}},
+            ", because the score is not clear enough: training had only 4 sources of real pictures, and with fewer "
+            "than 15",
+        ),
+        ({"in_band": 1, "far": 3}, {"parts": {}}, ", most because they are unlike the training pictures If it"),
+        (
+            {"in_band": 2, "far": 1, "grey": 1},
+            {"parts": {}},
+            ", most often because the score is not clear enough: training",
+        ),
+        ({}, {"parts": {}}, " If it had"),
     ],
 )
 def test_summary_says_why_every_picture_is_unsure(reasons, experts, expected):

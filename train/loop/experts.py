@@ -15,7 +15,14 @@ from train.data.row_selection import format_single_sources
 from train.loop.signals import Stopped
 from train.model.calibration import compute_log_odds
 from train.model.experts import format_network_weight
-from train.recipe.experts import ENOUGH_SOURCES, FittedExperts, count_sources, fit_experts, weigh_sources
+from train.recipe.experts import (
+    ENOUGH_SOURCES,
+    FittedExperts,
+    count_sources,
+    fit_experts,
+    format_few_sources,
+    weigh_sources,
+)
 from train.run.experts_file import EXPERTS_FILE, load_experts, save_experts
 from train.run.folder import create_run_folder, folder_lock, write_cards, write_run_settings
 from train.run.reported_score import TEST_SCORE
@@ -113,11 +120,8 @@ def fit_rows(store: FeatureStore, settings: TrainSettings, rows: np.ndarray) -> 
     )
     joined = count_sources(columns["label"][rows], columns["source"][rows], columns["group"][rows])
     note = ", as sources that share near-duplicates count as one" if sum(joined.values()) < len(names) else ""
-    if 0 < fitted.sources < ENOUGH_SOURCES:
-        echo(
-            f"a class has {fitted.sources} sources{note}: more verdicts are unsure than with {ENOUGH_SOURCES} or more",
-            err=True,
-        )
+    if few := format_few_sources(joined):
+        echo(f"{few}{note}: more verdicts are unsure than with {ENOUGH_SOURCES} or more", err=True)
     if not fitted.experts.sources_left_out:
         alone = " and all ".join(name for name, count in joined.items() if count == 1)
         problem = format_single_sources(store, rows) or f"all {alone} pictures have one source{note}"

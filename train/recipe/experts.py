@@ -159,7 +159,24 @@ def count_sources(labels: np.ndarray, sources: np.ndarray, groups: np.ndarray) -
     labels, groups : int (N,), class and near-duplicate group of each row
     sources : str (N,)
     """
+    if not len(labels):
+        return dict.fromkeys(CLASS_NAMES, 0)
     return _count_units(_join(sources.astype(str), groups), labels)
+
+
+def format_few_sources(counts: dict[str, int]) -> str | None:
+    """Format which classes had so few sources that `widen_limit` moves the limits; None if none had.
+
+    Parameters
+    ----------
+    counts : dict of str to int, sources of each class, as of `count_sources`; None also if a class has fewer than two
+    """
+    few = {name: count for name, count in counts.items() if count < ENOUGH_SOURCES}
+    if not few or min(few.values()) < 2:
+        return None
+    if len(few) > 1 and len(set(few.values())) == 1:
+        return f"only {min(few.values())} sources in each class"
+    return "only " + " and ".join(f"{count} sources of {name} pictures" for name, count in few.items())
 
 
 def _join(sources: np.ndarray, groups: np.ndarray) -> np.ndarray:
