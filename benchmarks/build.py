@@ -15,7 +15,8 @@ It prints four tables. The first two show medians, minima and maxima of interlea
 - Processor time of one whole default build of some of the pictures: scan, audit, shards, and the rest (estimate, plan,
   columns, card).
 
-Without planes, which is the default, shards are smaller than usual here, so that few pictures fill many shards.
+Shards are smaller here than in a store, so that few samples fill many shards. A task has a fixed cost, so a real build
+is not slower than shown.
 
 Run it on an idle machine.
 """
@@ -58,13 +59,18 @@ from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import shard_file
 from pipeline.store.writer import create_arrays, create_record_folder
 
-_FEW_ROWS = 24  # of a shard without planes, here
+_FEW_ROWS = {False: 24, True: 8}  # of a shard here, at most; without and with planes
 
 
 @click.command()
 @click.option("--src", "sources", multiple=True, required=True, help="Picture folder, as for `pipeline build`.")
 @click.option("--sizes", default="0,256,512,1024", show_default=True, help="Sides of the planes, in pixels; 0: none.")
-@click.option("--samples", default=192, show_default=True, help="Samples of a trial at 1024 px; more at smaller sizes.")
+@click.option(
+    "--samples",
+    default=192,
+    show_default=True,
+    help="Samples of a trial, at least 32 shards; eight times as many without planes.",
+)
 @click.option("--trials", default=7, show_default=True, help="Number of trials; medians are printed.")
 @click.option("--whole", default=240, show_default=True, help="Number of pictures of the whole build.")
 def main(sources: tuple[str, ...], sizes: str, samples: int, trials: int, whole: int) -> None:
@@ -73,8 +79,8 @@ def main(sources: tuple[str, ...], sizes: str, samples: int, trials: int, whole:
     speeds, steps, bytes_ = [], [], []
     for size in (int(text) for text in sizes.split(",")):
         plan = plan_build(found, BuildSettings(FeatureSettings(size=size or None)))
-        with tempfile.TemporaryDirectory() as folder, _small_shards(size == 0):
-            wanted = samples * max(1, (1024 // max(size, 256)) ** 2 // 2)
+        with tempfile.TemporaryDirectory() as folder, _small_shards(size > 0):
+            wanted = samples if size else 8 * samples
             tasks = _choose_tasks(plan, Storage(f"{folder}/store"), wanted)
             speeds += _measure_build(plan, tasks, trials)
             files = [path for path in Path(folder).rglob("c/**/*") if path.is_file()]
@@ -99,8 +105,8 @@ def main(sources: tuple[str, ...], sizes: str, samples: int, trials: int, whole:
 
 
 @contextmanager
-def _small_shards(wanted: bool) -> Iterator[None]:
-    with patch.object(plan_module, "MAX_SHARD_ROWS", _FEW_ROWS if wanted else plan_module.MAX_SHARD_ROWS):
+def _small_shards(with_planes: bool) -> Iterator[None]:
+    with patch.object(plan_module, "MAX_SHARD_ROWS", _FEW_ROWS[with_planes]):
         yield
 
 
