@@ -19,7 +19,7 @@ from data_cards.image.perceptual_hash import compute_perceptual_hash, shrink
 
 # Large enough that the reduced decoding hardly changes the perceptual hash.
 _DRAFT = (256, 256)
-_LEFT_OUT = ("unused", "history")  # of the plain values, if empty
+_LEFT_OUT = ("history", "unused")  # of the plain values, if empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,9 @@ class PictureFacts:
     thumbnail : uint8 (8, 8, 3), upright; empty for most pictures of a very large set
         (`data_cards.dataset.table.PictureTable.subsample_thumbnails`)
     profile : radial profile of the low frequencies, see `data_cards.image.low_frequency`; empty likewise
-    unused : kind of further pictures in the file, which are not used, see `data_cards.image.partial`; "" for none
     history : traces of earlier processing in the pixels, see `data_cards.image.history`; empty for most pictures
         (`data_cards.dataset.histories`)
+    unused : kind of further pictures in the file, which are not used, see `data_cards.image.partial`; "" for none
     """
 
     sha256: bytes
@@ -61,8 +61,8 @@ class PictureFacts:
     camera: bool
     thumbnail: bytes = b""
     profile: bytes = b""
-    unused: str = ""
     history: bytes = b""
+    unused: str = ""
 
     def to_dict(self) -> dict:
         """Return plain values, ready for JSON; bytes as hexadecimal digits; without empty `history` and `unused`."""

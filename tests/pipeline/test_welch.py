@@ -134,7 +134,7 @@ def test_settings_survive_their_dictionary():
     }  # fmt: skip
     assert list(settings.to_dict().items()) == list(stored.items())  # in the order that stores have them in
     assert FeatureSettings.from_dict(stored) == settings
-    assert FeatureSettings.from_dict({"size": 64}) == FeatureSettings(size=64)
+    assert FeatureSettings.from_dict({"size": 64}) == FeatureSettings(size=64, levels="fine")
 
 
 @pytest.mark.parametrize(("name", "value"), [("dtype", "float16"), ("jpeg_scale", "reduced"), ("colour_axis", "joint")])
