@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -180,9 +179,7 @@ def test_resume_after_many_kills_gives_the_same_weights(store, tmp_path, recipe)
     # Whatever the process is at when it dies: reading, a step, validating, drawing, or writing any of its files.
     epochs = 4 if recipe else 12  # of three times as many steps
     settings = {**SMALL, "epochs": epochs, "patience": 0, **recipe}
-    began = time.perf_counter()
     train(TrainSettings(store=str(store), run=str(tmp_path / "whole"), **settings))
-    longest = max(1.0, time.perf_counter() - began)  # a process lives longer on a busy machine
     begin = ["--store", str(store), "--epochs", str(epochs), "--patience", "0", "--batch-size", "8", "--device", "cpu",
              "--precision", "float32", "--network", "small", "--experts", "off"]  # fmt: skip
     begin += [f"--{name.replace('_', '-')}={value}" for name, value in recipe.items()]
@@ -197,7 +194,7 @@ def test_resume_after_many_kills_gives_the_same_weights(store, tmp_path, recipe)
         line = process.stderr.readline()
         assert "small on cpu" in line or "finished already" in line, line
         try:
-            told = process.communicate(timeout=longest * rng.uniform(0.1, 1.0) if kills_left else None)[1]
+            told = process.communicate(timeout=rng.uniform(0.1, 1.0) if kills_left else None)[1]
             assert process.returncode == 0, told
             break
         except subprocess.TimeoutExpired:
