@@ -11,9 +11,9 @@ steps, in alternating rounds, so that other load affects all of them, on
 - one batch in the device's memory: the ceiling
 - batches read from the store, in the trainer's own loop, which also measures how long it waits for data
 - the same, with rows that are held in memory, as `train run` does if they fit
-- features that worker processes of PyTorch's DataLoader compute from the picture files: decode, fit, JPEG, FFT and
-  DCT by this project's functions, one core a process
-- on a CUDA device, pixels that the workers decode, fit and save as JPEG, with FFT and DCT on the device
+- features that worker processes of PyTorch's DataLoader compute from the picture files: decode, make the variant, fit,
+  FFT and DCT by this project's functions, one core a process
+- on a CUDA device, pixels that the workers decode, change and fit, with FFT and DCT on the device
 
 It prints medians, minima and maxima of the rounds; shares are of the same round's ceiling. The build's seconds include
 scanning, starting workers and statistics. An epoch is one variant of each training picture.
@@ -33,6 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where 
 import click
 import numpy as np
 import torch
+from PIL import Image
 from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset
 
@@ -48,9 +49,10 @@ from pipeline.builder.build import build_store
 from pipeline.datasets.subset import write_subset
 from pipeline.features.degradations import apply_steps
 from pipeline.features.extract import compute_features
-from pipeline.features.fit import fit_picture, to_array
+from pipeline.features.fit import enlarge_to_fit, fit_picture, to_array
 from pipeline.features.periodogram import LEVELS, compute_dct_bound, compute_magnitude_bound
 from pipeline.features.settings import MAX_PIXELS, FeatureSettings
+from pipeline.features.variants import Variant
 from pipeline.store.reader import FeatureStore, open_store
 from pipeline.store.settings import BuildSettings
 from train import settings as allowed
@@ -191,16 +193,26 @@ class _PictureDataset(Dataset):
         picture = decode_picture(read_file(self._paths[row]), settings.max_pixels)
         variants = settings.draw_variants(bytes.fromhex(self._hashes[row]))
         variant = next(one for one in variants if one.name == self._variants[row])
-        if self._pixels:  # none of the recipe's variants changes a picture before it is fitted
-            fitted = apply_steps(fit_picture(picture, settings.features), variant.steps)
-            return torch.from_numpy(np.array(to_array(fitted)))
+        if self._pixels:
+            return torch.from_numpy(np.array(to_array(fit_variant(picture, settings.features, variant))))
         found = compute_features(picture, settings.features, (variant,), with_profile=False)
         return torch.from_numpy(next(found).levels[0])
 
 
+def fit_variant(picture: Image.Image, settings: FeatureSettings, variant: Variant) -> Image.Image:
+    """Fit a variant of a picture to the square, as a build does."""
+    if variant.before_fit:
+        return fit_picture(enlarge_to_fit(apply_steps(picture, variant.steps), settings), settings)
+    return apply_steps(fit_picture(picture, settings), variant.steps)
+
+
 def transform_pixels(pixels: torch.Tensor) -> torch.Tensor:
-    """Features of fitted pictures, uint8 (B, H, W, 3), on their device: uint8 (B, 9, H, W), as the store's but for
-    single levels that round otherwise."""
+    """Compute the features of fitted pictures, uint8 (B, H, W, 3), on their device.
+
+    Returns
+    -------
+    Tensor of uint8, shape (B, 9, H, W), fine levels of periodograms; single ones are rounded to their neighbours
+    """
     channels = pixels.permute(0, 3, 1, 2).float()
     height, width = channels.shape[2:]
     spectrum = torch.fft.fftshift(torch.fft.fft2(channels), dim=(2, 3))

@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
+from pipeline.features.extract import compute_features
 from pipeline.features.periodogram import compute_periodogram_levels
+from pipeline.features.settings import FeatureSettings
+from pipeline.features.variants import draw_variants
 from pipeline.simulate.sample_set import write_sample
 
 
@@ -30,6 +34,18 @@ def test_transform_on_the_device_gives_the_features(benchmark, shape):
     assert found.dtype == np.uint8
     assert np.abs(difference).max() <= 1
     assert np.mean(difference != 0) < 1e-3
+
+
+@pytest.mark.parametrize("recipe", ["train", "views"])
+def test_pixels_of_a_variant_give_its_features(benchmark, recipe):
+    values = np.random.default_rng(0).normal(0, 9, (90, 130, 3)).cumsum(0).cumsum(1)
+    picture = Image.fromarray((values % 256).astype(np.uint8))
+    settings, variants = FeatureSettings(size=32, levels="fine"), draw_variants(recipe, 0, b"")
+    wanted = [one.levels[0] for one in compute_features(picture, settings, variants, with_profile=False)]
+    fitted = [np.array(benchmark.fit_variant(picture, settings, one)) for one in variants]
+    found = benchmark.transform_pixels(torch.from_numpy(np.stack(fitted))).numpy()
+    difference = (found.astype(int) - wanted + 128) % 256 - 128
+    assert np.abs(difference).max() <= 1
 
 
 @pytest.mark.slow
