@@ -1,0 +1,52 @@
+"""README.md shows what the commands print, apart from numbers."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from pipeline.simulate.sample_set import write_sample
+
+ROOT = Path(__file__).parents[2]
+
+
+def _read_examples() -> list[tuple[str, list[str]]]:
+    """Return each command after "$ " in README.md, with the lines that it prints; "..." is for lines left out."""
+    examples = []
+    for block in re.findall(r"(?:^    .*\n|^\n(?=    ))+", (ROOT / "README.md").read_text(), re.MULTILINE):
+        lines = [line[4:] for line in block.splitlines() if line.strip()]
+        if lines[0].startswith("$ "):
+            examples.append((lines[0][2:], [line for line in lines[1:] if line != "..."]))
+    return examples
+
+
+def _mask(line: str) -> str:
+    """Replace numbers, and runs of spaces and rules, whose lengths depend on the numbers."""
+    return re.sub(r"[ -]{2,}", " ", re.sub(r"\d+(?:[.,]\d+)*", "0", line)).strip()
+
+
+def test_readme_shows_what_the_commands_print(tmp_path):
+    examples = _read_examples()
+    assert [command for command, _ in examples] == [
+        "predict holiday.jpg",
+        "pipeline build --src pictures",
+        "train run --store features.zarr",
+        "eval report",
+    ]
+
+    def run(command: str) -> list[str]:
+        first, *rest = shlex.split(command)
+        words = [sys.executable, "-m", *(("eval", first) if first == "predict" else (first,)), *rest]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return [_mask(line) for line in (done.stderr + done.stdout).splitlines()]
+
+    run("pipeline sample --out pictures")
+    write_sample(tmp_path / "large", train_per_source=1, test_per_source=1, size=800)
+    shutil.copy(tmp_path / "large/test/real/camera-b/00000.jpg", tmp_path / "holiday.jpg")
+    for command, shown in examples:
+        printed = run(command)
+        missing = [line for line in shown if _mask(line) not in printed]
+        assert not missing, f"README.md shows what `{command}` does not print: {missing}; it prints {printed}"
