@@ -151,49 +151,41 @@ def list_command(runs: str, as_json: bool) -> None:
     """Compare the runs in the folder RUNS (default: runs).
 
     Loss and accuracy of a network alone are those on the validation pictures. Of experts they are those on the
-    sources that a fit left out, also where a network was trained but does not count. Compare only runs with the same
-    "measured on". A network that counts beside experts has no such figures.
-    The AUROC on the test pictures, with its 95 % interval, is from the last `report` of each run.
+    sources that a fit left out, also where a network was trained but does not count. A network that counts beside
+    experts has no such figures. The AUROC on the test pictures, with its 95 % interval, is from the last `report` of
+    each run.
+
+    Compare only runs that have the same "measured on" and the same "trained on": all rows of a store, or those that
+    --where, --hold-out and --validate-on left. The column "store" is shown if the runs have different stores.
 
     \b
     Examples:
       train list
       train list elsewhere/runs --json
     """
-    from train.run.listing import list_runs  # loads PyTorch, slow to import
+    from train.run.listing import list_runs, name_stores  # loads PyTorch, slow to import
 
     listed = list_runs(runs)
     if as_json:
         print_json([one.to_dict() for one in listed])
         return
-    rows = [
-        [
-            str(one.run),
-            (one.created or "")[:16].replace("T", " "),
-            one.network or "",
-            one.side or "",
-            "" if one.epochs is None else one.epochs,
-            "-" if one.loss is None else f"{one.loss:.4f}",
-            "-" if one.accuracy is None else f"{one.accuracy:.1%}",
-            one.measured_on or "-",
-            "{:.3f} ({:.3f} to {:.3f})".format(*one.test_auroc) if one.test_auroc else "",
-            one.state,
-        ]
-        for one in listed
-    ]
-    headers = [
-        "run",
-        "created (UTC)",
-        "model",
-        "side",
-        "epochs",
-        "loss",
-        "accuracy",
-        "measured on",
-        "test AUROC",
-        "state",
-    ]
-    echo(format_table(rows, headers))
+    columns = {
+        "run": [str(one.run) for one in listed],
+        "created (UTC)": [(one.created or "")[:16].replace("T", " ") for one in listed],
+        "model": [one.network for one in listed],
+        "side": [one.side for one in listed],
+        "epochs": [one.epochs for one in listed],
+        "loss": ["-" if one.loss is None else f"{one.loss:.4f}" for one in listed],
+        "accuracy": ["-" if one.accuracy is None else f"{one.accuracy:.1%}" for one in listed],
+        "measured on": [one.measured_on or "-" for one in listed],
+        "test AUROC": ["{:.3f} ({:.3f} to {:.3f})".format(*one.test_auroc) if one.test_auroc else "" for one in listed],
+        "state": [one.state for one in listed],
+        "store": name_stores(listed),
+        "trained on": [one.rows for one in listed],
+    }
+    if len({one.store_fingerprint for one in listed} - {None}) < 2:
+        del columns["store"]
+    echo(format_table(list(map(list, zip(*columns.values(), strict=True))), list(columns)))
     for one in listed:
         if one.problem is not None:
             echo(one.problem, err=True)

@@ -326,6 +326,15 @@ class TrainSettings:
         parts = [*(["experts"] if self.has_experts else []), *([self.network] if self.has_network else [])]
         return ", ".join(parts)
 
+    def format_rows(self) -> str:
+        """Format which rows a run uses, such as "variant=clean, without midjourney"; "all" for all rows."""
+        parts = [
+            *self.where,
+            *(["without " + " and ".join(self.hold_out)] if self.hold_out else []),
+            *(["validated on " + " and ".join(self.validate_on)] if self.validate_on else []),
+        ]
+        return ", ".join(parts) or "all"
+
     @property
     def kinds(self) -> tuple[str, ...]:
         """Kinds of planes in `channels`, in the store's order; all kinds if it names none."""

@@ -71,6 +71,12 @@ def test_list_json_has_the_runs(runs):
         "state": "finished",
         "problem": None,
         "created": "",
+        "stores": [str(runs.parent / "features.zarr")],
+        "store_fingerprint": open_run(runs / "second").store_fingerprint,
+        "rows": "all",
+        "where": [],
+        "hold_out": [],
+        "validate_on": [],
         "network": "radial",
         "side": 32,
         "epochs": 2,
@@ -123,6 +129,34 @@ def test_list_shows_states_and_reports(runs, tmp_path):
     assert "old: its settings or history are damaged" in result.stderr
     assert "best.safetensors: no such file" in result.stderr
     assert "bad: failed: the loss became nan" in result.stderr
+
+
+def change_record(run: Path, **values: object) -> None:
+    """Change settings of a run, as another command line would have set them; "fingerprint" is that of its store."""
+    record = json.loads((run / RUN_SETTINGS).read_text())
+    record["store"]["fingerprint"] = values.pop("fingerprint", record["store"]["fingerprint"])
+    record["train"] |= values
+    (run / RUN_SETTINGS).write_text(json.dumps(record))
+
+
+def test_list_shows_what_each_run_was_trained_on(runs, tmp_path):
+    for name in ("a", "b", "c"):
+        shutil.copytree(runs / "first", tmp_path / name)
+    change_record(tmp_path / "b", hold_out=["midjourney", "coco"], where=["variant=clean"])
+    change_record(tmp_path / "c", validate_on=["coco"])
+    result = call("list", str(tmp_path))
+    header, _, *lines = result.stdout.splitlines()
+    assert "store" not in header
+    assert [line.split("finished")[1].strip() for line in lines] == [
+        "all", "variant=clean, without coco and midjourney", "validated on coco",
+    ]  # fmt: skip
+    assert list_runs(tmp_path)[1].hold_out == ("coco", "midjourney")
+    change_record(tmp_path / "c", fingerprint="abcdef0123")  # of a store that has grown
+    same = list_runs(tmp_path)[0].store_fingerprint[:6]
+    lines = call("list", str(tmp_path)).stdout.splitlines()[2:]
+    assert [f"features.zarr ({one})" in line for one, line in zip((same, same, "abcdef"), lines, strict=True)] == [
+        True
+    ] * 3
 
 
 def test_list_without_runs_is_refused(tmp_path):

@@ -1,5 +1,6 @@
 """List of the runs in a folder: settings and results of each."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
@@ -24,6 +25,10 @@ class RunEntry:
         training, or killed); or "unusable"
     problem : str, why it is unusable or failed
     created : ISO 8601 in UTC
+    stores : paths of the stores that it was trained on
+    store_fingerprint : of their content
+    rows : which of their rows it uses, as text, such as "variant=clean, without midjourney", or "all"
+    where, hold_out, validate_on : the settings that chose these rows
     network : what was trained, such as "experts" or "experts, resnet18"
     side : of the planes, in bins
     epochs : number of finished epochs; None for experts alone
@@ -40,6 +45,12 @@ class RunEntry:
     state: str
     problem: str | None = None
     created: str | None = None
+    stores: tuple[str, ...] = ()
+    store_fingerprint: str | None = None
+    rows: str | None = None
+    where: tuple[str, ...] = ()
+    hold_out: tuple[str, ...] = ()
+    validate_on: tuple[str, ...] = ()
     network: str | None = None
     side: int | None = None
     epochs: int | None = None
@@ -82,6 +93,17 @@ def list_runs(folder: str | Path = RUNS) -> list[RunEntry]:
     return sorted(listed, key=lambda one: (one.created is None, one.created or "", str(one.run)))
 
 
+def name_stores(entries: list[RunEntry]) -> list[str]:
+    """Name each run's stores, by their folders; names that several contents share get the start of a fingerprint."""
+    names = [" and ".join(Path(one).name for one in entry.stores) for entry in entries]
+    contents = {(name, entry.store_fingerprint) for name, entry in zip(names, entries, strict=True)}
+    shared = Counter(name for name, _ in contents)
+    return [
+        f"{name} ({entry.store_fingerprint[:6]})" if name and shared[name] > 1 else name
+        for name, entry in zip(names, entries, strict=True)
+    ]
+
+
 def _read_entry(path: Path) -> RunEntry:
     try:
         run = read_run(path)
@@ -89,6 +111,10 @@ def _read_entry(path: Path) -> RunEntry:
         return RunEntry(path, "unusable", str(error))
     known = {
         "created": run.created,
+        "stores": run.store_paths,
+        "store_fingerprint": run.store_fingerprint,
+        "rows": run.settings.format_rows(),
+        **{name: getattr(run.settings, name) for name in ("where", "hold_out", "validate_on")},
         "network": run.settings.format_model(),
         "side": run.build_settings.features.side or None,
         "epochs": len(run.history) if run.settings.has_network else None,
