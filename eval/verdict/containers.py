@@ -148,8 +148,9 @@ def _read_with_pillow(file: BinaryIO) -> Iterator[Segment]:
         file = io.BytesIO(_keep_metadata(file.read()))
     blocks: list[tuple[str, str, bytes | str | None]] = []
     try:
-        # HEIF is registered once a file of that kind has been decoded.
-        with Image.open(file, formats=[form for form in _FORMATS if form in Image.OPEN]) as picture:
+        # Pillow registers its own formats; HEIF is registered once a file of that kind has been decoded.
+        formats = [form for form in _FORMATS if form != "HEIF" or form in Image.OPEN]
+        with Image.open(file, formats=formats) as picture:
             if picture.format == "PNG":
                 picture.load()
             info, exif = picture.info, picture.getexif()

@@ -19,6 +19,8 @@ from eval.verdict.containers import Segment, read_segments
 MOST_SHOWN = 120  # characters of a value
 MOST_DECLARATIONS = 20
 _MOST_TEXT = 1 << 16  # bytes of a text that are searched for names
+_MOST_NAMES = 3  # of generators in one text
+_BEFORE_NAME = 30  # characters of a long text that are shown before the first name
 
 # IPTC's vocabulary of digital source types; C2PA uses the same words.
 _SOURCE_TYPE = re.compile(
@@ -32,7 +34,7 @@ _GENERATORS = re.compile(
     r"midjourney|stable[ _-]?diffusion|dall[ ._·-]?e\b|\bopenai\b|\bchatgpt\b|\bfirefly\b|comfyui|automatic1111"
     r"|\bwebui\b|invokeai|novelai|fooocus|google ai\b|\bimagen[ -]?\d|\bgemini\b|image creator|microsoft designer"
     r"|black forest labs|\bflux[.]?\d|ideogram|leonardo[.]ai|dreamstudio|stability[ .]ai|craiyon|\bgrok\b"
-    r"|diffusionbee|draw things|\brecraft\b|\bsdxl\b|\bsora\b|nightcafe|playground ?ai",
+    r"|diffusionbee|draw things|\brecraft\b|\bsdxl\b|\bsora\b|nightcafe|playground ?ai|\bplayground-v\d|\bsd[.]next\b",
     re.I,
 )
 # What Stable Diffusion's front ends write: "a cat. Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1".
@@ -82,9 +84,10 @@ def _parse_c2pa(segment: Segment) -> Iterator[Declaration]:
     if b"c2pa" not in segment.data.lower():  # other programs use JUMBF boxes too
         return
     kinds = dict.fromkeys(match[1].decode() for match in _SOURCE_TYPE.finditer(segment.data))
-    names = dict.fromkeys(match[0] for match in _GENERATORS.finditer(segment.data.decode("latin-1")))
+    names = _find_generators(segment.data.decode("latin-1"))
     if kinds or names:
-        yield _declaration("content credentials (C2PA) of a generator", segment.where, ", ".join((*kinds, *names)))
+        what = _name("content credentials (C2PA) of a generator", names)
+        yield _declaration(what, segment.where, ", ".join((*kinds, *names)))
     else:
         yield Declaration("content credentials (C2PA), which cameras and editors write too", segment.where)
 
@@ -99,8 +102,7 @@ def _parse_xmp(segment: Segment) -> Iterator[Declaration]:
         yield _declaration("Midjourney's job", f"XMP in {segment.where}", job[0])
     for match in _NAMED_IN_XMP.finditer(segment.data):
         value = unescape(match[2].decode("utf-8", "replace"))
-        if _GENERATORS.search(value):
-            yield _declaration("a generator's name", f"XMP {match[1].decode()} in {segment.where}", value)
+        yield from _declare_generators(f"XMP {match[1].decode()} in {segment.where}", value)
 
 
 def _parse_exif(segment: Segment) -> Iterator[Declaration]:
@@ -119,8 +121,8 @@ def _parse_exif(segment: Segment) -> Iterator[Declaration]:
     for name, value in values.items():
         if what := _find_parameters(value):
             yield _declaration(what, f"EXIF {name} in {segment.where}", value)
-        elif _GENERATORS.search(value):
-            yield _declaration("a generator's name", f"EXIF {name} in {segment.where}", value)
+        else:
+            yield from _declare_generators(f"EXIF {name} in {segment.where}", value)
 
 
 def _find_parameters(text: str) -> str | None:
@@ -160,8 +162,27 @@ def _parse_text(segment: Segment) -> Iterator[Declaration]:
     elif name in ("software", "source", "author", "title", "description", "comment"):
         if what := _find_parameters(text):
             yield _declaration(what, where, text)
-        elif _GENERATORS.search(text):
-            yield _declaration("a generator's name", where, text)
+        else:
+            yield from _declare_generators(where, text)
+
+
+def _declare_generators(where: str, text: str) -> Iterator[Declaration]:
+    """Declare the generators that a text names; a long text is shown from shortly before the first name."""
+    text = _make_readable(text)
+    if names := _find_generators(text):
+        first = text.index(names[0])
+        start = 0 if first + len(names[0]) <= MOST_SHOWN else first - _BEFORE_NAME
+        yield _declaration(_name("a generator's name", names), where, f"{'… ' if start else ''}{text[start:]}")
+
+
+def _find_generators(text: str) -> list[str]:
+    """Return the first different names of generators in a text, as it writes them."""
+    names = {match[0].lower(): match[0] for match in reversed([*_GENERATORS.finditer(text)])}
+    return sorted(names.values(), key=text.index)[:_MOST_NAMES]
+
+
+def _name(what: str, names: list[str]) -> str:
+    return f"{what}: {', '.join(names)}" if names else what
 
 
 def _declaration(what: str, where: str, value: str) -> Declaration:

@@ -1,7 +1,10 @@
 """What files declare of themselves: every container, strangers' texts made harmless, broken and huge metadata."""
 
 import io
+import os
 import struct
+import subprocess
+import sys
 import zlib
 
 import pytest
@@ -217,6 +220,22 @@ def test_texts_are_shown_readable_in_one_line():
     xmp = "<x:xmpmeta><rdf:Description xmp:CreatorTool='Midjourney &amp; &quot;I&quot;&#xA;v6'/></x:xmpmeta>"
     (found,) = read_from_bytes(save_png(**{"XML:com.adobe.xmp": xmp}))
     assert found.value == 'Midjourney & "I" v6'
+
+
+def test_names_of_generators_are_shown_also_from_the_end_of_a_long_text():
+    text = "a couple at the sea, " * 20 + "App: SD.Next, Pipeline: StableDiffusionXLPipeline, again stablediffusion"
+    (found,) = read_from_bytes(save("JPEG", exif=exif(UserComment=text)))
+    assert found.what == "a generator's name: SD.Next, StableDiffusion"
+    assert found.value.startswith("… ")
+    assert "App: SD.Next, Pipeline: StableDiffusionXLPipeline" in found.value
+
+
+def test_declarations_are_read_before_any_picture_was_opened(tmp_path):
+    (tmp_path / "a.png").write_bytes(save_png(Software="NovelAI"))
+    code = "from eval.verdict.metadata import read_declarations; print(read_declarations(open('a.png', 'rb'))[0].value)"
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=paths, capture_output=True, text=True)
+    assert done.stdout == "NovelAI\n", done.stderr
 
 
 def test_texts_are_shown_without_control_characters_and_cut():
