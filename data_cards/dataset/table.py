@@ -212,14 +212,14 @@ class PictureTable(Sequence[Picture]):
 
 
 def format_single_sources(pictures: Iterable[Picture]) -> str | None:
-    """Format a warning if all training pictures of a class have one source; None without such a class.
+    """Format a warning if all training pictures of a class have one source; None without such a class."""
+    return format_lone_sources(list_training_sources(pictures))
 
-    Parameters
-    ----------
-    pictures : of a set; those of the splits `train` and `val` count, or all if the set has none of these
-    """
+
+def list_training_sources(pictures: Iterable[Picture]) -> set[tuple[str, str]]:
+    """Return (class, source) of the pictures in the splits `train` and `val`; of all if the set has only `test`."""
     found = {(one.file.split == TEST, one.file.label, one.file.source) for one in pictures}
-    return format_lone_sources({key[1:] for key in found if not key[0]} or {key[1:] for key in found})
+    return {key[1:] for key in found if not key[0]} or {key[1:] for key in found}
 
 
 def count_sources(sources: Iterable[tuple[str, str, str]]) -> list[dict]:

@@ -7,12 +7,16 @@ remain in the pixels, so these figures are the best case, and the advice says so
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 
 from data_cards.audit.audit import Audit, Limits, Verdict, audit_pictures, format_obstacle
 from data_cards.audit.properties import FILE, HISTORY, PROFILE, SIZE, THUMB
 from data_cards.core.errors import UserError
+from data_cards.core.labels import CLASS_NAMES, SPLITS
+from data_cards.core.text import Lines, format_count, join_lines
 from data_cards.dataset.table import Picture
 from data_cards.selection.chosen import gather_set
+from data_cards.selection.lost_sources import count_training_sources, format_lost_sources
 from data_cards.selection.matching import match_pictures
 
 SIZE_FACTS = ("width", "height", "aspect")
@@ -27,7 +31,7 @@ _NEVER_GONE = "traces of earlier processing get weaker but remain; better add so
 
 @dataclass(frozen=True)
 class Advice:
-    """One action.
+    """One action, and its effect on one family of properties.
 
     Attributes
     ----------
@@ -36,7 +40,9 @@ class Advice:
     before, after : float, AUROC of this family (the higher of held-out pictures and sources); `after` is None
         if it is not known, and `note` says why
     pictures : int, number left
-    note : str, a caveat
+    sources : dict, class to the number of training sources left
+    note : str, a caveat about this family
+    loss : str, what the action costs besides pictures, such as sources; the same for all families
     """
 
     action: str
@@ -44,7 +50,9 @@ class Advice:
     before: float
     after: float | None
     pictures: int
+    sources: dict[str, int]
     note: str = ""
+    loss: str = ""
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -68,6 +76,7 @@ def compute_advice(
     max_pixels, cache : as for `data_cards.dataset.scan.scan_sources`, for pictures that are read again
     """
     reading = {"max_pixels": max_pixels, "cache": cache}
+    sources = count_training_sources(pictures)
     found = {finding.family: finding.auroc.value for finding in audit.findings if finding.verdict != Verdict.FINE}
     advice = []
     files = {family: found[family] for family in (FILE, HISTORY, SIZE) if family in found}
@@ -76,31 +85,42 @@ def compute_advice(
     if FILE in found:
         advice += _advise_preprocessing(pictures, audit.limits, found[FILE])
     if HISTORY in found:
-        advice.append(Advice(_SAME_CHAIN, HISTORY, found[HISTORY], None, len(pictures), _NEVER_GONE))
+        advice.append(Advice(_SAME_CHAIN, HISTORY, found[HISTORY], None, len(pictures), sources, _NEVER_GONE))
     content = {family: found[family] for family in (THUMB, PROFILE) if family in found}
     if content:
         advice += _advise_balance(pictures, audit.limits, "colour", content, arguments, reading)
     return advice
 
 
-def format_advice(one: Advice) -> str:
-    """Format advice as one line of a terminal."""
-    after = "not known" if one.after is None else f"{one.after:.3f}"
-    note = f"; {one.note}" if one.note else ""
-    return f"{one.action}: {one.family} {one.before:.3f} -> {after}, {one.pictures} pictures left{note}"
+def format_advice(advice: Sequence[Advice]) -> Lines:
+    """Format advice for a terminal: each action once, with its effect on each family."""
+    lines = []
+    for action, effects in groupby(advice, lambda one: one.action):
+        effects = list(effects)
+        lines.append(f"  {action}")
+        for one in effects:
+            after = "not known" if one.after is None else f"{one.after:.3f}"
+            lines.append(f"    {one.family} {one.before:.3f} -> {after}{f'; {one.note}' if one.note else ''}")
+        loss = f"; {effects[0].loss}" if effects[0].loss else ""
+        lines.append(f"    {format_count(effects[0].pictures, 'picture')} left{loss}")
+    return join_lines(lines)
 
 
 def _advise_balance(
     pictures: Sequence[Picture], limits: Limits, names: str, found: dict[str, float], arguments: str, reading: dict
 ) -> list[Advice]:
-    action = f"pipeline subset {arguments} --balance {names} --out balanced"
+    action = f"pipeline subset {arguments} --balance {names} --out balanced-{names.replace(',', '-')}"
     try:
         match = match_pictures(pictures, names.split(","))
     except UserError as error:
-        return [Advice(action, family, before, None, 0, str(error)) for family, before in found.items()]
+        return [
+            Advice(action, family, before, None, 0, dict.fromkeys(CLASS_NAMES, 0), str(error))
+            for family, before in found.items()
+        ]
     balanced, unread = gather_set(match.pictures, **reading)
     audit = audit_pictures(balanced, limits)
     after = {one.family: one.auroc.value for one in audit.findings}
+    loss = _format_loss(pictures, balanced)
     advice = []
     for family, before in found.items():
         note = format_obstacle(audit) or ""
@@ -108,8 +128,16 @@ def _advise_balance(
             note = "content differs: add sources of the same subjects to both classes"
         if family == HISTORY and unread:
             note = f"{len(unread)} of these pictures could not be read, so the AUROC of the written subset will differ"
-        advice.append(Advice(action, family, before, after.get(family), len(match.pictures), note))
+        left = len(balanced), count_training_sources(balanced)
+        advice.append(Advice(action, family, before, after.get(family), *left, note, loss))
     return advice
+
+
+def _format_loss(pictures: Sequence[Picture], kept: Sequence[Picture]) -> str:
+    """Format the splits and sources that a subset loses."""
+    splits = {one.file.split for one in pictures} - {one.file.split for one in kept}
+    parts = [f"no {split} pictures are left" for split in SPLITS if split in splits]
+    return "; ".join([*parts, *filter(None, [format_lost_sources(pictures, kept)])])
 
 
 def _advise_preprocessing(pictures: Sequence[Picture], limits: Limits, before: float) -> list[Advice]:
@@ -125,5 +153,5 @@ def _advise_preprocessing(pictures: Sequence[Picture], limits: Limits, before: f
     for action, names, note in choices:
         audit = audit_pictures(pictures, limits, without=names)
         after = next(one.auroc.value for one in audit.findings if one.family == FILE)
-        advice.append(Advice(action, FILE, before, after, len(pictures), note))
+        advice.append(Advice(action, FILE, before, after, len(pictures), count_training_sources(pictures), note))
     return advice

@@ -158,8 +158,7 @@ def format_audit_result(result: AuditResult) -> Lines:
     """Format the result of an audit, for a terminal."""
     parts = [format_audit(result.audit)]
     if result.advice:
-        advice = (f"  {format_advice(one)}" for one in result.advice)
-        parts.append(join_lines(["what to do, and the AUROC after it:", *advice]))
+        parts.append(join_lines(["what to do, and the AUROC after it:", format_advice(result.advice)]))
     lines = format_leaks(result.leaks)
     if result.sheet:
         lines.append(f"contact sheet: {result.sheet}")

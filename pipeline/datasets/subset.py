@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from data_cards.archives.place import read_file, read_unchanged, split_place
@@ -24,6 +25,7 @@ from data_cards.dataset.simulated import find_marker
 from data_cards.dataset.source_info import find_source_file
 from data_cards.dataset.table import Picture
 from data_cards.selection.chosen import gather_set
+from data_cards.selection.lost_sources import format_lost_sources
 from data_cards.selection.subset import Selection, Subset, draw_subset
 from pipeline.datasets.card import write_set_card
 from pipeline.features.settings import MAX_PIXELS
@@ -38,12 +40,14 @@ class SubsetSummary:
     path : of the folder
     subset : that was drawn
     gone : each SPLIT/CLASS/SOURCE of which no picture was drawn
+    lost : what the loss of training sources means; None if all are kept
     before, after : audits of the set and of the subset
     """
 
     path: Path
     subset: Subset
     gone: list[str]
+    lost: str | None
     before: Audit
     after: Audit
 
@@ -53,6 +57,7 @@ class SubsetSummary:
             "pictures": len(self.subset.pictures),
             "steps": self.subset.steps,
             "gone": self.gone,
+            "lost": self.lost,
             "balanced_auroc": self.subset.remaining,
             "audit_before": self.before.to_dict(),
             "audit": self.after.to_dict(),
@@ -98,7 +103,8 @@ def write_subset(
         write_set_card(folder, out.name, subset.pictures, found.set_aside, audit, steps, places)
     gone = sorted(_list_sources(found.pictures) - _list_sources(subset.pictures))
     add_histories(found.pictures, max_pixels=max_pixels, cache=cache)
-    return SubsetSummary(out, subset, gone, audit_or_warn(found.pictures), audit)
+    lost = format_lost_sources(found.pictures, subset.pictures)
+    return SubsetSummary(out, subset, gone, lost, audit_or_warn(found.pictures), audit)
 
 
 def format_subset(summary: SubsetSummary) -> Lines:
@@ -115,7 +121,9 @@ def format_subset(summary: SubsetSummary) -> Lines:
         )
     if summary.after.obstacle:
         lines.append(f"shortcut audit of the subset: {format_obstacle(summary.after)}")
-    lines += [f"nothing is left of {place}" for place in summary.gone]
+    for place, gone in groupby(summary.gone, lambda one: "/".join(one.split("/", 2)[:2])):
+        lines.append(f"nothing is left of {place}: {', '.join(one.split('/', 2)[2] for one in gone)}")
+    lines += [summary.lost] if summary.lost else []
     lines.append(f"{summary.path}: {count} of {found} pictures, {found - count} left out; its card: {CARD_FILE}")
     return join_lines(lines)
 

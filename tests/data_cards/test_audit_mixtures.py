@@ -85,8 +85,8 @@ def show(pictures: Sequence[Picture]) -> str:
     json.dumps(card, allow_nan=False)
     format_markdown(card)
     format_html(card)
-    advice = [format_advice(one) for one in compute_advice(pictures, audit, max_pixels=10**8)]
-    return "\n".join([format_audit(audit), format_audit_briefly(audit), *advice])
+    advice = format_advice(compute_advice(pictures, audit, max_pixels=10**8))
+    return "\n".join([format_audit(audit), format_audit_briefly(audit), advice])
 
 
 @pytest.mark.filterwarnings("error")
@@ -101,6 +101,27 @@ def test_audit_of_a_mixture_has_all_families(mixture, count, sources):
 @pytest.mark.parametrize("count", [1, 2, 4, 20, 38])
 def test_audit_of_few_pictures_says_how_many_are_needed(count):
     assert "at least 20 of each are needed" in show(make_rows(count))
+
+
+def test_advice_names_the_sources_that_balancing_loses():
+    table = PictureTable()
+    # Fakes of one source of four have the size of photographs.
+    for one in make_rows(240, "one size", sources=4):
+        large = one.file.label == "fake" and one.file.source != "source-0"
+        table.add(one.file, replace(one.facts, width=1024, height=1024) if large else one.facts)
+    table.set_groups(np.arange(len(table)))
+    advice = [
+        one for one in compute_advice(table, audit_pictures(table), max_pixels=10**8) if "--balance" in one.action
+    ]
+    assert {one.action.split()[-1] for one in advice} == {"balanced-size-format-quality"}
+    assert [one.family for one in advice] == ["file facts", "size and aspect"]
+    assert {(one.sources["real"], one.sources["fake"]) for one in advice} == {(4, 1)}
+    text = format_advice(advice)
+    assert text.count("pipeline subset") == 1
+    assert text.endswith(
+        "only 4 of 4 real and 1 of 4 fake training sources are left; with fewer sources, every verdict is unsure, "
+        "so add sources instead"
+    )
 
 
 def test_audit_of_the_most_pictures_of_one_format_has_all_families():
