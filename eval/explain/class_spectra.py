@@ -135,7 +135,7 @@ def load_class_spectra(run: Run, store: FeatureStore | None = None) -> ClassSpec
             store = run.open_stores()
         except UserError:
             return None
-    if store.fingerprint != run.store_fingerprint:
+    if store.fingerprint != run.store_fingerprint or not store.has_planes:
         return None
     profiles = compute_class_spectra(store)
     if profiles is not None:

@@ -25,6 +25,7 @@ from eval.scores.jpeg_swap import compute_jpeg_swap
 from eval.scores.occlusion_study import compute_occlusion_study
 from eval.scores.reliability import compute_abstention, compute_reliability, compute_risk_coverage, compute_thresholds
 from eval.scores.rows import Scored, held_out_mask, locate_pictures
+from eval.scores.store_changes import format_store_changes
 from eval.scores.stress import compute_by_condition
 from eval.settings import EXPLAIN_PICTURES, ReportSettings
 from pipeline.features.variants import STRESS
@@ -136,11 +137,7 @@ def _find_warnings(
         warnings.append("the experts were fitted on this split too: the scores show how well they remember it")
     elif split == VAL:
         warnings.append("the best epoch was chosen on the validation split: its scores are a little too good")
-    if training is None:
-        warnings.append(
-            f"the store has changed since {run.path} was trained, or it is another one: "
-            "whether the run was trained on pictures of this split cannot be checked"
-        )
+    warnings += format_store_changes(run, store, training)
     if leaked.any():
         warnings.append(
             f"{len(np.unique(scored.columns['picture'][leaked]))} of {scored.count_pictures()} pictures were in the "
@@ -169,7 +166,9 @@ def _compute_class_spectra(run: Run, training: FeatureStore | None) -> dict:
     if not run.settings.has_network:
         return {"reason": "the run has no network, so no planes are compared"}
     profiles = load_class_spectra(run, training)
-    return {"reason": "the store that the run was trained on was not found"} if profiles is None else profiles.to_dict()
+    if profiles is None:
+        return {"reason": "the store that the run was trained on was not found, or has changed"}
+    return profiles.to_dict()
 
 
 def _list_rows(scored: Scored, store: FeatureStore) -> list[dict]:

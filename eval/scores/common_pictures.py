@@ -12,6 +12,7 @@ from data_cards.core.errors import UsageError, UserError
 from data_cards.core.labels import CLASS_NAMES, TRAIN, VAL
 from data_cards.image.perceptual_hash import group_near_duplicates
 from eval.scores.rows import Scored, find_rows, held_out_mask
+from eval.scores.store_changes import format_store_changes
 from pipeline.features.variants import CLEAN
 from pipeline.store.reader import FeatureStore
 from train.model.calibration import Calibration
@@ -74,7 +75,7 @@ def find_common_rows(
         )
     not_in_all = len(set().union(*found)) - len(shared)
     return CommonRows(
-        rows, training, not_in_all, int(leaked.sum()), _find_warnings(names, training, split, not_in_all, leaked)
+        rows, training, not_in_all, int(leaked.sum()), _find_warnings(runs, stores, training, split, not_in_all, leaked)
     )
 
 
@@ -133,17 +134,18 @@ def _check_classes(names: Sequence[str], stores: Sequence[FeatureStore], found: 
 
 
 def _find_warnings(
-    names: Sequence[str], training: Sequence[FeatureStore | None], split: str, not_in_all: int, leaked: np.ndarray
+    runs: Sequence[Run],
+    stores: Sequence[FeatureStore],
+    training: Sequence[FeatureStore | None],
+    split: str,
+    not_in_all: int,
+    leaked: np.ndarray,
 ) -> list[str]:
     warnings = []
     if split == VAL:
         warnings.append("the best epoch and the threshold were chosen on validation pictures: the scores are too good")
-    unknown = [name for name, store in zip(names, training, strict=True) if store is None]
-    if unknown:
-        warnings.append(
-            f"the store that {', '.join(unknown)} was trained on was not found or has changed: whether it was "
-            "trained on some of these pictures cannot be checked"
-        )
+    for run, store, trained in zip(runs, stores, training, strict=True):
+        warnings += format_store_changes(run, store, trained)
     if not_in_all:
         warnings.append(f"{not_in_all} pictures are not in all stores and are left out")
     if leaked.any():

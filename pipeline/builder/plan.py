@@ -5,8 +5,6 @@ so that sequential reading mixes classes and sources.
 """
 
 import hashlib
-import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +21,7 @@ from pipeline.features.degradations import CODEC_SIDES, oversize_error
 from pipeline.features.fit import compute_resampling_factor, misfit_error
 from pipeline.features.variants import TEST_RECIPES, count_variants
 from pipeline.features.versions import get_feature_versions
+from pipeline.store.fingerprint import compute_fingerprint, encode_identity
 from pipeline.store.schema import FORMAT_VERSION, PROFILES, SAMPLE_COLUMNS, Attribute, list_shard_arrays
 from pipeline.store.settings import BuildSettings
 
@@ -99,7 +98,7 @@ class Plan:
 
     @cached_property
     def _identity_bytes(self) -> bytes:
-        return _encode_identity(self.identity)
+        return encode_identity(self.identity)
 
     def shard_range(self, shard: int) -> tuple[int, int]:
         """Return the first row of a shard and the row after its last."""
@@ -173,23 +172,6 @@ def compute_identity(settings: BuildSettings, format_version: int) -> dict:
         Attribute.SETTINGS: settings.to_dict(),
         Attribute.VERSIONS: get_feature_versions(profiles=PROFILES in list_shard_arrays((), format_version)),
     }
-
-
-def compute_fingerprint(identity: dict, pictures: Iterable[Picture]) -> str:
-    """Return a store's fingerprint: the hexadecimal sha256 of `Plan.identity` and of every picture.
-
-    A picture contributes its hash, label, split, source and path below its folder.
-    """
-    digest = hashlib.sha256(_encode_identity(identity))
-    for picture in pictures:
-        file = picture.file
-        digest.update(picture.facts.sha256)
-        digest.update(f"{file.label}/{file.split}/{file.source}/{file.image}\n".encode())
-    return digest.hexdigest()
-
-
-def _encode_identity(identity: dict) -> bytes:
-    return json.dumps(identity, sort_keys=True).encode()
 
 
 def _find_error(facts: PictureFacts, settings: BuildSettings) -> PictureError | None:

@@ -8,11 +8,12 @@ from data_cards.core.console import progress_bar
 from data_cards.core.errors import UserError
 from data_cards.core.files import ZARR_METADATA
 from data_cards.dataset.scan import SetAside
-from pipeline.builder.plan import Plan, compute_fingerprint
+from pipeline.builder.plan import Plan
 from pipeline.store.arrays import StoredArrays
 from pipeline.store.checksum import CHECKSUM_BYTES
 from pipeline.store.digests import find_damage
 from pipeline.store.filesystem import Storage
+from pipeline.store.fingerprint import compute_fingerprint
 from pipeline.store.manifest import read_manifest
 from pipeline.store.reader import open_stored_arrays
 from pipeline.store.schema import FEATURES, PROVENANCE, Attribute, list_shard_arrays

@@ -65,6 +65,7 @@ class Run:
     build_settings : of its store: how a picture becomes features
     store_paths : paths of the stores that it was trained on
     store_fingerprint : str, of the store, or of all of them concatenated
+    part_fingerprints : of each of its stores
     class_names : tuple of str, in the order of the logits
     history : one dict an epoch, with `HISTORY_COLUMNS` as keys; losses in nats, accuracies 0 to 1
     created : when the run was started, ISO 8601 in UTC
@@ -77,6 +78,7 @@ class Run:
     build_settings: BuildSettings
     store_paths: tuple[str, ...]
     store_fingerprint: str
+    part_fingerprints: tuple[str, ...]
     class_names: tuple[str, ...]
     history: list[dict]
     created: str
@@ -92,14 +94,18 @@ class Run:
     def simulated(self) -> bool:
         """Whether it was trained on simulated pictures: by its data cards, or by its stores if a card is absent."""
         try:
-            files = [_card_file(self.path, number) for number, _ in enumerate(self.store_paths, start=1)]
-            return any(bool(read_json(self.path, file.name)["simulated"]) for file in files)
+            return any(bool(card["simulated"]) for card in self.read_cards())
         except (OSError, *DAMAGE):
             pass
         try:
             return self.open_stores().is_simulated
         except UserError:
             return False
+
+    def read_cards(self) -> list[dict]:
+        """Read the data cards of its stores, as of the training; raises `OSError` or one of `DAMAGE` if it cannot."""
+        files = [_card_file(self.path, number) for number, _ in enumerate(self.store_paths, start=1)]
+        return [read_json(self.path, file.name) for file in files]
 
     def check_stores(self) -> None:
         """Raise `UserError` where a store is at an address that would be fetched: the user must name it."""
@@ -279,6 +285,7 @@ def read_run(path: str | Path) -> Run:
             build_settings=build_settings,
             store_paths=tuple(map(check_store_path, record["store"]["paths"])),
             store_fingerprint=record["store"]["fingerprint"],
+            part_fingerprints=tuple(map(str, record["store"]["fingerprints"])),
             class_names=tuple(record["class_names"]),
             history=read_history(path),
             created=record["created"],

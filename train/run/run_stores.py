@@ -7,6 +7,8 @@ import numpy as np
 
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES, TEST
+from pipeline.store.concatenated import ConcatenatedStore
+from pipeline.store.earlier import find_earlier
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import FeatureStore, open_store
 from train.run.folder import Run
@@ -81,11 +83,32 @@ def is_own_store(run: Run, store: FeatureStore) -> bool:
 
 
 def find_training_store(run: Run, store: FeatureStore) -> FeatureStore | None:
-    """Open the store that the run was trained on; None if it is missing or has changed."""
-    if store.fingerprint == run.store_fingerprint:
-        return store
+    """Find the store that the run was trained on: `store`, or the one at its recorded path.
+
+    Of a store that has grown since, or was built again from the same pictures with other settings, the result is its
+    earlier state (`pipeline.store.earlier`).
+
+    Returns
+    -------
+    None if the store is missing, or other pictures are in it.
+    """
+    if (found := _find_earlier(run, store)) is not None:
+        return found
     try:
-        trained = run.open_stores()
+        return _find_earlier(run, run.open_stores())
     except UserError:
         return None
-    return trained if trained.fingerprint == run.store_fingerprint else None
+
+
+def _find_earlier(run: Run, store: FeatureStore) -> FeatureStore | None:
+    if store.fingerprint == run.store_fingerprint:
+        return store
+    if len(store.parts) != len(run.part_fingerprints):
+        return None
+    parts = [
+        find_earlier(part, fingerprint, run.build_settings)
+        for part, fingerprint in zip(store.parts, run.part_fingerprints, strict=True)
+    ]
+    if any(part is None for part in parts):
+        return None
+    return parts[0] if len(parts) == 1 else ConcatenatedStore(tuple(parts))

@@ -1,0 +1,57 @@
+"""Changes of a run's store since its training, in sentences: what changed, what that means, and what to do."""
+
+from shlex import quote
+
+from data_cards.core.errors import DAMAGE, UserError
+from data_cards.core.text import format_count
+from pipeline.store.earlier import EarlierStore
+from pipeline.store.reader import FeatureStore
+from train.run.folder import Run
+from train.run.locate import is_starter, name_run
+
+
+def format_store_changes(run: Run, store: FeatureStore, training: FeatureStore | None) -> list[str]:
+    """Say that the store has grown since a training, or why the training pictures are unknown; else nothing.
+
+    Parameters
+    ----------
+    store : FeatureStore, which is scored
+    training : FeatureStore or None, of `find_training_store`
+    """
+    if training is None:
+        return [
+            f"{_explain_unknown(run, store)}; whether it was trained on some of these pictures is not known, and the "
+            f"scores may be too good; to be certain, train a run on this store: `{_format_training(store)}`"
+        ]
+    added = sum(part.added for part in training.parts if isinstance(part, EarlierStore))
+    if not added or [part.path for part in training.parts] != [part.path for part in store.parts]:
+        return []
+    return [
+        f"{store.path}: {format_count(added, 'picture')} {'was' if added == 1 else 'were'} added since {name_run(run)} "
+        f"was trained, and it was not trained on them; to train on all: `{_format_training(store)}`"
+    ]
+
+
+def _explain_unknown(run: Run, store: FeatureStore) -> str:
+    name, paths = name_run(run), " + ".join(run.store_paths)
+    if is_starter(run):
+        return "the training pictures of the starter run do not come with this program"
+    try:
+        trained = run.open_stores()
+    except UserError:
+        return f"{paths}: this store, which {name} was trained on, cannot be read, and {store.path} is another one"
+    before, now = _count_trained(run), sum(card["pictures"] for card in trained.cards)
+    counts = f" ({before:,} pictures then, {now:,} now)" if before is not None else ""
+    return f"{paths}: since {name} was trained, pictures were removed from this store or replaced{counts}"
+
+
+def _count_trained(run: Run) -> int | None:
+    """Count the pictures of a run's stores when it was trained; None if its data cards do not say."""
+    try:
+        return sum(int(card["pictures"]) for card in run.read_cards())
+    except (OSError, *DAMAGE):
+        return None
+
+
+def _format_training(store: FeatureStore) -> str:
+    return " ".join(["train run", *(f"--store {quote(part.path)}" for part in store.parts)])
