@@ -195,7 +195,9 @@ def list_command(runs: str, as_json: bool) -> None:
 @click.option("--run", metavar="DIR", help="Run folder  [default: the newest under runs/]")
 @click.option("--onnx", "file", metavar="FILE", required=True, help="File to write, such as detector.onnx.")
 @click.option(
-    "--pixels", is_flag=True, help="Read fitted pictures and compute their levels; needs a network on periodograms."
+    "--pixels",
+    is_flag=True,
+    help="Read fitted pictures and compute their levels; needs a network that reads no overview.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print file, bytes, inputs and largest difference as JSON.")
 def export_command(run: str | None, file: str, pixels: bool, as_json: bool) -> None:

@@ -48,16 +48,21 @@ def compute_welch(rgb: np.ndarray, patch: int) -> np.ndarray:
     limit = np.tanh(ARTANH_LIMIT)
     return 255 * np.concatenate(
         [
-            magnitude / np.log1p(255 * _window(patch).sum()),
+            magnitude / compute_welch_magnitude_bound(patch),
             (np.arctanh(coherency.clip(-limit, limit)) / ARTANH_LIMIT + 1) / 2,
             dct / np.log1p(255 * patch),
         ]
     )
 
 
+def compute_welch_magnitude_bound(patch: int) -> float:
+    """Return the largest possible mean log magnitude of patches of this side: that of zero frequency in white ones."""
+    return float(np.log1p(255 * create_window(patch).sum()))
+
+
 def _average(channels: np.ndarray, patch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compute mean log magnitude, real coherency and mean log DCT: float64 (3, patch, patch) each, centred."""
-    window = _window(patch)
+    window = create_window(patch)
     patches = sliding_window_view(channels, (patch, patch), axis=(1, 2))[:, :: patch // 2, :: patch // 2]
     magnitude, power, cross = np.zeros(
         (3, 3, patch, patch // 2 + 1)
@@ -79,8 +84,8 @@ def _average(channels: np.ndarray, patch: int) -> tuple[np.ndarray, np.ndarray, 
     return _centre(magnitude / count), _centre(coherency), dct / count
 
 
-def _window(patch: int) -> np.ndarray:
-    """Return a periodic Hann window: float32 (patch, patch)."""
+def create_window(patch: int) -> np.ndarray:
+    """Create a periodic Hann window: float32 (patch, patch)."""
     line = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(patch) / patch)
     return np.outer(line, line).astype(np.float32)
 

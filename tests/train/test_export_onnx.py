@@ -22,8 +22,8 @@ from pipeline.store.reader import open_store
 from train.cli import cli
 from train.loop.trainer import train
 from train.model.detector import Detector
-from train.model.periodogram_graph import PeriodogramGraph
 from train.model.plane_detector import PlaneDetector
+from train.model.planes_graph import build_planes_graph
 from train.run.experts_file import load_experts, save_experts
 from train.run.export_onnx import write_onnx
 from train.run.folder import load_detector, open_run
@@ -178,24 +178,34 @@ def list_pixels(size: int) -> np.ndarray:
 
 # Of a size that is no power of two, the store's phases of bins that are 0 are rounding noise: its pictures of one
 # colour and of a ramp are left out.
-@pytest.mark.parametrize(("size", "count"), [(64, 5), (45, 3)])
-@pytest.mark.parametrize("levels", ["fine", "coarse"])
-def test_levels_of_the_graph_are_those_of_a_store_but_for_rounding(size, count, levels):
-    features = FeatureSettings(size=size, levels=levels)
-    pixels = list_pixels(size)[:count]
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ({"size": 64, "levels": "fine"}, 5),
+        ({"size": 64, "levels": "coarse"}, 5),
+        ({"size": 45, "levels": "fine"}, 3),
+        ({"size": 45, "levels": "coarse"}, 3),
+        ({"size": 64, "patch": 32}, 5),
+        ({"size": 150, "patch": 64}, 5),  # patches do not reach the last pixels
+    ],
+)
+def test_levels_of_the_graph_are_those_of_a_store_but_for_rounding(options, count):
+    features = FeatureSettings(**options)
+    pixels = list_pixels(features.size)[:count]
     wanted = np.stack([compute_planes(rgb, features) for rgb in pixels])
-    found = PeriodogramGraph(features)(torch.from_numpy(pixels)).numpy()
+    found = build_planes_graph(features)(torch.from_numpy(pixels)).numpy()
     assert found.dtype == np.uint8
     assert (found != wanted).mean() < 2e-4
-    if levels == "fine":
+    if features.levels == "fine":
         assert np.abs((found.astype(int) - wanted + 128) % 256 - 128).max() <= 1
 
 
 @pytest.mark.filterwarnings("ignore")  # of the exporter about its own libraries
-def test_onnxruntime_gives_the_levels_of_a_store_but_for_rounding(tmp_path):
-    features = FeatureSettings(size=64, levels="coarse")
-    pixels = list_pixels(64)
-    program = torch.onnx.export(PeriodogramGraph(features).eval(), (torch.from_numpy(pixels),), verbose=False)
+@pytest.mark.parametrize("options", [{"size": 64, "levels": "coarse"}, {"size": 48, "patch": 32}])
+def test_onnxruntime_gives_the_levels_of_a_store_but_for_rounding(options):
+    features = FeatureSettings(**options)
+    pixels = list_pixels(features.size)
+    program = torch.onnx.export(build_planes_graph(features).eval(), (torch.from_numpy(pixels),), verbose=False)
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
     [found] = session.run(None, {session.get_inputs()[0].name: pixels})
     wanted = np.stack([compute_planes(rgb, features) for rgb in pixels])
@@ -206,13 +216,13 @@ def test_onnxruntime_gives_the_levels_of_a_store_but_for_rounding(tmp_path):
     ("run", "found"),
     [
         (STARTER, "experts alone"),
-        (ROOT / "tests/data/run", "a network on averaged planes"),
+        (ROOT / "tests/data/run", "one that reads magnitude, phase, overview-magnitude, overview-phase"),
     ],
 )
-def test_pixels_without_a_network_on_periodograms_are_refused(tmp_path, run, found):
+def test_pixels_without_a_network_or_with_an_overview_are_refused(tmp_path, run, found):
     result = export("--run", run, "--onnx", tmp_path / "x.onnx", "--pixels")
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
-    assert f"expected a network on periodograms, got {found}; leave out --pixels" in result.stderr
+    assert f"expected a network that reads no overview, got {found}; leave out --pixels" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

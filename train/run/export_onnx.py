@@ -20,13 +20,13 @@ from data_cards.core.errors import UsageError, UserError
 from data_cards.core.files import whole_file
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.features.extract import compute_planes, name_planes
-from pipeline.features.settings import PERIODOGRAM, FeatureSettings
+from pipeline.features.settings import FeatureSettings, is_overview_kind
 from pipeline.features.versions import get_program_version
 from train.model.detector import Detector
 from train.model.detector_graph import DetectorGraph
 from train.model.experts_graph import draw_profiles
-from train.model.periodogram_graph import PeriodogramGraph
 from train.model.plane_detector import PlaneDetector
+from train.model.planes_graph import build_planes_graph
 from train.run.folder import load_detector, open_run
 from train.run.weights_file import BEST
 
@@ -75,7 +75,7 @@ def export_onnx(run: str | Path, file: str | Path, which: str = BEST, from_pixel
     ------
     UsageError : the path is a folder, or in a folder that does not exist
     UserError : the run cannot be opened, the libraries are missing, the file would be too large, the probabilities
-        differ, or `from_pixels` without a network on periodograms
+        differ, or `from_pixels` without a network, or with one that reads an overview
     """
     file = Path(file)
     if file.is_dir() or not file.parent.is_dir():
@@ -90,11 +90,11 @@ def export_onnx(run: str | Path, file: str | Path, which: str = BEST, from_pixel
     if detector.experts is not None and detector.experts.network_weight == 0:
         detector = Detector(detector.experts, None)  # the graph would compute a network that adds nothing
     features = detector.choose_settings(run.build_settings.features)
-    if from_pixels and features.estimator != PERIODOGRAM:
-        found = "experts alone" if detector.plane_detector is None else f"a network on {features.estimator} planes"
+    if from_pixels and (detector.plane_detector is None or any(map(is_overview_kind, detector.kinds))):
+        found = "experts alone" if detector.plane_detector is None else f"one that reads {', '.join(detector.kinds)}"
         raise UserError(
-            f"{run.path}: cannot be exported with pixels as input; expected a network on periodograms, got {found}; "
-            "leave out --pixels (in Python: from_pixels), and compute the input with compute_file_features "
+            f"{run.path}: cannot be exported with pixels as input; expected a network that reads no overview, got "
+            f"{found}; leave out --pixels (in Python: from_pixels), and compute the input with compute_file_features "
             "(docs/training.md)"
         )
     inputs, difference = write_onnx(detector, features, file, from_pixels, store_fingerprint=run.store_fingerprint)
@@ -114,7 +114,7 @@ def write_onnx(
     ------
     UserError : they differ by more than the tolerance, or the file would be too large; then nothing is written
     """
-    graph = DetectorGraph(detector, PeriodogramGraph(features) if from_pixels else None).eval()
+    graph = DetectorGraph(detector, build_planes_graph(features) if from_pixels else None).eval()
     if sum(tensor.nbytes for tensor in graph.state_dict().values()) > _MOST_BYTES:
         raise UserError(f"{file}: too large for ONNX, whose files hold 2 GB; train on smaller planes")
     samples = _draw_samples(detector, features, from_pixels)
