@@ -25,12 +25,11 @@ from pipeline.builder.build import build_store
 from pipeline.store.settings import BuildSettings
 from train.loop.trainer import train
 from train.run.folder import DATA_CARD
-from train.run.locate import STARTER
+from train.run.locate import STARTER, STARTER_SCORES
 from train.settings import TrainSettings
 
 ROOT = Path(__file__).resolve().parents[1]
-SCORES = "scores.json"
-KEPT = ("summary", "variants", "sources", "shortcuts")  # of the reports
+KEPT = ("summary", "abstention", "variants", "sources", "shortcuts")  # of the reports
 
 
 @click.command(cls=Command)
@@ -56,7 +55,7 @@ def main(src: Path, pairs: Path, out: Path) -> None:
         out.mkdir(exist_ok=True)
         for name in ("experts.safetensors", DATA_CARD, RUN_SUMMARY):
             shutil.copy(run / name, out)
-        write_json(out / SCORES, scores)
+        write_json(out / STARTER_SCORES, scores)
         write_json(out / RUN_SUMMARY, json.loads((run / RUN_SUMMARY).read_text()) | {"run": out.name})
         settings = json.loads((run / RUN_SETTINGS).read_text())
         write_json(out / RUN_SETTINGS, _clean_settings(settings, src.name, out.name))

@@ -67,7 +67,7 @@ def report(runs, store, split, out, as_json, full, **settings) -> None:
     from eval.report.contents import drop_rows
     from eval.report.report import make_report
     from eval.report.terminal import format_comparison, format_report
-    from train.run.locate import STARTER_NOTE
+    from train.run.locate import format_starter_use
 
     if full and as_json:
         raise UsageError("full: --json prints everything; leave out one of the two")
@@ -76,7 +76,7 @@ def report(runs, store, split, out, as_json, full, **settings) -> None:
     else:
         made, write = make_report(runs[0] if runs else None, store, split, out, **settings), format_report
     if made.contents.get("run", {}).get("starter"):
-        note(STARTER_NOTE)
+        note(format_starter_use())
     for warning in made.contents["warnings"]:
         warn(warning)
     if as_json:

@@ -53,7 +53,7 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
     from eval.verdict.inputs import find_inputs
     from eval.verdict.output import write_csv, write_json, write_table
     from eval.verdict.predict import check_options, iterate_verdicts
-    from train.run.locate import STARTER_NOTE, find_run, is_starter, name_run
+    from train.run.locate import find_run, format_starter_use, is_starter, name_run
 
     if as_json and as_csv:
         raise UsageError("--json and --csv: expected only one of them")
@@ -68,7 +68,7 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
     for line in format_left_out(left_out):
         note(line)
     if run is None and is_starter(opened):
-        note(STARTER_NOTE)
+        note(format_starter_use())
     write = partial(write_json, run=name_run(opened)) if as_json else write_csv if as_csv else write_table
     if explain is None:
         streams = as_json or as_csv  # would mix with the bar's lines
@@ -117,9 +117,9 @@ def page(run, open_browser, **settings) -> None:
       page --run runs/001-experts --port 9000 --no-open
     """
     from eval.page.serve import serve_page
-    from train.run.locate import STARTER_NOTE, find_run, is_starter
+    from train.run.locate import find_run, format_starter_use, is_starter
 
     opened = find_run(run)
     if run is None and is_starter(opened):
-        note(STARTER_NOTE)
+        note(format_starter_use())
     serve_page(opened, open_browser=open_browser, echo=echo, warn=warn, **asdict(PageSettings(**settings)))

@@ -28,10 +28,10 @@ from eval.page.uploads import MAX_UPLOAD, UploadError, Uploads
 from eval.verdict.examine import Examined, Examiner
 from eval.verdict.video import CONTAINER_START, find_container
 from eval.verdict.wording import (
-    CAUTION,
     DECLARED_NOTE,
     SCORE_NOTE,
     TITLES,
+    format_caution,
     format_kind,
     format_map_title,
     format_never,
@@ -150,7 +150,7 @@ def _get_about(examiner: Examiner) -> dict:
     return {
         "run": escape_untrusted(name_run(examiner.run)),
         "notice": SIMULATION_NOTICE if examiner.simulated else None,
-        "caution": CAUTION,
+        "caution": format_caution(examiner.run),
         "never": format_never(examiner.detector),
         "declared_note": DECLARED_NOTE,
         "score_note": SCORE_NOTE,

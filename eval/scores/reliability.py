@@ -70,6 +70,7 @@ def compute_abstention(scored: Scored) -> dict:
             for label, name in enumerate(CLASS_NAMES)
         },
         "unsure_by_reason": {name: reasons[name] for name in sorted(reasons)},
+        "judged": len(judged),
         "mistakes_when_judged": estimate_mean(judged.is_wrong, judged.groups).to_dict(),
     }
 

@@ -16,6 +16,7 @@ from eval.verdict.explain_png import MARK, plot_examined
 from eval.verdict.inputs import Input
 from eval.verdict.predict import Verdict
 from eval.verdict.video import CONTAINER_START, find_container
+from eval.verdict.wording import format_caution
 
 
 def check_explained(inputs: list[Input], out: str | Path) -> Input:
@@ -69,7 +70,8 @@ def examine_file(
 def write_explanation(examiner: Examiner, path: str, examined: Examined, out: str | Path) -> None:
     """Write the plot of an examined picture as a PNG file; raise `UserError` where that cannot be written."""
     notice = SIMULATION_NOTICE if examiner.simulated else None
-    png = plot_examined(os.path.basename(path), examined, examiner.detector, examiner.spectra, notice)
+    caution = format_caution(examiner.run)
+    png = plot_examined(os.path.basename(path), examined, examiner.detector, examiner.spectra, notice, caution)
     try:
         with whole_file(Path(out)) as file:
             file.write_bytes(png)

@@ -57,7 +57,12 @@ _STYLE = {
 
 
 def plot_examined(
-    name: str, examined: Examined, detector: Detector, spectra: ClassSpectra | None, notice: str | None = None
+    name: str,
+    examined: Examined,
+    detector: Detector,
+    spectra: ClassSpectra | None,
+    notice: str | None = None,
+    caution: str | None = None,
 ) -> bytes:
     """Plot an examined picture; return the bytes of a PNG.
 
@@ -65,7 +70,7 @@ def plot_examined(
     ----------
     name : str, of the file
     spectra : ClassSpectra or None, drawn with the picture's own spectrum if the run has a network
-    notice : str or None, printed at the top
+    notice, caution : str or None, printed at the top and at the bottom
     """
     with mpl.rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a name in letters that the font lacks
@@ -82,7 +87,7 @@ def plot_examined(
         if examined.explanation is not None:
             rows.append(_ROW)
         scale = _SCALE + 0.75 if examined.judgement.has_valid_score else 0
-        foot = "\n".join(page.wrap(line, _WIDTH - 2 * _MARGIN, _SMALL) for line in _list_foot(examined))
+        foot = "\n".join(page.wrap(line, _WIDTH - 2 * _MARGIN, _SMALL) for line in _list_foot(examined, caution))
         end = page.measure_height(foot, _SMALL) + 0.2 if foot else 0.1
         page.begin(_MARGIN + top + 0.5 + scale + sum(rows) + end)
 
@@ -182,7 +187,7 @@ def _list_words(examined: Examined, detector: Detector, notice: str | None) -> l
     return lines
 
 
-def _list_foot(examined: Examined) -> list[str]:
+def _list_foot(examined: Examined, caution: str | None) -> list[str]:
     """List the lines in small print below the plots."""
     lines = []
     if not examined.judgement.has_valid_score:
@@ -191,6 +196,8 @@ def _list_foot(examined: Examined) -> list[str]:
         kinds = examined.explanation.kinds.items()
         listed = ", ".join(f"{format_kind(name, examined.estimator)} {value:+.2f}" for name, value in kinds)
         lines.append(f"By kind of planes: {listed}.")
+    if caution:
+        lines.append(caution)
     return lines
 
 

@@ -7,27 +7,31 @@ characters, JSON keeps them exactly, as escapes where they are not ASCII.
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from data_cards.core.console import echo, format_table, note
-from data_cards.core.text import Lines, escape_cell
+from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.text import Lines, escape_cell, format_count
 from eval.verdict.decide import Judgement
 from eval.verdict.predict import Verdict
 from eval.verdict.wording import format_reason
+from train.model.calibration import UNSURE
 
 CSV_COLUMNS = (
     *("path", "second", "verdict", "why", "unsure_after", "probability_fake", "score_valid", "crops"),
     *("remarks", "declared_not_verified", "error"),
 )
 
+_VERDICTS = (*CLASS_NAMES, UNSURE)
 _DECLARED = "declared, not verified"
 
 
 def write_table(verdicts: Iterable[Verdict]) -> int:
     """Write a table of the judged files without its empty columns; return the number of failures."""
-    failures = _Failures()
+    counts = _Counts()
     rows = []
-    for one in failures.report(verdicts):
+    for one in counts.report(verdicts):
         if one.judgement is not None:
             rows.append([one.path, *_format_cells(one.judgement), "; ".join(one.remarks), _format_declared(one)])
             rows += [[f"· {frame.second:.2f} s", *_format_cells(frame.judgement), "", ""] for frame in one.frames]
@@ -35,31 +39,39 @@ def write_table(verdicts: Iterable[Verdict]) -> int:
     kept = [number for number in range(len(headers)) if any(row[number] for row in rows)]
     if rows:
         echo(format_table([[row[number] for number in kept] for row in rows], [headers[number] for number in kept]))
-    return failures.count
+    counts.summarise()
+    return counts.failed
 
 
 def write_json(verdicts: Iterable[Verdict], run: str) -> int:
     """Write a JSON list of `Verdict.to_dict`, an object per line with the run's name; return the number of failures."""
-    failures = _Failures()
+    counts = _Counts()
     before = "[\n"
-    for one in failures.report(verdicts):
+    for one in counts.report(verdicts):
         echo(Lines(before + json.dumps(one.to_dict() | ({} if one.error else {"run": run}))), nl=False)
         before = ",\n"
     echo(Lines("[]" if before == "[\n" else "\n]"))
-    return failures.count
+    counts.summarise()
+    return counts.failed
 
 
 def write_csv(verdicts: Iterable[Verdict]) -> int:
-    """Write `CSV_COLUMNS`, a line per file and per frame of a clip; return the number of failures."""
-    failures = _Failures()
+    """Write `CSV_COLUMNS`, a line per file and per frame of a clip; return the number of failures.
+
+    A score that is not valid is left out, so that a column sorted by it holds probabilities only.
+    """
+    counts = _Counts()
     writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for one in failures.report(verdicts):
+    for one in counts.report(verdicts):
         values = one.to_dict() | {"declared_not_verified": _format_declared(one)}
         values |= {name: "; ".join(values.get(name, ())) for name in ("unsure_after", "remarks")}
         for line in (values, *({"path": one.path, **frame} for frame in values.get("frames", ()))):
+            if not line.get("score_valid"):
+                line = line | {"probability_fake": ""}
             writer.writerow({name: escape_cell(value) for name, value in line.items()})
-    return failures.count
+    counts.summarise()
+    return counts.failed
 
 
 def _format_cells(said: Judgement) -> list[str]:
@@ -77,15 +89,28 @@ def _format_declared(one: Verdict) -> str:
     return "; ".join(dict.fromkeys(declaration.what for declaration in one.declared))
 
 
-class _Failures:
-    """Counts the files that cannot be judged, and reports each on stderr."""
+class _Counts:
+    """Counts the verdicts, and the files that cannot be judged, each of which it reports on stderr."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self.failed = 0
+        self._verdicts = Counter()
 
     def report(self, verdicts: Iterable[Verdict]) -> Iterator[Verdict]:
+        """Yield the verdicts."""
         for one in verdicts:
             if one.error is not None:
-                self.count += 1
+                self.failed += 1
                 note(f"error: {one.path}: {one.error}")
+            else:
+                self._verdicts[one.verdict] += 1
             yield one
+
+    def summarise(self) -> None:
+        """Write the number of files of each verdict on stderr, if there are several files."""
+        judged = self._verdicts.total()
+        if judged + self.failed < 2:
+            return
+        parts = [f"{self._verdicts[name]} {name}" for name in _VERDICTS if self._verdicts[name]]
+        failed = f"; {self.failed} cannot be judged" if self.failed else ""
+        note(f"{format_count(judged, 'file')} judged{': ' if parts else ''}{', '.join(parts)}{failed}")

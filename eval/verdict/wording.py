@@ -15,6 +15,8 @@ from pipeline.features.settings import base_kind, is_overview_kind
 from train.model.calibration import UNSURE, WRONG_SHARE
 from train.model.detector import NETWORK_PART, Detector
 from train.model.experts import SURE_WRONG_SHARE, explain_always_unsure
+from train.run.folder import Run
+from train.run.locate import format_starter_tests, is_starter
 
 if TYPE_CHECKING:
     from eval.explain.occlusion import Explanation  # loads PyTorch
@@ -35,7 +37,7 @@ _UNLIKE_WORDS = {
     Reason.UNPROVEN: "The tests of the detector allow no sure verdict.",
 }
 _KIND_WORDS = {"magnitude": "strength of patterns", "phase": "position of patterns", "dct": "cosine patterns"}
-CAUTION = (
+_CAUTION = (
     "A verdict is not proof. It is valid for pictures like those that the detector was trained and tested on; "
     "on others it is wrong more often."
 )
@@ -47,6 +49,14 @@ DECLARED_NOTE = (
 SCORE_NOTE = "This is not a probability: no test of the detector supports the score of such a picture."
 
 _LITTLE = 0.1  # share of the log-odds below which a part is not mentioned
+
+
+def format_caution(run: Run) -> str:
+    """Format how far to trust the verdicts of a run."""
+    if not is_starter(run):
+        return _CAUTION
+    tests = format_starter_tests()
+    return f"{_CAUTION} This is the starter run: {tests}."
 
 
 def format_reason(judgement: Judgement) -> str | None:

@@ -156,6 +156,11 @@ def test_runs_of_experts_and_networks_are_compared(folder):
 @pytest.fixture
 def starter(folder, tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(train.run.locate, "STARTER", folder / "experts")
+    tests = {
+        name: {"abstention": {"judged": judged, "mistakes_when_judged": {"value": wrong / judged}}}
+        for name, judged, wrong in (("test", 6, 1), ("pairs", 13, 3))
+    }
+    (folder / "experts" / "scores.json").write_text(json.dumps(tests))
     monkeypatch.chdir(tmp_path)
     draw_scene(1, 0, 100).save("one.png")
     return folder / "experts"
@@ -168,9 +173,9 @@ def list_files(folder: Path) -> dict[str, float]:
 def test_starter_run_judges_where_there_is_no_other(starter):
     result = CliRunner().invoke(cli, ["predict", "one.png", "--json"])
     assert result.exit_code == 0, result.output
-    assert (
-        result.stderr.splitlines()[0]
-        == "no usable run under runs/: the starter run that comes with this program is used"
+    assert result.stderr.splitlines()[0] == (
+        "no usable run under runs/: the starter run that comes with this program is used; in its tests, 4 of 19 sure "
+        "verdicts were wrong"
     )
     assert json.loads(result.stdout)[0]["run"] == "starter"
     result = CliRunner().invoke(cli, ["predict", "one.png", "--json", "--explain", "why.png"])

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from data_cards.core.bounded_json import read_json
 from data_cards.core.errors import UserError
 from data_cards.core.files import RUN_SETTINGS
 from train.run.folder import Run, find_newest_run, open_run
@@ -9,7 +10,7 @@ from train.run.folder import Run, find_newest_run, open_run
 # Trained on the pictures that its data card names; its folder is the program's own, and nothing is written into it.
 STARTER = Path(__file__).parents[1] / "starter"
 STARTER_NAME = "starter"
-STARTER_NOTE = "no usable run under runs/: the starter run that comes with this program is used"
+STARTER_SCORES = "scores.json"  # shortened reports on pictures that the starter run was not trained on
 
 
 def find_run(path: str | Path | None) -> Run:
@@ -38,3 +39,18 @@ def is_starter(run: Run) -> bool:
 def name_run(run: Run) -> str:
     """Return the path of a run as it was given, or "starter"."""
     return STARTER_NAME if is_starter(run) else str(run.path)
+
+
+def format_starter_use() -> str:
+    """Format why the starter run is used, and how far to trust it."""
+    return f"no usable run under runs/: the starter run that comes with this program is used; {format_starter_tests()}"
+
+
+def format_starter_tests() -> str:
+    """Format how many of the starter run's sure verdicts on its test pictures were wrong."""
+    sure = wrong = 0
+    for report in read_json(STARTER, STARTER_SCORES).values():
+        said = report["abstention"]
+        sure += said["judged"]
+        wrong += round(said["judged"] * said["mistakes_when_judged"]["value"])
+    return f"in its tests, {wrong} of {sure} sure verdicts were wrong"
