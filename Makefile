@@ -10,7 +10,10 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # Print a command, then run it in the folder demo.
 run = @echo; echo '$$ $(1)'; cd demo && $(1)
 
-.PHONY: setup demo test test-all test-lowest lint format tables clean
+.PHONY: install setup demo test test-all test-lowest lint format tables clean
+
+# The program alone, for users.
+install: $(VENV)/.program
 
 # Everything for developers: the program with all its extras, and the tools for tests.
 setup: $(VENV)/.developers
