@@ -152,6 +152,14 @@ def test_stores_that_cannot_be_trained_on(call, tmp_path, pictures, texts):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("network", ["none", "small"])
+@pytest.mark.parametrize("pictures", [{"train": (1, 4), "val": (0, 2)}, {"train": (1, 1)}])
+def test_a_class_of_one_picture_is_refused(call, tmp_path, pictures, network):
+    make_store(tmp_path / "features.zarr", pictures=pictures)
+    assert_refused(call("--network", network), 1, "features.zarr: only one real picture", "expected at least 2")
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """A finished run; its store is beside it."""

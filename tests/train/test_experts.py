@@ -154,7 +154,7 @@ def test_sources_that_share_near_duplicates_leave_together():
 
 def test_too_few_pictures_are_refused():
     profiles, labels, sources, variants, groups = (one[PICTURES * SOURCES - 1 :] for one in draw_rows())
-    with pytest.raises(UserError, match="1 different picture of a class"):
+    with pytest.raises(UserError, match="these rows: only one real picture"):
         fit_experts(profiles, labels, sources, variants, groups)
 
 

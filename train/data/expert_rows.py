@@ -5,7 +5,7 @@ import numpy as np
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES, TRAIN, VAL
 from pipeline.store.reader import FeatureStore
-from train.data.row_selection import condition_mask, source_mask
+from train.data.row_selection import check_picture_counts, condition_mask, source_mask
 from train.settings import TrainSettings
 
 MOST_ROWS = 40_000  # to fit to, in 1 GB of memory; more pictures of a source hardly change the fit
@@ -18,7 +18,7 @@ def choose_expert_rows(store: FeatureStore, settings: TrainSettings) -> np.ndarr
 
     Raises
     ------
-    UserError : there are no rows, or rows of one class only
+    UserError : there are no rows, or rows of one class only, or a class with a single picture
     """
     columns = store.columns
     rows = np.sort(np.concatenate([store.rows(TRAIN), store.rows(VAL)]))
@@ -31,6 +31,7 @@ def choose_expert_rows(store: FeatureStore, settings: TrainSettings) -> np.ndarr
             + (f"all of them {CLASS_NAMES[labels[0]]}" if len(labels) else "of neither class")
             + "; expected both classes: change --where or --hold-out, or build it from both"
         )
+    check_picture_counts(store.path, columns["label"][rows], columns["group"][rows])
     return rows if len(rows) <= MOST_ROWS else _limit_pictures(store, rows)
 
 

@@ -50,7 +50,7 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
 
     Raises
     ------
-    UserError : no training or no validation rows, or only one class in either
+    UserError : no training or no validation rows, or only one class in either, or a class with a single picture
     """
     chosen = condition_mask(store, settings.where) & ~source_mask(store, settings.hold_out, "--hold-out")
     train, val = (rows[chosen[rows]] for rows in (store.rows(TRAIN), store.rows(VAL)))
@@ -70,6 +70,9 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
         raise UserError(f"{store.path}: has no training rows; build it from a folder with a train split")
     advice = "change these options" if filters else "build it from pictures of both classes"
     _check_classes(store, train, f"training rows{filters}", advice)
+    if len(np.unique(store.columns["label"][val])) < len(CLASS_NAMES):  # a class of one picture cannot have any in both
+        rows = np.concatenate([train, val])
+        check_picture_counts(store.path, store.columns["label"][rows], store.columns["group"][rows])
     if not len(val):
         raise UserError(
             f"{store.path}: has no validation rows, which decide early stopping and the best weights; "
@@ -154,6 +157,23 @@ def condition_mask(store: FeatureStore, where: tuple[str, ...]) -> np.ndarray:
             raise UserError(f"{store.path}: has no {column} {absent[0]} (--where); {found}")
         chosen &= np.isin(present, np.array(wanted, dtype=object))
     return chosen
+
+
+def check_picture_counts(name: str, labels: np.ndarray, groups: np.ndarray) -> None:
+    """Raise `UserError` if a class has a single picture; near-duplicates count as one picture.
+
+    Parameters
+    ----------
+    name : str, what the error says of the rows, such as the path of their store
+    labels, groups : int (N,), class and near-duplicate group of each row
+    """
+    for label, class_name in enumerate(CLASS_NAMES):
+        if len(np.unique(groups[labels == label])) == 1:
+            raise UserError(
+                f"{name}: only one {class_name} picture to train on, if near-duplicates count as one; expected at "
+                "least 2, better hundreds from several sources; add pictures and build the store again, or change "
+                "--where or --hold-out"
+            )
 
 
 def _check_classes(store: FeatureStore, rows: np.ndarray, what: str, advice: str) -> None:

@@ -12,10 +12,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from threadpoolctl import threadpool_limits
 
-from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES, FAKE, REAL
 from pipeline.features.profile_vectors import split_profiles
 from pipeline.features.variants import SHRUNK
+from train.data.row_selection import check_picture_counts
 from train.model.experts import (
     DISTANCES,
     EXPERTS,
@@ -75,7 +75,7 @@ def fit_experts(
 
     Raises
     ------
-    UserError : a class has fewer than two pictures that are not near-duplicates of each other
+    UserError : a class has a single picture; near-duplicates count as one
     """
     with threadpool_limits(1):  # more threads add in another order, which changes bits
         return _fit(profiles, labels.astype(np.int64), sources.astype(str), variants.astype(str), groups, seed)
@@ -143,11 +143,7 @@ def _choose_units(labels: np.ndarray, sources: np.ndarray, groups: np.ndarray) -
     by_source = _join(sources, groups)
     if _count_least(by_source, labels) >= 2:
         return by_source, True
-    if (least := _count_least(groups, labels)) < 2:
-        raise UserError(
-            f"{least} different picture of a class to train on; expected at least 2, better hundreds from several "
-            "sources; add pictures and build the store again"
-        )
+    check_picture_counts("these rows", labels, groups)
     return groups, False
 
 
