@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from data_cards.core.console import echo, format_table, note
 from data_cards.core.labels import CLASS_NAMES
-from data_cards.core.text import Lines, escape_cell, format_count
+from data_cards.core.text import Lines, escape_cell, format_count, join_lines
 from eval.verdict.decide import Judgement
 from eval.verdict.predict import Verdict
 from eval.verdict.wording import format_reason
@@ -24,21 +24,29 @@ CSV_COLUMNS = (
 )
 
 _VERDICTS = (*CLASS_NAMES, UNSURE)
-_DECLARED = "declared, not verified"
 
 
 def write_table(verdicts: Iterable[Verdict]) -> int:
-    """Write a table of the judged files without its empty columns; return the number of failures."""
+    """Write a table of the judged files without its empty columns, and below it what their files declare.
+
+    Returns
+    -------
+    int, the number of failures
+    """
     counts = _Counts()
-    rows = []
+    rows, notes = [], []
     for one in counts.report(verdicts):
         if one.judgement is not None:
-            rows.append([one.path, *_format_cells(one.judgement), "; ".join(one.remarks), _format_declared(one)])
-            rows += [[f"· {frame.second:.2f} s", *_format_cells(frame.judgement), "", ""] for frame in one.frames]
-    headers = ["picture", "verdict", "why unsure", "unsure after", "probability fake", "crops", "remark", _DECLARED]
+            rows.append([one.path, *_format_cells(one.judgement)])
+            rows += [[f"· {frame.second:.2f} s", *_format_cells(frame.judgement)] for frame in one.frames]
+            notes += [f"{one.path}: {remark}" for remark in one.remarks]
+            notes += [f"{one.path} declares, not verified: {declared}" for declared in _list_declared(one)]
+    headers = ["picture", "verdict", "why unsure", "unsure after", "probability fake", "crops"]
     kept = [number for number in range(len(headers)) if any(row[number] for row in rows)]
     if rows:
         echo(format_table([[row[number] for number in kept] for row in rows], [headers[number] for number in kept]))
+    if notes:
+        echo(join_lines(["", *notes]))
     counts.summarise()
     return counts.failed
 
@@ -64,7 +72,7 @@ def write_csv(verdicts: Iterable[Verdict]) -> int:
     writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for one in counts.report(verdicts):
-        values = one.to_dict() | {"declared_not_verified": _format_declared(one)}
+        values = one.to_dict() | {"declared_not_verified": "; ".join(_list_declared(one))}
         values |= {name: "; ".join(values.get(name, ())) for name in ("unsure_after", "remarks")}
         for line in (values, *({"path": one.path, **frame} for frame in values.get("frames", ()))):
             if not line.get("score_valid"):
@@ -85,8 +93,8 @@ def _format_cells(said: Judgement) -> list[str]:
     ]
 
 
-def _format_declared(one: Verdict) -> str:
-    return "; ".join(dict.fromkeys(declaration.what for declaration in one.declared))
+def _list_declared(one: Verdict) -> list[str]:
+    return list(dict.fromkeys(declaration.what for declaration in one.declared))
 
 
 class _Counts:

@@ -391,8 +391,7 @@ def test_declared_origin_is_listed_with_the_score(run, tmp_path):
     draw_noise(1).save(declaring, pnginfo=info)
     arguments = ("--run", str(run.path), str(plain), str(declaring))
     result = call(*arguments)
-    assert "declared, not verified" in result.stdout.splitlines()[0]
-    assert result.stdout.splitlines()[3].endswith("Stable Diffusion parameters")
+    assert result.stdout.splitlines()[-1].endswith("declaring.png declares, not verified: Stable Diffusion parameters")
     assert "\x1b" not in result.output
     one, other = json.loads(call(*arguments, "--json").stdout)
     assert one["declared_not_verified"] == []
