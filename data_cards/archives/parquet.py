@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from data_cards.archives.archive import Archive, ArchiveError, check_size, damage_error, find_numbers
 from data_cards.archives.members import Members, normalise_name
 from data_cards.core.errors import PictureError, format_error
+from data_cards.core.extras import format_install
 from data_cards.core.files import MAX_BYTES
 
 if TYPE_CHECKING:
@@ -139,8 +140,7 @@ def _open(path: str, metadata: Any = None) -> "ParquetFile":
     except ImportError as error:
         raise ArchiveError(
             path,
-            "a Parquet file is read with pyarrow; install it with "
-            "`pip install -c constraints.txt -e '.[parquet]'`, or give its pictures in folders",
+            f"Parquet needs pyarrow: `{format_install('parquet')}`; or give its pictures in folders",
         ) from error
     return ParquetFile(path, metadata=metadata, pre_buffer=False, buffer_size=_BUFFER)
 

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from PIL import Image, UnidentifiedImageError
 
 from data_cards.core.errors import PictureError
+from data_cards.core.extras import format_install
 from data_cards.image.bounds import check_declared_sizes, check_pixels, drop_large_texts
 from data_cards.image.damage import check_damage
 from data_cards.image.levels import to_rgb
@@ -164,8 +165,7 @@ def _register_heif() -> None:
         from pillow_heif import register_heif_opener
     except ImportError as error:
         raise PictureError(
-            "HEIC needs the extra heif: pip install -c constraints.txt -e '.[heif]'; or convert it without resizing, "
-            "for example to PNG"
+            f"HEIC needs pillow-heif: `{format_install('heif')}`; or convert it without resizing, for example to PNG"
         ) from error
     register_heif_opener(thumbnails=False)
 

@@ -10,10 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from data_cards.core.errors import UsageError, UserError
+from data_cards.core.extras import format_install
 from eval.settings import PageSettings
 from train.run.folder import Run
-
-MISSING = "the page needs Starlette and uvicorn: pip install -c constraints.txt -e '.[page]'"
 
 
 def serve_page(
@@ -51,7 +50,7 @@ def serve_page(
     except ImportError as error:
         if error.name is None or error.name.split(".")[0] not in ("starlette", "uvicorn"):
             raise
-        raise UserError(MISSING) from error
+        raise UserError(f"the page needs Starlette and uvicorn: `{format_install('page')}`") from error
     from eval.verdict.examine import Examiner
 
     with open_listener(host, port) as listener, suppress(KeyboardInterrupt):

@@ -12,9 +12,9 @@ from typing import BinaryIO
 from PIL import Image
 
 from data_cards.core.errors import PictureError
+from data_cards.core.extras import format_install
 from data_cards.image.bounds import check_pixels
 
-MISSING = "a clip; reading clips needs PyAV: pip install -c constraints.txt -e '.[video]'"
 MOST_FRAMES = 64
 MOST_DECODED = 5000  # frames of a clip: judged ones, and ones decoded to reach them
 
@@ -63,7 +63,7 @@ def read_frames(file: BinaryIO, count: int, max_pixels: int) -> Iterator[tuple[f
     try:
         import av
     except ImportError as error:
-        raise PictureError(MISSING) from error
+        raise PictureError(f"a clip; reading clips needs PyAV: `{format_install('video')}`") from error
     av.logging.set_level(av.logging.PANIC)  # its messages on untrusted files are not for the user
     form = find_container(file.read(512))
     try:

@@ -25,6 +25,7 @@ from data_cards.core.contained import (
     walk_contained,
 )
 from data_cards.core.errors import UserError, format_error
+from data_cards.core.extras import format_install
 from data_cards.core.files import PARTIAL, create_file, temporary_name
 
 # Files of at least `_LARGE` bytes have `_RESERVED` bytes allocated ahead. Without that, ext4 allocates blocks when it
@@ -44,7 +45,8 @@ class Storage:
         try:
             self._files, self._root = fsspec.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
-            raise UserError(f"{self.url}: {error}; for s3:// install the extra: pip install '.[s3]'") from error
+            advice = f"; s3:// needs s3fs: `{format_install('s3')}`" if self.url.startswith("s3:") else ""
+            raise UserError(f"{self.url}: {error}{advice}") from error
 
     def check_links(self) -> None:
         """Raise `UnsafeFileError` if a local store has a link that leads out of it, a pipe or a device."""

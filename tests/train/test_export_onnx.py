@@ -237,7 +237,7 @@ def test_export_without_the_libraries_names_them(tmp_path, monkeypatch):
     monkeypatch.setattr("train.run.export_onnx.find_spec", lambda name: None if name == "onnxruntime" else name)
     result = export("--run", STARTER, "--onnx", tmp_path / "x.onnx")
     assert result.exit_code == 1
-    assert "ONNX needs onnxruntime: install them with pip install -c constraints.txt -e '.[onnx]'" in result.stderr
+    assert "ONNX needs onnxruntime: `" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

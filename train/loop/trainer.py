@@ -16,6 +16,7 @@ import torch
 
 from data_cards.core.console import echo, warn
 from data_cards.core.errors import UsageError, UserError
+from data_cards.core.extras import format_install
 from data_cards.core.files import RUN_SETTINGS
 from data_cards.core.memory import measure_free_memory
 from data_cards.core.text import format_bytes, format_duration, join_lines
@@ -326,7 +327,7 @@ def _print_start(context: TrainContext) -> None:
     if samples < settings.batch_size:
         echo(f"an epoch is one step of {samples} samples, fewer than the batch size of {settings.batch_size}", err=True)
     if not has_tensorboard():
-        echo("no TensorBoard events: they need `pip install -c constraints.txt -e '.[tensorboard]'`", err=True)
+        echo(f"no TensorBoard events: they need `{format_install('tensorboard')}`", err=True)
     for card in context.store.cards:
         echo(join_lines(card["audit"]["words"].split("\n")), err=True)
     for line in format_left_out(context.store):

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from data_cards.core.errors import UsageError, UserError
+from data_cards.core.extras import format_install
 from data_cards.core.files import whole_file
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.features.extract import compute_planes, name_planes
@@ -82,9 +83,7 @@ def export_onnx(run: str | Path, file: str | Path, which: str = BEST, from_pixel
         raise UsageError(f"{file}: expected a file name, such as detector.onnx, in an existing folder")
     missing = [name for name in _LIBRARIES if find_spec(name) is None]
     if missing:
-        raise UserError(
-            f"ONNX needs {', '.join(missing)}: install them with pip install -c constraints.txt -e '.[onnx]'"
-        )
+        raise UserError(f"ONNX needs {', '.join(missing)}: `{format_install('onnx')}`")
     run = open_run(run)
     detector = load_detector(run, "cpu", which)
     if detector.experts is not None and detector.experts.network_weight == 0:

@@ -1,0 +1,34 @@
+"""Command that installs the libraries of an extra of this program (setup.cfg)."""
+
+import shutil
+import sys
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+from shlex import quote
+
+from data_cards.core.console import PROGRAM
+
+_SOURCE = Path(__file__).parents[2]
+
+
+def format_install(extra: str) -> str:
+    """Return a shell command that installs an extra's libraries for this Python.
+
+    It names the libraries, so it works in every folder, and however the program was installed.
+    """
+    try:
+        wanted = [text.partition(";") for text in requires(PROGRAM) or ()]
+    except PackageNotFoundError:  # the program runs from its source, uninstalled
+        wanted = []
+    named = [name.strip() for name, _, marker in wanted if f'extra=="{extra}"' in _squeeze(marker)]
+    return " ".join([_find_pip(), "install", *map(quote, named or [f"{_SOURCE}[{extra}]"])])
+
+
+def _squeeze(marker: str) -> str:
+    return marker.replace(" ", "").replace("'", '"')
+
+
+def _find_pip() -> str:
+    """Return "pip" if that is the pip of this Python, else the command that is."""
+    found, python = shutil.which("pip"), Path(sys.executable)
+    return "pip" if found and Path(found).parent == python.parent else f"{quote(str(python))} -m pip"

@@ -1,0 +1,32 @@
+"""Commands that install extras."""
+
+import configparser
+import shlex
+import sys
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+
+from data_cards.core import extras
+
+ROOT = Path(__file__).resolve().parents[2]
+EXTRAS = ("s3", "tensorboard", "onnx", "page", "video", "parquet", "heif")
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_install_command_of_an_extra_names_its_libraries(extra, monkeypatch):
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    wanted = config["options.extras_require"][extra].split()
+    monkeypatch.setattr(extras, "requires", lambda name: [f"{one}; extra == '{extra}'" for one in wanted] + ["numpy"])
+    monkeypatch.setattr(sys, "executable", "/my env/bin/python")
+    assert shlex.split(extras.format_install(extra)) == ["/my env/bin/python", "-m", "pip", "install", *wanted]
+
+
+def test_install_command_of_a_program_that_is_not_installed_names_its_folder(monkeypatch):
+    def fail(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(extras, "requires", fail)
+    assert shlex.split(extras.format_install("page"))[-1] == f"{ROOT}[page]"
