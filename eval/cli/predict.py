@@ -83,7 +83,7 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
         from eval.verdict.explain_file import check_explained, examine_file, write_explanation  # loads matplotlib
         from eval.verdict.wording import format_never
 
-        explained = check_explained(inputs, explain)
+        explained = check_explained(inputs, explain, pictures)
         examiner = Examiner(opened, settings.device, settings.max_pixels)
         verdict, examined = examine_file(examiner, explained, quick=quick, batch_size=settings.batch_size)
         failed = write([verdict])

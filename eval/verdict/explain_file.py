@@ -1,6 +1,7 @@
 """Files of `predict --explain`: the picture that is read, and the PNG that is written."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -8,6 +9,7 @@ from PIL import Image
 from data_cards.archives.place import open_place
 from data_cards.core.errors import PictureError, UsageError, UserError
 from data_cards.core.files import read_bounded, whole_file
+from data_cards.core.split_paths import format_split_paths
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.settings import PredictSettings
 from eval.verdict.decide import CHECKS
@@ -19,16 +21,23 @@ from eval.verdict.video import CONTAINER_START, find_container
 from eval.verdict.wording import format_caution
 
 
-def check_explained(inputs: list[Input], out: str | Path) -> Input:
+def check_explained(inputs: list[Input], out: str | Path, words: Sequence[str] = ()) -> Input:
     """Return the one picture to be explained.
+
+    Parameters
+    ----------
+    words : sequence of str, the arguments that named the inputs, to recognise a path with spaces without quotes
 
     Raises
     ------
     UsageError : not exactly one picture, or `out` is not a name for the PNG
     """
     if len(inputs) != 1:
-        raise UsageError(f"--explain: expected one picture, got {len(inputs)}; explain each in a command of its own")
+        advice = "; ".join(format_split_paths(words)) or "explain each in a command of its own"
+        raise UsageError(f"--explain: expected one picture, got {len(inputs)}; {advice}")
     out = Path(out)
+    if not out.parent.is_dir():
+        raise UsageError(f"{out}: its folder does not exist; create it, or give another name")
     if out.suffix.lower() != ".png":
         raise UsageError(f"{out}: --explain writes a PNG; give a name that ends in .png")
     if out.exists() and not _is_ours(out):

@@ -133,12 +133,14 @@ def test_explain_gives_the_verdict_of_predict(folder):
 def test_explain_of_unusable_arguments_is_refused(call, folder, tmp_path):
     before = (folder / NAME).read_bytes()
     (folder / "text.png").write_text("no picture")
+    (folder / "my own.png").write_bytes(before)
     for arguments, status, text in (
         ((NAME, NAME, "--explain", "why.png"), 2, "expected one picture, got 2"),
+        (("my", "own.png", "--explain", "why.png"), 2, 'expected one picture, got 2; did you mean "my own.png"?'),
         ((NAME, "--explain", "why.jpg"), 2, "give a name that ends in .png"),
         ((NAME, "--explain", NAME), 2, "was not made by --explain"),
         ((NAME, "--explain", "text.png"), 2, "was not made by --explain"),
-        ((NAME, "--explain", "absent/why.png"), 1, "its folder does not exist"),
+        ((NAME, "--explain", "absent/why.png"), 2, "its folder does not exist"),
     ):
         result = call(*arguments)
         assert result.exit_code == status, result.output
