@@ -50,7 +50,7 @@ from pipeline.execution.tasks import ATTEMPTS, choose_workers, run_tasks
 from pipeline.features.variants import check_recipe
 from pipeline.store.digests import add_digests
 from pipeline.store.filesystem import Storage
-from pipeline.store.lock import writer_lock
+from pipeline.store.lock import is_locked, locked_error, writer_lock
 from pipeline.store.manifest import PLANNED_MANIFEST, encode_manifest
 from pipeline.store.reader import partial_name
 from pipeline.store.schema import Attribute
@@ -138,6 +138,8 @@ def build_store(
     # A complete store may need no change, and may then be in a read-only place.
     if not is_complete(storage):
         check_writable(path, dry_run=dry_run)
+        if is_locked(storage) and not dry_run:
+            raise locked_error(storage)  # before the scan, which can take long
     state = compute_state(storage)
     base = read_base(storage)
     settings = choose_settings(storage, settings)

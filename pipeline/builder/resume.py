@@ -19,6 +19,7 @@ from pipeline.store.arrays import StoredArrays
 from pipeline.store.attributes import read_attributes as read_group_attributes
 from pipeline.store.digests import find_damage
 from pipeline.store.filesystem import Storage
+from pipeline.store.lock import is_locked, locked_error
 from pipeline.store.manifest import PLANNED_MANIFEST, decode_manifest, read_manifest
 from pipeline.store.reader import partial_name
 from pipeline.store.schema import DEFAULT_STORE, FORMAT_VERSION, PROVENANCE, READ_VERSIONS, Attribute
@@ -107,10 +108,11 @@ def compute_state(storage: Storage) -> str:
 def check_unchanged(storage: Storage, path: str, state: str) -> None:
     """Raise `UserError` if another build changed the store since `state`: the plan would remove its pictures."""
     if find_store(path).url == storage.url and compute_state(storage) == state:
-        if storage.url == path and storage.is_local and Storage(partial_name(path)).exists():
-            raise UserError(
-                f"{partial_name(path)}: an unfinished build is in the way; remove that build, or the store {path}"
-            )
+        partial = Storage(partial_name(path))
+        if storage.url == path and storage.is_local and partial.exists():
+            if is_locked(partial):
+                raise locked_error(partial)
+            raise UserError(f"{partial.url}: an unfinished build is in the way; remove that build, or the store {path}")
         return
     if storage.is_local:
         with suppress(OSError):

@@ -20,7 +20,7 @@ from data_cards.dataset.table import Picture
 from pipeline.features.settings import MAX_PIXELS
 from pipeline.features.versions import get_program_version
 from pipeline.store.filesystem import Storage
-from pipeline.store.reader import open_store
+from pipeline.store.reader import open_store, partial_name
 
 
 def load_card(place: str, **options) -> dict:
@@ -52,7 +52,7 @@ def compute_card_of(
     UserError : nothing is there, or something that has no card
     """
     name = Path(place.rstrip("/").rpartition("://")[2]).resolve().name
-    if Storage(place).exists(ZARR_METADATA):
+    if Storage(place).exists(ZARR_METADATA) or _is_unfinished(place):
         (reading or SetSettings()).check_unused(place)
         store = open_store(place)
         return {"name": name, **store.card}, store.read_pictures()
@@ -118,3 +118,8 @@ def _compute_set_card(
         simulated=any(map(is_simulated, roots)),
     )
     return {"name": name, **card}
+
+
+def _is_unfinished(place: str) -> bool:
+    """Return whether a place is the name of a store whose build has not ended; `open_store` then says so."""
+    return "=" not in place and not Storage(place).exists() and Storage(partial_name(place)).exists()

@@ -20,6 +20,7 @@ from pipeline.store.reader import ZarrStore, open_store, partial_name
 from pipeline.store.schema import PROFILES, Attribute
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import ABSENT, decode_index, index_length, shard_file
+from pipeline.store.unfinished import format_builder
 from pipeline.store.writer import read_shard_records
 
 _TRIES = 3  # a store may be renamed between the search for it and the search for its build
@@ -173,6 +174,7 @@ def progress_to_dict(path: str) -> dict | None:
         "shards_done": plan.shards - len(missing),
         "shards_missing": missing,
         "bytes": size,
+        "builder": format_builder(storage),
     }
 
 
@@ -186,7 +188,7 @@ def format_progress(facts: dict) -> Lines:
             f"done, {format_bytes(facts['bytes'])}",
             f"{facts['pictures']} pictures, {facts['samples']} samples, fingerprint {facts['fingerprint']}",
             f"missing shards: {named or 'none'}",
-            "run `pipeline build` with the same settings to resume it",
+            facts["builder"],
         ]
     )
 

@@ -37,6 +37,7 @@ from pipeline.store.schema import (
 )
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import decode_profiles, longest_profiles, shard_file
+from pipeline.store.unfinished import unfinished_error
 
 if TYPE_CHECKING:
     from data_cards.dataset.table import PictureTable
@@ -338,8 +339,9 @@ def open_stored_arrays(path: str | os.PathLike) -> StoredArrays:
     storage = Storage(path)
     path = storage.url
     if not storage.exists():
-        if Storage(partial_name(path)).exists():
-            raise StoreError(f"{path}: the build is not finished; run the same `pipeline build` again to resume it")
+        partial = Storage(partial_name(path))
+        if partial.exists():
+            raise unfinished_error(partial, path)
         raise UserError(f"{path}: no such feature store; make one with `pipeline build --src FOLDER --out {path}`")
     try:
         attributes = read_attributes(storage)
@@ -354,7 +356,7 @@ def open_stored_arrays(path: str | os.PathLike) -> StoredArrays:
         found = "no format version" if version is None else f"format version {version}"
         raise StoreError(f"{path}: has {found}, expected {', '.join(map(str, READ_VERSIONS))}; build it again")
     if not attributes.get(Attribute.COMPLETE):
-        raise StoreError(f"{path}: the store is incomplete; run the same `pipeline build` again to finish it")
+        raise unfinished_error(storage, path.removesuffix(PARTIAL))
     return StoredArrays(storage, attributes, _known_lengths(attributes))
 
 

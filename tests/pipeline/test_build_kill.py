@@ -5,6 +5,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -166,8 +167,18 @@ def test_worker_that_outlives_its_build_creates_no_folder(kaggle_dir, tmp_path):
 def test_build_in_a_locked_folder_is_refused(kaggle_dir, tmp_path):
     out = tmp_path / "features.zarr"
     command = build_command(kaggle_dir, out, "--size", "16", "--variants", "clean", "--workers", "0")[1:]
+    holder = f"process {os.getpid()} on {socket.gethostname()}, since 20" if sys.platform == "linux" else "a process"
     with writer_lock(Storage(f"{out}.partial")):
         second = CliRunner().invoke(main, command)
+        reader = CliRunner().invoke(main, ["verify", str(out)])
     assert second.exit_code == 1
-    assert "another build is writing there" in second.stderr
+    assert f"another build is writing there ({holder}" in second.stderr
+    assert "scan" not in second.stderr
+    assert reader.exit_code == 3
+    assert f"{out}: the build is not finished; it is running ({holder}" in reader.stderr
+    card = CliRunner().invoke(main, ["card", str(out)])
+    assert "the build is not finished; no process" in card.stderr
+    dead = CliRunner().invoke(main, ["verify", str(out)])
+    assert f"{out}: the build is not finished; no process of this computer is building it (last change" in dead.stderr
+    assert "run the same `pipeline build` again to resume it" in dead.stderr
     assert CliRunner().invoke(main, command).exit_code == 0

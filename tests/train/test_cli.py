@@ -127,7 +127,7 @@ def test_train_run_of_a_missing_store_exits_1(call, tmp_path):
 
 def test_train_run_of_an_incomplete_store_exits_3(call, tmp_path):
     make_store(tmp_path / "features.zarr", complete=False)
-    assert_refused(call(), 3, "features.zarr: the store is incomplete", "pipeline build")
+    assert_refused(call(), 3, "features.zarr: the build is not finished; no process", "pipeline build")
 
 
 def test_train_run_of_another_folder_exits_3(call, tmp_path):
