@@ -20,7 +20,7 @@ def loss_of(logits: np.ndarray, labels: np.ndarray, temperature: float) -> float
 
 @pytest.mark.parametrize("factor", [0.5, 1.0, 3.0])
 def test_the_temperature_undoes_a_factor(factor):
-    # At each log-odds z just the share sigmoid(z) of 1000 pictures is fake: calibrated as it stands.
+    # At each log-odds z the share sigmoid(z) of 1000 pictures is fake: calibrated already.
     odds = np.log([1 / 4, 2 / 3, 3 / 2, 4])
     labels = np.concatenate([np.arange(1000) < 1000 * share for share in (0.2, 0.4, 0.6, 0.8)]).astype(int)
     logits = logits_of(np.repeat(odds, 1000) * factor)
@@ -90,12 +90,12 @@ def test_sources_that_differ_make_scores_less_sure():
     rng = np.random.default_rng(3)
     labels = np.repeat([0, 1], 4000)
     sources = labels * 8 + np.tile(np.repeat(np.arange(8), 500), 2)
-    alike = rng.normal(np.where(labels == 1, 1.5, -1.5), 1.0)
+    same = rng.normal(np.where(labels == 1, 1.5, -1.5), 1.0)
     shifts = rng.normal(0, 1.0, 16)
     shifts -= np.repeat(shifts.reshape(2, 8).mean(axis=1), 8)
-    assert compute_source_shift(alike, labels, sources) == pytest.approx(0, abs=0.01)
+    assert compute_source_shift(same, labels, sources) == pytest.approx(0, abs=0.01)
     wanted = shifts.reshape(2, 8).var(axis=1, ddof=1).mean() * (1 + 1 / 8)
-    shifted = alike + shifts[sources]
+    shifted = same + shifts[sources]
     assert compute_source_shift(shifted, labels, sources) == pytest.approx(wanted, rel=0.1)
     bare, found = fit_calibration(logits_of(shifted), labels), fit_calibration(logits_of(shifted), labels, sources)
     spread = compute_source_shift(shifted / bare.temperature, labels, sources)

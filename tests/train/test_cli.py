@@ -250,7 +250,7 @@ def test_a_damaged_store_names_the_row(call, tmp_path):
 
 
 def assert_refused_after_start(result, status: int, *texts: str) -> None:
-    """As `assert_refused`, below the line that tells of the run's start."""
+    """As `assert_refused`, below the line that the run's start prints."""
     assert result.exit_code == status, result.output
     last = result.stderr.splitlines()[-1]
     assert last.startswith("error: ")

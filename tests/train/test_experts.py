@@ -168,7 +168,9 @@ def test_classes_that_do_not_differ_leave_nothing_sure():
 
 def test_experts_that_are_wrong_about_sources_left_out_say_about_a_half():
     profiles, labels, sources, variants, groups = draw_rows(sources=2, strength=0.0)
-    profiles[:, 4] += np.where(np.isin(sources, ["source-0", "source-2"]), 6.0, -6.0)  # tells sources, not classes
+    profiles[:, 4] += np.where(
+        np.isin(sources, ["source-0", "source-2"]), 6.0, -6.0
+    )  # differs between sources, not classes
     experts = fit_experts(profiles, labels, sources, variants, groups).experts
     assert np.abs(experts.compute_log_odds(profiles)).max() < 0.2
 

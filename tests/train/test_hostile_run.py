@@ -68,7 +68,7 @@ def expect_one_line_of(act: Callable, *arguments: object) -> None:
 
 
 def expect_list(run: Path, names: list[str]) -> None:
-    """`train list` lists these runs beside one another, whatever is wrong with one."""
+    """`train list` lists these runs, also the damaged ones."""
     result = CliRunner().invoke(cli, ["list", str(run.parent), "--json"])
     assert result.exit_code == 0, result.output
     assert sorted(Path(one["run"]).name for one in json.loads(result.stdout)) == names

@@ -63,7 +63,7 @@ def test_an_interrupted_run_goes_on(settings, tmp_path):
     assert summary.ended.startswith("stopped in epoch 2, after 2 of 3 steps; resume with")
 
     def look(record):
-        assert not (tmp_path / "run" / RUN_SUMMARY).exists()  # killed here, it would still tell of the stop
+        assert not (tmp_path / "run" / RUN_SUMMARY).exists()  # after a kill here, it would still report the stop
         steps.append((record.epoch, record.step))
 
     steps = []

@@ -1,4 +1,4 @@
-"""Selection of what a run is fed: kinds of planes, rows, and samples that cannot be read."""
+"""Selection of the kinds of planes and the rows that a run reads; samples that cannot be read."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_a_run_on_some_kinds_of_planes(path, tmp_path):
     logits = compute_logits(detector, store, rows, progress=False)
     levels = store.features[:5]
     np.testing.assert_allclose(predict_logits(detector, levels), logits, atol=1e-6)
-    levels[:, 3:6] = 0  # the phase, which it does not look at
+    levels[:, 3:6] = 0  # the phase, which it does not read
     np.testing.assert_allclose(predict_logits(detector, levels), logits, atol=1e-6)
     levels[:, 6:] = 0
     assert not np.allclose(predict_logits(detector, levels), logits, atol=1e-4)

@@ -26,7 +26,7 @@ def settings(tmp_path) -> TrainSettings:
 
 
 def touch(settings: TrainSettings, file: str = SHARD) -> None:
-    """Write a file of the store anew with the same content, as a copy over it would."""
+    """Write a file of the store again with the same content, as a copy over it would."""
     path = Path(settings.store[0], file)
     status = path.stat()
     path.write_bytes(path.read_bytes())

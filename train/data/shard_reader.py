@@ -1,7 +1,7 @@
 """Direct reader of a local store's shard files: one `pread` and a decoder, without Zarr.
 
 A shard's index is read once; one call decodes a row's chunks into the caller's buffer. The result equals Zarr's to the
-last bit; of packed stores it is the chunks as packed. Checksums are those of the format: CRC-32C of each index, and
+last bit; chunks of packed stores stay packed. Checksums are those of the format: CRC-32C of each index, and
 zstd's in every chunk, which the decoder verifies. Only layouts that `pipeline build` writes are supported;
 `open_shard_reader` returns None for others, and for stores that are not local.
 
@@ -149,9 +149,9 @@ class ShardReader:
     def decode(self, fetched: EncodedChunks, target: np.ndarray) -> None:
         """Decode fetched chunks, concatenated, into uint8 (sum of sizes,); raises ValueError or RuntimeError.
 
-        One call decodes all: to release and to acquire Python's lock costs threads more than to decode a small chunk.
-        The decoder does not detect a result that is too short, so `fetch` checks each frame, once as long as
-        the file's size and time do not change.
+        One call decodes all chunks, because releasing and acquiring Python's lock takes longer than decoding a small
+        chunk. The decoder does not detect a result that is too short, so `fetch` checks each frame, once until the
+        file's size or time changes.
         """
         if sum(fetched.sizes) != target.nbytes:
             raise ValueError(f"chunks of {sum(fetched.sizes)} bytes, expected {target.nbytes}")

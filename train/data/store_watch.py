@@ -15,7 +15,7 @@ from pipeline.store.schema import FEATURES
 
 
 class ChangeDetector:
-    """Detector of changes to the files of stores since its creation; a store that is missing is left to its opening."""
+    """Detector of changes to the files of stores since its creation; a missing store is reported when it is opened."""
 
     def __init__(self, paths: Sequence[str]):
         self._seen = {path: _snapshot(path) for path in paths}

@@ -52,7 +52,7 @@ class TrainContext:
 
     settings: TrainSettings  # resolved: no "auto", no None
     store: FeatureStore
-    loader: BatchLoader  # of the planes that the network is fed
+    loader: BatchLoader  # of the planes that the network reads
     store_changes: ChangeDetector
     rows: Rows
     labels: np.ndarray  # int64 (N,), of every row of the store
@@ -61,7 +61,7 @@ class TrainContext:
     precision: torch.dtype
     group: ProcessGroup
     detector: PlaneDetector
-    network: nn.Module  # the detector's network, as a step calls it: wrapped where there are several processes
+    network: nn.Module  # the detector's network, as a step calls it: wrapped if there are several processes
     optimiser: torch.optim.Optimizer
     folder: Path
     position: Position

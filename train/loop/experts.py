@@ -68,7 +68,7 @@ def _fit_and_write(folder: Path, settings: TrainSettings, store: FeatureStore, r
     try:
         for line in format_left_out(store):
             echo(line, err=True)
-        fitted = fit_rows(store, settings, rows)
+        fitted = _fit_and_report(store, settings, rows)
     except KeyboardInterrupt as error:
         raise Stopped(folder, "before the experts were fitted") from error
     save_experts(fitted.experts, folder)
@@ -97,20 +97,14 @@ def _fit_and_write(folder: Path, settings: TrainSettings, store: FeatureStore, r
 
 
 def fit_rows(store: FeatureStore, settings: TrainSettings, rows: np.ndarray) -> FittedExperts:
-    """Fit experts to rows of a store, and print how many."""
+    """Fit experts to rows of a store."""
     columns = store.columns
-    names = {(label, source) for label, source in zip(columns["label"][rows], columns["source"][rows], strict=True)}
-    echo(
-        f"experts: {len(np.unique(columns['picture'][rows])):,} pictures ({len(rows):,} samples) "
-        f"of {len(names)} sources",
-        err=True,
-    )
     starts = range(0, len(rows), _ROWS_AT_ONCE)
     profiles = [
         store.read_profiles(rows[start : start + _ROWS_AT_ONCE])
         for start in progress_bar(starts, what="profiles", unit="blocks")
     ]
-    fitted = fit_experts(
+    return fit_experts(
         np.concatenate(profiles),
         columns["label"][rows],
         columns["source"][rows],
@@ -118,6 +112,18 @@ def fit_rows(store: FeatureStore, settings: TrainSettings, rows: np.ndarray) -> 
         columns["group"][rows],
         settings.seed,
     )
+
+
+def _fit_and_report(store: FeatureStore, settings: TrainSettings, rows: np.ndarray) -> FittedExperts:
+    """Fit experts to rows of a store, and print how many rows and sources these are."""
+    columns = store.columns
+    names = {(label, source) for label, source in zip(columns["label"][rows], columns["source"][rows], strict=True)}
+    echo(
+        f"experts: {len(np.unique(columns['picture'][rows])):,} pictures ({len(rows):,} samples) "
+        f"of {len(names)} sources",
+        err=True,
+    )
+    fitted = fit_rows(store, settings, rows)
     joined = count_sources(columns["label"][rows], columns["source"][rows], columns["group"][rows])
     note = ", as sources that share near-duplicates count as one" if sum(joined.values()) < len(names) else ""
     if few := format_few_sources(joined):
@@ -142,7 +148,7 @@ def _measure(fitted: FittedExperts, store: FeatureStore, rows: np.ndarray) -> tu
 def write_missing_experts(folder: Path, settings: TrainSettings, store: FeatureStore) -> None:
     """Fit and write the experts of a run with a network, whose weight is 0 until the run ends."""
     if settings.has_experts and not (folder / EXPERTS_FILE).exists():
-        save_experts(fit_rows(store, settings, choose_expert_rows(store, settings)).experts, folder)
+        save_experts(_fit_and_report(store, settings, choose_expert_rows(store, settings)).experts, folder)
 
 
 def discount_network(folder: Path, settings: TrainSettings) -> None:

@@ -26,7 +26,7 @@ _VALIDATION = 1 / 3  # of the time of a training step for as many samples
 # steps at 256 to 1024 px, in float32 and bf16, with ResNet-18 and 50.
 _MORE, _LIBRARIES = 1.2, 250_000_000
 _COPIES = 4  # of the weights: themselves, gradients and two moments
-_SPARE = 0.9  # of the free memory that a batch may fill where its size is chosen
+_SPARE = 0.9  # share of the free memory that a batch of automatically chosen size may fill
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StepMemory:
     Attributes
     ----------
     weights : bytes of the network's parameters
-    saved : bytes that the backward pass reads, a sample
+    saved : bytes per sample that the backward pass reads
     levels : bytes of a sample's planes
     free : bytes that were free before
     """
@@ -78,7 +78,7 @@ def measure_step_memory(context: TrainContext) -> StepMemory:
 
 
 def check_batch_size(context: TrainContext, is_given: bool) -> None:
-    """Choose the batch size that fits in the free memory, or check the given one; print a size that was not given.
+    """Choose a batch size that fits in the free memory and print it if it is below the default, or check the given one.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def check_batch_size(context: TrainContext, is_given: bool) -> None:
         if not is_enough(wanted, 1.0):
             echo(
                 f"warning: a step of {wanted} samples may take {format_bytes(measured[0].estimate(wanted))} of memory, "
-                f"and {format_bytes(free)} are free; if the run is ended, lower --batch-size",
+                f"and {format_bytes(free)} are free; if the system ends the run, lower --batch-size",
                 err=True,
             )
         return
@@ -129,7 +129,7 @@ def check_batch_size(context: TrainContext, is_given: bool) -> None:
 
 
 def print_price(context: TrainContext) -> None:
-    """Print about how long the epochs take and how much memory a step needs, from one more trial step."""
+    """Print estimates of the time of an epoch and of the memory of a step, measured in trial steps."""
     batches = sample_batches(context)
     group, position, settings = context.group, context.position, context.settings
     size = max(map(len, batches))
@@ -147,7 +147,7 @@ def print_price(context: TrainContext) -> None:
 
 
 def _measure_seconds(context: TrainContext, batches: list[np.ndarray]) -> float:
-    """Return the seconds a sample of trial steps: reading or computing, whichever takes longer, as they overlap.
+    """Return the seconds per sample of trial steps: of reading or of computing, whichever is more, as they overlap.
 
     The first step, of two samples, warms up. The next ones are as large as `_TRIAL_SECONDS` allow.
     """

@@ -1,9 +1,9 @@
 """The state from which a run resumes, written after each epoch and, at intervals, within one.
 
 The file has PyTorch's format, read with `weights_only=True`: tensors and plain values, never code. The format has no
-checksum, so the file ends with the sha256 of the bytes before it: a run must not resume from a flipped bit. Order
-and dropout are pure functions of (seed, epoch, step), so the state of no random generator is stored.
-The normaliser's statistics are not stored either: the store has them.
+checksum, so the file ends with the SHA-256 of the bytes before it, and a damaged state is refused. Order and dropout
+are pure functions of (seed, epoch, step), so no random generator's state is stored. The normaliser's statistics are in
+the store.
 """
 
 import hashlib

@@ -33,15 +33,15 @@ class StopSignals:
     Python runs a signal's handler only when a computation of PyTorch returns, which may take many seconds. So a thread
     answers at once, and prints what will happen.
 
-    The loss of the terminal (SIGHUP) is recorded as well, and may come twice; nothing is printed to the terminal
-    after it. Where SIGHUP is ignored, as under `nohup`, it stays ignored.
+    The loss of the terminal (SIGHUP) is recorded too, and may come twice; after it, nothing is printed to the terminal.
+    If SIGHUP is ignored, as under `nohup`, it stays ignored.
 
-    With `in_group`, further signals change nothing: torchrun forwards a signal that the terminal has sent to all
-    processes already, and ends processes that are too slow. When torchrun itself is gone, killed without a signal to
-    its processes, that counts as a SIGTERM: nobody could stop them otherwise.
+    With `in_group`, further signals change nothing: the terminal sends a signal to all processes, torchrun forwards it
+    to them again, and torchrun ends processes that are too slow. If torchrun was killed without a signal to its
+    processes, that counts as a SIGTERM, because nothing else would stop them.
 
-    With `exits`, as in the command, the second Ctrl-C ends the process if the computation under way does not return
-    soon; else `KeyboardInterrupt` is raised when it returns.
+    With `exits`, as in the command, the second Ctrl-C ends the process if the current computation does not return
+    soon; without it, `KeyboardInterrupt` is raised after the computation.
 
     Outside the main thread, where Python allows no handlers, signals are left as they are.
     """
@@ -104,7 +104,7 @@ class StopSignals:
                 note(f"stopping after this step{more if number == signal.SIGINT else ''}")
                 is_first = False
             elif self._exits and not self._in_group and not self._ended.wait(_PATIENCE):
-                note("stopped at once; the last saved state counts; resume with `train run --resume`")
+                note("stopped at once, without saving; resume with `train run --resume`")
                 os._exit(128 + number)
 
 

@@ -1,7 +1,7 @@
 """The steps of an epoch: batches in, weights changed.
 
-Everything random is a pure function of the seed and the step, and the state that a run resumes from is
-in its `Position`, the weights and the optimiser: the epoch may be stopped after any step.
+All random draws are pure functions of the seed and the step. A run resumes from its `Position`, its weights and its
+optimiser, so an epoch may be stopped after any step.
 """
 
 import math
@@ -20,7 +20,7 @@ from train.loop.context import StepRecord, TrainContext, loss_error, record_skip
 from train.loop.resume_state import Position
 from train.recipe.optimizer import learning_rate, set_learning_rate
 
-# Reading a loss makes the computer wait for the GPU, so there they are read a few steps at a time.
+# Reading a loss makes the CPU wait for the GPU, so the losses of several steps on a GPU are read together.
 _STEPS_BETWEEN_READINGS = 20
 
 
@@ -38,7 +38,7 @@ def train_epoch(context: TrainContext, batches: list[np.ndarray]) -> None:
 
     Parameters
     ----------
-    batches : rows of every step of the epoch; rows that cannot be read and may be skipped are removed from it
+    batches : rows of every step of the epoch; unreadable rows that may be skipped are removed from it
     """
     settings, position = context.settings, context.position
     skipped = set(position.skipped) if settings.on_bad_sample == "skip" else None
@@ -139,9 +139,9 @@ class _StepResults:
 
 
 def _timed(position: Position, batches: Iterator[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """Yield the batches, and add the time that each is waited for to the position.
+    """Yield the batches, and add the time spent waiting for each of them to the position.
 
-    A GPU that still has steps to compute meanwhile does not wait itself, so for a GPU this is an upper bound.
+    A GPU may still compute earlier steps meanwhile, so for a GPU this is an upper bound of its own waiting.
     """
     while True:
         begun = time.monotonic()

@@ -1,7 +1,7 @@
 """The training loop: `train` starts a run, `resume` continues one.
 
-Everything random is a pure function of the seed and the step: first weights, order, dropout. So
-on the CPU a run that was stopped and resumed ends with the same weights as an uninterrupted run.
+First weights, order and dropout are pure functions of the seed and the step. So on the CPU, a run that was stopped and
+resumed ends with the same weights as an uninterrupted run.
 """
 
 import time
@@ -60,10 +60,10 @@ def train(settings: TrainSettings, on_step: OnStep | None = None, *, exits: bool
     Parameters
     ----------
     settings : TrainSettings; "auto" and None are resolved by the store's features
-    on_step : called with a `StepRecord` after each step, before the state is saved; on every process, where there are
-        several. A GPU waits for each step's loss then, so omit it for the highest speed
-    exits : whether a second Ctrl-C may end the process, in the middle of a computation; else `Stopped` is raised when
-        that returns
+    on_step : called with a `StepRecord` after each step, before the state is saved; if there are several processes, in
+        each of them. It makes a GPU wait after each step, so omit it for the highest speed
+    exits : whether a second Ctrl-C may end the process in the middle of a computation; if not, `Stopped` is raised
+        after the computation
 
     Raises
     ------
@@ -273,7 +273,7 @@ def _run(context: TrainContext) -> Summary:
                     run_epoch(context)
             return group.on_rank0(lambda: write_final_summary(context))
         except KeyboardInterrupt as error:  # the second Ctrl-C
-            raise Stopped(context.folder, "at once; the last saved state counts") from error
+            raise Stopped(context.folder, "at once, without saving") from error
 
 
 def _hold_rows(context: TrainContext) -> None:

@@ -1,6 +1,6 @@
 """The detector: experts on profiles, a network on planes, or both, and their calibration.
 
-Imports PyTorch only where there is a network.
+Imports PyTorch only if it has a network.
 """
 
 from collections.abc import Sequence

@@ -34,9 +34,9 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device, network: str) -> torch.dtype:
-    """Return torch.bfloat16 or torch.float32; "auto" chooses bf16 on hardware that multiplies in it.
+    """Return torch.bfloat16 or torch.float32; "auto" chooses bf16 on hardware that multiplies in bf16.
 
-    Such are CUDA devices from Ampere on, and CPUs with AMX or AVX-512 BF16. Elsewhere bf16 works, but slower. For a
+    These are CUDA devices from Ampere on, and CPUs with AMX or AVX-512 BF16. On others bf16 is slower. For a
     network of a single layer "auto" chooses float32: it learns from small differences between nearly equal inputs,
     which bf16's eight bits lose.
     """

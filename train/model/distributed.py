@@ -157,7 +157,8 @@ def check_settings(settings: TrainSettings, group: ProcessGroup, device: torch.d
         raise UsageError(f"batch size {settings.batch_size}: {group.size} processes share it; give at least {least}")
     if samples < least:
         raise UsageError(
-            f"{group.size} processes: expected at least {least} training samples an epoch, got {samples}; start fewer"
+            f"{group.size} processes: expected at least {least} training samples an epoch, got {samples}; "
+            "start fewer processes"
         )
     if settings.on_bad_sample == "skip":
         raise UsageError("on bad sample skip: one process only; start it without torchrun, or give stop")

@@ -28,14 +28,15 @@ OF_CONTENT = ("light", "colour")  # experts on the content of a picture; the oth
 CONTRADICTION = 0.75  # log-odds beyond which the two groups of experts contradict each other
 # Leading numbers of a vector that its distance reads: of two spectra the one with the absolute floor.
 DISTANCES = {"light": 9, "colour": 36, "harmonics": 81, "tints": 162}
-# px: half, about one and twice a decoder's 8 px apart, so that no band hides another's peak.
+# px: half of a decoder's period of 8 px, about the period, and twice it are in different bands, so that no peak hides
+# another.
 _EDGES = 8 * np.array([0.39, 0.6, 0.8, 0.96, 1.05, 1.4, 2.21])
 COMB_BANDS = [(least <= PERIODS) & (most > PERIODS) for least, most in pairwise(_EDGES)]
 SIDE_SHARE = 0.9  # of the smallest training side, below which a picture is too small
 LEAST_CONTRAST = 4.0  # grey levels, deviation of luma: a picture below is blank
 LEAST_CHROMA = 3.0  # grey levels, mean |B - Y| + |R - Y|: a picture below is grey
-SURE_WRONG_SHARE = 0.04  # of the sure words on pictures of sources left out of the fit, at most
-LOG_ODDS_LIMIT = 16.0  # a probability never reaches 0 or 1, so that a band from 0 to 1 leaves nothing sure
+SURE_WRONG_SHARE = 0.04  # most, of the sure verdicts on pictures of sources that the fit left out
+LOG_ODDS_LIMIT = 16.0  # a probability never reaches 0 or 1, so that with a band from 0 to 1 every verdict is unsure
 
 
 class Unlike(IntEnum):
@@ -70,10 +71,10 @@ class Experts:
     photographs : float (2, 220), mean and deviation of the photographs' combs
     distances : dict of str to Distance, by vector
     slope, offset : float, from the sum of the experts' log-odds to calibrated log-odds
-    low, high : float, 0 to 1, the band of "unsure"; 0 and 1 leave nothing sure
+    low, high : float, 0 to 1, the band of "unsure"; with 0 and 1 every verdict is unsure
     least_side : float, smallest side of a training picture, in px
     sources_left_out : bool, whether slope, band and limits come from sources that were left out
-    network_weight : float, 0 or more, by which a network's log-odds count beside them; 0 without one
+    network_weight : float, 0 or more, factor of a network's log-odds in the sum; 0 without a network
     """
 
     models: dict[str, Logistic]
@@ -197,7 +198,7 @@ def explain_always_unsure(calibration: Calibration, experts: Experts | None) -> 
 
 
 def compute_inputs(name: str, profiles: np.ndarray, photographs: np.ndarray) -> np.ndarray:
-    """Compute what an expert's regression is fed, float (N, D), of profiles (N, 755).
+    """Compute the inputs of an expert's regression, float (N, D), from profiles (N, 755).
 
     Parameters
     ----------

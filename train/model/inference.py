@@ -25,7 +25,7 @@ def predict_logits(detector: PlaneDetector, levels: np.ndarray | torch.Tensor) -
 
     Parameters
     ----------
-    levels : uint8 (B, planes, H, W), all planes of the store or only those that the detector is fed
+    levels : uint8 (B, planes, H, W), all planes of the store or only those that the detector reads
     """
     detector.eval()
     if levels.shape[1] > len(detector.planes):

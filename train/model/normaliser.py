@@ -21,8 +21,8 @@ def select_statistics(mean: np.ndarray, std: np.ndarray, normalise: str) -> tupl
     ----------
     mean, std : float32 (C, H, W), in levels
     normalise : "frequency", as they are; "channel", one mean and deviation over all of a plane's values, by the
-        law of total variance; "none", the levels' range 0..256 as -1..1 whatever the store holds; "sample", as
-        none: the normaliser uses each sample's own range
+        law of total variance; "none", the levels' range 0..256 as -1..1 for every store; "sample", the same,
+        because the normaliser uses each sample's own range
     """
     if normalise == "frequency":
         return mean, std

@@ -25,14 +25,14 @@ class PlaneDetector(nn.Module):
     mean, std : float32 (planes, H, W), the store's statistics, in levels
     network : str, one of `train.settings.NETWORKS` but "auto"
     dropout : float, share dropped before the last layer while training
-    kinds : sequence of str, the kinds of planes it is fed, in the store's order
+    kinds : sequence of str, the kinds of planes that it reads, in the store's order
     stem : "auto", "strided" or "plain"
     own_range : bool, stretch each plane of each sample to its own range
     gain : "keep" or "remove" the gain of each sample's log magnitudes
 
     Attributes
     ----------
-    planes : list of int, indices of the store's planes that it is fed
+    planes : list of int, indices of the store's planes that it reads
     inputs : tuple of str, the kind of each of these planes
     calibration : Calibration of the logits; saved with the weights
     """
@@ -57,8 +57,8 @@ class PlaneDetector(nn.Module):
         gains = magnitudes if gain == "remove" else []
         # Indexing with a list loads SymPy (half a second) if the tensors are on the device "meta".
         planes = torch.tensor(self.planes)
-        fed = (torch.as_tensor(values).index_select(0, planes) for values in (mean, std))
-        self.normalise = Normaliser(*fed, own_range, gains)
+        read = (torch.as_tensor(values).index_select(0, planes) for values in (mean, std))
+        self.normalise = Normaliser(*read, own_range, gains)
         self.network = build_network(network, self.inputs, mean.shape[-1], 2, dropout, stem)
         self.calibration = Calibration()
         self.to(memory_format=torch.channels_last)

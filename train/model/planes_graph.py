@@ -13,9 +13,9 @@ from pipeline.features.periodogram import LEVELS, compute_dct_bound, compute_mag
 from pipeline.features.settings import COARSE, SQUARE_KINDS, FeatureSettings
 from pipeline.features.welch import ARTANH_LIMIT, compute_welch_magnitude_bound, create_window
 
-_LEAST_POWER = 1e-8  # of a bin: below, it is 0 but for the rounding of float64, and has no phase
+_LEAST_POWER = 1e-8  # of a bin: a lower power is rounding of float64, and has no phase
 
-_BLOCKS = 8  # of rows of patches, one after the other: less than half the memory of all at once
+_BLOCKS = 8  # of rows of patches, computed in turn, which needs less than half the memory of all at once
 
 
 def build_planes_graph(features: FeatureSettings) -> nn.Module:

@@ -47,7 +47,7 @@ class FittedExperts:
     ----------
     experts : Experts
     log_odds : float64 (N,), calibrated, of each row by the fold that left it out; NaN if no fold scored it
-    sources : int, number of the sources that were left out, of the class with fewer; 0 if none could be
+    sources : int, number of sources that were left out, of the class with fewer; 0 if a class has one source
     """
 
     experts: Experts

@@ -60,7 +60,7 @@ def read_weights(detector: PlaneDetector, folder: Path, which: str) -> dict[str,
     try:
         _check_header(detector, folder, file.name)
         with safe_open(file, "pt") as opened:
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
             wanted = (opened.metadata() or {}).get(_DIGEST)
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such file; the run is incomplete, train it again") from error

@@ -35,7 +35,7 @@ def load_experts(folder: Path) -> Experts:
     try:
         read_contained(folder, EXPERTS_FILE, _MOST_BYTES)  # refuses special and oversized files
         with safe_open(file, "numpy") as opened:
-            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - it is no dict
+            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
             wanted = (opened.metadata() or {}).get(_DIGEST)
         if wanted != _compute_digest(arrays):
             raise ValueError("its digest does not match")

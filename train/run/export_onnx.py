@@ -144,8 +144,8 @@ def _draw_samples(detector: Detector, features: FeatureSettings, from_pixels: bo
 def _draw_levels(network: PlaneDetector, features: FeatureSettings) -> np.ndarray:
     """Draw noise, and pictures at several distances from the mean one: uint8 (6, planes, side, side).
 
-    On noise alone a network may be so sure that its probabilities are 0 and 1 whatever its logits. Near the mean
-    picture it is unsure.
+    On noise alone a network may be so sure that its probabilities are 0 and 1, which hides differences of logits. Near
+    the mean picture it is unsure.
     """
     rng = np.random.default_rng(0)
     samples = rng.uniform(0, 255, (_SAMPLES, features.planes, features.side, features.side))
