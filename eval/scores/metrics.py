@@ -53,8 +53,8 @@ METRICS = {
     "log_loss": Metric("Log loss", "mean negative log-likelihood; 0 is perfect, 0.693 is always saying 0.5"),
     "calibration_error": Metric(
         "Calibration error",
-        "mean gap between the probability said and the share of fakes found at it, in ten bins; few pictures raise it "
-        "by chance, and its interval even more, so that it is often near the interval's lower end",
+        "mean gap between the probability said and the share of fakes found at it, in ten bins; chance raises it "
+        "if there are few pictures, and raises its interval more, so it may be at the interval's lower end or below",
     ),
     "risk_coverage_area": Metric(
         "Risk-coverage area",
