@@ -218,7 +218,7 @@ def test_commands_on_a_store_that_cannot_be_read_are_one_line(store, tmp_path):
     group.attrs["format_version"] = 99
     one_line(run("inspect", store), 3, "format version 99", "expected 2")
     group.attrs.update({"format_version": 2, "complete": False})
-    one_line(run("inspect", store), 3, "incomplete")
+    one_line(run("inspect", store), 3, "the build is not finished")
     group.attrs["complete"] = True
     (store / "label/c/0").write_bytes(b"x")
     one_line(run("inspect", store), 3, "damaged")
