@@ -150,13 +150,12 @@ def _format_verdicts(summary: Summary) -> str:
 def list_command(runs: str, as_json: bool) -> None:
     """Compare the runs in the folder RUNS (default: runs).
 
-    Loss and accuracy of a network alone are those on the validation pictures. Of experts they are those on the
-    sources that a fit left out, also where a network was trained but does not count. A network that counts beside
-    experts has no such figures. The AUROC on the test pictures, with its 95 % interval, is from the last `report` of
-    each run.
+    A network alone has loss and accuracy on the validation pictures. Experts have them on the sources that a fit left
+    out, also if a network was trained but does not count. A network that counts beside experts has neither. The AUROC
+    on the test pictures, with its 95 % interval, is from the last `report` of each run.
 
-    Compare only runs that have the same "measured on" and the same "trained on": all rows of a store, or those that
-    --where, --hold-out and --validate-on left. The column "store" is shown if the runs have different stores.
+    "trained on" names the rows that a run used: all, or what --where, --hold-out and --validate-on left. Compare only
+    runs with the same "trained on" and "measured on". A column "store" is added if the runs have different stores.
 
     \b
     Examples:
