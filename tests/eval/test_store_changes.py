@@ -39,6 +39,7 @@ def test_report_on_a_grown_store_counts_the_added_pictures(run, store, tmp_path)
     grow(store, tmp_path)
     report = report_on(run)
     [warning] = report["warnings"]
+    assert f"<code>train run --store {store}</code>" in (run / "report.html").read_text()
     assert f"{store}: 16 pictures were added since {run} was trained" in warning
     assert f"`train run --store {store}`" in warning
     assert (report["audit"], report["training_sources"]) == (None, {"real": 2, "fake": 2})
