@@ -140,7 +140,7 @@ def test_report_on_incomplete_or_other_version_store_is_refused(call, run_folder
     group.attrs.update({"format_version": 99})
     assert_refused(call(), 3, "format version 99")
     group.attrs.update({"format_version": 2, "complete": False})
-    assert_refused(call(), 3, "incomplete")
+    assert_refused(call(), 3, "the build is not finished")
 
 
 def test_report_on_a_truncated_store_is_refused(call, run_folder, tmp_path):

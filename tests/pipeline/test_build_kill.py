@@ -85,7 +85,7 @@ def kill_until_done(source, out, seconds, kills, seed, *options):
             try:
                 open_store(out)
             except StoreError as error:
-                assert "incomplete" in str(error)  # noqa: PT017
+                assert "is not finished" in str(error)  # noqa: PT017
             else:
                 os.rename(out, out.with_name(f"done-{process.pid}.zarr"))
                 seconds *= 0.8  # it was quicker than the killer, who now hurries

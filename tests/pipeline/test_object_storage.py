@@ -125,7 +125,7 @@ def test_an_unfinished_store_is_refused(server, source):
         patch.setattr(build_module, "write_metadata", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             build_store([str(source)], "s3://bucket/half.zarr", SETTINGS, workers=0)
-    with pytest.raises(StoreError, match="incomplete"):
+    with pytest.raises(StoreError, match="the build is not finished"):
         open_store("s3://bucket/half.zarr")
     assert build_store([str(source)], "s3://bucket/half.zarr", SETTINGS, workers=0).made == 0
     open_store("s3://bucket/half.zarr")
