@@ -10,6 +10,7 @@ import click
 
 from data_cards.core.files import RUN_SETTINGS
 from data_cards.core.kind import Kind, find_kind
+from data_cards.core.split_paths import format_split_paths
 
 # Options for paths, with other names that users give them, and the arguments that take the same.
 _PATH_OPTIONS = {
@@ -61,7 +62,10 @@ def _format_mistake(error: click.UsageError, ctx: click.Context, given: Sequence
             return f"{error.option_name}: has no value; expected `{option.opts[-1]} {option.make_metavar(ctx)}`"
     extra = _list_extra(ctx, given)
     if extra:
-        return _format_extra(extra, ctx)
+        split = format_split_paths(given)
+        return (
+            f"{', '.join(extra)}: has no option before it; {'; '.join(split)}" if split else _format_extra(extra, ctx)
+        )
     if isinstance(error, click.MissingParameter):
         missing = error.param
         if isinstance(missing, click.Option):
