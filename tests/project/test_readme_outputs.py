@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pipeline.simulate.sample_set import write_sample
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +29,7 @@ def _mask(line: str) -> str:
     return re.sub(r"[ -]{2,}", " ", re.sub(r"\d+(?:[.,]\d+)*", "0", line)).strip()
 
 
+@pytest.mark.timeout(600)  # five commands, each a process of its own
 def test_readme_shows_what_the_commands_print(tmp_path):
     examples = _read_examples()
     assert [command for command, _ in examples] == [
