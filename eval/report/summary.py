@@ -31,8 +31,8 @@ _WHY_UNSURE = {  # by the names of `REASON_WORDS`, of several pictures
     "unproven": "its tests were too small, or did not separate the classes",
 }
 _MOST_NAMES = 3  # of sources or changes that tie
-_FEW_RUNS = 2  # of which an interval with the luck of training is very wide
-_BLIND = 0.9  # share of a class on the wrong side of the threshold, from which the score means nothing
+_FEW_RUNS = 2  # runs of one name; the interval that includes their luck of training is then very wide
+_BLIND = 0.9  # share of a class on the wrong side of the threshold, from which on a verdict means nothing
 
 
 def summarise(report: dict) -> list[str]:
@@ -49,7 +49,7 @@ def summarise(report: dict) -> list[str]:
         _format_jpeg_swap(report["swap"]),
         *_summarise_sources(report["sources"][report["headline"]], has_unsure),
         *_summarise_conditions(report["conditions"]),
-        # With experts the bands are those of the network's share alone, and the experts' sentence says what decides.
+        # With experts, the bands describe the network's share alone; the sentence on the experts says what decides.
         _format_deciding_band(report["deciding"], auroc) if "reason" in report["experts"] else "",
         _format_deciding_part(report["experts"], auroc),
         _format_small_number(headline["samples_by_class"], "test picture"),
@@ -58,7 +58,7 @@ def summarise(report: dict) -> list[str]:
 
 
 def summarise_comparison(comparison: dict) -> list[str]:
-    """Summarise the contents of `comparison.json`, the verdict on each pair first."""
+    """Summarise the contents of `comparison.json`, the result for each pair first."""
     differences, level = comparison["differences"], comparison["intervals"]["level_of_differences"]
     sentences = [_format_difference(one, level) for one in differences]
     if any(not one["holds_training"] for one in differences):
@@ -80,47 +80,48 @@ def _format_abstention(report: dict) -> str:
     abstention = report["abstention"]
     unsure, mistakes = abstention["unsure"], abstention["mistakes_when_judged"]
     if mistakes["value"] is None:
-        return f"It says “unsure” for every one of these pictures{_format_why_all_unsure(report)}."
+        return f"The detector says “unsure” for every picture{_format_why_all_unsure(report)}."
     few = mistakes["low"] is None or mistakes["low"] == mistakes["high"]  # an interval cannot be given
     caution = "; there are too few of them to rely on this" if few else ""
     return (
-        f"It says “unsure” for {_format_of_hundred(unsure)} of 100 pictures; "
-        f"of 100 sure verdicts {_format_of_hundred(mistakes)} are wrong{caution}."
+        f"The detector says “unsure” for {_format_of_hundred(unsure)} of 100 pictures. "
+        f"Of 100 sure verdicts, {_format_of_hundred(mistakes)} are wrong{caution}."
     )
 
 
 def _format_why_all_unsure(report: dict) -> str:
-    """Format the most frequent reason of "unsure", and for how many of the pictures it is the reason."""
+    """Format the most frequent reason of "unsure", and whether it applies to all pictures, to most or to fewer."""
     reasons = report["abstention"]["unsure_by_reason"]
     most = max(reasons, key=reasons.get, default=None)
     if most not in _WHY_UNSURE:
         return ""
     total = sum(reasons.values())
-    share = "" if reasons[most] == total else "most " if 2 * reasons[most] > total else "most often "
+    share = "" if reasons[most] == total else "mostly " if 2 * reasons[most] > total else "most often "
     return f", {share}because {_WHY_UNSURE[most]}{_format_few_sources(report) if most == 'in_band' else ''}"
 
 
 def _format_few_sources(report: dict) -> str:
-    """Say that few sources in training make more verdicts unsure; empty if there were enough."""
+    """Format that few sources in training make more verdicts unsure; empty if there were enough."""
     few = format_few_sources(report["training_sources"] or {})
     if few is None or "reason" in report["experts"]:
         return ""
-    return f": training had {few}, and with fewer than {ENOUGH_SOURCES} a verdict needs a clearer score"
+    return f". Training had {few}; with fewer than {ENOUGH_SOURCES}, a verdict needs a clearer score"
 
 
 def _format_single_sources(report: dict) -> str:
-    """Say what it means that all training pictures of a class have one source, and what to do."""
+    """Warn if all training pictures of a class came from one source, and say what to do; else empty."""
     sources = report["training_sources"]
     alone = [_CLASSES[name] for name, count in (sources or {}).items() if count == 1]
     if not alone:
         return ""
+    pictures = f"{alone[0]} in training" if len(alone) == 1 else "training pictures of each class"
     untried = ""
     if "untried" in report["abstention"]["unsure_by_reason"]:
-        untried = ", and it was not tried on any other, so that no verdict is sure"
+        untried = ". It could not be tested on other sources, so no verdict is sure"
     return (
-        f"All {' and all '.join(alone)} that it was trained on have one source: its scores may show that it recognises "
-        f"the collection{untried}. Put the pictures of each camera, collection and generator into a folder of its own, "
-        "such as train/fake/NAME/, build the store again and train again."
+        f"All {pictures} came from one source, so the scores may only show that the detector recognises the "
+        f"collection{untried}. Put the pictures of each camera, collection and generator into a folder of its own, "
+        "such as train/fake/NAME/, then build the store and train again."
     )
 
 
@@ -129,7 +130,7 @@ def _format_mistakes(scores: dict, has_unsure: bool) -> str:
     if has_unsure:
         calls, and_misses = "If it had to decide on every picture, it would call", "miss"
     else:
-        calls, and_misses = "It calls", "misses"
+        calls, and_misses = "The detector calls", "misses"
     return f"{calls} {alarms} of 100 photographs generated, and {and_misses} {misses} of 100 generated pictures."
 
 
@@ -149,7 +150,7 @@ def _format_ranking(auroc: dict) -> str:
 
 def _format_file_baseline(auroc: dict, baseline: dict) -> str:
     if "reason" in baseline:
-        return f"Whether file format, size and JPEG quality alone would do as well is not known: {baseline['reason']}."
+        return f"It is not known whether file format, size and JPEG quality alone do as well: {baseline['reason']}."
     strongest, lead = baseline["strongest"], baseline["lead"]
     name = strongest["properties"]
     properties = "file format, size, bytes per pixel and JPEG quality" if name == ALL else f"{name} alone"
@@ -164,7 +165,7 @@ def _format_file_baseline(auroc: dict, baseline: dict) -> str:
             return f"{sentence} The detector is better than that, but not clearly better than guessing."
         return f"{sentence} The detector is clearly better than that."
     if lead["high"] < 0:
-        return f"{sentence} The detector is clearly worse than that: how these pictures were collected gives them away."
+        return f"{sentence} The detector is clearly worse than that: the files reveal how the pictures were collected."
     if auroc["low"] is not None and auroc["low"] > GUESSING:
         return f"{sentence} The detector is not clearly better, so its score does not show that it uses anything else."
     return f"{sentence} The detector is not clearly better than that."
@@ -185,11 +186,11 @@ def _format_jpeg_swap(swap: dict) -> str:
         return f"{sentence} There are too few pictures to say whether that is less."
     if drop["low"] > 0:
         return f"{sentence} It used traces that saving removes, or differences between the files of the two classes."
-    return f"{sentence} That is no clear loss."
+    return f"{sentence} The difference is not clear."
 
 
 def _summarise_sources(sources: list[dict], has_unsure: bool) -> list[str]:
-    """Name the generators found least and the photographs with most false alarms, where the sources differ."""
+    """Name the generators found least often and the collections with most false alarms, if the sources differ."""
     sentences = []
     one, several = ("would be", "would be") if has_unsure else ("is", "are")
     fakes, reals = "found least often", "of photographs with most false alarms"
@@ -214,13 +215,13 @@ def _summarise_sources(sources: list[dict], has_unsure: bool) -> list[str]:
 
 
 def _find_extremes(items: list[dict], key: Callable[[dict], float]) -> list[dict]:
-    """Find the items with the highest key: several where they tie."""
+    """Find the items with the highest key; several if they tie."""
     most = max(map(key, items))
     return [one for one in items if key(one) == most]
 
 
 def _list_names(names: list[str]) -> str:
-    """Join names; of more than `_MOST_NAMES` the first ones and how many there are besides."""
+    """Join names; if there are many, only the first `_MOST_NAMES`, and the number of the others."""
     if len(names) > _MOST_NAMES + 1:
         names = [*names[:_MOST_NAMES], f"{len(names) - _MOST_NAMES} more"]
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
@@ -260,7 +261,7 @@ def _summarise_conditions(conditions: list[dict]) -> list[str]:
         ]
         if blind:
             sentences.append(
-                f"After {', '.join(blind)} it would call nearly all {whole} {words}: verdicts say nothing there."
+                f"After {', '.join(blind)} it would call nearly all {whole} {words}: its verdicts mean nothing there."
             )
     return sentences
 
@@ -293,7 +294,7 @@ def _name_part(name: str) -> str:
 
 
 def _find_most_needed(parts: list[dict]) -> list[dict]:
-    """Find the parts without which the AUROC is lowest; empty where it is not clearly lower without any of them."""
+    """Find the parts whose removal lowers the AUROC most; empty if no removal lowers it clearly."""
     clear = [part for part in parts if (part["auroc_drop"]["low"] or 0) > 0]
     return _find_extremes(clear, lambda part: part["auroc_drop"]["value"]) if clear else []
 
@@ -303,7 +304,7 @@ def _format_drop(drop: dict) -> str:
 
 
 def _format_of_hundred(estimate: dict) -> str:
-    """Format a share as a number of 100, with its interval; with a decimal where the interval is narrow."""
+    """Format a share as a number out of 100, with its interval; with one decimal if the interval is narrow."""
     value, low, high = (estimate[name] for name in ("value", "low", "high"))
     if low is None or low == high:
         return f"{100 * value:.0f}"
@@ -337,7 +338,7 @@ def _format_difference(one: dict, level: float) -> str:
         f"({100 * level:.3g}% interval {_format_lead(low)} to {_format_lead(high)})"
     )
     if not lead["real"]:
-        found = f"Whether {first} or {second} finds generated pictures better is not clear"
+        found = f"It is not clear whether {first} or {second} finds generated pictures better"
     elif one["holds_training"]:
         found = f"{better} finds generated pictures better than {worse}"
     else:
@@ -346,7 +347,7 @@ def _format_difference(one: dict, level: float) -> str:
 
 
 def _format_luck(one: dict) -> str:
-    """Say whether an interval includes the luck of training."""
+    """Format whether the interval of a difference includes the luck of training."""
     single = one["runs"] == [1, 1]
     if single and not one["differ_in"]:
         return "The two runs have the same settings."

@@ -206,7 +206,7 @@ def test_summary_names_the_better_run_only_where_it_is_clear():
     assert summary(-0.05, -0.09, -0.01)[0].startswith("old finds generated pictures better than new: ")
     assert "old finds 5.0 more (95% interval 1.0 more to 9.0 more)" in summary(-0.05, -0.09, -0.01)[0]
     unclear = summary(0.05, -0.01, 0.11)
-    assert unclear[0].startswith("Whether new or old finds generated pictures better is not clear")
+    assert unclear[0].startswith("It is not clear whether new or old finds generated pictures better")
     assert "(95% interval 1.0 fewer to 11.0 more)" in unclear[0]
 
 

@@ -293,7 +293,7 @@ def words(auroc: dict, alone: dict, lead: dict, pictures: int = 100, properties:
 def test_the_summary_counts_in_hundreds():
     text = words(estimate(0.9, 0.85, 0.95), estimate(0.6, 0.5, 0.7), estimate(0.3, 0.2, 0.4))
     assert text.startswith(
-        "It calls 7 (95% interval 3 to 12) of 100 photographs generated, "
+        "The detector calls 7 (95% interval 3 to 12) of 100 photographs generated, "
         "and misses 12 (95% interval 5 to 20) of 100 generated pictures."
     )
     assert "in 90 (95% interval 85 to 95) of 100 such pairs" in text
@@ -390,7 +390,7 @@ def good_words(**parts) -> str:
     ("before", "drop", "expected"),
     [
         pytest.param((0.9, 0.85, 0.95), (0.2, 0.1, 0.3), "It used traces that saving removes", id="lost"),
-        pytest.param((0.9, 0.85, 0.95), (0.2, -0.1, 0.3), "That is no clear loss", id="kept"),
+        pytest.param((0.9, 0.85, 0.95), (0.2, -0.1, 0.3), "The difference is not clear", id="kept"),
         pytest.param((0.9, 0.85, 0.95), (0.2, None, None), "There are too few pictures to say whether", id="few"),
         pytest.param((0.5, 0.4, 0.6), (0.2, 0.1, 0.3), None, id="nothing to lose"),
     ],
@@ -433,16 +433,16 @@ def test_summary_names_the_worst_sources():
         (
             {"real": 1, "fake": 1},
             {"untried": 3},
-            "All photographs and all generated pictures that it was trained on",
+            "All training pictures of each class came from one source",
         ),
-        ({"real": 4, "fake": 1}, {}, "All generated pictures that it was trained on have one source: its scores may"),
+        ({"real": 4, "fake": 1}, {}, "All generated pictures in training came from one source, so the scores may"),
     ],
 )
 def test_summary_says_what_one_source_of_a_class_means(sources, reasons, expected):
     unsure = {"unsure": estimate(1.0, 0.9, 1.0), "mistakes_when_judged": estimate(None, None, None)}
     text = good_words(training_sources=sources, abstention={**unsure, "unsure_by_reason": reasons})
     assert expected in text
-    assert ("so that no verdict is sure" in text) == bool(reasons)
+    assert ("so no verdict is sure" in text) == bool(reasons)
     assert "such as train/fake/NAME/" in text
     assert "one source" not in good_words(training_sources=None)
 
@@ -463,8 +463,8 @@ def test_summary_names_unsure_share_and_deciding_band():
         deciding={"bands": [{"low": 0.4, "high": 0.5, "auroc_drop": estimate(0.2, 0.1, 0.3)}]},
     )
     assert text.startswith(
-        "It says “unsure” for 20 (95% interval 10 to 30) of 100 pictures; "
-        "of 100 sure verdicts 5 (95% interval 1 to 10) are wrong. If it had to decide on every picture, it would call "
+        "The detector says “unsure” for 20 (95% interval 10 to 30) of 100 pictures. "
+        "Of 100 sure verdicts, 5 (95% interval 1 to 10) are wrong. If it had to decide on every picture, it would call "
     )
     assert "relies most on fine patterns (waves of 2.0 to 2.5 pixels): without them it finds" in text
     assert "20 (95% interval 10 to 30) fewer of 100 pairs" in text
@@ -475,7 +475,7 @@ def test_summary_names_unsure_share_and_deciding_band():
 @pytest.mark.parametrize(
     ("reasons", "experts", "expected"),
     [
-        ({"in_band": 4}, {"reason": "the run has no experts"}, ", because the score is not clear enough If it had"),
+        ({"in_band": 4}, {"reason": "the run has no experts"}, ", because the score is not clear enough. If it had"),
         (
             {"unproven": 4},
             {"reason": "the run has no experts"},
@@ -484,16 +484,15 @@ def test_summary_names_unsure_share_and_deciding_band():
         (
             {"in_band": 4},
             {"parts": {}},
-            ", because the score is not clear enough: training had only 4 sources of real pictures, and with fewer "
-            "than 15",
+            ", because the score is not clear enough. Training had only 4 sources of real pictures; with fewer than 15",
         ),
-        ({"in_band": 1, "far": 3}, {"parts": {}}, ", most because they are unlike the training pictures If it"),
+        ({"in_band": 1, "far": 3}, {"parts": {}}, ", mostly because they are unlike the training pictures. If it"),
         (
             {"in_band": 2, "far": 1, "grey": 1},
             {"parts": {}},
-            ", most often because the score is not clear enough: training",
+            ", most often because the score is not clear enough. Training",
         ),
-        ({}, {"parts": {}}, " If it had"),
+        ({}, {"parts": {}}, ". If it had"),
     ],
 )
 def test_summary_says_why_every_picture_is_unsure(reasons, experts, expected):
@@ -501,7 +500,7 @@ def test_summary_says_why_every_picture_is_unsure(reasons, experts, expected):
     text = good_words(
         abstention={**none, "unsure_by_reason": reasons}, experts=experts, training_sources={"real": 4, "fake": 20}
     )
-    assert text.replace(".", "", 1).startswith(f"It says “unsure” for every one of these pictures{expected}")
+    assert text.startswith(f"The detector says “unsure” for every picture{expected}")
 
 
 # --- page
