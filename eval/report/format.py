@@ -9,11 +9,11 @@ SAME, NONE = "same in every resample", "no interval"
 INTERVAL_NOTE = f"Where it says “{NONE}”, there are too few pictures for resamples, and the score may be far off"
 SCOPES = {"clean": "pictures as they are", "all": "all variants", "unleaked": "without leaked pictures"}
 
-VARIANTS = dict(zip(CONDITIONS, ("as they are", "all saved as JPEG 75", "after the web's chain"), strict=True))
+VARIANTS = dict(zip(CONDITIONS, ("as they are", "all saved as JPEG 75", "after web processing"), strict=True))
 SURE_SHARES = {
     "sure": "sure verdicts",
-    "wrong_when_sure": "wrong of the sure ones",
-    "wrong_of_surest_quarter": "wrong of the surest quarter",
+    "wrong_when_sure": "wrong among these",
+    "wrong_of_surest_quarter": "wrong in the surest quarter",
 }
 
 
@@ -63,7 +63,7 @@ def _join_interval(value: str, interval: str) -> str:
 
 
 def format_span(span: dict | None) -> str:
-    """Format least, median and most of a data card's property: 256 · 500 · 964; "none" where there is none."""
+    """Format minimum, median and maximum of a data card's property: 256 · 500 · 964; "none" if it has none."""
     if span is None or span["median"] is None:
         return "none"
     return " · ".join(f"{span[name]:g}" for name in ("least", "median", "most"))

@@ -153,7 +153,7 @@ def _format_sources(report: dict) -> str:
         ]
         for one in report["sources"][report["headline"]]
     ]
-    headers = ["source", "class", "pictures", f"accuracy ({INTERVAL})", "AUROC*", "sure", "wrong of sure"]
+    headers = ["source", "class", "pictures", f"accuracy ({INTERVAL})", "AUROC*", "sure", "wrong of these"]
     return join_lines([format_table(rows, headers), "* against all pictures of the other class"])
 
 

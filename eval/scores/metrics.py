@@ -47,14 +47,16 @@ METRICS = {
     ),
     "tpr_at_5_percent": Metric("Fakes found at 5% false alarms", "the same at 5%", percent=True),
     "equal_error_rate": Metric(
-        "Equal error rate", "share of mistakes where both kinds are as frequent; 50% is guessing", percent=True
+        "Equal error rate",
+        "share of mistakes in each class, at the threshold where both are equal; 50% is guessing",
+        percent=True,
     ),
-    "brier": Metric("Brier score", "mean squared error of the probability; 0 is perfect, 0.25 is always saying 0.5"),
-    "log_loss": Metric("Log loss", "mean negative log-likelihood; 0 is perfect, 0.693 is always saying 0.5"),
+    "brier": Metric("Brier score", "mean squared error of the probability; 0 is perfect, 0.25 is a constant 0.5"),
+    "log_loss": Metric("Log loss", "mean negative log-likelihood; 0 is perfect, 0.693 is a constant 0.5"),
     "calibration_error": Metric(
         "Calibration error",
-        "mean gap between the probability said and the share of fakes found at it, in ten bins; chance raises it "
-        "if there are few pictures, and raises its interval more, so it may be at the interval's lower end or below",
+        "mean gap between the probability and the share of fakes, in ten bins; if there are few pictures, chance "
+        "raises it, and its interval even more, so it may be at the interval's lower end or below",
     ),
     "risk_coverage_area": Metric(
         "Risk-coverage area",
@@ -62,7 +64,7 @@ METRICS = {
         percent=True,
     ),
     "risk_at_80_percent": Metric(
-        "Mistakes on the surest 80%", "share of mistakes where the least sure fifth is not judged", percent=True
+        "Mistakes on the surest 80%", "share of mistakes if the least sure fifth is not judged", percent=True
     ),
 }
 UNBOUNDED = ("log_loss",)  # all other scores are from 0 to 1

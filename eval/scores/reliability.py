@@ -93,7 +93,7 @@ def compute_thresholds(scored: Scored) -> dict:
     calibration = scored.calibration
     return {
         "value": calibration.threshold,
-        "chosen": "as even odds of the experts' calibration" if scored.parts else "on the run's validation pictures",
+        "chosen": "as even odds" if scored.parts else "on the run's validation pictures",
         "low": calibration.low,
         "high": calibration.high,
         "temperature": calibration.temperature,

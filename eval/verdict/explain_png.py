@@ -178,7 +178,7 @@ def _list_words(examined: Examined, detector: Detector, notice: str | None) -> l
         lines.append(f"Probability of being generated: {said.probability_fake:.1%}.")
     lines += [f"The file: {one}." for one in examined.remarks]
     if said.crops > 1:
-        lines.append(f"The network judged {said.crops} crops; what decided is shown for the middle one.")
+        lines.append(f"The network judged {said.crops} crops; the plots show what decided for the middle one.")
     if never := format_never(detector):
         lines.append(f"{never[0].upper()}{never[1:]}.")
     lines += summarise_examined(examined)
@@ -220,7 +220,7 @@ def _plot_scale(axes: Axes, examined: Examined, detector: Detector) -> None:
 
 
 def _plot_comb(axes: Axes, examined: Examined) -> None:
-    """Plot the spectrum above its background, with the strongest comb's teeth if it is strong enough."""
+    """Plot the spectrum above its background, with the teeth of the strongest comb if it is a strong one."""
     comb = examined.comb
     half = NYQUIST / (len(comb.excess) - 1) / 2
     extent = (-half, NYQUIST + half, NYQUIST + half, -half)
@@ -241,7 +241,8 @@ def _plot_parts(axes: Axes, parts: dict[str, float]) -> None:
     most = 1.5 * max(0.1, *(abs(value) for value in values))
     for number, value in enumerate(values):
         axes.annotate(
-            f"{value:+.2f}", (value, number), (4 if value > 0 else -4, 0), textcoords="offset points",
+            f"{value:+.2f}".replace("-", "\N{MINUS SIGN}"),
+            (value, number), (4 if value > 0 else -4, 0), textcoords="offset points",
             ha="left" if value > 0 else "right", va="center", size=10, color=_SOFT,
         )  # fmt: skip
     axes.set(xlim=(-most, most), xlabel="log-odds")
@@ -264,7 +265,7 @@ def _plot_spectrum(axes: Axes, examined: Examined, spectra: ClassSpectra | None)
         xlabel="coarse to fine, cycles per pixel",
     )
     if spectra is None:
-        axes.set_title("Spectrum (those of the classes are not available)")
+        axes.set_title("Spectrum (the classes' spectra are not available)")
     axes.legend(loc="upper right")
     axes.grid(color=_LINE, alpha=0.6, lw=0.6)
 

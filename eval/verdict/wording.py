@@ -48,11 +48,11 @@ DECLARED_NOTE = (
 
 SCORE_NOTE = "This is not a probability: no test of the detector supports the score of such a picture."
 
-_LITTLE = 0.1  # share of the log-odds below which a part is not mentioned
+_LITTLE = 0.1  # share of the log-odds up to which a part is not mentioned
 
 
 def format_caution(run: Run) -> str:
-    """Format how far to trust the verdicts of a run."""
+    """Format how reliable the verdicts of a run are."""
     if not is_starter(run):
         return _CAUTION
     tests = format_starter_tests()
@@ -60,7 +60,7 @@ def format_caution(run: Run) -> str:
 
 
 def format_reason(judgement: Judgement) -> str | None:
-    """Format why a verdict is "unsure", in a few words; None where it is not."""
+    """Format why a verdict is "unsure", in a few words; None if it is sure."""
     if judgement.reason is None:
         return None
     words = REASON_WORDS[judgement.reason].format(flips=", ".join(judgement.flips))
@@ -68,17 +68,14 @@ def format_reason(judgement: Judgement) -> str | None:
 
 
 def format_verdict(judgement: Judgement, detector: Detector) -> str:
-    """Format the reason of a verdict, in one to four sentences; first, checks that do not repeat a sure verdict."""
+    """Format why a verdict was given, in one to four sentences; first, the checks after which it would be "unsure"."""
     return f"{_format_unsure_after(judgement)}{_format_why(judgement, detector)}"
 
 
 def _format_unsure_after(judgement: Judgement) -> str:
     if not judgement.unsure_after:
         return ""
-    return (
-        f"This verdict is on the file as it is: after {' or '.join(judgement.unsure_after)}, the same picture would "
-        "be unsure. "
-    )
+    return f"The verdict is on the file as it is. After {' or '.join(judgement.unsure_after)}, it would be “unsure”. "
 
 
 def _format_why(judgement: Judgement, detector: Detector) -> str:
@@ -114,11 +111,11 @@ def _format_unlike(judgement: Judgement) -> str:
     words = _UNLIKE_WORDS[judgement.reason]
     if judgement.unlike_after:
         words = f"After {', '.join(judgement.unlike_after)}: {words[0].lower()}{words[1:]}"
-    return words if judgement.reason is Reason.UNPROVEN else f"{words} So no verdict is sure."
+    return words if judgement.reason is Reason.UNPROVEN else f"{words} So the verdict is “unsure”."
 
 
 def _format_of_experts(judgement: Judgement, detector: Detector) -> str:
-    """Format how a score compares with the limits, which are fitted on sources that were left out."""
+    """Format how a score compares with the limits, which were fitted on sources left out of training."""
     most = f"{100 * SURE_WRONG_SHARE:.0f} of 100"
     if detector.experts.network_weight:
         clear = "not clear enough" if judgement.reason is Reason.IN_BAND else "clear enough"
@@ -129,17 +126,17 @@ def _format_of_experts(judgement: Judgement, detector: Detector) -> str:
     calibration = detector.calibration
     side = int(calibration.is_fake(judgement.probability_fake))
     if (calibration.low <= 0, calibration.high >= 1)[side]:
-        return "The score is not clear enough."  # `format_never` says why no score is
-    limit = (f"up to {calibration.low:.1%}", f"from {calibration.high:.1%} on")[side]
+        return "The score is not clear enough."  # `format_never` gives the reason
+    limit = (f"up to a probability of {calibration.low:.1%}", f"from a probability of {calibration.high:.1%}")[side]
     unclear = "" if judgement.reason is None else "The score is not clear enough. "
     return (
-        f"{unclear}The detector says “{CLASS_NAMES[side]}” {limit}: in tests on sources that were left out of its "
-        f"training, each counted equally, at most {most} such verdicts were wrong; more may be wrong on other pictures."
+        f"{unclear}The detector says “{CLASS_NAMES[side]}” {limit}. In tests on sources left out of training, each "
+        f"with the same weight, at most {most} such verdicts were wrong. On other pictures, more may be wrong."
     )
 
 
 def format_never(detector: Detector) -> str | None:
-    """Format which verdicts a detector never gives, and why; None if it gives both."""
+    """Format which sure verdict a detector never gives, and why; None if it gives both."""
     calibration = detector.calibration
     if why := explain_always_unsure(calibration, detector.experts):
         return f"this detector is always unsure: {why}"
@@ -168,7 +165,7 @@ def format_kind(kind: str, estimator: str) -> str:
 def summarise_examined(examined: "Examined") -> list[str]:
     """Summarise what decided: the experts' parts, a strong comb, and the network's bands and planes.
 
-    Empty if training had no pictures of this kind: then the parts of the score have no known meaning.
+    Empty if training had no pictures of this kind, because the parts of the score then have no known meaning.
     """
     if examined.judgement.is_of_other_kind:
         return []
@@ -186,11 +183,11 @@ def summarise_examined(examined: "Examined") -> list[str]:
 
 
 def summarise_parts(parts: dict[str, float], has_grid: bool) -> list[str]:
-    """Summarise which part of the detector favoured each class most; empty where none did.
+    """Summarise which part of the detector favoured each class most; empty if none did.
 
     Parameters
     ----------
-    has_grid : bool, as of `Examined`
+    has_grid : bool, as in `Examined`
     """
     sentences = []
     least = _LITTLE * max(map(abs, parts.values()), default=0)
@@ -202,7 +199,7 @@ def summarise_parts(parts: dict[str, float], has_grid: bool) -> list[str]:
 
 
 def _format_sign(part: str, sign: int, has_grid: bool) -> str:
-    """Format what a part of the detector found; the expert for grids also reads weak grids, and periods."""
+    """Format what a part of the detector found; the expert for grids also reads weak grids and periods."""
     if part != "comb":
         return PART_WORDS[part]
     if sign > 0:
@@ -220,16 +217,16 @@ def format_map_title(examined: "Examined") -> str:
 
 
 def format_comb(comb: Comb, was_shrunk: bool) -> str:
-    """Format how far a strong comb exceeds those of photographs; `was_shrunk`: its pixels are of a smaller copy."""
-    shrunk = f" in the picture, shrunk to {LARGE_TO} pixels," if was_shrunk else ","
+    """Format by how much a strong comb exceeds those of photographs; `was_shrunk`: it was found in a smaller copy."""
+    shrunk = f" The picture was shrunk to {LARGE_TO} pixels first." if was_shrunk else ""
     return (
-        f"The spectrum has a periodic grid of {comb.period:.1f} pixels{shrunk} stronger than in most photographs "
-        f"({comb.strength:.1f} standard deviations above their mean)."
+        f"The spectrum has a periodic grid of {comb.period:.1f} pixels, stronger than in most photographs "
+        f"({comb.strength:.1f} standard deviations above their mean).{shrunk}"
     )
 
 
 def summarise_explanation(explanation: "Explanation", estimator: str) -> list[str]:
-    """Summarise which band favoured each class most, and which planes counted most; empty where none did."""
+    """Summarise which band favoured each class most, and which planes counted most; empty if none did."""
     sentences = []
     edges = explanation.edges
     least = _LITTLE * max(abs(explanation.log_odds), np.abs(explanation.bands).max(), 1e-6)

@@ -126,7 +126,7 @@ def test_checks_that_change_the_verdict_are_named(probabilities, word, reason, f
     assert ("unsure after" in shown) == bool(unsure_after)
     assert ", ".join(unsure_after) in shown
     first = format_verdict(said, Detector(None, SimpleNamespace(calibration=BAND))).split(": ")[0]
-    assert first.startswith("This verdict is on the file as it is") == bool(unsure_after)
+    assert first.startswith("The verdict is on the file as it is") == bool(unsure_after)
     assert said.checks == pytest.approx(dict(zip(names, probabilities[1:], strict=True)))
 
 

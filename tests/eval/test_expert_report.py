@@ -120,10 +120,10 @@ def test_report_in_the_terminal_shows_the_same(folder):
     assert result.exit_code == 0, result.output
     for words in (
         "called unsure",
-        "wrong of the surest quarter",
-        "after the web's chain",
+        "wrong in the surest quarter",
+        "after web processing",
         "periodic grid",
-        "wrong of sure",
+        "wrong of these",
     ):
         assert words in result.stdout
 

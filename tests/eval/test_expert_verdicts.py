@@ -137,10 +137,10 @@ def test_few_files_start_no_process(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("probability", "changes", "text"),
     [
-        (0.9, {}, "The detector says “fake” from 80.0% on: in tests"),
-        (0.1, {}, "The detector says “real” up to 20.0%: in tests"),
-        (0.6, {}, "The score is not clear enough. The detector says “fake” from 80.0% on: in tests"),
-        (0.4, {}, "The score is not clear enough. The detector says “real” up to 20.0%: in tests"),
+        (0.9, {}, "The detector says “fake” from a probability of 80.0%. In tests"),
+        (0.1, {}, "The detector says “real” up to a probability of 20.0%. In tests"),
+        (0.6, {}, "The score is not clear enough. The detector says “fake” from a probability of 80.0%. In"),
+        (0.4, {}, "The score is not clear enough. The detector says “real” up to a probability of 20.0%. In"),
         # The page and the drawing say once, in a place of its own, which verdicts the detector never gives.
         (0.6, {"high": 1.0}, "The score is not clear enough."),
         (0.4, {"low": 0.0}, "The score is not clear enough."),
@@ -192,7 +192,7 @@ def test_sentences_on_a_grid_do_not_contradict_each_other(comb, strength, reason
         assert title == "rings: a grid of 8.0 pixels"
         assert sentences[-1].startswith("The spectrum has a periodic grid of 8.0 pixels, stronger")
         large = replace(examined, picture=Image.new("RGB", (2049, 9)))
-        assert "of 8.0 pixels in the picture, shrunk to 1536 pixels, stronger" in summarise_examined(large)[-1]
+        assert summarise_examined(large)[-1].endswith("The picture was shrunk to 1536 pixels first.")
         assert not any("no strong" in sentence or "weak" in sentence for sentence in sentences)
 
 

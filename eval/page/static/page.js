@@ -35,7 +35,7 @@ function showScale(answer) {
       (low < high ? `unsure between ${percent(low)} and ${percent(high)}` : `generated from ${percent(high)}`),
   });
   for (const [name, width, words] of [["r", low, "photograph"], ["u", high - low, "unsure"], ["f", 1 - high, "generated"]]) {
-    const part = make("span", { class: name }, width > 0.14 ? words : "");
+    const part = make("span", { class: name }, make("em", {}, words)); // hidden by page.css where it does not fit
     part.style.width = `${100 * width}%`;
     scale.append(part);
   }
@@ -64,11 +64,11 @@ function showInvalidScore(answer) {
 }
 
 function showChecks(answer) {
-  const checks = Object.entries(answer.checks).map(([name, p]) => `after ${name} ${percent(p)}`);
-  const crops = answer.crops > 1 ? ` Judged on ${answer.crops} crops; what decided is shown for the middle one.` : "";
+  const checks = Object.entries(answer.checks).map(([name, p]) => `${name}: ${percent(p)}`);
+  const crops = answer.crops > 1 ? ` Judged on ${answer.crops} crops; the figures show what decided for the middle one.` : "";
   if (!checks.length && !crops) return null;
-  const what = answer.score_valid ? ["Probability", " (the strokes on the scale)"] : ["Score", ""];
-  const text = checks.length ? `${what[0]} ${checks.join(", ")}${what[1]}.` : "";
+  const what = answer.score_valid ? "Probability after a change (strokes on the scale)" : "Score after a change";
+  const text = checks.length ? `${what}. ${checks.join("; ")}.` : "";
   return make("p", { class: "soft" }, `${text}${crops}`.trim());
 }
 
@@ -171,10 +171,10 @@ function drawComb(answer) {
 
 function drawParts(answer) {
   const parts = Object.entries(answer.parts);
-  const middle = 310, most = Math.max(0.1, ...parts.map(([, value]) => Math.abs(value))), height = 34;
+  const middle = 325, most = Math.max(0.1, ...parts.map(([, value]) => Math.abs(value))), height = 34;
   const svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${height * parts.length + 10}`, role: "img", "aria-label": "How much each part of the detector indicates generated, or a photograph" });
   parts.forEach(([name, value], number) => {
-    const width = (Math.abs(value) / most) * 70, y = height * number + 6;
+    const width = (Math.abs(value) / most) * 60, y = height * number + 6;
     svg.append(draw("text", { x: 0, y: y + 15 }, name));
     svg.append(draw("rect", { class: `bar ${value > 0 ? "f" : "r"}`, x: value > 0 ? middle : middle - width, y, width, height: 20 }));
     const end = value > 0 ? middle + width + 5 : middle - width - 5;
@@ -195,8 +195,8 @@ function showFigures(answer) {
     make("summary", {}, "The figures behind this"),
     ...(answer.score_valid ? [] : [showInvalidScore(answer), showChecks(answer)]),
     make("p", { class: "soft" },
-      "Log-odds are the natural logarithm of the odds of “generated” against “photograph”: 0 is undecided, +1 is 73%, " +
-      `−1 is 27%.${Object.keys(answer.parts).length ? " The parts and a constant add up to the log-odds of this picture." : ""}`),
+      "Log-odds are the natural logarithm of the odds of “generated” against “photograph”: 0 means 50%, +1 means 73%, " +
+      `−1 means 27%.${Object.keys(answer.parts).length ? " The parts and a constant add up to the log-odds of this picture." : ""}`),
     make("div", { class: "plots" },
       ...(answer.comb === null ? [] : [drawComb(answer), drawParts(answer)]),
       ...(answer.explanation === null ? [] : [drawSpectrum(answer), drawBands(answer)])),
@@ -302,7 +302,7 @@ async function read(file) {
   try {
     return await file.arrayBuffer();
   } catch {
-    throw new Error("not readable; expected a picture file, got a folder, or a file that was moved or changed; choose it again");
+    throw new Error("cannot be read; expected a picture file, got a folder, or a file that was moved or changed; choose it again");
   }
 }
 
