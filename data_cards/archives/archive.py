@@ -41,7 +41,7 @@ class Archive(ABC):
         """
 
     def find_folder(self, name: str) -> str:
-        """Return the folder that a member's class and source in the archive correspond to; "" for none."""
+        """Return the folder CLASS/[SOURCE] that the archive's own labels give a member; "" if there are none."""
         return ""
 
 

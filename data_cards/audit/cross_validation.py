@@ -174,8 +174,8 @@ def find_best_single(
     """Score each fold by the one input that best separates the classes in all other folds.
 
     The score is the input's value, with the sign that separates the other folds, or the odds of the bin of the value;
-    missing values have a bin, and so has each category. The better of the two is found on the other folds alone, for
-    bins by cross-validation among them.
+    missing values have a bin, and so has each category. Which of the two scores is used is decided on the other folds
+    alone, where bins are scored by cross-validation.
 
     Parameters
     ----------

@@ -85,7 +85,7 @@ def check_new_folder(path: Path) -> None:
     """Check that a path does not exist or is an empty folder; raises `UserError`."""
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         what = "is not empty" if path.is_dir() else "is a file"
-        raise UserError(f"{path}: {what}; name a new folder with --out, or remove this one first")
+        raise UserError(f"{path}: {what}; name a new folder with --out (in Python: out), or remove this one first")
 
 
 def open_regular(path: str | os.PathLike) -> BinaryIO:

@@ -7,7 +7,7 @@ from data_cards.core.files import RUN_HISTORY, RUN_SETTINGS, RUN_SUMMARY, ZARR_M
 
 
 class Kind(StrEnum):
-    """What is at a path, in words."""
+    """Kinds of things at a path, in words."""
 
     FILE = "a file"
     STORE = "a feature store"

@@ -112,7 +112,8 @@ def _no_pictures_error(root: Path) -> UserError:
     is_other = kind in (Kind.RUN, Kind.EMPTY)
     return UserError(
         f"{root}: {f'is {kind}' if is_other else 'contains no picture files'}; expected class folders named real and "
-        "fake with pictures in them, or a folder of pictures of one class: --src real=FOLDER --src fake=FOLDER"
+        "fake with pictures in them, or a folder of pictures of one class: --src real=FOLDER --src fake=FOLDER (in "
+        "Python: sources)"
     )
 
 
@@ -133,7 +134,7 @@ def _has_places(images: list[str], settings: SetSettings) -> bool:
 
 
 def name_apart(roots: Sequence[Path]) -> dict[Path, str]:
-    """Name the own source of each folder, and folders of the same name by the part of their paths that differs.
+    """Name the source of each folder; folders of the same name get the part of their paths that differs.
 
     `biggan/0_real` and `biggan/1_fake` are one source, `biggan`; `a/photos` and `b/photos` are `a` and `b`.
     """
@@ -153,7 +154,7 @@ def _strip_classes(place: Path) -> tuple[str, ...]:
 
 
 def _find_difference(parts: tuple[str, ...], clash: set[tuple[str, ...]]) -> str:
-    """Find the names nearest to the end that, together, no other path has at the same positions."""
+    """Find the last names of a path that together distinguish it from all others, and join them."""
     chosen: list[str] = []
     others = clash - {parts}
     for position in range(1, len(parts) + 1):
@@ -209,8 +210,8 @@ def _parse_source(source: str, meaning: Meaning) -> _Source:
     label = match_class(name, meaning)
     if folder and not label and os.path.isdir(folder) and not os.path.exists(source):
         raise UsageError(
-            f"--src {source}: {name!r} is not a class; expected real=FOLDER, fake=FOLDER or test/fake=FOLDER, "
-            f"or declare it with {format_meaning([name])}"
+            f"--src {source} (in Python: sources): {name!r} is not a class; expected real=FOLDER, fake=FOLDER or "
+            f"test/fake=FOLDER, or declare it with {format_meaning([name])}"
         )
     if folder and label and (not split or match_split(split)):
         return _Source(_resolve_folder(folder), label, match_split(split))
@@ -225,7 +226,8 @@ def _resolve_folder(name: str) -> Path:
         return path
     if not path.exists():
         raise UserError(
-            f"{name}: no such folder; expected --src FOLDER with pictures, or --src real=FOLDER --src fake=FOLDER"
+            f"{name}: no such folder; expected --src FOLDER with pictures, or --src real=FOLDER --src fake=FOLDER "
+            "(in Python: sources)"
         )
     if is_picture_file(path):
         raise UserError(f"{name}: is a file; expected --src FOLDER with pictures, or an archive of them")

@@ -128,7 +128,7 @@ def check_leaks(pictures: Sequence[Picture], allow: bool) -> None:
         if across and side is Side.SPLIT and not allow:
             raise UserError(
                 f"{_format_count(across)}. `pipeline audit` lists and draws them; remove one of each pair, or build "
-                "with --allow-leakage"
+                "with --allow-leakage (in Python: allow_leakage=True)"
             )
         if across:
             warn(_format_count(across))

@@ -1,11 +1,11 @@
 """Facts of picture files kept between scans, so that the next scan need not read the files again.
 
-One SQLite file in the user's cache folder. A file is recognised by its path and its stamp: size, inode, and the times
-at which its bytes and its inode changed, of which programs cannot set the second. A file that was moved or touched is
-recognised by the hash of its bytes, so it is hashed but not decoded. A file that changed less than two seconds ago is
-not remembered, because a second change within the clock's step would go unnoticed. Not detected: a change of content
-that leaves the whole stamp unchanged, after the clock was set back or by a write that bypasses the file system. A
-build detects it, because it hashes every file that it reads.
+The cache is one SQLite file in the user's cache folder. A file is recognised by its path and its stamp: size, inode,
+mtime, and ctime, which no program can set. A file that was moved or touched is recognised by the hash of its bytes, so
+it is hashed but not decoded. A file that changed less than two seconds ago is not remembered, because a second change
+within the clock's step would go unnoticed. Not detected: a change of content that leaves the whole stamp unchanged,
+after the clock was set back or by a write that bypasses the file system. A build detects it, because it hashes every
+file that it reads.
 
 A cache that is damaged or cannot be written is not used.
 """

@@ -59,7 +59,7 @@ _MAKE, _MODEL, _EXIF_BLOCK = 0x010F, 0x0110, 0x8769
 def opened_picture(data: bytes, max_pixels: int, *, check: bool = True) -> Iterator[Image.Image]:
     """Open a picture file's bytes, headers only, and bound its size; the caller decodes it.
 
-    Before anything else than the header is read from the picture, decode it: see `decode_opened`.
+    Decode the picture (`decode_opened`) before you read anything but its header.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def decode_picture(data: bytes, max_pixels: int, *, check: bool = True) -> Image
 
 
 def decode_with_remarks(data: bytes, max_pixels: int) -> tuple[Image.Image, tuple[str, ...]]:
-    """Decode as `decode_picture`; also return remarks on what of the file is not used, or was filled in."""
+    """Decode as `decode_picture`; also return remarks on unused parts of the file and on filled areas."""
     with opened_picture(data, max_pixels) as picture:
         rgb, orientation = decode_opened(picture)
         transparency = format_transparency(picture)

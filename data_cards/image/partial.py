@@ -1,7 +1,7 @@
-"""Files of several pictures, of which one is used, and transparent pictures: what a user must know of the decoding.
+"""Remarks on files of several pictures, of which one is used, and on transparent pictures.
 
-Not named are parts that show the same picture: thumbnails, smaller pages of a TIFF file, the sizes of an icon, and the
-further pictures of a JPEG file (MPO), which cameras add for depth and brightness.
+Parts that show the same picture are not mentioned: thumbnails, smaller pages of a TIFF file, the sizes of an icon, and
+the further pictures of a JPEG file (MPO), which cameras add for depth and brightness.
 """
 
 from PIL import Image
@@ -15,12 +15,12 @@ _UNUSED_WORDS = {
     PAGES: "several pages, of which only the largest is used",
 }
 _MANY_FRAMES = ("GIF", "WEBP", "PNG", "AVIF", "HEIF")
-_LEAST_PAGE = 0.5  # share of the largest page's pixels, from which another page is a picture of its own
+_LEAST_PAGE = 0.5  # share of the largest page's pixels; a page of at least this share is a picture of its own
 _LEAST_TRANSPARENT = 0.01  # share of the pixels
 
 
 def find_unused(picture: Image.Image, data: bytes, max_pixels: int) -> str:
-    """Find what of a decoded picture file is not used: `FRAMES`, `PAGES`, or "" if its only picture is.
+    """Find the kind of pictures of a decoded file that are not used: `FRAMES`, `PAGES`, or "" for none.
 
     Parameters
     ----------

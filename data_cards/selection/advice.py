@@ -25,8 +25,8 @@ SAVING_FACTS = (
 )  # fmt: skip
 
 
-_SAME_CHAIN = "pipeline build --variants web, which scales and saves both classes by one chain"
-_NEVER_GONE = "traces of earlier processing get weaker but remain; better add sources with both classes from one place"
+_SAME_CHAIN = "pipeline build --variants web, which scales and saves both classes in the same way"
+_NEVER_GONE = "traces of earlier processing get weaker but remain; it is better to add sources that have both classes"
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _advise_preprocessing(pictures: Sequence[Picture], limits: Limits, before: f
         (
             "re-saving both classes in one format and quality",
             SAVING_FACTS,
-            "at best: traces of earlier processing remain in the pixels, and sizes must still be made the same",
+            "best case: traces of earlier processing remain in the pixels, and sizes must still be made the same",
         ),
     )
     advice = []

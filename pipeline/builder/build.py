@@ -1,7 +1,7 @@
 """The build of a feature store from pictures: scan, plan, shards, metadata.
 
 A build works under the store's partial name. When it runs again, after an interruption or with more pictures, it
-builds only the missing shards. Other settings than those of the existing store are refused.
+builds only the missing shards. Settings that differ from those of the existing store are refused.
 """
 
 import os
@@ -79,7 +79,7 @@ class BuildSummary:
     estimate : Estimate of the missing shards; None if no shard was missing
     bytes : int, size on disk
     seconds : float, duration of the build with scan and audit; after a dry run that of scan, audit and estimate
-    made, kept : int, number of shards built by this build, and of those that were finished before
+    made, kept : int, number of shards built by this build, and of shards that were finished before
     audit : Audit, how well trivial properties alone separate the classes
     """
 
@@ -113,8 +113,8 @@ def build_store(
     ----------
     sources : iterable of str, picture folders, as for `scan_sources`
     out : str, the store's folder or URL, ending in .zarr by custom
-    settings : BuildSettings, which an existing store must have, too; None for those of the existing store, or for the
-        defaults of `pipeline build` if there is none
+    settings : BuildSettings, equal to those of an existing store; None for the settings of the existing store, or for
+        the defaults of `pipeline build` if there is none
     reading : SetSettings, how folders and tables of the pictures are interpreted
     workers : int, number of Dask worker processes; 0 runs all tasks in this process; None starts one a core, or as
         many as `max_memory` allows
@@ -240,7 +240,7 @@ def _finish_store(plan: Plan, storage: Storage, path: str, audit: Audit) -> None
     records = read_shard_records(storage)
     if missing := list_missing(plan, records):
         raise UserError(
-            f"{path}: shard {missing[0]} was overwritten by a worker of an ended build; run the same build again"
+            f"{path}: shard {missing[0]} was overwritten by a worker of an earlier build; run the same build again"
         )
     attributes = {**compute_attributes(plan), Attribute.COMPLETE: True}
     try:

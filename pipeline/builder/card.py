@@ -1,6 +1,6 @@
 """The data card of a store.
 
-The card is the array `card`, which holds JSON as bytes. It has no name of its own, because a store may be renamed.
+The card is the array `card`, which holds JSON as bytes. It does not name the store, because a store may be renamed.
 """
 
 import json

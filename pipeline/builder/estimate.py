@@ -113,8 +113,8 @@ def _count_pixels(picture: Picture) -> int:
 def extrapolate(known: np.ndarray, seconds: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """Extrapolate durations to pictures of other sizes.
 
-    Between two measured sizes, the logarithms are interpolated. Beyond them, the duration grows with the square root of
-    the pixels, because large pictures are shrunk, and shrinks in proportion to the pixels.
+    Between two measured sizes, the logarithms are interpolated. Above the largest, the duration grows with the square
+    root of the pixels, because large pictures are shrunk. Below the smallest, it is proportional to the pixels.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def check_free_space(estimate: Estimate, path: str) -> None:
     if not estimate.fits:
         raise UserError(
             f"{path}: the build needs about {format_bytes(estimate.bytes)}, {format_bytes(estimate.free)} are free; "
-            "free some space, choose another --out, or build less: --variants clean, a subset of the pictures, "
+            "free some space, choose another --out (in Python: out), or build less: --variants clean, fewer pictures, "
             "smaller planes (--size), or no planes (--estimator none)"
         )
 
@@ -168,7 +168,7 @@ def check_free_space(estimate: Estimate, path: str) -> None:
 def translating_full_disk(
     path: str, plan: Plan, estimate: Estimate, list_missing: Callable[[], list[int]]
 ) -> Iterator[None]:
-    """Turn the error of a full disk into a `UserError` that names the bytes which the build still needs.
+    """Turn the error of a full disk into a `UserError` that says how many bytes the build still needs.
 
     Parameters
     ----------
@@ -197,11 +197,11 @@ class Measured:
 
     Attributes
     ----------
-    numbers : list of int, positions of the measured pictures among those that were given; others cannot be read
+    numbers : list of int, positions of the measured pictures among the given ones; the others cannot be read
     sizes : list of float, mean bytes of a sample of each
     seconds : ndarray of float, mean seconds of one core for a sample of each
     waited : float, seconds that passed for each second on a core, at least 1
-    idle : float, number of the cores that this process may use that no program used
+    idle : float, mean number of idle cores among those that this process may use
     """
 
     numbers: list[int]
@@ -211,7 +211,7 @@ class Measured:
     idle: float = 0.0
 
     def slowdown(self, workers: int, cores: int | None = None) -> float:
-        """Return how much longer `workers` processes take than on a machine without other programs, at least 1."""
+        """Return the factor by which other programs slow down `workers` processes, at least 1."""
         cores = cores or count_cores()
         idle = min(self.idle, cores - 1)  # this process always used a core or waited for one
         used = min(workers, cores)

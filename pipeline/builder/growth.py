@@ -1,4 +1,4 @@
-"""The merge of a store's pictures with those of a new scan, and the way back from a store to its set.
+"""The merge of a store's pictures with those of a new scan, and the restoration of a store's set.
 
 Pictures are identified by their hash. Pictures of the store keep their position and split, and new pictures follow
 them, so that only shards with other content are rebuilt. Pictures of folders that this build does not name are kept. A
@@ -63,8 +63,9 @@ def merge_pictures(base: PictureTable, found: PictureTable, usable: Sequence[int
 def restore_set(pictures: PictureTable, settings: BuildSettings) -> tuple[PictureTable, bool]:
     """Restore the set that a store was built from: in the order of a scan, with the splits of its folders.
 
-    A store does not record which validation pictures were drawn. If a draw from all its training pictures gives the
-    same split, all were. Otherwise those are kept in validation whose folders name it, and the others were drawn.
+    A store does not record which validation pictures were drawn. If a draw from all its training and validation
+    pictures gives the same split, all of them were drawn. Otherwise, pictures in a folder named after validation were
+    not drawn, and the others count as drawn.
 
     Parameters
     ----------

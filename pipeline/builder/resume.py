@@ -33,6 +33,8 @@ from pipeline.store.writer import (
     write_shard_record,
 )
 
+_OTHER_OUT = "choose another --out (in Python: out)"
+
 
 def check_place(path: str) -> None:
     """Raise `UserError` if a path cannot be the path of a store."""
@@ -40,17 +42,19 @@ def check_place(path: str) -> None:
         return
     if os.path.basename(path) in ("", ".", "..") or os.path.ismount(path):
         raise UserError(
-            f"--out {path or repr(path)}: expected a folder to make that can be renamed; "
-            f"give a path inside, such as {os.path.join(path, DEFAULT_STORE)}"
+            f"--out {path or repr(path)} (in Python: out): expected a folder that can be created and renamed; "
+            f"give a path inside it, such as {os.path.join(path, DEFAULT_STORE)}"
         )
     if not is_unicode(path) or "::" in path:
-        raise UserError(f"--out {escape_undecodable(path)}: the name is not UTF-8, or holds '::'; choose another")
+        raise UserError(
+            f"--out {escape_undecodable(path)} (in Python: out): the name is not UTF-8, or holds '::'; choose another"
+        )
     if os.path.lexists(path) and not os.path.isdir(path):
         what = "a file" if os.path.exists(path) else "a broken link"
-        raise UserError(f"{path}: is {what}; expected a folder or a new name; choose another --out")
+        raise UserError(f"{path}: is {what}; expected a folder or a new name; {_OTHER_OUT}")
     parent = _find_parent(path)
     if not parent.is_dir():
-        raise UserError(f"{parent}: is a file; expected a folder for --out to be written into")
+        raise UserError(f"{parent}: is a file; expected a folder; {_OTHER_OUT}")
 
 
 def check_writable(path: str, *, dry_run: bool = False) -> None:
@@ -61,7 +65,7 @@ def check_writable(path: str, *, dry_run: bool = False) -> None:
         return
     parent = _find_parent(path)
     if not os.access(parent, os.W_OK | os.X_OK):
-        raise UserError(f"{parent}: no permission to write there; choose another --out")
+        raise UserError(f"{parent}: no permission to write there; {_OTHER_OUT}")
 
 
 def _find_parent(path: str) -> Path:
@@ -112,7 +116,9 @@ def check_unchanged(storage: Storage, path: str, state: str) -> None:
         if storage.url == path and storage.is_local and partial.exists():
             if is_locked(partial):
                 raise locked_error(partial)
-            raise UserError(f"{partial.url}: an unfinished build is in the way; remove that build, or the store {path}")
+            raise UserError(
+                f"{partial.url}: an unfinished build is beside the store; remove this build, or the store {path}"
+            )
         return
     if storage.is_local:
         with suppress(OSError):
@@ -143,16 +149,16 @@ def read_base(storage: Storage) -> PictureTable:
     begun = attributes.get(Attribute.COMPLETE) is False
     left = is_temporary if storage.url.endswith(PARTIAL) else lambda name: False
     if not begun and not all(left(name) for name in storage.list_files()):
-        raise UserError(f"{storage.url}: exists but is not a feature store; choose another --out")
+        raise UserError(f"{storage.url}: exists but is not a feature store; {_OTHER_OUT}")
     return PictureTable()
 
 
 def choose_settings(storage: Storage, asked: BuildSettings | None) -> BuildSettings:
-    """Return the settings of a build: those asked for, else those of the existing store, else the defaults.
+    """Return the settings of a build: `asked`, else those of the existing store, else the defaults.
 
     Raises
     ------
-    UserError : the existing store has other settings than those asked for, or was made with other libraries
+    UserError : the existing store has other settings than `asked`, or was made with other versions of libraries
     """
     attributes = read_attributes(storage)
     if Attribute.SETTINGS not in attributes:
@@ -168,7 +174,7 @@ def choose_settings(storage: Storage, asked: BuildSettings | None) -> BuildSetti
         raise UserError(
             f"{storage.url}: was built with other settings: {'; '.join(differing)}; to add to it, leave out every "
             f"option under {PLANES} and {PICTURES}{f', or give {options}' if options else ''}; for other settings, "
-            "choose another --out"
+            f"{_OTHER_OUT}"
         )
     identity = compute_identity(settings, read_format_version(storage))
     stored = {name: attributes.get(name) for name in identity}
@@ -177,7 +183,8 @@ def choose_settings(storage: Storage, asked: BuildSettings | None) -> BuildSetti
         present = ", ".join(f"{name} {now}" for name, _, now in differing)
         raise UserError(
             f"{storage.url}: was made with {made}; this program has {present}, whose values can differ; to add to the "
-            "store, install the versions that it was made with; or build all pictures again with another --out"
+            "store, install the versions that it was made with; or build all pictures again with another --out "
+            "(in Python: out)"
         )
     if asked is None and own != BuildSettings():
         note(f"{storage.url}: keeps its settings, {' '.join(own.list_options())}")
@@ -188,7 +195,7 @@ def _read_settings(storage: Storage, attributes: dict) -> BuildSettings:
     try:
         return BuildSettings.from_dict(attributes[Attribute.SETTINGS])
     except UserError as error:
-        raise UserError(f"{storage.url}: {error}, with another --out") from error
+        raise UserError(f"{storage.url}: {error}, with another --out (in Python: out)") from error
     except DAMAGE as error:
         raise _damage_error(storage, ZARR_METADATA, error) from error
 
@@ -215,7 +222,7 @@ def _damage_error(storage: Storage, name: str, error: object) -> StoreError:
     why = format_error(error)
     return StoreError(
         f"{storage.url}: {name} is damaged ({why}), so no pictures can be added; restore the file from a backup, or "
-        "choose another --out"
+        f"{_OTHER_OUT}"
     )
 
 

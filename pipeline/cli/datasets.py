@@ -38,7 +38,7 @@ def source_option(**properties: object):
 
 
 def check_sources(sources: Sequence[str], reading: SetSettings) -> None:
-    """Raise `UsageError` where neither `--src` nor `--labels` is given."""
+    """Raise `UsageError` if neither `--src` nor `--labels` is given."""
     if not sources and not reading.labels:
         raise UsageError("no pictures are given; give their folders with --src, or a table of them with --labels")
 
@@ -64,7 +64,7 @@ _where_option = click.option(
     cls=GroupedOption,
     group=PICTURES,
     metavar="CONDITION",
-    help="Use these pictures only: width>=512, source=coco,ffhq. May be repeated.",
+    help="Use only pictures with this property: width>=512, source=coco,ffhq. May be repeated.",
 )
 
 
@@ -99,10 +99,10 @@ def audit(
 ) -> None:
     """Measure how well trivial properties alone separate the classes, and list near-duplicate leakage.
 
-    Five classifiers see trivial properties only: file facts, size and aspect, an 8 x 8 thumbnail, the lowest
-    frequencies, and traces of earlier processing. They are scored on pictures, and on sources, that they were not
-    fitted on. An AUROC of 0.5 is guessing. The nearer it is to 1, the less a detector needs to learn about generators
-    to score well on this set.
+    Five classifiers see only trivial properties: file facts, size and aspect, an 8 x 8 thumbnail, the lowest
+    frequencies, and traces of earlier processing. They are scored on pictures, and on sources, to which they were not
+    fitted. An AUROC of 0.5 is guessing. The nearer it is to 1, the less a detector needs to learn about generators to
+    score well on this set.
 
     \b
     Examples:
@@ -138,7 +138,7 @@ def audit(
     required=True,
     cls=GroupedOption,
     group=FILES,
-    help="Folder to write; it must not exist yet, or be empty.",
+    help="New or empty folder to write.",
 )
 @click.option(
     "--fraction",
@@ -155,7 +155,7 @@ def audit(
     type=int,
     cls=GroupedOption,
     group=PICTURES,
-    help="Most pictures to keep of a source in each split.  [default: all]",
+    help="Largest number of pictures to keep of a source in each split.  [default: all]",
 )
 @click.option(
     "--balance",

@@ -94,7 +94,7 @@ def _machine(flag: str, **properties: object):
 )
 @_machine("--workers", type=int, show_default="one a core", help="Number of Dask worker processes; 0: this process.")
 @_machine("--max-memory", type=MEMORY, help="Limit of the memory of all workers together, such as 8GB.")
-@_machine("--scheduler", metavar="ADDRESS", help="Address of a running Dask scheduler, instead of own workers.")
+@_machine("--scheduler", metavar="ADDRESS", help="Address of a running Dask scheduler, whose workers build the store.")
 @cache_option
 @click.option(
     "--dry-run", is_flag=True, help="Scan and audit the pictures, print the estimated size and time, and build nothing."
@@ -153,7 +153,7 @@ def build(
     type=click.Path(path_type=Path),
     metavar="FOLDER",
     required=True,
-    help="Folder to write; it must not exist yet, or be empty.",
+    help="New or empty folder to write.",
 )
 @click.option(
     "--train-per-source", type=int, default=TRAIN_PER_SOURCE, help="Training pictures of each of the eight sources."
@@ -167,7 +167,7 @@ def build(
 def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
     """Draw a simulated set: pictures of four cameras and four generators.
 
-    The set serves to try the program without a download. Scores on it say nothing about real pictures.
+    Use it to try the program without a download. Scores on it say nothing about real pictures.
 
     \b
     Example:
@@ -241,7 +241,7 @@ def verify(store, repair, as_json) -> None:
     else:
         echo(format_verification(found, left, problems))
     if not left.sound:
-        advice = "see above for what is left"
+        advice = "see above for what could not be repaired"
         if not repair:
             advice = f"`pipeline verify {quote(store)} --repair` rebuilds what it can, from the source pictures"
         raise StoreError(f"{store}: the store is damaged; {advice}")

@@ -101,7 +101,7 @@ def _count_sources(plan: Plan) -> list[dict]:
 
 
 def format_verification(found: Verification, left: Verification, problems: list[Problem]) -> Lines:
-    """Format the damage that was found, and what a repair left, for a terminal."""
+    """Format the damage that was found, and what a repair could not fix, for a terminal."""
     lines = []
     for bad in found.bad:
         lines.append(
@@ -121,22 +121,22 @@ def format_verification(found: Verification, left: Verification, problems: list[
 
 
 def format_problem(problem: Problem) -> str:
-    """Format what a repair could not do, and the cause."""
+    """Format a part that could not be repaired, and the cause."""
     named, more = ", ".join(problem.details[:_NAMED]), len(problem.details) - _NAMED
     why = {
-        Cause.IS_ORIGINAL: "records what the store was built from, so it cannot be rebuilt; restore it from a copy",
-        Cause.DIFFERS: f"rebuilt, it differs from what was written{named and f' ({named})'}; the old one was kept",
+        Cause.IS_ORIGINAL: "records what the store was built from, so it cannot be rebuilt; restore it from a backup",
+        Cause.DIFFERS: f"the rebuilt files differ from the original{named and f' ({named})'}; the old ones were kept",
         Cause.LOST_PICTURES: f"needs pictures that are gone or have changed: {named}"
         + (f" and {more} more" if more > 0 else ""),
         Cause.UNKNOWN_SHARD: "a shard is damaged too, and the checksums cannot identify it; build the store again",
-        Cause.DAMAGED_SHARDS: "cannot be measured while shards are damaged",
+        Cause.DAMAGED_SHARDS: "cannot be computed while shards are damaged",
         Cause.FAILED: named,
     }
     return f"{problem.part}: {why[problem.cause]}"
 
 
 def verification_to_dict(found: Verification, left: Verification, problems: list[Problem]) -> dict:
-    """Return the same, ready for JSON."""
+    """Return what `format_verification` formats, ready for JSON."""
     return {
         "store": str(found.path),
         "sound": left.sound,

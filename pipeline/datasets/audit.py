@@ -70,8 +70,8 @@ def audit_dataset(
 ) -> AuditResult:
     """Audit the pictures of folders, or those that a complete store was built from.
 
-    Both audits are equal: a store's pictures get the splits of their folders back. `AuditResult.notes` says where they
-    cannot be equal.
+    Both audits are equal, because a store's pictures get the splits of their folders back. `AuditResult.notes` says if
+    they cannot be equal.
 
     Parameters
     ----------
@@ -81,8 +81,8 @@ def audit_dataset(
     reading : SetSettings, how folders and tables of the pictures are interpreted
     limits : of the verdicts
     where : conditions that pictures must meet, see `data_cards.selection.filters`
-    contact_sheet : a PNG of near-duplicates across splits or classes; not written where there are none
-    max_pixels : int, larger pictures are set aside; for a store its build's number counts
+    contact_sheet : a PNG of near-duplicates across splits or classes; not written if there are none
+    max_pixels : int, larger pictures are set aside; not used for a store, which has a limit of its own
     cache : bool, see `data_cards.dataset.scan.scan_sources`
 
     Raises
@@ -92,7 +92,7 @@ def audit_dataset(
     """
     reading = reading or SetSettings()
     if bool(sources or reading.labels) == bool(store):
-        what = "--src and --store: expected only one of them" if store else "no pictures are given"
+        what = "--src and --store (in Python: sources, store): expected only one" if store else "no pictures are given"
         raise UsageError(f"{what}; give pictures with --src, or a feature store with --store")
     if store:
         reading.check_unused(store)
@@ -103,7 +103,7 @@ def audit_dataset(
         found, notes = _scan(sources, reading, max_pixels, cache)
     chosen = filter_pictures(found, where) if where else found
     if not chosen:
-        unmet = f"no picture of {len(found)} meets {' and '.join(where)}; change --where"
+        unmet = f"no picture of {len(found)} meets {' and '.join(where)}; change --where (in Python: where)"
         raise UserError(join_lines([unmet, *notes]))
     pictures, unread = gather_set(chosen, max_pixels=max_pixels, cache=cache)
     if unread:

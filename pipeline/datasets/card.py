@@ -24,11 +24,11 @@ from pipeline.store.reader import open_store, partial_name
 
 
 def load_card(place: str, **options) -> dict:
-    """Return the card of a card.json, or that of a store or of pictures; options as for `compute_card_of`.
+    """Return the card of a card.json, of a store or of pictures; options as for `compute_card_of`.
 
     Raises
     ------
-    UserError : nothing is there, or something that has no card
+    UserError : the place does not exist, or has no card
     """
     path = Path(place)
     is_card = path.is_file() and not is_archive(path)
@@ -49,7 +49,7 @@ def compute_card_of(
 
     Raises
     ------
-    UserError : nothing is there, or something that has no card
+    UserError : the place does not exist, or has no card
     """
     name = Path(place.rstrip("/").rpartition("://")[2]).resolve().name
     if Storage(place).exists(ZARR_METADATA) or _is_unfinished(place):
@@ -96,7 +96,7 @@ def write_set_card(
     selection: dict,
     places: Sequence[str],
 ) -> None:
-    """Write the card of a subset into its folder; its selection comes after those of the sets that it is from."""
+    """Write the card of a subset into its folder; its selection follows those of the sets that it was drawn from."""
     write_card_files(folder, _compute_set_card(name, pictures, set_aside, audit, [selection]), pictures, places)
 
 

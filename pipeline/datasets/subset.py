@@ -38,9 +38,9 @@ class SubsetSummary:
     Attributes
     ----------
     path : of the folder
-    subset : that was drawn
+    subset : the drawn pictures and the steps of the draw
     gone : each SPLIT/CLASS/SOURCE of which no picture was drawn
-    lost : what the loss of training sources means; None if all are kept
+    lost : sentence on the training sources that were lost; None if all are kept
     before, after : audits of the set and of the subset
     """
 
@@ -154,12 +154,13 @@ def _write_pictures(folder: Path, pictures: Sequence[Picture], links: bool) -> l
 
 
 def _check_links(pictures: Sequence[Picture]) -> None:
-    """Raise `UserError` where a picture is in an archive: no link can lead there."""
+    """Raise `UserError` if a picture is in an archive, where no link can lead."""
     for root in sorted({picture.file.root for picture in pictures}):
         one = next(picture for picture in pictures if picture.file.root == root)
         if inside := split_place(one.file.path):
             raise UserError(
-                f"{inside[0]}: a symbolic link cannot lead into an archive; leave out --links, or unpack the archive"
+                f"{inside[0]}: a symbolic link cannot lead into an archive; leave out --links (in Python: links), or "
+                "unpack the archive"
             )
 
 

@@ -28,7 +28,7 @@ _DASK_SETTINGS = {
     "distributed.admin.system-monitor.interval": "10s",
     "distributed.worker.memory.monitor-interval": "500ms",
     "distributed.worker.profile.enabled": False,
-    # A worker near its memory limit goes on. By default it would pause for ever, since it has no data to spill.
+    # A worker near its memory limit continues. By default it would pause for ever, since it has no data to spill.
     "distributed.worker.memory.target": False,
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
@@ -121,7 +121,8 @@ def local_cluster(workers: int, max_memory: int | None = None) -> Iterator["Loca
                 stack.enter_context(cluster)
         except (OSError, RuntimeError, TimeoutError) as error:
             raise UserError(
-                f"the worker processes do not start ({format_error(error)}); build in this process with --workers 0"
+                f"the worker processes do not start ({format_error(error)}); build in this process with --workers 0 "
+                "(in Python: workers=0)"
             ) from error
         yield cluster
 
@@ -137,7 +138,7 @@ def _check_loopback() -> None:
     except OSError as error:
         raise UserError(
             f"127.0.0.1: cannot be reached ({error.strerror or error}), but worker processes communicate over it; "
-            "bring the loopback interface up, or build in this process with --workers 0"
+            "bring the loopback interface up, or build in this process with --workers 0 (in Python: workers=0)"
         ) from error
 
 

@@ -28,19 +28,27 @@ def choose_workers(workers: int | None, scheduler: str | None, max_memory: int |
     UsageError : an option is out of range, or has no effect together with another
     """
     if workers is not None and workers < 0:
-        raise UsageError(f"--workers {workers}: expected 0 (in this process) or more")
+        raise UsageError(f"--workers {workers} (in Python: workers): expected 0 (this process) or more")
     if scheduler is not None and not re.fullmatch(r"([a-z]+://)?[^/]+:\d+/?", scheduler):
-        raise UsageError(f"--scheduler {scheduler}: expected an address with a port, such as tcp://10.0.0.1:8786")
+        raise UsageError(
+            f"--scheduler {scheduler} (in Python: scheduler): expected an address with a port, such as "
+            "tcp://10.0.0.1:8786"
+        )
     if scheduler is not None and workers is not None:
-        raise UsageError("--workers and --scheduler: a running cluster has its own workers; leave out one of the two")
+        raise UsageError(
+            "--workers and --scheduler (in Python: workers, scheduler): a running cluster has its own workers; leave "
+            "out one of the two"
+        )
     if max_memory is not None and max_memory < LEAST_MEMORY * (workers or 1):
         raise UsageError(
-            f"--max-memory {format_bytes(max_memory)}: a worker needs {format_bytes(LEAST_MEMORY)} to start; "
-            "raise it, or use fewer --workers"
+            f"--max-memory {format_bytes(max_memory)} (in Python: max_memory): a worker needs "
+            f"{format_bytes(LEAST_MEMORY)} to start; raise it, or use fewer --workers"
         )
     if max_memory is not None and (scheduler is not None or workers == 0):
-        advice = "`dask worker --memory-limit` bounds a cluster's" if scheduler else "--workers 0 has none"
-        raise UsageError(f"--max-memory bounds the workers that a build starts; {advice}")
+        advice = "limit a cluster's with `dask worker --memory-limit`" if scheduler else "--workers 0 starts none"
+        raise UsageError(
+            f"--max-memory (in Python: max_memory): limits only workers that the build starts; {advice}; leave it out"
+        )
     if workers is not None:
         return workers
     cores = count_cores() if cores is None else cores

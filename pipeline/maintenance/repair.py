@@ -101,7 +101,7 @@ def repair_store(found: Verification) -> list[Problem]:
         if read_attributes(storage) != found.attributes:
             with suppress(OSError):  # the folder was created for the lock, after a build had moved the store
                 os.rmdir(storage.path())
-            raise UserError(f"{found.path}: a build changed the store since it was checked; run this again")
+            raise UserError(f"{found.path}: a build changed the store since it was checked; run the same command again")
         with tempfile.TemporaryDirectory(prefix="repair-") as folder:
             repair = _Repair(found, found.plan, storage, Storage(f"{folder}/shards"), Storage(f"{folder}/arrays"))
             return list(repair.run())

@@ -7,8 +7,8 @@ use it.
 
 Encoding: one byte (0 whole, 1 even, 2 odd), then little-endian values. For even and odd chunks these are the columns
 right of the middle, row by row, for each leading index; then the columns that are their own mirror image (the middle,
-and the first if the width is even). Of each of those, the rows from the middle on are stored, and the first if the
-height is even.
+and the first if the width is even). Of each of these columns, the rows from the middle on are stored, and the first if
+the height is even.
 
 Zarr finds the codec through the entry point group `zarr.codecs` when this package is installed.
 """

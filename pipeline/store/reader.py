@@ -371,7 +371,7 @@ def _no_store_error(storage: Storage, error: Exception) -> StoreError:
         advice = f"make one from pictures with `pipeline build --src {path}`"
         return StoreError(f"{path}: not a feature store (it has no {ZARR_METADATA}); {expected}; {advice}")
     why = f"or its {ZARR_METADATA} is damaged: {format_error(error)}"
-    return StoreError(f"{path}: not a feature store ({why}); {expected}; restore the file from a copy")
+    return StoreError(f"{path}: not a feature store ({why}); {expected}; restore the file from a backup")
 
 
 def _known_lengths(attributes: dict) -> dict[str, int]:

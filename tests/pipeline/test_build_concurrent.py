@@ -82,7 +82,7 @@ def test_an_unfinished_build_beside_a_store(sources, tmp_path):
     (tmp_path / "b.zarr.partial").mkdir()
     build(tmp_path / "b.zarr", sources[0])
     (tmp_path / "b.zarr").rename(out)
-    with pytest.raises(UserError, match=r"a\.zarr\.partial: an unfinished build is in the way"):
+    with pytest.raises(UserError, match=r"a\.zarr\.partial: an unfinished build is beside the store"):
         build(out, sources[1])
     assert len(open_store(out)) == 16
     assert (tmp_path / partial_name("a.zarr")).exists()
@@ -93,7 +93,7 @@ def test_an_unfinished_build_beside_a_store(sources, tmp_path):
     [
         ({"workers": 2, "scheduler": "tcp://127.0.0.1:9"}, "--workers and --scheduler"),
         ({"max_memory": 10**9, "scheduler": "tcp://127.0.0.1:9"}, "dask worker --memory-limit"),
-        ({"max_memory": 10**9, "workers": 0}, "--workers 0 has none"),
+        ({"max_memory": 10**9, "workers": 0}, "--workers 0 starts none"),
     ],
 )
 def test_options_without_effect_are_refused(tmp_path, options, message):

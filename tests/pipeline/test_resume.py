@@ -205,7 +205,7 @@ def test_build_replaces_a_shard_that_a_late_worker_overwrote(kaggle_dir, tmp_pat
 
 
 def test_too_little_memory_for_a_worker_is_refused(kaggle_dir, tmp_path):
-    with pytest.raises(UsageError, match=r"--max-memory 900\.0 MB: a worker needs 600\.0 MB to start"):
+    with pytest.raises(UsageError, match=r"--max-memory 900\.0 MB \(in Python: max_memory\): a worker needs 600\.0 MB"):
         build_store([str(kaggle_dir)], tmp_path / "a.zarr", SMALL_BUILD, workers=2, max_memory=900_000_000)
 
 
