@@ -3,6 +3,7 @@
 import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, requires
+from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
 
@@ -21,14 +22,16 @@ def format_install(extra: str) -> str:
     except PackageNotFoundError:  # the program runs from its source, uninstalled
         wanted = []
     named = [name.strip() for name, _, marker in wanted if f'extra=="{extra}"' in _squeeze(marker)]
-    return " ".join([_find_pip(), "install", *map(quote, named or [f"{_SOURCE}[{extra}]"])])
+    return " ".join([_find_installer(), *map(quote, named or [f"{_SOURCE}[{extra}]"])])
 
 
 def _squeeze(marker: str) -> str:
     return marker.replace(" ", "").replace("'", '"')
 
 
-def _find_pip() -> str:
-    """Return "pip" if that is the pip of this Python, else the command that is."""
+def _find_installer() -> str:
+    """Return "pip install" if that installs for this Python, else a command that does."""
     found, python = shutil.which("pip"), Path(sys.executable)
-    return "pip" if found and Path(found).parent == python.parent else f"{quote(str(python))} -m pip"
+    if find_spec("pip") is None and shutil.which("uv"):  # uv makes environments without pip
+        return f"uv pip install --python {quote(str(python))}"
+    return "pip install" if found and Path(found).parent == python.parent else f"{quote(str(python))} -m pip install"

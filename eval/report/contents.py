@@ -150,7 +150,9 @@ def _find_warnings(
 def _count_training_sources(run: Run, training: FeatureStore) -> dict[str, int]:
     """Count the sources of each class in a run's training and validation rows, as the limits of "unsure" count them."""
     columns = training.columns
-    seen = np.isin(columns["split"], (TRAIN, VAL)) & condition_mask(training, run.settings.where)
+    # Each picture has all variants. A store that was built again may have others than the run names.
+    where = tuple(one for one in run.settings.where if not one.startswith("variant="))
+    seen = np.isin(columns["split"], (TRAIN, VAL)) & condition_mask(training, where)
     seen &= ~held_out_mask(run, training)
     return count_sources(columns["label"][seen], columns["source"][seen], columns["group"][seen])
 

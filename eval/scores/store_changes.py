@@ -42,7 +42,10 @@ def _explain_unknown(run: Run, store: FeatureStore) -> str:
         return f"{paths}: this store, which {name} was trained on, cannot be read, and {store.path} is another one"
     before, now = _count_trained(run), sum(card["pictures"] for card in trained.cards)
     counts = f" ({before:,} pictures then, {now:,} now)" if before is not None else ""
-    return f"{paths}: since {name} was trained, pictures were removed from this store or replaced{counts}"
+    return (
+        f"{paths}: since {name} was trained, this store was replaced by one with other pictures, splits or versions of "
+        f"the libraries{counts}"
+    )
 
 
 def _count_trained(run: Run) -> int | None:

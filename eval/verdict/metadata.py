@@ -28,7 +28,10 @@ _SOURCE_TYPE = re.compile(
 )
 _NAMED_IN_XMP = re.compile(rb"(CreatorTool|Credit|Software)(?:\s*=\s*[\"']|>)([^\"'<]{1,300})")
 # Of IPTC's photo metadata 2025.1: the program that made the picture, as an attribute, an element or an item of a list.
-_AI_SYSTEM = re.compile(rb"\bAISystem(?:Version)?Used(?:\s*=\s*[\"']|\s*>\s*(?:<rdf:[^>]*>\s*)*)([^\"'<]{1,300})", re.I)
+# The number of nested elements is bounded, because without a bound a hostile block takes hours.
+_AI_SYSTEM = re.compile(
+    rb"\bAISystem(?:Version)?Used(?:\s*=\s*[\"']|\s*>\s*(?:<rdf:[^>]*>\s*){0,4})([^\"'<]{1,300})", re.I
+)
 # Names that almost only generators have.
 _GENERATORS = re.compile(
     r"midjourney|stable[ _-]?diffusion|dall[ ._·-]?e\b|\bopenai\b|\bchatgpt\b|\bfirefly\b|comfyui|automatic1111"

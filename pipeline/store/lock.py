@@ -84,15 +84,15 @@ def locked_error(storage: Storage, other: str = "another build") -> UserError:
 
 
 def format_writer(storage: Storage) -> str:
-    """Format the process that has a folder's lock: its number, computer and start, as far as they are known."""
+    """Format the process that has a folder's lock: its number, computer and start, or that they are not known."""
     import psutil  # slow, and rarely needed
 
     with suppress(psutil.Error, OSError):
         number = _find_process(os.stat(storage.path()).st_ino)
         if number is not None:
             began = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(psutil.Process(number).create_time()))
-            return f"process {number} on {socket.gethostname()}, since {began}"
-    return "a process on another computer or in another container"
+            return f"process {number} on {socket.gethostname()}, started {began}"
+    return "its process is not known, it may be on another computer or in another container"
 
 
 def _find_process(inode: int) -> int | None:

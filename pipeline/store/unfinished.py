@@ -31,7 +31,8 @@ def format_builder(storage: Storage) -> str:
     if locked is None:
         changed = f" (last change {_format_age(storage)})" if storage.is_local else ""
         return f"it may still be running{changed}: if so, wait for it; otherwise {resume}"
-    return f"no process of this computer is building it (last change {_format_age(storage)}): {resume}"
+    age = f"last change {_format_age(storage)}"
+    return f"no process of this computer is building it ({age}): if no other computer is, {resume}"
 
 
 def _format_age(storage: Storage) -> str:

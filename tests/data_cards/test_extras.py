@@ -24,6 +24,14 @@ def test_install_command_of_an_extra_names_its_libraries(extra, monkeypatch):
     assert shlex.split(extras.format_install(extra)) == ["/my env/bin/python", "-m", "pip", "install", *wanted]
 
 
+def test_install_command_of_an_environment_without_pip_uses_uv(monkeypatch, tmp_path):
+    (tmp_path / "uv").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    command = shlex.split(extras.format_install("page"))
+    assert command[:5] == ["uv", "pip", "install", "--python", sys.executable]
+
+
 def test_install_command_of_a_program_that_is_not_installed_names_its_folder(monkeypatch):
     def fail(name):
         raise PackageNotFoundError(name)

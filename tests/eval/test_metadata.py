@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 import zlib
 
 import pytest
@@ -280,6 +281,13 @@ def test_content_credentials_are_searched_within_bounds():
         words = b"c2pa digitalSourceType" + b" " * gap + b"trainedAlgorithmicMedia" + b" digitalSourceType" * 20_000
         (found,) = read_from_bytes(with_png_chunk(b"caBX", words))
         assert what in found.what
+
+
+def test_nested_elements_of_xmp_are_searched_in_linear_time():
+    hostile = b"<rdf:AISystemUsed>" * 20_000
+    began = time.process_time()
+    assert read_from_bytes(save("WEBP", xmp=hostile)) == ()
+    assert time.process_time() - began < 2
 
 
 @settings(max_examples=150, deadline=None)

@@ -186,7 +186,7 @@ def test_report_on_a_changed_store_warns(tmp_path):
     assert make_report(run, **QUIET).contents["warnings"] == []
     change_store(tmp_path / "features.zarr", attributes={"fingerprint": "f" * 64})
     report = make_report(run, **QUIET)
-    assert "pictures were removed from this store or replaced" in report.contents["warnings"][0]
+    assert "replaced by one with other pictures, splits or versions" in report.contents["warnings"][0]
     assert "was not found, or has changed" in report.contents["shortcuts"]["reason"]
 
 

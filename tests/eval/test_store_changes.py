@@ -1,10 +1,13 @@
 """Reports on a store that has changed since the run was trained."""
 
+import json
+
 import pytest
 from helpers.make_run import make_experts_run
 from helpers.make_store import SMALL_BUILD, make_store
 from helpers.pictures import make_kaggle_dir
 
+from data_cards.core.files import RUN_SETTINGS
 from eval.report.report import make_report
 from pipeline.builder.build import build_store
 from pipeline.features.settings import FeatureSettings
@@ -56,10 +59,15 @@ def test_report_on_a_grown_store_counts_the_added_pictures(run, store, tmp_path)
     assert f"{moved}: 16 pictures were added since" in report_on(run, moved)["warnings"][0]
 
 
-def test_report_on_a_store_built_again_with_other_settings_knows_the_training_pictures(run, kaggle_dir, tmp_path):
+def test_report_on_a_store_built_again_with_other_settings_knows_its_pictures(run, store, kaggle_dir, tmp_path):
     other = BuildSettings(FeatureSettings(size=32), variants="clean", val_fraction=0.25)
     build_store([str(kaggle_dir)], tmp_path / "other.zarr", other, workers=0)
-    (tmp_path / "a.zarr").rename(tmp_path / "gone.zarr")
+    record = json.loads((run / RUN_SETTINGS).read_text())
+    record["train"]["where"] = ["variant=jpeg-75"]  # which the other store does not have
+    (run / RUN_SETTINGS).write_text(json.dumps(record))
+    trained = find_training_store(read_run(run), open_store(tmp_path / "other.zarr"))
+    assert (trained.path, trained.cards) == (str(store), open_store(store).cards)
+    store.rename(tmp_path / "gone.zarr")
     report = report_on(run, tmp_path / "other.zarr")
     assert report["warnings"] == []
     assert report["training_sources"] == {"real": 2, "fake": 2}
@@ -69,7 +77,7 @@ def test_report_on_a_store_that_lost_pictures_says_what_is_unknown(run, store, k
     next((kaggle_dir / "train" / "real" / "camera").iterdir()).unlink()
     build_store([str(kaggle_dir)], store, SMALL_BUILD, workers=0)
     [warning] = report_on(run)["warnings"]
-    assert f"since {run} was trained, pictures were removed from this store or replaced" in warning
+    assert f"since {run} was trained, this store was replaced by one with other pictures, splits or" in warning
     assert "(32 pictures then, 31 now)" in warning
     assert f"to be certain, train a run on this store: `train run --store {store}`" in warning
 

@@ -167,7 +167,9 @@ def test_worker_that_outlives_its_build_creates_no_folder(kaggle_dir, tmp_path):
 def test_build_in_a_locked_folder_is_refused(kaggle_dir, tmp_path):
     out = tmp_path / "features.zarr"
     command = build_command(kaggle_dir, out, "--size", "16", "--variants", "clean", "--workers", "0")[1:]
-    holder = f"process {os.getpid()} on {socket.gethostname()}, since 20" if sys.platform == "linux" else "a process"
+    holder = (
+        f"process {os.getpid()} on {socket.gethostname()}, started 20" if sys.platform == "linux" else "its process"
+    )
     with writer_lock(Storage(f"{out}.partial")):
         second = CliRunner().invoke(main, command)
         reader = CliRunner().invoke(main, ["verify", str(out)])
@@ -180,5 +182,5 @@ def test_build_in_a_locked_folder_is_refused(kaggle_dir, tmp_path):
     assert "the build is not finished; no process" in card.stderr
     dead = CliRunner().invoke(main, ["verify", str(out)])
     assert f"{out}: the build is not finished; no process of this computer is building it (last change" in dead.stderr
-    assert "run the same `pipeline build` again to resume it" in dead.stderr
+    assert "if no other computer is, run the same `pipeline build` again to resume it" in dead.stderr
     assert CliRunner().invoke(main, command).exit_code == 0

@@ -156,6 +156,8 @@ def test_too_few_pictures_are_refused():
     profiles, labels, sources, variants, groups = (one[PICTURES * SOURCES - 1 :] for one in draw_rows())
     with pytest.raises(UserError, match="these rows: only one real picture"):
         fit_experts(profiles, labels, sources, variants, groups)
+    with pytest.raises(UserError, match="these rows: no real picture"):
+        fit_experts(profiles, np.ones_like(labels), sources, variants, groups)
 
 
 def test_classes_that_do_not_differ_leave_nothing_sure():

@@ -160,7 +160,7 @@ def condition_mask(store: FeatureStore, where: tuple[str, ...]) -> np.ndarray:
 
 
 def check_picture_counts(name: str, labels: np.ndarray, groups: np.ndarray) -> None:
-    """Raise `UserError` if a class has a single picture; near-duplicates count as one picture.
+    """Raise `UserError` if a class has fewer than two pictures; near-duplicates count as one picture.
 
     Parameters
     ----------
@@ -168,11 +168,11 @@ def check_picture_counts(name: str, labels: np.ndarray, groups: np.ndarray) -> N
     labels, groups : int (N,), class and near-duplicate group of each row
     """
     for label, class_name in enumerate(CLASS_NAMES):
-        if len(np.unique(groups[labels == label])) == 1:
+        if (count := len(np.unique(groups[labels == label]))) < 2:
             raise UserError(
-                f"{name}: only one {class_name} picture to train on, if near-duplicates count as one; expected at "
-                "least 2, better hundreds from several sources; add pictures and build the store again, or change "
-                "--where or --hold-out"
+                f"{name}: {'only one' if count else 'no'} {class_name} picture to train on, if near-duplicates count "
+                "as one; expected at least 2, better hundreds from several sources; add pictures and build the store "
+                "again, or change --where or --hold-out"
             )
 
 

@@ -1,7 +1,7 @@
 """Planes as PyTorch modules, for export: the arithmetic of `pipeline.features`, for many pictures at once.
 
 The modules compute in float64, `pipeline.features` in float32, so fewer than 2 levels in 10,000 are rounded to their
-neighbours.
+neighbours. If a picture does not contain a frequency, its phase is rounding noise, and may be any level in both.
 """
 
 import numpy as np

@@ -75,7 +75,7 @@ def fit_experts(
 
     Raises
     ------
-    UserError : a class has a single picture; near-duplicates count as one
+    UserError : a class has fewer than two pictures; near-duplicates count as one
     """
     with threadpool_limits(1):  # more threads add in another order, which changes bits
         return _fit(profiles, labels.astype(np.int64), sources.astype(str), variants.astype(str), groups, seed)

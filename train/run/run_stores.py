@@ -1,5 +1,6 @@
 """Lookup of a run's stores."""
 
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 
@@ -85,24 +86,25 @@ def is_own_store(run: Run, store: FeatureStore) -> bool:
 def find_training_store(run: Run, store: FeatureStore) -> FeatureStore | None:
     """Find the store that the run was trained on: `store`, or the one at its recorded path.
 
-    Of a store that has grown since, or was built again from the same pictures with other settings, the result is its
-    earlier state (`pipeline.store.earlier`).
+    If neither is unchanged, but one has grown since, or was built again from the same pictures with other settings, the
+    result is its earlier state (`pipeline.store.earlier`).
 
     Returns
     -------
     None if the store is missing, or other pictures are in it.
     """
-    if (found := _find_earlier(run, store)) is not None:
-        return found
-    try:
-        return _find_earlier(run, run.open_stores())
-    except UserError:
-        return None
+    if store.fingerprint == run.store_fingerprint:
+        return store
+    stores = [store]
+    with suppress(UserError):
+        stores.append(run.open_stores())
+    if stores[-1].fingerprint == run.store_fingerprint:
+        return stores[-1]
+    found = (_find_earlier(run, one) for one in stores)
+    return next((one for one in found if one is not None), None)
 
 
 def _find_earlier(run: Run, store: FeatureStore) -> FeatureStore | None:
-    if store.fingerprint == run.store_fingerprint:
-        return store
     if len(store.parts) != len(run.part_fingerprints):
         return None
     parts = [
