@@ -105,8 +105,8 @@ class Finding:
     Attributes
     ----------
     family : str, of `FAMILIES`
-    pictures_held_out : AUROC on held-out pictures, of all properties together or of the best single one, the higher
-    sources_held_out : AUROC on held-out sources, likewise; None if a class has fewer than three
+    pictures_held_out : AUROC on held-out pictures: the higher of that of all properties and that of the best single one
+    sources_held_out : the same on held-out sources; None if a class has fewer than three
     best_single : the best single property
     verdict : the worse of the verdicts on the two AUROCs
     rules : the best single rules

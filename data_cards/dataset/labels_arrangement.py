@@ -46,13 +46,13 @@ class _Fault(Enum):
         if self is _Fault.SPLIT:
             return "correct them, or name another column with --columns split=NAME"
         if self is _Fault.AMBIGUOUS:
-            return "write more of these paths, as in the list of files"
+            return "write longer paths, with more of their folders"
         return "remove or correct one of the rows"
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The picture files below a folder of a set, by their paths in it; `own` is the folder's own source."""
+    """The picture files below a folder of a set, by their paths in it; `own` is the source of the folder itself."""
 
     root: Path
     images: list[str]

@@ -62,8 +62,8 @@ def read_labels(path: Path, settings: SetSettings) -> LabelsFile:
         raise UserError(f"{path}: {error}; expected a CSV, TSV or JSON Lines file after --labels") from error
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}: not UTF-8 text ({error}); --labels takes a CSV, TSV or JSON Lines file; save a table "
-            "with its program as UTF-8"
+            f"{path}: not UTF-8 text ({error}); expected a CSV, TSV or JSON Lines file after --labels; save the table "
+            "as UTF-8"
         ) from error
     is_json = path.suffix.lower() in (".jsonl", ".ndjson", ".json") or text.lstrip()[:1] in ("{", "[")
     try:

@@ -123,7 +123,7 @@ def decode_with_remarks(data: bytes, max_pixels: int) -> tuple[Image.Image, tupl
 
 
 def decode_opened(picture: Image.Image) -> tuple[Image.Image, int]:
-    """Decode an open picture as RGB, as it lies in the file, and read its EXIF orientation, 1 to 8."""
+    """Decode an open picture as RGB, not turned upright, and read its EXIF orientation, 1 to 8."""
     picture.load()
     return to_rgb(picture), read_orientation(picture)
 

@@ -41,7 +41,7 @@ class PictureFacts:
     camera : whether it names a camera's make or model; no other value of it is read
     thumbnail : uint8 (8, 8, 3), upright; empty for most pictures of a very large set
         (`data_cards.dataset.table.PictureTable.subsample_thumbnails`)
-    profile : radial profile of the low frequencies, see `data_cards.image.low_frequency`; empty likewise
+    profile : radial profile of the low frequencies, see `data_cards.image.low_frequency`; empty if `thumbnail` is
     history : traces of earlier processing in the pixels, see `data_cards.image.history`; empty for most pictures
         (`data_cards.dataset.histories`)
     unused : kind of further pictures in the file, which are not used, see `data_cards.image.partial`; "" for none

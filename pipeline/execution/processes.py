@@ -1,6 +1,6 @@
 """Ordered map over worker processes of this machine, with a bounded number of items in progress.
 
-For work of seconds to minutes, where Dask (`pipeline.execution.cluster`) would take longer to start than it saves.
+It is for work of seconds to minutes, for which Dask (`pipeline.execution.cluster`) takes longer to start than it saves.
 Results have the order of the items. A killed worker affects only the item that it was computing.
 """
 

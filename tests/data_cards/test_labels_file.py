@@ -163,7 +163,7 @@ def test_errors_of_rows(flat, rows, message):
 def test_a_name_of_several_files(flat):
     write(flat / "more/0.png")
     with pytest.raises(
-        UserError, match=r"fit several files; .*, got 0 \(.*0.jpg or more/0.png\) \(line 2\); write more of"
+        UserError, match=r"fit several files; .*, got 0 \(.*0.jpg or more/0.png\) \(line 2\); write longer paths"
     ):
         find(write(flat / "a.csv", "path,label", "0,real"), flat)
 

@@ -69,7 +69,7 @@ def whole(source, tmp_path_factory) -> tuple[Path, float]:
 
 
 def kill_until_done(source, out, seconds, kills, seed, *options):
-    """Kill builds after random times until so many were killed; returns the summary of the one left to finish."""
+    """Kill builds after random times, `kills` in all; return the summary of a last build, which is not killed."""
     moments = random.Random(seed)
     killed = 0
     while killed < kills:
@@ -81,19 +81,19 @@ def kill_until_done(source, out, seconds, kills, seed, *options):
             killed += 1
         process.communicate()
         if out.exists():
-            # Whatever stands under the final name is whole, or says that it is not.
+            # A store under its final name is complete, or the error says that it is not.
             try:
                 open_store(out)
             except StoreError as error:
                 assert "is not finished" in str(error)  # noqa: PT017
             else:
                 os.rename(out, out.with_name(f"done-{process.pid}.zarr"))
-                seconds *= 0.8  # it was quicker than the killer, who now hurries
+                seconds *= 0.8  # the build finished too early: kill the next one sooner
     return finish(start_build(source, out, *options))
 
 
 def kill_at_steps(source, out, kills, seed, before=None):
-    """Kill builds at random steps, beginning again (with the store `before`) whenever one was done before its step."""
+    """Kill builds at random steps; start again, with the store `before`, if a build finished before its step."""
     steps, killed = random.Random(seed), 0
     for attempt in range(6 * kills):
         if killed == kills:
@@ -129,7 +129,7 @@ def test_build_with_workers_killed_at_any_moment_ends_in_the_same_bytes(source, 
 
 @pytest.mark.slow
 def test_growth_killed_at_any_step_ends_in_the_same_bytes(tmp_path):
-    """What the store held is never lost."""
+    """Samples of the store are never lost."""
     source = make_kaggle_dir(tmp_path / "kaggle", per_source=12)
     before, never, killed = (tmp_path / name for name in ("before.zarr", "never.zarr", "killed.zarr"))
     finish(start_build(source, before, "--workers", "0"))
