@@ -1,4 +1,4 @@
-"""Start of the commands `eval`, `report`, `predict` and `page`; `python -m eval` is the first."""
+"""Entry points of the commands `eval`, `report`, `predict` and `page`; `python -m eval` is `eval`."""
 
 from data_cards.core.startup import run_command
 

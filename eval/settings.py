@@ -23,7 +23,7 @@ class _JudgingSettings(_DeviceSettings):
         None,
         group=_SCORING,
         shown="that of the run's store",
-        help="Do not judge pictures with more pixels; decoding takes about 10 bytes of memory a pixel.",
+        help="Maximum number of pixels of a picture that is judged; decoding takes about 10 bytes of memory a pixel.",
     )
 
     def __post_init__(self) -> None:
@@ -33,7 +33,7 @@ class _JudgingSettings(_DeviceSettings):
 
 @dataclass(frozen=True)
 class PredictSettings(_JudgingSettings):
-    """How files are judged."""
+    """Options of `predict`."""
 
     workers: int | None = option_field(
         None,
@@ -47,7 +47,7 @@ class PredictSettings(_JudgingSettings):
 
 @dataclass(frozen=True)
 class PageSettings(_JudgingSettings):
-    """Where the page is served."""
+    """Options of `page`."""
 
     host: str = option_field(
         "127.0.0.1",
@@ -59,7 +59,7 @@ class PageSettings(_JudgingSettings):
 
 @dataclass(frozen=True)
 class ReportSettings(_DeviceSettings):
-    """How a report, or a comparison of runs, is computed."""
+    """Options of a report or of a comparison of runs."""
 
     batch_size: int = option_field(SCORING_BATCH_SIZE, group=_SCORING, help="Samples scored at a time.")
     threads: int = option_field(4, group=_SCORING, help="Threads that read the store.")

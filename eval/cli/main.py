@@ -1,7 +1,7 @@
 """Commands `eval`, `report`, `predict` and `page`. They only parse and print.
 
-A shell's builtin `eval` runs the rest of its line as a command. So `report`, `predict` and `page` are
-commands of their own too, and `eval report` in a shell runs `report`.
+In a shell, `eval report` runs the shell's own `eval`, which runs `report`. So `report`, `predict` and `page` are
+commands, too.
 """
 
 from pathlib import Path
@@ -29,7 +29,7 @@ def cli() -> None:
     "runs",
     metavar="DIR",
     multiple=True,
-    help="Run folder; several are compared. NAME=DIR: runs of one name, trained with different seeds, are compared as "
+    help="Run folder; give several to compare them. NAME=DIR: runs of one name, trained with different seeds, count as "
     "one  [default: the newest under runs/, else the starter run]",
 )
 @click.option("--store", metavar="STORE", help="Feature store  [default: the one that the run was trained on]")
@@ -46,14 +46,19 @@ def cli() -> None:
     help="Folder for the files  [default: the (first) run folder; for the starter run starter-report]",
 )
 @add_options(ReportSettings)
-@click.option("--json", "as_json", is_flag=True, help="Print all scores as JSON (each sample's own: see report.json).")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print all scores as JSON, except those of single samples (see report.json).",
+)
 @click.option("--full", is_flag=True, help="Print every table.")
 def report(runs, store, split, out, as_json, full, **settings) -> None:
     """Score a run on pictures that it was not trained on.
 
-    Prints a summary and writes report.json (every score, each picture's too) and report.html, for
-    another split or store report-SPLIT.html or report-on-STORE.html. Several runs are compared on
-    the pictures that all of them can score and none was trained on (comparison.json, comparison.html).
+    Prints a summary, and writes report.json (all scores, also of each picture) and report.html. The
+    files for another split or store are named report-SPLIT or report-on-STORE. Several runs are compared
+    on the pictures that all of them can score and none was trained on (comparison.json, comparison.html).
 
     \b
     Examples:

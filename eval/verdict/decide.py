@@ -1,13 +1,13 @@
 """The verdict on one picture: its score, then checks against JPEG and cropping.
 
-The experts read the whole picture. The network reads one crop, or five fixed ones (the middle and the middles of the
-quarters) where its planes are those of a crop of native pixels and the picture holds at least two crops each way.
-Averaging the crops' logits averages their log-odds.
+The experts read the whole picture. The network reads one crop; if its planes are those of a crop of native pixels, and
+both sides of the picture are at least two crops long, it reads five fixed crops: in the middle of the picture and of
+each quarter. Averaging the logits of the crops averages their log-odds.
 
-The verdict is the calibration's, "unsure" within its band. It is also "unsure" if one of `CHECKS`, applied to the
-decoded picture, moves the score across the threshold, or if the picture, or its copy after a check, is unlike the
+The calibration gives the verdict, "unsure" within its band. The verdict is also "unsure" if one of `CHECKS`, applied to
+the decoded picture, moves the score across the threshold, or if the picture, or its copy after a check, is unlike the
 training pictures (`train.model.experts.Unlike`). A check that moves the score of a sure verdict into the band does not
-change the verdict, which is one on the file as it is; the check is named (`Judgement.unsure_after`). All features come
+change the verdict, because that is on the file as it is; `Judgement.unsure_after` names the check. All features come
 from `compute_features`.
 """
 
@@ -32,11 +32,11 @@ from train.model.calibration import UNSURE, Calibration, compute_log_odds
 from train.model.detector import Detector, Scores
 from train.model.experts import Unlike
 
-# Not random: a picture is checked in the same way each time.
+# Fixed, so that each verdict on a picture has the same checks.
 CHECKS = (
     replace(create_jpeg_variant(90), name="JPEG 90"),
     replace(create_jpeg_variant(75), name="JPEG 75"),
-    # Not the middle: where features are those of a crop, the middle of a cropped picture has the same pixels.
+    # Not a crop to the middle: if the features are those of a middle crop, its pixels would be the same.
     Variant("crop 0.9", ({"do": "crop-corner", "share": 0.9},), before_fit=True),
 )
 
@@ -50,10 +50,9 @@ class Views:
     Attributes
     ----------
     levels : tuple of uint8 (crops, planes, H, W), of the picture, then of each check
-    profiles : float32 (1 + checks, 755), in the same order; (1 + checks, 0) where no profile was asked for
-    checks : tuple of str, names of the checks done, in order; JPEG is left out where a side is longer than that
-        format allows
-    has_colours : bool, False for a grey or toned picture, as of `eval.verdict.colours`
+    profiles : float32 (1 + checks, 755), in the same order; (1 + checks, 0) without profiles
+    checks : tuple of str, names of the checks done, in order; without JPEG if a side is longer than that format allows
+    has_colours : bool, False for a grey or toned picture (`eval.verdict.colours`)
     """
 
     levels: tuple[np.ndarray, ...]
@@ -69,11 +68,11 @@ class Reason(StrEnum):
     FLIPS = "flips"  # a check moves the score across the threshold
     FRAMES_DISAGREE = "frames_disagree"  # too many frames of a clip have the opposite verdict
     MAY_BE_DAMAGED = "may_be_damaged"  # large areas of one value, in a format that hides damage
-    # How the picture, or its copy after a check, is unlike the training pictures:
-    SMALL = "small"  # a side is shorter than theirs
+    # The picture, or its copy after a check, is unlike the training pictures:
+    SMALL = "small"  # a side is shorter than in training
     BLANK = "blank"  # hardly any contrast
     GREY = "grey"  # hardly any colours (`eval.verdict.colours`)
-    FAR = "far"  # its profile lies too far from theirs
+    FAR = "far"  # its profile is too far from the training profiles
     CONTRADICTED = "contradicted"  # light and colours indicate one class, regular patterns the other
     UNTRIED = "untried"  # a class came from one source, so no source could be left out to test the detector
     UNPROVEN = "unproven"  # the detector's tests do not show that it separates the classes
@@ -92,12 +91,12 @@ class Judgement:
     ----------
     verdict : str, "real", "fake" or "unsure"
     probability_fake : float, calibrated, 0 to 1
-    log_odds : float, ln(p / (1 - p)) of that probability, exact also where p rounds to 0 or 1
+    log_odds : float, ln(p / (1 - p)) of that probability, exact even if p rounds to 0 or 1
     reason : Reason or None, why the verdict is "unsure"
     crops : int, number of crops whose logits were averaged
     checks : dict of str to float, the probability after each check
     flips : tuple of str, checks that move the probability across the threshold, if that is the reason
-    unlike_after : tuple of str, checks that make the picture unlike the training pictures, where that is the reason
+    unlike_after : tuple of str, checks that make the picture unlike the training pictures, if that is the reason
     unsure_after : tuple of str, checks that move the score of a sure verdict into the band of "unsure"
     parts : dict of str to float, what each expert, and the network if the run has one, adds to the log-odds; empty
         without experts
@@ -126,7 +125,7 @@ class Judgement:
 
     @property
     def is_of_other_kind(self) -> bool:
-        """Whether training had no pictures of this kind, so that nothing in it can be compared with theirs."""
+        """Whether training had no pictures of this kind, so that nothing in this one can be compared with them."""
         return self.reason in _OTHER_KINDS and not self.unlike_after
 
 
@@ -151,7 +150,7 @@ def compute_views(
 
     Raises
     ------
-    PictureError : the picture is too small for the settings
+    PictureError : the picture is too small for the features
     """
     is_too_long = max(picture.size) > _JPEG_SIDE
     checks = [check for check in checks if not (is_too_long and check.jpeg_quality != NO_QUALITY)]
@@ -197,7 +196,7 @@ def decide(scores: Scores, views: Views, calibration: Calibration) -> Judgement:
 
 
 def doubt_blank_areas(judgement: Judgement) -> Judgement:
-    """Return the judgement of a picture whose large areas of one value may be damage: "unsure" in place of a class."""
+    """Return the judgement with "unsure" in place of a class, because large areas of one value may be damage."""
     if judgement.verdict == UNSURE:
         return judgement
     return replace(judgement, verdict=UNSURE, reason=Reason.MAY_BE_DAMAGED, unsure_after=())

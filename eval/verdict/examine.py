@@ -27,14 +27,14 @@ class Examined:
 
     Attributes
     ----------
-    judgement : Judgement, equal to that of `predict`
+    judgement : Judgement, the same as that of `predict`
     declared : tuple of Declaration, what the file declares, not verified
-    explanation : Explanation or None, what decided the network's score; of a picture with several crops, for the middle
-        one; None without a network
+    explanation : Explanation or None, what decided the network's score, for the middle crop if there are several; None
+        without a network
     comb : Comb or None, the peaks that the experts read; None without experts
     picture : PIL.Image.Image, upright RGB
     estimator : str, of the run's features
-    remarks : tuple of str, as of `eval.verdict.predict.Verdict`
+    remarks : tuple of str, as in `eval.verdict.predict.Verdict`
     """
 
     judgement: Judgement
@@ -58,7 +58,7 @@ class Examiner:
     ----------
     run : Run
     detector : Detector
-    spectra : ClassSpectra or None, mean spectra of both classes, where there is a network and they are available
+    spectra : ClassSpectra or None, mean spectra of both classes; None without a network, or if they are not available
     simulated : bool, whether the run was trained on simulated pictures
     """
 

@@ -1,6 +1,6 @@
 """Files to be judged, in order: from pictures, clips, folders, archives, globs, or a list on stdin.
 
-In a folder, a picture or clip is recognised by its suffix, or else by its first bytes.
+In a folder, a picture or clip is recognised by its suffix, else by its first bytes.
 """
 
 import glob
@@ -39,7 +39,7 @@ class Input:
     Attributes
     ----------
     path : str, as given, or as found in a folder or by a glob; a member of an archive below the archive's own path
-    error : str or None, None where the file is to be read
+    error : str or None, None if the file can be read
     """
 
     path: str
@@ -58,10 +58,10 @@ def find_inputs(
     Parameters
     ----------
     arguments : iterable of str or Path: files; folders and archives (zip, tar, Parquet), for every picture and clip in
-        them, links to folders followed; globs, where no file has that name ("**" matches nested folders); "-" for a
+        them, following links to folders; globs, unless a file has that name ("**" matches nested folders); "-" for a
         list on `stdin`
-    stdin : binary file or None; None treats "-" as any other file name
-    null : bool, whether names on `stdin` end with a zero byte, as `find -print0` writes them, not with a line end
+    stdin : binary file or None; if None, "-" is a file name
+    null : bool, whether names on `stdin` end with a zero byte, as `find -print0` writes them, or with a line end
     left_out : list or None, receives the files of folders that are not pictures or clips
     """
     find = _Finder([] if left_out is None else left_out)
@@ -84,8 +84,8 @@ def _read_names(stdin: BinaryIO, null: bool) -> Iterator[str]:
     data = stdin.read()
     if not null and b"\0" in data:
         raise UsageError(
-            "-: the standard input holds zero bytes; expected names of files, one a line; give a picture as "
-            "`predict FILE`, and names that end with zero bytes with -0"
+            "-: the standard input has zero bytes; expected names of files, one a line; give a picture as "
+            "`predict FILE`; for names that end with zero bytes, add -0"
         )
     names = data.split(b"\0" if null else b"\n")
     yield from (os.fsdecode(name if null else name.rstrip(b"\r")) for name in names if name.strip(b"\r"))

@@ -1,7 +1,7 @@
-"""Verdicts on stdout as a table, JSON or CSV; files that cannot be judged on stderr too.
+"""Verdicts on stdout as a table, JSON or CSV, and on stderr the files that cannot be judged.
 
 JSON and CSV are streamed. Names of files are untrusted: the table, CSV and messages show them without control
-characters, JSON keeps them exactly, as escapes where they are not ASCII.
+characters. JSON keeps them exactly, and escapes characters that are not ASCII.
 """
 
 import csv
@@ -27,7 +27,7 @@ _VERDICTS = (*CLASS_NAMES, UNSURE)
 
 
 def write_table(verdicts: Iterable[Verdict]) -> int:
-    """Write a table of the judged files without its empty columns, and below it what their files declare.
+    """Write a table of the judged files, without empty columns, and below it what the files declare.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def _list_declared(one: Verdict) -> list[str]:
 
 
 class _Counts:
-    """Counts the verdicts, and the files that cannot be judged, each of which it reports on stderr."""
+    """Counts verdicts and files that cannot be judged, and writes the reasons of the latter to stderr."""
 
     def __init__(self) -> None:
         self.failed = 0

@@ -1,8 +1,8 @@
 """Verdicts on any number of files.
 
 Worker processes read and decode files and compute their features; this process scores them. Verdicts are yielded one
-by one in the order of the files, and memory holds a bounded number of features however many files there are. Each
-feature is a pure function of a file, so the verdicts are the same to the last bit for any number of workers.
+by one, in the order of the files, and the memory for features is bounded. Features are a pure function of a file, so
+the verdicts are the same to the last bit for any number of workers.
 """
 
 import io
@@ -62,10 +62,10 @@ class Verdict:
     Attributes
     ----------
     path : str, as given, or as found in a folder or by a glob
-    judgement : Judgement or None, None where the file cannot be judged
+    judgement : Judgement or None, None if the file cannot be judged
     declared : tuple of Declaration, what the file declares; not verified, not used in the judgement
     frames : tuple of Frame, of a clip, in order
-    remarks : tuple of str, what of the file was not used for the verdict, or was filled in
+    remarks : tuple of str, parts of the file that were not used for the verdict, or that were filled in
     error : str or None, why the file cannot be judged
     """
 
@@ -78,12 +78,12 @@ class Verdict:
 
     @property
     def verdict(self) -> str | None:
-        """ "real", "fake" or "unsure"; None where the file cannot be judged."""
+        """ "real", "fake" or "unsure"; None if the file cannot be judged."""
         return None if self.judgement is None else self.judgement.verdict
 
     @property
     def probability_fake(self) -> float | None:
-        """The calibrated probability; None where the file cannot be judged."""
+        """The calibrated probability; None if the file cannot be judged."""
         return None if self.judgement is None else self.judgement.probability_fake
 
     def to_dict(self) -> dict:
@@ -132,14 +132,14 @@ class _Prepared:
 
 
 def predict_files(run: Run, paths: Iterable[str | Path], *, progress: bool = True, **options: object) -> list[Verdict]:
-    """Judge files, and those in folders or matched by globs, in the order given.
+    """Judge files, also files in folders or matched by globs, in the given order.
 
     Parameters
     ----------
     run : Run, whose detector and feature settings are used
-    paths : iterable of str or Path, as of `eval.verdict.inputs.find_inputs`
+    paths : iterable of str or Path, as in `eval.verdict.inputs.find_inputs`
     progress : bool, show a bar on stderr
-    options : as of `iterate_verdicts`
+    options : as in `iterate_verdicts`
     """
     return list(iterate_verdicts(run, find_inputs(paths), progress=progress, **options))
 
@@ -157,18 +157,18 @@ def iterate_verdicts(
     progress: bool = False,
     remark: Callable[[str], object] = lambda text: None,
 ) -> Iterator[Verdict]:
-    """Yield the verdict on each file in order; a file that cannot be judged has its `error` set.
+    """Yield the verdict on each file, in order; if a file cannot be judged, its `error` is set.
 
     Parameters
     ----------
     device : {"auto", "cpu", "cuda", "mps"}
     batch_size : int, samples that the network scores at a time
-    quick : bool, skip `eval.verdict.decide.CHECKS`, each of which needs a further set of features of each picture
+    quick : bool, skip `eval.verdict.decide.CHECKS`, each of which needs another set of features of each picture
     frames : int, frames of a clip that are judged, evenly over its length
-    max_pixels : int or None, larger pictures are not judged; None uses the limit of the run's store
-    workers : int or None, maximum number of worker processes, None for one a core; with 1, or with few files, none is
+    max_pixels : int or None, maximum number of pixels of a picture; None for the limit of the run's store
+    workers : int or None, maximum number of worker processes, None for one a core; for 1, or for few files, none is
         started
-    remark : callable(text), called with the first verdict, if the detector never says "real" or "fake"
+    remark : callable(text), called at the first verdict if the detector never says "real" or "fake"
 
     Raises
     ------
@@ -202,7 +202,7 @@ def iterate_verdicts(
 def check_options(
     batch_size: int, frames: int = PredictSettings.frames, workers: int | None = PredictSettings.workers
 ) -> None:
-    """Raise `UsageError` where these options of `iterate_verdicts` are out of their range."""
+    """Raise `UsageError` if one of these options of `iterate_verdicts` is out of its range."""
     if batch_size < 1:
         raise UsageError(f"batch size {batch_size}: expected at least 1")
     if workers is not None and workers < 1:
@@ -213,7 +213,7 @@ def check_options(
 
 @dataclass(frozen=True)
 class _Preparation:
-    """The preparation of a file for scoring: a function of the file that can be sent to worker processes."""
+    """Prepares a file for scoring; can be sent to worker processes."""
 
     settings: FeatureSettings
     checks: tuple[Variant, ...]
@@ -241,7 +241,7 @@ class _Preparation:
             file.seek(0)
             declared = read_declarations(file)
             file.seek(0)
-            # A clip's frames check each other already, and each check would double the cost.
+            # No checks: the frames of a clip check each other, and each check would double the cost.
             frames = read_frames(file, self.frames, self.max_pixels)
             found = {second: self._compute(picture, ()) for second, picture in frames}
             remarks = (_format_few_frames(len(found), self.frames),) if len(found) < self.frames else ()
@@ -260,7 +260,7 @@ def _lose(one: Input) -> _Prepared:
 
 
 def _count_ahead(settings: FeatureSettings, workers: int, batch_size: int, per_file: int) -> int:
-    """Return how many files to prepare ahead: enough for the next batches, bounded in bytes."""
+    """Return the number of files to prepare ahead: enough for the next batches, bounded in bytes."""
     crops = MOST_CROPS if settings.fit == "crop" else 1
     bytes_each = per_file * (crops * settings.planes * settings.side**2 + 4 * PROFILE_LENGTH)
     return max(workers, min(workers + 2 * batch_size, _BYTES_AHEAD // bytes_each))
@@ -269,9 +269,9 @@ def _count_ahead(settings: FeatureSettings, workers: int, batch_size: int, per_f
 def _score(
     detector: Detector, prepared: Iterable[_Prepared], batch_size: int
 ) -> Iterator[tuple[_Prepared, list[Scores]]]:
-    """Yield each file with the scores of each of its sets of views; several files share a network's batches.
+    """Yield each file with the scores of its views; several files share a network's batches.
 
-    Without a network each file is scored alone, so that its score has the same bits whatever the other files are.
+    Without a network, each file is scored alone, so that its score does not depend on the other files, to the last bit.
     """
     group, samples = [], 0
     for one in prepared:
