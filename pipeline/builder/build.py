@@ -7,11 +7,11 @@ builds only the missing shards. Settings that differ from those of the existing 
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from data_cards.audit.audit import Audit, Obstacle, Verdict, audit_or_warn, format_audit_briefly
 from data_cards.core.console import note, progress_bar, warn
-from data_cards.core.errors import StoreError, UserError
+from data_cards.core.errors import StoreError, UsageError, UserError
 from data_cards.core.text import join_lines
 from data_cards.dataset.histories import add_histories
 from data_cards.dataset.leakage import check_leaks
@@ -84,13 +84,13 @@ class BuildSummary:
     """
 
     path: str
-    plan: Plan
+    plan: Plan = field(repr=False)
     estimate: Estimate | None
     bytes: int
     seconds: float
     made: int
     kept: int
-    audit: Audit
+    audit: Audit = field(repr=False)
 
 
 def build_store(
@@ -130,6 +130,11 @@ def build_store(
     UserError : an error that the user can fix
     """
     began = time.monotonic()
+    if settings is not None and not isinstance(settings, BuildSettings):
+        raise UsageError(
+            f"settings: expected BuildSettings, got {type(settings).__name__}; for planes, give "
+            "BuildSettings(FeatureSettings(size=1024))"
+        )
     path = Storage(out).url
     check_place(path)
     workers = choose_workers(workers, scheduler, max_memory)
@@ -193,6 +198,7 @@ def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -
     write_attributes(storage, {**plan.identity, Attribute.COMPLETE: False})
     partial = Storage(partial_name(path))
     if storage.url != partial.url:
+        note(f"{path}: is {partial.url} until this build is finished; other programs cannot read it meanwhile")
         os.rename(storage.url, partial.url)
     remove_partial_files(partial)
     create_arrays(partial, plan.rows, plan.shard_rows, plan.settings, plan.shard_arrays, plan.format_version)

@@ -50,11 +50,18 @@ def test_build_of_unchanged_pictures_does_nothing(build):
     assert_same_files(Path(again.path), before)
 
 
-def test_new_pictures_come_behind_and_old_rows_stay(build, kaggle_dir):
+def test_settings_of_another_type_are_refused(kaggle_dir, tmp_path):
+    with pytest.raises(UserError, match=r"expected BuildSettings, got FeatureSettings; for planes, give BuildSettings"):
+        build_store([str(kaggle_dir)], tmp_path / "a.zarr", FeatureSettings(size=16))
+
+
+def test_new_pictures_come_behind_and_old_rows_stay(build, kaggle_dir, capsys):
     before = rows_by_picture(build().path)
     for number in range(5):
         draw_noise(500 + number).save(kaggle_dir / f"train/fake/gan/new{number}.png")
+    assert "other programs cannot read it" not in capsys.readouterr().err
     summary = build()
+    assert f"{summary.path}: is {summary.path}.partial until this build is finished" in capsys.readouterr().err
     after = rows_by_picture(summary.path)
     assert summary.plan.growth.added == 5
     assert summary.made == 2  # 32 rows in shards of 6: the ragged last one and one more

@@ -138,8 +138,10 @@ def test_a_network_of_weight_0_is_left_out_of_the_exported_file(runs, picture):
     save_experts(replace(weighed, network_weight=0.0), runs / "both")
     try:
         session, printed = open_exported(runs / "both")
+        refused = export("--run", runs / "both", "--onnx", "pixels.onnx", "--pixels")
     finally:
         save_experts(weighed, runs / "both")
+    assert "got a network of weight 0 beside experts; leave out --pixels" in refused.stderr
     assert printed["inputs"] == ["profiles"]
     assert printed["bytes"] < 100_000  # the network's own numbers alone take 150 kB
     experts, profiles = Detector(weighed, None), open_store(runs / "features.zarr").read_profiles(np.arange(7))
