@@ -1,1 +1,1 @@
-"""Explanations: the frequencies and planes that a score rests on."""
+"""Explanations: what each frequency, plane and expert contributes to a score."""

@@ -1,7 +1,7 @@
 """Mean radial spectra of photographs and of generated pictures, with which a picture is compared.
 
-Computed from a bounded number of the run's own validation pictures (training ones where it has none), never from
-tested ones. Kept in the run folder as `profiles.json`, so that a verdict needs no store.
+They are computed from a bounded number of the run's validation pictures (training pictures if it has none), never from
+test pictures. The run folder keeps them as `profiles.json`, so that a verdict needs no store.
 """
 
 import math
@@ -94,7 +94,7 @@ def compute_class_spectra(store: FeatureStore, per_class: int = PICTURES_PER_CLA
 
     Returns
     -------
-    None where neither split has both classes.
+    None if neither split has both classes.
     """
     split = next((split for split in (VAL, TRAIN) if _has_both(store, split)), None)
     if split is None:

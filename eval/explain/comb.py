@@ -12,7 +12,7 @@ from train.model.experts import Experts
 
 STRONG = 3.0  # standard deviations; of our training pictures 6 % of the photographs reach it, 20 % of the others
 
-SHADES = 0.4  # excess (natural logarithm) that is shown as white; minus a quarter of it is black
+SHADES = 0.4  # excess (natural logarithm) that is shown as white; black is minus a quarter of it
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Comb:
     ----------
     excess : ndarray of float32, shape (65, 65), of luma's log amplitude above its background, 0 to 0.5 cycles per
         pixel each way, rows vertical
-    period : float, px, of the strongest comb, by its mean excess as compared with photographs
-    strength : float, of that excess: standard deviations of photographs above their mean
+    period : float, px, of the comb whose mean excess is highest in comparison with photographs
+    strength : float, that excess: standard deviations of photographs above their mean
     """
 
     excess: np.ndarray
@@ -33,7 +33,7 @@ class Comb:
 
     @property
     def is_strong(self) -> bool:
-        """Whether few photographs have a comb as strong."""
+        """Whether only few photographs have such a strong comb."""
         return self.strength >= STRONG
 
     @property

@@ -1,10 +1,10 @@
 """Occlusion of frequencies and planes: the change of the score without each part (Zeiler and Fergus 2014).
 
-A part is a band of frequencies in all planes except those of an overview (where a pattern's frequency differs from that
-in the picture's own pixels), or all planes of one kind. It is replaced by zero after the detector's normaliser, which
-is the average for the network: where it normalises by frequency, the training pictures' mean. A loss of log-odds
-above 0 means that the part favours "fake", below 0 "real". Parts interact, so the losses need not sum up to the
-log-odds.
+A part is all planes of one kind, or a band of frequencies in all planes except those of an overview, in which a pattern
+has another frequency than in the picture's own pixels. After the detector's normaliser, the part is replaced by zero,
+the network's average input; if the normaliser works by frequency, this is the mean of the training pictures. A loss of
+log-odds above 0 means that the part favours "fake", below 0 "real". Parts interact, so the losses need not sum up to
+the log-odds.
 """
 
 from collections.abc import Iterator
@@ -28,16 +28,16 @@ VALUES_AT_ONCE = 9 * 2**20  # of float32: 36 MB a batch before the network
 
 @dataclass(frozen=True)
 class Explanation:
-    """Parts that decided one picture's score.
+    """Contributions of the parts to one picture's score.
 
     Attributes
     ----------
-    log_odds : float, of "fake" against "real", calibrated where the detector is: ln(p / (1 - p))
+    log_odds : float, of "fake" against "real": ln(p / (1 - p)), calibrated if the detector is
     edges : ndarray of float64, shape (K + 1,), of the bands, in cycles per pixel
     bands : ndarray of float64, shape (K,), loss of log-odds without each band; above 0 it favours "fake"
     kinds : dict of str to float, the same for each kind of planes of the detector's input
     frequencies : ndarray of float64, shape (P,), middles of the bins of `profile`, in cycles per pixel
-    profile : ndarray of float64, shape (P,), as of `eval.explain.class_spectra.compute_radial_profile`
+    profile : ndarray of float64, shape (P,), as in `eval.explain.class_spectra.compute_radial_profile`
     """
 
     log_odds: float

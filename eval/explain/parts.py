@@ -2,7 +2,7 @@
 
 from train.model.detector import NETWORK_PART
 
-# What each part of the detector reads, by its name in `Judgement.parts`.
+# Keys are those of `Judgement.parts`.
 PART_WORDS = {
     "light": "light and content",
     "colour": "colours",

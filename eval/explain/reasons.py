@@ -1,6 +1,6 @@
-"""The reasons of "unsure", by the names of `eval.verdict.decide.Reason`: words, and which make a score invalid."""
+"""Words for the reasons of "unsure", by the values of `eval.verdict.decide.Reason`, and which make a score invalid."""
 
-# With these reasons a score is not a probability: the detector was not tested on such pictures, or failed the tests.
+# With these reasons, a score is not a probability: the detector was not tested on such pictures, or failed the tests.
 INVALID_SCORE = frozenset({"small", "blank", "grey", "far", "contradicted", "untried", "unproven", "may_be_damaged"})
 
 REASON_WORDS = {

@@ -47,12 +47,12 @@ _THUMBNAIL = 480  # pixels, of the long side
 
 
 def create_application(examiner: Examiner, token: str | None = None) -> Guard:
-    """Create the application for a run's detector; with a token, other computers that know it are admitted."""
+    """Create the application for a run's detector; a token admits other computers that give it."""
     uploads = Uploads()
 
     async def judge(request: Request) -> Response:
         if request.headers.get("content-type", "").startswith("multipart/"):
-            return _error_response("a form; send the picture itself as the body: curl --data-binary @photo.jpg", 415)
+            return _error_response("a form; send the picture as the body: curl --data-binary @photo.jpg", 415)
         try:
             async with uploads.judged_picture(request) as data:
                 return JSONResponse(await run_in_threadpool(_judge, examiner, data))
@@ -128,7 +128,7 @@ def _judge(examiner: Examiner, data: bytes) -> dict:
         | {"kinds": {format_kind(name, examined.estimator): value for name, value in explanation.kinds.items()}},
         "width": examined.picture.width,
         "height": examined.picture.height,
-        # Of the decoded picture: the browser shows nothing that was not decoded here.
+        # Made from the decoded picture: the browser shows nothing that was not decoded here.
         "thumbnail": encode_thumbnail(examined.picture, _THUMBNAIL, quality=85),
     }
 
@@ -154,7 +154,7 @@ def _get_about(examiner: Examiner) -> dict:
         "never": format_never(examiner.detector),
         "declared_note": DECLARED_NOTE,
         "score_note": SCORE_NOTE,
-        "low": max(calibration.low, 0.0),  # a limit that nothing reaches lies just outside of 0 and 1
+        "low": max(calibration.low, 0.0),  # a limit that no score reaches is just outside of 0 to 1
         "high": min(calibration.high, 1.0),
         "most_bytes": MAX_UPLOAD,
         "profiles": None if examiner.spectra is None else examiner.spectra.to_dict(),

@@ -1,7 +1,7 @@
-"""Bounds on connections to the page: their number, the time for a request's head, and the time a client may not read.
+"""Bounds on connections to the page: their number, the time to send a request's head, and the time to read an answer.
 
-If there are too many, a waiting connection of the client with the most is closed: the one that has waited longest for
-its client. Connections whose picture is queued or judged are never closed for another.
+If there are too many connections, one of the client with the most is closed: the one that has waited longest for the
+client. A connection whose picture is queued or judged is never closed for another.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 MOST = 64  # connections of all clients
 MOST_OF_CLIENT = 16  # of one address; a browser opens six
 HEAD_SECONDS = 10.0  # from the connection, or the last answer, to the end of a request's head
-READ_SECONDS = 30.0  # a client that does not read for so long is closed
+READ_SECONDS = 30.0  # a client that does not read for this time is disconnected
 
 _BODY = b'{"error": "too many connections at a time; try again in a moment"}'
 _REFUSAL = (
@@ -22,7 +22,7 @@ _REFUSAL = (
 
 
 class BoundedProtocol(H11Protocol):
-    """uvicorn's HTTP protocol with these bounds; uvicorn itself bounds only keep-alive and the total of connections."""
+    """uvicorn's HTTP protocol with these bounds; uvicorn bounds only keep-alive and the number of connections."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
@@ -61,7 +61,7 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def _waits(self) -> bool:
-        """Whether nothing happens before the client sends, or reads, more."""
+        """Whether the connection waits for the client to send or to read more."""
         return self._awaits_head or self.cycle.more_body or self._read_timer is not None
 
     def _restart_head_timer(self) -> None:

@@ -2,9 +2,9 @@
 
 A foreign site can point a name of its own at 127.0.0.1 (DNS rebinding) or post to the page (cross-site requests).
 The Host header reveals the first: it must be an address or this computer's own name. The Origin header reveals the
-second. Starlette's TrustedHostMiddleware compares with a list of names, and cannot admit every address.
-The token comes with the page's address once, and from then on in a cookie, so that it does not stay in the browser's
-history or in a copied address.
+second. Starlette's TrustedHostMiddleware compares with a list of names, so it cannot admit every address.
+The first request has the token in its address, later ones have it in a cookie, so that it does not remain in a copied
+address.
 """
 
 import hmac
@@ -38,7 +38,7 @@ class Guard:
 
     Parameters
     ----------
-    token : str, admit other computers that give it; without one, loopback addresses only
+    token : str or None, admits other computers that give it; None admits loopback addresses only
     """
 
     def __init__(self, application: ASGIApp, token: str | None = None):
@@ -60,7 +60,7 @@ class Guard:
         await response(scope, receive, send_with_headers)
 
     def _refuse(self, method: str, request: HTTPConnection) -> Response | None:
-        """Return the response to a request that does not reach the page; None for one that does."""
+        """Return the response to a request that is refused; None if it is not."""
         headers = request.headers
         host = headers.get("host", "")
         if not is_own_host(host, self.token is not None):
@@ -84,7 +84,7 @@ class Guard:
             return response
         if self._is_token(request.cookies.get(cookie, "")):
             return None
-        return _refusal(f"no valid {TOKEN}; open the address that `page` printed, which ends in it")
+        return _refusal(f"no valid {TOKEN}; open the address that `page` printed, which ends with it")
 
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(errors="replace"), self.token.encode())

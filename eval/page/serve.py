@@ -30,10 +30,10 @@ def serve_page(
 
     Parameters
     ----------
-    host : str, address to listen at; any but a loopback address admits other computers, which need the token that the
-        page's address then has
+    host : str, address to listen at; if it is not a loopback address, other computers are admitted with the token in
+        the page's address
     port : int, 0 to 65535; 0 chooses a free one
-    max_pixels : int or None, larger pictures are not judged; None uses the limit of the run's store
+    max_pixels : int or None, maximum number of pixels of a picture; None for the limit of the run's store
     open_browser : bool, show the page in the browser
     echo, warn : callable(str), for the page's address, and for the warning
 

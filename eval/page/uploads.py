@@ -1,7 +1,7 @@
-"""Pictures that arrive at the page: bounded in bytes and time, together and for each client, and judged in fair turns.
+"""Pictures sent to the page: bounded in bytes and time, together and for each client, and judged in fair turns.
 
-While a picture arrives, only its received bytes count, and it has no place in the queue yet. If memory is short, the
-upload that has stalled longest is dropped.
+While a picture arrives, only its received bytes count, and it is not in the queue yet. If memory is short, the upload
+that has stalled longest is dropped.
 """
 
 import asyncio
@@ -35,9 +35,9 @@ class UploadError(Exception):
 
 
 class _Upload:
-    """A picture in memory; `dropped` to make room for others.
+    """A picture in memory; `dropped`: whether it was removed to make room for others.
 
-    The bytes are one growing block, which goes back to the system as a whole; thousands of small parts would not.
+    The bytes are one growing block, which is returned to the system as a whole; thousands of small parts would not be.
     """
 
     def __init__(self, client: str):
@@ -102,7 +102,7 @@ class Uploads:
                 async for part in request.stream():
                     if upload.size + len(part) > MAX_UPLOAD:
                         raise _too_large()
-                    if upload.dropped:  # just as more bytes came
+                    if upload.dropped:  # while more bytes arrived
                         raise TimeoutError
                     upload.data += part
                     upload.size += len(part)
@@ -143,7 +143,7 @@ class Uploads:
 
 
 class FairTurns:
-    """One turn at a time, to waiting clients in rotation: one with many pictures delays another by one picture."""
+    """Gives one turn at a time, to waiting clients in rotation: a client with many pictures delays others by one."""
 
     def __init__(self) -> None:
         self._busy = False

@@ -1,9 +1,9 @@
 """Comparison of runs, or of groups of runs with different seeds, on pictures that none of them was trained on.
 
-A difference is clear by its own interval, for which both sides are scored on the same resampled pictures; the overlap
-of the runs' own intervals does not show it. With groups of several runs the interval includes the luck of training
-(`eval.scores.training_luck`). With several pairs the intervals are wider (Bonferroni), so that all of them together
-hold with the probability `LEVEL`.
+Whether a difference is clear is decided by its own interval, for which both sides are scored on the same resampled
+pictures; the overlap of the runs' intervals does not show it. With groups of several runs, the interval includes the
+luck of training (`eval.scores.training_luck`). With several pairs, the intervals are wider (Bonferroni), so that all of
+them together hold with the probability `LEVEL`.
 """
 
 from collections.abc import Sequence
@@ -63,9 +63,9 @@ def compare_runs(
 
     Parameters
     ----------
-    runs : sequence of run folders, or of texts NAME=FOLDER; runs of one name, of different seeds, are one side; at
-        least two sides
-    store : feature store for all of them; None chooses each run's own, and the pictures that all of these hold
+    runs : sequence of run folders, or of texts NAME=FOLDER; runs of one name, trained with different seeds, are one
+        side; at least two sides
+    store : feature store for all of them; None chooses each run's own, and the pictures that are in all of these
     split : {"test", "val"}
     out : folder for the two files; None chooses the first run's
     progress : bool, show bars on stderr
@@ -77,7 +77,7 @@ def compare_runs(
     """
     options = ReportSettings(**settings)
     if options.explain_pictures is not None:
-        raise UsageError("--explain-pictures: what decides is measured for one run at a time; leave it out")
+        raise UsageError("--explain-pictures: a comparison does not measure what decides; leave it out")
     groups = open_groups(runs)
     opened = [run for group in groups for run in group.runs]
     names = [name for group in groups for name in group.run_names]

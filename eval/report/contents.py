@@ -56,7 +56,7 @@ def compute_contents(
     Parameters
     ----------
     scored : Scored, the split's rows
-    scopes : dict of str to Scored, sets of these rows, as of `choose_scopes`
+    scopes : dict of str to Scored, sets of these rows, from `choose_scopes`
     """
     explain_pictures = EXPLAIN_PICTURES if settings.explain_pictures is None else settings.explain_pictures
     headline = next(iter(scopes))
@@ -113,14 +113,14 @@ def compute_contents(
 
 
 def choose_scopes(scored: Scored) -> dict[str, Scored]:
-    """Choose the sets of rows to score, the headline's first: the pictures as they are, all variants."""
+    """Choose the sets of rows to score: the pictures as they are, all variants. The first is the headline's."""
     clean = scored[scored.is_clean]
     scopes = {"clean": clean} if len(np.unique(clean.labels)) == len(CLASS_NAMES) else {}
     return scopes if len(clean) == len(scored) else {**scopes, "all": scored}
 
 
 def _leave_out(scored: Scored, leaked: np.ndarray, headline: str) -> dict[str, Scored]:
-    """Return the headline's rows without leaked pictures, where some leaked and both classes are left."""
+    """Return the headline's rows without leaked pictures, if some leaked and both classes are left."""
     kept = scored[~leaked]
     kept = kept[kept.is_clean] if headline == "clean" else kept
     both = len(np.unique(kept.labels)) == len(CLASS_NAMES)

@@ -1,7 +1,7 @@
 """Files of a report or comparison: their folder, their names, and writing them.
 
-`report.html` is the report of a run on the test split of its own store. Reports on another split or store have names of
-their own, and a comparison of other runs gets a number: a report replaces only an earlier one on the same pictures.
+`report.html` is the report of a run on the test split of its own store. The name of another report names its split or
+store, and a comparison of other runs gets a number: a report replaces only an earlier one on the same pictures.
 """
 
 import json
@@ -39,7 +39,7 @@ class Report:
 
 
 def choose_folder(run: Run, out: str | Path | None) -> Path:
-    """Choose the folder of a report: `out`, else the run's own; the starter run's belongs to the program."""
+    """Choose the folder of a report: `out`, else the run's folder; for the starter run, `STARTER_REPORT`."""
     if out is not None:
         return Path(out)
     return Path(STARTER_REPORT) if is_starter(run) else run.path
@@ -52,7 +52,7 @@ def create_folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise UsageError(f"{path}: is a file, or below one; --out needs a folder") from error
+        raise UsageError(f"{path}: is a file, or is below a file; --out needs a folder") from error
     return path
 
 
@@ -62,10 +62,10 @@ def write_report(contents: dict, html: str, folder: Path, kind: str, split: str,
     Parameters
     ----------
     contents, html : of the JSON file and of the page
-    folder : that exists
+    folder : must exist
     kind : {"report", "comparison"}
     split : of the pictures
-    other_store : path of the store, where it is not the one that each run was trained on, else None
+    other_store : path of the store if it is not the one that each run was trained on, else None
     """
     # NaN is not valid JSON: an undefined score must be None with a reason.
     text = json.dumps(contents, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -93,7 +93,7 @@ def _choose_name(contents: dict, folder: Path, kind: str, split: str, other_stor
 
 
 def _read_subject(folder: Path, name: str) -> list | None:
-    """Read which runs and stores an existing report is about; None if it cannot be read."""
+    """Read the runs and stores of an existing report; None if it cannot be read."""
     try:
         return _find_subject(read_json(folder, f"{name}.json"))
     except (OSError, *DAMAGE):

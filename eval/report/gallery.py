@@ -1,6 +1,6 @@
 """Example pictures of a report: the worst mistakes and a seeded sample, with thumbnails.
 
-Thumbnails come from picture files that still exist unchanged; a report is written without them too.
+Thumbnails are made from picture files that still exist unchanged; a report can be written without them.
 """
 
 from dataclasses import dataclass

@@ -90,7 +90,7 @@ def render_report(report: dict, worst: list[Example], examples: list[Example]) -
             report=report,
             first=report["scopes"][report["headline"]],
             card=report["card"],
-            # Our own plots: they contain no text of others.
+            # The plots are ours and contain no untrusted text.
             roc=Markup(plot_roc(report["roc"])),
             histogram=Markup(plot_histogram(report["histogram"], report["threshold"]["value"])),
             reliability=Markup(plot_reliability(report["reliability"])),

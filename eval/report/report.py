@@ -26,9 +26,10 @@ def make_report(
     progress: bool = True,
     **settings: object,
 ) -> Report:
-    """Score a split and write `report.json` and `report.html`, under another name where it is not the run's test split.
+    """Score a split and write `report.json` and `report.html`; on other pictures than the run's test split, under
+    another name.
 
-    The AUROC on the run's own test split is written for `train list` too.
+    For `train list`, the AUROC on the run's own test split is also written.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ def make_report(
 
 
 def _is_run_tested_on(run: Run, store: FeatureStore, other_store: str | None) -> bool:
-    """Return whether these are the run's own test pictures: of its own store, or of another if its own has none."""
+    """Return whether these are the run's own test pictures: of its own store, or of another one if that has none."""
     if other_store is None:
         return True
     training = find_training_store(run, store)

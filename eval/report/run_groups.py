@@ -1,6 +1,6 @@
-"""Runs to compare, by name: runs of one name were trained in the same way with different seeds.
+"""Runs to compare, by name, and the options of `train run` and `pipeline build` in which they differ.
 
-Also which options differ between the names, in the words of the commands `train run` and `pipeline build`.
+Runs of one name were trained in the same way, with different seeds.
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ def open_groups(given: Sequence[str | Path]) -> list[RunGroup]:
 def list_differing_options(groups: Sequence[RunGroup]) -> list[dict]:
     """List the options in which the groups differ: `option`, such as "train run --seed", and `values` by group.
 
-    Options of place and speed are left out; the store counts as different only where its content is.
+    Options of place and speed are left out; stores count as different only if their contents differ.
     """
     return _list_differing([(group.name, group.runs) for group in groups])
 

@@ -1,6 +1,6 @@
 """Plots of reports as inline SVG in the page's colours, light or dark.
 
-Plotted with matplotlib in marker colours, which are then replaced by the style sheet's variables.
+matplotlib plots in marker colours, which are then replaced by the style sheet's variables.
 """
 
 import io
@@ -25,7 +25,7 @@ _FREQUENCY = "frequency, cycles per pixel: coarse to fine"
 _WORDS = dict(zip(CLASS_NAMES, ("photographs", "generated"), strict=True))
 
 STYLE = {
-    "svg.fonttype": "none",  # text stays text: it can be read aloud, searched and styled
+    "svg.fonttype": "none",  # text remains text, which can be read aloud, searched and styled
     "font.size": 11,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
@@ -205,7 +205,7 @@ def plot_auroc_drops(deciding: dict) -> str:
 
 
 def plot_log_odds_changes(deciding: dict) -> str:
-    """Plot the log-odds of "fake" lost without each band, by class, as SVG; `deciding` likewise."""
+    """Plot the log-odds of "fake" lost without each band, by class, as SVG; `deciding` as in `plot_auroc_drops`."""
     with styled_figure("changes", 5.2, 3.9) as (figure, axes):
         for name in CLASS_NAMES:
             estimates = [band["log_odds_change"][name] for band in deciding["bands"]]

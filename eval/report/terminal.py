@@ -1,6 +1,6 @@
 """Report and comparison as text for the terminal: the summary first, then tables.
 
-The short form has at most `MOST_LINES` lines at `WIDTH` columns, warnings included; the full form has every table.
+The short form has at most `MOST_LINES` lines of `WIDTH` columns, including warnings; the full form has every table.
 """
 
 from data_cards.core.console import format_table
@@ -24,9 +24,9 @@ from train.model.calibration import UNSURE
 
 MOST_LINES, WIDTH = 40, 100
 
-_FILES = 2  # lines that follow, with the files' names
-_CUT = 34  # characters of an option's value in the short form
-_MOST_OPTIONS = 8  # in the short form
+_FILES = 2  # lines below, with the names of the files
+_CUT = 34  # maximum number of characters of an option's value in the short form
+_MOST_OPTIONS = 8  # maximum number of options in the short form
 _FULL = "all tables: add --full, or open the page"
 
 
@@ -83,7 +83,7 @@ def _join(parts: list[str | None]) -> Lines:
 
 
 def _fit(contents: dict, above: list[str | None], tables: list[str | None]) -> Lines:
-    """Join the parts of the short form, with as many sentences as there is room for."""
+    """Join the parts of the short form, with as many sentences of the summary as fit."""
     rest = [part for part in (*above, *tables, _FULL) if part]
     warnings = sum(_count_lines(f"warning: {warning}") for warning in contents["warnings"])
     room = MOST_LINES - _FILES - warnings - sum(_count_lines(part) + 1 for part in rest)
@@ -241,7 +241,7 @@ def _format_occlusion_study(deciding: dict) -> str:
 
 
 def _format_options(comparison: dict, short: bool = False) -> str:
-    """Format the options in which the runs differ; the short form cuts long values, and leaves out the last ones."""
+    """Format the options in which the runs differ; the short form cuts long values and leaves out the last options."""
     options = comparison["differing_options"]
     if not options:
         return "the runs have the same settings"

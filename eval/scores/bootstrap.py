@@ -1,14 +1,14 @@
 """Percentile bootstrap intervals that resample pictures, not their variants.
 
-The unit that is drawn is the near-duplicate group: for most pictures, the picture with all its variants. Variants of
-a picture, or copies of it, are not independent evidence. The same rows and seed give the same draws, so that two
-scores of the same rows can be compared pairwise.
+A resample draws near-duplicate groups: for most pictures, the picture with all its variants. Variants of a picture, or
+copies of it, are not independent evidence. The same rows and seed give the same draws, so two scores of the same rows
+can be compared pairwise.
 
 All resamples of a chunk are computed at once: scores are sorted once, and a resample is a vector of how often each
 row counts (Efron and Tibshirani 1993, chapter 13).
 
-Where all pictures agree, so that a share or an AUROC is 0 or 1, every resample gives the same value. Then the interval
-is Wilson's (1927), with each group (or pair of groups) as one trial.
+If a share or an AUROC is 0 or 1, every resample gives the same value. Then the interval is Wilson's (1927), with each
+group (or pair of groups) as one trial.
 """
 
 from collections.abc import Iterable, Iterator
@@ -65,8 +65,8 @@ def estimate_scores(
     values = compute_scores(labels, probabilities, threshold)
     draws = score_resamples(labels, probabilities, groups, threshold)
     real, fake = groups[labels != FAKE], groups[labels == FAKE]
-    # Groups of the rows that each score is a share of. The AUROC is a share of pairs; the number of pairs without a
-    # common group is the number of groups of the smaller class.
+    # The groups of the rows (of the pairs, for the AUROC) of which each score is a share. Without using a group twice,
+    # there are as many pairs as the smaller class has groups.
     counted = {
         "auroc": min(real, fake, key=lambda one: len(np.unique(one))),
         "accuracy": groups,
@@ -110,7 +110,7 @@ def estimate_differences(
 
 
 def estimate_mean(values: np.ndarray, groups: np.ndarray) -> Estimate:
-    """Estimate the mean of one number per row, of bool the share of True; undefined without rows."""
+    """Estimate the mean of one number per row, or the share of True if they are bool; undefined without rows."""
     if not len(values):
         return Estimate(None, reason="not defined: no pictures")
     draws = np.concatenate([counts @ values / counts.sum(axis=1) for counts in draw_counts(groups)])
@@ -128,11 +128,11 @@ def compute_estimate(
 
     Parameters
     ----------
-    value : float or None, the score itself; None where undefined
+    value : float or None, the score itself; None if undefined
     draws : ndarray of float, shape (R,), its resampled values, NaN where undefined
     groups : ndarray of int, shape (N,), of the rows that were resampled
     level : float, of the interval
-    share_of : ndarray of int or None, of a share of rows the groups of these rows
+    share_of : ndarray of int or None, the groups of these rows if the score is a share of rows
     """
     if value is None:
         return Estimate(None, reason="not defined: these pictures are all of one class")
@@ -150,7 +150,7 @@ def compute_estimate(
 
 
 def draw_counts(groups: np.ndarray, resamples: int = RESAMPLES, seed: int = FIXED_SEED) -> Iterator[np.ndarray]:
-    """Draw how often each row counts in each resample; yield int32 chunks (R, N), `resamples` rows in all."""
+    """Draw how often each row counts in each resample; yield int32 chunks (R, N), with `resamples` rows in total."""
     number = np.unique(groups, return_inverse=True)[1]
     units = int(number.max()) + 1
     rng = np.random.default_rng(seed)
@@ -177,7 +177,7 @@ def score_resamples(
 
 
 def compute_band(curves: list[np.ndarray]) -> dict[str, list[float]] | None:
-    """Compute the pointwise interval, `low` and `high`, of resampled curves; None where most resamples have none."""
+    """Compute the pointwise interval, `low` and `high`, of resampled curves; None if most resamples have no curve."""
     if len(curves) < LEAST_USABLE * RESAMPLES:
         return None
     low, high = np.quantile(curves, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)

@@ -49,7 +49,7 @@ def estimate_scored(scored: Scored) -> dict[str, Estimate]:
 def compute_by_source(scored: Scored) -> list[dict]:
     """Compute the scores of each source, which has one class: accuracy, and AUROC against all of the other class.
 
-    The accuracy of a generator is the share of its pictures that are found.
+    The accuracy of a generator is the share of its pictures that are called fake.
     """
     sources = sorted(set(zip(scored.labels.tolist(), scored.columns["source"].tolist(), strict=True)))
     parts = []
@@ -72,7 +72,7 @@ def compute_by_source(scored: Scored) -> list[dict]:
 
 
 def estimate_sure(scored: Scored) -> dict[str, dict]:
-    """Estimate the share of rows with a sure verdict, and the share of these that is wrong."""
+    """Estimate the share of rows with a sure verdict, and the share of wrong verdicts among these."""
     judged = scored[~scored.is_unsure]
     return {
         "sure": estimate_mean(~scored.is_unsure, scored.groups).to_dict(),
@@ -81,12 +81,12 @@ def estimate_sure(scored: Scored) -> dict[str, dict]:
 
 
 def compute_by_variant(scored: Scored) -> list[dict]:
-    """Compute the scores of the same pictures as they are, saved as JPEG 75 and after the web's chain.
+    """Compute the scores of the same pictures as they are, saved as JPEG 75 and after web processing.
 
     Returns
     -------
-    For each of `CONDITIONS` its AUROC and calibration error, the share of sure verdicts, and the share of wrong ones
-    among these and among the surest quarter of all; empty where the rows lack one of the conditions, or a class.
+    For each of `CONDITIONS`, AUROC and calibration error, the share of sure verdicts, and the share of wrong verdicts
+    among these and in the surest quarter of all; empty if the rows lack one of the conditions, or a class.
     """
     parts = {name: scored[scored.columns["variant"] == name] for name in CONDITIONS}
     if any(len(np.unique(part.labels)) < len(CLASS_NAMES) for part in parts.values()):
@@ -113,7 +113,7 @@ def compute_over_sources(scored: Scored) -> dict:
 
     Returns
     -------
-    `sources`, their number by class, and `scores`; or `reason` why there is no such interval.
+    `sources`, their number by class, and `scores`; or `reason`, why there are no such intervals.
     """
     names = np.array(
         [f"{label}/{source}" for label, source in zip(scored.labels, scored.columns["source"], strict=True)]

@@ -27,9 +27,9 @@ class CommonRows:
     Attributes
     ----------
     rows : list of ndarray of int64, shape (N,), one per store
-    training : list of FeatureStore or None, the training store of each run, where it is available
+    training : list of FeatureStore or None, the training store of each run; None if it is not available
     not_in_all : int, number of pictures that not all stores hold
-    leaked : int, pictures left out because a run had them, or near-duplicates, in training or validation
+    leaked : int, number of pictures left out because a run had them, or near-duplicates, in training or validation
     warnings : list of str
     """
 
@@ -47,7 +47,7 @@ def find_common_rows(
 
     Raises
     ------
-    UserError : there are none, or of one class only, or the stores disagree on a picture's class
+    UserError : there are no such rows, or rows of one class only, or the stores disagree on a picture's class
     """
     if split == TRAIN:
         raise UsageError("split train: runs are compared on pictures that none was trained on; expected test or val")
@@ -58,7 +58,7 @@ def find_common_rows(
     if not shared:
         raise UserError(
             f"{', '.join(dict.fromkeys(store.path for store in stores))}: their {split} splits have no picture in "
-            "common, so the runs cannot be compared; name one store for all with --store"
+            "common, so the runs cannot be compared; give one store for all with --store"
         )
     rows = [np.array([one[sha256] for sha256 in shared]) for one in found]
     leaked = np.zeros(len(shared), dtype=bool)
@@ -70,8 +70,8 @@ def find_common_rows(
     classes = np.unique(stores[0].columns["label"][rows[0]])
     if len(classes) < len(CLASS_NAMES):
         raise UserError(
-            f"{len(rows[0])} pictures are left that all stores hold and no run was trained on, "
-            "and a comparison needs both classes among them; name another store with --store"
+            f"{len(rows[0])} pictures are in all stores and were in no run's training, "
+            "and a comparison needs both classes among them; give another store with --store"
         )
     not_in_all = len(set().union(*found)) - len(shared)
     return CommonRows(
@@ -84,11 +84,11 @@ def find_leaked(run: Run, scored: Scored, store: FeatureStore, training: Feature
 
     Parameters
     ----------
-    run : Run, which scored them; it has not seen the sources that it left out
+    run : Run, which scored the rows; it has not seen the sources that it left out
     scored : Scored, rows of `store`
     store : FeatureStore, which is scored
-    training : FeatureStore or None, on which the run was trained; without it no row counts as leaked
-    split : str, of the scored rows; of the training split itself no row counts as leaked
+    training : FeatureStore or None, on which the run was trained; if None, no row counts as leaked
+    split : str, of the scored rows; no row of the training split itself counts as leaked
 
     Returns
     -------
@@ -108,12 +108,12 @@ def find_leaked(run: Run, scored: Scored, store: FeatureStore, training: Feature
 
 
 def _first_rows(run: Run, store: FeatureStore, split: str) -> dict[str, int]:
-    """Return the first row of each picture as it is, by the hash of its file."""
+    """Return the first row of each unchanged picture, by the hash of its file."""
     rows = find_rows(run, store, split)
     rows = rows[store.columns["variant"][rows] == CLEAN.name]
     if not len(rows):
         raise UserError(
-            f"{store.path}: has only changed pictures; expected pictures as they are, on which runs are compared"
+            f"{store.path}: has only changed pictures, and runs are compared on unchanged ones; give another --store"
         )
     first = {}
     for row in rows:
@@ -129,7 +129,7 @@ def _check_classes(names: Sequence[str], stores: Sequence[FeatureStore], found: 
                 raise UserError(
                     f"{store.columns['image'][own[sha256]]}: {CLASS_NAMES[labels[row]]} in {stores[0].path}, but "
                     f"{CLASS_NAMES[1 - labels[row]]} in {store.path}, so {names[0]} and {name} cannot be compared; "
-                    "name one store with --store"
+                    "give one store with --store"
                 )
 
 

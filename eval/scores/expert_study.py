@@ -11,13 +11,13 @@ NO_EXPERTS = "the run has no experts"
 
 
 def compute_expert_study(scored: Scored) -> dict:
-    """Compute the AUROC lost without each expert.
+    """Compute the loss of AUROC without each expert.
 
     Returns
     -------
-    `samples_by_class` and `parts`: for each part `name`, `auroc_drop`, how much lower the AUROC is without it, and
-    `log_odds` by class, what it adds to the log-odds of "fake" on average; with intervals. Or `reason` why there is
-    none.
+    `samples_by_class` and `parts`: for each part `name`, `auroc_drop`, the decrease of the AUROC without it, and
+    `log_odds` by class, what it adds to the log-odds of "fake" on average; with intervals. Or `reason`, why there is
+    no study.
     """
     if not scored.parts:
         return {"reason": NO_EXPERTS}

@@ -19,13 +19,13 @@ def compute_file_baseline(run: Run, pictures: Scored, training: FeatureStore | N
     ----------
     run : Run, on whose training pictures they are fitted
     pictures : Scored, one row per picture, with the detector's scores
-    training : FeatureStore or None, the store that the run was trained on, where it is available
+    training : FeatureStore or None, the store that the run was trained on; None if it is not available
 
     Returns
     -------
-    `shortcuts`, scores with intervals by name of the properties; `strongest`, that of the highest AUROC on these
-    pictures, since a classifier of all of them may know less than one alone; and `lead`, the detector's AUROC less the
-    strongest's, with its paired interval. Or `reason` why there are none.
+    `shortcuts`, scores with intervals by name of the properties; `strongest`, the one with the highest AUROC on these
+    pictures, because one property alone may score higher than all together; and `lead`, the detector's AUROC minus
+    that of the strongest, with its paired interval. Or `reason`, why there are no such scores.
     """
     if training is None:
         return {"reason": "the store that the run was trained on was not found, or has changed"}

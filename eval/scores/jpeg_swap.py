@@ -1,8 +1,8 @@
 """JPEG-swap test: scores after every picture is saved as JPEG again, independently of its class.
 
-Photographs are often JPEG files and generated pictures PNG files, or JPEG of another quality; a detector may use that
-alone. Quality and subsampling are drawn without regard to the class, and features are computed as in a build. The
-part of the score that is lost is evidence that does not survive saving, or never came from a generator.
+Photographs are often JPEG files, and generated pictures PNG files or JPEG files of another quality; a detector may use
+that alone. Quality and subsampling are drawn without regard to the class, and features are computed as in a build. The
+drop of the score is evidence that saving removes, or that never came from a generator.
 """
 
 from collections.abc import Iterator
@@ -46,12 +46,12 @@ def compute_jpeg_swap(
     Returns
     -------
     `how`, `samples_by_class`, `scores` with `as_they_are`, `saved_alike` and `drop` of each, and `rows`; or
-    `reason` why there is no such test.
+    `reason`, why there is no such test.
     """
     if pictures == 0:
         return {"reason": "skipped, as --swap-pictures 0 asks"}
     if not scored.is_clean.any():
-        return {"reason": "the store holds no picture as it is"}
+        return {"reason": "the store has no unchanged pictures"}
     clean = scored[scored.is_clean].sort_by_picture()
     if store.settings.variants == STRESS and COMMON_JPEG.name in scored.columns["variant"]:
         saved = _jpeg_parameters(COMMON_JPEG)
@@ -111,7 +111,7 @@ def _jpeg_parameters(variant: Variant) -> dict:
 def _save_alike(
     clean: Scored, store: FeatureStore, detector: Detector, pictures: int, progress: bool
 ) -> tuple[Scored, Scored, list[dict]]:
-    """Return drawn pictures as scored before and after saving, and how each was saved."""
+    """Return drawn pictures, scored before and after saving, and how each was saved."""
     features = detector.choose_settings(store.settings.features)
     paths = locate_pictures(clean, store)
 

@@ -1,7 +1,7 @@
 """Scores of labels and probabilities, with "fake" as the positive class.
 
-`METRICS` names every score. A new one is an entry there and a value in `score_counts`, which computes both the
-score itself and the resamples of its interval.
+`METRICS` names every score. A new score is an entry there and a value in `score_counts`, which computes both the score
+itself and the resamples of its interval.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from train.model.calibration import THRESHOLD, is_called_fake
 
 @dataclass(frozen=True)
 class Metric:
-    """Title and meaning of a score; `percent`: it is shown as a percentage."""
+    """Title and meaning of a score; `percent`: whether it is shown as a percentage."""
 
     title: str
     meaning: str
@@ -83,7 +83,7 @@ _DECIMALS = 9  # of the confidence, so that the same distance on both sides of t
 def compute_scores(
     labels: np.ndarray, probabilities: np.ndarray, threshold: float = THRESHOLD
 ) -> dict[str, float | None]:
-    """Compute every score of `METRICS`; None where a missing class leaves it undefined.
+    """Compute every score of `METRICS`; None if a missing class leaves it undefined.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ def compute_occlusion_study(
     pictures: int,
     progress: bool = True,
 ) -> dict:
-    """Compute the AUROC lost without each band of frequencies, and without each kind of planes.
+    """Compute the loss of AUROC without each band of frequencies, and without each kind of planes.
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ def compute_occlusion_study(
 
     Returns
     -------
-    `bands` and `kinds`: for each part `auroc_drop`, how much lower the AUROC is without it, and `log_odds_change`
-    by class, how much lower the mean log-odds of "fake" are without it; with intervals. `rows` holds the log-odds
-    of each picture, whole and without each part. Or `reason` why there is none.
+    `bands` and `kinds`: for each part `auroc_drop`, the decrease of the AUROC without it, and `log_odds_change` by
+    class, the decrease of the mean log-odds of "fake" without it; with intervals. `rows` holds the log-odds of each
+    picture, with all parts and without each. Or `reason`, why there is no study.
     """
     if detector.plane_detector is None:
         return {"reason": NO_NETWORK}

@@ -1,6 +1,6 @@
 """Reliability of probabilities, risk by coverage, abstention, and thresholds.
 
-The oracle's threshold, the best for the tested pictures, depends on their labels: it is shown and not used.
+The oracle's threshold, the best for the tested pictures, depends on their labels, so it is shown but not used.
 """
 
 from collections import Counter
@@ -57,7 +57,7 @@ def compute_risk_coverage(scored: Scored) -> dict:
 
 
 def compute_abstention(scored: Scored) -> dict:
-    """Compute the share of pictures called unsure, and the share of mistakes on those that are judged."""
+    """Compute the share of pictures called unsure, and the share of mistakes among the others."""
     unsure = scored.is_unsure
     judged = scored[~unsure]
     reasons = Counter(reason for reason in scored.list_reasons() if reason is not None)

@@ -28,8 +28,8 @@ class Scored:
     rows : ndarray of int64, shape (N,), their numbers in the store
     columns : dict of str to ndarray, shape (N,), every per-sample column of the store
     logits : ndarray of float64, shape (N, 2), of the detector, in class order (real, fake)
-    calibration : Calibration, of the run, chosen on its validation pictures
-    unlike : ndarray of uint8, shape (N,), of `train.model.experts.Unlike`: all but 0 are "unsure"
+    calibration : Calibration, of the run
+    unlike : ndarray of uint8, shape (N,), values of `train.model.experts.Unlike`: all but 0 are "unsure"
     parts : dict of str to ndarray of float64, shape (N,), what each expert adds to the log-odds; empty without experts
     """
 
@@ -55,7 +55,7 @@ class Scored:
 
     @property
     def threshold(self) -> float:
-        """The probability from which on a picture is called fake."""
+        """The lowest probability at which a picture is called fake."""
         return self.calibration.threshold
 
     @cached_property
@@ -118,7 +118,7 @@ class Scored:
         ]
 
     def list_reasons(self) -> list[str | None]:
-        """Return why each row is unsure, named as in verdicts on files; None where it is not."""
+        """Return why each row is unsure, named as in verdicts on files; None for a sure verdict."""
         named = [None if one == Unlike.NOTHING else Unlike(one).name.lower() for one in self.unlike.tolist()]
         return [name or ("in_band" if unsure else None) for name, unsure in zip(named, self.is_unsure, strict=True)]
 
@@ -136,7 +136,7 @@ class Scored:
 
 
 def find_rows(run: Run, store: FeatureStore, split: str) -> np.ndarray:
-    """Return the rows of a split that can be reported; "held-out" selects the sources that the run left out.
+    """Return the rows of a split; "held-out" selects the sources that the run left out.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def find_rows(run: Run, store: FeatureStore, split: str) -> np.ndarray:
     """
     if split == HELD_OUT:
         if not run.settings.hold_out:
-            raise UserError(f"{run.path}: left no source out; train a run with `train run --hold-out SOURCE`")
+            raise UserError(f"{run.path}: the run left no source out; train one with `train run --hold-out SOURCE`")
         rows = np.flatnonzero(held_out_mask(run, store))
     else:
         rows = store.rows(split)
@@ -200,7 +200,7 @@ def score_samples(
     """
     scores = detector.score_rows(store, rows, batch_size, progress, threads)
     if not np.isfinite(scores.logits).all():
-        raise UserError(f"{run.path}: it gives no finite scores; the training diverged; train it again")
+        raise UserError(f"{run.path}: the run gives no finite scores, because training diverged; train it again")
     return Scored(
         rows,
         {name: values[rows] for name, values in store.columns.items()},

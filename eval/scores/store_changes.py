@@ -11,12 +11,12 @@ from train.run.locate import is_starter, name_run
 
 
 def format_store_changes(run: Run, store: FeatureStore, training: FeatureStore | None) -> list[str]:
-    """Say that the store has grown since a training, or why the training pictures are unknown; else nothing.
+    """Format that the store has grown since training, or why the training pictures are unknown; else empty.
 
     Parameters
     ----------
     store : FeatureStore, which is scored
-    training : FeatureStore or None, of `find_training_store`
+    training : FeatureStore or None, from `find_training_store`
     """
     if training is None:
         return [

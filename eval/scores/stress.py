@@ -16,7 +16,7 @@ def compute_by_condition(scored: Scored) -> list[dict]:
 
     Parameters
     ----------
-    scored : Scored, rows of a stress store, every picture in every condition
+    scored : Scored, rows of a stress store, with every picture in every condition
 
     Returns
     -------

@@ -1,8 +1,8 @@
 """Mean scores of runs that differ in their seeds, with intervals that include the luck of training.
 
 A run's score varies with the pictures that it is tested on and with the seed that it was trained with. Resampling
-pictures shows only the first. With several runs the second is estimated by the variance of their scores: a Student
-t deviate, scaled by the standard error of the runs' mean, is added to each resample. With few runs the t distribution
+pictures shows only the first variation. The second is estimated by the variance of several runs' scores: a Student t
+deviate, scaled by the standard error of the runs' mean, is added to each resample. With few runs, the t distribution
 has heavy tails, so the interval from two runs is wide.
 """
 
@@ -71,7 +71,7 @@ def _estimate(name: str, sides: Sequence[Sequence[RunScores]], groups: np.ndarra
 
 
 def draw_training_luck(values: Sequence[Sequence[float]], draws: int) -> np.ndarray:
-    """Draw the changes that other seeds would make to a mean score, or to the difference of two.
+    """Draw the changes that other seeds would make to a mean score, or to the difference of two mean scores.
 
     Parameters
     ----------

@@ -18,9 +18,9 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # of R, G, B (ITU-R BT.601)
 def has_own_colours(picture: Image.Image) -> bool:
     """Return whether the colours of an RGB picture vary where its brightness does not.
 
-    In a toned picture the colour is a function of the brightness, so B - Y and R - Y hardly differ from their
-    medians over pixels of the same brightness: their mean difference, the rest, is small in grey levels, or small as a
-    share of the difference from the medians over all pixels.
+    In a toned picture, the colour is a function of the brightness, so B - Y and R - Y hardly differ from their medians
+    over pixels of the same brightness. Their mean difference from these, the rest, is small in grey levels, or small
+    in comparison with the mean difference from the medians over all pixels (the share).
     """
     small = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float32)
     luma = small @ _LUMA

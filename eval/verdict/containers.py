@@ -1,8 +1,8 @@
 """Metadata blocks of picture files and clips, as the bytes in their containers.
 
-Pillow reads those of pictures. It does not know the content credentials of WebP and of ISO files (AVIF, JPEG 2000,
-clips); their outermost chunks and boxes are read here, bounded in number and bytes. Reading stops at damage without an
-error: the decoder reports whether the picture can be read.
+Pillow reads the blocks of pictures, except content credentials in WebP and ISO files (AVIF, JPEG 2000, clips). The
+outermost chunks and boxes of these are read here, bounded in number and bytes. Reading stops at damage without an
+error, because the decoder reports whether the picture can be read.
 """
 
 import io
@@ -62,7 +62,7 @@ def read_segments(file: BinaryIO) -> list[Segment]:
 
 
 def _limit(parts: Iterable[Iterable[Segment]]) -> Iterator[Segment]:
-    """Yield the segments up to `MOST_TOTAL` bytes; of a broken container, the segments before the damage."""
+    """Yield the segments up to `MOST_TOTAL` bytes; if a container is broken, those before the damage."""
     left = MOST_TOTAL
     for segments in parts:
         with suppress(struct.error, EOFError, ValueError, OSError):
@@ -141,7 +141,7 @@ _PNG_END = _pack_chunk(b"IDAT", zlib.compress(b"\0\0")) + _pack_chunk(b"IEND", b
 
 
 def _read_with_pillow(file: BinaryIO) -> Iterator[Segment]:
-    """Yield the metadata of a picture that Pillow finds; of a PNG, also what follows the pixels."""
+    """Yield the metadata that Pillow finds in a picture; in a PNG, also after the pixels."""
     start = file.read(len(PNG))
     file.seek(0)
     if start == PNG:
@@ -170,7 +170,7 @@ def _read_with_pillow(file: BinaryIO) -> Iterator[Segment]:
                     data = text.encode("utf-8" if isinstance(text, PngImagePlugin.iTXt) else "latin-1", "replace")
                     blocks.append(("xmp" if name == "XML:com.adobe.xmp" else "text", name, data))
             form = picture.format
-    except Exception:  # each decoder has its own errors; decoding the picture reports what is wrong
+    except Exception:  # each decoder has its own errors; decoding the picture reports the damage
         return
     for kind, name, block in blocks:
         if isinstance(block, str):

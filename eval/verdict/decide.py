@@ -138,7 +138,7 @@ def score_views(
     levels = [one for part in views for one in part.levels]
     scores = detector.score(levels, np.concatenate([part.profiles for part in views]), batch_size)
     if not np.isfinite(scores.logits).all():
-        raise UserError("the run's network gives no finite scores; the training diverged; train it again")
+        raise UserError("the run's network gives no finite scores, because training diverged; train it again")
     ends = np.cumsum([len(part.levels) for part in views])
     return [scores[end - len(part.levels) : end] for part, end in zip(views, ends, strict=True)]
 

@@ -26,7 +26,7 @@ def check_explained(inputs: list[Input], out: str | Path, words: Sequence[str] =
 
     Parameters
     ----------
-    words : sequence of str, the arguments that named the inputs, to recognise a path with spaces without quotes
+    words : sequence of str, the arguments that named the inputs, to recognise an unquoted path with spaces
 
     Raises
     ------
@@ -41,7 +41,7 @@ def check_explained(inputs: list[Input], out: str | Path, words: Sequence[str] =
     if out.suffix.lower() != ".png":
         raise UsageError(f"{out}: --explain writes a PNG; give a name that ends in .png")
     if out.exists() and not _is_ours(out):
-        raise UsageError(f"{out}: exists already and was not made by --explain; give another name, or delete it")
+        raise UsageError(f"{out}: already exists and was not written by --explain; give another name, or delete it")
     return inputs[0]
 
 
@@ -56,8 +56,8 @@ def examine_file(
 
     Returns
     -------
-    verdict : Verdict, with its `error` set where the file cannot be judged
-    examined : Examined or None, None where the file cannot be judged
+    verdict : Verdict, with its `error` set if the file cannot be judged
+    examined : Examined or None, None if the file cannot be judged
 
     Raises
     ------
@@ -77,7 +77,7 @@ def examine_file(
 
 
 def write_explanation(examiner: Examiner, path: str, examined: Examined, out: str | Path) -> None:
-    """Write the plot of an examined picture as a PNG file; raise `UserError` where that cannot be written."""
+    """Write the plot of an examined picture as a PNG file; raise `UserError` if the file cannot be written."""
     notice = SIMULATION_NOTICE if examiner.simulated else None
     caution = format_caution(examiner.run)
     png = plot_examined(os.path.basename(path), examined, examiner.detector, examiner.spectra, notice, caution)

@@ -1,6 +1,6 @@
 """Plot of an examined picture as PNG: the verdict on its scale, what decided, and the spectrum.
 
-Texts are wrapped by their measured width, and the height of the plot follows, so that all text fits.
+Texts are wrapped by their measured width, and the height of the plot is chosen so that all text fits.
 """
 
 import io
@@ -36,7 +36,7 @@ MARK = "spectral-detector, eval predict --explain"  # in the PNG; only files wit
 _INK, _SOFT, _LINE = "#1d2327", "#59636b", "#d9d8d2"
 _REAL, _FAKE = "#1f6f8b", "#c2571a"
 _DPI = 110
-# Inches: of the whole, its margin, the picture, the column of words, the scale, and each row of plots.
+# Inches: the width of the plot, its margin, the picture, the column of words, the scale, and each row of plots.
 _WIDTH, _MARGIN, _PICTURE, _WORDS, _SCALE, _ROW = 11.0, 0.45, 4.7, 4.95, 0.42, 3.2
 _SIDE = 700  # of the shown picture, in pixels
 _SMALL, _TEXT, _TITLE = 10, 10.5, 22  # points

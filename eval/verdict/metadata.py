@@ -32,7 +32,7 @@ _NAMED_IN_XMP = re.compile(rb"(CreatorTool|Credit|Software)(?:\s*=\s*[\"']|>)([^
 _AI_SYSTEM = re.compile(
     rb"\bAISystem(?:Version)?Used(?:\s*=\s*[\"']|\s*>\s*(?:<rdf:[^>]*>\s*){0,4})([^\"'<]{1,300})", re.I
 )
-# Names that almost only generators have.
+# Names that are used almost only by generators.
 _GENERATORS = re.compile(
     r"midjourney|stable[ _-]?diffusion|dall[ ._·-]?e\b|\bopenai\b|\bchatgpt\b|\bfirefly\b|comfyui|automatic1111"
     r"|\bwebui\b|invokeai|novelai|fooocus|google ai\b|\bimagen[ -]?\d|\bgemini\b|image creator|microsoft designer"
@@ -64,7 +64,7 @@ class Declaration:
     ----------
     what : str, in a few words
     where : str, part of the file
-    value : str, beginning of its text in one line, without control characters; "" where there is nothing to show
+    value : str, beginning of its text in one line, without control characters; "" if there is nothing to show
     """
 
     what: str

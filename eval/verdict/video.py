@@ -1,7 +1,7 @@
 """Frames of clips, evenly over their length, as upright 8-bit RGB. Needs PyAV, an optional extra.
 
-A clip is as untrusted as a picture. Its container is recognised by its first bytes and must be one of a few, so that
-no playlist is followed and no other file is opened; pixels and decoded frames are bounded.
+A clip is as untrusted as a picture. Only a few containers, recognised by their first bytes, are read, so that no
+playlist is followed and no other file is opened; pixels and decoded frames are bounded.
 """
 
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ from data_cards.core.extras import format_install
 from data_cards.image.bounds import check_pixels
 
 MOST_FRAMES = 64
-MOST_DECODED = 5000  # frames of a clip: judged ones, and ones decoded to reach them
+MOST_DECODED = 5000  # frames of a clip, both judged and decoded to reach judged ones
 
-_MOST_PACKETS = 1_000_000  # counted where a clip does not state its length
+_MOST_PACKETS = 1_000_000  # counted if a clip does not state its length
 _STEP_OVER = 2.0  # seconds; seek to a frame further ahead, decode up to a nearer one
 _STILL_BRANDS = (b"avif", b"avis", b"mif1", b"msf1", b"heic", b"heix", b"hevc", b"hevx")
 _TURNS = {
@@ -32,7 +32,7 @@ CONTAINER_START = 512  # first bytes of a file, which identify its container
 
 
 def find_container(start: bytes) -> str | None:
-    """Return FFmpeg's name of the container by a file's first `CONTAINER_START` bytes; None where it is not a clip."""
+    """Return FFmpeg's name of a clip's container by the first `CONTAINER_START` bytes; None if it is not a clip."""
     if start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
         return None if start[4:8] == b"ftyp" and start[8:12] in _STILL_BRANDS else "mov"
     if start[:4] == b"RIFF" and start[8:12] == b"AVI ":
@@ -50,7 +50,7 @@ def find_container(start: bytes) -> str | None:
 
 
 def read_frames(file: BinaryIO, count: int, max_pixels: int) -> Iterator[tuple[float, Image.Image]]:
-    """Yield frames of an open clip at the middles of `count` equal parts of its length; fewer where it has fewer.
+    """Yield the middle frame of each of `count` equal parts of an open clip; fewer if the clip has fewer frames.
 
     Yields
     ------
@@ -99,7 +99,7 @@ def _open(file: BinaryIO, form: str | None, max_pixels: int):
 
 
 def _find_length(clip) -> Fraction | None:
-    """Return the length in seconds that the clip states; None where it states none."""
+    """Return the length in seconds that the clip states; None if it states none."""
     stream = clip.streams.video[0]
     if stream.duration and stream.time_base:
         return max(stream.duration * stream.time_base, Fraction(0)) or None
@@ -134,7 +134,7 @@ def _pick_frames(clip, times: list[float], max_pixels: int) -> Iterator[tuple[fl
 
 
 class _Reader:
-    """Reader of an open clip's frames, each with the second at which it is shown, in that order."""
+    """Reads the frames of an open clip, in the order of the seconds at which they are shown."""
 
     def __init__(self, clip, max_pixels: int):
         self.clip, self.stream, self.max_pixels = clip, clip.streams.video[0], max_pixels
@@ -145,7 +145,7 @@ class _Reader:
         self.start = float(begin * base) if begin and base else 0.0
 
     def find(self, time: float):
-        """Return the frame shown at a time, which never decreases; None where there is none."""
+        """Return the frame shown at `time`, which must not decrease from call to call; None if there is none."""
         if time - (self.shown[0] if self.shown else 0) > _STEP_OVER:
             self._seek(time)
         while True:
@@ -157,7 +157,7 @@ class _Reader:
     def _seek(self, time: float) -> None:
         import av
 
-        with suppress(av.FFmpegError):  # not every clip can seek: decoding reaches the frame too
+        with suppress(av.FFmpegError):  # not every clip can seek; then decoding reaches the frame
             self.clip.seek(int((time + self.start) * 1_000_000), backward=True)
             self.frames, self.ahead = self.clip.decode(self.stream), None
 
@@ -171,7 +171,7 @@ class _Reader:
             except StopIteration:
                 return None
             except av.FFmpegError:
-                self.frames = self.clip.decode(self.stream)  # packets after a broken one may be whole
+                self.frames = self.clip.decode(self.stream)  # packets after a broken one may be intact
                 continue
             check_pixels(frame.width, frame.height, self.max_pixels)
             untimed = self.decoded / float(self.stream.average_rate or 25)

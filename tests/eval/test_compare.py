@@ -174,9 +174,7 @@ def test_compare_page_and_terminal_show_equal_figures(folder, figures):
         cli, ["report", "--run", str(folder / "a"), "--run", str(folder / "b"), "--explain-pictures", "3"]
     )
     assert refused.exit_code == 2
-    assert refused.stderr == (
-        "error: --explain-pictures: what decides is measured for one run at a time; leave it out\n"
-    )
+    assert refused.stderr == ("error: --explain-pictures: a comparison does not measure what decides; leave it out\n")
 
 
 def summary(value: float, low: float, high: float, **parts) -> list[str]:
