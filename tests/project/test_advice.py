@@ -50,7 +50,9 @@ NO_MESSAGES = ("data_cards/core/console.py", "train/run/environment.py", "eval/r
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _COMMAND = re.compile(r"\b(?:(pipeline|train|eval) ([a-z]+)\b|(report|predict|page)(?= --))([^`;:]*)")
 # Of other programs, and of every command.
-_FOREIGN = re.compile(r"`dask worker[^`]*`|torchrun --[a-z-]+|curl --[a-z-]+|\{\} --help|`[a-z ]+ --help`")
+_FOREIGN = re.compile(
+    r"`dask worker[^`]*`|torchrun --[a-z-]+|uv pip install --[a-z-]+|curl --[a-z-]+|\{\} --help|`[a-z ]+ --help`"
+)
 
 
 def list_options() -> dict[str, set[str]]:
