@@ -138,8 +138,8 @@ def test_explain_of_unusable_arguments_is_refused(call, folder, tmp_path):
         ((NAME, NAME, "--explain", "why.png"), 2, "expected one picture, got 2"),
         (("my", "own.png", "--explain", "why.png"), 2, 'expected one picture, got 2; did you mean "my own.png"?'),
         ((NAME, "--explain", "why.jpg"), 2, "give a name that ends in .png"),
-        ((NAME, "--explain", NAME), 2, "was not made by --explain"),
-        ((NAME, "--explain", "text.png"), 2, "was not made by --explain"),
+        ((NAME, "--explain", NAME), 2, "was not written by --explain"),
+        ((NAME, "--explain", "text.png"), 2, "was not written by --explain"),
         ((NAME, "--explain", "absent/why.png"), 2, "its folder does not exist"),
     ):
         result = call(*arguments)
