@@ -37,10 +37,10 @@ def _explain_unknown(run: Run, store: FeatureStore) -> str:
     if is_starter(run):
         return "the training pictures of the starter run do not come with this program"
     try:
-        trained = run.open_stores()
+        now = len(run.open_stores().perceptual_hashes)
     except UserError:
         return f"{paths}: this store, which {name} was trained on, cannot be read, and {store.path} is another one"
-    before, now = _count_trained(run), sum(card["pictures"] for card in trained.cards)
+    before = _count_trained(run)
     counts = f" ({before:,} pictures then, {now:,} now)" if before is not None else ""
     return (
         f"{paths}: since {name} was trained, this store was replaced by one with other pictures, splits or versions of "

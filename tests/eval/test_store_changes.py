@@ -1,15 +1,19 @@
 """Reports on a store that has changed since the run was trained."""
 
 import json
+import shutil
 
 import pytest
+import zarr
 from helpers.make_run import make_experts_run
 from helpers.make_store import SMALL_BUILD, make_store
 from helpers.pictures import make_kaggle_dir
 
 from data_cards.core.files import RUN_SETTINGS
 from eval.report.report import make_report
+from eval.scores.store_changes import format_store_changes
 from pipeline.builder.build import build_store
+from pipeline.builder.card import write_card
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.concatenated import open_stores
 from pipeline.store.reader import open_store
@@ -90,3 +94,12 @@ def test_training_stores_of_which_one_has_grown_are_found(store, tmp_path):
     grow(store, tmp_path)
     found = find_training_store(read_run(run), open_stores(paths))
     assert (len(found), found.fingerprint) == (rows, before.fingerprint)
+
+
+def test_warning_about_a_replaced_store_does_not_read_its_card(tmp_path):
+    run = make_experts_run(tmp_path / "run", make_store(tmp_path / "a.zarr"))
+    shutil.rmtree(tmp_path / "a.zarr")
+    write_card(zarr.open_group(make_store(tmp_path / "a.zarr", seed=1), mode="r+"), {"pictures": "many"})
+    other = open_store(make_store(tmp_path / "b.zarr", seed=2))
+    [warning] = format_store_changes(read_run(run), other, None)
+    assert "(48 pictures then, 48 now)" in warning
