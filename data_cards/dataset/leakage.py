@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageOps
 from data_cards.archives.place import read_file
 from data_cards.core.console import warn
 from data_cards.core.errors import PictureError, UserError
-from data_cards.core.text import escape_untrusted
+from data_cards.core.text import escape_untrusted, format_count
 from data_cards.dataset.table import Picture
 from data_cards.image.decode import decode_picture
 
@@ -140,8 +140,8 @@ def format_leaks(leaks: Leaks, limit: int = 10) -> list[str]:
         return ["no near-duplicate pictures"]
     found = leaks.to_dict()
     lines = [
-        f"{found['pictures']} pictures have a near-duplicate, in {found['groups']} groups "
-        f"({found['exact_copies']} are exact copies of another)"
+        f"pictures with a near-duplicate: {found['pictures']}, in {format_count(found['groups'], 'group')}; "
+        f"exact copies of another picture: {found['exact_copies']}"
     ]
     for side in Side:
         across = leaks.across(side)

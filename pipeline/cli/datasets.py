@@ -244,4 +244,6 @@ def card(places, sources, out, diff, max_pixels, cache, as_json, **given) -> Non
     contents, pictures = compute_card_of_set(sources, **options) if of_set else compute_card_of(places[0], **options)
     folder = out or Path(f"{contents['name']}-card")
     write_card_files(folder, contents, pictures)
-    print_json(contents) if as_json else echo(f"{folder / PAGE_FILE}: card of {contents['pictures']} pictures")
+    print_json(contents) if as_json else echo(
+        f"{folder / PAGE_FILE}: card of {format_count(contents['pictures'], 'picture')}"
+    )

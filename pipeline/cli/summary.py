@@ -6,7 +6,7 @@ from itertools import groupby
 
 from data_cards.core.console import format_table
 from data_cards.core.labels import TEST
-from data_cards.core.text import Lines, format_bytes, format_duration, join_lines
+from data_cards.core.text import Lines, format_bytes, format_count, format_duration, join_lines
 from data_cards.dataset.table import count_sources
 from pipeline.builder.build import BuildSummary
 from pipeline.builder.estimate import format_estimate
@@ -44,10 +44,12 @@ def format_build(summary: BuildSummary) -> Lines:
         lines += _format_some([f"{one.path}: {one.reason}" for one in plan.set_aside])
     growth = plan.growth
     if growth.removed:
-        lines.append(f"{len(growth.removed)} pictures of the store were missing or changed and were removed:")
+        lines.append(
+            f"removed from the store, because missing or changed: {format_count(len(growth.removed), 'picture')}"
+        )
         lines += _format_some(growth.removed)
     if summary.kept:
-        lines.append(f"{summary.kept} of {plan.shards} shards were already there, {growth.added} pictures are new")
+        lines.append(f"shards kept: {summary.kept} of {plan.shards}; new pictures: {growth.added}")
     return join_lines(lines)
 
 
@@ -111,12 +113,12 @@ def format_verification(found: Verification, left: Verification, problems: list[
     lines += [f"{name}: differs from what was written" for name in found.damage]
     repaired = len({bad.shard for bad in found.bad} - {bad.shard for bad in left.bad})
     if repaired:
-        lines.append(f"{repaired} shards rebuilt")
+        lines.append(f"rebuilt: {format_count(repaired, 'shard')}")
     if rebuilt := [name for name in found.damage if name not in left.damage]:
         lines.append(f"rebuilt: {', '.join(rebuilt)}")
     lines += map(format_problem, problems)
     if left.sound:
-        lines.append(f"{left.path}: sound, {left.shards} shards")
+        lines.append(f"{left.path}: sound, {format_count(left.shards, 'shard')}")
     return join_lines(lines)
 
 

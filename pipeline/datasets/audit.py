@@ -8,7 +8,7 @@ from pathlib import Path
 from data_cards.audit.audit import Audit, Limits, Verdict, audit_pictures, format_audit
 from data_cards.audit.properties import HISTORY
 from data_cards.core.errors import UsageError, UserError
-from data_cards.core.text import Lines, join_lines
+from data_cards.core.text import Lines, format_count, join_lines
 from data_cards.dataset.leakage import Leaks, find_leaks, format_leaks, plot_contact_sheet
 from data_cards.dataset.scan import SetAside, scan_sources
 from data_cards.dataset.settings import SetSettings
@@ -108,8 +108,8 @@ def audit_dataset(
     pictures, unread = gather_set(chosen, max_pixels=max_pixels, cache=cache)
     if unread:
         notes.append(
-            f"{HISTORY}: {len(unread)} pictures could not be read, because their files are missing or have changed; "
-            f"the first: {unread[0].file.path}"
+            f"{HISTORY}: {format_count(len(unread), 'picture')} could not be read, because files are missing or "
+            f"have changed; the first: {unread[0].file.path}"
         )
     if bare := sum(not one.facts.thumbnail for one in pictures):
         notes.append(f"{bare} of {len(pictures)} pictures are not audited: this store holds no thumbnails of them")

@@ -9,7 +9,7 @@ import zarr
 from data_cards.core.console import format_table
 from data_cards.core.errors import DAMAGE, StoreError, UserError
 from data_cards.core.labels import CLASS_NAMES
-from data_cards.core.text import Lines, format_bytes, join_lines
+from data_cards.core.text import Lines, format_bytes, format_count, join_lines
 from data_cards.dataset.table import count_sources
 from pipeline.builder.plan import Plan
 from pipeline.builder.resume import list_missing, read_attributes, read_base
@@ -238,8 +238,8 @@ def format_store(facts: dict) -> Lines:
         *([["fit", f"{features['fit']} to {features['size']} px, {features['resample']}"]] if planes else []),
         *([["levels", _format_levels(facts)]] if planes else []),
         ["variants", f"{settings['variants']}: " + ", ".join(f"{k} ({n})" for k, n in facts["variants"].items())],
-        *([["upsampled", f"{facts['upsampled']} pictures"]] if planes else []),
-        ["set aside", f"{len(facts['set_aside'])} files"],
+        *([["upsampled", format_count(facts["upsampled"], "picture")]] if planes else []),
+        ["set aside", format_count(len(facts["set_aside"]), "file")],
         ["seed", settings["seed"]],
         ["versions", ", ".join(f"{name} {value}" for name, value in facts["versions"].items())],
         ["fingerprint", facts["fingerprint"]],

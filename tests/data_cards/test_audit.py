@@ -175,7 +175,7 @@ def test_audits_of_folder_store_and_subset_agree_in_every_row(sample, tmp_path, 
     # Other pictures would be read for earlier processing, but they are gone.
     shutil.rmtree(folder)
     result = audit("--store", store, "--where", "source!=generator-a").stdout
-    assert "pictures could not be read, because their files are missing or have changed" in result
+    assert "pictures could not be read, because files are missing or have changed" in result
     assert "--src FOLDER --where 'source!=generator-a' --balance colour" in result
 
 
