@@ -335,7 +335,7 @@ def _format_difference(one: dict, level: float) -> str:
     low, high = sorted(bounds)
     counted = (
         f"of 100 pairs of a photograph and a generated picture, {better} finds {_format_lead(value)} "
-        f"({100 * level:.3g}% interval {_format_lead(low)} to {_format_lead(high)})"
+        f"({100 * level:.3g}% interval {_format_lead(low) if low < 0 else f'{low:.1f}'} to {_format_lead(high)})"
     )
     if not lead["real"]:
         found = f"It is not clear whether {first} or {second} finds generated pictures better"

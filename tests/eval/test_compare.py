@@ -197,12 +197,12 @@ def test_summary_names_the_better_run_only_where_it_is_clear():
     clear = summary(0.05, 0.01, 0.09)
     assert clear[0] == (
         "new finds generated pictures better than old: of 100 pairs of a photograph and a generated picture, new finds "
-        "5.0 more (95% interval 1.0 more to 9.0 more). "
+        "5.0 more (95% interval 1.0 to 9.0 more). "
         "The interval includes the luck of training, estimated from 3 and 3 runs."
     )
     assert clear[1] == "Other clear differences, new minus old: Brier score -0.050 (-0.080 to -0.020)."
     assert summary(-0.05, -0.09, -0.01)[0].startswith("old finds generated pictures better than new: ")
-    assert "old finds 5.0 more (95% interval 1.0 more to 9.0 more)" in summary(-0.05, -0.09, -0.01)[0]
+    assert "old finds 5.0 more (95% interval 1.0 to 9.0 more)" in summary(-0.05, -0.09, -0.01)[0]
     unclear = summary(0.05, -0.01, 0.11)
     assert unclear[0].startswith("It is not clear whether new or old finds generated pictures better")
     assert "(95% interval 1.0 fewer to 11.0 more)" in unclear[0]
