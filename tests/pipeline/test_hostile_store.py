@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from numcodecs.zstd import Zstd
 
 from data_cards.core.errors import StoreError, UserError
+from pipeline.builder.card import write_card
 from pipeline.builder.resume import read_base
 from pipeline.cli.main import main
 from pipeline.maintenance.verify import verify_store
@@ -97,6 +98,17 @@ def test_chunk_that_unpacks_to_more_than_its_array_is_refused_before(path, name)
     (path / file).write_bytes(data)
     with bounded_memory(MEMORY), pytest.raises(StoreError, match=r"is damaged \(.*"):
         read_all(path)
+    expect_one_line(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"pictures": "many"}, {"splits": None}, {"sources": [1]}, {"audit": {}}, {"audit": {"words": 1}}, {"limits": 1}],
+)
+def test_card_without_the_parts_that_readers_use_is_refused(path, change):
+    write_card(zarr.open_group(path, mode="r+"), open_store(path).card | change)
+    with pytest.raises(StoreError, match=r"damaged \(card: "):
+        _ = open_store(path).card
     expect_one_line(path)
 
 
