@@ -75,7 +75,7 @@ def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> F
         whole = bool if one.label or tables else partial(_has_places, settings=settings)
         found = list_files(one.root, whole)
         if not found.images:
-            raise _no_pictures_error(one.root)
+            raise _no_pictures_error(one.root, [str(table.path) for table in tables])
         listed.append(found)
         listings.append(Listing(one.root, found.unpacked, own[folders[one.root]]))
         left_out += found.left_out
@@ -102,8 +102,13 @@ def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> F
     return FoundFiles(_drop_repeated(_name_sources(files, settings)), left_out)
 
 
-def _no_pictures_error(root: Path) -> UserError:
+def _no_pictures_error(root: Path, tables: Sequence[str]) -> UserError:
     kind = find_kind(root)
+    if tables and kind in (Kind.FOLDER, Kind.EMPTY):
+        return UserError(
+            f"{root}: contains no picture files; expected the folder in which the paths of {tables[0]} begin: give it "
+            "as --src (in Python: sources)"
+        )
     if kind is Kind.STORE:
         return UserError(
             f"{root}: is {kind}; expected a folder of pictures; `pipeline audit --store {root}` and `pipeline card "

@@ -31,11 +31,14 @@ class Growth:
     pictures : PictureTable, the store's pictures, then the new ones
     added : int, number of new pictures
     removed : list of str, paths of the store's pictures that were removed from their folder or changed
+    reassigned : list of str, paths of unchanged files that now have another class or source, or joined or left the test
+        split; their samples are made again
     """
 
     pictures: PictureTable
     added: int
     removed: list[str]
+    reassigned: list[str]
 
 
 def merge_pictures(base: PictureTable, found: PictureTable, usable: Sequence[int], settings: BuildSettings) -> Growth:
@@ -48,8 +51,8 @@ def merge_pictures(base: PictureTable, found: PictureTable, usable: Sequence[int
     usable : sequence of int, positions of the usable pictures in `found`
     settings : BuildSettings
     """
-    pictures, removed = _match(base, found, usable)
-    kept = len(base) - len(removed)
+    pictures, removed, reassigned = _match(base, found, usable)
+    kept = len(base) - len(removed) - len(reassigned)
     groups = group_near_duplicates(pictures.phashes)
     splits = _draw_splits(pictures, kept, groups, settings)
     rows = np.concatenate([np.arange(kept), kept + _shuffle(pictures, kept, splits, settings.seed)])
@@ -57,7 +60,7 @@ def merge_pictures(base: PictureTable, found: PictureTable, usable: Sequence[int
     grown.set_splits([splits[row] for row in rows.tolist()])
     grown.set_groups(_number_by_appearance(groups[rows]))
     grown.subsample_thumbnails()
-    return Growth(grown, len(pictures) - kept, removed)
+    return Growth(grown, len(pictures) - kept - len(reassigned), removed, reassigned)
 
 
 def restore_set(pictures: PictureTable, settings: BuildSettings) -> tuple[PictureTable, bool]:
@@ -110,10 +113,16 @@ def _number_by_appearance(groups: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(first))[member]
 
 
-def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> tuple[PictureTable, list[str]]:
-    """Return a table of kept pictures with their present files, then new ones; and the paths of removed pictures."""
+def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> tuple[PictureTable, list[str], list[str]]:
+    """Match a store's pictures with those of a scan.
+
+    Returns
+    -------
+    PictureTable, the kept pictures with their present files, then the others of the scan
+    removed, reassigned : list of str, as of `Growth`
+    """
     if not base:
-        return found if len(usable) == len(found) else found.select(usable), []
+        return found if len(usable) == len(found) else found.select(usable), [], []
     scanned = {os.path.realpath(root) for root in {found[number].file.root for number in usable}}
     roots = {root: os.path.realpath(root) for root in {picture.file.root for picture in base}}
     gone = {root for root, path in roots.items() if path not in scanned and not os.path.exists(path)}
@@ -140,17 +149,19 @@ def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> tu
             places[position] = replace(found[number].file, split=old.file.split)
         elif old.file.root not in gone:
             places[position] = None
-    pictures, removed = PictureTable(), []
+    pictures, removed, reassigned = PictureTable(), [], []
     for position, old in enumerate(base):
         file = places.get(position, old.file)
-        if file is None:
-            removed.append(str(old.file.path))
-        else:
+        if file is not None:
             pictures.add(file, old.facts)
+            continue
+        number = by_place.get((old.file.root, old.file.image))
+        is_same_file = number is not None and found[number].facts.sha256 == old.facts.sha256
+        (reassigned if is_same_file else removed).append(str(old.file.path))
     for number in usable:
         if number not in matched:
             pictures.add(found[number].file, found[number].facts)
-    return pictures, removed
+    return pictures, removed, reassigned
 
 
 def _identity(picture: Picture) -> tuple:

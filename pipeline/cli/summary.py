@@ -48,6 +48,12 @@ def format_build(summary: BuildSummary) -> Lines:
             f"removed from the store, because missing or changed: {format_count(len(growth.removed), 'picture')}"
         )
         lines += _format_some(growth.removed)
+    if growth.reassigned:
+        lines.append(
+            "made again, with another class, source or split than before: "
+            f"{format_count(len(growth.reassigned), 'picture')}"
+        )
+        lines += _format_some(growth.reassigned)
     if summary.kept:
         lines.append(f"shards kept: {summary.kept} of {plan.shards}; new pictures: {growth.added}")
     return join_lines(lines)
@@ -93,6 +99,7 @@ def build_to_dict(summary: BuildSummary) -> dict:
         "seconds": round(summary.seconds, 2),
         "added": plan.growth.added,
         "removed": plan.growth.removed,
+        "reassigned": plan.growth.reassigned,
         "shards_made": summary.made,
         "shards_kept": summary.kept,
     }

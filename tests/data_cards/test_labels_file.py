@@ -250,3 +250,9 @@ def test_source_pattern_of_a_flat_folder(flat, tmp_path, capsys):
 def test_settings_of_other_values(options, message):
     with pytest.raises(UsageError, match=message):
         SetSettings(**options)
+
+
+def test_a_table_without_pictures_beside_it_asks_for_their_folder(tmp_path):
+    (tmp_path / "labels.csv").write_text("path,label\na.jpg,fake\n")
+    with pytest.raises(UserError, match=r"the folder in which the paths of .*labels\.csv begin: give it as --src"):
+        find(tmp_path / "labels.csv", tmp_path)

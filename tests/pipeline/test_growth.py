@@ -12,9 +12,11 @@ from helpers.pictures import draw_noise, make_kaggle_dir
 from PIL import Image
 
 from data_cards.core.errors import UserError
+from data_cards.dataset.settings import SetSettings
 from pipeline.builder.build import build_store
 from pipeline.builder.shard_task import build_shard
 from pipeline.cli.main import main
+from pipeline.cli.summary import format_build
 from pipeline.features.extract import compute_features
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.reader import open_store
@@ -90,6 +92,18 @@ def test_another_source_adds_its_pictures_alone(build, tmp_path):
     new = [value[1] for key, value in after.items() if key not in before]
     assert sorted(new) == ["train"] * 6 + ["val"] * 2
     assert set(open_store(summary.path).columns["source"]) >= {"own", "camera"}
+    check_features(summary.path)
+
+
+def test_pictures_of_another_source_are_made_again_and_not_called_removed(build, kaggle_dir):
+    summary = build()
+    again = build(reading=SetSettings(source_pattern="/([a-z]+)/[0-9]+"))
+    assert (again.plan.growth.added, again.plan.growth.removed, again.plan.growth.reassigned) == (0, [], [])
+    again = build(reading=SetSettings(source_pattern="/([a-z])[a-z]+/[0-9]+"))
+    assert (again.plan.growth.added, again.plan.growth.removed) == (0, [])
+    assert len(again.plan.growth.reassigned) == 32
+    assert set(open_store(summary.path).columns["source"]) == {"c", "p", "g", "d"}
+    assert "made again, with another class, source or split than before: 32 pictures" in format_build(again)
     check_features(summary.path)
 
 
