@@ -16,6 +16,7 @@ from train.settings import MACHINE_FIELDS
 SEED_OPTION = "train run --seed"
 
 _TRAIN, _BUILD = "train run", "pipeline build"
+_FINGERPRINT = 8  # digits shown of a store's fingerprint, which differs if its contents differ
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def _list_options(run: Run, with_store: bool) -> dict[str, str]:
     options |= {f"{_TRAIN} --{name.replace('_', '-')}": str(value) for name, value in run.removed.items()}
     if with_store:
         options = {f"{_TRAIN} --store": ", ".join(run.store_paths)} | options
+    options["store's fingerprint"] = run.store_fingerprint[:_FINGERPRINT]
     for settings in (run.build_settings.features, run.build_settings):
         options |= {f"{_BUILD} {flag}": value for flag, value in list_option_values(settings).items()}
     return options

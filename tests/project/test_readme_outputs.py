@@ -25,8 +25,9 @@ def _read_examples() -> list[tuple[str, list[str]]]:
 
 
 def _mask(line: str) -> str:
-    """Replace numbers, units of bytes, and runs of spaces and rules, whose lengths depend on the numbers."""
-    masked = re.sub(r"\d+(?:[.,]\d+)*(?: [kM]B\b)?", "0", line)
+    """Replace numbers, bytes and durations, and runs of spaces and rules, whose lengths depend on the numbers."""
+    masked = re.sub(r"\d+(?:[.,]\d+)*(?: [kM]B\b)?", "0", re.sub(r"\d+ (min|h) (?=\d)", "", line))
+    masked = re.sub(r"\b0 (s|min)\b", "0 s", masked)
     return re.sub(r"[ -]{2,}", " ", masked).strip()
 
 
