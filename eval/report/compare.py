@@ -104,6 +104,7 @@ def compute_comparison(groups: Sequence[RunGroup], sides: Sequence[Side], common
     scores = {side.name: score_run(side.scored) for side in sides}
     runs = {side.name: _compute_run(side) for side in sides}
     pairs = list(combinations(groups, 2))
+    equal = [_have_equal_scores(one, other, sides) for one, other in pairs]
     level = 1 - (1 - LEVEL) / len(pairs)
     simulated = any(side.store.is_simulated for side in sides)
     comparison = {
@@ -122,7 +123,10 @@ def compute_comparison(groups: Sequence[RunGroup], sides: Sequence[Side], common
         "runs": list(runs.values()),
         "groups": [_compute_group(group, runs, scores, first.groups) for group in groups],
         "differing_options": list_differing_options(groups),
-        "differences": [_compare(one, other, scores, first.groups, level) for one, other in pairs],
+        "differences": [
+            {**_compare(one, other, scores, first.groups, level), "equal_scores": equal[number]}
+            for number, (one, other) in enumerate(pairs)
+        ],
         "rows": _list_rows(sides),
     }
     comparison["summary"] = summarise_comparison(comparison)
@@ -173,6 +177,13 @@ def _compute_group(group: RunGroup, runs: dict[str, dict], scores: dict[str, Run
 def _holds_training(group: RunGroup) -> bool:
     """Return whether a group's intervals include the luck of training; the fit of experts has none."""
     return len(group.runs) > 1 or not group.runs[0].settings.has_network
+
+
+def _have_equal_scores(first: RunGroup, second: RunGroup, sides: Sequence[Side]) -> bool:
+    """Return whether all runs of two groups give every picture the same score, as if a network has weight 0."""
+    names = {*first.run_names, *second.run_names}
+    one, *others = (side.scored.probability_fake for side in sides if side.name in names)
+    return all(np.array_equal(one, other) for other in others)
 
 
 def _compare(

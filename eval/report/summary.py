@@ -325,6 +325,9 @@ def _format_difference(one: dict, level: float) -> str:
     first, second, lead = one["first"], one["second"], one["scores"]["auroc"]
     if lead["low"] is None:
         return f"There are too few pictures to say whether {first} or {second} finds generated pictures better."
+    if one["equal_scores"]:
+        why = "" if one["differ_in"] else " The runs have the same settings."
+        return f"{first} and {second} give every picture the same score.{why}"
     luck = _format_luck(one)
     if lead["value"] == lead["low"] == lead["high"] == 0:
         found = f"{first} and {second} rank photographs and generated pictures equally well, in every resample"

@@ -85,8 +85,7 @@ def test_compare_of_equal_weights_finds_no_difference(folder, tmp_path):
     make_run(tmp_path / "twin", folder / "a.zarr", seed=0)
     found = compare_runs([folder / "a", tmp_path / "twin"], out=tmp_path, **QUIET).contents
     assert all(one["value"] == 0 and not one["real"] for one in found["differences"][0]["scores"].values())
-    assert "rank photographs and generated pictures equally well" in found["summary"][0]
-    assert "The two runs have the same settings." in found["summary"][0]
+    assert "give every picture the same score. The runs have the same settings." in found["summary"][0]
 
 
 def test_compare_leaves_out_unshared_and_training_pictures(folder, tmp_path):
@@ -184,6 +183,7 @@ def summary(value: float, low: float, high: float, **parts) -> list[str]:
     scores["brier"] = {"value": -0.05, "low": -0.08, "high": -0.02, "real": True}
     samples = {"real": 50, "fake": 50}
     one = {"first": "new", "second": "old", "runs": [3, 3], "holds_training": True, "differ_in": ["train run --lr"]}
+    one["equal_scores"] = False
     return summarise_comparison(
         {
             "differences": [one | {"scores": scores} | parts],
