@@ -25,8 +25,7 @@ MISTAKES = [
      "`pipeline card --src` or `pipeline subset --src`?"),
     (pipeline, "audit a.zarr", "a.zarr: has no option before it; did you mean `--store a.zarr`?"),
     (pipeline, "subset set", "set: has no option before it; did you mean `--src set`?"),
-    (pipeline, "subset --src set", "--out is missing; expected `--out FOLDER` (Folder to write; it must not exist yet, "
-     "or be empty)"),
+    (pipeline, "subset --src set", "--out is missing; expected `--out FOLDER` (New or empty folder to write)"),
     (pipeline, "sample new", "new: has no option before it; did you mean `--out new`?"),
     (pipeline, "inspect --store a.zarr", "--store: no such option; did you mean `pipeline inspect a.zarr`?"),
     (pipeline, "inspect a.zarr b.zarr", "b.zarr: one too many; expected one STORE"),

@@ -117,7 +117,7 @@ def test_a_disk_too_small_is_refused_with_advice(kaggle_dir, tmp_path, monkeypat
         main, ["build", "--src", str(kaggle_dir), "--out", str(tmp_path / "a.zarr"), "--size", "64", "--workers", "0"]
     )
     assert result.exit_code == 1
-    for advice in ("1.0 kB are free", "--size", "--variants clean", "subset"):
+    for advice in ("1.0 kB are free", "--size", "--variants clean", "fewer pictures"):
         assert advice in result.stderr
     assert not list(tmp_path.glob("a.zarr*"))
 
