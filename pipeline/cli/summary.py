@@ -34,14 +34,7 @@ def format_build(summary: BuildSummary) -> Lines:
             f"{upsampled} of {len(plan.pictures)} pictures were upsampled to {size} pixels "
             "(interpolated pixels have no traces; see --size and --fit crop)"
         )
-    if not any(one.file.split == TEST for one in plan.pictures):
-        lines.append(
-            "no test split: add pictures under test/ (--src test/real=FOLDER --src test/fake=FOLDER); "
-            "`report --split val` scores validation pictures, to which experts are fitted too"
-        )
-    if plan.set_aside:
-        lines.append(f"{len(plan.set_aside)} {'file was' if len(plan.set_aside) == 1 else 'files were'} set aside:")
-        lines += _format_some([f"{one.path}: {one.reason}" for one in plan.set_aside])
+    lines += _list_remarks(plan)
     growth = plan.growth
     if growth.removed:
         lines.append(
@@ -59,11 +52,32 @@ def format_build(summary: BuildSummary) -> Lines:
     return join_lines(lines)
 
 
-def format_dry_run(summary: BuildSummary) -> str:
-    """Format what a build would cost, for a terminal."""
+def format_dry_run(summary: BuildSummary) -> Lines | str:
+    """Format which pictures a build would use, and what it would cost, for a terminal."""
     if summary.estimate is None:
         return "nothing to do: the store is up to date"
-    return f"{format_estimate(summary.estimate)}; scan, audit and this estimate took {format_duration(summary.seconds)}"
+    taken = f"scan, audit and this estimate took {format_duration(summary.seconds)}"
+    return join_lines(
+        [
+            _format_sources(_count_sources(summary.plan)),
+            *_list_remarks(summary.plan),
+            f"{format_estimate(summary.estimate)}; {taken}",
+        ]
+    )
+
+
+def _list_remarks(plan: Plan) -> list[str]:
+    """List what to know of a plan's pictures: that none is for tests, and the files that cannot be used."""
+    lines = []
+    if not any(one.file.split == TEST for one in plan.pictures):
+        lines.append(
+            "no test split: add pictures under test/ (--src test/real=FOLDER --src test/fake=FOLDER); "
+            "`report --split val` scores validation pictures, to which experts are fitted too"
+        )
+    if plan.set_aside:
+        lines.append(f"set aside: {format_count(len(plan.set_aside), 'file')}")
+        lines += _format_some([f"{one.path}: {one.reason}" for one in plan.set_aside])
+    return lines
 
 
 def _format_sources(counts: list[dict]) -> Lines:

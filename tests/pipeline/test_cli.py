@@ -53,7 +53,7 @@ def test_build_ends_with_words_and_a_short_table(kaggle_dir, tmp_path):
         draw_noise(1000 + number, 40).save(kaggle_dir / f"test/fake/source{number}/0.jpg")
     result = build(kaggle_dir, tmp_path / "a.zarr", "--size", 64)
     assert result.exit_code == 0, result.output
-    for words in ("25 files were set aside", "broken0.jpg: not a picture", "and 5 more (--json names all)",
+    for words in ("set aside: 25 files", "broken0.jpg: not a picture", "and 5 more (--json names all)",
                   "36 of 36 pictures were upsampled"):  # fmt: skip
         assert words in result.stdout
     lines = result.stdout.splitlines()

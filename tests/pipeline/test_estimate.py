@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import time
 from types import SimpleNamespace
@@ -61,6 +62,7 @@ def test_dry_run_prints_the_time_before_samples_too(kaggle_dir, tmp_path):
         options = ["--src", str(kaggle_dir), "--out", str(tmp_path / "a.zarr"), "--workers", asked, "--dry-run"]
         result = CliRunner().invoke(main, ["build", *options])
         assert "scan, audit and this estimate took" in result.stdout
+        assert re.search(r"^test +fake +8 +2 +diffusion, gan$", result.stdout, re.MULTILINE)
         assert (
             json.loads(CliRunner().invoke(main, ["build", *options, "--json"]).stdout)["estimate"]["workers"] == workers
         )
