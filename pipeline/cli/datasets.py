@@ -204,7 +204,7 @@ def subset(
     group=FILES,
     help="Folder of the card's files.  [default: NAME-card]",
 )
-@click.option("--diff", is_flag=True, help="Compare the cards of two stores, folders or card.json files.")
+@click.option("--diff", is_flag=True, help="Compare the cards of two stores, folders, or cards that were written.")
 @max_pixels_option
 @cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print the card, or the differences, as JSON.")

@@ -7,7 +7,7 @@ from data_cards.archives.names import strip_suffix
 from data_cards.archives.place import split_place
 from data_cards.audit.audit import Audit, audit_or_warn
 from data_cards.card.contents import compute_card
-from data_cards.card.files import read_card_file, read_selections, write_card_files
+from data_cards.card.files import CARD_FILE, read_card_file, read_selections, write_card_files
 from data_cards.core.errors import UserError
 from data_cards.core.files import ZARR_METADATA
 from data_cards.dataset.histories import add_histories
@@ -24,15 +24,22 @@ from pipeline.store.reader import open_store, partial_name
 
 
 def load_card(place: str, **options) -> dict:
-    """Return the card of a card.json, of a store or of pictures; options as for `compute_card_of`.
+    """Return the card of a card.json or the folder of a card, of a store or of pictures; options as `compute_card_of`.
 
     Raises
     ------
     UserError : the place does not exist, or has no card
     """
     path = Path(place)
+    if _is_card_folder(path):
+        path /= CARD_FILE
     is_card = path.is_file() and not is_archive(path)
     return read_card_file(path) if is_card else compute_card_of(place, **options)[0]
+
+
+def _is_card_folder(path: Path) -> bool:
+    """Return whether a folder holds the files of a card alone; that of a subset also holds folders of pictures."""
+    return (path / CARD_FILE).is_file() and not any(one.is_dir() for one in path.iterdir())
 
 
 def compute_card_of(

@@ -168,6 +168,7 @@ def test_card_diff_lists_the_values_that_differ(set_folder, files, tmp_path):
     assert (found["pictures"]["first"], found["pictures"]["second"]) == (32, 27)
     assert found["sources > fake/gan > splits > test"]["second"] is None  # it is in train still
     assert "the cards do not differ" in run("card", "--diff", set_folder, files / "card.json").stdout
+    assert "the cards do not differ" in run("card", "--diff", files, set_folder).stdout
     assert "sources > real/phone > pictures" in run("card", "--diff", files / "card.json", tmp_path / "set").stdout
     assert run("card", "--diff", set_folder).exit_code == 2
     assert run("card", set_folder, set_folder).exit_code == 2
