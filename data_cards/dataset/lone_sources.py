@@ -19,5 +19,5 @@ def format_lone_sources(trained: Collection[tuple[str, str]]) -> str | None:
         f"all {classes} pictures have one source ({', '.join(sorted(set(alone.values())))}), so every verdict will be "
         "unsure: a detector may recognise that collection instead of generated pictures. Put the pictures of each "
         "camera, collection and generator into a folder of its own, such as train/fake/NAME/, or name the sources with "
-        "--source-pattern or --labels; 15 sources in each class or more give most sure verdicts"
+        "--source-pattern or --labels; with fewer than 15 sources in each class, still few verdicts are sure"
     )

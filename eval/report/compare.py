@@ -104,7 +104,6 @@ def compute_comparison(groups: Sequence[RunGroup], sides: Sequence[Side], common
     scores = {side.name: score_run(side.scored) for side in sides}
     runs = {side.name: _compute_run(side) for side in sides}
     pairs = list(combinations(groups, 2))
-    equal = [_have_equal_scores(one, other, sides) for one, other in pairs]
     level = 1 - (1 - LEVEL) / len(pairs)
     simulated = any(side.store.is_simulated for side in sides)
     comparison = {
@@ -124,8 +123,9 @@ def compute_comparison(groups: Sequence[RunGroup], sides: Sequence[Side], common
         "groups": [_compute_group(group, runs, scores, first.groups) for group in groups],
         "differing_options": list_differing_options(groups),
         "differences": [
-            {**_compare(one, other, scores, first.groups, level), "equal_scores": equal[number]}
-            for number, (one, other) in enumerate(pairs)
+            _compare(one, other, scores, first.groups, level)
+            | {"equal_scores": _have_equal_scores(sides, one.run_names + other.run_names)}
+            for one, other in pairs
         ],
         "rows": _list_rows(sides),
     }
@@ -179,11 +179,10 @@ def _holds_training(group: RunGroup) -> bool:
     return len(group.runs) > 1 or not group.runs[0].settings.has_network
 
 
-def _have_equal_scores(first: RunGroup, second: RunGroup, sides: Sequence[Side]) -> bool:
-    """Return whether all runs of two groups give every picture the same score, as if a network has weight 0."""
-    names = {*first.run_names, *second.run_names}
-    one, *others = (side.scored.probability_fake for side in sides if side.name in names)
-    return all(np.array_equal(one, other) for other in others)
+def _have_equal_scores(sides: Sequence[Side], names: Sequence[str]) -> bool:
+    """Return whether the named runs give every picture the same score, as with a network of weight 0."""
+    first, *others = (side.scored.probability_fake for side in sides if side.name in names)
+    return all(np.array_equal(first, other) for other in others)
 
 
 def _compare(

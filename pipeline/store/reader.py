@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
-from data_cards.core.bounded_json import parse_json
 from data_cards.core.errors import DAMAGE, StoreError, UnsafeFileError, UserError, format_error
 from data_cards.core.files import PARTIAL, ZARR_METADATA
 from data_cards.core.kind import Kind, find_kind
@@ -37,6 +36,7 @@ from pipeline.store.schema import (
 )
 from pipeline.store.settings import BuildSettings
 from pipeline.store.shard_format import decode_profiles, longest_profiles, shard_file
+from pipeline.store.stored_card import parse_stored_card
 from pipeline.store.unfinished import unfinished_error
 
 if TYPE_CHECKING:
@@ -45,9 +45,6 @@ if TYPE_CHECKING:
 
 # Errors of a damaged file; other errors, such as a missing permission, concern the system and not a row.
 _DAMAGE = (errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENOTDIR)
-
-# Parts of a data card that training and reports read, and their types.
-_CARD_PARTS = {"pictures": int, "splits": dict, "sources": list, "split_rule": str, "limits": list, "audit": dict}
 
 
 class FeatureStore(ABC):
@@ -208,7 +205,7 @@ class ZarrStore(FeatureStore):
     @cached_property
     def card(self) -> dict:
         """Data card of the pictures (`data_cards.card.contents`)."""
-        return self._read(CARD, _parse_card)
+        return self._read(CARD, parse_stored_card)
 
     @property
     def cards(self) -> tuple[dict, ...]:
@@ -258,17 +255,6 @@ class ZarrStore(FeatureStore):
         except Exception as error:  # decoders raise many types
             self.arrays.storage.check_links()  # Zarr reports a file behind a link as missing
             raise _damage_error(self.path, name, error) from error
-
-
-def _parse_card(data: bytes) -> dict:
-    """Parse a data card; raise `ValueError` unless it has the parts that training and reports read."""
-    card = parse_json(data)
-    for name, kind in _CARD_PARTS.items():
-        if not isinstance(card[name], kind):
-            raise ValueError(f"{name} is {str(card[name])[:60]!r}, expected {kind.__name__}")
-    if not isinstance(card["audit"]["words"], str) or not all(isinstance(one, dict) for one in card["sources"]):
-        raise ValueError("its audit or its sources are not those of a data card")
-    return card
 
 
 def row_error(store: ZarrStore, row: int, error: Exception) -> StoreError:
