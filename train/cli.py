@@ -78,11 +78,16 @@ def _list_results(summary: Summary) -> list[list]:
     return [
         *([["samples skipped", summary.skipped]] if summary.skipped else []),
         ["epochs", f"{summary.epochs} ({summary.ended})"],
-        ["speed", f"{summary.samples_per_second:,.0f} samples a second, {summary.device_name} in {summary.precision}"],
+        ["speed", f"{format_speed(summary.samples_per_second)}, {summary.device_name} in {summary.precision}"],
         ["waited for data", f"{summary.waited:.1%} of the time"],
         ["kept epoch", summary.best_epoch],
         *(_list_network_scores(summary) if summary.network_weight is None else _list_scores_beside_experts(summary)),
     ]
+
+
+def format_speed(samples: float) -> str:
+    """Format samples a second; a ResNet on a CPU trains on less than one."""
+    return f"{samples:,.0f} samples a second" if samples >= 10 else f"{samples:.2g} samples a second"
 
 
 def _list_network_scores(summary: Summary) -> list[list]:

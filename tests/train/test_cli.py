@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from helpers.make_store import make_store
 from helpers.refusals import assert_refused
 
-from train.cli import cli
+from train.cli import cli, format_speed
 from train.run.folder import open_run
 from train.settings import TrainSettings
 
@@ -265,3 +265,8 @@ def assert_refused_after_start(result, status: int, *texts: str) -> None:
 )
 def test_senseless_options_are_refused(call, arguments):
     assert call(*arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(("samples", "text"), [(0.423, "0.42"), (2.53, "2.5"), (12.7, "13"), (16384.2, "16,384")])
+def test_a_slow_training_has_a_speed_too(samples, text):
+    assert format_speed(samples) == f"{text} samples a second"

@@ -31,7 +31,7 @@ def measured(monkeypatch):
         monkeypatch.setattr(
             price,
             "measure_step_memory",
-            lambda context: replace(measure(context), saved=1e8, weights=0, levels=0, free=megabytes * 10**6),
+            lambda context: replace(measure(context), saved=1e8, weights=0, levels=0, inputs=0, free=megabytes * 10**6),
         )
 
     return set_free
@@ -74,8 +74,11 @@ def test_given_batch_size_is_kept_or_refused(store, tmp_path, capsys, measured):
     train(TrainSettings(store=store, run=str(tmp_path / "run"), batch_size=8, **SMALL))
     assert "a step of 8 samples may take 960.0 MB of memory, and 900.0 MB are free" in capsys.readouterr().err
     assert recorded_batch_size(tmp_path / "run") == 8
-    with pytest.raises(UserError, match=r"needs 1.6 GB of memory, and 900.0 MB are free.*a lower --batch-size"):
-        train(TrainSettings(store=store, run=str(tmp_path / "other"), batch_size=16, **SMALL))
+    with pytest.raises(UserError) as refused:
+        train(TrainSettings(store=store, run=str(tmp_path / "other"), batch_size=256, **SMALL))
+    assert "a step of 40 samples needs 4.0 GB of memory, and 900.0 MB are free" in str(refused.value)
+    assert "a lower --batch-size (it is 256, and 7 would fit)" in str(refused.value)
+    assert not (tmp_path / "other").exists()
 
 
 def test_set_smaller_than_a_batch_is_trained_in_steps_of_all_its_samples(store, tmp_path, capsys):

@@ -22,8 +22,8 @@ from train.recipe.optimizer import create_optimiser
 _LEAST_BATCH = 4  # lowest automatic choice: batch normalisation learns nothing from fewer samples
 _TRIAL_SECONDS, _TRIAL_STEPS = 3.0, 4
 _VALIDATION = 1 / 3  # of the time of a training step for as many samples
-# Memory of a step besides the values that its backward pass reads. The sum is 7 to 25 % above the measured peak of
-# steps at 256 to 1024 px, in float32 and bf16, with ResNet-18 and 50.
+# Memory of a step besides the values that its backward pass reads. The sum is 1 to 25 % above the measured peak of
+# steps at 256 to 1024 px, in float32 and bf16, with ResNet-18 and 50 and the small ResNet.
 _MORE, _LIBRARIES = 1.2, 250_000_000
 _COPIES = 4  # of the weights: themselves, gradients and two moments
 _SPARE = 0.9  # share of the free memory that a batch of automatically chosen size may fill
@@ -38,17 +38,20 @@ class StepMemory:
     weights : bytes of the network's parameters
     saved : bytes per sample that the backward pass reads
     levels : bytes of a sample's planes
+    inputs : bytes of these planes in float32 where the backward pass reads a copy in bf16; else 0, they are in `saved`
     free : bytes that were free before
     """
 
     weights: int
     saved: float
     levels: int
+    inputs: int
     free: int
 
     def estimate(self, samples: int) -> float:
         """Estimate the peak of a step, in bytes; an upper estimate."""
-        return _MORE * self.saved * samples + _COPIES * self.weights + 3 * self.levels * samples + _LIBRARIES
+        sample = _MORE * self.saved + 3 * self.levels + self.inputs
+        return sample * samples + _COPIES * self.weights + _LIBRARIES
 
     def compute_least(self, samples: int) -> float:
         """Compute the bytes that a step certainly needs."""
@@ -74,7 +77,9 @@ def measure_step_memory(context: TrainContext) -> StepMemory:
     with torch.autograd.graph.saved_tensors_hooks(record, lambda values: values):
         train_step(trial, levels, rows, 0)
     weights = sum(value.nbytes for value in trial.network.parameters())
-    return StepMemory(weights, sum(saved.values()) / 2, planes * side**2, free)
+    values = planes * side**2
+    inputs = 4 * values if context.precision == torch.bfloat16 else 0
+    return StepMemory(weights, sum(saved.values()) / 2, values, inputs, free)
 
 
 def check_batch_size(context: TrainContext, is_given: bool) -> None:
@@ -104,7 +109,9 @@ def check_batch_size(context: TrainContext, is_given: bool) -> None:
     if is_given:
         least = max(one.compute_least(-(-wanted // group.size)) for one in measured)
         if least > free:
-            raise group.for_rank(_memory_error(context, wanted, least, free))
+            fitting = next((size for size in range(wanted, 1, -1) if is_enough(size, 1.0)), None)
+            given = f"{settings.batch_size}{f', and {fitting} would fit' if fitting else ''}"
+            raise group.for_rank(_memory_error(context, wanted, least, free, given))
         if not is_enough(wanted, 1.0):
             echo(
                 f"warning: a step of {wanted} samples may take {format_bytes(measured[0].estimate(wanted))} of memory, "
@@ -117,7 +124,9 @@ def check_batch_size(context: TrainContext, is_given: bool) -> None:
     while size > _LEAST_BATCH * group.size and not is_enough(size, share):
         size = max(size // 2, _LEAST_BATCH * group.size)
     if not is_enough(size, 1.0):
-        raise group.for_rank(_memory_error(context, size, measured[0].estimate(-(-size // group.size)), free))
+        raise group.for_rank(
+            _memory_error(context, size, measured[0].estimate(-(-size // group.size)), free, str(size))
+        )
     if size < wanted:
         echo(
             f"batch size {size}: a step of {wanted} samples would take "
@@ -181,9 +190,9 @@ def _measure_free(context: TrainContext) -> int:
     return measure_free_memory() // context.group.local_size
 
 
-def _memory_error(context: TrainContext, size: int, needed: float, free: int) -> UserError:
+def _memory_error(context: TrainContext, size: int, needed: float, free: int, batch_size: str) -> UserError:
     settings = context.settings
-    what = [f"a lower --batch-size (it is {size})"] if size > 2 * context.group.size else []
+    what = [f"a lower --batch-size (it is {batch_size})"] if size > 2 * context.group.size else []
     if len(settings.kinds) > 1:
         what.append(f"fewer planes with --channels (now {settings.channels})")
     if settings.network not in ("small", "linear", "radial"):
