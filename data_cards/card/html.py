@@ -2,7 +2,7 @@
 
 from data_cards.audit.properties import FAMILIES, FORMER_NAMES
 from data_cards.card.contents import MEASURES
-from data_cards.card.markdown import MISSING, create_environment, format_number
+from data_cards.card.markdown import MISSING, create_environment, format_features, format_number
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.text import format_bytes
 from data_cards.dataset.source_info import FIELDS
@@ -11,7 +11,8 @@ from data_cards.dataset.source_info import FIELDS
 def format_html(card: dict) -> str:
     """Format a card (see `data_cards.card.contents`) as a page."""
     environment = create_environment(autoescape=True)
-    environment.filters |= {"size": format_bytes, "number": format_number}
+    environment.filters |= {"size": format_bytes, "number": format_number, "features": format_features}
+    described = [one for one in card["sources"] if any(one["provenance"].values())]
     return environment.get_template("card.html").render(
         card=card,
         classes=CLASS_NAMES,
@@ -19,6 +20,8 @@ def format_html(card: dict) -> str:
         families=FAMILIES | {former: FAMILIES[name] for former, name in FORMER_NAMES.items()},
         fields=FIELDS,
         missing=MISSING,
+        described=described,
+        silent=[one for one in card["sources"] if one not in described],
         plots={
             name: {**_compute_bars(histogram), "all": _find_ends(card, name)}
             for name, histogram in card["histograms"].items()

@@ -20,6 +20,7 @@ def format_markdown(card: dict) -> str:
         "cell": _format_cell,
         "text": _escape_markdown,
         "size": format_bytes,
+        "features": format_features,
     }
     fields = _compute_header(card).items()
     header = "".join(f"{key}: {dump_json(value)}\n" for key, value in fields)  # JSON is YAML
@@ -64,6 +65,13 @@ def _compute_header(card: dict) -> dict:
 def format_number(value: float) -> str:
     """Format a measure with at most three digits after the point: 7,541, 0.325."""
     return f"{value:,.0f}" if value == int(value) else f"{value:,.3f}".rstrip("0")
+
+
+def format_features(settings: dict) -> str:
+    """Format a store's settings of features as a list, without those that do not apply."""
+    if settings.get("estimator") == "none":
+        return "profiles, no planes"
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items() if value is not None)
 
 
 def _format_cell(value: object) -> str:

@@ -134,6 +134,29 @@ def test_page_is_whole_escaped_and_loads_nothing(files):
         assert words in page
 
 
+def test_page_names_the_sources_of_which_nothing_is_stated_once(files):
+    page = (files / "card.html").read_text()
+    sources = page[page.index("<h2>Sources</h2>") : page.index("<h2>How the set was made</h2>")]
+    assert sources.count("<h3") == 3  # camera, gan and diffusion
+    assert sources.count("phone") == 1
+    assert sources.index("Nothing is stated") < sources.index("phone")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [((), "profiles, no planes"), (("--size", 8), "size 8, fit cover, resample bicubic")],
+    ids=["profiles", "planes"],
+)
+def test_features_of_a_store_are_named_without_those_that_do_not_apply(set_folder, tmp_path, options, words):
+    made = run("build", "--src", set_folder, "--out", tmp_path / "a.zarr", "--workers", 0, *options)
+    assert made.exit_code == 0, made.output
+    assert run("card", tmp_path / "a.zarr", "--out", tmp_path / "card").exit_code == 0
+    for name in ("card.html", "README.md"):
+        text = (tmp_path / "card" / name).read_text()
+        assert words in text
+        assert "None" not in text
+
+
 def test_store_of_a_subset_has_a_card_with_the_selection(set_folder, tmp_path):
     assert run("subset", "--src", set_folder, "--fraction", 0.5, "--seed", 3, "--out", tmp_path / "half").exit_code == 0
     made = run("build", "--src", tmp_path / "half", "--out", tmp_path / "a.zarr", "--size", 8, "--workers", 0)
