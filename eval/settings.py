@@ -23,7 +23,7 @@ class _JudgingSettings(_DeviceSettings):
         None,
         group=_SCORING,
         shown="that of the run's store",
-        help="Maximum number of pixels of a picture that is judged; decoding takes about 10 bytes of memory a pixel.",
+        help="Maximum number of pixels of a picture that is judged; decoding takes about 10 bytes of memory per pixel.",
     )
 
     def __post_init__(self) -> None:
@@ -38,11 +38,11 @@ class PredictSettings(_JudgingSettings):
     workers: int | None = option_field(
         None,
         group=_SCORING,
-        shown="one a core",
-        help="Maximum number of processes that read files. For 1, or for few files, none is started.",
+        shown="one per core",
+        help="Maximum number of processes that read files. With 1, or with few files, no process is started.",
     )
     batch_size: int = option_field(16, group=_SCORING, help="Samples that the network scores at a time.")
-    frames: int = option_field(8, group=_SCORING, help="Frames of a clip to judge, at equal distances.")
+    frames: int = option_field(8, group=_SCORING, help="Frames of a clip to judge, evenly spaced.")
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class PageSettings(_JudgingSettings):
     host: str = option_field(
         "127.0.0.1",
         group=_PAGE,
-        help="Address to listen at. If it is not loopback, other computers can connect too, with a token.",
+        help="Address to listen on. If it is not loopback, other computers can connect too, with a token.",
     )
-    port: int = option_field(8123, group=_PAGE, help="Port to listen at; 0 chooses a free one.")
+    port: int = option_field(8123, group=_PAGE, help="Port to listen on; 0 chooses a free one.")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ReportSettings(_DeviceSettings):
         group=_SCORING,
         shown=str(EXPLAIN_PICTURES),
         help="Maximum number of pictures on which the network is scored without each band of frequencies, the slowest "
-        "part; not in comparisons; 0 skips it.",
+        "part of a report; not in comparisons; 0 skips it.",
     )
 
     def __post_init__(self) -> None:

@@ -23,14 +23,14 @@ def cli() -> None:
     is_flag=True,
     cls=GroupedOption,
     group="Files",
-    help="Continue a stopped run with its settings, or with more --epochs any run of a network.",
+    help="Continue a stopped run with its settings; with more --epochs, also a finished run of a network.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_context
 def run_command(context: click.Context, resume: bool, as_json: bool, **values: object) -> None:
     """Train a detector on a feature store, and write it into a run folder.
 
-    Ctrl-C, or closing the terminal, ends the run after the current step and saves it. `--resume` continues it.
+    Ctrl-C, or closing the terminal, saves the run after the current step and ends it. `--resume` continues it.
 
     \b
     Examples:
@@ -156,8 +156,8 @@ def list_command(runs: str, as_json: bool) -> None:
     """Compare the runs in the folder RUNS (default: runs).
 
     A network alone has loss and accuracy on the validation pictures. Experts have them on the sources that a fit left
-    out, also if a network was trained but does not count. A network that counts beside experts has neither. The AUROC
-    on the test pictures, with its 95 % interval, is from the last `report` of each run.
+    out, also beside a network of weight 0. A run of experts and a network of another weight has neither. The AUROC
+    on the test pictures, with its 95% interval, is from the last `report` of each run.
 
     "trained on" names the rows that a run used: all, or what --where, --hold-out and --validate-on left. Compare only
     runs with the same "trained on" and "measured on". A column "store" is added if the runs have different stores.
@@ -196,19 +196,20 @@ def list_command(runs: str, as_json: bool) -> None:
 
 
 @cli.command("export")
-@click.option("--run", metavar="DIR", help="Run folder  [default: the newest under runs/]")
+@click.option("--run", metavar="DIR", help="Run folder  [default: the newest usable one under runs/]")
 @click.option("--onnx", "file", metavar="FILE", required=True, help="File to write, such as detector.onnx.")
 @click.option(
     "--pixels",
     is_flag=True,
-    help="Read fitted pictures and compute their levels; needs a network that reads no overview.",
+    help="The graph takes fitted pictures in place of levels; needs a network that reads no overview.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print file, bytes, inputs and largest difference as JSON.")
 def export_command(run: str | None, file: str, pixels: bool, as_json: bool) -> None:
     """Write a run's detector as ONNX: features in, calibrated probabilities of "fake" out.
 
     The features are those of a feature store, for any number of samples: profiles for experts, levels for a network,
-    both for a run of both. The file is written only if onnxruntime and this program agree. Needs the extra "onnx".
+    both if a network has weight beside experts. The file is written only if onnxruntime and this program agree. Needs
+    the extra "onnx".
 
     \b
     Examples:

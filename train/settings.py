@@ -120,7 +120,7 @@ class TrainSettings:
         group=_NETWORK,
         choices=(AUTO, ON, OFF),
         help="Fit five small models (experts) to the store's profiles, in seconds, and calibrate them on sources that "
-        "a fit left out. A network counts only as far as it helps on such sources. auto: on if the store has profiles.",
+        "a fit left out. A network gets weight only if it helps on such sources. auto: on if the store has profiles.",
     )
     network: str = option_field(
         AUTO,
@@ -192,7 +192,7 @@ class TrainSettings:
     label_smoothing: float = option_field(
         0.05,
         group=_RECIPE,
-        help="Label smoothing of the training loss; at 0.05 the target probability is 97.5 %.",
+        help="Label smoothing of the training loss; at 0.05 the target probability is 97.5%.",
     )
     keep: str = option_field(
         AUTO,
@@ -210,8 +210,8 @@ class TrainSettings:
     seed: int = option_field(
         0,
         group=_RECIPE,
-        help="Seed of all random draws: a network's first weights, the order of the samples and dropout; the folds of "
-        "the experts' calibration.",
+        help="Seed of all random draws: initial weights, order of the samples and dropout of a network; folds of the "
+        "experts' calibration.",
     )
     device: str = option_field(
         AUTO, group=_MACHINE, choices=DEVICES, help="Device to train on. auto: CUDA, else MPS, else the CPU."

@@ -40,7 +40,7 @@ class SetSettings:
         (),
         metavar="NAME=CLASS",
         group=FILES,
-        help="Class of a folder's name or a label: 0=real,1=fake. May be repeated.",
+        help="Class of a folder name or a label: 0=real,1=fake. May be repeated.",
     )
     source_pattern: str | None = option_field(
         None,

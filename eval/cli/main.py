@@ -30,7 +30,7 @@ def cli() -> None:
     metavar="DIR",
     multiple=True,
     help="Run folder; give several to compare them. NAME=DIR: runs of one name, trained with different seeds, count as "
-    "one  [default: the newest under runs/, else the starter run]",
+    "one  [default: the newest usable one under runs/, else the starter run]",
 )
 @click.option("--store", metavar="STORE", help="Feature store  [default: the one that the run was trained on]")
 @click.option(
@@ -38,7 +38,7 @@ def cli() -> None:
     type=click.Choice([*SPLITS, HELD_OUT]),
     default=TEST,
     show_default=True,
-    help=f"Which pictures to score; {HELD_OUT}: those of the sources that the run left out.",
+    help=f"Which pictures to score; {HELD_OUT}: those of the sources that the run held out.",
 )
 @click.option(
     "--out",
@@ -58,7 +58,8 @@ def report(runs, store, split, out, as_json, full, **settings) -> None:
 
     Prints a summary, and writes report.json (all scores, also of each picture) and report.html. The
     files for another split or store are named report-SPLIT or report-on-STORE. Several runs are compared
-    on the pictures that all of them can score and none was trained on (comparison.json, comparison.html).
+    on the pictures that all of them can score and none had in training or validation
+    (comparison.json, comparison.html).
 
     \b
     Examples:

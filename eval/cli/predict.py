@@ -12,7 +12,7 @@ from data_cards.core.options import add_options
 from eval.settings import PageSettings, PredictSettings
 
 run_option = click.option(
-    "--run", metavar="DIR", help="Run folder  [default: the newest under runs/, else the starter run]"
+    "--run", metavar="DIR", help="Run folder  [default: the newest usable one under runs/, else the starter run]"
 )
 
 
@@ -23,7 +23,7 @@ run_option = click.option(
     "-0",
     "--null",
     is_flag=True,
-    help="Read names from standard input that end with a zero byte, as find -print0 writes them.",
+    help="The names on standard input end with a zero byte, as find -print0 writes them.",
 )
 @run_option
 @add_options(PredictSettings)
@@ -43,9 +43,9 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
     glob in quotes, or - for a list of paths on standard input. Some frames of a clip (MP4, MOV, MKV,
     WebM, AVI ...) are judged, and the clip as a whole; this needs the extra `video`.
 
-    The verdict is real, fake or unsure. The score is the calibrated probability that the picture is
-    generated. `report` measures how reliable both are. If a file cannot be judged, stderr says why,
-    and the exit status is 1.
+    The verdict is real, fake or unsure. "probability fake" is the calibrated probability that the
+    picture is generated; without a number, no test supports one. `report` measures how reliable both are.
+    If a file cannot be judged, stderr says why, and the exit status is 1.
 
     \b
     Examples:
@@ -113,7 +113,7 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
 @add_options(PageSettings)
 @click.option("--open/--no-open", "open_browser", default=True, show_default=True, help="Open the page in the browser.")
 def page(run, open_browser, **settings) -> None:
-    """Open a page in the browser that shows the verdict on dropped pictures, and the reasons.
+    """Open a browser page that shows the verdict on dropped pictures, and the reasons.
 
     The page runs on this computer and stores no picture. Other computers can use it only if --host
     admits them. It needs the extra `page`. Ctrl-C ends it.

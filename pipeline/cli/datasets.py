@@ -82,13 +82,13 @@ _where_option = click.option(
 @click.option("--warn", type=float, default=WARN, help="Lowest AUROC of a warning.")
 @click.option("--fail", type=float, default=FAIL, help="Highest AUROC of a warning; above it the verdict is fail.")
 @click.option(
-    "--strict", is_flag=True, help="Exit with 1 if a verdict is fail, or near-duplicates are across splits or classes."
+    "--strict", is_flag=True, help="Exit with 1 if a verdict is fail, or if near-duplicates span splits or classes."
 )
 @click.option(
     "--contact-sheet",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="PNG file to draw near-duplicates across splits and classes into; not written if there are none.",
+    help="PNG file to write, with the near-duplicates across splits and classes, if there are any.",
 )
 @max_pixels_option
 @cache_option
@@ -155,7 +155,7 @@ def audit(
     type=int,
     cls=GroupedOption,
     group=PICTURES,
-    help="Largest number of pictures to keep of a source in each split.  [default: all]",
+    help="Maximum number of pictures per source in each split.  [default: all]",
 )
 @click.option(
     "--balance",
@@ -204,7 +204,7 @@ def subset(
     group=FILES,
     help="Folder of the card's files.  [default: NAME-card]",
 )
-@click.option("--diff", is_flag=True, help="Compare the cards of two stores, folders, or cards that were written.")
+@click.option("--diff", is_flag=True, help="Compare two cards: of stores, of folders, or written before.")
 @max_pixels_option
 @cache_option
 @click.option("--json", "as_json", is_flag=True, help="Print the card, or the differences, as JSON.")

@@ -58,7 +58,7 @@ MEMORY = _Memory()
 @click.group(cls=CommandGroup, context_settings={"show_default": True, "max_content_width": 110})
 @click.version_option(package_name=PROGRAM)
 def main() -> None:
-    """Build a store of spectral features from pictures, once for many trainings; audit, select and describe sets."""
+    """Build a store of spectral features once, for many training runs; audit, select and describe sets."""
 
 
 for _command in (audit, subset, card):
@@ -92,13 +92,11 @@ def _machine(flag: str, **properties: object):
     group=PICTURES,
     help="Build even if near-duplicates are in more than one split.",
 )
-@_machine("--workers", type=int, show_default="one a core", help="Number of Dask worker processes; 0: this process.")
+@_machine("--workers", type=int, show_default="one per core", help="Number of Dask worker processes; 0: this process.")
 @_machine("--max-memory", type=MEMORY, help="Limit of the memory of all workers together, such as 8GB.")
 @_machine("--scheduler", metavar="ADDRESS", help="Address of a running Dask scheduler, whose workers build the store.")
 @cache_option
-@click.option(
-    "--dry-run", is_flag=True, help="Scan and audit the pictures, print the estimated size and time, and build nothing."
-)
+@click.option("--dry-run", is_flag=True, help="Only scan, audit, list classes and sources, and estimate size and time.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.pass_context
 def build(
@@ -106,8 +104,8 @@ def build(
 ) -> None:
     """Build a feature store from pictures, or add pictures to one.
 
-    The store holds a profile of every picture and of three changed copies, about 2 kB each: what the recommended
-    detector reads. Networks also read planes: add --size (periodograms) or --estimator averaged (smaller ones).
+    The store holds a profile (1.5 kB) of every picture and of three changed copies. The recommended detector
+    reads these; networks read planes: add --size (periodograms) or --estimator averaged (smaller ones).
 
     Run the same command again to resume an interrupted build, or with another --src to add its pictures; a store keeps
     its settings.
@@ -165,7 +163,7 @@ def build(
 @click.option("--seed", type=int, default=0, help="Seed of the pictures.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
-    """Draw a simulated set: pictures of four cameras and four generators.
+    """Simulate a set: pictures from four cameras and four generators.
 
     Use it to try the program without a download. Scores on it say nothing about real pictures.
 
@@ -193,7 +191,7 @@ def sample(out, train_per_source, test_per_source, size, seed, as_json) -> None:
     "--png",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="PNG file to draw the planes of samples into.",
+    help="PNG file to write, with the planes of samples.",
 )
 @click.option(
     "--row",

@@ -93,7 +93,7 @@ class FeatureSettings:
         choices=(NO_PLANES, AVERAGED, PERIODOGRAM),
         metavar="KIND",
         shown=f"{NO_PLANES}; with --size alone: {PERIODOGRAM}; with --patch or --overview: {AVERAGED}",
-        help="none: profiles only; averaged: also planes averaged over small patches, which are steadier and far "
+        help="none: profiles only; averaged: also planes averaged over small patches, less noisy and far "
         "smaller; periodogram: also planes of the whole square.",
     )
     patch: int | None = option_field(
@@ -130,7 +130,7 @@ class FeatureSettings:
         group=PLANES,
         choices=(FINE, COARSE),
         shown=_format_default("levels"),
-        help="fine: all 256 levels of a plane's scale; coarse, for periodograms: fewer levels, which add at most 5 % "
+        help="fine: all 256 levels of a plane's scale; coarse, for periodograms: fewer levels, which add at most 5% "
         "to a bin's variance and use about half the disk.",
     )
 

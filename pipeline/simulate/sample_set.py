@@ -1,4 +1,4 @@
-"""The simulated sample set: pictures of four cameras and four generators, in Kaggle's layout.
+"""The simulated sample set: pictures from four cameras and four generators, in Kaggle's layout.
 
 The classes differ by traces alone. Scenes are from one distribution; size, JPEG quality and
 subsampling are drawn from (seed, split, number) without the class, so that they are the same

@@ -23,10 +23,11 @@ class BuildSettings:
         choices=RECIPES,
         metavar="RECIPE",
         help="Variants of each picture to store. clean: unchanged; views: also JPEG 75, as on the web, and shrunk; "
-        "web: also four scaled down and saved; saved, train: also three saved as JPEG, before or after fitting; "
-        f"conditions, stress: test pictures in {len(CONDITIONS)} or {len(draw_variants('stress', 0, b''))} conditions.",
+        "web: also four shrunk and saved; saved: also three saved as JPEG before fitting; train: three after it; "
+        f"conditions, stress: only test pictures, {len(CONDITIONS)} or "
+        f"{len(draw_variants('stress', 0, b''))} variants.",
     )
-    seed: int = option_field(0, group=PICTURES, help="Seed of the variants, the drawn split and the order.")
+    seed: int = option_field(0, group=PICTURES, help="Seed of variants, drawn split and order of rows.")
     val_fraction: float = option_field(
         0.15,
         group=PICTURES,
@@ -38,7 +39,7 @@ class BuildSettings:
         "mirror",
         group=PLANES,
         choices=("mirror", "none"),
-        help="mirror: store half of a symmetric plane, which needs this package to read; none: for any Zarr v3 reader.",
+        help="mirror: half of each symmetric plane, which only this package reads; none: for any Zarr v3 reader.",
     )
 
     def __post_init__(self) -> None:
