@@ -3,12 +3,14 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from click.testing import CliRunner
@@ -165,6 +167,67 @@ def test_processes_whose_torchrun_is_killed_save_and_end(store, tmp_path):
     assert told.count(f"resume with `train run --resume --run {run}`") == 1, told
     with folder_lock(run):
         assert torch.load(run / "state.pt", weights_only=True)["position"]["ended"] == ""
+
+
+class TwoNodes:
+    """Two torchruns of one process each, as on two machines; `run` waits for both and returns what each printed."""
+
+    def __init__(self, *folders: Path):
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+        options = ["--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "127.0.0.1", "--master-port", str(port)]
+        self._commands = [
+            [sys.executable, "-m", "torch.distributed.run", *options, "--node-rank", str(rank), "-m", "--", "train"]
+            for rank in (0, 1)
+        ]
+        self._folders = folders
+        self._environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def start(self, *arguments: str) -> list[subprocess.Popen]:
+        return [
+            subprocess.Popen(
+                [*command, "run", *arguments],
+                stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=folder, env=self._environment,
+            )
+            for command, folder in zip(self._commands, self._folders, strict=True)
+        ]  # fmt: skip
+
+    def run(self, *arguments: str) -> list[str]:
+        started = self.start(*arguments)
+        try:
+            return [node.communicate(timeout=300)[1] for node in started]
+        finally:
+            for node in started:
+                node.kill()  # nothing, unless the other one did not end
+
+
+@pytest.mark.slow
+def test_two_nodes_of_which_one_is_killed_resume_to_the_weights_of_one_node(store, tmp_path):
+    arguments = ["--store", str(store), *SMALL, "--epochs", "12", "--patience", "0"]
+    done = call(*TEAM, "-m", "--", "train", "run", *arguments, "--run", str(tmp_path / "one"))
+    assert done.returncode == 0, done.stderr
+    nodes, run = TwoNodes(tmp_path, tmp_path), tmp_path / "two"
+    started = nodes.start(*arguments, "--run", str(run))
+    wait_until((run / "history.csv").exists, "the first epoch's end", process=started[0])
+    for process in psutil.Process(started[1].pid).children(recursive=True):
+        process.kill()
+    assert "another process of this run has ended" in started[0].communicate(timeout=120)[1]
+    started[1].communicate(timeout=120)
+    assert len(open_run(run).history) < 12
+    told, _ = nodes.run("--resume", "--run", str(run))
+    assert "epoch 12/12" in told
+    assert (run / "last.safetensors").read_bytes() == (tmp_path / "one/last.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_node_that_lacks_the_run_folder_ends_both(store, tmp_path):
+    folders = tmp_path / "has", tmp_path / "lacks"
+    for folder in folders:
+        folder.mkdir()
+    nodes = TwoNodes(*folders)
+    nodes.run("--store", str(store), *SMALL, "--epochs", "1", "--run", "mine")
+    told, _ = nodes.run("--resume", "--run", "mine", "--epochs", "2")
+    assert f"error: on {socket.gethostname()}: mine: no such run folder" in told
 
 
 @pytest.mark.slow

@@ -116,7 +116,7 @@ def resume(
     UsageError : settings differ from the run's, except for more epochs
     UserError : the run or its store cannot be used; and as `train`
     """
-    before = read_run(run)
+    before = _read_run_everywhere(run, changes)
     if not before.settings.has_network:
         if "epochs" in (changes or {}):
             raise UsageError(
@@ -139,6 +139,15 @@ def resume(
         context.on_step = on_step
         group.on_rank0(lambda: write_cards(context.folder, context.store))  # a kill may have come before them
         return _run(context)
+
+
+def _read_run_everywhere(run: str | Path, changes: dict | None) -> Run:
+    """Read a run; a process that cannot, perhaps because the folder is not shared, tells those that wait for it."""
+    try:
+        return read_run(run)
+    except UserError:
+        with joined_process_group((changes or {}).get("device") or "auto") as group:
+            return group.all_or_raise(lambda: read_run(run))
 
 
 @contextmanager

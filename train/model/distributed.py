@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
+from socket import gethostname
 from typing import TypeVar
 
 import numpy as np
@@ -70,7 +71,8 @@ class ProcessGroup:
         try:
             value = compute()
         except UserError as raised:
-            error = raised
+            # Of several machines, the one with the error may not be the one that reports it.
+            error = raised if self.local_size == self.size else type(raised)(f"on {gethostname()}: {raised}")
         first = next((one for one in self.all_gather(error) if one is not None), None)
         if first is not None:
             raise self.for_rank(first) from error
@@ -137,7 +139,7 @@ def joined_process_group(device: str = "auto") -> Iterator[ProcessGroup]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group("nccl" if on_gpu else "gloo")
     try:
-        with open(os.devnull, "w") as nowhere:
+        with open(os.devnull, "w") as nowhere, translating_lost_process(group):
             if group.is_rank0:
                 yield group
             else:
