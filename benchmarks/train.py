@@ -38,7 +38,7 @@ from tabulate import tabulate
 from torch.utils.data import DataLoader, Dataset
 
 from data_cards.archives.place import read_file
-from data_cards.core.console import Command
+from data_cards.core.console import Command, progress_bar
 from data_cards.core.cores import count_cores
 from data_cards.core.errors import UsageError
 from data_cards.core.memory import measure_free_memory
@@ -152,7 +152,8 @@ def _measure(
             begun = time.perf_counter()
             if name in loaders:
                 context.position, context.loader = Position(), loaders[name]
-                train_epoch(context, list(steps))
+                with progress_bar(what=name, unit="samples", total=sum(map(len, steps))) as bar:
+                    train_epoch(context, list(steps), bar)
             else:
                 for step, (rows, levels) in enumerate(zip(steps, ways[name](), strict=True)):
                     rows = steps[0] if levels is first else rows

@@ -51,6 +51,28 @@ def test_price_is_printed_and_the_default_batch_is_kept_where_it_fits(store, tmp
     assert recorded_batch_size(tmp_path / "run") == 32
 
 
+@pytest.mark.parametrize("steps", [2, 5])  # trial steps of 4 and 8 samples, or up to whole batches of 20
+def test_price_counts_validation_and_calibration_and_not_the_first_step(steps, tmp_path, monkeypatch, capsys):
+    pictures, variants = {"train": (20, 20), "val": (3, 3)}, ("clean", "jpeg-75")
+    store = make_store(tmp_path / "features.zarr", pictures=pictures, variants=variants)
+
+    def take_time(trial, rows):
+        """Take 10 s for a step and 1 s for each of its samples, and 0.5 s to score one; more in the first step."""
+        return (1000.0, 1000.0) if len(rows) == 2 else (10.0 + len(rows), 0.5 * len(rows))
+
+    monkeypatch.setattr(price, "_time_step", take_time)
+    monkeypatch.setattr(price, "_TRIAL_STEPS", steps)
+    train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **SMALL | {"epochs": 3}))
+    # Two steps of 20 samples and 6 samples to score; in the end also the other variant of these.
+    assert "an epoch takes about 1 min 03 s, 3 epochs at most 3 min 15 s;" in capsys.readouterr().err
+
+
+def test_time_left_of_an_epoch_counts_its_validation(store, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("data_cards.core.console.LINE_SECONDS", 0.0)
+    train(TrainSettings(store=store, run=str(tmp_path / "run"), **SMALL))
+    assert "epoch 1/1: 0 of 46 samples" in capsys.readouterr().err
+
+
 def test_default_batch_is_what_fits_and_a_resumed_run_keeps_it(store, tmp_path, capsys, measured):
     measured(1400)  # 0.675 of it are for the batch, at 120 MB a sample
     train(TrainSettings(store=store, run=str(tmp_path / "run"), **SMALL))

@@ -3,8 +3,9 @@
 import time
 
 import numpy as np
+from tqdm import tqdm
 
-from data_cards.core.console import echo
+from data_cards.core.console import echo, progress_bar
 from data_cards.core.errors import StoreError
 from data_cards.core.files import whole_file
 from train.loop.context import TrainContext, is_stop_requested, save_context, stop_error
@@ -32,13 +33,14 @@ def run_epoch(context: TrainContext) -> None:
     Stopped : a stop was requested; the state is saved
     """
     batches = sample_batches(context)
-    with context.store_changes.checking():
-        train_epoch(context, batches)
-    begun = time.monotonic()
-    if not context.position.seen:
-        raise StoreError(f"{context.store.path}: none of its training samples can be read; build the store again")
-    context.group.broadcast_buffers(context.detector.network)
-    logits, rows = validate(context, context.detector, context.rows.val)
+    with _epoch_bar(context, batches) as bar:
+        with context.store_changes.checking():
+            train_epoch(context, batches, bar)
+        begun = time.monotonic()
+        if not context.position.seen:
+            raise StoreError(f"{context.store.path}: none of its training samples can be read; build the store again")
+        context.group.broadcast_buffers(context.detector.network)
+        logits, rows = validate(context, context.detector, context.rows.val, bar)
     row = _compute_history_row(context, batches, logits, rows)
     row["seconds"] = round(context.position.seconds + time.monotonic() - begun, 3)
     row["waited"] = round(context.position.waited / max(row["seconds"], 1e-3), 4)
@@ -46,6 +48,16 @@ def run_epoch(context: TrainContext) -> None:
     _record_epoch(context, row, logits, rows)
     if stop_requested and not context.position.ended:
         raise stop_error(context, f"after epoch {row['epoch']}")
+
+
+def _epoch_bar(context: TrainContext, batches: list[np.ndarray]) -> tqdm:
+    """Return a progress bar of the samples that the epoch trains on and validates."""
+    position = context.position
+    total = sum(map(len, batches)) + len(context.group.local_part(context.rows.val))
+    bar = progress_bar(what=f"epoch {position.epoch}/{context.settings.epochs}", unit="samples", total=total)
+    bar.leave = False  # the epoch's line replaces it
+    bar.n = bar.initial = position.seen  # of a resumed epoch, for a true rate
+    return bar
 
 
 def _compute_history_row(

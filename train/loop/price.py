@@ -1,7 +1,6 @@
 """The price of a run before its first epoch: memory and time, measured with trial steps on a copy of the network."""
 
 import copy
-import math
 import time
 from dataclasses import dataclass, replace
 
@@ -16,14 +15,15 @@ from train.data.loader import move_batches
 from train.loop.context import TrainContext
 from train.loop.failures import translating_out_of_memory
 from train.loop.step import sample_batches, train_step
+from train.loop.validation import is_recalibrated
 from train.model.distributed import SINGLE_PROCESS
+from train.model.inference import predict_logits
 from train.recipe.optimizer import create_optimiser
 
 _LEAST_BATCH = 4  # lowest automatic choice: batch normalisation learns nothing from fewer samples
-_TRIAL_SECONDS, _TRIAL_STEPS = 3.0, 4
-_VALIDATION = 1 / 3  # of the time of a training step for as many samples
 # Memory of a step besides the values that its backward pass reads. The sum is 1 to 25 % above the measured peak of
 # steps at 256 to 1024 px, in float32 and bf16, with ResNet-18 and 50 and the small ResNet.
+_TRIAL_SECONDS, _TRIAL_STEPS = 5.0, 5
 _MORE, _LIBRARIES = 1.2, 250_000_000
 _COPIES = 4  # of the weights: themselves, gradients and two moments
 _SPARE = 0.9  # share of the free memory that a batch of automatically chosen size may fill
@@ -140,41 +140,66 @@ def check_batch_size(context: TrainContext, is_given: bool) -> None:
 def print_price(context: TrainContext) -> None:
     """Print estimates of the time of an epoch and of the memory of a step, measured in trial steps."""
     batches = sample_batches(context)
-    group, position, settings = context.group, context.position, context.settings
+    group, rows, settings = context.group, context.rows, context.settings
     size = max(map(len, batches))
     memory = measure_step_memory(context)
-    seconds = _measure_seconds(context, batches)
-    samples = sum(map(len, batches)) + _VALIDATION * len(context.rows.val)
-    epoch = seconds * samples / group.size
-    left = settings.epochs - position.epoch + 1
+    training, scoring = (seconds / group.size for seconds in _measure_seconds(context, batches))
+    epoch = training * sum(map(len, batches)) + scoring * len(rows.val)
+    left = settings.epochs - context.position.epoch + 1
+    calibration = scoring * len(rows.calibration) if is_recalibrated(context) else 0.0
     echo(
         f"an epoch takes about {format_duration(epoch)}, {left} {'epochs' if left > 1 else 'epoch'} at most "
-        f"{format_duration(left * epoch)}; a step of {size} samples about "
+        f"{format_duration(left * epoch + calibration)}; a step of {size} samples about "
         f"{format_bytes(memory.estimate(-(-size // group.size)))} of memory",
         err=True,
     )
 
 
-def _measure_seconds(context: TrainContext, batches: list[np.ndarray]) -> float:
-    """Return the seconds per sample of trial steps: of reading or of computing, whichever is more, as they overlap.
+def _measure_seconds(context: TrainContext, batches: list[np.ndarray]) -> tuple[float, float]:
+    """Return the seconds per sample of training and of scoring in this process, from trial steps.
 
-    The first step, of two samples, warms up. The next ones are as large as `_TRIAL_SECONDS` allow.
+    The first step starts threads and libraries, so it does not count. The next ones grow as far as `_TRIAL_SECONDS`
+    allow.
     """
-    trial, best, spent, count = _copy_context(context), math.inf, 0.0, 2
-    for rows in [batches[0], *batches[:_TRIAL_STEPS]]:
-        rows = context.group.local_part(rows)[:count]
-        begun = time.monotonic()
-        levels = next(move_batches(context.loader.read([rows], set()), context.device))
-        read = time.monotonic()
-        train_step(trial, levels, rows, 0)
-        if context.device.type == "cuda":
-            torch.cuda.synchronize(context.device)
-        best = min(best, max(read - begun, time.monotonic() - read) / len(rows))
-        spent += time.monotonic() - begun
-        count = max(int((_TRIAL_SECONDS - spent) / best), 2)
-        if spent > _TRIAL_SECONDS and context.group.size == 1:  # several processes run as many steps
+    group, trial = context.group, _copy_context(context)
+    whole = min(len(group.local_part(rows)) for rows in batches)
+    _time_step(trial, group.local_part(batches[0])[:2])
+    begun, size, sizes, seconds = time.monotonic(), _LEAST_BATCH, [], []
+    while len(sizes) < _TRIAL_STEPS:
+        sizes.append(min(size, whole))
+        seconds.append(_time_step(trial, group.local_part(batches[len(sizes) % len(batches)])[: sizes[-1]]))
+        # On GPUs batch normalisation waits for the other processes, so all of them run as many steps.
+        left = _TRIAL_SECONDS - max(group.all_gather(time.monotonic() - begun))
+        if left < 0:
             break
-    return best
+        size = max(2 * size, int(left / sum(seconds[-1]) * sizes[-1]))
+    training, scoring = (_estimate_step(np.array(sizes), np.array(one), whole) for one in zip(*seconds, strict=True))
+    return training / whole, scoring / whole
+
+
+def _estimate_step(sizes: np.ndarray, seconds: np.ndarray, size: int) -> float:
+    """Estimate the seconds of a step of `size` samples by the line through smaller steps: each step has fixed costs."""
+    largest = sizes.max()
+    least = np.median(seconds[sizes == largest])
+    most = least * size / largest
+    if len(np.unique(sizes)) == 1:
+        return most
+    return np.clip(np.polyval(np.polyfit(sizes, seconds, 1), size), least, most)
+
+
+def _time_step(trial: TrainContext, rows: np.ndarray) -> tuple[float, float]:
+    """Return the seconds of training on rows and of scoring them, or of reading if that takes longer: they overlap."""
+    begun = time.monotonic()
+    levels = next(move_batches(trial.loader.read([rows], set()), trial.device))
+    read = time.monotonic()
+    train_step(trial, levels, rows, 0)
+    if trial.device.type == "cuda":
+        torch.cuda.synchronize(trial.device)
+    trained = time.monotonic()
+    predict_logits(trial.detector, levels)
+    scored = time.monotonic()
+    trial.detector.train()
+    return max(read - begun, trained - read), max(read - begun, scored - trained)
 
 
 def _copy_context(context: TrainContext) -> TrainContext:

@@ -12,8 +12,8 @@ from contextlib import closing
 import numpy as np
 import torch
 from torch.nn import functional
+from tqdm import tqdm
 
-from data_cards.core.console import progress_bar
 from train.data.loader import move_batches
 from train.data.sampling import draw_seed, sample_epoch, split_batches
 from train.loop.context import StepRecord, TrainContext, loss_error, record_skipped, save_context, stop_error
@@ -33,23 +33,21 @@ def sample_batches(context: TrainContext) -> list[np.ndarray]:
     return split_batches(order, settings.batch_size)
 
 
-def train_epoch(context: TrainContext, batches: list[np.ndarray]) -> None:
+def train_epoch(context: TrainContext, batches: list[np.ndarray], bar: tqdm) -> None:
     """Run the steps of the epoch that are not done yet.
 
     Parameters
     ----------
     batches : rows of every step of the epoch; unreadable rows that may be skipped are removed from it
+    bar : the epoch's progress bar, to which the samples are added
     """
     settings, position = context.settings, context.position
     skipped = set(position.skipped) if settings.on_bad_sample == "skip" else None
     reading = context.loader.read([context.group.local_part(rows) for rows in batches[position.batch :]], skipped)
     clock = _EpochClock(position, 60 * settings.save_minutes)
     results = _StepResults(context, batches)
-    bar = progress_bar(what=f"epoch {position.epoch}/{settings.epochs}", unit="samples", total=sum(map(len, batches)))
-    bar.leave = False  # the epoch's line replaces it
-    bar.n = bar.initial = position.seen  # of a resumed epoch, for a true rate
     context.detector.train()
-    with bar, closing(reading):
+    with closing(reading):
         for levels in _timed(position, move_batches(reading, context.device)):
             levels, rows = _drop_unreadable(context, levels, batches[position.batch], skipped)
             batches[position.batch] = rows

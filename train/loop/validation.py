@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch.nn import functional
+from tqdm import tqdm
 
 from data_cards.core.console import progress_bar
 from data_cards.core.errors import StoreError
@@ -21,8 +22,14 @@ from train.run.checkpoint import read_weights, save_weights
 from train.run.weights_file import BEST, LAST
 
 
-def validate(context: TrainContext, detector: PlaneDetector, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def validate(
+    context: TrainContext, detector: PlaneDetector, rows: np.ndarray, bar: tqdm
+) -> tuple[np.ndarray, np.ndarray]:
     """Score rows, each process its part, and return the logits and the rows that could be read.
+
+    Parameters
+    ----------
+    bar : the progress bar to which the process's part of the rows is added
 
     Returns
     -------
@@ -42,9 +49,7 @@ def validate(context: TrainContext, detector: PlaneDetector, rows: np.ndarray) -
     with (
         context.store_changes.checking(),
         closing(iterate_logits(detector, context.loader, part, settings.batch_size, skipped)) as scoring,
-        progress_bar(what="validation", unit="samples", total=len(part)) as bar,
     ):
-        bar.leave = False
         for logits in scoring:
             parts.append(logits)
             bar.update(len(logits))
@@ -86,6 +91,11 @@ def calibrate(context: TrainContext, logits: np.ndarray, rows: np.ndarray) -> Ca
     return fit_calibration(logits, context.labels[rows], context.sources[rows], pictures)
 
 
+def is_recalibrated(context: TrainContext) -> bool:
+    """Return whether a run ends with `recalibrate_kept` scoring rows."""
+    return context.settings.has_experts or len(context.rows.calibration) != len(context.rows.val)
+
+
 def recalibrate_kept(context: TrainContext, of_last: bool) -> None:
     """Calibrate the kept weights on all variants of the validation pictures, and write the result.
 
@@ -97,12 +107,15 @@ def recalibrate_kept(context: TrainContext, of_last: bool) -> None:
     of_last : whether the kept weights are those of the last epoch
     """
     folder, rows, detector = context.folder, context.rows, context.detector
-    if len(rows.calibration) == len(rows.val) and not context.settings.has_experts:
+    if not is_recalibrated(context):
         return
     if not of_last:
         detector = copy.deepcopy(detector)
         detector.load_state_dict(context.group.on_rank0(lambda: read_weights(detector, folder, BEST)))
-    logits, scored = validate(context, detector, rows.calibration)
+    count = len(context.group.local_part(rows.calibration))
+    with progress_bar(what="calibration", unit="samples", total=count) as bar:
+        bar.leave = False
+        logits, scored = validate(context, detector, rows.calibration, bar)
     detector.calibration = calibrate(context, logits, scored)
     if not context.group.is_rank0:
         return
