@@ -9,6 +9,9 @@ row counts (Efron and Tibshirani 1993, chapter 13).
 
 If a share or an AUROC is 0 or 1, every resample gives the same value. Then the interval is Wilson's (1927), with each
 group (or pair of groups) as one trial.
+
+The calibration error is a mean of absolute gaps, so chance raises it, and resampling raises it a second time. Its
+resampled values are lowered by twice the second rise, which estimates both (Efron and Tibshirani 1993, chapter 10).
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,7 +21,7 @@ import numpy as np
 
 from data_cards.core.labels import FAKE
 from data_cards.core.seeding import FIXED_SEED
-from eval.scores.metrics import METRICS, accumulate, compute_scores, score_counts
+from eval.scores.metrics import CALIBRATION_ERROR, METRICS, accumulate, compute_scores, score_counts
 from train.model.calibration import THRESHOLD, compute_wilson_interval
 
 RESAMPLES = 2000
@@ -171,9 +174,16 @@ def score_resamples(
     seed: int = FIXED_SEED,
     names: tuple[str, ...] = tuple(METRICS),
 ) -> dict[str, np.ndarray]:
-    """Compute the named scores of every resample: float64 (resamples,), NaN where undefined."""
+    """Compute the named scores of every resample: float64 (resamples,), NaN where undefined.
+
+    Those of the calibration error are lowered by what chance and resampling add to it.
+    """
     parts = [score_counts(labels, probabilities, counts, threshold) for counts in draw_counts(groups, resamples, seed)]
-    return {name: np.concatenate([part[name] for part in parts]) for name in names}
+    draws = {name: np.concatenate([part[name] for part in parts]) for name in names}
+    if CALIBRATION_ERROR in draws:
+        errors, value = draws[CALIBRATION_ERROR], compute_scores(labels, probabilities, threshold)[CALIBRATION_ERROR]
+        draws[CALIBRATION_ERROR] = np.maximum(errors - 2 * max(errors.mean() - value, 0), 0)
+    return draws
 
 
 def compute_band(curves: list[np.ndarray]) -> dict[str, list[float]] | None:

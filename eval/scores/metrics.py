@@ -22,6 +22,8 @@ class Metric:
     percent: bool = False
 
 
+CALIBRATION_ERROR = "calibration_error"
+
 METRICS = {
     "auroc": Metric(
         "AUROC",
@@ -53,10 +55,10 @@ METRICS = {
     ),
     "brier": Metric("Brier score", "mean squared error of the probability; 0 is perfect, 0.25 is a constant 0.5"),
     "log_loss": Metric("Log loss", "mean negative log-likelihood; 0 is perfect, 0.693 is a constant 0.5"),
-    "calibration_error": Metric(
+    CALIBRATION_ERROR: Metric(
         "Calibration error",
         "mean gap between the probability and the share of fakes, in ten bins; if there are few pictures, chance "
-        "raises it, and its interval even more, so it may be at the interval's lower end or below",
+        "raises it; its interval allows for that",
     ),
     "risk_coverage_area": Metric(
         "Risk-coverage area",
@@ -200,7 +202,7 @@ def scores_from_probabilities(
     return {
         "brier": counts @ errors**2 / total,
         "log_loss": counts @ -np.log(said) / total,
-        "calibration_error": np.abs(counts @ gaps).sum(axis=1) / total,
+        CALIBRATION_ERROR: np.abs(counts @ gaps).sum(axis=1) / total,
     }
 
 

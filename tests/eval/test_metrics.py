@@ -7,6 +7,7 @@ import pytest
 from helpers.sklearn_scores import score_with_sklearn
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import expit
 from scipy.stats import binomtest
 from sklearn import metrics as sk
 
@@ -20,6 +21,7 @@ from eval.scores.bootstrap import (
     score_resamples,
 )
 from eval.scores.metrics import (
+    CALIBRATION_ERROR,
     METRICS,
     compute_roc_curve,
     compute_scores,
@@ -120,9 +122,10 @@ def test_variants_of_a_picture_do_not_narrow_the_interval():
     assert {name: (one.low, one.high) for name, one in four_times.items()} == {
         name: pytest.approx((one.low, one.high)) for name, one in once.items()
     }
-    # Had each variant been taken for a picture of its own, the interval were half as wide.
+    # Had each variant been taken for a picture of its own, the interval were half as wide. That of the calibration
+    # error is cut at 0.
     alone = estimate_scores(*repeated[:2], np.arange(240))
-    for name in METRICS:
+    for name in set(METRICS) - {CALIBRATION_ERROR}:
         assert alone[name].high - alone[name].low < 0.7 * (once[name].high - once[name].low)
 
 
@@ -205,3 +208,19 @@ def test_resamples_of_many_rows_come_in_chunks():
     draws = score_resamples(labels, scores, groups, resamples=RESAMPLES, names=("auroc",))["auroc"]
     assert draws.shape == (RESAMPLES,)
     assert np.median(draws) == pytest.approx(compute_scores(labels, scores)["auroc"], abs=0.005)
+
+
+@pytest.mark.parametrize(("shift", "error", "least"), [(0.6, 0.111, 0.8), (0, 0, 0.25)])
+def test_interval_of_the_calibration_error_allows_for_chance(shift, error, least):
+    # `error` is that of a very large set.
+    rng, found, reported = np.random.default_rng(0), [], []
+    for _ in range(40):
+        log_odds = rng.normal(0, 1.3, 100)
+        labels = (rng.random(100) < expit(log_odds)).astype(int)
+        estimate = estimate_scores(labels, expit(log_odds + shift), np.arange(100))[CALIBRATION_ERROR]
+        assert 0 <= estimate.low < estimate.high
+        found.append(estimate.low <= error + 1e-3 <= estimate.high)
+        reported.append(estimate.low <= estimate.value <= estimate.high)
+    # Without the correction: 0.7 and 0.
+    assert np.mean(found) >= least
+    assert np.mean(reported) >= 0.9
