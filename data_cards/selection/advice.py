@@ -26,6 +26,7 @@ SAVING_FACTS = (
 
 
 _SAME_CHAIN = "pipeline build --variants web, which scales and saves both classes in the same way"
+_DEPENDS = "it depends on the added pictures"
 _NEVER_GONE = "traces of earlier processing get weaker but remain; it is better to add sources that have both classes"
 
 
@@ -39,7 +40,7 @@ class Advice:
     family : str, the family of properties that it concerns
     before, after : float, AUROC of this family (the higher of held-out pictures and sources); `after` is None
         if it is not known, and `note` says why
-    pictures : int, number left
+    pictures, total : int, numbers left and before
     sources : dict, class to the number of training sources left
     note : str, a caveat about this family
     loss : str, what the action costs besides pictures, such as sources; the same for all families
@@ -50,6 +51,7 @@ class Advice:
     before: float
     after: float | None
     pictures: int
+    total: int
     sources: dict[str, int]
     note: str = ""
     loss: str = ""
@@ -76,20 +78,20 @@ def compute_advice(
     max_pixels, cache : as for `data_cards.dataset.scan.scan_sources`, for pictures that are read again
     """
     reading = {"max_pixels": max_pixels, "cache": cache}
-    sources = count_training_sources(pictures)
+    everything = len(pictures), len(pictures), count_training_sources(pictures)
     found = {finding.family: finding.auroc.value for finding in audit.findings if finding.verdict != Verdict.FINE}
-    advice = []
     files = {family: found[family] for family in (FILE, HISTORY, SIZE) if family in found}
-    if files:
-        advice += _advise_balance(pictures, audit.limits, "size,format,quality", files, arguments, reading)
+    content = {family: found[family] for family in (THUMB, PROFILE) if family in found}
+    balanced_files = _advise_balance(pictures, audit.limits, "size,format,quality", files, arguments, reading)
+    balanced_content = _advise_balance(pictures, audit.limits, "colour", content, arguments, reading)
+    costly = [one for one in (*balanced_files, *balanced_content) if one.loss or one.after is None]
+    advice = [Advice(_format_addition(costly), one.family, one.before, None, *everything, _DEPENDS) for one in costly]
+    advice += balanced_files
     if FILE in found:
         advice += _advise_preprocessing(pictures, audit.limits, found[FILE])
     if HISTORY in found:
-        advice.append(Advice(_SAME_CHAIN, HISTORY, found[HISTORY], None, len(pictures), sources, _NEVER_GONE))
-    content = {family: found[family] for family in (THUMB, PROFILE) if family in found}
-    if content:
-        advice += _advise_balance(pictures, audit.limits, "colour", content, arguments, reading)
-    return advice
+        advice.append(Advice(_SAME_CHAIN, HISTORY, found[HISTORY], None, *everything, _NEVER_GONE))
+    return advice + balanced_content
 
 
 def format_advice(advice: Sequence[Advice]) -> Lines:
@@ -98,23 +100,35 @@ def format_advice(advice: Sequence[Advice]) -> Lines:
     for action, effects in groupby(advice, lambda one: one.action):
         effects = list(effects)
         lines.append(f"  {action}")
-        for one in effects:
-            after = "not known" if one.after is None else f"{one.after:.3f}"
-            lines.append(f"    {one.family} {one.before:.3f} -> {after}{f'; {one.note}' if one.note else ''}")
-        loss = f"; {effects[0].loss}" if effects[0].loss else ""
-        lines.append(f"    {format_count(effects[0].pictures, 'picture')} left{loss}")
+        for (after, note), alike in groupby(effects, lambda one: (one.after, one.note)):
+            before = ", ".join(f"{one.family} {one.before:.3f}" for one in alike)
+            after = "not known" if after is None else f"{after:.3f}"
+            lines.append(f"    {before} -> {after}{f'; {note}' if note else ''}")
+        if effects[0].pictures < effects[0].total:
+            loss = f"; {effects[0].loss}" if effects[0].loss else ""
+            lines.append(f"    {effects[0].pictures:,} of {format_count(effects[0].total, 'picture')} left{loss}")
     return join_lines(lines)
+
+
+def _format_addition(costly: Sequence[Advice]) -> str:
+    """Format the action that is better than subsets which lose sources, or cannot be drawn."""
+    families = {one.family for one in costly}
+    alike = ["size, format and quality"] if families - {THUMB, PROFILE} else []
+    alike += ["colours and subjects"] if families & {THUMB, PROFILE} else []
+    return f"add sources to each class that resemble the other class in {' and in '.join(alike)}"
 
 
 def _advise_balance(
     pictures: Sequence[Picture], limits: Limits, names: str, found: dict[str, float], arguments: str, reading: dict
 ) -> list[Advice]:
+    if not found:
+        return []
     action = f"pipeline subset {arguments} --balance {names} --out balanced-{names.replace(',', '-')}"
     try:
         match = match_pictures(pictures, names.split(","))
     except UserError as error:
         return [
-            Advice(action, family, before, None, 0, dict.fromkeys(CLASS_NAMES, 0), str(error))
+            Advice(action, family, before, None, 0, len(pictures), dict.fromkeys(CLASS_NAMES, 0), str(error))
             for family, before in found.items()
         ]
     balanced, unread = gather_set(match.pictures, **reading)
@@ -128,7 +142,7 @@ def _advise_balance(
             note = "content differs: add sources of the same subjects to both classes"
         if family == HISTORY and unread:
             note = f"{len(unread)} of these pictures could not be read, so the AUROC of the written subset will differ"
-        left = len(balanced), count_training_sources(balanced)
+        left = len(balanced), len(pictures), count_training_sources(balanced)
         advice.append(Advice(action, family, before, after.get(family), *left, note, loss))
     return advice
 
@@ -153,5 +167,6 @@ def _advise_preprocessing(pictures: Sequence[Picture], limits: Limits, before: f
     for action, names, note in choices:
         audit = audit_pictures(pictures, limits, without=names)
         after = next(one.auroc.value for one in audit.findings if one.family == FILE)
-        advice.append(Advice(action, FILE, before, after, len(pictures), count_training_sources(pictures), note))
+        everything = len(pictures), len(pictures), count_training_sources(pictures)
+        advice.append(Advice(action, FILE, before, after, *everything, note))
     return advice

@@ -12,7 +12,7 @@ from data_cards.core.text import Lines, format_count, join_lines
 from data_cards.dataset.leakage import Leaks, find_leaks, format_leaks, plot_contact_sheet
 from data_cards.dataset.scan import SetAside, scan_sources
 from data_cards.dataset.settings import SetSettings
-from data_cards.dataset.table import PictureTable
+from data_cards.dataset.table import PictureTable, format_single_sources
 from data_cards.selection.advice import Advice, compute_advice, format_advice
 from data_cards.selection.chosen import gather_set
 from data_cards.selection.filters import filter_pictures
@@ -29,6 +29,7 @@ class AuditResult:
     Attributes
     ----------
     audit : of the pictures
+    single_sources : str, warning of classes with a single source; None without such a class
     advice : on each family that is not fine
     leaks : near-duplicate groups of the pictures
     sheet : Path of the contact sheet; None if none was plotted
@@ -36,6 +37,7 @@ class AuditResult:
     """
 
     audit: Audit
+    single_sources: str | None
     advice: list[Advice]
     leaks: Leaks
     sheet: Path | None
@@ -49,6 +51,7 @@ class AuditResult:
     def to_dict(self) -> dict:
         return {
             "audit": self.audit.to_dict(),
+            "single_sources": self.single_sources,
             "advice": [one.to_dict() for one in self.advice],
             "near_duplicates": self.leaks.to_dict(),
             "contact_sheet": str(self.sheet) if self.sheet else None,
@@ -126,7 +129,7 @@ def audit_dataset(
         ]
     )
     advice = compute_advice(pictures, audit, selected, max_pixels=max_pixels, cache=cache)
-    return AuditResult(audit, advice, leaks, sheet, notes)
+    return AuditResult(audit, format_single_sources(pictures), advice, leaks, sheet, notes)
 
 
 def _read_store(opened: ZarrStore) -> tuple[PictureTable, list[str]]:
@@ -157,8 +160,11 @@ def _format_set_aside(set_aside: Sequence[SetAside]) -> str:
 def format_audit_result(result: AuditResult) -> Lines:
     """Format the result of an audit, for a terminal."""
     parts = [format_audit(result.audit)]
+    if result.single_sources:
+        parts.append(join_lines([f"warning: {result.single_sources}"]))
     if result.advice:
-        parts.append(join_lines(["what to do, and the AUROC after it:", format_advice(result.advice)]))
+        head = "what to do, and the AUROC after it; the first is the best:"
+        parts.append(join_lines([head, format_advice(result.advice)]))
     lines = format_leaks(result.leaks)
     if result.sheet:
         lines.append(f"contact sheet: {result.sheet}")

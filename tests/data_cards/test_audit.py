@@ -82,6 +82,18 @@ def test_audit_of_a_clean_set_is_fine(sample):
     assert "most telling" not in format_audit_briefly(found)
 
 
+def test_audit_of_classes_with_one_source_says_how_to_name_sources(sample, tmp_path):
+    assert "warning:" not in audit("--src", sample).stdout
+    for label in ("real", "fake"):
+        (tmp_path / "flat" / label).mkdir(parents=True)
+        for number, path in enumerate(sorted((sample / "train" / label).rglob("*.jpg"))):
+            shutil.copy(path, tmp_path / "flat" / label / f"{number}.jpg")
+    shown = audit("--src", tmp_path / "flat").stdout
+    assert "warning: all real and all fake pictures have one source (flat)" in shown
+    assert "name the sources with --source-pattern or --labels" in shown
+    assert json.loads(audit("--src", tmp_path / "flat", "--json").stdout)["single_sources"] in shown
+
+
 def test_profile_of_small_pictures_ends_below_the_traces(sample):
     pictures = pictures_of(sample)
     assert len(compute_properties(pictures, "low frequencies")) == 4
@@ -100,7 +112,8 @@ def test_audit_of_png_fakes_fails_for_file_facts(sample, tmp_path):
     assert [found["audit"]["findings"][number]["verdict"] for number in (1, 2, 4)] == ["fine"] * 3
     # The pixels are the JPEGs'.
     assert found["audit"]["findings"][3]["pictures_held_out"]["value"] < 0.7
-    balance, _, anew = (one for one in found["advice"] if one["family"] == "file facts")
+    addition, balance, _, anew = (one for one in found["advice"] if one["family"] == "file facts")
+    assert addition["action"].startswith("add sources")
     assert balance["after"] is None
     assert "no picture of one class matches" in balance["note"]
     assert anew["after"] < 0.6  # sizes are alike

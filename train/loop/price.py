@@ -21,9 +21,9 @@ from train.model.inference import predict_logits
 from train.recipe.optimizer import create_optimiser
 
 _LEAST_BATCH = 4  # lowest automatic choice: batch normalisation learns nothing from fewer samples
+_TRIAL_SECONDS, _TRIAL_STEPS = 5.0, 5
 # Memory of a step besides the values that its backward pass reads. The sum is 1 to 25 % above the measured peak of
 # steps at 256 to 1024 px, in float32 and bf16, with ResNet-18 and 50 and the small ResNet.
-_TRIAL_SECONDS, _TRIAL_STEPS = 5.0, 5
 _MORE, _LIBRARIES = 1.2, 250_000_000
 _COPIES = 4  # of the weights: themselves, gradients and two moments
 _SPARE = 0.9  # share of the free memory that a batch of automatically chosen size may fill
