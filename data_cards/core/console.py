@@ -58,7 +58,7 @@ def _translating_errors() -> Iterator[None]:
     except click.UsageError as error:
         raise CommandError(_format_usage_error(error), error.exit_code) from error
     except KeyboardInterrupt as error:
-        raise CommandError("stopped; run the same command again to resume", 130) from error
+        raise CommandError("stopped; run the same command again", 130) from error
     except BrokenPipeError:
         raise  # click handles it: the reader of the pipe is gone
     except OSError as error:

@@ -4,11 +4,13 @@ import errno
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 from data_cards.core.cores import count_cores
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.text import format_bytes
 from pipeline.execution.cluster import LEAST_MEMORY, dask_client, run_on_cluster
+from pipeline.execution.interrupts import interrupts_answered
 
 ATTEMPTS = 3
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -79,10 +81,16 @@ def run_tasks(
     scheduler : str, address of a running Dask scheduler, used instead of a local cluster
     max_memory : int, bytes of all local workers together; a worker above its share is restarted
     """
+    answer = "stopping; finished shards are kept"
     if workers == 0 and scheduler is None:
-        yield from _run_attempts(lambda tasks, _: _run_here(function, finish, tasks), tasks)
+        with ExitStack() as clean_up, interrupts_answered(answer, clean_up):
+            yield from _run_attempts(lambda tasks, _: _run_here(function, finish, tasks), tasks)
         return
-    with dask_client(workers, scheduler, max_memory) as client:
+    with (
+        ExitStack() as clean_up,
+        dask_client(workers, scheduler, max_memory) as client,
+        interrupts_answered(answer, clean_up),
+    ):
         # A task queued at a worker fails when another task kills the worker, so repeated tasks are not queued.
         yield from _run_attempts(
             lambda tasks, attempt: run_on_cluster(client, function, finish, tasks, ahead=attempt == 1), tasks

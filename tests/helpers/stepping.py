@@ -48,8 +48,11 @@ def _start(place: Path, signal_name: str, first: int, every: int, command: list[
 
 def run_until_step(place: Path, step: int, command: list[str]) -> bool:
     """Run `python -m` with a command that is killed by SIGKILL before a step; whether it came to that step."""
-    process = _start(place, "SIGKILL", step, sys.maxsize, command)
-    errors = process.communicate(timeout=100)[1]
+    with _start(place, "SIGKILL", step, sys.maxsize, command) as process:
+        try:
+            errors = process.communicate(timeout=300)[1]
+        finally:
+            process.kill()
     assert process.returncode in (0, -signal.SIGKILL), errors
     return process.returncode != 0
 

@@ -116,7 +116,11 @@ def test_inspect_while_a_build_is_under_way(kaggle_dir, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.cli.main.build_store", partial(build_store, shard_function=stop))
-        assert build(kaggle_dir, tmp_path / "a.zarr").exit_code == 130
+        stopped = build(kaggle_dir, tmp_path / "a.zarr")
+        assert stopped.exit_code == 130
+        assert stopped.stderr.endswith(
+            "stopping; finished shards are kept\nerror: stopped; run the same command again\n"
+        )
     facts = json.loads(run("inspect", tmp_path / "a.zarr", "--json").stdout)
     assert (facts["complete"], facts["shards_done"], facts["shards_missing"]) == (False, 2, [2, 3, 4, 5, 6, 7])
     assert "2 of 8 shards are done" in run("inspect", tmp_path / "a.zarr").stdout

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 
 import pytest
@@ -87,3 +88,21 @@ def test_interrupt_of_all_processes_ends_the_workers_without_a_word(tmp_path):
     assert errors.count("Traceback") == 1  # that of the script itself
     assert errors.splitlines()[-1] == "KeyboardInterrupt"
     assert not any(os.path.exists(f"/proc/{child}") for child in children)
+
+
+def test_repeated_interrupts_of_a_cluster_are_answered_once(tmp_path):
+    process = run_script(
+        tmp_path,
+        IMPORTS
+        + "def tasks():\n    print('begun', flush=True)\n    yield 1\n"
+        + 'if __name__ == "__main__":\n    list(run_tasks(sleep_long, tasks(), workers=1))',
+    )
+    assert process.stdout.readline() == "begun\n"
+    errors = None
+    while errors is None:
+        os.killpg(process.pid, signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            errors = process.communicate(timeout=0.2)[1]
+    assert errors.splitlines()[0] == "stopping; finished shards are kept"
+    assert errors.count("Traceback") == 1  # that of the script itself
+    assert errors.splitlines()[-1] == "KeyboardInterrupt"
