@@ -121,6 +121,17 @@ def test_resume_after_ctrl_c_in_validation_gives_the_same_weights(
     assert_same_run(path, uninterrupted)
 
 
+def test_run_that_is_stopped_before_its_first_step_runs_none_and_resumes(store, uninterrupted, tmp_path, monkeypatch):
+    path, steps = tmp_path / "run", []
+    with monkeypatch.context() as patch:
+        patch.setattr("train.loop.trainer.print_price", lambda context: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(Stopped, match="stopped in epoch 1, before its next step; resume with"):
+            train(TrainSettings(store=str(store), run=str(path), **SMALL), on_step=steps.append)
+    assert not steps
+    resume(path)
+    assert_same_run(path, uninterrupted)
+
+
 def test_resume_after_a_kill_gives_the_same_weights(store, uninterrupted, tmp_path):
     # The process ends without a word in the fifth step; the state of the fourth is there.
     path = tmp_path / "run"

@@ -25,7 +25,7 @@ from pipeline.store.reader import FeatureStore
 from train.data.row_selection import choose_rows, compute_source_ids, format_single_sources
 from train.data.statistics import compute_training_statistics
 from train.data.store_watch import ChangeDetector
-from train.loop.context import OnStep, TrainContext
+from train.loop.context import OnStep, TrainContext, is_stop_requested, save_context, stop_error
 from train.loop.ending import recording_end, write_final_summary
 from train.loop.epoch import run_epoch
 from train.loop.experts import discount_network, resume_experts, train_experts, write_missing_experts
@@ -277,12 +277,21 @@ def _run(context: TrainContext) -> Summary:
             ):
                 if not position.ended:
                     _hold_rows(context)
+                    _stop_if_requested(context)
                     print_price(context)
+                    _stop_if_requested(context)
                 while not position.ended:
                     run_epoch(context)
             return group.on_rank0(lambda: write_final_summary(context))
         except KeyboardInterrupt as error:  # the second Ctrl-C
             raise Stopped(context.folder, "at once, without saving") from error
+
+
+def _stop_if_requested(context: TrainContext) -> None:
+    """End a run that is already asked to stop, because its next step may take long."""
+    if is_stop_requested(context):
+        save_context(context)
+        raise stop_error(context, f"in epoch {context.position.epoch}, before its next step")
 
 
 def _hold_rows(context: TrainContext) -> None:
