@@ -121,8 +121,8 @@ def test_advice_names_the_sources_that_balancing_loses():
     text = format_advice(advice)
     assert text.count("pipeline subset") == 1
     assert text.endswith(
-        "of 240 pictures left; only 4 of 4 real and 1 of 4 fake training sources are left; with fewer sources, every verdict is unsure, "
-        "so add sources instead"
+        "of 240 pictures left; only 4 of 4 real and 1 of 4 fake training sources are left; with fewer sources, "
+        "every verdict is unsure, so add sources instead"
     )
 
 
