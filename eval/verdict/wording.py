@@ -210,19 +210,17 @@ def _format_sign(part: str, sign: int, has_grid: bool) -> str:
 def format_map_title(examined: "Examined") -> str:
     """Format what the map of peaks in the spectrum shows, in a few words."""
     if examined.has_grid:
-        return f"rings: a grid of {examined.comb.period:.1f} pixels"
+        comb = examined.comb
+        return f"rings: a grid of {comb.period:.1f} pixels, {comb.strength:.1f} standard deviations above photographs"
     if examined.judgement.is_of_other_kind:
         return "not compared with photographs"
     return "no strong periodic grid"
 
 
 def format_comb(comb: Comb, was_shrunk: bool) -> str:
-    """Format by how much a strong comb exceeds those of photographs; `was_shrunk`: it was found in a smaller copy."""
+    """Format what a strong comb shows; `was_shrunk`: it was found in a smaller copy."""
     shrunk = f" The picture was shrunk to {LARGE_TO} pixels first." if was_shrunk else ""
-    return (
-        f"The spectrum has a periodic grid of {comb.period:.1f} pixels, stronger than in most photographs "
-        f"({comb.strength:.1f} standard deviations above their mean).{shrunk}"
-    )
+    return f"The spectrum has a periodic grid of {comb.period:.1f} pixels, stronger than in most photographs.{shrunk}"
 
 
 def summarise_explanation(explanation: "Explanation", estimator: str) -> list[str]:

@@ -189,8 +189,8 @@ def test_sentences_on_a_grid_do_not_contradict_each_other(comb, strength, reason
         assert title == "no strong periodic grid"
         assert f"Strongest sign of {side}: {words}." in sentences
     else:
-        assert title == "rings: a grid of 8.0 pixels"
-        assert sentences[-1].startswith("The spectrum has a periodic grid of 8.0 pixels, stronger")
+        assert title == "rings: a grid of 8.0 pixels, 9.0 standard deviations above photographs"
+        assert sentences[-1] == "The spectrum has a periodic grid of 8.0 pixels, stronger than in most photographs."
         large = replace(examined, picture=Image.new("RGB", (2049, 9)))
         assert summarise_examined(large)[-1].endswith("The picture was shrunk to 1536 pixels first.")
         assert not any("no strong" in sentence or "weak" in sentence for sentence in sentences)
@@ -262,7 +262,8 @@ def test_page_shows_parts_and_peaks(run):
     PICTURE.save(file, "PNG")
     answer = client.post("/judge", content=file.getvalue()).json()
     assert list(answer["parts"]) == [PART_WORDS[name] for name in EXPERTS]
-    assert answer["comb"]["title"] == "rings: a grid of 8.1 pixels"
+    assert answer["comb"]["title"] == "rings: a grid of 8.1 pixels, 3.7 standard deviations above photographs"
+    assert "deviation" not in " ".join([answer["words"], *answer["deciding"]])
     assert len(answer["comb"]["frequencies"]) == 5
     assert answer["comb"]["map"].startswith("data:image/png;base64,")
     assert answer["explanation"] is None
