@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_cards.audit.properties import Property
+from data_cards.audit.properties import AWAY, BOTH, LESS, MORE, Property
 from data_cards.core.labels import CLASS_NAMES
 
 
@@ -35,15 +35,10 @@ class Rule:
 
 
 def format_rule(rule: Rule) -> str:
-    """Format a rule as a sentence such as "all fakes are PNG, no real pictures are".
-
-    The second clause has "do" if the predicate's verb is not "are": "86% of fakes have EXIF data, 5% of real pictures
-    do".
-    """
-    verb = "are" if rule.predicate.startswith("are ") else "do"
-    fakes, reals = _format_share(rule.fake, "fakes"), _format_share(rule.real, "real pictures")
-    more, less = (reals, fakes) if rule.real > rule.fake else (fakes, reals)
-    return f"{more} {rule.predicate}, {less} {verb}"
+    """Format a rule as a sentence such as "all fakes and no real pictures are PNG"."""
+    shares = [(rule.fake, "fakes"), (rule.real, "real pictures")]
+    more, less = [_format_share(*one) for one in (shares[::-1] if rule.real > rule.fake else shares)]
+    return f"{more} and {less} {rule.predicate}"
 
 
 def find_best_rules(properties: Sequence[Property], labels: np.ndarray) -> list[Rule]:
@@ -87,10 +82,27 @@ def _find_best_threshold(one: Property, labels: np.ndarray) -> Rule:
         below = np.searchsorted(own, thresholds, side="right") / count
         shares.append(np.concatenate([above, below]))
     real, fake = shares
-    best = int(np.argmax(fake - real))
-    side = "or more" if best < len(thresholds) else "or less"
-    predicate = one.phrase.format(f"{_format_number(thresholds[best % len(thresholds)])} {side}")
-    return Rule(one.name, float(fake[best] - real[best]), predicate, float(real[best]), float(fake[best]))
+    difference = fake - real
+    best = int(np.argmax(np.where(_has_meaning(one.side, thresholds, difference), np.abs(difference), -1)))
+    is_above, threshold = best < len(thresholds), thresholds[best % len(thresholds)]
+    if one.side == AWAY:
+        predicate = one.phrase.format(f"at least {_format_number(abs(threshold))}", "above" if is_above else "below")
+    else:
+        predicate = one.phrase.format(f"at {'least' if is_above else 'most'} {_format_number(threshold)}")
+    return Rule(one.name, float(abs(difference[best])), predicate, float(real[best]), float(fake[best]))
+
+
+def _has_meaning(side: str, thresholds: np.ndarray, difference: np.ndarray) -> np.ndarray:
+    """Return which rules a property's phrase gives a meaning to, bool (2 T,): T of "at least", then T of "at most".
+
+    Of both sides of a threshold, the one that more fakes are on is named.
+    """
+    above, below = np.ones((2, len(thresholds)), bool)
+    if side == BOTH:
+        return difference >= 0
+    if side == AWAY:
+        above, below = thresholds >= 0, thresholds < 0
+    return np.concatenate([above & (side != LESS), below & (side != MORE)])
 
 
 def _format_share(share: float, what: str) -> str:
@@ -101,4 +113,4 @@ def _format_share(share: float, what: str) -> str:
 
 
 def _format_number(value: float) -> str:
-    return f"{value:,.0f}" if value == int(value) and abs(value) >= 1 else f"{value:.2f}"
+    return f"{value:,.0f}" if value == int(value) and abs(value) >= 1 else f"{round(value, 2) + 0.0:.2f}"  # never -0.00

@@ -26,10 +26,12 @@ FORMER_NAMES = {"earlier savings": HISTORY}  # in cards of earlier versions
 FAMILIES = {
     FILE: "format, size, bytes per pixel, JPEG tables and subsampling, EXIF presence",
     THUMB: "an 8 x 8 thumbnail and the mean colour",
-    PROFILE: f"the radial profile, cut at {FREQUENCIES} cycles a side or below",
-    HISTORY: "chroma bandwidth, blocks of earlier JPEG files, traces of resampling, read from the pixels",
+    PROFILE: f"the radial mean of the spectrum, up to {FREQUENCIES} cycles a side",
+    HISTORY: "colour resolution, blocks of earlier JPEG files, traces of scaling, read from the pixels",
     SIZE: "width, height and aspect alone",
 }
+# The sides of a threshold that a rule may name: with AWAY, the side that is further from 0.
+BOTH, MORE, LESS, AWAY = "both", "more", "less", "away from 0"
 _SIZE_FACTS = ("width", "height", "aspect")
 _MOST_CATEGORIES = 40  # rarer JPEG tables share one category, because the trees allow about a hundred
 _LEAST_REACH = 4  # cycles a side; a shorter profile would have no information
@@ -43,12 +45,15 @@ class Property:
     ----------
     name : str, such as "width"
     values : float64 (N,), NaN where a picture has none; or object (N,) of words
-    phrase : str, a predicate with {} for the value: "are {} pixels wide"
+    phrase : str, a predicate with {} for the value: "are {} pixels wide". If `side` is AWAY, the value is the distance
+        from 0, and a second {} stands for "above" or "below"
+    side : str, the side of a threshold that the phrase gives a meaning to
     """
 
     name: str
     values: np.ndarray
     phrase: str
+    side: str = BOTH
 
     @property
     def is_category(self) -> bool:
@@ -75,10 +80,27 @@ _FILE_FACTS: tuple[tuple[str, tuple[str, ...], Callable[..., np.ndarray], str], 
         lambda size, width, height: size / (width * height),
         "have {} bytes a pixel",
     ),
-    ("JPEG subsampling", ("subsampling",), lambda names: _name_missing(names), "have JPEG subsampling {}"),
+    ("JPEG subsampling", ("subsampling",), lambda names: _name_subsampling(names), "have {}"),
     ("pixel mode", ("mode",), lambda names: names, "are stored as {}"),
-    ("JPEG tables", ("tables",), lambda names: _name_missing(names), "have the JPEG tables {}"),
+    ("JPEG tables", ("tables",), lambda names: _name_tables(names), "have {}"),
 )
+
+
+_DETAIL = (
+    "have a ratio of fine to coarse colour detail {} of {{}} (log10; halved colours, compression and scaling lower it)"
+)
+_TRACE = "have {{}} in the measure of {} (about {} without it)"
+# Phrase and side of each value of a history.
+_HISTORY_PHRASES = {
+    "chroma detail across": (_DETAIL.format("from left to right"), LESS),
+    "chroma detail down": (_DETAIL.format("from top to bottom"), LESS),
+    "JPEG zeros": (_TRACE.format("JPEG compression", 0), MORE),
+    "chroma zeros": (_TRACE.format("JPEG compression with full colour resolution", 0), MORE),
+    "halved chroma zeros": (_TRACE.format("JPEG compression with halved colour resolution", 0), MORE),
+    "shifted zeros": (_TRACE.format("JPEG compression before a crop", 0), MORE),
+    "shifted grid": (_TRACE.format("a JPEG grid moved by a crop", "0 to 0.05"), MORE),
+    "resampling": (_TRACE.format("scaling", "0.4 to 0.7"), MORE),
+}
 
 
 def compute_file_facts(columns: Mapping[str, np.ndarray]) -> list[Property]:
@@ -102,19 +124,26 @@ def _compute_thumbnail_properties(pictures: Sequence[Picture]) -> list[Property]
     grey = colours.mean(axis=3)
     brightness = grey.mean(axis=(1, 2))
     named = [
-        Property("brightness", brightness, "have a mean brightness, 0 to 255, of {}"),
-        Property("contrast", grey.std(axis=(1, 2)), "have a coarse contrast, in levels, of {}"),
-        Property("colourfulness", colours.std(axis=3).mean(axis=(1, 2)), "have a colourfulness, in levels, of {}"),
+        Property("brightness", brightness, "have a mean brightness of {} (of 255)"),
+        Property(
+            "contrast", grey.std(axis=(1, 2)), "have light and dark areas that differ by {} levels (standard deviation)"
+        ),
+        Property(
+            "colourfulness",
+            colours.std(axis=3).mean(axis=(1, 2)),
+            "have colours that differ from grey by {} levels (standard deviation)",
+        ),
     ]
     for number, colour in enumerate(("red", "green", "blue")):
         cast = mean[:, number] - brightness
-        named.append(Property(f"{colour} cast", cast, f"have a {colour} cast, in levels above grey, of {{}}"))
+        phrase = f"have a mean {colour} {{}} levels {{}} the mean of the three colours"
+        named.append(Property(f"{colour} cast", cast, phrase, AWAY))
     edges = (0, 3, 5, 8)
     for row, high in enumerate(("top", "middle", "bottom")):
         for column, wide in enumerate(("left", "centre", "right")):
             part = grey[:, edges[row] : edges[row + 1], edges[column] : edges[column + 1]].mean(axis=(1, 2))
-            phrase = f"have in the {high} {wide} a brightness above the mean of {{}}"
-            named.append(Property(f"{high} {wide}", part - brightness, phrase))
+            phrase = f"have a brightness in the {high} {wide} {{}} levels {{}} the picture's mean"
+            named.append(Property(f"{high} {wide}", part - brightness, phrase, AWAY))
     return named
 
 
@@ -126,17 +155,17 @@ def _compute_profile_properties(pictures: Sequence[Picture]) -> list[Property]:
     """
     sides = [min(picture.facts.width, picture.facts.height) for picture in pictures]
     reach = int(np.clip(np.quantile(sides, 0.05) / 16, _LEAST_REACH, FREQUENCIES))
-    profile = _read_profiles(pictures)
+    phrase = "have a log10 power of {{}} at {} cycles a side (coarse structure)"
     return [
-        Property(f"power at {cycle + 1} cycles", profile[:, cycle], f"have a log10 power at {cycle + 1} cycles of {{}}")
-        for cycle in range(reach)
+        Property(f"power at {cycle} cycles", power, phrase.format(cycle))
+        for cycle, power in enumerate(_read_profiles(pictures).T[:reach], start=1)
     ]
 
 
 def _compute_history_properties(pictures: Sequence[Picture]) -> list[Property]:
     histories = np.frombuffer(b"".join(picture.facts.history for picture in pictures), "<f2").astype(np.float64)
     columns = histories.reshape(len(pictures), len(HISTORY_VALUES)).T
-    return [Property(name, own, phrase) for (name, phrase), own in zip(HISTORY_VALUES.items(), columns, strict=True)]
+    return [Property(name, own, *_HISTORY_PHRASES[name]) for name, own in zip(HISTORY_VALUES, columns, strict=True)]
 
 
 def compute_properties(pictures: Sequence[Picture], family: str) -> list[Property]:
@@ -178,8 +207,17 @@ def _as_words(values: Sequence[str]) -> np.ndarray:
     return words
 
 
-def _name_missing(words: np.ndarray) -> np.ndarray:
-    return _as_words([word or "none" for word in words])
+def _name_subsampling(names: np.ndarray) -> np.ndarray:
+    meaning = {"4:4:4": " (full colour resolution)", "4:2:0": " (halved colour resolution)"}
+    return _as_words(
+        [f"JPEG subsampling {one}{meaning.get(one, '')}" if one else "no JPEG subsampling" for one in names]
+    )
+
+
+def _name_tables(names: np.ndarray) -> np.ndarray:
+    return _as_words(
+        [f"the JPEG tables {one} of one encoder and quality" if one else "no JPEG tables" for one in names]
+    )
 
 
 def _number_categories(words: np.ndarray) -> np.ndarray:

@@ -11,18 +11,18 @@ import numpy as np
 from PIL import Image
 from scipy.fft import dctn, rfft
 
-# Name and phrase of each value, in order. No value depends on luma's spectrum or blocks alone, because generators
-# differ from cameras in these, whatever happened to the files.
-HISTORY = {
-    "chroma detail across": "have a chroma detail across, log10 of fine over coarse power, of {}",
-    "chroma detail down": "have a chroma detail down, log10 of fine over coarse power, of {}",
-    "JPEG zeros": "have a surplus of zeros in the JPEG blocks of luma of {}",
-    "chroma zeros": "have a surplus of zeros in the JPEG blocks of chroma of {}",
-    "halved chroma zeros": "have a surplus of zeros in the JPEG blocks of halved chroma of {}",
-    "shifted zeros": "have a surplus of zeros in JPEG blocks out of step with the edge of {}",
-    "shifted grid": "have an 8-px grid out of step with the edge, a log ratio of {}",
-    "resampling": "have a periodic sharpness, as resampling leaves it, a log10 ratio of {}",
-}
+# Names of the values, in order. No value depends on luma's spectrum or blocks alone, because generators differ from
+# cameras in these, whatever happened to the files.
+HISTORY = (
+    "chroma detail across",
+    "chroma detail down",
+    "JPEG zeros",
+    "chroma zeros",
+    "halved chroma zeros",
+    "shifted zeros",
+    "shifted grid",
+    "resampling",
+)
 SMALLEST = 32  # px a side: smaller pictures have too few blocks
 _SIDE = 384  # largest side in px of the centre that is measured
 _BLOCK = 8  # px of a JPEG block

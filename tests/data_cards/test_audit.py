@@ -12,9 +12,9 @@ from helpers.pictures import draw_noise
 from PIL import Image
 
 from data_cards.audit.audit import Limits, Obstacle, audit_pictures, format_audit, format_audit_briefly
-from data_cards.audit.best_rule import format_rule
+from data_cards.audit.best_rule import find_best_rules, format_rule
 from data_cards.audit.cross_validation import Auroc, compute_auroc, fold_by_group, fold_by_source
-from data_cards.audit.properties import FAMILIES, compute_properties
+from data_cards.audit.properties import AWAY, BOTH, FAMILIES, LESS, MORE, Property, compute_properties
 from data_cards.core.errors import UsageError
 from data_cards.dataset import histories
 from data_cards.dataset.histories import add_histories
@@ -108,7 +108,7 @@ def test_audit_of_png_fakes_fails_for_file_facts(sample, tmp_path):
     found = json.loads(result.stdout)
     first = found["audit"]["findings"][0]
     assert (first["family"], first["verdict"], first["auroc"]["value"]) == ("file facts", "fail", 1.0)
-    assert first["telling"][0]["words"] == "all fakes are PNG, no real pictures are"
+    assert first["telling"][0]["words"] == "all fakes and no real pictures are PNG"
     assert [found["audit"]["findings"][number]["verdict"] for number in (1, 2, 4)] == ["fine"] * 3
     # The pixels are the JPEGs'.
     assert found["audit"]["findings"][3]["pictures_held_out"]["value"] < 0.7
@@ -124,9 +124,27 @@ def test_audit_of_two_jpeg_qualities_names_the_threshold(sample, tmp_path):
     found = audit_pictures(pictures_of(folder))
     first = found.findings[0]
     assert (found.verdict, first.verdict) == ("fail", "fail")
-    assert format_rule(first.rules[0]) == "all fakes have a JPEG quality of 95 or more, no real pictures do"
+    assert format_rule(first.rules[0]) == "all fakes and no real pictures have a JPEG quality of at least 95"
     assert "JPEG quality" in format_audit_briefly(found)
     assert [one.verdict for one in found.findings[1:]] == ["fine", "fine", "fail", "fine"]
+
+
+@pytest.mark.parametrize(
+    ("values", "phrase", "side", "expected"),
+    [
+        ((2, 5), "are {} pixels wide", BOTH, "all fakes and no real pictures are at least 5 pixels wide"),
+        ((5, 2), "are {} pixels wide", BOTH, "all fakes and no real pictures are at most 2 pixels wide"),
+        ((0.3, 0), "have {} zeros", MORE, "all real pictures and no fakes have at least 0.30 zeros"),
+        ((0.3, 0.5), "have {} detail", LESS, "all real pictures and no fakes have at most 0.30 detail"),
+        ((1, -3), "are {} levels {} grey", AWAY, "all real pictures and no fakes are at least 1 levels above grey"),
+        ((-1, -3), "are {} levels {} grey", AWAY, "all fakes and no real pictures are at least 3 levels below grey"),
+        ((-3, -0.001), "have {}", BOTH, "all fakes and no real pictures have at least 0.00"),
+    ],
+)
+def test_rule_names_the_side_that_its_phrase_explains(values, phrase, side, expected):
+    labels = np.repeat([0, 1], 3)
+    [rule] = find_best_rules([Property("x", np.repeat(np.array(values, float), 3), phrase, side)], labels)
+    assert (format_rule(rule), rule.difference) == (expected, 1)
 
 
 def test_audit_of_a_colour_cast_names_the_thumbnail(sample, tmp_path):

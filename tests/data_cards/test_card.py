@@ -254,9 +254,9 @@ def test_card_with_a_former_name_of_a_family_is_shown_and_compared(former, files
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_sentence_on_a_family_is_grammatical_for_every_name(family):
-    assert format_finding(family, 0.684, "warn", "all fakes are PNG, no real pictures are") == (
+    assert format_finding(family, 0.684, "warn", "all fakes and no real pictures are PNG") == (
         f"The classes can partly be separated by the {family} alone (AUROC 0.68); "
-        "for example, all fakes are PNG, no real pictures are"
+        "for example, all fakes and no real pictures are PNG"
     )
     assert (
         format_finding(family, 1.0, "fail", None) == f"The classes can be separated by the {family} alone (AUROC 1.00)"
@@ -304,7 +304,7 @@ def test_card_of_simulated_pictures_says_so(tmp_path):
     assert card["sources"][0]["provenance"]["generator"].startswith("simulated")
 
 
-AUDIT_WORDS = "all fakes are PNG, no real pictures are"
+AUDIT_WORDS = "all fakes and no real pictures are PNG"
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """The history is read from pixels: what was done before the last saving tells two classes apart, also of PNG files."""
 
 import io
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -9,6 +10,7 @@ from helpers.pictures import draw_noise
 from PIL import Image
 
 from data_cards.audit.audit import audit_pictures
+from data_cards.audit.best_rule import format_rule
 from data_cards.audit.properties import HISTORY as FAMILY
 from data_cards.audit.properties import THUMB
 from data_cards.dataset import histories
@@ -66,6 +68,23 @@ PLANTED = {
     "scaled down after a JPEG": (chain(save(90), cut(0, 0)), chain(save(90), scale(0.85), cut(0, 0))),
 }
 
+# One of the sentences on each of these.
+_FAKES, _ZERO = r"all fakes and no real pictures have at least 0\.\d+ in the measure of ", r" \(about 0 without it\)"
+_LITTLE = (
+    r"all fakes and no real pictures have a ratio of fine to coarse colour detail from left to right of at most "
+    r"-\d\.\d+ \(log10; halved colours, compression and scaling lower it\)"
+)
+SEEN = {
+    "chroma halved": f"{_FAKES}JPEG compression with halved colour resolution{_ZERO}",
+    "chroma halved, saved finely": _LITTLE,
+    "earlier quality": _LITTLE,
+    "earlier JPEG": f"{_FAKES}JPEG compression{_ZERO}",
+    "earlier JPEG, then cut": _LITTLE,
+    "earlier JPEG, cut, saved alike": f"{_FAKES}JPEG compression before a crop{_ZERO}",
+    "scaled up": r"all fakes and no real pictures have at least 1\.\d+ in the measure of scaling \(about 0\.4 to .*",
+    "scaled down after a JPEG": rf"all real pictures and no fakes have at least 0\.\d+ in the .* JPEG .*{_ZERO}",
+}
+
 
 def draw(number: int) -> Image.Image:
     """A scene of 200 px with fine grain in every colour."""
@@ -94,7 +113,8 @@ def read_set(folder) -> PictureTable:
 def test_history_hidden_in_png_fails_the_audit(planted, tmp_path):
     found = {one.family: one for one in audit_pictures(write_set(tmp_path / "set", PLANTED[planted])).findings}
     assert found[FAMILY].verdict == "fail", str(found[FAMILY].pictures_held_out)
-    assert found[FAMILY].rules
+    sentences = [format_rule(one) for one in found[FAMILY].rules]
+    assert any(re.fullmatch(SEEN[planted], one) for one in sentences), sentences
     assert found[THUMB].verdict == "fine"
 
 
