@@ -3,7 +3,8 @@
     python benchmarks/starter.py --src photos --pairs photos-pairs
 
 It builds a store of `--src`, trains the default on its training pictures, and scores its test pictures and `--pairs`,
-which were not trained on. It keeps only the run's numbers and its data card, none of the pictures.
+which were not trained on, by `report` and by `predict`. It keeps only the run's numbers and its data card, none of the
+pictures.
 """
 
 import json
@@ -19,12 +20,16 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where 
 from data_cards.core.console import Command
 from data_cards.core.errors import UserError
 from data_cards.core.files import RUN_SETTINGS, RUN_SUMMARY, write_json
+from data_cards.core.labels import TEST
 from eval.report.contents import drop_rows
 from eval.report.report import make_report
+from eval.verdict.predict import predict_files
 from pipeline.builder.build import build_store
+from pipeline.store.reader import open_store
 from pipeline.store.settings import BuildSettings
 from train.loop.trainer import train
-from train.run.folder import DATA_CARD
+from train.model.calibration import UNSURE
+from train.run.folder import DATA_CARD, Run, open_run
 from train.run.locate import STARTER, STARTER_SCORES
 from train.settings import TrainSettings
 
@@ -47,7 +52,10 @@ def main(src: Path, pairs: Path, out: Path) -> None:
         run = Path(folder) / "run"
         train(TrainSettings(store=str(stores["test"]), run=str(run)))
         scores = {
-            name: _shorten(make_report(run, store, out=Path(folder) / name, swap_pictures=0).contents)
+            name: {
+                **_shorten(make_report(run, store, out=Path(folder) / name, swap_pictures=0).contents),
+                "verdicts": _count_verdicts(open_run(run), store),
+            }
             for name, store in stores.items()
         }
         for file in out.glob("*.json"):
@@ -73,6 +81,15 @@ def _check_committed() -> None:
         raise UserError(
             f"{ROOT}: expected committed code, {len(changed)} files differ ({changed[0]}); commit them first"
         )
+
+
+def _count_verdicts(run: Run, path: Path) -> dict[str, int]:
+    """Count the test pictures of a store, and the sure and the wrong verdicts that `predict` gives them."""
+    store = open_store(path)
+    tests = [picture.file for picture in store.read_pictures() if picture.file.split == TEST]
+    verdicts = predict_files(run, [file.path for file in tests])
+    sure = [one.verdict == file.label for one, file in zip(verdicts, tests, strict=True) if one.verdict != UNSURE]
+    return {"pictures": len(tests), "sure": len(sure), "wrong": sure.count(False)}
 
 
 def _shorten(contents: dict) -> dict:

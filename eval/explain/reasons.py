@@ -10,7 +10,7 @@ REASON_WORDS = {
     "may_be_damaged": "large areas of one value, perhaps damage",
     "small": "smaller than the training pictures",
     "blank": "hardly any contrast",
-    "grey": "hardly any colours",
+    "grey": "too little colour",
     "far": "unlike the training pictures",
     "contradicted": "experts contradict each other",
     "untried": "not tested on other sources",

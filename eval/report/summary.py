@@ -24,7 +24,7 @@ _WHY_UNSURE = {  # by the names of `REASON_WORDS`, of several pictures
     "in_band": "the score is not clear enough",
     "small": "they are smaller than the training pictures",
     "blank": "they have hardly any contrast",
-    "grey": "they have hardly any colours",
+    "grey": "they have too little colour",
     "far": "they are unlike the training pictures",
     "contradicted": "its experts contradict each other",
     "untried": "it could not be tested on other sources",

@@ -71,7 +71,7 @@ class Reason(StrEnum):
     # The picture, or its copy after a check, is unlike the training pictures:
     SMALL = "small"  # a side is shorter than in training
     BLANK = "blank"  # hardly any contrast
-    GREY = "grey"  # hardly any colours (`eval.verdict.colours`)
+    GREY = "grey"  # too little colour (`eval.verdict.colours`)
     FAR = "far"  # its profile is too far from the training profiles
     CONTRADICTED = "contradicted"  # light and colours indicate one class, regular patterns the other
     UNTRIED = "untried"  # a class came from one source, so no source could be left out to test the detector

@@ -27,13 +27,13 @@ _CLASS_WORDS = dict(zip(CLASS_NAMES, ("photograph", "generated picture"), strict
 _UNLIKE_WORDS = {
     Reason.SMALL: "A side of the picture is shorter than in the pictures that the detector was trained on.",
     Reason.BLANK: "The picture has hardly any contrast, so there is hardly anything to judge.",
-    Reason.GREY: "The picture has hardly any colours, or its colours follow from its brightness, and the detector "
-    "reads colours.",
+    Reason.GREY: "The detector reads colours, and the picture has too little of them: hardly any, a single tint, or "
+    "large grey areas.",
     Reason.FAR: "The spectra of the picture are unlike those of the pictures that the detector was trained on.",
     Reason.CONTRADICTED: "Light and colours of the picture indicate one class, and its regular patterns indicate the "
     "other.",
-    Reason.UNTRIED: "All training pictures of a class, or of each class, came from one source, so the detector could "
-    "not be tested on pictures from other sources.",
+    Reason.UNTRIED: "All training pictures of a class came from one source, so the detector could not be tested on "
+    "pictures from other sources.",
     Reason.UNPROVEN: "The tests of the detector allow no sure verdict.",
 }
 _KIND_WORDS = {"magnitude": "strength of patterns", "phase": "position of patterns", "dct": "cosine patterns"}
@@ -127,11 +127,16 @@ def _format_of_experts(judgement: Judgement, detector: Detector) -> str:
     side = int(calibration.is_fake(judgement.probability_fake))
     if (calibration.low <= 0, calibration.high >= 1)[side]:
         return "The score is not clear enough."  # `format_never` gives the reason
-    limit = (f"up to a probability of {calibration.low:.1%}", f"from a probability of {calibration.high:.1%}")[side]
-    unclear = "" if judgement.reason is None else "The score is not clear enough. "
+    limit = (calibration.low, calibration.high)[side]
+    shown = f"{limit:.1%}"
+    if shown == f"{judgement.probability_fake:.1%}":
+        shown = f"{limit:.2%}"
+    says = f"says “{CLASS_NAMES[side]}” only {('up to', 'from')[side]} a probability of {shown}"
+    if judgement.reason is not None:
+        return f"The score is not clear enough: the detector {says}."
     return (
-        f"{unclear}The detector says “{CLASS_NAMES[side]}” {limit}. In tests on sources left out of training, each "
-        f"with the same weight, at most {most} such verdicts were wrong. On other pictures, more may be wrong."
+        f"The detector {says}. This limit was chosen so that at most {most} such verdicts were wrong on the sources "
+        "used to choose it. On other pictures, more are wrong."
     )
 
 

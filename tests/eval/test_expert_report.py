@@ -174,8 +174,8 @@ def test_starter_run_judges_where_there_is_no_other(starter):
     result = CliRunner().invoke(cli, ["predict", "one.png", "--json"])
     assert result.exit_code == 0, result.output
     assert result.stderr.splitlines()[0] == (
-        "no usable run under runs/: the starter run that comes with this program is used; in its tests, 4 of 19 sure "
-        "verdicts were wrong"
+        "no usable run under runs/, so the starter run that comes with this program is used; in tests on 362 pictures "
+        "of other sources, 3 of 18 sure verdicts were wrong"
     )
     assert json.loads(result.stdout)[0]["run"] == "starter"
     result = CliRunner().invoke(cli, ["predict", "one.png", "--json", "--explain", "why.png"])

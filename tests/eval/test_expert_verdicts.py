@@ -137,14 +137,15 @@ def test_few_files_start_no_process(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("probability", "changes", "text"),
     [
-        (0.9, {}, "The detector says “fake” from a probability of 80.0%. In tests"),
-        (0.1, {}, "The detector says “real” up to a probability of 20.0%. In tests"),
-        (0.6, {}, "The score is not clear enough. The detector says “fake” from a probability of 80.0%. In"),
-        (0.4, {}, "The score is not clear enough. The detector says “real” up to a probability of 20.0%. In"),
+        (0.9, {}, "The detector says “fake” only from a probability of 80.0%. This limit was chosen so that at most 4 of"),
+        (0.1, {}, "The detector says “real” only up to a probability of 20.0%. This limit"),
+        (0.6, {}, "The score is not clear enough: the detector says “fake” only from a probability of 80.0%."),
+        (0.79992, {}, "“fake” only from a probability of 80.00%."),
+        (0.4, {}, "The score is not clear enough: the detector says “real” only up to a probability of 20.0%."),
         # The page and the drawing say once, in a place of its own, which verdicts the detector never gives.
         (0.6, {"high": 1.0}, "The score is not clear enough."),
         (0.4, {"low": 0.0}, "The score is not clear enough."),
-        (0.6, {"low": 0.0}, "at most 4 of 100 such verdicts were wrong"),
+        (0.9, {"low": 0.0}, "at most 4 of 100 such verdicts were wrong"),
         (0.9, {"network_weight": 1.0}, "without the detector's network"),
     ],
 )

@@ -407,7 +407,7 @@ def test_browser_shows_a_score_that_is_no_probability_among_the_details_only(pag
     page.get_by_text("2 judged.").wait_for()
     card = page.locator("article").nth(0)
     assert card.locator("h2").inner_text() == "Unsure"
-    assert "hardly any colours" in card.inner_text()
+    assert "too little of them: hardly any" in card.inner_text()
     assert "%" not in card.inner_text()
     assert card.locator(".scale").count() == 0
     card.get_by_text("The figures behind this").click()

@@ -43,14 +43,13 @@ def name_run(run: Run) -> str:
 
 def format_starter_use() -> str:
     """Format why the starter run is used, and how far to trust it."""
-    return f"no usable run under runs/: the starter run that comes with this program is used; {format_starter_tests()}"
+    return (
+        f"no usable run under runs/, so the starter run that comes with this program is used; {format_starter_tests()}"
+    )
 
 
 def format_starter_tests() -> str:
     """Format how many of the starter run's sure verdicts on its test pictures were wrong."""
-    sure = wrong = 0
-    for report in read_json(STARTER, STARTER_SCORES).values():
-        said = report["abstention"]
-        sure += said["judged"]
-        wrong += round(said["judged"] * said["mistakes_when_judged"]["value"])
-    return f"in its tests, {wrong} of {sure} sure verdicts were wrong"
+    verdicts = [scores["verdicts"] for scores in read_json(STARTER, STARTER_SCORES).values()]
+    pictures, sure, wrong = (sum(one[name] for one in verdicts) for name in ("pictures", "sure", "wrong"))
+    return f"in tests on {pictures} pictures of other sources, {wrong} of {sure} sure verdicts were wrong"
