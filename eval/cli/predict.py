@@ -27,9 +27,7 @@ run_option = click.option(
 )
 @run_option
 @add_options(PredictSettings)
-@click.option(
-    "--quick", is_flag=True, help="Skip the checks (JPEG 90, JPEG 75, crop): four times faster, fewer unsure."
-)
+@click.option("--quick", is_flag=True, help="Skip the checks (JPEG 90, JPEG 75, crop): four times faster.")
 @click.option("--explain", metavar="FILE.png", help="Plot the reasons for the verdict on one picture into this file.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print a JSON list with one object for each file; names are kept exactly."
