@@ -157,8 +157,8 @@ def test_runs_of_experts_and_networks_are_compared(folder):
 def starter(folder, tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(train.run.locate, "STARTER", folder / "experts")
     tests = {
-        name: {"abstention": {"judged": judged, "mistakes_when_judged": {"value": wrong / judged}}}
-        for name, judged, wrong in (("test", 6, 1), ("pairs", 13, 3))
+        name: {"verdicts": {"pictures": pictures, "sure": sure, "wrong": wrong}}
+        for name, pictures, sure, wrong in (("test", 198, 6, 1), ("pairs", 164, 12, 2))
     }
     (folder / "experts" / "scores.json").write_text(json.dumps(tests))
     monkeypatch.chdir(tmp_path)

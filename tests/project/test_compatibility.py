@@ -14,6 +14,7 @@ from helpers.folders import assert_same_files, read_files
 from helpers.pictures import draw_noise
 
 from data_cards.core.errors import UserError
+from eval.scores.metrics import CALIBRATION_ERROR
 from pipeline.builder.build import build_store
 from pipeline.features.versions import get_feature_versions
 from pipeline.maintenance.repair import repair_store
@@ -241,12 +242,19 @@ def test_report_is_the_same_as_before(command):
 
 
 def without_news(value, before):
-    """The value without keys that a later version added, and with the bounds of before where these had no width."""
+    """The value without keys that a later version added, and with the bounds of before where these are others now.
+
+    They are others where they had no width, and for the calibration error.
+    """
     if isinstance(before, dict) and before.get("low") is not None and before["low"] == before["high"]:
         assert value["low"] <= value["value"] <= value["high"]
         return {**before, "value": value["value"]}
     if isinstance(before, dict):
-        return {key: without_news(one, before[key]) for key, one in value.items() if key in before}
+        return {
+            key: {**before[key], "value": one["value"]} if key == CALIBRATION_ERROR else without_news(one, before[key])
+            for key, one in value.items()
+            if key in before
+        }
     if isinstance(before, list):
         return [without_news(one, other) for one, other in zip(value, before, strict=True)]
     return value
