@@ -9,7 +9,7 @@ from shlex import quote
 import click
 
 from data_cards.core.files import RUN_SETTINGS
-from data_cards.core.kind import Kind, find_kind
+from data_cards.core.kind import Kind, find_kind, format_progress, is_unfinished
 from data_cards.core.split_paths import format_split_paths
 
 # Options for paths, with other names that users give them, and the arguments that take the same.
@@ -21,6 +21,13 @@ _PATH_OPTIONS = {
     "--store": ("stores features zarr input data dataset i", "STORE"),
     "--run": ("runs model checkpoint weights detector", "RUNS"),
     "--out": ("output output-dir outdir destination o", None),
+}
+# What reads a thing that no option of a command takes.
+_USES = {
+    Kind.FILE: "`predict {0}` judges a picture",
+    Kind.FOLDER: "`predict {0}` judges pictures, `pipeline build --src {0}` makes a feature store of them",
+    Kind.STORE: "`train run --store {0}` trains on it, `report --store {0}` scores its pictures",
+    Kind.RUN: "`report --run {0}` scores it, `predict --run {0} PICTURE` judges pictures with it",
 }
 
 
@@ -97,24 +104,43 @@ def _format_extra(extra: Sequence[str], ctx: click.Context) -> str:
     if takes := [one.make_metavar(ctx) for one in ctx.command.params if isinstance(one, click.Argument)]:
         return f"{names}: one too many; expected one {takes[0].strip('[]')}"
     flags = [_find_path_option(value, ctx) for value in extra]
-    typed = [" ".join(f"{flag} {quote(value)}" for flag, value in zip(flags, extra, strict=True))] if all(flags) else []
-    return f"{names}: has no option before it{_ask([f'`{one}`' for one in typed])}"
+    if all(flags):
+        typed = " ".join(f"{flag} {quote(value)}" for flag, value in zip(flags, extra, strict=True))
+        return f"{names}: has no option before it{_ask([f'`{typed}`'])}"
+    return f"{names}: has no option before it{_format_use(extra[flags.index(None)])}"
+
+
+def _format_use(value: str) -> str:
+    """Format what is at a path and which command reads it; "" if nothing is there."""
+    kind = _find_kind(value)
+    if kind is None or kind is Kind.EMPTY:
+        return ""
+    use = format_progress(Path(value)) if kind is Kind.UNFINISHED else _USES[kind].format(quote(value))
+    return f"; it is {kind}: {use}"
+
+
+def _find_kind(value: str) -> Kind | None:
+    """Return what is at a path; None if nothing is there."""
+    path = Path(value)
+    return find_kind(path) if path.exists() or is_unfinished(path) else None
 
 
 def _find_path_option(value: str, ctx: click.Context) -> str | None:
     """Return the option of a command that a path belongs to, by what is at the path; None if no option fits."""
-    own = [flag for one in _list_options(ctx.command) for flag in one.opts if flag in _PATH_OPTIONS]
-    path = Path(value)
-    kind = find_kind(path) if path.exists() else None
-    if kind is Kind.STORE or value.endswith(".zarr"):
-        wanted = ("--store", "--out")
-    elif kind is Kind.RUN:
-        wanted = ("--run",)
-    elif kind is Kind.FILE or "=" in value:
-        wanted = ("--src",)
+    options = {flag: one for one in _list_options(ctx.command) for flag in one.opts if flag in _PATH_OPTIONS}
+    kind = _find_kind(value)
+    if kind is Kind.UNFINISHED:
+        return None
+    if kind is Kind.STORE or (kind is None and value.endswith(".zarr")):
+        fitting = [flag for flag in ("--store", "--out") if flag in options and options[flag].metavar == "STORE"]
+        return next(iter(fitting), None)
+    if kind is Kind.RUN or (kind is Kind.FOLDER and _find_runs(Path(value))):
+        wanted = ["--run"]
+    elif kind in (Kind.FILE, Kind.FOLDER) or "=" in value:
+        wanted = ["--src"]
     else:
-        wanted = own
-    return next((flag for flag in wanted if flag in own), None)
+        wanted = list(options)
+    return next((flag for flag in wanted if flag in options), None)
 
 
 def _suggest_options(error: click.NoSuchOption, ctx: click.Context, given: Sequence[str]) -> list[str]:

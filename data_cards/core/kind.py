@@ -2,8 +2,9 @@
 
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 
-from data_cards.core.files import RUN_HISTORY, RUN_SETTINGS, RUN_SUMMARY, ZARR_METADATA
+from data_cards.core.files import PARTIAL, RUN_HISTORY, RUN_SETTINGS, RUN_SUMMARY, ZARR_METADATA
 
 
 class Kind(StrEnum):
@@ -11,20 +12,38 @@ class Kind(StrEnum):
 
     FILE = "a file"
     STORE = "a feature store"
+    UNFINISHED = "a feature store whose build is not finished"
     RUN = "a run of `train run`"
     EMPTY = "an empty folder"
     FOLDER = "a folder"
 
 
 def find_kind(path: Path) -> Kind:
-    """Return what is at an existing path; a folder that cannot be read is a `FOLDER`, whose reader says so."""
+    """Return what is at an existing path, or at the name of an unfinished store.
+
+    A folder that cannot be read is a `FOLDER`, whose reader says so.
+    """
     try:
         return _find_kind(path)
     except PermissionError:
         return Kind.FOLDER
 
 
+def is_unfinished(path: Path) -> bool:
+    """Return whether an unfinished store is at a path, or has this name without its ending."""
+    if not path.name.endswith(PARTIAL):
+        return not path.exists() and is_unfinished(path.with_name(path.name + PARTIAL))
+    return (path / ZARR_METADATA).exists()
+
+
+def format_progress(path: Path) -> str:
+    """Format the command that shows the progress of an unfinished store."""
+    return f"`pipeline inspect {quote(str(path).removesuffix(PARTIAL))}` shows its progress"
+
+
 def _find_kind(path: Path) -> Kind:
+    if is_unfinished(path):
+        return Kind.UNFINISHED
     if not path.is_dir():
         return Kind.FILE
     if (path / ZARR_METADATA).exists():

@@ -13,7 +13,7 @@ from pathlib import Path
 from data_cards.archives.place import split_place
 from data_cards.core.console import warn
 from data_cards.core.errors import UsageError, UserError
-from data_cards.core.kind import Kind, find_kind
+from data_cards.core.kind import Kind, find_kind, format_progress
 from data_cards.core.labels import TRAIN
 from data_cards.core.text import escape_undecodable, is_unicode
 from data_cards.dataset.labels_arrangement import Arranged, Listing, arrange_by_labels, clean_source
@@ -109,6 +109,8 @@ def _no_pictures_error(root: Path, tables: Sequence[str]) -> UserError:
             f"{root}: contains no picture files; expected the folder in which the paths of {tables[0]} begin: give it "
             "as --src (in Python: sources)"
         )
+    if kind is Kind.UNFINISHED:
+        return UserError(f"{root}: is {kind}; expected a folder of pictures; {format_progress(root)}")
     if kind is Kind.STORE:
         return UserError(
             f"{root}: is {kind}; expected a folder of pictures; `pipeline audit --store {root}` and `pipeline card "

@@ -47,8 +47,8 @@ def choose_folder(run: Run, out: str | Path | None) -> Path:
 
 def create_folder(path: Path) -> Path:
     """Create the folder of a report if it does not exist; return it."""
-    if path.exists() and find_kind(path) is Kind.STORE:
-        raise UsageError(f"{path}: is {Kind.STORE}; --out needs a folder for the report; give a store as --store")
+    if (kind := find_kind(path)) in (Kind.STORE, Kind.UNFINISHED):
+        raise UsageError(f"{path}: is {kind}; --out needs a folder for the report; give a store as --store")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:

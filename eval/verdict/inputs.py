@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from data_cards.archives.archive import ArchiveError
 from data_cards.core.errors import UsageError, UserError
-from data_cards.core.kind import Kind, find_kind
+from data_cards.core.kind import Kind, find_kind, format_progress, is_unfinished
 from data_cards.dataset.listing import LeftOut, walk_files
 from data_cards.dataset.packed import is_archive, list_archive
 from data_cards.image.signature import find_format, has_picture_suffix, read_head
@@ -102,13 +102,17 @@ class _Finder:
         """Yield the inputs of a path: itself, or the pictures and clips in the folder or archive."""
         if is_archive(path):
             yield from self._list_archive(path)
-        elif os.path.isdir(path):
+        elif os.path.isdir(path) or is_unfinished(Path(path)):
             yield from self._list_folder(path)
         else:
             yield Input(path)
 
     def _list_folder(self, folder: str) -> Iterator[Input]:
-        if (kind := find_kind(Path(folder))) in _NOT_PICTURES:
+        kind = find_kind(Path(folder))
+        if kind is Kind.UNFINISHED:
+            yield Input(folder, f"is {kind}; expected pictures; {format_progress(Path(folder))}")
+            return
+        if kind in _NOT_PICTURES:
             yield Input(folder, f"is {kind}; expected pictures; {_NOT_PICTURES[kind].format(shlex.quote(folder))}")
             return
         found: dict[str, str] = {}  # by real path: a file that links lead to twice is judged once

@@ -9,6 +9,7 @@ from data_cards.audit.audit import FAIL, WARN
 from data_cards.core.console import echo, print_json
 from data_cards.core.errors import UsageError
 from data_cards.core.options import GroupedCommand, GroupedOption, add_options, option_names
+from data_cards.core.split_paths import format_split_paths
 from data_cards.core.text import format_count
 from data_cards.dataset.settings import FILES, SetSettings
 from data_cards.selection.matching import PROPERTIES as BALANCED
@@ -227,11 +228,13 @@ def card(places, sources, out, diff, max_pixels, cache, as_json, **given) -> Non
 
     reading = take_set_settings(given)
     of_set = bool(sources or reading.labels) and not places
-    if len(places) != (2 if diff else 1) and not (of_set and not diff):
+    split = format_split_paths([*sources, *places])
+    if split or (sources and places) or (len(places) != (2 if diff else 1) and not (of_set and not diff)):
         expected = (
             "two stores, folders or cards after --diff" if diff else "one store or folder, or pictures with --src"
         )
-        raise UsageError(f"expected {expected}, got {format_count(len(places), 'place')}; see `pipeline card --help`")
+        found = format_count(len(sources) + len(places), "place")
+        raise UsageError("; ".join([f"expected {expected}, got {found}", *split, "see `pipeline card --help`"]))
     options = {"reading": reading, "max_pixels": max_pixels, "cache": cache}
     if diff:
         if out:

@@ -10,6 +10,18 @@ from eval.cli.main import cli as evaluation
 from pipeline.cli.main import main as pipeline
 from train.cli import cli as train
 
+OF_STORE = (
+    "has no option before it; it is a feature store: `train run --store a.zarr` trains on it, `report --store a.zarr` "
+    "scores its pictures"
+)
+OF_UNFINISHED = (
+    "has no option before it; it is a feature store whose build is not finished: `pipeline inspect b.zarr` shows its "
+    "progress"
+)
+OF_PICTURES = (
+    "has no option before it; it is a folder: `predict pictures` judges pictures, `pipeline build --src pictures` "
+    "makes a feature store of them"
+)
 MISTAKES = [
     (pipeline, "build set", "set: has no option before it; did you mean `--src set`?"),
     (pipeline, "build set more", "set, more: has no option before it; did you mean `--src set --src more`?"),
@@ -43,15 +55,30 @@ MISTAKES = [
     (evaluation, "report --model run", "--model: no such option; did you mean --run?"),
     (evaluation, "predict --src 'my pictures'", "--src: no such option; did you mean `eval predict 'my pictures'`?"),
     (evaluation, "predict picture.jpg --store a.zarr", "--store: no such option"),
-    (evaluation, "page picture.jpg", "picture.jpg: has no option before it"),
+    (evaluation, "page picture.jpg", "picture.jpg: has no option before it; it is a file: `predict picture.jpg` judges "
+     "a picture"),
+    (evaluation, "page a.zarr", f"a.zarr: {OF_STORE}"),
+    (train, "export a.zarr", f"a.zarr: {OF_STORE}"),
+    (pipeline, "subset a.zarr", f"a.zarr: {OF_STORE}"),
+    (pipeline, "build a.zarr", "a.zarr: has no option before it; did you mean `--out a.zarr`?"),
+    (pipeline, "build b.zarr.partial", f"b.zarr.partial: {OF_UNFINISHED}"),
+    (train, "run b.zarr.partial", f"b.zarr.partial: {OF_UNFINISHED}"),
+    (evaluation, "report b.zarr", f"b.zarr: {OF_UNFINISHED}"),
+    (train, "run pictures", f"pictures: {OF_PICTURES}"),
+    (evaluation, "report pictures", f"pictures: {OF_PICTURES}"),
+    (pipeline, "audit run", "run: has no option before it; it is a run of `train run`: `report --run run` scores it, "
+     "`predict --run run PICTURE` judges pictures with it"),
+    (evaluation, "report detectors", "detectors: has no option before it; did you mean `--run detectors`?"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("command", "words", "expected"), MISTAKES, ids=[words for _, words, _ in MISTAKES])
 def test_command_with_a_mistaken_option_says_what_to_type(command, words, expected, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for folder, files in {"set": [], "more": [], "a.zarr": [ZARR_METADATA], "run": [RUN_SETTINGS, RUN_SUMMARY]}.items():
-        Path(folder).mkdir()
+    folders = {"set": [], "more": [], "a.zarr": [ZARR_METADATA], "b.zarr.partial": [ZARR_METADATA]}
+    folders |= {"run": [RUN_SETTINGS, RUN_SUMMARY], "detectors/1": [RUN_SETTINGS, RUN_SUMMARY], "pictures": ["1.jpg"]}
+    for folder, files in folders.items():
+        Path(folder).mkdir(parents=True)
         for file in files:
             Path(folder, file).touch()
     Path("picture.jpg").touch()
@@ -66,3 +93,24 @@ def test_help_is_shown_beside_a_mistake():
     result = CliRunner().invoke(pipeline, "build set --help")
     assert result.exit_code == 0
     assert "Build a feature store" in result.output
+
+
+@pytest.mark.parametrize("name", ["b.zarr", "b.zarr.partial"])
+@pytest.mark.parametrize(
+    ("command", "words", "expected"),
+    [
+        (evaluation, "predict", "expected pictures"),
+        (evaluation, "report --run", "expected the folder of a run"),
+        (train, "list", "expected a folder of run folders"),
+    ],
+)
+def test_unfinished_store_in_place_of_another_thing_is_named(command, words, expected, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("b.zarr.partial").mkdir()
+    Path("b.zarr.partial", ZARR_METADATA).touch()
+    result = CliRunner().invoke(command, f"{words} {name}")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1] == (
+        f"error: {name}: is a feature store whose build is not finished; {expected}; `pipeline inspect b.zarr` "
+        "shows its progress"
+    )

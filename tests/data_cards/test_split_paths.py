@@ -26,7 +26,10 @@ def test_words_that_name_a_path_together_are_asked_about(tmp_path, monkeypatch, 
     assert format_split_paths(words) == [f'did you mean "{one}"? Quote a path with spaces' for one in expected]
 
 
-@pytest.mark.parametrize("command", ["build --src", "audit --src", "subset --out x --src", "verify"])
+@pytest.mark.parametrize(
+    "command",
+    ["build --src", "audit --src", "subset --out x --src", "verify", "card", "card --src", "card --diff pictures"],
+)
 def test_commands_ask_about_a_path_that_was_given_without_quotes(tmp_path, monkeypatch, command):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "My Pictures").mkdir()

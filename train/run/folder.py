@@ -30,7 +30,7 @@ from data_cards.core.bounded_json import read_json
 from data_cards.core.contained import check_contained, remove_contained
 from data_cards.core.errors import DAMAGE, UsageError, UserError
 from data_cards.core.files import PARTIAL, RUN_SETTINGS, is_temporary, write_json
-from data_cards.core.kind import Kind, find_kind
+from data_cards.core.kind import Kind, find_kind, format_progress
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.settings import BuildSettings
 from train.model.detector import Detector
@@ -299,9 +299,11 @@ def read_run(path: str | Path) -> Run:
 
 def _explain_not_run(path: Path) -> str:
     expected = "expected the folder of a run"
+    kind = find_kind(path)
+    if kind is Kind.UNFINISHED:
+        return f"is {kind}; {expected}; {format_progress(path)}"
     if not path.exists():
         return "no such run folder; runs are made with `train run`"
-    kind = find_kind(path)
     if kind is Kind.STORE:
         store = quote(str(path))
         made = f"`train run --store {store}` makes one from it, and `report --store {store}` scores its pictures"

@@ -7,7 +7,7 @@ from shlex import quote
 
 from data_cards.core.errors import UserError
 from data_cards.core.files import RUN_SETTINGS
-from data_cards.core.kind import Kind
+from data_cards.core.kind import Kind, find_kind, format_progress
 from train.run.folder import RUNS, read_run
 from train.run.history import choose_epoch
 from train.run.reported_score import read_reported_score
@@ -83,11 +83,14 @@ def list_runs(folder: str | Path = RUNS) -> list[RunEntry]:
     runs = [path for path in folder.iterdir() if (path / RUN_SETTINGS).is_file()] if folder.is_dir() else []
     if not runs:
         what = "no training run in it" if folder.is_dir() else "no such folder"
+        advice = "make a run with `train run`"
         if (folder / RUN_SETTINGS).is_file():
             what = f"is {Kind.RUN} itself"
             advice = f"give the folder above it: `train list {quote(str(folder.absolute().parent))}`"
-        else:
-            advice = "make a run with `train run`"
+        elif (kind := find_kind(folder)) is Kind.STORE:
+            what, advice = f"is {kind}", f"make a run with `train run --store {quote(str(folder))}`"
+        elif kind is Kind.UNFINISHED:
+            what, advice = f"is {kind}", format_progress(folder)
         raise UserError(f"{folder}: {what}; expected a folder of run folders; {advice}")
     listed = [_read_entry(path) for path in runs]
     return sorted(listed, key=lambda one: (one.created is None, one.created or "", str(one.run)))
