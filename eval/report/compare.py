@@ -162,7 +162,7 @@ def _compute_run(side: Side) -> dict:
 
 def _compute_group(group: RunGroup, runs: dict[str, dict], scores: dict[str, RunScores], numbers: np.ndarray) -> dict:
     if len(group.runs) == 1:
-        estimates = runs[group.name]["scores"]
+        estimates = runs[group.run_names[0]]["scores"]
     else:
         found = estimate_group([scores[name] for name in group.run_names], numbers)
         estimates = {name: estimate.to_dict() for name, estimate in found.items()}

@@ -104,8 +104,7 @@ class ConcatenatedStore(FeatureStore):
         return self.parts[number], row - self._offsets[number]
 
     def read_profiles(self, rows: np.ndarray) -> np.ndarray:
-        rows = np.asarray(rows)
-        check_rows(rows, len(self))
+        rows = check_rows(rows, len(self))
         profiles = np.empty((len(rows), PROFILE_LENGTH), np.float32)
         of_store = np.searchsorted(self._offsets, rows, side="right") - 1
         for number, part in enumerate(self.parts):

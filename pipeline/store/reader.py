@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -228,10 +228,10 @@ class ZarrStore(FeatureStore):
     def read_profiles(self, rows: np.ndarray) -> np.ndarray:
         if self.profiles is None:
             raise missing_profiles_error(self.path)
-        check_rows(rows, len(self))
+        rows = check_rows(rows, len(self))
         storage, shard_rows = Storage(self.path), self.profiles.chunks[0]
         profiles = np.empty((len(rows), PROFILE_LENGTH), np.float32)
-        shards = np.asarray(rows) // shard_rows
+        shards = rows // shard_rows
         for shard in np.unique(shards).tolist():  # each file is read whole, once
             here = np.flatnonzero(shards == shard)
             try:
@@ -272,10 +272,17 @@ def is_damage(error: Exception) -> bool:
     return not isinstance(error, OSError) or error.errno in _DAMAGE
 
 
-def check_rows(rows: np.ndarray, count: int) -> None:
-    """Raise `IndexError` unless all rows are 0 to `count` - 1."""
-    if len(rows) and not 0 <= np.min(rows) <= np.max(rows) < count:
-        raise IndexError(f"rows {np.min(rows)} to {np.max(rows)}: expected 0 to {count - 1}")
+def check_rows(rows: np.ndarray | Sequence[int], count: int) -> np.ndarray:
+    """Return rows as an array of int; raise `IndexError` unless all are numbers from 0 to `count` - 1.
+
+    A mask is refused: its values would be taken for the rows 0 and 1.
+    """
+    rows = np.asarray(rows)
+    if rows.ndim != 1 or (len(rows) and not np.issubdtype(rows.dtype, np.integer)):
+        raise IndexError(f"rows: expected a list of row numbers, got {rows.dtype} {rows.shape}; np.flatnonzero(mask)")
+    if len(rows) and not 0 <= rows.min() <= rows.max() < count:
+        raise IndexError(f"rows {rows.min()} to {rows.max()}: expected 0 to {count - 1}")
+    return rows.astype(np.int64)
 
 
 def missing_profiles_error(path: str) -> UserError:

@@ -247,6 +247,12 @@ def test_two_seeds_of_a_network_differ_by_luck_alone(folder, tmp_path):
     assert "train run --seed" in format_comparison(found)
 
 
+def test_single_runs_may_have_names(folder, tmp_path):
+    found = compare_runs([f"old={folder / 'a'}", f"new={folder / 'b'}"], out=tmp_path, **QUIET).contents
+    assert [(one["name"], one["runs"]) for one in found["groups"]] == [("old", ["a"]), ("new", ["b"])]
+    assert [one["scores"]["auroc"] for one in found["groups"]] == [one["scores"]["auroc"] for one in found["runs"]]
+
+
 def test_runs_of_one_name_are_compared_by_their_mean_and_spread(folder, figures, tmp_path):
     make_run(tmp_path / "d", folder / "a.zarr", seed=3)
     given = [f"x={folder / 'a'}", f"y={folder / 'c'}", f"x={folder / 'b'}", f"y={tmp_path / 'd'}"]

@@ -74,6 +74,17 @@ def test_row_that_is_not_there_is_refused(tmp_path, row):
             opened.read_profiles(np.array([0, row or len(opened)]))
 
 
+def test_rows_are_numbers_and_no_mask(tmp_path):
+    path = make_store(tmp_path / "a.zarr")
+    other = make_store(tmp_path / "b.zarr", seed=1, first=100)
+    for opened in (open_store(path), open_stores([path, other])):
+        np.testing.assert_array_equal(opened.read_profiles([3, 1]), opened.read_profiles(np.array([3, 1])))
+        assert opened.read_profiles([]).shape == (0, 755)
+        for rows in (opened.columns["split"] == "train", [1.0], 3):
+            with pytest.raises(IndexError, match="expected a list of row numbers"):
+                opened.read_profiles(rows)
+
+
 def test_values_that_are_no_numbers_are_damage(tmp_path):
     path = make_store(tmp_path / "a.zarr")
     zarr.open_array(path / "profiles", mode="r+")[9, 700] = np.nan
