@@ -273,10 +273,7 @@ def is_damage(error: Exception) -> bool:
 
 
 def check_rows(rows: np.ndarray | Sequence[int], count: int) -> np.ndarray:
-    """Return rows as an array of int; raise `IndexError` unless all are numbers from 0 to `count` - 1.
-
-    A mask is refused: its values would be taken for the rows 0 and 1.
-    """
+    """Return rows as int64; raise `IndexError` unless all are numbers from 0 to `count` - 1, for a mask too."""
     rows = np.asarray(rows)
     if rows.ndim != 1 or (len(rows) and not np.issubdtype(rows.dtype, np.integer)):
         raise IndexError(f"rows: expected a list of row numbers, got {rows.dtype} {rows.shape}; np.flatnonzero(mask)")
