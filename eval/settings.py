@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from data_cards.core.errors import UsageError
 from data_cards.core.options import option_field
+from data_cards.core.value_types import convert_fields
 from train.settings import DEVICES, SCORING_BATCH_SIZE, TrainSettings
 
 HELD_OUT = "held-out"  # in place of a split: the sources that a run left out
@@ -27,6 +28,7 @@ class _JudgingSettings(_DeviceSettings):
     )
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         if self.max_pixels is not None and self.max_pixels < 1:
             raise UsageError(f"max pixels {self.max_pixels}: expected at least 1")
 
@@ -77,6 +79,7 @@ class ReportSettings(_DeviceSettings):
     )
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         for name, least in (("batch_size", 1), ("threads", 1), ("swap_pictures", 0), ("explain_pictures", 0)):
             value = getattr(self, name)
             if value is not None and value < least:

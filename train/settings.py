@@ -7,7 +7,8 @@ The options of `train run`, its `--help` and the tables of the documentation are
 from dataclasses import asdict, dataclass, fields, replace
 
 from data_cards.core.errors import UsageError
-from data_cards.core.options import check_choices, check_types, option_field
+from data_cards.core.options import check_choices, option_field
+from data_cards.core.value_types import check_types, convert_fields
 from pipeline.features.settings import AVERAGED, KINDS, PERIODOGRAM, FeatureSettings, base_kind
 from pipeline.store.schema import DEFAULT_STORE
 
@@ -245,7 +246,7 @@ class TrainSettings:
     )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "store", (self.store,) if isinstance(self.store, str) else tuple(self.store))
+        convert_fields(self)
         check_choices(self)
         for name, least in _LEAST.items():
             value = getattr(self, name)
@@ -422,9 +423,10 @@ class TrainSettings:
         values = {"experts": OFF} | {name: value for name, value in values.items() if name not in _REMOVED}
         if values.get("network") == NONE and values.get("batch_size") == BATCH_SIZE:  # recorded by earlier versions
             values["batch_size"] = None
-        check_types(cls, {"store": [values.get("store")] if isinstance(values.get("store"), str) else [], **values})
-        lists = {name: tuple(values.get(name, ())) for name in ("where", "hold_out", "validate_on")}
-        return cls(**{**values, **lists})
+        if isinstance(values.get("store"), str):  # recorded by earlier versions
+            values["store"] = [values["store"]]
+        check_types(cls, values)
+        return cls(**values)
 
     def differences(self, other: "TrainSettings") -> list[str]:
         """List the names of the fields that decide the weights and differ from those of `other`."""

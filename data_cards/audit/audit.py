@@ -35,6 +35,7 @@ from data_cards.core.console import format_table, warn
 from data_cards.core.errors import UsageError, format_error
 from data_cards.core.labels import CLASS_NAMES, FAKE, REAL
 from data_cards.core.text import Lines, join_lines
+from data_cards.core.value_types import convert_fields
 from data_cards.dataset.table import FEWEST_AUDITED, MOST_THUMBNAILS, Picture
 
 WARN, FAIL = 0.6, 0.75
@@ -71,6 +72,7 @@ class Limits:
     fail: float = FAIL
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         if not 0.5 <= self.warn <= self.fail <= 1:
             raise UsageError(
                 f"--warn {self.warn} --fail {self.fail}: expected 0.5 to 1, the first not above the second"

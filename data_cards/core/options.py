@@ -132,32 +132,6 @@ def check_choices(settings: Any) -> None:
             raise UsageError(f"{_format_flag(one)} {value}: expected one of {allowed}")
 
 
-def check_types(kind: type, values: dict) -> None:
-    """Check that values read from a file have the types of the dataclass fields of the same names.
-
-    A whole number is valid for a float, a list for a tuple.
-
-    Raises
-    ------
-    ValueError : a value has another type; the message names the first
-    """
-    hints = get_type_hints(kind)
-    for name, value in values.items():
-        if name in hints and not _has_type(value, hints[name]):
-            raise ValueError(f"{name} is {str(value)[:60]}, expected {getattr(hints[name], '__name__', hints[name])}")
-
-
-def _has_type(value: Any, kind: Any) -> bool:
-    if isinstance(kind, UnionType):
-        return any(_has_type(value, one) for one in get_args(kind))
-    if get_origin(kind) in (list, tuple):
-        of = get_args(kind)[0]
-        return isinstance(value, list | tuple) and all(_has_type(one, of) for one in value)
-    if kind is float:
-        return type(value) in (int, float)
-    return type(value) is kind if kind in (int, bool, str) else isinstance(value, get_origin(kind) or kind)
-
-
 def format_option_tables(*settings: type) -> str:
     """Format the options of settings dataclasses as Markdown, a table for each heading."""
     groups: dict[str, list[str]] = {}

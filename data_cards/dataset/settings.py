@@ -8,6 +8,7 @@ from functools import cached_property
 
 from data_cards.core.errors import UsageError
 from data_cards.core.options import option_field
+from data_cards.core.value_types import convert_fields
 from data_cards.dataset.names import parse_meaning
 
 FILES = "Files"
@@ -49,7 +50,8 @@ class SetSettings:
         help="Regular expression for pictures' paths; its one group is the source.",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
+        convert_fields(self)
         # Values are parsed here, so that an invalid value is refused before any work.
         _ = self.classes, self.column_names, self.pattern
         if self.columns and not self.labels:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.seeding import draw_key
+from data_cards.core.value_types import convert_fields
 from data_cards.dataset.table import Picture
 from data_cards.selection.filters import filter_pictures
 from data_cards.selection.matching import check_names, match_pictures
@@ -35,6 +36,7 @@ class Selection:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         if not 0 < self.fraction <= 1:
             raise UsageError(f"--fraction {self.fraction}: expected above 0, at most 1")
         if self.max_per_source is not None and self.max_per_source < 1:

@@ -16,6 +16,7 @@ import numpy as np
 from data_cards.core.errors import UsageError
 from data_cards.core.labels import CLASS_NAMES, TEST
 from data_cards.core.seeding import FIXED_SEED
+from data_cards.core.value_types import converts_arguments
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.report.contents import REPORT_VERSION
 from eval.report.files import Report, choose_folder, create_folder, write_report
@@ -50,6 +51,7 @@ class Side:
     swap: dict
 
 
+@converts_arguments
 def compare_runs(
     runs: Sequence[str | Path],
     store: str | Path | None = None,

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from data_cards.core.labels import TEST
+from data_cards.core.value_types import converts_arguments
 from eval.report.contents import choose_scopes, compute_contents
 from eval.report.files import Report, choose_folder, create_folder, write_report
 from eval.report.gallery import build_examples, pick_examples, pick_worst
@@ -17,6 +18,7 @@ from train.run.reported_score import ReportedScore, write_reported_score
 from train.run.run_stores import find_store, find_training_store, is_own_store
 
 
+@converts_arguments
 def make_report(
     run: str | Path | None = None,
     store: str | Path | None = None,

@@ -17,6 +17,7 @@ from data_cards.core.console import progress_bar
 from data_cards.core.cores import count_cores
 from data_cards.core.errors import PictureError, UsageError
 from data_cards.core.files import read_bounded
+from data_cards.core.value_types import converts_arguments
 from data_cards.image.damage import may_hide_damage
 from data_cards.image.decode import decode_with_remarks
 from eval.settings import PredictSettings
@@ -131,6 +132,7 @@ class _Prepared:
     error: str | None = None
 
 
+@converts_arguments
 def predict_files(run: Run, paths: Iterable[str | Path], *, progress: bool = True, **options: object) -> list[Verdict]:
     """Judge files, also files in folders or matched by globs, in the given order.
 
@@ -144,6 +146,7 @@ def predict_files(run: Run, paths: Iterable[str | Path], *, progress: bool = Tru
     return list(iterate_verdicts(run, find_inputs(paths), progress=progress, **options))
 
 
+@converts_arguments
 def iterate_verdicts(
     run: Run,
     inputs: Sequence[Input],

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from data_cards.audit.audit import Audit, Obstacle, Verdict, audit_or_warn, format_audit_briefly
 from data_cards.core.console import note, progress_bar, warn
-from data_cards.core.errors import StoreError, UsageError, UserError
+from data_cards.core.errors import StoreError, UserError
 from data_cards.core.text import join_lines
+from data_cards.core.value_types import converts_arguments
 from data_cards.dataset.histories import add_histories
 from data_cards.dataset.leakage import check_leaks
 from data_cards.dataset.scan import scan_sources
@@ -93,6 +94,7 @@ class BuildSummary:
     audit: Audit = field(repr=False)
 
 
+@converts_arguments
 def build_store(
     sources: Iterable[str],
     out: str,
@@ -130,11 +132,6 @@ def build_store(
     UserError : an error that the user can fix
     """
     began = time.monotonic()
-    if settings is not None and not isinstance(settings, BuildSettings):
-        raise UsageError(
-            f"settings: expected BuildSettings, got {type(settings).__name__}; for planes, give "
-            "BuildSettings(FeatureSettings(size=1024))"
-        )
     path = Storage(out).url
     check_place(path)
     workers = choose_workers(workers, scheduler, max_memory)

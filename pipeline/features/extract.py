@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from data_cards.archives.place import read_file
+from data_cards.core.value_types import converts_arguments
 from data_cards.image.decode import decode_picture
 from pipeline.features.coarse_levels import round_levels
 from pipeline.features.degradations import apply_steps
@@ -92,6 +93,7 @@ def compute_features(
         yield Features(_compute_levels(*parts, settings), whole.compute_profile(changed) if with_profile else None)
 
 
+@converts_arguments
 def compute_file_features(
     file: str | os.PathLike, settings: FeatureSettings | None = None, *, max_pixels: int = MAX_PIXELS
 ) -> Features:

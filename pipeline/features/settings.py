@@ -17,7 +17,8 @@ estimator:
 from dataclasses import asdict, dataclass, replace
 
 from data_cards.core.errors import UsageError, UserError
-from data_cards.core.options import check_choices, check_types, option_field
+from data_cards.core.options import check_choices, option_field
+from data_cards.core.value_types import check_types, convert_fields
 
 NO_PLANES, AVERAGED, PERIODOGRAM = "none", "averaged", "periodogram"
 PATCHES = (32, 64, 128)
@@ -135,6 +136,7 @@ class FeatureSettings:
     )
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         check_choices(self)
         self._fill_in()
         if self.estimator == NO_PLANES:

@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES, TEST, TRAIN, VAL
 from data_cards.core.text import format_count
+from data_cards.core.value_types import converts_arguments
 from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.store.reader import FeatureStore, ZarrStore, check_rows, open_store
 from pipeline.store.schema import SAMPLE_COLUMNS
@@ -162,6 +163,7 @@ class ConcatenatedStore(FeatureStore):
         return self._statistics[1]
 
 
+@converts_arguments
 def open_stores(paths: Sequence[str]) -> FeatureStore:
     """Open one store, or several as one.
 

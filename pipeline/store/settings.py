@@ -4,7 +4,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 
 from data_cards.core.errors import UsageError
-from data_cards.core.options import check_choices, check_types, list_given_options, option_field, option_names
+from data_cards.core.options import check_choices, list_given_options, option_field, option_names
+from data_cards.core.value_types import check_types, convert_fields
 from pipeline.features.settings import MAX_PIXELS, NO_PLANES, PICTURES, PLANES, FeatureSettings
 from pipeline.features.variants import CONDITIONS, RECIPES, Variant, draw_variants
 
@@ -43,6 +44,7 @@ class BuildSettings:
     )
 
     def __post_init__(self) -> None:
+        convert_fields(self)
         check_choices(self)
         if self.features.estimator == NO_PLANES and self.packing != "mirror":
             raise UsageError(

@@ -52,11 +52,6 @@ def test_build_of_unchanged_pictures_does_nothing(build):
     assert_same_files(Path(again.path), before)
 
 
-def test_settings_of_another_type_are_refused(kaggle_dir, tmp_path):
-    with pytest.raises(UserError, match=r"expected BuildSettings, got FeatureSettings; for planes, give BuildSettings"):
-        build_store([str(kaggle_dir)], tmp_path / "a.zarr", FeatureSettings(size=16))
-
-
 def test_new_pictures_come_behind_and_old_rows_stay(build, kaggle_dir, capsys):
     before = rows_by_picture(build().path)
     for number in range(5):

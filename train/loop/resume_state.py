@@ -19,7 +19,7 @@ from torch import nn
 from data_cards.core.contained import read_contained
 from data_cards.core.errors import DAMAGE, UserError
 from data_cards.core.files import whole_file
-from data_cards.core.options import check_types
+from data_cards.core.value_types import check_types
 from train.run.folder import STATE
 
 _DIGEST = hashlib.sha256().digest_size

@@ -7,7 +7,7 @@ resumed ends with the same weights as an uninterrupted run.
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from shlex import quote
 
@@ -20,6 +20,7 @@ from data_cards.core.extras import format_install
 from data_cards.core.files import RUN_SETTINGS
 from data_cards.core.memory import measure_free_memory
 from data_cards.core.text import format_bytes, format_duration, join_lines
+from data_cards.core.value_types import converts_arguments
 from pipeline.store.concatenated import format_left_out, open_stores
 from pipeline.store.reader import FeatureStore
 from train.data.row_selection import choose_rows, compute_source_ids, format_single_sources
@@ -54,6 +55,7 @@ from train.run.tensorboard import has_tensorboard
 from train.settings import TrainSettings
 
 
+@converts_arguments
 def train(settings: TrainSettings, on_step: OnStep | None = None, *, exits: bool = False) -> Summary:
     """Train a new run to its end.
 
@@ -100,6 +102,7 @@ def train(settings: TrainSettings, on_step: OnStep | None = None, *, exits: bool
                 return _run(context)
 
 
+@converts_arguments
 def resume(
     run: str | Path, changes: dict | None = None, on_step: OnStep | None = None, *, exits: bool = False
 ) -> Summary:
@@ -116,6 +119,9 @@ def resume(
     UsageError : settings differ from the run's, except for more epochs
     UserError : the run or its store cannot be used; and as `train`
     """
+    unknown = set(changes or {}) - {one.name for one in fields(TrainSettings)}
+    if unknown:
+        raise UsageError(f"changes {', '.join(sorted(unknown))}: expected names of fields of TrainSettings")
     before = _read_run_everywhere(run, changes)
     if not before.settings.has_network:
         if "epochs" in (changes or {}):

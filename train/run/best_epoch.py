@@ -9,7 +9,7 @@ from data_cards.core.bounded_json import read_json
 from data_cards.core.errors import DAMAGE, UserError
 from data_cards.core.files import write_json
 from data_cards.core.labels import CLASS_NAMES
-from data_cards.core.options import check_types
+from data_cards.core.value_types import check_types
 from train.model.calibration import Calibration
 
 BEST_EPOCH_FILE = "best.json"

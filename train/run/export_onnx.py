@@ -20,6 +20,7 @@ from data_cards.core.errors import UsageError, UserError
 from data_cards.core.extras import format_install
 from data_cards.core.files import whole_file
 from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.value_types import converts_arguments
 from pipeline.features.extract import compute_planes, name_planes
 from pipeline.features.settings import FeatureSettings, is_overview_kind
 from pipeline.features.versions import get_program_version
@@ -64,6 +65,7 @@ class OnnxExport:
     difference: float
 
 
+@converts_arguments
 def export_onnx(run: str | Path, file: str | Path, which: str = BEST, from_pixels: bool = False) -> OnnxExport:
     """Write a run's detector as ONNX, with the output "probability_fake", float32 (N,), for any N.
 

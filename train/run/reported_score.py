@@ -6,7 +6,7 @@ from pathlib import Path
 from data_cards.core.bounded_json import read_json
 from data_cards.core.errors import DAMAGE
 from data_cards.core.files import write_json
-from data_cards.core.options import check_types
+from data_cards.core.value_types import check_types
 
 TEST_SCORE = "test_score.json"
 
