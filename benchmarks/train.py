@@ -66,6 +66,7 @@ from train.loop.trainer import prepare
 from train.model.device import selected_algorithms
 from train.model.distributed import SINGLE_PROCESS
 from train.model.inference import open_loader
+from train.resolve import resolve_settings
 from train.settings import TrainSettings
 
 STREAMED, HELD = "from the store", "held in memory"  # the trainer's two ways
@@ -90,7 +91,9 @@ def main(sources: tuple[str, ...], sizes: str, pictures: int, samples: int, roun
             drawn = _sample_pictures(sources, pictures, f"{folder}/pictures")
             built = build_store([drawn], f"{folder}/features.zarr", BuildSettings(FeatureSettings(size=size)))
             store = open_store(built.path)
-            given = TrainSettings(store=built.path, save_minutes=1e6, **settings).for_features(store.settings.features)
+            given = resolve_settings(
+                TrainSettings(store=built.path, save_minutes=1e6, **settings), store.settings.features
+            )
             context = prepare(given, store, ChangeDetector(given.store), StopSignals(), SINGLE_PROCESS)
             count = samples * max(1, 1024 // size)
             with selected_algorithms(context.device):

@@ -4,12 +4,12 @@ The options of `train run`, its `--help` and the tables of the documentation are
 (`data_cards.core.options`).
 """
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 
 from data_cards.core.errors import UsageError
 from data_cards.core.options import check_choices, option_field
 from data_cards.core.value_types import check_types, convert_fields
-from pipeline.features.settings import AVERAGED, KINDS, PERIODOGRAM, FeatureSettings, base_kind
+from pipeline.features.settings import KINDS
 from pipeline.store.schema import DEFAULT_STORE
 
 NETWORKS = ("auto", "none", "resnet18", "resnet34", "resnet50", "small", "linear", "radial")
@@ -21,7 +21,6 @@ SCORING_BATCH_SIZE = 32  # samples that the network scores at a time by default
 VARIANTS_PER_EPOCH = ("1", "all")
 AUTO, ALL, NONE = "auto", "all", "none"
 ON, OFF = "on", "off"
-_DCT = ("dct", "overview-dct")
 CHOOSABLE = ("source", "variant", "format")  # columns of the store that `where` may name
 
 # Place and speed of the training. A run may be resumed with other values of these: the store may have moved
@@ -61,7 +60,7 @@ class TrainSettings:
     """Everything that decides the weights of a run, besides the store's content.
 
     Each field's help documents it. "auto" and None mean a choice that depends on the features and the network;
-    `for_features` resolves it. `store` may also be a single string.
+    `resolve_settings` (`train.resolve`) resolves it. `store` may also be a single string.
     """
 
     store: tuple[str, ...] = option_field(
@@ -342,76 +341,6 @@ class TrainSettings:
         if self.channels in (AUTO, ALL):
             return KINDS
         return tuple(kind for kind in KINDS if kind in self.channels.split(","))
-
-    def for_features(self, features: FeatureSettings, has_profiles: bool = False) -> "TrainSettings":
-        """Return a copy in which "all", "auto" and None are resolved for a store's features.
-
-        Parameters
-        ----------
-        features : FeatureSettings of the store
-        has_profiles : bool, whether the store has profiles, which experts need
-
-        Raises
-        ------
-        UsageError : the store lacks these kinds of planes or profiles, or an option has no effect on its planes
-        """
-        if self.experts == ON and not has_profiles:
-            raise UsageError(
-                "experts on: the store has no profiles, because an earlier version built it; build it again, or "
-                "leave the option out"
-            )
-        settings = replace(self, experts=ON if has_profiles and self.experts != OFF else OFF)
-        return settings._for_planes(features)
-
-    def _for_planes(self, features: FeatureSettings) -> "TrainSettings":
-        network = self.network
-        if network == AUTO:
-            periodogram = features.estimator == PERIODOGRAM
-            network = "resnet18" if periodogram or self.weights is not None else NONE if self.has_experts else "radial"
-        if not features.planes and network != NONE:
-            asked = f"network {network}" if self.network != AUTO else "weights" if self.weights else "experts off"
-            raise UsageError(
-                f"{asked}: needs a store with planes, and this store has profiles only; leave the option out, or build "
-                "planes (pipeline build --size 1024)"
-            )
-        if network == NONE:
-            if self.device not in (AUTO, "cpu"):
-                raise UsageError(f"device {self.device}: experts are fitted on the CPU; leave the option out")
-            return replace(self, network=NONE)
-        missing = set(self.kinds) - set(features.kinds)
-        if missing and self.channels not in (AUTO, ALL):
-            raise UsageError(
-                f"channels {self.channels}: the store has no {', '.join(sorted(missing))}; "
-                f"expected kinds among {', '.join(features.kinds)}"
-            )
-        kinds = [kind for kind in self.kinds if kind in features.kinds]
-        if self.channels == AUTO and features.estimator == AVERAGED:
-            kinds = [kind for kind in kinds if kind not in _DCT]
-        averaged = features.estimator == AVERAGED
-        magnitudes = any(base_kind(kind) == "magnitude" for kind in kinds)
-        gain = self.gain
-        if gain == "auto":
-            gain = "remove" if averaged and magnitudes and self.normalise != "sample" else "keep"
-        radial = network == "radial"
-        normalise = self.normalise
-        if normalise == "auto":
-            normalise = "channel" if radial else "frequency"
-        keep = ("last" if radial else "best") if self.keep == "auto" else self.keep
-        chosen = {
-            "lr": {"linear": 1e-4, "radial": 1e-2}.get(network, 1e-3),
-            "batch_size": BATCH_SIZE,
-            "dropout": 0.0 if radial else 0.3,
-            "patience": 6 if keep == "best" else 0,
-        }
-        chosen = {name: value for name, value in chosen.items() if getattr(self, name) is None}
-        settings = replace(
-            self, network=network, gain=gain, normalise=normalise, keep=keep, channels=",".join(kinds), **chosen
-        )
-        if settings.gain == "remove" and not magnitudes:
-            raise UsageError(
-                f"gain remove: needs magnitude planes, got {settings.channels}; add magnitude, or leave the option out"
-            )
-        return settings
 
     def to_dict(self) -> dict:
         """Convert to plain values, for the run folder."""

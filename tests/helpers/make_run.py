@@ -16,6 +16,7 @@ from train.loop.experts import fit_rows
 from train.model.experts import Experts
 from train.model.plane_detector import PlaneDetector
 from train.recipe.experts import fit_experts
+from train.resolve import resolve_settings
 from train.run.checkpoint import save_weights
 from train.run.experts_file import save_experts
 from train.run.folder import write_run_settings
@@ -27,7 +28,7 @@ def make_experts_run(path: Path, store: FeatureStore | Path, experts: Experts | 
     store = store if isinstance(store, FeatureStore) else open_store(store)
     path.mkdir(parents=True, exist_ok=True)
     settings = TrainSettings(store=store.path, run=str(path), experts="on", network="none")
-    settings = settings.for_features(store.settings.features, store.has_profiles)
+    settings = resolve_settings(settings, store.settings.features, store.has_profiles)
     write_run_settings(path, settings, store)
     save_experts(experts or fit_rows(store, settings, choose_expert_rows(store, settings)).experts, path)
     return path
@@ -66,6 +67,6 @@ def make_run(path: Path, store: FeatureStore | Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     path.mkdir(parents=True, exist_ok=True)
     settings = TrainSettings(store=store.path, run=str(path), stem="strided", seed=seed)
-    write_run_settings(path, settings.for_features(store.settings.features), store)
+    write_run_settings(path, resolve_settings(settings, store.settings.features), store)
     save_weights(PlaneDetector(store.mean, store.std, stem="strided"), path, "best")
     return path

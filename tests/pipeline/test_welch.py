@@ -24,6 +24,7 @@ from pipeline.store.reader import open_store
 from pipeline.store.settings import BuildSettings
 from train.data.loader import read_batches
 from train.loop.trainer import train
+from train.resolve import resolve_settings
 from train.run.folder import open_run, read_run
 from train.settings import TrainSettings
 
@@ -222,6 +223,6 @@ def test_a_store_with_an_overview(kaggle_dir, tmp_path):
     assert 0 < verdict.probability_fake < 1
     assert verdict.probability_fake == again.probability_fake
     with pytest.raises(UsageError, match=r"the store has no overview-dct; expected kinds among magnitude, phase, dct"):
-        TrainSettings(network="radial", channels="dct,overview-dct").for_features(
-            FeatureSettings(estimator="periodogram")
+        resolve_settings(
+            TrainSettings(network="radial", channels="dct,overview-dct"), FeatureSettings(estimator="periodogram")
         )

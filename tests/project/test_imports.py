@@ -19,7 +19,7 @@ LAYERS = {
         ("maintenance", "datasets", "simulate"),
         ("cli",),
     ),
-    "train": (("settings",), ("data",), ("model",), ("run", "recipe"), ("loop",), ("cli",)),
+    "train": (("settings",), ("resolve",), ("data",), ("model",), ("run", "recipe"), ("loop",), ("cli",)),
     "eval": (("settings",), ("explain",), ("scores",), ("report", "verdict"), ("page",), ("cli",)),
 }
 

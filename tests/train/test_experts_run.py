@@ -18,6 +18,7 @@ from train.data.expert_rows import choose_expert_rows
 from train.data.row_selection import choose_rows
 from train.loop.experts import fit_network_weight
 from train.loop.trainer import resume, train
+from train.resolve import resolve_settings
 from train.run.experts_file import EXPERTS_FILE, load_experts, save_experts
 from train.run.folder import find_newest_run, load_detector, open_run
 from train.run.listing import list_runs
@@ -154,7 +155,7 @@ def test_network_beside_experts_is_validated_on_sources_that_it_does_not_train_o
     opened = open_store(path)
     columns = opened.columns
     columns["source"] = np.array([f"{one}-{row % 6}" for row, one in enumerate(columns["source"])], dtype=object)
-    settings = TrainSettings(store=str(path), **SMALL).for_features(PLANES, has_profiles=True)
+    settings = resolve_settings(TrainSettings(store=str(path), **SMALL), PLANES, has_profiles=True)
     rows = choose_rows(opened, settings)
     assert not set(columns["source"][rows.train]) & set(columns["source"][rows.val])
     assert set(columns["label"][rows.val]) == {0, 1}
@@ -163,7 +164,7 @@ def test_network_beside_experts_is_validated_on_sources_that_it_does_not_train_o
 def test_rows_of_a_large_store_are_drawn_evenly_from_its_sources(tmp_path, monkeypatch):
     path = make_store(tmp_path / "features.zarr", pictures={"train": (30, 8)}, variants=("clean", "web"), size=8)
     opened = open_store(path)
-    settings = TrainSettings(store=str(path), network="none").for_features(PLANES, has_profiles=True)
+    settings = resolve_settings(TrainSettings(store=str(path), network="none"), PLANES, has_profiles=True)
     assert len(choose_expert_rows(opened, settings)) == 76
     monkeypatch.setattr("train.data.expert_rows.MOST_ROWS", 32)
     rows = choose_expert_rows(opened, settings)
@@ -185,9 +186,9 @@ def test_rows_of_a_large_store_are_drawn_evenly_from_its_sources(tmp_path, monke
     ],
 )
 def test_experts_and_network_follow_the_store(given, features, profiles, experts, network):
-    settings = TrainSettings(**given).for_features(features, profiles)
+    settings = resolve_settings(TrainSettings(**given), features, profiles)
     assert (settings.experts, settings.network) == (experts, network)
-    assert settings.for_features(features, profiles) == settings
+    assert resolve_settings(settings, features, profiles) == settings
 
 
 @pytest.mark.parametrize(
@@ -206,7 +207,7 @@ def test_experts_and_network_follow_the_store(given, features, profiles, experts
 )
 def test_settings_that_fit_no_experts_are_refused(given, features, profiles, message):
     with pytest.raises(UsageError, match=message):
-        TrainSettings(**given).for_features(features, profiles)
+        resolve_settings(TrainSettings(**given), features, profiles)
 
 
 def test_command_prints_what_was_fitted(store, tmp_path):

@@ -13,6 +13,7 @@ from train.model.network import LAYERS, LINEAR, RADIAL, ResNet, build_network, r
 from train.model.normaliser import LEAST_DEVIATION, Normaliser, select_statistics
 from train.model.plane_detector import PlaneDetector, build_plane_detector
 from train.model.pretrained import load_imagenet_weights
+from train.resolve import resolve_settings
 from train.settings import NETWORKS, TrainSettings
 
 # Of torchvision's resnet18, resnet34 and resnet50 with 1000 classes, as its documentation gives them.
@@ -26,7 +27,7 @@ def _seeded():
 
 def build(features: FeatureSettings, *statistics: np.ndarray, **settings: object) -> PlaneDetector:
     """Build the detector of a run with these settings."""
-    return build_plane_detector(TrainSettings(**settings).for_features(features), features, *statistics)
+    return build_plane_detector(resolve_settings(TrainSettings(**settings), features), features, *statistics)
 
 
 def count_parameters(network) -> int:
@@ -179,12 +180,12 @@ def test_the_radial_network_is_for_small_planes():
 )
 def test_the_network_follows_the_features(estimator, settings, network):
     features = FeatureSettings(size=64, estimator=estimator)
-    chosen = TrainSettings(**settings).for_features(features)
+    chosen = resolve_settings(TrainSettings(**settings), features)
     assert chosen.network == network
     assert chosen.lr == {"linear": 1e-4, "radial": 1e-2}.get(network, 1e-3)
     assert chosen.dropout == (0 if network == "radial" else 0.3)
     assert chosen.gain == ("remove" if estimator == "averaged" else "keep")
-    assert TrainSettings(**settings, lr=0.5).for_features(features).lr == 0.5
+    assert resolve_settings(TrainSettings(**settings, lr=0.5), features).lr == 0.5
 
 
 @pytest.mark.parametrize(
@@ -203,7 +204,7 @@ def test_the_network_follows_the_features(estimator, settings, network):
     ],
 )
 def test_the_channels_follow_the_features(channels, features, chosen):
-    settings = TrainSettings(channels=channels).for_features(FeatureSettings(size=64, **features))
+    settings = resolve_settings(TrainSettings(channels=channels), FeatureSettings(size=64, **features))
     assert settings.channels == chosen
 
 

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from data_cards.core.errors import UsageError
 from pipeline.features.settings import FeatureSettings
 from train.loop.trainer import train
+from train.resolve import resolve_settings
 from train.settings import TrainSettings
 
 WHOLE = FeatureSettings(size=32)
@@ -38,7 +39,7 @@ def test_option_without_effect_is_refused(values, features, message):
     else:
         settings = TrainSettings(**values)
         with pytest.raises(UsageError, match=message):
-            settings.for_features(features)
+            resolve_settings(settings, features)
 
 
 @pytest.mark.parametrize(
@@ -51,8 +52,8 @@ def test_option_without_effect_is_refused(values, features, message):
     ],
 )
 def test_option_with_effect_is_accepted(values, features, chosen):
-    settings = TrainSettings(**values).for_features(features)
-    assert settings.for_features(features) == settings
+    settings = resolve_settings(TrainSettings(**values), features)
+    assert resolve_settings(settings, features) == settings
     assert {name: getattr(settings, name) for name in chosen} == chosen
 
 

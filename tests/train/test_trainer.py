@@ -28,6 +28,7 @@ from train.loop.trainer import resume, train
 from train.model.calibration import fit_calibration, probability_fake
 from train.model.inference import compute_logits
 from train.model.normaliser import Normaliser
+from train.resolve import resolve_settings
 from train.run.best_epoch import read_best_epoch
 from train.run.environment import find_commit
 from train.run.folder import RUN_VERSION, find_newest_run, load_detector, open_run
@@ -66,7 +67,7 @@ def test_train_writes_every_file_of_a_run(run):
 def test_settings_and_store_are_recorded(run, store):
     opened = open_store(store)
     asked = TrainSettings(store=str(store), run=str(run.path), epochs=EPOCHS, **SMALL)
-    assert run.settings == asked.for_features(opened.settings.features)
+    assert run.settings == resolve_settings(asked, opened.settings.features)
     assert run.build_settings == opened.settings
     assert run.store_fingerprint == opened.fingerprint
     assert run.store_paths == (str(store.resolve()),)

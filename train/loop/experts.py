@@ -38,7 +38,7 @@ def train_experts(settings: TrainSettings, store: FeatureStore) -> Summary:
 
     Parameters
     ----------
-    settings : resolved (`TrainSettings.for_features`), without a network
+    settings : resolved (`resolve_settings`), without a network
 
     Raises
     ------

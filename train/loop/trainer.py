@@ -40,6 +40,7 @@ from train.model.inference import open_loader
 from train.model.plane_detector import build_plane_detector
 from train.model.pretrained import load_imagenet_weights
 from train.recipe.optimizer import create_optimiser
+from train.resolve import resolve_settings
 from train.run.folder import (
     STATE,
     Run,
@@ -76,7 +77,7 @@ def train(settings: TrainSettings, on_step: OnStep | None = None, *, exits: bool
 
         def open_all() -> tuple[FeatureStore, ChangeDetector, TrainSettings]:
             store, store_changes = _open_watched_stores(settings.store)
-            return store, store_changes, settings.for_features(store.settings.features, store.has_profiles)
+            return store, store_changes, resolve_settings(settings, store.settings.features, store.has_profiles)
 
         store, store_changes, resolved = group.all_or_raise(open_all)
         if not resolved.has_network:
@@ -178,7 +179,7 @@ def _restore_settings(before: Run, changes: dict | None) -> tuple[TrainSettings,
     if "store" not in (changes or {}):
         before.check_stores()
     settings = replace(before.settings, **{"store": before.store_paths, **(changes or {})})
-    settings = settings.for_features(before.build_settings.features, before.settings.has_experts)
+    settings = resolve_settings(settings, before.build_settings.features, before.settings.has_experts)
     different = settings.differences(before.settings)
     if settings.epochs > before.settings.epochs:
         different.remove("epochs")
@@ -228,7 +229,7 @@ def prepare(
 
     Parameters
     ----------
-    settings : resolved by the store's features (`TrainSettings.for_features`)
+    settings : resolved by the store's features (`resolve_settings`)
     """
     device = pick_device(settings.device)
     if device.type == "cuda":

@@ -92,7 +92,7 @@ def build_plane_detector(
 
     Parameters
     ----------
-    settings : resolved for these features (`TrainSettings.for_features`)
+    settings : resolved for these features (`resolve_settings`)
     features : settings of the store's features
     mean, std : ndarray of float32, shape (planes, H, W), the store's statistics, in levels; None if saved
         ones will replace them

@@ -4,6 +4,7 @@ from typing import Any
 
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.features.settings import FeatureSettings
+from train.resolve import resolve_settings
 from train.settings import TrainSettings
 
 _REMOTE = "s3://"
@@ -37,7 +38,7 @@ def check_class_names(names: Any) -> None:
 
 def check_resolved(settings: TrainSettings, features: FeatureSettings) -> None:
     """Raise `ValueError` if settings of a run are not resolved, or do not fit its planes."""
-    if settings.for_features(features, settings.has_experts) != settings:
+    if resolve_settings(settings, features, settings.has_experts) != settings:
         raise ValueError("its options do not fit its planes")
     if not (settings.has_experts or settings.has_network):
         raise ValueError("it has neither experts nor a network")
