@@ -269,7 +269,7 @@ def restore_records(storage: Storage, plan: Plan, base: PictureTable) -> None:
     if not checksums:
         raise StoreError(
             f"{storage.url}: the checksums are damaged, so no shard can be trusted; "
-            f"`pipeline verify {storage.url} --repair` rebuilds the checksums"
+            f"`pipeline verify {storage.url} --repair` rebuilds the checksums; if it cannot, give another --out"
         )
     for shard, key in _list_kept(storage, plan, base).items():
         if shard < len(checksums):

@@ -31,7 +31,7 @@ from pipeline.cli.summary import (
 from pipeline.features.settings import PICTURES, FeatureSettings
 from pipeline.maintenance.inspect import format_progress, format_store, inspect_place
 from pipeline.maintenance.plot_planes import plot_samples
-from pipeline.maintenance.repair import repair_store
+from pipeline.maintenance.repair import Cause, repair_store
 from pipeline.maintenance.verify import verify_store
 from pipeline.simulate.sample_set import SIZE, TEST_PER_SOURCE, TRAIN_PER_SOURCE, write_sample
 from pipeline.store.schema import DEFAULT_STORE
@@ -239,9 +239,12 @@ def verify(store, repair, as_json) -> None:
     else:
         echo(format_verification(found, left, problems))
     if not left.sound:
-        advice = "see above for what could not be repaired"
-        if not repair:
-            advice = f"`pipeline verify {quote(store)} --repair` rebuilds what it can, from the source pictures"
+        advice = f"`pipeline verify {quote(store)} --repair` rebuilds what it can, from the source pictures"
+        if repair:
+            advice = "see above for what could not be repaired"
+        if any(one.cause is Cause.LOST_PICTURES for one in problems):
+            rebuild = f"`pipeline build --src FOLDER --out {quote(store)}`"
+            advice += f"; if pictures were moved, first run {rebuild} with their new folder, then repair again"
         raise StoreError(f"{store}: the store is damaged; {advice}")
 
 

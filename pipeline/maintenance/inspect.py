@@ -95,7 +95,9 @@ def _array_to_dict(array: zarr.Array | None) -> dict:
 def measure_compression(store: ZarrStore) -> dict[str, float]:
     """Return stored size over raw size of each kind of plane and of the profiles, measured on a few shards."""
     shares = {}
-    storage, kinds = Storage(store.path), store.settings.features.kinds
+    storage, features = Storage(store.path), store.settings.features
+    # Averaged planes hold the coherency in place of the phase.
+    kinds = [kind if features.patch is None else kind.replace("phase", "coherency") for kind in features.kinds]
     if store.has_planes:
         rows, _, height, width = store.features.shards
         stored = np.concatenate([read_chunk_sizes(storage, one, rows, len(kinds)) for one in _few_shards(store, rows)])

@@ -44,6 +44,20 @@ def test_repair_names_and_leaves_what_cannot_be_restored(store, kaggle_dir):
     assert not (store / "build").exists()
 
 
+def test_pictures_that_moved_repair_a_store_after_the_build_that_the_error_names(store, kaggle_dir):
+    file = store / "profiles/c/0/0"
+    before = file.read_bytes()
+    flip_bit(file, 4000)
+    moved = kaggle_dir.rename(kaggle_dir.with_name("elsewhere"))
+    refused = CliRunner().invoke(main, ["verify", str(store), "--repair"])
+    command = f"pipeline build --src FOLDER --out {store}"
+    assert f"first run `{command}` with their new folder, then repair again" in refused.stderr
+    built = CliRunner().invoke(main, [*command.replace("FOLDER", str(moved)).split()[1:], "--workers", "0"])
+    assert built.exit_code == 0, built.output
+    assert CliRunner().invoke(main, ["verify", str(store), "--repair"]).exit_code == 0
+    assert file.read_bytes() == before
+
+
 def test_statistics_wait_for_the_shards(store, kaggle_dir):
     before = read_files(store)
     flip_bit(store / "statistics/mean/c/0/0/0", 999)

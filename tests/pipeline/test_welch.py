@@ -193,6 +193,7 @@ def test_a_store_of_averaged_planes(kaggle_dir, tmp_path):
     assert np.array_equal(next(compute_features(path, store.settings.features)).levels[0], store.features[row])
     result = CliRunner().invoke(main, ["inspect", str(out), "--png", str(drawn)])
     assert result.exit_code == 0, result.output
+    assert ("coherency 0." in result.stdout, "phase" in result.stdout) == (True, False)
     assert drawn.stat().st_size > 1000
 
 
@@ -214,7 +215,7 @@ def test_a_store_with_an_overview(kaggle_dir, tmp_path):
     result = CliRunner().invoke(main, ["inspect", str(out), "--png", str(drawn), "--json"])
     assert result.exit_code == 0, result.output
     compression = json.loads(result.stdout)["compression"]
-    assert list(compression) == [*KINDS, "profiles"]
+    assert list(compression) == [*(kind.replace("phase", "coherency") for kind in KINDS), "profiles"]
     assert compression["overview-magnitude"] < 0.6  # one half alone
     small = {"store": str(out), "run": str(tmp_path / "run"), "epochs": 1, "batch_size": 4, "device": "cpu"}
     run = train(TrainSettings(**small, network="radial", experts="off", channels="all")).run

@@ -98,6 +98,16 @@ def test_network_beside_experts_has_a_weight_and_counts(beside, store):
     assert detector.calibration == detector.experts.calibration
 
 
+def test_lines_of_epochs_come_before_the_weight_of_the_network(store, tmp_path):
+    options = ["--epochs", "2", "--batch-size", "8", "--network", "small"]
+    result = CliRunner().invoke(cli, ["run", "--store", str(store), "--run", str(tmp_path / "run"), *options])
+    assert result.exit_code == 0, result.output
+    lines = result.stderr.splitlines()
+    begun = next(number for number, line in enumerate(lines) if line.startswith("epoch 1/2"))
+    assert [line.split()[0] for line in lines[begun:]] == ["epoch", "epoch"]
+    assert "\nnetwork " in result.stdout
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.5])
 def test_table_and_list_show_the_experts_scores_where_the_network_does_not_count(alone, beside, tmp_path, weight):
     copied = tmp_path / "runs" / "run"

@@ -14,7 +14,6 @@ from train.data.expert_rows import choose_expert_rows
 from train.data.row_selection import format_single_sources
 from train.loop.signals import Stopped
 from train.model.calibration import compute_log_odds
-from train.model.experts import format_network_weight
 from train.recipe.experts import (
     ENOUGH_SOURCES,
     FittedExperts,
@@ -186,7 +185,6 @@ def weigh_network(
             columns["label"][rows][known].astype(int),
             columns["source"][rows][known].astype(str),
         )
-    echo(f"network: {format_network_weight(weight)}", err=True)
     save_experts(replace(fitted.experts, network_weight=weight), folder)
     return _measure(fitted, store, fitted_rows)
 
