@@ -42,6 +42,7 @@ from tabulate import tabulate
 
 from data_cards.archives.place import read_file
 from data_cards.audit.audit import audit_or_warn
+from data_cards.core.console import Command
 from data_cards.dataset.scan import PictureSet, scan_sources
 from data_cards.image.decode import decode_picture
 from pipeline.builder import plan as plan_module
@@ -62,7 +63,7 @@ from pipeline.store.writer import create_arrays, create_record_folder
 _FEW_ROWS = {False: 24, True: 8}  # of a shard here, at most; without and with planes
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--src", "sources", multiple=True, required=True, help="Picture folder, as for `pipeline build`.")
 @click.option("--sizes", default="0,256,512,1024", show_default=True, help="Sides of the planes, in pixels; 0: none.")
 @click.option(

@@ -23,6 +23,7 @@ from detection_pictures import VIEWS, StudySet, read_set
 from detection_prototype import fit_prototype
 from detection_scores import UNSURE, compare, compare_sources, find_interval, find_lowest, measure_honesty
 
+from data_cards.core.console import Command
 from data_cards.core.files import write_json
 from data_cards.core.labels import FAKE, REAL
 from pipeline.features.variants import CONDITIONS
@@ -36,7 +37,7 @@ SAME_QUALITY = 5  # largest difference between the median JPEG qualities of two 
 JPEG_SHARE = 0.7  # of a source's pictures, from which it counts as JPEG
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--src", required=True, type=click.Path(path_type=Path), help="Pictures as SPLIT/CLASS/SOURCE/...")
 @click.option("--pairs", type=click.Path(path_type=Path), help="Collections with both classes, for a final test.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for features and results.")

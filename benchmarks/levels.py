@@ -26,6 +26,7 @@ from tabulate import tabulate
 sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is another file
 from detection_scores import compare, compare_sources, find_interval
 
+from data_cards.core.console import Command
 from pipeline.builder.build import build_store
 from pipeline.features.settings import COARSE, FINE, FeatureSettings
 from pipeline.store.reader import ZarrStore, open_store
@@ -38,7 +39,7 @@ ROUNDED = "rounded"
 Scored = list[tuple[np.ndarray, np.ndarray]]  # rows of a store and their scores, for each fold
 
 
-@click.command(help=__doc__)
+@click.command(cls=Command, help=__doc__)
 @click.option("--src", required=True)
 @click.option("--pairs")
 @click.option("--out", required=True, type=Path)

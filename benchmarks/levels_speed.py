@@ -23,6 +23,7 @@ from tabulate import tabulate
 sys.path.insert(0, str(Path(__file__).parents[1]))  # before this folder, where `train` is another file
 from stream import drop_cache
 
+from data_cards.core.console import Command
 from data_cards.dataset.scan import scan_sources
 from pipeline.builder.build import build_store
 from pipeline.builder.shard_task import ShardTask, build_shard
@@ -36,7 +37,7 @@ from train.data.sampling import sample_epoch
 BATCH = 16
 
 
-@click.command(help=__doc__)
+@click.command(cls=Command, help=__doc__)
 @click.option("--src", required=True)
 @click.option("--size", default=1024, show_default=True)
 @click.option("--samples", default=64, show_default=True)

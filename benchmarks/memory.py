@@ -22,6 +22,7 @@ import zarr
 from tabulate import tabulate
 
 from data_cards.audit.audit import audit_pictures
+from data_cards.core.console import Command
 from data_cards.dataset.layout import PictureFile
 from data_cards.dataset.scan import collect_pictures
 from data_cards.image.facts import PictureFacts
@@ -38,7 +39,7 @@ from pipeline.store.writer import create_arrays, create_record_folder, write_che
 COUNTS = "10000,100000,1000000"
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--counts", default=COUNTS, show_default=True, help="Numbers of pictures.")
 @click.option("--one", type=int, hidden=True)
 def main(counts: str, one: int | None) -> None:

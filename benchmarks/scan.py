@@ -25,6 +25,7 @@ import click
 import numpy as np
 from tabulate import tabulate
 
+from data_cards.core.console import Command
 from data_cards.core.cores import count_cores
 from data_cards.dataset.find import find_pictures
 from data_cards.dataset.scan import scan_sources
@@ -75,7 +76,7 @@ def time_search(hashes: np.ndarray, count: int) -> list:
     return [f"{count:,}", f"{time.perf_counter() - began:.2f}", f"{len(np.unique(groups)):,}"]
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--src", help="Picture folder.")
 @click.option("--pictures", default=10_000, show_default=True, help="Files to scan.")
 @click.option("--measure", "measured", hidden=True)

@@ -19,6 +19,7 @@ import zarr
 from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from data_cards.core.console import Command
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.filesystem import Storage
 from pipeline.store.schema import FEATURES
@@ -27,7 +28,7 @@ from pipeline.store.shard_format import encode_sample, encode_shard
 from pipeline.store.writer import create_arrays, create_record_folder, write_shard
 
 
-@click.command(context_settings={"show_default": True})
+@click.command(cls=Command, context_settings={"show_default": True})
 @click.option("--size", "sizes", multiple=True, type=int, default=(32, 256, 512, 1024), help="Sides of the planes.")
 @click.option("--megabytes", default=64, help="Size of a shard before compression.")
 @click.option("--rounds", default=5, help="Number of rounds; medians are printed.")

@@ -30,13 +30,14 @@ import psutil
 from PIL import Image
 from tabulate import tabulate
 
+from data_cards.core.console import Command
 from data_cards.core.cores import count_cores
 from data_cards.dataset.find import find_pictures
 
 TWELVE_MEGAPIXELS = (4000, 3000)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option("--src", required=True, help="Picture folder, as for `pipeline build`.")
 @click.option("--run", help="Run folder  [default: the one that `predict` chooses]")
 @click.option("--pictures", default=100, show_default=True, help="Number of pictures to judge on all cores.")

@@ -50,6 +50,14 @@ def test_benchmark_runs(pictures, tmp_path, name, options, said):
         assert words in printed
 
 
+@pytest.mark.parametrize("name", ["build.py", "detection.py", "levels.py", "levels_speed.py", "scan.py", "verdict.py"])
+def test_a_folder_that_does_not_exist_is_one_line(tmp_path, name):
+    pairs = ["--pairs", "gone", "--out", "study"] if name in ("detection.py", "levels.py") else []
+    command = [sys.executable, str(BENCHMARKS / name), "--src", "gone", *pairs]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (result.returncode, result.stderr[:27]) == (1, "error: gone: no such folder")
+
+
 def test_detection_study_runs_and_resumes(pictures, tmp_path):
     (tmp_path / "study.toml").write_text("folds = 2\npartitions = [0]\ngroups = []\npairs_of_same_quality = []\n")
     for source in sorted(pictures.glob("train/*/*")):  # four sources a class, so that two are left to calibrate on
