@@ -45,7 +45,7 @@ _LEAST = {
 _MOST = {"epochs": 10**6, "batch_size": 2**20, "threads": 2**10}
 
 # Options that have no effect without a network.
-_OF_NETWORKS = (
+OF_NETWORKS = (
     "validate_on", "channels", "balance", "variants_per_epoch", "normalise", "gain", "stem", "weights", "dropout",
     "epochs", "batch_size", "lr", "warmup", "weight_decay", "label_smoothing", "keep",
     "patience",
@@ -286,7 +286,7 @@ class TrainSettings:
             if self.experts == OFF:
                 raise UsageError("network none and experts off: nothing to train; leave out one of them")
             for one in fields(self):
-                if one.name in _OF_NETWORKS and getattr(self, one.name) != one.default:
+                if one.name in OF_NETWORKS and getattr(self, one.name) != one.default:
                     raise UsageError(
                         f"{one.name.replace('_', ' ')} {_format_value(getattr(self, one.name))}: no effect on experts; "
                         "name a network with --network, or leave the option out"

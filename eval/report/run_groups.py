@@ -11,11 +11,12 @@ from data_cards.core.errors import UsageError
 from data_cards.core.options import NO_VALUE, list_option_values
 from train.run.folder import Run
 from train.run.locate import find_run
-from train.settings import MACHINE_FIELDS
+from train.settings import MACHINE_FIELDS, OF_NETWORKS
 
 SEED_OPTION = "train run --seed"
 
 _TRAIN, _BUILD = "train run", "pipeline build"
+_OF_NETWORKS = [f"{_TRAIN} --{name.replace('_', '-')}" for name in OF_NETWORKS]
 _FINGERPRINT = 8  # digits shown of a store's fingerprint, which differs if its contents differ
 
 
@@ -60,7 +61,8 @@ def open_groups(given: Sequence[str | Path]) -> list[RunGroup]:
 def list_differing_options(groups: Sequence[RunGroup]) -> list[dict]:
     """List the options in which the groups differ: `option`, such as "train run --seed", and `values` by group.
 
-    Options of place and speed are left out; stores count as different only if their contents differ.
+    Options of place and speed are left out; stores count as different only if their contents differ, and runs without
+    a network have no options of networks.
     """
     return _list_differing([(group.name, group.runs) for group in groups])
 
@@ -75,13 +77,15 @@ def _list_differing(named: Sequence[tuple[str, Sequence[Run]]]) -> list[dict]:
     has_other_stores = len({run.store_fingerprint for _, runs in named for run in runs}) > 1
     values = {name: [_list_options(run, has_other_stores) for run in runs] for name, runs in named}
     options = dict.fromkeys(option for listed in values.values() for one in listed for option in one)
+    without = {name for name, runs in named if not any(run.settings.has_network for run in runs)}
     rows = []
     for option in options:
         shown = {
             name: ", ".join(dict.fromkeys(one.get(option, NO_VALUE) for one in listed))
             for name, listed in values.items()
         }
-        if len(set(shown.values())) > 1:
+        having = shown.keys() - without if option in _OF_NETWORKS else shown.keys()
+        if len({shown[name] for name in having}) > 1:
             rows.append({"option": option, "values": shown})
     return rows
 
@@ -91,6 +95,8 @@ def _list_options(run: Run, with_store: bool) -> dict[str, str]:
     options = {
         f"{_TRAIN} {flag}": value for flag, value in list_option_values(run.settings).items() if flag not in left_out
     }
+    if not run.settings.has_network:
+        options |= dict.fromkeys(_OF_NETWORKS, NO_VALUE)
     options |= {f"{_TRAIN} --{name.replace('_', '-')}": str(value) for name, value in run.removed.items()}
     if with_store:
         options = {f"{_TRAIN} --store": ", ".join(run.store_paths)} | options

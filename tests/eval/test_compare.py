@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
-from helpers.make_run import make_run
+from helpers.hostile import edit_json
+from helpers.make_run import make_experts_run, make_run
 from helpers.make_store import make_store
 from helpers.sklearn_scores import score_with_sklearn
 from scipy import stats
@@ -14,6 +15,7 @@ from scipy import stats
 from data_cards.core.errors import UsageError, UserError
 from eval.cli.main import cli
 from eval.report.compare import compare_runs
+from eval.report.run_groups import list_differing_options, open_groups
 from eval.report.summary import summarise_comparison
 from eval.report.terminal import MOST_LINES, format_comparison
 from eval.scores.metrics import METRICS
@@ -245,6 +247,17 @@ def test_two_seeds_of_a_network_differ_by_luck_alone(folder, tmp_path):
     assert "the luck of training" in found["summary"][0]
     assert "train run --seed" in made.html.read_text(encoding="utf-8")
     assert "train run --seed" in format_comparison(found)
+
+
+def test_options_of_networks_differ_only_between_networks(folder, tmp_path):
+    experts = make_experts_run(tmp_path / "experts", folder / "a.zarr")
+    options = [row["option"] for row in list_differing_options(open_groups([experts, folder / "a"]))]
+    assert options == ["train run --experts", "train run --network"]
+    other = make_run(tmp_path / "other", folder / "a.zarr")
+    edit_json(other / "settings.json", "train/lr", 0.5)
+    rows = list_differing_options(open_groups([experts, folder / "a", other]))
+    values = {row["option"]: row["values"] for row in rows}
+    assert values["train run --lr"] == {"experts": "none", "a": "0.001", "other": "0.5"}
 
 
 def test_single_runs_may_have_names(folder, tmp_path):
