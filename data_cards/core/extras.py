@@ -9,17 +9,21 @@ from shlex import quote
 
 from data_cards.core.console import PROGRAM
 
-_SOURCE = Path(__file__).parents[2]
+_SOURCE = Path(__file__).resolve().parents[2]
+_CONSTRAINTS = "constraints.txt"
 
 
 def format_install(extra: str) -> str:
-    """Return a shell command that installs an extra's libraries for this Python.
+    """Return a shell command that installs an extra's libraries for this Python, in whichever folder it is typed.
 
-    It names the libraries, so it works in every folder, and however the program was installed.
+    It is the command of the documentation if the program runs from its source, and else names the libraries.
     """
+    if (_SOURCE / _CONSTRAINTS).exists():
+        folder = Path() if Path.cwd() == _SOURCE else _SOURCE
+        return " ".join([_find_installer(), "-c", quote(str(folder / _CONSTRAINTS)), "-e", quote(f"{folder}[{extra}]")])
     try:
         wanted = [text.partition(";") for text in requires(PROGRAM) or ()]
-    except PackageNotFoundError:  # the program runs from its source, uninstalled
+    except PackageNotFoundError:  # the program runs from a copy, uninstalled
         wanted = []
     named = [name.strip() for name, _, marker in wanted if f'extra=="{extra}"' in _squeeze(marker)]
     return " ".join([_find_installer(), *map(quote, named or [f"{_SOURCE}[{extra}]"])])

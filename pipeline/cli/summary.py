@@ -151,7 +151,8 @@ def format_problem(problem: Problem) -> str:
         Cause.DIFFERS: f"the rebuilt files differ from the original{named and f' ({named})'}; the old ones were kept",
         Cause.LOST_PICTURES: f"needs pictures that are gone or have changed: {named}"
         + (f" and {more} more" if more > 0 else ""),
-        Cause.UNKNOWN_SHARD: "a shard is damaged too, and the checksums cannot identify it; build the store again, with another --out",
+        Cause.UNKNOWN_SHARD: "a shard is damaged too, and the checksums cannot identify it; build the store again, "
+        "with another --out",
         Cause.DAMAGED_SHARDS: "cannot be computed while shards are damaged",
         Cause.FAILED: named,
     }
