@@ -1,10 +1,14 @@
-"""docs/store.md: its tables name every array, column and attribute of a store, and its code runs."""
+"""docs/store.md: its tables name all of a store's arrays, columns, attributes and variants, and its code runs."""
 
+import hashlib
+import json
 import re
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
+import zarr
 from helpers.pictures import draw_noise, make_kaggle_dir
 
 from pipeline.builder.build import build_store
@@ -12,8 +16,10 @@ from pipeline.features.extract import compute_file_features
 from pipeline.features.periodogram import compute_periodogram, compute_periodogram_levels
 from pipeline.features.profile_vectors import PROFILE_VECTORS, split_profiles
 from pipeline.features.settings import FeatureSettings
+from pipeline.features.variants import RECIPES, draw_variants
 from pipeline.features.welch import ARTANH_LIMIT
 from pipeline.store.arrays import ARRAYS
+from pipeline.store.checksum import compute_checksum
 from pipeline.store.reader import open_store
 from pipeline.store.schema import FORMAT_VERSION, SAMPLE_COLUMNS, Attribute
 from pipeline.store.settings import BuildSettings
@@ -56,6 +62,11 @@ def test_every_vector_of_a_profile_is_listed_where_it_is():
     assert list(rows) == list(PROFILE_VECTORS)
 
 
+def test_every_variant_is_listed_with_its_recipe():
+    listed = {recipe.split("`")[0]: names for recipe, (names,) in read_rows("`--variants` of the build", 1).items()}
+    assert listed == {recipe: ", ".join(one.name for one in draw_variants(recipe, 0, b"")) for recipe in RECIPES}
+
+
 def test_formulas_turn_levels_into_nats_and_radians():
     side = 16
     rgb = np.asarray(draw_noise(3, side, side))
@@ -92,6 +103,38 @@ def test_code_of_the_page_runs(folder, monkeypatch):
     np.testing.assert_array_equal(names["levels"][0], store.features[0])
     np.testing.assert_array_equal(names["profile"], store.read_profiles(np.array([0]))[0])
     assert len(CODE) >= 6
+
+
+def test_checksums_and_digests_are_computed_as_the_page_says(folder):
+    store = folder / "features.zarr"
+    attributes = json.loads((store / "zarr.json").read_text())["attributes"]
+    for shard, wanted in enumerate(zarr.open(store, mode="r")["checksums"][:]):
+        files = [store / f"features/c/{shard}/0/0/0", store / f"profiles/c/{shard}/0"]
+        assert wanted.tobytes() == b"".join(map(checksum, files))
+    for name, wanted in attributes["arrays"].items():
+        alone = name in ("features", "profiles", "statistics")
+        files = [store / name / "zarr.json"] if alone else filter(Path.is_file, (store / name).rglob("*"))
+        hashed = hashlib.sha256()
+        for path, file in sorted((file.relative_to(store).as_posix(), file) for file in files):
+            hashed.update(f"{path} {file.stat().st_size}\n".encode() + file.read_bytes())
+        assert hashed.hexdigest() == wanted, name
+    wanted = attributes.pop("digest")
+    assert hashlib.sha256(json.dumps(attributes, sort_keys=True).encode()).hexdigest() == wanted
+
+
+def checksum(file: Path) -> bytes:
+    """The checksum of a shard's file, by another program than this one's."""
+    content, step = file.read_bytes(), 2**20
+    starts = range(0, len(content) + 1, step)
+    values = b"".join(google_crc32c.value(content[start : start + step]).to_bytes(4, "little") for start in starts)
+    return hashlib.sha256(values).digest()
+
+
+@pytest.mark.parametrize("size", [2**20 - 1, 2**20, 2**20 + 1])
+def test_last_block_of_a_checksum_may_be_empty(tmp_path, size):
+    file = tmp_path / "file"
+    file.write_bytes(bytes(size))
+    assert checksum(file).hex() == compute_checksum(file.read_bytes())
 
 
 def test_features_of_a_file_without_settings_are_its_profile(folder):
