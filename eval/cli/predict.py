@@ -3,6 +3,7 @@
 import sys
 from dataclasses import asdict
 from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,9 @@ from data_cards.core.console import PROGRAM, Command, CommandError, echo, note, 
 from data_cards.core.errors import UsageError
 from data_cards.core.options import add_options
 from eval.settings import PageSettings, PredictSettings
+
+if TYPE_CHECKING:
+    from train.run.folder import Run  # loads what `--help` need not wait for
 
 run_option = click.option(
     "--run", metavar="DIR", help="Run folder  [default: the newest usable one under runs/, else the starter run]"
@@ -58,7 +62,7 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
     from eval.verdict.inputs import find_inputs
     from eval.verdict.output import write_csv, write_json, write_table
     from eval.verdict.predict import check_options, iterate_verdicts
-    from train.run.locate import find_run, format_starter_use, is_starter, name_run
+    from train.run.locate import find_run, name_run
 
     if as_json and as_csv:
         raise UsageError("--json and --csv: expected only one of them")
@@ -72,8 +76,7 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
         note("nothing to judge: standard input names no file")
     for line in format_left_out(left_out):
         note(line)
-    if run is None and is_starter(opened):
-        note(format_starter_use())
+    _print_doubt(opened, named=run is not None)
     write = partial(write_json, run=name_run(opened)) if as_json else write_csv if as_csv else write_table
     if explain is None:
         streams = as_json or as_csv  # their lines would mix with the bar's
@@ -122,9 +125,18 @@ def page(run, open_browser, **settings) -> None:
       page --run runs/001-experts --port 9000 --no-open
     """
     from eval.page.serve import serve_page
-    from train.run.locate import find_run, format_starter_use, is_starter
+    from train.run.locate import find_run
 
     opened = find_run(run)
-    if run is None and is_starter(opened):
-        note(format_starter_use())
+    _print_doubt(opened, named=run is not None)
     serve_page(opened, open_browser=open_browser, echo=echo, warn=warn, **asdict(PageSettings(**settings)))
+
+
+def _print_doubt(run: "Run", named: bool) -> None:
+    """Print that a run is the starter run although none was named, or that it is unfinished."""
+    from train.run.locate import format_starter_use, format_unfinished, is_starter
+
+    if is_starter(run) and not named:
+        note(format_starter_use())
+    elif unfinished := format_unfinished(run):
+        warn(unfinished)

@@ -35,7 +35,7 @@ from eval.settings import ReportSettings
 from pipeline.features.versions import get_program_version
 from pipeline.store.reader import FeatureStore
 from train.run.folder import Run, load_detector
-from train.run.locate import name_run
+from train.run.locate import format_unfinished, name_run
 from train.run.run_stores import find_store, is_own_store
 
 
@@ -114,7 +114,11 @@ def compute_comparison(groups: Sequence[RunGroup], sides: Sequence[Side], common
         "simulated": simulated,
         "notice": SIMULATION_NOTICE if simulated else None,
         "summary": [],
-        "warnings": [*common.warnings, *_find_mixed_groups(groups)],
+        "warnings": [
+            *filter(None, (format_unfinished(side.run) for side in sides)),
+            *common.warnings,
+            *_find_mixed_groups(groups),
+        ],
         "split": split,
         "pictures": len(first),
         "samples_by_class": first.count_by_class(),

@@ -35,7 +35,7 @@ from train.data.row_selection import condition_mask
 from train.model.detector import Detector
 from train.recipe.experts import count_sources
 from train.run.folder import Run
-from train.run.locate import is_starter, name_run
+from train.run.locate import format_unfinished, is_starter, name_run
 from train.run.run_stores import find_training_store
 
 REPORT_VERSION = 2
@@ -130,7 +130,7 @@ def _leave_out(scored: Scored, leaked: np.ndarray, headline: str) -> dict[str, S
 def _find_warnings(
     scored: Scored, run: Run, store: FeatureStore, split: str, training: FeatureStore | None, leaked: np.ndarray
 ) -> list[str]:
-    warnings = []
+    warnings = list(filter(None, [format_unfinished(run)]))
     if split == TRAIN:
         warnings.append("the detector was trained on these pictures: the scores show how well it remembers them")
     if split == VAL and run.settings.has_experts:

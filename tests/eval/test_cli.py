@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from helpers.make_run import make_run
 from helpers.make_store import make_store
 from helpers.refusals import assert_refused
+from PIL import Image
 
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.cli.main import cli, predict, report
@@ -69,6 +70,25 @@ def test_report_prints_notice_and_warnings_on_stderr(call, run_folder, tmp_path)
     result = call("--split", "val")
     assert result.stdout.startswith(SIMULATION_NOTICE)
     assert result.stderr.startswith("warning: the best epoch was chosen")
+
+
+def test_unfinished_run_is_named_in_reports_comparisons_and_verdicts(call, run_folder, tmp_path):
+    words = "runs/001: the run is unfinished (0 of 20 epochs); unless it is still training, `train run --resume --run "
+    assert call().stderr == ""
+    other = make_run(tmp_path / "other", tmp_path / "features.zarr", seed=1)
+    (run_folder / "summary.json").unlink()
+    Image.new("RGB", (64, 64), "red").save("red.png")
+    commands = {
+        "report": call(),
+        "comparison": call("--run", "runs/001", "--run", str(other)),
+        "predict": CliRunner().invoke(predict, ["red.png", "--quick"]),
+    }
+    for name, result in commands.items():
+        assert result.exit_code == 0, result.output
+        assert result.stderr.count(f"warning: {words}runs/001` finishes it") == 1, name
+    for name in ("report", "comparison"):
+        assert words in json.loads((run_folder / f"{name}.json").read_text())["warnings"][0]
+        assert "the run is unfinished" in (run_folder / f"{name}.html").read_text()
 
 
 def test_help_has_examples():

@@ -20,6 +20,7 @@ from train.resolve import resolve_settings
 from train.run.checkpoint import save_weights
 from train.run.experts_file import save_experts
 from train.run.folder import write_run_settings
+from train.run.summary import FINISHED, Summary, write_summary
 from train.settings import TrainSettings
 
 
@@ -31,6 +32,7 @@ def make_experts_run(path: Path, store: FeatureStore | Path, experts: Experts | 
     settings = resolve_settings(settings, store.settings.features, store.has_profiles)
     write_run_settings(path, settings, store)
     save_experts(experts or fit_rows(store, settings, choose_expert_rows(store, settings)).experts, path)
+    end_run(path)
     return path
 
 
@@ -62,11 +64,19 @@ def draw_scene(label: int, source: int, number: int, width: int = 200, height: i
 
 
 def make_run(path: Path, store: FeatureStore | Path, seed: int = 0) -> Path:
-    """Write the folder of a run on that store: settings and best weights, as after its first epoch."""
+    """Write the folder of a run on that store: settings, best weights and summary."""
     store = store if isinstance(store, FeatureStore) else open_store(store)
     torch.manual_seed(seed)
     path.mkdir(parents=True, exist_ok=True)
     settings = TrainSettings(store=store.path, run=str(path), stem="strided", seed=seed)
     write_run_settings(path, resolve_settings(settings, store.settings.features), store)
     save_weights(PlaneDetector(store.mean, store.std, stem="strided"), path, "best")
+    end_run(path)
     return path
+
+
+def end_run(path: Path) -> None:
+    """Write the summary of a run that came to its end, without its results."""
+    unknown = dict.fromkeys(("best_epoch", "val_loss", "val_accuracy", "samples_per_second"))
+    device = {"device": "cpu", "device_name": "CPU", "processes": 1, "precision": "float32"}
+    write_summary(Summary(path, FINISHED, "drawn", epochs=0, skipped=0, seconds=0.0, waited=0.0, **unknown, **device))

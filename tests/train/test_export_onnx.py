@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -226,6 +227,16 @@ def test_pixels_without_a_network_or_with_an_overview_are_refused(tmp_path, run,
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
     assert f"expected a network that reads no overview, got {found}; leave out --pixels" in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_export_of_an_unfinished_run_says_so(runs, picture, tmp_path):
+    shutil.copytree(runs / "network", tmp_path / "stopped")
+    summary = json.loads((tmp_path / "stopped" / "summary.json").read_text())
+    (tmp_path / "stopped" / "summary.json").write_text(json.dumps(summary | {"state": "interrupted"}))
+    for run, said in ((tmp_path / "stopped", 1), (runs / "network", 0)):
+        result = export("--run", run, "--onnx", "detector.onnx")
+        assert result.exit_code == 0, result.output
+        assert result.stderr.count(f"warning: {run}: the run is unfinished (2 of 2 epochs); unless") == said
 
 
 def test_export_to_a_folder_is_refused(runs, tmp_path):

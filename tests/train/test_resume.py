@@ -21,6 +21,7 @@ from train.loop.signals import Stopped, StopSignals
 from train.loop.trainer import resume, train
 from train.run.folder import open_run, prolong_run
 from train.run.history import read_history
+from train.run.reported_score import ReportedScore, read_reported_score, write_reported_score
 from train.settings import TrainSettings
 
 EPOCHS, STEPS = 2, 3  # steps an epoch
@@ -155,7 +156,12 @@ train(TrainSettings(store={str(store)!r}, run={str(path)!r}, save_minutes=0.0, *
 def test_finished_run_trains_on_to_more_epochs_and_ends_the_same_after_a_stop(store, uninterrupted, tmp_path):
     for name in ("whole", "stopped"):
         shutil.copytree(uninterrupted, tmp_path / name)
+    reported = ReportedScore(open_run(uninterrupted).created, "clean", 0.75, 0.5, 1.0, "2026-11-28T12:00:00+00:00")
+    write_reported_score(tmp_path / "whole", reported)
+    assert resume(tmp_path / "whole").epochs == EPOCHS
+    assert read_reported_score(tmp_path / "whole") == reported
     assert resume(tmp_path / "whole", {"epochs": 4}).epochs == 4
+    assert read_reported_score(tmp_path / "whole") is None  # it was of other weights
     with pytest.raises(Stopped):
         resume(tmp_path / "stopped", {"epochs": 4}, stop_at(STEPS * EPOCHS + 1))
     resume(tmp_path / "stopped")  # the settings record the epochs

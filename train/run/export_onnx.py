@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data_cards.core.console import warn
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.extras import format_install
 from data_cards.core.files import whole_file
@@ -30,6 +31,7 @@ from train.model.experts_graph import draw_profiles
 from train.model.plane_detector import PlaneDetector
 from train.model.planes_graph import build_planes_graph
 from train.run.folder import load_detector, open_run
+from train.run.locate import format_unfinished
 from train.run.weights_file import BEST
 
 # Largest difference of a probability between onnxruntime and this program. Of levels that the file computes from
@@ -87,6 +89,8 @@ def export_onnx(run: str | Path, file: str | Path, which: str = BEST, from_pixel
     if missing:
         raise UserError(f"ONNX needs {', '.join(missing)}: `{format_install('onnx')}`")
     run = open_run(run)
+    if unfinished := format_unfinished(run):
+        warn(unfinished)
     detector = load_detector(run, "cpu", which)
     both = detector.experts is not None and detector.plane_detector is not None
     if both and detector.experts.network_weight == 0:

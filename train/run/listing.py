@@ -11,7 +11,7 @@ from data_cards.core.kind import Kind, find_kind, format_progress
 from train.run.folder import RUNS, read_run
 from train.run.history import choose_epoch
 from train.run.reported_score import read_reported_score
-from train.run.summary import FAILED, read_summary
+from train.run.summary import FAILED, read_state, read_summary
 
 
 @dataclass(frozen=True)
@@ -122,8 +122,7 @@ def _read_entry(path: Path) -> RunEntry:
         "side": run.build_settings.features.side or None,
         "epochs": len(run.history) if run.settings.has_network else None,
     }
-    summary = read_summary(path)
-    state = summary.state if summary is not None else "unfinished"
+    summary, state = read_summary(path), read_state(path)
     if summary is not None:
         known |= {
             "ended": summary.ended,

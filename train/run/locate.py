@@ -1,11 +1,13 @@
 """Lookup of a run: the named one, the newest under `runs/`, or the starter run of the program."""
 
 from pathlib import Path
+from shlex import quote
 
 from data_cards.core.bounded_json import read_json
 from data_cards.core.errors import UserError
 from data_cards.core.files import RUN_SETTINGS
 from train.run.folder import Run, find_newest_run, open_run
+from train.run.summary import FINISHED, STOPPED_EARLY, read_state
 
 # Trained on the pictures that its data card names; its folder is the program's own, and nothing is written into it.
 STARTER = Path(__file__).parents[1] / "starter"
@@ -39,6 +41,17 @@ def is_starter(run: Run) -> bool:
 def name_run(run: Run) -> str:
     """Return the path of a run as it was given, or "starter"."""
     return STARTER_NAME if is_starter(run) else str(run.path)
+
+
+def format_unfinished(run: Run) -> str | None:
+    """Format that a run has not come to its end, and how to finish it; None if it has."""
+    if read_state(run.path) in (FINISHED, STOPPED_EARLY):
+        return None
+    done = f" ({len(run.history)} of {run.settings.epochs} epochs)" if run.settings.has_network else ""
+    return (
+        f"{run.path}: the run is unfinished{done}; unless it is still training, "
+        f"`train run --resume --run {quote(str(run.path))}` finishes it"
+    )
 
 
 def format_starter_use() -> str:

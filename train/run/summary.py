@@ -11,8 +11,10 @@ from data_cards.core.errors import DAMAGE
 from data_cards.core.files import RUN_SUMMARY, write_json
 from data_cards.core.value_types import check_types
 from train.model.calibration import Calibration
+from train.run.reported_score import TEST_SCORE
 
 FINISHED, STOPPED_EARLY, INTERRUPTED, FAILED = "finished", "stopped early", "interrupted", "failed"
+UNFINISHED = "unfinished"  # without a summary: still training, or killed
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,9 @@ class Summary:
 
 
 def delete_summary(folder: Path) -> None:
-    """Delete the summary of an earlier end, as the run is resumed."""
-    (folder / RUN_SUMMARY).unlink(missing_ok=True)
+    """Delete the summary of an earlier end, and the score of its report, as the run is resumed."""
+    for name in (RUN_SUMMARY, TEST_SCORE):
+        (folder / name).unlink(missing_ok=True)
 
 
 def read_summary(folder: Path) -> Summary | None:
@@ -79,6 +82,12 @@ def read_summary(folder: Path) -> Summary | None:
         return Summary(**record)
     except (OSError, *DAMAGE):
         return None
+
+
+def read_state(folder: Path) -> str:
+    """Return the state of a run, as in its summary, or "unfinished"."""
+    summary = read_summary(folder)
+    return UNFINISHED if summary is None else summary.state
 
 
 def write_summary(summary: Summary) -> None:
