@@ -2,16 +2,18 @@
 
 Pictures are identified by their hash. Pictures of the store keep their position and split, and new pictures follow
 them, so that only shards with other content are rebuilt. Pictures of folders that this build does not name are kept. A
-folder that was moved, or is reached by another path, is the same folder.
+folder that was moved, or is reached by another path, is the same folder. A file below two folders is one picture.
 """
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from shlex import quote
 
 import numpy as np
 
+from data_cards.core.errors import UserError
 from data_cards.core.labels import SPLITS, TEST, TRAIN, VAL
 from data_cards.core.seeding import draw_key
 from data_cards.dataset.layout import PictureFile
@@ -30,15 +32,19 @@ class Growth:
     ----------
     pictures : PictureTable, the store's pictures, then the new ones
     added : int, number of new pictures
-    removed : list of str, paths of the store's pictures that were removed from their folder or changed
+    removed : list of str, paths of the store's pictures that were removed from their folder
+    changed : list of str, paths of the store's pictures whose files have other contents now
     reassigned : list of str, paths of unchanged files that now have another class or source, or joined or left the test
         split; their samples are made again
+    repeated : int, number of the scan's pictures that the store has already, as files below another folder
     """
 
     pictures: PictureTable
     added: int
     removed: list[str]
+    changed: list[str]
     reassigned: list[str]
+    repeated: int
 
 
 def merge_pictures(base: PictureTable, found: PictureTable, usable: Sequence[int], settings: BuildSettings) -> Growth:
@@ -50,9 +56,13 @@ def merge_pictures(base: PictureTable, found: PictureTable, usable: Sequence[int
     found : PictureTable of the scan
     usable : sequence of int, positions of the usable pictures in `found`
     settings : BuildSettings
+
+    Raises
+    ------
+    UserError : a file of the store is found below another folder, with another class or split
     """
-    pictures, removed, reassigned = _match(base, found, usable)
-    kept = len(base) - len(removed) - len(reassigned)
+    growth = _match(base, found, usable)
+    pictures, kept = growth.pictures, len(base) - sum(map(len, (growth.removed, growth.changed, growth.reassigned)))
     groups = group_near_duplicates(pictures.phashes)
     splits = _draw_splits(pictures, kept, groups, settings)
     rows = np.concatenate([np.arange(kept), kept + _shuffle(pictures, kept, splits, settings.seed)])
@@ -60,7 +70,7 @@ def merge_pictures(base: PictureTable, found: PictureTable, usable: Sequence[int
     grown.set_splits([splits[row] for row in rows.tolist()])
     grown.set_groups(_number_by_appearance(groups[rows]))
     grown.subsample_thumbnails()
-    return Growth(grown, len(pictures) - kept - len(reassigned), removed, reassigned)
+    return replace(growth, pictures=grown)
 
 
 def restore_set(pictures: PictureTable, settings: BuildSettings) -> tuple[PictureTable, bool]:
@@ -113,33 +123,45 @@ def _number_by_appearance(groups: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(first))[member]
 
 
-def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> tuple[PictureTable, list[str], list[str]]:
-    """Match a store's pictures with those of a scan.
-
-    Returns
-    -------
-    PictureTable, the kept pictures with their present files, then the others of the scan
-    removed, reassigned : list of str, as of `Growth`
-    """
+def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> Growth:
+    """Match a store's pictures with those of a scan: the kept pictures with their present files, then the others."""
     if not base:
-        return found if len(usable) == len(found) else found.select(usable), [], []
-    scanned = {os.path.realpath(root) for root in {found[number].file.root for number in usable}}
+        return Growth(found if len(usable) == len(found) else found.select(usable), len(usable), [], [], [], 0)
+    scanned = {root: os.path.realpath(root) for root in {found[number].file.root for number in usable}}
     roots = {root: os.path.realpath(root) for root in {picture.file.root for picture in base}}
-    gone = {root for root, path in roots.items() if path not in scanned and not os.path.exists(path)}
+    named = set(scanned.values())
+    gone = {root for root, path in roots.items() if path not in named and not os.path.exists(path)}
     by_place, by_hash = {}, defaultdict(list)
     for number in usable:
         picture = found[number]
         by_place[(picture.file.root, picture.file.image)] = number
         by_hash[_identity(picture)].append(number)
+    at: dict[int, int] = {}  # positions of the store's pictures, to the scan's numbers of the files that are there now
     matched: set[int] = set()
     moved: list[int] = []  # positions of the store's pictures that are not at their old path
     # Match unmoved pictures first, so that a moved copy cannot match them.
     for position, old in enumerate(base):
         number = by_place.get((old.file.root, old.file.image))
+        if number is not None:
+            at[position] = number
         if number is not None and _identity(found[number]) == _identity(old):
             matched.add(number)
-        elif old.file.root in gone or roots[old.file.root] in scanned:
+        elif old.file.root in gone or roots[old.file.root] in named:
             moved.append(position)
+    unmoved = len(matched)
+    overlaps = {root: _find_overlaps(path, scanned) for root, path in roots.items() if path not in named}
+    for position, old in enumerate(base) if any(overlaps.values()) else ():
+        places = _list_places(old.file.image, overlaps.get(old.file.root, ()))
+        number = next((by_place[place] for place in places if place in by_place), None)
+        if number is None or number in matched:
+            continue
+        _check_place(old.file, found[number].file)
+        if found[number].facts.sha256 == old.facts.sha256:
+            matched.add(number)
+        else:
+            at[position] = number
+            moved.append(position)
+    repeated = len(matched) - unmoved
     places: dict[int, PictureFile | None] = {}
     for position in moved:
         old = base[position]
@@ -149,19 +171,52 @@ def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> tu
             places[position] = replace(found[number].file, split=old.file.split)
         elif old.file.root not in gone:
             places[position] = None
-    pictures, removed, reassigned = PictureTable(), [], []
+    pictures, removed, changed, reassigned = PictureTable(), [], [], []
     for position, old in enumerate(base):
         file = places.get(position, old.file)
         if file is not None:
             pictures.add(file, old.facts)
             continue
-        number = by_place.get((old.file.root, old.file.image))
-        is_same_file = number is not None and found[number].facts.sha256 == old.facts.sha256
-        (reassigned if is_same_file else removed).append(str(old.file.path))
+        number = at.get(position)
+        if number is not None and found[number].facts.sha256 == old.facts.sha256:
+            reassigned.append(str(old.file.path))
+        else:  # where another picture of the store has moved to, this one is removed
+            (removed if number is None or number in matched else changed).append(str(old.file.path))
+    kept = len(pictures)
     for number in usable:
         if number not in matched:
             pictures.add(found[number].file, found[number].facts)
-    return pictures, removed, reassigned
+    added = len(pictures) - kept - len(changed) - len(reassigned)
+    return Growth(pictures, added, removed, changed, reassigned, repeated)
+
+
+def _find_overlaps(path: str, scanned: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Find the scanned folders in a folder, or that it is in: their roots, and the part of paths that differs.
+
+    A path in the folder becomes one in the scanned folder if the second part is cut from its start, and the third is
+    put before it.
+    """
+    overlaps = []
+    for root, other in scanned.items():
+        if other.startswith(f"{path}/"):
+            overlaps.append((root, f"{other[len(path) + 1 :]}/", ""))
+        elif path.startswith(f"{other}/"):
+            overlaps.append((root, "", f"{path[len(other) + 1 :]}/"))
+    return overlaps
+
+
+def _list_places(image: str, overlaps: Iterable[tuple[str, str, str]]) -> list[tuple[str, str]]:
+    """List the root and path of a file in each of the overlapping folders that it is in."""
+    return [(root, before + image.removeprefix(cut)) for root, cut, before in overlaps if image.startswith(cut)]
+
+
+def _check_place(old: PictureFile, new: PictureFile) -> None:
+    if (old.label, old.split == TEST) != (new.label, new.split == TEST):
+        raise UserError(
+            f"{new.path}: is in the store as {old.split}/{old.label} ({old.path}), and is found as "
+            f"{new.split}/{new.label}; expected the same class and split; give the folder of the first build "
+            f"(--src {quote(old.root)}), or build another store"
+        )
 
 
 def _identity(picture: Picture) -> tuple:

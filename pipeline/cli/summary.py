@@ -36,17 +36,13 @@ def format_build(summary: BuildSummary) -> Lines:
         )
     lines += _list_remarks(plan)
     growth = plan.growth
-    if growth.removed:
-        lines.append(
-            f"removed from the store, because missing or changed: {format_count(len(growth.removed), 'picture')}"
-        )
-        lines += _format_some(growth.removed)
-    if growth.reassigned:
-        lines.append(
-            "made again, with another class, source or split than before: "
-            f"{format_count(len(growth.reassigned), 'picture')}"
-        )
-        lines += _format_some(growth.reassigned)
+    for words, paths in (
+        ("removed from the store, because missing", growth.removed),
+        ("made again, because the file changed", growth.changed),
+        ("made again, with another class, source or split than before", growth.reassigned),
+    ):
+        if paths:
+            lines += [f"{words}: {format_count(len(paths), 'picture')}", *_format_some(paths)]
     if summary.kept:
         lines.append(f"shards kept: {summary.kept} of {plan.shards}; new pictures: {growth.added}")
     return join_lines(lines)
@@ -67,8 +63,10 @@ def format_dry_run(summary: BuildSummary) -> Lines | str:
 
 
 def _list_remarks(plan: Plan) -> list[str]:
-    """List what to know of a plan's pictures: that none is for tests, and the files that cannot be used."""
+    """List what to know of a plan's pictures: those found again, that none is for tests, and the files set aside."""
     lines = []
+    if repeated := plan.growth.repeated:
+        lines.append(f"kept once: {format_count(repeated, 'file')} of the store, found again by an overlapping folder")
     if not any(one.file.split == TEST for one in plan.pictures):
         lines.append(
             "no test split: add pictures under test/ (--src test/real=FOLDER --src test/fake=FOLDER); "
@@ -113,7 +111,9 @@ def build_to_dict(summary: BuildSummary) -> dict:
         "seconds": round(summary.seconds, 2),
         "added": plan.growth.added,
         "removed": plan.growth.removed,
+        "changed": plan.growth.changed,
         "reassigned": plan.growth.reassigned,
+        "repeated": plan.growth.repeated,
         "shards_made": summary.made,
         "shards_kept": summary.kept,
     }

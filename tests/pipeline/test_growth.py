@@ -107,10 +107,48 @@ def test_removed_and_changed_pictures_are_found(build, kaggle_dir):
     (kaggle_dir / "train/real/camera/0.jpg").unlink()
     draw_noise(900).save(kaggle_dir / "train/real/phone/1.png")
     summary = build()
-    assert {path[-12:] for path in summary.plan.growth.removed} == {"camera/0.jpg", "/phone/1.png"}
-    assert summary.plan.growth.added == 1
+    growth = summary.plan.growth
+    assert [path[-12:] for path in growth.removed] == ["camera/0.jpg"]
+    assert [path[-11:] for path in growth.changed] == ["phone/1.png"]
+    assert growth.added == 0
     assert len(open_store(summary.path)) == 31
+    assert "removed from the store, because missing: 1 picture\n" in format_build(summary)
+    assert "made again, because the file changed: 1 picture\n" in format_build(summary)
     check_features(summary.path)
+
+
+def test_a_file_that_another_picture_of_the_store_replaces_is_removed(build, kaggle_dir):
+    build()
+    shutil.move(kaggle_dir / "train/real/camera/2.jpg", kaggle_dir / "train/real/camera/0.jpg")
+    growth = build().plan.growth
+    assert (growth.added, [path[-12:] for path in growth.removed], growth.changed) == (0, ["camera/0.jpg"], [])
+
+
+@pytest.mark.parametrize("first", ["", "train"])
+def test_overlapping_folders_hold_each_picture_once(build, kaggle_dir, first):
+    other = "" if first else "train"
+    before = rows_by_picture(build(str(kaggle_dir / first)).path)
+    summary = build(str(kaggle_dir / other))
+    assert (summary.plan.growth.added, summary.plan.growth.repeated) == ((0, 16) if other else (16, 16))
+    assert "kept once: 16 files of the store, found again by an overlapping folder" in format_build(summary)
+    after = rows_by_picture(summary.path)
+    assert len(after) == 32
+    assert {key: value[:2] for key, value in after.items() if key in before} == {
+        key: value[:2] for key, value in before.items()
+    }
+    draw_noise(900).save(kaggle_dir / "train/real/phone/1.png")
+    growth = build(str(kaggle_dir / other)).plan.growth
+    assert (growth.added, growth.removed, [path[-11:] for path in growth.changed]) == (0, [], ["phone/1.png"])
+    assert len(open_store(summary.path)) == 32
+    check_features(summary.path)
+
+
+def test_overlapping_folders_that_differ_in_split_are_refused(build, kaggle_dir):
+    path = Path(build().path)
+    before = read_files(path)
+    with pytest.raises(UserError, match=r"is in the store as test/\w+ \(.*and is found as train/\w+; .*--src .*kaggle"):
+        build(str(kaggle_dir / "test"))
+    assert_same_files(path, before)
 
 
 def test_a_moved_picture_keeps_its_row(build, kaggle_dir):
