@@ -9,7 +9,7 @@ from shlex import quote
 import click
 
 from data_cards.core.files import RUN_SETTINGS
-from data_cards.core.kind import Kind, find_kind, format_progress, is_unfinished
+from data_cards.core.kind import Kind, find_kind, format_use, is_unfinished
 from data_cards.core.split_paths import format_split_paths
 
 # Options for paths, with other names that users give them, and the arguments that take the same.
@@ -21,13 +21,6 @@ _PATH_OPTIONS = {
     "--store": ("stores features zarr input data dataset i", "STORE"),
     "--run": ("runs model checkpoint weights detector", "RUNS"),
     "--out": ("output output-dir outdir destination o", None),
-}
-# What reads a thing that no option of a command takes.
-_USES = {
-    Kind.FILE: "`predict {0}` judges a picture",
-    Kind.FOLDER: "`predict {0}` judges pictures, `pipeline build --src {0}` makes a feature store of them",
-    Kind.STORE: "`train run --store {0}` trains on it, `report --store {0}` scores its pictures",
-    Kind.RUN: "`report --run {0}` scores it, `predict --run {0} PICTURE` judges pictures with it",
 }
 
 
@@ -115,8 +108,7 @@ def _format_use(value: str) -> str:
     kind = _find_kind(value)
     if kind is None or kind is Kind.EMPTY:
         return ""
-    use = format_progress(Path(value)) if kind is Kind.UNFINISHED else _USES[kind].format(quote(value))
-    return f"; it is {kind}: {use}"
+    return f"; it is {kind}: {format_use(kind, Path(value))}"
 
 
 def _find_kind(value: str) -> Kind | None:

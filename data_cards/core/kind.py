@@ -18,6 +18,16 @@ class Kind(StrEnum):
     FOLDER = "a folder"
 
 
+# What reads a thing.
+_USES = {
+    Kind.FILE: "`predict {0}` judges a picture",
+    Kind.STORE: "`train run --store {0}` trains on it, `report --store {0}` scores its pictures",
+    Kind.UNFINISHED: "`pipeline inspect {0}` shows its progress",
+    Kind.RUN: "`report --run {0}` scores it, `predict --run {0} PICTURE` judges pictures with it",
+    Kind.FOLDER: "`predict {0}` judges pictures, `pipeline build --src {0}` makes a feature store of them",
+}
+
+
 def find_kind(path: Path) -> Kind:
     """Return what is at an existing path, or at the name of an unfinished store.
 
@@ -38,7 +48,12 @@ def is_unfinished(path: Path) -> bool:
 
 def format_progress(path: Path) -> str:
     """Format the command that shows the progress of an unfinished store."""
-    return f"`pipeline inspect {quote(str(path).removesuffix(PARTIAL))}` shows its progress"
+    return format_use(Kind.UNFINISHED, path)
+
+
+def format_use(kind: Kind, path: Path) -> str:
+    """Format the commands that read a thing of any kind but an empty folder."""
+    return _USES[kind].format(quote(str(path).removesuffix(PARTIAL) if kind is Kind.UNFINISHED else str(path)))
 
 
 def _find_kind(path: Path) -> Kind:

@@ -5,22 +5,31 @@ Every file below the set's folders is found or is left out with a reason.
 
 import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from data_cards.archives.place import split_place
-from data_cards.core.console import warn
+from data_cards.core.console import note, warn
 from data_cards.core.errors import UsageError, UserError
-from data_cards.core.kind import Kind, find_kind, format_progress
+from data_cards.core.kind import Kind, find_kind, format_use
 from data_cards.core.labels import TRAIN
-from data_cards.core.text import escape_undecodable, is_unicode
+from data_cards.core.text import escape_undecodable, format_count, is_unicode
 from data_cards.dataset.labels_arrangement import Arranged, Listing, arrange_by_labels, clean_source
 from data_cards.dataset.labels_file import LabelsFile, read_labels
 from data_cards.dataset.layout import PictureFile, Place, arrange_pictures
-from data_cards.dataset.listing import LeftOut, list_files, unpack_path
-from data_cards.dataset.names import Meaning, find_own_name, format_meaning, match_class, match_split, names_source
+from data_cards.dataset.listing import STORES, LeftOut, list_files, unpack_path
+from data_cards.dataset.names import (
+    Meaning,
+    find_own_name,
+    format_meaning,
+    is_aside,
+    is_service,
+    match_class,
+    match_split,
+    names_source,
+)
 from data_cards.dataset.settings import SetSettings
 from data_cards.dataset.simulated import SIMULATION_MARKER
 from data_cards.dataset.source_info import NAMES as SOURCE_FILES
@@ -90,7 +99,14 @@ def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> F
             places = next(of_tables)
         else:
             table = _find_table(found.left_out)
-            places = arrange_pictures(listing.images, listing.own, settings.classes, str(one.root), table)
+            try:
+                places = arrange_pictures(listing.images, listing.own, settings.classes, str(one.root), table)
+            except UserError:
+                if find_kind(one.root) is Kind.RUN:  # its plot is a picture
+                    raise _no_pictures_error(one.root, []) from None
+                raise
+        if not any("split" in table.columns for table in tables):
+            _warn_of_lost_split(one, places)
         for image, place in zip(found.images, places, strict=True):
             if isinstance(place, Place):
                 files.append(PictureFile(str(one.root), image, place.split, place.label, place.source))
@@ -102,6 +118,33 @@ def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> F
     return FoundFiles(_drop_repeated(_name_sources(files, settings)), left_out)
 
 
+def _warn_of_lost_split(one: _Source, places: Sequence[Place | str]) -> None:
+    """Warn of training pictures in a folder that is named after another split, or of a class in such a folder."""
+    folder = one.root.parent if one.label and match_class(one.root.name) else one.root
+    split = match_split(folder.name)
+    found = {place.split for place in places if isinstance(place, Place)}
+    if one.split or split in (None, TRAIN) or found != {TRAIN}:
+        return
+    typed = f"{split}/real=FOLDER --src {split}/fake=FOLDER"
+    if one.label:
+        typed = shlex.quote(f"{split}/{one.label}={one.root}")
+    elif _holds_splits(folder.parent):
+        typed = shlex.quote(str(folder.parent))
+    warn(
+        f"{one.root}: its pictures count as training pictures, because splits are read only from folders below --src; "
+        f"for the split {split}, give --src {typed} (in Python: sources)"
+    )
+
+
+def _holds_splits(folder: Path) -> bool:
+    """Return whether all folders in a folder are splits, so that it is a set."""
+    try:
+        names = [one.name for one in folder.iterdir() if one.is_dir()] if folder.is_dir() else []
+    except PermissionError:
+        return False
+    return all(match_split(name) for name in names if not (is_service(name) or is_aside(name) or name.endswith(STORES)))
+
+
 def _no_pictures_error(root: Path, tables: Sequence[str]) -> UserError:
     kind = find_kind(root)
     if tables and kind in (Kind.FOLDER, Kind.EMPTY):
@@ -109,16 +152,16 @@ def _no_pictures_error(root: Path, tables: Sequence[str]) -> UserError:
             f"{root}: contains no picture files; expected the folder in which the paths of {tables[0]} begin: give it "
             "as --src (in Python: sources)"
         )
-    if kind is Kind.UNFINISHED:
-        return UserError(f"{root}: is {kind}; expected a folder of pictures; {format_progress(root)}")
+    if kind in (Kind.UNFINISHED, Kind.RUN):
+        return UserError(f"{root}: is {kind}; expected a folder of pictures; {format_use(kind, root)}")
     if kind is Kind.STORE:
         return UserError(
             f"{root}: is {kind}; expected a folder of pictures; `pipeline audit --store {root}` and `pipeline card "
             f"{root}` read a store"
         )
-    is_other = kind in (Kind.RUN, Kind.EMPTY)
+    found = f"is {kind}" if kind is Kind.EMPTY else "contains no picture files"
     return UserError(
-        f"{root}: {f'is {kind}' if is_other else 'contains no picture files'}; expected class folders named real and "
+        f"{root}: {found}; expected class folders named real and "
         "fake with pictures in them, or a folder of pictures of one class: --src real=FOLDER --src fake=FOLDER (in "
         "Python: sources)"
     )
@@ -241,8 +284,9 @@ def _resolve_folder(name: str) -> Path:
     return path
 
 
-def _drop_repeated(files: Iterable[PictureFile]) -> list[PictureFile]:
-    """Drop files that are found twice; raises `UserError` for a file with two classes or splits."""
+def _drop_repeated(files: Sequence[PictureFile]) -> list[PictureFile]:
+    """Drop files that are found twice, and print how many; raises `UserError` for a file with two classes or splits."""
+    first = None
     seen: dict[str, PictureFile] = {}
     folders: dict[tuple[str, str], str] = {}
     for file in files:
@@ -258,4 +302,11 @@ def _drop_repeated(files: Iterable[PictureFile]) -> list[PictureFile]:
                 f"{path}: found twice, as {before.split}/{before.label} ({before.path}) and as "
                 f"{file.split}/{file.label} ({file.path}); remove one, or give each folder to one --src only"
             )
+        first = first or (file if before is not file else None)
+    if first is not None:
+        repeated = format_count(len(files) - len(seen), "file")
+        note(
+            f"found twice and used once, because folders overlap or are linked: {repeated}, such as "
+            f"{escape_undecodable(str(first.path))}"
+        )
     return sorted(seen.values(), key=lambda file: (file.root, file.image))

@@ -11,6 +11,7 @@ These layouts are recognised, also below folders that contain only one other fol
 Only folders with pictures count. Nothing is left out silently: a picture gets a place or a reason.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -225,7 +226,11 @@ class _Arrangement:
         else:
             found = "found pictures, but no folders"
         where = "/".join(filter(None, [self._where, parent.path]))
-        if unknown and what == "class":
+        own = Path(self._where)
+        if not parent.path and what == "class" and match_class(own.name) and is_sure_class(own.name):
+            whole = own.parent.parent if match_split(own.parent.name) else own.parent
+            first = f"Its own name is a class: give the folder of the whole set (--src {shlex.quote(str(whole))})"
+        elif unknown and what == "class":
             present = {self._class_of(folder) for folder in parent.sorted_folders()}
             first = f"Declare their class ({format_meaning(names, present)})"
         else:

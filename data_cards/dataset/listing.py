@@ -26,7 +26,7 @@ _BESIDE_SET = "archives beside pictures, which are not read (--src ARCHIVE reads
 _BESIDE_ARCHIVES = "pictures beside a set in archives"
 _CLOSED = "not read in place"
 _INSIDE = "archives in an archive, which are not read (unpack it)"
-_STORES = (".zarr", PARTIAL)  # usual endings of the names of stores, and of unfinished ones
+STORES = (".zarr", PARTIAL)  # usual endings of the names of stores, and of unfinished ones
 _MOST_FOLDERS = 1_000_000  # links between folders can create any number of paths
 _NAMED = 5  # files left out that a line names
 
@@ -176,7 +176,7 @@ def walk_files(root: str) -> Iterator[tuple[str, str]]:
             continue
         for entry in found:
             if _is_folder(entry):
-                if not is_service(entry.name) and not entry.name.endswith(_STORES):
+                if not is_service(entry.name) and not entry.name.endswith(STORES):
                     identity = _identify(entry.path)
                     if identity not in above:
                         waiting.append((entry.path, f"{prefix}{entry.name}/", (*above, identity)))

@@ -160,6 +160,56 @@ def test_errors_name_what_is_there(tmp_path):
         find_files([f"real={tmp_path}/one", f"fake={tmp_path}/one"])
 
 
+@pytest.mark.parametrize(
+    ("root", "whole"), [("/a/set/train/real", "/a/set"), ("/a/my set/0_fake", "'/a/my set'"), ("/a/real", "/a")]
+)
+def test_arrange_pictures_of_a_class_folder_names_the_set_above_it(root, whole):
+    with pytest.raises(UserError) as caught:
+        arrange_pictures(["camera-a/a.jpg", "camera-b/b.jpg"], "set", where=root)
+    assert f"Its own name is a class: give the folder of the whole set (--src {whole})" in str(caught.value)
+    assert "--meaning" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("sources", "advice"),
+    [
+        (["set/test"], ["{0}/set"]),
+        (["set/validation"], ["{0}/set"]),
+        (["beside/test"], ["test/real=FOLDER --src test/fake=FOLDER"]),
+        (["real=set/test/real", "fake=set/test/fake"], ["test/real={0}/set/test/real", "test/fake={0}/set/test/fake"]),
+        (["real=set/test"], ["test/real={0}/set/test"]),
+        (["set"], []),
+        (["set/train"], []),
+        (["test/real=set/test/real"], []),
+        (["nested/test"], []),
+    ],
+)
+def test_split_in_the_name_of_a_root_is_not_lost_silently(sources, advice, tmp_path, capsys):
+    files = [f"{label}/{label}.jpg" for label in ("real", "fake")]
+    of_set = [f"set/{split}/{file}" for split in ("train", "validation", "test") for file in files]
+    beside = [f"beside/{folder}" for folder in ("test/real/a.jpg", "test/fake/b.jpg", "other/c.jpg")]
+    nested = [f"nested/test/{split}/{file}" for split in ("train", "test") for file in files]
+    touch(tmp_path, [*of_set, *beside, *nested])
+    parts = [one.rpartition("=") for one in sources]
+    find_files([f"{spec}{equals}{tmp_path}/{folder}" for spec, equals, folder in parts])
+    said = [line.partition("give --src ")[2] for line in capsys.readouterr().err.splitlines()]
+    assert said == [f"{one.format(tmp_path)} (in Python: sources)" for one in advice]
+
+
+@pytest.mark.parametrize("other", ["set", "set/train", "link", "linked/train"])
+def test_files_below_two_folders_are_found_once_and_counted(other, tmp_path, capsys):
+    touch(tmp_path, ["set/train/real/a.jpg", "set/train/fake/b.jpg", "set/test/real/c.jpg", "set/test/fake/d.jpg"])
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    (tmp_path / "linked").symlink_to(tmp_path / "set")
+    alone = find_files([str(tmp_path / "set")])
+    assert capsys.readouterr().err == ""
+    assert find_files([str(tmp_path / "set"), str(tmp_path / other)]) == alone
+    count = 2 if "train" in other else 4
+    assert f"used once, because folders overlap or are linked: {count} files, such as {tmp_path}" in (
+        capsys.readouterr().err
+    )
+
+
 def test_arrange_pictures_with_declared_names():
     meaning = {"0": "real", "1": "fake", "midjourney": "fake"}
     assert arrange_pictures(["0/a", "1/b"], "set", meaning) == [

@@ -167,10 +167,12 @@ def test_build_into_a_read_only_folder_is_one_line(kaggle_dir, tmp_path):
 @pytest.fixture
 def places(store, kaggle_dir, tmp_path):
     """A thing of every kind, by name."""
-    for name in ("run", "empty", "text"):
+    for name in ("run", "plotted", "empty", "text"):
         (tmp_path / name).mkdir()
     for name in ("settings.json", "summary.json"):
-        (tmp_path / "run" / name).write_text("{}")
+        for folder in ("run", "plotted"):
+            (tmp_path / folder / name).write_text("{}")
+    draw_noise(1).save(tmp_path / "plotted" / "curves.png")
     for file in ("file.txt", "text/a.txt"):
         (tmp_path / file).write_text("hello")
     return {"store": store, "pictures": kaggle_dir, **{path.name: path for path in tmp_path.iterdir()}}
@@ -194,11 +196,11 @@ OF_PICTURES = [["build", "--src"], ["audit", "--src"], ["subset", "--out", "x", 
         (OF_PICTURES, "empty", ["is an empty folder", "--src real=FOLDER"]),
         (OF_PICTURES, "text", ["contains no picture files", "--src real=FOLDER"]),
         (OF_PICTURES, "store", ["is a feature store; expected a folder of pictures", "pipeline audit --store"]),
-        (OF_PICTURES, "run", ["is a run of `train run`", "--src real=FOLDER"]),
+        ([*OF_PICTURES, ["card"]], "run", ["is a run of `train run`; expected a folder", "`report --run "]),
+        ([*OF_PICTURES, ["card"]], "plotted", ["is a run of `train run`; expected a folder", "`report --run "]),
         ([["card"], ["card", "--diff", "."]], "absent", ["does not exist; expected a feature store, or a folder"]),
         ([["card"]], "file.txt", ["is a file; expected a store, or a folder or archive of pictures"]),
         ([["card"]], "empty", ["is an empty folder"]),
-        ([["card"]], "run", ["is a run of `train run`"]),
     ],
 )
 def test_commands_on_a_place_of_another_kind_name_it_and_what_to_do(commands, place, words, places, tmp_path):
