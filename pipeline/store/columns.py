@@ -1,9 +1,10 @@
-"""Checks of the values in the columns of an untrusted store, before they are used."""
+"""Checks of the values in the columns of an untrusted store, before they are used, and the choice of rows by them."""
 
 import re
 
 import numpy as np
 
+from data_cards.core.errors import UsageError, UserError
 from data_cards.core.labels import CLASS_NAMES, SPLITS
 from pipeline.store.attributes import expect
 
@@ -31,3 +32,13 @@ def check_columns(columns: dict[str, np.ndarray], roots: int) -> None:
     expect(set(columns["split"]) <= set(SPLITS), f"split: an unknown name; expected {', '.join(SPLITS)}")
     expect(all(map(_SHA256.fullmatch, columns["sha256"])), "sha256: not 64 hexadecimal digits")
     expect(bool(np.isfinite(columns["scale"]).all()), "scale: not a finite number")
+
+
+def choose_rows(path: str, columns: dict[str, np.ndarray], split: str | None, variant: str | None) -> np.ndarray:
+    """Choose the rows of the store at `path`, as `pipeline.store.reader.FeatureStore.rows`."""
+    if split not in (*SPLITS, None):
+        raise UsageError(f"split {split}: expected {', '.join(SPLITS)} or None")
+    if variant is not None and variant not in (variants := sorted(set(columns["variant"]))):
+        raise UserError(f"{path}: has no variant {variant}; expected one of {', '.join(variants)}")
+    chosen = np.ones(len(columns["split"]), bool) if split is None else columns["split"] == split
+    return np.flatnonzero(chosen if variant is None else chosen & (columns["variant"] == variant))

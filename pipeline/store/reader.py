@@ -20,7 +20,7 @@ from data_cards.core.kind import Kind, find_kind
 from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.store.arrays import PLANE_AXES, StoredArrays, read_values
 from pipeline.store.attributes import check_attributes, read_attributes
-from pipeline.store.columns import check_columns
+from pipeline.store.columns import check_columns, choose_rows
 from pipeline.store.filesystem import Storage
 from pipeline.store.schema import (
     CARD,
@@ -135,12 +135,12 @@ class FeatureStore(ABC):
     def locate(self, row: int) -> tuple["ZarrStore", int]:
         """Return the single store of a row, and the row's number there."""
 
-    def rows(self, split: str, variant: str | None = None) -> np.ndarray:
-        """Return the row numbers (int64, ascending) of a split, or of one variant in it."""
-        chosen = self.columns["split"] == split
-        if variant is not None:
-            chosen &= self.columns["variant"] == variant
-        return np.flatnonzero(chosen)
+    def rows(self, split: str | None, variant: str | None = None) -> np.ndarray:
+        """Return the row numbers (int64, ascending) of a split, or of all (None); of one variant, or of all (None).
+
+        Raises `UsageError` for an unknown split, and `UserError` for a variant that the store does not have.
+        """
+        return choose_rows(self.path, self.columns, split, variant)
 
     def picture_path(self, row: int) -> Path:
         """Return the path of a row's picture file at the time of the build."""

@@ -11,6 +11,7 @@ from helpers.make_store import make_store
 from torch.utils.data import DataLoader
 
 from data_cards.core.errors import StoreError, UsageError, UserError
+from pipeline.store.concatenated import open_stores
 from pipeline.store.reader import open_store
 from train.data.dataset import FeatureDataset
 
@@ -74,6 +75,19 @@ def test_several_stores_are_one_dataset(store, tmp_path):
 def test_wrong_argument_is_named_with_what_is_expected(store, arguments, error, said):
     with pytest.raises(error, match=said):
         FeatureDataset(store, *arguments)
+
+
+def test_rows_of_an_unknown_split_or_variant_are_refused_and_those_of_an_empty_split_are_none(store, tmp_path):
+    for opened in (
+        open_store(store),
+        open_stores([store, make_store(tmp_path / "b.zarr", size=16, seed=1, first=500)]),
+    ):
+        with pytest.raises(UsageError, match="split trian: expected train, val, test or None"):
+            opened.rows("trian")
+        with pytest.raises(UserError, match="has no variant web; expected one of clean, jpeg-1"):
+            opened.rows("train", "web")
+        assert len(opened.rows(None)) == len(opened)
+    assert not len(open_store(make_store(tmp_path / "c.zarr", pictures={"train": (3, 3)})).rows("test"))
 
 
 def test_store_that_is_missing_is_named(tmp_path):

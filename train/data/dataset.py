@@ -9,7 +9,6 @@ import torch
 from torch.utils.data import Dataset
 
 from data_cards.core.errors import StoreError, UsageError, UserError
-from data_cards.core.labels import SPLITS
 from pipeline.features.settings import KINDS
 from pipeline.store.concatenated import open_stores
 from pipeline.store.reader import FeatureStore, missing_profiles_error
@@ -59,8 +58,6 @@ class FeatureDataset(Dataset):
         features: Literal["profile", "levels"] = PROFILE,
         variant: str | None = None,
     ):
-        if split not in (*SPLITS, None):
-            raise UsageError(f"split {split}: expected {', '.join(SPLITS)} or None")
         if features not in (PROFILE, LEVELS):
             raise UsageError(f"features {features}: expected {PROFILE} or {LEVELS}")
         self._paths = [os.fspath(one) for one in ([store] if isinstance(store, str | os.PathLike) else store)]
@@ -70,15 +67,8 @@ class FeatureDataset(Dataset):
             raise missing_profiles_error(opened.path)
         if features == LEVELS and not opened.has_planes:
             raise UserError(f"{opened.path}: has no planes; use the features {PROFILE}, or `pipeline build --size 512`")
-        columns = opened.columns
-        variants = sorted(set(columns["variant"]))
-        if variant is not None and variant not in variants:
-            raise UserError(f"{opened.path}: has no variant {variant}; expected one of {', '.join(variants)}")
-        chosen = np.ones(len(opened), bool) if split is None else columns["split"] == split
-        if variant is not None:
-            chosen &= columns["variant"] == variant
-        self.rows = np.flatnonzero(chosen)
-        self.labels = columns["label"][self.rows].astype(np.int64)
+        self.rows = opened.rows(split, variant)
+        self.labels = opened.columns["label"][self.rows].astype(np.int64)
 
     @property
     def store(self) -> FeatureStore:
