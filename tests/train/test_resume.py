@@ -161,10 +161,12 @@ def test_finished_run_trains_on_to_more_epochs_and_ends_the_same_after_a_stop(st
     assert resume(tmp_path / "whole").epochs == EPOCHS
     assert read_reported_score(tmp_path / "whole") == reported
     assert resume(tmp_path / "whole", {"epochs": 4}).epochs == 4
-    assert read_reported_score(tmp_path / "whole") is None  # it was of other weights
+    assert read_reported_score(tmp_path / "whole") is None  # it was of other weights, as that of the stopped run
     with pytest.raises(Stopped):
         resume(tmp_path / "stopped", {"epochs": 4}, stop_at(STEPS * EPOCHS + 1))
+    write_reported_score(tmp_path / "stopped", reported)
     resume(tmp_path / "stopped")  # the settings record the epochs
+    assert read_reported_score(tmp_path / "stopped") is None
     assert_same_run(tmp_path / "stopped", tmp_path / "whole")
     run = open_run(tmp_path / "whole")
     assert (run.settings.epochs, run.prolonged) == (4, EPOCHS)

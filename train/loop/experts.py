@@ -24,7 +24,6 @@ from train.recipe.experts import (
 )
 from train.run.experts_file import EXPERTS_FILE, load_experts, save_experts
 from train.run.folder import create_run_folder, folder_lock, write_cards, write_run_settings
-from train.run.reported_score import TEST_SCORE
 from train.run.summary import FINISHED, Summary, delete_summary, read_summary, write_summary
 from train.settings import TrainSettings
 
@@ -151,8 +150,7 @@ def write_missing_experts(folder: Path, settings: TrainSettings, store: FeatureS
 
 
 def discount_network(folder: Path, settings: TrainSettings) -> None:
-    """Set the weight of a prolonged run's network to 0 until its new end, and delete the outdated score."""
-    (folder / TEST_SCORE).unlink(missing_ok=True)
+    """Set the weight of a prolonged run's network to 0 until its new end."""
     if settings.has_experts and (folder / EXPERTS_FILE).exists():
         save_experts(replace(load_experts(folder), network_weight=0.0), folder)
 
