@@ -6,6 +6,7 @@ writes, and agree with the other arrays on the lengths of shared axes. `pipeline
 chunks.
 """
 
+import errno
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 import zarr
 from zarr.abc.codec import Codec
 from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, VLenUTF8Codec
-from zarr.storage import StorePath
+from zarr.storage import StorePath, WrapperStore
 
 from data_cards.core.bounded_json import parse_json
 from data_cards.core.files import ZARR_METADATA
@@ -95,6 +96,16 @@ _EARLIER_NAMES = {
 }
 
 
+class _WholeStore(WrapperStore):
+    """A Zarr store in which a missing file is an error; Zarr alone reads zeros in its place."""
+
+    async def get(self, key, prototype, byte_range=None):
+        found = await super().get(key, prototype, byte_range)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, "the file is missing", key)
+        return found
+
+
 class StoredArrays(Mapping):
     """The arrays of a store by name, opened for reading on access; a missing array raises `KeyError`.
 
@@ -122,7 +133,7 @@ class StoredArrays(Mapping):
             self._check_shards(name, -(-shape[0] // files[0]))
         values = {**document, "codecs": codecs, "attributes": {}}
         metadata = zarr.core.metadata.ArrayV3Metadata.from_dict(values)
-        place = StorePath(self.storage.zarr_store(), name)
+        place = StorePath(_WholeStore(self.storage.zarr_store()), name)
         return zarr.Array(zarr.AsyncArray(metadata=metadata, store_path=place))
 
     def __iter__(self):

@@ -1,5 +1,6 @@
 """Stores of every packing, read by this program, plain Zarr, tensorstore and xarray."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,6 +10,7 @@ import pytest
 import tensorstore
 import xarray
 import zarr
+from helpers.damage import shard_file
 from helpers.pictures import make_kaggle_dir
 
 from data_cards.image.partial import FRAMES
@@ -85,3 +87,12 @@ def test_a_process_with_zarr_alone_reads_a_packed_store(stores, tmp_path):
     result = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert int(result.stdout) == open_store(stores["plain"]).features[:].sum(dtype=np.int64)
+
+
+@pytest.mark.parametrize("packing", ["packed", "plain"])
+def test_a_missing_shard_is_an_error_and_not_zeros(stores, tmp_path, packing):
+    opened = open_store(shutil.copytree(stores[packing], tmp_path / "a.zarr"))
+    assert opened.features[0].any()
+    shard_file(tmp_path / "a.zarr", 0).unlink()
+    with pytest.raises(FileNotFoundError, match="features/c/0"):
+        opened.features[0]
