@@ -200,7 +200,8 @@ def name_apart(roots: Sequence[Path]) -> dict[Path, str]:
 
 def _strip_classes(place: Path) -> tuple[str, ...]:
     """Return the names of a path without splits and classes, which do not distinguish sources."""
-    return tuple(part for part in place.parts if names_source(part) or not (match_split(part) or match_class(part)))
+    parts = place.relative_to(place.anchor).parts  # "/" is no name
+    return tuple(part for part in parts if names_source(part) or not (match_split(part) or match_class(part)))
 
 
 def _find_difference(parts: tuple[str, ...], clash: set[tuple[str, ...]]) -> str:

@@ -5,20 +5,24 @@ The folder is written under another name and renamed when it is complete.
 """
 
 import os
+import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
 from data_cards.archives.place import read_file, read_unchanged, split_place
 from data_cards.audit.audit import Audit, audit_or_warn, format_obstacle
+from data_cards.card.croissant import MANIFEST
 from data_cards.card.files import CARD_FILE
 from data_cards.core.console import progress_bar
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import check_new_folder, whole_folder
 from data_cards.core.text import Lines, join_lines
 from data_cards.dataset.histories import add_histories
+from data_cards.dataset.labels_arrangement import clean_source
+from data_cards.dataset.names import is_service, names_source
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.settings import SetSettings
 from data_cards.dataset.simulated import find_marker
@@ -124,6 +128,13 @@ def format_subset(summary: SubsetSummary) -> Lines:
     for place, gone in groupby(summary.gone, lambda one: "/".join(one.split("/", 2)[:2])):
         lines.append(f"nothing is left of {place}: {', '.join(one.split('/', 2)[2] for one in gone)}")
     lines += [summary.lost] if summary.lost else []
+    sources = sorted({one.file.source for one in subset.pictures})
+    if renamed := [f"{one} ({_name_folder(one)})" for one in sources if _name_folder(one) != one]:
+        table = shlex.quote(str(summary.path / MANIFEST))
+        lines.append(
+            f"folders that are named unlike their sources, because such names are not read as sources: "
+            f"{', '.join(renamed)}; --labels {table} gives the sources' own names"
+        )
     lines.append(f"{summary.path}: {count} of {found} pictures, {found - count} left out; its card: {CARD_FILE}")
     return join_lines(lines)
 
@@ -132,9 +143,7 @@ def _write_pictures(folder: Path, pictures: Sequence[Picture], links: bool) -> l
     """Write the pictures; return the path of each, relative to the folder."""
     places, used = [], set()
     for picture in progress_bar(pictures, what="subset", unit="pictures"):
-        place = _choose_path(picture)
-        if place in used:  # pictures of two folders with the same name
-            place = place.with_name(f"{place.stem}-{picture.facts.sha256.hex()[:8]}{place.suffix}")
+        place = _find_free(_choose_path(picture), picture.facts.sha256, used)
         used.add(place)
         places.append(place.as_posix())
         target = folder / place
@@ -151,6 +160,16 @@ def _write_pictures(folder: Path, pictures: Sequence[Picture], links: bool) -> l
                 raise UserError(f"{source}: {error}") from error
         _copy_source_info(picture, folder, Path(*place.parts[:3]))
     return places
+
+
+def _find_free(place: Path, sha256: bytes, used: Collection[Path]) -> Path:
+    """Return a path, with the start of the hash and a number where pictures of several folders have one name."""
+    free, number = place, 1
+    while free in used:
+        more = f"-{number}" if number > 1 else ""
+        free = place.with_name(f"{place.stem}-{sha256.hex()[:8]}{more}{place.suffix}")
+        number += 1
+    return free
 
 
 def _check_links(pictures: Sequence[Picture]) -> None:
@@ -184,7 +203,13 @@ def _choose_path(picture: Picture) -> Path:
     file = picture.file
     parts = file.image.split("/")
     below = parts[parts.index(file.source) + 1 :] if file.source in parts[:-1] else parts[-1:]
-    return Path(file.split, file.label, file.source, *below)
+    return Path(file.split, file.label, _name_folder(file.source), *below)
+
+
+def _name_folder(source: str) -> str:
+    """Return a folder's name that is read as a source, and is one name: that of a table's source may be `v1.5`."""
+    is_read = names_source(source) and not is_service(source) and "/" not in source
+    return source if is_read else f"source-{clean_source(source)}"
 
 
 def _copy_source_info(picture: Picture, folder: Path, place: Path) -> None:

@@ -248,6 +248,13 @@ def test_folders_of_one_name_are_told_apart(tmp_path):
     assert own("disk/1/photos", "disk/2/photos") == ["photos-1", "photos-2"]
     assert own("progan/bird/1_fake", "progan/cat/1_fake") == ["progan", "progan"]
     assert own("cifake/versions/3") == ["cifake"]
+    # Where one path is the end of the other, the root of the file system is no name.
+    assert list(name_apart([Path("/data/coco"), Path("/backup/data/coco")]).values()) == ["coco", "backup"]
+    assert list(name_apart([Path("/coco"), Path("/data/coco"), Path("/x/data/coco")]).values()) == [
+        "coco",
+        "coco-data",
+        "x-data",
+    ]
 
 
 def test_own_name_is_never_that_of_the_home_folder(monkeypatch, tmp_path):

@@ -10,7 +10,9 @@ from helpers.pictures import draw_noise, make_kaggle_dir
 
 from data_cards.audit.audit import audit_pictures
 from data_cards.core.errors import UsageError, UserError
+from data_cards.dataset.find import find_files
 from data_cards.dataset.scan import scan_sources
+from data_cards.dataset.settings import SetSettings
 from data_cards.selection.filters import filter_pictures
 from data_cards.selection.matching import match_pictures
 from data_cards.selection.subset import Selection, draw_subset
@@ -42,6 +44,11 @@ def hashes(folder):
     }
 
 
+def manifest(folder):
+    rows = (line.split(",") for line in (folder / "manifest.csv").read_text().splitlines()[1:])
+    return {row[0]: row[4] for row in rows}
+
+
 def test_subset_has_the_share_of_every_source_byte_for_byte(many, tmp_path):
     result = subset("--src", many, "--fraction", 0.3, "--seed", 7, "--out", tmp_path / "out")
     assert result.exit_code == 0, result.output
@@ -53,9 +60,7 @@ def test_subset_has_the_share_of_every_source_byte_for_byte(many, tmp_path):
     assert card["selections"][0]["fraction"] == 0.3
     assert card["selections"][0]["seed"] == 7
     assert card["pictures"] == 24
-    assert {
-        line.split(",")[0]: line.split(",")[4] for line in (tmp_path / "out/manifest.csv").read_text().splitlines()[1:]
-    } == after
+    assert manifest(tmp_path / "out") == after
 
 
 def test_subset_with_links_has_the_same_pictures(many, tmp_path):
@@ -167,16 +172,47 @@ def test_subset_of_a_subset_keeps_source_info_and_both_selections(many, tmp_path
     assert camera["provenance"]["licence"] == "CC0"
 
 
-def test_subset_keeps_both_pictures_of_the_same_name(tmp_path):
-    for seed, root in enumerate(("a", "b")):
+@pytest.mark.parametrize("links", [[], ["--links"]])
+@pytest.mark.parametrize("equal", [False, True])
+def test_subset_keeps_all_pictures_of_the_same_name(tmp_path, equal, links):
+    roots = [tmp_path / one for one in "abc"]
+    for seed, root in enumerate(roots):
         for label in ("real", "fake"):
-            (tmp_path / root / label / "source").mkdir(parents=True)
-            draw_noise(seed + 10 * (label == "fake")).save(tmp_path / root / label / "source/0.png")
-    result = subset("--src", tmp_path / "a", "--src", tmp_path / "b", "--out", tmp_path / "out")
+            (root / label / "source").mkdir(parents=True)
+            draw_noise(seed * (not equal) + 10 * (label == "fake")).save(root / label / "source/0.png")
+    result = subset(*(word for root in roots for word in ("--src", root)), "--out", tmp_path / "out", *links)
     assert result.exit_code == 0, result.output
-    assert sorted(hashes(tmp_path / "out").values()) == sorted(
-        [*hashes(tmp_path / "a").values(), *hashes(tmp_path / "b").values()]
-    )
+    written = hashes(tmp_path / "out")
+    assert sorted(written.values()) == sorted(one for root in roots for one in hashes(root).values())
+    assert manifest(tmp_path / "out") == written
+
+
+def test_subset_of_sources_whose_names_no_folder_gives_keeps_the_sources(tmp_path):
+    names = ["v1.5", "2", "generated", ".photos", "docs", "photos"]
+    (tmp_path / "set").mkdir()
+    lines = ["path,label,source"]
+    for number, name in enumerate([*names, "camera"]):
+        draw_noise(number).save(tmp_path / f"set/{number}.png")
+        lines.append(f"{number}.png,{'real' if name == 'camera' else 'fake'},{name}")
+    (tmp_path / "labels.csv").write_text("\n".join(lines))
+    result = subset("--src", tmp_path / "set", "--labels", tmp_path / "labels.csv", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "2 (source-2), generated (source-generated), v1.5 (source-v1.5); --labels" in result.stdout
+    read = {one.source for one in find_files([str(tmp_path / "out")]).files}
+    assert read == {"source-v1.5", "source-2", "source-generated", "photos", "docs", "camera"}
+    table = SetSettings(labels=(str(tmp_path / "out/manifest.csv"),))
+    read = {one.source for one in find_files([str(tmp_path / "out")], table).files}
+    assert read == {"v1.5", "2", "generated", "photos", "docs", "camera"}
+
+
+def test_subset_of_a_hidden_folder_keeps_its_source(tmp_path):
+    for seed, folder in enumerate((".photos", "made")):
+        (tmp_path / folder).mkdir()
+        draw_noise(seed).save(tmp_path / folder / "0.png")
+    spec = f"real={tmp_path}/.photos", f"fake={tmp_path}/made"
+    result = subset("--src", spec[0], "--src", spec[1], "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert len(find_files([str(tmp_path / "out")]).files) == 2
 
 
 def test_subset_lists_sources_of_which_nothing_is_left(many, tmp_path):
