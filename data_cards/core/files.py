@@ -4,6 +4,7 @@ An unfinished file or folder has an unpredictable temporary name (`temporary_nam
 created new: no prepared link is followed, and two writers never share a file. It is renamed when it is complete.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -108,5 +109,14 @@ def read_bounded(file: BinaryIO) -> bytes:
             raise PictureError(f"too large: {size:,} bytes, at most {MAX_BYTES:,} are read")
         file.seek(0)
         return file.read(size)
+    except OSError as error:
+        raise PictureError(f"cannot be read: {error.strerror or error}") from error
+
+
+def hash_file(file: BinaryIO) -> str:
+    """Return the SHA-256 of an open file, 64 hexadecimal digits, read in parts; raises `PictureError`."""
+    try:
+        file.seek(0)
+        return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise PictureError(f"cannot be read: {error.strerror or error}") from error

@@ -77,7 +77,9 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
     for line in format_left_out(left_out):
         note(line)
     _print_doubt(opened, named=run is not None)
-    write = partial(write_json, run=name_run(opened)) if as_json else write_csv if as_csv else write_table
+    write = write_table
+    if as_json or as_csv:
+        write = partial(write_json if as_json else write_csv, run=name_run(opened))
     if explain is None:
         streams = as_json or as_csv  # their lines would mix with the bar's
         is_bar_clear = not (streams and sys.stdout.isatty())

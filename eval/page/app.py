@@ -6,7 +6,6 @@ it is decoded like any untrusted file, and one picture is judged at a time. Ever
 
 import base64
 import io
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from PIL import Image
@@ -17,7 +16,6 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from data_cards.core.console import PROGRAM
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.text import escape_untrusted
 from data_cards.dataset.simulated import SIMULATION_NOTICE
@@ -39,6 +37,7 @@ from eval.verdict.wording import (
     format_verdict,
     summarise_examined,
 )
+from pipeline.features.versions import get_program_version
 from train.run.locate import name_run
 
 _STATIC = Path(__file__).parent / "static"
@@ -91,13 +90,6 @@ def _error_response(reason: str, status: int) -> JSONResponse:
     return JSONResponse({"error": reason}, status, {"retry-after": "2"} if status == 503 else None)
 
 
-def _find_version() -> str | None:
-    try:
-        return version(PROGRAM)
-    except PackageNotFoundError:  # run from the source
-        return None
-
-
 def _judge(examiner: Examiner, data: bytes) -> dict:
     if find_container(data[:CONTAINER_START]) is not None:
         raise PictureError("a clip; expected a picture; `predict` judges clips too")
@@ -115,7 +107,8 @@ def _judge(examiner: Examiner, data: bytes) -> dict:
         "unlike_after": said.unlike_after,
         "unsure_after": said.unsure_after,
         "run": escape_untrusted(name_run(examiner.run)),
-        "version": _find_version(),
+        "version": get_program_version(),
+        "sha256": examined.sha256,
         "remarks": examined.remarks,
         "crops": said.crops,
         "checks": said.checks,

@@ -1,5 +1,6 @@
 """Full examination of one picture: verdict, declarations of its file, spectrum, deciding frequencies and planes."""
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Examined:
     comb : Comb or None, the peaks that the experts read; None without experts
     picture : PIL.Image.Image, upright RGB
     estimator : str, of the run's features
-    remarks : tuple of str, as in `eval.verdict.predict.Verdict`
+    remarks, sha256 : as in `eval.verdict.predict.Verdict`
     """
 
     judgement: Judgement
@@ -44,6 +45,7 @@ class Examined:
     picture: Image.Image
     estimator: str
     remarks: tuple[str, ...] = ()
+    sha256: str | None = None
 
     @property
     def has_grid(self) -> bool:
@@ -106,6 +108,7 @@ class Examiner:
             picture,
             settings.features.estimator,
             remarks,
+            hashlib.sha256(data).hexdigest(),
         )
 
     def _explain(self, views: Views) -> "Explanation | None":

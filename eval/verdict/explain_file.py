@@ -1,5 +1,6 @@
 """Files of `predict --explain`: the picture that is read, and the PNG that is written."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,6 +64,7 @@ def examine_file(
     ------
     UserError : the weights give no finite scores
     """
+    data = None
     try:
         if one.error is not None:
             raise PictureError(one.error)
@@ -72,8 +74,10 @@ def examine_file(
             data = read_bounded(file)
         examined = examiner.examine(data, () if quick else CHECKS, batch_size)
     except PictureError as error:
-        return Verdict(one.path, error=error.reason), None
-    return Verdict(one.path, examined.judgement, examined.declared, remarks=examined.remarks), examined
+        sha256 = None if data is None else hashlib.sha256(data).hexdigest()
+        return Verdict(one.path, error=error.reason, sha256=sha256), None
+    found = examined.judgement, examined.declared
+    return Verdict(one.path, *found, remarks=examined.remarks, sha256=examined.sha256), examined
 
 
 def write_explanation(examiner: Examiner, path: str, examined: Examined, out: str | Path) -> None:

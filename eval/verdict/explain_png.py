@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from PIL import Image
 
+from data_cards.core.console import PROGRAM
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.text import escape_untrusted
 from eval.explain.class_spectra import ClassSpectra
@@ -29,6 +30,7 @@ from eval.verdict.wording import (
     summarise_examined,
 )
 from pipeline.features.frequencies import MAX_FREQUENCY, NYQUIST
+from pipeline.features.versions import get_program_version
 from train.model.detector import Detector
 
 MARK = "spectral-detector, eval predict --explain"  # in the PNG; only files with this mark are overwritten
@@ -198,6 +200,8 @@ def _list_foot(examined: Examined, caution: str | None) -> list[str]:
         lines.append(f"By kind of planes: {listed}.")
     if caution:
         lines.append(caution)
+    if examined.sha256:
+        lines.append(f"File: SHA-256 {examined.sha256}. Judged by {PROGRAM} {get_program_version()}.")
     return lines
 
 

@@ -16,11 +16,12 @@ from data_cards.core.text import Lines, escape_cell, format_count, join_lines
 from eval.verdict.decide import Judgement
 from eval.verdict.predict import Verdict
 from eval.verdict.wording import format_reason
+from pipeline.features.versions import get_program_version
 from train.model.calibration import UNSURE
 
 CSV_COLUMNS = (
     *("path", "second", "verdict", "why", "unsure_after", "probability_fake", "score_valid", "crops"),
-    *("remarks", "declared_not_verified", "error"),
+    *("remarks", "declared_not_verified", "error", "sha256", "run", "version"),
 )
 
 _VERDICTS = (*CLASS_NAMES, UNSURE)
@@ -52,34 +53,40 @@ def write_table(verdicts: Iterable[Verdict]) -> int:
 
 
 def write_json(verdicts: Iterable[Verdict], run: str) -> int:
-    """Write a JSON list of `Verdict.to_dict`, an object per line with the run's name; return the number of failures."""
+    """Write a JSON list of `Verdict.to_dict`, an object per line with run and version; return the number of failures."""
     counts = _Counts()
-    before = "[\n"
+    before, origin = "[\n", _describe_origin(run)
     for one in counts.report(verdicts):
-        echo(Lines(before + json.dumps(one.to_dict() | ({} if one.error else {"run": run}))), nl=False)
+        echo(Lines(before + json.dumps(one.to_dict() | origin)), nl=False)
         before = ",\n"
     echo(Lines("[]" if before == "[\n" else "\n]"))
     counts.summarise()
     return counts.failed
 
 
-def write_csv(verdicts: Iterable[Verdict]) -> int:
+def write_csv(verdicts: Iterable[Verdict], run: str) -> int:
     """Write `CSV_COLUMNS`, a line per file and per frame of a clip; return the number of failures.
 
     A score that is not valid is left out, so that a column sorted by it holds probabilities only.
     """
-    counts = _Counts()
+    counts, origin = _Counts(), _describe_origin(run)
     writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for one in counts.report(verdicts):
-        values = one.to_dict() | {"declared_not_verified": "; ".join(_list_declared(one))}
+        values = one.to_dict() | origin | {"declared_not_verified": "; ".join(_list_declared(one))}
         values |= {name: "; ".join(values.get(name, ())) for name in ("unsure_after", "remarks")}
-        for line in (values, *({"path": one.path, **frame} for frame in values.get("frames", ()))):
+        same = origin | {"path": one.path, "sha256": one.sha256}  # of each frame of a clip
+        for line in (values, *(same | frame for frame in values.get("frames", ()))):
             if not line.get("score_valid"):
                 line = line | {"probability_fake": ""}
             writer.writerow({name: escape_cell(value) for name, value in line.items()})
     counts.summarise()
     return counts.failed
+
+
+def _describe_origin(run: str) -> dict[str, str]:
+    """Return the run and the program that give the verdicts, for each line."""
+    return {"run": run, "version": get_program_version()}
 
 
 def _format_cells(said: Judgement) -> list[str]:

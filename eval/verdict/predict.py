@@ -5,10 +5,12 @@ by one, in the order of the files, and the memory for features is bounded. Featu
 the verdicts are the same to the last bit for any number of workers.
 """
 
+import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -16,7 +18,7 @@ from data_cards.archives.place import open_place
 from data_cards.core.console import progress_bar
 from data_cards.core.cores import count_cores
 from data_cards.core.errors import PictureError, UsageError
-from data_cards.core.files import read_bounded
+from data_cards.core.files import hash_file, read_bounded
 from data_cards.core.value_types import converts_arguments
 from data_cards.image.damage import may_hide_damage
 from data_cards.image.decode import decode_with_remarks
@@ -68,6 +70,7 @@ class Verdict:
     frames : tuple of Frame, of a clip, in order
     remarks : tuple of str, parts of the file that were not used for the verdict, or that were filled in
     error : str or None, why the file cannot be judged
+    sha256 : str or None, 64 hexadecimal digits, of the file's bytes; None if they cannot be read
     """
 
     path: str
@@ -76,6 +79,7 @@ class Verdict:
     frames: tuple[Frame, ...] = ()
     remarks: tuple[str, ...] = ()
     error: str | None = None
+    sha256: str | None = None
 
     @property
     def verdict(self) -> str | None:
@@ -90,11 +94,12 @@ class Verdict:
     def to_dict(self) -> dict:
         """Return JSON values: either those of the verdict, or the error."""
         if self.judgement is None:
-            return {"path": self.path, "error": self.error}
+            return {"path": self.path, "sha256": self.sha256, "error": self.error}
         said = self.judgement
         frames = [{"second": one.second, **_list_values(one.judgement)} for one in self.frames]
         return {
             "path": self.path,
+            "sha256": self.sha256,
             **_list_values(said),
             "flips_under": list(said.flips),
             "unlike_after": list(said.unlike_after),
@@ -130,6 +135,7 @@ class _Prepared:
     may_be_damaged: bool = False
     remarks: tuple[str, ...] = ()
     error: str | None = None
+    sha256: str | None = None
 
 
 @converts_arguments
@@ -227,28 +233,36 @@ class _Preparation:
     def __call__(self, one: Input) -> _Prepared:
         if one.error is not None:
             return _Prepared(one.path, error=one.error)
+        sha256 = None
         try:
-            return self._prepare(one.path)
+            with open_place(one.path) as file:
+                if find_container(file.read(CONTAINER_START)) is None:
+                    data = read_bounded(file)
+                    sha256 = hashlib.sha256(data).hexdigest()
+                    prepared = self._prepare_picture(one.path, data)
+                else:
+                    sha256 = hash_file(file)  # of any size, so it is not held in memory
+                    prepared = self._prepare_clip(one.path, file)
         except PictureError as error:
-            return _Prepared(one.path, error=error.reason)
+            prepared = _Prepared(one.path, error=error.reason)
+        return replace(prepared, sha256=sha256)
 
-    def _prepare(self, path: str) -> _Prepared:
-        with open_place(path) as file:
-            if find_container(file.read(CONTAINER_START)) is None:
-                data = read_bounded(file)
-                picture, remarks = decode_with_remarks(data, self.max_pixels)
-                views = self._compute(picture, self.checks)
-                declared = read_declarations(io.BytesIO(data))
-                damaged = may_hide_damage(picture, data)
-                return _Prepared(path, (views,), declared, may_be_damaged=damaged, remarks=remarks)
-            file.seek(0)
-            declared = read_declarations(file)
-            file.seek(0)
-            # No checks: the frames of a clip check each other, and each check would double the cost.
-            frames = read_frames(file, self.frames, self.max_pixels)
-            found = {second: self._compute(picture, ()) for second, picture in frames}
-            remarks = (_format_few_frames(len(found), self.frames),) if len(found) < self.frames else ()
-            return _Prepared(path, tuple(found.values()), declared, tuple(found), remarks=remarks)
+    def _prepare_picture(self, path: str, data: bytes) -> _Prepared:
+        picture, remarks = decode_with_remarks(data, self.max_pixels)
+        views = self._compute(picture, self.checks)
+        declared = read_declarations(io.BytesIO(data))
+        damaged = may_hide_damage(picture, data)
+        return _Prepared(path, (views,), declared, may_be_damaged=damaged, remarks=remarks)
+
+    def _prepare_clip(self, path: str, file: BinaryIO) -> _Prepared:
+        file.seek(0)
+        declared = read_declarations(file)
+        file.seek(0)
+        # No checks: the frames of a clip check each other, and each check would double the cost.
+        frames = read_frames(file, self.frames, self.max_pixels)
+        found = {second: self._compute(picture, ()) for second, picture in frames}
+        remarks = (_format_few_frames(len(found), self.frames),) if len(found) < self.frames else ()
+        return _Prepared(path, tuple(found.values()), declared, tuple(found), remarks=remarks)
 
     def _compute(self, picture: Image.Image, checks: Sequence[Variant]) -> Views:
         return compute_views(picture, self.settings, checks, with_profile=self.with_profile)
@@ -296,10 +310,11 @@ def _score_group(
 
 def _decide_file(one: _Prepared, scores: list[Scores], detector: Detector) -> Verdict:
     if one.error is not None:
-        return Verdict(one.path, error=one.error)
+        return Verdict(one.path, error=one.error, sha256=one.sha256)
     said = [decide(part, views, detector.calibration) for part, views in zip(scores, one.views, strict=True)]
     if not one.seconds:
-        judgement = doubt_blank_areas(said[0]) if one.may_be_damaged else said[0]
-        return Verdict(one.path, judgement, one.declared, remarks=one.remarks)
-    frames = tuple(Frame(second, judgement) for second, judgement in zip(one.seconds, said, strict=True))
-    return Verdict(one.path, decide_clip(said, detector.calibration), one.declared, frames, one.remarks)
+        judgement, frames = doubt_blank_areas(said[0]) if one.may_be_damaged else said[0], ()
+    else:
+        judgement = decide_clip(said, detector.calibration)
+        frames = tuple(Frame(second, frame) for second, frame in zip(one.seconds, said, strict=True))
+    return Verdict(one.path, judgement, one.declared, frames, one.remarks, sha256=one.sha256)

@@ -1,5 +1,6 @@
 """`page`: what it answers, whom it refuses, bounds on uploads; and the page itself in a real browser."""
 
+import hashlib
 import io
 import json
 import os
@@ -13,6 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from helpers.make_store import make_store
 from helpers.pictures import draw_noise
 from PIL import Image, PngImagePlugin
 
+from data_cards.core.console import PROGRAM
 from data_cards.core.errors import UsageError, UserError
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.cli.main import cli
@@ -107,7 +110,7 @@ def test_page_judges_as_predict(client, run, tmp_path):
     for name in ("reason", "why", "score_valid", "flips_under", "unlike_after", "unsure_after"):
         assert answer[name] == own[name]
     assert answer["run"] == str(run.path)
-    assert "version" in answer
+    assert (answer["sha256"], answer["version"]) == (hashlib.sha256(data).hexdigest(), version(PROGRAM))
     assert answer["checks"] == pytest.approx(verdict.judgement.checks, abs=1e-5)
     assert answer["declared"] == [one.to_dict() for one in verdict.declared]
     assert "\x1b" not in answer["declared"][0]["value"]
@@ -392,6 +395,7 @@ def test_browser_judges_dropped_pictures_and_refuses_a_text(page):
     assert not first.locator("svg").first.is_visible()
     first.get_by_text("The figures behind this").click()
     assert first.locator("svg").first.is_visible()
+    assert hashlib.sha256(bytes(JPEG)).hexdigest() in first.inner_text()
     assert first.locator("polyline").count() == 3
     assert first.locator("rect.bar").count() == 13
     failed = cards.nth(1)

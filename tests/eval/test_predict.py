@@ -1,7 +1,11 @@
 """`predict`: the build's features to the last bit, verdicts, and files that cannot be judged."""
 
+import csv
+import hashlib
+import io
 import json
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,7 @@ from helpers.pictures import draw_noise, make_kaggle_dir
 from PIL import Image
 
 import train.run.locate
+from data_cards.core.console import PROGRAM
 from data_cards.core.errors import UsageError
 from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.cli.main import cli, predict
@@ -30,7 +35,7 @@ from train.run.folder import load_detector, open_run
 KEYS = [
     "checks", "crops", "declared_not_verified", "flips_under", "parts", "path", "probability_fake", "reason", "remarks",
     "run",
-    "score_valid", "unlike_after", "unsure_after", "verdict", "why",
+    "score_valid", "sha256", "unlike_after", "unsure_after", "verdict", "version", "why",
 ]  # fmt: skip
 SETTINGS = BuildSettings(FeatureSettings(size=32))
 
@@ -275,6 +280,22 @@ def test_predict_of_an_archive_judges_its_pictures_as_those_of_the_folder(call, 
     assert call(one, "--explain", str(tmp_path / "why.png")).exit_code == 0
 
 
+@pytest.mark.parametrize("form", ["--json", "--csv"])
+def test_predict_names_the_files_bytes_the_run_and_the_program(call, folder, tmp_path, form):
+    data = (folder / "pictures/test/real/phone/0.jpg").read_bytes()
+    files = [("picture.jpg", data), ("damaged.jpg", data[:300]), ("damaged.mp4", b"\0\0\0\x18ftypisom" + b"\0" * 600)]
+    for name, content in files:
+        (tmp_path / name).write_bytes(content)
+    names = [str(tmp_path / name) for name, _ in files] + [str(tmp_path / "absent.jpg")]
+    names += [f"{pack_zip(tmp_path / 'set.zip', files)}/{name}" for name, _ in files]
+    text = call(*names, form).stdout
+    found = json.loads(text) if form == "--json" else list(csv.DictReader(io.StringIO(text)))
+    expected = [hashlib.sha256(content).hexdigest() for _, content in files]
+    assert [one["path"] for one in found] == names
+    assert [one["sha256"] or None for one in found] == [*expected, None, *expected]
+    assert {(one["run"], one["version"]) for one in found} == {("runs/001", version(PROGRAM))}
+
+
 def test_predict_of_archives_that_stay_closed_says_unpack(call, tmp_path):
     pack_tar(tmp_path / "set.tar.gz", [("a.jpg", b"x")], "w:gz")
     (tmp_path / "set.rar").write_bytes(b"Rar!\x1a\x07\x01\x00")
@@ -317,7 +338,7 @@ def test_predict_names_broken_files_and_judges_the_rest(call, folder, tmp_path):
     result = call("--json", *bad, good)
     assert result.exit_code == 1
     found = json.loads(result.stdout)
-    assert [sorted(one) for one in found] == [["error", "path"]] * 4 + [KEYS]
+    assert [sorted(one) for one in found] == [["error", "path", "run", "sha256", "version"]] * 4 + [KEYS]
     assert [one["path"] for one in found] == [*bad, good]
 
 

@@ -200,7 +200,9 @@ function showFigures(answer) {
     make("div", { class: "plots" },
       ...(answer.comb === null ? [] : [drawComb(answer), drawParts(answer)]),
       ...(answer.explanation === null ? [] : [drawSpectrum(answer), drawBands(answer)])),
-    showKinds(answer));
+    showKinds(answer),
+    make("p", { class: "soft value" },
+      `SHA-256 of the file: ${answer.sha256}. Judged by version ${answer.version} of this program with the run ${answer.run}.`));
 }
 
 function showName(name, answer) {
