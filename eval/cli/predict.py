@@ -31,7 +31,7 @@ run_option = click.option(
 )
 @run_option
 @add_options(PredictSettings)
-@click.option("--quick", is_flag=True, help="Skip the checks (JPEG 90, JPEG 75, crop): four times faster.")
+@click.option("--quick", is_flag=True, help="Skip the checks (JPEG 90, JPEG 75, crop to 90%): four times faster.")
 @click.option("--explain", metavar="FILE.png", help="Plot the reasons for the verdict on one picture into this file.")
 @click.option(
     "--json", "as_json", is_flag=True, help="Print a JSON list with one object for each file; names are kept exactly."
@@ -39,15 +39,15 @@ run_option = click.option(
 @click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values, one line for each file.")
 @click.pass_context
 def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **settings) -> None:
-    """Judge whether each PICTURE is real or generated.
+    """Judge whether each PICTURE is real or fake.
 
     A PICTURE is a file, a folder with pictures and clips, a zip, tar or Parquet file of them, a
     glob in quotes, or - for a list of paths on standard input. Some frames of a clip (MP4, MOV, MKV,
     WebM, AVI ...) are judged, and the clip as a whole; this needs the extra `video`.
 
-    The verdict is real, fake or unsure. "probability fake" is the calibrated probability that the
-    picture is generated; without a number, no test supports one. `report` measures how reliable both are.
-    If a file cannot be judged, stderr says why, and the exit status is 1.
+    The verdict is real (probably a photograph), fake (probably generated) or unsure. "probability
+    fake" is calibrated; without a number, no test supports one. `report` measures how reliable both
+    are. If a file cannot be judged, stderr says why, and the exit status is 1.
 
     \b
     Examples:

@@ -8,7 +8,7 @@ REASON_WORDS = {
     "flips": "changes after {flips}",
     "frames_disagree": "frames contradict each other",
     "may_be_damaged": "large areas of one value, perhaps damage",
-    "small": "smaller than the training pictures",
+    "small": "too small",
     "blank": "hardly any contrast",
     "grey": "too little colour",
     "far": "unlike the training pictures",

@@ -32,12 +32,12 @@ from train.model.calibration import UNSURE, Calibration, compute_log_odds
 from train.model.detector import Detector, Scores
 from train.model.experts import Unlike
 
-# Fixed, so that each verdict on a picture has the same checks.
+# Fixed, so that each verdict on a picture has the same checks. People read these names.
 CHECKS = (
     replace(create_jpeg_variant(90), name="JPEG 90"),
     replace(create_jpeg_variant(75), name="JPEG 75"),
     # Not a crop to the middle: if the features are those of a middle crop, its pixels would be the same.
-    Variant("crop 0.9", ({"do": "crop-corner", "share": 0.9},), before_fit=True),
+    Variant("crop to 90%", ({"do": "crop-corner", "share": 0.9},), before_fit=True),
 )
 
 _JPEG_SIDE = 65_500  # px, the longest side that libjpeg writes
@@ -100,6 +100,7 @@ class Judgement:
     unsure_after : tuple of str, checks that move the score of a sure verdict into the band of "unsure"
     parts : dict of str to float, what each expert, and the network if the run has one, adds to the log-odds; empty
         without experts
+    least_side : int or None, px, that both sides of a picture need; None unless the reason is that one is shorter
     """
 
     verdict: str
@@ -112,6 +113,7 @@ class Judgement:
     unlike_after: tuple[str, ...] = ()
     unsure_after: tuple[str, ...] = ()
     parts: dict[str, float] = field(default_factory=dict)
+    least_side: int | None = None
 
     @property
     def is_unlike(self) -> bool:
@@ -162,8 +164,8 @@ def compute_views(
     return Views(tuple(one.levels for one in found), profiles, names, has_own_colours(picture))
 
 
-def decide(scores: Scores, views: Views, calibration: Calibration) -> Judgement:
-    """Decide the verdict from the scores of a picture's views."""
+def decide(scores: Scores, views: Views, calibration: Calibration, least_side: int | None = None) -> Judgement:
+    """Decide the verdict from the scores of a picture's views; `least_side` is that of the detector."""
     own, *changed = (float(one) for one in calibration.probability(scores.logits))
     checks = dict(zip(views.checks, changed, strict=True))
     flips = tuple(name for name, p in checks.items() if calibration.is_fake(p) != calibration.is_fake(own))
@@ -192,6 +194,7 @@ def decide(scores: Scores, views: Views, calibration: Calibration) -> Judgement:
         unlike_after=unlike_after if is_unlike_after else (),
         unsure_after=unsure_after if reason is None else (),
         parts={name: float(values[0]) for name, values in scores.parts.items()},
+        least_side=least_side if reason is Reason.SMALL else None,
     )
 
 
@@ -220,4 +223,6 @@ def decide_clip(frames: Sequence[Judgement], calibration: Calibration) -> Judgem
     elif sum(one.verdict not in (verdict, UNSURE) for one in counted) > len(counted) / 4:
         reason = Reason.FRAMES_DISAGREE
     parts = {name: float(np.mean([one.parts[name] for one in counted])) for name in counted[0].parts}
-    return Judgement(verdict if reason is None else UNSURE, own, log_odds, reason, frames[0].crops, parts=parts)
+    least_side = unlike[0].least_side if reason is Reason.SMALL else None
+    verdict = verdict if reason is None else UNSURE
+    return Judgement(verdict, own, log_odds, reason, frames[0].crops, parts=parts, least_side=least_side)

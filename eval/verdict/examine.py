@@ -95,7 +95,7 @@ class Examiner:
             with_profile=self.detector.experts is not None,
         )
         (scores,) = score_views(self.detector, [views], batch_size)
-        judgement = decide(scores, views, self.detector.calibration)
+        judgement = decide(scores, views, self.detector.calibration, self.detector.least_side)
         if may_hide_damage(picture, data):
             judgement = doubt_blank_areas(judgement)
         declared = read_declarations(io.BytesIO(data))

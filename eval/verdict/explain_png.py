@@ -177,7 +177,7 @@ def _list_words(examined: Examined, detector: Detector, notice: str | None) -> l
     lines = [notice] if notice else []
     lines.append(format_verdict(said, detector))
     if said.has_valid_score:
-        lines.append(f"Probability of being generated: {said.probability_fake:.1%}.")
+        lines.append(f"Probability that the picture is fake: {said.probability_fake:.1%}.")
     lines += [f"The file: {one}." for one in examined.remarks]
     if said.crops > 1:
         lines.append(f"The network judged {said.crops} crops; the plots show what decided for the middle one.")
@@ -209,15 +209,15 @@ def _plot_scale(axes: Axes, examined: Examined, detector: Detector) -> None:
     low, high, p = detector.calibration.low, detector.calibration.high, examined.judgement.probability_fake
     for start, end, colour in ((0, low, _REAL), (low, high, _LINE), (high, 1, _FAKE)):
         axes.axvspan(start, end, color=colour, alpha=0.75 if colour == _LINE else 0.28, lw=0)
-    for start, end, text in ((0, low, "photograph"), (low, high, "unsure"), (high, 1, "generated")):
-        if end - start > 0.09:
+    for start, end, text in ((0, low, "real"), (low, high, "unsure"), (high, 1, "fake")):
+        if end - start > 0.06:
             axes.text((start + end) / 2, 0.5, text, ha="center", va="center", color=_SOFT)
     for one in examined.judgement.checks.values():
         axes.plot([one], [0.0], marker="|", ms=9, mew=1.6, color=_SOFT, clip_on=False)
     axes.plot([p], [1.08], marker="v", ms=13, color=_INK, clip_on=False)
     axes.set(xlim=(0, 1), ylim=(0, 1), yticks=[])
     axes.set_xlabel(
-        "probability of being generated; the triangle is this picture"
+        "probability that the picture is fake; the triangle is this picture"
         + (", the strokes are the picture after JPEG or a crop" if examined.judgement.checks else "")
     )
     axes.spines["left"].set_visible(False)
@@ -252,12 +252,12 @@ def _plot_parts(axes: Axes, parts: dict[str, float]) -> None:
     axes.set(xlim=(-most, most), xlabel="log-odds")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.set_title("What each part adds\nleft “photograph”, right “generated”", x=0, ha="left")
+    axes.set_title("What each part adds\nleft “real”, right “fake”", x=0, ha="left")
 
 
 def _plot_spectrum(axes: Axes, examined: Examined, spectra: ClassSpectra | None) -> None:
     if spectra is not None:
-        for name, colour, label in zip(CLASS_NAMES, (_REAL, _FAKE), ("photographs", "generated"), strict=True):
+        for name, colour, label in zip(CLASS_NAMES, (_REAL, _FAKE), CLASS_NAMES, strict=True):
             mean, width = spectra.mean[name], spectra.deviation[name]
             axes.fill_between(spectra.frequencies, mean - width, mean + width, color=colour, alpha=0.14, lw=0)
             axes.plot(spectra.frequencies, mean, color=colour, lw=1.8, label=label)
@@ -282,5 +282,5 @@ def _plot_bands(axes: Axes, examined: Examined) -> None:
     )
     axes.axhline(0, color=_SOFT, lw=1)
     axes.set(xlim=(0, MAX_FREQUENCY), xlabel="coarse to fine, cycles per pixel", ylabel="log-odds")
-    axes.set_title("Network: up “generated”, down “photograph”")
+    axes.set_title("Network: up “fake”, down “real”")
     axes.grid(axis="y", color=_LINE, alpha=0.6, lw=0.6)

@@ -15,7 +15,7 @@ from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.text import Lines, escape_cell, format_count, join_lines
 from eval.verdict.decide import Judgement
 from eval.verdict.predict import Verdict
-from eval.verdict.wording import format_reason
+from eval.verdict.wording import UNSURE_AFTER_NOTE, format_reason
 from pipeline.features.versions import get_program_version
 from train.model.calibration import UNSURE
 
@@ -35,25 +35,26 @@ def write_table(verdicts: Iterable[Verdict]) -> int:
     int, the number of failures
     """
     counts = _Counts()
-    rows, notes = [], []
+    rows, notes, weak = [], [], False
     for one in counts.report(verdicts):
         if one.judgement is not None:
             rows.append([one.path, *_format_cells(one.judgement)])
             rows += [[f"· {frame.second:.2f} s", *_format_cells(frame.judgement)] for frame in one.frames]
+            weak |= bool(one.judgement.unsure_after)
             notes += [f"{one.path}: {remark}" for remark in one.remarks]
             notes += [f"{one.path} declares, not verified: {declared}" for declared in _list_declared(one)]
-    headers = ["picture", "verdict", "why unsure", "unsure after", "probability fake", "crops"]
+    headers = ["picture", "verdict", "why unsure", "would be unsure after", "probability fake", "crops"]
     kept = [number for number in range(len(headers)) if any(row[number] for row in rows)]
     if rows:
         echo(format_table([[row[number] for number in kept] for row in rows], [headers[number] for number in kept]))
-    if notes:
-        echo(join_lines(["", *notes]))
+    if weak or notes:
+        echo(join_lines(["", *([UNSURE_AFTER_NOTE] if weak else []), *notes]))
     counts.summarise()
     return counts.failed
 
 
 def write_json(verdicts: Iterable[Verdict], run: str) -> int:
-    """Write a JSON list of `Verdict.to_dict`, an object per line with run and version; return the number of failures."""
+    """Write a JSON list of `Verdict.to_dict`, an object per line, with run and version; return the number of errors."""
     counts = _Counts()
     before, origin = "[\n", _describe_origin(run)
     for one in counts.report(verdicts):

@@ -311,7 +311,8 @@ def _score_group(
 def _decide_file(one: _Prepared, scores: list[Scores], detector: Detector) -> Verdict:
     if one.error is not None:
         return Verdict(one.path, error=one.error, sha256=one.sha256)
-    said = [decide(part, views, detector.calibration) for part, views in zip(scores, one.views, strict=True)]
+    limits = detector.calibration, detector.least_side
+    said = [decide(part, views, *limits) for part, views in zip(scores, one.views, strict=True)]
     if not one.seconds:
         judgement, frames = doubt_blank_areas(said[0]) if one.may_be_damaged else said[0], ()
     else:

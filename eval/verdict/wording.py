@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from eval.explain.occlusion import Explanation  # loads PyTorch
     from eval.verdict.examine import Examined
 
-TITLES = dict(zip((*CLASS_NAMES, UNSURE), ("Probably a photograph", "Probably generated", "Unsure"), strict=True))
+TITLES = dict(
+    zip((*CLASS_NAMES, UNSURE), ("Real: probably a photograph", "Fake: probably generated", "Unsure"), strict=True)
+)
 _CLASS_WORDS = dict(zip(CLASS_NAMES, ("photograph", "generated picture"), strict=True))
 _UNLIKE_WORDS = {
     Reason.SMALL: "A side of the picture is shorter than in the pictures that the detector was trained on.",
@@ -46,6 +48,11 @@ DECLARED_NOTE = (
     "signatures were not checked."
 )
 
+UNSURE_AFTER_NOTE = (
+    "would be unsure after: the verdict is on the file as it is, and a copy with this small change would be unsure; "
+    "such a verdict is weaker than one without an entry here. JPEG 90: saved as JPEG of quality 90; crop to 90%: cut to "
+    "nine tenths of width and height"
+)
 SCORE_NOTE = "This is not a probability: no test of the detector supports the score of such a picture."
 
 _LITTLE = 0.1  # share of the log-odds up to which a part is not mentioned
@@ -64,6 +71,8 @@ def format_reason(judgement: Judgement) -> str | None:
     if judgement.reason is None:
         return None
     words = REASON_WORDS[judgement.reason].format(flips=", ".join(judgement.flips))
+    if judgement.least_side is not None:
+        words = f"{words} (needs {judgement.least_side} px)"
     return f"{words} after {', '.join(judgement.unlike_after)}" if judgement.unlike_after else words
 
 
@@ -75,17 +84,20 @@ def format_verdict(judgement: Judgement, detector: Detector) -> str:
 def _format_unsure_after(judgement: Judgement) -> str:
     if not judgement.unsure_after:
         return ""
-    return f"The verdict is on the file as it is. After {' or '.join(judgement.unsure_after)}, it would be “unsure”. "
+    return (
+        f"The verdict is on the file as it is. After {' or '.join(judgement.unsure_after)}, it would be “unsure”: "
+        "it is weaker than a verdict that no such change moves. "
+    )
 
 
 def _format_why(judgement: Judgement, detector: Detector) -> str:
     if judgement.reason in _UNLIKE_WORDS:
         return _format_unlike(judgement)
     if judgement.reason is Reason.FLIPS:
-        side = _CLASS_WORDS[CLASS_NAMES[int(detector.calibration.is_fake(judgement.probability_fake))]]
+        side = int(detector.calibration.is_fake(judgement.probability_fake))
         return (
-            f"The unchanged picture resembles a {side} more, but after {', '.join(judgement.flips)} the same picture "
-            "resembles the other class. A verdict must not depend on so small a change."
+            f"The score of the unchanged picture indicates “{CLASS_NAMES[side]}”, but after {', '.join(judgement.flips)} "
+            f"it indicates “{CLASS_NAMES[1 - side]}”. A verdict must not depend on so small a change."
         )
     if judgement.reason is Reason.MAY_BE_DAMAGED:
         return (
@@ -109,6 +121,8 @@ def _format_why(judgement: Judgement, detector: Detector) -> str:
 
 def _format_unlike(judgement: Judgement) -> str:
     words = _UNLIKE_WORDS[judgement.reason]
+    if judgement.least_side is not None:
+        words = f"{words} Both sides need at least {judgement.least_side} pixels."
     if judgement.unlike_after:
         words = f"After {', '.join(judgement.unlike_after)}: {words[0].lower()}{words[1:]}"
     return words if judgement.reason is Reason.UNPROVEN else f"{words} So the verdict is “unsure”."
@@ -196,10 +210,10 @@ def summarise_parts(parts: dict[str, float], has_grid: bool) -> list[str]:
     """
     sentences = []
     least = _LITTLE * max(map(abs, parts.values()), default=0)
-    for sign, words in ((1, "a generated picture"), (-1, "a photograph")):
+    for sign, name in ((1, "fake"), (-1, "real")):
         most = max(parts, key=lambda name: sign * parts[name], default=None)
         if most is not None and sign * parts[most] > least:
-            sentences.append(f"Strongest sign of {words}: {_format_sign(most, sign, has_grid)}.")
+            sentences.append(f"Strongest sign of “{name}”: {_format_sign(most, sign, has_grid)}.")
     return sentences
 
 
@@ -233,13 +247,13 @@ def summarise_explanation(explanation: "Explanation", estimator: str) -> list[st
     sentences = []
     edges = explanation.edges
     least = _LITTLE * max(abs(explanation.log_odds), np.abs(explanation.bands).max(), 1e-6)
-    for sign, words in ((1, "a generated picture"), (-1, "a photograph")):
+    for sign, name in ((1, "fake"), (-1, "real")):
         number = int(np.argmax(sign * explanation.bands))
         if sign * explanation.bands[number] > least:
-            sentences.append(f"Strongest sign of {words}: {format_frequency_band(edges[number], edges[number + 1])}.")
+            sentences.append(f"Strongest sign of “{name}”: {format_frequency_band(edges[number], edges[number + 1])}.")
     kinds = {name: value for name, value in explanation.kinds.items() if abs(value) > least}
     if len(explanation.kinds) > 1 and kinds:
         most = max(kinds, key=lambda name: abs(kinds[name]))
-        side = "a generated picture" if kinds[most] > 0 else "a photograph"
-        sentences.append(f"Kind of plane that counted most: {format_kind(most, estimator)}, as a sign of {side}.")
+        side = CLASS_NAMES[int(kinds[most] > 0)]
+        sentences.append(f"Kind of plane that counted most: {format_kind(most, estimator)}, as a sign of “{side}”.")
     return sentences

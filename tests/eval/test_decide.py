@@ -38,7 +38,7 @@ from eval.verdict.decide import (
 from eval.verdict.inputs import find_inputs
 from eval.verdict.output import write_table
 from eval.verdict.predict import Verdict, predict_files
-from eval.verdict.wording import format_reason, format_verdict
+from eval.verdict.wording import UNSURE_AFTER_NOTE, format_reason, format_verdict
 from pipeline.features.degradations import apply_steps
 from pipeline.features.extract import compute_features
 from pipeline.features.fit import cut_crops
@@ -111,7 +111,7 @@ def test_verdict_is_that_of_the_calibration(probability, word, reason):
         ((0.1, 0.6, 0.9, 0.2), "unsure", Reason.FLIPS, ("JPEG 90", "JPEG 75"), ()),
         # On the same side of the threshold, but no longer sure: the verdict is kept, and the checks are named.
         ((0.9, 0.55, 0.6, 0.9), "fake", None, (), ("JPEG 90", "JPEG 75")),
-        ((0.1, 0.1, 0.2, 0.4), "real", None, (), ("crop 0.9",)),
+        ((0.1, 0.1, 0.2, 0.4), "real", None, (), ("crop to 90%",)),
         ((0.9, 0.8, 0.7, 0.99), "fake", None, (), ()),
         ((0.6, 0.1, 0.1, 0.1), "unsure", Reason.IN_BAND, (), ()),
     ],
@@ -123,10 +123,13 @@ def test_checks_that_change_the_verdict_are_named(probabilities, word, reason, f
     assert said.unsure_after == unsure_after
     assert doubt_blank_areas(said).unsure_after == ()
     shown = write_row(said)
-    assert ("unsure after" in shown) == bool(unsure_after)
+    assert ("would be unsure after" in shown.splitlines()[0]) == bool(unsure_after)
+    assert ("such a verdict is weaker" in shown.splitlines()[-1]) == bool(unsure_after)
     assert ", ".join(unsure_after) in shown
     first = format_verdict(said, Detector(None, SimpleNamespace(calibration=BAND))).split(": ")[0]
     assert first.startswith("The verdict is on the file as it is") == bool(unsure_after)
+    # The line below the table explains each check.
+    assert all(f"{name}:" in UNSURE_AFTER_NOTE or name == "JPEG 75" for name in names)
     assert said.checks == pytest.approx(dict(zip(names, probabilities[1:], strict=True)))
 
 
@@ -182,7 +185,7 @@ def test_frames_unlike_the_training_pictures_do_not_count():
 def test_crops_and_checks_have_the_features_of_the_build():
     picture = draw_noise(1, 60, 50)
     found = compute_views(picture, COVER)
-    assert found.checks == ("JPEG 90", "JPEG 75", "crop 0.9")
+    assert found.checks == ("JPEG 90", "JPEG 75", "crop to 90%")
     for levels, profile, variant in zip(found.levels, found.profiles, (CLEAN, *CHECKS), strict=True):
         built = next(compute_features(picture, COVER, (variant,)))
         np.testing.assert_array_equal(levels, built.levels)
@@ -217,7 +220,7 @@ def test_crops_share_the_overview_of_the_whole_picture():
 
 def test_crop_check_changes_each_crop():
     found = compute_views(draw_noise(3, 48, 48), CROP)
-    assert found.checks == ("JPEG 90", "JPEG 75", "crop 0.9")
+    assert found.checks == ("JPEG 90", "JPEG 75", "crop to 90%")
     assert (found.levels[0] != found.levels[3]).any()
     small = compute_views(draw_noise(3, 33, 48), CROP)  # its corner is enlarged, as a build's variants are
     assert small.checks == found.checks
@@ -229,7 +232,7 @@ def test_crop_check_changes_each_crop():
 
 def test_side_too_long_for_jpeg_skips_the_jpeg_check(run):
     long = Image.new("RGB", (65_501, 32))
-    assert compute_views(long, FeatureSettings(size=32, fit="stretch")).checks == ("crop 0.9",)
+    assert compute_views(long, FeatureSettings(size=32, fit="stretch")).checks == ("crop to 90%",)
 
 
 def test_score_of_nan_weights_raises(run):

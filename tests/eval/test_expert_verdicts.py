@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,11 +21,18 @@ import eval.verdict.predict
 from eval.cli.main import cli
 from eval.explain.comb import Comb, find_comb
 from eval.explain.parts import PART_WORDS
-from eval.verdict.decide import Judgement, Reason
+from eval.verdict.decide import Judgement, Reason, decide_clip
 from eval.verdict.examine import Examined, Examiner
 from eval.verdict.explain_png import plot_examined
 from eval.verdict.predict import predict_files
-from eval.verdict.wording import format_map_title, format_verdict, summarise_examined, summarise_parts
+from eval.verdict.wording import (
+    format_map_title,
+    format_reason,
+    format_verdict,
+    summarise_examined,
+    summarise_parts,
+)
+from train.model.calibration import Calibration
 from train.model.detector import NETWORK_PART, Detector
 from train.model.experts import EXPERTS
 from train.run.folder import load_detector, open_run
@@ -101,7 +109,16 @@ def test_small_picture_after_a_crop_is_unsure(run, tmp_path):
     side = int(np.ceil(0.9 * fit_drawn_experts().least_side))
     said = judge(run, tmp_path, draw_scene(1, 0, 101, side, side))
     assert said.verdict == "unsure"
-    assert "crop 0.9" in said.unlike_after
+    assert "crop to 90%" in said.unlike_after
+
+
+def test_reason_of_a_small_picture_names_the_side_that_is_needed(run, tmp_path):
+    said = judge(run, tmp_path, PICTURE.crop((0, 0, 200, 64)))
+    [needed] = map(int, re.findall(r"too small \(needs (\d+) px\)", format_reason(said)))
+    assert f"at least {needed} pixels" in format_verdict(said, load_detector(run, "cpu"))
+    assert decide_clip([said, said], Calibration()).least_side == needed
+    for side, is_small in ((needed - 1, True), (needed, False)):
+        assert (judge(run, tmp_path, PICTURE.crop((0, 0, 200, side)), quick=True).reason is Reason.SMALL) == is_small
 
 
 def test_verdicts_have_the_same_bits_alone_among_others_and_from_several_processes(run, tmp_path):
@@ -182,8 +199,8 @@ def test_every_reason_has_a_sentence_without_a_frequency(reason):
 def test_every_part_has_words():
     assert set(PART_WORDS) == {*EXPERTS, NETWORK_PART}
     assert summarise_parts({"light": 1.0, "tints": -2.0, "colour": 0.0}, has_grid=False) == [
-        "Strongest sign of a generated picture: light and content.",
-        "Strongest sign of a photograph: regular patterns in colour.",
+        "Strongest sign of “fake”: light and content.",
+        "Strongest sign of “real”: regular patterns in colour.",
     ]
     assert summarise_parts({}, has_grid=False) == []
 
@@ -199,7 +216,7 @@ def test_sentences_on_a_grid_do_not_contradict_each_other(comb, strength, reason
     if reason is Reason.FAR:
         assert (title, sentences) == ("not compared with photographs", [])
     elif strength < 3:
-        side, words = ("a generated picture", "weak periodic grids") if comb > 0 else ("a photograph", title)
+        side, words = ("“fake”", "weak periodic grids") if comb > 0 else ("“real”", title)
         assert title == "no strong periodic grid"
         assert f"Strongest sign of {side}: {words}." in sentences
     else:

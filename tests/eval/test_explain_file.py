@@ -164,13 +164,13 @@ BAND = Calibration(threshold=0.5, low=0.2, high=0.8)
         (
             Judgement("unsure", 0.9, 2.2, Reason.FLIPS, flips=("JPEG 75",)),
             BAND,
-            "generated picture more, but after JPEG 75",
+            "indicates “fake”, but after JPEG 75 it indicates “real”",
         ),
         (Judgement("unsure", 0.6, 0.4, Reason.FRAMES_DISAGREE), BAND, "a quarter of the frames"),
         (
-            Judgement("unsure", 0.1, -2.2, Reason.FLIPS, flips=("crop 0.9",)),
+            Judgement("unsure", 0.1, -2.2, Reason.FLIPS, flips=("crop to 90%",)),
             BAND,
-            "a photograph more, but after crop 0.9",
+            "indicates “real”, but after crop to 90% it indicates “fake”",
         ),
     ],
 )
@@ -184,9 +184,9 @@ def test_explanation_text_names_what_decided():
     edges = np.array([0, 0.25, 0.5, 0.71])
     found = Explanation(1.0, edges, np.array([-0.5, 2.0, 0.01]), {"phase": 1.0, "dct": -0.1}, edges[1:], edges[1:])
     first, second, third = summarise_explanation(found, "periodogram")
-    assert "sign of a generated picture" in first
+    assert "sign of “fake”" in first
     assert "2.0 to 4.0 pixels" in first
-    assert "sign of a photograph" in second
+    assert "sign of “real”" in second
     assert "position of patterns" in third
     nothing = Explanation(0.0, edges, np.zeros(3), {"phase": 0.0, "dct": 0.0}, edges[1:], edges[1:])
     assert summarise_explanation(nothing, "periodogram") == []

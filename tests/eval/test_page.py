@@ -30,7 +30,9 @@ from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.cli.main import cli
 from eval.verdict.examine import Examiner
 from eval.verdict.predict import predict_files
-from train.run.folder import open_run
+from eval.verdict.wording import TITLES
+from train.run.folder import load_detector, open_run
+from train.run.locate import STARTER
 
 pytest.importorskip("starlette", reason="the page needs Starlette, the extra `page`")
 uvicorn = pytest.importorskip("uvicorn", reason="the page needs uvicorn, the extra `page`")
@@ -386,9 +388,9 @@ def test_browser_judges_dropped_pictures_and_refuses_a_text(page):
     cards = page.locator("article")
     assert cards.count() == 2
     first = cards.nth(0)
-    assert first.locator("h2").inner_text() in ("Probably a photograph", "Probably generated", "Unsure")
+    assert first.locator("h2").inner_text() in TITLES.values()
     assert name in first.inner_text()
-    assert first.locator(".scale").get_attribute("aria-label").startswith("Probability of being generated")
+    assert first.locator(".scale").get_attribute("aria-label").startswith("Probability that the picture is fake")
     assert first.locator("svg").count() == 2
     assert first.locator("img").count() == 1
     assert first.locator("img").evaluate("image => image.naturalWidth") == 60
@@ -403,6 +405,21 @@ def test_browser_judges_dropped_pictures_and_refuses_a_text(page):
     assert "not a picture in a known format" in failed.inner_text()
     # Nothing is wider than a phone's screen.
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+@pytest.mark.parametrize("width", [320, 390])
+def test_browser_names_each_verdict_on_the_scale_of_a_phone(page, width):
+    calibration = load_detector(open_run(STARTER), "cpu").calibration
+    page.set_viewport_size({"width": width, "height": 800})
+    page.get_by_text("Detector:").wait_for()
+    page.evaluate("([low, high]) => Object.assign(about, { low, high })", [calibration.low, calibration.high])
+    page.evaluate(DROPPED, [["a.jpg", "image/jpeg", JPEG]])
+    words = page.locator(".scale em")
+    words.first.wait_for(state="attached")
+    assert words.all_inner_texts() == ["real", "unsure", "fake"]
+    for number in range(3):
+        assert words.nth(number).is_visible()
+        assert words.nth(number).evaluate("word => word.scrollWidth <= word.parentElement.clientWidth")
 
 
 def test_browser_shows_a_score_that_is_no_probability_among_the_details_only(page):

@@ -63,6 +63,11 @@ class Detector:
         return self.plane_detector.calibration if self.experts is None else self.experts.calibration
 
     @property
+    def least_side(self) -> int | None:
+        """The number of pixels that no side of a picture may be shorter than; None without experts."""
+        return None if self.experts is None else self.experts.needed_side
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """Kinds of planes that the network reads; empty without a network."""
         return () if self.plane_detector is None else self.plane_detector.kinds

@@ -13,6 +13,7 @@ offset of the sum, the band of "unsure" and the limits of `Unlike` come from pic
 the fit (`train.recipe.experts`). NumPy alone, no PyTorch.
 """
 
+import math
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from itertools import pairwise
@@ -93,6 +94,11 @@ class Experts:
         """The band of "unsure" of calibrated log-odds."""
         return Calibration(1.0, 0.5, self.low, self.high)
 
+    @property
+    def needed_side(self) -> int:
+        """The number of pixels that no side of a picture may be shorter than."""
+        return math.ceil(SIDE_SHARE * self.least_side)
+
     def compute_log_odds(self, profiles: np.ndarray) -> np.ndarray:
         """Compute the calibrated log-odds of "fake", float64 (N,), of profiles, float32 (N, 755)."""
         return sum(self.compute_parts(profiles).values()) + self.offset
@@ -107,7 +113,7 @@ class Experts:
         limits = [distance.limit for distance in self.distances.values()]
         height, width, contrast, _ = split_profiles(profiles)["facts"].T
         conditions = {
-            Unlike.SMALL: np.minimum(height, width) < SIDE_SHARE * self.least_side,
+            Unlike.SMALL: np.minimum(height, width) < self.needed_side,
             Unlike.BLANK: contrast < LEAST_CONTRAST,
             Unlike.GREY: find_grey(profiles),
             Unlike.FAR: (measure_distances(self.distances, profiles) > limits).any(1),

@@ -31,10 +31,10 @@ function showScale(answer) {
   const scale = make("div", {
     class: "scale",
     role: "img",
-    "aria-label": `Probability of being generated ${percent(answer.probability_fake)}; ` +
-      (low < high ? `unsure between ${percent(low)} and ${percent(high)}` : `generated from ${percent(high)}`),
+    "aria-label": `Probability that the picture is fake ${percent(answer.probability_fake)}; ` +
+      (low < high ? `unsure between ${percent(low)} and ${percent(high)}` : `fake from ${percent(high)}`),
   });
-  for (const [name, width, words] of [["r", low, "photograph"], ["u", high - low, "unsure"], ["f", 1 - high, "generated"]]) {
+  for (const [name, width, words] of [["r", low, "real"], ["u", high - low, "unsure"], ["f", 1 - high, "fake"]]) {
     const part = make("span", { class: name }, make("em", {}, words)); // hidden by page.css where it does not fit
     part.style.width = `${100 * width}%`;
     scale.append(part);
@@ -51,7 +51,7 @@ function showScale(answer) {
 }
 
 function showProbability(answer) {
-  const text = `probability of being generated: ${percent(answer.probability_fake)}`;
+  const text = `probability that the picture is fake: ${percent(answer.probability_fake)}`;
   return [
     showScale(answer),
     make("div", { class: "ends" },
@@ -107,7 +107,7 @@ function addTicks(plot, low, high) {
 function drawSpectrum(answer) {
   const { frequencies, profile } = answer.explanation;
   const highest = answer.explanation.band_edges.at(-1);
-  const classes = about.profiles === null ? [] : [["r", "real", "photographs"], ["f", "fake", "generated"]];
+  const classes = about.profiles === null ? [] : [["r", "real"], ["f", "fake"]];
   const edges = classes.flatMap(([, name]) => about.profiles.mean[name].flatMap((mean, at) => {
     const width = about.profiles.deviation[name][at];
     return [mean - width, mean + width];
@@ -125,7 +125,7 @@ function drawSpectrum(answer) {
   }
   plot.svg.append(draw("polyline", { class: "curve own", points: line(frequencies, profile).join(" ") }));
   let at = LEFT;
-  for (const [short, words] of [["own", "this picture"], ...classes.map(([one, , words]) => [one, words])]) {
+  for (const [short, words] of [["own", "this picture"], ...classes]) {
     plot.svg.append(draw("rect", { class: `key-${short}`, x: at, y: 8, width: 14, height: 4 }));
     plot.svg.append(draw("text", { x: at + 19, y: 15 }, words));
     at += 19 + 7.6 * words.length + 14;
@@ -136,7 +136,7 @@ function drawSpectrum(answer) {
 function drawBands(answer) {
   const { band_edges: edges, bands } = answer.explanation;
   const low = Math.min(0, ...bands), high = Math.max(0, ...bands, low + 1e-3);
-  const plot = startPlot("How much each band of frequencies indicates generated, or a photograph", edges.at(-1), low, high);
+  const plot = startPlot("How much each band of frequencies indicates fake, or real", edges.at(-1), low, high);
   addTicks(plot, low, high);
   bands.forEach((value, number) => {
     const left = plot.x(edges[number]) + 1, right = plot.x(edges[number + 1]) - 1;
@@ -145,7 +145,7 @@ function drawBands(answer) {
   });
   plot.svg.append(draw("line", { class: "zero", x1: LEFT, x2: WIDTH - RIGHT, y1: plot.y(0), y2: plot.y(0) }));
   let at = LEFT;
-  for (const [short, words] of [["f", "for “generated”"], ["r", "for “photograph”"]]) {
+  for (const [short, words] of [["f", "for “fake”"], ["r", "for “real”"]]) {
     plot.svg.append(draw("rect", { class: `key-${short}`, x: at, y: 6, width: 10, height: 10 }));
     plot.svg.append(draw("text", { x: at + 15, y: 15 }, words));
     at += 150;
@@ -172,7 +172,7 @@ function drawComb(answer) {
 function drawParts(answer) {
   const parts = Object.entries(answer.parts);
   const middle = 325, most = Math.max(0.1, ...parts.map(([, value]) => Math.abs(value))), height = 34;
-  const svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${height * parts.length + 10}`, role: "img", "aria-label": "How much each part of the detector indicates generated, or a photograph" });
+  const svg = draw("svg", { viewBox: `0 0 ${WIDTH} ${height * parts.length + 10}`, role: "img", "aria-label": "How much each part of the detector indicates fake, or real" });
   parts.forEach(([name, value], number) => {
     const width = (Math.abs(value) / most) * 60, y = height * number + 6;
     svg.append(draw("text", { x: 0, y: y + 15 }, name));
@@ -181,13 +181,13 @@ function drawParts(answer) {
     svg.append(draw("text", { x: end, y: y + 15, "text-anchor": value > 0 ? "start" : "end" }, signed(value)));
   });
   svg.append(draw("line", { class: "zero", x1: middle, x2: middle, y1: 0, y2: height * parts.length }));
-  return make("figure", {}, make("h3", {}, "What each part adds, in log-odds: left “photograph”, right “generated”"), svg);
+  return make("figure", {}, make("h3", {}, "What each part adds, in log-odds: left “real”, right “fake”"), svg);
 }
 
 function showKinds(answer) {
   if (answer.explanation === null) return null;
   const kinds = Object.entries(answer.explanation.kinds).map(([name, value]) => `${name} ${signed(value)}`);
-  return make("p", { class: "soft" }, `Log-odds of the network by kind of plane, above 0 for “generated”: ${kinds.join(", ")}.`);
+  return make("p", { class: "soft" }, `Log-odds of the network by kind of plane, above 0 for “fake”: ${kinds.join(", ")}.`);
 }
 
 function showFigures(answer) {
@@ -195,7 +195,7 @@ function showFigures(answer) {
     make("summary", {}, "The figures behind this"),
     ...(answer.score_valid ? [] : [showInvalidScore(answer), showChecks(answer)]),
     make("p", { class: "soft" },
-      "Log-odds are the natural logarithm of the odds of “generated” against “photograph”: 0 means 50%, +1 means 73%, " +
+      "Log-odds are the natural logarithm of the odds of “fake” against “real”: 0 means 50%, +1 means 73%, " +
       `−1 means 27%.${Object.keys(answer.parts).length ? " The parts and a constant add up to the log-odds of this picture." : ""}`),
     make("div", { class: "plots" },
       ...(answer.comb === null ? [] : [drawComb(answer), drawParts(answer)]),
@@ -266,7 +266,7 @@ async function work() {
     try {
       const answer = await send(file);
       showAnswer(card, name, answer);
-      verdicts.push(answer.title.toLowerCase());
+      verdicts.push(answer.verdict);
     } catch (error) {
       showFailure(card, name, error.message);
       failed += 1;
@@ -279,7 +279,7 @@ async function work() {
 
 function summarise(verdicts, failed) {
   const counts = [[verdicts.length, "judged"], [failed, "cannot be judged"]].filter(([count]) => count);
-  const kinds = [...new Set(verdicts)].map((title) => `${verdicts.filter((one) => one === title).length} ${title}`);
+  const kinds = [...new Set(verdicts)].map((word) => `${verdicts.filter((one) => one === word).length} ${word}`);
   const found = kinds.length ? ` Verdicts: ${kinds.join(", ")}.` : "";
   return `${counts.map(([count, words]) => `${count} ${words}`).join(", ")}.${found}`;
 }
