@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from data_cards.core.errors import UsageError
 from data_cards.core.options import option_field
 from data_cards.core.value_types import convert_fields
+from pipeline.features.settings import MAX_PIXELS
 from train.settings import DEVICES, SCORING_BATCH_SIZE, TrainSettings
 
 HELD_OUT = "held-out"  # in place of a split: the sources that a run left out
@@ -23,7 +24,7 @@ class _JudgingSettings(_DeviceSettings):
     max_pixels: int | None = option_field(
         None,
         group=_SCORING,
-        shown="that of the run's store",
+        shown=f"that of the run's store, usually {MAX_PIXELS // 10**6} megapixels",
         help="Maximum number of pixels of a picture that is judged; decoding takes about 10 bytes of memory per pixel.",
     )
 

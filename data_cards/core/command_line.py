@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import click
 
@@ -25,7 +26,11 @@ _PATH_OPTIONS = {
 
 
 class CheckedCommand(click.Command):
-    """A Click command whose errors of parsing say what to type instead."""
+    """A Click command with `-h` for `--help`, whose errors of parsing say what to type instead."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.context_settings.setdefault("help_option_names", ["--help", "-h"])
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the words of a command line; raises `click.UsageError`."""

@@ -56,7 +56,6 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
       find . -name "*.jpg" | predict - --csv > verdicts.csv
       find . -name "*.jpg" -print0 | predict -0 - --csv > verdicts.csv
     """
-    from data_cards.core.split_paths import format_split_paths
     from data_cards.dataset.listing import format_left_out
     from data_cards.dataset.simulated import SIMULATION_NOTICE
     from eval.verdict.inputs import find_inputs
@@ -105,8 +104,6 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
     if opened.simulated and failed < len(inputs):
         echo(SIMULATION_NOTICE, err=True)
     if failed:
-        for question in format_split_paths(pictures):
-            note(question)
         context.exit(1)
 
 

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from data_cards.archives.archive import ArchiveError
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.kind import Kind, find_kind, format_progress, is_unfinished
+from data_cards.core.split_paths import find_split_paths
 from data_cards.dataset.listing import LeftOut, walk_files
 from data_cards.dataset.packed import is_archive, list_archive
 from data_cards.image.signature import find_format, has_picture_suffix, read_head
@@ -66,9 +67,12 @@ def find_inputs(
     """
     find = _Finder([] if left_out is None else left_out)
     found = []
-    for argument in arguments:
-        argument = os.fspath(argument)
-        if argument == "-" and stdin is not None:
+    arguments = [os.fspath(one) for one in arguments]
+    questions = find_split_paths(arguments)
+    for number, argument in enumerate(arguments):
+        if number in questions:
+            found.append(Input(argument, f"does not exist; {questions[number]}"))
+        elif argument == "-" and stdin is not None:
             found += [one for name in _read_names(stdin, null) for one in find.expand(name)]
         elif glob.has_magic(argument) and not os.path.lexists(argument):
             matches = sorted(glob.glob(argument, recursive=True))

@@ -50,8 +50,8 @@ DECLARED_NOTE = (
 
 UNSURE_AFTER_NOTE = (
     "would be unsure after: the verdict is on the file as it is, and a copy with this small change would be unsure; "
-    "such a verdict is weaker than one without an entry here. JPEG 90: saved as JPEG of quality 90; crop to 90%: cut to "
-    "nine tenths of width and height"
+    "such a verdict is weaker than one without an entry here. JPEG 90: saved as JPEG of quality 90; crop to 90%: cut "
+    "to nine tenths of width and height"
 )
 SCORE_NOTE = "This is not a probability: no test of the detector supports the score of such a picture."
 
@@ -94,10 +94,11 @@ def _format_why(judgement: Judgement, detector: Detector) -> str:
     if judgement.reason in _UNLIKE_WORDS:
         return _format_unlike(judgement)
     if judgement.reason is Reason.FLIPS:
-        side = int(detector.calibration.is_fake(judgement.probability_fake))
+        is_fake = int(detector.calibration.is_fake(judgement.probability_fake))
         return (
-            f"The score of the unchanged picture indicates “{CLASS_NAMES[side]}”, but after {', '.join(judgement.flips)} "
-            f"it indicates “{CLASS_NAMES[1 - side]}”. A verdict must not depend on so small a change."
+            f"The score of the unchanged picture indicates “{CLASS_NAMES[is_fake]}”, but after "
+            f"{', '.join(judgement.flips)} it indicates “{CLASS_NAMES[1 - is_fake]}”. A verdict must not depend on so "
+            "small a change."
         )
     if judgement.reason is Reason.MAY_BE_DAMAGED:
         return (

@@ -95,6 +95,13 @@ def test_help_is_shown_beside_a_mistake():
     assert "Build a feature store" in result.output
 
 
+@pytest.mark.parametrize("words", ["", "build", "verify"])
+def test_h_is_help(words):
+    short, long = (CliRunner().invoke(pipeline, f"{words} {flag}") for flag in ("-h", "--help"))
+    assert (short.exit_code, short.output) == (0, long.output)
+    assert short.output.startswith("Usage: ")
+
+
 @pytest.mark.parametrize("name", ["b.zarr", "b.zarr.partial"])
 @pytest.mark.parametrize(
     ("command", "words", "expected"),

@@ -120,6 +120,11 @@ def test_report_omits_thumbnails_of_changed_pictures(folder, tmp_path):
         file.write_bytes(before)
 
 
+def test_h_is_help(call):
+    assert call("-h").output == call("--help").output
+    assert "usually 120 megapixels" in " ".join(call("-h").output.split())
+
+
 def test_predict_prints_a_table_or_json(call):
     names = ["pictures/test/real/phone/0.jpg", "pictures/test/fake/gan/1.png"]
     result = call(*names)
@@ -249,7 +254,10 @@ def test_predict_asks_about_an_unquoted_path_with_a_space(call, tmp_path):
     (tmp_path / "my photos").mkdir()
     result = call(str(tmp_path / "my"), "photos")
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1] == f'did you mean "{tmp_path}/my photos"? Quote a path with spaces'
+    question = f'did you mean "{tmp_path}/my photos"? Quote a path with spaces'
+    assert result.stderr.splitlines()[0] == f"error: {tmp_path}/my: does not exist; {question}"
+    assert result.stderr.count("did you mean") == 1
+    assert len(json.loads(call(str(tmp_path / "my"), "photos", "--json").stdout)) == 2
 
 
 def test_advice_of_predict_names_no_option_of_the_build(call, tmp_path):
