@@ -1,7 +1,9 @@
 """Words for the reasons of "unsure", by the values of `eval.verdict.decide.Reason`, and which make a score invalid."""
 
 # With these reasons, a score is not a probability: the detector was not tested on such pictures, or failed the tests.
-INVALID_SCORE = frozenset({"small", "blank", "grey", "far", "contradicted", "untried", "unproven", "may_be_damaged"})
+INVALID_SCORE = frozenset(
+    {"small", "blank", "grey", "few_levels", "far", "contradicted", "untried", "unproven", "may_be_damaged"}
+)
 
 REASON_WORDS = {
     "in_band": "score not clear enough",
@@ -11,6 +13,7 @@ REASON_WORDS = {
     "small": "too small",
     "blank": "hardly any contrast",
     "grey": "too little colour",
+    "few_levels": "few levels: very dark or posterised",
     "far": "unlike the training pictures",
     "contradicted": "experts contradict each other",
     "untried": "not tested on other sources",

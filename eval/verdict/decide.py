@@ -24,6 +24,7 @@ from data_cards.image.jpeg import NO_QUALITY
 from eval.explain.reasons import INVALID_SCORE
 from eval.settings import PredictSettings
 from eval.verdict.colours import has_own_colours
+from eval.verdict.levels import has_enough_levels
 from pipeline.features.extract import compute_features
 from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.features.settings import FeatureSettings
@@ -53,12 +54,14 @@ class Views:
     profiles : float32 (1 + checks, 755), in the same order; (1 + checks, 0) without profiles
     checks : tuple of str, names of the checks done, in order; without JPEG if a side is longer than that format allows
     has_colours : bool, False for a grey or toned picture (`eval.verdict.colours`)
+    has_levels : bool, False for a very dark or posterised picture (`eval.verdict.levels`)
     """
 
     levels: tuple[np.ndarray, ...]
     profiles: np.ndarray
     checks: tuple[str, ...] = ()
     has_colours: bool = True
+    has_levels: bool = True
 
 
 class Reason(StrEnum):
@@ -72,6 +75,7 @@ class Reason(StrEnum):
     SMALL = "small"  # a side is shorter than in training
     BLANK = "blank"  # hardly any contrast
     GREY = "grey"  # too little colour (`eval.verdict.colours`)
+    FEW_LEVELS = "few_levels"  # very dark or posterised (`eval.verdict.levels`)
     FAR = "far"  # its profile is too far from the training profiles
     CONTRADICTED = "contradicted"  # light and colours indicate one class, regular patterns the other
     UNTRIED = "untried"  # a class came from one source, so no source could be left out to test the detector
@@ -80,7 +84,7 @@ class Reason(StrEnum):
 
 # The reason of each kind of unlike pictures, which has the same name.
 _UNLIKE_REASONS = {one: Reason[one.name] for one in Unlike if one is not Unlike.NOTHING}
-_OTHER_KINDS = (Reason.SMALL, Reason.BLANK, Reason.GREY, Reason.FAR)
+_OTHER_KINDS = (Reason.SMALL, Reason.BLANK, Reason.GREY, Reason.FEW_LEVELS, Reason.FAR)
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,7 @@ class Judgement:
     @property
     def is_unlike(self) -> bool:
         """Whether the picture itself is unlike the training pictures."""
-        return self.reason in _UNLIKE_REASONS.values() and not self.unlike_after
+        return self.reason in (*_UNLIKE_REASONS.values(), Reason.FEW_LEVELS) and not self.unlike_after
 
     @property
     def has_valid_score(self) -> bool:
@@ -161,7 +165,8 @@ def compute_views(
     for row, one in zip(profiles, found, strict=True):
         row[:] = one.profile if with_profile else ()
     names = tuple(check.name for check in checks)
-    return Views(tuple(one.levels for one in found), profiles, names, has_own_colours(picture))
+    levels = tuple(one.levels for one in found)
+    return Views(levels, profiles, names, has_own_colours(picture), has_enough_levels(picture))
 
 
 def decide(scores: Scores, views: Views, calibration: Calibration, least_side: int | None = None) -> Judgement:
@@ -171,7 +176,10 @@ def decide(scores: Scores, views: Views, calibration: Calibration, least_side: i
     flips = tuple(name for name, p in checks.items() if calibration.is_fake(p) != calibration.is_fake(own))
     unlike_after = tuple(name for name, unlike in zip(views.checks, scores.unlike[1:], strict=True) if unlike)
     verdict, reason, is_unlike_after = calibration.verdict(own), None, False
-    if not views.has_colours and scores.unlike[0] not in (Unlike.SMALL, Unlike.BLANK):
+    is_tiny = scores.unlike[0] in (Unlike.SMALL, Unlike.BLANK)
+    if not views.has_levels and not is_tiny:
+        reason = Reason.FEW_LEVELS
+    elif not views.has_colours and not is_tiny:
         reason = Reason.GREY
     elif scores.unlike[0]:
         reason = _UNLIKE_REASONS[scores.unlike[0]]

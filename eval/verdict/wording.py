@@ -10,6 +10,7 @@ from eval.explain.comb import Comb
 from eval.explain.parts import PART_WORDS
 from eval.explain.reasons import REASON_WORDS
 from eval.verdict.decide import Judgement, Reason
+from eval.verdict.levels import LEAST_LEVELS
 from pipeline.features.profile_vectors import LARGE, LARGE_TO
 from pipeline.features.settings import base_kind, is_overview_kind
 from train.model.calibration import UNSURE, WRONG_SHARE
@@ -31,6 +32,8 @@ _UNLIKE_WORDS = {
     Reason.BLANK: "The picture has hardly any contrast, so there is hardly anything to judge.",
     Reason.GREY: "The detector reads colours, and the picture has too little of them: hardly any, a single tint, or "
     "large grey areas.",
+    Reason.FEW_LEVELS: f"Fewer than {LEAST_LEVELS} levels of each colour hold nearly all of the picture: it is very "
+    "dark, or posterised.",
     Reason.FAR: "The spectra of the picture are unlike those of the pictures that the detector was trained on.",
     Reason.CONTRADICTED: "Light and colours of the picture indicate one class, and its regular patterns indicate the "
     "other.",

@@ -38,6 +38,7 @@ from train.model.experts import EXPERTS
 from train.run.folder import load_detector, open_run
 
 PICTURE = draw_scene(1, 0, 100)
+TINTED = ImageOps.colorize(PICTURE.convert("L"), "#000000", "#ff9000")
 NETWORK_RUN = Path(__file__).parents[1] / "data" / "run"
 BAND = {"low": 0.2, "high": 0.8}
 
@@ -75,6 +76,9 @@ def shrink(picture: Image.Image, side: int) -> Image.Image:
         (ImageOps.colorize(PICTURE.convert("L"), "#102a6b", "#ffd23f"), Reason.GREY),
         (ImageOps.expand(PICTURE.crop((40, 40, 120, 120)), 60, (90, 90, 90)), Reason.GREY),
         (Image.effect_noise((400, 360), 90).convert("RGB"), Reason.GREY),
+        (Image.blend(PICTURE, TINTED, 0.95), Reason.GREY),
+        (ImageOps.posterize(PICTURE, 3), Reason.FEW_LEVELS),
+        (PICTURE.point(lambda level: level // 5), Reason.FEW_LEVELS),
         (Image.merge("RGB", [Image.effect_noise((400, 360), 100) for _ in range(3)]), Reason.FAR),
     ],
     ids=[
@@ -88,6 +92,9 @@ def shrink(picture: Image.Image, side: int) -> Image.Image:
         "duotone",
         "partly-grey",
         "grey-noise",
+        "toned",
+        "posterised",
+        "dark",
         "noise",
     ],
 )
