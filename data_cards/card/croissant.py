@@ -4,6 +4,8 @@ The data set that it describes is the manifest: one row for each picture, with p
 themselves are not part of it.
 """
 
+from collections import Counter
+
 from data_cards.audit.audit import format_finding
 from data_cards.card.markdown import MISSING, find_common_licence
 from data_cards.core.labels import CLASS_NAMES
@@ -99,12 +101,16 @@ def _format_finding(finding: dict) -> str:
 
 
 def _compute_responsible_ai(card: dict) -> dict:
-    stated = {one["source"]: one["provenance"] for one in card["sources"]}
+    counts = Counter(one["source"] for one in card["sources"])
+    stated = [  # both classes may have a source of the same name
+        (f"{one['class']}/{one['source']}" if counts[one["source"]] > 1 else one["source"], one["provenance"])
+        for one in card["sources"]
+    ]
 
     def format_sources(*names: str) -> list[str]:
         return [
             f"{source}: " + (", ".join(f"{name} {own[name]}" for name in names if own[name]) or MISSING)
-            for source, own in stated.items()
+            for source, own in stated
         ]
 
     selections = [

@@ -13,45 +13,64 @@ from data_cards.card.croissant import MANIFEST, MANIFEST_COLUMNS, compute_croiss
 from data_cards.card.html import format_html
 from data_cards.card.markdown import format_markdown
 from data_cards.core.errors import PictureError, UserError
+from data_cards.core.files import whole_file
 from data_cards.core.text import dump_json, escape_cell
 from data_cards.dataset.table import Picture
 
 CARD_FILE, MARKDOWN_FILE, CROISSANT_FILE, PAGE_FILE = "card.json", "README.md", "croissant.json", "card.html"
+_FILES = (CARD_FILE, MARKDOWN_FILE, CROISSANT_FILE, PAGE_FILE, MANIFEST)
 _MOST_BYTES = 50_000_000
+
+
+def check_card_folder(folder: Path) -> None:
+    """Check that a folder's files of these names, if there are any, are those of a card; raises `UserError`."""
+    found = [name for name in _FILES if (folder / name).exists()]
+    if not found:
+        return
+    try:
+        _load_card(folder / CARD_FILE)
+    except (PictureError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{folder}: contains {', '.join(found)}, which would be replaced; expected a new folder, or that of a data "
+            "card; name another folder with --out (in Python: folder)"
+        ) from error
 
 
 def write_card_files(
     folder: Path, card: dict, pictures: Sequence[Picture], places: Sequence[str] | None = None
 ) -> None:
-    """Write card.json, README.md, croissant.json, card.html and manifest.csv.
+    """Write card.json, README.md, croissant.json, card.html and manifest.csv, each atomically.
 
     Parameters
     ----------
-    folder : created if it does not exist
+    folder : created if it does not exist; see `check_card_folder`
     card : see `data_cards.card.contents.compute_card`, and the set's `name`
     pictures : of the set
     places : of str, each picture's path for the manifest; None for the paths below their roots
+
+    Raises
+    ------
+    UserError : the folder has other files of these names
     """
+    check_card_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     manifest = _format_manifest(pictures, places or [picture.file.image for picture in pictures])
     croissant = compute_croissant(card, hashlib.sha256(manifest).hexdigest())
-    (folder / MANIFEST).write_bytes(manifest)
     for name, text in (
-        (CARD_FILE, dump_json(card, indent=1) + "\n"),
+        (CARD_FILE, dump_json(card, indent=1) + "\n"),  # first: it shows that the other files are a card's
+        (MANIFEST, manifest),
         (CROISSANT_FILE, dump_json(croissant, indent=1) + "\n"),
         (MARKDOWN_FILE, format_markdown(card)),
         (PAGE_FILE, format_html(card)),
     ):
-        (folder / name).write_text(text, encoding="utf-8", errors="replace")
+        with whole_file(folder / name) as temporary:
+            temporary.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", errors="replace"))
 
 
 def read_card_file(path: Path) -> dict:
     """Read a card.json; raises `UserError` if the file is not a card, or has another version."""
     try:
-        data = read_start(path, _MOST_BYTES + 1)
-        if len(data) > _MOST_BYTES:
-            raise ValueError("too large")
-        card = json.loads(data)
+        card = _load_card(path)
         if card["card_version"] != CARD_VERSION:
             raise UserError(f"{path}: a card of another version; expected {CARD_VERSION}, got {card['card_version']}")
         for name in ("sources", "audit", "selections", "near_duplicates"):
@@ -61,6 +80,16 @@ def read_card_file(path: Path) -> dict:
         raise UserError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not a data card; expected one that `pipeline card` or `subset` wrote") from error
+
+
+def _load_card(path: Path) -> dict:
+    """Load the JSON of a card of any version; raises `PictureError`, or other errors if it is not a card."""
+    data = read_start(path, _MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise ValueError("too large")
+    card = json.loads(data)
+    card["card_version"]
+    return card
 
 
 def read_selections(roots: Sequence[str]) -> list[dict]:

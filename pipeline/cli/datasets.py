@@ -222,7 +222,7 @@ def card(places, sources, out, diff, max_pixels, cache, as_json, **given) -> Non
       pipeline card --diff kaggle_dir balanced
     """
     from data_cards.card.diff import compare_cards, format_comparison
-    from data_cards.card.files import PAGE_FILE, write_card_files
+    from data_cards.card.files import PAGE_FILE, check_card_folder, write_card_files
     from data_cards.dataset.packed import is_archive
     from pipeline.datasets.card import compute_card_of, compute_card_of_set, load_card
 
@@ -244,6 +244,8 @@ def card(places, sources, out, diff, max_pixels, cache, as_json, **given) -> Non
         return
     if not of_set and Path(places[0]).is_file() and not is_archive(places[0]):
         raise UsageError(f"{places[0]}: is a file; expected a store, or a folder or archive of pictures")
+    if out:
+        check_card_folder(out)  # before the work
     contents, pictures = compute_card_of_set(sources, **options) if of_set else compute_card_of(places[0], **options)
     folder = out or Path(f"{contents['name']}-card")
     write_card_files(folder, contents, pictures)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import zarr
 from click.testing import CliRunner
+from helpers.folders import assert_same_files
 from helpers.make_run import make_run
 from helpers.make_store import make_store
 from helpers.pictures import draw_noise, make_kaggle_dir
@@ -18,6 +19,7 @@ from PIL import Image
 from data_cards.audit.audit import audit_pictures, format_finding
 from data_cards.audit.properties import FAMILIES, FORMER_NAMES
 from data_cards.card.contents import _compute_edges
+from data_cards.card.croissant import compute_croissant
 from data_cards.card.diff import compare_cards
 from data_cards.card.html import format_html
 from data_cards.core.errors import UserError
@@ -94,6 +96,18 @@ def test_markdown_begins_with_a_hugging_face_header(files):
     assert header["license"] == "other"
     assert header["size_categories"] == ["n<1K"]
     assert "<script>" not in text
+
+
+def test_croissant_states_both_classes_of_a_source_with_one_name(files):
+    card = json.loads((files / "card.json").read_text())
+    for one in card["sources"]:
+        one["provenance"]["consent"] = f"of {one['class']}"
+    card["sources"] = [one | {"source": "biggan"} for one in card["sources"] if one["source"] in ("camera", "gan")]
+    stated = compute_croissant(card, "0")["rai:personalSensitiveInformation"]
+    assert sorted(one for one in stated if "biggan" in one) == [
+        "consent, fake/biggan: consent of fake",
+        "consent, real/biggan: consent of real",
+    ]
 
 
 @pytest.mark.filterwarnings("ignore")  # mlcroissant's own
@@ -179,6 +193,25 @@ def test_card_does_not_depend_on_the_folder(set_folder, tmp_path):
     for file in (tmp_path / "one").iterdir():
         assert file.read_bytes() == (tmp_path / "other" / file.name).read_bytes()
     assert str(tmp_path) not in (tmp_path / "one/card.json").read_text()
+
+
+@pytest.mark.parametrize("name", ["README.md", "manifest.csv", "card.json", "croissant.json", "card.html"])
+def test_card_into_a_folder_with_other_files_of_its_names_is_refused(set_folder, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    result = run("card", set_folder, "--out", tmp_path)
+    assert result.exit_code == 1
+    assert f"contains {name}, which would be replaced; expected" in result.stderr
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [(name, "mine")]
+
+
+def test_card_into_the_folder_of_a_card_replaces_it(set_folder, files, tmp_path):
+    shutil.copytree(files, tmp_path / "card")
+    (tmp_path / "card/mine.txt").write_text("mine")
+    (tmp_path / "card/README.md").unlink()
+    (tmp_path / "card/card.json").write_text('{"card_version": 0}')
+    assert run("card", set_folder, "--out", tmp_path / "card").exit_code == 0
+    (tmp_path / "card/mine.txt").unlink()
+    assert_same_files(files, tmp_path / "card")
 
 
 def test_card_diff_lists_the_values_that_differ(set_folder, files, tmp_path):
