@@ -10,6 +10,7 @@ Results go to stdout; logs, warnings and progress go to stderr. Exit status: 0 d
 import atexit
 import errno
 import gc
+import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -153,8 +154,13 @@ def progress_bar(
 
 
 def print_json(value: Any) -> None:
-    """Write `value` as JSON to stdout; characters that are not printable become JSON escapes."""
-    click.echo(dump_json(value, indent=2))
+    """Write `value` as JSON to stdout; characters not printable, or not in its encoding, become JSON escapes."""
+    text = dump_json(value, indent=2)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2)
+    click.echo(text)
 
 
 def format_table(rows: list[list[Any]], headers: list[str]) -> Lines:

@@ -1,4 +1,4 @@
-"""Start of a command: closed standard streams, and Ctrl-C during the second in which modules are loaded.
+"""Start of a command: standard streams that are closed or not UTF-8, and Ctrl-C in the second in which modules load.
 
 This module imports nothing slow.
 """
@@ -15,6 +15,8 @@ def run_command(module: str, function: str) -> None:
     During the import Ctrl-C ends the process, which is the system's default, unless the caller has set another handler.
     """
     _open_missing_streams()
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a name in another script is no error
     handler = signal.getsignal(signal.SIGINT)
     if handler is not signal.default_int_handler:
         getattr(import_module(module), function)()

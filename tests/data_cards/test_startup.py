@@ -1,5 +1,6 @@
-"""Commands from their first moment: Ctrl-C while they load, and standard streams that the caller closed."""
+"""Commands from their first moment: Ctrl-C while they load, and standard streams that are closed or not UTF-8."""
 
+import json
 import os
 import signal
 import subprocess
@@ -19,13 +20,20 @@ def main():
     try: print("running", flush=True); time.sleep(60)
     except KeyboardInterrupt: print("handled", flush=True)
 """
+NAMES = ["caf\u00e9", "\u7167\u7247", "\U0001f600"]
+PRINTING = f"""
+import sys
+from data_cards.core.console import echo, print_json
+def main():
+    print_json({NAMES!a}) if "json" in sys.argv else echo(" ".join({NAMES!a}))
+"""
 
 
 def start(tmp_path, *arguments, **options):
     (tmp_path / "stages.py").write_text(STAGES)
     return subprocess.Popen(
         [sys.executable, "-c", CODE, *arguments],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+        env=find_stages(tmp_path),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -33,6 +41,25 @@ def start(tmp_path, *arguments, **options):
         preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         **options,
     )
+
+
+def find_stages(tmp_path):
+    """Return the environment of a process that finds the module `stages`."""
+    return {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp437", "utf-8"])
+def test_command_with_stdout_in_another_encoding_escapes_what_is_not_in_it(tmp_path, encoding):
+    (tmp_path / "stages.py").write_text(PRINTING)
+    environment = find_stages(tmp_path) | {"PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-c", CODE]
+    text, lines = (
+        subprocess.run([*command, *mode], env=environment, capture_output=True, check=True).stdout
+        for mode in ([], ["json"])
+    )
+    written = "utf-8" if encoding == "ascii" else encoding  # Click takes ASCII for a mistake
+    assert text.decode(written).split() == [one.encode(written, "backslashreplace").decode(written) for one in NAMES]
+    assert json.loads(lines.decode(written)) == NAMES
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is no signal there")
