@@ -16,6 +16,7 @@ SETS = ("pipeline build", "pipeline audit", "pipeline subset", "pipeline card")
 # The commands that show the messages of a module; of the first prefix that fits. One without options is none of these.
 SHOWN_BY = {
     "data_cards/archives/place.py": SETS,  # of a picture that has changed since its scan
+    "data_cards/card/files.py": ("pipeline card",),
     "data_cards/core/files.py": ("pipeline subset", "pipeline sample"),
     "data_cards/dataset/leakage.py": ("pipeline build",),
     "data_cards/dataset": SETS,
