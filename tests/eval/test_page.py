@@ -423,7 +423,7 @@ def test_browser_names_each_verdict_on_the_scale_of_a_phone(page, width):
 
 
 def test_browser_shows_a_score_that_is_no_probability_among_the_details_only(page):
-    grey = Image.linear_gradient("L").resize((60, 50))
+    grey = Image.linear_gradient("L")
     page.evaluate(DROPPED, [["grey.jpg", "image/jpeg", list(encode(grey, "JPEG"))], ["a.jpg", "image/jpeg", JPEG]])
     page.get_by_text("2 judged.").wait_for()
     card = page.locator("article").nth(0)
