@@ -107,6 +107,20 @@ def test_filter_pictures_keeps_those_that_meet_the_condition(pictures, condition
     assert filter_pictures(pictures, [condition]) == [one for one in pictures if test(one)]
 
 
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [
+        ("source!=camra,gan", "no picture has source camra; some have camera"),
+        ("format=JPG", "no picture has format jpg; some have JPEG, PNG"),
+        ("source=Camera", None),
+        ("width>9999", None),
+    ],
+)
+def test_filter_pictures_by_a_name_that_no_picture_has_warns(pictures, condition, said, capsys):
+    filter_pictures(pictures, [condition])
+    assert capsys.readouterr().err == (f"warning: --where {condition!r} (in Python: where): {said}\n" if said else "")
+
+
 @pytest.mark.parametrize("condition", ["width", "colour=red", "width=wide", "source>camera", "width>1,2", "path=1"])
 def test_parse_condition_of_other_text_is_refused(pictures, condition):
     with pytest.raises(UsageError, match="--where"):
