@@ -145,7 +145,8 @@ def load_class_spectra(run: Run, store: FeatureStore | None = None) -> ClassSpec
 
 
 def _has_both(store: FeatureStore, split: str) -> bool:
-    return len(np.unique(store.columns["label"][store.rows(split, CLEAN.name)])) == len(CLASS_NAMES)
+    clean = store.rows(split)[store.columns["variant"][store.rows(split)] == CLEAN.name]  # a store may have none
+    return len(np.unique(store.columns["label"][clean])) == len(CLASS_NAMES)
 
 
 def _read(file: Path) -> ClassSpectra:
