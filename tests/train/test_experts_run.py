@@ -183,6 +183,19 @@ def test_rows_of_a_large_store_are_drawn_evenly_from_its_sources(tmp_path, monke
     assert len(np.unique(opened.columns["picture"][rows])) == 16  # all variants of each
 
 
+@pytest.mark.parametrize("options", [{"network": "none"}, SMALL], ids=["alone", "beside"])
+@pytest.mark.parametrize(("labels", "alone"), [(0, "real and fake"), (1, "fake")])
+def test_rows_of_a_class_that_are_all_shrunk_are_refused_before_a_run_is_written(tmp_path, options, labels, alone):
+    path = make_store(tmp_path / "features.zarr", variants=("clean", "shrunk"))
+    root = zarr.open_group(path, mode="r+")
+    kept = root["label"][:] < labels  # of these, other variants are chosen too
+    root["format"][:] = np.where(kept | (root["variant"][:] == "shrunk"), "png", "jpeg")
+    settings = TrainSettings(store=str(path), run=str(tmp_path / "run"), where=("format=png",), **options)
+    with pytest.raises(UserError, match=f"all {alone} rows to train on are of the variant shrunk.*; change --where"):
+        train(settings)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("given", "features", "profiles", "experts", "network"),
     [

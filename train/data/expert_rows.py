@@ -4,6 +4,7 @@ import numpy as np
 
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES, TRAIN, VAL
+from pipeline.features.variants import SHRUNK
 from pipeline.store.reader import FeatureStore
 from train.data.row_selection import check_picture_counts, condition_mask, source_mask
 from train.settings import TrainSettings
@@ -18,7 +19,7 @@ def choose_expert_rows(store: FeatureStore, settings: TrainSettings) -> np.ndarr
 
     Raises
     ------
-    UserError : there are no rows, or rows of one class only, or a class with a single picture
+    UserError : there are no rows, or rows of one class only, or a class with a single picture, or only shrunk ones
     """
     columns = store.columns
     rows = np.sort(np.concatenate([store.rows(TRAIN), store.rows(VAL)]))
@@ -32,6 +33,13 @@ def choose_expert_rows(store: FeatureStore, settings: TrainSettings) -> np.ndarr
             + "; expected both classes: change --where or --hold-out, or build it from both"
         )
     check_picture_counts(store.path, columns["label"][rows], columns["group"][rows])
+    judged = np.unique(columns["label"][rows[columns["variant"][rows] != SHRUNK]])
+    if len(judged) < len(CLASS_NAMES):
+        alone = " and ".join(name for label, name in enumerate(CLASS_NAMES) if label not in judged)
+        raise UserError(
+            f"{store.path}: all {alone} rows to train on are of the variant {SHRUNK}, which gets no verdict; expected "
+            "also another variant of each class, for the calibration; change --where"
+        )
     return rows if len(rows) <= MOST_ROWS else _limit_pictures(store, rows)
 
 

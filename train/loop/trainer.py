@@ -23,6 +23,7 @@ from data_cards.core.text import format_bytes, format_duration, join_lines
 from data_cards.core.value_types import converts_arguments
 from pipeline.store.concatenated import format_left_out, open_stores
 from pipeline.store.reader import FeatureStore
+from train.data.expert_rows import choose_expert_rows
 from train.data.row_selection import choose_rows, compute_source_ids, format_single_sources
 from train.data.statistics import compute_training_statistics
 from train.data.store_watch import ChangeDetector
@@ -235,6 +236,8 @@ def prepare(
     if device.type == "cuda":
         device = torch.device("cuda", torch.cuda.current_device())
     rows = choose_rows(store, settings)
+    if settings.has_experts:
+        choose_expert_rows(store, settings)  # raises the errors of its rows
     check_settings(settings, group, device, rows.count_samples(settings.variants_per_epoch))
     precision = pick_precision(settings.precision, device, settings.network)
     with translating_out_of_memory(store.path, settings, device, precision):
