@@ -23,7 +23,9 @@ from data_cards.core.errors import UsageError
 from pipeline.store.reader import open_store
 from train.cli import cli
 from train.loop.signals import StopSignals
+from train.loop.trainer import train
 from train.model.distributed import ProcessGroup, check_settings
+from train.run.experts_file import EXPERTS_FILE
 from train.run.folder import folder_lock, open_run
 from train.settings import TrainSettings
 
@@ -220,13 +222,27 @@ def test_two_nodes_of_which_one_is_killed_resume_to_the_weights_of_one_node(stor
 
 
 @pytest.mark.slow
-def test_a_node_that_lacks_the_run_folder_ends_both(store, tmp_path):
+def test_two_processes_resume_experts(store, tmp_path):
+    run, team = tmp_path / "run", [*TEAM, "-m", "--", "train", "run"]
+    train(TrainSettings(store=str(store), run=str(run), network="none"))
+    wanted = (run / EXPERTS_FILE).read_bytes()
+    for name in (EXPERTS_FILE, "summary.json"):  # as after a kill
+        (run / name).unlink()
+    done = call(*team, "--resume", "--run", str(run))
+    assert (done.returncode, done.stdout.count("fitted in")) == (0, 1), done.stderr
+    assert (run / EXPERTS_FILE).read_bytes() == wanted
+    assert call(*team, "--resume", "--run", str(run), "--epochs", "2").stderr.count("which have no epochs") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[*SMALL, "--epochs", "1"], ["--network", "none"]], ids=["network", "experts"])
+def test_a_node_that_lacks_the_run_folder_ends_both(store, tmp_path, options):
     folders = tmp_path / "has", tmp_path / "lacks"
     for folder in folders:
         folder.mkdir()
     nodes = TwoNodes(*folders)
-    nodes.run("--store", str(store), *SMALL, "--epochs", "1", "--run", "mine")
-    told, _ = nodes.run("--resume", "--run", "mine", "--epochs", "2")
+    nodes.run("--store", str(store), *options, "--run", "mine")
+    told, _ = nodes.run("--resume", "--run", "mine")
     assert f"error: on {socket.gethostname()}: mine: no such run folder" in told
 
 

@@ -125,15 +125,10 @@ def resume(
     if unknown:
         raise UsageError(f"changes {', '.join(sorted(unknown))}: expected names of fields of TrainSettings")
     before = _read_run_everywhere(run, changes)
-    if not before.settings.has_network:
-        if "epochs" in (changes or {}):
-            raise UsageError(
-                f"{before.path}: has experts alone, which have no epochs; leave out --epochs (in Python: epochs), "
-                "or start a new run with --network"
-            )
-        settings, store, _ = _restore_settings(before, changes)
-        return resume_experts(before.path, settings, store)
     device = (changes or {}).get("device") or before.settings.device
+    if not before.settings.has_network:
+        with joined_process_group(device) as group:
+            return group.on_rank0(lambda: _resume_experts(before, changes))
     with (
         joined_process_group(device) as group,
         StopSignals(group.size > 1, exits) as stop,
@@ -147,6 +142,16 @@ def resume(
         context.on_step = on_step
         group.on_rank0(lambda: write_cards(context.folder, context.store))  # a kill may have come before them
         return _run(context)
+
+
+def _resume_experts(before: Run, changes: dict | None) -> Summary:
+    if "epochs" in (changes or {}):
+        raise UsageError(
+            f"{before.path}: has experts alone, which have no epochs; leave out --epochs (in Python: epochs), "
+            "or start a new run with --network"
+        )
+    settings, store, _ = _restore_settings(before, changes)
+    return resume_experts(before.path, settings, store)
 
 
 def _read_run_everywhere(run: str | Path, changes: dict | None) -> Run:
