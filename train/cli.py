@@ -55,9 +55,11 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
                 for name, value in values.items()
                 if context.get_parameter_source(name) is not ParameterSource.DEFAULT
             }
+            stores = given.get("store", ())
             folder = given.pop("run", None) or find_newest_run(usable=False)
             summary = loop.resume(folder, given, exits=True)
         else:
+            stores = values["store"]
             summary = loop.train(TrainSettings(**values), exits=True)
     except Stopped as stopped:
         echo(str(stopped), err=True)
@@ -69,7 +71,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
         return
     rows = _list_results(summary) if summary.epochs else _list_expert_results(summary)
     echo(format_table(rows, ["run", str(summary.run)]))
-    for line in format_next_steps(read_run(summary.run)):
+    for line in format_next_steps(read_run(summary.run), stores):
         echo(line)
 
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from helpers.make_store import make_store
 
 from data_cards.core.errors import UsageError, UserError
+from eval.cli.main import cli as eval_cli
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.reader import open_store
 from train.cli import cli
@@ -276,6 +277,23 @@ def test_command_names_what_a_report_on_held_out_sources_of_one_class_needs(tmp_
     store["split"][:] = np.where(store["source"][:] == "source-1-f", "test", store["split"][:])
     note = "note: leaving out source-1-f changed nothing: all pictures of it are test pictures"
     assert format_next_steps(run)[0] == note
+
+
+@pytest.mark.parametrize("held_out", [(), ("source-1",)], ids=["all", "held out"])
+def test_command_names_the_report_on_a_store_that_has_moved_or_is_at_an_address(tmp_path, held_out):
+    path, run = make_store(tmp_path / "features.zarr"), tmp_path / "run"
+    train(TrainSettings(store=str(path), run=str(run), hold_out=held_out, network="none"))
+    path = path.rename(tmp_path / "moved.zarr")
+    options = [word for name in held_out for word in ("--hold-out", name)]
+    for store, arguments in (
+        (str(path), ["--resume", "--run", str(run)]),
+        (path.as_uri(), ["--run", str(tmp_path / "other"), "--network", "none", *options]),
+    ):
+        result = CliRunner().invoke(cli, ["run", "--store", store, *arguments])
+        assert result.exit_code == 0, result.output
+        scored = result.stdout.splitlines()[-1].removeprefix("next: ").split()
+        assert "--store" in scored
+        assert CliRunner().invoke(eval_cli, [*scored, "--explain-pictures", "0"]).exit_code == 0
 
 
 def test_device_of_a_run_without_a_network_is_refused(alone):

@@ -1,5 +1,7 @@
 """Lookup of a run's stores."""
 
+import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
@@ -8,7 +10,7 @@ import numpy as np
 
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES, TEST
-from pipeline.store.concatenated import ConcatenatedStore
+from pipeline.store.concatenated import ConcatenatedStore, open_stores
 from pipeline.store.earlier import find_earlier
 from pipeline.store.filesystem import Storage
 from pipeline.store.reader import FeatureStore, open_store
@@ -51,12 +53,17 @@ def find_store(run: Run, path: str | Path | None) -> FeatureStore:
     return store
 
 
-def format_next_steps(run: Run) -> list[str]:
-    """Return the lines that name the report to make of a finished run, also of its held-out sources."""
+def format_next_steps(run: Run, stores: Sequence[str] = ()) -> list[str]:
+    """Return the lines that name the report to make of a finished run, also of its held-out sources.
+
+    `stores` are the paths of its stores as the user named them; without them, the recorded ones are opened.
+    """
     command = f"report --run {quote(str(run.path))}"
+    if len(stores) == 1 and not _is_recorded(run, stores[0]):
+        command += f" --store {quote(stores[0])}"
     if not run.settings.hold_out:
         return [f"next: {command}"]
-    store = find_store(run, None)
+    store = open_stores(stores) if stores else run.open_stores()
     held_out = np.isin(store.columns["source"], np.array(run.settings.hold_out, dtype=object))
     notes = _format_idle(store, run.settings.hold_out)
     if len(labels := np.unique(store.columns["label"][held_out])) == len(CLASS_NAMES):
@@ -67,6 +74,11 @@ def format_next_steps(run: Run) -> list[str]:
         f"next: {command}",
         f"all held-out sources are {there}: their report (--split held-out) needs a held-out source of each class",
     ]
+
+
+def _is_recorded(run: Run, path: str) -> bool:
+    """Return whether a path is the one that the run opens itself."""
+    return is_opened_unasked(path) and not {path, os.path.abspath(path)}.isdisjoint(run.store_paths)
 
 
 def _format_idle(store: FeatureStore, hold_out: tuple[str, ...]) -> list[str]:
