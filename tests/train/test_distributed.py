@@ -230,6 +230,7 @@ def test_two_processes_resume_experts(store, tmp_path):
         (run / name).unlink()
     done = call(*team, "--resume", "--run", str(run))
     assert (done.returncode, done.stdout.count("fitted in")) == (0, 1), done.stderr
+    assert "finished already" not in done.stderr  # as the second process of two that fit would print
     assert (run / EXPERTS_FILE).read_bytes() == wanted
     assert call(*team, "--resume", "--run", str(run), "--epochs", "2").stderr.count("which have no epochs") == 1
 
