@@ -104,7 +104,9 @@ def compute_contents(
         "swap": compute_jpeg_swap(scored, store, detector, settings.swap_pictures, progress),
         "variants": compute_by_variant(scored),
         "experts": compute_expert_study(scopes[headline]),
-        "deciding": compute_occlusion_study(scopes[headline], store, detector, explain_pictures, progress),
+        "deciding": compute_occlusion_study(
+            scopes[headline], store, detector, run.settings.has_network, explain_pictures, progress
+        ),
         "profiles": _compute_class_spectra(run, training),
         "rows": _list_rows(scored, store),
     }

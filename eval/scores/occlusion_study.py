@@ -18,12 +18,14 @@ from pipeline.store.reader import FeatureStore
 from train.model.detector import Detector
 
 NO_NETWORK = "the run has no network"
+NO_WEIGHT = "the network has weight 0 beside the experts, so no score depends on it"
 
 
 def compute_occlusion_study(
     scored: Scored,
     store: FeatureStore,
     detector: Detector,
+    has_network: bool,
     pictures: int,
     progress: bool = True,
 ) -> dict:
@@ -32,6 +34,7 @@ def compute_occlusion_study(
     Parameters
     ----------
     scored : Scored, the headline's rows
+    has_network : bool, whether the run has a network, perhaps of weight 0, which the detector then lacks
     pictures : int, maximum number, half of them of each class; 0 skips the study
 
     Returns
@@ -41,7 +44,7 @@ def compute_occlusion_study(
     picture, with all parts and without each. Or `reason`, why there is no study.
     """
     if detector.plane_detector is None:
-        return {"reason": NO_NETWORK}
+        return {"reason": NO_WEIGHT if has_network else NO_NETWORK}
     if pictures == 0:
         return {"reason": "skipped, as --explain-pictures 0 asks"}
     chosen = np.concatenate([order[: max(1, pictures // 2)] for order in shuffle_by_class(scored, "deciding")])

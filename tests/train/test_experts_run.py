@@ -143,6 +143,18 @@ def test_pictures_left_out_are_named_once_by_each_training(tmp_path, capsys):
     assert count_lines() == 1
 
 
+def test_network_of_weight_0_is_not_computed_and_the_report_says_so(beside, tmp_path):
+    copied = tmp_path / "run"
+    shutil.copytree(beside, copied)
+    save_experts(replace(load_experts(copied), network_weight=0.0), copied)
+    (copied / "best.safetensors").write_bytes(b"damaged")  # nothing of it is read
+    assert load_detector(open_run(copied)).kinds == ()
+    result = CliRunner().invoke(eval_cli, ["report", "--run", str(copied), "--full"])
+    assert result.exit_code == 0, result.output
+    assert "the network has weight 0 beside the experts, so no score depends on it" in " ".join(result.stdout.split())
+    assert "the network has weight 0 beside the experts" in (copied / "report.html").read_text()
+
+
 def test_network_that_helps_counts_and_one_that_harms_does_not():
     rng = np.random.default_rng(0)
     labels, sources = np.tile([0, 1], 200), np.repeat([f"s{number}" for number in range(8)], 50)

@@ -51,7 +51,7 @@ class Detector:
     Attributes
     ----------
     experts : Experts or None
-    plane_detector : PlaneDetector or None
+    plane_detector : PlaneDetector or None; None also for a network of weight 0 (`load_detector`)
     calibration : Calibration of the logits
     """
 

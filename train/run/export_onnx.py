@@ -92,14 +92,11 @@ def export_onnx(run: str | Path, file: str | Path, which: str = BEST, from_pixel
     if unfinished := format_unfinished(run):
         warn(unfinished)
     detector = load_detector(run, "cpu", which)
-    both = detector.experts is not None and detector.plane_detector is not None
-    if both and detector.experts.network_weight == 0:
-        detector = Detector(detector.experts, None)  # the graph would compute a network that adds nothing
     features = detector.choose_settings(run.build_settings.features)
     if from_pixels and (detector.plane_detector is None or any(map(is_overview_kind, detector.kinds))):
         found = f"one that reads {', '.join(detector.kinds)}"
         if detector.plane_detector is None:
-            found = "a network of weight 0 beside experts" if both else "experts alone"
+            found = "a network of weight 0 beside experts" if run.settings.has_network else "experts alone"
         raise UserError(
             f"{run.path}: cannot be exported with pixels as input; expected a network that reads no overview, got "
             f"{found}; leave out --pixels (in Python: from_pixels), and compute the input with compute_file_features "

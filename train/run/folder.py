@@ -333,7 +333,7 @@ def _read_build_settings(path: Path, values: dict) -> BuildSettings:
 
 
 def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector:
-    """Load the trained detector, its network in evaluation mode.
+    """Load the trained detector, its network in evaluation mode; a network of weight 0 beside experts is left out.
 
     Parameters
     ----------
@@ -354,6 +354,8 @@ def load_detector(run: Run, device: str = "auto", which: str = BEST) -> Detector
                 f"device {device}: {run.path} has no network, and experts run on the CPU; leave the option out"
             )
         return Detector(experts, None)
+    if experts is not None and experts.network_weight == 0:
+        return Detector(experts, None)  # the network would add nothing to a score
     import torch  # slow to import, not needed for experts
 
     from train.model.device import pick_device
