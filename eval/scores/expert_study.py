@@ -1,11 +1,11 @@
 """Contribution of each expert, and of the network beside them, to the scores of a set."""
 
-from scipy.special import expit
+import numpy as np
+from scipy.stats import rankdata
 
 from data_cards.core.labels import CLASS_NAMES
 from eval.scores.bootstrap import estimate_difference, estimate_mean
 from eval.scores.rows import Scored
-from train.model.calibration import compute_log_odds
 
 NO_EXPERTS = "the run has no experts"
 
@@ -21,14 +21,14 @@ def compute_expert_study(scored: Scored) -> dict:
     """
     if not scored.parts:
         return {"reason": NO_EXPERTS}
-    whole = compute_log_odds(scored.logits)
+    whole = sum(scored.parts.values())  # unlike the logits not clipped
     return {
         "samples_by_class": scored.count_by_class(),
         "parts": [
             {
                 "name": name,
                 "auroc_drop": estimate_difference(
-                    "auroc", scored.labels, expit(whole), expit(whole - values), scored.groups
+                    "auroc", scored.labels, _rank(whole), _rank(whole - values), scored.groups
                 ).to_dict(),
                 "log_odds": {
                     label: estimate_mean(
@@ -40,3 +40,8 @@ def compute_expert_study(scored: Scored) -> dict:
             for name, values in scored.parts.items()
         ],
     }
+
+
+def _rank(log_odds: np.ndarray) -> np.ndarray:
+    """Return numbers from 0 to 1 in the order of the log-odds, on which alone an AUROC depends."""
+    return rankdata(log_odds) / len(log_odds)

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from helpers.make_run import draw_scene, make_experts_run, make_run
 from helpers.make_store import make_store
+from sklearn.metrics import roc_auc_score
 
 import train.run.locate
 from data_cards.core.errors import UserError
@@ -21,11 +22,13 @@ from eval.report.report import make_report
 from eval.report.summary import summarise
 from eval.report.terminal import MOST_LINES, WIDTH, format_report
 from eval.scores.breakdown import compute_evaluation, estimate_sure
+from eval.scores.expert_study import compute_expert_study
 from eval.scores.reliability import compute_abstention
 from eval.scores.rows import Scored
 from eval.verdict.decide import Reason
 from train.model.calibration import Calibration
-from train.model.experts import EXPERTS, Unlike
+from train.model.detector import NETWORK_PART
+from train.model.experts import EXPERTS, LOG_ODDS_LIMIT, Unlike
 from train.run.folder import open_run
 from train.run.locate import find_run
 
@@ -94,6 +97,20 @@ def test_report_of_experts_holds_the_conditions_and_what_each_expert_adds(report
     for words in ("The same pictures, saved and shrunk", "called unsure", *PART_WORDS.values()):
         assert words in page or words == "network"
     assert json.loads(report.json.read_text())["variants"] == contents["variants"]
+
+
+def test_auroc_without_a_part_is_that_of_the_other_parts_beyond_the_limit_of_the_logits():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 50)
+    light, network = (rng.normal(0, spread, 100) + shift * (2 * labels - 1) for spread, shift in ((1, 1), (20, 40)))
+    columns = {"label": labels, "group": np.arange(100)}
+    half = np.clip(light + network, -LOG_ODDS_LIMIT, LOG_ODDS_LIMIT) / 2
+    parts = {"light": light, NETWORK_PART: network}
+    logits, unlike = np.stack([-half, half], 1), np.zeros(100, np.uint8)
+    study = compute_expert_study(Scored(np.arange(100), columns, logits, Calibration(), unlike, parts))
+    whole = roc_auc_score(labels, light + network)
+    for one, other in zip(study["parts"], (network, light), strict=True):
+        assert one["auroc_drop"]["value"] == pytest.approx(whole - roc_auc_score(labels, other))
 
 
 @pytest.mark.parametrize(
