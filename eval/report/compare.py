@@ -68,7 +68,7 @@ def compare_runs(
     runs : sequence of run folders, or of texts NAME=FOLDER; runs of one name, trained with different seeds, are one
         side; at least two sides
     store : feature store for all of them; None chooses each run's own, and the pictures that are in all of these
-    split : {"test", "val"}
+    split : {"test", "val", "held-out"}, "held-out" for the sources that the runs left out
     out : folder for the two files; None chooses the first run's
     progress : bool, show bars on stderr
     settings : fields of `ReportSettings`, `explain_pictures` excepted

@@ -18,7 +18,7 @@ from eval.scores.breakdown import (
     compute_over_sources,
     compute_roc,
 )
-from eval.scores.common_pictures import find_leaked
+from eval.scores.common_pictures import find_leaked, format_known_split
 from eval.scores.expert_study import compute_expert_study
 from eval.scores.file_baseline import compute_file_baseline
 from eval.scores.jpeg_swap import compute_jpeg_swap
@@ -132,13 +132,8 @@ def _leave_out(scored: Scored, leaked: np.ndarray, headline: str) -> dict[str, S
 def _find_warnings(
     scored: Scored, run: Run, store: FeatureStore, split: str, training: FeatureStore | None, leaked: np.ndarray
 ) -> list[str]:
-    warnings = list(filter(None, [format_unfinished(run)]))
-    if split == TRAIN:
-        warnings.append("the detector was trained on these pictures: the scores show how well it remembers them")
-    if split == VAL and run.settings.has_experts:
-        warnings.append("the experts were fitted on this split too: the scores show how well they remember it")
-    elif split == VAL:
-        warnings.append("the best epoch was chosen on the validation split: its scores are a little too good")
+    known = format_known_split(run, store, training, split)
+    warnings = list(filter(None, [format_unfinished(run), known]))
     warnings += format_store_changes(run, store, training)
     if leaked.any():
         warnings.append(

@@ -48,10 +48,17 @@ def find_common_rows(
     Raises
     ------
     UserError : there are no such rows, or rows of one class only, or the stores disagree on a picture's class
+    UsageError : a run was trained on this split
     """
     if split == TRAIN:
-        raise UsageError("split train: runs are compared on pictures that none was trained on; expected test or val")
+        raise UsageError("split train: runs are compared on pictures that none was trained on; expected test")
     training = [find_training_store(run, store) for run, store in zip(runs, stores, strict=True)]
+    for name, run, store, trained in zip(names, runs, stores, training, strict=True):
+        if split == VAL and run.settings.has_experts and trained is store:
+            raise UsageError(
+                f"split val: the experts of {name} were fitted on it too, and runs are compared on pictures that none "
+                "was trained on; expected test"
+            )
     found = [_first_rows(run, store, split) for run, store in zip(runs, stores, strict=True)]
     _check_classes(names, stores, found)
     shared = [sha256 for sha256 in found[0] if all(sha256 in one for one in found)]
@@ -74,9 +81,8 @@ def find_common_rows(
             "and a comparison needs both classes among them; give another store with --store"
         )
     not_in_all = len(set().union(*found)) - len(shared)
-    return CommonRows(
-        rows, training, not_in_all, int(leaked.sum()), _find_warnings(runs, stores, training, split, not_in_all, leaked)
-    )
+    warnings = _find_warnings(runs, names, stores, training, split, not_in_all, leaked)
+    return CommonRows(rows, training, not_in_all, int(leaked.sum()), warnings)
 
 
 def find_leaked(run: Run, scored: Scored, store: FeatureStore, training: FeatureStore | None, split: str) -> np.ndarray:
@@ -107,6 +113,20 @@ def find_leaked(run: Run, scored: Scored, store: FeatureStore, training: Feature
     return leaked | (groups[len(known) :][scored.columns["picture"]] < len(known))
 
 
+def format_known_split(run: Run, store: FeatureStore, training: FeatureStore | None, split: str) -> str | None:
+    """Format that a run was trained, or its epoch chosen, on the scored split of its own store; None if on neither."""
+    if training is not store:
+        return None  # `find_leaked` finds the pictures that the run knows
+    if split == TRAIN:
+        return "the detector was trained on these pictures: the scores show how well it remembers them"
+    if split == VAL and run.settings.has_experts:
+        return "the experts were fitted on this split too: the scores show how well they remember it"
+    validated = set(run.settings.validate_on)
+    if split == VAL and not (validated and validated.isdisjoint(store.columns["source"][store.rows(VAL)])):
+        return "the best epoch and the threshold were chosen on pictures of this split: the scores are a little too good"
+    return None
+
+
 def _first_rows(run: Run, store: FeatureStore, split: str) -> dict[str, int]:
     """Return the first row of each unchanged picture, by the hash of its file."""
     rows = find_rows(run, store, split)
@@ -135,6 +155,7 @@ def _check_classes(names: Sequence[str], stores: Sequence[FeatureStore], found: 
 
 def _find_warnings(
     runs: Sequence[Run],
+    names: Sequence[str],
     stores: Sequence[FeatureStore],
     training: Sequence[FeatureStore | None],
     split: str,
@@ -142,9 +163,9 @@ def _find_warnings(
     leaked: np.ndarray,
 ) -> list[str]:
     warnings = []
-    if split == VAL:
-        warnings.append("the best epoch and the threshold were chosen on validation pictures: the scores are too good")
-    for run, store, trained in zip(runs, stores, training, strict=True):
+    for name, run, store, trained in zip(names, runs, stores, training, strict=True):
+        if known := format_known_split(run, store, trained, split):
+            warnings.append(f"{name}: {known}")
         warnings += format_store_changes(run, store, trained)
     if not_in_all:
         warnings.append(f"{not_in_all} pictures are not in all stores and are left out")

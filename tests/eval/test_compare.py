@@ -15,6 +15,7 @@ from scipy import stats
 from data_cards.core.errors import UsageError, UserError
 from eval.cli.main import cli
 from eval.report.compare import compare_runs
+from eval.report.report import make_report
 from eval.report.run_groups import list_differing_options, open_groups
 from eval.report.summary import summarise_comparison
 from eval.report.terminal import MOST_LINES, format_comparison
@@ -135,6 +136,8 @@ def test_compare_of_unusable_runs_is_refused(folder, tmp_path):
         split="train",
         kind=UsageError,
     )
+    experts = make_experts_run(tmp_path / "experts", folder / "a.zarr")
+    refuse("split val: the experts of experts were", [folder / "a", experts], split="val", kind=UsageError)
     other = make_store(tmp_path / "other.zarr", seed=3, size=16)
     change(other, sha256=lambda old: [f"e{value[1:]}" for value in old])
     make_run(tmp_path / "second", other)
@@ -144,6 +147,24 @@ def test_compare_of_unusable_runs_is_refused(folder, tmp_path):
     only = make_store(tmp_path / "only.zarr", variants=("jpeg-1",), size=16)
     make_run(tmp_path / "third", only)
     refuse("only.zarr: has only changed pictures", [folder / "a", tmp_path / "third"])
+
+
+def test_comparison_on_validation_pictures_names_the_runs_that_were_chosen_on_them(tmp_path):
+    store = make_store(tmp_path / "a.zarr", pictures={"train": (8, 8), "val": (6, 6)}, size=16)
+    runs = [make_run(tmp_path / name, store, seed=seed) for seed, name in enumerate("ab")]
+    edit_json(runs[1] / "settings.json", "train/validate_on", ["source-9"])  # none of its pictures is in the store
+    found = compare_runs(runs, split="val", **QUIET).contents
+    assert found["left_out"]["trained_on"] == 0
+    assert [one.split(" chosen")[0] for one in found["warnings"]] == ["a: the best epoch and the threshold were"]
+    own = make_report(runs[1], split="val", swap_pictures=0, explain_pictures=0, **QUIET).contents
+    assert own["warnings"] == []
+    experts = [
+        make_experts_run(tmp_path / name, make_store(tmp_path / f"{name}.zarr", seed=7, first=900, size=16))
+        for name in "xy"
+    ]
+    elsewhere = compare_runs(experts, store, split="val", out=tmp_path, **QUIET)
+    assert elsewhere.contents["warnings"] == []
+    assert "none of them was trained on any of these" in elsewhere.html.read_text(encoding="utf-8")
 
 
 def test_compare_on_one_store_warns_of_a_missing_own_store(folder, tmp_path):

@@ -230,7 +230,7 @@ def test_run_without_test_pictures_is_listed_with_the_score_on_another_store(tmp
 
 def test_report_on_train_or_val_split_warns(tmp_path):
     run = make_run(tmp_path / "run", make_store(tmp_path / "features.zarr"))
-    assert "best epoch was chosen" in make_report(run, split="val", **QUIET).contents["warnings"][0]
+    assert "best epoch and the threshold were chosen" in make_report(run, split="val", **QUIET).contents["warnings"][0]
     assert "trained on" in make_report(run, split="train", **QUIET).contents["warnings"][0]
 
 
