@@ -175,13 +175,12 @@ def _compute_group(group: RunGroup, runs: dict[str, dict], scores: dict[str, Run
     return {
         "name": group.name,
         "runs": list(group.run_names),
-        "holds_training": _holds_training(group),
         "scores": estimates,
     }
 
 
 def _holds_training(group: RunGroup) -> bool:
-    """Return whether a group's intervals include the luck of training; the fit of experts has none."""
+    """Return whether intervals include the luck of training; with other seeds, experts keep the order of pictures."""
     return len(group.runs) > 1 or not group.runs[0].settings.has_network
 
 
@@ -201,12 +200,14 @@ def _compare(
         # An interval of no width is no evidence: all resamples gave the same value.
         real = known and estimate.low < estimate.high and (estimate.low > 0 or estimate.high < 0)
         compared[name] = {**estimate.to_dict(), "real": real}
+    holds = _holds_training(first) and _holds_training(second)
     differing = [row["option"] for row in list_differing_options((first, second))]
     return {
         "first": first.name,
         "second": second.name,
         "runs": [len(first.runs), len(second.runs)],
-        "holds_training": _holds_training(first) and _holds_training(second),
+        "holds_training": holds,
+        "order_alone": holds and 1 in (len(first.runs), len(second.runs)),
         "differ_in": differing,
         "scores": compared,
     }

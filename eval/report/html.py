@@ -36,7 +36,7 @@ from eval.report.svg import (
     plot_roc,
     plot_runs,
 )
-from eval.scores.metrics import MAIN_SCORES, METRICS
+from eval.scores.metrics import MAIN_SCORES, METRICS, OF_ORDER
 from eval.scores.occlusion_study import NO_NETWORK
 from pipeline.store.settings import BuildSettings
 from train.model.calibration import UNSURE
@@ -60,6 +60,7 @@ def create_environment() -> Environment:
         "class_names": CLASS_NAMES,
         "interval": INTERVAL,
         "metrics": METRICS,
+        "of_order": [METRICS[name].title for name in OF_ORDER],
         "main_scores": MAIN_SCORES,
         "scopes": SCOPES,
         "variants": VARIANTS,

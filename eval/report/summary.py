@@ -13,7 +13,7 @@ from eval.explain.parts import PART_WORDS
 from eval.report.format import INTERVAL, format_value
 from eval.report.run_groups import SEED_OPTION
 from eval.scores.bootstrap import LEVEL
-from eval.scores.metrics import METRICS
+from eval.scores.metrics import METRICS, OF_ORDER
 from train.model.detector import NETWORK_PART
 from train.recipe.experts import ENOUGH_SOURCES, format_few_sources
 
@@ -371,7 +371,11 @@ def _format_other_differences(one: dict) -> str:
     if not real:
         return f"No other score of {one['first']} and {one['second']} clearly differs."
     listed = ", ".join(f"{METRICS[name].title} {_format_change(name, one['scores'][name])}" for name in real)
-    return f"Other clear differences, {one['first']} minus {one['second']}: {listed}."
+    left_out = [METRICS[name].title for name in real if name not in OF_ORDER] if one["order_alone"] else []
+    luck = (
+        f" For {', '.join(left_out)}, the interval leaves out that experts give other probabilities with another seed."
+    )
+    return f"Other clear differences, {one['first']} minus {one['second']}: {listed}.{luck if left_out else ''}"
 
 
 def _format_lead(lead: float) -> str:

@@ -123,7 +123,9 @@ def format_known_split(run: Run, store: FeatureStore, training: FeatureStore | N
         return "the experts were fitted on this split too: the scores show how well they remember it"
     validated = set(run.settings.validate_on)
     if split == VAL and not (validated and validated.isdisjoint(store.columns["source"][store.rows(VAL)])):
-        return "the best epoch and the threshold were chosen on pictures of this split: the scores are a little too good"
+        return (
+            "the best epoch and the threshold were chosen on pictures of this split: the scores are a little too good"
+        )
     return None
 
 

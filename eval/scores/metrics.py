@@ -71,6 +71,7 @@ METRICS = {
 }
 UNBOUNDED = ("log_loss",)  # all other scores are from 0 to 1
 FALSE_ALARMS = {"tpr_at_1_percent": 0.01, "tpr_at_5_percent": 0.05}
+OF_ORDER = ("auroc", "average_precision", *FALSE_ALARMS, "equal_error_rate")  # the order of the pictures decides them
 CALIBRATION_BINS = 10
 # Shown of each source, JPEG quality and stress condition.
 MAIN_SCORES = ("auroc", "accuracy", "false_positive_rate", "false_negative_rate")

@@ -181,6 +181,7 @@ def test_compare_on_one_store_warns_of_a_missing_own_store(folder, tmp_path):
 def test_compare_page_and_terminal_show_equal_figures(folder, figures):
     page = (folder / "a" / "comparison.html").read_text(encoding="utf-8")
     assert "<script" not in page
+    assert "about one in 60 will be called clear" in page
     result = CliRunner().invoke(
         cli, ["report", "--device", "cpu", *(text for name in "abc" for text in ("--run", str(folder / name)))]
     )
@@ -206,7 +207,7 @@ def summary(value: float, low: float, high: float, **parts) -> list[str]:
     scores["brier"] = {"value": -0.05, "low": -0.08, "high": -0.02, "real": True}
     samples = {"real": 50, "fake": 50}
     one = {"first": "new", "second": "old", "runs": [3, 3], "holds_training": True, "differ_in": ["train run --lr"]}
-    one["equal_scores"] = False
+    one |= {"equal_scores": False, "order_alone": False}
     return summarise_comparison(
         {
             "differences": [one | {"scores": scores} | parts],
@@ -251,10 +252,20 @@ def test_summary_says_where_the_luck_of_training_is_left_out(parts, expected):
     assert "give them one name: report --run old=" in text[1]
 
 
-def test_runs_of_experts_have_no_luck_of_training():
-    text = summary(0.05, 0.01, 0.09, runs=[1, 1])
+def test_luck_of_training_changes_probabilities_of_experts_alone(folder, tmp_path):
+    text = summary(0.05, 0.01, 0.09, runs=[1, 1], order_alone=True)
     assert text[0].endswith("9.0 more).")
+    assert text[1].endswith(
+        "For Brier score, the interval leaves out that experts give other probabilities with another seed."
+    )
     assert not any("--run" in sentence for sentence in text)
+    store = open_store(folder / "a.zarr")
+    runs = [make_experts_run(tmp_path / name, store) for name in "xy"]
+    edit_json(runs[1] / "settings.json", "train/seed", 1)
+    made = compare_runs(runs, **QUIET)
+    [one] = made.contents["differences"]
+    assert (one["holds_training"], one["order_alone"]) == (True, True)
+    assert "The intervals of AUROC, Average precision, Fakes found at 1%" in made.html.read_text(encoding="utf-8")
 
 
 # --- several runs under one name
@@ -265,6 +276,7 @@ def test_two_seeds_of_a_network_differ_by_luck_alone(folder, tmp_path):
     found = made.contents
     assert found["differing_options"] == [{"option": "train run --seed", "values": {"a": "0", "b": "1"}}]
     assert not found["differences"][0]["holds_training"]
+    assert not found["differences"][0]["order_alone"]
     assert "the luck of training" in found["summary"][0]
     assert "train run --seed" in made.html.read_text(encoding="utf-8")
     assert "train run --seed" in format_comparison(found)
@@ -295,7 +307,7 @@ def test_runs_of_one_name_are_compared_by_their_mean_and_spread(folder, figures,
     runs = {run["name"]: run["scores"]["auroc"]["value"] for run in found["runs"]}
     [difference] = found["differences"]
     lead = difference["scores"]["auroc"]
-    assert (difference["runs"], difference["holds_training"]) == ([2, 2], True)
+    assert (difference["runs"], difference["holds_training"], difference["order_alone"]) == ([2, 2], True, False)
     assert lead["value"] == pytest.approx((runs["a"] + runs["b"] - runs["c"] - runs["d"]) / 2)
     # At least as wide as the interval that the spread of the runs alone gives (Welch).
     spread = stats.ttest_ind([runs["a"], runs["b"]], [runs["c"], runs["d"]], equal_var=False).confidence_interval()
