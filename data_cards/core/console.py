@@ -21,7 +21,7 @@ from tabulate import tabulate
 from tqdm import tqdm
 
 from data_cards.core.command_line import CheckedCommand, CheckedGroup
-from data_cards.core.errors import UserError
+from data_cards.core.errors import UserError, interrupt_status
 from data_cards.core.text import Lines, dump_json, escape_line, escape_untrusted, join_lines
 
 _OS_ADVICE = {
@@ -59,7 +59,7 @@ def _translating_errors() -> Iterator[None]:
     except click.UsageError as error:
         raise CommandError(_format_usage_error(error), error.exit_code) from error
     except KeyboardInterrupt as error:
-        raise CommandError("stopped; run the same command again", 130) from error
+        raise CommandError("stopped; run the same command again", interrupt_status(error)) from error
     except BrokenPipeError:
         raise  # click handles it: the reader of the pipe is gone
     except OSError as error:

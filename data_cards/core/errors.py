@@ -44,6 +44,15 @@ class PictureError(UserError):
         self.reason = reason
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
+
+
+def interrupt_status(interrupt: KeyboardInterrupt) -> int:
+    """Return the exit status of an interrupted command: 128 plus the signal's number."""
+    return 143 if isinstance(interrupt, Terminated) else 130
+
+
 def format_error(error: Exception) -> str:
     """Format an error as the first line of its message, or as its type if the message is empty."""
     return (str(error).splitlines() or [type(error).__name__])[0]

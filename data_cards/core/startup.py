@@ -1,4 +1,4 @@
-"""Start of a command: standard streams that are closed or not UTF-8, and Ctrl-C in the second in which modules load.
+"""Start of a command: standard streams that are closed or not UTF-8, Ctrl-C in the second in which modules load, SIGTERM.
 
 This module imports nothing slow.
 """
@@ -7,24 +7,36 @@ import os
 import signal
 import sys
 from importlib import import_module
+from types import FrameType
+
+from data_cards.core.errors import Terminated
 
 
 def run_command(module: str, function: str) -> None:
     """Import a module and call its function, which handles Ctrl-C itself.
 
     During the import Ctrl-C ends the process, which is the system's default, unless the caller has set another handler.
+    Later, SIGTERM raises `Terminated`.
     """
     _open_missing_streams()
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a name in another script is no error
     handler = signal.getsignal(signal.SIGINT)
     if handler is not signal.default_int_handler:
-        getattr(import_module(module), function)()
-        return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    command = getattr(import_module(module), function)
-    signal.signal(signal.SIGINT, handler)
+        command = getattr(import_module(module), function)
+    else:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        command = getattr(import_module(module), function)
+        signal.signal(signal.SIGINT, handler)
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
     command()
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """Raise `Terminated` once: `timeout` sends SIGTERM twice, and the second would interrupt the clean-up."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
 
 
 def _open_missing_streams() -> None:

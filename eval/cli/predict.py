@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from data_cards.core.console import PROGRAM, Command, CommandError, echo, note, warn
-from data_cards.core.errors import UsageError
+from data_cards.core.errors import UsageError, interrupt_status
 from data_cards.core.options import add_options
 from eval.settings import PageSettings, PredictSettings
 
@@ -86,7 +86,7 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
         try:
             failed = write(verdicts)
         except KeyboardInterrupt as error:
-            raise CommandError("stopped before all files were judged", 130) from error
+            raise CommandError("stopped before all files were judged", interrupt_status(error)) from error
     else:
         from eval.verdict.examine import Examiner
         from eval.verdict.explain_file import check_explained, examine_file, write_explanation  # loads matplotlib

@@ -45,7 +45,7 @@ from pipeline.builder.resume import (
     read_format_version,
     restore_records,
 )
-from pipeline.builder.shard_task import ShardTask, build_shard, create_task, finish_shard
+from pipeline.builder.shard_task import ShardTask, build_shard, create_check, create_task, finish_shard
 from pipeline.execution.cluster import WorkerDiedError
 from pipeline.execution.tasks import ATTEMPTS, choose_workers, run_tasks
 from pipeline.features.variants import check_recipe
@@ -173,6 +173,8 @@ def build_store(
             tasks = (create_task(plan, storage, shard) for shard in todo)
             # More processes than shards would have no work.
             where = {"workers": min(workers, len(todo)), "scheduler": scheduler, "max_memory": max_memory}
+            if scheduler:
+                where["check"] = create_check(plan, storage, todo)
             _report_results(plan, todo, run_tasks(shard_function, tasks, finish_shard, **where))
             _finish_store(plan, storage, path, audit)
     size, seconds = Storage(path).count_bytes(), time.monotonic() - began

@@ -1,8 +1,9 @@
 """The task that builds one shard on a worker. It writes the same bytes each time it runs."""
 
-import platform
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from data_cards.archives.place import read_unchanged
 from data_cards.core.errors import PictureError, UserError
 from data_cards.image.decode import decode_picture
 from pipeline.builder.plan import Plan
+from pipeline.execution.workers import UnsuitableWorkerError
 from pipeline.features.extract import compute_features
 from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.features.versions import get_feature_versions
@@ -26,7 +28,7 @@ class ShardTask:
 
     Attributes
     ----------
-    url : str, of the store under its partial name
+    url : str, of the store under its partial name; absolute
     shard : int, number of the shard
     rows : int, number of rows of a whole shard
     key : str, key of the shard's content, for its record
@@ -34,7 +36,6 @@ class ShardTask:
         there; `last` is not included
     settings : BuildSettings
     arrays : tuple of str, names of the arrays in shards
-    versions : dict of str to str, versions of the libraries that the plan was made with
     """
 
     url: str
@@ -44,7 +45,6 @@ class ShardTask:
     pictures: tuple[tuple[str, bytes, int, int], ...]
     settings: BuildSettings
     arrays: tuple[str, ...]
-    versions: dict[str, str]
 
 
 def create_task(plan: Plan, storage: Storage, shard: int) -> ShardTask:
@@ -54,15 +54,40 @@ def create_task(plan: Plan, storage: Storage, shard: int) -> ShardTask:
         for picture, first, last in plan.shard_pictures(shard)
     )
     return ShardTask(
-        storage.url,
+        storage.absolute_url,
         shard,
         plan.shard_rows,
         plan.shard_key(shard),
         pictures,
         plan.settings,
         plan.shard_arrays,
-        plan.identity[Attribute.VERSIONS],
     )
+
+
+def create_check(plan: Plan, storage: Storage, shards: Iterable[int]) -> Callable[[], None]:
+    """Return a function that raises `UnsuitableWorkerError` on a worker that cannot build these shards of a plan.
+
+    A worker with other library versions may compute features that differ in the last digit.
+    """
+    roots = {picture.file.root for shard in shards for picture, *_ in plan.shard_pictures(shard)}
+    return partial(
+        _check_worker, plan.identity[Attribute.VERSIONS], storage.absolute_url, sorted(filter(os.path.exists, roots))
+    )
+
+
+def _check_worker(versions: dict[str, str], url: str, roots: list[str]) -> None:
+    here = get_feature_versions()
+    if differing := [
+        f"{name} {here[name]}, expected {versions[name]}" for name in versions if here[name] != versions[name]
+    ]:
+        raise UnsuitableWorkerError(f"it has {'; '.join(differing)}; install the same versions there (constraints.txt)")
+    missing = [root for root in roots if not os.path.exists(root)]
+    try:
+        missing += [] if Storage(url).exists() else [url]
+    except UserError as error:  # of object storage
+        raise UnsuitableWorkerError(f"it does not reach the store ({error})") from error
+    if missing:
+        raise UnsuitableWorkerError(f"it does not reach {missing[0]}; make it available there at the same path")
 
 
 def build_shard(task: ShardTask) -> ShardRecord:
@@ -70,9 +95,8 @@ def build_shard(task: ShardTask) -> ShardRecord:
 
     Raises
     ------
-    UserError : a picture cannot be read or has changed since the scan, or this worker has other library versions
+    UserError : a picture cannot be read or has changed since the scan
     """
-    _check_versions(task)
     profiles = np.zeros((task.rows, PROFILE_LENGTH), np.float32)
     samples = _compute_samples(task, profiles)
     chunks = (chunk for levels in samples for chunk in encode_sample(levels, task.settings.packing))
@@ -113,17 +137,3 @@ def _encode_profiles(samples: Iterator[np.ndarray], profiles: np.ndarray) -> Ite
     for _ in samples:
         pass
     yield encode_profiles(profiles)
-
-
-def _check_versions(task: ShardTask) -> None:
-    """Raise `UserError` if this worker's library versions differ from the plan's.
-
-    A cluster's worker may have other versions, and its features may then differ in the last digit.
-    """
-    here = get_feature_versions()
-    wanted = task.versions
-    differing = [f"{name} {here[name]}, expected {wanted[name]}" for name in wanted if here[name] != wanted[name]]
-    if differing:
-        raise UserError(
-            f"worker on {platform.node()} has {'; '.join(differing)}; install the same versions there (constraints.txt)"
-        )

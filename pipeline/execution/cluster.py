@@ -8,18 +8,20 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from data_cards.core.console import warn
+from data_cards.core.console import note
 from data_cards.core.errors import UserError, format_error
 from pipeline.execution.interrupts import interrupts_deferred
 from pipeline.execution.main_module import main_module_hidden
+from pipeline.execution.workers import CheckedWorkers
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
 
 LEAST_MEMORY = 600_000_000  # bytes of a worker, which uses 480 MB: its libraries, a shard, and a large picture
 POLL_SECONDS = 2.0  # between two counts of the workers while no task finishes
+RESULT_SECONDS = 10.0  # within which the small result of a finished task must arrive
 CONNECT_SECONDS = 10.0  # within which a scheduler must answer
-ABSENCE_SECONDS = 30.0  # without any worker until a warning; a local cluster replaces its workers sooner
+FIRST_WORKER_SECONDS = 60  # within which a scheduler must have a worker
 _DASK_SETTINGS = {
     "distributed.scheduler.allowed-failures": 0,  # the caller runs a failed task again
     # Dask's monitoring of itself: by default every process is polled fifty times a second, its memory ten times, and
@@ -81,7 +83,12 @@ def dask_client(workers: int, scheduler: str | None, max_memory: int | None) -> 
         ) from error
     with client:
         try:
-            client.wait_for_workers(1, timeout=60)
+            if not client.nthreads():
+                note(
+                    f"waiting up to {FIRST_WORKER_SECONDS} seconds for the first worker of {scheduler}; start one with "
+                    f"`dask worker {scheduler}`"
+                )
+            client.wait_for_workers(1, timeout=FIRST_WORKER_SECONDS)
         except TimeoutError as error:
             raise UserError(f"{scheduler}: the scheduler has no workers; start some with `dask worker`") from error
         yield client
@@ -143,37 +150,53 @@ def _check_loopback() -> None:
 
 
 def run_on_cluster(
-    client: "Client", function: Callable, finish: Callable, tasks: Iterable, *, ahead: bool
+    workers: CheckedWorkers, function: Callable, finish: Callable, tasks: Iterable, *, ahead: bool
 ) -> Iterator[tuple[object, object]]:
-    """Run every task once on the workers and yield (task, its result or its error).
+    """Run every task once on suitable workers and yield (task, its result or its error).
 
     Parameters
     ----------
-    client : distributed.Client; workers may join and leave
+    workers : CheckedWorkers, which may join and leave
     function, finish, tasks : as for `run_tasks`
     ahead : bool, submit one more task to each worker than it runs, so that no worker waits for its next task
 
     Raises
     ------
-    UserError : the scheduler is gone
+    UserError : the scheduler is gone, or no worker is suitable
     """
     from distributed import CancelledError, wait
     from distributed.client import ClosedClientError
 
-    tasks, running, counts = iter(tasks), {}, _count_workers(client)
+    tasks, waiting, running = iter(tasks), [], {}
     while True:
-        ended = []
         try:
-            workers, threads = next(counts)
-            free = threads + (workers if ahead else 0) - len(running)
-            for task in islice(tasks, max(free, 0 if running else 1)):
-                # A pure task would be merged with tasks of equal arguments, and never run again after a failure.
-                running[client.submit(_run_task, function, finish, task, pure=False)] = task
-            if not running:
+            suitable, has_others = workers.find_suitable()
+            free = sum(suitable.values()) + (len(suitable) if ahead else 0) - len(running)
+            waiting += islice(tasks, max(free, 0 if running or waiting else 1))
+            if not running and not waiting:
                 return
-            with suppress(TimeoutError), client.as_current():
-                ended = wait(list(running), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
-            ended = [(running.pop(future), _result_or_error(future)) for future in ended]
+            # Unless others are present, tasks are not bound to workers, so that a worker that joins can take them.
+            allowed = list(suitable) if has_others else None
+            for task in waiting if suitable else ():
+                future = workers.submit(_run_task, workers.check, function, finish, task, workers=allowed)
+                running[future] = task, allowed
+            waiting = [] if suitable else waiting
+            futures, done = [*running, *workers.pending.values()], set()
+            ended = []
+            if not futures:
+                time.sleep(POLL_SECONDS)
+            else:
+                with suppress(TimeoutError), workers.client.as_current():
+                    done = wait(futures, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
+            for future in done & running.keys():
+                # The result of a worker that died meanwhile does not come; the scheduler runs its task again.
+                with suppress(_ResultLostError):
+                    ended.append((running[future][0], _result_or_error(future)))
+                    del running[future]
+            for future, (task, allowed) in list(running.items()):
+                if allowed and not suitable.keys() & allowed:  # the scheduler would wait for one of these workers
+                    del running[future]
+                    ended.append((task, WorkerDiedError()))
         except (OSError, CancelledError, ClosedClientError) as error:
             raise UserError(
                 "the Dask scheduler no longer answers; finished shards are kept; run the same build again to resume"
@@ -181,34 +204,32 @@ def run_on_cluster(
         yield from ended
 
 
-def _run_task(function: Callable, finish: Callable, task: object) -> object:
-    """Run a task on a worker; the worker starts its next task before `finish` runs."""
+def _run_task(check: Callable, function: Callable, finish: Callable, task: object) -> object:
+    """Run a task on a worker; the worker starts its next task before `finish` runs.
+
+    Raises
+    ------
+    UnsuitableWorkerError : by `check`; the worker joined just now, and got the task before it was checked
+    """
     from distributed import secede
 
+    check()
     result = function(task)
     secede()
     return finish(task, result)
 
 
+class _ResultLostError(Exception):
+    pass
+
+
 def _result_or_error(future: "Future") -> object:
     from distributed import KilledWorker
 
-    result = future.exception() if future.status == "error" else future.result()
-    return WorkerDiedError() if isinstance(result, KilledWorker) else result
-
-
-def _count_workers(client: "Client") -> Iterator[tuple[int, int]]:
-    """Yield the present number of workers and of their threads; warn once after `ABSENCE_SECONDS` without workers."""
-    seen = time.monotonic()
-    while True:
-        threads = client.nthreads()
-        if threads:
-            seen = time.monotonic()
-        elif time.monotonic() - seen > ABSENCE_SECONDS:
-            seen = float("inf")  # warned
-            address = client.scheduler.address
-            warn(
-                f"{address}: no workers are left, and the build is waiting for new ones; start some with `dask worker "
-                f"{address}`, or interrupt the build and run it again later to resume"
-            )
-        yield len(threads), sum(threads.values())
+    if future.status == "error":
+        result = future.exception()
+        return WorkerDiedError() if isinstance(result, KilledWorker) else result
+    try:
+        return future.result(timeout=RESULT_SECONDS)
+    except TimeoutError as error:
+        raise _ResultLostError from error

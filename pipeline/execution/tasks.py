@@ -11,6 +11,7 @@ from data_cards.core.errors import UsageError, UserError
 from data_cards.core.text import format_bytes
 from pipeline.execution.cluster import LEAST_MEMORY, dask_client, run_on_cluster
 from pipeline.execution.interrupts import interrupts_answered
+from pipeline.execution.workers import CheckedWorkers
 
 ATTEMPTS = 3
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -57,14 +58,23 @@ def choose_workers(workers: int | None, scheduler: str | None, max_memory: int |
     return cores if max_memory is None else min(cores, max_memory // LEAST_MEMORY)
 
 
+def _return_result(task: object, result: object) -> object:
+    return result
+
+
+def _accept() -> None:
+    """Find every worker suitable."""
+
+
 def run_tasks(
     function: Callable,
     tasks: Iterable,
-    finish: Callable = lambda task, result: result,
+    finish: Callable = _return_result,
     *,
     workers: int,
     scheduler: str | None = None,
     max_memory: int | None = None,
+    check: Callable[[], None] = _accept,
 ) -> Iterator[tuple[object, object]]:
     """Run `function` on every task and yield (task, its result or the error of its last attempt).
 
@@ -80,6 +90,7 @@ def run_tasks(
     workers : int, processes of a local Dask cluster; 0 runs everything in this process
     scheduler : str, address of a running Dask scheduler, used instead of a local cluster
     max_memory : int, bytes of all local workers together; a worker above its share is restarted
+    check : callable that workers can import, as for `CheckedWorkers`: unsuitable workers of a cluster get no tasks
     """
     answer = "stopping; finished shards are kept"
     if workers == 0 and scheduler is None:
@@ -91,9 +102,10 @@ def run_tasks(
         dask_client(workers, scheduler, max_memory) as client,
         interrupts_answered(answer, clean_up),
     ):
+        checked = CheckedWorkers(client, check)
         # A task queued at a worker fails when another task kills the worker, so repeated tasks are not queued.
         yield from _run_attempts(
-            lambda tasks, attempt: run_on_cluster(client, function, finish, tasks, ahead=attempt == 1), tasks
+            lambda tasks, attempt: run_on_cluster(checked, function, finish, tasks, ahead=attempt == 1), tasks
         )
 
 

@@ -48,6 +48,11 @@ class Storage:
             advice = f"; s3:// needs s3fs: `{format_install('s3')}`" if self.url.startswith("s3:") else ""
             raise UserError(f"{self.url}: {error}{advice}") from error
 
+    @property
+    def absolute_url(self) -> str:
+        """The folder or URL, for processes with another working folder."""
+        return self._root if self.is_local else self.url
+
     def check_links(self) -> None:
         """Raise `UnsafeFileError` if a local store has a link that leads out of it, a pipe or a device."""
         if self.is_local:

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from helpers.folders import assert_same_files
 from helpers.pictures import make_kaggle_dir
 from helpers.stepping import run_until_step
+from helpers.waiting import wait_until
 
 from data_cards.core.errors import StoreError, UserError
 from data_cards.dataset.scan import scan_sources
@@ -154,6 +155,22 @@ def test_build_after_a_kill_keeps_finished_shards(kaggle_dir, tmp_path):
         assert result.exit_code == 0, result.output
         assert json.loads(result.stdout)["shards_kept"] == kept
     assert_same_files(out, whole)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGTERM cannot be handled there")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_build_that_is_terminated_says_what_is_kept(workers, source, tmp_path):
+    out = tmp_path / "features.zarr"
+    process = start_build(source, out, "--workers", str(workers))
+    wait_until(lambda: any(Path(f"{out}.partial/build/done").glob("*.json")), "the first shard", process=process)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)  # as `timeout` does
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert errors.splitlines()[-2:] == [
+        "stopping; finished shards are kept",
+        "error: stopped; run the same command again",
+    ]
 
 
 def test_worker_that_outlives_its_build_creates_no_folder(kaggle_dir, tmp_path):

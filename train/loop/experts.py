@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data_cards.core.console import echo, progress_bar, warn
+from data_cards.core.errors import interrupt_status
 from data_cards.core.labels import FAKE
 from pipeline.store.concatenated import format_left_out
 from pipeline.store.reader import FeatureStore
@@ -68,7 +69,8 @@ def _fit_and_write(folder: Path, settings: TrainSettings, store: FeatureStore, r
             echo(line, err=True)
         fitted = _fit_and_report(store, settings, rows)
     except KeyboardInterrupt as error:
-        raise Stopped(folder, "before the experts were fitted") from error
+        number = interrupt_status(error) - 128
+        raise Stopped(folder, "before the experts were fitted", number) from error
     save_experts(fitted.experts, folder)
     seconds = time.monotonic() - begun
     loss, accuracy = _measure(fitted, store, rows)
