@@ -28,9 +28,14 @@ def run_command(module: str, function: str) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         command = getattr(import_module(module), function)
         signal.signal(signal.SIGINT, handler)
-    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _terminate)
-    command()
+    if signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        command()
+        return
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        command()
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -72,10 +72,11 @@ def test_run_command_interrupted_while_loading_ends_quietly(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is no signal there")
-def test_run_command_interrupted_later_leaves_it_to_the_command(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_run_command_interrupted_later_leaves_it_to_the_command(number, tmp_path):
     with start(tmp_path) as process:
         assert [process.stdout.readline() for _ in range(2)] == ["loading\n", "running\n"]
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.communicate(timeout=30) == ("handled\n", "")
 
 
