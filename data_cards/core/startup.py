@@ -1,4 +1,4 @@
-"""Start of a command: standard streams that are closed or not UTF-8, Ctrl-C in the second in which modules load, SIGTERM.
+"""Start of a command: streams that are closed or not UTF-8, Ctrl-C in the second in which modules load, and SIGTERM.
 
 This module imports nothing slow.
 """
