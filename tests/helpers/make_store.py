@@ -48,6 +48,7 @@ def make_store(
     fingerprint: str | None = None,
     first: int = 0,
     near: int | None = None,
+    sources: int = 2,
 ) -> Path:
     """Write a store of noise in which fakes are brighter by `signal` levels in one corner of each plane.
 
@@ -61,10 +62,11 @@ def make_store(
     fingerprint : in place of one that only the seed decides
     first : number that the pictures' hashes are counted from
     near : number of another store's picture, of which the first picture is a near-duplicate
+    sources : sources of each class; both classes have the same names
     """
     pictures = pictures or {"train": (12, 12), "val": (6, 6), "test": (6, 6)}
     settings = BuildSettings(FeatureSettings(size=size), variants="clean", packing="none")
-    plan = Plan(_make_pictures(Path(path).parent / "pictures", pictures, first, near), [], settings)
+    plan = Plan(_make_pictures(Path(path).parent / "pictures", pictures, first, near, sources), [], settings)
     labels = np.repeat([CLASS_NAMES.index(one.file.label) for one in plan.pictures], len(variants))
     samples = np.random.default_rng(seed).integers(60, 120, (len(labels), 9, size, size), dtype=np.uint8)
     samples[labels == 1, :, : size // 4, : size // 4] += np.uint8(signal)
@@ -95,13 +97,15 @@ def make_store(
     return path
 
 
-def _make_pictures(root: Path, numbers: dict[str, tuple[int, int]], first: int, near: int | None) -> PictureTable:
-    """Make up pictures of two sources a class, none of them near-duplicates."""
+def _make_pictures(
+    root: Path, numbers: dict[str, tuple[int, int]], first: int, near: int | None, sources: int
+) -> PictureTable:
+    """Make up pictures, none of them near-duplicates."""
     table = PictureTable()
     for split, counts in numbers.items():
         for label, count in zip(CLASS_NAMES, counts, strict=True):
             for number in range(count):
-                source = f"source-{number % 2}"
+                source = f"source-{number % sources}"
                 sha256 = (first + len(table)).to_bytes(32, "big")
                 hashed = sha256 if near is None or len(table) else near.to_bytes(32, "big")
                 phash = hashlib.sha256(hashed).digest()

@@ -6,13 +6,13 @@ import pytest
 from data_cards.core.errors import UserError
 from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.features.variants import SHRUNK
-from train.model.calibration import UNSURE
 from train.model.experts import EXPERTS, Experts, Unlike, find_contradictions, list_shapes
 from train.model.logistic import fit_logistic
 from train.recipe.experts import (
     ENOUGH_SOURCES,
     count_sources,
     deal_units,
+    find_limit,
     find_sure_limit,
     fit_experts,
     weigh_sources,
@@ -25,9 +25,9 @@ PICTURES = 12  # of each source
 LIGHT, HARMONIC = 4, 60  # places in a profile: a ring of the light, one of the harmonics
 
 
-def draw_rows(sources: int = SOURCES, strength: float = 2.0) -> tuple[np.ndarray, ...]:
+def draw_rows(sources: int = SOURCES, strength: float = 2.0, seed: int = 0) -> tuple[np.ndarray, ...]:
     """Draw profiles in which generated pictures differ in two numbers; return the arguments of `fit_experts`."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     labels = np.repeat([0, 1], sources * PICTURES)
     profiles = rng.normal(0, 1, (len(labels), PROFILE_LENGTH)).astype(np.float32)
     profiles[:, [LIGHT, HARMONIC]] += strength * labels[:, None]
@@ -160,12 +160,11 @@ def test_too_few_pictures_are_refused():
         fit_experts(profiles, np.ones_like(labels), sources, variants, groups)
 
 
-def test_classes_that_do_not_differ_leave_nothing_sure():
-    profiles, labels, *rest = draw_rows(strength=0.0)
-    fitted = fit_experts(profiles, labels, *rest)
-    calibration = fitted.experts.calibration
-    sure = [p for p in 1 / (1 + np.exp(-fitted.log_odds)) if calibration.verdict(p) != UNSURE]
-    assert len(sure) < 0.1 * len(labels)
+@pytest.mark.parametrize("sources", [SOURCES, ENOUGH_SOURCES, ENOUGH_SOURCES + 5])
+def test_classes_that_do_not_differ_leave_nothing_sure(sources):
+    for seed in range(3):
+        experts = fit_experts(*draw_rows(sources, strength=0.0, seed=seed)).experts
+        assert (experts.low, experts.high) == (0, 1)
 
 
 def test_experts_that_are_wrong_about_sources_left_out_say_about_a_half():
@@ -200,7 +199,17 @@ def test_logistic_finds_the_side_of_a_separable_class():
 def test_sure_limit_keeps_wrong_share_and_is_out_of_reach_where_none_is():
     probability, weights = np.array([0.9, 0.8, 0.7, 0.6]), np.full(4, 0.25)
     assert find_sure_limit(probability, np.array([0, 0, 1, 1]), weights) == 0.8
+    assert find_sure_limit(probability, np.array([0, 0, 1, 1]), weights, least=0.85) == 0.9
     assert find_sure_limit(probability, np.ones(4), weights) == 1.0
+
+
+def test_limit_that_was_moved_keeps_the_wrong_share_too():
+    """Beyond the first limit one of 40 is wrong; beyond the moved one, one of one."""
+    probability = np.concatenate([[0.999], np.linspace(0.9, 0.8, 39)])
+    wrong, weights = np.arange(40) == 0, np.full(40, 1 / 40)
+    assert find_limit(probability, wrong, weights, ENOUGH_SOURCES) == pytest.approx(0.8)
+    assert find_limit(probability, wrong, weights, 4) == 1.0
+    assert find_limit(probability, np.zeros(40, bool), weights, 4) == widen_limit(0.8, 4)
 
 
 def test_limits_of_few_sources_are_wider():

@@ -17,7 +17,7 @@ from pipeline.store.reader import open_store
 from train.cli import cli
 from train.data.expert_rows import choose_expert_rows
 from train.data.row_selection import choose_rows
-from train.loop.experts import fit_network_weight
+from train.loop.experts import fit_network_weight, weigh_network
 from train.loop.trainer import resume, train
 from train.resolve import resolve_settings
 from train.run.experts_file import EXPERTS_FILE, load_experts, save_experts
@@ -97,6 +97,38 @@ def test_network_beside_experts_has_a_weight_and_counts(beside, store):
     logits = detector.score_rows(opened, rows, progress=False).logits
     assert not np.allclose(logits[:, 1] - logits[:, 0], experts) or weight == 0
     assert detector.calibration == detector.experts.calibration
+
+
+def test_network_counts_only_if_it_was_tested_on_other_sources(tmp_path):
+    opened = open_store(make_store(tmp_path / "a.zarr", size=8, signal=0, sources=4))  # experts can only guess
+    settings = resolve_settings(TrainSettings(store=opened.path, network="small"), opened.settings.features, True)
+    first = np.isin(opened.columns["source"], ["source-0", "source-1"])
+    rows, every = np.arange(len(opened)), opened.rows("train")
+    logits = 6.0 * np.eye(2)[opened.columns["label"].astype(int)]
+    for trained, tested, counts in ((rows[first], rows[~first], True), (rows[first], rows, True), (every, rows, False)):
+        weigh_network(tmp_path, settings, opened, trained, tested, logits[tested])
+        assert (load_experts(tmp_path).network_weight > 0) == counts
+
+
+def test_network_that_cannot_count_is_said_before_its_first_epoch(store, tmp_path, capsys):
+    train(TrainSettings(store=str(store), run=str(tmp_path / "run"), **SMALL))
+    lines = capsys.readouterr().err.splitlines()
+    warned = [number for number, line in enumerate(lines) if "the network will not count beside the experts" in line]
+    assert warned
+    assert warned[0] < next(number for number, line in enumerate(lines) if line.startswith("epoch 1"))
+    assert load_experts(tmp_path / "run").network_weight == 0
+
+
+def test_network_alone_with_one_source_of_a_class_is_always_unsure(tmp_path, capsys):
+    path = make_store(tmp_path / "a.zarr", sources=1, pictures={"train": (40, 40), "val": (40, 40)}, size=8)
+    options = {"network": "linear", "experts": "off", "device": "cpu", "epochs": 3, "batch_size": 8, "lr": 0.01}
+    for name, made, unsure in (
+        ("one", path, True),
+        ("two", make_store(tmp_path / "b.zarr", pictures={"train": (40, 40), "val": (40, 40)}, size=8), False),
+    ):
+        train(TrainSettings(store=str(made), run=str(tmp_path / name), **options))
+        assert ("so every verdict will be unsure" in " ".join(capsys.readouterr().err.split())) == unsure
+        assert load_detector(open_run(tmp_path / name), "cpu").calibration.is_always_unsure == unsure
 
 
 def test_lines_of_epochs_come_before_the_weight_of_the_network(store, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 
 from data_cards.core.console import echo, progress_bar, warn
 from data_cards.core.errors import interrupt_status
-from data_cards.core.labels import FAKE
+from data_cards.core.labels import CLASS_NAMES, FAKE
 from pipeline.store.concatenated import format_left_out
 from pipeline.store.reader import FeatureStore
 from train.data.expert_rows import choose_expert_rows
@@ -158,13 +158,21 @@ def discount_network(folder: Path, settings: TrainSettings) -> None:
 
 
 def weigh_network(
-    folder: Path, settings: TrainSettings, store: FeatureStore, rows: np.ndarray, logits: np.ndarray
+    folder: Path,
+    settings: TrainSettings,
+    store: FeatureStore,
+    trained: np.ndarray,
+    rows: np.ndarray,
+    logits: np.ndarray,
 ) -> tuple[float, float]:
     """Fit the weight of a run's network beside its experts, write it with them, and return the experts' figures.
 
+    The weight is 0 if no source of a class was left out: on pictures of its own sources, a network is always good.
+
     Parameters
     ----------
-    rows : int64 (n,), validation rows, of sources that the network was not trained on, if there are enough
+    trained : int64 (m,), rows that the network was trained on
+    rows : int64 (n,), validation rows; only those of other sources decide
     logits : float64 (n, 2), the network's of these rows
 
     Returns
@@ -175,10 +183,10 @@ def weigh_network(
     fitted = fit_rows(store, settings, fitted_rows)
     of_experts = dict(zip(fitted_rows.tolist(), fitted.log_odds.tolist(), strict=True))
     experts = np.array([of_experts.get(row, np.nan) for row in rows.tolist()])
-    known = np.isfinite(experts)
+    columns = store.columns
+    known = np.isfinite(experts) & find_new_sources(store, trained, rows)
     weight = 0.0
     if known.any():
-        columns = store.columns
         weight = fit_network_weight(
             experts[known],
             compute_log_odds(logits[known]),
@@ -187,6 +195,13 @@ def weigh_network(
         )
     save_experts(replace(fitted.experts, network_weight=weight), folder)
     return _measure(fitted, store, fitted_rows)
+
+
+def find_new_sources(store: FeatureStore, trained: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return which rows (n,) are of sources that `trained` has no row of, bool (n,); none unless both classes are."""
+    sources = store.columns["source"]
+    new = ~np.isin(sources[rows].astype(str), sources[trained].astype(str))
+    return new & (len(np.unique(store.columns["label"][rows][new])) == len(CLASS_NAMES))
 
 
 def fit_network_weight(experts: np.ndarray, network: np.ndarray, labels: np.ndarray, sources: np.ndarray) -> float:

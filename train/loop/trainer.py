@@ -30,7 +30,7 @@ from train.data.store_watch import ChangeDetector
 from train.loop.context import OnStep, TrainContext, is_stop_requested, save_context, stop_error
 from train.loop.ending import recording_end, write_final_summary
 from train.loop.epoch import run_epoch
-from train.loop.experts import discount_network, resume_experts, train_experts, write_missing_experts
+from train.loop.experts import discount_network, find_new_sources, resume_experts, train_experts, write_missing_experts
 from train.loop.failures import translating_out_of_memory
 from train.loop.price import check_batch_size, print_price
 from train.loop.resume_state import Position, load_state
@@ -356,6 +356,11 @@ def _print_start(context: TrainContext) -> None:
     )
     if not settings.has_experts and (problem := format_single_sources(context.store, rows.train)):
         warn(problem)
+    if settings.has_experts and not find_new_sources(context.store, rows.train, rows.calibration).any():
+        warn(
+            "the network will not count beside the experts, because a class has too few sources (fewer than three) to "
+            "test it on others; add sources, or train it alone with --experts off"
+        )
     samples = rows.count_samples(settings.variants_per_epoch)
     if samples < settings.batch_size:
         echo(f"an epoch is one step of {samples} samples, fewer than the batch size of {settings.batch_size}", err=True)

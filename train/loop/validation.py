@@ -12,6 +12,7 @@ from tqdm import tqdm
 from data_cards.core.console import progress_bar
 from data_cards.core.errors import StoreError
 from data_cards.core.labels import CLASS_NAMES
+from train.data.row_selection import format_single_sources
 from train.loop.context import TrainContext, loss_error, record_skipped, save_context, stop_error
 from train.loop.experts import weigh_network
 from train.model.calibration import Calibration, fit_calibration
@@ -86,9 +87,13 @@ def compute_validation_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[s
 
 
 def calibrate(context: TrainContext, logits: np.ndarray, rows: np.ndarray) -> Calibration:
-    """Fit a calibration to the logits of validation rows; see `fit_calibration`."""
+    """Fit a calibration to the logits of validation rows; see `fit_calibration`.
+
+    It allows no sure verdict if a class had one source in training: the network may recognise that collection.
+    """
     pictures = context.store.columns["picture"][rows]
-    return fit_calibration(logits, context.labels[rows], context.sources[rows], pictures)
+    fitted = fit_calibration(logits, context.labels[rows], context.sources[rows], pictures)
+    return fitted.to_always_unsure() if format_single_sources(context.store, context.rows.train) else fitted
 
 
 def is_recalibrated(context: TrainContext) -> bool:
@@ -125,7 +130,7 @@ def recalibrate_kept(context: TrainContext, of_last: bool) -> None:
         save_weights(detector, folder, LAST)
     loss, accuracy = None, None
     if context.settings.has_experts:
-        loss, accuracy = weigh_network(folder, context.settings, context.store, scored, logits)
+        loss, accuracy = weigh_network(folder, context.settings, context.store, rows.train, scored, logits)
     results = {"confusion": confusion, "calibration": detector.calibration}
     results |= {"experts_loss": loss, "experts_accuracy": accuracy}
     write_best_epoch(folder, replace(read_best_epoch(folder), **results))

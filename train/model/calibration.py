@@ -6,7 +6,7 @@ the verdict is "unsure": at most 5 % of each class's validation pictures get a s
 network that does not separate the classes, or that few pictures were validated on, gives no sure verdict.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -81,6 +81,10 @@ class Calibration:
         """Whether no probability gets a sure verdict."""
         return self.low <= 0 and self.high >= 1
 
+    def to_always_unsure(self) -> "Calibration":
+        """Return a copy that gives no sure verdict."""
+        return replace(self, low=float(_LOWEST), high=float(_HIGHEST))
+
     def format_band(self) -> str:
         """Format the band of "unsure", and the verdicts that are never given."""
         if self.is_always_unsure:
@@ -130,7 +134,8 @@ def fit_calibration(
     threshold = _choose_threshold(real, fake)
     pictures = np.arange(len(labels)) if pictures is None else pictures
     high = low = None
-    if _separates_classes(log_odds, labels, sources, pictures):
+    many = sources is not None and min(len(np.unique(sources[labels == one])) for one in (REAL, FAKE)) >= ENOUGH_SOURCES
+    if separates_classes(labels, log_odds, sources if many else pictures):
         high = _find_limit(real[::-1], len(np.unique(pictures[labels != FAKE])))
         low = _find_limit(fake, len(np.unique(pictures[labels == FAKE])))
     high = _HIGHEST if high is None else np.nextafter(high, 2)
@@ -151,15 +156,17 @@ def compute_wilson_interval(
     return np.maximum(centre - reach, 0) / scale, np.minimum((centre + reach) / scale, 1)
 
 
-def _separates_classes(
-    log_odds: np.ndarray, labels: np.ndarray, sources: np.ndarray | None, pictures: np.ndarray
-) -> bool:
-    """Return whether the scores separate the classes better than guessing does."""
+def separates_classes(labels: np.ndarray, log_odds: np.ndarray, units: np.ndarray) -> bool:
+    """Return whether the 95 % interval of the scores' AUROC lies above guessing.
+
+    Parameters
+    ----------
+    labels : int (N,)
+    log_odds : float64 (N,)
+    units : int (N,), number of each row's independent unit, such as its source or its picture
+    """
     from data_cards.audit.cross_validation import GUESSING, compute_auroc  # slow to import
 
-    units = pictures
-    if sources is not None and min(len(np.unique(sources[labels == one])) for one in (REAL, FAKE)) >= ENOUGH_SOURCES:
-        units = sources
     return compute_auroc(labels, log_odds, np.zeros(len(labels)), units).low > GUESSING
 
 

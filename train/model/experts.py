@@ -186,7 +186,7 @@ def list_shapes() -> dict[str, tuple[int, ...]]:
 def format_network_weight(weight: float) -> str:
     """Format how much a network counts beside the experts."""
     if weight == 0:
-        return "does not count, because it did not clearly improve on the experts"
+        return "does not count, because it did not clearly improve on the experts on other sources"
     return f"its log-odds are added to the experts', multiplied by {weight:.2f}"
 
 
@@ -200,7 +200,10 @@ def explain_always_unsure(calibration: Calibration, experts: Experts | None) -> 
     """
     if experts is not None and not experts.sources_left_out:
         return _WHY_ALWAYS_UNSURE[Unlike.UNTRIED]
-    return _WHY_ALWAYS_UNSURE[Unlike.UNPROVEN] if calibration.is_always_unsure else None
+    if not calibration.is_always_unsure:
+        return None
+    first = "a class had only one source in training, or " if experts is None else ""
+    return first + _WHY_ALWAYS_UNSURE[Unlike.UNPROVEN]
 
 
 def compute_inputs(name: str, profiles: np.ndarray, photographs: np.ndarray) -> np.ndarray:

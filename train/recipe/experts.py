@@ -16,6 +16,7 @@ from data_cards.core.labels import CLASS_NAMES, FAKE, REAL
 from pipeline.features.profile_vectors import split_profiles
 from pipeline.features.variants import SHRUNK
 from train.data.row_selection import check_picture_counts
+from train.model.calibration import separates_classes
 from train.model.experts import (
     DISTANCES,
     EXPERTS,
@@ -113,10 +114,12 @@ def _fit(
     like = asked & (far <= limits).all(1) & ~contradicted
     probability = sigmoid(slope * log_odds + offset)
     left_out = _count_least(units, labels) if sources_left_out else 0
-    low, high = (
-        widen_limit(find_sure_limit(p[like], labels[like] == other, weights[like]), left_out)
-        for p, other in ((1 - probability, FAKE), (probability, REAL))
-    )
+    low = high = 1.0
+    if separates_classes(labels[asked], log_odds[asked], units[asked]):
+        low, high = (
+            find_limit(p[like], labels[like] == other, weights[like], left_out)
+            for p, other in ((1 - probability, FAKE), (probability, REAL))
+        )
     experts = Experts(
         models=models,
         photographs=photographs,
@@ -249,11 +252,28 @@ def deal_units(units: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> 
     return fold_of[number]
 
 
-def find_sure_limit(probability: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> float:
-    """Find the least limit, 0.5 or more, from which at most `SURE_WRONG_SHARE` of the weight is wrong; 1 if none."""
+def find_limit(probability: np.ndarray, wrong: np.ndarray, weights: np.ndarray, sources: int) -> float:
+    """Find the lowest limit from which few of the left-out rows are wrong, and move it outwards; 1 if there is none.
+
+    Parameters
+    ----------
+    probability : float (N,), of the class that is called
+    wrong : bool (N,), whether a row is of the other class
+    weights : float (N,)
+    sources : int, as for `widen_limit`
+    """
+    limit = widen_limit(find_sure_limit(probability, wrong, weights), sources)
+    beyond = probability >= limit
+    if (weights * wrong)[beyond].sum() <= SURE_WRONG_SHARE * weights[beyond].sum():
+        return limit
+    return find_sure_limit(probability, wrong, weights, least=limit)  # the surest rows can be more often wrong
+
+
+def find_sure_limit(probability: np.ndarray, wrong: np.ndarray, weights: np.ndarray, least: float = 0.5) -> float:
+    """Find the lowest limit from `least` on beyond which at most `SURE_WRONG_SHARE` of the weight is wrong; 1 if none."""
     order = np.argsort(-probability, kind="stable")
     total, errors = np.cumsum(weights[order]), np.cumsum((weights * wrong)[order])
-    good = (errors / total <= SURE_WRONG_SHARE) & (probability[order] >= 0.5) & (total >= LEAST_SURE * weights.sum())
+    good = (errors / total <= SURE_WRONG_SHARE) & (probability[order] >= least) & (total >= LEAST_SURE * weights.sum())
     return float(probability[order][np.flatnonzero(good).max()]) if good.any() else 1.0
 
 
