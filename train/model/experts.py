@@ -58,8 +58,11 @@ class Unlike(IntEnum):
 
 _WHY_ALWAYS_UNSURE = {
     Unlike.UNTRIED: "at least one class had only one source in training, so no test on other sources was possible",
-    Unlike.UNPROVEN: "its tests are too small, or do not separate the classes",
+    Unlike.UNPROVEN: "on sources left out of training, it did not separate the classes clearly enough",
 }
+_WHY_NETWORK_IS_UNSURE = (
+    "a class had only one source in training, or its tests are too small, or do not separate the classes"
+)
 
 
 @dataclass(frozen=True)
@@ -202,8 +205,7 @@ def explain_always_unsure(calibration: Calibration, experts: Experts | None) -> 
         return _WHY_ALWAYS_UNSURE[Unlike.UNTRIED]
     if not calibration.is_always_unsure:
         return None
-    first = "a class had only one source in training, or " if experts is None else ""
-    return first + _WHY_ALWAYS_UNSURE[Unlike.UNPROVEN]
+    return _WHY_NETWORK_IS_UNSURE if experts is None else _WHY_ALWAYS_UNSURE[Unlike.UNPROVEN]
 
 
 def compute_inputs(name: str, profiles: np.ndarray, photographs: np.ndarray) -> np.ndarray:

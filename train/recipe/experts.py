@@ -270,7 +270,7 @@ def find_limit(probability: np.ndarray, wrong: np.ndarray, weights: np.ndarray, 
 
 
 def find_sure_limit(probability: np.ndarray, wrong: np.ndarray, weights: np.ndarray, least: float = 0.5) -> float:
-    """Find the lowest limit from `least` on beyond which at most `SURE_WRONG_SHARE` of the weight is wrong; 1 if none."""
+    """Find the lowest limit, at least `least`, beyond which at most `SURE_WRONG_SHARE` of the weight is wrong, or 1."""
     order = np.argsort(-probability, kind="stable")
     total, errors = np.cumsum(weights[order]), np.cumsum((weights * wrong)[order])
     good = (errors / total <= SURE_WRONG_SHARE) & (probability[order] >= least) & (total >= LEAST_SURE * weights.sum())
