@@ -30,6 +30,7 @@ _WHY_UNSURE = {  # by the names of `REASON_WORDS`, of several pictures
     "untried": "it could not be tested on other sources",
     "unproven": "its tests were too small, or did not separate the classes",
 }
+_OF_SCORES = ("in_band", "unproven")  # reasons that more sources in training would remove
 _MOST_NAMES = 3  # of sources or changes that tie
 _FEW_RUNS = 2  # runs of one name; the interval that includes their luck of training is then very wide
 _BLIND = 0.9  # share of a class on the wrong side of the threshold, from which on a verdict means nothing
@@ -97,7 +98,7 @@ def _format_why_all_unsure(report: dict) -> str:
         return ""
     total = sum(reasons.values())
     share = "" if reasons[most] == total else "mostly " if 2 * reasons[most] > total else "most often "
-    return f", {share}because {_WHY_UNSURE[most]}{_format_few_sources(report) if most == 'in_band' else ''}"
+    return f", {share}because {_WHY_UNSURE[most]}{_format_few_sources(report) if most in _OF_SCORES else ''}"
 
 
 def _format_few_sources(report: dict) -> str:

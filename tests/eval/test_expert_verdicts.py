@@ -146,7 +146,7 @@ def test_verdicts_have_the_same_bits_alone_among_others_and_from_several_process
     ("changes", "expected"),
     [
         ({"low": 0.0}, "this detector never says “real”: in its tests too many “real” verdicts were wrong"),
-        ({"low": 0.0, "high": 1.0}, "this detector is always unsure: its tests are too small"),
+        ({"low": 0.0, "high": 1.0}, "this detector is always unsure: on sources left out of training"),
         ({"sources_left_out": False}, "this detector is always unsure: at least one class had only one source"),
         ({"low": 0.0, "sources_left_out": False}, "this detector is always unsure: at least one class had only one"),
     ],
