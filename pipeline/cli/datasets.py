@@ -224,7 +224,7 @@ def card(places, sources, out, diff, max_pixels, cache, as_json, **given) -> Non
     from data_cards.card.diff import compare_cards, format_comparison
     from data_cards.card.files import PAGE_FILE, check_card_folder, write_card_files
     from data_cards.dataset.packed import is_archive
-    from pipeline.datasets.card import compute_card_of, compute_card_of_set, load_card
+    from pipeline.datasets.card import compute_card_of, compute_card_of_set, load_cards
 
     reading = take_set_settings(given)
     of_set = bool(sources or reading.labels) and not places
@@ -239,7 +239,7 @@ def card(places, sources, out, diff, max_pixels, cache, as_json, **given) -> Non
     if diff:
         if out:
             raise UsageError(f"--out {out}: a comparison writes no files; leave it out, or leave out --diff")
-        differences = compare_cards(*(load_card(place, **options) for place in places))
+        differences = compare_cards(*load_cards(places, **options))
         print_json(differences) if as_json else echo(format_comparison(differences, *places))
         return
     if not of_set and Path(places[0]).is_file() and not is_archive(places[0]):

@@ -212,9 +212,12 @@ def inspect(store, png, rows, as_json) -> None:
     if rows and not png:
         raise UsageError(f"--row {rows[0]}: samples are drawn into a file; add --png FILE")
     opened, facts = inspect_place(store)
+    if png and not opened:
+        advice = f"`pipeline inspect {quote(store)}` without --png shows its progress"
+        raise StoreError(f"--png {png}: the build of {store} is not finished; expected a complete store; {advice}")
     format_facts = format_store if facts["complete"] else format_progress
     print_json(facts) if as_json else echo(format_facts(facts))
-    if opened and png:
+    if png:
         drawn = plot_samples(opened, list(rows) or None, png)
         echo(f"drew rows {', '.join(map(str, drawn))} to {png}", err=True)
 

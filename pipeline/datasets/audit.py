@@ -9,6 +9,7 @@ from data_cards.audit.audit import Audit, Limits, Verdict, audit_pictures, forma
 from data_cards.audit.properties import HISTORY
 from data_cards.core.errors import UsageError, UserError
 from data_cards.core.text import Lines, format_count, join_lines
+from data_cards.core.value_types import converts_arguments
 from data_cards.dataset.leakage import Leaks, find_leaks, format_leaks, plot_contact_sheet
 from data_cards.dataset.scan import SetAside, scan_sources
 from data_cards.dataset.settings import SetSettings
@@ -17,6 +18,7 @@ from data_cards.selection.advice import Advice, compute_advice, format_advice
 from data_cards.selection.chosen import gather_set
 from data_cards.selection.filters import filter_pictures
 from pipeline.builder.growth import restore_set
+from pipeline.datasets.card import check_not_read
 from pipeline.features.settings import MAX_PIXELS
 from pipeline.store.reader import ZarrStore, open_store
 from pipeline.store.schema import Attribute
@@ -60,6 +62,7 @@ class AuditResult:
         }
 
 
+@converts_arguments
 def audit_dataset(
     sources: Sequence[str] = (),
     store: str | None = None,
@@ -67,7 +70,7 @@ def audit_dataset(
     reading: SetSettings | None = None,
     limits: Limits | None = None,
     where: Sequence[str] = (),
-    contact_sheet: Path | None = None,
+    contact_sheet: str | Path | None = None,
     max_pixels: int = MAX_PIXELS,
     cache: bool = True,
 ) -> AuditResult:
@@ -85,12 +88,12 @@ def audit_dataset(
     limits : of the verdicts
     where : conditions that pictures must meet, see `data_cards.selection.filters`
     contact_sheet : a PNG of near-duplicates across splits or classes; not written if there are none
-    max_pixels : int, larger pictures are set aside; not used for a store, which has a limit of its own
+    max_pixels : int, larger pictures are set aside; not for a store, which has a limit of its own
     cache : bool, see `data_cards.dataset.scan.scan_sources`
 
     Raises
     ------
-    UsageError : neither or both of folders and store
+    UsageError : neither or both of folders and store, or an option for folders is given with a store
     UserError : no usable picture
     """
     reading = reading or SetSettings()
@@ -98,7 +101,7 @@ def audit_dataset(
         what = "--src and --store (in Python: sources, store): expected only one" if store else "no pictures are given"
         raise UsageError(f"{what}; give pictures with --src, or a feature store with --store")
     if store:
-        reading.check_unused(store)
+        check_not_read(store, reading, max_pixels)
         opened = open_store(store)
         found, notes = _read_store(opened)
         max_pixels = opened.settings.max_pixels
@@ -118,7 +121,7 @@ def audit_dataset(
         notes.append(f"{bare} of {len(pictures)} pictures are not audited: this store holds no thumbnails of them")
     audit = audit_pictures(pictures, limits)
     leaks = find_leaks(pictures)
-    sheet = contact_sheet if leaks.worst else None
+    sheet = Path(contact_sheet) if contact_sheet and leaks.worst else None
     if sheet:
         plot_contact_sheet(leaks.worst, sheet, max_pixels)
     selected = " ".join(

@@ -8,8 +8,9 @@ from data_cards.archives.place import split_place
 from data_cards.audit.audit import Audit, audit_or_warn
 from data_cards.card.contents import compute_card
 from data_cards.card.files import CARD_FILE, read_card_file, read_selections, write_card_files
-from data_cards.core.errors import UserError
+from data_cards.core.errors import UsageError, UserError
 from data_cards.core.files import ZARR_METADATA
+from data_cards.core.value_types import converts_arguments
 from data_cards.dataset.histories import add_histories
 from data_cards.dataset.packed import is_archive
 from data_cards.dataset.scan import SetAside, scan_sources
@@ -23,18 +24,44 @@ from pipeline.store.filesystem import Storage
 from pipeline.store.reader import open_store, partial_name
 
 
-def load_card(place: str, **options) -> dict:
-    """Return the card of a card.json or the folder of a card, of a store or of pictures; options as `compute_card_of`.
+@converts_arguments
+def load_cards(
+    places: Sequence[str], *, reading: SetSettings | None = None, max_pixels: int = MAX_PIXELS, cache: bool = True
+) -> list[dict]:
+    """Return the card of each place: a card.json or the folder of a card, a store, or pictures.
+
+    The options are those of `compute_card_of`, for the places that are pictures.
 
     Raises
     ------
-    UserError : the place does not exist, or has no card
+    UsageError : an option for pictures is given, but no place is pictures
+    UserError : a place does not exist, or has no card
     """
-    path = Path(place)
+    files = [_find_card_file(Path(place)) for place in places]
+    with_card = [file is not None or _is_store(place) for place, file in zip(places, files, strict=True)]
+    if all(with_card):
+        check_not_read(places[0], reading, max_pixels)
+    options = {"reading": reading, "max_pixels": max_pixels, "cache": cache}
+    return [
+        read_card_file(file) if file else compute_card_of(place, **({} if has_card else options))[0]
+        for place, file, has_card in zip(places, files, with_card, strict=True)
+    ]
+
+
+def check_not_read(place: str, reading: SetSettings | None, max_pixels: int) -> None:
+    """Check that no option for reading pictures is given for a store or a card; raises `UsageError`."""
+    (reading or SetSettings()).check_unused(place)
+    if max_pixels != MAX_PIXELS:
+        raise UsageError(
+            f"{place}: has its pictures already; leave out --max-pixels {max_pixels} (in Python: max_pixels)"
+        )
+
+
+def _find_card_file(path: Path) -> Path | None:
+    """Return the card.json that a path is or, as the folder of a card, contains; None if it is neither."""
     if _is_card_folder(path):
         path /= CARD_FILE
-    is_card = path.is_file() and not is_archive(path)
-    return read_card_file(path) if is_card else compute_card_of(place, **options)[0]
+    return path if path.is_file() and not is_archive(path) else None
 
 
 def _is_card_folder(path: Path) -> bool:
@@ -42,6 +69,7 @@ def _is_card_folder(path: Path) -> bool:
     return (path / CARD_FILE).is_file() and not any(one.is_dir() for one in path.iterdir())
 
 
+@converts_arguments
 def compute_card_of(
     place: str, *, reading: SetSettings | None = None, max_pixels: int = MAX_PIXELS, cache: bool = True
 ) -> tuple[dict, Sequence[Picture]]:
@@ -56,11 +84,12 @@ def compute_card_of(
 
     Raises
     ------
+    UsageError : an option for pictures is given for a store
     UserError : the place does not exist, or has no card
     """
     name = Path(place.rstrip("/").rpartition("://")[2]).resolve().name
-    if Storage(place).exists(ZARR_METADATA) or _is_unfinished(place):
-        (reading or SetSettings()).check_unused(place)
+    if _is_store(place):
+        check_not_read(place, reading, max_pixels)
         store = open_store(place)
         return {"name": name, **store.card}, store.read_pictures()
     if "=" not in place and not Storage(place).exists() and not split_place(place):
@@ -68,6 +97,7 @@ def compute_card_of(
     return compute_card_of_set([place], reading, max_pixels=max_pixels, cache=cache)
 
 
+@converts_arguments
 def compute_card_of_set(
     sources: Sequence[str],
     reading: SetSettings | None = None,
@@ -127,6 +157,9 @@ def _compute_set_card(
     return {"name": name, **card}
 
 
-def _is_unfinished(place: str) -> bool:
-    """Return whether a place is the name of a store whose build has not ended; `open_store` then says so."""
-    return "=" not in place and not Storage(place).exists() and Storage(partial_name(place)).exists()
+def _is_store(place: str) -> bool:
+    """Return whether a place is a store, or the name of one whose build has not ended; `open_store` then says so."""
+    storage = Storage(place)
+    if storage.exists(ZARR_METADATA):
+        return True
+    return "=" not in place and not storage.exists() and Storage(partial_name(place)).exists()

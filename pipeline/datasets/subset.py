@@ -20,6 +20,7 @@ from data_cards.core.console import progress_bar
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import check_new_folder, whole_folder
 from data_cards.core.text import Lines, join_lines
+from data_cards.core.value_types import converts_arguments
 from data_cards.dataset.histories import add_histories
 from data_cards.dataset.labels_arrangement import clean_source
 from data_cards.dataset.names import is_service, names_source
@@ -68,6 +69,7 @@ class SubsetSummary:
         }
 
 
+@converts_arguments
 def write_subset(
     sources: Sequence[str],
     out: str | Path,

@@ -10,6 +10,7 @@ from data_cards.core.console import format_table
 from data_cards.core.errors import DAMAGE, StoreError, UserError
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.text import Lines, format_bytes, format_count, join_lines
+from data_cards.core.value_types import converts_arguments
 from data_cards.dataset.table import count_sources
 from pipeline.builder.plan import Plan
 from pipeline.builder.resume import list_missing, read_attributes, read_base
@@ -27,6 +28,7 @@ _TRIES = 3  # a store may be renamed between the search for it and the search fo
 _INDICES_READ = 8  # shards whose index is read for the compression
 
 
+@converts_arguments
 def inspect_place(path: str) -> tuple[ZarrStore | None, dict]:
     """Return the complete store at a path and its facts; or None and the progress of its build.
 

@@ -1,5 +1,6 @@
 """Plots of the planes of samples, as one PNG file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from data_cards.core.errors import UsageError
 from data_cards.core.files import whole_file
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.text import escape_untrusted
+from data_cards.core.value_types import converts_arguments
 from pipeline.features.variants import CLEAN
 from pipeline.store.reader import FeatureStore
 from pipeline.store.schema import Attribute
@@ -17,18 +19,19 @@ from pipeline.store.schema import Attribute
 _IN_A_LINE = 9  # planes; the overview's are below those of native pixels
 
 
-def plot_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list[int]:
+@converts_arguments
+def plot_samples(store: FeatureStore, rows: Sequence[int] | None, out: str | Path) -> Sequence[int]:
     """Plot the planes of samples into a PNG file, nine in a line.
 
     Parameters
     ----------
     store : FeatureStore
-    rows : list of int; None plots the first clean photograph and the first clean generated picture
-    out : Path of the PNG file
+    rows : sequence of int; None plots the first clean photograph and the first clean generated picture
+    out : path of the PNG file
 
     Returns
     -------
-    list of int, the plotted rows
+    sequence of int, the plotted rows
 
     Raises
     ------
@@ -67,7 +70,7 @@ def plot_samples(store: FeatureStore, rows: list[int] | None, out: Path) -> list
                 columns["variant"][row],
             ]
             line[0].set_ylabel("\n".join([f"row {row}: {of_row[0]}", *of_row[1:]]), fontsize=8, parse_math=False)
-    with whole_file(out) as temporary:
+    with whole_file(Path(out)) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
     return rows
 

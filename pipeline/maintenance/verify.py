@@ -7,6 +7,7 @@ from enum import Enum
 from data_cards.core.console import progress_bar
 from data_cards.core.errors import UserError
 from data_cards.core.files import ZARR_METADATA
+from data_cards.core.value_types import converts_arguments
 from data_cards.dataset.scan import SetAside
 from pipeline.builder.plan import Plan
 from pipeline.store.arrays import StoredArrays
@@ -85,6 +86,7 @@ class Verification:
         return f"row {row}: {picture.file.path} ({name})"
 
 
+@converts_arguments
 def verify_store(path: str) -> Verification:
     """Compare every file of every shard with its recorded checksum, and all other files with the recorded digests.
 

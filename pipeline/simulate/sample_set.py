@@ -23,6 +23,7 @@ from data_cards.core.errors import UsageError
 from data_cards.core.files import check_new_folder, whole_folder
 from data_cards.core.labels import CLASS_NAMES, TEST, TRAIN
 from data_cards.core.seeding import draw_key
+from data_cards.core.value_types import converts_arguments
 from data_cards.dataset.simulated import SIMULATION_MARKER
 from pipeline.features.variants import SUBSAMPLINGS
 from pipeline.simulate.makers import MAKERS
@@ -63,6 +64,7 @@ class SampleSummary:
         return sum(self.pictures.values())
 
 
+@converts_arguments
 def write_sample(
     out: Path | str,
     *,

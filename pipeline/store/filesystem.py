@@ -27,6 +27,7 @@ from data_cards.core.contained import (
 from data_cards.core.errors import UserError, format_error
 from data_cards.core.extras import format_install
 from data_cards.core.files import PARTIAL, create_file, temporary_name
+from data_cards.core.value_types import convert_value
 
 # Files of at least `_LARGE` bytes have `_RESERVED` bytes allocated ahead. Without that, ext4 allocates blocks when it
 # writes its cache back or replaces a file, at ten times the processor time of writing.
@@ -39,6 +40,7 @@ class Storage:
     """Files below a folder or URL; names are relative to it, with forward slashes."""
 
     def __init__(self, url: str | os.PathLike):
+        url = convert_value("path", url, str | os.PathLike)
         # fsspec and Zarr disagree on "~" and "file://".
         self.url = os.path.expanduser(os.fspath(url).removeprefix("file://")).rstrip("/")
         self.is_local = "://" not in self.url

@@ -13,9 +13,16 @@ from data_cards.selection.subset import Selection
 from eval.report.compare import compare_runs
 from eval.settings import PredictSettings, ReportSettings
 from pipeline.builder.build import build_store
+from pipeline.datasets.audit import audit_dataset
+from pipeline.datasets.card import compute_card_of, compute_card_of_set, load_cards
+from pipeline.datasets.subset import write_subset
 from pipeline.features.extract import compute_file_features
 from pipeline.features.settings import FeatureSettings
+from pipeline.maintenance.inspect import inspect_place
+from pipeline.maintenance.verify import verify_store
+from pipeline.simulate.sample_set import write_sample
 from pipeline.store.concatenated import open_stores
+from pipeline.store.reader import open_store
 from pipeline.store.settings import BuildSettings
 from train.loop.trainer import resume, train
 from train.run.export_onnx import export_onnx
@@ -129,6 +136,16 @@ def test_settings_of_numpy_numbers_and_paths_equal_plain_ones():
         lambda here: compute_file_features(3),
         lambda here: compute_file_features("a.png", {"size": 64}),
         lambda here: open_stores(3),
+        lambda here: open_store(3),
+        lambda here: verify_store(3),
+        lambda here: inspect_place(3),
+        lambda here: audit_dataset(3),
+        lambda here: audit_dataset("a", contact_sheet=3),
+        lambda here: compute_card_of(3),
+        lambda here: compute_card_of_set("a", max_pixels=1.5),
+        lambda here: load_cards(3),
+        lambda here: write_sample(here / "a", train_per_source=1.5),
+        lambda here: write_subset("a", here / "b", {"fraction": 0.5}),
     ],
 )
 def test_function_refuses_arguments_of_a_wrong_type_before_any_work(call, tmp_path):
@@ -141,3 +158,9 @@ def test_function_takes_paths_and_a_single_folder(kaggle_dir, tmp_path):
     several = build_store([str(kaggle_dir)], str(tmp_path / "a.zarr"), workers=0)
     single = build_store(kaggle_dir, tmp_path / "b.zarr", workers=np.int64(0))
     assert len(single.plan.pictures) == len(several.plan.pictures) > 0
+    assert verify_store(tmp_path / "b.zarr").sound
+    assert inspect_place(tmp_path / "b.zarr")[1]["complete"]
+    assert len(audit_dataset(kaggle_dir, contact_sheet=str(tmp_path / "a.png")).audit.findings) == 0
+    assert compute_card_of(kaggle_dir)[0] == compute_card_of_set(kaggle_dir)[0] == load_cards(kaggle_dir)[0]
+    assert len(write_subset(kaggle_dir, tmp_path / "some", Selection()).subset.pictures) == len(single.plan.pictures)
+    assert write_sample(tmp_path / "set", train_per_source=np.int64(1), test_per_source=1, size=32).total == 16

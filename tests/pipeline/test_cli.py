@@ -124,6 +124,8 @@ def test_inspect_while_a_build_is_under_way(kaggle_dir, tmp_path, monkeypatch):
     facts = json.loads(run("inspect", tmp_path / "a.zarr", "--json").stdout)
     assert (facts["complete"], facts["shards_done"], facts["shards_missing"]) == (False, 2, [2, 3, 4, 5, 6, 7])
     assert "2 of 8 shards are done" in run("inspect", tmp_path / "a.zarr").stdout
+    drawing = run("inspect", tmp_path / "a.zarr", "--png", tmp_path / "a.png")
+    one_line(drawing, 3, "--png", "is not finished; expected a complete store; `pipeline inspect")
     one_line(run("verify", tmp_path / "a.zarr"), 3, "not finished", "pipeline build")
 
 
@@ -214,6 +216,16 @@ def test_commands_on_a_place_of_another_kind_name_it_and_what_to_do(commands, pl
 def test_options_that_would_do_nothing_are_refused(store, tmp_path):
     one_line(run("inspect", store, "--row", 0), 2, "--row 0", "add --png FILE")
     one_line(run("card", "--diff", store, store, "--out", tmp_path / "x"), 2, "--out", "a comparison writes no files")
+    card = tmp_path / "card"
+    assert run("card", store, "--out", card).exit_code == 0
+    for command in (["audit", "--store", store], ["card", store], ["card", "--diff", store, card]):
+        one_line(run(*command, "--max-pixels", 9), 2, f"{store}: has its pictures already", "leave out --max-pixels 9")
+        one_line(run(*command, "--meaning", "0=real"), 2, f"{store}: has its classes", "leave out --meaning 0=real")
+
+
+def test_options_for_pictures_hold_for_the_pictures_that_a_card_or_a_store_is_compared_with(store, kaggle_dir):
+    for places in ((store, kaggle_dir), (kaggle_dir, store)):
+        one_line(run("card", "--diff", *places, "--max-pixels", 1), 1, "at most 1 are allowed")
 
 
 def test_commands_on_a_store_that_cannot_be_read_are_one_line(store, tmp_path):

@@ -32,6 +32,7 @@ SHOWN_BY = {
     "pipeline/store/settings.py": ("pipeline build",),
     "pipeline/store/concatenated.py": ("train run",),
     "pipeline/datasets/audit.py": ("pipeline audit",),
+    "pipeline/datasets/card.py": ("pipeline audit", "pipeline card"),
     "pipeline/datasets/subset.py": ("pipeline subset",),
     "pipeline/cli/main.py": ("pipeline inspect",),
     "pipeline/maintenance/plot_planes.py": ("pipeline inspect",),
