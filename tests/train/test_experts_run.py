@@ -10,7 +10,7 @@ import zarr
 from click.testing import CliRunner
 from helpers.make_store import make_store
 
-from data_cards.core.errors import UsageError, UserError
+from data_cards.core.errors import StoreError, UsageError, UserError
 from eval.cli.main import cli as eval_cli
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.reader import open_store
@@ -85,6 +85,22 @@ def test_experts_alone_are_the_same_each_time_and_resume_to_the_same(alone, stor
         open_run(tmp_path / "run")
     assert resume(tmp_path / "run").state == "finished"
     assert (tmp_path / "run" / EXPERTS_FILE).read_bytes() == wanted
+
+
+def test_failed_experts_are_listed_with_the_reason_until_a_resumption_fits_them(tmp_path):
+    path, run = make_store(tmp_path / "features.zarr"), tmp_path / "runs/run"
+    shard = path / "profiles/c/0/0"
+    whole = shard.read_bytes()
+    shard.write_bytes(bytes(len(whole)))
+    with pytest.raises(StoreError):
+        train(TrainSettings(store=str(path), run=str(run), network="none"))
+    [listed] = list_runs(run.parent)
+    assert (listed.state, listed.loss) == ("failed", None)
+    assert listed.problem.startswith(f"{run}: failed: {path}: row 0 ")
+    shard.write_bytes(whole)
+    resume(run)
+    [listed] = list_runs(run.parent)
+    assert (listed.state, listed.problem) == ("finished", None)
 
 
 def test_network_beside_experts_has_a_weight_and_counts(beside, store):

@@ -1,8 +1,9 @@
 """The summary at the end of a run, whether it finished, was stopped or failed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 from train.loop.context import TrainContext
 from train.loop.signals import Stopped
@@ -21,7 +22,7 @@ def write_final_summary(context: TrainContext) -> Summary:
     if known is not None and known.state in (FINISHED, STOPPED_EARLY):
         return known
     summary = replace(
-        _compute_summary(
+        compute_summary(
             context, STOPPED_EARLY if position.epoch <= context.settings.epochs else FINISHED, position.ended
         ),
         **_read_results(context),
@@ -45,20 +46,26 @@ def _read_results(context: TrainContext) -> dict:
 
 
 @contextmanager
-def recording_end(context: TrainContext) -> Iterator[None]:
-    """Write a summary if an error or a stop ends the block."""
+def recording_end(folder: Path, compute: Callable[[str, str], Summary], writes: bool = True) -> Iterator[None]:
+    """Write a summary if an error or a stop ends the block.
+
+    Parameters
+    ----------
+    compute : callable(state, ended) that returns the summary of the run in this state
+    writes : whether this process is the one that writes
+    """
     try:
         yield
     except Exception as error:
         state = INTERRUPTED if isinstance(error, Stopped) else FAILED
-        why = str(error).removeprefix(f"{context.folder}: ") or type(error).__name__
-        if context.group.is_rank0:
+        why = str(error).removeprefix(f"{folder}: ") or type(error).__name__
+        if writes:
             with suppress(OSError):  # which may be the error itself
-                write_summary(_compute_summary(context, state, why))
+                write_summary(compute(state, why))
         raise
 
 
-def _compute_summary(context: TrainContext, state: str, ended: str) -> Summary:
+def compute_summary(context: TrainContext, state: str, ended: str) -> Summary:
     """Return the summary of a run in its present state."""
     position = context.position
     best = choose_epoch(position.history, context.settings.keep) if position.history else {}

@@ -13,6 +13,7 @@ from pipeline.store.concatenated import format_left_out
 from pipeline.store.reader import FeatureStore
 from train.data.expert_rows import choose_expert_rows
 from train.data.row_selection import format_single_sources
+from train.loop.ending import recording_end
 from train.loop.signals import Stopped
 from train.model.calibration import compute_log_odds
 from train.recipe.experts import (
@@ -64,32 +65,42 @@ def resume_experts(folder: Path, settings: TrainSettings, store: FeatureStore) -
 
 def _fit_and_write(folder: Path, settings: TrainSettings, store: FeatureStore, rows: np.ndarray) -> Summary:
     begun = time.monotonic()
-    try:
-        for line in format_left_out(store):
-            echo(line, err=True)
-        fitted = _fit_and_report(store, settings, rows)
-    except KeyboardInterrupt as error:
-        number = interrupt_status(error) - 128
-        raise Stopped(folder, "before the experts were fitted", number) from error
-    save_experts(fitted.experts, folder)
-    seconds = time.monotonic() - begun
-    loss, accuracy = _measure(fitted, store, rows)
-    summary = Summary(
-        run=folder,
-        state=FINISHED,
-        ended="fitted",
-        epochs=0,
-        best_epoch=None,
+
+    def compute_summary(state: str, ended: str, **results: object) -> Summary:
+        seconds = time.monotonic() - begun
+        unknown = dict.fromkeys(("val_loss", "val_accuracy", "samples_per_second"))
+        return Summary(
+            run=folder,
+            state=state,
+            ended=ended,
+            epochs=0,
+            best_epoch=None,
+            skipped=0,
+            seconds=round(seconds, 3),
+            waited=0.0,
+            device="cpu",
+            device_name="CPU",
+            processes=1,
+            precision="float64",
+            **unknown | results,
+        )
+
+    with recording_end(folder, compute_summary):
+        try:
+            for line in format_left_out(store):
+                echo(line, err=True)
+            fitted = _fit_and_report(store, settings, rows)
+        except KeyboardInterrupt as error:
+            number = interrupt_status(error) - 128
+            raise Stopped(folder, "before the experts were fitted", number) from error
+        save_experts(fitted.experts, folder)
+        loss, accuracy = _measure(fitted, store, rows)
+    summary = compute_summary(
+        FINISHED,
+        "fitted",
         val_loss=loss,
         val_accuracy=accuracy,
-        skipped=0,
-        seconds=round(seconds, 3),
-        samples_per_second=round(len(rows) / seconds, 1),
-        waited=0.0,
-        device="cpu",
-        device_name="CPU",
-        processes=1,
-        precision="float64",
+        samples_per_second=round(len(rows) / (time.monotonic() - begun), 1),
         calibration=fitted.experts.calibration,
     )
     write_summary(summary)

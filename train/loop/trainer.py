@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from shlex import quote
 
@@ -28,7 +29,7 @@ from train.data.row_selection import choose_rows, compute_source_ids, format_sin
 from train.data.statistics import compute_training_statistics
 from train.data.store_watch import ChangeDetector
 from train.loop.context import OnStep, TrainContext, is_stop_requested, save_context, stop_error
-from train.loop.ending import recording_end, write_final_summary
+from train.loop.ending import compute_summary, recording_end, write_final_summary
 from train.loop.epoch import run_epoch
 from train.loop.experts import discount_network, find_new_sources, resume_experts, train_experts, write_missing_experts
 from train.loop.failures import translating_out_of_memory
@@ -280,7 +281,11 @@ def _run(context: TrainContext) -> Summary:
     """Train the remaining epochs, and write and return the summary."""
     position, group = context.position, context.group
     _print_start(context)
-    with selected_algorithms(context.device), recording_end(context), _translating_write_errors(context.folder):
+    with (
+        selected_algorithms(context.device),
+        recording_end(context.folder, partial(compute_summary, context), group.is_rank0),
+        _translating_write_errors(context.folder),
+    ):
         try:
             if not position.ended:
                 group.on_rank0(lambda: delete_summary(context.folder))

@@ -11,7 +11,7 @@ from data_cards.core.kind import Kind, find_kind, format_progress
 from train.run.folder import RUNS, read_run
 from train.run.history import choose_epoch
 from train.run.reported_score import read_reported_score
-from train.run.summary import FAILED, read_state, read_summary
+from train.run.summary import FAILED, FINISHED, read_state, read_summary
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _read_entry(path: Path) -> RunEntry:
             known |= {"loss": best["val_loss"], "accuracy": best["val_accuracy"], "measured_on": "validation"}
         elif summary is not None and summary.network_weight == 0 and summary.experts_loss is not None:
             known |= {"loss": summary.experts_loss, "accuracy": summary.experts_accuracy, "measured_on": "left out"}
-    elif summary is not None:
+    elif state == FINISHED:
         known |= {"val_loss": summary.val_loss, "val_accuracy": summary.val_accuracy}
         known |= {"loss": summary.val_loss, "accuracy": summary.val_accuracy, "measured_on": "left out"}
     else:
