@@ -81,7 +81,9 @@ class CheckedWorkers:
         It is sent as bytes, because Dask ends a worker that cannot import a function, and the scheduler needs to import
         nothing. A pure call would be merged with another of equal arguments, and never run again after a failure.
         """
-        call = pickle.dumps(_CalledWhenLoaded(function, arguments))
+        from distributed.protocol.pickle import dumps  # which sends functions of the caller's script whole
+
+        call = dumps(_CalledWhenLoaded(function, arguments))
         return self.client.submit(pickle.loads, call, pure=False, **options)
 
     def _take_result(self, address: str, future: "Future") -> None:

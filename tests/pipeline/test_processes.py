@@ -61,6 +61,7 @@ from pipeline.execution.tasks import run_tasks
     [
         "map_in_processes(double, [1, 2], str, workers=1, ahead=2)",
         "(result for _, result in run_tasks(double, [1, 2], workers=1))",
+        "(result for _, result in run_tasks(lambda number: 2 * number, [1, 2], workers=1))",
     ],
 )
 def test_script_without_a_guard_runs_once(tmp_path, call):
