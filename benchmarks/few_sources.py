@@ -5,8 +5,7 @@
 
 Small sets are drawn from the store: some sources of each class, some pictures of each. Experts are fitted to each set
 as in `train run`. They judge the pictures of all sources that were not drawn, without the shrunk variant; each source
-counts equally. `train run` moves the limits of "unsure" outwards if a class has few sources (`widen_limit`); the first
-two columns are without that.
+counts equally.
 """
 
 import sys
@@ -24,14 +23,15 @@ from data_cards.core.labels import CLASS_NAMES, FAKE, REAL
 from pipeline.features.variants import SHRUNK
 from pipeline.store.reader import open_store
 from train.model.experts import Unlike
-from train.recipe.experts import ENOUGH_SOURCES, fit_experts, weigh_sources
+from train.model.logistic import sigmoid
+from train.recipe.experts import fit_experts, weigh_sources
 
 LEAST_PICTURES = 3  # of a source that may be drawn
 
 
 @click.command(cls=Command, help=__doc__.replace("\n\n", "\n\n\b\n"))
 @click.option("--store", required=True, help="Feature store with profiles and many sources.")
-@click.option("--sources", default="4,6,8,10,12", show_default=True, help="Sources of each class that are drawn.")
+@click.option("--sources", default="4,6,8,10,12,15,20", show_default=True, help="Sources of each class that are drawn.")
 @click.option("--pictures", default=8, show_default=True, help="Pictures of each source, at most.")
 @click.option("--sets", default=40, show_default=True, help="Sets that are drawn of each size.")
 def main(store: str, sources: str, pictures: int, sets: int) -> None:
@@ -44,25 +44,24 @@ def main(store: str, sources: str, pictures: int, sets: int) -> None:
     counts = [int(count) for count in sources.split(",")]
     _check_sources(store, labels, names, columns["picture"], max(counts))
     for count in counts:
-        results = np.zeros((2, 2))  # shares that are sure, and wrong: with the first limits, and with those moved
+        sure, wrong, never = 0.0, 0.0, 0  # shares of the pictures, summed over sets; sets without a sure verdict
         for number in range(sets):
             drawn = _draw_rows(rng, labels, names, columns["picture"], count, pictures)
             fitted = fit_experts(
                 profiles[drawn], labels[drawn], names[drawn], columns["variant"][drawn], columns["group"][drawn], number
             )
             others = ~np.isin(names, names[drawn]) & (columns["variant"] != SHRUNK)
-            margin = max(ENOUGH_SOURCES / fitted.sources - 1, 0) if fitted.sources else 0
             known = fitted.experts.find_unlike(profiles[others]) == Unlike.NOTHING
-            log_odds = fitted.experts.compute_log_odds(profiles[others])
-            limits = [_compute_log_odds(one) for one in (fitted.experts.low, fitted.experts.high)]
+            calibration = fitted.experts.calibration
+            probability = sigmoid(fitted.experts.compute_log_odds(profiles[others]))
+            judged = known & ~calibration.is_unsure(probability)
+            mistaken = judged & ((probability >= calibration.high) != (labels[others] == FAKE))
             weights = weigh_sources(labels[others], names[others])
-            for row, moved in zip(results, (margin, 0), strict=True):
-                fake, real = known & (log_odds >= limits[1] - moved), known & (log_odds <= limits[0] + moved)
-                wrong = fake & (labels[others] == REAL) | real & (labels[others] == FAKE)
-                row += np.array([weights @ (fake | real), weights @ wrong]) / weights.sum() / sets
-        table.append([count, *(value for sure, wrong in results for value in (sure, wrong / sure if sure else None))])
-    headers = ["sources a class", "sure, limits not moved", "wrong of these", "sure, limits moved", "wrong of these"]
-    print(tabulate(table, headers, floatfmt=("", ".1%", ".1%", ".1%", ".1%"), missingval="none"))
+            sure, wrong = sure + weights @ judged / weights.sum(), wrong + weights @ mistaken / weights.sum()
+            never += calibration.is_always_unsure
+        table.append([count, sure / sets, wrong / sure if sure else None, never / sets])
+    headers = ["sources a class", "sure", "wrong of these", "sets that are always unsure"]
+    print(tabulate(table, headers, floatfmt=("", ".1%", ".1%", ".0%"), missingval="none"))
 
 
 def _check_sources(store: str, labels: np.ndarray, names: np.ndarray, pictures: np.ndarray, count: int) -> None:
@@ -93,12 +92,6 @@ def _draw_rows(
             own = of_source[name]
             rows.append(np.flatnonzero(np.isin(pictures, rng.choice(own, min(most, len(own)), replace=False))))
     return np.sort(np.concatenate(rows))
-
-
-def _compute_log_odds(limit: float) -> float:
-    """Return the log-odds of a limit; infinite where a verdict is never given."""
-    with np.errstate(divide="ignore"):
-        return float(np.log(limit) - np.log1p(-limit))
 
 
 if __name__ == "__main__":
