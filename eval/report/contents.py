@@ -24,7 +24,7 @@ from eval.scores.file_baseline import compute_file_baseline
 from eval.scores.jpeg_swap import compute_jpeg_swap
 from eval.scores.occlusion_study import compute_occlusion_study
 from eval.scores.reliability import compute_abstention, compute_reliability, compute_risk_coverage, compute_thresholds
-from eval.scores.rows import Scored, held_out_mask, locate_pictures
+from eval.scores.rows import Scored, held_out_mask, ignore_variants, locate_pictures
 from eval.scores.store_changes import format_store_changes
 from eval.scores.stress import compute_by_condition
 from eval.settings import EXPLAIN_PICTURES, ReportSettings
@@ -147,9 +147,7 @@ def _find_warnings(
 def _count_training_sources(run: Run, training: FeatureStore) -> dict[str, int]:
     """Count the sources of each class in a run's training and validation rows, as the limits of "unsure" count them."""
     columns = training.columns
-    # Each picture has all variants. A store that was built again may have others than the run names.
-    where = tuple(one for one in run.settings.where if not one.startswith("variant="))
-    seen = np.isin(columns["split"], (TRAIN, VAL)) & condition_mask(training, where)
+    seen = np.isin(columns["split"], (TRAIN, VAL)) & condition_mask(training, ignore_variants(run.settings).where)
     seen &= ~held_out_mask(run, training)
     return count_sources(columns["label"][seen], columns["source"][seen], columns["group"][seen])
 

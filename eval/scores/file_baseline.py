@@ -3,10 +3,12 @@
 import numpy as np
 
 from data_cards.audit.file_baseline import score_shortcuts, select_file_columns
-from data_cards.core.labels import CLASS_NAMES, TRAIN
+from data_cards.core.labels import CLASS_NAMES
 from eval.scores.bootstrap import estimate_difference, estimate_scores
-from eval.scores.rows import Scored, held_out_mask
+from eval.scores.rows import Scored, ignore_variants
 from pipeline.store.reader import FeatureStore
+from train.data.expert_rows import choose_expert_rows
+from train.data.row_selection import split_rows
 from train.run.folder import Run
 
 SCORES = ("auroc", "accuracy", "balanced_accuracy")
@@ -29,8 +31,8 @@ def compute_file_baseline(run: Run, pictures: Scored, training: FeatureStore | N
     """
     if training is None:
         return {"reason": "the store that the run was trained on was not found, or has changed"}
-    rows = training.rows(TRAIN)
-    rows = rows[~held_out_mask(run, training)[rows]]
+    settings = ignore_variants(run.settings)
+    rows = choose_expert_rows(training, settings) if settings.has_experts else split_rows(training, settings)[0]
     rows = rows[np.unique(training.columns["picture"][rows], return_index=True)[1]]
     labels = training.columns["label"][rows]
     if len(np.unique(labels)) < len(CLASS_NAMES):

@@ -1,6 +1,6 @@
 """Scored rows of a store, from which every score of a report is computed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +15,7 @@ from train.model.calibration import UNSURE, Calibration
 from train.model.detector import Detector
 from train.model.experts import Unlike
 from train.run.folder import Run
+from train.settings import TrainSettings
 
 VERDICTS = (*CLASS_NAMES, UNSURE)
 
@@ -179,6 +180,14 @@ def find_rows(run: Run, store: FeatureStore, split: str) -> np.ndarray:
 def held_out_mask(run: Run, store: FeatureStore) -> np.ndarray:
     """Return the mask, bool (N,), of rows whose source the run left out of its training."""
     return np.isin(store.columns["source"], np.array(run.settings.hold_out, dtype=object))
+
+
+def ignore_variants(settings: TrainSettings) -> TrainSettings:
+    """Return the settings without conditions on variants: they choose the same pictures, which have all variants.
+
+    A store that was built again may have other variants than the run names.
+    """
+    return replace(settings, where=tuple(one for one in settings.where if not one.startswith("variant=")))
 
 
 def score_samples(

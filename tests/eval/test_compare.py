@@ -151,8 +151,10 @@ def test_compare_of_unusable_runs_is_refused(folder, tmp_path):
 
 def test_comparison_on_validation_pictures_names_the_runs_that_were_chosen_on_them(tmp_path):
     store = make_store(tmp_path / "a.zarr", pictures={"train": (8, 8), "val": (6, 6)}, size=16)
+    first_train = np.flatnonzero(open_store(store).columns["split"] == "train")[0]
+    change(store, source=lambda old: np.where(np.arange(len(old)) == first_train, "only-train", old))
     runs = [make_run(tmp_path / name, store, seed=seed) for seed, name in enumerate("ab")]
-    edit_json(runs[1] / "settings.json", "train/validate_on", ["source-9"])  # none of its pictures is in the store
+    edit_json(runs[1] / "settings.json", "train/validate_on", ["only-train"])
     found = compare_runs(runs, split="val", **QUIET).contents
     assert found["left_out"]["trained_on"] == 0
     assert [one.split(" chosen")[0] for one in found["warnings"]] == ["a: the best epoch and the threshold were"]

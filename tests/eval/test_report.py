@@ -3,11 +3,13 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
-from helpers.make_run import make_run
+from helpers.hostile import edit_json
+from helpers.make_run import make_experts_run, make_run
 from helpers.make_store import make_store
 from helpers.sklearn_scores import score_with_sklearn
 from sklearn import metrics as sk
@@ -299,7 +301,7 @@ def test_the_summary_counts_in_hundreds():
     assert "in 90 (95% interval 85 to 95) of 100 such pairs" in text
     assert "The detector is clearly better than that." in text
     assert "not clearly" not in text
-    assert "small number" not in text
+    assert "Caution" not in text
     assert "one class has only 29 test pictures." in words(
         estimate(0.9, 0.8, 1), estimate(0.6, 0.5, 0.7), estimate(0.3, 0.2, 0.4), pictures=29
     )
@@ -380,6 +382,20 @@ def test_detector_is_compared_with_the_strongest_properties_of_files(tmp_path):
     assert scores[ALL] < scores["width and height"] == max(scores.values())
     assert baseline["strongest"]["properties"] == "width and height"
     assert baseline["lead"]["value"] == pytest.approx(auroc - scores["width and height"])
+
+
+def test_file_properties_are_fitted_on_the_pictures_of_the_run(tmp_path):
+    store = open_store(make_store(tmp_path / "features.zarr"))
+
+    def count(run: Path, split: str, **options) -> int:
+        for name, value in options.items():
+            edit_json(run / "settings.json", f"train/{name}", value)
+        expected = np.isin(store.columns["split"], split.split()) & (store.columns["source"] == "source-0")
+        return make_report(run, **QUIET).contents["shortcuts"]["training_pictures"] - int(expected.sum())
+
+    assert count(make_experts_run(tmp_path / "experts", store), "train val", where=["source=source-0"]) == 0
+    assert count(make_run(tmp_path / "network", store), "train", where=["source=source-0"]) == 0
+    assert count(make_run(tmp_path / "other", store), "train", validate_on=["source-1"]) == 0
 
 
 def good_words(**parts) -> str:

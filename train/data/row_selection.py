@@ -52,12 +52,7 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
     ------
     UserError : no training or no validation rows, or only one class in either, or a class with a single picture
     """
-    chosen = condition_mask(store, settings.where) & ~source_mask(store, settings.hold_out, "--hold-out")
-    train, val = (rows[chosen[rows]] for rows in (store.rows(TRAIN), store.rows(VAL)))
-    if settings.validate_on:
-        train, val = _swap_validation(store, settings.validate_on, train, val)
-    elif settings.has_experts and (drawn := _draw_sources(store, np.concatenate([train, val]), settings.seed)):
-        train, val = _swap_validation(store, drawn, train, val)
+    train, val = split_rows(store, settings)
     filters = f", where {' and '.join(settings.where)}" if settings.where else ""
     filters += f", without {' and '.join(settings.hold_out)}" if settings.hold_out else ""
     filters += f", validated on {' and '.join(settings.validate_on)}" if settings.validate_on else ""
@@ -89,6 +84,17 @@ def choose_rows(store: FeatureStore, settings: TrainSettings) -> Rows:
         val, store.columns["picture"][val], settings.seed, _BEFORE_TRAINING, settings.variants_per_epoch
     )
     return Rows(train, pictures, np.sort(drawn), val, _compute_strata(store, train, settings.balance))
+
+
+def split_rows(store: FeatureStore, settings: TrainSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows that a network is trained on, and those that it is validated on with all their variants."""
+    chosen = condition_mask(store, settings.where) & ~source_mask(store, settings.hold_out, "--hold-out")
+    train, val = (rows[chosen[rows]] for rows in (store.rows(TRAIN), store.rows(VAL)))
+    if settings.validate_on:
+        return _swap_validation(store, settings.validate_on, train, val)
+    if settings.has_experts and (drawn := _draw_sources(store, np.concatenate([train, val]), settings.seed)):
+        return _swap_validation(store, drawn, train, val)
+    return train, val
 
 
 def _compute_strata(store: FeatureStore, rows: np.ndarray, balance: str) -> np.ndarray | None:
