@@ -120,7 +120,8 @@ def _format_value(value: Any) -> str:
         return NO_VALUE
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    # Six digits are not all digits of every number.
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
 def check_choices(settings: Any) -> None:

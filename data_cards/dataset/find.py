@@ -156,8 +156,8 @@ def _no_pictures_error(root: Path, tables: Sequence[str]) -> UserError:
         return UserError(f"{root}: is {kind}; expected a folder of pictures; {format_use(kind, root)}")
     if kind is Kind.STORE:
         return UserError(
-            f"{root}: is {kind}; expected a folder of pictures; `pipeline audit --store {root}` and `pipeline card "
-            f"{root}` read a store"
+            f"{root}: is {kind}; expected a folder of pictures; `pipeline audit --store {shlex.quote(str(root))}` "
+            f"and `pipeline card {shlex.quote(str(root))}` read a store"
         )
     found = f"is {kind}" if kind is Kind.EMPTY else "contains no picture files"
     return UserError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_cards.archives.archive import ArchiveError
-from data_cards.archives.names import name_folders
+from data_cards.archives.names import is_archive_name, name_folders
 from data_cards.archives.place import split_place
 from data_cards.core.errors import UserError
 from data_cards.core.files import PARTIAL, ZARR_METADATA
@@ -23,6 +23,7 @@ from data_cards.image.signature import is_picture_file
 _NOT_PICTURE = "not pictures"
 _BROKEN = "behind broken links"
 _BESIDE_SET = "archives beside pictures, which are not read (--src ARCHIVE reads one)"
+_CLOSED_BESIDE_SET = "archives beside pictures, which are not read (unpack one to read it)"
 _BESIDE_ARCHIVES = "pictures beside a set in archives"
 _CLOSED = "not read in place"
 _INSIDE = "archives in an archive, which are not read (unpack it)"
@@ -87,7 +88,10 @@ def list_files(root: Path, is_set: Callable[[list[str]], bool] = bool) -> Listed
         if packed.images:
             beside = _leave_out(root, images, _BESIDE_ARCHIVES)
             return Listed(packed.images, packed.unpacked, not_pictures + packed.left_out + beside)
-    return Listed(images, images, not_pictures + _leave_out(root, archives, _BESIDE_SET))
+    readable = [name for name in archives if is_archive_name(name)]
+    beside = _leave_out(root, readable, _BESIDE_SET)
+    beside += _leave_out(root, sorted(set(archives) - set(readable)), _CLOSED_BESIDE_SET)
+    return Listed(images, images, not_pictures + beside)
 
 
 def unpack_path(root: Path) -> Path:

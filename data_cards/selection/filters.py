@@ -8,6 +8,7 @@ from operator import ge, gt, le, lt
 from data_cards.core.console import warn
 from data_cards.core.errors import UsageError
 from data_cards.dataset.table import Picture
+from data_cards.image.jpeg import NO_QUALITY
 
 _TEXTS: dict[str, Callable[[Picture], str]] = {
     "split": lambda one: one.file.split,
@@ -39,6 +40,8 @@ EXPECTED = (
 def parse_condition(text: str) -> Callable[[Picture], bool]:
     """Parse a condition such as `width>=512`; commas separate alternatives of = and !=.
 
+    A picture without a JPEG quality meets no comparison with one, such as `quality<80`.
+
     Raises
     ------
     UsageError : the text is not a condition
@@ -55,7 +58,7 @@ def parse_condition(text: str) -> Callable[[Picture], bool]:
     if sign in _COMPARE:
         if len(numbers) > 1:
             raise UsageError(f"--where {text!r}: expected one number after {sign}")
-        return lambda one: _COMPARE[sign](_NUMBERS[name](one), numbers[0])
+        return lambda one: (value := _NUMBERS[name](one)) != NO_QUALITY and _COMPARE[sign](value, numbers[0])
     return lambda one: (_NUMBERS[name](one) in numbers) == (sign == "=")
 
 

@@ -178,10 +178,11 @@ def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> Gr
             pictures.add(file, old.facts)
             continue
         number = at.get(position)
-        if number is not None and found[number].facts.sha256 == old.facts.sha256:
-            reassigned.append(str(old.file.path))
-        else:  # where another picture of the store has moved to, this one is removed
-            (removed if number is None or number in matched else changed).append(str(old.file.path))
+        if number is None or number in matched:  # where another picture of the store has moved to, this one is removed
+            removed.append(str(old.file.path))
+        else:
+            is_same_file = found[number].facts.sha256 == old.facts.sha256
+            (reassigned if is_same_file else changed).append(str(old.file.path))
     kept = len(pictures)
     for number in usable:
         if number not in matched:

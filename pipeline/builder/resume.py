@@ -5,6 +5,7 @@ import os
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from shlex import quote
 
 from data_cards.core.console import note
 from data_cards.core.errors import DAMAGE, StoreError, UserError, format_error
@@ -269,7 +270,7 @@ def restore_records(storage: Storage, plan: Plan, base: PictureTable) -> None:
     if not checksums:
         raise StoreError(
             f"{storage.url}: the checksums are damaged, so no shard can be trusted; "
-            f"`pipeline verify {storage.url} --repair` rebuilds the checksums; if it cannot, give another --out"
+            f"`pipeline verify {quote(storage.url)} --repair` rebuilds them; if it cannot, give another --out"
         )
     for shard, key in _list_kept(storage, plan, base).items():
         if shard < len(checksums):

@@ -10,6 +10,7 @@ from data_cards.core.text import Lines, format_bytes, format_count, format_durat
 from data_cards.dataset.table import count_sources
 from pipeline.builder.build import BuildSummary
 from pipeline.builder.estimate import format_estimate
+from pipeline.builder.growth import Growth
 from pipeline.builder.plan import Plan
 from pipeline.maintenance.repair import Cause, Problem
 from pipeline.maintenance.verify import Verification
@@ -35,17 +36,23 @@ def format_build(summary: BuildSummary) -> Lines:
             "(interpolated pixels have no traces; see --size and --fit crop)"
         )
     lines += _list_remarks(plan)
-    growth = plan.growth
+    lines += _list_changes(plan.growth)
+    if summary.kept:
+        lines.append(f"shards kept: {summary.kept} of {plan.shards}; new pictures: {plan.growth.added}")
+    return join_lines(lines)
+
+
+def _list_changes(growth: Growth, would: str = "") -> list[str]:
+    """List the store's pictures that a build removes, or makes again."""
+    lines = []
     for words, paths in (
         ("removed from the store, because missing", growth.removed),
         ("made again, because the file changed", growth.changed),
         ("made again, with another class, source or split than before", growth.reassigned),
     ):
         if paths:
-            lines += [f"{words}: {format_count(len(paths), 'picture')}", *_format_some(paths)]
-    if summary.kept:
-        lines.append(f"shards kept: {summary.kept} of {plan.shards}; new pictures: {growth.added}")
-    return join_lines(lines)
+            lines += [f"{would}{words}: {format_count(len(paths), 'picture')}", *_format_some(paths)]
+    return lines
 
 
 def format_dry_run(summary: BuildSummary) -> Lines | str:
@@ -57,6 +64,7 @@ def format_dry_run(summary: BuildSummary) -> Lines | str:
         [
             _format_sources(_count_sources(summary.plan)),
             *_list_remarks(summary.plan),
+            *_list_changes(summary.plan.growth, "would be "),
             f"{format_estimate(summary.estimate)}; {taken}",
         ]
     )

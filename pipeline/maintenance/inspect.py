@@ -2,6 +2,7 @@
 
 from collections import Counter
 from contextlib import suppress
+from shlex import quote
 
 import numpy as np
 import zarr
@@ -148,7 +149,7 @@ def read_chunk_sizes(storage: Storage, shard: int, rows: int, kinds: int) -> np.
 
 def _damage_error(storage: Storage, shard: int) -> StoreError:
     return StoreError(
-        f"{storage.url}: the store is damaged (shard {shard}); run `pipeline verify {storage.url} --repair`"
+        f"{storage.url}: the store is damaged (shard {shard}); run `pipeline verify {quote(storage.url)} --repair`"
     )
 
 

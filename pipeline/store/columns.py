@@ -1,6 +1,7 @@
 """Checks of the values in the columns of an untrusted store, before they are used, and the choice of rows by them."""
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -42,3 +43,13 @@ def choose_rows(path: str, columns: dict[str, np.ndarray], split: str | None, va
         raise UserError(f"{path}: has no variant {variant}; expected one of {', '.join(variants)}")
     chosen = np.ones(len(columns["split"]), bool) if split is None else columns["split"] == split
     return np.flatnonzero(chosen if variant is None else chosen & (columns["variant"] == variant))
+
+
+def check_rows(rows: np.ndarray | Sequence[int], count: int) -> np.ndarray:
+    """Return rows as int64; raise `IndexError` unless all are numbers from 0 to `count` - 1, for a mask too."""
+    rows = np.asarray(rows)
+    if rows.ndim != 1 or (len(rows) and not np.issubdtype(rows.dtype, np.integer)):
+        raise IndexError(f"rows: expected a list of row numbers, got {rows.dtype} {rows.shape}; np.flatnonzero(mask)")
+    if len(rows) and not 0 <= rows.min() <= rows.max() < count:
+        raise IndexError(f"rows {rows.min()} to {rows.max()}: expected 0 to {count - 1}")
+    return rows.astype(np.int64)

@@ -22,7 +22,8 @@ from data_cards.core.labels import CLASS_NAMES, TEST, TRAIN, VAL
 from data_cards.core.text import format_count
 from data_cards.core.value_types import converts_arguments
 from pipeline.features.profile_vectors import PROFILE_LENGTH
-from pipeline.store.reader import FeatureStore, ZarrStore, check_rows, open_store
+from pipeline.store.columns import check_rows
+from pipeline.store.reader import FeatureStore, ZarrStore, open_store
 from pipeline.store.schema import SAMPLE_COLUMNS
 from pipeline.store.settings import BuildSettings
 

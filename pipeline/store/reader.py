@@ -4,7 +4,7 @@ import errno
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from data_cards.core.kind import Kind, find_kind
 from pipeline.features.profile_vectors import PROFILE_LENGTH
 from pipeline.store.arrays import PLANE_AXES, StoredArrays, read_values
 from pipeline.store.attributes import check_attributes, read_attributes
-from pipeline.store.columns import check_columns, choose_rows
+from pipeline.store.columns import check_columns, check_rows, choose_rows
 from pipeline.store.filesystem import Storage
 from pipeline.store.schema import (
     CARD,
@@ -272,16 +272,6 @@ def is_damage(error: Exception) -> bool:
     return not isinstance(error, OSError) or error.errno in _DAMAGE
 
 
-def check_rows(rows: np.ndarray | Sequence[int], count: int) -> np.ndarray:
-    """Return rows as int64; raise `IndexError` unless all are numbers from 0 to `count` - 1, for a mask too."""
-    rows = np.asarray(rows)
-    if rows.ndim != 1 or (len(rows) and not np.issubdtype(rows.dtype, np.integer)):
-        raise IndexError(f"rows: expected a list of row numbers, got {rows.dtype} {rows.shape}; np.flatnonzero(mask)")
-    if len(rows) and not 0 <= rows.min() <= rows.max() < count:
-        raise IndexError(f"rows {rows.min()} to {rows.max()}: expected 0 to {count - 1}")
-    return rows.astype(np.int64)
-
-
 def missing_profiles_error(path: str) -> UserError:
     """Return the error for a store of an earlier version, which has no profiles."""
     return UserError(f"{path}: has no profiles, because an earlier version of this program built it; build it again")
@@ -314,12 +304,15 @@ def open_store(path: str | os.PathLike) -> ZarrStore:
     in_shards = list_shard_arrays(attributes[Attribute.PLANES], attributes[Attribute.FORMAT_VERSION])
     if not in_shards:
         raise _damage_error(path, ZARR_METADATA, "neither planes nor profiles")
+    opened, name = {}, FEATURES
     try:
+        for name in in_shards:
+            opened[name] = arrays[name]
         store = ZarrStore(
             path=os.path.abspath(path) if storage.is_local else path,
             arrays=arrays,
-            features=arrays[FEATURES] if FEATURES in in_shards else None,
-            profiles=arrays[PROFILES] if PROFILES in in_shards else None,
+            features=opened.get(FEATURES),
+            profiles=opened.get(PROFILES),
             settings=settings,
             fingerprint=attributes[Attribute.FINGERPRINT],
             attributes=attributes,
@@ -330,7 +323,7 @@ def open_store(path: str | os.PathLike) -> ZarrStore:
         raise _permission_error(path, error) from error
     except Exception as error:  # storages raise many types
         storage.check_links()
-        raise _damage_error(path, FEATURES, error) from error
+        raise _damage_error(path, name, error) from error
     try:
         check_columns(store.columns, len(store.roots))
     except ValueError as error:
@@ -346,7 +339,8 @@ def open_stored_arrays(path: str | os.PathLike) -> StoredArrays:
         partial = Storage(partial_name(path))
         if partial.exists():
             raise unfinished_error(partial, path)
-        raise UserError(f"{path}: no such feature store; make one with `pipeline build --src FOLDER --out {path}`")
+        make = f"make one with `pipeline build --src FOLDER --out {quote(path)}`"
+        raise UserError(f"{path}: no such feature store; {make}")
     try:
         attributes = read_attributes(storage)
     except PermissionError as error:
@@ -372,7 +366,7 @@ def _no_store_error(storage: Storage, error: Exception) -> StoreError:
     if kind is Kind.RUN:
         return StoreError(f"{path}: is {kind}, not a feature store; {expected}; give the store that it was trained on")
     if isinstance(error, FileNotFoundError):
-        advice = f"make one from pictures with `pipeline build --src {path}`"
+        advice = f"make one from pictures with `pipeline build --src {quote(path)}`"
         return StoreError(f"{path}: not a feature store (it has no {ZARR_METADATA}); {expected}; {advice}")
     why = f"or its {ZARR_METADATA} is damaged: {format_error(error)}"
     return StoreError(f"{path}: not a feature store ({why}); {expected}; restore the file from a backup")
@@ -392,7 +386,7 @@ def _permission_error(path: str, error: PermissionError) -> StoreError:
 
 
 def _damage_error(path: str, name: str, why: object) -> StoreError:
-    why = format_error(why) if isinstance(why, Exception) else why
-    return StoreError(
-        f"{path}: the store is damaged ({name}: {why}); `pipeline verify {path} --repair` rebuilds the damaged parts"
-    )
+    if isinstance(why, Exception):
+        why = f"its {ZARR_METADATA} is missing" if isinstance(why, KeyError) else format_error(why)
+    advice = f"`pipeline verify {quote(path)} --repair` rebuilds the damaged parts"
+    return StoreError(f"{path}: the store is damaged ({name}: {why}); {advice}")

@@ -81,6 +81,8 @@ def test_option_values_are_listed_as_they_are_typed():
     assert list_given_options(Settings()) == []
     assert list_option_values(settings) == {"--depth": "5", "--shade": "light", "--side": "16", "--names": "a b, c"}
     assert list_option_values(Settings())["--names"] == NO_VALUE
+    for share in (0.25, 0.1234567, 1 / 3):
+        assert list_given_options(BuildSettings(val_fraction=share)) == [f"--val-fraction {share}"]
 
 
 def test_value_that_is_not_a_choice_is_refused():

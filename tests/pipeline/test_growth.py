@@ -16,7 +16,7 @@ from data_cards.dataset.settings import SetSettings
 from pipeline.builder.build import build_store
 from pipeline.builder.shard_task import build_shard
 from pipeline.cli.main import main
-from pipeline.cli.summary import format_build
+from pipeline.cli.summary import format_build, format_dry_run
 from pipeline.features.extract import compute_features
 from pipeline.features.settings import FeatureSettings
 from pipeline.store.reader import open_store
@@ -106,6 +106,9 @@ def test_removed_and_changed_pictures_are_found(build, kaggle_dir):
     build()
     (kaggle_dir / "train/real/camera/0.jpg").unlink()
     draw_noise(900).save(kaggle_dir / "train/real/phone/1.png")
+    dry = format_dry_run(build(dry_run=True))
+    assert "would be removed from the store, because missing: 1 picture\n" in dry
+    assert "would be made again, because the file changed: 1 picture\n" in dry
     summary = build()
     growth = summary.plan.growth
     assert [path[-12:] for path in growth.removed] == ["camera/0.jpg"]
@@ -122,6 +125,16 @@ def test_a_file_that_another_picture_of_the_store_replaces_is_removed(build, kag
     shutil.move(kaggle_dir / "train/real/camera/2.jpg", kaggle_dir / "train/real/camera/0.jpg")
     growth = build().plan.growth
     assert (growth.added, [path[-12:] for path in growth.removed], growth.changed) == (0, ["camera/0.jpg"], [])
+
+
+def test_one_of_two_equal_files_that_takes_the_source_of_the_other_is_not_counted_twice(build, kaggle_dir):
+    camera, phone = (kaggle_dir / "train/real" / name for name in ("camera/1p.png", "phone/1q.png"))
+    for copy in (camera, phone):
+        draw_noise(900).save(copy)
+    build(reading=SetSettings(source_pattern="/([a-z])[a-z]+/[^/]+$"))
+    phone.unlink()
+    growth = build(reading=SetSettings(source_pattern="(.)[.]")).plan.growth
+    assert (growth.added, len(growth.removed), len(growth.reassigned)) == (0, 1, 32)
 
 
 @pytest.mark.parametrize("first", ["", "train"])

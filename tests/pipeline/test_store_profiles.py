@@ -1,6 +1,7 @@
 """Profiles of a store: one of each sample, written beside the planes, read in any order, verified and repaired."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from helpers.pictures import draw_noise
 
 from data_cards.archives.place import read_file
 from data_cards.core.errors import StoreError, UserError
+from data_cards.core.files import ZARR_METADATA
 from data_cards.image.decode import decode_picture
 from pipeline.builder import plan as plan_module
 from pipeline.builder.build import build_store
@@ -26,6 +28,7 @@ from pipeline.maintenance.repair import repair_store
 from pipeline.maintenance.verify import verify_store
 from pipeline.store.concatenated import open_stores
 from pipeline.store.reader import open_store
+from pipeline.store.schema import PROFILES
 from pipeline.store.settings import BuildSettings
 
 
@@ -115,6 +118,17 @@ def test_damage_is_found_named_and_repaired(store, damage):
     assert (result.exit_code, "profiles/c/3/0" in result.stdout) == (3, True)
     assert repair_store(found) == []
     assert_same_files(store, before)
+
+
+def test_missing_or_damaged_array_is_named_with_the_command_that_repairs(store, tmp_path):
+    place = tmp_path / "my store.zarr"
+    shutil.copytree(store, place)
+    (place / PROFILES / ZARR_METADATA).write_text("{}")
+    with pytest.raises(StoreError, match=r"damaged \(profiles: .*; `pipeline verify '.*my store.zarr' --repair`"):
+        open_store(place)
+    (place / PROFILES / ZARR_METADATA).unlink()
+    with pytest.raises(StoreError, match=r"damaged \(profiles: its zarr.json is missing\)"):
+        open_store(place)
 
 
 def test_missing_file_is_not_read_as_zeros(store):

@@ -99,7 +99,8 @@ def test_draw_subset_applies_conditions_then_the_most_of_a_source(pictures):
         ("width>=44", lambda one: one.facts.width >= 44),
         ("source=camera,gan", lambda one: one.file.source in ("camera", "gan")),
         ("class != real", lambda one: one.file.label != "real"),
-        ("quality<0", lambda one: one.facts.quality < 0),
+        ("quality<99", lambda one: 0 < one.facts.quality < 99),
+        ("quality=-1", lambda one: one.facts.format != "JPEG"),
         ("exif=yes", lambda one: False),
     ],
 )

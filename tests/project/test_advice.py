@@ -124,6 +124,24 @@ def test_every_advised_option_exists():
     assert not wrong, "\n".join(wrong)
 
 
+def test_every_value_in_an_advised_command_is_quoted():
+    open_command = re.compile(r"`(pipeline|train|eval|report|predict|page) [^`]*$")
+    unquoted = []
+    for package in ("data_cards", "pipeline", "train", "eval"):
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), file)):
+                text = ""
+                for part in node.values if isinstance(node, ast.JoinedStr) else ():
+                    if isinstance(part, ast.Constant):
+                        text += str(part.value)
+                        continue
+                    value = ast.unparse(part.value)
+                    if open_command.search(text) and not value.startswith(("quote(", "shlex.quote(")):
+                        unquoted.append(f"{file.relative_to(ROOT)}:{part.lineno}: {value}")
+                    text += "{}"
+    assert not unquoted, "\n".join(unquoted)
+
+
 def test_pages_and_their_scripts_name_only_options_that_exist():
     anywhere = set().union(*list_options().values())
     for file in (*ROOT.glob("*/*/templates/*"), *(ROOT / "eval/page/static").glob("*.html")):

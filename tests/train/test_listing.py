@@ -176,7 +176,7 @@ def test_read_run_of_another_kind_names_it_and_what_to_give(tmp_path):
     (tmp_path / "runs" / "first" / RUN_SETTINGS).touch()
     (tmp_path / "file").touch()
     for name, text in {
-        "a.zarr": "is a feature store; expected the folder of a run; `train run --store .*a.zarr` makes one from it",
+        "a.zarr": "is a feature store; expected the folder of a run; `train run --store .*a.zarr` trains on it",
         "runs": "give one of the runs in it, such as .*first",
         "file": "is a file; expected the folder of a run",
     }.items():

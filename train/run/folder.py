@@ -30,7 +30,7 @@ from data_cards.core.bounded_json import read_json
 from data_cards.core.contained import check_contained, remove_contained
 from data_cards.core.errors import DAMAGE, UsageError, UserError
 from data_cards.core.files import PARTIAL, RUN_SETTINGS, is_temporary, write_json
-from data_cards.core.kind import Kind, find_kind, format_progress
+from data_cards.core.kind import Kind, find_kind, format_progress, format_use
 from data_cards.core.labels import CLASS_NAMES
 from pipeline.store.settings import BuildSettings
 from train.model.detector import Detector
@@ -305,9 +305,7 @@ def _explain_not_run(path: Path) -> str:
     if not path.exists():
         return "no such run folder; runs are made with `train run`"
     if kind is Kind.STORE:
-        store = quote(str(path))
-        made = f"`train run --store {store}` makes one from it, and `report --store {store}` scores its pictures"
-        return f"is {kind}; {expected}; {made}"
+        return f"is {kind}; {expected}; {format_use(kind, path)}"
     if kind in (Kind.FOLDER, Kind.RUN):
         inside = sorted(str(one.parent) for one in path.glob(f"*/{RUN_SETTINGS}"))
         advice = f"give one of the runs in it, such as {inside[-1]}" if inside else "`train run` makes one"
