@@ -44,11 +44,13 @@ _LEAST = {
 # Highest value of each option whose memory is allocated at once.
 _MOST = {"epochs": 10**6, "batch_size": 2**20, "threads": 2**10}
 
+_READING = ("precision", "threads", "in_memory", "on_bad_sample", "save_minutes")  # planes, or saving weights
+
 # Options that have no effect without a network.
 OF_NETWORKS = (
     "validate_on", "channels", "balance", "variants_per_epoch", "normalise", "gain", "stem", "weights", "dropout",
     "epochs", "batch_size", "lr", "warmup", "weight_decay", "label_smoothing", "keep",
-    "patience",
+    "patience", *_READING,
 )  # fmt: skip
 
 # Headings of the options.
@@ -350,8 +352,10 @@ class TrainSettings:
     def from_dict(cls, values: dict) -> "TrainSettings":
         """Invert `to_dict`, ignoring removed options; raises TypeError or ValueError for other values."""
         values = {"experts": OFF} | {name: value for name, value in values.items() if name not in _REMOVED}
-        if values.get("network") == NONE and values.get("batch_size") == BATCH_SIZE:  # recorded by earlier versions
-            values["batch_size"] = None
+        if values.get("network") == NONE:  # earlier versions recorded what has no effect
+            values = {name: value for name, value in values.items() if name not in _READING}
+            if values.get("batch_size") == BATCH_SIZE:
+                values["batch_size"] = None
         if isinstance(values.get("store"), str):  # recorded by earlier versions
             values["store"] = [values["store"]]
         check_types(cls, values)

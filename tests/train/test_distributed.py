@@ -53,6 +53,20 @@ train(TrainSettings(**json.loads(sys.argv[2])), note_step)
 """
 
 
+PRICED = """
+import sys
+from dataclasses import replace
+from train.cli import main
+from train.loop import price
+measure = price.measure_step_memory
+price._LIBRARIES = 0
+price.measure_step_memory = lambda context: replace(
+    measure(context), saved=1e8, weights=0, levels=0, inputs=0, free=450 * 10**6
+)
+main()
+"""
+
+
 @given(count=st.integers(2, 50), size=st.integers(1, 7))
 def test_parts_make_up_the_batch(count, size):
     rows = np.arange(count)
@@ -219,6 +233,15 @@ def test_two_nodes_of_which_one_is_killed_resume_to_the_weights_of_one_node(stor
     told, _ = nodes.run("--resume", "--run", str(run))
     assert "epoch 12/12" in told
     assert (run / "last.safetensors").read_bytes() == (tmp_path / "one/last.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_memory_of_a_step_is_that_of_the_part_of_one_process(store, tmp_path):
+    (tmp_path / "priced.py").write_text(PRICED)  # 120 MB a sample
+    arguments = ["--store", str(store), *SMALL, "--epochs", "1", "--run", str(tmp_path / "run")]
+    done = call(*TEAM, "--", str(tmp_path / "priced.py"), "run", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "a step of 8 samples may take 480.0 MB of memory, and 450.0 MB are free" in done.stderr
 
 
 @pytest.mark.slow

@@ -321,6 +321,13 @@ def test_command_says_what_one_source_a_class_means_and_names_the_report_on_what
     assert result.stdout.endswith("--split held-out\n")
 
 
+def test_experts_for_a_network_alone_are_another_setting_of_a_resumed_run(store, tmp_path):
+    train(TrainSettings(store=str(store), run=str(tmp_path / "run"), experts="off", **SMALL))
+    with pytest.raises(UsageError, match=r"cannot be resumed with other settings: experts on \(the run has off\)"):
+        resume(tmp_path / "run", {"experts": "on"})
+    assert resume(tmp_path / "run", {"experts": "off"}).state == "finished"
+
+
 def test_command_names_what_a_report_on_held_out_sources_of_one_class_needs(tmp_path):
     path = make_store(tmp_path / "features.zarr")
     root = zarr.open_group(path, mode="r+")

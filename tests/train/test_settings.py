@@ -51,6 +51,17 @@ def test_senseless_values_are_refused(values, message):
     assert caught.value.exit_status == 2
 
 
+@pytest.mark.parametrize(
+    "values",
+    [{"precision": "bf16"}, {"threads": 8}, {"in_memory": 0.5}, {"on_bad_sample": "skip"}, {"save_minutes": 1.0}],
+)
+def test_options_of_planes_are_refused_for_experts_alone_and_ignored_in_earlier_records(values):
+    with pytest.raises(UsageError, match="no effect on experts; name a network"):
+        TrainSettings(network="none", **values)
+    alone = TrainSettings(network="none")
+    assert TrainSettings.from_dict(alone.to_dict() | values) == alone
+
+
 def test_settings_survive_json():
     settings = TrainSettings(lr=0.1, run="runs/x", network="resnet50", dropout=0.5)
     assert TrainSettings.from_dict(settings.to_dict()) == settings

@@ -103,6 +103,10 @@ def check_batch_size(context: TrainContext, is_given: bool) -> None:
     wanted = min(settings.batch_size, context.rows.count_samples(settings.variants_per_epoch))
     free = min(one.free for one in measured)
 
+    def estimate(size: int) -> float:
+        """Estimate the bytes of a step of `size` samples, of which each process has its part."""
+        return max(one.estimate(-(-size // group.size)) for one in measured)
+
     def is_enough(size: int, share: float) -> bool:
         return all(one.estimate(-(-size // group.size)) <= share * one.free for one in measured)
 
@@ -114,7 +118,7 @@ def check_batch_size(context: TrainContext, is_given: bool) -> None:
             raise group.for_rank(_memory_error(context, wanted, least, free, given))
         if not is_enough(wanted, 1.0):
             echo(
-                f"warning: a step of {wanted} samples may take {format_bytes(measured[0].estimate(wanted))} of memory, "
+                f"warning: a step of {wanted} samples may take {format_bytes(estimate(wanted))} of memory, "
                 f"and {format_bytes(free)} are free; if the system ends the run, lower --batch-size",
                 err=True,
             )
@@ -124,13 +128,11 @@ def check_batch_size(context: TrainContext, is_given: bool) -> None:
     while size > _LEAST_BATCH * group.size and not is_enough(size, share):
         size = max(size // 2, _LEAST_BATCH * group.size)
     if not is_enough(size, 1.0):
-        raise group.for_rank(
-            _memory_error(context, size, measured[0].estimate(-(-size // group.size)), free, str(size))
-        )
+        raise group.for_rank(_memory_error(context, size, estimate(size), free, str(size)))
     if size < wanted:
         echo(
             f"batch size {size}: a step of {wanted} samples would take "
-            f"{format_bytes(measured[0].estimate(-(-wanted // group.size)))} of memory, and {format_bytes(free)} are "
+            f"{format_bytes(estimate(wanted))} of memory, and {format_bytes(free)} are "
             "free; --batch-size sets another",
             err=True,
         )

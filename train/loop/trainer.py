@@ -55,7 +55,7 @@ from train.run.folder import (
 )
 from train.run.summary import Summary, delete_summary
 from train.run.tensorboard import has_tensorboard
-from train.settings import TrainSettings
+from train.settings import ON, TrainSettings
 
 
 @converts_arguments
@@ -186,7 +186,10 @@ def _restore_settings(before: Run, changes: dict | None) -> tuple[TrainSettings,
     if "store" not in (changes or {}):
         before.check_stores()
     settings = replace(before.settings, **{"store": before.store_paths, **(changes or {})})
-    settings = resolve_settings(settings, before.build_settings.features, before.settings.has_experts)
+    # "on" given to a run without experts counts as resolved, to be listed as a difference.
+    settings = resolve_settings(
+        settings, before.build_settings.features, ON in (settings.experts, before.settings.experts)
+    )
     different = settings.differences(before.settings)
     if settings.epochs > before.settings.epochs:
         different.remove("epochs")
