@@ -7,6 +7,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from pipeline.store.reader import open_store
 from train.cli import cli
 from train.loop.trainer import resume, train
 from train.run.checkpoint import _DIGEST, _digest, weights_file
-from train.run.experts_file import EXPERTS_FILE
+from train.run.experts_file import EXPERTS_FILE, load_experts, save_experts
 from train.run.folder import STATE, load_detector, open_run, read_run
 from train.run.run_stores import find_store, find_training_store
 from train.settings import TrainSettings
@@ -41,6 +42,7 @@ def trained(tmp_path_factory) -> Path:
     train(
         TrainSettings(store=str(store), run=str(folder / "run"), network="small", epochs=1, batch_size=8, device="cpu")
     )
+    save_experts(replace(load_experts(folder / "run"), network_weight=1.0), folder / "run")  # so that it is loaded
     return folder / "run"
 
 
