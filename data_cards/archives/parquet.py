@@ -17,6 +17,7 @@ from data_cards.archives.members import Members, normalise_name
 from data_cards.core.errors import PictureError, format_error
 from data_cards.core.extras import format_install
 from data_cards.core.files import MAX_BYTES
+from data_cards.core.labels import YES_COLUMNS, read_yes_no
 
 if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 _METADATA = b"huggingface"  # key of the schema's metadata: JSON with the features of the columns
 _PICTURES = ("image", "img", "picture")  # the first of these that is a column of pictures is used
 _LABELS, _SOURCES = ("label", "labels", "class"), ("source", "generator")
-# Yes/no columns, with the classes that yes and no mean.
-_YES = dict.fromkeys(("is_fake", "is_ai", "is_generated", "ai_generated", "fake", "generated"), ("fake", "real"))
-_YES |= dict.fromkeys(("is_real", "is_human", "real"), ("real", "fake"))
-_TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _UNLABELLED = "unlabelled"  # folder of rows without a class
 _BATCH_BYTES = 16 * 2**20
 _MOST_BATCH_ROWS = 64
@@ -187,7 +184,7 @@ def _list_rows(opened: "ParquetFile", pictures: str, folders: list[str]) -> Iter
     """Yield the name of each row with its row group, its number there and the number of its folder; fill `folders`."""
     schema, features = opened.schema_arrow, _read_features(opened)
     declared = [name for name, one in features.items() if one.get("_type") == "ClassLabel"]
-    of_class = [name for name in (*_LABELS, *declared, *_YES) if name in schema.names][:1]
+    of_class = [name for name in (*_LABELS, *declared, *YES_COLUMNS) if name in schema.names][:1]
     of_source = [name for name in _SOURCES if name in schema.names][:1]
     kind = schema.field(pictures).type
     named = str(kind).startswith("struct<") and kind.get_field_index("path") >= 0
@@ -216,8 +213,8 @@ def _read_values(opened: "ParquetFile", group: int, leaf: str) -> list[Any]:
 
 def _format_folder(column: str, value: Any, feature: dict | None) -> str:
     """Format the class or source of a row as the name of a folder."""
-    if column in _YES and (truth := _TRUTH.get(str(value).lower())) is not None:
-        return _YES[column][0 if truth else 1]
+    if label := read_yes_no(column, str(value)):
+        return label
     names = (feature or {}).get("names")
     if isinstance(names, list) and isinstance(value, int) and not isinstance(value, bool):
         value = names[value] if 0 <= value < len(names) else None

@@ -15,19 +15,13 @@ from typing import NoReturn
 
 from data_cards.core.console import warn
 from data_cards.core.errors import UserError
-from data_cards.core.labels import CLASS_NAMES, TRAIN
+from data_cards.core.labels import CLASS_NAMES, TRAIN, read_yes_no
 from data_cards.core.text import join_lines
 from data_cards.dataset.labels_file import LabelsFile, Row, fold_name, format_values
 from data_cards.dataset.layout import Place, arrange_pictures
 from data_cards.dataset.names import Meaning, format_meaning, match_class, match_split, names_source
 from data_cards.dataset.settings import SetSettings
 
-# Columns whose names give the meaning of 1 and true.
-_YES = {
-    "fake": frozenset("is_fake is_ai is_generated is_ai_generated ai_generated fake generated ai".split()),
-    "real": frozenset("is_real real is_human".split()),
-}
-_TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 _MOST_SOURCE = 100  # letters of a source's name
 
 
@@ -259,11 +253,7 @@ def _read_label(text: str, column: str, meaning: Meaning) -> str | None:
     value = value.removesuffix(".0") if value in ("0.0", "1.0") else value
     if value in meaning:
         return meaning[value]
-    truth = _TRUTH.get(value)
-    yes = next((label for label, names in _YES.items() if fold_name(column) in names), None)
-    if truth is not None and yes:
-        return yes if truth else next(label for label in CLASS_NAMES if label != yes)
-    return match_class(text)
+    return read_yes_no(fold_name(column), value) or match_class(text)
 
 
 def _find_split(image: str) -> str | None:

@@ -125,6 +125,7 @@ def test_parquet_read_in_any_order_and_by_threads_gives_each_row_its_bytes(tmp_p
         pytest.param({"img": [b"a", b"b"], "label": [0, None]}, ["0", "unlabelled"], id="numbers"),
         pytest.param({"image": [b"a", b"b"]}, ["", ""], id="no-label"),
         pytest.param({"image": [b"a", b"b"], "is_ai": [1, 0]}, ["fake", "real"], id="yes-and-no"),
+        pytest.param({"image": [b"a", b"b"], "is_ai_generated": [1, 0]}, ["fake", "real"], id="as-in-a-table"),
         pytest.param({"image": [b"a"], "is_real": [False]}, ["fake"], id="truth"),
         pytest.param({"jpg": [b"a"], "label": ["../x"], "generator": ["/a/b"]}, [".._x/_a_b"], id="slashes"),
     ],
