@@ -120,9 +120,9 @@ def _format_single_sources(report: dict) -> str:
     if "untried" in report["abstention"]["unsure_by_reason"]:
         untried = ". It could not be tested on other sources, so no verdict is sure"
     return (
-        f"All {pictures} came from one source, so the scores may only show that the detector recognises the "
-        f"collection{untried}. Put the pictures of each camera, collection and generator into a folder of its own, "
-        "such as train/fake/NAME/, then build the store and train again."
+        f"All {pictures} came from one source (sources that share near-duplicates count as one), so the scores may "
+        f"only show that the detector recognises the collection{untried}. Put the pictures of each camera, collection "
+        "and generator into a folder of its own, such as train/fake/NAME/, then build the store and train again."
     )
 
 

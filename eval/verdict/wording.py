@@ -37,8 +37,8 @@ _UNLIKE_WORDS = {
     Reason.FAR: "The spectra of the picture are unlike those of the pictures that the detector was trained on.",
     Reason.CONTRADICTED: "Light and colours of the picture indicate one class, and its regular patterns indicate the "
     "other.",
-    Reason.UNTRIED: "All training pictures of a class came from one source, so the detector could not be tested on "
-    "pictures from other sources.",
+    Reason.UNTRIED: "All training pictures of a class came from one source (sources that share near-duplicates count "
+    "as one), so the detector could not be tested on pictures from other sources.",
     Reason.UNPROVEN: "The tests of the detector allow no sure verdict.",
 }
 _KIND_WORDS = {"magnitude": "strength of patterns", "phase": "position of patterns", "dct": "cosine patterns"}

@@ -316,7 +316,7 @@ def test_command_says_what_one_source_a_class_means_and_names_the_report_on_what
     assert "all real and all fake pictures have one source (source-0)" in warning
     assert warning.endswith("Every verdict of these experts is unsure")
     assert "accuracy on pictures left out" in result.stdout
-    assert "always unsure: at least one class had only one source in training" in result.stdout
+    assert "only one source in training (sources that share near-duplicates count as one), so no test" in result.stdout
     assert "unsure between" not in result.stdout
     assert result.stdout.endswith("--split held-out\n")
 

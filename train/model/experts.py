@@ -57,7 +57,8 @@ class Unlike(IntEnum):
 
 
 _WHY_ALWAYS_UNSURE = {
-    Unlike.UNTRIED: "at least one class had only one source in training, so no test on other sources was possible",
+    Unlike.UNTRIED: "at least one class had only one source in training (sources that share near-duplicates count as "
+    "one), so no test on other sources was possible",
     Unlike.UNPROVEN: "on sources left out of training, it did not separate the classes clearly enough",
 }
 _WHY_NETWORK_IS_UNSURE = (
