@@ -147,8 +147,8 @@ def _get_about(examiner: Examiner) -> dict:
         "never": format_never(examiner.detector),
         "declared_note": DECLARED_NOTE,
         "score_note": SCORE_NOTE,
-        "low": max(calibration.low, 0.0),  # a limit that no score reaches is just outside of 0 to 1
-        "high": min(calibration.high, 1.0),
+        "low": calibration.band[0],
+        "high": calibration.band[1],
         "most_bytes": MAX_UPLOAD,
         "profiles": None if examiner.spectra is None else examiner.spectra.to_dict(),
     }

@@ -62,8 +62,8 @@ def compute_abstention(scored: Scored) -> dict:
     judged = scored[~unsure]
     reasons = Counter(reason for reason in scored.list_reasons() if reason is not None)
     return {
-        "low": scored.calibration.low,
-        "high": scored.calibration.high,
+        "low": scored.calibration.band[0],
+        "high": scored.calibration.band[1],
         "unsure": estimate_mean(unsure, scored.groups).to_dict(),
         "unsure_by_class": {
             name: estimate_mean(unsure[scored.labels == label], scored.groups[scored.labels == label]).to_dict()
@@ -94,8 +94,8 @@ def compute_thresholds(scored: Scored) -> dict:
     return {
         "value": calibration.threshold,
         "chosen": "as even odds" if scored.parts else "on the run's validation pictures",
-        "low": calibration.low,
-        "high": calibration.high,
+        "low": calibration.band[0],
+        "high": calibration.band[1],
         "temperature": calibration.temperature,
         "oracle": _compute_oracle(scored),
     }

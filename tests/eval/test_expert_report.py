@@ -1,6 +1,7 @@
 """Reports on runs of experts: unsure pictures, conditions, what each expert adds, mixed runs; the starter run."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from eval.report.summary import summarise
 from eval.report.terminal import MOST_LINES, WIDTH, format_report
 from eval.scores.breakdown import compute_evaluation, estimate_sure
 from eval.scores.expert_study import compute_expert_study
-from eval.scores.reliability import compute_abstention
+from eval.scores.reliability import compute_abstention, compute_thresholds
 from eval.scores.rows import Scored
 from eval.verdict.decide import Reason
 from train.model.calibration import Calibration
@@ -67,6 +68,10 @@ def test_unlike_pictures_count_as_unsure():
     assert abstention["unsure"]["value"] == 0.5
     assert abstention["unsure_by_reason"] == {"blank": 1, "far": 1, "in_band": 2}
     assert abstention["mistakes_when_judged"]["value"] == 0.25
+    never = replace(scored, calibration=Calibration().to_always_unsure())
+    for compute in (compute_abstention, compute_thresholds):
+        found = compute(never)
+        assert (found["low"], found["high"]) == (0, 1)
     found = compute_evaluation(scored)["verdicts"]
     assert [found[f"real_{word}"] for word in ("real", "fake", "unsure")] == [1, 1, 2]
     assert [found[f"fake_{word}"] for word in ("real", "fake", "unsure")] == [0, 2, 2]

@@ -449,7 +449,7 @@ def test_summary_names_the_worst_sources():
         (
             {"real": 1, "fake": 1},
             {"untried": 3},
-            "pictures of each class came from one source (sources that share near-duplicates count as one), so the scores",
+            "pictures of each class came from one source (sources that share near-duplicates count as one), so",
         ),
         ({"real": 4, "fake": 1}, {}, "All generated pictures in training came from one source (sources"),
     ],

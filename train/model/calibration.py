@@ -85,13 +85,18 @@ class Calibration:
         """Return a copy that gives no sure verdict."""
         return replace(self, low=float(_LOWEST), high=float(_HIGHEST))
 
+    @property
+    def band(self) -> tuple[float, float]:
+        """`low` and `high` within 0 to 1: a limit that no probability reaches is just outside."""
+        return max(self.low, 0.0), min(self.high, 1.0)
+
     def format_band(self) -> str:
         """Format the band of "unsure", and the verdicts that are never given."""
         if self.is_always_unsure:
             return "always unsure"
         if self.low == self.high:
             return "nothing is unsure"
-        band = f"unsure between {max(self.low, 0):.3f} and {min(self.high, 1):.3f}"
+        band = "unsure between {:.3f} and {:.3f}".format(*self.band)
         ends = (self.low <= 0, self.high >= 1)
         never = [name for name, is_left_out in zip(CLASS_NAMES, ends, strict=True) if is_left_out]
         return f"{band}, never {' or '.join(never)}" if never else band
