@@ -63,6 +63,10 @@ def compute_jpeg_swap(
             f"JPEG quality {QUALITIES[0]} to {QUALITIES[-1]}, {' or '.join(SUBSAMPLINGS)}, "
             "drawn for each picture without regard to its class"
         )
+        if pictures < 4:
+            return {"reason": f"skipped, as it needs 2 pictures of each class, and --swap-pictures is {pictures}"}
+        if min(clean.count_by_class().values()) < 2:
+            return {"reason": "it needs 2 pictures of each class, and a class has fewer"}
         before, after, steps = _save_alike(clean, store, detector, pictures, progress)
     counts = before.count_by_class()
     if min(counts.values()) < 2:

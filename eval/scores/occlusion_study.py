@@ -35,7 +35,7 @@ def compute_occlusion_study(
     ----------
     scored : Scored, the headline's rows
     has_network : bool, whether the run has a network, perhaps of weight 0, which the detector then lacks
-    pictures : int, maximum number, half of them of each class; 0 skips the study
+    pictures : int, maximum number, half of them of each class; 0 and 1 skip the study
 
     Returns
     -------
@@ -45,9 +45,9 @@ def compute_occlusion_study(
     """
     if detector.plane_detector is None:
         return {"reason": NO_WEIGHT if has_network else NO_NETWORK}
-    if pictures == 0:
-        return {"reason": "skipped, as --explain-pictures 0 asks"}
-    chosen = np.concatenate([order[: max(1, pictures // 2)] for order in shuffle_by_class(scored, "deciding")])
+    if pictures < 2:  # half of them of each class
+        return {"reason": f"skipped, as --explain-pictures {pictures} asks"}
+    chosen = np.concatenate([order[: pictures // 2] for order in shuffle_by_class(scored, "deciding")])
     part = scored[chosen]
     whole, without = [], []
     with progress_bar(what="explaining", unit="pictures", total=len(chosen), shown=progress) as bar:

@@ -97,9 +97,17 @@ def test_jpeg_swap_leaves_out_missing_and_changed_pictures(folder, tmp_path):
     (root / "test/fake/gan/1.png").write_bytes((root / "test/fake/gan/3.png").read_bytes())
     run = make_run(tmp_path / "run", tmp_path / "a.zarr")
     assert make_report(run, **QUIET).contents["swap"]["samples_by_class"] == {"real": 7, "fake": 7}
+    for most in (1, 3):
+        assert f"--swap-pictures is {most}" in make_report(run, swap_pictures=most, **QUIET).contents["swap"]["reason"]
+    assert make_report(run, swap_pictures=4, **QUIET).contents["swap"]["samples_by_class"] == {"real": 2, "fake": 2}
     root.rename(tmp_path / "elsewhere")
     assert "were not found" in make_report(run, **QUIET).contents["swap"]["reason"]
     assert "--swap-pictures 0" in make_report(run, swap_pictures=0, **QUIET).contents["swap"]["reason"]
+
+
+def test_jpeg_swap_of_a_class_with_one_picture_names_the_class(tmp_path):
+    run = make_run(tmp_path / "run", make_store(tmp_path / "a.zarr", pictures={"train": (4, 4), "test": (1, 3)}))
+    assert make_report(run, **QUIET).contents["swap"]["reason"].endswith("and a class has fewer")
 
 
 def test_a_stress_store_has_its_own_condition(tmp_path):
