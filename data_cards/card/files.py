@@ -14,7 +14,7 @@ from data_cards.card.html import format_html
 from data_cards.card.markdown import format_markdown
 from data_cards.core.errors import PictureError, UserError
 from data_cards.core.files import whole_file
-from data_cards.core.text import dump_json, escape_cell
+from data_cards.core.text import dump_json, escape_cell, replace_surrogates
 from data_cards.dataset.table import Picture
 
 CARD_FILE, MARKDOWN_FILE, CROISSANT_FILE, PAGE_FILE = "card.json", "README.md", "croissant.json", "card.html"
@@ -107,16 +107,20 @@ def _normalise_selection(path: Path, values: dict) -> dict:
     """Check a selection of an untrusted card, and keep only the known fields."""
     try:
         return {
-            "where": [str(one) for one in values["where"]],
+            "where": [_read_text(one) for one in values["where"]],
             "max_per_source": values["max_per_source"] and int(values["max_per_source"]),
             "fraction": float(values["fraction"]),
-            "balance": [str(one) for one in values["balance"]],
+            "balance": [_read_text(one) for one in values["balance"]],
             "seed": int(values["seed"]),
-            "from": [str(one) for one in values["from"]],
-            "steps": [{"step": str(one["step"]), "pictures": int(one["pictures"])} for one in values["steps"]],
+            "from": [_read_text(one) for one in values["from"]],
+            "steps": [{"step": _read_text(one["step"]), "pictures": int(one["pictures"])} for one in values["steps"]],
         }
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its selection is damaged ({error!r}); draw the subset again") from error
+
+
+def _read_text(value: object) -> str:
+    return replace_surrogates(str(value))
 
 
 def _format_manifest(pictures: Sequence[Picture], places: Sequence[str]) -> bytes:

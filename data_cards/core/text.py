@@ -47,6 +47,11 @@ def escape_undecodable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
+def replace_surrogates(text: str) -> str:
+    """Replace surrogates, which JSON can name and UTF-8 cannot encode, by question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
 class Lines(str):
     """Text of several lines for a terminal, from `join_lines`, which escaped everything except the line ends.
 

@@ -16,7 +16,7 @@ from typing import NoReturn
 from data_cards.core.console import warn
 from data_cards.core.errors import UserError
 from data_cards.core.labels import CLASS_NAMES, TRAIN, read_yes_no
-from data_cards.core.text import join_lines
+from data_cards.core.text import join_lines, replace_surrogates
 from data_cards.dataset.labels_file import LabelsFile, Row, fold_name, format_values
 from data_cards.dataset.layout import Place, arrange_pictures
 from data_cards.dataset.names import Meaning, format_meaning, match_class, match_split, names_source
@@ -132,8 +132,8 @@ def _arrange_by_folders(listing: Listing, tables: Sequence[LabelsFile], settings
 
 
 def clean_source(name: str) -> str:
-    """Return a source's name as a valid folder name: without slashes and control characters, not too long."""
-    cleaned = re.sub(r"[\x00-\x1f\x7f/\\]+", "-", name).strip(" .-") or "unnamed"
+    """Return a source's name as a valid folder name: no slashes, control characters and surrogates, not too long."""
+    cleaned = re.sub(r"[\x00-\x1f\x7f/\\]+", "-", replace_surrogates(name)).strip(" .-") or "unnamed"
     return cleaned[:_MOST_SOURCE]
 
 

@@ -45,11 +45,13 @@ class PictureSet:
     ----------
     pictures : PictureTable, in order of root and path
     set_aside : list of SetAside, picture files that cannot be used
+    roots : frozenset of str, folders of all files, also of those set aside
     left_out : list of LeftOut, files below the folders that are not pictures or have no place in the set
     """
 
     pictures: PictureTable
     set_aside: list[SetAside]
+    roots: frozenset[str] = frozenset()
     left_out: list[LeftOut] = field(default_factory=list)
 
 
@@ -95,8 +97,9 @@ def collect_pictures(
     read: Iterable[tuple[PictureFile, PictureFacts | PictureError]], all_thumbnails: bool = False
 ) -> PictureSet:
     """Collect the facts of files as a set, and find its near-duplicate groups; see `scan_sources`."""
-    pictures, set_aside = PictureTable(), []
+    pictures, set_aside, roots = PictureTable(), [], set()
     for file, facts in read:
+        roots.add(file.root)
         if isinstance(facts, PictureError):
             set_aside.append(SetAside(escape_undecodable(str(file.path)), str(facts)))
             continue
@@ -107,7 +110,7 @@ def collect_pictures(
         first = set_aside[0]
         raise UserError(f"no usable picture among {len(set_aside)} files; the first: {first.path}: {first.reason}")
     pictures.set_groups(group_near_duplicates(pictures.phashes))
-    return PictureSet(pictures, set_aside)
+    return PictureSet(pictures, set_aside, frozenset(roots))
 
 
 def _read_all(files: list[PictureFile], max_pixels: int, threads: int, cache: ScanCache) -> Iterator[tuple]:

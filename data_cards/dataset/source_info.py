@@ -12,6 +12,7 @@ from pathlib import Path
 
 from data_cards.archives.place import is_file, read_start, read_status
 from data_cards.core.errors import PictureError, UserError, format_error
+from data_cards.core.text import replace_surrogates
 from data_cards.dataset.table import Picture
 
 NAMES = ("source.toml", "source.json")
@@ -62,7 +63,7 @@ def _read_fields(source: str, path: Path | None) -> dict[str, str]:
     own = values.get(source)
     values = own if isinstance(own, dict) else values
     return {
-        _SPELLINGS.get(name.lower(), name.lower()): str(value)[:_MOST_LETTERS]
+        _SPELLINGS.get(name.lower(), name.lower()): replace_surrogates(str(value)[:_MOST_LETTERS])
         for name, value in values.items()
         if not isinstance(value, dict | list)
     }

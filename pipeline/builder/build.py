@@ -19,7 +19,7 @@ from data_cards.dataset.leakage import check_leaks
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.settings import SetSettings
 from data_cards.dataset.table import PictureTable, format_single_sources
-from pipeline.builder.card import save_card
+from pipeline.builder.card import compute_build_card, list_descriptions, read_previous_card, save_card
 from pipeline.builder.estimate import (
     Estimate,
     check_free_space,
@@ -43,6 +43,7 @@ from pipeline.builder.resume import (
     read_attributes,
     read_base,
     read_format_version,
+    read_set_aside,
     restore_records,
 )
 from pipeline.builder.shard_task import ShardTask, build_shard, create_check, create_task, finish_shard
@@ -148,7 +149,7 @@ def build_store(
     check_recipe(settings.variants)
     # `plan_build` merges the scan's table into the plan, so that memory holds a million pictures only once.
     found = scan_sources(sources, reading, max_pixels=settings.max_pixels, cache=cache)
-    plan = plan_build(found, settings, base, read_format_version(storage))
+    plan = plan_build(found, settings, base, read_format_version(storage), read_set_aside(storage))
     check_leaks(plan.pictures, allow_leakage)
     # Audit before hours of work: if trivial properties separate the classes, the set should be fixed first.
     add_histories(plan.pictures, max_pixels=settings.max_pixels, cache=cache)
@@ -156,7 +157,10 @@ def build_store(
     _report_audit(audit)
     if single := format_single_sources(plan.pictures):
         warn(single)
-    if is_current(storage, plan):
+    # Before hours of work, so that mistakes in the folders' descriptions come first.
+    before = read_previous_card(storage)
+    card = compute_build_card(plan, compute_attributes(plan)[Attribute.SIMULATED], audit, before)
+    if is_current(storage, plan) and (before is None or list_descriptions(before) == list_descriptions(card)):
         return BuildSummary(path, plan, None, storage.count_bytes(), time.monotonic() - began, 0, plan.shards, audit)
     estimate = estimate_build(plan, storage, predict_missing(storage, plan, base), workers, scheduler)
     if dry_run:
@@ -176,7 +180,7 @@ def build_store(
             if scheduler:
                 where["check"] = create_check(plan, storage, todo)
             _report_results(plan, todo, run_tasks(shard_function, tasks, finish_shard, **where))
-            _finish_store(plan, storage, path, audit)
+            _finish_store(plan, storage, path, card)
     size, seconds = Storage(path).count_bytes(), time.monotonic() - began
     return BuildSummary(path, plan, estimate, size, seconds, len(todo), plan.shards - len(todo), audit)
 
@@ -194,7 +198,9 @@ def _open_partial(storage: Storage, path: str, plan: Plan, base: PictureTable) -
     if read_attributes(storage).get(Attribute.COMPLETE):
         restore_records(storage, plan, base)
         save_card(storage)
-    write_attributes(storage, {**plan.identity, Attribute.COMPLETE: False})
+    # A build that resumes does not find again the files set aside in folders that it does not name.
+    aside = compute_attributes(plan)[Attribute.SET_ASIDE]
+    write_attributes(storage, {**plan.identity, Attribute.SET_ASIDE: aside, Attribute.COMPLETE: False})
     partial = Storage(partial_name(path))
     if storage.url != partial.url:
         note(f"{path}: is {partial.url} until this build is finished; other programs cannot read it meanwhile")
@@ -240,7 +246,7 @@ def _count_pictures(plan: Plan, shards: list[int]) -> int:
     return sum(starts[1::2]) - sum(starts[::2])
 
 
-def _finish_store(plan: Plan, storage: Storage, path: str, audit: Audit) -> None:
+def _finish_store(plan: Plan, storage: Storage, path: str, card: dict) -> None:
     """Write the metadata, mark the store complete, and rename it to its own name."""
     records = read_shard_records(storage)
     if missing := list_missing(plan, records):
@@ -252,7 +258,7 @@ def _finish_store(plan: Plan, storage: Storage, path: str, audit: Audit) -> None
         if len(list_shards(storage, plan.shard_chunks, plan.shard_arrays)) < plan.shards:
             raise StoreError(f"{path}: files of shards are missing")
         checksums = [records[shard].checksum for shard in range(plan.shards)]
-        write_metadata(plan, storage, checksums, attributes[Attribute.SIMULATED], audit)
+        write_metadata(plan, storage, checksums, card)
     except Exception as error:  # codecs raise many types for a damaged file
         damaged = remove_damaged_records(storage, records, plan.shard_arrays)
         if not damaged:

@@ -13,7 +13,7 @@ from zarr.codecs import ZstdCodec
 from data_cards.audit.audit import Audit, audit_or_warn
 from data_cards.card.contents import compute_card
 from data_cards.card.files import read_selections
-from data_cards.core.bounded_json import parse_json
+from data_cards.core.errors import DAMAGE
 from data_cards.dataset.source_info import read_source_info
 from pipeline.builder.plan import Plan
 from pipeline.features.versions import get_feature_versions, get_program_version
@@ -21,6 +21,7 @@ from pipeline.store.arrays import StoredArrays, name_dimensions, read_values
 from pipeline.store.attributes import read_attributes
 from pipeline.store.filesystem import Storage
 from pipeline.store.schema import CARD, FORMAT_VERSION, Attribute
+from pipeline.store.stored_card import parse_stored_card
 from pipeline.store.writer import RECORD_FOLDER
 
 SAVED_CARD = f"{RECORD_FOLDER}/card.json"  # the card of a store to which a build adds pictures
@@ -38,7 +39,7 @@ def compute_build_card(plan: Plan, simulated: bool, audit: Audit | None = None, 
     """
     settings = plan.settings
     said = read_source_info(plan.pictures)
-    for one in (before or {}).get("sources", []):
+    for one in before["sources"] if before else ():
         key = one["class"], one["source"]
         if key in said:
             said[key] = {name: value or one["provenance"].get(name) for name, value in said[key].items()}
@@ -48,7 +49,7 @@ def compute_build_card(plan: Plan, simulated: bool, audit: Audit | None = None, 
         plan.set_aside,
         said,
         audit or audit_or_warn(plan.pictures),
-        selections=read_selections(plan.roots) or (before or {}).get("selections", []),
+        selections=read_selections(plan.roots) or (before["selections"] if before else []),
         split_rule=(
             f"as the folders give it; without a val folder {settings.val_fraction:g} of each training class and "
             f"source, whole near-duplicate groups, drawn by seed {settings.seed}"
@@ -62,22 +63,31 @@ def compute_build_card(plan: Plan, simulated: bool, audit: Audit | None = None, 
 
 def save_card(storage: Storage) -> None:
     """Save a complete store's card before pictures are added, because only it describes folders that were removed."""
-    with suppress(FileNotFoundError, KeyError, RuntimeError, ValueError):  # an unreadable card is not saved
+    with suppress(FileNotFoundError, RuntimeError, *DAMAGE):  # an unreadable card is not saved
         card = read_values(StoredArrays(storage, {}), CARD).tobytes()
-        parse_json(card)
+        parse_stored_card(card)
         storage.write(SAVED_CARD, card)
 
 
 def read_previous_card(storage: Storage) -> dict | None:
-    """Read the card that a store had before this build or repair; None for a new store.
+    """Read the card that a store had before this build; None for a new store, or if the card is damaged.
 
-    The card of an unfinished build may be incomplete, so it is not used.
+    The card of an unfinished build may be incomplete, so the saved one is used.
     """
-    if storage.exists(SAVED_CARD):
-        return parse_json(storage.read(SAVED_CARD))
-    arrays = StoredArrays(storage, read_attributes(storage))
-    is_whole = arrays.attrs.get(Attribute.COMPLETE) and CARD in arrays
-    return parse_json(read_values(arrays, CARD).tobytes()) if is_whole else None
+    with suppress(FileNotFoundError, RuntimeError, *DAMAGE):
+        if not read_attributes(storage).get(Attribute.COMPLETE):
+            return parse_stored_card(storage.read(SAVED_CARD))
+        return parse_stored_card(read_values(StoredArrays(storage, {}), CARD).tobytes())
+    return None
+
+
+def list_descriptions(card: dict) -> tuple[dict, list]:
+    """List what a card says that the pictures do not: the stated facts of each source, and the selections."""
+    stated = {
+        (one["class"], one["source"]): {name: value for name, value in one["provenance"].items() if value}
+        for one in card["sources"]
+    }
+    return stated, card["selections"]
 
 
 def write_card(group: zarr.Group, card: dict, format_version: int = FORMAT_VERSION) -> None:

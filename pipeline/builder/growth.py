@@ -7,7 +7,7 @@ folder that was moved, or is reached by another path, is the same folder. A file
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from shlex import quote
 
@@ -47,7 +47,9 @@ class Growth:
     repeated: int
 
 
-def merge_pictures(base: PictureTable, found: PictureTable, usable: Sequence[int], settings: BuildSettings) -> Growth:
+def merge_pictures(
+    base: PictureTable, found: PictureTable, usable: Sequence[int], roots: Collection[str], settings: BuildSettings
+) -> Growth:
     """Merge a store's pictures with those of a scan.
 
     Parameters
@@ -55,13 +57,14 @@ def merge_pictures(base: PictureTable, found: PictureTable, usable: Sequence[int
     base : PictureTable of the store, empty for a new store
     found : PictureTable of the scan
     usable : sequence of int, positions of the usable pictures in `found`
+    roots : of str, folders of the scan, also those without a usable picture
     settings : BuildSettings
 
     Raises
     ------
     UserError : a file of the store is found below another folder, with another class or split
     """
-    growth = _match(base, found, usable)
+    growth = _match(base, found, usable, roots)
     pictures, kept = growth.pictures, len(base) - sum(map(len, (growth.removed, growth.changed, growth.reassigned)))
     groups = group_near_duplicates(pictures.phashes)
     splits = _draw_splits(pictures, kept, groups, settings)
@@ -123,11 +126,17 @@ def _number_by_appearance(groups: np.ndarray) -> np.ndarray:
     return np.argsort(np.argsort(first))[member]
 
 
-def _match(base: PictureTable, found: PictureTable, usable: Sequence[int]) -> Growth:
+def list_kept_roots(pictures: PictureTable, roots: Collection[str]) -> set[str]:
+    """List the folders of pictures that are not among those of a scan, also by another path."""
+    named = set(map(os.path.realpath, roots))
+    return {root for root in {picture.file.root for picture in pictures} if os.path.realpath(root) not in named}
+
+
+def _match(base: PictureTable, found: PictureTable, usable: Sequence[int], named_roots: Collection[str]) -> Growth:
     """Match a store's pictures with those of a scan: the kept pictures with their present files, then the others."""
     if not base:
         return Growth(found if len(usable) == len(found) else found.select(usable), len(usable), [], [], [], 0)
-    scanned = {root: os.path.realpath(root) for root in {found[number].file.root for number in usable}}
+    scanned = {root: os.path.realpath(root) for root in named_roots}
     roots = {root: os.path.realpath(root) for root in {picture.file.root for picture in base}}
     named = set(scanned.values())
     gone = {root for root, path in roots.items() if path not in named and not os.path.exists(path)}

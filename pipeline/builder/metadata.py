@@ -1,6 +1,6 @@
 """The metadata of a store: columns, checksums, statistics, provenance, data card, attributes.
 
-The metadata depends only on the plan, the shards, and the descriptions in the source folders.
+The metadata depends only on the plan, the shards, and the data card.
 """
 
 from dataclasses import asdict
@@ -8,11 +8,10 @@ from dataclasses import asdict
 import numpy as np
 import zarr
 
-from data_cards.audit.audit import Audit
 from data_cards.core.console import progress_bar
 from data_cards.core.labels import CLASS_NAMES, TRAIN
 from data_cards.dataset.simulated import is_simulated
-from pipeline.builder.card import compute_build_card, read_previous_card, write_card
+from pipeline.builder.card import write_card
 from pipeline.builder.plan import Plan
 from pipeline.features.extract import name_planes
 from pipeline.features.versions import get_program_version
@@ -25,7 +24,7 @@ from pipeline.store.writer import write_checksums, write_columns, write_coordina
 _COLUMN_BLOCK = 16_384  # pictures for which columns are computed at a time
 
 
-def write_metadata(plan: Plan, storage: Storage, checksums: list[str], simulated: bool, audit: Audit) -> None:
+def write_metadata(plan: Plan, storage: Storage, checksums: list[str], card: dict) -> None:
     """Write all arrays except those in shards, for a store whose shards are complete."""
     write_plan_columns(plan, storage)
     write_plan_coordinates(plan, storage)
@@ -34,7 +33,6 @@ def write_metadata(plan: Plan, storage: Storage, checksums: list[str], simulated
     if plan.settings.features.planes:
         write_plan_statistics(plan, storage, group[FEATURES])
     write_manifest(group, encode_manifest(plan.pictures), plan.format_version)
-    card = compute_build_card(plan, simulated, audit, read_previous_card(storage))
     write_card(group, card, plan.format_version)
 
 

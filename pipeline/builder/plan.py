@@ -5,8 +5,11 @@ so that sequential reading mixes classes and sources.
 """
 
 import hashlib
+import os
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePath
 
 import numpy as np
 
@@ -16,7 +19,7 @@ from data_cards.core.text import format_count
 from data_cards.dataset.scan import PictureSet, SetAside
 from data_cards.dataset.table import Picture, PictureTable
 from data_cards.image.facts import PictureFacts
-from pipeline.builder.growth import Growth, merge_pictures
+from pipeline.builder.growth import Growth, list_kept_roots, merge_pictures
 from pipeline.features.degradations import CODEC_SIDES, oversize_error
 from pipeline.features.fit import compute_resampling_factor, misfit_error
 from pipeline.features.variants import TEST_RECIPES, count_variants
@@ -184,11 +187,23 @@ def _find_error(facts: PictureFacts, settings: BuildSettings) -> PictureError | 
     return error
 
 
+def _list_kept_aside(before: Sequence[SetAside], kept: Collection[str], scanned: Collection[str]) -> list[SetAside]:
+    """List the files set aside earlier below folders of which the store keeps the pictures without another scan."""
+    real = list(map(os.path.realpath, scanned))
+    return [
+        one
+        for one in before
+        if any(PurePath(one.path).is_relative_to(root) for root in kept)
+        and not any(PurePath(os.path.realpath(one.path)).is_relative_to(root) for root in real)
+    ]
+
+
 def plan_build(
     found: PictureSet,
     settings: BuildSettings,
     base: PictureTable | None = None,
     format_version: int = FORMAT_VERSION,
+    set_aside_before: Sequence[SetAside] = (),
 ) -> Plan:
     """Plan a build of the scanned pictures.
 
@@ -198,11 +213,13 @@ def plan_build(
     settings : BuildSettings
     base : PictureTable of the store to which the pictures are added; None for a new store
     format_version : int, of the store
+    set_aside_before : of SetAside, files that the builds of that store set aside
 
     Raises
     ------
-    UserError : a class has no picture that fits the settings
+    UserError : a class has no picture that fits the settings, or the store takes test pictures and there is none
     """
+    base = base or PictureTable()
     fitting, set_aside, of_test = [], list(found.set_aside), []
     for number, picture in enumerate(found.pictures):
         error = _find_error(picture.facts, settings)
@@ -213,8 +230,16 @@ def plan_build(
         if picture.file.split == TEST:
             of_test.append(number)
     if settings.variants in TEST_RECIPES:
+        kept = list_kept_roots(base, found.roots)
+        if not of_test and any(one.file.split == TEST and one.file.root in kept for one in base):
+            raise UserError(
+                f"variants {settings.variants}: the store has test pictures alone, and no test picture was found; add "
+                "pictures under test/ (--src test/real=FOLDER --src test/fake=FOLDER), or build another store"
+            )
         fitting = of_test or fitting
-    growth = merge_pictures(base or PictureTable(), found.pictures, fitting, settings)
+    growth = merge_pictures(base, found.pictures, fitting, found.roots, settings)
+    kept = list_kept_roots(growth.pictures, found.roots)
+    set_aside += _list_kept_aside(set_aside_before, kept, found.roots)
     missing = set(CLASS_NAMES) - {picture.file.label for picture in growth.pictures}
     if missing:
         have = "".join(f", {len(growth.pictures):,} of class {one}" for one in CLASS_NAMES if one not in missing)

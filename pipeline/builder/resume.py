@@ -12,11 +12,13 @@ from data_cards.core.errors import DAMAGE, StoreError, UserError, format_error
 from data_cards.core.files import PARTIAL, ZARR_METADATA, is_temporary
 from data_cards.core.options import NO_VALUE
 from data_cards.core.text import escape_undecodable, is_unicode
+from data_cards.dataset.scan import SetAside
 from data_cards.dataset.table import PictureTable
 from pipeline.builder.metadata import compute_attributes
 from pipeline.builder.plan import Plan, compute_identity
 from pipeline.features.settings import PICTURES, PLANES
 from pipeline.store.arrays import StoredArrays
+from pipeline.store.attributes import are_set_aside
 from pipeline.store.attributes import read_attributes as read_group_attributes
 from pipeline.store.digests import find_damage
 from pipeline.store.filesystem import Storage
@@ -152,6 +154,12 @@ def read_base(storage: Storage) -> PictureTable:
     if not begun and not all(left(name) for name in storage.list_files()):
         raise UserError(f"{storage.url}: exists but is not a feature store; {_OTHER_OUT}")
     return PictureTable()
+
+
+def read_set_aside(storage: Storage) -> list[SetAside]:
+    """Read the files that the builds of a complete or partial store set aside; none if the record is damaged."""
+    stored = read_attributes(storage).get(Attribute.SET_ASIDE)
+    return [SetAside(**one) for one in stored] if are_set_aside(stored) else []
 
 
 def choose_settings(storage: Storage, asked: BuildSettings | None) -> BuildSettings:

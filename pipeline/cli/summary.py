@@ -46,7 +46,7 @@ def _list_changes(growth: Growth, would: str = "") -> list[str]:
     """List the store's pictures that a build removes, or makes again."""
     lines = []
     for words, paths in (
-        ("removed from the store, because missing", growth.removed),
+        ("removed from the store, because missing or set aside", growth.removed),
         ("made again, because the file changed", growth.changed),
         ("made again, with another class, source or split than before", growth.reassigned),
     ):

@@ -53,7 +53,8 @@ def _are_named_texts(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(one, str) for one in value.values())
 
 
-def _are_set_aside(value: Any) -> bool:
+def are_set_aside(value: Any) -> bool:
+    """Return whether a value is a list of files set aside, each with its reason."""
     return isinstance(value, list) and all(_are_named_texts(one) and one.keys() == {"path", "reason"} for one in value)
 
 
@@ -66,7 +67,7 @@ _RIGHT = {
     Attribute.CLASS_NAMES: lambda value: value == list(CLASS_NAMES),
     Attribute.PLANES: _are_texts,
     Attribute.ROOTS: _are_texts,
-    Attribute.SET_ASIDE: _are_set_aside,
+    Attribute.SET_ASIDE: are_set_aside,
     Attribute.SIMULATED: _is(bool),
     Attribute.COMPLETE: _is(bool),
     Attribute.ARRAYS: _are_named_texts,

@@ -24,6 +24,7 @@ def check_columns(columns: dict[str, np.ndarray], roots: int) -> None:
     ------
     ValueError : a column has an impossible value; the message names the column
     """
+    expect(len(columns["label"]) > 0, "label: no rows; expected 1 or more")
     for name, stop in (("label", len(CLASS_NAMES)), ("root", roots)):
         expect(bool((columns[name] < stop).all()), f"{name}: a number of {stop} or more; expected 0 to {stop - 1}")
     for name in ("picture", "group", "bytes"):

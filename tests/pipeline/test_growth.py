@@ -115,7 +115,7 @@ def test_removed_and_changed_pictures_are_found(build, kaggle_dir):
     assert [path[-11:] for path in growth.changed] == ["phone/1.png"]
     assert growth.added == 0
     assert len(open_store(summary.path)) == 31
-    assert "removed from the store, because missing: 1 picture\n" in format_build(summary)
+    assert "removed from the store, because missing or set aside: 1 picture\n" in format_build(summary)
     assert "made again, because the file changed: 1 picture\n" in format_build(summary)
     check_features(summary.path)
 

@@ -28,6 +28,7 @@ from pipeline.store.digests import add_digests
 from pipeline.store.filesystem import Storage
 from pipeline.store.manifest import encode_manifest, write_manifest
 from pipeline.store.reader import open_store
+from pipeline.store.schema import SAMPLE_COLUMNS
 from pipeline.store.writer import read_checksums, read_shard_records, write_attributes
 
 MEMORY = 100 * 2**20
@@ -103,12 +104,31 @@ def test_chunk_that_unpacks_to_more_than_its_array_is_refused_before(path, name)
 
 @pytest.mark.parametrize(
     "change",
-    [{"pictures": "many"}, {"splits": None}, {"sources": [1]}, {"audit": {}}, {"audit": {"words": 1}}, {"limits": 1}],
+    [
+        {"pictures": "many"},
+        {"splits": None},
+        {"sources": [1]},
+        {"sources": [{}]},
+        {"sources": [{"class": "real", "source": "a", "provenance": {"name": 1}}]},
+        {"selections": [1]},
+        {"audit": {}},
+        {"audit": {"words": 1}},
+        {"limits": 1},
+    ],
 )
 def test_card_without_the_parts_that_readers_use_is_refused(path, change):
     write_card(zarr.open_group(path, mode="r+"), open_store(path).card | change)
     with pytest.raises(StoreError, match=r"damaged \(card: "):
         _ = open_store(path).card
+    expect_one_line(path)
+
+
+def test_store_without_rows_is_refused(path):
+    group = zarr.open_group(path, mode="r+")
+    for name in ("features", "profiles", *SAMPLE_COLUMNS):
+        group[name].resize((0, *group[name].shape[1:]))
+    with pytest.raises(StoreError, match=r"damaged \(columns: label: no rows; expected 1 or more"):
+        open_store(path)
     expect_one_line(path)
 
 
