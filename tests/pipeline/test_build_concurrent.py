@@ -5,6 +5,7 @@ from helpers.folders import assert_same_files, read_files
 from helpers.pictures import make_kaggle_dir
 
 from data_cards.core.errors import UsageError, UserError
+from data_cards.dataset.scan import scan_sources
 from pipeline.builder import build as build_module
 from pipeline.builder.build import build_store
 from pipeline.features.settings import FeatureSettings
@@ -31,12 +32,15 @@ def build(out, *sources):
 def build_overtaken(between, out, source):
     """Run a build during whose scan `between` is called."""
 
-    def scan():
+    def scan(*arguments, **options):
+        patch.undo()
         between()
-        yield source
+        return scan_sources(*arguments, **options)
 
-    with pytest.raises(UserError, match="another build changed the store"):
-        build_store(scan(), str(out), SETTINGS, workers=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build_module, "scan_sources", scan)
+        with pytest.raises(UserError, match="another build changed the store"):
+            build(out, source)
 
 
 def stop_at_tables(out, source):
