@@ -107,7 +107,7 @@ def test_removed_and_changed_pictures_are_found(build, kaggle_dir):
     (kaggle_dir / "train/real/camera/0.jpg").unlink()
     draw_noise(900).save(kaggle_dir / "train/real/phone/1.png")
     dry = format_dry_run(build(dry_run=True))
-    assert "would be removed from the store, because missing: 1 picture\n" in dry
+    assert "would be removed from the store, because missing or set aside: 1 picture\n" in dry
     assert "would be made again, because the file changed: 1 picture\n" in dry
     summary = build()
     growth = summary.plan.growth
