@@ -22,11 +22,11 @@ from data_cards.image.signature import is_picture_file
 
 _NOT_PICTURE = "not pictures"
 _BROKEN = "behind broken links"
-_BESIDE_SET = "archives beside pictures, which are not read (--src ARCHIVE reads one)"
-_CLOSED_BESIDE_SET = "archives beside pictures, which are not read (unpack one to read it)"
+_BESIDE_SET = "packed beside pictures (--src ARCHIVE reads an archive)"
+_CLOSED_BESIDE_SET = "packed beside pictures (unpack an archive to read it)"
 _BESIDE_ARCHIVES = "pictures beside a set in archives"
 _CLOSED = "not read in place"
-_INSIDE = "archives in an archive, which are not read (unpack it)"
+_INSIDE = "packed in an archive (unpack it to read them)"
 STORES = (".zarr", PARTIAL)  # usual endings of the names of stores, and of unfinished ones
 _MOST_FOLDERS = 1_000_000  # links between folders can create any number of paths
 _NAMED = 5  # files left out that a line names

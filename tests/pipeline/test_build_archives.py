@@ -285,9 +285,9 @@ def test_archives_beside_pictures_are_told_and_not_read(kaggle_dir, tmp_path):
     result = invoke("build", "--src", kaggle_dir, "--out", tmp_path / "a.zarr", *FAST)
     assert result.exit_code == 0
     assert len(open_store(tmp_path / "a.zarr").read_pictures()) == 32
-    beside = "left out: 1 file archives beside pictures, which are not read"
-    assert f"{beside} (--src ARCHIVE reads one): {kaggle_dir / 'archive.zip'}\n" in result.stderr
-    assert f"{beside} (unpack one to read it): {kaggle_dir / 'old.tar.gz'}\n" in result.stderr
+    beside = "left out: 1 file packed beside pictures"
+    assert f"{beside} (--src ARCHIVE reads an archive): {kaggle_dir / 'archive.zip'}\n" in result.stderr
+    assert f"{beside} (unpack an archive to read it): {kaggle_dir / 'old.tar.gz'}\n" in result.stderr
 
 
 def test_archives_in_an_archive_are_told(folder, tmp_path):
