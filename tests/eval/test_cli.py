@@ -69,7 +69,7 @@ def test_report_prints_notice_and_warnings_on_stderr(call, run_folder, tmp_path)
     zarr.open_group(tmp_path / "features.zarr").attrs.update({"simulated": True})
     result = call("--split", "val")
     assert result.stdout.startswith(SIMULATION_NOTICE)
-    assert result.stderr.startswith("warning: the best epoch was chosen")
+    assert result.stderr.startswith("warning: the best epoch and the threshold were chosen")
 
 
 def test_unfinished_run_is_named_in_reports_comparisons_and_verdicts(call, run_folder, tmp_path):
