@@ -75,7 +75,7 @@ def predict(context, pictures, null, run, quick, explain, as_json, as_csv, **set
         note("nothing to judge: standard input names no file")
     for line in format_left_out(left_out):
         note(line)
-    _print_doubt(opened, named=run is not None)
+    _print_run(opened, named=run is not None)
     write = write_table
     if as_json or as_csv:
         write = partial(write_json if as_json else write_csv, run=name_run(opened))
@@ -127,15 +127,15 @@ def page(run, open_browser, **settings) -> None:
     from train.run.locate import find_run
 
     opened = find_run(run)
-    _print_doubt(opened, named=run is not None)
+    _print_run(opened, named=run is not None)
     serve_page(opened, open_browser=open_browser, echo=echo, warn=warn, **asdict(PageSettings(**settings)))
 
 
-def _print_doubt(run: "Run", named: bool) -> None:
-    """Print that a run is the starter run although none was named, or that it is unfinished."""
+def _print_run(run: "Run", named: bool) -> None:
+    """Print which run judges if none was named, and that it is unfinished."""
     from train.run.locate import format_starter_use, format_unfinished, is_starter
 
-    if is_starter(run) and not named:
-        note(format_starter_use())
-    elif unfinished := format_unfinished(run):
+    if not named:
+        note(format_starter_use() if is_starter(run) else f"run: {run.path}")
+    if unfinished := format_unfinished(run):
         warn(unfinished)

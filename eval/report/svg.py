@@ -21,7 +21,7 @@ from pipeline.features.frequencies import MAX_FREQUENCY
 INK, SOFT, FAINT, REAL, FAKE = "#010203", "#020304", "#040506", "#070809", "#0a0b0c"
 _VARIABLES = {INK: "--ink", SOFT: "--soft", FAINT: "--line", REAL: "--real", FAKE: "--fake"}
 COLOURS = dict(zip(CLASS_NAMES, (REAL, FAKE), strict=True))
-_FREQUENCY = "frequency, cycles per pixel: coarse to fine"
+_FREQUENCY = "cycles per pixel: coarse to fine; above 0.5, diagonal"
 _WORDS = dict(zip(CLASS_NAMES, ("photographs", "generated"), strict=True))
 
 STYLE = {

@@ -33,6 +33,7 @@ from pipeline.features.frequencies import MAX_FREQUENCY, NYQUIST
 from pipeline.features.versions import get_program_version
 from train.model.detector import Detector
 
+_FREQUENCY = "cycles per pixel: coarse to fine; above 0.5, diagonal"
 MARK = "spectral-detector, eval predict --explain"  # in the PNG; only files with this mark are overwritten
 
 _INK, _SOFT, _LINE = "#1d2327", "#59636b", "#d9d8d2"
@@ -109,7 +110,7 @@ def plot_examined(
         y += scale
         if examined.comb is not None:
             _plot_comb(page.add_axes(_MARGIN + 0.5, y + 0.5, _ROW - 0.5, _ROW - 0.5), examined)
-            _plot_parts(page.add_axes(_MARGIN + 6.5, y + 0.5, 3.4, _ROW - 0.5), examined.judgement.parts)
+            _plot_parts(page.add_axes(_MARGIN + 6.5, y + 0.5, 3.4, _ROW - 0.5), examined.judgement.parts, detector)
             y += _ROW + 0.7
         if examined.explanation is not None:
             _plot_spectrum(page.add_axes(_MARGIN + 0.5, y + 0.3, 4.2, _ROW - 1.0), examined, spectra)
@@ -237,7 +238,7 @@ def _plot_comb(axes: Axes, examined: Examined) -> None:
     axes.set_title(f"Peaks in the spectrum of brightness\n{format_map_title(examined)}")
 
 
-def _plot_parts(axes: Axes, parts: dict[str, float]) -> None:
+def _plot_parts(axes: Axes, parts: dict[str, float], detector: Detector) -> None:
     names, values = [PART_WORDS[name] for name in parts], list(parts.values())
     axes.barh(names, values, color=[_FAKE if value > 0 else _REAL for value in values], height=0.6)
     axes.invert_yaxis()
@@ -245,14 +246,19 @@ def _plot_parts(axes: Axes, parts: dict[str, float]) -> None:
     most = 1.5 * max(0.1, *(abs(value) for value in values))
     for number, value in enumerate(values):
         axes.annotate(
-            f"{value:+.2f}".replace("-", "\N{MINUS SIGN}"),
+            _format_log_odds(value),
             (value, number), (4 if value > 0 else -4, 0), textcoords="offset points",
             ha="left" if value > 0 else "right", va="center", size=10, color=_SOFT,
         )  # fmt: skip
-    axes.set(xlim=(-most, most), xlabel="log-odds")
+    constant = _format_log_odds(detector.experts.offset)
+    axes.set(xlim=(-most, most), xlabel=f"log-odds (the run adds {constant} to their sum)")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     axes.set_title("What each part adds\nleft “real”, right “fake”", x=0, ha="left")
+
+
+def _format_log_odds(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _plot_spectrum(axes: Axes, examined: Examined, spectra: ClassSpectra | None) -> None:
@@ -266,7 +272,7 @@ def _plot_spectrum(axes: Axes, examined: Examined, spectra: ClassSpectra | None)
         xlim=(0, MAX_FREQUENCY),
         title="Spectrum",
         ylabel="strength, logarithmic",
-        xlabel="coarse to fine, cycles per pixel",
+        xlabel=_FREQUENCY,
     )
     if spectra is None:
         axes.set_title("Spectrum (the classes' spectra are not available)")
@@ -281,6 +287,6 @@ def _plot_bands(axes: Axes, examined: Examined) -> None:
         middles, explanation.bands, widths * 0.86, color=[_FAKE if value > 0 else _REAL for value in explanation.bands]
     )
     axes.axhline(0, color=_SOFT, lw=1)
-    axes.set(xlim=(0, MAX_FREQUENCY), xlabel="coarse to fine, cycles per pixel", ylabel="log-odds")
+    axes.set(xlim=(0, MAX_FREQUENCY), xlabel=_FREQUENCY, ylabel="log-odds")
     axes.set_title("Network: up “fake”, down “real”")
     axes.grid(axis="y", color=_LINE, alpha=0.6, lw=0.6)

@@ -208,7 +208,7 @@ def test_run_of_ones_own_goes_before_the_starter_run(starter, folder):
     own = make_experts_run(Path("runs") / "001", folder / "features.zarr")
     assert find_run(None).path == own
     result = CliRunner().invoke(cli, ["predict", "one.png", "--json"])
-    assert (json.loads(result.stdout)[0]["run"], result.stderr) == ("runs/001", "")
+    assert (json.loads(result.stdout)[0]["run"], result.stderr) == ("runs/001", "run: runs/001\n")
     (own / "experts.safetensors").unlink()  # not usable
     assert find_run(None).path == starter
 

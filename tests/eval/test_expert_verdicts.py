@@ -275,6 +275,10 @@ def test_no_text_leaves_the_plot(run, monkeypatch, picture, name):
     assert min(box.x0, box.y0, width - box.x1, height - box.y1) > 0, box
     words = max(figure.texts, key=lambda text: len(text.get_text())).get_window_extent()
     assert words.y0 > figure.axes[1].get_window_extent().y1  # above the scale
+    judgement, offset = examined.judgement, examiner.detector.experts.offset
+    assert sum(judgement.parts.values()) + offset == pytest.approx(judgement.log_odds)
+    constant = f"{offset:+.2f}".replace("-", "\N{MINUS SIGN}")
+    assert figure.axes[-1].get_xlabel() == f"log-odds (the run adds {constant} to their sum)"
 
 
 def test_explain_prints_the_verdict_of_predict(run, tmp_path, monkeypatch):

@@ -177,6 +177,7 @@ def test_predict_of_a_folder_takes_files_by_their_content_and_names_the_others(c
     assert [Path(one["path"]).name for one in json.loads(result.stdout)] == sorted(names)
     left_out = ", ".join(str(tmp_path / name) for name in ("gone.jpg", "labels.csv", "notes.txt"))
     notes = result.stderr.splitlines()
+    notes.remove("run: runs/001")
     assert notes == [f"left out: 3 files not pictures or clips: {left_out}", f"{len(names)} files judged: 8 fake"]
 
 
@@ -255,7 +256,7 @@ def test_predict_asks_about_an_unquoted_path_with_a_space(call, tmp_path):
     result = call(str(tmp_path / "my"), "photos")
     assert result.exit_code == 1
     question = f'did you mean "{tmp_path}/my photos"? Quote a path with spaces'
-    assert result.stderr.splitlines()[0] == f"error: {tmp_path}/my: does not exist; {question}"
+    assert result.stderr.splitlines()[1] == f"error: {tmp_path}/my: does not exist; {question}"
     assert result.stderr.count("did you mean") == 1
     assert len(json.loads(call(str(tmp_path / "my"), "photos", "--json").stdout)) == 2
 
@@ -338,7 +339,8 @@ def test_predict_names_broken_files_and_judges_the_rest(call, folder, tmp_path):
     result = call(*bad[:2], good, *bad[2:])
     assert result.exit_code == 1
     assert [line.split()[0] for line in result.stdout.splitlines()[2:]] == [good]
-    *lines, last = result.stderr.splitlines()
+    run, *lines, last = result.stderr.splitlines()
+    assert run == "run: runs/001"
     assert last == "1 file judged: 1 fake; 4 cannot be judged"
     for line, name, reason in zip(lines, bad, ("not a picture", "truncated", "No such file", "folder"), strict=True):
         assert line.startswith(f"error: {name}: ")
