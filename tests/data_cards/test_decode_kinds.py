@@ -373,7 +373,7 @@ def test_heic_is_decoded_upright_with_the_extra(orientation):
 
 def test_heic_without_the_extra_is_refused_by_name(monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(PictureError, match=r"HEIC needs pillow-heif: `.*install.*pillow-heif"):
+    with pytest.raises(PictureError, match=r"HEIC needs pillow-heif: `.*install.*heif"):
         decode_picture(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40), LIMIT)
 
 
