@@ -8,10 +8,10 @@ from collections import Counter
 
 from data_cards.audit.audit import format_finding
 from data_cards.card.markdown import MISSING, find_common_licence
+from data_cards.core.files import MANIFEST
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.image.jpeg import NO_QUALITY
 
-MANIFEST = "manifest.csv"
 # Columns of the manifest: Croissant's data type and the meaning of each.
 MANIFEST_COLUMNS = {
     "path": ("sc:Text", "the picture file, relative to the folder of its set"),

@@ -9,22 +9,28 @@ from pathlib import Path
 
 from data_cards.archives.place import is_file, read_start
 from data_cards.card.contents import CARD_VERSION
-from data_cards.card.croissant import MANIFEST, MANIFEST_COLUMNS, compute_croissant
+from data_cards.card.croissant import MANIFEST_COLUMNS, compute_croissant
 from data_cards.card.html import format_html
 from data_cards.card.markdown import format_markdown
 from data_cards.core.errors import PictureError, UserError
-from data_cards.core.files import whole_file
+from data_cards.core.files import (
+    CARD_FILE,
+    CARD_FILES,
+    CROISSANT_FILE,
+    MANIFEST,
+    MARKDOWN_FILE,
+    PAGE_FILE,
+    whole_file,
+)
 from data_cards.core.text import dump_json, escape_cell, replace_surrogates
 from data_cards.dataset.table import Picture
 
-CARD_FILE, MARKDOWN_FILE, CROISSANT_FILE, PAGE_FILE = "card.json", "README.md", "croissant.json", "card.html"
-_FILES = (CARD_FILE, MARKDOWN_FILE, CROISSANT_FILE, PAGE_FILE, MANIFEST)
 _MOST_BYTES = 50_000_000
 
 
 def check_card_folder(folder: Path) -> None:
     """Check that a folder's files of these names, if there are any, are those of a card; raises `UserError`."""
-    found = [name for name in _FILES if (folder / name).exists()]
+    found = [name for name in CARD_FILES if (folder / name).exists()]
     if not found:
         return
     try:

@@ -21,6 +21,9 @@ from data_cards.core.errors import PictureError, UserError
 PARTIAL = ".partial"  # ends the name of an unfinished file or folder
 ZARR_METADATA = "zarr.json"  # file of every Zarr group and array: a folder with it is not a folder of pictures
 RUN_SETTINGS, RUN_HISTORY, RUN_SUMMARY = "settings.json", "history.csv", "summary.json"  # files of a run folder
+CARD_FILE, MARKDOWN_FILE, CROISSANT_FILE, PAGE_FILE = "card.json", "README.md", "croissant.json", "card.html"
+MANIFEST = "manifest.csv"
+CARD_FILES = (CARD_FILE, MARKDOWN_FILE, CROISSANT_FILE, PAGE_FILE, MANIFEST)  # of a data card
 MAX_BYTES = 2**30  # of a file that is read; pictures within the default limit of pixels are smaller
 
 _TEMPORARY = re.compile(r"(?P<name>.+)\.[0-9a-f]{32}" + re.escape(PARTIAL), re.DOTALL)

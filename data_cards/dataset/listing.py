@@ -14,27 +14,28 @@ from data_cards.archives.archive import ArchiveError
 from data_cards.archives.names import is_archive_name, name_folders
 from data_cards.archives.place import split_place
 from data_cards.core.errors import UserError
-from data_cards.core.files import PARTIAL, ZARR_METADATA
-from data_cards.core.text import escape_untrusted
+from data_cards.core.files import CARD_FILE, CARD_FILES, CROISSANT_FILE, PARTIAL, ZARR_METADATA
+from data_cards.core.text import escape_untrusted, format_count
 from data_cards.dataset.names import is_service, match_split
 from data_cards.dataset.packed import Packed, is_archive, list_archive
 from data_cards.image.signature import is_picture_file
 
-_NOT_PICTURE = "not pictures"
+_NOT_PICTURE = "that are not pictures"
 _BROKEN = "behind broken links"
 _BESIDE_SET = "packed beside pictures (--src ARCHIVE reads an archive)"
 _CLOSED_BESIDE_SET = "packed beside pictures (unpack an archive to read it)"
-_BESIDE_ARCHIVES = "pictures beside a set in archives"
+_BESIDE_ARCHIVES = "beside a set in archives"
 _CLOSED = "not read in place"
 _INSIDE = "packed in an archive (unpack it to read them)"
 STORES = (".zarr", PARTIAL)  # usual endings of the names of stores, and of unfinished ones
 _MOST_FOLDERS = 1_000_000  # links between folders can create any number of paths
 _NAMED = 5  # files left out that a line names
+_SINGULAR = {"that are": "that is", "pictures": "a picture", "clips": "a clip"}
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A file below a set's folder that is not part of the set, and the reason, such as "not pictures"."""
+    """A file below a set's folder that is not part of the set, and the reason, such as "that are not pictures"."""
 
     path: str
     reason: str
@@ -143,15 +144,30 @@ def _leave_out(root: Path, names: Sequence[str], reason: str) -> list[LeftOut]:
 
 
 def format_left_out(left_out: Sequence[LeftOut]) -> list[str]:
-    """Format the files that were left out, a line for each reason, with the first few by name."""
+    """Format the files that were left out, a line for each reason, with the first few by name.
+
+    The files of a data card, as `pipeline subset` writes them into a set, are not named.
+    """
+    places = {os.path.split(one.path) for one in left_out}
+    cards = {folder for folder, name in places if name == CARD_FILE and (folder, CROISSANT_FILE) in places}
     by_reason: dict[str, list[str]] = {}
     for one in left_out:
-        by_reason.setdefault(one.reason, []).append(escape_untrusted(one.path))
+        folder, name = os.path.split(one.path)
+        if folder not in cards or name not in CARD_FILES:
+            by_reason.setdefault(one.reason, []).append(escape_untrusted(one.path))
     return [
-        f"left out: {len(paths)} {'file' if len(paths) == 1 else 'files'} {reason}: {', '.join(sorted(paths)[:_NAMED])}"
+        f"left out: {format_count(len(paths), 'file')} {_format_reason(reason, len(paths))}: "
+        + ", ".join(sorted(paths)[:_NAMED])
         + (f" and {len(paths) - _NAMED} more" if len(paths) > _NAMED else "")
         for reason, paths in sorted(by_reason.items())
     ]
+
+
+def _format_reason(reason: str, count: int) -> str:
+    if count == 1 and reason.startswith("that are"):
+        for several, one in _SINGULAR.items():
+            reason = reason.replace(several, one)
+    return reason
 
 
 def walk_files(root: str) -> Iterator[tuple[str, str]]:

@@ -24,13 +24,13 @@ from eval.verdict.video import CONTAINER_START, find_container
 # Of clips, for searching a folder; the container itself is recognised by its first bytes.
 VIDEO_SUFFIXES = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .ogv .flv .3gp .wmv".split())
 
-_OTHERS = "not pictures or clips"
+_OTHERS = "that are neither pictures nor clips"
 _OF_RUNS = "of a run"
 _NOT_PICTURES = {  # kinds of folders, and what to do with them
     Kind.STORE: "`report --store {0}` scores the pictures of a store",
     Kind.RUN: "give a run as --run {0}, before the pictures to judge",
 }
-_BESIDE_PICTURES = "archives in a folder with pictures (give their paths to judge them)"
+_BESIDE_PICTURES = "packed beside pictures (predict ARCHIVE judges the pictures in an archive)"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import click
 from data_cards.audit.audit import FAIL, WARN
 from data_cards.core.console import echo, print_json
 from data_cards.core.errors import UsageError
+from data_cards.core.files import PAGE_FILE
 from data_cards.core.options import GroupedCommand, GroupedOption, add_options, option_names
 from data_cards.core.split_paths import format_split_paths
 from data_cards.core.text import format_count
@@ -222,7 +223,7 @@ def card(places, sources, out, diff, max_pixels, cache, as_json, **given) -> Non
       pipeline card --diff kaggle_dir balanced
     """
     from data_cards.card.diff import compare_cards, format_comparison
-    from data_cards.card.files import PAGE_FILE, check_card_folder, write_card_files
+    from data_cards.card.files import check_card_folder, write_card_files
     from data_cards.dataset.packed import is_archive
     from pipeline.datasets.card import compute_card_of, compute_card_of_set, load_cards
 

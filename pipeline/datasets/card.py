@@ -7,9 +7,9 @@ from data_cards.archives.names import strip_suffix
 from data_cards.archives.place import split_place
 from data_cards.audit.audit import Audit, audit_or_warn
 from data_cards.card.contents import compute_card
-from data_cards.card.files import CARD_FILE, read_card_file, read_selections, write_card_files
+from data_cards.card.files import read_card_file, read_selections, write_card_files
 from data_cards.core.errors import UsageError, UserError
-from data_cards.core.files import ZARR_METADATA
+from data_cards.core.files import CARD_FILE, ZARR_METADATA
 from data_cards.core.value_types import converts_arguments
 from data_cards.dataset.histories import add_histories
 from data_cards.dataset.packed import is_archive

@@ -14,11 +14,9 @@ from pathlib import Path
 
 from data_cards.archives.place import read_file, read_unchanged, split_place
 from data_cards.audit.audit import Audit, audit_or_warn, format_obstacle
-from data_cards.card.croissant import MANIFEST
-from data_cards.card.files import CARD_FILE
 from data_cards.core.console import progress_bar
 from data_cards.core.errors import PictureError, UserError
-from data_cards.core.files import check_new_folder, whole_folder
+from data_cards.core.files import CARD_FILE, MANIFEST, check_new_folder, whole_folder
 from data_cards.core.text import Lines, join_lines
 from data_cards.core.value_types import converts_arguments
 from data_cards.dataset.histories import add_histories

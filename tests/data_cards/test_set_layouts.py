@@ -89,7 +89,7 @@ LAYOUTS = {
         ".ipynb_checkpoints/a.jpg": None,
         "train/@eaDir/x/a.jpg": None,
         "train/real/@eaDir/a.jpg": None,
-        "notes/readme.txt": "not pictures",
+        "notes/readme.txt": "that are not pictures",
         "docs/figure.jpg": "beside the set's folders",
         "sample/real/a.jpg": "beside the set's folders",
         "preview.jpg": "in no class folder",
@@ -98,7 +98,7 @@ LAYOUTS = {
         "train/real/a.jpg": "train real my-set",
         "train/ai/b.jpg": "train fake my-set",
         "test/1.jpg": "in no class folder",
-        "sample_submission.csv": "not pictures",
+        "sample_submission.csv": "that are not pictures",
     },
 }
 
@@ -233,7 +233,7 @@ def test_files_of_any_name_are_found_by_their_content(tmp_path):
     )
     assert [line.partition(str(tmp_path))[0] for line in format_left_out(found.left_out)] == [
         "left out: 2 files behind broken links: ",
-        "left out: 4 files not pictures: ",
+        "left out: 4 files that are not pictures: ",
     ]
 
 

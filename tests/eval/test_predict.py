@@ -178,7 +178,10 @@ def test_predict_of_a_folder_takes_files_by_their_content_and_names_the_others(c
     left_out = ", ".join(str(tmp_path / name) for name in ("gone.jpg", "labels.csv", "notes.txt"))
     notes = result.stderr.splitlines()
     notes.remove("run: runs/001")
-    assert notes == [f"left out: 3 files not pictures or clips: {left_out}", f"{len(names)} files judged: 8 fake"]
+    assert notes == [
+        f"left out: 3 files that are neither pictures nor clips: {left_out}",
+        f"{len(names)} files judged: 8 fake",
+    ]
 
 
 def test_predict_of_a_folder_follows_links_to_folders_and_ends_loops(tmp_path):

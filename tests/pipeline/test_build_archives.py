@@ -309,7 +309,7 @@ def test_pictures_that_are_no_set_do_not_keep_archives_from_being_read(build, ka
         draw_noise(1).save(packed / name)
     found = scan_sources([str(packed)], max_pixels=10**8)
     assert len(found.pictures) == 32
-    beside = [one.path for one in found.left_out if one.reason == "pictures beside a set in archives"]
+    beside = [one.path for one in found.left_out if one.reason == "beside a set in archives"]
     assert beside == [str(packed / "assets/logo.png"), str(packed / "preview.png")]
 
 

@@ -99,7 +99,7 @@ def test_what_is_left_out_is_told(flat, tmp_path):
     (flat / "notes.txt").write_text("no picture")
     draw_noise(77).save(flat / "images" / "unlisted.png")
     result = run("build", *options(flat), "--out", tmp_path / "a.zarr", *SMALL, "--dry-run")
-    assert "left out: 1 file not pictures" in result.stderr
+    assert "left out: 1 file that is not a picture: " in result.stderr
     assert "left out: 1 file not listed in train.csv" in result.stderr
 
 

@@ -11,6 +11,7 @@ from helpers.pictures import draw_noise, make_kaggle_dir
 from data_cards.audit.audit import audit_pictures
 from data_cards.core.errors import UsageError, UserError
 from data_cards.dataset.find import find_files
+from data_cards.dataset.listing import format_left_out
 from data_cards.dataset.scan import scan_sources
 from data_cards.dataset.settings import SetSettings
 from data_cards.selection.filters import filter_pictures
@@ -69,6 +70,15 @@ def test_subset_with_links_has_the_same_pictures(many, tmp_path):
     assert hashes(tmp_path / "links") == hashes(tmp_path / "copies")
     assert all(file.is_symlink() for file in (tmp_path / "links").rglob("*.jpg"))
     assert not any(file.is_symlink() for file in (tmp_path / "copies").rglob("*.jpg"))
+
+
+def test_files_of_a_subsets_card_are_not_named_as_left_out(many, tmp_path):
+    subset("--src", many, "--fraction", 0.3, "--out", tmp_path / "out")
+    (tmp_path / "out/notes.txt").touch()
+    (tmp_path / "out/train/README.md").touch()
+    assert format_left_out(find_files([str(tmp_path / "out")]).left_out) == [
+        f"left out: 2 files that are not pictures: {tmp_path / 'out/notes.txt'}, {tmp_path / 'out/train/README.md'}"
+    ]
 
 
 def test_draw_subset_of_a_smaller_share_is_part_of_a_larger_one(pictures):
