@@ -82,7 +82,7 @@ _FILE_FACTS: tuple[tuple[str, tuple[str, ...], Callable[..., np.ndarray], str], 
     ),
     ("JPEG subsampling", ("subsampling",), lambda names: _name_subsampling(names), "have {}"),
     ("pixel mode", ("mode",), lambda names: names, "are stored as {}"),
-    ("JPEG tables", ("tables",), lambda names: _name_tables(names), "have {}"),
+    ("JPEG tables", ("tables",), lambda names: _name_tables(names), "{}"),
 )
 
 
@@ -215,9 +215,8 @@ def _name_subsampling(names: np.ndarray) -> np.ndarray:
 
 
 def _name_tables(names: np.ndarray) -> np.ndarray:
-    return _as_words(
-        [f"the JPEG tables {one} of one encoder and quality" if one else "no JPEG tables" for one in names]
-    )
+    saved = "were saved by the same kind of JPEG encoder at the same quality (tables {})"
+    return _as_words([saved.format(one) if one else "have no JPEG tables" for one in names])
 
 
 def _number_categories(words: np.ndarray) -> np.ndarray:

@@ -14,7 +14,16 @@ from PIL import Image
 from data_cards.audit.audit import Limits, Obstacle, audit_pictures, format_audit, format_audit_briefly
 from data_cards.audit.best_rule import find_best_rules, format_rule
 from data_cards.audit.cross_validation import Auroc, compute_auroc, fold_by_group, fold_by_source
-from data_cards.audit.properties import AWAY, BOTH, FAMILIES, LESS, MORE, Property, compute_properties
+from data_cards.audit.properties import (
+    AWAY,
+    BOTH,
+    FAMILIES,
+    LESS,
+    MORE,
+    Property,
+    compute_file_facts,
+    compute_properties,
+)
 from data_cards.core.errors import UsageError
 from data_cards.dataset import histories
 from data_cards.dataset.histories import add_histories
@@ -146,6 +155,14 @@ def test_rule_names_the_side_that_its_phrase_explains(values, phrase, side, expe
     labels = np.repeat([0, 1], 3)
     [rule] = find_best_rules([Property("x", np.repeat(np.array(values, float), 3), phrase, side)], labels)
     assert (format_rule(rule), rule.difference) == (expected, 1)
+
+
+def test_rule_on_jpeg_tables_says_what_they_mean():
+    [tables] = compute_file_facts({"tables": np.repeat(np.array(["", "836d8b0a"], dtype=object), 3)})
+    assert format_rule(find_best_rules([tables], np.repeat([0, 1], 3))[0]) == (
+        "all fakes and no real pictures were saved by the same kind of JPEG encoder at the same quality (tables "
+        "836d8b0a)"
+    )
 
 
 def test_audit_of_a_colour_cast_names_the_thumbnail(sample, tmp_path):
