@@ -127,7 +127,7 @@ def check_leaks(pictures: Sequence[Picture], allow: bool) -> None:
         across = leaks.across(side)
         if across and side is Side.SPLIT and not allow:
             raise UserError(
-                f"{_format_count(across)}. `pipeline audit` lists them, and --contact-sheet FILE.png draws them; "
+                f"{_format_count(across)}. `pipeline audit --contact-sheet FILE.png` lists and draws them; "
                 "remove one of each pair, or build with --allow-leakage (in Python: allow_leakage=True)"
             )
         if across:

@@ -65,7 +65,13 @@ def test_build_refuses_given_splits_that_leak(leaking, tmp_path):
     refused = build(leaking, tmp_path / "a.zarr")
     assert refused.exit_code == 1
     message = refused.stderr.splitlines()[-1]
-    for words in ("again.jpg", "1 group", "across splits", "--contact-sheet FILE.png draws", "--allow-leakage"):
+    for words in (
+        "again.jpg",
+        "1 group",
+        "across splits",
+        "--contact-sheet FILE.png` lists and draws",
+        "--allow-leakage",
+    ):
         assert words in message
     assert not (tmp_path / "a.zarr").exists()
     allowed = build(leaking, tmp_path / "a.zarr", "--allow-leakage")
