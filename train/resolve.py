@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from data_cards.core.errors import UsageError
 from pipeline.features.settings import AVERAGED, PERIODOGRAM, FeatureSettings, base_kind
+from pipeline.store.schema import BUILD_PLANES
 from train.settings import ALL, AUTO, BATCH_SIZE, NONE, OFF, ON, TrainSettings
 
 _DCT = ("dct", "overview-dct")
@@ -43,7 +44,7 @@ def _resolve_for_planes(settings: TrainSettings, features: FeatureSettings) -> T
         asked = f"network {network}" if settings.network != AUTO else "weights" if settings.weights else "experts off"
         raise UsageError(
             f"{asked}: needs a store with planes, and this store has profiles only; leave the option out, or build "
-            "planes (pipeline build --size 1024)"
+            f"one: {BUILD_PLANES}"
         )
     if network == NONE:
         if settings.device not in (AUTO, "cpu"):

@@ -249,6 +249,8 @@ class TrainSettings:
     def __post_init__(self) -> None:
         convert_fields(self)
         check_choices(self)
+        if not self.store:
+            raise UsageError("store (): expected at least one feature store")
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if value is not None and not least <= value < float("inf"):  # refuses NaN too

@@ -77,6 +77,8 @@ def find_files(sources: Sequence[str], settings: SetSettings | None = None) -> F
     parsed = [_parse_source(source, settings.classes) for source in sources]
     if tables and all(one.label for one in parsed):
         parsed += [_Source(folder) for folder in sorted({table.path.parent for table in tables})]
+    if not parsed:
+        raise UsageError("no pictures are given; give their folders with --src, or a table of them with --labels")
     folders = {one.root: unpack_path(one.root) for one in parsed}
     own = name_apart(list(folders.values()))
     listed, listings, left_out = [], [], []
@@ -256,6 +258,8 @@ def _name_sources(files: list[PictureFile], settings: SetSettings) -> list[Pictu
 
 
 def _parse_source(source: str, meaning: Meaning) -> _Source:
+    if not source:
+        raise UsageError("--src '' (in Python: sources): expected a folder, got an empty text")
     spec, _, folder = source.partition("=")
     split, _, name = spec.rpartition("/")
     label = match_class(name, meaning)

@@ -1,6 +1,5 @@
 """The commands on sets of pictures, `pipeline audit`, `subset` and `card`: options in, text out."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -37,12 +36,6 @@ def source_option(**properties: object):
         metavar="FOLDER|CLASS=FOLDER",
         **properties,
     )
-
-
-def check_sources(sources: Sequence[str], reading: SetSettings) -> None:
-    """Raise `UsageError` if neither `--src` nor `--labels` is given."""
-    if not sources and not reading.labels:
-        raise UsageError("no pictures are given; give their folders with --src, or a table of them with --labels")
 
 
 def take_set_settings(given: dict) -> SetSettings:
@@ -189,7 +182,6 @@ def subset(
 
     names = tuple(name.strip() for name in balance.split(",")) if balance else ()
     selection, reading = Selection(where, max_per_source, fraction, names, seed), take_set_settings(given)
-    check_sources(sources, reading)
     summary = write_subset(sources, out, selection, reading=reading, links=links, max_pixels=max_pixels, cache=cache)
     print_json(summary.to_dict()) if as_json else echo(format_subset(summary))
 

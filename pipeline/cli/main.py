@@ -16,7 +16,6 @@ from pipeline.cli.datasets import (
     audit,
     cache_option,
     card,
-    check_sources,
     source_option,
     subset,
     take_set_settings,
@@ -118,7 +117,6 @@ def build(
     """
     features = FeatureSettings(**{name: given.pop(name) for name in option_names(FeatureSettings)})
     reading = take_set_settings(given)
-    check_sources(sources, reading)
     settings = BuildSettings(features, **given)
     if not any(
         context.get_parameter_source(name) is ParameterSource.COMMANDLINE

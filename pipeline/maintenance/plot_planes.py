@@ -14,7 +14,7 @@ from data_cards.core.text import escape_untrusted
 from data_cards.core.value_types import converts_arguments
 from pipeline.features.variants import CLEAN
 from pipeline.store.reader import FeatureStore
-from pipeline.store.schema import Attribute
+from pipeline.store.schema import BUILD_PLANES, Attribute
 
 _IN_A_LINE = 9  # planes; the overview's are below those of native pixels
 
@@ -39,8 +39,7 @@ def plot_samples(store: FeatureStore, rows: Sequence[int] | None, out: str | Pat
     """
     if not store.has_planes:
         raise UsageError(
-            f"{store.path}: the store has no planes, only profiles; build planes with "
-            "`pipeline build --estimator averaged` or `pipeline build --size 512`"
+            f"{store.path}: the store has no planes, only profiles; build a store with planes: {BUILD_PLANES}"
         )
     rows = _choose_rows(store) if rows is None else rows
     for row in rows:

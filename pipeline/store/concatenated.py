@@ -17,7 +17,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from data_cards.core.errors import UserError
+from data_cards.core.errors import UsageError, UserError
 from data_cards.core.labels import CLASS_NAMES, TEST, TRAIN, VAL
 from data_cards.core.text import format_count
 from data_cards.core.value_types import converts_arguments
@@ -174,6 +174,8 @@ def open_stores(paths: Sequence[str]) -> FeatureStore:
         split or class
     StoreError : as `pipeline.store.reader.open_store`
     """
+    if not paths:
+        raise UsageError("no feature store is given; give one that `pipeline build` wrote")
     parts = tuple(open_store(path) for path in paths)
     if len(parts) == 1:
         return parts[0]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import zarr
 
-from data_cards.core.errors import DAMAGE, StoreError, UnsafeFileError, UserError, format_error
+from data_cards.core.errors import DAMAGE, StoreError, UnsafeFileError, UsageError, UserError, format_error
 from data_cards.core.files import PARTIAL, ZARR_METADATA
 from data_cards.core.kind import Kind, find_kind
 from pipeline.features.profile_vectors import PROFILE_LENGTH
@@ -334,6 +334,8 @@ def open_store(path: str | os.PathLike) -> ZarrStore:
 def open_stored_arrays(path: str | os.PathLike) -> StoredArrays:
     """Open the arrays of a complete but possibly damaged store; raises the errors of `open_store`."""
     storage = Storage(path)
+    if not os.fspath(path):
+        raise UsageError("the path of a feature store is an empty text; give the folder that `pipeline build` wrote")
     path = storage.url
     if not storage.exists():
         partial = Storage(partial_name(path))

@@ -20,6 +20,8 @@ from data_cards.image.jpeg import NO_QUALITY
 FORMAT_VERSION = 4
 READ_VERSIONS = (2, 3, FORMAT_VERSION)
 DEFAULT_STORE = "features.zarr"  # where commands write and read a store by default
+# A store without planes cannot get any, so it takes another name.
+BUILD_PLANES = "`pipeline build --src FOLDER --size 1024 --out planes.zarr`"
 
 # Arrays and groups, beside the columns.
 FEATURES = "features"

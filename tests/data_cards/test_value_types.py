@@ -24,6 +24,7 @@ from pipeline.simulate.sample_set import write_sample
 from pipeline.store.concatenated import open_stores
 from pipeline.store.reader import open_store
 from pipeline.store.settings import BuildSettings
+from train.data.dataset import FeatureDataset
 from train.loop.trainer import resume, train
 from train.run.export_onnx import export_onnx
 from train.settings import TrainSettings
@@ -136,6 +137,8 @@ def test_settings_of_numpy_numbers_and_paths_equal_plain_ones():
         lambda here: compute_file_features(3),
         lambda here: compute_file_features("a.png", {"size": 64}),
         lambda here: open_stores(3),
+        lambda here: FeatureDataset(None),
+        lambda here: FeatureDataset(5),
         lambda here: open_store(3),
         lambda here: verify_store(3),
         lambda here: inspect_place(3),
@@ -150,6 +153,23 @@ def test_settings_of_numpy_numbers_and_paths_equal_plain_ones():
 )
 def test_function_refuses_arguments_of_a_wrong_type_before_any_work(call, tmp_path):
     with pytest.raises(UsageError, match=": expected "):
+        call(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda here: build_store([], here / "out.zarr"), "no pictures are given; give their folders with --src"),
+        (lambda here: build_store("", here / "out.zarr"), "--src '' .*: expected a folder, got an empty text"),
+        (lambda here: TrainSettings(store=[]), "store .*: expected at least one feature store"),
+        (lambda here: FeatureDataset([]), "no feature store is given; give one"),
+        (lambda here: FeatureDataset(""), "the path of a feature store is an empty text; give the folder"),
+        (lambda here: train(TrainSettings(store="")), "the path of a feature store is an empty text; give the folder"),
+    ],
+)
+def test_function_refuses_an_empty_list_or_name_before_any_work(call, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
         call(tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -30,6 +30,7 @@ from pipeline.store.concatenated import open_stores
 from pipeline.store.reader import open_store
 from pipeline.store.schema import PROFILES
 from pipeline.store.settings import BuildSettings
+from train.data.dataset import FeatureDataset
 
 
 def test_every_row_has_the_profile_of_its_changed_picture(store):
@@ -279,7 +280,9 @@ def test_inspect_says_what_is_there(bare, store, tmp_path):
     text = CliRunner().invoke(main, ["inspect", str(path)]).stdout
     assert "755, float32" in text
     drawn = CliRunner().invoke(main, ["inspect", str(path), "--png", str(tmp_path / "planes.png")])
-    assert (drawn.exit_code, "no planes, only profiles" in drawn.stderr) == (2, True)
+    assert (drawn.exit_code, "--size 1024 --out planes.zarr`" in drawn.stderr) == (2, True)
+    with pytest.raises(UserError, match=r"has no planes; use the features profile, or .* --out planes\.zarr`"):
+        FeatureDataset(path, features="levels")
     with_planes = json.loads(CliRunner().invoke(main, ["inspect", str(store), "--json"]).stdout)
     assert with_planes["shape"][1:] == [9, 16, 16]
     assert list(with_planes["compression"]) == ["magnitude", "phase", "dct", "profiles"]

@@ -69,6 +69,7 @@ def test_several_stores_are_one_dataset(store, tmp_path):
     [
         (("trian",), UsageError, "split trian: expected train, val, test or None"),
         (("train", "planes"), UsageError, "features planes: expected profile or levels"),
+        ((5,), UsageError, "split 5: expected str or None, got int"),
         (("train", "profile", "web"), UserError, "has no variant web; expected one of clean, jpeg-1"),
     ],
 )
@@ -88,6 +89,12 @@ def test_rows_of_an_unknown_split_or_variant_are_refused_and_those_of_an_empty_s
             opened.rows("train", "web")
         assert len(opened.rows(None)) == len(opened)
     assert not len(open_store(make_store(tmp_path / "c.zarr", pictures={"train": (3, 3)})).rows("test"))
+
+
+@pytest.mark.parametrize("item", [slice(4), 0.5, "0", ["0"]])
+def test_item_that_is_no_number_is_refused(store, item):
+    with pytest.raises(UsageError, match=r"item .*: expected int, got "):
+        FeatureDataset(store)[item]
 
 
 def test_store_that_is_missing_is_named(tmp_path):

@@ -2,16 +2,17 @@
 
 import os
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from data_cards.core.errors import StoreError, UsageError, UserError
+from data_cards.core.value_types import convert_value, converts_arguments
 from pipeline.features.settings import KINDS
 from pipeline.store.concatenated import open_stores
 from pipeline.store.reader import FeatureStore, missing_profiles_error
+from pipeline.store.schema import BUILD_PLANES
 from train.data.row_reader import RowReader
 
 PROFILE, LEVELS = "profile", "levels"
@@ -46,16 +47,17 @@ class FeatureDataset(Dataset):
 
     Raises
     ------
-    UsageError : `split` or `features` has another value
+    UsageError : an argument has another type or value
     UserError : the store does not exist, or lacks the features or the variant
     StoreError : the store is incomplete or damaged; when an item is read, the message names its picture
     """
 
+    @converts_arguments
     def __init__(
         self,
         store: str | os.PathLike | Sequence[str | os.PathLike],
         split: str | None = "train",
-        features: Literal["profile", "levels"] = PROFILE,
+        features: str = PROFILE,
         variant: str | None = None,
     ):
         if features not in (PROFILE, LEVELS):
@@ -66,7 +68,9 @@ class FeatureDataset(Dataset):
         if features == PROFILE and not opened.has_profiles:
             raise missing_profiles_error(opened.path)
         if features == LEVELS and not opened.has_planes:
-            raise UserError(f"{opened.path}: has no planes; use the features {PROFILE}, or `pipeline build --size 512`")
+            raise UserError(
+                f"{opened.path}: has no planes; use the features {PROFILE}, or build a store: {BUILD_PLANES}"
+            )
         self.rows = opened.rows(split, variant)
         self.labels = opened.columns["label"][self.rows].astype(np.int64)
 
@@ -98,7 +102,7 @@ class FeatureDataset(Dataset):
 
     def __getitems__(self, items: Sequence[int]) -> list[tuple[torch.Tensor, int]]:
         """Read several items at once, as a `DataLoader` asks for a batch: each file of the store is read once."""
-        items = np.asarray(items, dtype=np.int64)
+        items = np.array([convert_value("item", one, int) for one in items], dtype=np.int64)
         rows, store = self.rows[items], self.store
         if self._features == PROFILE:
             values = torch.from_numpy(store.read_profiles(rows))
