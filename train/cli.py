@@ -9,6 +9,8 @@ from data_cards.core.text import format_bytes
 from train.run.summary import Summary
 from train.settings import TrainSettings
 
+_BELOW_GUESSING = 0.4  # accuracy that chance hardly explains
+
 
 @click.group(cls=CommandGroup, context_settings={"max_content_width": 110})
 @click.version_option(package_name=PROGRAM)
@@ -37,9 +39,9 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
       train run --store features.zarr
       train run --store photos.zarr --store fakes.zarr --run runs/first
       train run --hold-out midjourney --hold-out coco
-    With a network, which needs a store with planes (`pipeline build --size 512`):
-      train run --channels magnitude,dct --where variant=clean
-      train run --epochs 10 --batch-size 16 --experts off
+    With a network, which needs a store with planes (`pipeline build --size 1024 --out planes.zarr`):
+      train run --store planes.zarr --channels magnitude,dct --where variant=clean
+      train run --store planes.zarr --epochs 10 --batch-size 16 --experts off
       train run --resume --run runs/second
     """
     from train.loop import trainer as loop  # loads PyTorch, slow to import
@@ -135,9 +137,10 @@ def _list_expert_scores(summary: Summary, loss: float, accuracy: float, whose: s
     from train.run.experts_file import load_experts  # loads SciPy, slow to import
 
     left_out = "sources" if load_experts(summary.run).sources_left_out else "pictures"
+    below = " (below guessing: sources left out look like the other class; add sources of each class)"
     return [
         [f"{whose}loss on {left_out} left out", f"{loss:.4f}"],
-        [f"{whose}accuracy on {left_out} left out", f"{accuracy:.1%}"],
+        [f"{whose}accuracy on {left_out} left out", f"{accuracy:.1%}" + below * (accuracy < _BELOW_GUESSING)],
     ]
 
 

@@ -279,7 +279,7 @@ def test_experts_and_network_follow_the_store(given, features, profiles, experts
     ("given", "features", "profiles", "message"),
     [
         ({"experts": "on"}, PLANES, False, "experts on: the store has no profiles"),
-        ({"experts": "off"}, NO_PLANES, True, "experts off: needs a store with planes"),
+        ({"experts": "off"}, NO_PLANES, True, "experts off: needs a store with planes.*--size 1024 --out planes.zarr`"),
         ({"network": "resnet18"}, NO_PLANES, True, "network resnet18: needs a store with planes"),
         ({"weights": "start.pth"}, NO_PLANES, True, "weights: needs a store with planes"),
         ({"validate_on": ("coco", "ffhq")}, NO_PLANES, True, "validate on coco and ffhq: no effect on experts"),
@@ -319,6 +319,31 @@ def test_command_says_what_one_source_a_class_means_and_names_the_report_on_what
     assert "only one source in training (sources that share near-duplicates count as one), so no test" in result.stdout
     assert "unsure between" not in result.stdout
     assert result.stdout.endswith("--split held-out\n")
+
+
+def test_command_says_that_accuracy_is_below_guessing_if_sources_left_out_look_like_the_other_class(tmp_path):
+    path, run = make_store(tmp_path / "features.zarr", signal=0), tmp_path / "run"
+    root = zarr.open_group(path, mode="r+")
+    brighter = (root["label"][:] == 1) != (root["source"][:] == "source-1")
+    root["profiles"][:] += 3 * brighter[:, None].astype(np.float32)
+    result = CliRunner().invoke(cli, ["run", "--store", str(path), "--run", str(run), "--network", "none"])
+    assert result.exit_code == 0, result.output
+    assert "% (below guessing: sources left out look like the other class" in result.stdout
+
+
+@pytest.mark.parametrize("hold_out", [(), ("--hold-out", "source-1")], ids=["all", "held out"])
+def test_command_says_that_a_report_needs_test_pictures_of_both_classes(tmp_path, hold_out):
+    path = make_store(tmp_path / "features.zarr", pictures={"train": (12, 12), "val": (4, 4), "test": (4, 0)})
+    if hold_out:  # of one class
+        root = zarr.open_group(path, mode="r+")
+        fake, second = root["label"][:] == 1, root["source"][:] == "source-1"
+        root["source"][:] = np.where(fake & second, "source-0", root["source"][:]).astype(object)
+    run = tmp_path / "run"
+    result = CliRunner().invoke(cli, ["run", "--store", str(path), "--run", str(run), "--network", "none", *hold_out])
+    assert result.exit_code == 0, result.output
+    [following] = [line for line in result.stdout.splitlines() if line.startswith("next: ")]
+    wanted = "next: put pictures under test/real and test/fake, build the store again, then report --run "
+    assert following == f"{wanted}{run}"
 
 
 def test_experts_for_a_network_alone_are_another_setting_of_a_resumed_run(store, tmp_path):

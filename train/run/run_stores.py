@@ -61,9 +61,12 @@ def format_next_steps(run: Run, stores: Sequence[str] = ()) -> list[str]:
     command = f"report --run {quote(str(run.path))}"
     if len(stores) == 1 and not _is_recorded(run, stores[0]):
         command += f" --store {quote(stores[0])}"
-    if not run.settings.hold_out:
-        return [f"next: {command}"]
     store = open_stores(stores) if stores else run.open_stores()
+    of_test = f"next: {command}"
+    if len(np.unique(store.columns["label"][store.rows(TEST)])) < len(CLASS_NAMES):
+        of_test = f"next: put pictures under test/real and test/fake, build the store again, then {command}"
+    if not run.settings.hold_out:
+        return [of_test]
     held_out = np.isin(store.columns["source"], np.array(run.settings.hold_out, dtype=object))
     notes = _format_idle(store, run.settings.hold_out)
     if len(labels := np.unique(store.columns["label"][held_out])) == len(CLASS_NAMES):
@@ -71,7 +74,7 @@ def format_next_steps(run: Run, stores: Sequence[str] = ()) -> list[str]:
     there = CLASS_NAMES[labels[0]]
     return [
         *notes,
-        f"next: {command}",
+        of_test,
         f"all held-out sources are {there}: their report (--split held-out) needs a held-out source of each class",
     ]
 
