@@ -70,7 +70,7 @@ def compute_contents(
         "simulated": simulated,
         "notice": SIMULATION_NOTICE if simulated else None,
         "summary": [],
-        "warnings": _find_warnings(scored, run, store, split, training, leaked),
+        "warnings": _find_warnings(scored, run, store, split, training, leaked, bool(unleaked)),
         "run": {
             "path": name_run(run),
             "starter": is_starter(run),
@@ -130,7 +130,13 @@ def _leave_out(scored: Scored, leaked: np.ndarray, headline: str) -> dict[str, S
 
 
 def _find_warnings(
-    scored: Scored, run: Run, store: FeatureStore, split: str, training: FeatureStore | None, leaked: np.ndarray
+    scored: Scored,
+    run: Run,
+    store: FeatureStore,
+    split: str,
+    training: FeatureStore | None,
+    leaked: np.ndarray,
+    has_unleaked: bool,
 ) -> list[str]:
     known = format_known_split(run, store, training, split)
     warnings = list(filter(None, [format_unfinished(run), known]))
@@ -138,8 +144,8 @@ def _find_warnings(
     if leaked.any():
         warnings.append(
             f"{len(np.unique(scored.columns['picture'][leaked]))} of {scored.count_pictures()} pictures were in the "
-            "run's training or validation split, or have near-duplicates there: the scores are too good; "
-            "those without leaked pictures are not"
+            "run's training or validation split, or have near-duplicates there: the scores can be too "
+            f"high{'; read those without leaked pictures' if has_unleaked else ''}"
         )
     return warnings
 

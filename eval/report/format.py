@@ -7,6 +7,12 @@ from pipeline.features.variants import CONDITIONS
 INTERVAL = f"{LEVEL:.0%} interval"
 SAME, NONE = "same in every resample", "no interval"
 INTERVAL_NOTE = f"Where it says “{NONE}”, there are too few pictures for resamples, and the score may be far off"
+ALL_NOTE = (
+    "All together can score lower than one of them: with more properties, a classifier also learns accidents of its "
+    "training pictures."
+)
+EXPERT_COLUMNS = ("adds to photographs", "adds to generated pictures")
+PLANE_COLUMNS = ("log-odds lost, photographs", "log-odds lost, generated")
 SCOPES = {"clean": "pictures as they are", "all": "all variants", "unleaked": "without leaked pictures"}
 
 VARIANTS = dict(zip(CONDITIONS, ("as they are", "all saved as JPEG 75", "after web processing"), strict=True))

@@ -7,14 +7,18 @@ from shlex import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from data_cards.audit.file_baseline import ALL
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.options import list_given_options
 from data_cards.core.text import escape_value
 from eval.explain.parts import PART_WORDS
 from eval.explain.reasons import REASON_WORDS
 from eval.report.format import (
+    ALL_NOTE,
+    EXPERT_COLUMNS,
     INTERVAL,
     INTERVAL_NOTE,
+    PLANE_COLUMNS,
     SCOPES,
     SURE_SHARES,
     VARIANTS,
@@ -70,6 +74,10 @@ def create_environment() -> Environment:
         "words": (*CLASS_NAMES, UNSURE),
         "interval_note": INTERVAL_NOTE,
         "no_network": NO_NETWORK,
+        "all_properties": ALL,
+        "all_note": ALL_NOTE,
+        "expert_columns": EXPERT_COLUMNS,
+        "plane_columns": PLANE_COLUMNS,
         "score": format_score,
         "value": format_value,
         "share": format_share,

@@ -7,19 +7,22 @@ from collections.abc import Callable
 
 from data_cards.audit.cross_validation import GUESSING
 from data_cards.audit.file_baseline import ALL
-from data_cards.core.labels import CLASS_NAMES
+from data_cards.core.labels import CLASS_NAMES, SPLITS
 from eval.explain.bands import format_frequency_band
 from eval.explain.parts import PART_WORDS
 from eval.report.format import INTERVAL, format_value
 from eval.report.run_groups import SEED_OPTION
 from eval.scores.bootstrap import LEVEL
 from eval.scores.metrics import METRICS, OF_ORDER
+from eval.settings import HELD_OUT
 from train.model.detector import NETWORK_PART
 from train.recipe.experts import ENOUGH_SOURCES, format_few_sources
 
 FEW_PICTURES = 30  # of a class; with fewer the summary warns
+_LEAST_PICTURES = 10  # of a source; with fewer it is not compared with other sources
 
 _CLASSES = dict(zip(CLASS_NAMES, ("photographs", "generated pictures"), strict=True))
+_SPLITS = dict(zip((*SPLITS, HELD_OUT), ("training", "validation", "test", "held-out"), strict=True))
 _WHY_UNSURE = {  # by the names of `REASON_WORDS`, of several pictures
     "in_band": "the score is not clear enough",
     "small": "they are smaller than the training pictures",
@@ -53,7 +56,7 @@ def summarise(report: dict) -> list[str]:
         # With experts, the bands describe the network's share alone; the sentence on the experts says what decides.
         _format_deciding_band(report["deciding"], auroc) if "reason" in report["experts"] else "",
         _format_deciding_part(report["experts"], auroc),
-        _format_small_number(headline["samples_by_class"], "test picture"),
+        _format_small_number(headline["samples_by_class"], f"{_SPLITS[report['split']]} picture"),
     ]
     return [sentence for sentence in sentences if sentence]
 
@@ -166,7 +169,10 @@ def _format_file_baseline(auroc: dict, baseline: dict) -> str:
             return f"{sentence} The detector is better than that, but not clearly better than guessing."
         return f"{sentence} The detector is clearly better than that."
     if lead["high"] < 0:
-        return f"{sentence} The detector is clearly worse than that: the files reveal how the pictures were collected."
+        return (
+            f"{sentence} The detector is clearly worse than that. File properties tell the classes apart, so a good "
+            "score on these pictures would not show that a detector recognises generated ones."
+        )
     if auroc["low"] is not None and auroc["low"] > GUESSING:
         return f"{sentence} The detector is not clearly better, so its score does not show that it uses anything else."
     return f"{sentence} The detector is not clearly better than that."
@@ -200,7 +206,8 @@ def _summarise_sources(sources: list[dict], has_unsure: bool) -> list[str]:
         ("fake", (f"the generator {fakes} {one} {count}.", f"the generators {fakes} {several} {count} of each.")),
         ("real", (f"the collection {reals} {one} {count}.", f"the collections {reals} {several} {count} of each.")),
     ):
-        own = [one for one in sources if one["class"] == label]
+        of_class = [one for one in sources if one["class"] == label]
+        own = [one for one in of_class if one["pictures"] >= _LEAST_PICTURES]
         if len(own) < 2:
             continue
         worst = _find_extremes(own, lambda one: -one["accuracy"]["value"])
@@ -211,6 +218,8 @@ def _summarise_sources(sources: list[dict], has_unsure: bool) -> list[str]:
         count = counts[0] if len(counts) == 1 else f"{100 * shares[0]['value']:.0f}"
         source = _list_names([one["source"] for one in worst])
         words = words[len(worst) > 1].format(source=source, count=count)
+        if len(own) < len(of_class):
+            words = f"{words} Sources with fewer than {_LEAST_PICTURES} pictures are left out."
         sentences.append(f"If it had to decide, {words}" if has_unsure else f"{words[0].upper()}{words[1:]}")
     return sentences
 

@@ -3,13 +3,17 @@
 The short form has at most `MOST_LINES` lines of `WIDTH` columns, including warnings; the full form has every table.
 """
 
+from data_cards.audit.file_baseline import ALL
 from data_cards.core.console import format_table
 from data_cards.core.labels import CLASS_NAMES
 from data_cards.core.text import Lines, join_lines
 from eval.explain.parts import PART_WORDS
 from eval.explain.reasons import REASON_WORDS
 from eval.report.format import (
+    ALL_NOTE,
+    EXPERT_COLUMNS,
     INTERVAL,
+    PLANE_COLUMNS,
     SCOPES,
     SURE_SHARES,
     VARIANTS,
@@ -178,7 +182,7 @@ def _format_experts(experts: dict) -> str:
         + [f"{one['log_odds'][label]['value']:+.2f}" for label in CLASS_NAMES]
         for one in experts["parts"]
     ]
-    headers = ["without", f"AUROC lost ({INTERVAL})", "log-odds lost, real", "fake"]
+    headers = ["without", f"AUROC lost ({INTERVAL})", *EXPERT_COLUMNS]
     return join_lines([format_table(rows, headers), _format_counts(experts)])
 
 
@@ -209,7 +213,8 @@ def _format_file_baseline(baseline: dict) -> str:
     if "reason" in baseline:
         return f"no scores of file properties alone: {baseline['reason']}"
     rows = [[one["properties"], *_format_scored(one, "auroc", "accuracy")] for one in baseline["shortcuts"]]
-    return format_table(rows, ["file properties alone", f"AUROC ({INTERVAL})", "accuracy"])
+    table = format_table(rows, ["file properties alone", f"AUROC ({INTERVAL})", "accuracy"])
+    return join_lines([table, *([ALL_NOTE] if baseline["strongest"]["properties"] != ALL else [])])
 
 
 def _format_jpeg_swap(swap: dict) -> str:
@@ -236,7 +241,7 @@ def _format_occlusion_study(deciding: dict) -> str:
         + [f"{one['log_odds_change'][label]['value']:+.2f}" for label in CLASS_NAMES]
         for name, one in parts
     ]
-    headers = ["without", f"AUROC lost ({INTERVAL})", "log-odds lost, real", "fake"]
+    headers = ["without", f"AUROC lost ({INTERVAL})", *PLANE_COLUMNS]
     return join_lines([format_table(rows, headers), _format_counts(deciding)])
 
 

@@ -127,6 +127,6 @@ class _Counts:
         judged = self._verdicts.total()
         if judged + self.failed < 2:
             return
-        parts = [f"{self._verdicts[name]} {name}" for name in _VERDICTS if self._verdicts[name]]
-        failed = f"; {self.failed} cannot be judged" if self.failed else ""
+        parts = [f"{self._verdicts[name]:,} {name}" for name in _VERDICTS if self._verdicts[name]]
+        failed = f"; {self.failed:,} cannot be judged" if self.failed else ""
         note(f"{format_count(judged, 'file')} judged{': ' if parts else ''}{', '.join(parts)}{failed}")

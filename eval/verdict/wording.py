@@ -56,7 +56,7 @@ UNSURE_AFTER_NOTE = (
     "such a verdict is weaker than one without an entry here. JPEG 90: saved as JPEG of quality 90; crop to 90%: cut "
     "to nine tenths of width and height"
 )
-SCORE_NOTE = "This is not a probability: no test of the detector supports the score of such a picture."
+SCORE_NOTE = "This is not a probability, because the detector passed no test on such pictures."
 
 _LITTLE = 0.1  # share of the log-odds up to which a part is not mentioned
 
@@ -149,7 +149,10 @@ def _format_of_experts(judgement: Judgement, detector: Detector) -> str:
     shown = f"{limit:.1%}"
     if shown == f"{judgement.probability_fake:.1%}":
         shown = f"{limit:.2%}"
-    says = f"says “{CLASS_NAMES[side]}” only {('up to', 'from')[side]} a probability of {shown}"
+    says = (
+        f"says “{CLASS_NAMES[side]}” only if the probability that the picture is fake is {shown} or "
+        f"{('less', 'more')[side]}"
+    )
     if judgement.reason is not None:
         return f"The score is not clear enough: the detector {says}."
     return (
@@ -188,14 +191,16 @@ def format_kind(kind: str, estimator: str) -> str:
 def summarise_examined(examined: "Examined") -> list[str]:
     """Summarise what decided: the experts' parts, a strong comb, and the network's bands and planes.
 
-    Empty if training had no pictures of this kind, because the parts of the score then have no known meaning.
+    Empty if training had no pictures of this kind, because the parts of the score then have no known meaning. If the
+    detector passed no test, only the comb, which is compared with photographs alone.
     """
     if examined.judgement.is_of_other_kind:
         return []
-    sentences = summarise_parts(examined.judgement.parts, examined.has_grid)
+    is_untested = examined.judgement.reason in (Reason.UNTRIED, Reason.UNPROVEN)
+    sentences = [] if is_untested else summarise_parts(examined.judgement.parts, examined.has_grid)
     if examined.has_grid:
         sentences.append(format_comb(examined.comb, max(examined.picture.size) > LARGE))
-    if examined.explanation is None:
+    if examined.explanation is None or is_untested:
         return sentences
     found, parts = summarise_explanation(examined.explanation, examined.estimator), examined.judgement.parts
     if not parts:

@@ -99,6 +99,7 @@ def test_report_scores_with_and_without_leaked_pictures(tmp_path):
     scopes = json.loads(report.json.read_text())["scopes"]
     assert {name: part["pictures"] for name, part in scopes.items()} == {"clean": 12, "unleaked": 9}
     assert "3 of 12 pictures were in the run's training" in report.contents["warnings"][0]
+    assert report.contents["warnings"][0].endswith("can be too high; read those without leaked pictures")
     assert "without leaked pictures" in report.html.read_text()
 
 

@@ -12,6 +12,7 @@ from helpers.make_store import make_store
 from sklearn.metrics import roc_auc_score
 
 import train.run.locate
+from data_cards.audit.file_baseline import ALL
 from data_cards.core.errors import UserError
 from eval.cli.main import cli
 from eval.explain.parts import PART_WORDS
@@ -19,6 +20,7 @@ from eval.explain.reasons import REASON_WORDS
 from eval.report.compare import compare_runs
 from eval.report.files import STARTER_REPORT
 from eval.report.gallery import pick_worst
+from eval.report.html import render_report
 from eval.report.report import make_report
 from eval.report.summary import summarise
 from eval.report.terminal import MOST_LINES, WIDTH, format_report
@@ -148,6 +150,16 @@ def test_report_in_the_terminal_shows_the_same(folder):
         "wrong of these",
     ):
         assert words in result.stdout
+
+
+def test_tables_explain_why_one_property_scores_above_all(report):
+    shortcuts = report.contents["shortcuts"]
+    for properties in (ALL, "width and height"):
+        strongest = shortcuts["strongest"] | {"properties": properties}
+        contents = report.contents | {"shortcuts": shortcuts | {"strongest": strongest}}
+        for text in (format_report(contents, full=True), render_report(contents, [], [])):
+            assert ("All together can score lower than one of them" in text) == (properties != ALL)
+            assert "adds to photographs" in text
 
 
 def test_short_form_fits_a_screen_whatever_there_is_to_say(report):

@@ -23,8 +23,10 @@ from data_cards.dataset.simulated import SIMULATION_NOTICE
 from eval.cli.main import cli, predict
 from eval.report.report import make_report
 from eval.scores.rows import locate_pictures, score_samples
+from eval.verdict.decide import Judgement
 from eval.verdict.inputs import find_inputs
-from eval.verdict.predict import predict_files
+from eval.verdict.output import write_csv
+from eval.verdict.predict import Verdict, predict_files
 from pipeline.builder.build import build_store
 from pipeline.features.extract import compute_features
 from pipeline.features.settings import FeatureSettings
@@ -330,6 +332,11 @@ def test_predict_of_a_folder_of_archives_judges_their_pictures(tmp_path):
     ]
     (tmp_path / "z.jpg").touch()
     assert [one.path for one in find_inputs([tmp_path])] == [str(tmp_path / "z.jpg")]
+
+
+def test_counts_of_verdicts_are_written_like_all_numbers(capsys):
+    write_csv([Verdict("a", Judgement("unsure", 0.5, 0.0))] * 1000 + [Verdict("b", error="x")] * 2000, "run")
+    assert capsys.readouterr().err.splitlines()[-1] == "1,000 files judged: 1,000 unsure; 2,000 cannot be judged"
 
 
 def test_predict_names_broken_files_and_judges_the_rest(call, folder, tmp_path):

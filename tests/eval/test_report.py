@@ -277,6 +277,7 @@ def words(auroc: dict, alone: dict, lead: dict, pictures: int = 100, properties:
         summarise(
             {
                 "headline": "clean",
+                "split": "test",
                 "conditions": [],
                 "swap": {"reason": "none"},
                 "sources": {"clean": []},
@@ -305,6 +306,8 @@ def test_the_summary_counts_in_hundreds():
     assert "one class has only 29 test pictures." in words(
         estimate(0.9, 0.8, 1), estimate(0.6, 0.5, 0.7), estimate(0.3, 0.2, 0.4), pictures=29
     )
+    for split, kind in (("val", "validation"), ("held-out", "held-out"), ("train", "training")):
+        assert f"one class has only 29 {kind} pictures." in good_words(pictures=29, split=split)
 
 
 @pytest.mark.parametrize(
@@ -343,7 +346,7 @@ def test_few_sources_are_those_of_each_class(counts, expected):
         pytest.param(
             (0.8, 0.7, 0.9),
             (-0.1, -0.2, -0.05),
-            "clearly worse than that",
+            "clearly worse than that. File properties tell the classes apart",
             id="below them",
         ),
         pytest.param((1.0, None, None), (0.1, None, None), "too few pictures to say", id="no interval"),
@@ -422,7 +425,7 @@ def test_summary_names_the_drop_by_the_jpeg_swap(before, drop, expected):
 
 def test_summary_names_the_worst_sources():
     sources = [
-        {"source": name, "class": label, "accuracy": estimate(value, value - 0.1, value + 0.1)}
+        {"source": name, "class": label, "pictures": 10, "accuracy": estimate(value, value - 0.1, value + 0.1)}
         for name, label, value in (
             ("gan", "fake", 0.8),
             ("sd", "fake", 0.4),
@@ -441,6 +444,11 @@ def test_summary_names_the_worst_sources():
     text = good_words(sources={"clean": [*sources, *tied]})
     assert "The generators found least often are sd, a, b and 3 more: 40 (95% interval 30 to 50) of 100" in text
     assert "least" not in good_words(sources={"clean": tied})
+    few = [{**sources[1], "source": "few", "pictures": 9, "accuracy": estimate(0, 0, 0.3)}]
+    text = good_words(sources={"clean": [*sources, *few]})
+    assert "is sd: 40 (95% interval 30 to 50) of 100 pictures. Sources with fewer than 10 pictures are left" in text
+    assert text.count("fewer than 10") == 1
+    assert "least" not in good_words(sources={"clean": [sources[0], *few]})
 
 
 @pytest.mark.parametrize(
