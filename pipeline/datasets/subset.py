@@ -43,7 +43,7 @@ class SubsetSummary:
     path : of the folder
     subset : the drawn pictures and the steps of the draw
     gone : each SPLIT/CLASS/SOURCE of which no picture was drawn
-    lost : sentence on the training sources that were lost; None if all are kept
+    lost : sentence on training pictures and sources that were lost; None if all sources and enough pictures are kept
     before, after : audits of the set and of the subset
     """
 

@@ -28,6 +28,7 @@ from data_cards.dataset.table import Picture, PictureTable
 from data_cards.image.facts import PictureFacts
 from data_cards.image.history import HISTORY
 from data_cards.selection.advice import compute_advice, format_advice
+from data_cards.selection.lost_sources import format_lost_sources
 from data_cards.selection.matching import PROPERTIES, match_pictures
 from pipeline.cli.main import main
 
@@ -121,9 +122,24 @@ def test_advice_names_the_sources_that_balancing_loses():
     text = format_advice(advice)
     assert text.count("pipeline subset") == 1
     assert text.endswith(
-        "of 240 pictures left; only 4 of 4 real and 1 of 4 fake training sources are left; with fewer sources, "
-        "every verdict is unsure, so add sources instead"
+        "of 240 pictures left; fewer than 100 training pictures are too few to train on; only 4 of 4 real and 1 of 4 "
+        "fake training sources are left; with fewer sources, every verdict is unsure, so add sources instead"
     )
+
+
+def test_subset_of_few_pictures_or_sources_is_said_to_be_too_small():
+    pictures = list(make_rows(240, "one size", sources=4))
+
+    def lose(count, sources):
+        return format_lost_sources(pictures, [one for one in pictures if one.file.source in sources][:count])
+
+    names = [f"source-{number}" for number in range(4)]
+    few = "fewer than 100 training pictures are too few to train on"
+    assert (lose(100, names), lose(99, names)) == (None, few)
+    assert "left; with fewer sources, more verdicts are unsure and detection is worse" in lose(110, names[:3])
+    guess = "4 fake training sources are left; with fewer sources, a detector may be no better than guessing, so add"
+    assert guess in lose(110, names[:2])
+    assert lose(48, names[:2]).startswith(f"{few}; only 2 of 4 real")
 
 
 def test_audit_of_the_most_pictures_of_one_format_has_all_families():
