@@ -91,7 +91,7 @@ function startPlot(label, highest, low, high) {
     if (Math.round(value * 10) % 2 === 0 || value === 0.5)
       svg.append(draw("text", { x: x(value), y: HEIGHT - BOTTOM + 16, "text-anchor": "middle" }, String(value)));
   }
-  const words = "coarse to fine, cycles per pixel";
+  const words = "cycles per pixel: coarse to fine; above 0.5, diagonal";
   svg.append(draw("text", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, words));
   return { svg, x, y };
 }
