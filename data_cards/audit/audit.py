@@ -321,5 +321,5 @@ def format_audit_briefly(audit: Audit) -> Lines:
         f"shortcut audit: {audit.verdict}; trivial properties alone separate the classes; a detector may learn them",
         f"  AUROC, 0.5 is guessing: {figures}",
     ]
-    example = next((f"example: {format_rule(one.rules[0])}; " for one in found if one.rules), "")
-    return join_lines([*lines, f"  {example}`pipeline audit --src FOLDER` says what to do"])
+    rule = next((f"best single rule ({one.family}): {format_rule(one.rules[0])}; " for one in found if one.rules), "")
+    return join_lines([*lines, f"  {rule}`pipeline audit --src FOLDER` says what to do"])

@@ -135,7 +135,7 @@ def test_audit_of_two_jpeg_qualities_names_the_threshold(sample, tmp_path):
     first = found.findings[0]
     assert (found.verdict, first.verdict) == ("fail", "fail")
     assert format_rule(first.rules[0]) == "all fakes and no real pictures have a JPEG quality of at least 95"
-    assert "JPEG quality" in format_audit_briefly(found)
+    assert f"best single rule (file facts): {format_rule(first.rules[0])}; `pipeline" in format_audit_briefly(found)
     assert [one.verdict for one in found.findings[1:]] == ["fine", "fine", "fail", "fine"]
 
 
