@@ -14,6 +14,7 @@ run = @echo; echo '$$ $(1)'; cd demo && $(1)
 
 # The program alone, for users.
 install: $(VENV)/.program
+	@echo "Installed. To put the commands on your path: source $(BIN)/activate"
 
 # Everything for developers: the program with all its extras, and the tools for tests.
 setup: $(VENV)/.developers

@@ -1,5 +1,8 @@
 """The `train` command: parse the options, call one function, print the result."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 from click.core import ParameterSource
 
@@ -8,6 +11,9 @@ from data_cards.core.options import GroupedCommand, GroupedOption, add_options
 from data_cards.core.text import format_bytes
 from train.run.summary import Summary
 from train.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from train.run.folder import Run
 
 _BELOW_GUESSING = 0.4  # accuracy that chance hardly explains
 
@@ -71,21 +77,26 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
     if as_json:
         print_json(summary.to_dict())
         return
-    rows = _list_results(summary) if summary.epochs else _list_expert_results(summary)
+    run = read_run(summary.run)
+    if summary.epochs:
+        rows = _list_results(summary, _format_same_sources(run, stores))
+    else:
+        rows = _list_expert_results(summary)
     echo(format_table(rows, ["run", str(summary.run)]))
-    for line in format_next_steps(read_run(summary.run), stores):
+    for line in format_next_steps(run, stores):
         echo(line)
 
 
-def _list_results(summary: Summary) -> list[list]:
-    """List the rows of the table that ends a training with epochs."""
+def _list_results(summary: Summary, validated: str) -> list[list]:
+    """List the rows of the table that ends a training with epochs; `validated` says on which sources."""
+    list_scores = _list_network_scores if summary.network_weight is None else _list_scores_beside_experts
     return [
         *([["samples skipped", summary.skipped]] if summary.skipped else []),
         ["epochs", f"{summary.epochs} ({summary.ended})"],
         ["speed", f"{format_speed(summary.samples_per_second)}, {summary.device_name} in {summary.precision}"],
         ["waited for data", f"{summary.waited:.1%} of the time"],
         ["kept epoch", summary.best_epoch],
-        *(_list_network_scores(summary) if summary.network_weight is None else _list_scores_beside_experts(summary)),
+        *list_scores(summary, validated),
     ]
 
 
@@ -94,23 +105,33 @@ def format_speed(samples: float) -> str:
     return f"{samples:,.0f} samples a second" if samples >= 10 else f"{samples:.2g} samples a second"
 
 
-def _list_network_scores(summary: Summary) -> list[list]:
+def _list_network_scores(summary: Summary, validated: str) -> list[list]:
     return [
         ["validation loss", f"{summary.val_loss:.4f}"],
-        ["validation accuracy", f"{summary.val_accuracy:.1%}"],
+        ["validation accuracy", f"{summary.val_accuracy:.1%}{validated}"],
         ["temperature", f"{summary.calibration.temperature:.3f}"],
         ["threshold", f"{summary.calibration.threshold:.3f} ({_format_verdicts(summary)})"],
     ]
 
 
-def _list_scores_beside_experts(summary: Summary) -> list[list]:
+def _format_same_sources(run: "Run", stores: Sequence[str]) -> str:
+    """Format that a network was validated on sources that it was trained on; "" if not on these alone."""
+    from pipeline.store.concatenated import open_stores  # loads Zarr, slow to import
+    from train.data.row_selection import choose_rows
+
+    store = open_stores(stores) if stores else run.open_stores()
+    rows, sources = choose_rows(store, run.settings), store.columns["source"]
+    return " (other pictures of the same sources)" if set(sources[rows.val]) <= set(sources[rows.train]) else ""
+
+
+def _list_scores_beside_experts(summary: Summary, validated: str) -> list[list]:
     """List the scores of a network and of experts, each with its name, and how much the network counts."""
     from train.model.experts import format_network_weight
 
     if summary.network_weight:
         rows = [
             ["network alone, validation loss", f"{summary.val_loss:.4f}"],
-            ["network alone, validation accuracy", f"{summary.val_accuracy:.1%}"],
+            ["network alone, validation accuracy", f"{summary.val_accuracy:.1%}{validated}"],
         ]
         experts = "experts alone, "
     else:

@@ -14,10 +14,15 @@ def format_lone_sources(trained: Collection[tuple[str, str]]) -> str | None:
             alone[label] = sources.pop()
     if not alone:
         return None
-    classes = " and all ".join(alone)
+    if len(alone) == len(CLASS_NAMES):
+        named = ", ".join(f"{label}: {source}" for label, source in alone.items())
+        what = f"each class has only one source ({named})"
+    else:
+        [(label, source)] = alone.items()
+        what = f"all {label} pictures have one source ({source})"
     return (
-        f"all {classes} pictures have one source ({', '.join(sorted(set(alone.values())))}), so every verdict will be "
+        f"{what}, so every verdict will be "
         "unsure: a detector may recognise that collection instead of generated pictures. Put the pictures of each "
         "camera, collection and generator into a folder of its own, such as train/fake/NAME/, or name the sources with "
-        "--source-pattern or --labels; with fewer than 15 sources in each class, still few verdicts are sure"
+        "--source-pattern or --labels; even then, few verdicts are sure until each class has 15 sources"
     )

@@ -99,7 +99,7 @@ def test_audit_of_classes_with_one_source_says_how_to_name_sources(sample, tmp_p
         for number, path in enumerate(sorted((sample / "train" / label).rglob("*.jpg"))):
             shutil.copy(path, tmp_path / "flat" / label / f"{number}.jpg")
     shown = audit("--src", tmp_path / "flat").stdout
-    assert "warning: all real and all fake pictures have one source (flat)" in shown
+    assert "warning: each class has only one source (real: flat, fake: flat)" in shown
     assert "name the sources with --source-pattern or --labels" in shown
     assert json.loads(audit("--src", tmp_path / "flat", "--json").stdout)["single_sources"] in shown
 

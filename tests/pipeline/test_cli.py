@@ -72,7 +72,7 @@ def test_build_of_one_source_a_class_says_what_it_means_and_what_to_do(kaggle_di
             for picture in (kaggle_dir / split / label).rglob("*.*"):
                 shutil.copy(picture, flat / split / label / f"{picture.parent.name}-{picture.name}")
     result = build(flat, tmp_path / "flat.zarr")
-    assert "warning: all real and all fake pictures have one source (flat)" in result.stderr
+    assert "warning: each class has only one source (real: flat, fake: flat)" in result.stderr
     assert "so every verdict will be unsure" in result.stderr
     assert "train/fake/NAME/" in result.stderr
     assert result.output.count("one source") == 1

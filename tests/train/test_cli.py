@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -51,10 +52,11 @@ def test_train_run_prints_and_numbers_its_runs(call, tmp_path):
     result = call(*SMALL)
     assert result.exit_code == 0, result.output
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["001-small-32px"]
-    said = "waited for data", "kept epoch", "validation loss", "validation accuracy"
+    said = "waited for data", "kept epoch", "validation loss", "% (other pictures of the same sources)"
     for text in (*said, "next: report --run runs/001-"):
         assert text in result.stdout
     assert "epoch 1/1" in result.stderr
+    assert "12 validation samples (12 for the calibration)" in result.stderr
     # A second run gets a folder of its own; resuming takes the newest.
     assert call(*SMALL, "--seed", "3").exit_code == 0
     result = call("--resume", "--json")
@@ -174,7 +176,7 @@ def test_a_run_folder_is_not_written_over(call, finished):
     before = (finished / "last.safetensors").read_bytes()
     store = str(finished.parent / "features.zarr")
     result = call(*SMALL, "--store", store, "--run", str(finished))
-    assert_refused(result, 2, f"{finished}: holds a run already", "--resume")
+    assert_refused(result, 2, f"{finished}: holds a finished run; give another --run")
     assert (finished / "last.safetensors").read_bytes() == before
 
 
@@ -199,6 +201,12 @@ def test_train_run_in_a_read_only_folder_is_one_line(call, tmp_path):
 def test_resume_without_a_run_is_refused(call, tmp_path):
     assert_refused(call("--resume"), 1, "runs: no training run in it", "train run")
     assert_refused(call("--resume", "--run", "absent"), 1, "absent: no such run folder")
+
+
+@pytest.mark.parametrize("typed", ["runs/1-small", "001-small"])
+def test_missing_run_with_a_similar_name_is_asked_for(call, finished, tmp_path, typed):
+    shutil.copytree(finished, tmp_path / "runs" / "001-small")
+    assert_refused(call("--resume", "--run", typed), 1, f"{typed}: no such run folder; did you mean runs/001-small?")
 
 
 def test_resume_with_other_settings_is_refused(call, finished):

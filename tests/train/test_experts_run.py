@@ -313,7 +313,7 @@ def test_command_says_what_one_source_a_class_means_and_names_the_report_on_what
     result = CliRunner().invoke(cli, ["run", *arguments])
     assert result.exit_code == 0, result.output
     [warning] = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
-    assert "all real and all fake pictures have one source (source-0)" in warning
+    assert "each class has only one source (real: source-0, fake: source-0)" in warning
     assert warning.endswith("Every verdict of these experts is unsure")
     assert "accuracy on pictures left out" in result.stdout
     assert "only one source in training (sources that share near-duplicates count as one), so no test" in result.stdout

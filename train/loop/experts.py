@@ -140,8 +140,9 @@ def _fit_and_report(store: FeatureStore, settings: TrainSettings, rows: np.ndarr
     if few := format_few_sources(joined):
         echo(f"{few}{note}: more verdicts are unsure than with {ENOUGH_SOURCES} or more", err=True)
     if not fitted.experts.sources_left_out:
-        alone = " and all ".join(name for name, count in joined.items() if count == 1)
-        problem = format_single_sources(store, rows) or f"all {alone} pictures have one source{note}"
+        alone = [name for name, count in joined.items() if count == 1]
+        what = f"all {alone[0]} pictures have one source" if len(alone) == 1 else "each class has only one source"
+        problem = format_single_sources(store, rows) or f"{what}{note}"
         warn(f"{problem}. Every verdict of these experts is unsure")
     return fitted
 

@@ -17,7 +17,6 @@ import torch
 
 from data_cards.core.console import echo, warn
 from data_cards.core.errors import UsageError, UserError
-from data_cards.core.extras import format_install
 from data_cards.core.files import RUN_SETTINGS
 from data_cards.core.memory import measure_free_memory
 from data_cards.core.text import format_bytes, format_duration, join_lines
@@ -54,7 +53,6 @@ from train.run.folder import (
     write_run_settings,
 )
 from train.run.summary import Summary, delete_summary
-from train.run.tensorboard import has_tensorboard
 from train.settings import ON, TrainSettings
 
 
@@ -359,7 +357,7 @@ def _print_start(context: TrainContext) -> None:
     echo(
         f"{context.folder}: {settings.network} on {context.device.type}{processes} "
         f"in {name_precision(context.precision)}; {pictures:,} training pictures ({len(rows.train):,} samples), "
-        f"{len(rows.val):,} validation samples{resumed}",
+        f"{len(rows.val):,} validation samples ({len(rows.calibration):,} for the calibration){resumed}",
         err=True,
     )
     if not settings.has_experts and (problem := format_single_sources(context.store, rows.train)):
@@ -372,8 +370,6 @@ def _print_start(context: TrainContext) -> None:
     samples = rows.count_samples(settings.variants_per_epoch)
     if samples < settings.batch_size:
         echo(f"an epoch is one step of {samples} samples, fewer than the batch size of {settings.batch_size}", err=True)
-    if not has_tensorboard():
-        echo(f"no TensorBoard events: they need `{format_install('tensorboard')}`", err=True)
     for card in context.store.cards:
         echo(join_lines(card["audit"]["words"].split("\n")), err=True)
     for line in format_left_out(context.store):

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -38,6 +39,7 @@ from train.run.environment import collect_versions, find_commit
 from train.run.experts_file import EXPERTS_FILE, load_experts
 from train.run.history import read_history
 from train.run.record import check_class_names, check_resolved, check_store_path, check_texts, is_opened_unasked
+from train.run.summary import FINISHED, STOPPED_EARLY, read_state
 from train.run.weights_file import BEST, LAST, weights_file
 from train.settings import TrainSettings, find_removed_options
 
@@ -175,6 +177,8 @@ def write_run_settings(path: Path, settings: TrainSettings, store: "FeatureStore
     UsageError : the folder is not empty
     """
     if (path / RUN_SETTINGS).exists():
+        if read_state(path) in (FINISHED, STOPPED_EARLY):
+            raise UsageError(f"{path}: holds a finished run; give another --run (in Python: run), or leave it out")
         raise UsageError(
             f"{path}: holds a run already; continue it with --resume (in Python: resume), or give another --run"
         )
@@ -303,7 +307,7 @@ def _explain_not_run(path: Path) -> str:
     if kind is Kind.UNFINISHED:
         return f"is {kind}; {expected}; {format_progress(path)}"
     if not path.exists():
-        return "no such run folder; runs are made with `train run`"
+        return f"no such run folder; {_ask_for_run(path) or 'runs are made with `train run`'}"
     if kind is Kind.STORE:
         return f"is {kind}; {expected}; {format_use(kind, path)}"
     if kind in (Kind.FOLDER, Kind.RUN):
@@ -313,6 +317,13 @@ def _explain_not_run(path: Path) -> str:
     if (path.parent / RUN_SETTINGS).is_file():
         return f"is {kind} of a run; {expected}; give --run {quote(str(path.parent))}"
     return f"is {kind}; {expected}, which `train run` makes"
+
+
+def _ask_for_run(path: Path) -> str | None:
+    """Return the question for a run with a similar name, beside a missing one or under `runs/`."""
+    runs = {one.parent.name: one.parent for folder in (RUNS, path.parent) for one in folder.glob(f"*/{RUN_SETTINGS}")}
+    close = get_close_matches(path.name, runs, n=1, cutoff=0.7)
+    return f"did you mean {runs[close[0]]}?" if close else None
 
 
 def _check_prolonged(value: object, epochs: int) -> int:
