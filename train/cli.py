@@ -54,6 +54,7 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
     from train.loop.signals import Stopped
     from train.model.distributed import is_rank0
     from train.run.folder import find_newest_run, read_run
+    from train.run.locate import format_unfinished, list_unfinished
     from train.run.run_stores import format_next_steps
 
     try:
@@ -64,7 +65,12 @@ def run_command(context: click.Context, resume: bool, as_json: bool, **values: o
                 if context.get_parameter_source(name) is not ParameterSource.DEFAULT
             }
             stores = given.get("store", ())
-            folder = given.pop("run", None) or find_newest_run(usable=False)
+            folder = given.pop("run", None)
+            if folder is None:
+                folder = find_newest_run(usable=False)
+                if format_unfinished(read_run(folder)) is None:
+                    for line in list_unfinished():
+                        echo(line, err=True)
             summary = loop.resume(folder, given, exits=True)
         else:
             stores = values["store"]

@@ -203,6 +203,18 @@ def test_resume_without_a_run_is_refused(call, tmp_path):
     assert_refused(call("--resume", "--run", "absent"), 1, "absent: no such run folder")
 
 
+def test_resume_of_the_newest_run_names_an_earlier_one_that_is_unfinished(call, finished, tmp_path):
+    for name in ("002-small", "001-small"):
+        copy = shutil.copytree(finished, tmp_path / "runs" / name)
+    (copy / "summary.json").unlink()
+    settings = json.loads((copy / "settings.json").read_text())
+    (copy / "settings.json").write_text(json.dumps(settings | {"created": "2020-01-01T00:00:00.000000+00:00"}))
+    said = call("--resume").stderr
+    assert "runs/001-small: the run is unfinished" in said
+    assert "`train run --resume --run runs/001-small` finishes it" in said
+    assert "runs/002-small: finished already" in said
+
+
 @pytest.mark.parametrize("typed", ["runs/1-small", "001-small"])
 def test_missing_run_with_a_similar_name_is_asked_for(call, finished, tmp_path, typed):
     shutil.copytree(finished, tmp_path / "runs" / "001-small")

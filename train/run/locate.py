@@ -1,12 +1,13 @@
 """Lookup of a run: the named one, the newest under `runs/`, or the starter run of the program."""
 
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 
 from data_cards.core.bounded_json import read_json
 from data_cards.core.errors import UserError
 from data_cards.core.files import RUN_SETTINGS
-from train.run.folder import Run, find_newest_run, open_run
+from train.run.folder import RUNS, Run, find_newest_run, open_run, read_run
 from train.run.summary import FINISHED, STOPPED_EARLY, read_state
 
 # Trained on the pictures that its data card names; its folder is the program's own, and nothing is written into it.
@@ -52,6 +53,15 @@ def format_unfinished(run: Run) -> str | None:
         f"{run.path}: the run is unfinished{done}; unless it is still training, "
         f"`train run --resume --run {quote(str(run.path))}` finishes it"
     )
+
+
+def list_unfinished() -> list[str]:
+    """List the lines of `format_unfinished` of the runs under `runs/`."""
+    lines = []
+    for path in sorted(RUNS.glob(f"*/{RUN_SETTINGS}")):
+        with suppress(UserError):  # damaged, or of an earlier version
+            lines.append(format_unfinished(read_run(path.parent)))
+    return [line for line in lines if line is not None]
 
 
 def format_starter_use() -> str:
