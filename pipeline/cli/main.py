@@ -113,7 +113,7 @@ def build(
     Examples:
       pipeline build --src kaggle_dir
       pipeline build --src kaggle_dir --src real=my_photos --out mine.zarr
-      pipeline build --src kaggle_dir --size 1024 --out large.zarr
+      pipeline build --src kaggle_dir --size 1024 --out planes.zarr
     """
     features = FeatureSettings(**{name: given.pop(name) for name in option_names(FeatureSettings)})
     reading = take_set_settings(given)
@@ -205,7 +205,7 @@ def inspect(store, png, rows, as_json) -> None:
     \b
     Examples:
       pipeline inspect features.zarr
-      pipeline inspect large.zarr --png planes.png --row 0 --row 17
+      pipeline inspect planes.zarr --png planes.png --row 0 --row 17
     """
     if rows and not png:
         raise UsageError(f"--row {rows[0]}: samples are drawn into a file; add --png FILE")
