@@ -86,7 +86,7 @@ class FeatureSettings:
         group=PLANES,
         metavar="PIXELS",
         shown=_format_default("size"),
-        help="Side of the square that a picture is fitted to, 8 to 8192; given alone, it selects periodograms.",
+        help="Side of the square that a picture is fitted to (8 to 8192); alone: periodograms.",
     )
     estimator: str | None = option_field(
         None,
