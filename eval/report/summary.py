@@ -170,8 +170,8 @@ def _format_file_baseline(auroc: dict, baseline: dict) -> str:
         return f"{sentence} The detector is clearly better than that."
     if lead["high"] < 0:
         return (
-            f"{sentence} The detector is clearly worse than that. File properties tell the classes apart, so a good "
-            "score on these pictures would not show that a detector recognises generated ones."
+            f"{sentence} The detector is clearly worse, and a good score on these pictures would not show that a "
+            "detector recognises generated ones."
         )
     if auroc["low"] is not None and auroc["low"] > GUESSING:
         return f"{sentence} The detector is not clearly better, so its score does not show that it uses anything else."

@@ -70,7 +70,7 @@ def plot_histogram(histogram: dict, threshold: float) -> str:
             axes.stairs(shares, edges, fill=True, color=COLOURS[name], alpha=0.35)
             axes.stairs(shares, edges, color=COLOURS[name], lw=1.6, label=words)
         axes.axvline(threshold, color=INK, lw=1, ls=":")
-        axes.set(xlim=(0, 1), xlabel="score: probability of being generated", ylabel="% of the class")
+        axes.set(xlim=(0, 1), xlabel="score: probability that the picture is fake", ylabel="% of the class")
         axes.grid(axis="y", alpha=0.6, lw=0.6)
         axes.legend(loc="upper center", ncols=2, bbox_to_anchor=(0.5, 1.13))
         return render_svg(figure, "Scores of both classes")
@@ -92,7 +92,7 @@ def plot_reliability(bins: list[dict]) -> str:
             xlim=(-0.03, 1.03),
             ylim=(-0.03, 1.03),
             aspect="equal",
-            xlabel="probability of being generated",
+            xlabel="probability that the picture is fake",
             ylabel="share that is generated",
         )
         axes.grid(alpha=0.6, lw=0.6)

@@ -31,7 +31,7 @@ MOST_LINES, WIDTH = 40, 100
 _FILES = 2  # lines below, with the names of the files
 _CUT = 34  # maximum number of characters of an option's value in the short form
 _MOST_OPTIONS = 8  # maximum number of options in the short form
-_FULL = "all tables: add --full, or open the page"
+_FULL = "the whole report: add --full, or open the page"
 
 
 def format_report(report: dict, full: bool = False) -> Lines:

@@ -346,7 +346,7 @@ def test_few_sources_are_those_of_each_class(counts, expected):
         pytest.param(
             (0.8, 0.7, 0.9),
             (-0.1, -0.2, -0.05),
-            "clearly worse than that. File properties tell the classes apart",
+            "clearly worse, and a good score on these pictures would not show",
             id="below them",
         ),
         pytest.param((1.0, None, None), (0.1, None, None), "too few pictures to say", id="no interval"),
